@@ -1,0 +1,110 @@
+/**
+ * The one error class, and the one table from code to exit status and HTTP status.
+ * `docs/errors.md` is generated from this file; a test holds the two together.
+ */
+
+export interface ErrorRow {
+  readonly exit: number;
+  readonly http: number;
+  readonly retryable: boolean;
+  /** When it is raised, for docs/errors.md. */
+  readonly when: string;
+}
+
+function row(exit: number, http: number, when: string, retryable = false): ErrorRow {
+  return { exit, http, retryable, when };
+}
+
+export const ERROR_TABLE = {
+  internal: row(1, 500, "something that should not happen; a defect of Cairn"),
+  usage: row(2, 400, "an argument, option or value is not understood"),
+  invalid_id: row(2, 400, "an id does not have the form of one"),
+  unsupported: row(2, 501, "this build, platform or file system cannot do it"),
+  not_found: row(3, 404, "no such save point, workspace, path or file"),
+  not_a_workspace: row(3, 404, "the folder is not a workspace and none is above it"),
+  nothing_to_undo: row(3, 404, "no restore or undo has happened here"),
+  ambiguous: row(4, 409, "a prefix or a name fits more than one thing"),
+  already_exists: row(4, 409, "the target exists already"),
+  stale_plan: row(4, 409, "the world has changed since the plan was made"),
+  detached: row(4, 409, "head is not the latest point and the caller asked to refuse that"),
+  conflict: row(4, 409, "two changes exclude each other"),
+  busy: row(5, 423, "another process holds the lock", true),
+  damaged: row(6, 500, "stored bytes are not what was written"),
+  newer_version: row(7, 409, "written by a newer version of the format"),
+  refused: row(7, 403, "refused for safety; the hint names the flag that overrides it"),
+  no_space: row(8, 507, "the disk or the quota is full"),
+  permission: row(9, 403, "the operating system does not allow it"),
+  incomplete: row(10, 207, "done, except for what is listed"),
+  interrupted: row(130, 499, "stopped by a signal or by the caller"),
+  io: row(1, 500, "the operating system failed a read or a write", true),
+  wrong_password: row(9, 403, "no key of the repository opens with this password"),
+} as const satisfies Record<string, ErrorRow>;
+
+export type ErrorCode = keyof typeof ERROR_TABLE;
+
+export interface ErrorOptions {
+  /** What to do about it, in the imperative. */
+  hint?: string;
+  cause?: unknown;
+  /** Machine-readable facts, e.g. the holder of a lock. */
+  details?: Record<string, unknown>;
+}
+
+/** Every failure that Cairn reports. `message` says what was tried, on what, wanted and found. */
+export class CairnError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+  readonly details: Record<string, unknown> | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "CairnError";
+    this.code = code;
+    this.hint = options.hint;
+    this.details = options.details;
+  }
+
+  get retryable(): boolean {
+    return ERROR_TABLE[this.code].retryable;
+  }
+
+  get exitStatus(): number {
+    return ERROR_TABLE[this.code].exit;
+  }
+}
+
+const ERRNO_CODES: Record<string, ErrorCode> = {
+  ENOENT: "not_found",
+  ENOTDIR: "not_found",
+  EEXIST: "already_exists",
+  EACCES: "permission",
+  EPERM: "permission",
+  EROFS: "permission",
+  ENOSPC: "no_space",
+  EDQUOT: "no_space",
+};
+
+/** The code that fits a system error's name, e.g. `ENOSPC` → `no_space`. */
+export function codeOfErrno(name: string | undefined): ErrorCode {
+  return (name !== undefined && ERRNO_CODES[name]) || "io";
+}
+
+/** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
+export function toCairnError(error: unknown, doing?: string): CairnError {
+  if (error instanceof CairnError) return error;
+  const name = (error as { code?: unknown } | null)?.code;
+  const message = error instanceof Error ? error.message : String(error);
+  const text = doing === undefined ? message : `${doing}: ${message}`;
+  if ((error as { name?: unknown } | null)?.name === "AbortError") {
+    return new CairnError("interrupted", text, { cause: error });
+  }
+  if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
+    return new CairnError(codeOfErrno(name), text, { cause: error });
+  }
+  return new CairnError("internal", text, { cause: error });
+}
+
+/** Throws `interrupted` when the signal has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });
+}

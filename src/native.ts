@@ -1,0 +1,73 @@
+import { createRequire } from "node:module";
+
+/**
+ * The one door to native code: libc and what Node itself exports (libzstd, libcrypto), called
+ * through koffi with plain numbers as addresses. Every caller must have a way to go on without it.
+ */
+
+/** A C function: integers and addresses in, one integer out. 64-bit results come back as number when exact. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type NativeFunction = (...args: any[]) => number;
+
+interface Koffi {
+  load(path: string | null): { func(signature: string): NativeFunction };
+  address(value: unknown): bigint;
+  errno(value?: number): number;
+  os: { errno: Record<string, number> };
+}
+
+let loaded: Koffi | null | undefined;
+let library: { func(signature: string): NativeFunction } | undefined;
+
+function koffi(): Koffi | null {
+  if (loaded !== undefined) return loaded;
+  loaded = null;
+  if (process.env["CAIRN_NO_NATIVE"] === "1") return loaded;
+  try {
+    loaded = createRequire(import.meta.url)("koffi") as Koffi;
+    library = loaded.load(null);
+  } catch {
+    loaded = null;
+  }
+  return loaded;
+}
+
+/** True when native calls work in this process. `CAIRN_NO_NATIVE=1` turns them off, for tests. */
+export function nativeAvailable(): boolean {
+  return koffi() !== null;
+}
+
+/**
+ * Binds an exported C function by its signature, e.g. `int close(int fd)`.
+ * Addresses are declared `uint64_t` and passed as numbers. Null where koffi or the symbol is absent.
+ */
+export function bindNative(signature: string): NativeFunction | null {
+  if (koffi() === null) return null;
+  try {
+    return library!.func(signature);
+  } catch {
+    return null;
+  }
+}
+
+/** errno of the last native call of this thread; read it before any other native call. */
+export function lastErrno(): number {
+  return koffi()?.errno() ?? 0;
+}
+
+/** Bytes that native code may read and write: a view and the address of its first byte (0 without koffi). */
+export interface Arena {
+  readonly bytes: Uint8Array;
+  readonly address: number;
+}
+
+/** The arena over an existing view. Its backing store does not move as long as the view is referenced. */
+export function arenaOver(bytes: Uint8Array): Arena {
+  return { bytes, address: Number(koffi()?.address(bytes) ?? 0n) };
+}
+
+/** A fresh zeroed arena. Pages are only committed once touched, so a large one costs address space. */
+export function newArena(size: number, shared = false): Arena {
+  const buffer = shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size);
+  return arenaOver(Buffer.from(buffer as ArrayBuffer));
+}
