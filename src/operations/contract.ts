@@ -192,7 +192,7 @@ export interface SaveResult extends SavePoint {
 // ---------------------------------------------------------------------------------------- restore, undo
 
 export interface RestoreOptions extends WorkspaceCallOptions {
-  /** A full id, a unique prefix (at least 4 digits), `latest`, `head`, `head~N`. */
+  /** A full id, any unique prefix, `latest`, `head`, `head~N`. */
   target: string;
   /** Only these and what is under them. Absent from the target: they are removed. In neither: `not_found`. */
   paths?: readonly PathInput[];
@@ -399,9 +399,23 @@ export interface Retention {
 }
 
 export interface CleanupOptions extends WorkspaceCallOptions {
+  /** Default: the policy that was set; without one only undo points are candidates. */
   retention?: Retention;
   /** Exactly these points instead of a retention: ids or prefixes. Pinned ones: `refused`. */
   only?: readonly string[];
+}
+
+export interface PolicyResult {
+  /** Null: never set, everything is kept. */
+  retention: Retention | null;
+  /** Of the whole control directory. Null: 20 % of the file system. */
+  quota_bytes: number | null;
+}
+
+/** An absent key stays as it is, null takes the setting away. */
+export interface PolicyEdit {
+  retention?: Retention | null;
+  quotaBytes?: number | null;
 }
 
 export interface CleanupReason {
@@ -505,7 +519,7 @@ export interface Finding {
 }
 
 export interface DoctorResult {
-  /** No finding of severity warning or damage is left. Damage left: exit 6. */
+  /** No finding of severity `damage` is left; false: exit 6. */
   healthy: boolean;
   findings: Finding[];
 }
@@ -651,7 +665,11 @@ export interface Client {
   run(command: readonly string[], options?: RunOptions): Promise<RunResult>;
   doctor(options?: DoctorOptions): Promise<DoctorResult>;
   store(options?: CallOptions): Promise<StoreInfo>;
-  inspect(file: string, options?: InspectOptions): Promise<InspectResult>;
+  /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
+  policy(options?: CallOptions): Promise<PolicyResult>;
+  setPolicy(policy: PolicyEdit, options?: CallOptions): Promise<PolicyResult>;
+  /** Shortest unique prefixes, at least 8 digits, among all points of the control directory; unknown ids likewise. */
+  shortIds(ids: readonly SavePointId[]): Promise<string[]>;
   /** Stops keeping the folder, whose files stay as they are. */
   release(options?: ReleaseOptions): Promise<ReleaseResult>;
   close(): Promise<void>;
