@@ -1,0 +1,174 @@
+import { readdirSync, readFileSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync, existsSync, chmodSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { build, type Metafile, type Plugin } from "esbuild";
+
+/**
+ * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks.
+ * `--only-command` (what ./cairn asks for) leaves out the type declarations.
+ */
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+const RUNTIME = path.join(ROOT, ".runtime");
+const DIST = path.join(ROOT, "dist");
+/** Native code cannot be bundled; these two are the package's only dependencies. */
+const EXTERNAL = ["koffi", "sodium-native"];
+/** Another process may still load a chunk of the build it started from. */
+const KEEP_OLD_CHUNKS_MS = 3_600_000;
+
+const WORKER_URL = /new URL\(\s*(["'])[^"']*?([\w-]+-worker)\.ts\1\s*,\s*import\.meta\.url,?\s*\)/g;
+
+/** All output lies flat in dist/, so a worker is beside whatever chunk its owner ends up in. */
+const workersBesideChunks: Plugin = {
+  name: "workers-beside-chunks",
+  setup(setup) {
+    setup.onLoad({ filter: /\.ts$/ }, (file) => {
+      const source = readFileSync(file.path, "utf8");
+      const contents = source.replace(WORKER_URL, (_match, _quote, name: string) => {
+        return `new URL("./${name}.js", import.meta.url)`;
+      });
+      if (/-worker\.ts["']/.test(contents.replaceAll(/^\s*(import|export)\b.*$/gm, ""))) {
+        throw new Error(`${file.path}: start a worker as new Worker(new URL("./name-worker.ts", import.meta.url)); the build finds no other form`);
+      }
+      return { contents, loader: "ts" };
+    });
+  },
+};
+
+function entryPoints(): Record<string, string> {
+  const entries: Record<string, string> = { cli: "src/cli/entry.ts" };
+  if (existsSync(path.join(ROOT, "src/index.ts"))) entries["index"] = "src/index.ts";
+  for (const file of readdirSync(path.join(ROOT, "src"), { recursive: true, encoding: "utf8" })) {
+    if (!file.endsWith("-worker.ts")) continue;
+    const name = path.basename(file, ".ts");
+    if (entries[name] !== undefined) throw new Error(`two workers are called ${name}`);
+    entries[name] = path.join("src", file);
+  }
+  return entries;
+}
+
+/** The licences of what is bundled travel with it. */
+function thirdPartyNotices(meta: Metafile): string {
+  const folders = new Set<string>();
+  for (const input of Object.keys(meta.inputs)) {
+    const match = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input);
+    if (match?.[1] !== undefined) folders.add(match[1]);
+  }
+  const parts = [...folders].toSorted().map((folder) => {
+    const manifest = JSON.parse(readFileSync(path.join(ROOT, folder, "package.json"), "utf8")) as Record<string, string>;
+    const licence = readdirSync(path.join(ROOT, folder)).find((name) => /^licen[cs]e/i.test(name));
+    const text = licence === undefined ? "" : readFileSync(path.join(ROOT, folder, licence), "utf8").trim();
+    return `${manifest["name"]} ${manifest["version"]} (${manifest["license"]})\n\n${text}\n`;
+  });
+  return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
+}
+
+async function bundle(stage: string): Promise<void> {
+  const result = await build({
+    absWorkingDir: ROOT,
+    entryPoints: entryPoints(),
+    outdir: stage,
+    entryNames: "[name]",
+    chunkNames: "[name]-[hash]",
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "node24",
+    external: EXTERNAL,
+    minifySyntax: true,
+    legalComments: "none",
+    // A bundled CommonJS dependency may still ask for a built-in module.
+    banner: { js: 'import { createRequire as cairnRequire } from "node:module"; const require = cairnRequire(import.meta.url);' },
+    plugins: [workersBesideChunks],
+    metafile: true,
+    logLevel: "warning",
+  });
+  writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(result.metafile));
+  chmodSync(path.join(stage, "cli.js"), 0o755);
+}
+
+/** The declarations that index.d.ts reaches, and no others. */
+function declarations(stage: string): void {
+  const out = path.join(stage, "types");
+  const tsc = path.join(ROOT, "node_modules/typescript/bin/tsc");
+  const options = ["-p", path.join(ROOT, "tools/tsconfig.declarations.json"), "--outDir", out];
+  execFileSync(process.execPath, [tsc, ...options], { stdio: "inherit", cwd: ROOT });
+  const reached = new Set<string>();
+  const waiting = [path.join(out, "index.d.ts")];
+  for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
+    if (reached.has(file)) continue;
+    reached.add(file);
+    const text = readFileSync(file, "utf8").replaceAll(/((?:from|import\()\s*["']\.[^"']*)\.ts(["'])/g, "$1.js$2");
+    writeFileSync(file, text);
+    for (const match of text.matchAll(/(?:from|import\()\s*["'](\.[^"']*)\.js["']/g)) {
+      waiting.push(path.resolve(path.dirname(file), `${match[1]}.d.ts`));
+    }
+  }
+  for (const name of readdirSync(out, { recursive: true, encoding: "utf8" })) {
+    const file = path.join(out, name);
+    if (name.endsWith(".d.ts") && !reached.has(file)) rmSync(file);
+  }
+}
+
+/** Chunks first, entry points last, so whoever starts meanwhile finds what its entry names. */
+function moveIntoPlace(stage: string): void {
+  mkdirSync(DIST, { recursive: true });
+  const names = readdirSync(stage).toSorted((a, b) => Number(isEntry(a)) - Number(isEntry(b)));
+  for (const name of names) {
+    const target = path.join(DIST, name);
+    if (statSync(path.join(stage, name)).isDirectory()) rmSync(target, { recursive: true, force: true });
+    renameSync(path.join(stage, name), target);
+  }
+  const current = new Set(names);
+  for (const name of readdirSync(DIST)) {
+    const file = path.join(DIST, name);
+    const age = Date.now() - statSync(file).mtimeMs;
+    if (!current.has(name) && age > KEEP_OLD_CHUNKS_MS) rmSync(file, { recursive: true });
+  }
+}
+
+function isEntry(name: string): boolean {
+  return name === "cli.js" || name === "index.js" || name.endsWith("-worker.js");
+}
+
+/** What a killed build left behind. */
+function removeLeftovers(): void {
+  mkdirSync(RUNTIME, { recursive: true });
+  for (const name of readdirSync(RUNTIME)) {
+    const pid = /^build-(\d+)$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) rmSync(path.join(RUNTIME, name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return pid !== process.pid;
+  } catch {
+    return false;
+  }
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { "only-command": { type: "boolean" }, clean: { type: "boolean" } } });
+  removeLeftovers();
+  const work = path.join(RUNTIME, `build-${process.pid}`);
+  const stage = path.join(work, "dist");
+  const stamp = path.join(work, "built");
+  mkdirSync(stage, { recursive: true });
+  // Made before any source is read: an edit during the build is newer than the stamp.
+  writeFileSync(stamp, "");
+  try {
+    await bundle(stage);
+    if (values["only-command"] !== true) declarations(stage);
+    if (values.clean === true) rmSync(DIST, { recursive: true, force: true });
+    moveIntoPlace(stage);
+    renameSync(stamp, path.join(RUNTIME, "built"));
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+await main();
