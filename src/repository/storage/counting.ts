@@ -1,0 +1,73 @@
+import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+
+export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" | "remove" | "sync";
+
+/** Counts calls by `operation kind` and the bytes that went each way. */
+export class CountingStorage implements Storage {
+  readonly counts = new Map<string, number>();
+  bytesRead = 0;
+  bytesWritten = 0;
+  readonly #inner: Storage;
+
+  constructor(inner: Storage) {
+    this.#inner = inner;
+    if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
+  }
+
+  localPath?: (kind: FileKind, name: string) => string;
+
+  get location(): string {
+    return this.#inner.location;
+  }
+
+  /** Calls of an operation, of one kind or of all. */
+  count(operation: StorageOperation, kind?: FileKind): number {
+    if (kind !== undefined) return this.counts.get(`${operation} ${kind}`) ?? 0;
+    let sum = 0;
+    for (const [key, count] of this.counts) if (key.startsWith(`${operation} `)) sum += count;
+    return sum;
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+    this.#note("save", kind);
+    this.bytesWritten += bytes.length;
+    await this.#inner.save(kind, name, bytes, options);
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+    this.#note("saveFile", kind);
+    await this.#inner.saveFile(kind, name, temporaryPath, options);
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    this.#note("load", kind);
+    const bytes = await this.#inner.load(kind, name, range);
+    this.bytesRead += bytes.length;
+    return bytes;
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    this.#note("list", kind);
+    return this.#inner.list(kind);
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    this.#note("exists", kind);
+    return this.#inner.exists(kind, name);
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    this.#note("remove", kind);
+    await this.#inner.remove(kind, name);
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    for (const kind of kinds) this.#note("sync", kind);
+    await this.#inner.sync(kinds);
+  }
+
+  #note(operation: StorageOperation, kind: FileKind): void {
+    const key = `${operation} ${kind}`;
+    this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
+  }
+}

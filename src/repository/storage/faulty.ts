@@ -1,0 +1,128 @@
+import { CairnError } from "../../errors.ts";
+import type { StorageOperation } from "./counting.ts";
+import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+
+/**
+ * - `flip`: one bit of what is loaded is wrong · `truncate`: the second half is missing
+ * - `lose`: a saved file is gone although the call succeeded; a loaded one is not found
+ * - `fail`: the call fails with `io` and does nothing · `no_space`: the same with `no_space`
+ * - `late_success`: the call does its work and then fails with `io`
+ */
+export type FaultKind = "flip" | "truncate" | "lose" | "fail" | "no_space" | "late_success";
+
+export interface Fault {
+  readonly operation: StorageOperation;
+  readonly kind?: FileKind;
+  readonly name?: string;
+  readonly fault: FaultKind;
+  /** Calls that match and go well before the first fault. Default 0. */
+  readonly after?: number;
+  /** How often it strikes; default once. */
+  readonly times?: number;
+}
+
+interface Armed {
+  readonly rule: Fault;
+  skip: number;
+  left: number;
+}
+
+/** A storage that fails as told; everything else goes through. */
+export class FaultyStorage implements Storage {
+  readonly #inner: Storage;
+  #faults: Armed[] = [];
+
+  constructor(inner: Storage, faults: readonly Fault[] = []) {
+    this.#inner = inner;
+    for (const fault of faults) this.arm(fault);
+  }
+
+  get location(): string {
+    return this.#inner.location;
+  }
+
+  arm(fault: Fault): void {
+    this.#faults.push({ rule: fault, skip: fault.after ?? 0, left: fault.times ?? 1 });
+  }
+
+  disarm(): void {
+    this.#faults = [];
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+    const fault = this.#strike("save", kind, name);
+    if (fault === "lose") return;
+    await this.#inner.save(kind, name, damage(bytes, fault), options);
+    late(fault);
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+    const fault = this.#strike("saveFile", kind, name);
+    await this.#inner.saveFile(kind, name, temporaryPath, options);
+    if (fault === "lose") await this.#inner.remove(kind, name);
+    late(fault);
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    const fault = this.#strike("load", kind, name);
+    if (fault === "lose") throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} (a fault of the test)`);
+    const bytes = await this.#inner.load(kind, name, range);
+    late(fault);
+    return damage(bytes, fault);
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    const fault = this.#strike("list", kind, "");
+    const found = await this.#inner.list(kind);
+    late(fault);
+    return fault === "lose" || fault === "truncate" ? found.slice(0, found.length >> 1) : found;
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    const fault = this.#strike("exists", kind, name);
+    return fault === "lose" ? false : this.#inner.exists(kind, name);
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    const fault = this.#strike("remove", kind, name);
+    if (fault === "lose") return;
+    await this.#inner.remove(kind, name);
+    late(fault);
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    const faults = kinds.map((kind) => this.#strike("sync", kind, ""));
+    await this.#inner.sync(kinds);
+    faults.forEach(late);
+  }
+
+  #strike(operation: StorageOperation, kind: FileKind, name: string): FaultKind | null {
+    for (const armed of this.#faults) {
+      const rule = armed.rule;
+      if (rule.operation !== operation || armed.left === 0) continue;
+      if (rule.kind !== undefined && rule.kind !== kind) continue;
+      if (rule.name !== undefined && rule.name !== name) continue;
+      if (armed.skip > 0) {
+        armed.skip--;
+        continue;
+      }
+      armed.left--;
+      if (rule.fault === "fail") throw new CairnError("io", `${operation} of ${kind} failed (a fault of the test)`);
+      if (rule.fault === "no_space") throw new CairnError("no_space", `${operation} of ${kind}: the disk is full (a fault of the test)`);
+      return rule.fault;
+    }
+    return null;
+  }
+}
+
+function late(fault: FaultKind | null): void {
+  if (fault === "late_success") throw new CairnError("io", "failed after the work was done (a fault of the test)");
+}
+
+function damage(bytes: Uint8Array, fault: FaultKind | null): Uint8Array {
+  if (fault === "truncate") return bytes.subarray(0, bytes.length >> 1);
+  if (fault !== "flip" || bytes.length === 0) return bytes;
+  const copy = Uint8Array.from(bytes);
+  copy[copy.length >> 1]! ^= 1;
+  return copy;
+}

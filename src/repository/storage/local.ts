@@ -1,0 +1,336 @@
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  fstatSync,
+  fsync,
+  fsyncSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { promisify } from "node:util";
+import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { isFileName, type ByteRange, type FileKind, type SaveOptions, type Storage, type StoredFile } from "./storage.ts";
+
+const fsyncAsync = promisify(fsync);
+const DIRECTORIES: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
+
+export interface LocalStorageOptions {
+  /** Where unfinished files lie; on the same file system, outside the repository. Made when absent. */
+  temporaryDirectory: string;
+}
+
+let counter = 0;
+
+/** A repository in restic's default layout in a folder of this machine. Files are 0600, folders 0700. */
+export class LocalStorage implements Storage {
+  readonly location: string;
+  readonly temporaryDirectory: string;
+  readonly #unsyncedFiles = new Map<FileKind, Set<string>>();
+  readonly #unsyncedDirectories = new Map<FileKind, Set<string>>();
+
+  constructor(root: string, options: LocalStorageOptions) {
+    this.location = root;
+    this.temporaryDirectory = options.temporaryDirectory;
+  }
+
+  /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
+  static create(root: string, options: LocalStorageOptions): LocalStorage {
+    try {
+      mkdirSync(root, { recursive: true, mode: 0o700 });
+      mkdirSync(options.temporaryDirectory, { recursive: true, mode: 0o700 });
+      for (const kind of DIRECTORIES) makeDirectory(join(root, kind));
+      for (let i = 0; i < 256; i++) makeDirectory(join(root, "data", i.toString(16).padStart(2, "0")));
+      for (const path of [join(root, "data"), root, dirname(root)]) syncDirectory(path);
+    } catch (error) {
+      throw toCairnError(error, `cannot make the repository's folders in ${root}`);
+    }
+    return new LocalStorage(root, options);
+  }
+
+  localPath(kind: FileKind, name: string): string {
+    if (!isFileName(kind, name)) {
+      throw new CairnError("invalid_id", `not a name of a file of ${kind}: ${JSON.stringify(name.slice(0, 80))}`);
+    }
+    if (kind === "config") return join(this.location, "config");
+    if (kind === "data") return join(this.location, "data", name.slice(0, 2), name);
+    return join(this.location, kind, name);
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
+    const path = this.localPath(kind, name);
+    const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+    const durable = options.durable !== false;
+    try {
+      const fd = openTemporary(temporary, this.temporaryDirectory);
+      try {
+        writeWhole(fd, bytes);
+        if (durable) fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      this.#moveIn(kind, temporary, path);
+    } catch (error) {
+      removeQuietly(temporary);
+      throw this.#error(error, `cannot write ${kind} ${name.slice(0, 8)}`);
+    }
+    this.#written(kind, path, durable);
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
+    const path = this.localPath(kind, name);
+    const durable = options.durable !== false;
+    try {
+      if (durable) await syncFile(temporaryPath);
+      try {
+        this.#moveIn(kind, temporaryPath, path);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+        await this.#copyIn(kind, temporaryPath, { path, durable });
+      }
+    } catch (error) {
+      throw this.#error(error, `cannot take ${kind} ${name.slice(0, 8)} over`);
+    }
+    this.#written(kind, path, durable);
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    const path = this.localPath(kind, name);
+    try {
+      const fd = openSync(path, constants.O_RDONLY);
+      try {
+        return readRange(fd, range);
+      } finally {
+        closeSync(fd);
+      }
+    } catch (error) {
+      throw this.#error(error, `cannot read ${kind} ${name.slice(0, 8)}`);
+    }
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    const found: StoredFile[] = [];
+    if (kind === "config") {
+      const size = sizeOf(join(this.location, "config"));
+      return size === null ? [] : [{ name: "config", size }];
+    }
+    const folder = join(this.location, kind);
+    try {
+      for (const entry of readdirSync(folder)) {
+        if (kind === "data") {
+          if (/^[0-9a-f]{2}$/.test(entry)) listFolder(kind, join(folder, entry), found);
+        } else pushFile(kind, folder, { name: entry, found });
+      }
+    } catch (error) {
+      throw this.#error(error, `cannot list ${kind}`);
+    }
+    return found;
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    return sizeOf(this.localPath(kind, name)) !== null;
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    const path = this.localPath(kind, name);
+    try {
+      unlinkSync(path);
+    } catch (error) {
+      throw this.#error(error, `cannot remove ${kind} ${name.slice(0, 8)}`);
+    }
+    this.#unsyncedFiles.get(kind)?.delete(path);
+    remember(this.#unsyncedDirectories, kind, dirname(path));
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    for (const kind of kinds) {
+      const files = this.#unsyncedFiles.get(kind);
+      const directories = this.#unsyncedDirectories.get(kind);
+      try {
+        if (files !== undefined && files.size > 0) await Promise.all([...files].map(syncFile));
+        for (const path of directories ?? []) syncDirectory(path);
+      } catch (error) {
+        throw this.#error(error, `cannot flush ${kind}`);
+      }
+      files?.clear();
+      directories?.clear();
+    }
+  }
+
+  /** Removes unfinished files that are older than `ageMs`; a writer that lives has younger ones. Best effort. */
+  clearTemporaries(ageMs: number): number {
+    let removed = 0;
+    let names: string[] = [];
+    try {
+      names = readdirSync(this.temporaryDirectory);
+    } catch {
+      return 0;
+    }
+    for (const name of names) {
+      const path = join(this.temporaryDirectory, name);
+      try {
+        const facts = lstatSync(path);
+        if (!facts.isFile() || Date.now() - facts.mtimeMs < ageMs) continue;
+        unlinkSync(path);
+        removed++;
+      } catch {
+        continue;
+      }
+    }
+    return removed;
+  }
+
+  #moveIn(kind: FileKind, temporary: string, path: string): void {
+    if (kind === "config") {
+      linkSync(temporary, path);
+      unlinkSync(temporary);
+      return;
+    }
+    try {
+      renameSync(temporary, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || kind !== "data") throw error;
+      makeDirectory(dirname(path));
+      syncDirectory(dirname(dirname(path)));
+      renameSync(temporary, path);
+    }
+  }
+
+  async #copyIn(kind: FileKind, from: string, to: { path: string; durable: boolean }): Promise<void> {
+    const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
+    try {
+      mkdirSync(this.temporaryDirectory, { recursive: true, mode: 0o700 });
+      copyFileSync(from, temporary, constants.COPYFILE_EXCL);
+      if (to.durable) await syncFile(temporary);
+      this.#moveIn(kind, temporary, to.path);
+    } catch (error) {
+      removeQuietly(temporary);
+      throw error;
+    }
+    unlinkSync(from);
+  }
+
+  #written(kind: FileKind, path: string, durable: boolean): void {
+    if (durable) {
+      try {
+        syncDirectory(dirname(path));
+      } catch (error) {
+        throw this.#error(error, `cannot flush the folder of ${kind}`);
+      }
+      return;
+    }
+    remember(this.#unsyncedFiles, kind, path);
+    remember(this.#unsyncedDirectories, kind, dirname(path));
+  }
+
+  #error(error: unknown, doing: string): CairnError {
+    if (error instanceof CairnError) return error;
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === undefined) return toCairnError(error, doing);
+    return new CairnError(codeOfErrno(code), `${doing} in ${this.location}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function remember(map: Map<FileKind, Set<string>>, kind: FileKind, path: string): void {
+  const set = map.get(kind);
+  if (set === undefined) map.set(kind, new Set([path]));
+  else set.add(path);
+}
+
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+function openTemporary(path: string, folder: string): number {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+  try {
+    return openSync(path, flags, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    return openSync(path, flags, 0o600);
+  }
+}
+
+function writeWhole(fd: number, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
+}
+
+function readRange(fd: number, range: ByteRange | undefined): Uint8Array {
+  const size = fstatSync(fd).size;
+  const offset = range?.offset ?? 0;
+  const length = range?.length ?? size;
+  if (offset < 0 || length < 0 || offset + length > size) {
+    throw new CairnError("damaged", `the file has ${size} bytes; bytes ${offset} to ${offset + length} were wanted`);
+  }
+  const bytes = Buffer.allocUnsafeSlow(length);
+  let done = 0;
+  while (done < length) {
+    const count = readSync(fd, bytes, done, length - done, offset + done);
+    if (count === 0) throw new CairnError("damaged", `the file ends after ${offset + done} bytes; ${offset + length} were wanted`);
+    done += count;
+  }
+  return bytes;
+}
+
+function listFolder(kind: FileKind, folder: string, found: StoredFile[]): void {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return;
+    throw error;
+  }
+  for (const name of names) pushFile(kind, folder, { name, found });
+}
+
+function pushFile(kind: FileKind, folder: string, to: { name: string; found: StoredFile[] }): void {
+  if (!isFileName(kind, to.name)) return;
+  const size = sizeOf(join(folder, to.name));
+  if (size !== null) to.found.push({ name: to.name, size });
+}
+
+function sizeOf(path: string): number | null {
+  const facts = statSync(path, { throwIfNoEntry: false });
+  return facts?.isFile() === true ? facts.size : null;
+}
+
+async function syncFile(path: string): Promise<void> {
+  const fd = openSync(path, constants.O_RDWR);
+  try {
+    await fsyncAsync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    return;
+  }
+}

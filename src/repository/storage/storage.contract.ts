@@ -1,0 +1,114 @@
+import { strict as assert } from "node:assert";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import type { FileKind, Storage } from "./storage.ts";
+
+function nameOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function coded(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+/** What every storage must do; `make` gives an empty one, in `folder` where it needs one. */
+export function storageContract(label: string, make: (folder: string) => Storage | Promise<Storage>): void {
+  describe(`storage contract: ${label}`, () => {
+    const within = async (run: (storage: Storage, folder: string) => Promise<void>): Promise<void> => {
+      const folder = mkdtempSync(join(tmpdir(), "cairn-storage-"));
+      try {
+        await run(await make(folder), folder);
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    };
+
+    test("a saved file is loaded whole and by range, durable or not", async () => {
+      await within(async (storage) => {
+        for (const kind of ["keys", "locks", "snapshots", "index", "data"] as FileKind[]) {
+          for (const durable of [true, false]) {
+            const bytes = randomBytes(5000);
+            const name = nameOf(bytes);
+            await storage.save(kind, name, bytes, { durable });
+            assert.deepEqual(Buffer.from(await storage.load(kind, name)), bytes);
+            assert.deepEqual(Buffer.from(await storage.load(kind, name, { offset: 100, length: 50 })), bytes.subarray(100, 150));
+            assert.equal((await storage.load(kind, name, { offset: 5000, length: 0 })).length, 0);
+          }
+        }
+        await storage.sync(["data", "index"]);
+        await storage.sync(["data"]);
+      });
+    });
+
+    test("a range beyond the end is damage and an absent file is not found", async () => {
+      await within(async (storage) => {
+        const bytes = randomBytes(100);
+        const name = nameOf(bytes);
+        await storage.save("data", name, bytes);
+        await assert.rejects(storage.load("data", name, { offset: 90, length: 11 }), coded("damaged"));
+        const absent = nameOf(randomBytes(8));
+        await assert.rejects(storage.load("data", absent), coded("not_found"));
+        await assert.rejects(storage.load("config", "config"), coded("not_found"));
+        await assert.rejects(storage.remove("index", absent), coded("not_found"));
+        assert.equal(await storage.exists("data", absent), false);
+        assert.equal(await storage.exists("data", name), true);
+      });
+    });
+
+    test("list names what was saved with its size, and no more once removed", async () => {
+      await within(async (storage) => {
+        const wanted = new Map<string, number>();
+        for (let i = 0; i < 20; i++) {
+          const bytes = randomBytes(10 + i);
+          wanted.set(nameOf(bytes), bytes.length);
+          await storage.save("data", nameOf(bytes), bytes, { durable: false });
+        }
+        assert.deepEqual(new Map((await storage.list("data")).map((f) => [f.name, f.size])), wanted);
+        const [first] = wanted.keys();
+        await storage.remove("data", first!);
+        assert.equal((await storage.list("data")).length, 19);
+        assert.deepEqual(await storage.list("index"), []);
+      });
+    });
+
+    test("config is created once; other files may be written again", async () => {
+      await within(async (storage) => {
+        assert.deepEqual(await storage.list("config"), []);
+        await storage.save("config", "config", Buffer.from("one"));
+        await assert.rejects(storage.save("config", "config", Buffer.from("two")), coded("already_exists"));
+        assert.equal(Buffer.from(await storage.load("config", "config")).toString(), "one");
+        assert.deepEqual(await storage.list("config"), [{ name: "config", size: 3 }]);
+        const bytes = randomBytes(9);
+        await storage.save("index", nameOf(bytes), bytes);
+        await storage.save("index", nameOf(bytes), bytes);
+      });
+    });
+
+    test("saveFile takes the temporary file over", async () => {
+      await within(async (storage, folder) => {
+        for (const durable of [true, false]) {
+          const bytes = randomBytes(70_000);
+          const temporary = join(folder, `pack-${String(durable)}`);
+          writeFileSync(temporary, bytes);
+          await storage.saveFile("data", nameOf(bytes), temporary, { durable });
+          assert.equal(existsSync(temporary), false);
+          assert.deepEqual(Buffer.from(await storage.load("data", nameOf(bytes))), bytes);
+        }
+        await storage.sync(["data"]);
+      });
+    });
+
+    test("a name that is not a digest never reaches a path", async () => {
+      await within(async (storage) => {
+        for (const name of ["../config", "", "AB".repeat(32), `${"a".repeat(63)}/`, "config"]) {
+          await assert.rejects(async () => storage.save("data", name, Buffer.from("x")), coded("invalid_id"));
+          await assert.rejects(async () => storage.load("data", name), coded("invalid_id"));
+        }
+      });
+    });
+  });
+}

@@ -1,0 +1,103 @@
+import { strict as assert } from "node:assert";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { CountingStorage } from "./counting.ts";
+import { FaultyStorage } from "./faulty.ts";
+import { LocalStorage } from "./local.ts";
+import { MemoryStorage } from "./memory.ts";
+import { storageContract } from "./storage.contract.ts";
+
+function local(folder: string): LocalStorage {
+  return LocalStorage.create(join(folder, "repo"), { temporaryDirectory: join(folder, "tmp") });
+}
+
+storageContract("local", local);
+storageContract("memory", () => new MemoryStorage());
+storageContract("faulty without faults", () => new FaultyStorage(new MemoryStorage()));
+storageContract("counting", (folder) => new CountingStorage(local(folder)));
+
+const NAME = "ab".repeat(32);
+
+test("local storage keeps restic's layout, private modes and no leftovers", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  try {
+    const storage = local(folder);
+    await storage.save("data", NAME, Buffer.from("pack"));
+    await storage.save("config", "config", Buffer.from("c"));
+    assert.equal(storage.localPath("data", NAME), join(folder, "repo/data/ab", NAME));
+    assert.equal(statSync(join(folder, "repo/data/ab", NAME)).mode & 0o777, 0o600);
+    assert.equal(statSync(join(folder, "repo/data/ab")).mode & 0o777, 0o700);
+    assert.equal(readdirSync(join(folder, "repo/data")).length, 256);
+    assert.deepEqual(readdirSync(join(folder, "tmp")), []);
+    assert.deepEqual(readdirSync(join(folder, "repo")).sort(), ["config", "data", "index", "keys", "locks", "snapshots"]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("local storage makes a missing data folder again and hides foreign files when it lists", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  try {
+    const storage = local(folder);
+    rmSync(join(folder, "repo/data/ab"), { recursive: true });
+    rmSync(join(folder, "tmp"), { recursive: true });
+    await storage.save("data", NAME, Buffer.from("pack"), { durable: false });
+    writeFileSync(join(folder, "repo/data/ab/leftover-tmp"), "x");
+    mkdirSync(join(folder, "repo/data/cd", "cd".repeat(32)));
+    assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 4 }]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("clearTemporaries removes only old unfinished files", () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  try {
+    const storage = local(folder);
+    writeFileSync(join(folder, "tmp/old"), "x");
+    utimesSync(join(folder, "tmp/old"), 1, 1);
+    writeFileSync(join(folder, "tmp/new"), "x");
+    assert.equal(storage.clearTemporaries(60_000), 1);
+    assert.equal(existsSync(join(folder, "tmp/new")), true);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("faulty storage strikes as told, then behaves", async () => {
+  const storage = new FaultyStorage(new MemoryStorage());
+  const bytes = Buffer.from("0123456789");
+  await storage.save("data", NAME, bytes);
+  storage.arm({ operation: "load", fault: "flip" });
+  assert.notDeepEqual(Buffer.from(await storage.load("data", NAME)), bytes);
+  storage.arm({ operation: "load", fault: "truncate", after: 1 });
+  assert.equal((await storage.load("data", NAME)).length, 10);
+  assert.equal((await storage.load("data", NAME)).length, 5);
+  storage.arm({ operation: "save", fault: "no_space", times: 2 });
+  const code = (wanted: string) => (error: unknown) => error instanceof CairnError && error.code === wanted;
+  await assert.rejects(storage.save("index", NAME, bytes), code("no_space"));
+  await assert.rejects(storage.save("index", NAME, bytes), code("no_space"));
+  storage.arm({ operation: "save", fault: "late_success" });
+  await assert.rejects(storage.save("index", NAME, bytes), code("io"));
+  assert.equal(await storage.exists("index", NAME), true);
+  storage.arm({ operation: "remove", fault: "fail" });
+  await assert.rejects(storage.remove("index", NAME), code("io"));
+  await storage.remove("index", NAME);
+  storage.arm({ operation: "save", fault: "lose" });
+  await storage.save("index", NAME, bytes);
+  assert.equal(await storage.exists("index", NAME), false);
+});
+
+test("counting storage counts calls by kind and bytes", async () => {
+  const storage = new CountingStorage(new MemoryStorage());
+  await storage.save("data", NAME, Buffer.alloc(10));
+  await storage.load("data", NAME);
+  await storage.load("data", NAME, { offset: 0, length: 3 });
+  assert.equal(storage.count("load", "data"), 2);
+  assert.equal(storage.count("load"), 2);
+  assert.equal(storage.bytesRead, 13);
+  assert.equal(storage.bytesWritten, 10);
+});

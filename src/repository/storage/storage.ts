@@ -1,0 +1,58 @@
+/** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
+export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
+
+export const FILE_KINDS: readonly FileKind[] = ["config", "keys", "locks", "snapshots", "index", "data"];
+
+export interface StoredFile {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+}
+
+export interface SaveOptions {
+  /** False: the bytes may still be lost in a power cut until `sync` of that kind returns. Default true. */
+  durable?: boolean;
+}
+
+/** Bytes `offset` to `offset + length` of a file; both in bytes. */
+export interface ByteRange {
+  offset: number;
+  length: number;
+}
+
+/**
+ * Where the files of a repository lie. What every implementation promises:
+ *
+ * - `save` and `saveFile` are atomic: a reader sees no file or the whole file, also after a kill.
+ *   A file that exists is replaced by the same bytes (names are digests), except `config`: `already_exists`.
+ * - Saved with `durable: false`, a file is visible at once and survives a kill of the process, and
+ *   survives a power cut only after `sync` of its kind. `sync` covers what this object saved or removed.
+ * - The caller decides the order; nothing is reordered or written behind.
+ * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
+ * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown.
+ * - `remove` of an absent file is `not_found`.
+ * - Nothing here retries. An error with `retryable` (`io`, `busy`) may pass by itself and it is the caller
+ *   or a retry wrapper that tries again; every other code is permanent. After a failed `save` the file
+ *   may be there all the same (a late success): saving again is always right.
+ */
+export interface Storage {
+  /** For messages: a path or an address, never with a secret in it. */
+  readonly location: string;
+  save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void>;
+  /** Takes over the file at `temporaryPath` (same file system preferred): it is gone from there afterwards. */
+  saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void>;
+  load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array>;
+  list(kind: FileKind): Promise<StoredFile[]>;
+  exists(kind: FileKind, name: string): Promise<boolean>;
+  remove(kind: FileKind, name: string): Promise<void>;
+  sync(kinds: readonly FileKind[]): Promise<void>;
+  /** The path of the file where it is an ordinary local one, for synchronous readers in worker threads. */
+  localPath?(kind: FileKind, name: string): string;
+}
+
+const NAME = /^[0-9a-f]{64}$/;
+
+/** True for a name that a file of this kind may have. Checked before a name is used in a path. */
+export function isFileName(kind: FileKind, name: string): boolean {
+  return kind === "config" ? name === "config" : NAME.test(name);
+}
