@@ -1,0 +1,238 @@
+import { CairnError } from "../errors.ts";
+
+const HEX = new Uint8Array(512);
+for (let i = 0; i < 256; i++) {
+  const text = i.toString(16).padStart(2, "0");
+  HEX[i * 2] = text.charCodeAt(0);
+  HEX[i * 2 + 1] = text.charCodeAt(1);
+}
+
+/** Two ASCII hex digits for each byte value, back to back (byte `v` at `2 v` and `2 v + 1`). */
+export const HEX_PAIRS: Uint8Array = HEX;
+
+const encoder = new TextEncoder();
+
+/**
+ * A growing byte buffer that is written once and used again. All integers are little-endian.
+ * Hot callers `reserve(n)` and then write straight into `bytes` from `length`, advancing `length`
+ * themselves; `bytes` may be replaced by any call that reserves.
+ */
+export class ByteWriter {
+  bytes: Uint8Array;
+  length = 0;
+
+  constructor(capacity = 1024) {
+    this.bytes = new Uint8Array(Math.max(16, capacity));
+  }
+
+  /** Forgets the content, keeps the memory. */
+  reset(): void {
+    this.length = 0;
+  }
+
+  /** Makes room for `n` more bytes. */
+  reserve(n: number): void {
+    const needed = this.length + n;
+    if (needed <= this.bytes.length) return;
+    const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+    grown.set(this.bytes.subarray(0, this.length));
+    this.bytes = grown;
+  }
+
+  u8(v: number): void {
+    this.reserve(1);
+    this.bytes[this.length++] = v;
+  }
+
+  u16(v: number): void {
+    this.reserve(2);
+    const b = this.bytes;
+    let p = this.length;
+    b[p++] = v;
+    b[p++] = v >>> 8;
+    this.length = p;
+  }
+
+  u32(v: number): void {
+    this.reserve(4);
+    const b = this.bytes;
+    let p = this.length;
+    b[p++] = v;
+    b[p++] = v >>> 8;
+    b[p++] = v >>> 16;
+    b[p++] = v >>> 24;
+    this.length = p;
+  }
+
+  /** An unsigned 64-bit integer; a number must be a safe integer. */
+  u64(v: number | bigint): void {
+    this.i64(v);
+  }
+
+  /** A signed 64-bit integer in two's complement; a number must be a safe integer. */
+  i64(v: number | bigint): void {
+    if (typeof v === "bigint") {
+      this.u32(Number(v & 0xffffffffn));
+      this.u32(Number((v >> 32n) & 0xffffffffn));
+      return;
+    }
+    const high = Math.floor(v / 0x100000000);
+    this.u32(v - high * 0x100000000);
+    this.u32(high);
+  }
+
+  append(b: Uint8Array): void {
+    this.reserve(b.length);
+    this.bytes.set(b, this.length);
+    this.length += b.length;
+  }
+
+  /** Appends `b[start, end)`. */
+  appendRange(b: Uint8Array, start: number, end: number): void {
+    const n = end - start;
+    this.reserve(n);
+    if (n > 48) {
+      this.bytes.set(b.subarray(start, end), this.length);
+    } else {
+      const to = this.bytes;
+      let p = this.length;
+      for (let i = start; i < end; i++) to[p++] = b[i]!;
+    }
+    this.length += n;
+  }
+
+  /** Appends a string of ASCII characters (others lose their upper bits; use `text` for those). */
+  ascii(text: string): void {
+    const n = text.length;
+    this.reserve(n);
+    const b = this.bytes;
+    let p = this.length;
+    for (let i = 0; i < n; i++) b[p++] = text.charCodeAt(i);
+    this.length = p;
+  }
+
+  /** Appends a string as UTF-8; lone surrogates become U+FFFD. */
+  text(text: string): void {
+    this.reserve(text.length * 3);
+    this.length += encoder.encodeInto(text, this.bytes.subarray(this.length)).written;
+  }
+
+  /** Appends `b[start, end)` as lower-case hex digits. */
+  hex(b: Uint8Array, start: number, end: number): void {
+    this.reserve((end - start) * 2);
+    const to = this.bytes;
+    let p = this.length;
+    for (let i = start; i < end; i++) {
+      const at = b[i]! * 2;
+      to[p++] = HEX[at]!;
+      to[p++] = HEX[at + 1]!;
+    }
+    this.length = p;
+  }
+
+  /** Appends a non-negative safe integer in decimal digits. */
+  decimal(v: number): void {
+    this.reserve(20);
+    this.length = putDecimal(this.bytes, this.length, v);
+  }
+
+  /** The bytes written so far; valid until the next write. */
+  view(): Uint8Array {
+    return this.bytes.subarray(0, this.length);
+  }
+
+  /** A copy of the bytes written so far. */
+  copy(): Uint8Array {
+    return this.bytes.slice(0, this.length);
+  }
+}
+
+/** Writes the decimal digits of a non-negative safe integer at `p`; returns the position after them. */
+export function putDecimal(b: Uint8Array, p: number, v: number): number {
+  if (v < 10) {
+    b[p] = 48 + v;
+    return p + 1;
+  }
+  let digits = 2;
+  for (let limit = 100; v >= limit && digits < 16; limit *= 10) digits++;
+  let rest = v;
+  for (let at = p + digits - 1; at >= p; at--) {
+    const next = rest < 0x40000000 ? ((rest / 10) | 0) : Math.floor(rest / 10);
+    b[at] = 48 + (rest - next * 10);
+    rest = next;
+  }
+  return p + digits;
+}
+
+/** Compares two byte strings by unsigned byte value: negative, 0 or positive. */
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const n = Math.min(a.length, b.length);
+  for (let i = 0; i < n; i++) {
+    const difference = a[i]! - b[i]!;
+    if (difference !== 0) return difference;
+  }
+  return a.length - b.length;
+}
+
+/** True when both byte strings are equal. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && compareBytes(a, b) === 0;
+}
+
+/** Reads back what ByteWriter wrote; every read is bounded and throws `damaged` past the end. */
+export class ByteReader {
+  readonly bytes: Uint8Array;
+  position: number;
+  readonly #view: DataView;
+  readonly #what: string;
+
+  /** `what` names the file or record in error messages. */
+  constructor(bytes: Uint8Array, what: string) {
+    this.bytes = bytes;
+    this.position = 0;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#what = what;
+  }
+
+  get remaining(): number {
+    return this.bytes.length - this.position;
+  }
+
+  #take(n: number): number {
+    const at = this.position;
+    if (n > this.bytes.length - at) {
+      throw new CairnError("damaged", `${this.#what}: wanted ${n} bytes at ${at}, found ${this.bytes.length - at}`);
+    }
+    this.position = at + n;
+    return at;
+  }
+
+  u8(): number {
+    return this.bytes[this.#take(1)]!;
+  }
+
+  u16(): number {
+    return this.#view.getUint16(this.#take(2), true);
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.#take(4), true);
+  }
+
+  /** An unsigned 64-bit integer that must be a safe integer. */
+  u64(): number {
+    const value = this.#view.getBigUint64(this.#take(8), true);
+    if (value > 9007199254740991n) throw new CairnError("damaged", `${this.#what}: integer ${value} is out of range`);
+    return Number(value);
+  }
+
+  i64(): bigint {
+    return this.#view.getBigInt64(this.#take(8), true);
+  }
+
+  /** A view (no copy) of the next `n` bytes. */
+  take(n: number): Uint8Array {
+    const at = this.#take(n);
+    return this.bytes.subarray(at, at + n);
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * A position in JSON bytes for decoders that know what comes next. Every method answers "not this"
+ * without throwing; the caller then falls back to a slower decoder that takes any valid JSON.
+ */
+
+/** Value of a hex digit by its ASCII code; 255 for anything else. Upper case is none: restic writes lower. */
+const HEX_VALUES = new Uint8Array(256).fill(255);
+for (let i = 0; i < 16; i++) HEX_VALUES[i.toString(16).charCodeAt(0)] = i;
+
+export class JsonCursor {
+  readonly bytes: Uint8Array;
+  position = 0;
+  /** First byte of the content that `string` last found. */
+  start = 0;
+  /** True when that content has escapes or bytes beyond ASCII. */
+  odd = false;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  /** Steps over a literal when it is what comes next. */
+  accept(literal: Uint8Array): boolean {
+    const b = this.bytes;
+    const p = this.position;
+    const n = literal.length;
+    for (let i = 0; i < n; i++) if (b[p + i] !== literal[i]) return false;
+    this.position = p + n;
+    return true;
+  }
+
+  /** Steps over one byte when it is what comes next. */
+  acceptByte(value: number): boolean {
+    if (this.bytes[this.position] !== value) return false;
+    this.position++;
+    return true;
+  }
+
+  /** A non-negative integer of at most 15 digits, or -1. */
+  integer(): number {
+    const b = this.bytes;
+    const start = this.position;
+    let p = start;
+    let value = 0;
+    for (let c = b[p]!; c >= 48 && c <= 57; c = b[p]!) {
+      value = value * 10 + (c - 48);
+      p++;
+    }
+    const digits = p - start;
+    if (digits === 0 || digits > 15 || (digits > 1 && b[start] === 48)) return -1;
+    this.position = p;
+    return value;
+  }
+
+  /** An unsigned 64-bit integer, or -1n. */
+  bigInteger(): bigint {
+    const b = this.bytes;
+    const start = this.position;
+    let p = start;
+    while (p - start < 21 && b[p]! >= 48 && b[p]! <= 57) p++;
+    const digits = p - start;
+    if (digits === 0 || digits > 20 || (digits > 1 && b[start] === 48)) return -1n;
+    const value = BigInt(Buffer.from(b.buffer, b.byteOffset + start, digits).toString("latin1"));
+    if (value > 0xffffffffffffffffn) return -1n;
+    this.position = p;
+    return value;
+  }
+
+  /**
+   * Steps over the rest of a string whose opening quote has been passed. Returns the end of its
+   * content (from `start`), or -1 when it does not end or holds a control character.
+   */
+  string(): number {
+    const b = this.bytes;
+    let p = this.position;
+    this.start = p;
+    let odd = false;
+    for (; p < b.length; p++) {
+      const c = b[p]!;
+      if (c === 0x22) {
+        this.position = p + 1;
+        this.odd = odd;
+        return p;
+      }
+      if (c < 0x20) return -1;
+      if (c === 0x5c) {
+        p++;
+        odd = true;
+      } else if (c >= 0x80) odd = true;
+    }
+    return -1;
+  }
+
+  /** Reads a quoted id of 64 hex digits into `to` at `at`; false when it is none. */
+  id(to: Uint8Array, at: number): boolean {
+    const b = this.bytes;
+    let p = this.position;
+    if (b[p] !== 0x22 || b[p + 65] !== 0x22) return false;
+    p++;
+    let bad = 0;
+    for (let i = 0; i < 32; i++) {
+      const high = HEX_VALUES[b[p]!]!;
+      const low = HEX_VALUES[b[p + 1]!]!;
+      p += 2;
+      bad |= high | low;
+      to[at + i] = (high << 4) | low;
+    }
+    // 255 is the only entry with bits above the low four.
+    if (bad > 15) return false;
+    this.position = p + 1;
+    return true;
+  }
+}

@@ -1,0 +1,16 @@
+import { decodeUsualTree } from "./tree-decode.ts";
+import { decodeGeneralTree } from "./tree-general.ts";
+import type { TreeNode } from "./tree-node.ts";
+
+export { appendNode, beginTree, endTree } from "./tree-encode.ts";
+export { isEntryName } from "./tree-decode.ts";
+export { goModeOf, nodeTypeOf, unixModeOf } from "./tree-node.ts";
+export type { ForeignNode, NodeAttribute, NodeType, TreeNode } from "./tree-node.ts";
+
+/**
+ * The nodes of a restic tree blob, sorted by raw name, whoever wrote it. They own their bytes.
+ * Throws `damaged` for what is no tree, a name that no directory can hold, or a name that occurs twice.
+ */
+export function decodeTree(bytes: Uint8Array): TreeNode[] {
+  return decodeUsualTree(bytes) ?? decodeGeneralTree(bytes);
+}
