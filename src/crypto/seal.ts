@@ -1,0 +1,237 @@
+import { CairnError } from "../errors.ts";
+import { newArena } from "../native.ts";
+import type { Arena } from "../native.ts";
+import { primitives } from "./primitives.ts";
+import type { MasterKeys, MessageCipher } from "./primitives.ts";
+
+export type { MasterKeys } from "./primitives.ts";
+
+/** What sealing adds to a message: 16 bytes of IV before it, 16 of MAC after it. */
+export const SEAL_OVERHEAD = 32;
+const IV_LENGTH = 16;
+const MAC_LENGTH = 16;
+const BLOCK = 16;
+/** A stage holds fewer blocks than this, so that no blob's counter carries out of its last four bytes. */
+const MAX_BLOCKS = 2 ** 31;
+
+function fault(message: string): CairnError {
+  return new CairnError("internal", `sealing rule: ${message}`);
+}
+
+/** Compares 16 bytes without an early exit. */
+function sameMac(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number): boolean {
+  let difference = 0;
+  for (let index = 0; index < MAC_LENGTH; index++) difference |= a[aOffset + index]! ^ b[bOffset + index]!;
+  return difference === 0;
+}
+
+/** IV ‖ ciphertext ‖ MAC of one message, with an IV of its own from the kernel. The message must not be empty. */
+export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
+  if (plain.length === 0) throw fault("an empty message is never sealed");
+  const { fillRandom, newCipher } = primitives();
+  const cipher = newCipher(keys);
+  const sealed = newArena(plain.length + SEAL_OVERHEAD);
+  const nonce = newArena(IV_LENGTH);
+  fillRandom(nonce, 0, IV_LENGTH);
+  sealed.bytes.set(nonce.bytes, 0);
+  sealed.bytes.set(plain, IV_LENGTH);
+  cipher.counter(nonce, 0, sealed, IV_LENGTH, sealed, IV_LENGTH, plain.length);
+  cipher.nonces(nonce, 1);
+  cipher.authenticate(nonce, 0, sealed, IV_LENGTH, plain.length, sealed, IV_LENGTH + plain.length);
+  return sealed.bytes;
+}
+
+/** The plaintext of a sealed message of any IV. `damaged` when it is too short or its MAC is wrong. */
+export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
+  const source = newArena(sealed.length);
+  source.bytes.set(sealed);
+  const plain = newArena(Math.max(0, sealed.length - SEAL_OVERHEAD));
+  new BlobOpener(keys).open(source, 0, sealed.length, plain, 0);
+  return plain.bytes;
+}
+
+/** Opens sealed blobs that lie in arenas, with reused contexts. One per thread. */
+export class BlobOpener {
+  readonly #cipher: MessageCipher;
+  /** Nonce of the blob at hand, then the MAC it should have. */
+  readonly #scratch = newArena(IV_LENGTH + MAC_LENGTH);
+
+  constructor(keys: MasterKeys) {
+    this.#cipher = primitives().newCipher(keys);
+  }
+
+  /** True when the `length` bytes at `offset` carry the right MAC. Nothing is decrypted. */
+  verify(sealed: Arena, offset: number, length: number): boolean {
+    if (length < SEAL_OVERHEAD) return false;
+    const scratch = this.#scratch;
+    const from = sealed.bytes;
+    for (let index = 0; index < IV_LENGTH; index++) scratch.bytes[index] = from[offset + index]!;
+    this.#cipher.nonces(scratch, 1);
+    this.#cipher.authenticate(scratch, 0, sealed, offset + IV_LENGTH, length - SEAL_OVERHEAD, scratch, IV_LENGTH);
+    return sameMac(scratch.bytes, IV_LENGTH, from, offset + length - MAC_LENGTH);
+  }
+
+  /** Decrypts what `verify` has accepted; `target` may be `sealed` itself. Returns the plaintext's length. */
+  decrypt(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
+    const plain = length - SEAL_OVERHEAD;
+    this.#cipher.counter(sealed, offset, sealed, offset + IV_LENGTH, target, targetOffset, plain);
+    return plain;
+  }
+
+  /** Both steps: `damaged` when the MAC is wrong, and nothing is written then. Returns the plaintext's length. */
+  open(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
+    if (!this.verify(sealed, offset, length)) {
+      throw new CairnError("damaged", `a sealed message of ${length} bytes does not carry the MAC of this repository's keys`);
+    }
+    return this.decrypt(sealed, offset, length, target, targetOffset);
+  }
+}
+
+/** Adds a block count to a counter in place. The caller guarantees that the last four bytes do not overflow. */
+function writeCounter(target: Uint8Array, offset: number, base: Uint8Array, blocks: number): void {
+  for (let index = 0; index < 12; index++) target[offset + index] = base[index]!;
+  const low = ((base[12]! << 24) | (base[13]! << 16) | (base[14]! << 8) | base[15]!) + blocks;
+  target[offset + 12] = low >>> 24;
+  target[offset + 13] = low >>> 16;
+  target[offset + 14] = low >>> 8;
+  target[offset + 15] = low;
+}
+
+/**
+ * Seals many blobs with one counter pass (specs/repository.md section 3). A blob is written into the
+ * stage at `reserve()`'s offset and announced with `commit()`; `seal()` encrypts all, adds IVs and MACs
+ * and moves them back to back. 16 bytes before each blob and at least 16 after it are kept free for that.
+ */
+export class StageSealer {
+  readonly #cipher: MessageCipher;
+  readonly #base = newArena(IV_LENGTH);
+  #arena: Arena;
+  #nonces: Arena;
+  #offsets = new Uint32Array(1024);
+  #lengths = new Uint32Array(1024);
+  #count = 0;
+  #next = BLOCK;
+  #sealedBytes = 0;
+  #usable = true;
+
+  constructor(keys: MasterKeys, capacity: number) {
+    this.#cipher = primitives().newCipher(keys);
+    this.#arena = newArena(capacity);
+    this.#nonces = newArena(1024 * IV_LENGTH);
+  }
+
+  /** Where blobs are written. It may change with `reserve`. */
+  get arena(): Arena {
+    return this.#arena;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Bytes that `seal()` would return now. */
+  get sealedBytes(): number {
+    return this.#sealedBytes;
+  }
+
+  /** Bytes of the stage in use. */
+  get used(): number {
+    return this.#next - BLOCK;
+  }
+
+  /** The offset for a blob of up to `length` bytes, or -1 when the stage must be sealed first. A blob larger than the stage makes it grow. */
+  reserve(length: number): number {
+    if (this.#next + length + BLOCK <= this.#arena.bytes.length) return this.#next;
+    if (this.#count > 0) return -1;
+    const size = Math.ceil((length + 2 * BLOCK) / 0x10_0000) * 0x10_0000;
+    if (size / BLOCK >= MAX_BLOCKS) throw fault(`a blob of ${length} bytes is too large for a stage`);
+    this.#arena = newArena(size);
+    return this.#next;
+  }
+
+  /** Announces that the blob at the reserved offset has `length` bytes. */
+  commit(length: number): void {
+    if (!this.#usable) throw fault("a stage that failed is never sealed again");
+    if (length < 1) throw fault("an empty blob is never sealed");
+    const offset = this.#next;
+    const end = offset + length + MAC_LENGTH;
+    if (end > this.#arena.bytes.length) throw fault("a blob reaches past the stage");
+    if (this.#count === this.#offsets.length) this.#grow();
+    this.#offsets[this.#count] = offset;
+    this.#lengths[this.#count] = length;
+    this.#count += 1;
+    this.#sealedBytes += length + SEAL_OVERHEAD;
+    this.#next = (end + IV_LENGTH + BLOCK - 1) & -BLOCK;
+  }
+
+  #grow(): void {
+    const size = this.#offsets.length * 2;
+    const offsets = new Uint32Array(size);
+    const lengths = new Uint32Array(size);
+    offsets.set(this.#offsets);
+    lengths.set(this.#lengths);
+    this.#offsets = offsets;
+    this.#lengths = lengths;
+    this.#nonces = newArena(size * IV_LENGTH);
+  }
+
+  /** Length of the sealed blob number `index` of the stage. */
+  sealedLength(index: number): number {
+    return this.#lengths[index]! + SEAL_OVERHEAD;
+  }
+
+  /**
+   * Seals everything committed and empties the stage. Returns the number of sealed bytes, which lie back
+   * to back at the start of the arena until the next `reserve`. After an error the stage is unusable.
+   */
+  seal(): number {
+    if (!this.#usable) throw fault("a stage that failed is never sealed again");
+    this.#usable = false;
+    const base = this.#base;
+    primitives().fillRandom(base, 0, IV_LENGTH);
+    base.bytes[12] = base.bytes[12]! & 0x7f;
+    const end = this.#writeCounters();
+    const { bytes } = this.#arena;
+    this.#cipher.counter(base, 0, this.#arena, 0, this.#arena, 0, Math.min(end, bytes.length));
+    for (let index = 0; index < this.#count; index++) {
+      bytes.set(this.#nonces.bytes.subarray(index * IV_LENGTH, (index + 1) * IV_LENGTH), this.#offsets[index]! - IV_LENGTH);
+    }
+    this.#cipher.nonces(this.#nonces, this.#count);
+    const length = this.#authenticateAndCompact();
+    this.#count = 0;
+    this.#next = BLOCK;
+    this.#sealedBytes = 0;
+    this.#usable = true;
+    return length;
+  }
+
+  /** IVs of all blobs into the nonce arena; the conditions of the rule are checked here. Returns the end of the last blob. */
+  #writeCounters(): number {
+    const base = this.#base.bytes;
+    if ((base[12]! & 0x80) !== 0) throw fault("the base's counter may overflow");
+    let free = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const offset = this.#offsets[index]!;
+      const block = offset / BLOCK;
+      if (offset % BLOCK !== 0 || block < free) throw fault("two blobs share counter blocks");
+      free = block + Math.ceil(this.#lengths[index]! / BLOCK);
+      if (free >= MAX_BLOCKS) throw fault("the stage has too many blocks");
+      writeCounter(this.#nonces.bytes, index * IV_LENGTH, base, block);
+    }
+    return free * BLOCK;
+  }
+
+  #authenticateAndCompact(): number {
+    const arena = this.#arena;
+    const { bytes } = arena;
+    let target = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const offset = this.#offsets[index]!;
+      const length = this.#lengths[index]!;
+      this.#cipher.authenticate(this.#nonces, index, arena, offset, length, arena, offset + length);
+      bytes.copyWithin(target, offset - IV_LENGTH, offset + length + MAC_LENGTH);
+      target += length + SEAL_OVERHEAD;
+    }
+    return target;
+  }
+}

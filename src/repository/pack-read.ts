@@ -1,0 +1,92 @@
+import { readSync } from "node:fs";
+import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
+import type { MasterKeys } from "../crypto/seal.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { bindNative, newArena } from "../native.ts";
+import type { Arena } from "../native.ts";
+
+/** One blob as its pack's header states it. */
+export interface PackBlob {
+  readonly id: Uint8Array;
+  readonly type: "data" | "tree";
+  readonly offset: number;
+  /** Sealed bytes in the pack. */
+  readonly length: number;
+  /** 0 when stored as it is. */
+  readonly uncompressedLength: number;
+}
+
+/** A pack's header as opened: its blobs, and where they end. */
+export interface PackHeader {
+  readonly blobs: PackBlob[];
+  /** Where the sealed header begins, and the last blob must end. */
+  readonly dataLength: number;
+  /** The sealed header and its length field, as they are in the file. */
+  readonly trailer: Uint8Array;
+}
+
+const MAX_HEADER = 64 * 1024 * 1024;
+const ID_LENGTH = 32;
+
+const nativePread = bindNative("int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)");
+
+/** Reads up to `length` bytes at `position` of a file into an arena. Returns how many there were. */
+export function readAt(descriptor: number, position: number, length: number, target: Arena, targetOffset: number): number {
+  let done = 0;
+  while (done < length) {
+    let count = nativePread?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
+    // The second way also turns a failed native call into the error it was.
+    if (count < 0) count = readThroughNode(descriptor, target.bytes.subarray(targetOffset + done, targetOffset + length), position + done);
+    if (count === 0) break;
+    done += count;
+  }
+  return done;
+}
+
+function readThroughNode(descriptor: number, target: Uint8Array, position: number): number {
+  try {
+    return readSync(descriptor, target, 0, target.length, position);
+  } catch (error) {
+    throw toCairnError(error, "reading a pack");
+  }
+}
+
+function damaged(message: string): CairnError {
+  return new CairnError("damaged", `pack header: ${message}`);
+}
+
+/** The blobs of a header's plain bytes, offsets added up. `damaged` when it is not a header. */
+export function parsePackHeader(plain: Uint8Array): PackBlob[] {
+  const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
+  const blobs: PackBlob[] = [];
+  let offset = 0;
+  for (let at = 0; at < plain.length; ) {
+    const kind = plain[at]!;
+    if (kind > 3) throw damaged(`entry ${blobs.length} has the unknown type ${kind}`);
+    const size = kind < 2 ? 37 : 41;
+    if (at + size > plain.length) throw damaged(`entry ${blobs.length} is cut off`);
+    const length = view.getUint32(at + 1, true);
+    const uncompressedLength = kind < 2 ? 0 : view.getUint32(at + 5, true);
+    const id = plain.subarray(at + size - ID_LENGTH, at + size);
+    blobs.push({ id, type: (kind & 1) === 0 ? "data" : "tree", offset, length, uncompressedLength });
+    offset += length;
+    at += size;
+  }
+  return blobs;
+}
+
+/** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
+export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
+  const field = newArena(4);
+  if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4) throw damaged(`a file of ${size} bytes has none`);
+  const length = new DataView(field.bytes.buffer).getUint32(0, true);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) throw damaged(`length ${length} does not fit a file of ${size} bytes`);
+  const trailer = newArena(length + 4);
+  const dataLength = size - 4 - length;
+  if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4) throw damaged(`the file is shorter than ${size} bytes`);
+  const blobs = parsePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
+  const last = blobs.at(-1);
+  const end = last === undefined ? 0 : last.offset + last.length;
+  if (end !== dataLength) throw damaged(`states ${end} bytes of blobs where the file has ${dataLength}`);
+  return { blobs, dataLength, trailer: trailer.bytes };
+}
