@@ -1,4 +1,14 @@
-import { readdirSync, readFileSync, mkdirSync, renameSync, rmSync, statSync, writeFileSync, existsSync, chmodSync } from "node:fs";
+import {
+  readdirSync,
+  readFileSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  existsSync,
+  chmodSync,
+} from "node:fs";
 import { execFileSync } from "node:child_process";
 import path from "node:path";
 import { parseArgs } from "node:util";
@@ -29,7 +39,9 @@ const workersBesideChunks: Plugin = {
         return `new URL("./${name}.js", import.meta.url)`;
       });
       if (/-worker\.ts["']/.test(contents.replaceAll(/^\s*(import|export)\b.*$/gm, ""))) {
-        throw new Error(`${file.path}: start a worker as new Worker(new URL("./name-worker.ts", import.meta.url)); the build finds no other form`);
+        throw new Error(
+          `${file.path}: start a worker as new Worker(new URL("./name-worker.ts", import.meta.url)); the build finds no other form`,
+        );
       }
       return { contents, loader: "ts" };
     });
@@ -56,7 +68,10 @@ function thirdPartyNotices(meta: Metafile): string {
     if (match?.[1] !== undefined) folders.add(match[1]);
   }
   const parts = [...folders].toSorted().map((folder) => {
-    const manifest = JSON.parse(readFileSync(path.join(ROOT, folder, "package.json"), "utf8")) as Record<string, string>;
+    const manifest = JSON.parse(readFileSync(path.join(ROOT, folder, "package.json"), "utf8")) as Record<
+      string,
+      string
+    >;
     const licence = readdirSync(path.join(ROOT, folder)).find((name) => /^licen[cs]e/i.test(name));
     const text = licence === undefined ? "" : readFileSync(path.join(ROOT, folder, licence), "utf8").trim();
     return `${manifest["name"]} ${manifest["version"]} (${manifest["license"]})\n\n${text}\n`;
@@ -80,7 +95,9 @@ async function bundle(stage: string): Promise<void> {
     minifySyntax: true,
     legalComments: "none",
     // A bundled CommonJS dependency may still ask for a built-in module.
-    banner: { js: 'import { createRequire as cairnRequire } from "node:module"; const require = cairnRequire(import.meta.url);' },
+    banner: {
+      js: 'import { createRequire as cairnRequire } from "node:module"; const require = cairnRequire(import.meta.url);',
+    },
     plugins: [workersBesideChunks],
     metafile: true,
     logLevel: "warning",

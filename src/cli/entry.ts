@@ -9,7 +9,9 @@ const NEEDED_MAJOR = 24;
 
 /** In a clone the compiled code is kept beside the runtime; elsewhere in the user's own cache, never in a shared temporary folder. */
 function compileCacheFolder(): string | undefined {
-  const runtime = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "../../.runtime" : "../.runtime", import.meta.url));
+  const runtime = fileURLToPath(
+    new URL(import.meta.url.endsWith(".ts") ? "../../.runtime" : "../.runtime", import.meta.url),
+  );
   if (existsSync(runtime)) return path.join(runtime, "compile-cache");
   const home = process.env["HOME"];
   const caches = process.env["XDG_CACHE_HOME"] ?? (home === undefined ? undefined : path.join(home, ".cache"));

@@ -1,0 +1,100 @@
+/**
+ * Who may import whom in src/, with the reason. The order is the reading order: lowest first.
+ * `tools/check-architecture.ts` enforces it; docs/reading-the-source.md walks it.
+ */
+
+export interface Layer {
+  /** A folder of src/, or a file directly in it. */
+  readonly name: string;
+  readonly may: readonly string[];
+  readonly reason: string;
+}
+
+const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "clock.ts"];
+const BELOW_WORKSPACE = [...ROOT_FILES, "formats", "fs", "crypto", "repository", "engines", "capture"];
+const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "bundle"];
+const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
+
+export const LAYERS: readonly Layer[] = [
+  { name: "errors.ts", may: [], reason: "every file may fail, so the error class can need nothing" },
+  { name: "ids.ts", may: ["errors.ts"], reason: "an id is checked before it is used anywhere" },
+  { name: "native.ts", may: ["errors.ts"], reason: "the one door to native code must be open to the lowest layers" },
+  { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
+  { name: "clock.ts", may: ["errors.ts"], reason: "time is asked for in one place, so a test can set it" },
+  {
+    name: "formats",
+    may: ["errors.ts", "ids.ts"],
+    reason: "byte layouts are pure functions: no disk, no keys, no clock",
+  },
+  { name: "fs", may: ROOT_FILES, reason: "files and folders know nothing of what is kept in them" },
+  { name: "crypto", may: ["errors.ts", "native.ts"], reason: "sealing must be readable and testable without the rest" },
+  {
+    name: "repository",
+    may: [...ROOT_FILES, "formats", "fs", "crypto"],
+    reason: "a repository serves save points and backups alike, so it knows neither",
+  },
+  {
+    name: "engines",
+    may: [...ROOT_FILES, "formats", "fs", "crypto", "repository"],
+    reason: "an engine holds a tree; it does not know what a workspace is",
+  },
+  {
+    name: "capture",
+    may: [...ROOT_FILES, "formats", "fs"],
+    reason: "an image of something live is a file like any other to those above",
+  },
+  {
+    name: "workspace",
+    may: BELOW_WORKSPACE,
+    reason: "save, restore and history are built from the parts below and from nothing above",
+  },
+  { name: "bundle", may: [...ROOT_FILES, "formats", "fs"], reason: "a portable file must be readable without a store" },
+  { name: "operations", may: BELOW_OPERATIONS, reason: "one file per verb: the table of contents of the product" },
+  {
+    name: "compose.ts",
+    may: BELOW_DAEMON,
+    reason: "the only file that names concrete adapters, so all others can be given any",
+  },
+  { name: "index.ts", may: [...BELOW_DAEMON, "compose.ts"], reason: "the public library: what it exports is promised" },
+  {
+    name: "daemon",
+    may: [...BELOW_DAEMON, "compose.ts"],
+    reason: "the daemon drives the operations that the command drives too",
+  },
+  { name: "api", may: [...BELOW_DAEMON, "daemon"], reason: "HTTP and MCP are two skins of the same operations" },
+  {
+    name: "cli",
+    may: [...BELOW_DAEMON, "compose.ts", "index.ts", "daemon", "api"],
+    reason: "nothing may depend on how a terminal is spoken to",
+  },
+];
+
+/** Packages that only one place may know, and why. */
+export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: string }[] = [
+  { name: "koffi", home: /^native\.ts$/, reason: "every native call can be switched off in one place" },
+  { name: "sodium-native", home: /^crypto\//, reason: "keys are handled in one folder" },
+  { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
+  { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
+  { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
+  { name: "fast-check", home: /^$/, reason: "a test tool is not there at run time" },
+];
+
+/** Concrete adapters and the only places outside their folder that may name them. */
+export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; reason: string }[] = [
+  {
+    files: /^repository\/storage\/(?:local|memory|sftp|s3|rest|faulty|counting)\.ts$/,
+    home: /^repository\/storage\//,
+    users: /^compose\.ts$/,
+    reason: "code that takes a Storage works with every storage",
+  },
+  {
+    files: /^engines\/(?:btrfs|juicefs|reflink|copy)(?:-[a-z-]+)?\.ts$/,
+    home: /^engines\//,
+    users: /^compose\.ts$/,
+    reason: "code that takes an engine works with every engine",
+  },
+];
+
+export const FORBIDDEN_FOLDERS: readonly string[] = ["utils", "util", "common", "helpers", "shared", "misc", "lib"];
+
+export const FILE_LINES = { warn: 300, fail: 500 } as const;

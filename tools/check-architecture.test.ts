@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { checkArchitecture } from "./check-architecture.ts";
+
+/** The errors (`file: message`) found in a src/ folder of these files; a name with a slash at the end is an empty folder. */
+function errorsIn(t: TestContext, files: Record<string, string>): string[] {
+  const source = mkdtempSync(path.join(tmpdir(), "cairn-architecture-"));
+  t.after(() => rmSync(source, { recursive: true }));
+  for (const [file, text] of Object.entries(files)) {
+    if (file.endsWith("/")) {
+      mkdirSync(path.join(source, file), { recursive: true });
+      continue;
+    }
+    mkdirSync(path.dirname(path.join(source, file)), { recursive: true });
+    writeFileSync(path.join(source, file), text);
+  }
+  return checkArchitecture(source)
+    .filter((finding) => finding.severity === "error")
+    .map((finding) => `${finding.file}: ${finding.message}`);
+}
+
+test("a tree that keeps the rules has no findings", (t) => {
+  const files = {
+    "errors.ts": "export class CairnError {}\n",
+    "formats/tree.ts": 'import { CairnError } from "../errors.ts";\nimport { x } from "./x.ts";\n',
+    "formats/x.ts": 'import { Buffer } from "node:buffer";\n// import { y } from "../cli/y.ts";\n',
+    "formats/tree.test.ts": 'import { y } from "../cli/y.ts";\n',
+    "cli/y.ts": 'import { Command } from "commander";\n',
+  };
+  assert.deepEqual(errorsIn(t, files), []);
+});
+
+for (const statement of [
+  'import { seal } from "../crypto/seal.ts";',
+  'import type { Seal } from "../crypto/seal.ts";',
+  'import {\n  a,\n  seal,\n} from "../crypto/seal.ts";',
+  'export * from "../crypto/seal.ts";',
+  'import "../crypto/seal.ts";',
+  'const seal = await import("../crypto/seal.ts");',
+  'new Worker(new URL("../crypto/seal.ts", import.meta.url));',
+]) {
+  test(`an upward import is an error when written as ${JSON.stringify(statement)}`, (t) => {
+    const errors = errorsIn(t, { "formats/tree.ts": `${statement}\n`, "crypto/seal.ts": "export const seal = 1;\n" });
+    assert.equal(errors.length, 1);
+    assert.match(
+      errors[0] ?? "",
+      /^formats\/tree\.ts: formats may not import crypto \(crypto\/seal\.ts\): byte layouts are pure/,
+    );
+  });
+}
+
+test("an import cycle is an error when it goes through three files", (t) => {
+  const errors = errorsIn(t, {
+    "fs/a.ts": 'import "./b.ts";\n',
+    "fs/b.ts": 'import "./c.ts";\n',
+    "fs/c.ts": 'import "./a.ts";\n',
+    "fs/d.ts": 'import "./a.ts";\n',
+  });
+  assert.deepEqual(errors.length, 1);
+  assert.match(errors[0] ?? "", /import cycle: fs\/. → fs\/|import cycle/);
+});
+
+test("a file is an error when it has more than 500 lines", (t) => {
+  assert.deepEqual(errorsIn(t, { "fs/a.ts": "\n".repeat(500) }), []);
+  assert.match(errorsIn(t, { "fs/a.ts": "\n".repeat(501) }).join(""), /501 lines/);
+});
+
+test("folders and files that say nothing are errors", (t) => {
+  const errors = errorsIn(t, { "fs/utils/a.ts": "", "fs/helpers.ts": "", "capture/": "", "web/x.ts": "" });
+  assert.equal(errors.length, 4);
+  for (const name of ["fs/utils/", "fs/helpers.ts", "capture/: an empty folder", "web is no layer"]) {
+    assert.ok(
+      errors.some((error) => error.includes(name)),
+      name,
+    );
+  }
+});
+
+test("a package is an error when it is imported outside its home", (t) => {
+  const koffi = 'createRequire(import.meta.url)("koffi");\n';
+  assert.deepEqual(errorsIn(t, { "native.ts": koffi, "crypto/poly.ts": 'import sodium from "sodium-native";\n' }), []);
+  const errors = errorsIn(t, {
+    "fs/a.ts": koffi,
+    "fs/b.ts": 'import koffi from "koffi";\n',
+    "cli/c.ts": 'import sodium from "sodium-native";\n',
+  });
+  assert.equal(errors.length, 3);
+});
+
+test("an adapter is an error when anything but compose.ts names it", (t) => {
+  const local = 'import { LocalStorage } from "./repository/storage/local.ts";\n';
+  const errors = errorsIn(t, {
+    "repository/storage/local.ts": "",
+    "repository/open.ts": 'import { LocalStorage } from "./storage/local.ts";\n',
+    "compose.ts": local,
+    "index.ts": local,
+  });
+  assert.deepEqual(
+    errors.map((error) => error.split(":")[0]),
+    ["index.ts", "repository/open.ts"],
+  );
+});
+
+test("an import is an error when its target is missing or a test", (t) => {
+  const errors = errorsIn(t, {
+    "fs/a.ts": 'import "./gone.ts";\nimport "./b.test.ts";\nimport "../../tools/x.ts";\n',
+    "fs/b.test.ts": "",
+  });
+  assert.equal(errors.length, 3);
+});

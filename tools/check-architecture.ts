@@ -1,0 +1,183 @@
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { ADAPTERS, FILE_LINES, FORBIDDEN_FOLDERS, LAYERS, PACKAGE_HOMES } from "./architecture-rules.ts";
+
+/**
+ * Checks the structure of a src/ folder: layers, cycles, lengths, names. Function length is
+ * oxlint's job (`max-lines-per-function`).
+ */
+
+export interface Finding {
+  severity: "error" | "warning";
+  /** Path below src/, with `/`. */
+  file: string;
+  message: string;
+}
+
+interface SourceFile {
+  file: string;
+  lines: number;
+  /** Paths below src/. */
+  imports: string[];
+  packages: string[];
+}
+
+const IMPORT =
+  /^\s*(?:import|export)\b[^;'"()]*?\bfrom\s*["']([^"']+)["']|^\s*import\s*["']([^"']+)["']|\bimport\(\s*["']([^"']+)["']\s*\)|new URL\(\s*["'](\.[^"']+\.ts)["']/gm;
+
+/** Every finding about the tree below `source`, errors first. */
+export function checkArchitecture(source: string): Finding[] {
+  const findings: Finding[] = [];
+  const files = readTree(source, findings);
+  for (const file of files.values()) {
+    checkLength(file, findings);
+    if (!isTest(file.file)) checkImports(file, files, findings);
+  }
+  findings.push(...cycles(files));
+  return findings.toSorted((a, b) => a.severity.localeCompare(b.severity) || a.file.localeCompare(b.file));
+}
+
+function readTree(source: string, findings: Finding[]): Map<string, SourceFile> {
+  const files = new Map<string, SourceFile>();
+  const folders = [""];
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    const entries = readdirSync(path.join(source, folder), { withFileTypes: true });
+    if (entries.length === 0) {
+      findings.push({
+        severity: "error",
+        file: `${folder}/`,
+        message: "an empty folder: it appears with its first real content",
+      });
+    }
+    for (const entry of entries) {
+      const file = folder === "" ? entry.name : `${folder}/${entry.name}`;
+      if (entry.isDirectory()) {
+        folders.push(file);
+        if (FORBIDDEN_FOLDERS.includes(entry.name)) {
+          findings.push({
+            severity: "error",
+            file: `${file}/`,
+            message: `a folder called ${entry.name} says nothing: name it after what it does`,
+          });
+        }
+      } else if (entry.name.endsWith(".ts")) {
+        files.set(file, readSource(source, file));
+        if (FORBIDDEN_FOLDERS.includes(entry.name.replace(/(\.test)?\.ts$/, ""))) {
+          findings.push({
+            severity: "error",
+            file,
+            message: "this name says nothing: name the file after what it does",
+          });
+        }
+      }
+    }
+  }
+  return files;
+}
+
+function readSource(source: string, file: string): SourceFile {
+  const text = readFileSync(path.join(source, file), "utf8");
+  const imports: string[] = [];
+  const packages: string[] = [];
+  for (const match of withoutComments(text).matchAll(IMPORT)) {
+    const specifier = match[1] ?? match[2] ?? match[3] ?? match[4] ?? "";
+    if (specifier.startsWith(".")) imports.push(path.posix.join(path.posix.dirname(file), specifier));
+    else if (!specifier.startsWith("node:"))
+      packages.push(
+        specifier
+          .split("/")
+          .slice(0, specifier.startsWith("@") ? 2 : 1)
+          .join("/"),
+      );
+  }
+  if (/createRequire\([^)]*\)\(["']koffi["']\)/.test(text)) packages.push("koffi");
+  return { file, lines: text.split("\n").length - 1, imports, packages };
+}
+
+/** Good enough for this code base: no import hides in a string or a regular expression. */
+function withoutComments(text: string): string {
+  return text.replaceAll(/^\s*\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+}
+
+function isTest(file: string): boolean {
+  return /\.(?:test|contract)\.ts$/.test(file);
+}
+
+function checkLength(source: SourceFile, findings: Finding[]): void {
+  const { file, lines } = source;
+  if (lines > FILE_LINES.fail) {
+    findings.push({
+      severity: "error",
+      file,
+      message: `${lines} lines: ${FILE_LINES.fail} is the end, split it by what it does`,
+    });
+  } else if (lines > FILE_LINES.warn && !isTest(file)) {
+    findings.push({ severity: "warning", file, message: `${lines} lines: ${FILE_LINES.warn} is the aim` });
+  }
+}
+
+function checkImports(source: SourceFile, files: ReadonlyMap<string, SourceFile>, findings: Finding[]): void {
+  const { file } = source;
+  const error = (message: string): void => void findings.push({ severity: "error", file, message });
+  const from = layerOf(file);
+  const layer = LAYERS.find((candidate) => candidate.name === from);
+  if (layer === undefined) error(`${from} is no layer of tools/architecture-rules.ts`);
+  for (const imported of source.imports) {
+    const to = layerOf(imported);
+    if (imported.startsWith("..")) error(`imports ${imported}, which lies outside src/`);
+    else if (isTest(imported)) error(`imports the test file ${imported}`);
+    else if (!files.has(imported) && imported.endsWith(".ts")) error(`imports ${imported}, which is not there`);
+    else if (layer !== undefined && to !== from && !layer.may.includes(to)) {
+      error(`${from} may not import ${to} (${imported}): ${layer.reason}`);
+    }
+    for (const adapter of ADAPTERS) {
+      if (adapter.files.test(imported) && !adapter.home.test(file) && !adapter.users.test(file)) {
+        error(`names the adapter ${imported}, which only compose.ts may: ${adapter.reason}`);
+      }
+    }
+  }
+  for (const name of source.packages) {
+    const rule = PACKAGE_HOMES.find((candidate) => candidate.name === name);
+    if (rule !== undefined && !rule.home.test(file)) error(`may not import ${name}: ${rule.reason}`);
+  }
+}
+
+function layerOf(file: string): string {
+  return file.split("/")[0] ?? file;
+}
+
+/** One finding per group of files that reach each other, by Tarjan's algorithm. */
+function cycles(files: ReadonlyMap<string, SourceFile>): Finding[] {
+  const order = new Map<string, number>();
+  const low = new Map<string, number>();
+  const stack: string[] = [];
+  const findings: Finding[] = [];
+  const visit = (file: string): void => {
+    order.set(file, order.size);
+    low.set(file, order.get(file) ?? 0);
+    stack.push(file);
+    for (const next of files.get(file)?.imports ?? []) {
+      if (!files.has(next)) continue;
+      if (!order.has(next)) visit(next);
+      else if (!stack.includes(next)) continue;
+      low.set(file, Math.min(low.get(file) ?? 0, low.get(next) ?? 0));
+    }
+    if (low.get(file) !== order.get(file)) return;
+    const group = stack.splice(stack.indexOf(file));
+    if (group.length > 1) {
+      findings.push({ severity: "error", file, message: `import cycle: ${group.join(" → ")} → ${file}` });
+    }
+  };
+  for (const file of files.keys()) if (!order.has(file)) visit(file);
+  return findings;
+}
+
+if (import.meta.main) {
+  const quiet = process.argv.includes("--quiet");
+  const findings = checkArchitecture(path.resolve(import.meta.dirname, "../src"));
+  for (const finding of findings) {
+    if (quiet && finding.severity === "warning") continue;
+    console.log(`${finding.severity}: src/${finding.file}: ${finding.message}`);
+  }
+  if (findings.some((finding) => finding.severity === "error")) process.exitCode = 1;
+}

@@ -1,0 +1,66 @@
+import { spawn } from "node:child_process";
+import path from "node:path";
+
+/**
+ * `npm run ok`: everything that must hold before a commit, in about a minute. A step's output is
+ * shown when it fails. `npm run ok -- lint types` runs only these, `npm run ok -- checks` all but the tests.
+ */
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+const SOURCES = ["src", "test", "tools"];
+
+interface Step {
+  name: string;
+  command: string;
+  args: string[];
+  /** Show the last line even when all is well. */
+  lastLine?: boolean;
+}
+
+const CHECKS: Step[] = [
+  { name: "format", command: "oxfmt", args: ["--check", ...SOURCES] },
+  { name: "lint", command: "oxlint", args: ["--type-aware", "--deny-warnings", ...SOURCES] },
+  { name: "types", command: "tsc", args: ["--noEmit", "-p", "."] },
+  { name: "architecture", command: "node", args: ["tools/check-architecture.ts", "--quiet"] },
+  { name: "error-docs", command: "node", args: ["tools/generate-error-docs.ts", "--check"] },
+];
+const TESTS: Step[] = [
+  {
+    name: "unit-tests",
+    command: "node",
+    args: ["tools/run-tests.ts", "--quiet", "src/**/*.test.ts", "tools/**/*.test.ts"],
+    lastLine: true,
+  },
+];
+
+async function runStep(step: Step): Promise<boolean> {
+  const start = performance.now();
+  const child = spawn(step.command, step.args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  const { promise, resolve } = Promise.withResolvers<number | null>();
+  child.on("error", (error) => {
+    output += error.message;
+    resolve(1);
+  });
+  child.on("close", resolve);
+  const passed = (await promise) === 0;
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  const last = step.lastLine === true && passed ? ` — ${output.trimEnd().split("\n").at(-1) ?? ""}` : "";
+  console.log(`${passed ? "✔" : "✖"} ${step.name} (${seconds} s)${last}`);
+  if (!passed) console.log(output.trimEnd());
+  return passed;
+}
+
+const wanted = process.argv.slice(2);
+function chosen(step: Step): boolean {
+  const group = CHECKS.includes(step) ? "checks" : "tests";
+  return wanted.length === 0 || wanted.includes(step.name) || wanted.includes(group);
+}
+
+const results = await Promise.all(CHECKS.filter(chosen).map(runStep));
+for (const step of TESTS.filter(chosen)) results.push(await runStep(step));
+if (results.length === 0)
+  console.log(`no such step; there are: ${[...CHECKS, ...TESTS].map((step) => step.name).join(", ")}`);
+process.exitCode = results.length > 0 && results.every(Boolean) ? 0 : 1;

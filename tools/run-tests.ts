@@ -1,0 +1,88 @@
+import { globSync } from "node:fs";
+import path from "node:path";
+import { run } from "node:test";
+import type { EventData } from "node:test";
+import { spec } from "node:test/reporters";
+import { parseArgs } from "node:util";
+
+/**
+ * Runs test files in two processes at a time and ends with one line that counts everything:
+ * `node tools/run-tests.ts [--quiet] GLOB...`. Skipped tests are listed by their reasons, so
+ * that nobody takes a skip for a pass.
+ */
+
+const ROOT = path.resolve(import.meta.dirname, "..");
+const FILE_TIMEOUT_MS = 15 * 60_000;
+
+export interface Totals {
+  passed: number;
+  failed: number;
+  /** Reason → number of tests. */
+  skipped: Map<string, number>;
+  failures: string[];
+}
+
+/** The lines that end a run; the last is `N passed, N failed, N skipped`. */
+export function summaryLines(totals: Totals): string[] {
+  const skipped = [...totals.skipped].toSorted((a, b) => b[1] - a[1]);
+  const count = skipped.reduce((sum, [, times]) => sum + times, 0);
+  return [
+    ...totals.failures.map((name) => `failed: ${name}`),
+    ...skipped.map(([reason, times]) => `skipped ${times}: ${reason}`),
+    `${totals.passed} passed, ${totals.failed} failed, ${count} skipped`,
+  ];
+}
+
+async function runFiles(files: string[], quiet: boolean): Promise<Totals> {
+  const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [] };
+  const stream = run({ files, concurrency: 2, timeout: FILE_TIMEOUT_MS, cwd: ROOT });
+  stream.on("test:pass", (data: EventData.TestPass) => {
+    if (data.details.type === "suite") return;
+    if (data.skip !== undefined) {
+      const reason = typeof data.skip === "string" && data.skip !== "" ? data.skip : `no reason given (${data.name})`;
+      totals.skipped.set(reason, (totals.skipped.get(reason) ?? 0) + 1);
+    } else {
+      totals.passed += 1;
+    }
+  });
+  stream.on("test:fail", (data: EventData.TestFail) => {
+    if (data.details.type === "suite") return;
+    totals.failed += 1;
+    const file = data.file === undefined ? "" : `${path.relative(ROOT, data.file)}: `;
+    totals.failures.push(`${file}${data.name}`);
+    if (quiet) console.log(`✖ ${file}${data.name}\n${explain(data.details.error)}`);
+  });
+  if (quiet) {
+    stream.on("test:stderr", (data: EventData.TestStderr) => process.stderr.write(data.message));
+    stream.resume();
+  } else {
+    stream.compose(new spec()).pipe(process.stdout);
+  }
+  const { promise, resolve } = Promise.withResolvers<void>();
+  stream.on("end", resolve);
+  await promise;
+  return totals;
+}
+
+function explain(error: Error): string {
+  const shown = error.cause instanceof Error ? error.cause : error;
+  return shown.stack ?? String(shown);
+}
+
+if (import.meta.main) {
+  const { values, positionals } = parseArgs({
+    options: { quiet: { type: "boolean", default: false } },
+    allowPositionals: true,
+  });
+  const files = positionals
+    .flatMap((pattern) => globSync(pattern, { cwd: ROOT }))
+    .map((file) => path.resolve(ROOT, file));
+  if (files.length === 0) {
+    console.log("no test files match");
+    process.exitCode = 2;
+  } else {
+    const totals = await runFiles(files.toSorted(), values.quiet);
+    for (const line of summaryLines(totals)) console.log(line);
+    if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
+  }
+}
