@@ -1,0 +1,156 @@
+import { CairnError } from "../errors.ts";
+import { parseTime } from "./go-time.ts";
+
+/**
+ * Reads the members of one JSON object of a file, each with its type and bounds; whatever is wrong is
+ * `damaged` and names the file and the field. Members that were not asked for are handed out by `rest`.
+ */
+
+const MAX_JSON_BYTES = 256 * 1024 * 1024;
+
+export type JsonObject = Record<string, unknown>;
+
+/** The value of UTF-8 JSON bytes; throws `damaged`, naming `what`. */
+export function parseJson(bytes: Uint8Array, what: string): unknown {
+  if (bytes.length > MAX_JSON_BYTES) throw new CairnError("damaged", `${what}: ${bytes.length} bytes are too many`);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+  } catch (error) {
+    throw new CairnError("damaged", `${what}: not valid JSON in UTF-8`, { cause: error });
+  }
+}
+
+export class Fields {
+  readonly what: string;
+  readonly #members: Map<string, unknown>;
+  readonly #asked = new Set<string>();
+
+  constructor(value: unknown, what: string) {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) {
+      throw new CairnError("damaged", `${what}: not an object`);
+    }
+    this.what = what;
+    this.#members = new Map(Object.entries(value));
+  }
+
+  #get(key: string): unknown {
+    this.#asked.add(key);
+    return this.#members.get(key);
+  }
+
+  /** The error for a field: what was wanted there. */
+  wrong(key: string, wanted: string): CairnError {
+    const state = this.#members.has(key) ? "is not" : "is missing; wanted";
+    return new CairnError("damaged", `${this.what}: field ${JSON.stringify(key)} ${state} ${wanted}`);
+  }
+
+  /** True when the member exists and is not null. */
+  has(key: string): boolean {
+    const value = this.#get(key);
+    return value !== undefined && value !== null;
+  }
+
+  text(key: string, max = 1 << 20): string {
+    const value = this.#get(key);
+    if (typeof value !== "string" || value.length > max) throw this.wrong(key, `a text of at most ${max} characters`);
+    return value;
+  }
+
+  optionalText(key: string): string | undefined {
+    return this.#get(key) === undefined ? undefined : this.text(key);
+  }
+
+  textOrNull(key: string): string | null {
+    return this.#get(key) === null ? null : this.text(key);
+  }
+
+  boolean(key: string): boolean {
+    const value = this.#get(key);
+    if (typeof value !== "boolean") throw this.wrong(key, "true or false");
+    return value;
+  }
+
+  /** An integer from `min` (default 0) to `max` (default the largest safe one). */
+  integer(key: string, max = Number.MAX_SAFE_INTEGER, min = 0): number {
+    const value = this.#get(key);
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min || value > max) {
+      throw this.wrong(key, `an integer from ${min} to ${max}`);
+    }
+    return value;
+  }
+
+  /** An integer from 0 to `max`; 0 when it is absent. */
+  optionalInteger(key: string, max = Number.MAX_SAFE_INTEGER): number {
+    return this.has(key) ? this.integer(key, max) : 0;
+  }
+
+  /** Lower-case hex of exactly `digits` digits. */
+  hex(key: string, digits: number): string {
+    const value = this.#get(key);
+    if (typeof value !== "string" || value.length !== digits || !/^[0-9a-f]*$/.test(value)) {
+      throw this.wrong(key, `${digits} lower-case hex digits`);
+    }
+    return value;
+  }
+
+  hexOrNull(key: string, digits: number): string | null {
+    return this.#get(key) === null ? null : this.hex(key, digits);
+  }
+
+  base64(key: string, max = 1 << 24): Uint8Array {
+    const text = this.text(key, max);
+    const value = Buffer.from(text, "base64");
+    if (value.toString("base64") !== text) throw this.wrong(key, "base64");
+    return value;
+  }
+
+  /** An RFC 3339 time, as it stands. */
+  time(key: string): string {
+    const value = this.text(key, 64);
+    if (parseTime(value) === null) throw this.wrong(key, "a time in RFC 3339");
+    return value;
+  }
+
+  /** A list of at most `max` elements, each read by `read`. */
+  list<T>(key: string, read: (element: unknown, label: string) => T, max = 1 << 24): T[] {
+    const value = this.#get(key);
+    if (!Array.isArray(value) || value.length > max) throw this.wrong(key, `a list of at most ${max} elements`);
+    return value.map((element, i) => read(element, `${this.what}: ${key}[${i}]`));
+  }
+
+  texts(key: string): string[] {
+    return this.list(key, (element) => {
+      if (typeof element !== "string") throw this.wrong(key, "a list of texts");
+      return element;
+    });
+  }
+
+  /** A list of texts; null and absent are the empty list, as Go writes it. */
+  textsOrNone(key: string): string[] {
+    return this.has(key) ? this.texts(key) : [];
+  }
+
+  /** A member that is an object. */
+  object(key: string): Fields {
+    const value = this.#get(key);
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw this.wrong(key, "an object");
+    return new Fields(value, `${this.what}: ${key}`);
+  }
+
+  objectOrNull(key: string): Fields | null {
+    return this.#get(key) === null ? null : this.object(key);
+  }
+
+  /** The members that nobody asked for: written again unchanged. Empty when there are none. */
+  rest(): JsonObject {
+    return Object.fromEntries([...this.#members].filter(([key]) => !this.#asked.has(key)));
+  }
+}
+
+/** JSON text with the characters escaped that Go's encoder escapes; only strings can hold them. */
+export function goJsonText(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
