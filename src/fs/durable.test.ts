@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { chmodSync, existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { CairnError } from "../errors.ts";
+import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableRename, durableWrite, readSmallFile, removeLeftovers, temporaryName } from "./durable.ts";
+
+function scratch(context: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "cairn-durable-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function hasCode(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+test("a durable write replaces the file and leaves nothing beside it", (context) => {
+  const directory = scratch(context);
+  const path = join(directory, "file");
+  durableWrite(path, Buffer.from("one"));
+  const inode = statSync(path).ino;
+  durableWrite(path, Buffer.from("two"), { mode: 0o644 });
+  assert.equal(readFileSync(path, "utf8"), "two");
+  assert.notEqual(statSync(path).ino, inode);
+  assert.equal(statSync(path).mode & 0o7777, 0o644);
+  assert.deepEqual(readdirSync(directory), ["file"]);
+});
+
+test("a durable write replaces a link and not what it points to", (context) => {
+  const directory = scratch(context);
+  writeFileSync(join(directory, "target"), "kept");
+  symlinkSync("target", join(directory, "link"));
+  durableWrite(join(directory, "link"), Buffer.from("new"));
+  assert.equal(readFileSync(join(directory, "target"), "utf8"), "kept");
+});
+
+test("an exclusive write fails and keeps the old bytes when the name is taken", (context) => {
+  const directory = scratch(context);
+  const path = join(directory, "file");
+  durableWrite(path, Buffer.from("one"), { exclusive: true });
+  assert.throws(() => durableWrite(path, Buffer.from("two"), { exclusive: true }), hasCode("already_exists"));
+  assert.equal(readFileSync(path, "utf8"), "one");
+  assert.deepEqual(readdirSync(directory), ["file"]);
+  assert.equal(statSync(path).nlink, 1);
+});
+
+test("a durable write names its path when the directory is missing", (context) => {
+  const path = join(scratch(context), "no", "file");
+  assert.throws(() => durableWrite(path, Buffer.alloc(1)), (error) => hasCode("not_found")(error) && String(error).includes(path));
+});
+
+test("missing parents are made and told apart from what was there", (context) => {
+  const directory = scratch(context);
+  const deep = join(directory, "a", "b", "c");
+  assert.equal(durableMkdir(deep), true);
+  assert.equal(durableMkdir(deep), false);
+  assert.equal(statSync(deep).mode & 0o777, 0o700);
+  assert.throws(() => durableMkdir(deep, { exclusive: true }), hasCode("already_exists"));
+  writeFileSync(join(directory, "file"), "");
+  assert.throws(() => durableMkdir(join(directory, "file")), hasCode("already_exists"));
+});
+
+test("a rename and a removal do what they say", (context) => {
+  const directory = scratch(context);
+  mkdirSync(join(directory, "other"));
+  writeFileSync(join(directory, "a"), "x");
+  durableRename(join(directory, "a"), join(directory, "other", "b"));
+  assert.equal(durableRemove(join(directory, "other", "b")), true);
+  assert.equal(durableRemove(join(directory, "other", "b")), false);
+});
+
+test("a small file is bounded before it is read", (context) => {
+  const path = join(scratch(context), "file");
+  assert.equal(readSmallFile(path, 10), null);
+  writeFileSync(path, "0123456789");
+  assert.equal(readSmallFile(path, 10)?.length, 10);
+  assert.throws(() => readSmallFile(path, 9), hasCode("damaged"));
+});
+
+test("leftovers of a killed writer go, those of a running or a young one stay", (context) => {
+  const directory = scratch(context);
+  const gone = spawnSync("true").pid;
+  const names = [`${TEMPORARY_PREFIX}${gone}-aa`, `${TEMPORARY_PREFIX}${process.ppid}-bb`, `${TEMPORARY_PREFIX}${gone}-young`, "file"];
+  for (const name of names) {
+    writeFileSync(join(directory, name), "");
+    if (!name.endsWith("young")) utimesSync(join(directory, name), 1, 1);
+  }
+  assert.deepEqual(removeLeftovers(directory), [names[0]]);
+  assert.deepEqual(readdirSync(directory).sort(), names.slice(1).sort());
+  assert.equal(removeLeftovers(directory, TEMPORARY_PREFIX, { exclusive: true }).length, 2);
+  assert.deepEqual(removeLeftovers(join(directory, "missing")), []);
+});
+
+test("a leftover folder goes with what is in it and no link in it is followed", (context) => {
+  const directory = scratch(context);
+  writeFileSync(join(directory, "kept"), "x");
+  const leftover = join(directory, temporaryName());
+  mkdirSync(join(leftover, "deep"), { recursive: true });
+  symlinkSync(directory, join(leftover, "deep", "out"));
+  linkSync(join(directory, "kept"), join(leftover, "second"));
+  removeLeftovers(directory, TEMPORARY_PREFIX, { exclusive: true });
+  assert.equal(existsSync(leftover), false);
+  assert.equal(readFileSync(join(directory, "kept"), "utf8"), "x");
+});
+
+test("a failed write says permission when the directory is read-only", { skip: process.getuid?.() === 0 ? "root may write anywhere" : false }, (context) => {
+  const directory = scratch(context);
+  chmodSync(directory, 0o500);
+  assert.throws(() => durableWrite(join(directory, "file"), Buffer.alloc(1)), hasCode("permission"));
+});

@@ -1,0 +1,218 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, constants, fsyncSync, fchmodSync, lstatSync, mkdirSync, openSync, readdirSync } from "node:fs";
+import { linkSync, readFileSync, renameSync, rmSync, unlinkSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+
+/** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
+export const TEMPORARY_PREFIX = ".cairn-tmp-";
+
+/** A fresh name for something that is not finished. Whatever carries such a name may be removed after a crash. */
+export function temporaryName(prefix: string = TEMPORARY_PREFIX): string {
+  return `${prefix}${process.pid}-${randomBytes(8).toString("hex")}`;
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | null)?.code;
+}
+
+/** Writes all of `bytes` at the descriptor's position, however the kernel portions it. */
+export function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let offset = 0; offset < bytes.length; ) {
+    const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
+    if (written === 0) throw new CairnError("io", "the operating system wrote nothing");
+    offset += written;
+  }
+}
+
+/**
+ * Makes the entries of a directory durable. File systems that cannot sync a directory
+ * (some FUSE and network ones) answer EINVAL or ENOTSUP; there nothing more can be done.
+ */
+export function fsyncDirectory(path: string): void {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    throw toCairnError(error, `sync the directory ${path}`);
+  }
+  try {
+    fsyncSync(descriptor);
+  } catch (error) {
+    const name = errnoOf(error);
+    if (name !== "EINVAL" && name !== "ENOTSUP" && name !== "ENOSYS") throw toCairnError(error, `sync the directory ${path}`);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+export interface DurableWriteOptions {
+  /** Permission bits of the file whatever the umask; 0o600 unless told. */
+  mode?: number;
+  /** True: fail with `already_exists` when the name is taken, instead of replacing it. */
+  exclusive?: boolean;
+  /** False: leave the last directory sync to the caller, who writes several files there. */
+  syncDirectory?: boolean;
+}
+
+function writeTemporary(path: string, bytes: Uint8Array, mode: number): void {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+  const descriptor = openSync(path, flags, mode);
+  try {
+    fchmodSync(descriptor, mode);
+    writeAll(descriptor, bytes);
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function giveName(temporary: string, path: string, exclusive: boolean): void {
+  if (!exclusive) {
+    renameSync(temporary, path);
+    return;
+  }
+  try {
+    linkSync(temporary, path);
+  } catch (error) {
+    const name = errnoOf(error);
+    if (name !== "EPERM" && name !== "ENOTSUP" && name !== "ENOSYS" && name !== "EOPNOTSUPP") throw error;
+    // Without hard links the name is claimed first; a crash in between leaves an empty file, which reads as damaged.
+    closeSync(openSync(path, "wx"));
+    renameSync(temporary, path);
+    return;
+  }
+  unlinkSync(temporary);
+}
+
+/**
+ * Replaces or creates a file so that after a crash it holds either all of the old or all of the new bytes,
+ * and is durable when this returns: temporary file beside it, write, fsync, rename, fsync of the directory.
+ */
+export function durableWrite(path: string, bytes: Uint8Array, options: DurableWriteOptions = {}): void {
+  const directory = dirname(path);
+  const temporary = join(directory, temporaryName());
+  try {
+    writeTemporary(temporary, bytes, options.mode ?? 0o600);
+    giveName(temporary, path, options.exclusive === true);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw toCairnError(error, `write ${path}`);
+  }
+  if (options.syncDirectory !== false) fsyncDirectory(directory);
+}
+
+/** A rename that is durable when this returns; both directories are synced. */
+export function durableRename(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    throw toCairnError(error, `rename ${from} to ${to}`);
+  }
+  fsyncDirectory(dirname(to));
+  if (dirname(from) !== dirname(to)) fsyncDirectory(dirname(from));
+}
+
+/** Removes a file durably; true when there was one. */
+export function durableRemove(path: string): boolean {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw toCairnError(error, `remove ${path}`);
+  }
+  fsyncDirectory(dirname(path));
+  return true;
+}
+
+export interface DurableMkdirOptions {
+  /** Permission bits, less the umask; 0o700 unless told. */
+  mode?: number;
+  /** True: the last directory must not exist yet, else `already_exists`. */
+  exclusive?: boolean;
+}
+
+/**
+ * Makes a directory and its missing parents, each synced into its parent. True when the last one was made here.
+ * Throws `already_exists` when the name is taken by something else than a directory.
+ */
+export function durableMkdir(path: string, options: DurableMkdirOptions = {}): boolean {
+  const mode = options.mode ?? 0o700;
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    const name = errnoOf(error);
+    if (name === "EEXIST" && options.exclusive !== true && lstatSync(path).isDirectory()) return false;
+    if (name !== "ENOENT" || dirname(path) === path) throw toCairnError(error, `make the directory ${path}`);
+    durableMkdir(dirname(path), { mode });
+    return durableMkdir(path, options);
+  }
+  fsyncDirectory(dirname(path));
+  return true;
+}
+
+/** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes. */
+export function readSmallFile(path: string, limit: number): Buffer | null {
+  let bytes: Buffer;
+  try {
+    const { size } = lstatSync(path);
+    if (size > limit) throw new CairnError("damaged", `${path} has ${size} bytes where at most ${limit} are expected`);
+    bytes = readFileSync(path);
+  } catch (error) {
+    const name = errnoOf(error);
+    if (name === "ENOENT" || name === "ENOTDIR") return null;
+    throw toCairnError(error, `read ${path}`);
+  }
+  return bytes;
+}
+
+function writerIsGone(name: string, prefix: string): boolean {
+  const pid = Number.parseInt(name.slice(prefix.length), 10);
+  if (!Number.isSafeInteger(pid) || pid <= 0) return true;
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === "ESRCH";
+  }
+}
+
+// A writer on another host or in another pid namespace cannot be asked, so what is young is left alone.
+const YOUNG_MS = 3_600_000;
+
+export interface RemoveLeftoversOptions {
+  /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
+  exclusive?: boolean;
+}
+
+/**
+ * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
+ * only what is over an hour old and whose writer is gone. Returns the names removed; a missing directory is empty.
+ */
+export function removeLeftovers(directory: string, prefix: string = TEMPORARY_PREFIX, options: RemoveLeftoversOptions = {}): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw toCairnError(error, `list ${directory}`);
+  }
+  const removed: string[] = [];
+  for (const name of names) {
+    if (!name.startsWith(prefix)) continue;
+    const path = join(directory, name);
+    if (options.exclusive !== true && !isAbandoned(path, name, prefix)) continue;
+    rmSync(path, { recursive: true, force: true });
+    removed.push(name);
+  }
+  return removed;
+}
+
+function isAbandoned(path: string, name: string, prefix: string): boolean {
+  try {
+    return Date.now() - lstatSync(path).mtimeMs > YOUNG_MS && writerIsGone(name, prefix);
+  } catch {
+    return false;
+  }
+}

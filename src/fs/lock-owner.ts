@@ -1,0 +1,161 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync, readlinkSync } from "node:fs";
+import { hostname } from "node:os";
+import { basename } from "node:path";
+
+/** Who holds a lock. Written as JSON; `seen` is the heartbeat's counter. */
+export interface LockOwner {
+  readonly host: string;
+  readonly machine_id: string;
+  readonly boot_id: string;
+  readonly pid_namespace: string;
+  readonly pid: number;
+  /** Clock ticks after boot at which the process started; tells a reused pid. */
+  readonly start_time: string;
+  readonly command: string;
+  readonly purpose: string;
+  /** ISO time, for people only; no decision uses it. */
+  readonly since: string;
+  readonly nonce: string;
+  readonly shared: boolean;
+  readonly seen: number;
+  /** True once given up in order; such a record only keeps the count of generations. */
+  readonly released?: boolean;
+}
+
+export type Liveness = "alive" | "dead" | "unknown";
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+export interface ProcessFacts {
+  /** One letter as in /proc/PID/stat; `Z` is a zombie. */
+  readonly state: string;
+  /** Ticks after boot. */
+  readonly startTime: string;
+}
+
+/** State and start time of a process; null when there is none or it may not be looked at. */
+export function processFacts(pid: number): ProcessFacts | null {
+  const text = readText(`/proc/${pid}/stat`);
+  if (text === "") return null;
+  // The command stands in parentheses and may hold blanks and parentheses itself.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return { state: fields[0] ?? "", startTime: fields[19] ?? "" };
+}
+
+interface Identity {
+  readonly host: string;
+  readonly machineId: string;
+  readonly bootId: string;
+  readonly pidNamespace: string;
+  readonly startTime: string;
+  readonly command: string;
+}
+
+let identity: Identity | undefined;
+
+function readNamespace(): string {
+  try {
+    return readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return "";
+  }
+}
+
+// Arguments of the user's own commands may hold secrets; the verb alone says enough.
+function ownCommand(): string {
+  const script = basename(process.argv[1] ?? process.argv0);
+  const verb = process.argv[2] ?? "";
+  return /^[a-z][a-z-]{0,30}$/.test(verb) ? `${script} ${verb}` : script;
+}
+
+/** What identifies this process among all that may share a file system with it. */
+export function thisProcess(): Identity {
+  identity ??= {
+    host: hostname(),
+    machineId: readText("/etc/machine-id"),
+    bootId: readText("/proc/sys/kernel/random/boot_id"),
+    pidNamespace: readNamespace(),
+    startTime: processFacts(process.pid)?.startTime ?? "",
+    command: ownCommand(),
+  };
+  return identity;
+}
+
+/** A fresh record of this process. */
+export function newOwner(purpose: string, shared: boolean): LockOwner {
+  const self = thisProcess();
+  return {
+    host: self.host,
+    machine_id: self.machineId,
+    boot_id: self.bootId,
+    pid_namespace: self.pidNamespace,
+    pid: process.pid,
+    start_time: self.startTime,
+    command: self.command,
+    purpose,
+    since: new Date().toISOString(),
+    nonce: randomBytes(12).toString("hex"),
+    shared,
+    seen: 0,
+  };
+}
+
+/** The record in some bytes, padded or not; null when they are none. */
+export function parseOwner(bytes: Uint8Array): LockOwner | null {
+  const text = Buffer.from(bytes).toString("utf8").replaceAll("\0", "").trim();
+  if (text === "") return null;
+  try {
+    const value = JSON.parse(text) as Partial<LockOwner> | null;
+    if (typeof value?.pid !== "number" || typeof value.nonce !== "string" || typeof value.seen !== "number") return null;
+    return value as LockOwner;
+  } catch {
+    return null;
+  }
+}
+
+function pidIsAlive(owner: LockOwner): boolean {
+  try {
+    process.kill(owner.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
+  }
+  const facts = processFacts(owner.pid);
+  if (facts === null) return true;
+  if (facts.state === "Z" || facts.state === "X") return false;
+  return owner.start_time === "" || facts.startTime === owner.start_time;
+}
+
+/**
+ * Whether the holder still runs, as far as this machine can tell without waiting. The pid is asked only when boot
+ * and pid namespace are ours. Another boot of the same machine is dead; `local` says that no other machine can
+ * write here, so then any other boot is.
+ */
+export function livenessOf(owner: LockOwner, local: boolean): Liveness {
+  if (owner.released === true) return "dead";
+  const self = thisProcess();
+  if (owner.boot_id === "" || self.bootId === "") {
+    // No boot ids outside Linux: the host's name has to do, and only where no other machine writes.
+    if (!local || owner.boot_id !== self.bootId || owner.host !== self.host) return "unknown";
+    return pidIsAlive(owner) ? "alive" : "dead";
+  }
+  if (owner.boot_id !== self.bootId) {
+    const sameMachine = owner.machine_id !== "" && owner.machine_id === self.machineId && owner.host === self.host;
+    return local || sameMachine ? "dead" : "unknown";
+  }
+  if (owner.pid_namespace !== self.pidNamespace) return "unknown";
+  return pidIsAlive(owner) ? "alive" : "dead";
+}
+
+/** A holder in words, for the busy error. */
+export function describeOwner(owner: LockOwner | null): string {
+  if (owner === null) return "another process";
+  const elsewhere = owner.boot_id === thisProcess().bootId ? "" : ` on ${owner.host}`;
+  return `pid ${owner.pid} (${owner.command}${owner.purpose === "" ? "" : `, ${owner.purpose}`})${elsewhere} since ${owner.since}`;
+}

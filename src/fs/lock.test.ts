@@ -1,0 +1,206 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { CairnError } from "../errors.ts";
+import { nativeAvailable } from "../native.ts";
+import { newOwner } from "./lock-owner.ts";
+import { acquireLock, breakLock, lockHolder } from "./lock.ts";
+import type { AcquireOptions } from "./lock.ts";
+import { encodeOwner } from "./owner-files.ts";
+
+const NO_WAIT = { timeoutMs: 0 };
+const MODES: { name: string; options: AcquireOptions; env: Record<string, string> }[] = [
+  { name: "the kernel", options: {}, env: {} },
+  { name: "owner files", options: { forceOwnerFiles: true }, env: { CAIRN_NO_NATIVE: "1" } },
+];
+
+function scratch(context: TestContext): string {
+  const directory = mkdtempSync(join(tmpdir(), "cairn-lock-"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return join(directory, "lock");
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "busy" && error.retryable;
+}
+
+/** A process that takes the lock, says so, and keeps it. */
+async function startHolder(path: string, env: Record<string, string>, options: AcquireOptions = {}): Promise<ChildProcess> {
+  const module = new URL("lock.ts", import.meta.url).href;
+  const script = `
+    import { acquireLock } from ${JSON.stringify(module)};
+    globalThis.kept = await acquireLock(${JSON.stringify(path)}, ${JSON.stringify({ purpose: "test", ...options })});
+    process.stdout.write("held");
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  await once(child.stdout!, "data");
+  return child;
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  const ended = once(child, "exit");
+  child.kill("SIGKILL");
+  await ended;
+}
+
+for (const { name, options, env } of MODES) {
+  test(`a second holder is told who has it when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    const child = await startHolder(path, env);
+    context.after(() => kill(child));
+    for (const mode of MODES) {
+      await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT }), (error) => {
+        assert.ok(isBusy(error), String(error));
+        assert.match((error as CairnError).message, new RegExp(`pid ${child.pid} .*since 20`));
+        return true;
+      });
+    }
+    assert.equal(lockHolder(path)?.pid, child.pid);
+  });
+
+  test(`a killed holder is taken over at once when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    for (let round = 0; round < 3; round++) {
+      const child = await startHolder(path, env);
+      await kill(child);
+      for (const mode of MODES) (await acquireLock(path, { ...mode.options, timeoutMs: 200 })).release();
+    }
+    assert.ok(readdirSync(join(path, "..")).length <= 3, "leftovers grow");
+  });
+
+  test(`two locks of one process exclude each other when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    const first = await acquireLock(path, options);
+    for (const mode of MODES) await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT }), isBusy);
+    assert.equal(first.stillHeld(), true);
+    first.release();
+    first.release();
+    assert.equal(first.stillHeld(), false);
+    for (const mode of MODES) {
+      await using second = await acquireLock(path, { ...mode.options, ...NO_WAIT });
+      assert.equal(second.mode, mode.options.forceOwnerFiles === true || !nativeAvailable() ? "owner-file" : "kernel");
+    }
+    assert.equal(lockHolder(path), null);
+  });
+
+  test(`shared holders keep an exclusive one out when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    const readers = [];
+    for (const mode of [...MODES, { options }]) readers.push(await acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }));
+    while (readers.length > 0) {
+      await assert.rejects(acquireLock(path, { ...options, ...NO_WAIT }), isBusy);
+      readers.pop()!.release();
+    }
+    const writer = await acquireLock(path, { ...options, ...NO_WAIT });
+    for (const mode of MODES) await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }), isBusy);
+    writer.release();
+  });
+
+  test(`a killed shared holder is no obstacle when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    await kill(await startHolder(path, env, { shared: true }));
+    for (const mode of MODES) (await acquireLock(path, { ...mode.options, ...NO_WAIT })).release();
+  });
+
+  test(`only one of many counts at a time when ${name} decides`, async (context) => {
+    const path = scratch(context);
+    const counter = `${path}.counter`;
+    writeFileSync(counter, "0");
+    await Promise.all(
+      Array.from({ length: 12 }, async (_, at) => {
+        const mode = at % 3 === 0 ? {} : options;
+        const lock = await acquireLock(path, { ...mode, timeoutMs: 20_000 });
+        const value = Number(readFileSync(counter, "utf8"));
+        await new Promise((resolve) => setTimeout(resolve, 3));
+        writeFileSync(counter, String(value + 1));
+        lock.release();
+      }),
+    );
+    assert.equal(readFileSync(counter, "utf8"), "12");
+  });
+}
+
+test("a waiter gets the lock when the holder gives it up", async (context) => {
+  const path = scratch(context);
+  const first = await acquireLock(path);
+  setTimeout(() => first.release(), 60);
+  const second = await acquireLock(path, { timeoutMs: 5_000 });
+  second.release();
+});
+
+test("a waiter stops within 100 ms when its caller aborts", async (context) => {
+  const path = scratch(context);
+  using _held = await acquireLock(path);
+  const controller = new AbortController();
+  const waiting = acquireLock(path, { signal: controller.signal });
+  setTimeout(() => controller.abort(), 20);
+  const started = performance.now();
+  await assert.rejects(waiting, (error) => error instanceof CairnError && error.code === "interrupted");
+  assert.ok(performance.now() - started < 120);
+});
+
+test("a holder elsewhere is waited for until its heartbeat is old, over several short waits", async (context) => {
+  const path = scratch(context);
+  const elsewhere = { ...newOwner("elsewhere", false), host: "far", pid_namespace: "pid:[1]", seen: 3 };
+  writeFileSync(`${path}.owner-0000000007`, encodeOwner(elsewhere));
+  const options = { forceOwnerFiles: true, staleAfterMs: 250, timeoutMs: 60 };
+  await assert.rejects(acquireLock(path, options), isBusy);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await assert.rejects(acquireLock(path, options), isBusy);
+  writeFileSync(`${path}.owner-0000000007`, encodeOwner({ ...elsewhere, seen: 4 }));
+  await assert.rejects(acquireLock(path, { ...options, timeoutMs: 150 }), isBusy, "a heartbeat begins the count anew");
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  const lock = await acquireLock(path, options);
+  assert.equal(existsSync(`${path}.owner-0000000008`), true);
+  lock.release();
+  assert.deepEqual(readdirSync(join(path, "..")), ["lock.owner-0000000008"]);
+});
+
+test("a holder that was taken over knows it and does not release the new one", async (context) => {
+  const path = scratch(context);
+  const sleeper = await acquireLock(path, { forceOwnerFiles: true });
+  const stolen = { ...newOwner("new", false) };
+  writeFileSync(`${path}.owner-0000000002`, encodeOwner(stolen));
+  assert.equal(sleeper.stillHeld(), false);
+  sleeper.release();
+  await assert.rejects(acquireLock(path, { forceOwnerFiles: true, ...NO_WAIT }), isBusy);
+});
+
+test("a record of another boot on a local file system is dead", async (context) => {
+  const path = scratch(context);
+  writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("before", false), boot_id: "other", pid: 1 }));
+  (await acquireLock(path, NO_WAIT)).release();
+});
+
+test("a reused pid is not the holder", async (context) => {
+  const path = scratch(context);
+  writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("before", false), start_time: "1" }));
+  (await acquireLock(path, NO_WAIT)).release();
+});
+
+test("an unreadable record blocks only until it is old", async (context) => {
+  const path = scratch(context);
+  writeFileSync(`${path}.owner-0000000001`, "");
+  const options = { staleAfterMs: 80, timeoutMs: 2_000 };
+  await assert.rejects(acquireLock(path, { ...options, timeoutMs: 20 }), isBusy);
+  (await acquireLock(path, options)).release();
+});
+
+test("a lock is broken by hand when its holder cannot be asked, never when it runs here", async (context) => {
+  const path = scratch(context);
+  writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("far", false), pid_namespace: "pid:[1]" }));
+  breakLock(path);
+  const lock = await acquireLock(path, NO_WAIT);
+  assert.throws(() => breakLock(path), (error) => error instanceof CairnError && error.code === "refused");
+  lock.release();
+});
+
+test("a lock is not found when its directory is missing", async (context) => {
+  await assert.rejects(acquireLock(join(scratch(context), "no", "lock")), (error) => error instanceof CairnError && error.code === "not_found");
+});

@@ -1,0 +1,295 @@
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { kernelLockFromTable, kernelLockState, kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "./kernel-lock.ts";
+import { describeOwner, livenessOf, newOwner } from "./lock-owner.ts";
+import type { LockOwner } from "./lock-owner.ts";
+import { filesystemKind } from "./mounts.ts";
+import { HeartbeatWatch, OwnerFiles, encodeOwner, readOwner, rewriteOwner } from "./owner-files.ts";
+import type { Blocked, Claim } from "./owner-files.ts";
+
+export interface AcquireOptions {
+  /** How long to wait for another holder, in milliseconds; 10 000 unless told, 0 tries once. */
+  timeoutMs?: number;
+  signal?: AbortSignal;
+  /** What it is for, in a word or two; shown to whoever waits. */
+  purpose?: string;
+  /** True: together with other shared holders, not with an exclusive one. */
+  shared?: boolean;
+  /** How long the heartbeat of a holder that cannot be asked must stand still; 30 000. */
+  staleAfterMs?: number;
+  /** Between two heartbeats of this holder; 2 000. */
+  heartbeatMs?: number;
+  /** For tests: owner files also where the kernel could decide. */
+  forceOwnerFiles?: boolean;
+}
+
+export interface Lock {
+  readonly path: string;
+  readonly shared: boolean;
+  /** `none`: a shared lock where nobody can write, so there is nothing to exclude. */
+  readonly mode: "kernel" | "owner-file" | "none";
+  /** False once another has taken it over, e.g. after this process slept too long. Ask before committing. */
+  stillHeld(): boolean;
+  /** Gives it up; again does nothing. */
+  release(): void;
+  [Symbol.dispose](): void;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+interface Attempt {
+  readonly path: string;
+  readonly owner: LockOwner;
+  readonly files: OwnerFiles;
+  readonly watch: HeartbeatWatch;
+  /** True where the kernel decides: a local file system and a working fcntl. */
+  kernel: boolean;
+  /** True where no other machine writes. */
+  readonly local: boolean;
+  readonly heartbeatMs: number;
+}
+
+const held = new Set<() => void>();
+
+// Owner files are seen by other hosts: an orderly end must not make them wait for the heartbeat.
+function releaseAtExit(): void {
+  for (const release of held) release();
+}
+
+function makeLock(attempt: Attempt, mode: Lock["mode"], parts: { beat?: () => void; isHeld: () => boolean; release: () => void }): Lock {
+  const timer = parts.beat === undefined ? undefined : setInterval(ignoringErrors(parts.beat), attempt.heartbeatMs);
+  timer?.unref();
+  let open = true;
+  function release(): void {
+    if (!open) return;
+    open = false;
+    clearInterval(timer);
+    held.delete(release);
+    if (held.size === 0) process.off("exit", releaseAtExit);
+    parts.release();
+  }
+  if (held.size === 0) process.on("exit", releaseAtExit);
+  held.add(release);
+  return {
+    path: attempt.path,
+    shared: attempt.owner.shared,
+    mode,
+    stillHeld: () => open && parts.isHeld(),
+    release,
+    [Symbol.dispose]: release,
+    [Symbol.asyncDispose]: async () => release(),
+  };
+}
+
+// A missed heartbeat must not bring the process down; stillHeld tells before anything is committed.
+function ignoringErrors(action: () => void): () => void {
+  return () => {
+    try {
+      action();
+    } catch {
+      /* told by stillHeld */
+    }
+  };
+}
+
+function openLockFile(attempt: Attempt): { descriptor: number; writable: boolean } | null {
+  const { O_RDWR, O_RDONLY, O_CREAT, O_NOFOLLOW } = constants;
+  try {
+    return { descriptor: openSync(attempt.path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), writable: true };
+  } catch (error) {
+    const name = (error as NodeJS.ErrnoException).code;
+    if (!attempt.owner.shared || (name !== "EROFS" && name !== "EACCES" && name !== "EPERM")) throw error;
+  }
+  try {
+    return { descriptor: openSync(attempt.path, O_RDONLY | O_NOFOLLOW), writable: false };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+function isStillNamed(descriptor: number, path: string): boolean {
+  const named = statSync(path, { throwIfNoEntry: false });
+  const opened = fstatSync(descriptor);
+  return named !== undefined && named.ino === opened.ino && named.dev === opened.dev;
+}
+
+function currentRecord(attempt: Attempt): LockOwner | null {
+  const record = readOwner(attempt.path);
+  return record !== null && livenessOf(record, attempt.local) !== "dead" ? record : null;
+}
+
+function tryByKernel(attempt: Attempt): Lock | Blocked {
+  const opened = openLockFile(attempt);
+  if (opened === null) return makeLock(attempt, "none", { isHeld: () => true, release: () => undefined });
+  const { descriptor, writable } = opened;
+  let lock: Lock | undefined;
+  try {
+    if (!tryKernelLock(descriptor, attempt.owner.shared)) return { holder: currentRecord(attempt) };
+    if (!isStillNamed(descriptor, attempt.path)) return { holder: null };
+    // The record first, then the look at owner files: a process without fcntl does it the other way round,
+    // so of two that come at once at least one sees the other.
+    if (writable) writeSync(descriptor, encodeOwner(attempt.owner), 0, undefined, 0);
+    const blocked = attempt.files.blockers(attempt.owner.shared);
+    if (blocked !== null) return blocked;
+    lock = kernelLock(attempt, descriptor, writable);
+    return lock;
+  } finally {
+    if (lock === undefined) {
+      releaseKernelLock(descriptor);
+      closeSync(descriptor);
+    }
+  }
+}
+
+function kernelLock(attempt: Attempt, descriptor: number, writable: boolean): Lock {
+  const { path, owner } = attempt;
+  let seen = 0;
+  const beat = (): void => void writeSync(descriptor, encodeOwner({ ...owner, seen: ++seen }), 0, undefined, 0);
+  return makeLock(attempt, "kernel", {
+    ...(writable && !owner.shared ? { beat } : {}),
+    isHeld: () => isStillNamed(descriptor, path),
+    release: () => {
+      try {
+        if (writable && !owner.shared) ftruncateSync(descriptor, 0);
+      } finally {
+        releaseKernelLock(descriptor);
+        closeSync(descriptor);
+      }
+    },
+  });
+}
+
+/** Whether somebody holds the lock through the kernel, asked without fcntl. */
+function blockedByKernel(attempt: Attempt): Blocked | null {
+  if (attempt.local) {
+    const mode = kernelLockFromTable(attempt.path);
+    const free = mode === "none" || (attempt.owner.shared && mode === "shared");
+    return free ? null : { holder: currentRecord(attempt) };
+  }
+  // The machine that has this file system as a local one takes kernel locks, seen here only by their record.
+  const record = readOwner(attempt.path);
+  if (record === null || (attempt.owner.shared && record.shared) || attempt.files.isGone(record, "kernel")) return null;
+  return { holder: record };
+}
+
+function tryByOwnerFiles(attempt: Attempt): Lock | Blocked {
+  const { files, owner } = attempt;
+  const before = blockedByKernel(attempt) ?? files.blockers(owner.shared);
+  if (before !== null) return before;
+  const claim = files.claim({ ...owner, shared: false });
+  if (!("path" in claim)) return claim;
+  const after = blockedByKernel(attempt) ?? files.blockers(owner.shared, claim);
+  if (after !== null) {
+    files.release(claim);
+    return after;
+  }
+  if (!owner.shared) return ownerFileLock(attempt, claim);
+  const shared = files.addShared(owner);
+  files.release(claim);
+  return ownerFileLock(attempt, shared);
+}
+
+function ownerFileLock(attempt: Attempt, claim: Claim): Lock {
+  attempt.watch.clear();
+  return makeLock(attempt, "owner-file", {
+    beat: () => attempt.files.beat(claim),
+    isHeld: () => attempt.files.isHeld(claim),
+    release: () => attempt.files.release(claim),
+  });
+}
+
+function tryOnce(attempt: Attempt): Lock | Blocked {
+  try {
+    return attempt.kernel ? tryByKernel(attempt) : tryByOwnerFiles(attempt);
+  } catch (error) {
+    // A sandbox's kernel may lack these locks on what it calls a local file system; it does so for every process.
+    if (attempt.kernel && error instanceof CairnError && error.code === "unsupported") {
+      attempt.kernel = false;
+      return tryOnce(attempt);
+    }
+    throw toCairnError(error, `lock ${attempt.path}`);
+  }
+}
+
+function busyError(attempt: Attempt, holder: LockOwner | null): CairnError {
+  const what = attempt.owner.purpose === "" ? "" : ` for ${attempt.owner.purpose}`;
+  return new CairnError("busy", `cannot lock ${attempt.path}${what}: held by ${describeOwner(holder)}`, {
+    hint: "try again when the holder is done, or wait longer",
+    details: holder === null ? {} : { holder: { host: holder.host, pid: holder.pid, command: holder.command, purpose: holder.purpose, since: holder.since } },
+  });
+}
+
+function newAttempt(path: string, options: AcquireOptions): Attempt {
+  const place = filesystemKind(dirname(path)).place;
+  const local = place === "local" || place === "memory";
+  const watch = new HeartbeatWatch(path, options.staleAfterMs ?? 30_000);
+  return {
+    path,
+    owner: newOwner(options.purpose ?? "", options.shared === true),
+    files: new OwnerFiles(path, local, watch),
+    watch,
+    kernel: local && kernelLocksAvailable() && options.forceOwnerFiles !== true,
+    local,
+    heartbeatMs: options.heartbeatMs ?? 2_000,
+  };
+}
+
+/**
+ * Takes the lock at `path` (a file that stays; its directory must exist), waiting for others up to the timeout.
+ * Kernel locks decide on local file systems, records with a heartbeat elsewhere. A holder that died is taken over.
+ * Throws `busy` (retryable, names the holder), `interrupted`, `permission`, `not_found`.
+ */
+export async function acquireLock(path: string, options: AcquireOptions = {}): Promise<Lock> {
+  throwIfAborted(options.signal);
+  const attempt = newAttempt(path, options);
+  const deadline = performance.now() + (options.timeoutMs ?? 10_000);
+  for (let pause = 2; ; pause = Math.min(50, pause * 1.5)) {
+    const result = tryOnce(attempt);
+    if ("release" in result) return result;
+    const left = deadline - performance.now();
+    if (left <= 0) throw busyError(attempt, result.holder);
+    await pauseFor(Math.min(left, pause * (0.5 + Math.random())), options.signal);
+  }
+}
+
+async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  }
+}
+
+/** Who holds the lock exclusively now, as far as it can be told without waiting; null when nobody. */
+export function lockHolder(path: string): LockOwner | null {
+  const attempt = newAttempt(path, {});
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive") return readOwner(path);
+  return attempt.files.blockers(true)?.holder ?? null;
+}
+
+function kernelModeNow(attempt: Attempt): "exclusive" | "shared" | "none" {
+  if (!attempt.kernel) return kernelLockFromTable(attempt.path);
+  const descriptor = openSync(attempt.path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    return kernelLockState(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/**
+ * Takes the lock away from a holder on another machine whose heartbeat is not old yet. Throws `refused` when the
+ * holder is seen to run on this machine: a kernel lock ends only with its process.
+ */
+export function breakLock(path: string): void {
+  const attempt = newAttempt(path, {});
+  const holder = lockHolder(path);
+  if (holder !== null && livenessOf(holder, attempt.local) === "alive") {
+    throw new CairnError("refused", `the lock ${path} is held by ${describeOwner(holder)}, which runs here`, { hint: "end that process instead" });
+  }
+  attempt.files.breakAll(attempt.owner);
+  if (!attempt.local && readOwner(path) !== null) rewriteOwner(path, { ...attempt.owner, released: true });
+}

@@ -1,0 +1,282 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, constants, fsyncSync, linkSync, openSync, readFileSync, readdirSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { temporaryName } from "./durable.ts";
+import { livenessOf, parseOwner, thisProcess } from "./lock-owner.ts";
+import type { LockOwner } from "./lock-owner.ts";
+
+/**
+ * Locks where no kernel decides for all: records beside the lock file, claimed by exclusive creation.
+ *
+ * The exclusive lock belongs to the record with the highest generation (`<lock>.owner-0000000007`). A record is
+ * never removed while it is the highest, only marked as released, so generations only grow: a process that
+ * decided long ago that generation 5 is dead cannot claim 6 after others had 6, 7 and 8.
+ * Shared holders have one record each (`<lock>.shared-<hex>`), made while holding the exclusive lock.
+ */
+
+const RECORD_BYTES = 2048;
+const MAX_RECORD_BYTES = 65536;
+
+function errnoOf(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | null)?.code;
+}
+
+/** A record as it lies on disk: JSON padded with NULs, so that it can be rewritten in place by one write. */
+export function encodeOwner(owner: LockOwner): Buffer {
+  const bytes = Buffer.alloc(RECORD_BYTES);
+  const text = JSON.stringify(owner);
+  const fits = Buffer.byteLength(text) <= RECORD_BYTES;
+  bytes.write(fits ? text : JSON.stringify({ ...owner, command: "", purpose: "", host: owner.host.slice(0, 64) }), "utf8");
+  return bytes;
+}
+
+/** Rewrites a record in place; false when the file is gone. */
+export function rewriteOwner(path: string, owner: LockOwner): boolean {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, constants.O_WRONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ESTALE") return false;
+    throw error;
+  }
+  try {
+    writeSync(descriptor, encodeOwner(owner), 0, RECORD_BYTES, 0);
+    // Other hosts see it only once it left this one.
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+  return true;
+}
+
+/** The record in a file; null when there is none, it is too large or not a record. */
+export function readOwner(path: string): LockOwner | null {
+  try {
+    const bytes = readFileSync(path);
+    return bytes.length > MAX_RECORD_BYTES ? null : parseOwner(bytes);
+  } catch {
+    return null;
+  }
+}
+
+interface Sighting {
+  seen: number;
+  /** Nanoseconds of this machine's monotonic clock, as text. */
+  at: string;
+}
+
+/**
+ * Watches heartbeat counters of holders that cannot be asked, by this machine's monotonic clock alone. What was seen
+ * is kept in a small file, so that several short waits add up to one long enough to call a holder dead.
+ */
+export class HeartbeatWatch {
+  readonly #file: string;
+  readonly #staleAfterMs: number;
+  #sightings: Record<string, Sighting>;
+
+  constructor(lockPath: string, staleAfterMs: number) {
+    this.#file = `${lockPath}.seen-${thisProcess().bootId.slice(0, 8)}`;
+    this.#staleAfterMs = staleAfterMs;
+    this.#sightings = this.#load();
+  }
+
+  /** True once the counter under `key` has stood still for long enough. */
+  isStale(key: string, counter: number): boolean {
+    const now = process.hrtime.bigint();
+    const before = this.#sightings[key];
+    if (before !== undefined && before.seen === counter && BigInt(before.at) <= now) {
+      return now - BigInt(before.at) >= BigInt(this.#staleAfterMs) * 1_000_000n;
+    }
+    this.#sightings = { [key]: { seen: counter, at: now.toString() } };
+    this.#store();
+    return false;
+  }
+
+  /** Forgets everything; called once a lock is held. */
+  clear(): void {
+    if (Object.keys(this.#sightings).length === 0) return;
+    this.#sightings = {};
+    try {
+      unlinkSync(this.#file);
+    } catch {
+      // Another waiter has removed it.
+    }
+  }
+
+  #load(): Record<string, Sighting> {
+    try {
+      const value = JSON.parse(readFileSync(this.#file, "utf8")) as Record<string, Sighting>;
+      const valid = Object.entries(value).filter(([, sighting]) => /^[0-9]{1,20}$/.test(sighting.at));
+      return Object.fromEntries(valid);
+    } catch {
+      return {};
+    }
+  }
+
+  #store(): void {
+    try {
+      writeFileSync(this.#file, JSON.stringify(this.#sightings), { mode: 0o600 });
+    } catch {
+      // Without the file this wait watches for itself.
+    }
+  }
+}
+
+export interface Claim {
+  readonly path: string;
+  owner: LockOwner;
+}
+
+export interface Blocked {
+  /** The record that stands in the way; null when it could not be read. */
+  readonly holder: LockOwner | null;
+}
+
+export class OwnerFiles {
+  readonly #directory: string;
+  readonly #exclusivePrefix: string;
+  readonly #sharedPrefix: string;
+  readonly #local: boolean;
+  readonly #watch: HeartbeatWatch;
+
+  /** `local`: no other machine writes here, so a record of another boot is dead. */
+  constructor(lockPath: string, local: boolean, watch: HeartbeatWatch) {
+    this.#directory = dirname(lockPath);
+    this.#exclusivePrefix = `${basename(lockPath)}.owner-`;
+    this.#sharedPrefix = `${basename(lockPath)}.shared-`;
+    this.#local = local;
+    this.#watch = watch;
+  }
+
+  #names(): { generations: number[]; shared: string[] } {
+    const generations: number[] = [];
+    const shared: string[] = [];
+    for (const name of readdirSync(this.#directory)) {
+      if (name.startsWith(this.#exclusivePrefix)) {
+        const generation = Number(name.slice(this.#exclusivePrefix.length));
+        if (Number.isSafeInteger(generation) && generation > 0) generations.push(generation);
+      } else if (name.startsWith(this.#sharedPrefix)) {
+        shared.push(name);
+      }
+    }
+    return { generations: generations.sort((a, b) => a - b), shared };
+  }
+
+  #pathOf(generation: number): string {
+    return join(this.#directory, this.#exclusivePrefix + String(generation).padStart(10, "0"));
+  }
+
+  /** True when the record's holder is known not to run any more, or released it. */
+  isGone(owner: LockOwner | null, name: string): boolean {
+    if (owner === null) return this.#watch.isStale(name, -1);
+    const liveness = livenessOf(owner, this.#local);
+    return liveness === "dead" || (liveness === "unknown" && this.#watch.isStale(owner.nonce, owner.seen));
+  }
+
+  /** What stands in the way of a lock taken otherwise; `ignoring` is the caller's own claim. */
+  blockers(shared: boolean, ignoring?: Claim): Blocked | null {
+    const names = this.#names();
+    const top = names.generations.at(-1);
+    if (top !== undefined && this.#pathOf(top) !== ignoring?.path) {
+      const holder = readOwner(this.#pathOf(top));
+      if (!this.isGone(holder, String(top))) return { holder };
+    }
+    if (shared) return null;
+    for (const name of names.shared) {
+      const path = join(this.#directory, name);
+      const holder = readOwner(path);
+      if (!this.isGone(holder, name)) return { holder };
+      removeQuietly(path);
+    }
+    return null;
+  }
+
+  /** Takes the exclusive record, or says who has it. */
+  claim(owner: LockOwner): Claim | Blocked {
+    const top = this.#names().generations.at(-1) ?? 0;
+    if (top > 0) {
+      const holder = readOwner(this.#pathOf(top));
+      if (!this.isGone(holder, String(top))) return { holder };
+    }
+    const path = this.#pathOf(top + 1);
+    if (!this.#createRecord(path, owner)) return { holder: readOwner(path) };
+    const after = this.#names().generations;
+    const highest = after.at(-1) ?? 0;
+    if (highest !== top + 1) {
+      removeQuietly(path);
+      return { holder: readOwner(this.#pathOf(highest)) };
+    }
+    for (const generation of after) if (generation <= top) removeQuietly(this.#pathOf(generation));
+    return { path, owner };
+  }
+
+  /** Adds a shared record; only while the exclusive claim is held. */
+  addShared(owner: LockOwner): Claim {
+    const path = join(this.#directory, `${this.#sharedPrefix}${randomBytes(8).toString("hex")}`);
+    this.#createRecord(path, owner);
+    return { path, owner };
+  }
+
+  /** True while the claim is in force: its record is there, ours, and no generation above it. */
+  isHeld(claim: Claim): boolean {
+    const record = readOwner(claim.path);
+    if (record?.nonce !== claim.owner.nonce || record.released === true) return false;
+    if (claim.owner.shared) return true;
+    return this.#pathOf(this.#names().generations.at(-1) ?? 0) === claim.path;
+  }
+
+  /** Counts the heartbeat up. */
+  beat(claim: Claim): void {
+    if (readOwner(claim.path)?.nonce !== claim.owner.nonce) return;
+    claim.owner = { ...claim.owner, seen: claim.owner.seen + 1 };
+    rewriteOwner(claim.path, claim.owner);
+  }
+
+  release(claim: Claim): void {
+    if (claim.owner.shared) removeQuietly(claim.path);
+    else if (readOwner(claim.path)?.nonce === claim.owner.nonce) rewriteOwner(claim.path, { ...claim.owner, released: true });
+  }
+
+  /** Takes the lock away from whoever has it: a newer, released generation, and no shared records. */
+  breakAll(owner: LockOwner): void {
+    const names = this.#names();
+    for (const name of names.shared) removeQuietly(join(this.#directory, name));
+    const top = names.generations.at(-1);
+    if (top === undefined) return;
+    if (this.#createRecord(this.#pathOf(top + 1), { ...owner, released: true })) removeQuietly(this.#pathOf(top));
+  }
+
+  /** False when the name is taken. A record appears whole: it is written under another name and linked. */
+  #createRecord(path: string, owner: LockOwner): boolean {
+    const temporary = join(this.#directory, temporaryName());
+    try {
+      writeFileSync(temporary, encodeOwner(owner), { flag: "wx", mode: 0o600, flush: true });
+      linkSync(temporary, path);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === "EEXIST") return false;
+      if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(errnoOf(error) ?? "")) throw error;
+      return createWithoutLink(path, owner);
+    } finally {
+      removeQuietly(temporary);
+    }
+  }
+}
+
+function createWithoutLink(path: string, owner: LockOwner): boolean {
+  try {
+    writeFileSync(path, encodeOwner(owner), { flag: "wx", mode: 0o600, flush: true });
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "EEXIST") return false;
+    throw error;
+  }
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Gone already, or not ours to remove: either way it stands in nobody's way.
+  }
+}

@@ -1,0 +1,160 @@
+import { isUtf8 } from "node:buffer";
+import { CairnError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+
+/** A path as Node takes it: text (UTF-8) or raw bytes. */
+export type RawPath = string | Buffer;
+
+const SLASH = 0x2f;
+const DOT = 0x2e;
+
+/** A view over the same bytes as a Buffer, or the UTF-8 bytes of a text. */
+export function rawBytes(path: string | Uint8Array): Buffer {
+  if (typeof path === "string") return Buffer.from(path, "utf8");
+  return Buffer.from(path.buffer, path.byteOffset, path.byteLength);
+}
+
+export interface CheckOptions {
+  /** The code of the error for an unfit path; `usage` unless told. */
+  code?: ErrorCode;
+}
+
+function unfit(path: Uint8Array, reason: string, code: ErrorCode): CairnError {
+  return new CairnError(code, `unsafe path ${JSON.stringify(printablePath(path).slice(0, 200))}: ${reason}`, {
+    hint: "use a path relative to the workspace, without . or .. parts",
+  });
+}
+
+function reasonAgainst(path: Buffer, start: number, end: number): string | undefined {
+  if (end === start) return "it has an empty part";
+  if (path[start] !== DOT) return undefined;
+  if (end - start === 1) return "it has the part .";
+  return end - start === 2 && path[start + 1] === DOT ? "it has the part .." : undefined;
+}
+
+/**
+ * The names along a relative raw path, each a view into it. The empty path is the root: no names.
+ * Throws (`usage` unless told) when it is absolute, holds NUL, or a part is empty, `.` or `..`.
+ */
+export function splitRaw(path: string | Uint8Array, options: CheckOptions = {}): Buffer[] {
+  const bytes = rawBytes(path);
+  const code = options.code ?? "usage";
+  if (bytes.length === 0) return [];
+  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", code);
+  if (bytes.includes(0)) throw unfit(bytes, "it holds a NUL byte", code);
+  const parts: Buffer[] = [];
+  for (let start = 0; start <= bytes.length; ) {
+    const slash = bytes.indexOf(SLASH, start);
+    const end = slash < 0 ? bytes.length : slash;
+    const reason = reasonAgainst(bytes, start, end);
+    if (reason !== undefined) throw unfit(bytes, reason, code);
+    parts.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return parts;
+}
+
+/** Throws (`usage` unless told) when one name may not be an entry of a directory. */
+export function checkName(name: string | Uint8Array, options: CheckOptions = {}): void {
+  const bytes = rawBytes(name);
+  const code = options.code ?? "usage";
+  if (bytes.length === 0) throw unfit(bytes, "it is empty", code);
+  if (splitRaw(bytes, options).length !== 1) throw unfit(bytes, "it is more than one name", code);
+}
+
+/**
+ * The one checked join: `root` ‖ `/` ‖ `relative`. It cannot lead out of the root by its text;
+ * links on the way are the business of the opens that use it.
+ */
+export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array, options: CheckOptions = {}): Buffer {
+  splitRaw(relative, options);
+  const base = rawBytes(root);
+  const rest = rawBytes(relative);
+  if (rest.length === 0) return Buffer.from(base);
+  const slash = base.length > 0 && base[base.length - 1] === SLASH ? 0 : 1;
+  const joined = Buffer.allocUnsafe(base.length + slash + rest.length);
+  joined.set(base, 0);
+  if (slash === 1) joined[base.length] = SLASH;
+  joined.set(rest, base.length + slash);
+  return joined;
+}
+
+/** A relative path as a person types it (`./a//b/`) in its one checked form (`a/b`; the root is empty). */
+export function normalizeTyped(path: string | Uint8Array): Buffer {
+  const bytes = rawBytes(path);
+  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", "usage");
+  const parts = bytes.toString("latin1").split("/").filter((part) => part !== "" && part !== ".");
+  const joined = Buffer.from(parts.join("/"), "latin1");
+  splitRaw(joined);
+  return joined;
+}
+
+/** True when `path` is `ancestor` or lies below it, by the text of two normal absolute paths. */
+export function isAtOrBelow(path: string | Uint8Array, ancestor: string | Uint8Array): boolean {
+  const inner = rawBytes(path);
+  const outer = rawBytes(ancestor);
+  if (outer.length === 1 && outer[0] === SLASH) return inner[0] === SLASH;
+  if (inner.length < outer.length || inner.compare(outer, 0, outer.length, 0, outer.length) !== 0) return false;
+  return inner.length === outer.length || inner[outer.length] === SLASH;
+}
+
+function escapeByte(byte: number): string {
+  return `\\x${byte.toString(16).padStart(2, "0")}`;
+}
+
+/** Length in bytes of the valid UTF-8 sequence at `at`, 0 when there is none. */
+function sequenceLength(bytes: Buffer, at: number): number {
+  for (let length = 1; length <= 4 && at + length <= bytes.length; length++) {
+    if (isUtf8(bytes.subarray(at, at + length))) return length;
+  }
+  return 0;
+}
+
+function escapeInvalid(bytes: Buffer): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; ) {
+    const length = sequenceLength(bytes, at);
+    text += length === 0 ? escapeByte(bytes[at]!) : bytes.toString("utf8", at, at + length);
+    at += Math.max(1, length);
+  }
+  return text;
+}
+
+export interface DisplayedPath {
+  /** The exact text when the bytes are UTF-8, else a readable form with `\xHH` for what is not. */
+  path: string;
+  /** The raw bytes in base64, only where they are not UTF-8. */
+  path_b64?: string;
+}
+
+/** A raw path as JSON output has it. */
+export function displayPath(path: string | Uint8Array): DisplayedPath {
+  if (typeof path === "string") return { path };
+  const bytes = rawBytes(path);
+  if (isUtf8(bytes)) return { path: bytes.toString("utf8") };
+  return { path: escapeInvalid(bytes), path_b64: bytes.toString("base64") };
+}
+
+/** The raw bytes that `displayPath` was given. Throws `damaged` when `path_b64` is not base64. */
+export function pathOfDisplayed(shown: DisplayedPath): Buffer {
+  if (shown.path_b64 === undefined) return Buffer.from(shown.path, "utf8");
+  const bytes = Buffer.from(shown.path_b64, "base64");
+  if (bytes.toString("base64") !== shown.path_b64) throw new CairnError("damaged", "path_b64 is not base64");
+  return bytes;
+}
+
+// Control characters and the marks that turn the direction of text: a name must not steer a terminal.
+// oxlint-disable-next-line no-control-regex
+const STEERING = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
+
+function escapeCharacter(character: string): string {
+  if (character === "\n") return "\\n";
+  if (character === "\t") return "\\t";
+  const code = character.charCodeAt(0);
+  return code < 0x100 ? escapeByte(code) : `\\u${code.toString(16).padStart(4, "0")}`;
+}
+
+/** A raw path for a terminal: what is not UTF-8 and what would steer a terminal is escaped. */
+export function printablePath(path: string | Uint8Array): string {
+  return displayPath(path).path.replace(STEERING, escapeCharacter);
+}

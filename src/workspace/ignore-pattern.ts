@@ -1,0 +1,259 @@
+/**
+ * One line of a gitignore file, compiled. Text is raw bytes decoded as latin1: one character, one byte.
+ *
+ * Not the `ignore` package: it asks every parent of a path again, so a folder that a deeper file takes back in
+ * (`!build/`) stays shut, and it remembers every path it was ever asked about. A walk needs one name at a time.
+ */
+
+type Token = string | Uint8Array | typeof ANY | typeof STAR;
+const ANY = 1;
+const STAR = 2;
+/** A part of a pattern between two slashes that is `**`: any number of directories. */
+const DIRECTORIES = null;
+
+type Segment = readonly Token[] | typeof DIRECTORIES;
+
+export interface IgnorePattern {
+  /** `!…`: takes back in what an earlier pattern left out. */
+  readonly negated: boolean;
+  readonly directoriesOnly: boolean;
+  /** True when the pattern is matched against the whole path from its file's directory, not the name alone. */
+  readonly wholePath: boolean;
+  readonly matches: (subject: string) => boolean;
+}
+
+function setRange(members: Uint8Array, from: number, to: number): void {
+  for (let code = from; code <= to; code++) members[code] = 1;
+}
+
+// The ranges of the twelve POSIX classes in ASCII, as pairs of first and last character.
+const POSIX_CLASSES: Record<string, string> = {
+  alnum: "09AZaz",
+  alpha: "AZaz",
+  blank: "  \t\t",
+  cntrl: "\x00\x1f\x7f\x7f",
+  digit: "09",
+  graph: "!~",
+  lower: "az",
+  print: " ~",
+  punct: "!/:@[`{~",
+  space: "  \t\n\r\r",
+  upper: "AZ",
+  xdigit: "09AFaf",
+};
+
+function addClass(members: Uint8Array, name: string): boolean {
+  const ranges = Object.hasOwn(POSIX_CLASSES, name) ? POSIX_CLASSES[name]! : undefined;
+  if (ranges === undefined) return false;
+  for (let at = 0; at < ranges.length; at += 2) setRange(members, ranges.charCodeAt(at), ranges.charCodeAt(at + 1));
+  return true;
+}
+
+interface ScannedBracket {
+  readonly members: Uint8Array;
+  /** Index after the closing bracket. */
+  readonly end: number;
+}
+
+/** A bracket expression that begins at `start`; null when it is not closed or names no known class. */
+function scanBracket(pattern: string, start: number): ScannedBracket | null {
+  const members = new Uint8Array(256);
+  let at = start + 1;
+  const negated = pattern[at] === "!" || pattern[at] === "^";
+  if (negated) at++;
+  // The lower end of a range, -1 where none may begin.
+  let previous = -1;
+  for (let first = true; first || pattern[at] !== "]"; first = false) {
+    let character = pattern[at];
+    if (character === undefined) return null;
+    if (character === "[" && pattern[at + 1] === ":") {
+      const close = pattern.indexOf("]", at + 2);
+      if (close < 0) return null;
+      if (close > at + 2 && pattern[close - 1] === ":") {
+        if (!addClass(members, pattern.slice(at + 2, close - 1))) return null;
+        previous = -1;
+        at = close + 1;
+        continue;
+      }
+    }
+    const next = pattern[at + 1];
+    const isRange = character === "-" && previous >= 0 && next !== undefined && next !== "]";
+    if (isRange) character = pattern[++at]!;
+    if (character === "\\") character = pattern[++at];
+    if (character === undefined) return null;
+    const code = character.charCodeAt(0);
+    if (isRange) setRange(members, previous, code);
+    else members[code] = 1;
+    previous = isRange ? -1 : code;
+    at++;
+  }
+  if (negated) for (let code = 0; code < 256; code++) members[code] = 1 - members[code]!;
+  return { members, end: at + 1 };
+}
+
+/** The tokens of one part; null when it can match nothing. */
+function tokenize(part: string): Token[] | null {
+  const tokens: Token[] = [];
+  for (let at = 0; at < part.length; ) {
+    const character = part[at]!;
+    if (character === "*") {
+      if (tokens.at(-1) !== STAR) tokens.push(STAR);
+      at++;
+    } else if (character === "[") {
+      const scanned = scanBracket(part, at);
+      if (scanned === null) return null;
+      tokens.push(scanned.members);
+      at = scanned.end;
+    } else if (character === "\\") {
+      if (at + 1 >= part.length) return null;
+      tokens.push(part[at + 1]!);
+      at += 2;
+    } else {
+      tokens.push(character === "?" ? ANY : character);
+      at++;
+    }
+  }
+  return tokens;
+}
+
+function matchesOne(token: Token, character: string): boolean {
+  if (typeof token === "string") return token === character;
+  return token === ANY || (token as Uint8Array)[character.charCodeAt(0) & 0xff] === 1;
+}
+
+/** Glob match of one name; goes back to the last star only, so it is linear in each of both lengths. */
+function matchName(tokens: readonly Token[], name: string): boolean {
+  let token = 0;
+  let at = 0;
+  let starToken = -1;
+  let starAt = 0;
+  while (at < name.length) {
+    const current = tokens[token];
+    if (current === STAR) {
+      starToken = token++;
+      starAt = at;
+    } else if (current !== undefined && matchesOne(current, name[at]!)) {
+      token++;
+      at++;
+    } else if (starToken >= 0) {
+      token = starToken + 1;
+      at = ++starAt;
+    } else {
+      return false;
+    }
+  }
+  while (tokens[token] === STAR) token++;
+  return token === tokens.length;
+}
+
+/** The same over the parts of a path, with `**` as the star. */
+function matchPath(segments: readonly Segment[], path: string): boolean {
+  const names = path.split("/");
+  let segment = 0;
+  let at = 0;
+  let starSegment = -1;
+  let starAt = 0;
+  while (at < names.length) {
+    const current = segments[segment];
+    if (current === DIRECTORIES) {
+      // At the end it stands for at least one name: `a/**` is what lies in `a`, not `a`.
+      if (segment === segments.length - 1) return true;
+      starSegment = segment++;
+      starAt = at;
+    } else if (current !== undefined && matchName(current, names[at]!)) {
+      segment++;
+      at++;
+    } else if (starSegment >= 0) {
+      segment = starSegment + 1;
+      at = ++starAt;
+    } else {
+      return false;
+    }
+  }
+  return segment === segments.length;
+}
+
+const GLOB = /[*?[\\]/;
+
+function compileName(body: string): ((name: string) => boolean) | null {
+  if (!GLOB.test(body)) return (name) => name === body;
+  const tail = body.slice(1);
+  if (body[0] === "*" && !GLOB.test(tail)) return (name) => name.endsWith(tail);
+  const tokens = tokenize(body);
+  return tokens === null ? null : (name) => matchName(tokens, name);
+}
+
+function compilePath(body: string): ((path: string) => boolean) | null {
+  const anchored = body.startsWith("/") ? body.slice(1) : body;
+  if (!GLOB.test(anchored)) return (path) => path === anchored;
+  const segments: Segment[] = [];
+  for (const part of splitParts(anchored)) {
+    if (/^\*\*+$/.test(part)) {
+      if (segments.length === 0 || segments.at(-1) !== DIRECTORIES) segments.push(DIRECTORIES);
+      continue;
+    }
+    const tokens = tokenize(part);
+    if (tokens === null) return null;
+    segments.push(tokens);
+  }
+  return (path) => matchPath(segments, path);
+}
+
+/** Splits at slashes; an escaped slash is a slash, one inside brackets belongs to them. */
+function splitParts(body: string): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  for (let at = 0; at < body.length; at++) {
+    const escapes = body[at] === "\\";
+    if (body[at] === "/" || (escapes && body[at + 1] === "/")) {
+      parts.push(body.slice(start, at));
+      if (escapes) at++;
+      start = at + 1;
+    } else if (escapes) {
+      at++;
+    } else if (body[at] === "[") {
+      const scanned = scanBracket(body, at);
+      if (scanned !== null) at = scanned.end - 1;
+    }
+  }
+  parts.push(body.slice(start));
+  return parts;
+}
+
+/** Cuts trailing blanks that no backslash keeps. */
+function trimTrailingBlanks(line: string): string {
+  let end = 0;
+  for (let at = 0; at < line.length; at++) {
+    if (line[at] === "\\") at++;
+    else if (line[at] === " ") continue;
+    end = Math.min(at + 1, line.length);
+  }
+  return line.slice(0, end);
+}
+
+/** One pattern; null for blank lines, comments and what can match nothing. */
+export function compilePattern(line: string): IgnorePattern | null {
+  if (line === "" || line.startsWith("#")) return null;
+  let body = trimTrailingBlanks(line);
+  const negated = body.startsWith("!");
+  if (negated) body = body.slice(1);
+  const directoriesOnly = body.endsWith("/");
+  if (directoriesOnly) body = body.slice(0, -1);
+  if (body === "") return null;
+  const wholePath = body.includes("/");
+  const matches = wholePath ? compilePath(body) : compileName(body);
+  return matches === null ? null : { negated, directoriesOnly, wholePath, matches };
+}
+
+const BYTE_ORDER_MARK = "\xef\xbb\xbf";
+
+/** The patterns of an ignore file (its bytes decoded as latin1), in the order of its lines. */
+export function compilePatterns(text: string): IgnorePattern[] {
+  const patterns: IgnorePattern[] = [];
+  const body = text.startsWith(BYTE_ORDER_MARK) ? text.slice(BYTE_ORDER_MARK.length) : text;
+  for (const line of body.split("\n")) {
+    const pattern = compilePattern(line.endsWith("\r") ? line.slice(0, -1) : line);
+    if (pattern !== null) patterns.push(pattern);
+  }
+  return patterns;
+}

@@ -1,0 +1,172 @@
+import { isUtf8 } from "node:buffer";
+import { CairnError } from "../errors.ts";
+import { compilePattern, compilePatterns } from "./ignore-pattern.ts";
+import type { IgnorePattern } from "./ignore-pattern.ts";
+
+/** The name of an ignore file. Only a regular file of this name counts, never a link. */
+export const IGNORE_FILE = ".cairnignore";
+
+/** A larger ignore file is refused: it is bounded before it is read. */
+export const MAX_IGNORE_FILE_BYTES = 1 << 20;
+
+export interface RecordedIgnoreFile {
+  /** The directory that holds the file, relative to the workspace's root; "" is the root itself. */
+  path: string;
+  path_b64?: string;
+  text: string;
+  text_b64?: string;
+}
+
+/** The rules a save point was made with, as its descriptor keeps them. */
+export interface IgnoreRecord {
+  excludes: string[];
+  files: RecordedIgnoreFile[];
+}
+
+/** An ignore file as a walk finds it: directory and content, both raw bytes decoded as latin1. */
+export interface FoundIgnoreFile {
+  readonly directory: string;
+  readonly text: string;
+}
+
+interface Level {
+  /** Characters of a path from the root to skip: the directory's own path and its slash. */
+  readonly skip: number;
+  readonly patterns: readonly IgnorePattern[];
+}
+
+function toLatin1(text: string): string {
+  return Buffer.from(text, "utf8").toString("latin1");
+}
+
+/** The last pattern that fits decides: true left out, false taken back in, null not decided here. */
+function decide(level: Level, name: string, path: () => string, isDirectory: boolean): boolean | null {
+  for (let at = level.patterns.length - 1; at >= 0; at--) {
+    const pattern = level.patterns[at]!;
+    if (pattern.directoriesOnly && !isDirectory) continue;
+    if (pattern.matches(pattern.wholePath ? path().slice(level.skip) : name)) return !pattern.negated;
+  }
+  return null;
+}
+
+/**
+ * The ignore rules in force inside one directory of a walk. Immutable, synchronous, cheap when there are none.
+ *
+ * Walk: `enterDirectory` for each directory not ignored (the root too, with path ""), then `ignores` for each entry.
+ * What lies in an ignored directory is never asked about. `--exclude` patterns decide before all files,
+ * a deeper file before a shallower one, a later line before an earlier one.
+ */
+export class IgnoreRules {
+  readonly #excludes: readonly string[];
+  readonly #directory: string;
+  /** Deepest first; the `--exclude` patterns are the first of all. */
+  readonly #levels: readonly Level[];
+  readonly #recorded: ReadonlyMap<string, string> | null;
+
+  private constructor(excludes: readonly string[], directory: string, levels: readonly Level[], recorded: ReadonlyMap<string, string> | null) {
+    this.#excludes = excludes;
+    this.#directory = directory;
+    this.#levels = levels;
+    this.#recorded = recorded;
+  }
+
+  /** The rules above the root: `--exclude` patterns (UTF-8 text in gitignore syntax), and whatever files the walk finds. */
+  static fromExcludes(excludes: readonly string[]): IgnoreRules {
+    return new IgnoreRules(excludes, "", excludeLevels(excludes), null);
+  }
+
+  /** The rules of a save point: the recorded files count, those that lie there now do not. */
+  static fromRecord(record: IgnoreRecord): IgnoreRules {
+    const files = new Map<string, string>();
+    for (const file of record.files) files.set(bytesOf(file.path, file.path_b64), bytesOf(file.text, file.text_b64));
+    return new IgnoreRules(record.excludes, "", excludeLevels(record.excludes), files);
+  }
+
+  /**
+   * The rules inside a directory, given those of its parent, its path from the root ("" for the root) and the bytes of
+   * its ignore file, null when it has none. Recorded rules take no bytes: see `needsFiles`.
+   * Throws `refused` when the file is larger than `MAX_IGNORE_FILE_BYTES`.
+   */
+  static enterDirectory(parent: IgnoreRules, directory: string, ignoreFile: Uint8Array | null): IgnoreRules {
+    return parent.#enter(directory, ignoreFile);
+  }
+
+  #enter(directory: string, ignoreFile: Uint8Array | null): IgnoreRules {
+    if (this.#levels.length === 0 && ignoreFile === null && this.#recorded === null) return this;
+    const text = this.#recorded === null ? textOfFile(directory, ignoreFile) : this.#recorded.get(directory);
+    const patterns = text === undefined ? [] : compilePatterns(text);
+    if (patterns.length === 0) return new IgnoreRules(this.#excludes, directory, this.#levels, this.#recorded);
+    const level = { skip: directory === "" ? 0 : directory.length + 1, patterns };
+    const first = this.#excludes.length > 0 && this.#levels.length > 0 ? 1 : 0;
+    const levels = [...this.#levels.slice(0, first), level, ...this.#levels.slice(first)];
+    return new IgnoreRules(this.#excludes, directory, levels, this.#recorded);
+  }
+
+  /** True when nothing in this directory can be ignored; deeper ones may still bring rules of their own. */
+  get empty(): boolean {
+    return this.#levels.length === 0;
+  }
+
+  /** True when no directory below can bring rules either, so the walk need not ask at all. */
+  get emptyBelow(): boolean {
+    return this.empty && this.#recorded !== null && this.#recorded.size === 0;
+  }
+
+  /** True when the walk must hand in the ignore files it finds; false for recorded rules. */
+  get needsFiles(): boolean {
+    return this.#recorded === null;
+  }
+
+  /** Whether an entry of this directory is left out. `isDirectory` is false for a link to a directory. */
+  ignores(name: string, isDirectory: boolean): boolean {
+    let joined: string | undefined;
+    const path = (): string => (joined ??= this.#directory === "" ? name : `${this.#directory}/${name}`);
+    for (const level of this.#levels) {
+      const decided = decide(level, name, path, isDirectory);
+      if (decided !== null) return decided;
+    }
+    return false;
+  }
+
+  /** What a descriptor keeps, given every ignore file that the walk's threads found. */
+  record(found: readonly FoundIgnoreFile[]): IgnoreRecord {
+    if (this.#recorded !== null) return recordOf(this.#excludes, [...this.#recorded].map(([directory, text]) => ({ directory, text })));
+    return recordOf(this.#excludes, found);
+  }
+}
+
+function excludeLevels(excludes: readonly string[]): Level[] {
+  const patterns = excludes.map((exclude) => compilePattern(toLatin1(exclude))).filter((pattern) => pattern !== null);
+  // An empty level keeps the place of the excludes, so that `enterDirectory` knows where the files begin.
+  return excludes.length === 0 ? [] : [{ skip: 0, patterns }];
+}
+
+function textOfFile(directory: string, bytes: Uint8Array | null): string | undefined {
+  if (bytes === null) return undefined;
+  if (bytes.length > MAX_IGNORE_FILE_BYTES) {
+    const place = directory === "" ? IGNORE_FILE : `${directory}/${IGNORE_FILE}`;
+    throw new CairnError("refused", `${place} has ${bytes.length} bytes, at most ${MAX_IGNORE_FILE_BYTES} are read`, { hint: "make the ignore file smaller" });
+  }
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
+}
+
+function bytesOf(text: string, base64: string | undefined): string {
+  return (base64 === undefined ? Buffer.from(text, "utf8") : Buffer.from(base64, "base64")).toString("latin1");
+}
+
+function recordOf(excludes: readonly string[], found: readonly FoundIgnoreFile[]): IgnoreRecord {
+  const files = found.map(({ directory, text }) => {
+    const path = Buffer.from(directory, "latin1");
+    const content = Buffer.from(text, "latin1");
+    return {
+      path: path.toString("utf8"),
+      ...(isUtf8(path) ? {} : { path_b64: path.toString("base64") }),
+      text: content.toString("utf8"),
+      ...(isUtf8(content) ? {} : { text_b64: content.toString("base64") }),
+      order: directory,
+    };
+  });
+  // By raw bytes, so that equal rules give equal descriptors however the threads found them.
+  files.sort((a, b) => (a.order < b.order ? -1 : a.order > b.order ? 1 : 0));
+  return { excludes: [...excludes], files: files.map(({ order: _order, ...file }) => file) };
+}
