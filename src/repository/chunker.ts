@@ -2,6 +2,20 @@ import { expandKey } from "../crypto/key-derivation.ts";
 import { CairnError } from "../errors.ts";
 import { CHUNKER_KERNEL } from "./chunker-kernel.ts";
 
+/** A shared WebAssembly.Memory: files are read into its buffer, from `CHUNK_DATA_START` on. */
+export interface ChunkMemory {
+  readonly buffer: SharedArrayBuffer;
+}
+
+/** The part of WebAssembly that is used; the type library that has it would bring the browser's globals along. */
+interface WebAssemblyApi {
+  readonly Memory: new (limits: { initial: number; maximum: number; shared: true }) => ChunkMemory;
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> };
+}
+
+const webAssembly = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+
 /** Files up to this size are one blob; no chunk but a file's last is smaller. */
 export const MIN_CHUNK = 512 * 1024;
 /** From here on a chunk is cut more readily. */
@@ -29,9 +43,9 @@ export function gearTable(polynomial: string): Uint8Array {
 }
 
 /** A shared memory with room for `bytes` bytes from `CHUNK_DATA_START` on, for files to be read into. One polynomial per memory. */
-export function newChunkMemory(bytes: number): WebAssembly.Memory {
+export function newChunkMemory(bytes: number): ChunkMemory {
   const pages = Math.max(2, Math.ceil((CHUNK_DATA_START + bytes) / PAGE));
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  return new webAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
 
 /** One hash over ranges of a buffer; keeps its value from range to range. */
@@ -41,9 +55,9 @@ interface Scanner {
   scan(at: number, end: number, strict: boolean): number;
 }
 
-let compiled: WebAssembly.Module | undefined;
+let compiled: object | undefined;
 
-function kernelScanner(gear: Uint8Array, memory: WebAssembly.Memory): Scanner {
+function kernelScanner(gear: Uint8Array, memory: ChunkMemory): Scanner {
   const view = new DataView(memory.buffer);
   const source = new DataView(gear.buffer, gear.byteOffset, gear.byteLength);
   for (let at = 0; at < GEAR_BYTES; at += 8) {
@@ -51,8 +65,8 @@ function kernelScanner(gear: Uint8Array, memory: WebAssembly.Memory): Scanner {
     view.setBigUint64(at, value, true);
     view.setBigUint64(GEAR_BYTES + at, BigInt.asUintN(64, value << 1n), true);
   }
-  compiled ??= new WebAssembly.Module(Buffer.from(CHUNKER_KERNEL, "base64"));
-  const { exports } = new WebAssembly.Instance(compiled, { cairn: { memory } });
+  compiled ??= new webAssembly.Module(Buffer.from(CHUNKER_KERNEL, "base64"));
+  const { exports } = new webAssembly.Instance(compiled, { cairn: { memory } });
   const scan = exports["scan"] as (at: number, end: number, strict: number) => number;
   return { reset: exports["reset"] as () => void, scan: (at, end, strict) => scan(at, end, strict ? 1 : 0) };
 }
@@ -107,7 +121,7 @@ export class Chunker {
   #length = 0;
 
   /** Over a memory of `newChunkMemory` with the WebAssembly kernel, or over plain bytes in TypeScript. */
-  constructor(polynomial: string, bytes: WebAssembly.Memory | Uint8Array) {
+  constructor(polynomial: string, bytes: ChunkMemory | Uint8Array) {
     const gear = gearTable(polynomial);
     this.#scanner = bytes instanceof Uint8Array ? new PlainScanner(gear, bytes) : kernelScanner(gear, bytes);
   }
