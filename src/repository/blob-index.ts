@@ -1,0 +1,298 @@
+import { randomBytes } from "node:crypto";
+import { CairnError } from "../errors.ts";
+import { decodeIndex, type IndexBlob } from "../formats/index-file.ts";
+import { BlobTable, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
+import { ClaimTable } from "./claim-table.ts";
+import { readIndexCache, writeIndexCache } from "./index-cache.ts";
+import type { DamagedFile, Repository } from "./repository.ts";
+
+export { DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
+
+export interface BlobPlaceOf {
+  /** 32 bytes, a view into the shared table. */
+  readonly pack: Uint8Array;
+  readonly offset: number;
+  /** Sealed bytes in the pack. */
+  readonly length: number;
+  /** 0 = stored plain. */
+  readonly uncompressedLength: number;
+  readonly type: "data" | "tree";
+}
+
+/** What another thread needs to use the index; both are passed by `postMessage` without a copy. */
+export interface SharedIndex {
+  readonly table: SharedArrayBuffer;
+  readonly session: SharedArrayBuffer | null;
+}
+
+/** The cache is rewritten when this many index files are not in it. */
+const CACHE_EVERY = 16;
+const LIST_AGAIN = 8;
+
+/**
+ * Every blob of a repository and where it lies. Made by `load`; other threads use it through `fromShared`.
+ * One thread adds (only while no other looks up); any thread looks up and claims.
+ */
+export class BlobIndex {
+  /** Index files that cannot be read: what only they list counts as absent. */
+  damaged: DamagedFile[] = [];
+  /** True when ids may have left since the cache was written, or nothing is known about it. */
+  shrunk = false;
+  /** Names of the index files whose entries are in the table. */
+  readonly covered = new Set<string>();
+  #table: BlobTable;
+  #session: ClaimTable | null;
+  #epoch: Uint8Array = randomBytes(16);
+  #packNumbers: Map<string, number> | null = null;
+  #uncached = 0;
+  #cache: { path: string; repositoryId: string } | null = null;
+
+  constructor(table: BlobTable = BlobTable.make(slotsFor(0)), session: ClaimTable | null = null) {
+    this.#table = table;
+    this.#session = session;
+  }
+
+  static fromShared(shared: SharedIndex): BlobIndex {
+    return new BlobIndex(BlobTable.over(shared.table), shared.session === null ? null : ClaimTable.over(shared.session));
+  }
+
+  /**
+   * Reads the cache at `cachePath` (null: none) and every index file that it does not cover. Where covered files
+   * vanished, all are read again. Damaged index files are listed in `damaged` and do not stop it. Writing the cache
+   * again is best effort.
+   */
+  static async load(repository: Repository, cachePath: string | null): Promise<BlobIndex> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await loadOnce(repository, cachePath);
+      } catch (error) {
+        // An index file was replaced between the listing and the reading.
+        if (!(error instanceof CairnError) || error.code !== "not_found" || attempt >= LIST_AGAIN) throw error;
+      }
+    }
+  }
+
+  get shared(): SharedIndex {
+    return { table: this.#table.buffer, session: this.#session?.buffer ?? null };
+  }
+
+  get buffer(): SharedArrayBuffer {
+    return this.#table.buffer;
+  }
+
+  /** Entry numbers are below it. */
+  get count(): number {
+    return this.#table.count;
+  }
+
+  get packCount(): number {
+    return this.#table.packCount;
+  }
+
+  /**
+   * 32 hex digits that stay the same while ids are only added, whoever adds or moves them. Ids remembered with
+   * an equal epoch are in this index; with another one each must be looked up before it is used.
+   */
+  get epoch(): string {
+    return Buffer.from(this.#epoch).toString("hex");
+  }
+
+  /** Entry number of the id at `offset`, or -1. `type`: 0 data, 1 tree, absent: either. No allocation. */
+  lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
+    return this.#table.lookup(bytes, offset, type);
+  }
+
+  place(entry: number): BlobPlaceOf {
+    const table = this.#table;
+    if (!(entry >= 0 && entry < table.count)) throw new CairnError("internal", `the index has no entry ${entry}`);
+    return {
+      pack: table.packId(table.packOf[entry]!),
+      offset: table.offsetOf[entry]!,
+      length: table.lengthOf[entry]!,
+      uncompressedLength: table.plainOf[entry]!,
+      type: table.typeOf(entry) === TREE_BLOB ? "tree" : "data",
+    };
+  }
+
+  /** The 32 bytes of an entry's id, a view. */
+  idOf(entry: number): Uint8Array {
+    return this.#table.ids.subarray(entry * 32, entry * 32 + 32);
+  }
+
+  /** The columns themselves, for loops over all entries; read only. */
+  get table(): BlobTable {
+    return this.#table;
+  }
+
+  /** Begins a save: from now on `claim` works, also in threads that get `shared` after this. */
+  beginSession(): void {
+    this.#session = ClaimTable.make();
+  }
+
+  endSession(): void {
+    this.#session = null;
+  }
+
+  /** True when the blob is neither known nor claimed: this caller, and only this one, stores it. Any thread. */
+  claim(bytes: Uint8Array, offset: number, type: BlobType = DATA_BLOB): boolean {
+    if (this.#table.lookup(bytes, offset, type) >= 0) return false;
+    if (this.#session === null) throw new CairnError("internal", "claim needs beginSession first");
+    return this.#session.claim(bytes, offset, type);
+  }
+
+  /** True when this session has claimed it. */
+  claimed(bytes: Uint8Array, offset: number, type: BlobType = DATA_BLOB): boolean {
+    return this.#session?.has(bytes, offset, type) === true;
+  }
+
+  /** Adds a pack's blobs. `replace`: blobs known elsewhere are from now on read from this pack. */
+  addPack(packId: Uint8Array, blobs: readonly IndexBlob[], replace = false): void {
+    this.#room(blobs.length);
+    const pack = this.#packNumber(packId);
+    for (const blob of blobs) {
+      const type = blob.type === "tree" ? TREE_BLOB : DATA_BLOB;
+      this.#table.add({ bytes: blob.id, offset: 0, type }, { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength }, replace);
+    }
+  }
+
+  /** Adds the blobs of a pack of this process from the plain bytes of its header; lengths are taken from there. */
+  addPackHeader(packId: Uint8Array, header: Uint8Array, replace = false): void {
+    this.#room(Math.ceil(header.length / 37));
+    const pack = this.#packNumber(packId);
+    const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+    let offset = 0;
+    for (let at = 0; at < header.length; ) {
+      const kind = header[at]!;
+      const compressed = kind >= 2;
+      const length = view.getUint32(at + 1, true);
+      const uncompressedLength = compressed ? view.getUint32(at + 5, true) : 0;
+      const idAt = at + (compressed ? 9 : 5);
+      const type = (kind & 1) === 1 ? TREE_BLOB : DATA_BLOB;
+      this.#table.add({ bytes: header, offset: idAt, type }, { pack, offset, length, uncompressedLength }, replace);
+      offset += length;
+      at = idAt + 32;
+    }
+  }
+
+  /** The content of this entry counts as absent from now on and is stored again when seen again. */
+  forget(entry: number): void {
+    if (this.#table.isForgotten(entry)) return;
+    this.#table.forget(entry);
+    this.#newEpoch();
+  }
+
+  /** Says that an index file of this process is in the table already. */
+  cover(indexName: string): void {
+    if (this.covered.has(indexName)) return;
+    this.covered.add(indexName);
+    this.#uncached++;
+  }
+
+  /** Says that an index file is gone and all its entries are in other covered ones. */
+  uncover(indexName: string): void {
+    if (this.covered.delete(indexName)) this.#uncached += CACHE_EVERY;
+  }
+
+  /** Writes the cache when enough has changed since, or always with `force`. Best effort; true when written. */
+  saveCache(force = false): boolean {
+    if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
+    if (force && this.#uncached === 0) return false;
+    try {
+      writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table: this.#table, epoch: this.#epoch, covered: this.covered });
+    } catch {
+      return false;
+    }
+    this.#uncached = 0;
+    return true;
+  }
+
+  #newEpoch(): void {
+    this.#epoch = randomBytes(16);
+    this.shrunk = true;
+    this.#uncached += CACHE_EVERY;
+  }
+
+  #room(entries: number): void {
+    const table = this.#table;
+    const wanted = Math.max(table.count + entries, table.packCount + 1);
+    if (wanted <= table.capacity) return;
+    this.#table = table.regrown(Math.max(table.count - table.forgotten + entries, 1));
+    this.#packNumbers = null;
+  }
+
+  #packNumber(id: Uint8Array): number {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const key = Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1");
+    let number = this.#packNumbers.get(key);
+    if (number === undefined) {
+      number = this.#table.addPack(id);
+      this.#packNumbers.set(key, number);
+    }
+    return number;
+  }
+
+  /** @internal For `load`. */
+  adopt(from: { epoch?: Uint8Array; covered?: Iterable<string>; cachePath: string | null; repositoryId: string; stale: boolean }): void {
+    if (from.epoch !== undefined) this.#epoch = from.epoch;
+    else this.shrunk = true;
+    for (const name of from.covered ?? []) this.covered.add(name);
+    this.#cache = from.cachePath === null ? null : { path: from.cachePath, repositoryId: from.repositoryId };
+    if (from.stale) this.#uncached += CACHE_EVERY;
+  }
+}
+
+function packNumbersOf(table: BlobTable): Map<string, number> {
+  const map = new Map<string, number>();
+  for (let i = 0; i < table.packCount; i++) {
+    const id = table.packId(i);
+    map.set(Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1"), i);
+  }
+  return map;
+}
+
+async function loadOnce(repository: Repository, cachePath: string | null): Promise<BlobIndex> {
+  const origin = { cachePath, repositoryId: repository.id };
+  const cached = cachePath === null ? null : readIndexCache(cachePath, repository.id);
+  const names = (await repository.storage.list("index")).map((file) => file.name);
+  const present = new Set(names);
+  if (cached !== null && [...cached.covered].every((name) => present.has(name))) {
+    const index = new BlobIndex(cached.table);
+    index.adopt({ ...origin, epoch: cached.epoch, covered: cached.covered, stale: false });
+    await readIndexes(repository, index, names);
+    index.saveCache();
+    return index;
+  }
+  const index = new BlobIndex();
+  await readIndexes(repository, index, names);
+  const keptAll = cached !== null && holdsAll(index, cached.table);
+  index.adopt({ ...origin, ...(keptAll ? { epoch: cached.epoch } : {}), stale: true });
+  index.saveCache();
+  return index;
+}
+
+async function readIndexes(repository: Repository, index: BlobIndex, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    if (index.covered.has(name)) continue;
+    try {
+      readIndexInto(index, await repository.loadUnpacked("index", name));
+      index.cover(name);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      index.damaged.push({ name, error });
+    }
+  }
+}
+
+/** Decoded whole before the first entry is added: a damaged file adds nothing. */
+function readIndexInto(index: BlobIndex, json: Uint8Array): void {
+  const packs: { id: Uint8Array; blobs: IndexBlob[] }[] = [];
+  decodeIndex(json, (id, blobs) => packs.push({ id, blobs }));
+  for (const pack of packs) index.addPack(pack.id, pack.blobs);
+}
+
+function holdsAll(index: BlobIndex, old: BlobTable): boolean {
+  for (let entry = 0; entry < old.count; entry++) {
+    if (!old.isForgotten(entry) && index.lookup(old.ids, entry * 32, old.typeOf(entry)) < 0) return false;
+  }
+  return true;
+}

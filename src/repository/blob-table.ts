@@ -1,0 +1,256 @@
+import { CairnError } from "../errors.ts";
+
+/** Type numbers of blobs, as in pack headers. */
+export const DATA_BLOB = 0;
+export const TREE_BLOB = 1;
+export type BlobType = typeof DATA_BLOB | typeof TREE_BLOB;
+
+const HEADER_WORDS = 64;
+const MAGIC = 0x31544243;
+const W_MAGIC = 0;
+const W_SLOTS = 1;
+const W_COUNT = 2;
+const W_PACKS = 3;
+const W_FORGOTTEN = 4;
+
+const FLAG_TREE = 1;
+const FLAG_FORGOTTEN = 128;
+
+const MIN_SLOTS = 4096;
+const MAX_SLOTS = 2 ** 27;
+
+/** Entries a table of so many slots takes: three quarters. */
+export function capacityOf(slots: number): number {
+  return (slots >>> 2) * 3;
+}
+
+/** The least power of two of slots for so many entries. */
+export function slotsFor(entries: number): number {
+  let slots = MIN_SLOTS;
+  while (capacityOf(slots) < entries) slots *= 2;
+  if (slots > MAX_SLOTS) throw new CairnError("unsupported", `an index of ${entries} blobs is too large`);
+  return slots;
+}
+
+export interface BlobPlaceNumbers {
+  /** Pack number in this table. */
+  pack: number;
+  offset: number;
+  length: number;
+  /** 0 = stored plain. */
+  uncompressedLength: number;
+}
+
+/**
+ * Where every blob lies: an open-addressing hash table with typed columns in one SharedArrayBuffer.
+ * 49 bytes an entry and 5.4–10.7 for its slots. Any number of threads may look up; one thread adds,
+ * while no other looks up. Growing makes a new buffer. Untouched pages of the buffer cost no memory.
+ */
+export class BlobTable {
+  readonly buffer: SharedArrayBuffer;
+  readonly header: Int32Array;
+  readonly slots: Int32Array;
+  readonly packOf: Uint32Array;
+  readonly offsetOf: Uint32Array;
+  readonly lengthOf: Uint32Array;
+  readonly plainOf: Uint32Array;
+  readonly ids: Uint8Array;
+  readonly flags: Uint8Array;
+  readonly packIds: Uint8Array;
+  readonly #mask: number;
+
+  private constructor(buffer: SharedArrayBuffer, slots: number) {
+    const entries = capacityOf(slots);
+    let at = HEADER_WORDS * 4;
+    const words = (count: number): Uint32Array => {
+      const view = new Uint32Array(buffer, at, count);
+      at += count * 4;
+      return view;
+    };
+    const bytes = (count: number): Uint8Array => {
+      const view = new Uint8Array(buffer, at, count);
+      at += count;
+      return view;
+    };
+    this.buffer = buffer;
+    this.header = new Int32Array(buffer, 0, HEADER_WORDS);
+    const slotWords = words(slots);
+    this.slots = new Int32Array(buffer, slotWords.byteOffset, slots);
+    this.packOf = words(entries);
+    this.offsetOf = words(entries);
+    this.lengthOf = words(entries);
+    this.plainOf = words(entries);
+    this.ids = bytes(entries * 32);
+    this.packIds = bytes(entries * 32);
+    this.flags = bytes(entries);
+    this.#mask = slots - 1;
+  }
+
+  static bytesFor(slots: number): number {
+    return HEADER_WORDS * 4 + slots * 4 + capacityOf(slots) * (16 + 32 + 32 + 1);
+  }
+
+  /** An empty table with so many slots (a power of two). */
+  static make(slots: number): BlobTable {
+    const table = new BlobTable(new SharedArrayBuffer(BlobTable.bytesFor(slots)), slots);
+    table.header[W_MAGIC] = MAGIC;
+    table.header[W_SLOTS] = slots;
+    return table;
+  }
+
+  /** The table that another thread made. */
+  static over(buffer: SharedArrayBuffer): BlobTable {
+    const header = new Int32Array(buffer, 0, HEADER_WORDS);
+    const slots = header[W_SLOTS]!;
+    if (header[W_MAGIC] !== MAGIC || buffer.byteLength !== BlobTable.bytesFor(slots)) {
+      throw new CairnError("internal", "this shared buffer holds no blob table");
+    }
+    return new BlobTable(buffer, slots);
+  }
+
+  get slotCount(): number {
+    return this.slots.length;
+  }
+
+  get capacity(): number {
+    return this.packOf.length;
+  }
+
+  /** Entries, forgotten ones included: entry numbers are below it. */
+  get count(): number {
+    return this.header[W_COUNT]!;
+  }
+
+  get packCount(): number {
+    return this.header[W_PACKS]!;
+  }
+
+  get forgotten(): number {
+    return this.header[W_FORGOTTEN]!;
+  }
+
+  /** For one who fills the columns in place from a file. */
+  setCounts(count: number, packs: number, forgotten: number): void {
+    this.header[W_COUNT] = count;
+    this.header[W_PACKS] = packs;
+    this.header[W_FORGOTTEN] = forgotten;
+  }
+
+  /**
+   * Entry number of the 32-byte id at `offset`, or -1. `type` limits to data (0) or tree (1) blobs:
+   * the same bytes may be stored as both. No allocation.
+   */
+  lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
+    const entry = this.#find(bytes, offset, type);
+    return entry >= 0 && (this.flags[entry]! & FLAG_FORGOTTEN) !== 0 ? -1 : entry;
+  }
+
+  typeOf(entry: number): BlobType {
+    return (this.flags[entry]! & FLAG_TREE) === 0 ? DATA_BLOB : TREE_BLOB;
+  }
+
+  isForgotten(entry: number): boolean {
+    return (this.flags[entry]! & FLAG_FORGOTTEN) !== 0;
+  }
+
+  /**
+   * Adds a blob. One that is known keeps its place unless `replace` or it was forgotten.
+   * Returns its entry number, or -1 when the table is full (the caller grows it and adds again).
+   */
+  add(id: { bytes: Uint8Array; offset: number; type: BlobType }, place: BlobPlaceNumbers, replace = false): number {
+    let entry = this.#find(id.bytes, id.offset, id.type);
+    if (entry >= 0) {
+      const dead = (this.flags[entry]! & FLAG_FORGOTTEN) !== 0;
+      if (dead) this.header[W_FORGOTTEN]!--;
+      if (dead || replace) this.#place(entry, id.type, place);
+      return entry;
+    }
+    entry = this.count;
+    if (entry >= this.capacity) return -1;
+    this.ids.set(id.bytes.subarray(id.offset, id.offset + 32), entry * 32);
+    this.#place(entry, id.type, place);
+    this.#link(entry);
+    this.header[W_COUNT] = entry + 1;
+    return entry;
+  }
+
+  /** From now on the blob counts as unknown, so that its content is stored again. */
+  forget(entry: number): void {
+    if (entry < 0 || entry >= this.count || this.isForgotten(entry)) return;
+    this.flags[entry]! |= FLAG_FORGOTTEN;
+    this.header[W_FORGOTTEN]!++;
+  }
+
+  /** Number of a new pack; the caller knows that it is new. -1 when the table is full. */
+  addPack(id: Uint8Array): number {
+    const number = this.packCount;
+    if (number >= this.capacity) return -1;
+    this.packIds.set(id.subarray(0, 32), number * 32);
+    this.header[W_PACKS] = number + 1;
+    return number;
+  }
+
+  packId(number: number): Uint8Array {
+    return this.packIds.subarray(number * 32, number * 32 + 32);
+  }
+
+  /** A table with room for `entries`, without forgotten entries and packs that hold nothing. Entry numbers change. */
+  regrown(entries: number): BlobTable {
+    const table = BlobTable.make(slotsFor(Math.max(entries, this.count)));
+    const packNumbers = new Int32Array(this.packCount).fill(-1);
+    let next = 0;
+    for (let entry = 0; entry < this.count; entry++) {
+      if (this.isForgotten(entry)) continue;
+      const pack = this.packOf[entry]!;
+      if (packNumbers[pack]! < 0) packNumbers[pack] = table.addPack(this.packId(pack));
+      table.ids.set(this.ids.subarray(entry * 32, entry * 32 + 32), next * 32);
+      table.packOf[next] = packNumbers[pack]!;
+      table.offsetOf[next] = this.offsetOf[entry]!;
+      table.lengthOf[next] = this.lengthOf[entry]!;
+      table.plainOf[next] = this.plainOf[entry]!;
+      table.flags[next] = this.flags[entry]!;
+      table.#link(next);
+      next++;
+    }
+    table.header[W_COUNT] = next;
+    return table;
+  }
+
+  #place(entry: number, type: BlobType, place: BlobPlaceNumbers): void {
+    this.packOf[entry] = place.pack;
+    this.offsetOf[entry] = place.offset;
+    this.lengthOf[entry] = place.length;
+    this.plainOf[entry] = place.uncompressedLength;
+    this.flags[entry] = type === TREE_BLOB ? FLAG_TREE : 0;
+  }
+
+  #link(entry: number): void {
+    const mask = this.#mask;
+    let slot = wordAt(this.ids, entry * 32) & mask;
+    while (this.slots[slot] !== 0) slot = (slot + 1) & mask;
+    this.slots[slot] = entry + 1;
+  }
+
+  #find(bytes: Uint8Array, offset: number, type: number): number {
+    const { slots, ids, flags } = this;
+    const mask = this.#mask;
+    const count = this.header[W_COUNT]!;
+    let slot = wordAt(bytes, offset) & mask;
+    // Bounded, so that a damaged table cannot hang a reader.
+    for (let left = mask; left >= 0; left--) {
+      const entry = slots[slot]! - 1;
+      if (entry < 0 || entry >= count) return -1;
+      const base = entry * 32;
+      let i = 0;
+      while (i < 32 && ids[base + i] === bytes[offset + i]) i++;
+      if (i === 32 && (type < 0 || (flags[entry]! & FLAG_TREE) === type)) return entry;
+      slot = (slot + 1) & mask;
+    }
+    return -1;
+  }
+}
+
+/** Four bytes of a digest as a number to choose a slot by. */
+export function wordAt(bytes: Uint8Array, offset: number): number {
+  return bytes[offset]! | (bytes[offset + 1]! << 8) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 24);
+}

@@ -1,0 +1,100 @@
+import { strict as assert } from "node:assert";
+import { createHash } from "node:crypto";
+import { test } from "node:test";
+import { Worker } from "node:worker_threads";
+import { BlobTable, slotsFor } from "./blob-table.ts";
+import { ClaimTable } from "./claim-table.ts";
+
+function idOf(i: number): Uint8Array {
+  return createHash("sha256").update(String(i)).digest();
+}
+
+test("claim is won once per id and type", () => {
+  const table = ClaimTable.make(1 << 18);
+  for (let i = 0; i < 100_000; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
+  for (let i = 0; i < 100_000; i++) assert.equal(table.claim(idOf(i), 0, 0), false);
+  assert.equal(table.has(idOf(5), 0, 0), true);
+  assert.equal(table.has(idOf(5), 0, 1), false);
+  assert.equal(table.claim(idOf(5), 0, 1), true);
+  assert.equal(table.count, 100_001);
+});
+
+test("claims beyond the table's room are granted rather than refused", () => {
+  const table = ClaimTable.make(10);
+  for (let i = 0; i < 30; i++) assert.equal(table.claim(idOf(i), 0, 0), true);
+  assert.equal(table.claim(idOf(3), 0, 0), false);
+  assert.equal(table.claim(idOf(20), 0, 0), true);
+});
+
+test("threads that claim the same ids at once win each of them exactly once", async () => {
+  const table = ClaimTable.make(1 << 20);
+  const source = `
+    import { parentPort, workerData } from "node:worker_threads";
+    import { createHash } from "node:crypto";
+    import { ClaimTable } from ${JSON.stringify(new URL("./claim-table.ts", import.meta.url).href)};
+    const table = ClaimTable.over(workerData.buffer);
+    const ids = Buffer.from(workerData.ids);
+    const gate = new Int32Array(workerData.gate);
+    Atomics.add(gate, 0, 1); while (Atomics.load(gate, 0) < 3) {}
+    let won = 0;
+    for (let i = 0; i < ids.length; i += 32) if (table.claim(ids, i, 0)) won++;
+    parentPort.postMessage(won);`;
+  const ids = new SharedArrayBuffer(32 * 60_000);
+  const view = new Uint8Array(ids);
+  for (let i = 0; i < 60_000; i++) view.set(idOf(i), i * 32);
+  const gate = new SharedArrayBuffer(4);
+  const wins = await Promise.all(
+    [0, 1, 2].map(
+      () =>
+        new Promise<number>((resolve, reject) => {
+          const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { workerData: { buffer: table.buffer, ids, gate } });
+          worker.once("message", resolve);
+          worker.once("error", reject);
+        }),
+    ),
+  );
+  assert.equal(wins.reduce((a, b) => a + b, 0), 60_000);
+});
+
+test("the blob table finds, keeps, replaces and forgets, data and trees apart", () => {
+  const table = BlobTable.make(slotsFor(0));
+  const packA = table.addPack(idOf(-1));
+  const packB = table.addPack(idOf(-2));
+  const id = { bytes: idOf(1), offset: 0, type: 0 as const };
+  const entry = table.add(id, { pack: packA, offset: 7, length: 9, uncompressedLength: 0 });
+  assert.equal(table.lookup(idOf(1), 0), entry);
+  assert.equal(table.lookup(idOf(1), 0, 1), -1);
+  assert.equal(table.lookup(idOf(2), 0), -1);
+  assert.equal(table.add(id, { pack: packB, offset: 1, length: 9, uncompressedLength: 3 }), entry);
+  assert.equal(table.packOf[entry], packA);
+  assert.equal(table.add(id, { pack: packB, offset: 1, length: 9, uncompressedLength: 3 }, true), entry);
+  assert.equal(table.packOf[entry], packB);
+  const tree = table.add({ ...id, type: 1 }, { pack: packB, offset: 50, length: 9, uncompressedLength: 3 });
+  assert.notEqual(tree, entry);
+  assert.equal(table.lookup(idOf(1), 0, 1), tree);
+  table.forget(entry);
+  assert.equal(table.lookup(idOf(1), 0, 0), -1);
+  table.add(id, { pack: packA, offset: 2, length: 9, uncompressedLength: 3 });
+  assert.equal(table.lookup(idOf(1), 0, 0), entry);
+  assert.equal(table.forgotten, 0);
+});
+
+test("a grown table has every entry but the forgotten ones", () => {
+  let table = BlobTable.make(slotsFor(0));
+  const pack = table.addPack(idOf(-1));
+  for (let i = 0; i < 20_000; i++) {
+    const place = { pack, offset: i, length: i + 1, uncompressedLength: 0 };
+    if (table.add({ bytes: idOf(i), offset: 0, type: 0 }, place) < 0) {
+      table = table.regrown(table.capacity + 1);
+      assert.ok(table.add({ bytes: idOf(i), offset: 0, type: 0 }, place) >= 0);
+    }
+  }
+  table.forget(table.lookup(idOf(77), 0));
+  table = BlobTable.over(table.regrown(0).buffer);
+  assert.equal(table.count, 19_999);
+  for (let i = 0; i < 20_000; i++) {
+    const entry = table.lookup(idOf(i), 0);
+    if (i === 77) assert.equal(entry, -1);
+    else assert.equal(table.lengthOf[entry], i + 1);
+  }
+});

@@ -1,0 +1,121 @@
+import { CairnError } from "../errors.ts";
+import { wordAt } from "./blob-table.ts";
+
+const MAGIC = 0x314d4c43;
+const HEADER_WORDS = 64;
+const W_MAGIC = 0;
+const W_NEXT = 1;
+const W_ENTRIES = 2;
+/** Slots looked at on one level before the next one is tried. */
+const WINDOW = 24;
+const LEVELS = [2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
+const TREE_BIT = 0x40000000;
+
+/**
+ * Which blobs the threads of one save have taken on to store. Shared by all of them, without locks:
+ * a digest is written into an entry of its own, then published by one compare-and-swap on a slot.
+ * Slots are never emptied, so two threads with one digest walk the same way and meet at the same slot:
+ * exactly one of them wins. Levels of slots grow four-fold; a level whose window is full leads to the next.
+ * The buffer is reserved large and committed by the system only where it is touched: 36–40 bytes a blob.
+ */
+export class ClaimTable {
+  readonly buffer: SharedArrayBuffer;
+  readonly #header: Int32Array;
+  readonly #levels: Int32Array[] = [];
+  readonly #ids: Uint8Array;
+  readonly #entries: number;
+  #spare = -1;
+
+  private constructor(buffer: SharedArrayBuffer, entries: number) {
+    this.buffer = buffer;
+    this.#header = new Int32Array(buffer, 0, HEADER_WORDS);
+    let at = HEADER_WORDS * 4;
+    for (const slots of LEVELS) {
+      this.#levels.push(new Int32Array(buffer, at, slots));
+      at += slots * 4;
+    }
+    this.#ids = new Uint8Array(buffer, at, entries * 32);
+    this.#entries = entries;
+  }
+
+  /** `entries`: blobs that one save may claim; beyond them content may be stored twice, never lost. */
+  static make(entries = 2 ** 24): ClaimTable {
+    const slots = LEVELS.reduce((sum, count) => sum + count, 0);
+    const table = new ClaimTable(new SharedArrayBuffer(HEADER_WORDS * 4 + slots * 4 + entries * 32), entries);
+    table.#header[W_MAGIC] = MAGIC;
+    table.#header[W_ENTRIES] = entries;
+    return table;
+  }
+
+  static over(buffer: SharedArrayBuffer): ClaimTable {
+    const header = new Int32Array(buffer, 0, HEADER_WORDS);
+    if (header[W_MAGIC] !== MAGIC) throw new CairnError("internal", "this shared buffer holds no claim table");
+    return new ClaimTable(buffer, header[W_ENTRIES]!);
+  }
+
+  /** Entries taken so far; a lost race may have left one unused. */
+  get count(): number {
+    return Math.min(Atomics.load(this.#header, W_NEXT), this.#entries);
+  }
+
+  /** True for exactly one caller per id and type (0 data, 1 tree): that one stores the blob. */
+  claim(bytes: Uint8Array, offset: number, type: number): boolean {
+    const bit = type === 1 ? TREE_BIT : 0;
+    const hash = wordAt(bytes, offset);
+    for (const slots of this.#levels) {
+      const mask = slots.length - 1;
+      for (let i = 0; i < WINDOW; i++) {
+        const slot = (hash + i) & mask;
+        let value = Atomics.load(slots, slot);
+        if (value === 0) {
+          const entry = this.#write(bytes, offset);
+          if (entry < 0) return true;
+          const mine = (entry + 1) | bit;
+          value = Atomics.compareExchange(slots, slot, 0, mine);
+          if (value === 0) {
+            this.#spare = -1;
+            return true;
+          }
+        }
+        if ((value & TREE_BIT) === bit && this.#equals((value & ~TREE_BIT) - 1, bytes, offset)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** True when the id was claimed in this save. */
+  has(bytes: Uint8Array, offset: number, type: number): boolean {
+    const bit = type === 1 ? TREE_BIT : 0;
+    const hash = wordAt(bytes, offset);
+    for (const slots of this.#levels) {
+      const mask = slots.length - 1;
+      for (let i = 0; i < WINDOW; i++) {
+        const value = Atomics.load(slots, (hash + i) & mask);
+        if (value === 0) return false;
+        if ((value & TREE_BIT) === bit && this.#equals((value & ~TREE_BIT) - 1, bytes, offset)) return true;
+      }
+    }
+    return false;
+  }
+
+  /** The entry of a lost race is used for the next claim of this thread. */
+  #write(bytes: Uint8Array, offset: number): number {
+    if (this.#spare < 0) {
+      const entry = Atomics.add(this.#header, W_NEXT, 1);
+      if (entry >= this.#entries) {
+        Atomics.store(this.#header, W_NEXT, this.#entries);
+        return -1;
+      }
+      this.#spare = entry;
+    }
+    const base = this.#spare * 32;
+    for (let i = 0; i < 32; i++) this.#ids[base + i] = bytes[offset + i]!;
+    return this.#spare;
+  }
+
+  #equals(entry: number, bytes: Uint8Array, offset: number): boolean {
+    const base = entry * 32;
+    for (let i = 0; i < 32; i++) if (this.#ids[base + i] !== bytes[offset + i]) return false;
+    return true;
+  }
+}

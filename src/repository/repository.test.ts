@@ -1,0 +1,154 @@
+import { strict as assert } from "node:assert";
+import { randomBytes } from "node:crypto";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { BlobIndex } from "./blob-index.ts";
+import { isIrreducible, randomPolynomial } from "./polynomial.ts";
+import { Repository } from "./repository.ts";
+import { LocalStorage } from "./storage/local.ts";
+import { MemoryStorage } from "./storage/memory.ts";
+import { PASSWORD, randomFiles, restic, resticCheck, resticInstalled, TestArchive, withFolder, withRepository, writeTree } from "./test-archive.ts";
+
+function coded(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+describe("polynomials", () => {
+  test("known irreducible ones are accepted and products refused", () => {
+    assert.equal(isIrreducible(0x3da3358b4dc173n), true);
+    assert.equal(isIrreducible(0x3da3358b4dc171n), false);
+    assert.equal(isIrreducible(0x3da3358b4dc172n), false);
+    assert.equal(isIrreducible(0b111n), false);
+    // (x^2 + x + 1) times a polynomial of degree 51, with an odd number of terms and no root.
+    let composite = 0n;
+    const factor = (1n << 51n) | 0b11n;
+    for (let i = 0n; i < 3n; i++) composite ^= factor << i;
+    assert.equal(isIrreducible(composite), false);
+  });
+
+  test("random ones have degree 53", () => {
+    for (let i = 0; i < 3; i++) assert.equal(randomPolynomial() >> 53n, 1n);
+  });
+});
+
+describe("repository", () => {
+  test("a created one opens by keys and by password, and refuses a wrong password", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const byKeys = await Repository.open(storage, { keys: repository.keys });
+      const byPassword = await Repository.open(storage, { password: PASSWORD });
+      assert.equal(byKeys.id, repository.id);
+      assert.deepEqual(Buffer.from(byPassword.keys.encrypt), Buffer.from(repository.keys.encrypt));
+      assert.equal(byPassword.chunkerPolynomial, repository.chunkerPolynomial);
+      await assert.rejects(Repository.open(storage, { password: "wrong" }), coded("wrong_password"));
+      await repository.addKey("second");
+      assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
+      await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
+    });
+  });
+
+  test("open says what is missing or damaged", async () => {
+    await assert.rejects(Repository.open(new MemoryStorage(), { password: "x" }), coded("not_found"));
+    await withRepository(async ({ repository, storage, path }) => {
+      const [key] = readdirSync(join(path, "keys"));
+      const bytes = readFileSync(join(path, "keys", key!));
+      writeFileSync(join(path, "keys", key!), bytes.subarray(0, 100));
+      await assert.rejects(Repository.open(storage, { password: PASSWORD }), coded("damaged"));
+      await repository.addKey("other");
+      assert.equal((await Repository.open(storage, { password: "other" })).id, repository.id);
+      const config = readFileSync(join(path, "config"));
+      config[40]! ^= 1;
+      writeFileSync(join(path, "config"), config);
+      await assert.rejects(Repository.open(storage, { keys: repository.keys }), coded("damaged"));
+    });
+  });
+
+  test("leftover keys of a killed creation are refused, or removed when asked", async () => {
+    const storage = new MemoryStorage();
+    await storage.save("keys", "ab".repeat(32), Buffer.from("{}"));
+    await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
+    const repository = await Repository.create(storage, { password: "x", replaceUnfinished: true });
+    assert.equal((await storage.list("keys")).length, 1);
+    assert.equal((await Repository.open(storage, { password: "x" })).id, repository.id);
+  });
+
+  test("sealed files come back, and any flip or cut is named as damage", async () => {
+    await withRepository(async ({ repository, storage, path }) => {
+      const json = Buffer.from(JSON.stringify({ packs: [], filler: randomBytes(300_000).toString("hex") }));
+      const name = await repository.saveUnpacked("index", json);
+      assert.deepEqual(Buffer.from(await repository.loadUnpacked("index", name)), json);
+      const file = join(path, "index", name);
+      const bytes = readFileSync(file);
+      for (const at of [0, 20, bytes.length - 1]) {
+        const copy = Buffer.from(bytes);
+        copy[at]! ^= 4;
+        writeFileSync(file, copy);
+        await assert.rejects(repository.loadUnpacked("index", name), coded("damaged"));
+      }
+      writeFileSync(file, bytes.subarray(0, 10));
+      await assert.rejects(repository.loadUnpacked("index", name), coded("damaged"));
+      assert.equal((await storage.list("index")).length, 1);
+    });
+  });
+
+  test("snapshots are listed and a damaged one is named beside the others", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const first = await archive.save({ a: Buffer.from("one") });
+      const second = await archive.save({ a: Buffer.from("two") });
+      writeFileSync(join(fixture.path, "snapshots", second.snapshot), "nonsense");
+      const { snapshots, damaged } = await fixture.repository.listSnapshots();
+      assert.deepEqual(snapshots.map((s) => s.id), [first.snapshot]);
+      assert.deepEqual(damaged.map((d) => d.name), [second.snapshot]);
+    });
+  });
+});
+
+describe("with real restic", { skip: !resticInstalled }, () => {
+  test("restic opens a created repository and lists no snapshots", async () => {
+    await withRepository(async ({ path }) => {
+      assert.deepEqual(JSON.parse(restic(path, ["snapshots", "--json"])), []);
+      resticCheck(path);
+    });
+  });
+
+  test("restic checks and restores what is written, and backs up into the same repository", async () => {
+    await withRepository(async (fixture) => {
+      const files = { a: Buffer.from("hello"), b: randomBytes(50_000), empty: Buffer.alloc(0) };
+      await new TestArchive(fixture).save(files);
+      resticCheck(fixture.path);
+      restic(fixture.path, ["restore", "latest", "--target", join(fixture.folder, "out")]);
+      for (const [name, content] of Object.entries(files)) {
+        assert.deepEqual(readFileSync(join(fixture.folder, "out/folder", name)), content);
+      }
+      writeTree(join(fixture.folder, "theirs"), randomFiles(5, 9000));
+      restic(fixture.path, ["backup", "theirs"], fixture.folder);
+      const { snapshots, damaged } = await fixture.repository.listSnapshots();
+      assert.equal(snapshots.length, 2);
+      assert.equal(damaged.length, 0);
+      const index = await BlobIndex.load(fixture.repository, null);
+      assert.deepEqual(index.damaged, []);
+      for (const { snapshot } of snapshots) assert.ok(index.lookup(Buffer.from(snapshot.tree, "hex"), 0, 1) >= 0);
+    });
+  });
+
+  for (const version of ["1", "2"]) {
+    test(`a repository that restic made opens: version ${version}`, async () => {
+      await withFolder(async (folder) => {
+        const path = join(folder, "theirs");
+        restic(path, ["init", "--repository-version", version]);
+        writeTree(join(folder, "data"), { ...randomFiles(10, 3000), text: Buffer.alloc(100_000, "abc") });
+        restic(path, ["backup", "data"], folder);
+        restic(path, ["backup", "data", ...(version === "2" ? ["--compression", "max"] : [])], folder);
+        const storage = new LocalStorage(path, { temporaryDirectory: join(folder, "tmp") });
+        const repository = await Repository.open(storage, { password: PASSWORD });
+        assert.equal(repository.version, Number(version));
+        assert.equal((await repository.listSnapshots()).snapshots.length, 2);
+        const index = await BlobIndex.load(repository, join(folder, "cache"));
+        assert.deepEqual(index.damaged, []);
+        assert.ok(index.count >= 12);
+      });
+    });
+  }
+});

@@ -1,0 +1,237 @@
+import { randomBytes } from "node:crypto";
+import { hostname, userInfo } from "node:os";
+import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
+import { sha256 } from "../crypto/hash.ts";
+import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
+import { CairnError } from "../errors.ts";
+import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
+import { IndexWriter } from "../formats/index-file.ts";
+import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
+import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
+import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
+import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
+import type { SaveOptions, Storage } from "./storage/storage.ts";
+import { packPlain, unpackPlain } from "./unpacked.ts";
+
+/** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
+export const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
+
+/** restic reads larger index files, but keeps its own below this. */
+const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
+const MAX_KEYS = 1000;
+
+export type UnpackedKind = "index" | "snapshots" | "locks";
+
+export interface CreateOptions {
+  /** Opens the repository with this password; one key file is written. */
+  password: Uint8Array | string;
+  kdf?: ScryptParameters;
+  /** Master keys to use; fresh ones by default. */
+  keys?: MasterKeys;
+  /** Lower-case hex; a fresh irreducible one by default. */
+  chunkerPolynomial?: string;
+  /** True: key files without a config are leftovers of a creation that was killed, and are removed. */
+  replaceUnfinished?: boolean;
+}
+
+export type OpenOptions = { keys: MasterKeys } | { password: Uint8Array | string };
+
+export interface ListedSnapshot {
+  readonly id: ObjectId;
+  readonly snapshot: Snapshot;
+}
+
+/** A file that is there and cannot be used. */
+export interface DamagedFile {
+  readonly name: string;
+  readonly error: CairnError;
+}
+
+/** An open repository: its keys, its config and its sealed files. Knows nothing of what the blobs mean. */
+export class Repository {
+  readonly storage: Storage;
+  readonly keys: MasterKeys;
+  /** 64 hex digits. */
+  readonly id: string;
+  readonly version: 1 | 2;
+  /** Lower-case hex. */
+  readonly chunkerPolynomial: string;
+
+  private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig) {
+    this.storage = storage;
+    this.keys = keys;
+    this.id = config.id;
+    this.version = config.version === 1 ? 1 : 2;
+    this.chunkerPolynomial = config.chunker_polynomial;
+  }
+
+  /** Writes a key file, then the config, which is the commit point. `already_exists` when there is a config. */
+  static async create(storage: Storage, options: CreateOptions): Promise<Repository> {
+    if (await storage.exists("config", "config")) {
+      throw new CairnError("already_exists", `there is a repository in ${storage.location} already`);
+    }
+    await refuseOrRemoveKeys(storage, options.replaceUnfinished === true);
+    const keys = options.keys ?? newMasterKeys();
+    const polynomial = options.chunkerPolynomial ?? formatPolynomial(randomPolynomial());
+    if (!/^[0-9a-f]{1,16}$/.test(polynomial) || !isIrreducible(BigInt(`0x${polynomial}`))) {
+      throw new CairnError("usage", "the chunker polynomial is not irreducible of degree 53");
+    }
+    const config = { id: randomBytes(32).toString("hex"), version: 2, chunker_polynomial: polynomial };
+    const repository = new Repository(storage, keys, config);
+    await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT);
+    await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
+    return repository;
+  }
+
+  /** Opens with the master keys (no key derivation) or with a password that fits one of the key files. */
+  static async open(storage: Storage, options: OpenOptions): Promise<Repository> {
+    let sealed: Uint8Array;
+    try {
+      sealed = await storage.load("config", "config");
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "not_found") throw error;
+      throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
+    }
+    const keys = "keys" in options ? options.keys : await keysFromPassword(storage, options.password);
+    let plain: Uint8Array;
+    try {
+      plain = openMessage(keys, sealed);
+    } catch (error) {
+      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, { cause: error });
+    }
+    return new Repository(storage, keys, decodeConfig(plain));
+  }
+
+  /** Writes one more key file; the password then opens the repository, here and in restic. */
+  async addKey(password: Uint8Array | string, kdf: ScryptParameters = CHEAP_SCRYPT): Promise<ObjectId> {
+    const salt = randomBytes(64);
+    const derived = await deriveKeys(password, salt, kdf);
+    const file: KeyFile = {
+      created: new Date().toISOString(),
+      username: userName(),
+      hostname: hostname(),
+      kdf: "scrypt",
+      ...kdf,
+      salt,
+      data: sealMessage(derived, encodeMasterKeys(this.keys)),
+    };
+    const bytes = encodeKeyFile(file);
+    const name = objectIdOf(sha256(bytes));
+    await this.storage.save("keys", name, bytes);
+    return name;
+  }
+
+  /** Seals and stores a file under the digest of its sealed bytes. */
+  async saveUnpacked(kind: UnpackedKind, json: Uint8Array, options?: SaveOptions): Promise<ObjectId> {
+    const sealed = sealMessage(this.keys, this.version === 1 ? json : await packPlain(json));
+    const name = objectIdOf(sha256(sealed));
+    await this.storage.save(kind, name, sealed, options);
+    return name;
+  }
+
+  /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong. */
+  async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
+    const sealed = await this.storage.load(kind, name);
+    if (objectIdOf(sha256(sealed)) !== name) {
+      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
+    }
+    try {
+      return unpackPlain(openMessage(this.keys, sealed));
+    } catch (error) {
+      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  async saveSnapshot(snapshot: Snapshot, options?: SaveOptions): Promise<ObjectId> {
+    return this.saveUnpacked("snapshots", encodeSnapshot(snapshot), options);
+  }
+
+  async loadSnapshot(id: string): Promise<Snapshot> {
+    const json = await this.loadUnpacked("snapshots", id);
+    try {
+      return decodeSnapshot(json);
+    } catch (error) {
+      throw new CairnError("damaged", `snapshot ${id.slice(0, 8)} cannot be read: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
+  /** Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither. */
+  async listSnapshots(): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
+    const snapshots: ListedSnapshot[] = [];
+    const damaged: DamagedFile[] = [];
+    for (const { name } of await this.storage.list("snapshots")) {
+      try {
+        snapshots.push({ id: parseObjectId(name), snapshot: await this.loadSnapshot(name) });
+      } catch (error) {
+        if (!(error instanceof CairnError)) throw error;
+        if (error.code === "damaged") damaged.push({ name, error });
+        else if (error.code !== "not_found") throw error;
+      }
+    }
+    return { snapshots, damaged };
+  }
+
+  /**
+   * Writes the index of these packs (header = the plain bytes of the pack's header), several files when one would
+   * pass 8 MiB. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
+   */
+  async saveIndex(packs: Iterable<{ id: Uint8Array; header: Uint8Array }>, options?: SaveOptions): Promise<ObjectId[]> {
+    const pending: Promise<ObjectId>[] = [];
+    let writer = new IndexWriter();
+    for (const pack of packs) {
+      if (writer.blobCount > 0 && writer.byteLength + pack.header.length * 5 > MAX_INDEX_BYTES) {
+        pending.push(this.saveUnpacked("index", writer.finish(), options));
+        writer = new IndexWriter();
+      }
+      writer.addPack(pack.id, pack.header);
+    }
+    if (writer.blobCount > 0) pending.push(this.saveUnpacked("index", writer.finish(), options));
+    return Promise.all(pending);
+  }
+}
+
+async function refuseOrRemoveKeys(storage: Storage, remove: boolean): Promise<void> {
+  for (const { name } of await storage.list("keys")) {
+    if (!remove) throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
+    await storage.remove("keys", name);
+  }
+}
+
+async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
+  let damaged: unknown;
+  let tried = 0;
+  for (const { name } of (await storage.list("keys")).slice(0, MAX_KEYS)) {
+    let file: KeyFile;
+    let derived: MasterKeys;
+    try {
+      const bytes = await storage.load("keys", name);
+      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 is not its name`);
+      file = decodeKeyFile(bytes);
+      derived = await deriveKeys(password, file.salt, file);
+    } catch (error) {
+      damaged ??= error;
+      continue;
+    }
+    tried++;
+    let plain: Uint8Array;
+    try {
+      plain = openMessage(derived, file.data);
+    } catch {
+      continue;
+    }
+    return decodeMasterKeys(plain);
+  }
+  if (tried === 0 && damaged !== undefined) {
+    throw new CairnError("damaged", `no key file of ${storage.location} can be read`, { cause: damaged });
+  }
+  if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`);
+  throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password`, { cause: damaged });
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? "");
+  }
+}

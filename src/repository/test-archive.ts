@@ -1,0 +1,140 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ByteWriter } from "../formats/bytes.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
+import { newArena } from "../native.ts";
+import { PackWriter, type FinishedPack } from "./pack-writer.ts";
+import { Repository } from "./repository.ts";
+import { LocalStorage } from "./storage/local.ts";
+
+/** For the tests of this folder: small real repositories, and real restic where it is installed. */
+
+export const PASSWORD = "correct horse";
+
+export interface Fixture {
+  readonly folder: string;
+  readonly path: string;
+  readonly temporary: string;
+  readonly storage: LocalStorage;
+  readonly repository: Repository;
+}
+
+export async function withRepository(run: (fixture: Fixture) => Promise<void>): Promise<void> {
+  await withFolder(async (folder) => {
+    const path = join(folder, "store");
+    const temporary = join(folder, "tmp");
+    const storage = LocalStorage.create(path, { temporaryDirectory: temporary });
+    const repository = await Repository.create(storage, { password: PASSWORD });
+    await run({ folder, path, temporary, storage, repository });
+  });
+}
+
+export async function withFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-repository-"));
+  try {
+    await run(folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export const resticInstalled = spawnSync("restic", ["version"]).status === 0;
+
+/** stdout of restic; throws with its stderr when it fails. */
+export function restic(path: string, args: readonly string[], cwd?: string): string {
+  const env = { ...process.env, RESTIC_PASSWORD: PASSWORD, RESTIC_PROGRESS_FPS: "0" };
+  return execFileSync("restic", ["-r", path, "--no-cache", ...args], { env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
+}
+
+/** Passes when real restic finds every byte in order. Says so when it is not installed. */
+export function resticCheck(path: string): void {
+  if (resticInstalled) restic(path, ["check", "--read-data"]);
+}
+
+export function sha(bytes: Uint8Array): Uint8Array {
+  return createHash("sha256").update(bytes).digest();
+}
+
+const NODE: Omit<TreeNode, "name" | "type" | "content" | "subtree" | "size"> = {
+  mode: 0o644,
+  mtimeSec: 1_700_000_000,
+  mtimeNs: 0,
+  uid: 0,
+  gid: 0,
+  user: "root",
+  group: "root",
+  inode: 0n,
+  deviceId: 0n,
+  links: 1,
+  xattrs: [],
+  device: 0n,
+};
+
+/** A writer of small saves: `files` by name become one flat tree with a snapshot. */
+export class TestArchive {
+  readonly #fixture: Pick<Fixture, "repository" | "temporary">;
+  readonly #known = new Set<string>();
+
+  constructor(fixture: Pick<Fixture, "repository" | "temporary">) {
+    this.#fixture = fixture;
+  }
+
+  /** Stores what is new, writes index and snapshot. */
+  async save(files: Record<string, Uint8Array>): Promise<{ tree: Uint8Array; snapshot: ObjectId }> {
+    const { repository, temporary } = this.#fixture;
+    mkdirSync(temporary, { recursive: true });
+    const packs: FinishedPack[] = [];
+    const writer = (type: "data" | "tree"): PackWriter =>
+      new PackWriter({ type, keys: repository.keys, directory: temporary, onPack: (pack) => packs.push(pack) });
+    const data = writer("data");
+    const trees = writer("tree");
+    const w = new ByteWriter();
+    const nodes: TreeNode[] = [];
+    for (const [name, content] of Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))) {
+      if (content.length > 0) this.#add(data, content);
+      nodes.push({ ...NODE, name: Buffer.from(name), type: "file", size: content.length, content: content.length > 0 ? sha(content) : new Uint8Array(0) });
+    }
+    beginTree(w);
+    for (const node of nodes) appendNode(w, node);
+    endTree(w);
+    const inner = this.#add(trees, w.view());
+    w.reset();
+    beginTree(w);
+    appendNode(w, { ...NODE, name: Buffer.from("folder"), type: "dir", mode: 0o755, size: 0, subtree: inner });
+    endTree(w);
+    const tree = this.#add(trees, w.view());
+    data.finish();
+    trees.finish();
+    for (const pack of packs) await repository.storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+    await repository.saveIndex(packs, { durable: false });
+    const snapshot = await repository.saveSnapshot({ time: new Date().toISOString(), tree: objectIdOf(tree), paths: ["/folder"], hostname: "test", username: "root", uid: 0, gid: 0 });
+    return { tree, snapshot };
+  }
+
+  #add(writer: PackWriter, content: Uint8Array): Uint8Array {
+    const id = sha(content);
+    const key = Buffer.from(id).toString("hex");
+    if (this.#known.has(key)) return id;
+    this.#known.add(key);
+    const arena = newArena(content.length);
+    arena.bytes.set(content);
+    writer.add(id, arena, 0, content.length);
+    return id;
+  }
+}
+
+/** Files of random content, `size` bytes each. */
+export function randomFiles(count: number, size: number, prefix = "f"): Record<string, Uint8Array> {
+  const files: Record<string, Uint8Array> = {};
+  for (let i = 0; i < count; i++) files[`${prefix}${i}`] = randomBytes(size);
+  return files;
+}
+
+export function writeTree(folder: string, files: Record<string, Uint8Array>): void {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
+}

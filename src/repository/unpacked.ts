@@ -1,0 +1,37 @@
+import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { CairnError } from "../errors.ts";
+
+/** The plaintext of index, snapshot and lock files: raw JSON (old), or a byte 2 and a zstd frame. */
+
+const COMPRESSED = 2;
+const BRACE = 0x7b;
+const BRACKET = 0x5b;
+/** No index, snapshot or lock that a sane writer makes comes near it. */
+const MAX_PLAIN = 1024 * 1024 * 1024;
+const ASYNC_FROM = 256 * 1024;
+const OPTIONS = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
+
+export async function packPlain(json: Uint8Array): Promise<Uint8Array> {
+  const frame =
+    json.length < ASYNC_FROM
+      ? zstdCompressSync(json, OPTIONS)
+      : await new Promise<Buffer>((resolve, reject) => {
+          zstdCompress(json, OPTIONS, (error, result) => (error ? reject(error) : resolve(result)));
+        });
+  const packed = new Uint8Array(frame.length + 1);
+  packed[0] = COMPRESSED;
+  packed.set(frame, 1);
+  return packed;
+}
+
+/** The JSON bytes, `damaged` for anything else. */
+export function unpackPlain(plain: Uint8Array): Uint8Array {
+  const first = plain[0];
+  if (first === BRACE || first === BRACKET) return plain;
+  if (first !== COMPRESSED) throw new CairnError("damaged", `the plaintext begins with byte ${first ?? "none"}, which no known format has`);
+  try {
+    return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN });
+  } catch (error) {
+    throw new CairnError("damaged", "the plaintext is not a whole zstd frame", { cause: error });
+  }
+}
