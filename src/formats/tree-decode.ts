@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { compareBytes, equalBytes } from "./bytes.ts";
+import { compareBytes } from "./bytes.ts";
 import { parseTime } from "./go-time.ts";
 import { unquoteGoName } from "./go-json.ts";
 import { JsonCursor } from "./json-cursor.ts";
@@ -63,16 +63,36 @@ export function isSorted(nodes: readonly TreeNode[]): boolean {
   return true;
 }
 
+/** The last user or group name and its source bytes: nearly always the next one too. */
+interface TextCache {
+  bytes: Uint8Array;
+  text: string;
+}
+
+/** A time as `go-time` writes it. */
+const OUR_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,8}[1-9])?Z$/;
+
+/** Seconds of `hh:mm:ss` at `p`; -1 when it is none. */
+function secondsOfDay(b: Uint8Array, p: number): number {
+  if (b[p + 2] !== 0x3a || b[p + 5] !== 0x3a) return -1;
+  const hour = (b[p]! - 48) * 10 + b[p + 1]! - 48;
+  const minute = (b[p + 3]! - 48) * 10 + b[p + 4]! - 48;
+  const second = (b[p + 6]! - 48) * 10 + b[p + 7]! - 48;
+  // Bytes that are no digits can still sum up to a number in range: each is looked at.
+  for (let i = 0; i < 8; i++) if (i % 3 !== 2 && (b[p + i]! < 48 || b[p + i]! > 57)) return -1;
+  return hour < 24 && minute < 60 && second < 60 ? hour * 3600 + minute * 60 + second : -1;
+}
+
 class TreeReader {
   readonly #cursor: JsonCursor;
   /** Names and ids of all nodes: never longer than their text. */
   readonly #pool: Uint8Array;
   #poolEnd = 0;
-  #user = { bytes: new Uint8Array(0), text: "" };
-  #group = { bytes: new Uint8Array(0), text: "" };
-  /** 19 bytes of date and time whose parsed seconds are known. */
-  #timeText = new Uint8Array(0);
-  #timeSeconds = 0;
+  readonly #user: TextCache = { bytes: new Uint8Array(0), text: "" };
+  readonly #group: TextCache = { bytes: new Uint8Array(0), text: "" };
+  /** `YYYY-MM-DDT` of the last time and the seconds of its midnight. */
+  #day: Uint8Array = new Uint8Array(11);
+  #daySeconds = 0;
 
   constructor(bytes: Uint8Array) {
     this.#cursor = new JsonCursor(bytes);
@@ -232,10 +252,8 @@ class TreeReader {
     const cursor = this.#cursor;
     const b = cursor.bytes;
     const start = cursor.position;
-    const known = this.#timeText;
-    let i = 0;
-    while (i < known.length && b[start + i] === known[i]) i++;
-    if (i < 19) return this.#newTime(node);
+    const clock = secondsOfDay(b, start + 11);
+    if (clock < 0 || !this.#sameDay(start)) return this.#newTime(node);
     let p = start + 19;
     let nanoseconds = 0;
     if (b[p] === 0x2e) {
@@ -249,8 +267,16 @@ class TreeReader {
     }
     if (b[p] !== 0x5a || b[p + 1] !== 0x22) return this.#newTime(node);
     cursor.position = p + 2;
-    node.mtimeSec = this.#timeSeconds;
+    node.mtimeSec = this.#daySeconds + clock;
     node.mtimeNs = nanoseconds;
+    return true;
+  }
+
+  /** True when the 11 bytes at `start` are the day whose seconds are known. */
+  #sameDay(start: number): boolean {
+    const b = this.#cursor.bytes;
+    const day = this.#day;
+    for (let i = 0; i < 11; i++) if (b[start + i] !== day[i]) return false;
     return true;
   }
 
@@ -263,10 +289,10 @@ class TreeReader {
     if (instant === null) throw UNUSUAL;
     node.mtimeSec = instant.seconds;
     node.mtimeNs = instant.nanoseconds;
-    const ours = /^[^.Zz+]{19}(\.\d{0,8}[1-9])?Z$/.test(text);
+    const ours = OUR_TIME.test(text);
     if (ours) {
-      this.#timeText = cursor.bytes.slice(cursor.start, cursor.start + 19);
-      this.#timeSeconds = instant.seconds;
+      this.#day = cursor.bytes.subarray(cursor.start, cursor.start + 11);
+      this.#daySeconds = Math.floor(instant.seconds / 86400) * 86400;
     }
     return ours;
   }
@@ -282,14 +308,17 @@ class TreeReader {
     if (cursor.accept(GROUP)) node.group = this.#cachedText(this.#group);
   }
 
-  #cachedText(cache: { bytes: Uint8Array; text: string }): string {
+  #cachedText(cache: TextCache): string {
     const cursor = this.#cursor;
     const end = cursor.string();
     must(end >= 0);
-    const raw = cursor.bytes.subarray(cursor.start, end);
-    if (!equalBytes(raw, cache.bytes)) {
+    const start = cursor.start;
+    const known = cache.bytes;
+    let same = known.length === end - start;
+    for (let i = 0; same && i < known.length; i++) same = known[i] === cursor.bytes[start + i];
+    if (!same) {
       cache.text = this.#oddText(end);
-      cache.bytes = raw;
+      cache.bytes = cursor.bytes.slice(start, end);
     }
     return cache.text;
   }

@@ -1,0 +1,184 @@
+import type { ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
+import { Fields } from "./fields.ts";
+import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
+
+/**
+ * The descriptor of a save point: written once, never changed. Its checksum is the SHA-256 of the file's bytes and
+ * therefore not inside.
+ */
+
+export const DESCRIPTOR_FORMAT = "cairn.descriptor";
+export const DESCRIPTOR_VERSION = 1;
+/** Omitted entries beyond these are only counted. */
+export const MAX_OMITTED = 1000;
+
+/** What led to the point; any further fields belong to whoever caused it. */
+export interface Cause {
+  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `tool` or a word of the caller's. */
+  kind: string;
+  [key: string]: unknown;
+}
+
+/** Mode, owner and modification time of the workspace's root, which no digest covers. */
+export interface RootMetadata {
+  mode: number;
+  uid: number;
+  gid: number;
+  user: string;
+  group: string;
+  mtime_sec: number;
+  mtime_ns: number;
+}
+
+export interface DescriptorContent {
+  /** The tree blob of the workspace's root. */
+  tree: ObjectId;
+  /** The tree that the snapshot names: the path from `/` down to the workspace. */
+  snapshot_tree: ObjectId;
+  /** For information; a lost snapshot is written again. */
+  snapshot: ObjectId | null;
+  root: RootMetadata;
+}
+
+export interface EntryCounts {
+  files: number;
+  directories: number;
+  links: number;
+  other: number;
+}
+
+/** How an entry was read, where that is not "whole and at rest". */
+export interface ConsistencyLabel extends RecordedPath {
+  label: string;
+  [key: string]: unknown;
+}
+
+export interface OmittedEntry extends RecordedPath {
+  reason: string;
+}
+
+export interface IgnoreRules {
+  /** Whether `.cairnignore` files were obeyed. */
+  ignore_file: boolean;
+  exclude: string[];
+  ignored_count: number;
+  ignored_sample: RecordedPath[];
+}
+
+export interface Descriptor {
+  save_point_id: SavePointId;
+  workspace_id: WorkspaceId;
+  workspace_name: string;
+  /** Place in the workspace's order, from 1. */
+  sequence: number;
+  /** `2026-11-20T09:15:19.123Z` */
+  created_at: string;
+  message: string;
+  tags: string[];
+  engine: string;
+  effective_engine: string;
+  degraded: string[];
+  parent_id: SavePointId | null;
+  restored_from: SavePointId | null;
+  cause: Cause;
+  content: DescriptorContent;
+  state_digest: string | null;
+  metadata_digest: string | null;
+  /** False when entries were omitted. */
+  complete: boolean;
+  entries: EntryCounts;
+  /** Bytes of all files. */
+  bytes: number;
+  /** Bytes that the save added to the store. */
+  bytes_stored: number;
+  unchanged: boolean;
+  labels: ConsistencyLabel[];
+  /** At most the first 1000. */
+  omitted: OmittedEntry[];
+  omitted_count: number;
+  rules: IgnoreRules;
+  /** Made by a restore or an undo, of what was there before. */
+  undo: boolean;
+}
+
+/** The bytes of a descriptor, which read back equal. Throws `internal` when a field has no possible value. */
+export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
+  return encodeChecked(
+    descriptor,
+    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION),
+    decodeDescriptor,
+  );
+}
+
+/** Reads a descriptor; unknown fields stay. Throws `damaged`, naming the field, or `newer_version`. */
+export function decodeDescriptor(bytes: Uint8Array): Descriptor {
+  const { value, fields } = decodeRecord(bytes, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION);
+  checkIdentity(fields);
+  checkContent(fields.object("content"));
+  fields.hexOrNull("state_digest", 64);
+  fields.hexOrNull("metadata_digest", 64);
+  fields.boolean("complete");
+  const entries = fields.object("entries");
+  for (const key of ["files", "directories", "links", "other"]) entries.integer(key);
+  fields.integer("bytes");
+  fields.integer("bytes_stored");
+  fields.boolean("unchanged");
+  fields.boolean("undo");
+  fields.list("labels", checkLabel);
+  const omitted = fields.list("omitted", checkOmitted, MAX_OMITTED);
+  fields.integer("omitted_count", Number.MAX_SAFE_INTEGER, omitted.length);
+  checkRules(fields.object("rules"));
+  return value as unknown as Descriptor;
+}
+
+function checkIdentity(fields: Fields): void {
+  fields.hex("save_point_id", 32);
+  fields.hex("workspace_id", 32);
+  fields.text("workspace_name");
+  fields.integer("sequence", Number.MAX_SAFE_INTEGER, 1);
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(fields.time("created_at"))) {
+    throw fields.wrong("created_at", "a UTC time with milliseconds");
+  }
+  fields.text("message");
+  fields.texts("tags");
+  if (fields.text("engine") === "") throw fields.wrong("engine", "the name of an engine");
+  if (fields.text("effective_engine") === "") throw fields.wrong("effective_engine", "the name of an engine");
+  fields.texts("degraded");
+  fields.hexOrNull("parent_id", 32);
+  fields.hexOrNull("restored_from", 32);
+  const cause = fields.object("cause");
+  if (cause.text("kind") === "") throw cause.wrong("kind", "a word");
+}
+
+function checkContent(content: Fields): void {
+  content.hex("tree", 64);
+  content.hex("snapshot_tree", 64);
+  content.hexOrNull("snapshot", 64);
+  const root = content.object("root");
+  root.integer("mode", 0o7777);
+  root.integer("uid", 0xffffffff);
+  root.integer("gid", 0xffffffff);
+  root.text("user");
+  root.text("group");
+  root.integer("mtime_sec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
+  root.integer("mtime_ns", 999999999);
+}
+
+function checkLabel(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.text("label");
+}
+
+function checkOmitted(element: unknown, label: string): void {
+  const fields = new Fields(element, label);
+  checkPath(fields);
+  fields.text("reason");
+}
+
+function checkRules(rules: Fields): void {
+  rules.boolean("ignore_file");
+  rules.texts("exclude");
+  rules.integer("ignored_count");
+  rules.list("ignored_sample", (element, label) => checkPath(new Fields(element, label)), MAX_OMITTED);
+}
