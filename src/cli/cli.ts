@@ -1,0 +1,156 @@
+import { CairnError, toCairnError } from "../errors.ts";
+import type { CairnLibrary } from "../operations/contract.ts";
+import type { Outcome } from "./command.ts";
+import { Context } from "./context.ts";
+import type { Globals } from "./context.ts";
+import { makeEnvelope, printEnvelope } from "./envelope.ts";
+import { asksForJson, commandNameOf, parse } from "./program.ts";
+import type { Parsed } from "./program.ts";
+import { makeProgress } from "./progress.ts";
+import { printable } from "./render/format.ts";
+import { makeStyle, wantsColour } from "./render/style.ts";
+
+/** Where output goes. A write after the reader has gone is dropped, and `closed` becomes true. */
+export interface OutputSink {
+  /** Resolves when more may be written. */
+  write(chunk: string | Uint8Array): Promise<void>;
+  readonly isTerminal: boolean;
+  readonly columns: number;
+  readonly closed: boolean;
+}
+
+export interface CliInput {
+  argv: readonly string[];
+  cwd: string;
+  env: Record<string, string | undefined>;
+  stdout: OutputSink;
+  stderr: OutputSink;
+  signal: AbortSignal;
+  openLibrary: () => Promise<CairnLibrary>;
+  setCommandRunning?: (pid: number | null) => void;
+}
+
+/** One call of the command line, from arguments to exit status. Never throws. */
+export async function runCli(input: CliInput): Promise<number> {
+  let parsed: Parsed;
+  try {
+    parsed = await parse(input.argv);
+  } catch (error) {
+    const found = commandNameOf(input.argv) ?? null;
+    return fail(input, { command: found, json: asksForJson(input.argv), warnings: [] }, toCairnError(error));
+  }
+  if (parsed.kind === "print") return print(input, parsed);
+  return call(input, parsed);
+}
+
+async function print(input: CliInput, parsed: Parsed & { kind: "print" }): Promise<number> {
+  const envelope = { command: parsed.name, exitStatus: 0, data: { text: parsed.text }, warnings: [], error: null };
+  await input.stdout.write(parsed.json ? printEnvelope(makeEnvelope(envelope)) : parsed.text);
+  return 0;
+}
+
+async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise<number> {
+  const context = makeContext(input, parsed.globals);
+  const { json } = parsed.globals;
+  try {
+    const outcome = await parsed.definition.run(context, parsed.input);
+    context.progress.finish();
+    const exitStatus = outcome.exitStatus ?? outcome.error?.exitStatus ?? 0;
+    if (json) {
+      const data = await jsonData(outcome);
+      const { warnings } = context;
+      const envelope = makeEnvelope({ command: parsed.name, exitStatus, data, warnings, error: outcome.error ?? null });
+      await input.stdout.write(printEnvelope(envelope));
+    } else {
+      await printOutcome(input, context, outcome);
+    }
+    return exitStatus;
+  } catch (error) {
+    context.progress.finish();
+    const wrapped = input.signal.aborted ? asInterrupted(error) : toCairnError(error);
+    return await fail(input, { command: parsed.name, json, warnings: context.warnings }, wrapped);
+  } finally {
+    // The result is out; a lock that cannot be given back is taken over by the next start.
+    await context.close().catch(() => undefined);
+  }
+}
+
+/** What failed because of the signal is an interruption, however the failure looks; damage stays damage. */
+function asInterrupted(error: unknown): CairnError {
+  const wrapped = toCairnError(error);
+  if (wrapped.code === "interrupted" || (wrapped.code !== "internal" && wrapped.code !== "io")) return wrapped;
+  return new CairnError("interrupted", "stopped by a signal", { cause: error });
+}
+
+function makeContext(input: CliInput, globals: Globals): Context {
+  const { stdout, stderr, env } = input;
+  const sink = {
+    write: (text: string) => void stderr.write(text),
+    isTerminal: stderr.isTerminal && env["TERM"] !== "dumb",
+    columns: stderr.columns,
+  };
+  return new Context({
+    globals,
+    cwd: input.cwd,
+    env,
+    signal: input.signal,
+    style: makeStyle(wantsColour(stdout.isTerminal, env, globals.colour)),
+    errorStyle: makeStyle(wantsColour(stderr.isTerminal, env, globals.colour)),
+    progress: makeProgress(sink, { mode: globals.progress, quiet: globals.quiet }),
+    diagnose: (line) => void stderr.write(`cairn: ${line}\n`),
+    openLibrary: input.openLibrary,
+    setCommandRunning: input.setCommandRunning ?? (() => undefined),
+  });
+}
+
+async function jsonData(outcome: Outcome): Promise<unknown> {
+  if (outcome.content === undefined || outcome.contentData === undefined) return outcome.data;
+  const pieces: Uint8Array[] = [];
+  for await (const piece of outcome.content) pieces.push(piece);
+  return outcome.contentData(Buffer.concat(pieces));
+}
+
+async function printOutcome(input: CliInput, context: Context, outcome: Outcome): Promise<void> {
+  if (outcome.content !== undefined) {
+    for await (const piece of outcome.content) {
+      if (input.stdout.closed) break;
+      await input.stdout.write(piece);
+    }
+  }
+  const text = (await outcome.text?.()) ?? "";
+  if (text !== "") {
+    const whole = text.endsWith("\n") ? text : `${text}\n`;
+    const shown = outcome.paged === true && input.stdout.isTerminal && (await page(whole, input.env));
+    if (!shown) await input.stdout.write(whole);
+  }
+  if (outcome.error !== undefined) await explain(input, outcome.error);
+}
+
+async function page(text: string, env: Record<string, string | undefined>): Promise<boolean> {
+  const { showInPager } = await import("./pager.ts");
+  return showInPager(text, env);
+}
+
+interface FailingCall {
+  command: string | null;
+  json: boolean;
+  warnings: readonly string[];
+}
+
+async function fail(input: CliInput, failing: FailingCall, error: CairnError): Promise<number> {
+  if (failing.json) {
+    const { command, warnings } = failing;
+    await input.stdout.write(printEnvelope(makeEnvelope({ command, exitStatus: error.exitStatus, data: null, warnings, error })));
+  } else {
+    await explain(input, error);
+  }
+  return error.exitStatus;
+}
+
+async function explain(input: CliInput, error: CairnError): Promise<void> {
+  const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
+  let text = `cairn: ${style.red(printable(error.message))}\n`;
+  if (error.hint !== undefined) text += `  ${printable(error.hint)}\n`;
+  if (error.code === "internal" && (input.env["CAIRN_DEBUG"] ?? "") !== "") text += `${error.cause instanceof Error ? error.cause.stack : error.stack}\n`;
+  await input.stderr.write(text);
+}

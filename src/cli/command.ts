@@ -1,0 +1,50 @@
+import type { CairnError } from "../errors.ts";
+import type { Context } from "./context.ts";
+import type { Input } from "./input.ts";
+
+export interface ArgumentDefinition {
+  /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
+  name: string;
+  text: string;
+  /** What the shell completes here. */
+  completes?: "points" | "files" | "folders" | "shells";
+}
+
+export interface OptionDefinition {
+  /** As commander writes it: `-m, --message <text>`. */
+  flags: string;
+  text: string;
+  /** May be given several times; the values become a list. */
+  repeat?: boolean;
+}
+
+export interface Example {
+  line: string;
+  text: string;
+}
+
+/** What a command takes; and how it runs. One file per command, loaded only when it is called. */
+export interface CommandDefinition {
+  name: string;
+  arguments?: readonly ArgumentDefinition[];
+  options?: readonly OptionDefinition[];
+  examples: readonly Example[];
+  run(context: Context, input: Input): Promise<Outcome>;
+}
+
+/** What a command hands back to be printed: `data` for `--json`, the rest for people. */
+export interface Outcome {
+  data: unknown;
+  /** Asked for only when people read it. With or without a last line break. */
+  text?: () => string | Promise<string>;
+  /** Raw bytes for stdout instead of text. */
+  content?: AsyncIterable<Uint8Array>;
+  /** With `--json`: reads `content` and gives the data. */
+  contentData?: (content: Uint8Array) => unknown;
+  /** Long text for reading: goes through `$PAGER` on a terminal. */
+  paged?: boolean;
+  /** Default 0, or the error's. */
+  exitStatus?: number;
+  /** A failure beside the data, e.g. damage that was found. */
+  error?: CairnError;
+}

@@ -1,0 +1,144 @@
+import type { CleanupOptions, CleanupPlan, Client, PolicyEdit, PolicyResult, Retention } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { checkSpan, usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { formatBytes } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "cleanup",
+  arguments: [{ name: "[point...]", text: "with --only: the points to remove", completes: "points" }],
+  options: [
+    { flags: "--plan", text: "say what would be removed and why, remove nothing" },
+    { flags: "--run <id>", text: "do what a plan says; refused when its facts have changed" },
+    { flags: "--only", text: "remove exactly the named points, e.g. because a secret was saved" },
+    { flags: "--keep-last <count>", text: "keep the newest points" },
+    { flags: "--keep-within <span>", text: "keep all points of this span, e.g. 30d, 2w, 1y6m" },
+    { flags: "--keep-hourly <count>", text: "keep the last point of each of so many hours" },
+    { flags: "--keep-daily <count>", text: "… of so many days" },
+    { flags: "--keep-weekly <count>", text: "… of so many weeks" },
+    { flags: "--keep-monthly <count>", text: "… of so many months" },
+    { flags: "--keep-yearly <count>", text: "… of so many years" },
+    { flags: "--keep-tag <tag>", text: "keep points with this tag; may be repeated", repeat: true },
+    { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
+    { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
+    { flags: "--max-size <size>", text: "drop the oldest until the store is at most so large, e.g. 20GiB" },
+    { flags: "--max-age <span>", text: "drop what is older" },
+    { flags: "--set-policy", text: "remember the rules: for a cleanup without any, and for a save that meets the quota" },
+    { flags: "--clear-policy", text: "forget them: everything is kept" },
+    { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
+  ],
+  examples: [
+    { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "look first" },
+    { line: "cairn cleanup --keep-last 50 --keep-daily 30", text: "do it" },
+    { line: "cairn cleanup --only 1a2b3c4d 5f6e7d8c", text: "these points, whatever the rules say" },
+    { line: "cairn cleanup --keep-within 90d --set-policy", text: "remember the rules; nothing is removed now" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const retention = readRetention(input);
+  const points = input.rest(0);
+  checkTogether(input, retention, points);
+  const client = await context.open();
+  const runId = input.text("run");
+  if (runId !== undefined) return runPlan(context, client, runId);
+  if (input.flag("setPolicy") || input.flag("clearPolicy")) return setPolicy(context, client, { input, retention });
+  const options: CleanupOptions = context.callOptions();
+  if (retention !== null) options.retention = retention;
+  if (input.flag("only")) options.only = points;
+  const plan = await client.previewCleanup(options);
+  // Without any rule on the line the user has only asked: show, do not remove.
+  const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
+  return dryRun ? showPlan(context, client, plan) : runPlan(context, client, plan.plan_id);
+}
+
+function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
+  const only = input.flag("only");
+  const policy = input.flag("setPolicy") || input.flag("clearPolicy");
+  if (only !== points.length > 0) throw usage("cleanup names points with --only: cairn cleanup --only POINT…");
+  if (only && retention !== null) throw usage("--only and retention rules exclude each other");
+  const others = only || retention !== null || input.flag("plan") || policy;
+  if (input.text("run") !== undefined && others) throw usage("--run takes the plan as it was made: give nothing else with it");
+  if (policy && (only || input.flag("plan"))) throw usage("--set-policy and --clear-policy remove nothing: no --plan, no --only");
+  if (input.flag("setPolicy") && input.flag("clearPolicy")) throw usage("--set-policy and --clear-policy exclude each other");
+  if (input.text("quota") !== undefined && !input.flag("setPolicy")) throw usage("--quota belongs to --set-policy");
+  if (input.flag("setPolicy") && retention === null && input.text("quota") === undefined) throw usage("--set-policy wants rules or --quota");
+  if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
+}
+
+const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] as const;
+
+/** The rules on the line; null when there are none. */
+function readRetention(input: Input): Retention | null {
+  const retention: Retention = {};
+  for (const name of COUNTS) {
+    const count = input.count(name);
+    if (count === undefined) continue;
+    if (count < 0) throw usage(`a count must not be negative: ${count}`);
+    retention[name] = count;
+  }
+  const within = checkSpan(input.text("keepWithin"), "--keep-within");
+  const maxAge = checkSpan(input.text("maxAge"), "--max-age");
+  const maxBytes = input.size("maxSize");
+  const undoCount = input.count("keepUndo");
+  const undoWithin = checkSpan(input.text("keepUndoWithin"), "--keep-undo-within");
+  const tags = input.list("keepTag");
+  if (within !== undefined) retention.keepWithin = within;
+  if (maxAge !== undefined) retention.maxAge = maxAge;
+  if (maxBytes !== undefined) retention.maxBytes = maxBytes;
+  if (tags.length > 0) retention.keepTags = tags;
+  if (undoCount !== undefined || undoWithin !== undefined) {
+    retention.keepUndo = { ...(undoCount === undefined ? {} : { count: undoCount }), ...(undoWithin === undefined ? {} : { within: undoWithin }) };
+  }
+  return Object.keys(retention).length === 0 ? null : retention;
+}
+
+async function runPlan(context: Context, client: Client, planId: string): Promise<Outcome> {
+  const result = await client.runCleanup(planId, context.callOptions());
+  return {
+    data: result,
+    async text() {
+      const { renderCleanupResult } = await import("../render/care.ts");
+      return renderCleanupResult(result, context.style);
+    },
+  };
+}
+
+function showPlan(context: Context, client: Client, plan: CleanupPlan): Outcome {
+  return {
+    data: { plan },
+    paged: true,
+    async text() {
+      const [{ renderCleanupPlan }, { shortener }] = await Promise.all([import("../render/care.ts"), import("../render/points.ts")]);
+      const shorten = await shortener(client, plan.reasons.map((reason) => reason.save_point_id));
+      return renderCleanupPlan({ plan, shorten, next: context.commandLine(["cleanup", "--run", plan.plan_id]), style: context.style });
+    },
+  };
+}
+
+async function setPolicy(context: Context, client: Client, asked: { input: Input; retention: Retention | null }): Promise<Outcome> {
+  const edit: PolicyEdit = {};
+  if (asked.input.flag("clearPolicy")) edit.retention = null;
+  else if (asked.retention !== null) edit.retention = asked.retention;
+  const quota = asked.input.size("quota");
+  if (quota !== undefined) edit.quotaBytes = quota;
+  const policy = await client.setPolicy(edit, context.callOptions());
+  return { data: { policy: policyData(policy) }, text: () => describePolicy(policy) };
+}
+
+/** JSON names are snake_case everywhere. */
+export function policyData(policy: PolicyResult): unknown {
+  return { retention: policy.retention === null ? null : snakeKeys(policy.retention), quota_bytes: policy.quota_bytes };
+}
+
+function snakeKeys(value: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), entry as unknown]));
+}
+
+function describePolicy(policy: PolicyResult): string {
+  const rules = policy.retention === null ? "none: everything is kept" : JSON.stringify(snakeKeys(policy.retention));
+  const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
+  return `policy: ${rules}; quota: ${quota}`;
+}

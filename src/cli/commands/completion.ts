@@ -1,0 +1,24 @@
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+
+export const command: CommandDefinition = {
+  name: "completion",
+  arguments: [{ name: "<shell>", text: "bash, zsh or fish", completes: "shells" }],
+  examples: [
+    { line: "source <(cairn completion bash)", text: "in ~/.bashrc" },
+    { line: "cairn completion zsh > ~/.zfunc/_cairn", text: "in a folder of zsh's fpath" },
+    { line: "cairn completion fish > ~/.config/fish/completions/cairn.fish", text: "for fish" },
+  ],
+  run,
+};
+
+async function run(_context: Context, input: Input): Promise<Outcome> {
+  const shell = input.required(0);
+  const { completionScript, SHELLS } = await import("../completion/scripts.ts");
+  const known = SHELLS.find((name) => name === shell);
+  if (known === undefined) throw usage(`completion knows ${SHELLS.join(", ")}; found ${JSON.stringify(shell)}`);
+  const script = await completionScript(known);
+  return { data: { shell: known, script }, text: () => script };
+}

@@ -1,0 +1,75 @@
+import type { Client, DiffEntry, DiffOptions, DiffResult, PathInput } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import type { Input } from "../input.ts";
+
+export const command: CommandDefinition = {
+  name: "diff",
+  arguments: [
+    { name: "[a]", text: "a save point; default: head", completes: "points" },
+    { name: "[b]", text: "another one; default: the folder as it is now", completes: "points" },
+  ],
+  options: [
+    { flags: "--stat", text: "only which entries differ, and in what" },
+    { flags: "--path <path>", text: "only this path; may be repeated", repeat: true },
+    { flags: "--path-b64 <base64>", text: "the same, for a name that is not UTF-8; may be repeated", repeat: true },
+  ],
+  examples: [
+    { line: "cairn diff", text: "what changed since the last save point" },
+    { line: "cairn diff head~1 head --stat", text: "what the last save point changed" },
+    { line: "cairn diff 1a2b3c4d --path src", text: "one folder, from then until now" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const client = await context.open();
+  const options: DiffOptions = context.callOptions();
+  const paths = context.workspacePaths(client, input.list("path"), input.list("pathB64"));
+  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
+  const result = await client.diff(input.argument(0) ?? "head", input.argument(1) ?? null, options);
+  return { data: result, paged: true, text: () => renderDiff(context, client, { result, stat: input.flag("stat") }) };
+}
+
+// Enough to read; whoever needs more asks for a path or takes the entries from --json.
+const TEXT_DIFF_LIMIT = 500;
+const TEXT_SIZE_LIMIT = 1024 * 1024;
+
+async function renderDiff(context: Context, client: Client, view: { result: DiffResult; stat: boolean }): Promise<string> {
+  const { renderEntryLine, renderSummary, renderTextDiff } = await import("../render/diff.ts");
+  const { result } = view;
+  const lines: string[] = [];
+  let compared = 0;
+  for (const entry of result.entries) {
+    lines.push(renderEntryLine(entry, context.style));
+    if (view.stat || !isWorthReading(entry) || compared >= TEXT_DIFF_LIMIT) continue;
+    compared++;
+    const before = entry.change === "added" ? null : await readWhole(client, result.from, pathBefore(entry));
+    const after = entry.change === "removed" ? null : await readWhole(client, result.to, pathAfter(entry));
+    const text = renderTextDiff({ entry, before, after }, context.style);
+    if (text !== null) lines.push(text, "");
+  }
+  if (compared >= TEXT_DIFF_LIMIT) lines.push(`… texts of the first ${TEXT_DIFF_LIMIT} files are shown; --path shows others`);
+  return [...lines, renderSummary(result.entries)].join("\n");
+}
+
+function isWorthReading(entry: DiffEntry): boolean {
+  if (entry.kind !== "file" || entry.change === "renamed") return false;
+  if (entry.change === "modified" && (!entry.aspects.includes("content") || entry.aspects.includes("type"))) return false;
+  return (entry.size_before ?? 0) <= TEXT_SIZE_LIMIT && (entry.size_after ?? 0) <= TEXT_SIZE_LIMIT;
+}
+
+function pathBefore(entry: DiffEntry): PathInput {
+  const encoded = entry.from_path === undefined ? entry.path_b64 : entry.from_path_b64;
+  return encoded === undefined ? (entry.from_path ?? entry.path) : Buffer.from(encoded, "base64");
+}
+
+function pathAfter(entry: DiffEntry): PathInput {
+  return entry.path_b64 === undefined ? entry.path : Buffer.from(entry.path_b64, "base64");
+}
+
+async function readWhole(client: Client, target: string | null, path: PathInput): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of client.read(target, path)) pieces.push(piece);
+  return Buffer.concat(pieces);
+}

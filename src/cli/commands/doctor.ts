@@ -1,0 +1,38 @@
+import { CairnError } from "../../errors.ts";
+import type { DoctorOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import type { Input } from "../input.ts";
+
+export const command: CommandDefinition = {
+  name: "doctor",
+  arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
+  options: [
+    { flags: "--repair", text: "do what the findings say" },
+    { flags: "--break-locks", text: "take over another host's lock; only when you know that it is dead" },
+  ],
+  examples: [
+    { line: "cairn doctor", text: "what is wrong, and what --repair would do about it; changes nothing" },
+    { line: "cairn doctor --repair", text: "do it" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const client = await context.open(input.argument(0));
+  const options: DoctorOptions = { ...context.callOptions(), repair: input.flag("repair"), breakLocks: input.flag("breakLocks") };
+  const result = await client.doctor(options);
+  const outcome: Outcome = {
+    data: result,
+    async text() {
+      const { renderDoctor } = await import("../render/care.ts");
+      return renderDoctor(result, context.style);
+    },
+  };
+  if (!result.healthy) {
+    const mendable = result.findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined);
+    const hint = mendable ? `\`${context.commandLine(["doctor", "--repair"], input.argument(0))}\` mends what can be mended` : undefined;
+    outcome.error = new CairnError("damaged", "doctor found damage", hint === undefined ? {} : { hint });
+  }
+  return outcome;
+}

@@ -1,0 +1,50 @@
+import { resolve } from "node:path";
+import type { ForkOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { parseGuards } from "../context.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
+import type { Input } from "../input.ts";
+import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "fork",
+  arguments: [
+    { name: "<target>", text: "a save point", completes: "points" },
+    { name: "<path>", text: "the new folder, absent or empty", completes: "folders" },
+  ],
+  options: [
+    { flags: "--name <name>", text: "the new workspace's name; default: the folder's" },
+    { flags: "--standalone", text: "give it a control directory of its own" },
+    { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
+  ],
+  examples: [
+    { line: "cairn fork head ../try-it", text: "a second folder with the same state and a life of its own" },
+    { line: "cairn fork 1a2b3c4d /mnt/disk/copy --standalone", text: "one that does not need the first" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const client = await context.open();
+  const options: ForkOptions = { ...context.callOptions(), standalone: input.flag("standalone"), allow: parseGuards(input.list("allow")) };
+  const name = input.text("name");
+  if (name !== undefined) options.name = name;
+  const result = await client.fork(input.required(0), resolve(context.cwd, input.required(1)), options);
+  return {
+    data: result,
+    exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
+    async text() {
+      const { renderLeftOut, shortener } = await import("../render/points.ts");
+      const { style } = context;
+      const from = (await shortener(client, [result.started_from]))(result.started_from);
+      const { path, name: made } = result.workspace;
+      return [
+        `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
+        `  ${plural(result.save_point.entries, "entry")}, ${formatBytes(result.save_point.bytes)}`,
+        ...renderLeftOut(result.left_out, style),
+        `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
+      ].join("\n");
+    },
+  };
+}

@@ -1,0 +1,43 @@
+import type { HistoryOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+
+export const command: CommandDefinition = {
+  name: "history",
+  arguments: [{ name: "[dir]", text: "the workspace", completes: "folders" }],
+  options: [
+    { flags: "-n, --limit <count>", text: "at most so many; 0 is all (default)" },
+    { flags: "--grep <text>", text: "only where message, tag or cause contain the text" },
+    { flags: "--tag <tag>", text: "only points with this tag" },
+    { flags: "--path <path>", text: "only points in which this path differs from the point before" },
+    { flags: "--path-b64 <base64>", text: "the same, for a name that is not UTF-8" },
+  ],
+  examples: [
+    { line: "cairn history -n 20", text: "the newest twenty; * marks where the folder stands" },
+    { line: "cairn history --path src/main.ts", text: "the points that changed one file" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const client = await context.open(input.argument(0));
+  const options: HistoryOptions = context.callOptions();
+  const [grep, tag, path, encoded] = [input.text("grep"), input.text("tag"), input.text("path"), input.text("pathB64")];
+  if (grep !== undefined) options.grep = grep;
+  if (tag !== undefined) options.tag = tag;
+  const paths = context.workspacePaths(client, path === undefined ? [] : [path], encoded === undefined ? [] : [encoded]);
+  if (paths.length > 1) throw usage("--path and --path-b64 cannot be given together");
+  if (paths[0] !== undefined) options.path = paths[0];
+  const result = await client.history(undefined, input.count("limit") ?? 0, options);
+  return {
+    data: result,
+    paged: true,
+    async text() {
+      const { renderHistory, shortener } = await import("../render/points.ts");
+      const ids = [...result.save_points.map((point) => point.save_point_id), result.head];
+      return renderHistory({ result, shorten: await shortener(client, ids), style: context.style, now: Date.now() });
+    },
+  };
+}

@@ -1,0 +1,43 @@
+import type { CommandDefinition } from "../command.ts";
+
+export interface CommandEntry {
+  summary: string;
+  group: string;
+  hidden?: boolean;
+  load(): Promise<{ command: CommandDefinition }>;
+}
+
+const POINTS = "Save points";
+const LOOK = "Looking";
+const KEEP = "Keeping";
+const CARE = "Care";
+const SETUP = "Setting up";
+
+/** Every command, in the order of the help. Only the one that is called gets loaded. */
+export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  save: { group: POINTS, summary: "save the folder as it is now", load: () => import("./save.ts") },
+  restore: { group: POINTS, summary: "make the folder, or some paths, equal to a save point", load: () => import("./restore.ts") },
+  undo: { group: POINTS, summary: "take the last restore or undo back", load: () => import("./undo.ts") },
+  run: { group: POINTS, summary: "save, run a command, save", load: () => import("./run.ts") },
+  fork: { group: POINTS, summary: "start a new workspace from a save point", load: () => import("./fork.ts") },
+  history: { group: LOOK, summary: "list the save points, newest first", load: () => import("./history.ts") },
+  status: { group: LOOK, summary: "what changed since the last save point", load: () => import("./status.ts") },
+  diff: { group: LOOK, summary: "compare save points, or one with the folder", load: () => import("./diff.ts") },
+  show: { group: LOOK, summary: "list a save point's entries or print one of its files", load: () => import("./show.ts") },
+  view: { group: LOOK, summary: "open a save point as a read-only folder", load: () => import("./view.ts") },
+  pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("./pin.ts") },
+  unpin: { group: KEEP, summary: "take the protection away", load: () => import("./unpin.ts") },
+  tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("./tag.ts") },
+  cleanup: { group: KEEP, summary: "remove save points by rules or by id", load: () => import("./cleanup.ts") },
+  verify: { group: CARE, summary: "read everything again and prove it whole", load: () => import("./verify.ts") },
+  doctor: { group: CARE, summary: "find what is wrong and mend it", load: () => import("./doctor.ts") },
+  store: { group: CARE, summary: "where the store is, and how restic opens it", load: () => import("./store.ts") },
+  inspect: { group: CARE, summary: "print any file that Cairn writes", load: () => import("./inspect.ts") },
+  init: { group: SETUP, summary: "begin to keep a folder", load: () => import("./init.ts") },
+  workspaces: { group: SETUP, summary: "list the folders that are kept", load: () => import("./workspaces.ts") },
+  relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },
+  release: { group: SETUP, summary: "stop keeping a folder", load: () => import("./release.ts") },
+  engine: { group: SETUP, summary: "which engine a folder can use, and why", load: () => import("./engine.ts") },
+  completion: { group: SETUP, summary: "print a completion script for a shell", load: () => import("./completion.ts") },
+  __complete: { group: SETUP, summary: "words for the shell's completion", hidden: true, load: () => import("./complete.ts") },
+};

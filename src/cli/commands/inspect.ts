@@ -1,0 +1,32 @@
+import { resolve } from "node:path";
+import type { InspectOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import type { Input } from "../input.ts";
+import { formatCount, printable } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "inspect",
+  arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
+  options: [{ flags: "--password-file <file>", text: "the password of a store that is not part of a control directory" }],
+  examples: [{ line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" }],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: InspectOptions = context.callOptions();
+  const passwordFile = input.text("passwordFile");
+  if (passwordFile !== undefined) options.passwordFile = resolve(context.cwd, passwordFile);
+  const library = await context.library();
+  const result = await library.inspect(resolve(context.cwd, input.required(0)), options);
+  return {
+    data: result,
+    paged: true,
+    text() {
+      const version = result.version === null ? "" : ` version ${result.version}`;
+      const head = `${context.style.bold(result.format)}${version}, ${formatCount(result.bytes)} bytes: ${printable(result.path)}`;
+      const body = (JSON.stringify(result.content, null, 2) ?? "null").split("\n").map(printable);
+      return [head, ...body].join("\n");
+    },
+  };
+}

@@ -1,0 +1,25 @@
+import { resolve } from "node:path";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import type { Input } from "../input.ts";
+import { printable } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "relocate",
+  arguments: [
+    { name: "<old>", text: "where the folder was", completes: "folders" },
+    { name: "<new>", text: "where it is now", completes: "folders" },
+  ],
+  examples: [{ line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" }],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const library = await context.library();
+  const [from, to] = [resolve(context.cwd, input.required(0)), resolve(context.cwd, input.required(1))];
+  const result = await library.relocate(from, to, context.callOptions());
+  return {
+    data: result,
+    text: () => `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
+  };
+}

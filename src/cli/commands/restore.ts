@@ -1,0 +1,41 @@
+import { resolve } from "node:path";
+import type { RestoreOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
+
+export const command: CommandDefinition = {
+  name: "restore",
+  arguments: [
+    { name: "<target>", text: "a save point: id, prefix, latest, head, head~N", completes: "points" },
+    { name: "[path...]", text: "only these, relative to the current folder", completes: "files" },
+  ],
+  options: [
+    { flags: "--plan", text: "say what would be done, do nothing" },
+    { flags: "--to <dir>", text: "write into this absent or empty folder instead", },
+    { flags: "--keep-present", text: "let entries stay that the save point does not have" },
+    { flags: "--path-b64 <base64>", text: "a path from the workspace's root whose name is not UTF-8; may be repeated", repeat: true },
+  ],
+  examples: [
+    { line: "cairn restore head", text: "throw away what was done since the last save; `cairn undo` brings it back" },
+    { line: "cairn restore 1a2b3c4d src/main.ts", text: "one file" },
+    { line: "cairn restore head~3 --plan", text: "what would change" },
+    { line: "cairn restore latest --to /tmp/look", text: "a copy of a save point elsewhere" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const client = await context.open();
+  const options: RestoreOptions = { ...context.callOptions(), target: input.required(0), keepPresent: input.flag("keepPresent") };
+  const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
+  // The workspace's root itself is the whole of it.
+  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
+  const to = input.text("to");
+  if (to === "") throw usage("--to wants a folder");
+  if (to !== undefined) options.to = resolve(context.cwd, to);
+  if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
+  return restoreOutcome(context, client, { result: await client.restore(options), ...(to === undefined ? {} : { to }) });
+}

@@ -1,0 +1,35 @@
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { printable } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "tag",
+  arguments: [
+    { name: "<point>", text: "a save point", completes: "points" },
+    { name: "[tag...]", text: "tags to add" },
+  ],
+  options: [{ flags: "-r, --remove <tag>", text: "a tag to remove; may be repeated", repeat: true }],
+  examples: [
+    { line: "cairn tag head release v2", text: "add two tags" },
+    { line: "cairn tag 1a2b3c4d --remove wip", text: "remove one" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const [add, remove] = [input.rest(1), input.list("remove")];
+  if (add.length + remove.length === 0) throw usage("tag wants a tag to add, or --remove TAG");
+  const client = await context.open();
+  const point = await client.tag(input.required(0), { add, remove }, context.callOptions());
+  return {
+    data: { save_point: point },
+    async text() {
+      const { shortener } = await import("../render/points.ts");
+      const id = (await shortener(client, [point.save_point_id]))(point.save_point_id);
+      const tags = point.tags.length === 0 ? "no tags" : point.tags.map((tag) => `#${printable(tag)}`).join(" ");
+      return `${context.style.bold(id)} has ${tags}`;
+    },
+  };
+}

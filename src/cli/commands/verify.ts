@@ -1,0 +1,39 @@
+import { CairnError } from "../../errors.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+
+export const command: CommandDefinition = {
+  name: "verify",
+  arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
+  options: [{ flags: "--all", text: "every point of every workspace, and the store itself" }],
+  examples: [
+    { line: "cairn verify", text: "read everything of the point that the folder stands at" },
+    { line: "cairn verify --all", text: "everything there is; exit 6 when something is damaged" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const target = input.argument(0);
+  if (target !== undefined && input.flag("all")) throw usage("verify wants a POINT or --all, not both");
+  const client = await context.open();
+  const options = context.callOptions();
+  const result = input.flag("all") ? await client.verifyAll(options) : await client.verify(target ?? "head", options);
+  const outcome: Outcome = {
+    data: result,
+    async text() {
+      const [{ renderVerify }, { shortener }] = await Promise.all([import("../render/care.ts"), import("../render/points.ts")]);
+      const shorten = await shortener(client, result.problems.map((problem) => problem.point));
+      return renderVerify(result, shorten, context.style);
+    },
+  };
+  if (result.problems.length > 0) {
+    const count = result.problems.length;
+    outcome.error = new CairnError("damaged", `verify found ${count} ${count === 1 ? "problem" : "problems"}`, {
+      hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
+    });
+  }
+  return outcome;
+}

@@ -1,0 +1,47 @@
+import type { ViewLease } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { formatInstant, printable, shellQuote } from "../render/format.ts";
+import { renderTable } from "../render/table.ts";
+
+export const command: CommandDefinition = {
+  name: "view",
+  arguments: [{ name: "[target]", text: "a save point", completes: "points" }],
+  options: [
+    { flags: "--list", text: "list the open views" },
+    { flags: "--close <id>", text: "close a view and remove its folder" },
+  ],
+  examples: [
+    { line: "cairn view head~1", text: "prints a read-only folder; its point is safe from cleanup while it is open" },
+    { line: "cairn view --list", text: "what is open" },
+    { line: "cairn view --close 5f6e7d8c", text: "done with it" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const target = input.argument(0);
+  const closing = input.text("close");
+  const asked = [target !== undefined, input.flag("list"), closing !== undefined].filter(Boolean).length;
+  if (asked !== 1) throw usage("view wants a TARGET, --list or --close ID, one of them");
+  const client = await context.open();
+  if (closing !== undefined) {
+    const closed = await client.closeView(closing);
+    return { data: { closed }, text: () => `closed ${closed.view_id}` };
+  }
+  if (target === undefined) {
+    const views = await client.listViews();
+    return { data: { views }, text: () => renderViews(views) };
+  }
+  const view = await client.view(target, context.callOptions());
+  const close = context.commandLine(["view", "--close", view.view_id]);
+  return { data: { view }, text: () => `${printable(shellQuote(view.path))}\n  close it: ${context.style.cyan(close)}` };
+}
+
+async function renderViews(views: readonly ViewLease[]): Promise<string> {
+  if (views.length === 0) return "no view is open";
+  const rows = views.map((view) => [view.view_id, view.save_point_id.slice(0, 8), formatInstant(view.opened_at), printable(view.path)]);
+  return (await renderTable(rows)).join("\n");
+}

@@ -1,0 +1,38 @@
+import { COMMANDS } from "../commands/index.ts";
+import { GLOBAL_OPTIONS } from "../program.ts";
+import { bashScript } from "./bash.ts";
+import { fishScript } from "./fish.ts";
+import type { CommandWords, OptionWords } from "./words.ts";
+import { zshScript } from "./zsh.ts";
+
+export const SHELLS = ["bash", "zsh", "fish"] as const;
+export type Shell = (typeof SHELLS)[number];
+
+/** The script for a shell, made from the command table. */
+export async function completionScript(shell: Shell): Promise<string> {
+  const commands = await readTable();
+  const globals = GLOBAL_OPTIONS.map(optionWords);
+  if (shell === "bash") return bashScript(commands, globals);
+  return shell === "zsh" ? zshScript(commands, globals) : fishScript(commands, globals);
+}
+
+/** Every command that people see, with what can be completed. */
+async function readTable(): Promise<CommandWords[]> {
+  const visible = Object.entries(COMMANDS).filter(([, entry]) => entry.hidden !== true);
+  return Promise.all(
+    visible.map(async ([name, entry]) => {
+      const { command } = await entry.load();
+      return {
+        name,
+        text: entry.summary,
+        options: (command.options ?? []).map(optionWords),
+        arguments: (command.arguments ?? []).map((argument) => argument.completes ?? "nothing"),
+      };
+    }),
+  );
+}
+
+function optionWords(option: { flags: string; text: string }): OptionWords {
+  const words = option.flags.split(/[ ,]+/).filter((word) => word.startsWith("-"));
+  return { words, takesValue: option.flags.includes("<"), text: option.text };
+}

@@ -1,0 +1,20 @@
+export type Completes = "points" | "files" | "folders" | "shells" | "nothing";
+
+export interface OptionWords {
+  /** `-m`, `--message`. */
+  words: string[];
+  takesValue: boolean;
+  text: string;
+}
+
+export interface CommandWords {
+  name: string;
+  text: string;
+  options: OptionWords[];
+  /** What comes at each place; the last one repeats. */
+  arguments: Completes[];
+}
+
+/** Options whose value is a folder, or a file. */
+export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir"];
+export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file"];

@@ -1,0 +1,62 @@
+import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import type { CommandWords, OptionWords } from "./words.ts";
+
+const ACTIONS = { points: "__cairn_points", files: "_files", folders: "_files -/", shells: "(bash zsh fish)", nothing: " " } as const;
+
+export function zshScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
+  const globalSpecs = globals.flatMap(optionSpecs);
+  const names = commands.map((command) => `    ${quote(`${command.name}:${escapeColon(command.text)}`)}`);
+  const cases = commands.map((command) => {
+    const last = command.arguments.length - 1;
+    const places = command.arguments.map((completes, i) => quote(`${i === last ? "*" : i + 1}:: :${ACTIONS[completes]}`));
+    const specs = [...command.options.flatMap(optionSpecs), ...globalSpecs, ...places];
+    return `    ${command.name}) _arguments ${specs.join(" ")} ;;`;
+  });
+  return `#compdef cairn
+# zsh completion for cairn; made by \`cairn completion zsh\`
+__cairn_points() {
+  local -a points chosen
+  local line
+  [[ -n \${opt_args[-C]} ]] && chosen=(-C "\${opt_args[-C]}")
+  for line in "\${(@f)$(cairn "\${chosen[@]}" __complete points 2>/dev/null)}"; do
+    [[ -n $line ]] && points+=("\${line%%$'\\t'*}:\${\${line#*$'\\t'}//:/\\\\:}")
+  done
+  _describe -V 'save point' points
+}
+_cairn() {
+  local curcontext=$curcontext state line
+  local -A opt_args
+  local -a commands=(
+${names.join("\n")}
+  )
+  _arguments -C ${globalSpecs.join(" ")} '1: :->command' '*:: :->rest'
+  case $state in
+    command) _describe command commands ;;
+    rest)
+  case $line[1] in
+${cases.join("\n")}
+  esac
+    ;;
+  esac
+}
+if [ "$funcstack[1]" = "_cairn" ]; then _cairn "$@"; else compdef _cairn cairn; fi
+`;
+}
+
+function optionSpecs(option: OptionWords): string[] {
+  const text = option.text.replace(/[[\]]/g, "").replaceAll(":", "\\:");
+  return option.words.map((word) => quote(`${word}[${text}]${option.takesValue ? `: :${valueAction(word)}` : ""}`));
+}
+
+function valueAction(word: string): string {
+  if (FOLDER_OPTIONS.includes(word)) return "_files -/";
+  return FILE_OPTIONS.includes(word) ? "_files" : " ";
+}
+
+function escapeColon(text: string): string {
+  return text.replaceAll(":", "\\:");
+}
+
+function quote(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}

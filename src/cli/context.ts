@@ -1,0 +1,197 @@
+import { realpathSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
+import { CairnError } from "../errors.ts";
+import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
+import { parseBase64, usage } from "./input.ts";
+import type { ProgressMode, ProgressReporter } from "./progress.ts";
+import { printable, shellQuote } from "./render/format.ts";
+import type { Style } from "./render/style.ts";
+
+export interface Globals {
+  /** `-C`, as given. */
+  directory?: string;
+  json: boolean;
+  quiet: boolean;
+  colour: boolean;
+  progress: ProgressMode;
+  controlDirectory?: string;
+  lockTimeoutMs?: number;
+}
+
+export interface ContextParts {
+  globals: Globals;
+  cwd: string;
+  env: Record<string, string | undefined>;
+  signal: AbortSignal;
+  style: Style;
+  /** For what goes to stderr. */
+  errorStyle: Style;
+  progress: ProgressReporter;
+  /** Writes a line for people to stderr. */
+  diagnose: (line: string) => void;
+  openLibrary: () => Promise<CairnLibrary>;
+  /** While a command of `run` is running (its process id), signals are its business. */
+  setCommandRunning: (pid: number | null) => void;
+}
+
+/** What one call of the command line has in hand. */
+export class Context {
+  readonly globals: Globals;
+  readonly cwd: string;
+  readonly env: Record<string, string | undefined>;
+  readonly signal: AbortSignal;
+  readonly style: Style;
+  readonly errorStyle: Style;
+  readonly progress: ProgressReporter;
+  readonly warnings: string[] = [];
+  readonly setCommandRunning: (pid: number | null) => void;
+  readonly #parts: ContextParts;
+  #library: Promise<CairnLibrary> | undefined;
+  #client: Client | undefined;
+
+  constructor(parts: ContextParts) {
+    this.globals = parts.globals;
+    this.cwd = parts.cwd;
+    this.env = parts.env;
+    this.signal = parts.signal;
+    this.style = parts.style;
+    this.errorStyle = parts.errorStyle;
+    this.progress = parts.progress;
+    this.setCommandRunning = parts.setCommandRunning;
+    this.#parts = parts;
+  }
+
+  library(): Promise<CairnLibrary> {
+    this.#library ??= this.#parts.openLibrary();
+    return this.#library;
+  }
+
+  callOptions(): CallOptions {
+    const options: CallOptions = {
+      signal: this.signal,
+      onProgress: (progress) => this.progress.report(progress),
+      onWarning: (message) => this.note(message),
+    };
+    if (this.globals.lockTimeoutMs !== undefined) options.lockTimeoutMs = this.globals.lockTimeoutMs;
+    return options;
+  }
+
+  /** A line for people on stderr; with `--json` one of `warnings[]`. */
+  note(message: string): void {
+    this.warnings.push(message);
+    if (!this.globals.json && !this.globals.quiet) this.diagnose(printable(message));
+  }
+
+  /** A line for people on stderr, whatever the options say. */
+  diagnose(line: string): void {
+    this.progress.finish();
+    this.#parts.diagnose(line);
+  }
+
+  /** The folder that `DIR` or `-C` names, absolute; undefined when neither was given. */
+  chosenFolder(positional?: string): string | undefined {
+    if (positional !== undefined && this.globals.directory !== undefined) {
+      throw usage("the folder was given twice, as DIR and with -C", "give it once");
+    }
+    const chosen = positional ?? this.globals.directory;
+    if (chosen === "") throw usage("the folder's name is empty");
+    return chosen === undefined ? undefined : resolve(this.cwd, chosen);
+  }
+
+  /** The client of the chosen folder, else of the nearest initialised one at or above the current folder. */
+  async open(positional?: string): Promise<Client> {
+    const library = await this.library();
+    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd));
+    if (chosen === null) {
+      throw new CairnError("not_a_workspace", `no folder at or above ${this.cwd} is a workspace`, {
+        hint: "save it once (`cairn save`), or name a workspace with -C DIR; `cairn workspaces` lists them",
+      });
+    }
+    return this.#hold(await library.open(chosen, this.#openOptions()));
+  }
+
+  /** Like `open`; a folder that was never initialised is adopted, and a line says so. */
+  async openOrAdopt(positional?: string, allow: readonly string[] = []): Promise<Client> {
+    const library = await this.library();
+    const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? this.cwd;
+    const client = this.#hold(await library.openOrAdopt(folder, { ...this.#openOptions(), allow: parseGuards(allow) }));
+    if (client.created) {
+      this.note(`adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
+    }
+    return client;
+  }
+
+  #openOptions(): CallOptions & { controlDirectory?: string } {
+    const options: CallOptions & { controlDirectory?: string } = this.callOptions();
+    const control = this.globals.controlDirectory;
+    if (control !== undefined) options.controlDirectory = resolve(this.cwd, control);
+    return options;
+  }
+
+  #hold(client: Client): Client {
+    this.#client = client;
+    return client;
+  }
+
+  /** A command line that does something further with the same workspace, ready to be copied. */
+  commandLine(words: readonly string[], positional?: string): string {
+    const folder = positional ?? this.globals.directory;
+    const chosen = folder === undefined ? [] : ["-C", folder];
+    const control = this.globals.controlDirectory;
+    if (control !== undefined) chosen.push("--control-dir", control);
+    return ["cairn", ...chosen, ...words].map(shellQuote).join(" ");
+  }
+
+  /** PATH arguments and `--path-b64` as paths from the workspace's root. */
+  workspacePaths(client: Client, paths: readonly string[], encoded: readonly string[]): PathInput[] {
+    const root = client.workspacePath();
+    return [...paths.map((path) => toWorkspacePath(root, this.cwd, path)), ...encoded.map((text) => parseBase64(text, "--path-b64"))];
+  }
+
+  async close(): Promise<void> {
+    await this.#client?.close();
+  }
+}
+
+const GUARDS = ["home", "nested", "git", "space"] as const;
+type Guard = (typeof GUARDS)[number];
+
+export function parseGuards(names: readonly string[]): Guard[] {
+  return names.map((name) => {
+    const guard = GUARDS.find((known) => known === name);
+    if (guard === undefined) throw usage(`--allow knows ${GUARDS.join(", ")}; found ${JSON.stringify(name)}`);
+    return guard;
+  });
+}
+
+/**
+ * A PATH argument, relative to the current folder, as a path from the workspace's root. Where the current folder
+ * lies outside the workspace (`-C`), a relative PATH can only mean one from its root. Outside: `usage`.
+ */
+export function toWorkspacePath(root: string, cwd: string, path: string): string {
+  if (path === "") throw usage("a PATH is empty");
+  const absolute = resolve(cwd, path);
+  const inside = within(root, absolute) ?? within(root, resolveParents(absolute));
+  if (inside !== null) return inside;
+  if (!path.startsWith("/") && within(root, cwd) === null && within(root, resolveParents(cwd)) === null) {
+    const fromRoot = within(root, resolve(root, path));
+    if (fromRoot !== null) return fromRoot;
+  }
+  throw usage(`${path} is outside the workspace ${root}`, "PATH is relative to the current folder");
+}
+
+function within(root: string, absolute: string): string | null {
+  const path = relative(root, absolute);
+  return path === ".." || path.startsWith("../") ? null : path;
+}
+
+/** The path with the links of its existing folders followed, never its own last part. */
+function resolveParents(absolute: string): string {
+  const parent = dirname(absolute);
+  if (parent === absolute) return absolute;
+  try {
+    return join(realpathSync(parent), basename(absolute));
+  } catch {
+    return join(resolveParents(parent), basename(absolute));
+  }
+}

@@ -1,0 +1,60 @@
+import { CairnError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+
+export const SCHEMA_VERSION = 1;
+export const EXIT_PARTLY = 10;
+
+/** The one object that `--json` prints on stdout, for every command and every failure. */
+export interface Envelope {
+  schema_version: typeof SCHEMA_VERSION;
+  /** Null when no command was understood. */
+  command: string | null;
+  ok: boolean;
+  data: unknown;
+  warnings: string[];
+  error: EnvelopeError | null;
+}
+
+export interface EnvelopeError {
+  code: ErrorCode;
+  message: string;
+  hint: string | null;
+  retryable: boolean;
+  /** Machine-readable facts, where there are some, e.g. the holder of a lock. */
+  details?: Record<string, unknown>;
+}
+
+export interface EnvelopeInput {
+  command: string | null;
+  exitStatus: number;
+  data: unknown;
+  warnings: readonly string[];
+  error: CairnError | null;
+}
+
+export function makeEnvelope(input: EnvelopeInput): Envelope {
+  return {
+    schema_version: SCHEMA_VERSION,
+    command: input.command,
+    ok: input.exitStatus === 0 || input.exitStatus === EXIT_PARTLY,
+    data: input.data ?? null,
+    warnings: [...input.warnings],
+    error: input.error === null ? null : describeError(input.error),
+  };
+}
+
+function describeError(error: CairnError): EnvelopeError {
+  const described: EnvelopeError = {
+    code: error.code,
+    message: error.message,
+    hint: error.hint ?? null,
+    retryable: error.retryable,
+  };
+  if (error.details !== undefined) described.details = error.details;
+  return described;
+}
+
+/** One line. Big integers, which no consumer of JSON expects, become strings. */
+export function printEnvelope(envelope: Envelope): string {
+  return `${JSON.stringify(envelope, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value))}\n`;
+}

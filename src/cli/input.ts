@@ -1,0 +1,105 @@
+import { CairnError } from "../errors.ts";
+
+type Argument = string | string[] | undefined;
+
+/** The parsed arguments and options of one call, with the checks that their types need. */
+export class Input {
+  readonly #args: readonly Argument[];
+  readonly #options: Record<string, unknown>;
+
+  constructor(args: readonly Argument[], options: Record<string, unknown>) {
+    this.#args = args;
+    this.#options = options;
+  }
+
+  argument(place: number): string | undefined {
+    const value = this.#args[place];
+    return typeof value === "string" ? value : undefined;
+  }
+
+  /** An argument that the parser has already required. */
+  required(place: number): string {
+    const value = this.argument(place);
+    if (value === undefined || value === "") throw usage(`argument ${place + 1} must not be empty`);
+    return value;
+  }
+
+  rest(place: number): string[] {
+    const value = this.#args[place];
+    return Array.isArray(value) ? value : [];
+  }
+
+  flag(name: string): boolean {
+    return this.#options[name] === true;
+  }
+
+  text(name: string): string | undefined {
+    const value = this.#options[name];
+    return typeof value === "string" ? value : undefined;
+  }
+
+  list(name: string): string[] {
+    const value = this.#options[name];
+    return Array.isArray(value) ? value.map(String) : [];
+  }
+
+  /** A whole number. */
+  count(name: string): number | undefined {
+    const value = this.text(name);
+    if (value === undefined) return undefined;
+    if (!/^-?\d{1,15}$/.test(value)) throw usage(`--${kebab(name)} wants a whole number, found ${JSON.stringify(value)}`);
+    return Number(value);
+  }
+
+  /** Bytes: `500M`, `2GiB`, `1000`. */
+  size(name: string): number | undefined {
+    const value = this.text(name);
+    return value === undefined ? undefined : parseSize(value, `--${kebab(name)}`);
+  }
+}
+
+export function usage(message: string, hint?: string): CairnError {
+  return new CairnError("usage", message, hint === undefined ? {} : { hint });
+}
+
+function kebab(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+const SIZE_UNITS = ["", "k", "m", "g", "t"];
+
+/** Bytes of `2GiB`, `500M` or `1000`; units are powers of 1024. */
+export function parseSize(text: string, what: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  if (match === null) throw usage(`${what} wants a size such as 500M or 2GiB, found ${JSON.stringify(text)}`);
+  const bytes = Number(match[1]) * 1024 ** SIZE_UNITS.indexOf((match[2] ?? "").toLowerCase());
+  if (!Number.isSafeInteger(Math.round(bytes))) throw usage(`${what} is too large: ${JSON.stringify(text)}`);
+  return Math.round(bytes);
+}
+
+const TIME_UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** Milliseconds of `500ms`, `10s`, `2m`, `1h`; a plain number means seconds. */
+export function parseWait(text: string, what: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text.trim());
+  if (match === null) throw usage(`${what} wants a time such as 10s or 500ms, found ${JSON.stringify(text)}`);
+  const time = Math.round(Number(match[1]) * (TIME_UNITS[match[2] ?? "s"] ?? 1000));
+  if (time > 2_147_483_647) throw usage(`${what} is too long: ${JSON.stringify(text)}`);
+  return time;
+}
+
+const SPAN = /^(?:\d+(?:y|m|w|d|h))+$/;
+
+/** A span of retention such as `30d` or `1y6m`, as it is given. */
+export function checkSpan(text: string | undefined, what: string): string | undefined {
+  if (text === undefined || SPAN.test(text)) return text;
+  throw usage(`${what} wants a span such as 30d, 2w or 1y6m, found ${JSON.stringify(text)}`);
+}
+
+/** Bytes of base64 text; wants the exact form, so that a typing error does not name another file. */
+export function parseBase64(text: string, what: string): Uint8Array {
+  const bytes = Buffer.from(text, "base64");
+  const canonical = bytes.toString("base64").replace(/=+$/, "");
+  if (bytes.length === 0 || canonical !== text.replace(/=+$/, "")) throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
+  return bytes;
+}

@@ -1,0 +1,14 @@
+import { VERSION } from "./version.ts";
+
+/** The process's entry. `--version` is answered before anything else is loaded. */
+async function main(): Promise<void> {
+  const argv = process.argv.slice(2);
+  if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {
+    process.stdout.write(`${VERSION}\n`);
+    return;
+  }
+  const [{ runProcess }, { openLibrary }] = await Promise.all([import("./process.ts"), import("./library.ts")]);
+  await runProcess(argv, openLibrary);
+}
+
+await main();

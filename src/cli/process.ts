@@ -1,0 +1,79 @@
+import { toCairnError } from "../errors.ts";
+import type { CairnLibrary } from "../operations/contract.ts";
+import { runCli } from "./cli.ts";
+import type { OutputSink } from "./cli.ts";
+
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Runs one call on the real process and ends it with the call's status. */
+export async function runProcess(argv: readonly string[], openLibrary: () => Promise<CairnLibrary>): Promise<void> {
+  const controller = new AbortController();
+  let running: number | null = null;
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      // The command that `run` started decides; what comes after it has to be saved. The terminal sends it SIGINT itself.
+      if (running !== null) {
+        if (signal !== "SIGINT") sendTo(running, signal);
+        return;
+      }
+      if (controller.signal.aborted) process.exit(130);
+      controller.abort(new Error(`received ${signal}`));
+    });
+  }
+  const stdout = makeSink(process.stdout);
+  const status = await runCli({
+    argv,
+    cwd: currentFolder(),
+    env: process.env,
+    stdout,
+    stderr: makeSink(process.stderr),
+    signal: controller.signal,
+    openLibrary,
+    setCommandRunning: (pid) => {
+      running = pid;
+    },
+  });
+  process.exit(status);
+}
+
+function sendTo(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It ended just now.
+  }
+}
+
+/** A current folder that was removed is not fatal: most commands can name another. */
+function currentFolder(): string {
+  try {
+    return process.cwd();
+  } catch (error) {
+    process.stderr.write(`cairn: ${toCairnError(error, "the current folder").message}\n`);
+    return "/";
+  }
+}
+
+function makeSink(stream: NodeJS.WriteStream): OutputSink {
+  let closed = false;
+  // Whoever read our output may have gone (`cairn history | head`); the work goes on to a safe end all the same.
+  stream.on("error", () => {
+    closed = true;
+  });
+  return {
+    write(chunk) {
+      if (closed) return Promise.resolve();
+      return new Promise((done) => {
+        stream.write(chunk, (error) => {
+          if (error) closed = true;
+          done();
+        });
+      });
+    },
+    isTerminal: stream.isTTY === true,
+    columns: stream.columns ?? 80,
+    get closed() {
+      return closed;
+    },
+  };
+}

@@ -1,0 +1,64 @@
+import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../operations/contract.ts";
+import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import type { Shorten } from "./points.ts";
+import type { Style } from "./style.ts";
+
+export function renderVerify(result: VerifyResult, shorten: Shorten, style: Style): string {
+  const { points, files, bytes } = result.checked;
+  const checked = `${plural(points, "point")}, ${plural(files, "file")}, ${formatBytes(bytes)} read`;
+  if (result.problems.length === 0) return `${style.green("whole")}: ${checked}`;
+  const lines = result.problems.map((problem) => {
+    const where = problem.point === null ? "store" : shorten(problem.point);
+    const path = problem.path === undefined ? "" : ` ${printable(problem.path)}`;
+    return `  ${style.red(problem.kind)} ${where}${path}: ${printable(problem.detail)}\n      ${printable(problem.hint)}`;
+  });
+  return [`${style.red(`damaged: ${plural(result.problems.length, "problem")}`)}; ${checked}`, ...limited(lines, 100, style)].join("\n");
+}
+
+export function renderDoctor(result: DoctorResult, style: Style): string {
+  if (result.findings.length === 0) return style.green("healthy: nothing was found");
+  const colours = { info: style.dim, warning: style.yellow, damage: style.red };
+  const lines = result.findings.flatMap((finding) => {
+    const line = `${colours[finding.severity](finding.severity)} ${finding.kind}: ${printable(finding.detail)}`;
+    if (finding.repair === undefined) return [line];
+    const verb = finding.repaired === true ? "repaired" : finding.repaired === false ? "could not be repaired" : "--repair would";
+    return [line, `  ${verb}: ${printable(finding.repair)}`];
+  });
+  return [...lines, result.healthy ? style.green("healthy") : style.red("not healthy")].join("\n");
+}
+
+export interface CleanupView {
+  plan: CleanupPlan;
+  shorten: Shorten;
+  /** The command that runs the plan; absent when it runs now. */
+  next?: string;
+  style: Style;
+}
+
+export function renderCleanupPlan(view: CleanupView): string {
+  const { plan, shorten, style } = view;
+  const lines = plan.reasons.map((reason) => {
+    const word = reason.keep ? style.green("keep") : style.red("drop");
+    return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
+  });
+  const drop = plan.reclaimable_save_points.length;
+  const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed; ${plural(plan.protected_save_points.length, "point")} to keep`;
+  const next = drop === 0 || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
+  return [head, ...limited(lines, 100, style), ...next].join("\n");
+}
+
+export function renderCleanupResult(result: CleanupResult, style: Style): string {
+  if (result.removed.length === 0) return "nothing to remove";
+  return `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed`;
+}
+
+/** The line after a command of `run`. */
+export function renderRun(result: RunResult, shorten: Shorten, style: Style): string {
+  const ended = result.signal === null ? `exit ${result.exit_code}` : printable(result.signal);
+  const colour = result.exit_code === 0 ? style.green : style.red;
+  const line = `${colour(ended)} after ${formatDuration(result.duration_ms)}`;
+  const before = style.bold(shorten(result.before.save_point_id));
+  if (result.after === null) return `${line}; before it: ${before}; ${style.red("the state after it was not saved")}`;
+  const changed = result.changes === null ? "" : ` (${formatCounts(result.changes)})`;
+  return `${line}; before it: ${before}, after it: ${style.bold(shorten(result.after.save_point_id))}${changed}`;
+}

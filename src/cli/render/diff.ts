@@ -1,0 +1,80 @@
+import { structuredPatch } from "diff";
+import type { DiffEntry } from "../../operations/contract.ts";
+import { formatBytes, formatCount, plural, printable } from "./format.ts";
+import type { Style } from "./style.ts";
+
+const SIGNS = { added: "A", removed: "D", modified: "M", renamed: "R" } as const;
+
+/** One line of an entry: `M src/a.ts (content, mode) 1.2 KiB → 1.3 KiB`. */
+export function renderEntryLine(entry: DiffEntry, style: Style): string {
+  const colours = { added: style.green, removed: style.red, modified: style.yellow, renamed: style.cyan };
+  const slash = entry.kind === "directory" ? "/" : "";
+  const from = entry.from_path === undefined ? "" : `${printable(entry.from_path)}${slash} → `;
+  const aspects = entry.aspects.length === 0 ? "" : style.dim(` (${entry.aspects.join(", ")})`);
+  return `${colours[entry.change](SIGNS[entry.change])} ${from}${printable(entry.path)}${slash}${aspects}${describeSizes(entry, style)}`;
+}
+
+function describeSizes(entry: DiffEntry, style: Style): string {
+  const { size_before: before, size_after: after } = entry;
+  if (entry.kind !== "file") return "";
+  if (before !== undefined && after !== undefined) return before === after ? "" : style.dim(`  ${formatBytes(before)} → ${formatBytes(after)}`);
+  const size = after ?? before;
+  return size === undefined ? "" : style.dim(`  ${formatBytes(size)}`);
+}
+
+export function renderSummary(entries: readonly DiffEntry[]): string {
+  const counts = { added: 0, removed: 0, modified: 0, renamed: 0 };
+  for (const entry of entries) counts[entry.change]++;
+  const parts = Object.entries(counts).filter(([, count]) => count > 0);
+  const words = parts.map(([change, count]) => `${formatCount(count)} ${change}`);
+  return entries.length === 0 ? "no difference" : `${plural(entries.length, "entry")}: ${words.join(", ")}`;
+}
+
+export interface TextDiff {
+  entry: DiffEntry;
+  /** Null: the file is not there on that side. */
+  before: Uint8Array | null;
+  after: Uint8Array | null;
+}
+
+const NOTHING = new Uint8Array(0);
+// A text this different is not worth reading as a diff, and the search for the shortest one would take minutes.
+const PATCH_TIMEOUT_MS = 1000;
+
+/** A unified diff of two texts; null when one of them is no text or they differ too much. */
+export function renderTextDiff(diff: TextDiff, style: Style): string | null {
+  const before = decodeText(diff.before ?? NOTHING);
+  const after = decodeText(diff.after ?? NOTHING);
+  if (before === null || after === null) return null;
+  const name = printable(diff.entry.path);
+  const oldName = diff.before === null ? "/dev/null" : `a/${printable(diff.entry.from_path ?? diff.entry.path)}`;
+  const newName = diff.after === null ? "/dev/null" : `b/${name}`;
+  const options = { context: 3, timeout: PATCH_TIMEOUT_MS };
+  const patch = structuredPatch("a", "b", before, after, undefined, undefined, options);
+  if (patch === undefined) return null;
+  const lines = [style.bold(`--- ${oldName}`), style.bold(`+++ ${newName}`)];
+  for (const hunk of patch.hunks) {
+    lines.push(style.cyan(`@@ -${hunk.oldStart},${hunk.oldLines} +${hunk.newStart},${hunk.newLines} @@`));
+    lines.push(...hunk.lines.map((line) => colourLine(line, style)));
+  }
+  return lines.join("\n");
+}
+
+function colourLine(line: string, style: Style): string {
+  const shown = line.replace(/\r$/, "␍").split("\t").map(printable).join("\t");
+  if (line.startsWith("+")) return style.green(shown);
+  if (line.startsWith("-")) return style.red(shown);
+  return shown;
+}
+
+const DECODER = new TextDecoder("utf-8", { fatal: true });
+
+/** The text of bytes that are one: UTF-8 without NUL. */
+export function decodeText(bytes: Uint8Array): string | null {
+  if (bytes.includes(0)) return null;
+  try {
+    return DECODER.decode(bytes);
+  } catch {
+    return null;
+  }
+}

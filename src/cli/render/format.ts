@@ -1,0 +1,112 @@
+import type { Style } from "./style.ts";
+
+const SIZE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+/** `0 B`, `1.5 KiB`, `310 MiB`: three digits at most. */
+export function formatBytes(bytes: number): string {
+  let value = Math.abs(bytes);
+  let unit = 0;
+  while (value >= 999.5 && unit < SIZE_UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return `${bytes < 0 ? "-" : ""}${Number(value.toFixed(digits))} ${SIZE_UNITS[unit]}`;
+}
+
+/** `4 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`. */
+export function formatDuration(milliseconds: number): string {
+  if (milliseconds < 999.5) return `${Math.round(milliseconds)} ms`;
+  if (milliseconds < 59_950) return `${Number((milliseconds / 1000).toFixed(milliseconds < 9_995 ? 2 : 1))} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.round(seconds / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** `just now`, `5 minutes ago`, `in 2 days`. */
+export function formatAge(instant: string, now: number): string {
+  const seconds = Math.round((now - Date.parse(instant)) / 1000);
+  if (Number.isNaN(seconds)) return instant;
+  const size = Math.abs(seconds);
+  if (size < 10) return "just now";
+  const [count, unit] =
+    size < 60 ? [size, "second"]
+    : size < 3600 ? [Math.round(size / 60), "minute"]
+    : size < 86_400 ? [Math.round(size / 3600), "hour"]
+    : size < 86_400 * 60 ? [Math.round(size / 86_400), "day"]
+    : size < 86_400 * 730 ? [Math.round(size / (86_400 * 30.44)), "month"]
+    : [Math.round(size / (86_400 * 365.25)), "year"];
+  const text = plural(count, unit);
+  return seconds >= 0 ? `${text} ago` : `in ${text}`;
+}
+
+/** Local time, to the second: `2026-11-20 10:11:12`. */
+export function formatInstant(instant: string): string {
+  const date = new Date(instant);
+  if (Number.isNaN(date.getTime())) return instant;
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+const GROUPS = new Intl.NumberFormat("en-US");
+
+export function formatCount(count: number): string {
+  return GROUPS.format(count);
+}
+
+/** `1 file`, `1,200 files`, `3 entries`. */
+export function plural(count: number, word: string): string {
+  if (count === 1) return `1 ${word}`;
+  const many = word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`;
+  return `${formatCount(count)} ${many}`;
+}
+
+/** `3 added, 1 modified`; `nothing` when all are zero. */
+export function formatCounts(counts: object): string {
+  const parts = Object.entries(counts).filter(([, count]) => (count as number) > 0);
+  return parts.length === 0 ? "nothing" : parts.map(([word, count]) => `${formatCount(count as number)} ${word}`).join(", ");
+}
+
+// Names come from anywhere: nothing in them may steer the terminal or pretend to be another line.
+// oxlint-disable-next-line no-control-regex
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufeff]/g;
+
+/** The text with control characters and direction marks shown as escapes. */
+export function printable(text: string): string {
+  return text.replace(UNPRINTABLE, (character) => {
+    if (character === "\n") return "\\n";
+    if (character === "\t") return "\\t";
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
+
+export function firstLine(text: string): string {
+  return printable(text.split("\n", 1)[0] ?? "");
+}
+
+/** A word as a POSIX shell takes it. */
+export function shellQuote(word: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** `drwxr-sr-t` of a kind and its permission bits. */
+export function formatMode(kind: string, mode: number): string {
+  const first: Record<string, string> = { directory: "d", symlink: "l", fifo: "p", socket: "s", chardev: "c", blockdev: "b" };
+  let text = first[kind] ?? "-";
+  for (const shift of [6, 3, 0]) {
+    const bits = (mode >> shift) & 7;
+    const special = (mode >> 9) & (shift === 6 ? 4 : shift === 3 ? 2 : 1);
+    const letter = shift === 0 ? "t" : "s";
+    const run = bits & 1 ? (special ? letter : "x") : special ? letter.toUpperCase() : "-";
+    text += (bits & 4 ? "r" : "-") + (bits & 2 ? "w" : "-") + run;
+  }
+  return text;
+}
+
+/** At most `limit` lines, then how many more there are. */
+export function limited(lines: readonly string[], limit: number, style: Style): string[] {
+  if (lines.length <= limit) return [...lines];
+  return [...lines.slice(0, limit), style.dim(`… and ${formatCount(lines.length - limit)} more (all with --json)`)];
+}

@@ -1,0 +1,44 @@
+import type { ListedEntry, SavePoint, ShowResult } from "../../operations/contract.ts";
+import { firstLine, formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
+import { describeCause } from "./points.ts";
+import type { Shorten } from "./points.ts";
+import type { Style } from "./style.ts";
+import { renderTable } from "./table.ts";
+
+export async function renderListing(shown: ShowResult, style: Style): Promise<string[]> {
+  const rows = shown.entries.map((entry) => [
+    formatMode(entry.kind, entry.mode),
+    printable(entry.user === "" ? String(entry.uid) : entry.user),
+    entry.kind === "file" ? formatBytes(entry.size) : "",
+    style.dim(formatInstant(entry.modified_at)),
+    describeName(entry, style),
+  ]);
+  return renderTable(rows, [2]);
+}
+
+function describeName(entry: ListedEntry, style: Style): string {
+  const name = printable(entry.path);
+  if (entry.kind === "directory") return style.bold(`${name}/`);
+  return entry.target === undefined ? name : `${style.cyan(name)} → ${printable(entry.target)}`;
+}
+
+/** What a point is, as rows of a name and a value. */
+export async function renderPoint(point: SavePoint, shorten: Shorten, style: Style, now = Date.now()): Promise<string[]> {
+  const rows: [string, string][] = [
+    ["save point", style.bold(point.save_point_id)],
+    ["saved", `${formatInstant(point.created_at)} (${formatAge(point.created_at, now)})`],
+    ["message", point.message === "" ? style.dim("none") : firstLine(point.message)],
+    ["cause", describeCause(point)],
+    ["holds", `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`],
+    ["engine", point.effective_engine],
+    ["state digest", point.payload_root_hash ?? style.dim("not sealed yet")],
+    ["integrity", point.integrity_state],
+  ];
+  if (point.tags.length > 0) rows.push(["tags", point.tags.map(printable).join(", ")]);
+  if (point.parent_id !== null) rows.push(["parent", shorten(point.parent_id)]);
+  if (point.restored_from !== null) rows.push(["made after going back to", shorten(point.restored_from)]);
+  if (point.pinned) rows.push(["pinned", "yes"]);
+  if (!point.complete) rows.push(["complete", style.yellow("no: something could not be recorded")]);
+  for (const label of point.labels) rows.push([label.label, printable(label.path)]);
+  return renderTable(rows.map(([name, value]) => [style.dim(name), value]));
+}

@@ -1,0 +1,107 @@
+import type { SavePointId } from "../../ids.ts";
+import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../operations/contract.ts";
+import { firstLine, formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import type { Style } from "./style.ts";
+import { renderTable } from "./table.ts";
+
+/** Shows ids as short as they can be told apart. */
+export type Shorten = (id: SavePointId) => string;
+
+export async function shortener(client: Client, ids: readonly (SavePointId | null)[]): Promise<Shorten> {
+  const known = [...new Set(ids.filter((id) => id !== null))];
+  const short = await client.shortIds(known);
+  const table = new Map(known.map((id, i) => [id, short[i] ?? id]));
+  return (id) => table.get(id) ?? id.slice(0, 8);
+}
+
+export interface SaveView {
+  result: SaveResult;
+  /** True: nothing had changed and no point was made. */
+  skipped: boolean;
+  shorten: Shorten;
+  /** The command that comes back to this point. */
+  again: string;
+  style: Style;
+}
+
+export function renderSave(view: SaveView): string {
+  const { result, shorten, style } = view;
+  const id = style.bold(shorten(result.save_point_id));
+  if (view.skipped) return `nothing changed since ${id}; no point was made (${formatDuration(result.duration_ms)})`;
+  const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
+  const changed = result.unchanged ? "nothing changed" : formatCounts(result.changes);
+  const lines = [
+    `${style.green("saved")} ${id}${message}`,
+    `  ${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`,
+    ...result.degraded.map((degradation) => `  ${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`),
+    ...renderLeftOut(result.left_out, style),
+    `  come back to it: ${style.cyan(view.again)}`,
+  ];
+  return lines.join("\n");
+}
+
+const LEFT_OUT_LIMIT = 20;
+
+/** What was not recorded or not restored; nothing when the list is empty. */
+export function renderLeftOut(leftOut: readonly LeftOut[], style: Style): string[] {
+  if (leftOut.length === 0) return [];
+  const lines = leftOut.map((entry) => {
+    const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
+    return `    ${printable(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
+  });
+  return [`  ${style.yellow(`left out: ${plural(leftOut.length, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
+}
+
+export interface HistoryView {
+  result: HistoryResult;
+  shorten: Shorten;
+  style: Style;
+  now: number;
+}
+
+export async function renderHistory(view: HistoryView): Promise<string> {
+  const { result, shorten, style } = view;
+  if (result.save_points.length === 0 && result.damaged.length === 0) return "no save points";
+  const rows = result.save_points.map((point) => [
+    point.save_point_id === result.head ? style.green("*") : " ",
+    style.bold(shorten(point.save_point_id)),
+    style.dim(formatAge(point.created_at, view.now)),
+    formatBytes(point.bytes_stored),
+    describePoint(point, style),
+  ]);
+  const lines = await renderTable(rows, [3]);
+  if (result.head !== null && result.head !== result.latest) {
+    lines.push(style.yellow(`the folder stands at ${shorten(result.head)} (*), which is not the latest point`));
+  }
+  if (result.truncated) lines.push(style.dim("… there are more (-n 0 lists all)"));
+  return [...lines, ...renderDamaged(result.damaged, style)].join("\n");
+}
+
+function describePoint(point: SavePoint, style: Style): string {
+  const parts: string[] = [];
+  if (point.message !== "") parts.push(firstLine(point.message));
+  else if (point.cause.kind !== "person") parts.push(style.dim(`(${describeCause(point)})`));
+  else if (point.unchanged) parts.push(style.dim("(nothing changed)"));
+  for (const tag of point.tags) parts.push(style.cyan(`#${printable(tag)}`));
+  if (point.pinned) parts.push(style.cyan("pinned"));
+  if (!point.complete) parts.push(style.yellow("incomplete"));
+  if (point.integrity_state === "damaged") parts.push(style.red("damaged"));
+  return parts.join("  ");
+}
+
+/** `before a restore`, `command npm test, exit 1`, `tool_call`. */
+export function describeCause(point: SavePoint): string {
+  const { cause } = point;
+  if (cause.kind === "restore" || cause.kind === "undo") return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
+  const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
+  if (typeof words !== "string") return printable(cause.kind);
+  const exit = typeof cause["exit_code"] === "number" ? `, exit ${cause["exit_code"]}` : "";
+  return `${printable(cause.kind)} ${firstLine(words)}${exit}`;
+}
+
+function renderDamaged(damaged: readonly DamagedPoint[], style: Style): string[] {
+  return damaged.map((point) => {
+    const name = point.save_point_id ?? "a point";
+    return `${style.red("damaged")} ${name}: ${printable(point.detail)}\n  ${printable(point.hint)}`;
+  });
+}

@@ -1,0 +1,71 @@
+import type { EngineReason, StatusResult } from "../../operations/contract.ts";
+import { formatAge, formatBytes, formatCounts, limited, plural, printable } from "./format.ts";
+import type { Shorten } from "./points.ts";
+import type { Style } from "./style.ts";
+import { renderTable } from "./table.ts";
+
+export interface StatusView {
+  status: StatusResult;
+  shorten: Shorten;
+  /** The command that saves. */
+  save: string;
+  style: Style;
+  now: number;
+}
+
+export async function renderStatus(view: StatusView): Promise<string> {
+  const { status, style } = view;
+  const state = describeState(view);
+  const rows = [
+    ["folder", printable(status.workspace.path)],
+    ["state", state],
+    ["head", describeHead(view)],
+    ["last save", status.last_save_at === null ? "never" : formatAge(status.last_save_at, view.now)],
+    ["last backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
+    ["engine", `${status.engine}${explainEngine(status.engine_reasons)}`],
+    ["store", `${plural(status.store.points, "point")}, ${formatBytes(status.store.bytes)}, in ${printable(status.workspace.control_directory)}`],
+  ];
+  const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
+  for (const degradation of status.degraded) lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
+  for (const holder of status.holders) {
+    lines.push(`${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`);
+  }
+  if (status.ignored.length > 0) {
+    lines.push(`${style.yellow("ignored")}: the rules leave out ${plural(status.ignored.length, "entry")}`);
+    lines.push(...limited(status.ignored.map((entry) => `  ${printable(entry.path)}`), 10, style));
+  }
+  for (const recovered of status.recovered) {
+    const done = recovered.outcome === "completed" ? "was completed" : "was taken back";
+    lines.push(`${style.yellow("recovered")}: an interrupted ${printable(recovered.operation)} ${done}; ${printable(recovered.detail)}`);
+    lines.push(...recovered.kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`));
+  }
+  return lines.join("\n");
+}
+
+function describeState(view: StatusView): string {
+  const { status, style } = view;
+  if (status.head === null) return style.yellow(`never saved; save it: ${view.save}`);
+  if (status.clean) return style.green("clean");
+  return style.yellow(`changed since the last save point: ${formatCounts(status.changes)}`);
+}
+
+function describeHead(view: StatusView): string {
+  const { status, style, shorten } = view;
+  if (status.head === null) return "none";
+  const head = style.bold(shorten(status.head));
+  if (!status.detached || status.latest === null) return head;
+  return `${head} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
+}
+
+function explainEngine(reasons: readonly EngineReason[]): string {
+  const chosen = reasons.find((reason) => reason.chosen);
+  return chosen === undefined ? "" : ` (${printable(chosen.reason)})`;
+}
+
+export function renderEngineReasons(reasons: readonly EngineReason[], style: Style): string[] {
+  return reasons.flatMap((reason) => {
+    const mark = reason.chosen ? style.green("*") : " ";
+    const line = `${mark} ${style.bold(reason.engine)}: ${printable(reason.reason)}`;
+    return reason.hint === undefined ? [line] : [line, `    ${printable(reason.hint)}`];
+  });
+}

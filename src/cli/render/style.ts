@@ -1,0 +1,24 @@
+import { styleText } from "node:util";
+
+type Format = "bold" | "dim" | "red" | "green" | "yellow" | "cyan";
+
+/** How text is set off; the plain one changes nothing. */
+export type Style = Record<Format, (text: string) => string>;
+
+const FORMATS: readonly Format[] = ["bold", "dim", "red", "green", "yellow", "cyan"];
+
+export function makeStyle(coloured: boolean): Style {
+  const style: Partial<Style> = {};
+  for (const format of FORMATS) {
+    style[format] = coloured ? (text) => styleText(format, text, { validateStream: false }) : (text) => text;
+  }
+  return style as Style;
+}
+
+export const PLAIN = makeStyle(false);
+
+/** Colour only on a terminal, never with NO_COLOR (https://no-color.org: any non-empty value) or a dumb terminal. */
+export function wantsColour(isTerminal: boolean, env: Record<string, string | undefined>, option: boolean): boolean {
+  if (!option || !isTerminal) return false;
+  return (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb";
+}

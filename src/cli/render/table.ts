@@ -1,0 +1,42 @@
+import { stripVTControlCharacters } from "node:util";
+
+type Measure = (text: string) => number;
+
+// Widths of anything beyond ASCII need tables that take longer to load than most commands run.
+const ASCII = /^[\u0020-\u007e]*$/;
+
+async function measureFor(rows: readonly (readonly string[])[]): Promise<Measure> {
+  const plain = rows.every((row) => row.every((cell) => ASCII.test(stripVTControlCharacters(cell))));
+  if (plain) return (text) => stripVTControlCharacters(text).length;
+  const { default: stringWidth } = await import("string-width");
+  return (text) => stringWidth(text);
+}
+
+/** Rows as aligned columns, two blanks between them; columns named in `right` are aligned to the right. */
+export async function renderTable(rows: readonly (readonly string[])[], right: readonly number[] = []): Promise<string[]> {
+  const measure = await measureFor(rows);
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, measure(cell));
+    });
+  }
+  return rows.map((row) => row.map((cell, column) => pad(cell, (widths[column] ?? 0) - measure(cell), right.includes(column))).join("  ").trimEnd());
+}
+
+function pad(cell: string, missing: number, toTheRight: boolean): string {
+  const blanks = " ".repeat(Math.max(0, missing));
+  return toTheRight ? blanks + cell : cell + blanks;
+}
+
+/** The text cut to so many columns, with `…` where something is missing. */
+export async function cutToWidth(text: string, columns: number): Promise<string> {
+  const measure = await measureFor([[text]]);
+  if (measure(text) <= columns) return text;
+  let cut = "";
+  for (const character of text) {
+    if (measure(cut + character) > columns - 1) break;
+    cut += character;
+  }
+  return `${cut}…`;
+}

@@ -1,0 +1,219 @@
+/**
+ * A library that remembers what was asked and answers with fixed values: the tests of the command line are about
+ * arguments, printing and exit statuses. Test only.
+ */
+import { CairnError } from "../errors.ts";
+import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
+import type {
+  CairnLibrary, CleanupPlan, Client, DiffResult, DoctorResult, EngineReason, ForkResult, HistoryResult, ListedEntry, RestorePlan,
+  RestoreResult, RunResult, SavePoint, SaveResult, StatusResult, StoreInfo, VerifyResult, ViewLease, WorkspaceInfo, WorkspaceRef,
+} from "../operations/contract.ts";
+
+export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;
+export const ID_B = "5f6e7d8c000000000000000000000002" as SavePointId;
+export const ROOT = "/tmp/cairn-fake/project";
+
+export const REF: WorkspaceRef = {
+  name: "main",
+  path: ROOT,
+  id: "0".repeat(32) as WorkspaceId,
+  engine: "copy",
+  control_directory: "/tmp/cairn-fake/control",
+};
+
+export const REASONS: EngineReason[] = [
+  { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
+  { engine: "copy", chosen: true, reason: "works everywhere" },
+];
+
+export const POINT: SavePoint = {
+  save_point_id: ID_A,
+  workspace_name: "main",
+  created_at: "2026-11-20T09:10:11.123Z",
+  sequence: 2,
+  message: "second",
+  tags: ["release"],
+  engine: "copy",
+  payload_root_hash: "a".repeat(64),
+  descriptor_checksum: "b".repeat(64),
+  integrity_state: "unverified",
+  parent_id: ID_B,
+  restored_from: null,
+  cause: { kind: "person" },
+  metadata_digest: "c".repeat(64),
+  entries: 12,
+  bytes: 34_567,
+  bytes_stored: 1234,
+  unchanged: false,
+  complete: true,
+  pinned: false,
+  labels: [],
+  effective_engine: "copy",
+  degraded: [],
+};
+
+export const SAVED: SaveResult = { ...POINT, changes: { added: 3, modified: 1, removed: 0 }, read_bytes: 4321, duration_ms: 42, left_out: [] };
+
+export const RESTORED: RestoreResult = {
+  restored_to: ID_A,
+  undo_id: ID_B,
+  changes: { created: 1, updated: 2, deleted: 3, metadata: 4 },
+  left_out: [],
+  method: "entries",
+  duration_ms: 17,
+};
+
+const PLAN: RestorePlan = {
+  id: "plan-1",
+  restored_to: ID_A,
+  entries: [
+    { action: "create", kind: "file", path: "new.txt", size: 10 },
+    { action: "delete", kind: "file", path: "old.txt" },
+  ],
+  holders: [{ pid: 7, command: "editor", path: "old.txt" }],
+};
+
+const HISTORY: HistoryResult = {
+  save_points: [POINT, { ...POINT, save_point_id: ID_B, sequence: 1, message: "first\nline two", parent_id: null, tags: [], pinned: true }],
+  head: ID_A,
+  latest: ID_A,
+  damaged: [{ save_point_id: null, detail: "descriptor cut short", hint: "run doctor" }],
+  truncated: false,
+};
+
+const STATUS: StatusResult = {
+  workspace: REF,
+  clean: false,
+  changes: { added: 1, modified: 0, removed: 2 },
+  head: ID_A,
+  latest: ID_A,
+  detached: false,
+  engine: "copy",
+  engine_reasons: REASONS,
+  degraded: [],
+  holders: [],
+  ignored: [],
+  store: { bytes: 99_999, points: 2 },
+  recovered: [],
+  last_save_at: "2026-11-20T09:10:11.123Z",
+  last_backup_at: null,
+  last_proof_at: null,
+};
+
+const DIFF: DiffResult = {
+  from: ID_A,
+  to: null,
+  entries: [
+    { change: "modified", kind: "file", path: "a.txt", aspects: ["content"], size_before: 8, size_after: 8 },
+    { change: "added", kind: "file", path: "bad\u001b[31m", path_b64: "YmFkG1szMW3/", aspects: [], size_after: 3 },
+  ],
+};
+
+const LISTED: ListedEntry = {
+  path: "a.txt", kind: "file", mode: 0o644, size: 8, modified_at: "2026-11-20T09:10:11.123Z", uid: 0, gid: 0, user: "root", group: "root",
+};
+
+const VERIFIED: VerifyResult = { checked: { points: 1, files: 12, bytes: 34_567 }, problems: [] };
+const LEASE: ViewLease = { view_id: "v1", save_point_id: ID_A, path: "/tmp/cairn-fake/view", opened_at: "2026-11-20T09:10:11.123Z", method: "copy" };
+const FORKED: ForkResult = { workspace: { ...REF, name: "other", path: "/tmp/cairn-fake/other" }, started_from: ID_A, save_point: POINT, left_out: [] };
+const DOCTOR: DoctorResult = { healthy: true, findings: [{ kind: "overlay", severity: "warning", detail: "on overlay" }] };
+const STORE: StoreInfo = {
+  repository: "/tmp/cairn-fake/control/store",
+  password_file: "/tmp/cairn-fake/control/password",
+  repository_id: "d".repeat(64),
+  restic_command: "restic -r /tmp/cairn-fake/control/store --password-file /tmp/cairn-fake/control/password snapshots",
+  bytes: 99_999,
+  points: 2,
+};
+const CLEANUP: CleanupPlan = {
+  plan_id: "c1",
+  created_at: "2026-11-20T09:10:11.123Z",
+  protected_save_points: [ID_A],
+  protected_by_history: 1,
+  candidate_count: 1,
+  reclaimable_save_points: [ID_B],
+  reclaimable_bytes_estimate: 100,
+  reasons: [
+    { save_point_id: ID_A, keep: true, reasons: ["head"] },
+    { save_point_id: ID_B, keep: false, reasons: ["no rule keeps it"] },
+  ],
+};
+const RUN: RunResult = {
+  command: ["true"], before: POINT, after: POINT, exit_code: 0, signal: null, duration_ms: 5, changes: { added: 0, modified: 0, removed: 0 }, after_error: null,
+};
+const INFO: WorkspaceInfo = { ...REF, present: true, points: 2, store_bytes: 99_999, last_save_at: null };
+
+export interface Asked {
+  method: string;
+  args: unknown[];
+}
+
+type Overrides = Record<string, (...args: never[]) => unknown>;
+
+export interface FakeLibrary {
+  library: CairnLibrary;
+  /** Every call, in order. */
+  asked: Asked[];
+  closed: number;
+}
+
+/** Answers by name; an override may answer differently, throw or wait. */
+export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLibrary {
+  const fake: FakeLibrary = { library: undefined as unknown as CairnLibrary, asked: [], closed: 0 };
+  const answering = (answers: Record<string, unknown>): Record<string, unknown> =>
+    Object.fromEntries(
+      Object.entries(answers).map(([method, answer]) => [
+        method,
+        async (...args: unknown[]) => {
+          fake.asked.push({ method, args });
+          const override = overrides[method];
+          return override === undefined ? answer : await override(...(args as never[]));
+        },
+      ]),
+    );
+  const client = {
+    repoRoot: ROOT,
+    repoId: "e".repeat(32) as ControlId,
+    engineType: "copy",
+    controlDirectory: REF.control_directory,
+    workspace: REF,
+    created,
+    engineReasons: REASONS,
+    workspacePath: () => ROOT,
+    ...answering(CLIENT_ANSWERS),
+    shortIds: async (ids: readonly string[]) => ids.map((id) => id.slice(0, 8)),
+    async *read(target: string | null, path: unknown) {
+      fake.asked.push({ method: "read", args: [target, path] });
+      yield Buffer.from(target === null ? "new\ntext\n" : "old\ntext\n");
+    },
+    close: async () => {
+      fake.closed++;
+    },
+  } as unknown as Client;
+  fake.library = answering({
+    detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
+    validateEngine: undefined, init: client, adopt: client, open: client, openOrInit: client, openOrAdopt: client, find: ROOT,
+    inspect: { path: `${ROOT}/x`, format: "save-point-descriptor", version: 1, bytes: 10, content: { a: 1 } },
+    listWorkspaces: [INFO], relocate: { workspace: REF, from: "/tmp/cairn-fake/old" },
+  }) as unknown as CairnLibrary;
+  return fake;
+}
+
+const CLIENT_ANSWERS: Record<string, unknown> = {
+  save: SAVED, restore: RESTORED, planRestore: PLAN, undo: RESTORED, planUndo: PLAN, restoreLatest: RESTORED, history: HISTORY,
+  latestSavePoint: POINT, hasSavePoints: true, resolve: POINT, status: STATUS, diff: DIFF,
+  show: { save_point: POINT, kind: "directory", path: "", entries: [LISTED] },
+  verify: VERIFIED, verifyAll: VERIFIED, fork: FORKED, view: LEASE, listViews: [LEASE], closeView: LEASE,
+  pin: { ...POINT, pinned: true }, unpin: POINT, tag: POINT, previewCleanup: CLEANUP, runCleanup: { removed: [ID_B], bytes_freed: 100 },
+  run: RUN, doctor: DOCTOR, store: STORE, policy: { retention: null, quota_bytes: null },
+  setPolicy: { retention: { keepLast: 5 }, quota_bytes: null }, release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },
+};
+
+/** For overrides: a failure as the library reports it. */
+export function failing(error: CairnError): () => never {
+  return () => {
+    throw error;
+  };
+}
+
+export const SHOWN_FILE = { save_point: POINT, kind: "file", path: "a.txt", entries: [LISTED] };
