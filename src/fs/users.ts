@@ -1,0 +1,74 @@
+import { readFileSync } from "node:fs";
+
+/** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
+
+interface NameTable {
+  readonly names: ReadonlyMap<number, string>;
+  readonly ids: ReadonlyMap<string, number>;
+}
+
+/** Reads lines `name:…:id:…`; of several lines for one id or name the first counts, as in libc. */
+export function parseNames(text: string): NameTable {
+  const names = new Map<number, string>();
+  const ids = new Map<string, number>();
+  for (const line of text.split("\n")) {
+    const fields = line.split(":");
+    const name = fields[0] ?? "";
+    const id = /^[0-9]{1,10}$/.test(fields[2] ?? "") ? Number(fields[2]) : -1;
+    if (name === "" || name.startsWith("#") || id < 0) continue;
+    if (!names.has(id)) names.set(id, name);
+    if (!ids.has(name)) ids.set(name, id);
+  }
+  return { names, ids };
+}
+
+function load(path: string): NameTable {
+  try {
+    return parseNames(readFileSync(path, "utf8"));
+  } catch {
+    return parseNames("");
+  }
+}
+
+let users: NameTable | undefined;
+let groups: NameTable | undefined;
+
+function userTable(): NameTable {
+  return (users ??= load("/etc/passwd"));
+}
+
+function groupTable(): NameTable {
+  return (groups ??= load("/etc/group"));
+}
+
+/** The name of a user id, "" when it has none here. */
+export function userName(uid: number): string {
+  return userTable().names.get(uid) ?? "";
+}
+
+/** The name of a group id, "" when it has none here. */
+export function groupName(gid: number): string {
+  return groupTable().names.get(gid) ?? "";
+}
+
+/** The user id of a name, null when unknown here; a restore then uses the recorded number. */
+export function userId(name: string): number | null {
+  return userTable().ids.get(name) ?? null;
+}
+
+/** The group id of a name, null when unknown here. */
+export function groupId(name: string): number | null {
+  return groupTable().ids.get(name) ?? null;
+}
+
+/** Home directories of all users of this machine, as their lines give them. */
+export function homeDirectories(): string[] {
+  try {
+    return readFileSync("/etc/passwd", "utf8")
+      .split("\n")
+      .map((line) => line.split(":")[5] ?? "")
+      .filter((home) => home.startsWith("/"));
+  } catch {
+    return [];
+  }
+}
