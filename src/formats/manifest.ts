@@ -1,4 +1,4 @@
-import { ByteWriter } from "./bytes.ts";
+import type { ByteWriter } from "./bytes.ts";
 import type { ConsistencyLabel, EntryCounts } from "./descriptor.ts";
 import { Fields, type JsonObject } from "./fields.ts";
 import { checkPath, checkVersion, decodeRecord } from "./record.ts";

@@ -6,8 +6,6 @@ import { Fields, parseJson, type JsonObject } from "./fields.ts";
  * hands out the parsed object itself, so that fields of a later writer survive a rewrite at any depth.
  */
 
-const MAX_RECORD_BYTES = 64 * 1024 * 1024;
-
 /** A parsed record of a known format and version, and its fields to check. */
 export interface RawRecord {
   value: JsonObject;
@@ -19,7 +17,6 @@ export interface RawRecord {
  * version is above `version`.
  */
 export function decodeRecord(bytes: Uint8Array, format: string, version: number): RawRecord {
-  if (bytes.length > MAX_RECORD_BYTES) throw new CairnError("damaged", `${format}: ${bytes.length} bytes are too many`);
   const value = parseJson(bytes, format);
   const fields = new Fields(value, format);
   const found = fields.text("format", 200);
@@ -39,7 +36,8 @@ export function checkVersion(fields: Fields, key: string, known: number): number
 
 /** The bytes of a record: format and version first, then the members as they come. */
 export function encodeRecord(value: object, format: string, version: number): Uint8Array {
-  return Buffer.from(`${JSON.stringify({ format, version, ...value, ...{ format, version } })}\n`, "utf8");
+  const { format: _format, version: _version, ...members } = value as JsonObject;
+  return Buffer.from(`${JSON.stringify({ format, version, ...members })}\n`, "utf8");
 }
 
 /**
