@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { primitives } from "./primitives.ts";
-import type { MasterKeys, MessageCipher } from "./primitives.ts";
+import type { MasterKeys, MessageCipher, Primitives } from "./primitives.ts";
 
 export type { MasterKeys } from "./primitives.ts";
 
@@ -56,8 +56,9 @@ export class BlobOpener {
   /** Nonce of the blob at hand, then the MAC it should have. */
   readonly #scratch = newArena(IV_LENGTH + MAC_LENGTH);
 
-  constructor(keys: MasterKeys) {
-    this.#cipher = primitives().newCipher(keys);
+  /** `using` is for tests: the implementation of this thread otherwise. */
+  constructor(keys: MasterKeys, using: Primitives = primitives()) {
+    this.#cipher = using.newCipher(keys);
   }
 
   /** True when the `length` bytes at `offset` carry the right MAC. Nothing is decrypted. */
@@ -103,6 +104,7 @@ function writeCounter(target: Uint8Array, offset: number, base: Uint8Array, bloc
  * and moves them back to back. 16 bytes before each blob and at least 16 after it are kept free for that.
  */
 export class StageSealer {
+  readonly #primitives: Primitives;
   readonly #cipher: MessageCipher;
   readonly #base = newArena(IV_LENGTH);
   #arena: Arena;
@@ -112,10 +114,13 @@ export class StageSealer {
   #count = 0;
   #next = BLOCK;
   #sealedBytes = 0;
+  #reserved = 0;
   #usable = true;
 
-  constructor(keys: MasterKeys, capacity: number) {
-    this.#cipher = primitives().newCipher(keys);
+  /** `using` is for tests: the implementation of this thread otherwise. */
+  constructor(keys: MasterKeys, capacity: number, using: Primitives = primitives()) {
+    this.#primitives = using;
+    this.#cipher = using.newCipher(keys);
     this.#arena = newArena(capacity);
     this.#nonces = newArena(1024 * IV_LENGTH);
   }
@@ -141,11 +146,13 @@ export class StageSealer {
 
   /** The offset for a blob of up to `length` bytes, or -1 when the stage must be sealed first. A blob larger than the stage makes it grow. */
   reserve(length: number): number {
-    if (this.#next + length + BLOCK <= this.#arena.bytes.length) return this.#next;
-    if (this.#count > 0) return -1;
-    const size = Math.ceil((length + 2 * BLOCK) / 0x10_0000) * 0x10_0000;
-    if (size / BLOCK >= MAX_BLOCKS) throw fault(`a blob of ${length} bytes is too large for a stage`);
-    this.#arena = newArena(size);
+    if (this.#next + length + BLOCK > this.#arena.bytes.length) {
+      if (this.#count > 0) return -1;
+      const size = Math.ceil((length + 2 * BLOCK) / 0x10_0000) * 0x10_0000;
+      if (size / BLOCK >= MAX_BLOCKS) throw fault(`a blob of ${length} bytes is too large for a stage`);
+      this.#arena = newArena(size);
+    }
+    this.#reserved = length;
     return this.#next;
   }
 
@@ -153,9 +160,11 @@ export class StageSealer {
   commit(length: number): void {
     if (!this.#usable) throw fault("a stage that failed is never sealed again");
     if (length < 1) throw fault("an empty blob is never sealed");
+    // Without a reservation of its own the place may still hold sealed bytes, which are never sealed again.
+    if (length > this.#reserved) throw fault("a blob is longer than was reserved for it");
+    this.#reserved = 0;
     const offset = this.#next;
     const end = offset + length + MAC_LENGTH;
-    if (end > this.#arena.bytes.length) throw fault("a blob reaches past the stage");
     if (this.#count === this.#offsets.length) this.#grow();
     this.#offsets[this.#count] = offset;
     this.#lengths[this.#count] = length;
@@ -188,7 +197,7 @@ export class StageSealer {
     if (!this.#usable) throw fault("a stage that failed is never sealed again");
     this.#usable = false;
     const base = this.#base;
-    primitives().fillRandom(base, 0, IV_LENGTH);
+    this.#primitives.fillRandom(base, 0, IV_LENGTH);
     base.bytes[12] = base.bytes[12]! & 0x7f;
     const end = this.#writeCounters();
     const { bytes } = this.#arena;

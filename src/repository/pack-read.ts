@@ -2,23 +2,14 @@ import { readSync } from "node:fs";
 import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
+import { decodePackHeader } from "../formats/pack-header.ts";
+import type { IndexBlob } from "../formats/pack-header.ts";
 import { bindNative, newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 
-/** One blob as its pack's header states it. */
-export interface PackBlob {
-  readonly id: Uint8Array;
-  readonly type: "data" | "tree";
-  readonly offset: number;
-  /** Sealed bytes in the pack. */
-  readonly length: number;
-  /** 0 when stored as it is. */
-  readonly uncompressedLength: number;
-}
-
 /** A pack's header as opened: its blobs, and where they end. */
 export interface PackHeader {
-  readonly blobs: PackBlob[];
+  readonly blobs: IndexBlob[];
   /** Where the sealed header begins, and the last blob must end. */
   readonly dataLength: number;
   /** The sealed header and its length field, as they are in the file. */
@@ -26,7 +17,6 @@ export interface PackHeader {
 }
 
 const MAX_HEADER = 64 * 1024 * 1024;
-const ID_LENGTH = 32;
 
 const nativePread = bindNative("int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)");
 
@@ -55,26 +45,6 @@ function damaged(message: string): CairnError {
   return new CairnError("damaged", `pack header: ${message}`);
 }
 
-/** The blobs of a header's plain bytes, offsets added up. `damaged` when it is not a header. */
-export function parsePackHeader(plain: Uint8Array): PackBlob[] {
-  const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
-  const blobs: PackBlob[] = [];
-  let offset = 0;
-  for (let at = 0; at < plain.length; ) {
-    const kind = plain[at]!;
-    if (kind > 3) throw damaged(`entry ${blobs.length} has the unknown type ${kind}`);
-    const size = kind < 2 ? 37 : 41;
-    if (at + size > plain.length) throw damaged(`entry ${blobs.length} is cut off`);
-    const length = view.getUint32(at + 1, true);
-    const uncompressedLength = kind < 2 ? 0 : view.getUint32(at + 5, true);
-    const id = plain.subarray(at + size - ID_LENGTH, at + size);
-    blobs.push({ id, type: (kind & 1) === 0 ? "data" : "tree", offset, length, uncompressedLength });
-    offset += length;
-    at += size;
-  }
-  return blobs;
-}
-
 /** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
 export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
   const field = newArena(4);
@@ -84,7 +54,7 @@ export function readPackHeader(descriptor: number, size: number, keys: MasterKey
   const trailer = newArena(length + 4);
   const dataLength = size - 4 - length;
   if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4) throw damaged(`the file is shorter than ${size} bytes`);
-  const blobs = parsePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
+  const blobs = decodePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
   const last = blobs.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;
   if (end !== dataLength) throw damaged(`states ${end} bytes of blobs where the file has ${dataLength}`);

@@ -1,11 +1,12 @@
 import { Sha256Stream } from "../crypto/hash.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { toCairnError } from "../errors.ts";
+import type { IndexBlob } from "../formats/pack-header.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
 import { readAt, readPackHeader } from "./pack-read.ts";
-import type { PackBlob, PackHeader } from "./pack-read.ts";
+import type { PackHeader } from "./pack-read.ts";
 
 /** One thing that is wrong with a pack. */
 export interface PackProblem {
@@ -13,7 +14,7 @@ export interface PackProblem {
   readonly kind: "name" | "header" | "blob" | "size";
   readonly message: string;
   /** For `blob`. */
-  readonly blob?: PackBlob;
+  readonly blob?: IndexBlob;
 }
 
 export interface PackToVerify {
@@ -23,7 +24,7 @@ export interface PackToVerify {
   /** 32 bytes: the name it should have. */
   readonly id: Uint8Array;
   /** Called for every healthy blob in file order; the plaintext is valid during the call only. */
-  onBlob?(blob: PackBlob, arena: Arena, offset: number, length: number): void;
+  onBlob?(blob: IndexBlob, arena: Arena, offset: number, length: number): void;
 }
 
 const WINDOW = 1024 * 1024;
@@ -104,7 +105,7 @@ export class PackVerifier {
 
   #verifyWindow(
     pack: PackToVerify,
-    blobs: readonly PackBlob[],
+    blobs: readonly IndexBlob[],
     window: { from: number; to: number; start: number; count: number },
     problems: PackProblem[],
   ): void {
@@ -119,7 +120,7 @@ export class PackVerifier {
     }
   }
 
-  #sealProblem(blob: PackBlob, start: number, count: number): string | null {
+  #sealProblem(blob: IndexBlob, start: number, count: number): string | null {
     const at = blob.offset - start;
     const problem = placeProblem(blob.length, blob.uncompressedLength);
     if (problem !== null) return problem;
@@ -127,7 +128,7 @@ export class PackVerifier {
     return this.#decoder.authentic(this.#window, at, blob.length) ? null : "its MAC is wrong";
   }
 
-  #contentProblem(blob: PackBlob, start: number): string | null {
+  #contentProblem(blob: IndexBlob, start: number): string | null {
     if (!this.#decoder.decode(this.#window, blob.offset - start, blob.length, blob.uncompressedLength)) {
       return "it does not decompress to its stated length";
     }

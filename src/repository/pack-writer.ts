@@ -6,12 +6,12 @@ import { sealMessage, SEAL_OVERHEAD, StageSealer } from "../crypto/seal.ts";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
+import { COMPRESSED_ENTRY_SIZE } from "../formats/pack-header.ts";
+import type { BlobType } from "../formats/pack-header.ts";
 import { bindNative } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
 import type { CompressionLevel } from "./compression.ts";
-
-export type PackType = "data" | "tree";
 
 /** A complete pack file under a temporary name; its write-back has been started, not awaited. */
 export interface FinishedPack {
@@ -20,7 +20,7 @@ export interface FinishedPack {
   readonly path: string;
   /** Bytes of the file. */
   readonly size: number;
-  readonly type: PackType;
+  readonly type: BlobType;
   /** The header's plain bytes: 37- and 41-byte entries in file order. */
   readonly header: Uint8Array;
   readonly blobs: number;
@@ -29,14 +29,14 @@ export interface FinishedPack {
 /** An unfinished pack: sealed blobs back to back in a closed file, no header yet. */
 export interface PackTail {
   readonly path: string;
-  readonly type: PackType;
+  readonly type: BlobType;
   readonly length: number;
   readonly header: Uint8Array;
   readonly blobs: number;
 }
 
 export interface PackWriterOptions {
-  readonly type: PackType;
+  readonly type: BlobType;
   readonly keys: MasterKeys;
   /** Where temporary files go; must exist. */
   readonly directory: string;
@@ -51,8 +51,6 @@ export const DEFAULT_PACK_SIZE = 16 * 1024 * 1024;
 const STAGE_SIZE = 256 * 1024;
 const STAGE_ROOM = 1024 * 1024;
 const COPY_SIZE = 1024 * 1024;
-const ENTRY = 37;
-const COMPRESSED_ENTRY = 41;
 /** Keeps the header far below the 16 MiB that restic accepts, however small the blobs. */
 const MAX_BLOBS = 65_536;
 const SYNC_FILE_RANGE_WRITE = 2;
@@ -69,7 +67,7 @@ export class PackWriter {
   readonly #packSize: number;
   readonly #compressor: Compressor;
   readonly #stage: StageSealer;
-  readonly #header = new ByteWriter(COMPRESSED_ENTRY * 4096);
+  readonly #header = new ByteWriter(COMPRESSED_ENTRY_SIZE * 4096);
   #hash = new Sha256Stream();
   #descriptor = -1;
   #path = "";
@@ -143,7 +141,7 @@ export class PackWriter {
     return tail;
   }
 
-  /** Copies another writer's sealed blobs into the current pack and removes its file. */
+  /** Copies another writer's sealed blobs into the current pack and removes its file, which stays after an error. */
   appendTail(tail: PackTail): void {
     if (tail.type !== this.#options.type) throw new CairnError("internal", `a ${tail.type} tail does not go into a ${this.#options.type} pack`);
     this.#flush();
@@ -180,9 +178,10 @@ export class PackWriter {
     this.#descriptor = -1;
     try {
       closeSync(descriptor);
-    } finally {
-      unlinkSync(this.#path);
+    } catch {
+      // What could not be written is removed anyway.
     }
+    unlinkSync(this.#path);
   }
 
   /** Seals the stage and writes it behind what is in the file. */
@@ -248,9 +247,4 @@ export class PackWriter {
       throw toCairnError(error, `writing a ${this.#options.type} pack in ${this.#options.directory}`);
     }
   }
-}
-
-/** Bytes of a header entry with this type byte, or 0 for a type that no version has. */
-export function headerEntryLength(typeByte: number): number {
-  return typeByte === 0 || typeByte === 1 ? ENTRY : typeByte === 2 || typeByte === 3 ? COMPRESSED_ENTRY : 0;
 }
