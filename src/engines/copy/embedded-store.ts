@@ -1,0 +1,162 @@
+import fs from "node:fs";
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { durableWrite } from "../../fs/durable.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { BlobReader } from "../../repository/blob-reader.ts";
+import type { FinishedPack } from "../../repository/pack-writer.ts";
+import { Repository } from "../../repository/repository.ts";
+import { LocalStorage } from "../../repository/storage/local.ts";
+import type { TreeSource } from "../engine.ts";
+
+/** Where the parts of an embedded store lie in a control directory. */
+export interface StorePaths {
+  repository: string;
+  keyFile: string;
+  passwordFile: string;
+  temporary: string;
+  indexCache: string;
+}
+
+export function storePaths(control: string): StorePaths {
+  return {
+    repository: path.join(control, "store"),
+    keyFile: path.join(control, "store-key"),
+    passwordFile: path.join(control, "store-password"),
+    temporary: path.join(control, "tmp"),
+    indexCache: path.join(control, "cache", "index"),
+  };
+}
+
+/**
+ * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
+ * so its key file costs next to nothing to derive; the master keys lie beside it, so opening derives nothing.
+ */
+export async function createEmbeddedStore(paths: StorePaths): Promise<void> {
+  const password = randomBytes(32).toString("hex");
+  durableWrite(paths.passwordFile, Buffer.from(`${password}\n`), { mode: 0o600 });
+  failpoint("store.password-written");
+  const storage = LocalStorage.create(paths.repository, { temporaryDirectory: paths.temporary });
+  const repository = await Repository.create(storage, { password, replaceUnfinished: true });
+  failpoint("store.created");
+  durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
+}
+
+/** The repository inside a control directory, opened without key derivation. */
+export class EmbeddedStore {
+  readonly paths: StorePaths;
+  readonly repository: Repository;
+  readonly index: BlobIndex;
+  #reader: BlobReader | undefined;
+
+  private constructor(paths: StorePaths, repository: Repository, index: BlobIndex) {
+    this.paths = paths;
+    this.repository = repository;
+    this.index = index;
+  }
+
+  static async open(paths: StorePaths): Promise<EmbeddedStore> {
+    const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+    const repository = await openRepository(paths, storage);
+    return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache));
+  }
+
+  get storage(): LocalStorage {
+    return this.repository.storage as LocalStorage;
+  }
+
+  /** Makes packs durable and known: files, then their index. */
+  async publish(packs: readonly FinishedPack[]): Promise<void> {
+    if (packs.length === 0) return;
+    const { storage, repository, index } = this;
+    await Promise.all(packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true })));
+    await storage.sync(["data"]);
+    failpoint("store.packs-durable");
+    const names = await repository.saveIndex(packs.map((pack) => ({ id: pack.id, header: pack.header })), { durable: false });
+    for (const pack of packs) index.addPackHeader(pack.id, pack.header);
+    for (const name of names) index.cover(name);
+    failpoint("store.index-written");
+  }
+
+  get reader(): BlobReader {
+    this.#reader ??= new BlobReader({
+      keys: this.repository.keys,
+      openPack: (id) => fs.openSync(this.storage.localPath("data", id), "r"),
+    });
+    return this.#reader;
+  }
+
+  /** A blob's plain bytes; a fresh copy. `damaged` when it is not there or not what was written. */
+  read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
+    const entry = this.index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB);
+    if (entry < 0) {
+      throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
+        hint: "run 'cairn doctor' to see what is missing and what can be mended",
+        details: { blob: hex(id), type },
+      });
+    }
+    return this.reader.read({ ...this.index.place(entry), id });
+  }
+
+  tree(id: Uint8Array): TreeNode[] {
+    return decodeTree(this.read(id, "tree"));
+  }
+
+  /** A tree of the store as a readable state. */
+  source(root: Uint8Array): TreeSource {
+    return {
+      root,
+      list: (directory) => this.tree(directory),
+      content: (node) => this.#content(node),
+    };
+  }
+
+  *#content(node: TreeNode): Iterable<Uint8Array> {
+    const ids = node.content ?? new Uint8Array(0);
+    for (let at = 0; at < ids.length; at += 32) yield this.read(ids.subarray(at, at + 32), "data");
+  }
+
+  close(): void {
+    this.#reader?.close();
+    this.#reader = undefined;
+  }
+}
+
+async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
+  let keys: Buffer;
+  try {
+    keys = fs.readFileSync(paths.keyFile);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    return openByPassword(paths, storage);
+  }
+  return Repository.open(storage, { keys: decodeMasterKeys(keys) });
+}
+
+/** The master keys' file can be lost; the password file opens the repository too, and the keys are written again. */
+async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
+  let password: string;
+  try {
+    password = fs.readFileSync(paths.passwordFile, "utf8").trimEnd();
+  } catch (error) {
+    throw new CairnError("damaged", `neither ${paths.keyFile} nor ${paths.passwordFile} can be read, so the store cannot be opened`, {
+      hint: "put either file back from a copy",
+      cause: error,
+    });
+  }
+  const repository = await Repository.open(storage, { password });
+  try {
+    durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
+  } catch {
+    // Read-only: opening is slower, nothing else.
+  }
+  return repository;
+}
+
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}

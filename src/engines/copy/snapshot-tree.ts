@@ -1,0 +1,109 @@
+import fs from "node:fs";
+import { sha256 } from "../../crypto/hash.ts";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { groupName, userName } from "../../fs/users.ts";
+import type { RootMetadata } from "../engine.ts";
+import type { ExtraBlob } from "../scan/store-sink.ts";
+
+export interface SnapshotTreeInput {
+  /** absolute path of the workspace, raw bytes */
+  path: Uint8Array;
+  /** tree of the workspace's root */
+  tree: Uint8Array;
+  root: RootMetadata;
+  manifest: Uint8Array;
+  /** seconds since 1970 at which the workspace was adopted: the times of everything above it */
+  adoptedAt: number;
+}
+
+const MANIFEST_LIMIT = 512 * 1024;
+
+/**
+ * The trees above a workspace, as restic's snapshots have them: one node per level of the absolute path,
+ * and `/.cairn/manifest.json`. Returns the blobs and the id of the topmost tree.
+ */
+export function snapshotTree(input: SnapshotTreeInput): { blobs: ExtraBlob[]; tree: Uint8Array } {
+  const blobs: ExtraBlob[] = [];
+  const components = splitPath(input.path);
+  let tree = input.tree;
+  let metadata = input.root;
+  for (let depth = components.length - 1; depth >= 0; depth--) {
+    const nodes = [directoryNode(components[depth]!, tree, metadata)];
+    if (depth === 0) nodes.push(directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(input.adoptedAt)));
+    tree = addTree(blobs, nodes);
+    metadata = ancestorMetadata(components.slice(0, depth), input.adoptedAt);
+  }
+  return { blobs, tree };
+}
+
+function splitPath(path: Uint8Array): Buffer[] {
+  return Buffer.from(path)
+    .toString("latin1")
+    .split("/")
+    .filter((part) => part !== "")
+    .map((part) => Buffer.from(part, "latin1"));
+}
+
+function manifestTree(input: SnapshotTreeInput, blobs: ExtraBlob[]): Uint8Array {
+  const content: Uint8Array[] = [];
+  for (let at = 0; at < input.manifest.length; at += MANIFEST_LIMIT) {
+    const bytes = input.manifest.subarray(at, at + MANIFEST_LIMIT);
+    const id = sha256(bytes);
+    blobs.push({ id, type: "data", bytes });
+    content.push(id);
+  }
+  const node: TreeNode = {
+    ...baseNode(Buffer.from("manifest.json"), privateRoot(input.adoptedAt)),
+    type: "file",
+    mode: 0o600,
+    links: 1,
+    size: input.manifest.length,
+    content: Buffer.concat(content),
+  };
+  return addTree(blobs, [node]);
+}
+
+function privateRoot(adoptedAt: number): RootMetadata {
+  return { mode: 0o700, uid: 0, gid: 0, mtimeSec: adoptedAt, mtimeNs: 0 };
+}
+
+function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
+  const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part]).concat(components.length === 0 ? [Buffer.from("/")] : [])));
+  return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: adoptedAt, mtimeNs: 0 };
+}
+
+function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
+  return {
+    name,
+    type: "dir",
+    mode: metadata.mode,
+    mtimeSec: metadata.mtimeSec,
+    mtimeNs: metadata.mtimeNs,
+    uid: metadata.uid,
+    gid: metadata.gid,
+    user: userName(metadata.uid),
+    group: groupName(metadata.gid),
+    inode: 0n,
+    deviceId: 0n,
+    links: 0,
+    size: 0,
+    xattrs: [],
+    device: 0n,
+  };
+}
+
+function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {
+  return { ...baseNode(name, metadata), subtree: tree };
+}
+
+function addTree(blobs: ExtraBlob[], nodes: TreeNode[]): Uint8Array {
+  const writer = new ByteWriter(4096);
+  beginTree(writer);
+  for (const node of nodes.toSorted((a, b) => Buffer.compare(a.name, b.name))) appendNode(writer, node);
+  endTree(writer);
+  const bytes = Uint8Array.from(writer.view());
+  const id = sha256(bytes);
+  blobs.push({ id, type: "tree", bytes });
+  return id;
+}

@@ -1,0 +1,81 @@
+import type { TreeNode } from "../formats/tree.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
+import type { ScanResult } from "./scan/scan.ts";
+import type { ScanSummary } from "./scan/summary.ts";
+
+/** How a save point holds content. Each engine reports what it really did, with every degradation. */
+export type EngineType = "btrfs-snapshot" | "juicefs-clone" | "reflink-copy" | "copy";
+
+/** Where a point's content is, as its descriptor says it; each engine knows its own keys. */
+export interface PointContent {
+  /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
+  tree: string;
+  [key: string]: unknown;
+}
+
+/** The root directory's own metadata, which no tree holds. */
+export interface RootMetadata {
+  mode: number;
+  uid: number;
+  gid: number;
+  mtimeSec: number;
+  mtimeNs: number;
+}
+
+/** A state, readable: directories by reference, files by node. Synchronous, for one thread. */
+export interface TreeSource {
+  /** Reference (32 bytes) of the root directory; equal references are equal directories. */
+  readonly root: Uint8Array;
+  /** The entries of a directory in raw name order. */
+  list(directory: Uint8Array): TreeNode[];
+  /** The content of a file node in order, in pieces that are valid until the next. */
+  content(node: TreeNode): Iterable<Uint8Array>;
+}
+
+export interface Degradation {
+  what: string;
+  reason: string;
+}
+
+/** What a save asks of an engine. */
+export interface StageRequest {
+  /** the folder's absolute path, raw bytes */
+  root: Uint8Array;
+  excludes: readonly string[];
+  rules: IgnoreRecord | null;
+  reread: boolean;
+  crossMounts: boolean;
+  /** tree of the point that head names, hex, or null */
+  head: string | null;
+  /** tags its snapshot carries, when the engine makes one */
+  pointId: string;
+  message: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: { phase: "scanning" | "trees"; done: number }) => void;
+}
+
+/** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */
+export interface StagedContent {
+  content: PointContent;
+  scan: ScanResult;
+  summary: ScanSummary;
+  bytesStored: number;
+  degraded: Degradation[];
+  /** After the descriptor is in place: caches, maintenance. Never fails. */
+  settled(): Promise<void>;
+}
+
+/**
+ * An engine holds the content of save points of one control directory.
+ * Its user holds the workspace's lock for every call that changes something.
+ */
+export interface Engine {
+  readonly type: EngineType;
+  /** Records the folder as it is. */
+  stage(request: StageRequest): Promise<StagedContent>;
+  /** Looks at the folder without storing anything. */
+  look(request: StageRequest): Promise<ScanResult>;
+  /** A point's content, to be read. */
+  source(content: PointContent): Promise<TreeSource>;
+  close(): Promise<void>;
+}

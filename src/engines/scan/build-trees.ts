@@ -1,0 +1,277 @@
+import { ByteWriter } from "../../formats/bytes.ts";
+import { appendMetadataEntry, appendStateEntry, beginMetadataNode, beginStateNode, type DigestEntry } from "../../formats/digest.ts";
+import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import { groupName, userName } from "../../fs/users.ts";
+import { type Arena, arenaOver } from "../../native.ts";
+import type { ScanThread } from "./scan-thread.ts";
+
+/** One hard-link group: all its members inside the workspace. */
+export interface LinkGroup {
+  /** number in the nodes, derived from the first member's path */
+  inode: bigint;
+  members: number;
+  /** path of the first member in raw pre-order */
+  first: Uint8Array;
+}
+
+/** Groups by inode number in hex, as {@link inodeKey} gives it. */
+export type LinkGroups = ReadonlyMap<string, LinkGroup>;
+
+export function inodeKey(words: Uint32Array, base: number): string {
+  return `${words[base + R.INO + 1]!.toString(16)}:${words[base + R.INO]!.toString(16)}`;
+}
+
+const BATCH = 16;
+const NODE_TYPE: Record<number, TreeNode["type"]> = {
+  [TYPE.FILE]: "file",
+  [TYPE.DIRECTORY]: "dir",
+  [TYPE.LINK]: "symlink",
+  [TYPE.BLOCKDEV]: "dev",
+  [TYPE.CHARDEV]: "chardev",
+  [TYPE.PIPE]: "fifo",
+  [TYPE.SOCKET]: "socket",
+};
+const DIGEST_TYPE: Record<number, DigestEntry["type"]> = {
+  [TYPE.FILE]: "f",
+  [TYPE.DIRECTORY]: "d",
+  [TYPE.LINK]: "l",
+  [TYPE.BLOCKDEV]: "b",
+  [TYPE.CHARDEV]: "c",
+  [TYPE.PIPE]: "p",
+  [TYPE.SOCKET]: "s",
+};
+
+/**
+ * Phase two on one thread: trees and digests of all directories, children before parents.
+ * Directories are numbered so that a child's number is above its parent's; threads count down.
+ */
+export function buildTrees(thread: ScanThread, groups: LinkGroups): void {
+  const builder = new TreeBuilder(thread, groups);
+  const { control } = thread.table;
+  const count = control[C.DIRECTORIES]!;
+  for (;;) {
+    thread.checkStop();
+    const next = Atomics.add(control, C.NEXT_TREE, BATCH);
+    if (next >= count) return;
+    for (let i = next; i < Math.min(next + BATCH, count); i++) builder.build(count - 1 - i);
+  }
+}
+
+class TreeBuilder {
+  readonly #thread: ScanThread;
+  readonly #groups: LinkGroups;
+  readonly #tree = new Encoder();
+  readonly #state = new Encoder();
+  readonly #meta = new Encoder();
+  readonly #digests: Arena;
+  readonly #newOfOld = new Map<number, number>();
+
+  constructor(thread: ScanThread, groups: LinkGroups) {
+    this.#thread = thread;
+    this.#groups = groups;
+    this.#digests = arenaOver(thread.table.directoryBytes);
+    const { directories, control } = thread.table;
+    for (let d = 0; d < control[C.DIRECTORIES]!; d++) {
+      const old = directories[d * DIRECTORY_WORDS + D.OLD]!;
+      if (old !== 0) this.#newOfOld.set(old - 1, d);
+    }
+  }
+
+  build(directory: number): void {
+    const { table } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    const flags = table.directories[base + D.FLAGS]!;
+    if ((flags & DIRECTORY_FLAG.OMITTED) === 0 && !this.#reuse(directory, flags)) this.#encode(directory, flags);
+    Atomics.store(table.directoryState, base + D.DONE, 1);
+    Atomics.notify(table.directoryState, base + D.DONE);
+  }
+
+  #await(child: number): number {
+    const { directoryState, directories } = this.#thread.table;
+    const at = child * DIRECTORY_WORDS + D.DONE;
+    while (Atomics.load(directoryState, at) === 0) {
+      this.#thread.checkStop();
+      Atomics.wait(directoryState, at, 0, 50);
+    }
+    return directories[child * DIRECTORY_WORDS + D.FLAGS]!;
+  }
+
+  #source(flags: number): ScanTable {
+    return flags & DIRECTORY_FLAG.SAME ? this.#thread.old! : this.#thread.table;
+  }
+
+  #child(flags: number, sub: number): number {
+    return flags & DIRECTORY_FLAG.SAME ? this.#newOfOld.get(sub)! : sub;
+  }
+
+  /** Takes tree and digests of an unchanged subtree over; false when it must be encoded. */
+  #reuse(directory: number, flags: number): boolean {
+    const { table, old, task, sink } = this.#thread;
+    if ((flags & DIRECTORY_FLAG.SAME) === 0) return false;
+    const base = directory * DIRECTORY_WORDS;
+    const first = table.directories[base + D.FIRST]!;
+    const count = table.directories[base + D.COUNT]!;
+    let reusable = (flags & DIRECTORY_FLAG.LINKED) === 0;
+    for (let record = first; record < first + count; record++) {
+      if (old!.records[record * RECORD_WORDS + R.MODE]! >>> 12 !== TYPE.DIRECTORY) continue;
+      const child = this.#await(this.#child(flags, old!.records[record * RECORD_WORDS + R.SUB]!));
+      if ((child & DIRECTORY_FLAG.REUSED) === 0) reusable = false;
+    }
+    if (!reusable) return false;
+    const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
+    if (task.distrust && sink !== null && !sink.known(old!.directoryBytes, (oldBase + D.TREE) * 4)) return false;
+    for (let word = D.TREE; word < D.META + 8; word++) table.directories[base + word] = old!.directories[oldBase + word]!;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.REUSED);
+    return true;
+  }
+
+  #encode(directory: number, flags: number): void {
+    const { table } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    const from = this.#source(flags);
+    const first = table.directories[base + D.FIRST]!;
+    const records = this.#present(from, first, table.directories[base + D.COUNT]!, flags);
+    beginTree(this.#tree.writer);
+    beginStateNode(this.#state.writer, records.length);
+    beginMetadataNode(this.#meta.writer, records.length);
+    for (const record of records) this.#entry({ from, record, flags, directory });
+    endTree(this.#tree.writer);
+    const at = base * 4;
+    this.#finish(this.#state, at + D.STATE * 4);
+    this.#finish(this.#meta, at + D.META * 4);
+    this.#finish(this.#tree, at + D.TREE * 4, true);
+  }
+
+  /** Records that are part of the state, in order. */
+  #present(from: ScanTable, first: number, count: number, flags: number): number[] {
+    const present: number[] = [];
+    for (let record = first; record < first + count; record++) {
+      const base = record * RECORD_WORDS;
+      const mode = from.records[base + R.MODE]!;
+      if (mode === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
+      if (mode >>> 12 === TYPE.DIRECTORY && this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED) continue;
+      present.push(record);
+    }
+    return present;
+  }
+
+  #finish(encoder: Encoder, at: number, store = false): void {
+    const arena = encoder.arena();
+    const length = encoder.writer.length;
+    this.#thread.hash(arena, 0, length, this.#digests, at);
+    if (store) this.#thread.sink?.tree(this.#digests.bytes, at, arena, 0, length);
+    encoder.writer.reset();
+  }
+
+  #entry(place: { from: ScanTable; record: number; flags: number; directory: number }): void {
+    const { from, record, flags, directory } = place;
+    const words = from.records;
+    const base = record * RECORD_WORDS;
+    const type = words[base + R.MODE]! >>> 12;
+    const extras = recordExtras(from, record);
+    const name = from.recordName(record);
+    const file = type === TYPE.FILE;
+    const size = file ? wide(words, base + R.SIZE) : 0;
+    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(words, base)) : undefined;
+    const hash = from.recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4);
+    const mtimeSec = signedWide(words, base + R.MTIME);
+    const mtimeNs = words[base + R.MTIME_NS]!;
+    const major = words[base + R.RDEV_MAJOR]!;
+    const minor = words[base + R.RDEV_MINOR]!;
+    const device = type === TYPE.CHARDEV || type === TYPE.BLOCKDEV;
+    const node: TreeNode = {
+      name,
+      type: NODE_TYPE[type] ?? "irregular",
+      mode: words[base + R.MODE]! & 0o7777,
+      mtimeSec,
+      mtimeNs,
+      uid: words[base + R.UID]!,
+      gid: words[base + R.GID]!,
+      user: userName(words[base + R.UID]!),
+      group: groupName(words[base + R.GID]!),
+      inode: file && group !== undefined ? group.inode : 0n,
+      deviceId: file && group !== undefined ? 1n : 0n,
+      links: type === TYPE.DIRECTORY ? 0 : file && group !== undefined ? group.members : 1,
+      size,
+      xattrs: extras.xattrs,
+      device: device ? deviceNumber(major, minor) : 0n,
+    };
+    const entry: DigestEntry = {
+      type: DIGEST_TYPE[type] ?? "s",
+      name,
+      mode: node.mode,
+      size,
+      major: device ? major : 0,
+      minor: device ? minor : 0,
+      mtimeSec,
+      mtimeNs,
+      uid: node.uid,
+      gid: node.gid,
+      xattrs: extras.xattrs,
+    };
+    if (file) {
+      node.content = size === 0 ? EMPTY : (extras.chunks ?? hash);
+      entry.contentHash = hash;
+    } else if (type === TYPE.LINK) {
+      node.linktarget = extras.target ?? EMPTY;
+      entry.target = node.linktarget;
+    } else if (type === TYPE.DIRECTORY) {
+      const child = this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS;
+      const bytes = this.#digests.bytes;
+      node.subtree = bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4);
+      entry.node = bytes.subarray((child + D.STATE) * 4, (child + D.STATE + 8) * 4);
+    }
+    appendNode(this.#tree.writer, node);
+    appendStateEntry(this.#state.writer, entry);
+    if (group !== undefined) entry.linkedTo = group.first;
+    if (type === TYPE.DIRECTORY) {
+      const child = this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS;
+      entry.node = this.#digests.bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
+    }
+    appendMetadataEntry(this.#meta.writer, entry);
+  }
+}
+
+const EMPTY = new Uint8Array(0);
+const NO_EXTRAS: RecordExtras = { xattrs: [] };
+
+export interface RecordExtras {
+  xattrs: { name: Uint8Array; value: Uint8Array }[];
+  target?: Uint8Array;
+  chunks?: Uint8Array;
+  holes?: Uint8Array;
+}
+
+/** The variable part of a record, decoded. */
+export function recordExtras(table: ScanTable, record: number): RecordExtras {
+  if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return NO_EXTRAS;
+  const extras: RecordExtras = { xattrs: [] };
+  for (const { tag, value } of table.extrasOf(record)) {
+    if (tag === EXTRA.LINK_TARGET) extras.target = value;
+    else if (tag === EXTRA.CHUNKS) extras.chunks = value;
+    else if (tag === EXTRA.HOLES) extras.holes = value;
+    else {
+      const end = value.indexOf(0);
+      extras.xattrs.push({ name: value.subarray(0, end), value: value.subarray(end + 1) });
+    }
+  }
+  return extras;
+}
+
+function deviceNumber(major: number, minor: number): bigint {
+  const low = BigInt(minor & 0xff) | (BigInt(major & 0xfff) << 8n);
+  return low | (BigInt(minor >>> 8) << 20n) | (BigInt(major >>> 12) << 44n);
+}
+
+/** A writer and the arena over its bytes, made anew only when the writer has grown. */
+class Encoder {
+  readonly writer = new ByteWriter(64 * 1024);
+  #arena: Arena | undefined;
+
+  arena(): Arena {
+    if (this.#arena?.bytes !== this.writer.bytes) this.#arena = arenaOver(this.writer.bytes);
+    return this.#arena!;
+  }
+}

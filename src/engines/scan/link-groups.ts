@@ -1,0 +1,62 @@
+import { createHash } from "node:crypto";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { TYPE } from "../../fs/syscalls.ts";
+import { inodeKey, type LinkGroup } from "./build-trees.ts";
+
+/**
+ * Finds the hard-link groups of a scanned tree: entries of one inode with at least two members inside the workspace.
+ * The number that stands for a group in the nodes comes from its first member's path, so a new group changes no other.
+ */
+export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<string, LinkGroup> {
+  const groups = new Map<string, LinkGroup>();
+  const count = table.control[C.DIRECTORIES]!;
+  for (let d = 0; d < count; d++) {
+    const base = d * DIRECTORY_WORDS;
+    const flags = table.directories[base + D.FLAGS]!;
+    if ((flags & DIRECTORY_FLAG.LINKED) === 0) continue;
+    const from = flags & DIRECTORY_FLAG.SAME ? old! : table;
+    const first = table.directories[base + D.FIRST]!;
+    const end = first + table.directories[base + D.COUNT]!;
+    const parent = table.directoryPath(d);
+    for (let record = first; record < end; record++) {
+      const at = record * RECORD_WORDS;
+      const mode = from.records[at + R.MODE]!;
+      if (mode === 0 || mode >>> 12 === TYPE.DIRECTORY || from.records[at + R.NLINK]! < 2 || from.recordFlags(record) & FLAG.OMITTED) continue;
+      const name = from.recordName(record);
+      addMember(groups, inodeKey(from.records, at), parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]));
+    }
+  }
+  for (const [key, group] of groups) {
+    if (group.members < 2) groups.delete(key);
+    else group.inode = numberOf(group.first);
+  }
+  return groups;
+}
+
+const SLASH = Buffer.from("/");
+
+function addMember(groups: Map<string, LinkGroup>, key: string, path: Buffer): void {
+  const group = groups.get(key);
+  if (group === undefined) {
+    groups.set(key, { inode: 0n, members: 1, first: path });
+    return;
+  }
+  group.members++;
+  if (comparePaths(path, group.first) < 0) group.first = path;
+}
+
+/** Raw pre-order: component by component, so a slash sorts below every byte. */
+export function comparePaths(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    if (a[i] === b[i]) continue;
+    return (a[i] === 47 ? 0 : a[i]! + 1) - (b[i] === 47 ? 0 : b[i]! + 1);
+  }
+  return a.length - b.length;
+}
+
+function numberOf(path: Uint8Array): bigint {
+  const digest = createHash("sha256").update(path).digest();
+  // Below 2^53, so that every JSON reader keeps it; never zero, which would mean absent.
+  return (digest.readBigUInt64LE(0) & 0xfffffffffffffn) + 1n;
+}

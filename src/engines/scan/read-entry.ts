@@ -1,0 +1,268 @@
+import fs from "node:fs";
+import { EXTRA, FLAG, R, RECORD_WORDS, C } from "../../fs/scan-table.ts";
+import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
+import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { readLargeFile } from "./read-large.ts";
+import type { ScanThread } from "./scan-thread.ts";
+import { SINGLE_BLOB_LIMIT } from "./task.ts";
+
+const ENOENT = -2;
+const ELOOP = -40;
+const EPERM = -1;
+const YOUNG_SECONDS = 60;
+/** Few young files are settled (written back) before they are read, so that they need no second reading. */
+const SETTLE_LIMIT = 64;
+const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const O_NOATIME = fs.constants.O_NOATIME ?? 0;
+
+export interface Extra {
+  tag: number;
+  value: Uint8Array;
+}
+
+/** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
+export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
+  words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
+  words[base + R.UID] = s[STAT.UID]!;
+  words[base + R.GID] = s[STAT.GID]!;
+  words[base + R.NLINK] = s[STAT.NLINK]!;
+  words[base + R.SIZE] = s[STAT.SIZE]!;
+  words[base + R.SIZE + 1] = s[STAT.SIZE + 1]!;
+  words[base + R.MTIME] = s[STAT.MTIME]!;
+  words[base + R.MTIME + 1] = s[STAT.MTIME + 1]!;
+  words[base + R.MTIME_NS] = s[STAT.MTIME_NS]!;
+  words[base + R.CTIME] = s[STAT.CTIME]!;
+  words[base + R.CTIME + 1] = s[STAT.CTIME + 1]!;
+  words[base + R.CTIME_NS] = s[STAT.CTIME_NS]!;
+  words[base + R.INO] = s[STAT.INO]!;
+  words[base + R.INO + 1] = s[STAT.INO + 1]!;
+  words[base + R.RDEV_MAJOR] = s[STAT.RDEV_MAJOR]!;
+  words[base + R.RDEV_MINOR] = s[STAT.RDEV_MINOR]!;
+}
+
+/** True when a record still describes what stat found. */
+export function sameStat(words: Uint32Array, base: number, s: Uint32Array): boolean {
+  return (
+    words[base + R.CTIME_NS] === s[STAT.CTIME_NS] &&
+    words[base + R.CTIME] === s[STAT.CTIME] &&
+    words[base + R.CTIME + 1] === s[STAT.CTIME + 1] &&
+    words[base + R.MTIME_NS] === s[STAT.MTIME_NS] &&
+    words[base + R.MTIME] === s[STAT.MTIME] &&
+    words[base + R.MTIME + 1] === s[STAT.MTIME + 1] &&
+    words[base + R.INO] === s[STAT.INO] &&
+    words[base + R.INO + 1] === s[STAT.INO + 1] &&
+    words[base + R.SIZE] === s[STAT.SIZE] &&
+    words[base + R.SIZE + 1] === s[STAT.SIZE + 1] &&
+    words[base + R.MODE] === (s[STAT.MODE]! & 0xffff) &&
+    words[base + R.UID] === s[STAT.UID] &&
+    words[base + R.GID] === s[STAT.GID] &&
+    words[base + R.NLINK] === s[STAT.NLINK]
+  );
+}
+
+function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
+  for (const word of [STAT.SIZE, STAT.SIZE + 1, STAT.MTIME, STAT.MTIME_NS, STAT.CTIME, STAT.CTIME_NS, STAT.INO, STAT.INO + 1]) {
+    if (a[word] !== b[word]) return false;
+  }
+  return true;
+}
+
+function isYoung(s: Uint32Array, within: number): boolean {
+  const now = Date.now() / 1000;
+  const changed = s[STAT.CTIME + 1]! * 4294967296 + s[STAT.CTIME]! + s[STAT.CTIME_NS]! / 1e9;
+  return now - changed < within;
+}
+
+/**
+ * Reads one entry that the cache does not vouch for, and fills its record: content hashed and
+ * handed to the sink, link target, attributes, holes. `thread.stat` holds its stat result.
+ */
+export class EntryReader {
+  readonly #thread: ScanThread;
+  readonly #records: Arena;
+  readonly #valueArena: Arena = newArena(128 * 1024);
+  #noAtime = O_NOATIME;
+  #extras: Extra[] = [];
+  #flags = 0;
+
+  constructor(thread: ScanThread) {
+    this.#thread = thread;
+    this.#records = arenaOver(thread.table.recordBytes);
+  }
+
+  read(dirfd: number, names: Arena, name: number, record: number, directory: number): void {
+    const { table, stat } = this.#thread;
+    const base = record * RECORD_WORDS;
+    this.#extras = [];
+    this.#flags = 0;
+    fillRecord(table.records, base, stat.words);
+    const type = stat.words[STAT.MODE]! >>> 12 & 15;
+    if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
+    else {
+      if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
+      this.#pathAttributes(dirfd, names, name);
+    }
+    if (table.records[base + R.MODE] === 0) return;
+    table.setRecordFlags(record, this.#flags);
+    table.setExtras(record, this.#extras);
+  }
+
+  #vanished(record: number): void {
+    this.#thread.table.records[record * RECORD_WORDS + R.MODE] = 0;
+  }
+
+  #omit(record: number, directory: number, reason: string): void {
+    this.#flags |= FLAG.OMITTED;
+    this.#thread.noteOmitted(this.#thread.entryPath(directory, this.#thread.table.recordName(record)), reason);
+  }
+
+  #readLink(dirfd: number, names: Arena, name: number): void {
+    const { sys, scratch } = this.#thread;
+    const n = sys.readlink(dirfd, names, name, scratch);
+    this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, Math.max(n, 0))) });
+  }
+
+  #open(dirfd: number, names: Arena, name: number): number {
+    const { sys } = this.#thread;
+    const fd = sys.open(dirfd, names, name, OPEN_FLAGS | this.#noAtime, 0);
+    if (fd !== EPERM || this.#noAtime === 0) return fd;
+    // Only a file's owner may ask for that.
+    return sys.open(dirfd, names, name, OPEN_FLAGS, 0);
+  }
+
+  #readFile(dirfd: number, names: Arena, name: number, record: number, directory: number): void {
+    const { sys } = this.#thread;
+    const fd = this.#open(dirfd, names, name);
+    if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
+    if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
+    try {
+      this.#readOpenFile(fd, record, directory);
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #readOpenFile(fd: number, record: number, directory: number): void {
+    const thread = this.#thread;
+    const { sys, stat, stat2, table } = thread;
+    const base = record * RECORD_WORDS;
+    let young = isYoung(stat.words, YOUNG_SECONDS);
+    if (young && sys.native && Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT && thread.sink !== null) {
+      sys.settle(fd);
+      sys.fstat(fd, stat);
+      young = isYoung(stat.words, 0.05);
+    }
+    for (let attempt = 0; ; attempt++) {
+      fillRecord(table.records, base, stat.words);
+      const error = this.#content(fd, stat, record);
+      if (error < 0) return this.#omit(record, directory, errnoName(-error));
+      sys.fstat(fd, stat2);
+      if (sameContentStat(stat.words, stat2.words) && error === 1) break;
+      if (attempt === 1) {
+        this.#flags |= FLAG.TORN;
+        if (thread.notes.torn.length < 1000) {
+          thread.notes.torn.push({ path: thread.entryPath(directory, table.recordName(record)), reason: "changed while it was read" });
+        }
+        break;
+      }
+      stat.words.set(stat2.words);
+      this.#extras = [];
+    }
+    if (young) this.#flags |= FLAG.YOUNG;
+    this.#attributes(fd);
+    this.#holes(fd, stat);
+  }
+
+  /** Reads and stores the content; 1 when the length was as stated, 0 when not, or minus errno. */
+  #content(fd: number, stat: StatBuffer, record: number): number {
+    const thread = this.#thread;
+    const size = wide(stat.words, STAT.SIZE);
+    const base = record * RECORD_WORDS;
+    const hashAt = (base + R.HASH) * 4;
+    this.#flags &= ~FLAG.CHUNKED;
+    thread.notes.filesRead++;
+    if (size > SINGLE_BLOB_LIMIT) {
+      const result = readLargeFile(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
+      if (result.error < 0) return result.error;
+      thread.notes.bytesRead += result.length;
+      this.#setSize(base, result.length);
+      if (result.chunks !== null) {
+        this.#flags |= FLAG.CHUNKED;
+        this.#extras.push({ tag: EXTRA.CHUNKS, value: result.chunks });
+      }
+      return result.length === size ? 1 : 0;
+    }
+    const { content, sys } = thread;
+    let length = 0;
+    while (length < content.bytes.length) {
+      const n = sys.read(fd, content, length, content.bytes.length - length, length);
+      if (n < 0) return n;
+      length += n;
+      // A read that ends short of the buffer is the end of the file, but only a zero proves it when it grew.
+      if (n === 0 || length >= size) break;
+    }
+    if (length > SINGLE_BLOB_LIMIT) length = SINGLE_BLOB_LIMIT;
+    thread.notes.bytesRead += length;
+    this.#setSize(base, length);
+    thread.hash(content, 0, length, this.#records, hashAt);
+    if (length > 0) thread.sink?.data(this.#records.bytes, hashAt, content, 0, length);
+    return length === size ? 1 : 0;
+  }
+
+  #setSize(base: number, length: number): void {
+    const { records } = this.#thread.table;
+    records[base + R.SIZE] = length >>> 0;
+    records[base + R.SIZE + 1] = Math.floor(length / 4294967296);
+  }
+
+  #attributes(fd: number): void {
+    const { sys, scratch } = this.#thread;
+    const length = sys.flistxattr(fd, scratch);
+    if (length <= 0) return;
+    this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#valueArena, 0));
+  }
+
+  #pathAttributes(dirfd: number, names: Arena, name: number): void {
+    const { sys, scratch } = this.#thread;
+    const length = sys.llistxattr(dirfd, names, name, scratch);
+    if (length <= 0) return;
+    this.#collect(scratch.bytes, length, (at, end) => sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#valueArena, 0));
+  }
+
+  #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): void {
+    const found: Extra[] = [];
+    for (let at = 0; at < length; ) {
+      const end = list.indexOf(0, at);
+      const size = get(at, end);
+      if (size >= 0) {
+        const value = new Uint8Array(end - at + 1 + size);
+        value.set(list.subarray(at, end + 1));
+        value.set(this.#valueArena.bytes.subarray(0, size), end - at + 1);
+        found.push({ tag: EXTRA.XATTR, value });
+      }
+      at = end + 1;
+    }
+    found.sort((a, b) => Buffer.compare(a.value, b.value));
+    this.#extras.push(...found);
+  }
+
+  /** Records the exact holes of a file that occupies less than its size. */
+  #holes(fd: number, stat: StatBuffer): void {
+    const size = wide(stat.words, STAT.SIZE);
+    if (wide(stat.words, STAT.BLOCKS) * 512 >= size) return;
+    const { sys } = this.#thread;
+    const holes: number[] = [];
+    for (let at = 0; at < size; ) {
+      const hole = sys.seek(fd, at, 4);
+      if (hole < 0 || hole >= size) break;
+      const data = sys.seek(fd, hole, 3);
+      const end = data < 0 ? size : Math.min(data, size);
+      holes.push(hole, end - hole);
+      at = end;
+    }
+    if (holes.length === 0) return;
+    const value = Buffer.alloc(holes.length * 8);
+    holes.forEach((v, i) => value.writeBigUInt64LE(BigInt(v), i * 8));
+    this.#extras.push({ tag: EXTRA.HOLES, value });
+  }
+}

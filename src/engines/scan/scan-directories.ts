@@ -1,0 +1,367 @@
+import fs from "node:fs";
+import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
+import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
+import type { Arena } from "../../native.ts";
+import { EntryReader, sameStat } from "./read-entry.ts";
+import { chunkQueuesOf } from "./read-large.ts";
+import type { ScanThread } from "./scan-thread.ts";
+import { NOTED_LIMIT, type ScanTask, STAGING_PREFIX } from "./task.ts";
+
+/** A listing longer than this is shared out among the threads in parts. */
+const PART = 1024;
+const STAGING = Buffer.from(STAGING_PREFIX, "latin1");
+const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
+
+/** Phase one of a scan on one thread: takes directories until none is left anywhere. */
+export function scanDirectories(thread: ScanThread): void {
+  new DirectoryScanner(thread).run();
+}
+
+/** What a listing has become after ignored names were taken out: name offsets in raw order. */
+type Names = readonly number[];
+
+class DirectoryScanner {
+  readonly #thread: ScanThread;
+  readonly #reader: EntryReader;
+  readonly #rules = new Map<number, IgnoreRules>();
+  readonly #hasRules: boolean;
+  readonly #newOfOld = new Map<number, number>();
+
+  constructor(thread: ScanThread) {
+    this.#thread = thread;
+    this.#reader = new EntryReader(thread);
+    const { task } = thread;
+    const rules = rulesOfTask(task);
+    this.#hasRules = !rules.emptyBelow;
+    this.#rules.set(-1, rules);
+  }
+
+  run(): void {
+    const { control } = this.#thread.table;
+    const queues = chunkQueuesOf(this.#thread);
+    for (;;) {
+      this.#thread.checkStop();
+      if (queues.help()) continue;
+      const signal = Atomics.load(control, C.SIGNAL);
+      if (this.#takeJobs()) continue;
+      if (Atomics.load(control, C.PENDING) === 0) return;
+      if (queues.help()) continue;
+      Atomics.wait(control, C.SIGNAL, signal, 20);
+    }
+  }
+
+  /** Takes a share of the waiting jobs: up to 16, fewer when few wait. */
+  #takeJobs(): boolean {
+    const { control, jobs } = this.#thread.table;
+    for (;;) {
+      const next = Atomics.load(control, C.NEXT_JOB);
+      const waiting = Atomics.load(control, C.JOBS) - next;
+      if (waiting <= 0) return false;
+      const count = Math.max(1, Math.min(16, waiting >> 2));
+      if (Atomics.compareExchange(control, C.NEXT_JOB, next, next + count) !== next) continue;
+      for (let job = next; job < next + count; job++) {
+        // Its writer has reserved the place and is about to fill it.
+        while (Atomics.load(jobs, job * 4 + 3) === 0);
+        if (jobs[job * 4 + 2] === 0) this.#directory(jobs[job * 4]!);
+        else this.#part(jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!);
+        if (Atomics.sub(control, C.PENDING, 1) === 1) this.#thread.wake();
+      }
+      return true;
+    }
+  }
+
+  #directory(directory: number): void {
+    const thread = this.#thread;
+    const fd = thread.openDirectory(directory);
+    if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
+    try {
+      const listed = thread.listing.read(thread.sys, fd);
+      if (listed < 0) return this.#omitDirectory(directory, errnoName(-listed));
+      const names = this.#filter(directory, fd);
+      if (names.length > PART) this.#split(directory, names);
+      else this.#small(directory, fd, names);
+    } finally {
+      thread.sys.close(fd);
+    }
+  }
+
+  #omitDirectory(directory: number, reason: string): void {
+    const { table } = this.#thread;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.OMITTED);
+    this.#thread.noteOmitted(table.directoryPath(directory), reason);
+  }
+
+  /** Names that are part of the state: neither ignored nor staged by a restore. */
+  #filter(directory: number, fd: number): Names {
+    const { listing, table } = this.#thread;
+    if (directory !== 0 && !this.#hasRules) return listing.offsets;
+    const rules = this.#rulesOf(directory, fd);
+    const bytes = Buffer.from(listing.names.bytes.buffer);
+    return listing.offsets.filter((offset) => {
+      if (directory === 0 && bytes.compare(STAGING, 0, STAGING.length, offset, offset + STAGING.length) === 0) return false;
+      if (rules.empty) return true;
+      const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
+      if (!rules.ignores(name, this.#isDirectory(fd, offset))) return true;
+      const base = directory * DIRECTORY_WORDS;
+      table.directories[base + D.IGNORED]!++;
+      this.#thread.noteIgnored(this.#thread.entryPath(directory, Buffer.from(name, "latin1")));
+      return false;
+    });
+  }
+
+  #isDirectory(fd: number, offset: number): boolean {
+    const { listing, sys, stat2 } = this.#thread;
+    if (listing.names.bytes[offset - 1] !== 0) return listing.isDirectory(offset);
+    return sys.stat(fd, listing.names, offset, stat2) === 0 && (stat2.words[STAT.MODE]! & 0xf000) === DIRECTORY_MODE;
+  }
+
+  /** The rules that hold in a directory, from its parents' and its own ignore file. */
+  #rulesOf(directory: number, fd: number): IgnoreRules {
+    const known = this.#rules.get(directory);
+    if (known !== undefined) return known;
+    const { table } = this.#thread;
+    const parent = this.#rulesOf(directory === 0 ? -1 : table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
+    const path = table.directoryPath(directory);
+    const rules = IgnoreRules.enterDirectory(parent, path.toString("latin1"), parent.needsFiles ? this.#ignoreFile(directory, path, fd) : null);
+    this.#rules.set(directory, rules);
+    return rules;
+  }
+
+  /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
+  #ignoreFile(directory: number, path: Buffer, fd: number): Uint8Array | null {
+    if (fd >= 0) {
+      const text = this.#readSmallFile(fd, IGNORE_FILE);
+      if (text !== null) this.#thread.notes.ignoreFiles.push({ path: Uint8Array.from(path), text });
+      return text;
+    }
+    const own = this.#thread.openDirectory(directory);
+    if (own < 0) return null;
+    try {
+      return this.#readSmallFile(own, IGNORE_FILE);
+    } finally {
+      this.#thread.sys.close(own);
+    }
+  }
+
+  #readSmallFile(dirfd: number, name: string): Uint8Array | null {
+    const { sys, paths, content } = this.#thread;
+    Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${name}\0`, 0, "latin1");
+    const fd = sys.open(dirfd, paths, 0, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW, 0);
+    if (fd < 0) return null;
+    const n = sys.read(fd, content, 0, content.bytes.length, 0);
+    sys.close(fd);
+    return n < 0 ? null : Uint8Array.from(content.bytes.subarray(0, n));
+  }
+
+  /** A directory of ordinary size: nothing is written as long as it is what the old table says. */
+  #small(directory: number, fd: number, names: Names): void {
+    const { table, old } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    const oldDirectory = table.directories[base + D.OLD]! - 1;
+    const oldBase = oldDirectory * DIRECTORY_WORDS;
+    let position = 0;
+    if (old !== null && oldDirectory >= 0) {
+      const first = old.directories[oldBase + D.FIRST]!;
+      const count = old.directories[oldBase + D.COUNT]!;
+      while (position < names.length && position < count && this.#sameEntry(directory, fd, names[position]!, first + position)) position++;
+      if (position === names.length && position === count) {
+        table.directories[base + D.FIRST] = first;
+        table.directories[base + D.COUNT] = count;
+        table.addDirectoryFlag(directory, DIRECTORY_FLAG.SAME);
+        this.#done(count);
+        return;
+      }
+    }
+    const start = table.takeRecords(names.length);
+    table.directories[base + D.FIRST] = start;
+    table.directories[base + D.COUNT] = names.length;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
+    const oldFirst = position > 0 ? old!.directories[oldBase + D.FIRST]! : 0;
+    for (let i = 0; i < position; i++) this.#takeOver(directory, oldFirst + i, start + i);
+    this.#records(directory, fd, { names, from: position, start, arena: this.#thread.listing.names });
+    this.#done(names.length);
+  }
+
+  #done(entries: number): void {
+    Atomics.add(this.#thread.table.control, C.FILES_DONE, entries);
+  }
+
+  /** True when the entry is as the old record says; its directory is queued or its links noted then. */
+  #sameEntry(directory: number, fd: number, name: number, oldRecord: number): boolean {
+    const { old, sys, listing, stat } = this.#thread;
+    if (!sameName(listing.names.bytes, name, old!.names, old!.records, oldRecord)) return false;
+    if (sys.stat(fd, listing.names, name, stat) < 0) return false;
+    if (!this.#vouched(oldRecord)) return false;
+    this.#follow(directory, oldRecord);
+    return true;
+  }
+
+  /** True when the old record still describes what `thread.stat` holds and its content need not be read. */
+  #vouched(oldRecord: number): boolean {
+    const { old, stat, task, sink } = this.#thread;
+    const words = old!.records;
+    const base = oldRecord * RECORD_WORDS;
+    if (!sameStat(words, base, stat.words)) return false;
+    const type = words[base + R.MODE]! >>> 12;
+    const flags = words[base + R.NAME_FLAGS]! >>> 16;
+    if (flags & (FLAG.OMITTED | FLAG.TORN)) return false;
+    if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
+    if (type !== TYPE.FILE) return true;
+    if (task.reread || flags & FLAG.YOUNG) return false;
+    return !task.distrust || sink === null || this.#stored(oldRecord, flags);
+  }
+
+  /** Looks the content of an old record up, for a cache whose store has changed under it. */
+  #stored(oldRecord: number, flags: number): boolean {
+    const { old, sink } = this.#thread;
+    if (flags & FLAG.CHUNKED) {
+      const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
+      if (chunks === null) return false;
+      for (let at = 0; at < chunks.length; at += 32) if (!sink!.known(chunks, at)) return false;
+      return true;
+    }
+    if (wide(old!.records, oldRecord * RECORD_WORDS + R.SIZE) === 0) return true;
+    return sink!.known(old!.recordBytes, (oldRecord * RECORD_WORDS + R.HASH) * 4);
+  }
+
+  /** An unchanged entry: descend into a directory, note a member of a link group. */
+  #follow(directory: number, oldRecord: number): void {
+    const { old, table } = this.#thread;
+    const words = old!.records;
+    const base = oldRecord * RECORD_WORDS;
+    if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
+      const oldChild = words[base + R.SUB]!;
+      if (this.#newOfOld.has(oldChild)) return;
+      this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild));
+    } else if (words[base + R.NLINK]! > 1) {
+      // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+    }
+  }
+
+  /** Copies an unchanged record into this scan's table. */
+  #takeOver(directory: number, oldRecord: number, record: number): void {
+    const { table, old } = this.#thread;
+    table.copyRecord(old!, oldRecord, record);
+    const base = record * RECORD_WORDS;
+    if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
+      this.#follow(directory, oldRecord);
+      table.records[base + R.SUB] = this.#newOfOld.get(table.records[base + R.SUB]!)!;
+    } else if (table.records[base + R.NLINK]! > 1) {
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+    }
+  }
+
+  /** Fills records from position `from` on, taking over what an old record vouches for. */
+  #records(directory: number, fd: number, work: { names: Names; from: number; start: number; arena: Arena }): void {
+    const { table, old, sys, stat } = this.#thread;
+    const { names, start, arena } = work;
+    const oldDirectory = table.directories[directory * DIRECTORY_WORDS + D.OLD]! - 1;
+    const oldFirst = oldDirectory < 0 ? 0 : old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
+    const oldEnd = oldDirectory < 0 ? 0 : oldFirst + old!.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!;
+    let cursor = oldFirst;
+    for (let i = work.from; i < names.length; i++) {
+      const name = names[i]!;
+      const record = start + i;
+      if ((i & 63) === 0) this.#thread.checkStop();
+      while (cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) > 0) cursor++;
+      const oldRecord = cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
+      if (sys.stat(fd, arena, name, stat) < 0) {
+        table.records[record * RECORD_WORDS + R.MODE] = 0;
+        continue;
+      }
+      if (oldRecord >= 0 && this.#vouched(oldRecord)) {
+        this.#takeOver(directory, oldRecord, record);
+        continue;
+      }
+      this.#newRecord(directory, fd, { arena, name, record, oldRecord });
+    }
+  }
+
+  #newRecord(directory: number, fd: number, entry: { arena: Arena; name: number; record: number; oldRecord: number }): void {
+    const { table, old, stat, notes } = this.#thread;
+    const { arena, name, record, oldRecord } = entry;
+    const base = record * RECORD_WORDS;
+    const length = arena.bytes.indexOf(0, name) - name;
+    const type = (stat.words[STAT.MODE]! & 0xf000) >>> 12;
+    const at = table.takeNames(length + 1);
+    table.names.set(arena.bytes.subarray(name, name + length), at);
+    table.records[base] = at;
+    table.records[base + R.NAME_FLAGS] = length;
+    if (this.#isForeignMount(type)) {
+      if (notes.mounts.length < NOTED_LIMIT) notes.mounts.push(this.#thread.entryPath(directory, table.recordName(record)));
+      table.records[base + R.MODE] = 0;
+      return;
+    }
+    this.#reader.read(fd, arena, name, record, directory);
+    if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
+      const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
+      table.records[base + R.SUB] = this.#thread.addDirectory(directory, table.recordName(record), was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1);
+    } else if (table.records[base + R.NLINK]! > 1) {
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+    }
+  }
+
+  #isForeignMount(type: number): boolean {
+    const { stat, task } = this.#thread;
+    return type === TYPE.DIRECTORY && !task.crossMounts && (stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0;
+  }
+
+  /** Reserves the records of a long listing and shares them out. */
+  #split(directory: number, names: Names): void {
+    const { table, listing } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    const start = table.takeRecords(names.length);
+    table.directories[base + D.FIRST] = start;
+    table.directories[base + D.COUNT] = names.length;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
+    const bytes = listing.names.bytes;
+    names.forEach((name, i) => {
+      const length = bytes.indexOf(0, name) - name;
+      const at = table.takeNames(length + 1);
+      table.names.set(bytes.subarray(name, name + length + 1), at);
+      table.records[(start + i) * RECORD_WORDS] = at;
+      table.records[(start + i) * RECORD_WORDS + R.NAME_FLAGS] = length;
+    });
+    for (let i = 0; i < names.length; i += PART) this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
+  }
+
+  /** One part of a long listing, on whichever thread took it. */
+  #part(directory: number, start: number, count: number): void {
+    const { table, sys } = this.#thread;
+    const fd = this.#thread.openDirectory(directory);
+    if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
+    const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
+    const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);
+    this.#records(directory, fd, { names, from: 0, start, arena });
+    sys.close(fd);
+    this.#done(count);
+  }
+
+  #names: Arena | undefined;
+  #namesAddress(): number {
+    this.#names ??= this.#thread.namesArena();
+    return this.#names.address;
+  }
+}
+
+/** The rules above the root: a point's recorded ones, or the present excludes and whatever files are found. */
+export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
+  return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
+}
+
+function sameName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: Uint32Array, record: number): boolean {
+  return compareName(bytes, at, oldNames, records, record) === 0;
+}
+
+/** Compares a NUL-terminated name with a record's name, as raw bytes. */
+function compareName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: Uint32Array, record: number): number {
+  const start = records[record * RECORD_WORDS]!;
+  const length = records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
+  for (let i = 0; i < length; i++) {
+    const difference = bytes[at + i]! - oldNames[start + i]!;
+    if (difference !== 0) return difference;
+  }
+  return bytes[at + length]!;
+}

@@ -1,0 +1,149 @@
+import fs from "node:fs";
+import { hashAt } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { DirectoryListing } from "../../fs/listing.ts";
+import { C, D, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
+import { newStatBuffer, putName, type Syscalls, syscalls } from "../../fs/syscalls.ts";
+import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { type ContentSink, NOTED_LIMIT, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
+
+/** Longest path handed to the kernel in one piece. */
+const PATH_PIECE = 4000;
+
+/** Everything that one thread of a scan holds: its views, buffers and notes. */
+export class ScanThread {
+  readonly task: ScanTask;
+  readonly thread: number;
+  readonly sink: ContentSink | null;
+  readonly table: ScanTable;
+  readonly old: ScanTable | null;
+  readonly sys: Syscalls = syscalls();
+  readonly listing = new DirectoryListing();
+  readonly stat = newStatBuffer();
+  readonly stat2 = newStatBuffer();
+  /** file content, with room to see that a file grew */
+  readonly content: Arena = newArena(SINGLE_BLOB_LIMIT + 64 * 1024);
+  /** link targets, attribute lists and values */
+  readonly scratch: Arena = newArena(256 * 1024);
+  readonly paths: Arena = newArena(8192);
+  readonly notes: ScanNotes = newScanNotes();
+  readonly rootFd: number;
+  #root: number | undefined;
+
+  constructor(task: ScanTask, thread: number, sink: ContentSink | null) {
+    this.task = task;
+    this.thread = thread;
+    this.sink = sink;
+    this.table = new ScanTable(task.table);
+    this.old = task.old === null ? null : new ScanTable(task.old);
+    this.rootFd = fs.openSync(Buffer.from(task.root), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.#root = this.rootFd;
+  }
+
+  /** Throws `interrupted` once the main thread has asked to stop. */
+  checkStop(): void {
+    if (Atomics.load(this.table.control, C.STOP) !== 0) throw new CairnError("interrupted", "the scan was stopped");
+  }
+
+  /** Opens a directory of the table; a descriptor or minus errno. No link is followed on the way. */
+  openDirectory(directory: number): number {
+    const flags = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+    const path = this.table.directoryPath(directory);
+    if (path.length === 0) return this.sys.open(this.rootFd, this.paths, putDot(this.paths), flags, 0);
+    if (path.length <= PATH_PIECE) {
+      putName(this.paths, 0, path);
+      return this.sys.open(this.rootFd, this.paths, 0, flags, 0);
+    }
+    return this.#openPieces(path, flags);
+  }
+
+  #openPieces(path: Buffer, flags: number): number {
+    let fd = this.rootFd;
+    for (let at = 0; at < path.length; ) {
+      let end = path.length;
+      if (end - at > PATH_PIECE) end = path.lastIndexOf(47, at + PATH_PIECE);
+      putName(this.paths, 0, path.subarray(at, end));
+      const next = this.sys.open(fd, this.paths, 0, flags, 0);
+      if (fd !== this.rootFd) this.sys.close(fd);
+      if (next < 0) return next;
+      fd = next;
+      at = end + 1;
+    }
+    return fd;
+  }
+
+  /** Adds a child directory and queues it; its number. */
+  addDirectory(parent: number, name: Uint8Array, old: number): number {
+    const { table } = this;
+    const directory = table.takeDirectory();
+    const parentPath = table.directoryPath(parent);
+    const length = parentPath.length === 0 ? name.length : parentPath.length + 1 + name.length;
+    const path = table.takeNames(length);
+    if (parentPath.length > 0) {
+      table.names.set(parentPath, path);
+      table.names[path + parentPath.length] = 47;
+    }
+    table.names.set(name, path + length - name.length);
+    const base = directory * DIRECTORY_WORDS;
+    table.directories[base + D.PARENT] = parent;
+    table.directories[base + D.PATH] = path;
+    table.directories[base + D.PATH_LENGTH] = length;
+    table.directories[base + D.OLD] = old + 1;
+    this.addJob(directory, 0, 0);
+    return directory;
+  }
+
+  /** Queues a directory (count 0) or a part of a listed one. */
+  addJob(directory: number, start: number, count: number): void {
+    const { control, jobs } = this.table;
+    Atomics.add(control, C.PENDING, 1);
+    const job = Atomics.add(control, C.JOBS, 1);
+    const at = job * 4;
+    if (at + 4 > jobs.length) throw new CairnError("internal", "the scan has more jobs than room for them");
+    jobs[at] = directory;
+    jobs[at + 1] = start;
+    jobs[at + 2] = count;
+    Atomics.store(jobs, at + 3, 1);
+    this.wake();
+  }
+
+  wake(): void {
+    Atomics.add(this.table.control, C.SIGNAL, 1);
+    Atomics.notify(this.table.control, C.SIGNAL);
+  }
+
+  entryPath(directory: number, name: Uint8Array): Buffer {
+    const parent = this.table.directoryPath(directory);
+    return parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, Buffer.from("/"), name]);
+  }
+
+  noteOmitted(path: Uint8Array, reason: string): void {
+    this.notes.omittedCount++;
+    if (this.notes.omitted.length < NOTED_LIMIT) this.notes.omitted.push({ path: Uint8Array.from(path), reason });
+  }
+
+  noteIgnored(path: Uint8Array): void {
+    this.notes.ignoredCount++;
+    if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));
+  }
+
+  /** The names of the table as an arena for system calls. */
+  namesArena(): Arena {
+    return arenaOver(this.table.names);
+  }
+
+  hash(source: Arena, offset: number, length: number, target: Arena, at: number): void {
+    hashAt(source, offset, length, target, at);
+  }
+
+  close(): void {
+    if (this.#root !== undefined) fs.closeSync(this.#root);
+    this.#root = undefined;
+  }
+}
+
+function putDot(arena: Arena): number {
+  arena.bytes[0] = 46;
+  arena.bytes[1] = 0;
+  return 0;
+}

@@ -1,0 +1,270 @@
+import { Worker } from "node:worker_threads";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { CairnError, type ErrorCode, throwIfAborted } from "../../errors.ts";
+import type { IgnoreRecord } from "../../fs/ignore.ts";
+import { allocateTable, C, D, ScanTable } from "../../fs/scan-table.ts";
+import type { StatCache } from "../../fs/stat-cache.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import { newChunkMemory } from "../../repository/chunker.ts";
+import type { CompressionLevel } from "../../repository/compression.ts";
+import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
+import type { LinkGroup } from "./build-trees.ts";
+import { findLinkGroups } from "./link-groups.ts";
+import { newChunkQueue, RING_BYTES } from "./read-large.ts";
+import type { ExtraBlob } from "./store-sink.ts";
+import type { ScanReply, ScanRequest } from "./scan-worker.ts";
+import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
+
+/** Threads of one scan; results do not depend on it. */
+const THREADS = 2;
+const FIRST_CAPACITY = 2 ** 20;
+const GROWTH = 8;
+const PROGRESS_MS = 100;
+
+export interface ScanOptions {
+  /** the folder, raw bytes of its absolute path */
+  root: Uint8Array;
+  /** the previous scan of it, when its cache checked out */
+  cache: StatCache | null;
+  excludes: readonly string[];
+  /** a point's recorded rules instead of the present ones */
+  rules: IgnoreRecord | null;
+  reread?: boolean;
+  distrust?: boolean;
+  quick?: boolean;
+  crossMounts?: boolean;
+  chunkerPolynomial: string;
+  /** where new content goes; absent: only look */
+  store?: { keys: MasterKeys; index: BlobIndex; directory: string; level: CompressionLevel };
+  /** Further blobs to be stored with the trees, made from the finished scan. */
+  finish?: (result: ScanResult) => ExtraBlob[];
+  signal?: AbortSignal;
+  onProgress?: (progress: { phase: "scanning" | "trees"; done: number }) => void;
+}
+
+export interface ScanResult {
+  table: ScanTable;
+  old: ScanTable | null;
+  directories: number;
+  notes: ScanNotes;
+  groups: Map<string, LinkGroup>;
+  /** of the root, 32 bytes each */
+  tree: Uint8Array;
+  state: Uint8Array;
+  meta: Uint8Array;
+  packs: FinishedPack[];
+}
+
+/** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
+export async function scan(options: ScanOptions): Promise<ScanResult> {
+  let capacity = Math.max(FIRST_CAPACITY, (options.cache?.records ?? 0) * 2);
+  for (;;) {
+    const threads = takeThreads();
+    try {
+      return await new Scan(options, threads, capacity).run();
+    } catch (error) {
+      if (!(error instanceof ScanFull)) throw error;
+      capacity *= GROWTH;
+    } finally {
+      giveBackThreads(threads);
+    }
+  }
+}
+
+class ScanFull extends Error {}
+
+/** Starts the threads early, so that their start overlaps with opening the store. */
+export function warmThreads(): void {
+  giveBackThreads(takeThreads());
+}
+
+const idle: ScanThreadHandle[] = [];
+
+function takeThreads(): ScanThreadHandle[] {
+  return Array.from({ length: THREADS }, () => idle.pop() ?? new ScanThreadHandle());
+}
+
+function giveBackThreads(threads: readonly ScanThreadHandle[]): void {
+  for (const thread of threads) {
+    if (thread.usable) idle.push(thread);
+    else thread.end();
+  }
+}
+
+/** One worker thread: a request, then its reply. Idle threads do not keep the process alive. */
+class ScanThreadHandle {
+  readonly #worker: Worker;
+  #waiting: { resolve(reply: ScanReply): void; reject(error: unknown): void } | null = null;
+  usable = true;
+
+  constructor() {
+    this.#worker = new Worker(new URL("./scan-worker.ts", import.meta.url), {
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+      // What a thread prints belongs on stderr of the process, never into its data.
+      stdout: false,
+    });
+    this.#worker.unref();
+    this.#worker.on("message", (reply: ScanReply) => {
+      this.#worker.unref();
+      const waiting = this.#waiting;
+      this.#waiting = null;
+      waiting?.resolve(reply);
+    });
+    this.#worker.on("error", (error) => {
+      this.usable = false;
+      this.#waiting?.reject(error);
+      this.#waiting = null;
+    });
+  }
+
+  async ask(request: ScanRequest): Promise<ScanReply> {
+    this.#worker.ref();
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+      this.#worker.postMessage(request);
+    });
+  }
+
+  end(): void {
+    void this.#worker.terminate();
+  }
+}
+
+class Scan {
+  readonly #options: ScanOptions;
+  readonly #threads: readonly ScanThreadHandle[];
+  readonly #table: ScanTable;
+  readonly #task: ScanTask;
+  readonly #packs: FinishedPack[] = [];
+
+  constructor(options: ScanOptions, threads: readonly ScanThreadHandle[], capacity: number) {
+    this.#options = options;
+    this.#threads = threads;
+    this.#table = new ScanTable(allocateTable(capacity));
+    this.#task = {
+      root: options.root,
+      table: this.#table.buffers,
+      old: options.cache?.table.buffers ?? null,
+      excludes: options.excludes,
+      rules: options.rules,
+      reread: options.reread ?? false,
+      distrust: options.distrust ?? false,
+      quick: options.quick ?? false,
+      crossMounts: options.crossMounts ?? false,
+      chunkerPolynomial: options.chunkerPolynomial,
+      rings: threads.map(() => newChunkMemory(RING_BYTES)),
+      chunkJobs: threads.map(() => newChunkQueue()),
+    };
+  }
+
+  async run(): Promise<ScanResult> {
+    const { signal, onProgress } = this.#options;
+    throwIfAborted(signal);
+    const stop = (): void => this.#stop();
+    signal?.addEventListener("abort", stop, { once: true });
+    let phase: "scanning" | "trees" = "scanning";
+    const timer =
+      onProgress === undefined
+        ? undefined
+        : setInterval(() => onProgress({ phase, done: this.#table.control[phase === "trees" ? C.NEXT_TREE : C.FILES_DONE]! }), PROGRESS_MS);
+    try {
+      this.#addRoot();
+      const notes = await this.#scan();
+      const old = this.#options.cache?.table ?? null;
+      const groups = findLinkGroups(this.#table, old);
+      phase = "trees";
+      const tails = await this.#build(groups);
+      throwIfAborted(signal);
+      const result: ScanResult = { table: this.#table, old, directories: this.#table.control[C.DIRECTORIES]!, notes, groups, packs: this.#packs, ...this.#rootDigests() };
+      if (this.#options.store !== undefined) await this.#finish(tails, this.#options.finish?.(result) ?? []);
+      return result;
+    } catch (error) {
+      this.#stop();
+      await Promise.all(this.#threads.filter((thread) => thread.usable).map(async (thread) => thread.ask({ kind: "abort" })));
+      throw error;
+    } finally {
+      clearInterval(timer);
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  #stop(): void {
+    Atomics.store(this.#table.control, C.STOP, 1);
+    Atomics.add(this.#table.control, C.SIGNAL, 1);
+    Atomics.notify(this.#table.control, C.SIGNAL);
+  }
+
+  #addRoot(): void {
+    const table = this.#table;
+    table.takeDirectory();
+    table.directories[D.OLD] = this.#options.cache === null ? 0 : 1;
+    table.jobs[3] = 1;
+    table.control[C.JOBS] = 1;
+    table.control[C.PENDING] = 1;
+  }
+
+  async #all(request: (thread: number) => ScanRequest): Promise<ScanReply[]> {
+    const replies = await Promise.all(
+      this.#threads.map(async (thread, i) => {
+        const reply = await thread.ask(request(i));
+        // One failed thread ends the others, which would wait for it.
+        if (reply.kind === "failed") this.#stop();
+        return reply;
+      }),
+    );
+    const failures = replies.filter((reply) => reply.kind === "failed");
+    const first = failures.find((failure) => failure.code !== "interrupted") ?? failures[0];
+    if (first === undefined) return replies;
+    if (failures.some((failure) => failure.full)) throw new ScanFull();
+    throw new CairnError(first.code as ErrorCode, first.message, first.hint === undefined ? {} : { hint: first.hint });
+  }
+
+  async #scan(): Promise<ScanNotes> {
+    const { store } = this.#options;
+    const sink = store === undefined ? null : { keys: store.keys, index: store.index.shared, directory: store.directory, level: store.level };
+    const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store: sink }));
+    return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
+  }
+
+  /** Builds the trees; the threads' unfinished packs. */
+  async #build(groups: Map<string, LinkGroup>): Promise<PackTail[]> {
+    const replies = await this.#all(() => ({ kind: "trees", groups }));
+    const tails: PackTail[] = [];
+    for (const reply of replies) {
+      if (reply.kind !== "built" || reply.packs === null) continue;
+      this.#packs.push(...reply.packs.packs);
+      tails.push(...reply.packs.tails);
+    }
+    return tails;
+  }
+
+  /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
+  async #finish(tails: PackTail[], blobs: ExtraBlob[]): Promise<void> {
+    const reply = await this.#threads[0]!.ask({ kind: "tail", tails, blobs });
+    if (reply.kind === "failed") throw new CairnError(reply.code as ErrorCode, reply.message);
+    if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
+  }
+
+  #rootDigests(): { tree: Uint8Array; state: Uint8Array; meta: Uint8Array } {
+    const at = (word: number): Uint8Array => Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
+    return { tree: at(D.TREE), state: at(D.STATE), meta: at(D.META) };
+  }
+}
+
+function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
+  const all = newScanNotes();
+  for (const part of parts) {
+    all.files += part.files;
+    all.bytesRead += part.bytesRead;
+    all.filesRead += part.filesRead;
+    all.ignoredCount += part.ignoredCount;
+    all.omittedCount += part.omittedCount;
+    all.ignored.push(...part.ignored);
+    all.omitted.push(...part.omitted);
+    all.torn.push(...part.torn);
+    all.mounts.push(...part.mounts);
+    all.ignoreFiles.push(...part.ignoreFiles);
+  }
+  return all;
+}
+

@@ -1,0 +1,82 @@
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { type Arena, arenaOver } from "../../native.ts";
+import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { CompressionLevel } from "../../repository/compression.ts";
+import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
+import type { ContentSink } from "./task.ts";
+
+export interface StoreSinkTask {
+  keys: MasterKeys;
+  index: SharedIndex;
+  /** where unfinished packs lie */
+  directory: string;
+  level: CompressionLevel;
+}
+
+/** What one thread has packed: complete packs, and at most one unfinished pack of each type. */
+export interface ThreadPacks {
+  packs: FinishedPack[];
+  tails: PackTail[];
+  storedBytes: number;
+}
+
+/** A blob that the main thread made. */
+export interface ExtraBlob {
+  id: Uint8Array;
+  type: "data" | "tree";
+  bytes: Uint8Array;
+}
+
+/** Stores blobs that are neither in the index nor claimed by another thread, in packs of this thread. */
+export class StoreSink implements ContentSink {
+  readonly #index: BlobIndex;
+  readonly #data: PackWriter;
+  readonly #tree: PackWriter;
+  #packs: FinishedPack[] = [];
+
+  constructor(task: StoreSinkTask) {
+    this.#index = BlobIndex.fromShared(task.index);
+    const onPack = (pack: FinishedPack): void => void this.#packs.push(pack);
+    const { keys, directory, level } = task;
+    this.#data = new PackWriter({ type: "data", keys, directory, level, onPack });
+    this.#tree = new PackWriter({ type: "tree", keys, directory, level, onPack });
+  }
+
+  known(id: Uint8Array, offset: number): boolean {
+    return this.#index.lookup(id, offset) >= 0;
+  }
+
+  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
+    if (this.#index.claim(id, offset, DATA_BLOB)) this.#data.add(id, plain, start, length, offset);
+  }
+
+  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
+    if (this.#index.claim(id, offset, TREE_BLOB)) this.#tree.add(id, plain, start, length, offset);
+  }
+
+  /** Hands over what is complete, and the unfinished packs as tails. */
+  takePacks(): ThreadPacks {
+    const tails = [this.#data.takeTail(), this.#tree.takeTail()].filter((tail) => tail !== null);
+    return this.#taken(tails);
+  }
+
+  /** Adds blobs of the main thread, takes other threads' tails in and completes the packs. */
+  finish(tails: readonly PackTail[], blobs: readonly ExtraBlob[]): ThreadPacks {
+    for (const { id, type, bytes } of blobs) this[type](id, 0, arenaOver(bytes), 0, bytes.length);
+    for (const tail of tails) (tail.type === "data" ? this.#data : this.#tree).appendTail(tail);
+    this.#data.finish();
+    this.#tree.finish();
+    return this.#taken([]);
+  }
+
+  abort(): void {
+    this.#data.abort();
+    this.#tree.abort();
+  }
+
+  #taken(tails: PackTail[]): ThreadPacks {
+    const packs = this.#packs;
+    this.#packs = [];
+    return { packs, tails, storedBytes: this.#data.storedBytes + this.#tree.storedBytes };
+  }
+}

@@ -1,0 +1,195 @@
+import { isUtf8 } from "node:buffer";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import type { LosslessField } from "../../formats/manifest.ts";
+import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import { inodeKey, type LinkGroups, recordExtras } from "./build-trees.ts";
+
+export interface EntryCounts {
+  files: number;
+  directories: number;
+  links: number;
+  other: number;
+}
+
+/** What a scanned tree holds, and what only the manifest can say of it. */
+export interface ScanSummary {
+  entries: EntryCounts;
+  /** sum of the sizes of its files */
+  bytes: number;
+  holes: { path: Uint8Array; holes: [number, number][] }[];
+  hashes: { path: Uint8Array; sha256: Uint8Array; size: number }[];
+  /** what a node cannot say: raw link targets and attribute names, links of non-files, far times */
+  lossless: LosslessField[];
+}
+
+interface Visited {
+  table: ScanTable;
+  record: number;
+  directory: number;
+  path(): Buffer;
+}
+
+/** Calls `visit` for every record that is part of the state. */
+export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entry: Visited) => void): void {
+  const count = table.control[C.DIRECTORIES]!;
+  for (let directory = 0; directory < count; directory++) {
+    const base = directory * DIRECTORY_WORDS;
+    const flags = table.directories[base + D.FLAGS]!;
+    if (flags & DIRECTORY_FLAG.OMITTED) continue;
+    const from = flags & DIRECTORY_FLAG.SAME ? old! : table;
+    const first = table.directories[base + D.FIRST]!;
+    const end = first + table.directories[base + D.COUNT]!;
+    for (let record = first; record < end; record++) {
+      if (from.records[record * RECORD_WORDS + R.MODE] === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
+      visit({ table: from, record, directory, path: () => pathOf(table, directory, from.recordName(record)) });
+    }
+  }
+}
+
+function pathOf(table: ScanTable, directory: number, name: Buffer): Buffer {
+  const parent = table.directoryPath(directory);
+  return parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, Buffer.from("/"), name]);
+}
+
+export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkGroups): ScanSummary {
+  const summary: ScanSummary = { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0, holes: [], hashes: [], lossless: [] };
+  const { entries } = summary;
+  eachRecord(table, old, (entry) => {
+    const { table: from, record, path } = entry;
+    const base = record * RECORD_WORDS;
+    noteLossless(summary, entry, groups);
+    const type = from.records[base + R.MODE]! >>> 12;
+    if (type === TYPE.FILE) {
+      entries.files++;
+      const size = wide(from.records, base + R.SIZE);
+      summary.bytes += size;
+      const flags = from.recordFlags(record);
+      if (flags & FLAG.EXTRAS) noteExtras(summary, from, { record, path, size, chunked: (flags & FLAG.CHUNKED) !== 0 });
+    } else if (type === TYPE.DIRECTORY) entries.directories++;
+    else if (type === TYPE.LINK) entries.links++;
+    else entries.other++;
+  });
+  return summary;
+}
+
+/** Go's times end with the year 9999. */
+const LAST_SECOND = 253402300799;
+const FIRST_SECOND = -62167219200;
+
+function noteLossless(summary: ScanSummary, entry: Visited, groups: LinkGroups): void {
+  const { table, record, path } = entry;
+  const base = record * RECORD_WORDS;
+  const type = table.records[base + R.MODE]! >>> 12;
+  const seconds = signedWide(table.records, base + R.MTIME);
+  if (seconds > LAST_SECOND || seconds < FIRST_SECOND) {
+    summary.lossless.push({ path: path(), field: "mtime", value: Buffer.from(`${seconds}.${table.records[base + R.MTIME_NS]}`) });
+  }
+  if (type !== TYPE.FILE && type !== TYPE.DIRECTORY && table.records[base + R.NLINK]! > 1) {
+    const group = groups.get(inodeKey(table.records, base));
+    if (group !== undefined) summary.lossless.push({ path: path(), field: "hard_link", value: group.first });
+  }
+  if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return;
+  const extras = recordExtras(table, record);
+  if (extras.target !== undefined && !isUtf8(extras.target)) summary.lossless.push({ path: path(), field: "linktarget", value: Uint8Array.from(extras.target) });
+  extras.xattrs.forEach(({ name }, index) => {
+    if (!isUtf8(name)) summary.lossless.push({ path: path(), field: "xattr_name", index, value: Uint8Array.from(name) });
+  });
+}
+
+function noteExtras(summary: ScanSummary, from: ScanTable, file: { record: number; path: () => Buffer; size: number; chunked: boolean }): void {
+  const extras = recordExtras(from, file.record);
+  if (extras.holes !== undefined) {
+    const holes = Buffer.from(extras.holes);
+    const list: [number, number][] = [];
+    for (let at = 0; at < holes.length; at += 16) list.push([Number(holes.readBigUInt64LE(at)), Number(holes.readBigUInt64LE(at + 8))]);
+    summary.holes.push({ path: file.path(), holes: list });
+  }
+  if (!file.chunked) return;
+  const at = (file.record * RECORD_WORDS + R.HASH) * 4;
+  summary.hashes.push({ path: file.path(), sha256: Uint8Array.from(from.recordBytes.subarray(at, at + 32)), size: file.size });
+}
+
+export interface ChangeCounts {
+  added: number;
+  modified: number;
+  removed: number;
+}
+
+/**
+ * Counts what differs from the previous table, by its records. A directory whose only difference is its times
+ * counts as modified only when nothing directly inside came or went.
+ */
+export function countChanges(table: ScanTable, old: ScanTable | null): ChangeCounts {
+  const changes: ChangeCounts = { added: 0, modified: 0, removed: 0 };
+  const count = table.control[C.DIRECTORIES]!;
+  const moved = new Set<number>();
+  for (let directory = count - 1; directory >= 0; directory--) countDirectory({ table, old, directory, changes, moved });
+  return changes;
+}
+
+function countDirectory(at: { table: ScanTable; old: ScanTable | null; directory: number; changes: ChangeCounts; moved: Set<number> }): void {
+  const { table, old, directory, changes, moved } = at;
+  const base = directory * DIRECTORY_WORDS;
+  const flags = table.directories[base + D.FLAGS]!;
+  if (flags & (DIRECTORY_FLAG.SAME | DIRECTORY_FLAG.OMITTED)) return;
+  const present = presentRecords(table, table.directories[base + D.FIRST]!, table.directories[base + D.COUNT]!);
+  const oldDirectory = table.directories[base + D.OLD]! - 1;
+  const before = oldDirectory < 0 || old === null ? [] : presentRecords(old, old.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!, old.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!);
+  let i = 0;
+  let j = 0;
+  while (i < present.length || j < before.length) {
+    const order = i === present.length ? 1 : j === before.length ? -1 : Buffer.compare(table.recordName(present[i]!), old!.recordName(before[j]!));
+    if (order === 0) {
+      if (recordDiffers(table, present[i]!, old!, before[j]!, moved)) changes.modified++;
+      i++;
+      j++;
+      continue;
+    }
+    moved.add(directory);
+    if (order < 0) {
+      changes.added++;
+      i++;
+    } else changes.removed += 1 + below(old!, before[j++]!);
+  }
+}
+
+function presentRecords(table: ScanTable, first: number, count: number): number[] {
+  const present: number[] = [];
+  for (let record = first; record < first + count; record++) {
+    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0) present.push(record);
+  }
+  return present;
+}
+
+/** Entries under a removed directory. */
+function below(old: ScanTable, record: number): number {
+  const base = record * RECORD_WORDS;
+  if (old.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return 0;
+  const directory = old.records[base + R.SUB]! * DIRECTORY_WORDS;
+  const children = presentRecords(old, old.directories[directory + D.FIRST]!, old.directories[directory + D.COUNT]!);
+  return children.reduce((sum, child) => sum + 1 + below(old, child), 0);
+}
+
+function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, moved: Set<number>): boolean {
+  const x = a * RECORD_WORDS;
+  const y = b * RECORD_WORDS;
+  const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
+  const timesCount = !(directory && moved.has(table.records[x + R.SUB]!));
+  for (const word of [R.MODE, R.UID, R.GID, R.RDEV_MAJOR, R.RDEV_MINOR]) if (table.records[x + word] !== old.records[y + word]) return true;
+  if (timesCount) for (const word of [R.MTIME, R.MTIME + 1, R.MTIME_NS]) if (table.records[x + word] !== old.records[y + word]) return true;
+  if (!directory) {
+    for (const word of [R.SIZE, R.SIZE + 1]) if (table.records[x + word] !== old.records[y + word]) return true;
+    for (let word = R.HASH; word < R.HASH + 8; word++) if (table.records[x + word] !== old.records[y + word]) return true;
+  }
+  return !sameExtras(table, a, old, b);
+}
+
+/** Holes and chunks follow from the content; targets and attributes are state of their own. */
+function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boolean {
+  const x = recordExtras(table, a);
+  const y = recordExtras(old, b);
+  if (Buffer.compare(x.target ?? EMPTY, y.target ?? EMPTY) !== 0 || x.xattrs.length !== y.xattrs.length) return false;
+  return x.xattrs.every((attribute, i) => Buffer.compare(attribute.name, y.xattrs[i]!.name) === 0 && Buffer.compare(attribute.value, y.xattrs[i]!.value) === 0);
+}
+
+const EMPTY = new Uint8Array(0);

@@ -1,0 +1,63 @@
+import type { newChunkMemory } from "../../repository/chunker.ts";
+import type { Arena } from "../../native.ts";
+import type { IgnoreRecord } from "../../fs/ignore.ts";
+import type { TableBuffers } from "../../fs/scan-table.ts";
+
+/** Files up to this size are one blob, larger ones are cut by content. */
+export const SINGLE_BLOB_LIMIT = 512 * 1024;
+
+/** Names that a scan never sees in a workspace's root: what a restore stages there. */
+export const STAGING_PREFIX = ".cairn-restore-";
+
+/** What every thread of a scan is given: plain data and shared memory. */
+export interface ScanTask {
+  root: Uint8Array;
+  table: TableBuffers;
+  /** the previous table, or null */
+  old: TableBuffers | null;
+  excludes: readonly string[];
+  /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
+  rules: IgnoreRecord | null;
+  /** read every file whatever the cache says */
+  reread: boolean;
+  /** look up each cached blob and tree id before using it */
+  distrust: boolean;
+  /** do not read large changed files: enough to say that something changed */
+  quick: boolean;
+  /** one ring of shared memory per thread, for cutting large files */
+  rings: ReturnType<typeof newChunkMemory>[];
+  chunkJobs: SharedArrayBuffer[];
+  chunkerPolynomial: string;
+  /** directories on other file systems: descend (true) or list and leave out */
+  crossMounts: boolean;
+}
+
+/** Where content goes; absent when a scan only looks. Ids are 32 bytes at an offset. */
+export interface ContentSink {
+  /** True when the id is stored already (or is being stored by another thread). */
+  known(id: Uint8Array, offset: number): boolean;
+  /** Takes the content unless it is known. */
+  data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
+  tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void;
+}
+
+/** What one thread noticed; added up by the caller. */
+export interface ScanNotes {
+  files: number;
+  bytesRead: number;
+  filesRead: number;
+  ignored: string[];
+  ignoredCount: number;
+  omitted: { path: Uint8Array; reason: string }[];
+  omittedCount: number;
+  torn: { path: Uint8Array; reason: string }[];
+  mounts: Uint8Array[];
+  ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
+}
+
+export function newScanNotes(): ScanNotes {
+  return { files: 0, bytesRead: 0, filesRead: 0, ignored: [], ignoredCount: 0, omitted: [], omittedCount: 0, torn: [], mounts: [], ignoreFiles: [] };
+}
+
+/** The most of a list of paths that is carried along; beyond it only the count is kept. */
+export const NOTED_LIMIT = 1000;

@@ -1,0 +1,69 @@
+import type { Arena } from "../native.ts";
+import { newArena } from "../native.ts";
+import type { Syscalls } from "./syscalls.ts";
+
+/** d_type values of a directory listing; 0 where the file system does not say. */
+export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
+
+/**
+ * Lists one directory at a time: names stay NUL-terminated in one reused arena, in raw byte order.
+ * The views are valid until the next `read`.
+ */
+export class DirectoryListing {
+  names: Arena = newArena(256 * 1024);
+  /** number of entries, `.` and `..` left out */
+  count = 0;
+  /** offset of the i-th name in `names` */
+  offsets: number[] = [];
+  #words = new Uint16Array(this.names.bytes.buffer);
+
+  /** Reads all entries of an open directory; 0, or minus errno. */
+  read(sys: Syscalls, fd: number): number {
+    let filled = 0;
+    for (;;) {
+      if (this.names.bytes.length - filled < 64 * 1024) this.#grow();
+      const n = sys.getdents(fd, this.names, filled);
+      if (n < 0) return n;
+      if (n === 0) break;
+      filled += n;
+    }
+    this.#index(filled);
+    return 0;
+  }
+
+  nameLength(offset: number): number {
+    return this.names.bytes.indexOf(0, offset) - offset;
+  }
+
+  isDirectory(offset: number): boolean {
+    return this.names.bytes[offset - 1] === DT.DIRECTORY;
+  }
+
+  #grow(): void {
+    const larger = newArena(this.names.bytes.length * 4);
+    larger.bytes.set(this.names.bytes);
+    this.names = larger;
+    this.#words = new Uint16Array(larger.bytes.buffer);
+  }
+
+  #index(filled: number): void {
+    const bytes = this.names.bytes;
+    const offsets: number[] = [];
+    // struct linux_dirent64: d_ino 8, d_off 8, d_reclen 2, d_type 1, d_name
+    for (let at = 0; at < filled; at += this.#words[(at + 16) >> 1]!) {
+      const name = at + 19;
+      if (bytes[name] === 46 && (bytes[name + 1] === 0 || (bytes[name + 1] === 46 && bytes[name + 2] === 0))) continue;
+      offsets.push(name);
+    }
+    offsets.sort((a, b) => {
+      for (;;) {
+        const difference = bytes[a]! - bytes[b]!;
+        if (difference !== 0) return difference;
+        a++;
+        b++;
+      }
+    });
+    this.offsets = offsets;
+    this.count = offsets.length;
+  }
+}

@@ -1,0 +1,277 @@
+import { CairnError } from "../errors.ts";
+
+/**
+ * The flat table of a tree's entries, in shared memory: what a scan fills from several threads,
+ * what the stat cache file holds (docs/formats/stat-cache.md), and what trees are built from.
+ *
+ * A record is 32 words of 32 bits, a directory 40. 64-bit values take two words, low first.
+ */
+export const RECORD_WORDS = 32;
+export const DIRECTORY_WORDS = 40;
+
+/** Word offsets in a record. */
+export const R = {
+  NAME: 0,
+  /** name length (16 bits) | flags << 16 */
+  NAME_FLAGS: 1,
+  /** st_mode, type included; 0 for an entry that vanished while it was looked at */
+  MODE: 2,
+  UID: 3,
+  GID: 4,
+  NLINK: 5,
+  SIZE: 6,
+  MTIME: 8,
+  MTIME_NS: 10,
+  CTIME: 11,
+  CTIME_NS: 13,
+  INO: 14,
+  /** directories: number of the directory; others with EXTRAS: offset of their extras */
+  SUB: 16,
+  EXTRAS: 17,
+  RDEV_MAJOR: 18,
+  RDEV_MINOR: 19,
+  /** SHA-256 of the content of a file */
+  HASH: 24,
+} as const;
+
+export const FLAG = {
+  /** a variable part lies in the extras arena at word EXTRAS */
+  EXTRAS: 1,
+  /** read so soon after its last change that a later change may not show: read again next time */
+  YOUNG: 2,
+  /** could not be read: not part of the state */
+  OMITTED: 4,
+  /** changed while it was read, twice */
+  TORN: 8,
+  /** content is a list of chunks in the extras, not one blob named by HASH */
+  CHUNKED: 16,
+} as const;
+
+/** Word offsets in a directory. */
+export const D = {
+  PARENT: 0,
+  PATH: 1,
+  PATH_LENGTH: 2,
+  /** number of the directory in the previous table, plus one */
+  OLD: 3,
+  FIRST: 4,
+  COUNT: 5,
+  FLAGS: 6,
+  /** parts of a large listing not yet done */
+  PARTS: 7,
+  TREE: 8,
+  STATE: 16,
+  META: 24,
+  DONE: 32,
+  IGNORED: 33,
+} as const;
+
+export const DIRECTORY_FLAG = {
+  /** every entry is as the previous table has it; FIRST and COUNT refer to that table */
+  SAME: 1,
+  OMITTED: 2,
+  /** an ignore file lies in it */
+  IGNORE_FILE: 4,
+  /** tree and digests were taken over from the previous table */
+  REUSED: 8,
+  /** some entry is a member of a hard-link group */
+  LINKED: 16,
+  DIFFERS: 32,
+} as const;
+
+/** Tags in an entry's extras: u32 total length, then tag u8, u32 length, bytes. */
+export const EXTRA = { LINK_TARGET: 1, XATTR: 2, CHUNKS: 3, HOLES: 4 } as const;
+
+/** Word offsets in the control block. */
+export const C = {
+  RECORDS: 0,
+  DIRECTORIES: 1,
+  NAMES: 2,
+  EXTRAS: 3,
+  JOBS: 4,
+  NEXT_JOB: 5,
+  PENDING: 6,
+  SIGNAL: 7,
+  STOP: 8,
+  NEXT_TREE: 9,
+  FILES_DONE: 11,
+  BYTES_DONE: 12,
+  YOUNG: 13,
+  WORDS: 64,
+} as const;
+
+export interface TableCapacity {
+  records: number;
+  directories: number;
+  names: number;
+  extras: number;
+}
+
+/** The buffers of a table; plain data, so that it can be posted to a worker. */
+export interface TableBuffers {
+  capacity: TableCapacity;
+  control: SharedArrayBuffer;
+  records: SharedArrayBuffer;
+  directories: SharedArrayBuffer;
+  names: SharedArrayBuffer;
+  extras: SharedArrayBuffer;
+  jobs: SharedArrayBuffer;
+}
+
+export function allocateTable(entries: number): TableBuffers {
+  const capacity = { records: entries, directories: entries, names: Math.min(entries * 96, 2 ** 32 - 65536), extras: Math.min(entries * 256, 2 ** 32 - 65536) };
+  return {
+    capacity,
+    control: new SharedArrayBuffer(C.WORDS * 4),
+    records: new SharedArrayBuffer(entries * RECORD_WORDS * 4),
+    directories: new SharedArrayBuffer(entries * DIRECTORY_WORDS * 4),
+    names: new SharedArrayBuffer(capacity.names),
+    extras: new SharedArrayBuffer(capacity.extras),
+    jobs: new SharedArrayBuffer(entries * 16),
+  };
+}
+
+/** Raised inside a scan when the table is too small; the caller scans again with a larger one. */
+export class TableFull extends CairnError {
+  constructor() {
+    super("internal", "the scan table is full");
+  }
+}
+
+/** Views over a table's buffers, for one thread. */
+export class ScanTable {
+  readonly buffers: TableBuffers;
+  readonly control: Int32Array;
+  readonly records: Uint32Array;
+  readonly recordBytes: Uint8Array;
+  readonly directories: Uint32Array;
+  readonly directoryBytes: Uint8Array;
+  readonly directoryState: Int32Array;
+  readonly names: Buffer;
+  readonly extras: Buffer;
+  readonly jobs: Int32Array;
+
+  constructor(buffers: TableBuffers) {
+    this.buffers = buffers;
+    this.control = new Int32Array(buffers.control);
+    this.records = new Uint32Array(buffers.records);
+    this.recordBytes = Buffer.from(buffers.records as unknown as ArrayBuffer);
+    this.directories = new Uint32Array(buffers.directories);
+    this.directoryBytes = Buffer.from(buffers.directories as unknown as ArrayBuffer);
+    this.directoryState = new Int32Array(buffers.directories);
+    this.names = Buffer.from(buffers.names as unknown as ArrayBuffer);
+    this.extras = Buffer.from(buffers.extras as unknown as ArrayBuffer);
+    this.jobs = new Int32Array(buffers.jobs);
+  }
+
+  #take(word: number, count: number, capacity: number): number {
+    const start = Atomics.add(this.control, word, count) >>> 0;
+    if (start + count > capacity) throw new TableFull();
+    return start;
+  }
+
+  /** Reserves consecutive records; the number of the first. */
+  takeRecords(count: number): number {
+    return this.#take(C.RECORDS, count, this.buffers.capacity.records);
+  }
+
+  takeDirectory(): number {
+    return this.#take(C.DIRECTORIES, 1, this.buffers.capacity.directories);
+  }
+
+  takeNames(length: number): number {
+    return this.#take(C.NAMES, length, this.buffers.capacity.names);
+  }
+
+  takeExtras(length: number): number {
+    return this.#take(C.EXTRAS, length, this.buffers.capacity.extras);
+  }
+
+  /** Sets a flag of a directory; safe beside other threads. */
+  addDirectoryFlag(directory: number, flag: number): void {
+    Atomics.or(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, flag);
+  }
+
+  recordName(record: number): Buffer {
+    const base = record * RECORD_WORDS;
+    const start = this.records[base]!;
+    return this.names.subarray(start, start + (this.records[base + R.NAME_FLAGS]! & 0xffff));
+  }
+
+  recordFlags(record: number): number {
+    return this.records[record * RECORD_WORDS + R.NAME_FLAGS]! >>> 16;
+  }
+
+  setRecordFlags(record: number, flags: number): void {
+    const at = record * RECORD_WORDS + R.NAME_FLAGS;
+    this.records[at] = (this.records[at]! & 0xffff) | (flags << 16);
+  }
+
+  /** Path of a directory from the root, raw bytes, empty for the root. */
+  directoryPath(directory: number): Buffer {
+    const base = directory * DIRECTORY_WORDS;
+    const start = this.directories[base + D.PATH]!;
+    return this.names.subarray(start, start + this.directories[base + D.PATH_LENGTH]!);
+  }
+
+  /** The value of one tag in a record's extras, or null. With several of one tag, all of them by {@link extrasOf}. */
+  extra(record: number, tag: number): Buffer | null {
+    for (const item of this.extrasOf(record)) if (item.tag === tag) return item.value;
+    return null;
+  }
+
+  extrasOf(record: number): { tag: number; value: Buffer }[] {
+    if ((this.recordFlags(record) & FLAG.EXTRAS) === 0) return [];
+    let at = this.records[record * RECORD_WORDS + R.EXTRAS]!;
+    const end = at + this.extras.readUInt32LE(at);
+    at += 4;
+    const items: { tag: number; value: Buffer }[] = [];
+    while (at < end) {
+      const tag = this.extras[at]!;
+      const length = this.extras.readUInt32LE(at + 1);
+      items.push({ tag, value: this.extras.subarray(at + 5, at + 5 + length) });
+      at += 5 + length;
+    }
+    return items;
+  }
+
+  /** Stores a record's variable part. */
+  setExtras(record: number, items: readonly { tag: number; value: Uint8Array }[]): void {
+    if (items.length === 0) return;
+    let length = 4;
+    for (const item of items) length += 5 + item.value.length;
+    const start = this.takeExtras(length);
+    this.extras.writeUInt32LE(length, start);
+    let at = start + 4;
+    for (const item of items) {
+      this.extras[at] = item.tag;
+      this.extras.writeUInt32LE(item.value.length, at + 1);
+      this.extras.set(item.value, at + 5);
+      at += 5 + item.value.length;
+    }
+    this.records[record * RECORD_WORDS + R.EXTRAS] = start;
+    this.setRecordFlags(record, this.recordFlags(record) | FLAG.EXTRAS);
+  }
+
+  /** Copies a record of another table into this one, name and extras included. SUB is copied as it is. */
+  copyRecord(from: ScanTable, source: number, target: number): void {
+    const s = source * RECORD_WORDS;
+    const t = target * RECORD_WORDS;
+    const words = this.records;
+    const old = from.records;
+    for (let i = 0; i < RECORD_WORDS; i++) words[t + i] = old[s + i]!;
+    const length = old[s + R.NAME_FLAGS]! & 0xffff;
+    const name = this.takeNames(length + 1);
+    const start = old[s]!;
+    from.names.copy(this.names, name, start, start + length);
+    this.names[name + length] = 0;
+    words[t] = name;
+    if ((old[s + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
+      const at = old[s + R.EXTRAS]!;
+      const size = from.extras.readUInt32LE(at);
+      const to = this.takeExtras(size);
+      from.extras.copy(this.extras, to, at, at + size);
+      words[t + R.EXTRAS] = to;
+    }
+  }
+}

@@ -1,0 +1,302 @@
+import fs from "node:fs";
+import { codeOfErrno, CairnError } from "../errors.ts";
+import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
+import { fallbackSyscalls } from "./syscalls-fallback.ts";
+
+/**
+ * The system calls that Cairn needs beyond node:fs, relative to held directories and on raw bytes.
+ *
+ * Names are NUL-terminated bytes at an offset of an arena. A call returns a value ≥ 0, or minus errno;
+ * nothing throws. Without koffi the same interface runs on node:fs, with times rounded to what it can set.
+ */
+export interface Syscalls {
+  /** False without koffi: times are set to about 200 ns, some attributes not at all. */
+  readonly native: boolean;
+  /** openat(2); flags from fs.constants and {@link OPEN}. Always close-on-exec. */
+  open(dirfd: number, names: Arena, name: number, flags: number, mode: number): number;
+  close(fd: number): number;
+  /** getdents64(2): fills the buffer from `offset` with kernel dirents; bytes filled, 0 at the end. */
+  getdents(fd: number, buffer: Arena, offset: number): number;
+  /** statx(2) without following a last link; an empty name means the descriptor itself. */
+  stat(dirfd: number, names: Arena, name: number, out: StatBuffer): number;
+  fstat(fd: number, out: StatBuffer): number;
+  read(fd: number, buffer: Arena, offset: number, length: number, position: number): number;
+  write(fd: number, buffer: Arena, offset: number, length: number, position: number): number;
+  readlink(dirfd: number, names: Arena, name: number, out: Arena): number;
+  flistxattr(fd: number, out: Arena): number;
+  fgetxattr(fd: number, names: Arena, name: number, out: Arena, offset: number): number;
+  fsetxattr(fd: number, names: Arena, name: number, value: Arena, offset: number, length: number): number;
+  fremovexattr(fd: number, names: Arena, name: number): number;
+  /** llistxattr/lgetxattr/lsetxattr by path, for what cannot be opened (links, pipes, devices). */
+  llistxattr(dirfd: number, names: Arena, name: number, out: Arena): number;
+  lgetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, out: Arena, offset: number): number;
+  lsetxattr(dirfd: number, names: Arena, name: number, attribute: Uint8Array, value: Uint8Array): number;
+  mkdir(dirfd: number, names: Arena, name: number, mode: number): number;
+  symlink(target: Arena, targetOffset: number, dirfd: number, names: Arena, name: number): number;
+  link(fromDirfd: number, from: Arena, fromName: number, dirfd: number, names: Arena, name: number): number;
+  mknod(dirfd: number, names: Arena, name: number, mode: number, major: number, minor: number): number;
+  unlink(dirfd: number, names: Arena, name: number, directory: boolean): number;
+  /** renameat2(2) with {@link RENAME} flags. */
+  rename(fromDirfd: number, from: Arena, fromName: number, dirfd: number, to: Arena, toName: number, flags: number): number;
+  fchmod(fd: number, mode: number): number;
+  /** chmod of a non-link by name. */
+  chmod(dirfd: number, names: Arena, name: number, mode: number): number;
+  fchown(fd: number, uid: number, gid: number): number;
+  lchown(dirfd: number, names: Arena, name: number, uid: number, gid: number): number;
+  /** Sets mtime (and atime to the same) exactly; an empty name means the descriptor itself. */
+  utimens(dirfd: number, names: Arena, name: number, seconds: number, nanoseconds: number): number;
+  ftruncate(fd: number, size: number): number;
+  /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
+  seek(fd: number, offset: number, whence: 3 | 4): number;
+  /** sync_file_range over the whole file: start write-back, or wait until all of it is on its way down. */
+  startWriteback(fd: number): number;
+  settle(fd: number): number;
+  fdatasync(fd: number): number;
+  fsync(fd: number): number;
+  syncfs(fd: number): number;
+}
+
+/** Open flags that node:fs does not name. */
+export const OPEN = {
+  CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
+} as const;
+
+export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
+export const AT_FDCWD = -100;
+export const EINTR = 4;
+
+/** Result of statx: 256 bytes as u32 words. */
+export interface StatBuffer {
+  readonly arena: Arena;
+  readonly words: Uint32Array;
+}
+
+/** Word offsets in a {@link StatBuffer} (64-bit values: low word here, high word next). */
+export const STAT = {
+  ATTRIBUTES: 2,
+  NLINK: 4,
+  UID: 5,
+  GID: 6,
+  MODE: 7,
+  INO: 8,
+  SIZE: 10,
+  BLOCKS: 12,
+  CTIME: 24,
+  CTIME_NS: 26,
+  MTIME: 28,
+  MTIME_NS: 30,
+  RDEV_MAJOR: 32,
+  RDEV_MINOR: 33,
+  DEV_MAJOR: 34,
+  DEV_MINOR: 35,
+  MOUNT_ID: 36,
+} as const;
+
+/** Bit of the ATTRIBUTES word: the entry is the root of a mount. */
+export const ATTRIBUTE_MOUNT_ROOT = 0x2000;
+
+export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, LINK: 10, SOCKET: 12 } as const;
+
+export function newStatBuffer(): StatBuffer {
+  const arena = newArena(256);
+  return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };
+}
+
+/** A 64-bit unsigned value of two words as a number (exact below 2^53). */
+export function wide(words: Uint32Array, index: number): number {
+  return words[index + 1]! * 4294967296 + words[index]!;
+}
+
+/** A 64-bit signed value of two words as a number. */
+export function signedWide(words: Uint32Array, index: number): number {
+  return (words[index + 1]! | 0) * 4294967296 + words[index]!;
+}
+
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const AT_REMOVEDIR = 0x200;
+const AT_EMPTY_PATH = 0x1000;
+const STATX_MASK = 0x7ff | 0x1000;
+const UTIME_OMIT = 1073741822;
+const GETDENTS64 = process.arch === "arm64" ? 61 : 217;
+
+type Call = (...args: number[]) => number;
+
+function bind(signature: string): Call {
+  const call = bindNative(signature);
+  if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
+  return (...args) => {
+    for (;;) {
+      const result = call(...args);
+      if (result >= 0) return result;
+      const errno = lastErrno();
+      if (errno !== EINTR) return -errno;
+    }
+  };
+}
+
+/** Like bind, for calls whose argument count is fixed and hot: no rest array. */
+function settleResult(result: number): number {
+  return result >= 0 ? result : -lastErrno();
+}
+
+function nativeSyscalls(): Syscalls {
+  const f = (signature: string): Call => {
+    const call = bindNative(signature);
+    if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
+    return call;
+  };
+  const openat = f("int openat(int d, uint64_t n, int f, uint m)");
+  const close = f("int close(int fd)");
+  const getdents = f("int64_t syscall(int64_t n, int64_t fd, uint64_t b, uint64_t l)");
+  const statx = f("int statx(int d, uint64_t n, int f, uint m, uint64_t b)");
+  const pread = f("int64_t pread(int fd, uint64_t b, size_t n, int64_t o)");
+  const pwrite = f("int64_t pwrite(int fd, uint64_t b, size_t n, int64_t o)");
+  const readlinkat = f("int64_t readlinkat(int d, uint64_t n, uint64_t b, size_t l)");
+  const flistxattr = f("int64_t flistxattr(int fd, uint64_t b, size_t l)");
+  const fgetxattr = f("int64_t fgetxattr(int fd, uint64_t n, uint64_t b, size_t l)");
+  const fsetxattr = f("int fsetxattr(int fd, uint64_t n, uint64_t v, size_t l, int f)");
+  const fremovexattr = f("int fremovexattr(int fd, uint64_t n)");
+  const llistxattr = f("int64_t llistxattr(uint64_t p, uint64_t b, size_t l)");
+  const lgetxattr = f("int64_t lgetxattr(uint64_t p, uint64_t n, uint64_t b, size_t l)");
+  const lsetxattr = f("int lsetxattr(uint64_t p, uint64_t n, uint64_t v, size_t l, int f)");
+  const mkdirat = f("int mkdirat(int d, uint64_t n, uint m)");
+  const symlinkat = f("int symlinkat(uint64_t t, int d, uint64_t n)");
+  const linkat = f("int linkat(int a, uint64_t b, int c, uint64_t d, int f)");
+  const mknodat = f("int mknodat(int d, uint64_t n, uint m, uint64_t dev)");
+  const unlinkat = f("int unlinkat(int d, uint64_t n, int f)");
+  const renameat2 = f("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
+  const fchmod = f("int fchmod(int fd, uint m)");
+  const fchmodat = f("int fchmodat(int d, uint64_t n, uint m, int f)");
+  const fchown = f("int fchown(int fd, uint u, uint g)");
+  const fchownat = f("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
+  const utimensat = f("int utimensat(int d, uint64_t n, uint64_t t, int f)");
+  const futimens = f("int futimens(int fd, uint64_t t)");
+  const ftruncate = f("int ftruncate(int fd, int64_t l)");
+  const lseek = f("int64_t lseek(int fd, int64_t o, int w)");
+  const syncRange = f("int sync_file_range(int fd, int64_t o, int64_t n, uint f)");
+  const fdatasync = bind("int fdatasync(int fd)");
+  const fsync = bind("int fsync(int fd)");
+  const syncfs = bind("int syncfs(int fd)");
+
+  const times = newArena(32);
+  const timeWords = new Uint32Array(times.bytes.buffer, times.bytes.byteOffset, 8);
+  const timeSeconds = new BigInt64Array(times.bytes.buffer, times.bytes.byteOffset, 4);
+  const scratch = newArena(8192);
+  const empty = newArena(1);
+
+  const setTimes = (seconds: number, nanoseconds: number): void => {
+    timeSeconds[0] = BigInt(seconds);
+    timeSeconds[2] = timeSeconds[0];
+    timeWords[2] = nanoseconds === UTIME_OMIT ? UTIME_OMIT : nanoseconds;
+    timeWords[6] = timeWords[2];
+    timeWords[3] = 0;
+    timeWords[7] = 0;
+  };
+
+  /** The path of a name below a held directory, for calls that have no *at form. */
+  const viaProc = (dirfd: number, names: Arena, name: number): number => {
+    let length = scratch.bytes.length;
+    const prefix = `/proc/self/fd/${dirfd}/`;
+    let at = Buffer.from(scratch.bytes.buffer, scratch.bytes.byteOffset).write(prefix, 0, "latin1");
+    for (let i = name; length > 0; i++, length--) {
+      const byte = names.bytes[i]!;
+      scratch.bytes[at++] = byte;
+      if (byte === 0) break;
+    }
+    return scratch.address;
+  };
+  const attributeName = (attribute: Uint8Array): number => {
+    scratch.bytes.set(attribute, 6000);
+    scratch.bytes[6000 + attribute.length] = 0;
+    return scratch.address + 6000;
+  };
+
+  return {
+    native: true,
+    open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
+    close: (fd) => settleResult(close(fd)),
+    getdents: (fd, buffer, offset) =>
+      settleResult(getdents(GETDENTS64, fd, buffer.address + offset, buffer.bytes.length - offset)),
+    stat: (d, names, n, out) => settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address)),
+    fstat: (fd, out) => settleResult(statx(fd, empty.address, AT_EMPTY_PATH, STATX_MASK, out.arena.address)),
+    read: (fd, b, o, l, p) => settleResult(pread(fd, b.address + o, l, p)),
+    write: (fd, b, o, l, p) => settleResult(pwrite(fd, b.address + o, l, p)),
+    readlink: (d, names, n, out) => settleResult(readlinkat(d, names.address + n, out.address, out.bytes.length)),
+    flistxattr: (fd, out) => settleResult(flistxattr(fd, out.address, out.bytes.length)),
+    fgetxattr: (fd, names, n, out, o) => settleResult(fgetxattr(fd, names.address + n, out.address + o, out.bytes.length - o)),
+    fsetxattr: (fd, names, n, v, o, l) => settleResult(fsetxattr(fd, names.address + n, v.address + o, l, 0)),
+    fremovexattr: (fd, names, n) => settleResult(fremovexattr(fd, names.address + n)),
+    llistxattr: (d, names, n, out) => settleResult(llistxattr(viaProc(d, names, n), out.address, out.bytes.length)),
+    lgetxattr: (d, names, n, a, out, o) =>
+      settleResult(lgetxattr(viaProc(d, names, n), attributeName(a), out.address + o, out.bytes.length - o)),
+    lsetxattr: (d, names, n, a, v) =>
+      settleResult(lsetxattr(viaProc(d, names, n), attributeName(a), arenaOver(v.length === 0 ? empty.bytes : v).address, v.length, 0)),
+    mkdir: (d, names, n, mode) => settleResult(mkdirat(d, names.address + n, mode)),
+    symlink: (t, to, d, names, n) => settleResult(symlinkat(t.address + to, d, names.address + n)),
+    link: (fd, from, fn, d, names, n) => settleResult(linkat(fd, from.address + fn, d, names.address + n, 0)),
+    mknod: (d, names, n, mode, major, minor) => settleResult(mknodat(d, names.address + n, mode, deviceNumber(major, minor))),
+    unlink: (d, names, n, dir) => settleResult(unlinkat(d, names.address + n, dir ? AT_REMOVEDIR : 0)),
+    rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
+    fchmod: (fd, mode) => settleResult(fchmod(fd, mode)),
+    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, 0)),
+    fchown: (fd, u, g) => settleResult(fchown(fd, u, g)),
+    lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
+    utimens: (d, names, n, s, ns) => {
+      setTimes(s, ns);
+      if (names.bytes[n] === 0) return settleResult(futimens(d, times.address));
+      return settleResult(utimensat(d, names.address + n, times.address, AT_SYMLINK_NOFOLLOW));
+    },
+    ftruncate: (fd, size) => settleResult(ftruncate(fd, size)),
+    seek: (fd, offset, whence) => settleResult(lseek(fd, offset, whence)),
+    startWriteback: (fd) => settleResult(syncRange(fd, 0, 0, 2)),
+    settle: (fd) => settleResult(syncRange(fd, 0, 0, 7)),
+    fdatasync,
+    fsync,
+    syncfs,
+  };
+}
+
+function deviceNumber(major: number, minor: number): number {
+  // glibc's makedev for majors and minors below 2^20, which is all that Linux has.
+  return (minor & 0xff) + (major & 0xfff) * 256 + Math.floor(minor / 256) * 2 ** 20;
+}
+
+let chosen: Syscalls | null = null;
+
+/** The system calls of this thread: native where koffi works, else over node:fs. */
+export function syscalls(): Syscalls {
+  chosen ??= nativeAvailable() && process.platform === "linux" ? nativeSyscalls() : fallbackSyscalls();
+  return chosen;
+}
+
+const ERRNO_NAMES = new Map<number, string>();
+/** The name of an errno value, e.g. 2 → `ENOENT`. */
+export function errnoName(errno: number): string {
+  if (ERRNO_NAMES.size === 0) {
+    for (const [name, value] of Object.entries(osErrno())) if (!ERRNO_NAMES.has(value)) ERRNO_NAMES.set(value, name);
+  }
+  return ERRNO_NAMES.get(errno) ?? `errno ${errno}`;
+}
+
+function osErrno(): Record<string, number> {
+  return (process.getBuiltinModule("node:os").constants.errno as unknown as Record<string, number>) ?? {};
+}
+
+/** A CairnError for a negative result. */
+export function syscallError(result: number, doing: string, hint?: string): CairnError {
+  const name = errnoName(-result);
+  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, { ...(hint === undefined ? {} : { hint }), details: { errno: name } });
+}
+
+/** Writes a name and its NUL at an offset of an arena; returns the offset after it. */
+export function putName(arena: Arena, offset: number, name: Uint8Array): number {
+  arena.bytes.set(name, offset);
+  arena.bytes[offset + name.length] = 0;
+  return offset + name.length + 1;
+}
+
+/** Opens a directory by absolute path for holding it; the descriptor, or throws. */
+export function openDirectory(path: string | Buffer): number {
+  return fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+}
