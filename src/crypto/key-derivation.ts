@@ -16,12 +16,12 @@ export interface ScryptParameters {
 export const DEFAULT_SCRYPT: ScryptParameters = { N: 65_536, r: 8, p: 1 };
 
 const MAX_MEMORY = 1024 * 1024 * 1024;
-const MAX_WORK = 2 ** 32;
+const MAX_WORK = 2 ** 28;
 
 function checkParameters({ N, r, p }: ScryptParameters): void {
   const whole = Number.isInteger(N) && Number.isInteger(r) && Number.isInteger(p);
   const powerOfTwo = N > 1 && N <= 2 ** 30 && (N & (N - 1)) === 0;
-  if (!whole || !powerOfTwo || r < 1 || p < 1 || 128 * N * r > MAX_MEMORY || 128 * r * p > MAX_MEMORY || N * r * p * 128 > MAX_WORK) {
+  if (!whole || !powerOfTwo || r < 1 || p < 1 || 128 * N * r > MAX_MEMORY || 128 * r * p > MAX_MEMORY || N * r * p > MAX_WORK) {
     throw new CairnError("damaged", `scrypt parameters out of bounds: N=${N} r=${r} p=${p}`);
   }
 }

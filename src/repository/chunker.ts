@@ -33,10 +33,10 @@ const LOOSE_MASK = 0x7fffe000;
 
 /**
  * 256 u64 little-endian: HKDF-SHA256 without salt, info `cairn.gear.v1`, over the polynomial's lower-case
- * hex digits as ASCII, exactly as restic writes them (no leading zeros). `damaged` when it is not that.
+ * hex digits as ASCII, exactly as the config has them. `damaged` when it is not that.
  */
 export function gearTable(polynomial: string): Uint8Array {
-  if (!/^[1-9a-f][0-9a-f]{0,15}$/.test(polynomial)) {
+  if (!/^[0-9a-f]{1,16}$/.test(polynomial)) {
     throw new CairnError("damaged", `the chunker polynomial ${JSON.stringify(polynomial.slice(0, 40))} is not hex digits`);
   }
   return expandKey(Buffer.from(polynomial, "latin1"), "cairn.gear.v1", GEAR_BYTES);
