@@ -140,7 +140,9 @@ interface FailingCall {
 async function fail(input: CliInput, failing: FailingCall, error: CairnError): Promise<number> {
   if (failing.json) {
     const { command, warnings } = failing;
-    await input.stdout.write(printEnvelope(makeEnvelope({ command, exitStatus: error.exitStatus, data: null, warnings, error })));
+    await input.stdout.write(
+      printEnvelope(makeEnvelope({ command, exitStatus: error.exitStatus, data: null, warnings, error })),
+    );
   } else {
     await explain(input, error);
   }
@@ -151,6 +153,7 @@ async function explain(input: CliInput, error: CairnError): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
   let text = `cairn: ${style.red(printable(error.message))}\n`;
   if (error.hint !== undefined) text += `  ${printable(error.hint)}\n`;
-  if (error.code === "internal" && (input.env["CAIRN_DEBUG"] ?? "") !== "") text += `${error.cause instanceof Error ? error.cause.stack : error.stack}\n`;
+  if (error.code === "internal" && (input.env["CAIRN_DEBUG"] ?? "") !== "")
+    text += `${error.cause instanceof Error ? error.cause.stack : error.stack}\n`;
   await input.stderr.write(text);
 }

@@ -116,7 +116,9 @@ export class Context {
     const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? this.cwd;
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.#openOptions(), allow: parseGuards(allow) }));
     if (client.created) {
-      this.note(`adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`);
+      this.note(
+        `adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,
+      );
     }
     return client;
   }
@@ -145,7 +147,10 @@ export class Context {
   /** PATH arguments and `--path-b64` as paths from the workspace's root. */
   workspacePaths(client: Client, paths: readonly string[], encoded: readonly string[]): PathInput[] {
     const root = client.workspacePath();
-    return [...paths.map((path) => toWorkspacePath(root, this.cwd, path)), ...encoded.map((text) => parseBase64(text, "--path-b64"))];
+    return [
+      ...paths.map((path) => toWorkspacePath(root, this.cwd, path)),
+      ...encoded.map((text) => parseBase64(text, "--path-b64")),
+    ];
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,4 @@
-import { CairnError } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
+import type { CairnError, ErrorCode } from "../errors.ts";
 
 export const SCHEMA_VERSION = 1;
 export const EXIT_PARTLY = 10;

@@ -47,7 +47,8 @@ export class Input {
   count(name: string): number | undefined {
     const value = this.text(name);
     if (value === undefined) return undefined;
-    if (!/^-?\d{1,15}$/.test(value)) throw usage(`--${kebab(name)} wants a whole number, found ${JSON.stringify(value)}`);
+    if (!/^-?\d{1,15}$/.test(value))
+      throw usage(`--${kebab(name)} wants a whole number, found ${JSON.stringify(value)}`);
     return Number(value);
   }
 
@@ -100,6 +101,7 @@ export function checkSpan(text: string | undefined, what: string): string | unde
 export function parseBase64(text: string, what: string): Uint8Array {
   const bytes = Buffer.from(text, "base64");
   const canonical = bytes.toString("base64").replace(/=+$/, "");
-  if (bytes.length === 0 || canonical !== text.replace(/=+$/, "")) throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
+  if (bytes.length === 0 || canonical !== text.replace(/=+$/, ""))
+    throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
   return bytes;
 }

@@ -39,8 +39,20 @@ export function asksForJson(argv: readonly string[]): boolean {
   return (end === -1 ? argv : argv.slice(0, end)).includes("--json");
 }
 
+/** `help save` is `save --help`, which loads the command that it is about. */
+function asHelpOption(argv: readonly string[]): readonly string[] {
+  const place = argv.indexOf("help");
+  if (place === -1 || commandNameOf(argv) !== "help") return argv;
+  const rest = argv.slice(place + 1);
+  const about = rest.find((word) => !word.startsWith("-"));
+  const options = [...argv.slice(0, place), ...rest.filter((word) => word !== about)];
+  if (about === undefined) return [...options, "--help"];
+  return Object.hasOwn(COMMANDS, about) ? [...options, about, "--help"] : [...options, about];
+}
+
 /** Reads the arguments. Throws `usage`. */
-export async function parse(argv: readonly string[]): Promise<Parsed> {
+export async function parse(given: readonly string[]): Promise<Parsed> {
+  const argv = asHelpOption(given);
   const name = commandNameOf(argv);
   const entry = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   const definition = entry === undefined ? undefined : (await entry.load()).command;
@@ -61,10 +73,12 @@ export async function parse(argv: readonly string[]): Promise<Parsed> {
   try {
     program.parse([...argv], { from: "user" });
   } catch (error) {
-    const shown = error instanceof CommanderError && (error.code === "commander.helpDisplayed" || error.code === "commander.version");
+    const shown =
+      error instanceof CommanderError && ["commander.helpDisplayed", "commander.version"].includes(error.code);
     if (shown) return { kind: "print", name: name ?? null, text: printed, json };
-    if (error instanceof CommanderError && error.code !== "commander.help") throw usageError(error, name, definition);
+    // `commander.help` only says that there was no command.
     if (!(error instanceof CommanderError)) throw error;
+    if (error.code !== "commander.help") throw usageError(error, name, definition);
   }
   if (call === undefined || definition === undefined || name === undefined) {
     if (json) throw usage("no command was given", "`cairn --help` lists the commands");
@@ -77,8 +91,12 @@ export async function parse(argv: readonly string[]): Promise<Parsed> {
 
 function usageError(error: CommanderError, name: string | undefined, definition: CommandDefinition | undefined): Error {
   const [first = "", ...more] = error.message.replace(/^error: /, "").split("\n");
-  const help = definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows what it takes`;
-  const suggestion = more.join(" ").trim().replace(/^\(|\)$/g, "");
+  const help =
+    definition === undefined ? "`cairn --help` lists the commands" : `\`cairn ${name} --help\` shows what it takes`;
+  const suggestion = more
+    .join(" ")
+    .trim()
+    .replace(/^\(|\)$/g, "");
   return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
 }
 
@@ -99,7 +117,10 @@ export function buildProgram(definition: CommandDefinition | undefined, called: 
     program.addOption(made);
   }
   for (const [name, entry] of Object.entries(COMMANDS)) {
-    const command = program.command(name, { hidden: entry.hidden ?? false }).description(entry.summary).helpGroup(`${entry.group}:`);
+    const command = program
+      .command(name, { hidden: entry.hidden ?? false })
+      .description(entry.summary)
+      .helpGroup(`${entry.group}:`);
     command.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
     if (definition?.name === name) addDefinition(command, definition, called);
   }
@@ -110,7 +131,8 @@ function addDefinition(command: Command, definition: CommandDefinition, called: 
   for (const argument of definition.arguments ?? []) command.argument(argument.name, argument.text);
   for (const option of definition.options ?? []) {
     const made = new Option(option.flags, option.text);
-    if (option.repeat === true) made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
+    if (option.repeat === true)
+      made.argParser((value: string, before: string[] | undefined) => [...(before ?? []), value]);
     command.addOption(made);
   }
   command.addHelpText("after", examplesText(definition));
@@ -143,7 +165,7 @@ function readGlobals(options: Record<string, unknown>): Globals {
   };
   if (typeof options["directory"] === "string") globals.directory = options["directory"];
   if (typeof options["controlDir"] === "string") globals.controlDirectory = options["controlDir"];
-  if (typeof options["lockTimeout"] === "string") globals.lockTimeoutMs = parseWait(options["lockTimeout"], "--lock-timeout");
+  if (typeof options["lockTimeout"] === "string")
+    globals.lockTimeoutMs = parseWait(options["lockTimeout"], "--lock-timeout");
   return globals;
 }
-

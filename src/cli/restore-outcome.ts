@@ -4,13 +4,20 @@ import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 
 /** What `restore` and `undo` print when they have done it. */
-export function restoreOutcome(context: Context, client: Client, done: { result: RestoreResult; to?: string }): Outcome {
+export function restoreOutcome(
+  context: Context,
+  client: Client,
+  done: { result: RestoreResult; to?: string },
+): Outcome {
   const { result } = done;
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
     async text() {
-      const [{ renderRestore }, { shortener }] = await Promise.all([import("./render/restore.ts"), import("./render/points.ts")]);
+      const [{ renderRestore }, { shortener }] = await Promise.all([
+        import("./render/restore.ts"),
+        import("./render/points.ts"),
+      ]);
       const shorten = await shortener(client, [result.restored_to, result.undo_id]);
       return renderRestore({ ...done, shorten, undo: context.commandLine(["undo"]), style: context.style });
     },
@@ -23,7 +30,10 @@ export function planOutcome(context: Context, client: Client, plan: RestorePlan)
     data: { plan },
     paged: true,
     async text() {
-      const [{ renderPlan }, { shortener }] = await Promise.all([import("./render/restore.ts"), import("./render/points.ts")]);
+      const [{ renderPlan }, { shortener }] = await Promise.all([
+        import("./render/restore.ts"),
+        import("./render/points.ts"),
+      ]);
       return renderPlan(plan, await shortener(client, [plan.restored_to]), context.style);
     },
   };

@@ -2,11 +2,29 @@
  * A library that remembers what was asked and answers with fixed values: the tests of the command line are about
  * arguments, printing and exit statuses. Test only.
  */
-import { CairnError } from "../errors.ts";
+import type { CairnError } from "../errors.ts";
 import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
 import type {
-  CairnLibrary, CleanupPlan, Client, DiffResult, DoctorResult, EngineReason, ForkResult, HistoryResult, ListedEntry, RestorePlan,
-  RestoreResult, RunResult, SavePoint, SaveResult, StatusResult, StoreInfo, VerifyResult, ViewLease, WorkspaceInfo, WorkspaceRef,
+  CairnLibrary,
+  CleanupPlan,
+  Client,
+  DiffResult,
+  DoctorResult,
+  EngineReason,
+  ForkResult,
+  HistoryResult,
+  ListedEntry,
+  RestorePlan,
+  RestoreResult,
+  RunResult,
+  SavePoint,
+  SaveResult,
+  StatusResult,
+  StoreInfo,
+  VerifyResult,
+  ViewLease,
+  WorkspaceInfo,
+  WorkspaceRef,
 } from "../operations/contract.ts";
 
 export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;
@@ -52,7 +70,13 @@ export const POINT: SavePoint = {
   degraded: [],
 };
 
-export const SAVED: SaveResult = { ...POINT, changes: { added: 3, modified: 1, removed: 0 }, read_bytes: 4321, duration_ms: 42, left_out: [] };
+export const SAVED: SaveResult = {
+  ...POINT,
+  changes: { added: 3, modified: 1, removed: 0 },
+  read_bytes: 4321,
+  duration_ms: 42,
+  left_out: [],
+};
 
 export const RESTORED: RestoreResult = {
   restored_to: ID_A,
@@ -74,7 +98,10 @@ const PLAN: RestorePlan = {
 };
 
 const HISTORY: HistoryResult = {
-  save_points: [POINT, { ...POINT, save_point_id: ID_B, sequence: 1, message: "first\nline two", parent_id: null, tags: [], pinned: true }],
+  save_points: [
+    POINT,
+    { ...POINT, save_point_id: ID_B, sequence: 1, message: "first\nline two", parent_id: null, tags: [], pinned: true },
+  ],
   head: ID_A,
   latest: ID_A,
   damaged: [{ save_point_id: null, detail: "descriptor cut short", hint: "run doctor" }],
@@ -110,13 +137,35 @@ const DIFF: DiffResult = {
 };
 
 const LISTED: ListedEntry = {
-  path: "a.txt", kind: "file", mode: 0o644, size: 8, modified_at: "2026-11-20T09:10:11.123Z", uid: 0, gid: 0, user: "root", group: "root",
+  path: "a.txt",
+  kind: "file",
+  mode: 0o644,
+  size: 8,
+  modified_at: "2026-11-20T09:10:11.123Z",
+  uid: 0,
+  gid: 0,
+  user: "root",
+  group: "root",
 };
 
 const VERIFIED: VerifyResult = { checked: { points: 1, files: 12, bytes: 34_567 }, problems: [] };
-const LEASE: ViewLease = { view_id: "v1", save_point_id: ID_A, path: "/tmp/cairn-fake/view", opened_at: "2026-11-20T09:10:11.123Z", method: "copy" };
-const FORKED: ForkResult = { workspace: { ...REF, name: "other", path: "/tmp/cairn-fake/other" }, started_from: ID_A, save_point: POINT, left_out: [] };
-const DOCTOR: DoctorResult = { healthy: true, findings: [{ kind: "overlay", severity: "warning", detail: "on overlay" }] };
+const LEASE: ViewLease = {
+  view_id: "v1",
+  save_point_id: ID_A,
+  path: "/tmp/cairn-fake/view",
+  opened_at: "2026-11-20T09:10:11.123Z",
+  method: "copy",
+};
+const FORKED: ForkResult = {
+  workspace: { ...REF, name: "other", path: "/tmp/cairn-fake/other" },
+  started_from: ID_A,
+  save_point: POINT,
+  left_out: [],
+};
+const DOCTOR: DoctorResult = {
+  healthy: true,
+  findings: [{ kind: "overlay", severity: "warning", detail: "on overlay" }],
+};
 const STORE: StoreInfo = {
   repository: "/tmp/cairn-fake/control/store",
   password_file: "/tmp/cairn-fake/control/password",
@@ -139,7 +188,14 @@ const CLEANUP: CleanupPlan = {
   ],
 };
 const RUN: RunResult = {
-  command: ["true"], before: POINT, after: POINT, exit_code: 0, signal: null, duration_ms: 5, changes: { added: 0, modified: 0, removed: 0 }, after_error: null,
+  command: ["true"],
+  before: POINT,
+  after: POINT,
+  exit_code: 0,
+  signal: null,
+  duration_ms: 5,
+  changes: { added: 0, modified: 0, removed: 0 },
+  after_error: null,
 };
 const INFO: WorkspaceInfo = { ...REF, present: true, points: 2, store_bytes: 99_999, last_save_at: null };
 
@@ -192,21 +248,51 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
   } as unknown as Client;
   fake.library = answering({
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
-    validateEngine: undefined, init: client, adopt: client, open: client, openOrInit: client, openOrAdopt: client, find: ROOT,
+    validateEngine: undefined,
+    init: client,
+    adopt: client,
+    open: client,
+    openOrInit: client,
+    openOrAdopt: client,
+    find: ROOT,
     inspect: { path: `${ROOT}/x`, format: "save-point-descriptor", version: 1, bytes: 10, content: { a: 1 } },
-    listWorkspaces: [INFO], relocate: { workspace: REF, from: "/tmp/cairn-fake/old" },
+    listWorkspaces: [INFO],
+    relocate: { workspace: REF, from: "/tmp/cairn-fake/old" },
   }) as unknown as CairnLibrary;
   return fake;
 }
 
 const CLIENT_ANSWERS: Record<string, unknown> = {
-  save: SAVED, restore: RESTORED, planRestore: PLAN, undo: RESTORED, planUndo: PLAN, restoreLatest: RESTORED, history: HISTORY,
-  latestSavePoint: POINT, hasSavePoints: true, resolve: POINT, status: STATUS, diff: DIFF,
+  save: SAVED,
+  restore: RESTORED,
+  planRestore: PLAN,
+  undo: RESTORED,
+  planUndo: PLAN,
+  restoreLatest: RESTORED,
+  history: HISTORY,
+  latestSavePoint: POINT,
+  hasSavePoints: true,
+  resolve: POINT,
+  status: STATUS,
+  diff: DIFF,
   show: { save_point: POINT, kind: "directory", path: "", entries: [LISTED] },
-  verify: VERIFIED, verifyAll: VERIFIED, fork: FORKED, view: LEASE, listViews: [LEASE], closeView: LEASE,
-  pin: { ...POINT, pinned: true }, unpin: POINT, tag: POINT, previewCleanup: CLEANUP, runCleanup: { removed: [ID_B], bytes_freed: 100 },
-  run: RUN, doctor: DOCTOR, store: STORE, policy: { retention: null, quota_bytes: null },
-  setPolicy: { retention: { keepLast: 5 }, quota_bytes: null }, release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },
+  verify: VERIFIED,
+  verifyAll: VERIFIED,
+  fork: FORKED,
+  view: LEASE,
+  listViews: [LEASE],
+  closeView: LEASE,
+  pin: { ...POINT, pinned: true },
+  unpin: POINT,
+  tag: POINT,
+  previewCleanup: CLEANUP,
+  runCleanup: { removed: [ID_B], bytes_freed: 100 },
+  run: RUN,
+  doctor: DOCTOR,
+  store: STORE,
+  policy: { retention: null, quota_bytes: null },
+  setPolicy: { retention: { keepLast: 5 }, quota_bytes: null },
+  release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },
 };
 
 /** For overrides: a failure as the library reports it. */
@@ -217,3 +303,10 @@ export function failing(error: CairnError): () => never {
 }
 
 export const SHOWN_FILE = { save_point: POINT, kind: "file", path: "a.txt", entries: [LISTED] };
+
+/** The arguments of the last call of a method. */
+export function argsOf(fake: FakeLibrary, method: string): unknown[] {
+  const call = fake.asked.findLast((asked) => asked.method === method);
+  if (call === undefined) throw new Error(`${method} was not called`);
+  return call.args;
+}

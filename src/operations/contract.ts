@@ -657,7 +657,11 @@ export interface Client {
   closeView(viewId: string): Promise<ViewLease>;
   pin(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
   unpin(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
-  tag(target: string, edit: { add?: readonly string[]; remove?: readonly string[] }, options?: WorkspaceCallOptions): Promise<SavePoint>;
+  tag(
+    target: string,
+    edit: { add?: readonly string[]; remove?: readonly string[] },
+    options?: WorkspaceCallOptions,
+  ): Promise<SavePoint>;
   previewCleanup(options?: CleanupOptions): Promise<CleanupPlan>;
   /** Removes exactly what the plan lists. `stale_plan`; `not_found` for a plan that ran already. */
   runCleanup(planId: string, options?: CallOptions): Promise<CleanupResult>;

@@ -1,4 +1,11 @@
-import type { CleanupOptions, CleanupPlan, Client, PolicyEdit, PolicyResult, Retention } from "../../operations/contract.ts";
+import type {
+  CleanupOptions,
+  CleanupPlan,
+  Client,
+  PolicyEdit,
+  PolicyResult,
+  Retention,
+} from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { checkSpan, usage } from "../input.ts";
@@ -24,7 +31,10 @@ export const command: CommandDefinition = {
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
     { flags: "--max-size <size>", text: "drop the oldest until the store is at most so large, e.g. 20GiB" },
     { flags: "--max-age <span>", text: "drop what is older" },
-    { flags: "--set-policy", text: "remember the rules: for a cleanup without any, and for a save that meets the quota" },
+    {
+      flags: "--set-policy",
+      text: "remember the rules: for a cleanup without any, and for a save that meets the quota",
+    },
     { flags: "--clear-policy", text: "forget them: everything is kept" },
     { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
   ],
@@ -60,11 +70,15 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (only !== points.length > 0) throw usage("cleanup names points with --only: cairn cleanup --only POINT…");
   if (only && retention !== null) throw usage("--only and retention rules exclude each other");
   const others = only || retention !== null || input.flag("plan") || policy;
-  if (input.text("run") !== undefined && others) throw usage("--run takes the plan as it was made: give nothing else with it");
-  if (policy && (only || input.flag("plan"))) throw usage("--set-policy and --clear-policy remove nothing: no --plan, no --only");
-  if (input.flag("setPolicy") && input.flag("clearPolicy")) throw usage("--set-policy and --clear-policy exclude each other");
+  if (input.text("run") !== undefined && others)
+    throw usage("--run takes the plan as it was made: give nothing else with it");
+  if (policy && (only || input.flag("plan")))
+    throw usage("--set-policy and --clear-policy remove nothing: no --plan, no --only");
+  if (input.flag("setPolicy") && input.flag("clearPolicy"))
+    throw usage("--set-policy and --clear-policy exclude each other");
   if (input.text("quota") !== undefined && !input.flag("setPolicy")) throw usage("--quota belongs to --set-policy");
-  if (input.flag("setPolicy") && retention === null && input.text("quota") === undefined) throw usage("--set-policy wants rules or --quota");
+  if (input.flag("setPolicy") && retention === null && input.text("quota") === undefined)
+    throw usage("--set-policy wants rules or --quota");
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
@@ -90,7 +104,10 @@ function readRetention(input: Input): Retention | null {
   if (maxBytes !== undefined) retention.maxBytes = maxBytes;
   if (tags.length > 0) retention.keepTags = tags;
   if (undoCount !== undefined || undoWithin !== undefined) {
-    retention.keepUndo = { ...(undoCount === undefined ? {} : { count: undoCount }), ...(undoWithin === undefined ? {} : { within: undoWithin }) };
+    retention.keepUndo = {
+      ...(undoCount === undefined ? {} : { count: undoCount }),
+      ...(undoWithin === undefined ? {} : { within: undoWithin }),
+    };
   }
   return Object.keys(retention).length === 0 ? null : retention;
 }
@@ -111,14 +128,29 @@ function showPlan(context: Context, client: Client, plan: CleanupPlan): Outcome 
     data: { plan },
     paged: true,
     async text() {
-      const [{ renderCleanupPlan }, { shortener }] = await Promise.all([import("../render/care.ts"), import("../render/points.ts")]);
-      const shorten = await shortener(client, plan.reasons.map((reason) => reason.save_point_id));
-      return renderCleanupPlan({ plan, shorten, next: context.commandLine(["cleanup", "--run", plan.plan_id]), style: context.style });
+      const [{ renderCleanupPlan }, { shortener }] = await Promise.all([
+        import("../render/care.ts"),
+        import("../render/points.ts"),
+      ]);
+      const shorten = await shortener(
+        client,
+        plan.reasons.map((reason) => reason.save_point_id),
+      );
+      return renderCleanupPlan({
+        plan,
+        shorten,
+        next: context.commandLine(["cleanup", "--run", plan.plan_id]),
+        style: context.style,
+      });
     },
   };
 }
 
-async function setPolicy(context: Context, client: Client, asked: { input: Input; retention: Retention | null }): Promise<Outcome> {
+async function setPolicy(
+  context: Context,
+  client: Client,
+  asked: { input: Input; retention: Retention | null },
+): Promise<Outcome> {
   const edit: PolicyEdit = {};
   if (asked.input.flag("clearPolicy")) edit.retention = null;
   else if (asked.retention !== null) edit.retention = asked.retention;
@@ -134,7 +166,12 @@ export function policyData(policy: PolicyResult): unknown {
 }
 
 function snakeKeys(value: object): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), entry as unknown]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, entry]) => [
+      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      entry as unknown,
+    ]),
+  );
 }
 
 function describePolicy(policy: PolicyResult): string {

@@ -17,7 +17,10 @@ async function run(context: Context): Promise<Outcome> {
     const client = await context.open();
     const { save_points: points } = await client.history(undefined, LIMIT);
     const ids = await client.shortIds(points.map((point) => point.save_point_id));
-    const candidates = points.map((point, i) => ({ word: ids[i] ?? point.save_point_id, text: firstLine(point.message) || point.created_at }));
+    const candidates = points.map((point, i) => ({
+      word: ids[i] ?? point.save_point_id,
+      text: firstLine(point.message) || point.created_at,
+    }));
     candidates.push({ word: "head", text: "where the folder stands" }, { word: "latest", text: "the newest point" });
     return { data: { candidates }, text: () => candidates.map(({ word, text }) => `${word}\t${text}`).join("\n") };
   } catch {

@@ -35,7 +35,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 const TEXT_DIFF_LIMIT = 500;
 const TEXT_SIZE_LIMIT = 1024 * 1024;
 
-async function renderDiff(context: Context, client: Client, view: { result: DiffResult; stat: boolean }): Promise<string> {
+async function renderDiff(
+  context: Context,
+  client: Client,
+  view: { result: DiffResult; stat: boolean },
+): Promise<string> {
   const { renderEntryLine, renderSummary, renderTextDiff } = await import("../render/diff.ts");
   const { result } = view;
   const lines: string[] = [];
@@ -49,13 +53,15 @@ async function renderDiff(context: Context, client: Client, view: { result: Diff
     const text = renderTextDiff({ entry, before, after }, context.style);
     if (text !== null) lines.push(text, "");
   }
-  if (compared >= TEXT_DIFF_LIMIT) lines.push(`… texts of the first ${TEXT_DIFF_LIMIT} files are shown; --path shows others`);
+  if (compared >= TEXT_DIFF_LIMIT)
+    lines.push(`… texts of the first ${TEXT_DIFF_LIMIT} files are shown; --path shows others`);
   return [...lines, renderSummary(result.entries)].join("\n");
 }
 
 function isWorthReading(entry: DiffEntry): boolean {
   if (entry.kind !== "file" || entry.change === "renamed") return false;
-  if (entry.change === "modified" && (!entry.aspects.includes("content") || entry.aspects.includes("type"))) return false;
+  if (entry.change === "modified" && (!entry.aspects.includes("content") || entry.aspects.includes("type")))
+    return false;
   return (entry.size_before ?? 0) <= TEXT_SIZE_LIMIT && (entry.size_after ?? 0) <= TEXT_SIZE_LIMIT;
 }
 

@@ -20,7 +20,11 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open(input.argument(0));
-  const options: DoctorOptions = { ...context.callOptions(), repair: input.flag("repair"), breakLocks: input.flag("breakLocks") };
+  const options: DoctorOptions = {
+    ...context.callOptions(),
+    repair: input.flag("repair"),
+    breakLocks: input.flag("breakLocks"),
+  };
   const result = await client.doctor(options);
   const outcome: Outcome = {
     data: result,
@@ -31,7 +35,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
   if (!result.healthy) {
     const mendable = result.findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined);
-    const hint = mendable ? `\`${context.commandLine(["doctor", "--repair"], input.argument(0))}\` mends what can be mended` : undefined;
+    const hint = mendable
+      ? `\`${context.commandLine(["doctor", "--repair"], input.argument(0))}\` mends what can be mended`
+      : undefined;
     outcome.error = new CairnError("damaged", "doctor found damage", hint === undefined ? {} : { hint });
   }
   return outcome;

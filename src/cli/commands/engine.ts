@@ -23,7 +23,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     data: result,
     async text() {
       const { renderEngineReasons } = await import("../render/status.ts");
-      return [`${printable(result.path)}: ${context.style.bold(result.engine)}`, ...renderEngineReasons(result.engine_reasons, context.style)].join("\n");
+      return [
+        `${printable(result.path)}: ${context.style.bold(result.engine)}`,
+        ...renderEngineReasons(result.engine_reasons, context.style),
+      ].join("\n");
     },
   };
 }

@@ -27,7 +27,11 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open();
-  const options: ForkOptions = { ...context.callOptions(), standalone: input.flag("standalone"), allow: parseGuards(input.list("allow")) };
+  const options: ForkOptions = {
+    ...context.callOptions(),
+    standalone: input.flag("standalone"),
+    allow: parseGuards(input.list("allow")),
+  };
   const name = input.text("name");
   if (name !== undefined) options.name = name;
   const result = await client.fork(input.required(0), resolve(context.cwd, input.required(1)), options);

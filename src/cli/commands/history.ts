@@ -27,7 +27,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const [grep, tag, path, encoded] = [input.text("grep"), input.text("tag"), input.text("path"), input.text("pathB64")];
   if (grep !== undefined) options.grep = grep;
   if (tag !== undefined) options.tag = tag;
-  const paths = context.workspacePaths(client, path === undefined ? [] : [path], encoded === undefined ? [] : [encoded]);
+  const paths = context.workspacePaths(
+    client,
+    path === undefined ? [] : [path],
+    encoded === undefined ? [] : [encoded],
+  );
   if (paths.length > 1) throw usage("--path and --path-b64 cannot be given together");
   if (paths[0] !== undefined) options.path = paths[0];
   const result = await client.history(undefined, input.count("limit") ?? 0, options);

@@ -16,14 +16,22 @@ const SETUP = "Setting up";
 /** Every command, in the order of the help. Only the one that is called gets loaded. */
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   save: { group: POINTS, summary: "save the folder as it is now", load: () => import("./save.ts") },
-  restore: { group: POINTS, summary: "make the folder, or some paths, equal to a save point", load: () => import("./restore.ts") },
+  restore: {
+    group: POINTS,
+    summary: "make the folder, or some paths, equal to a save point",
+    load: () => import("./restore.ts"),
+  },
   undo: { group: POINTS, summary: "take the last restore or undo back", load: () => import("./undo.ts") },
   run: { group: POINTS, summary: "save, run a command, save", load: () => import("./run.ts") },
   fork: { group: POINTS, summary: "start a new workspace from a save point", load: () => import("./fork.ts") },
   history: { group: LOOK, summary: "list the save points, newest first", load: () => import("./history.ts") },
   status: { group: LOOK, summary: "what changed since the last save point", load: () => import("./status.ts") },
   diff: { group: LOOK, summary: "compare save points, or one with the folder", load: () => import("./diff.ts") },
-  show: { group: LOOK, summary: "list a save point's entries or print one of its files", load: () => import("./show.ts") },
+  show: {
+    group: LOOK,
+    summary: "list a save point's entries or print one of its files",
+    load: () => import("./show.ts"),
+  },
   view: { group: LOOK, summary: "open a save point as a read-only folder", load: () => import("./view.ts") },
   pin: { group: KEEP, summary: "protect a save point from every cleanup", load: () => import("./pin.ts") },
   unpin: { group: KEEP, summary: "take the protection away", load: () => import("./unpin.ts") },
@@ -39,5 +47,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   release: { group: SETUP, summary: "stop keeping a folder", load: () => import("./release.ts") },
   engine: { group: SETUP, summary: "which engine a folder can use, and why", load: () => import("./engine.ts") },
   completion: { group: SETUP, summary: "print a completion script for a shell", load: () => import("./completion.ts") },
-  __complete: { group: SETUP, summary: "words for the shell's completion", hidden: true, load: () => import("./complete.ts") },
+  __complete: {
+    group: SETUP,
+    summary: "words for the shell's completion",
+    hidden: true,
+    load: () => import("./complete.ts"),
+  },
 };

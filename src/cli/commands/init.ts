@@ -12,14 +12,20 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
   options: [
     { flags: "--name <name>", text: "a name; default: the folder's" },
-    { flags: "--engine <engine>", text: "btrfs-snapshot, juicefs-clone, reflink-copy or copy; default: the best that works" },
+    {
+      flags: "--engine <engine>",
+      text: "btrfs-snapshot, juicefs-clone, reflink-copy or copy; default: the best that works",
+    },
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
     { flags: "--quota <size>", text: "how large the store may grow, e.g. 50GiB; default: 20 % of the file system" },
     { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
   ],
   examples: [
     { line: "cairn init ~/project", text: "begin to keep a folder; nothing in it moves" },
-    { line: "cairn init /shared/agent-7 --self-contained", text: "a new folder that can move between hosts with all its points" },
+    {
+      line: "cairn init /shared/agent-7 --self-contained",
+      text: "a new folder that can move between hosts with all its points",
+    },
   ],
   run,
 };
@@ -29,7 +35,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
   const folder = context.chosenFolder(input.argument(0)) ?? context.cwd;
   const options = readOptions(context, input);
-  if (selfContained && context.globals.controlDirectory !== undefined) throw usage("--self-contained and --control-dir exclude each other");
+  if (selfContained && context.globals.controlDirectory !== undefined)
+    throw usage("--self-contained and --control-dir exclude each other");
   const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
   const engineReasons = [...client.engineReasons];
   const data = { workspace: client.workspace, engine_reasons: engineReasons, adopted: !selfContained };

@@ -8,8 +8,12 @@ import { formatCount, printable } from "../render/format.ts";
 export const command: CommandDefinition = {
   name: "inspect",
   arguments: [{ name: "<file>", text: "a file of a control directory or of a store", completes: "files" }],
-  options: [{ flags: "--password-file <file>", text: "the password of a store that is not part of a control directory" }],
-  examples: [{ line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" }],
+  options: [
+    { flags: "--password-file <file>", text: "the password of a store that is not part of a control directory" },
+  ],
+  examples: [
+    { line: "cairn inspect ~/.local/state/cairn/…/descriptor.json", text: "what it is, its version and its content" },
+  ],
   run,
 };
 

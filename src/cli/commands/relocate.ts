@@ -20,6 +20,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const result = await library.relocate(from, to, context.callOptions());
   return {
     data: result,
-    text: () => `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
+    text: () =>
+      `${context.style.green("relocated")} ${printable(result.from)} → ${printable(result.workspace.path)}; its save points are with it`,
   };
 }

@@ -14,9 +14,13 @@ export const command: CommandDefinition = {
   ],
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
-    { flags: "--to <dir>", text: "write into this absent or empty folder instead", },
+    { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
     { flags: "--keep-present", text: "let entries stay that the save point does not have" },
-    { flags: "--path-b64 <base64>", text: "a path from the workspace's root whose name is not UTF-8; may be repeated", repeat: true },
+    {
+      flags: "--path-b64 <base64>",
+      text: "a path from the workspace's root whose name is not UTF-8; may be repeated",
+      repeat: true,
+    },
   ],
   examples: [
     { line: "cairn restore head", text: "throw away what was done since the last save; `cairn undo` brings it back" },
@@ -29,7 +33,11 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open();
-  const options: RestoreOptions = { ...context.callOptions(), target: input.required(0), keepPresent: input.flag("keepPresent") };
+  const options: RestoreOptions = {
+    ...context.callOptions(),
+    target: input.required(0),
+    keepPresent: input.flag("keepPresent"),
+  };
   const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
   // The workspace's root itself is the whole of it.
   if (paths.length > 0 && !paths.includes("")) options.paths = paths;
@@ -37,5 +45,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (to === "") throw usage("--to wants a folder");
   if (to !== undefined) options.to = resolve(context.cwd, to);
   if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
-  return restoreOutcome(context, client, { result: await client.restore(options), ...(to === undefined ? {} : { to }) });
+  return restoreOutcome(context, client, {
+    result: await client.restore(options),
+    ...(to === undefined ? {} : { to }),
+  });
 }

@@ -41,7 +41,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     if (result.exit_code === 0) outcome.exitStatus = ERROR_TABLE[failed.code].exit;
   }
   if (!context.globals.quiet && !context.globals.json) {
-    const [{ renderRun }, { shortener }] = await Promise.all([import("../render/care.ts"), import("../render/points.ts")]);
+    const [{ renderRun }, { shortener }] = await Promise.all([
+      import("../render/care.ts"),
+      import("../render/points.ts"),
+    ]);
     const shorten = await shortener(client, [result.before.save_point_id, result.after?.save_point_id ?? null]);
     // Not on stdout: that is the command's.
     context.diagnose(renderRun(result, shorten, context.errorStyle));

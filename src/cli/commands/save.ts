@@ -8,7 +8,9 @@ import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "save",
-  arguments: [{ name: "[dir]", text: "the folder; one that was never initialised is adopted first", completes: "folders" }],
+  arguments: [
+    { name: "[dir]", text: "the folder; one that was never initialised is adopted first", completes: "folders" },
+  ],
   options: [
     { flags: "-m, --message <text>", text: "what this state is" },
     { flags: "-t, --tag <tag>", text: "a tag; may be repeated", repeat: true },
@@ -22,8 +24,14 @@ export const command: CommandDefinition = {
   ],
   examples: [
     { line: "cairn save", text: "the folder you are in" },
-    { line: 'cairn save ~/project -m "before the upgrade" -t upgrade', text: "another folder, with a message and a tag" },
-    { line: `cairn save --skip-unchanged --json`, text: "for programs: one JSON object, no point when nothing changed" },
+    {
+      line: 'cairn save ~/project -m "before the upgrade" -t upgrade',
+      text: "another folder, with a message and a tag",
+    },
+    {
+      line: `cairn save --skip-unchanged --json`,
+      text: "for programs: one JSON object, no point when nothing changed",
+    },
   ],
   run,
 };
@@ -41,7 +49,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       const { renderSave, shortener } = await import("../render/points.ts");
       const shorten = await shortener(client, [result.save_point_id]);
       const again = context.commandLine(["restore", shorten(result.save_point_id)], input.argument(0));
-      return renderSave({ result, skipped: untouched && input.flag("skipUnchanged"), shorten, again, style: context.style });
+      return renderSave({
+        result,
+        skipped: untouched && input.flag("skipUnchanged"),
+        shorten,
+        again,
+        style: context.style,
+      });
     },
   };
 }
@@ -72,7 +86,8 @@ export function parseCause(text: string): Cause {
     throw usage(`--cause is not JSON: ${JSON.stringify(text.slice(0, 80))}`, CAUSE_HINT);
   }
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  if (!isObject || typeof (value as { kind?: unknown }).kind !== "string") throw usage("--cause wants an object with a `kind`", CAUSE_HINT);
+  if (!isObject || typeof (value as { kind?: unknown }).kind !== "string")
+    throw usage("--cause wants an object with a `kind`", CAUSE_HINT);
   return value as Cause;
 }
 

@@ -6,7 +6,9 @@ import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "show",
-  arguments: [{ name: "<point[:path]>", text: "a save point, and a path from the workspace's root", completes: "points" }],
+  arguments: [
+    { name: "<point[:path]>", text: "a save point, and a path from the workspace's root", completes: "points" },
+  ],
   options: [{ flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" }],
   examples: [
     { line: "cairn show head", text: "what the point is, and its top entries" },
@@ -27,7 +29,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (shown.kind !== "file") return listing(context, client, shown);
   const size = shown.entries[0]?.size ?? 0;
   if (context.globals.json && size > JSON_CONTENT_LIMIT) {
-    throw usage(`the file is too large for JSON: ${size} bytes, at most ${JSON_CONTENT_LIMIT}`, "leave --json out: the bytes go to stdout");
+    throw usage(
+      `the file is too large for JSON: ${size} bytes, at most ${JSON_CONTENT_LIMIT}`,
+      "leave --json out: the bytes go to stdout",
+    );
   }
   return {
     data: shown,
@@ -41,7 +46,10 @@ function listing(context: Context, client: Client, shown: ShowResult): Outcome {
     data: shown,
     paged: true,
     async text() {
-      const [{ renderListing, renderPoint }, { shortener }] = await Promise.all([import("../render/listing.ts"), import("../render/points.ts")]);
+      const [{ renderListing, renderPoint }, { shortener }] = await Promise.all([
+        import("../render/listing.ts"),
+        import("../render/points.ts"),
+      ]);
       const lines = await renderListing(shown, context.style);
       if (shown.path !== "") return lines.join("\n");
       const { save_point: point } = shown;
@@ -58,7 +66,11 @@ function splitTarget(text: string, encoded: string | undefined): [string, PathIn
     return [text, parseBase64(encoded, "--path-b64")];
   }
   if (colon === -1) return [text, undefined];
-  const path = text.slice(colon + 1).replace(/^(?:\.\/+)+/, "").replace(/\/+$/, "");
-  if (path.startsWith("/")) throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
+  const path = text
+    .slice(colon + 1)
+    .replace(/^(?:\.\/+)+/, "")
+    .replace(/\/+$/, "");
+  if (path.startsWith("/"))
+    throw usage(`the path after the colon begins at the workspace's root, without a slash: ${path}`);
   return [text.slice(0, colon), path === "" || path === "." ? undefined : path];
 }

@@ -18,7 +18,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return {
     data: status,
     async text() {
-      const [{ renderStatus }, { shortener }] = await Promise.all([import("../render/status.ts"), import("../render/points.ts")]);
+      const [{ renderStatus }, { shortener }] = await Promise.all([
+        import("../render/status.ts"),
+        import("../render/points.ts"),
+      ]);
       const shorten = await shortener(client, [status.head, status.latest]);
       const save = context.commandLine(["save"], input.argument(0));
       return renderStatus({ status, shorten, save, style: context.style, now: Date.now() });

@@ -24,8 +24,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const outcome: Outcome = {
     data: result,
     async text() {
-      const [{ renderVerify }, { shortener }] = await Promise.all([import("../render/care.ts"), import("../render/points.ts")]);
-      const shorten = await shortener(client, result.problems.map((problem) => problem.point));
+      const [{ renderVerify }, { shortener }] = await Promise.all([
+        import("../render/care.ts"),
+        import("../render/points.ts"),
+      ]);
+      const shorten = await shortener(
+        client,
+        result.problems.map((problem) => problem.point),
+      );
       return renderVerify(result, shorten, context.style);
     },
   };

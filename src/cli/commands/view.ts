@@ -37,11 +37,19 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   }
   const view = await client.view(target, context.callOptions());
   const close = context.commandLine(["view", "--close", view.view_id]);
-  return { data: { view }, text: () => `${printable(shellQuote(view.path))}\n  close it: ${context.style.cyan(close)}` };
+  return {
+    data: { view },
+    text: () => `${printable(shellQuote(view.path))}\n  close it: ${context.style.cyan(close)}`,
+  };
 }
 
 async function renderViews(views: readonly ViewLease[]): Promise<string> {
   if (views.length === 0) return "no view is open";
-  const rows = views.map((view) => [view.view_id, view.save_point_id.slice(0, 8), formatInstant(view.opened_at), printable(view.path)]);
+  const rows = views.map((view) => [
+    view.view_id,
+    view.save_point_id.slice(0, 8),
+    formatInstant(view.opened_at),
+    printable(view.path),
+  ]);
   return (await renderTable(rows)).join("\n");
 }

@@ -11,12 +11,16 @@ const ACTIONS = {
 
 export function bashScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const globalWords = globals.flatMap((option) => option.words);
-  const valueWords = [...globals, ...commands.flatMap((command) => command.options)].filter((option) => option.takesValue);
+  const valueWords = [...globals, ...commands.flatMap((command) => command.options)].filter(
+    (option) => option.takesValue,
+  );
   const withValue = [...new Set(valueWords.flatMap((option) => option.words))];
   const cases = commands.map((command) => {
     const options = [...command.options.flatMap((option) => option.words), ...globalWords].join(" ");
     const last = command.arguments.length - 1;
-    const places = command.arguments.map((completes, i) => `          ${i === last ? "*" : i}) ${ACTIONS[completes]} ;;`);
+    const places = command.arguments.map(
+      (completes, i) => `          ${i === last ? "*" : i}) ${ACTIONS[completes]} ;;`,
+    );
     const byPlace = places.length === 0 ? "" : `        case $place in\n${places.join("\n")}\n        esac\n`;
     return `      ${command.name})\n        if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "${options}" -- "$cur")); return; fi\n${byPlace}        ;;`;
   });

@@ -1,14 +1,22 @@
 import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
 
-const ACTIONS = { points: "__cairn_points", files: "_files", folders: "_files -/", shells: "(bash zsh fish)", nothing: " " } as const;
+const ACTIONS = {
+  points: "__cairn_points",
+  files: "_files",
+  folders: "_files -/",
+  shells: "(bash zsh fish)",
+  nothing: " ",
+} as const;
 
 export function zshScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const globalSpecs = globals.flatMap(optionSpecs);
   const names = commands.map((command) => `    ${quote(`${command.name}:${escapeColon(command.text)}`)}`);
   const cases = commands.map((command) => {
     const last = command.arguments.length - 1;
-    const places = command.arguments.map((completes, i) => quote(`${i === last ? "*" : i + 1}:: :${ACTIONS[completes]}`));
+    const places = command.arguments.map((completes, i) =>
+      quote(`${i === last ? "*" : i + 1}:: :${ACTIONS[completes]}`),
+    );
     const specs = [...command.options.flatMap(optionSpecs), ...globalSpecs, ...places];
     return `    ${command.name}) _arguments ${specs.join(" ")} ;;`;
   });

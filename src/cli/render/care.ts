@@ -12,7 +12,10 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
     const path = problem.path === undefined ? "" : ` ${printable(problem.path)}`;
     return `  ${style.red(problem.kind)} ${where}${path}: ${printable(problem.detail)}\n      ${printable(problem.hint)}`;
   });
-  return [`${style.red(`damaged: ${plural(result.problems.length, "problem")}`)}; ${checked}`, ...limited(lines, 100, style)].join("\n");
+  return [
+    `${style.red(`damaged: ${plural(result.problems.length, "problem")}`)}; ${checked}`,
+    ...limited(lines, 100, style),
+  ].join("\n");
 }
 
 export function renderDoctor(result: DoctorResult, style: Style): string {
@@ -21,7 +24,8 @@ export function renderDoctor(result: DoctorResult, style: Style): string {
   const lines = result.findings.flatMap((finding) => {
     const line = `${colours[finding.severity](finding.severity)} ${finding.kind}: ${printable(finding.detail)}`;
     if (finding.repair === undefined) return [line];
-    const verb = finding.repaired === true ? "repaired" : finding.repaired === false ? "could not be repaired" : "--repair would";
+    const verb =
+      finding.repaired === true ? "repaired" : finding.repaired === false ? "could not be repaired" : "--repair would";
     return [line, `  ${verb}: ${printable(finding.repair)}`];
   });
   return [...lines, result.healthy ? style.green("healthy") : style.red("not healthy")].join("\n");

@@ -17,7 +17,8 @@ export function renderEntryLine(entry: DiffEntry, style: Style): string {
 function describeSizes(entry: DiffEntry, style: Style): string {
   const { size_before: before, size_after: after } = entry;
   if (entry.kind !== "file") return "";
-  if (before !== undefined && after !== undefined) return before === after ? "" : style.dim(`  ${formatBytes(before)} → ${formatBytes(after)}`);
+  if (before !== undefined && after !== undefined)
+    return before === after ? "" : style.dim(`  ${formatBytes(before)} → ${formatBytes(after)}`);
   const size = after ?? before;
   return size === undefined ? "" : style.dim(`  ${formatBytes(size)}`);
 }
@@ -54,7 +55,12 @@ export function renderTextDiff(diff: TextDiff, style: Style): string | null {
   if (patch === undefined) return null;
   const lines = [style.bold(`--- ${oldName}`), style.bold(`+++ ${newName}`)];
   for (const hunk of patch.hunks) {
-    lines.push(style.cyan(`@@ -${hunk.oldStart},${hunk.oldLines} +${hunk.newStart},${hunk.newLines} @@`));
+    // An empty side begins before its first line.
+    const [oldStart, newStart] = [
+      hunk.oldLines === 0 ? hunk.oldStart - 1 : hunk.oldStart,
+      hunk.newLines === 0 ? hunk.newStart - 1 : hunk.newStart,
+    ];
+    lines.push(style.cyan(`@@ -${oldStart},${hunk.oldLines} +${newStart},${hunk.newLines} @@`));
     lines.push(...hunk.lines.map((line) => colourLine(line, style)));
   }
   return lines.join("\n");

@@ -31,12 +31,17 @@ export function formatAge(instant: string, now: number): string {
   const size = Math.abs(seconds);
   if (size < 10) return "just now";
   const [count, unit] =
-    size < 60 ? [size, "second"]
-    : size < 3600 ? [Math.round(size / 60), "minute"]
-    : size < 86_400 ? [Math.round(size / 3600), "hour"]
-    : size < 86_400 * 60 ? [Math.round(size / 86_400), "day"]
-    : size < 86_400 * 730 ? [Math.round(size / (86_400 * 30.44)), "month"]
-    : [Math.round(size / (86_400 * 365.25)), "year"];
+    size < 60
+      ? [size, "second"]
+      : size < 3600
+        ? [Math.round(size / 60), "minute"]
+        : size < 86_400
+          ? [Math.round(size / 3600), "hour"]
+          : size < 86_400 * 60
+            ? [Math.round(size / 86_400), "day"]
+            : size < 86_400 * 730
+              ? [Math.round(size / (86_400 * 30.44)), "month"]
+              : [Math.round(size / (86_400 * 365.25)), "year"];
   const text = plural(count, unit);
   return seconds >= 0 ? `${text} ago` : `in ${text}`;
 }
@@ -59,14 +64,16 @@ export function formatCount(count: number): string {
 /** `1 file`, `1,200 files`, `3 entries`. */
 export function plural(count: number, word: string): string {
   if (count === 1) return `1 ${word}`;
-  const many = word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`;
+  const many = /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : `${word}s`;
   return `${formatCount(count)} ${many}`;
 }
 
 /** `3 added, 1 modified`; `nothing` when all are zero. */
 export function formatCounts(counts: object): string {
   const parts = Object.entries(counts).filter(([, count]) => (count as number) > 0);
-  return parts.length === 0 ? "nothing" : parts.map(([word, count]) => `${formatCount(count as number)} ${word}`).join(", ");
+  return parts.length === 0
+    ? "nothing"
+    : parts.map(([word, count]) => `${formatCount(count as number)} ${word}`).join(", ");
 }
 
 // Names come from anywhere: nothing in them may steer the terminal or pretend to be another line.
@@ -93,7 +100,14 @@ export function shellQuote(word: string): string {
 
 /** `drwxr-sr-t` of a kind and its permission bits. */
 export function formatMode(kind: string, mode: number): string {
-  const first: Record<string, string> = { directory: "d", symlink: "l", fifo: "p", socket: "s", chardev: "c", blockdev: "b" };
+  const first: Record<string, string> = {
+    directory: "d",
+    symlink: "l",
+    fifo: "p",
+    socket: "s",
+    chardev: "c",
+    blockdev: "b",
+  };
   let text = first[kind] ?? "-";
   for (const shift of [6, 3, 0]) {
     const bits = (mode >> shift) & 7;

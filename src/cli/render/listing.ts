@@ -23,13 +23,21 @@ function describeName(entry: ListedEntry, style: Style): string {
 }
 
 /** What a point is, as rows of a name and a value. */
-export async function renderPoint(point: SavePoint, shorten: Shorten, style: Style, now = Date.now()): Promise<string[]> {
+export async function renderPoint(
+  point: SavePoint,
+  shorten: Shorten,
+  style: Style,
+  now = Date.now(),
+): Promise<string[]> {
   const rows: [string, string][] = [
     ["save point", style.bold(point.save_point_id)],
     ["saved", `${formatInstant(point.created_at)} (${formatAge(point.created_at, now)})`],
     ["message", point.message === "" ? style.dim("none") : firstLine(point.message)],
     ["cause", describeCause(point)],
-    ["holds", `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`],
+    [
+      "holds",
+      `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`,
+    ],
     ["engine", point.effective_engine],
     ["state digest", point.payload_root_hash ?? style.dim("not sealed yet")],
     ["integrity", point.integrity_state],

@@ -1,6 +1,15 @@
 import type { SavePointId } from "../../ids.ts";
 import type { Client, DamagedPoint, HistoryResult, LeftOut, SavePoint, SaveResult } from "../../operations/contract.ts";
-import { firstLine, formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
+import {
+  firstLine,
+  formatAge,
+  formatBytes,
+  formatCounts,
+  formatDuration,
+  limited,
+  plural,
+  printable,
+} from "./format.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
@@ -33,7 +42,9 @@ export function renderSave(view: SaveView): string {
   const lines = [
     `${style.green("saved")} ${id}${message}`,
     `  ${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`,
-    ...result.degraded.map((degradation) => `  ${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`),
+    ...result.degraded.map(
+      (degradation) => `  ${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`,
+    ),
     ...renderLeftOut(result.left_out, style),
     `  come back to it: ${style.cyan(view.again)}`,
   ];
@@ -49,7 +60,10 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style): string
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
     return `    ${printable(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
-  return [`  ${style.yellow(`left out: ${plural(leftOut.length, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
+  return [
+    `  ${style.yellow(`left out: ${plural(leftOut.length, "entry")}`)}`,
+    ...limited(lines, LEFT_OUT_LIMIT, style),
+  ];
 }
 
 export interface HistoryView {
@@ -92,7 +106,8 @@ function describePoint(point: SavePoint, style: Style): string {
 /** `before a restore`, `command npm test, exit 1`, `tool_call`. */
 export function describeCause(point: SavePoint): string {
   const { cause } = point;
-  if (cause.kind === "restore" || cause.kind === "undo") return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
+  if (cause.kind === "restore" || cause.kind === "undo")
+    return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
   if (typeof words !== "string") return printable(cause.kind);
   const exit = typeof cause["exit_code"] === "number" ? `, exit ${cause["exit_code"]}` : "";

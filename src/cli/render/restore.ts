@@ -24,7 +24,9 @@ export function renderRestore(view: RestoreView): string {
     ...renderLeftOut(result.left_out, style),
   ];
   if (result.undo_id !== null) {
-    lines.push(`  the state before is saved as ${style.bold(shorten(result.undo_id))}; take it back: ${style.cyan(view.undo)}`);
+    lines.push(
+      `  the state before is saved as ${style.bold(shorten(result.undo_id))}; take it back: ${style.cyan(view.undo)}`,
+    );
   }
   return lines.join("\n");
 }
@@ -35,17 +37,37 @@ const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" 
 export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): string {
   const to = style.bold(shorten(plan.restored_to));
   if (plan.entries.length === 0) return `the folder equals ${to}; nothing would change`;
-  const colours = { create: style.green, update: style.yellow, delete: style.red, metadata: style.dim, keep: style.cyan };
+  const colours = {
+    create: style.green,
+    update: style.yellow,
+    delete: style.red,
+    metadata: style.dim,
+    keep: style.cyan,
+  };
   const lines = plan.entries.map((entry) => {
     const size = entry.size === undefined || entry.kind !== "file" ? "" : ` (${formatBytes(entry.size)})`;
     const reason = entry.reason === undefined ? "" : `: ${entry.reason.replaceAll("_", " ")}`;
     const slash = entry.kind === "directory" ? "/" : "";
     return `  ${colours[entry.action](`${SIGNS[entry.action]} ${printable(entry.path)}${slash}`)}${size}${reason}`;
   });
-  const holders = plan.holders.map((holder) => `  ${style.yellow("open")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`);
+  const holders = plan.holders.map(
+    (holder) => `  ${style.yellow("open")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
+  );
   const counts: Record<string, number> = {};
   for (const entry of plan.entries) counts[entry.action] = (counts[entry.action] ?? 0) + 1;
-  const words = { create: "to create", update: "to update", delete: "to delete", metadata: "with other metadata", keep: "to keep" };
-  const summary = Object.entries(words).flatMap(([action, text]) => (counts[action] === undefined ? [] : [`${formatCount(counts[action])} ${text}`]));
-  return [`a restore to ${to} would change ${plural(plan.entries.length, "entry")}: ${summary.join(", ")}`, ...limited(lines, PLAN_LIMIT, style), ...holders].join("\n");
+  const words = {
+    create: "to create",
+    update: "to update",
+    delete: "to delete",
+    metadata: "with other metadata",
+    keep: "to keep",
+  };
+  const summary = Object.entries(words).flatMap(([action, text]) =>
+    counts[action] === undefined ? [] : [`${formatCount(counts[action])} ${text}`],
+  );
+  return [
+    `a restore to ${to} would change ${plural(plan.entries.length, "entry")}: ${summary.join(", ")}`,
+    ...limited(lines, PLAN_LIMIT, style),
+    ...holders,
+  ].join("\n");
 }

@@ -23,20 +23,34 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["last save", status.last_save_at === null ? "never" : formatAge(status.last_save_at, view.now)],
     ["last backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
     ["engine", `${status.engine}${explainEngine(status.engine_reasons)}`],
-    ["store", `${plural(status.store.points, "point")}, ${formatBytes(status.store.bytes)}, in ${printable(status.workspace.control_directory)}`],
+    [
+      "store",
+      `${plural(status.store.points, "point")}, ${formatBytes(status.store.bytes)}, in ${printable(status.workspace.control_directory)}`,
+    ],
   ];
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
-  for (const degradation of status.degraded) lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
+  for (const degradation of status.degraded)
+    lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
   for (const holder of status.holders) {
-    lines.push(`${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`);
+    lines.push(
+      `${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
+    );
   }
   if (status.ignored.length > 0) {
     lines.push(`${style.yellow("ignored")}: the rules leave out ${plural(status.ignored.length, "entry")}`);
-    lines.push(...limited(status.ignored.map((entry) => `  ${printable(entry.path)}`), 10, style));
+    lines.push(
+      ...limited(
+        status.ignored.map((entry) => `  ${printable(entry.path)}`),
+        10,
+        style,
+      ),
+    );
   }
   for (const recovered of status.recovered) {
     const done = recovered.outcome === "completed" ? "was completed" : "was taken back";
-    lines.push(`${style.yellow("recovered")}: an interrupted ${printable(recovered.operation)} ${done}; ${printable(recovered.detail)}`);
+    lines.push(
+      `${style.yellow("recovered")}: an interrupted ${printable(recovered.operation)} ${done}; ${printable(recovered.detail)}`,
+    );
     lines.push(...recovered.kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`));
   }
   return lines.join("\n");

@@ -13,7 +13,10 @@ async function measureFor(rows: readonly (readonly string[])[]): Promise<Measure
 }
 
 /** Rows as aligned columns, two blanks between them; columns named in `right` are aligned to the right. */
-export async function renderTable(rows: readonly (readonly string[])[], right: readonly number[] = []): Promise<string[]> {
+export async function renderTable(
+  rows: readonly (readonly string[])[],
+  right: readonly number[] = [],
+): Promise<string[]> {
   const measure = await measureFor(rows);
   const widths: number[] = [];
   for (const row of rows) {
@@ -21,7 +24,12 @@ export async function renderTable(rows: readonly (readonly string[])[], right: r
       widths[column] = Math.max(widths[column] ?? 0, measure(cell));
     });
   }
-  return rows.map((row) => row.map((cell, column) => pad(cell, (widths[column] ?? 0) - measure(cell), right.includes(column))).join("  ").trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, column) => pad(cell, (widths[column] ?? 0) - measure(cell), right.includes(column)))
+      .join("  ")
+      .trimEnd(),
+  );
 }
 
 function pad(cell: string, missing: number, toTheRight: boolean): string {

@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { COMMANDS } from "../commands/index.ts";
+import { completionScript, SHELLS } from "./scripts.ts";
+
+/** What bash offers for the line; the last word is the one being typed. */
+async function offered(line: string[]): Promise<string[]> {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-completion-"));
+  try {
+    const script = `${await completionScript("bash")}
+cairn() { printf '1a2b3c4d\\tfirst\\n1a999999\\tasked with %s\\n' "$*"; }
+COMP_WORDS=(${line.map((word) => `'${word}'`).join(" ")})
+COMP_CWORD=${line.length - 1}
+_cairn
+printf '%s\\n' "\${COMPREPLY[@]}"`;
+    writeFileSync(join(folder, "script"), script);
+    const ran = spawnSync("bash", [join(folder, "script")], { encoding: "utf8", cwd: folder });
+    assert.equal(ran.stderr, "");
+    return ran.stdout.split("\n").filter((word) => word !== "");
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const hasBash = spawnSync("bash", ["-c", "true"]).status === 0;
+
+test("bash offers commands, options, points and folders", { skip: !hasBash }, async () => {
+  assert.deepEqual(await offered(["cairn", "re"]), ["restore", "relocate", "release"]);
+  assert.deepEqual(await offered(["cairn", "restore", "--pl"]), ["--plan"]);
+  assert.deepEqual(await offered(["cairn", "restore", "1a2"]), ["1a2b3c4d"]);
+  assert.deepEqual(await offered(["cairn", "-C", "x", "pin", "1a"]), ["1a2b3c4d", "1a999999"]);
+  assert.deepEqual(await offered(["cairn", "restore", "1a2b3c4d", "scr"]), ["script"]);
+  assert.deepEqual(await offered(["cairn", "completion", "z"]), ["zsh"]);
+  assert.deepEqual(await offered(["cairn", "save", "-m", "sa"]), []);
+});
+
+for (const shell of SHELLS) {
+  test(`the script for ${shell} names every command and is well formed`, async (t) => {
+    const script = await completionScript(shell);
+    for (const [name, entry] of Object.entries(COMMANDS)) {
+      if (entry.hidden !== true) assert.ok(script.includes(name), name);
+    }
+    assert.match(script, /__complete points/);
+    const ran = spawnSync(shell, ["-n"], { input: script, encoding: "utf8" });
+    if (ran.error === undefined) assert.deepEqual([ran.status, ran.stderr], [0, ""]);
+    else t.diagnostic(`${shell} is not installed`);
+  });
+}

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError, ERROR_TABLE } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { COMMANDS } from "./commands/index.ts";
+import { argsOf, failing, fakeLibrary, ID_A, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
+import { runFake, runJson } from "./testing-run.ts";
+
+// These lists are a contract with everybody who reads the output: they may grow, no name in them may go.
+const POINT_KEYS =
+  "save_point_id workspace_name created_at sequence message tags engine payload_root_hash descriptor_checksum integrity_state parent_id restored_from cause metadata_digest entries bytes bytes_stored unchanged complete pinned labels effective_engine degraded";
+const RESTORE_KEYS = "restored_to undo_id changes left_out method duration_ms";
+const DATA_KEYS: Record<string, string> = {
+  "init d": "workspace engine_reasons adopted",
+  save: "save_point changes read_bytes duration_ms left_out",
+  history: "save_points head latest damaged truncated",
+  status:
+    "workspace clean changes head latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup_at last_proof_at",
+  diff: "from to entries",
+  "restore head": RESTORE_KEYS,
+  "restore head --plan": "plan",
+  undo: RESTORE_KEYS,
+  "undo --plan": "plan",
+  "verify --all": "checked problems",
+  "fork head x": "workspace started_from save_point left_out",
+  "cleanup --plan": "plan",
+  "cleanup --run c1": "removed bytes_freed",
+  "cleanup --keep-last 3": "removed bytes_freed",
+  "cleanup --keep-last 3 --set-policy": "policy",
+  "show head": "save_point kind path entries",
+  doctor: "healthy findings",
+  "run -- true": "command before after exit_code signal duration_ms changes after_error",
+  store: "repository password_file repository_id restic_command bytes points",
+  "view head": "view",
+  "view --list": "views",
+  "view --close v1": "closed",
+  "pin head": "save_point",
+  "unpin head": "save_point",
+  "tag head x": "save_point",
+  "inspect x": "path format version bytes content",
+  workspaces: "workspaces",
+  "relocate a b": "workspace from",
+  "release d": "workspace points_deleted bytes_freed",
+  engine: "path engine engine_reasons",
+  "completion fish": "shell script",
+  "__complete points": "candidates",
+};
+
+for (const [line, keys] of Object.entries(DATA_KEYS)) {
+  test(`${line} prints one envelope with its keys when asked for JSON`, async () => {
+    const { envelope, status, stderr } = await runJson(line.split(" "));
+    assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"]);
+    assert.deepEqual(Object.keys(envelope.data as object).toSorted(), keys.split(" ").toSorted());
+    assert.deepEqual(
+      [envelope.schema_version, envelope.command, envelope.ok, envelope.error],
+      [1, line.split(" ")[0], true, null],
+    );
+    assert.deepEqual([status, stderr], [0, ""]);
+  });
+}
+
+test("every command has pinned keys", () => {
+  const pinned = new Set(Object.keys(DATA_KEYS).map((line) => line.split(" ")[0]));
+  assert.deepEqual(
+    Object.keys(COMMANDS).filter((name) => !pinned.has(name)),
+    [],
+  );
+});
+
+test("save prints the point by itself when asked for JSON", async () => {
+  const { envelope } = await runJson(["save"]);
+  const data = envelope.data as { save_point: object; changes: object };
+  assert.deepEqual(Object.keys(data.save_point).toSorted(), POINT_KEYS.split(" ").toSorted());
+  assert.deepEqual(data.changes, { added: 3, modified: 1, removed: 0 });
+});
+
+test("show gives the bytes as base64 when a file is asked for as JSON", async () => {
+  const { envelope } = await runJson(["show", "head:a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
+  assert.equal((envelope.data as { content_b64: string }).content_b64, Buffer.from("old\ntext\n").toString("base64"));
+  assert.deepEqual(Object.keys(envelope.data as object), ["save_point", "kind", "path", "entries", "content_b64"]);
+});
+
+test("show prints the file's own bytes when a person asks", async () => {
+  const { stdout, fake } = await runFake(["show", "head:./a.txt"], { fake: fakeLibrary({ show: () => SHOWN_FILE }) });
+  assert.equal(stdout, "old\ntext\n");
+  assert.deepEqual(fake.asked.at(-1), { method: "read", args: [ID_A, "a.txt"] });
+});
+
+for (const code of Object.keys(ERROR_TABLE) as ErrorCode[]) {
+  test(`the exit status is the table's when the library fails with ${code}`, async () => {
+    const error = new CairnError(code, "what was tried", { hint: "what to do", details: { holder: 7 } });
+    const settings = { fake: fakeLibrary({ status: failing(error) }) };
+    const { envelope, status } = await runJson(["status"], settings);
+    const row = ERROR_TABLE[code];
+    assert.equal(status, row.exit);
+    assert.equal(envelope.ok, row.exit === 10);
+    assert.deepEqual(envelope.error, {
+      code,
+      message: "what was tried",
+      hint: "what to do",
+      retryable: row.retryable,
+      details: { holder: 7 },
+    });
+    assert.equal(envelope.data, null);
+    const told = await runFake(["status"], settings);
+    assert.deepEqual([told.status, told.stdout, told.stderr], [row.exit, "", "cairn: what was tried\n  what to do\n"]);
+  });
+}
+
+test("a failure that is no CairnError is told as internal", async () => {
+  const { envelope, status } = await runJson(["status"], {
+    fake: fakeLibrary({ status: () => Promise.reject(new TypeError("oops")) }),
+  });
+  assert.deepEqual([status, envelope.error?.code], [1, "internal"]);
+});
+
+const LEFT = { path: "a", reason: "unreadable", detail: "EACCES" };
+
+test("save exits 10 and is ok when the point is not complete", async () => {
+  const { envelope, status } = await runJson(["save"], {
+    fake: fakeLibrary({ save: () => ({ ...SAVED, complete: false, left_out: [LEFT] }) }),
+  });
+  assert.deepEqual([status, envelope.ok, envelope.error], [10, true, null]);
+});
+
+test("save exits 0 when only a mount was left out", async () => {
+  const fake = fakeLibrary({ save: () => ({ ...SAVED, left_out: [{ ...LEFT, reason: "mounted" }] }) });
+  assert.equal((await runFake(["save"], { fake })).status, 0);
+});
+
+test("restore exits 10 and lists it when something was left out", async () => {
+  const fake = fakeLibrary({
+    restore: () => ({ ...RESTORED, left_out: [{ ...LEFT, reason: "not_permitted", aspects: ["owner"] }] }),
+  });
+  const { stdout, status } = await runFake(["restore", "head"], { fake });
+  assert.equal(status, 10);
+  assert.match(stdout, /left out: 1 entry\n {4}a \(owner\): not permitted; EACCES/);
+});
+
+test("verify exits 6 with its data when something is damaged", async () => {
+  const problems = [{ point: ID_A, kind: "content", path: "a", detail: "other bytes", hint: "restore it" }];
+  const fake = fakeLibrary({ verify: () => ({ checked: { points: 1, files: 1, bytes: 1 }, problems }) });
+  const { envelope, status } = await runJson(["verify"], { fake });
+  assert.deepEqual([status, envelope.ok, envelope.error?.code], [6, false, "damaged"]);
+  assert.deepEqual((envelope.data as { problems: unknown }).problems, problems);
+});
+
+test("doctor exits 6 when damage is left, 0 when there are warnings only", async () => {
+  const findings = [{ kind: "index", severity: "damage", detail: "gone", repair: "make it again" }];
+  const { status, stderr } = await runFake(["doctor"], {
+    fake: fakeLibrary({ doctor: () => ({ healthy: false, findings }) }),
+  });
+  assert.equal(status, 6);
+  assert.match(stderr, /cairn doctor --repair/);
+  assert.equal((await runFake(["doctor"])).status, 0);
+});
+
+test("run exits with the command's status, ours only when that was 0", async () => {
+  const ended = (exit_code: number, after_error: object | null) =>
+    fakeLibrary({
+      run: () => ({
+        command: ["x"],
+        before: SAVED,
+        after: null,
+        exit_code,
+        signal: null,
+        duration_ms: 1,
+        changes: null,
+        after_error,
+      }),
+    });
+  const failed = { code: "no_space", message: "full" };
+  assert.equal((await runFake(["run", "--", "x"], { fake: ended(3, failed) })).status, 3);
+  assert.equal((await runFake(["run", "--", "x"], { fake: ended(0, failed) })).status, 8);
+  const { envelope } = await runJson(["run", "--", "x"], { fake: ended(3, null) });
+  assert.deepEqual([envelope.ok, envelope.error], [false, null]);
+});
+
+test("run keeps the command's own arguments when they look like ours", async () => {
+  const { fake } = await runFake(["run", "-m", "turn", "--", "x", "--json", "-C", "y"]);
+  const [words, options] = argsOf(fake, "run");
+  assert.deepEqual(words, ["x", "--json", "-C", "y"]);
+  assert.equal((options as { message: string }).message, "turn");
+});

@@ -1,0 +1,121 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { argsOf, fakeLibrary, POINT, SAVED } from "./testing-fake-library.ts";
+import { runFake, runJson } from "./testing-run.ts";
+import type { Ran } from "./testing-run.ts";
+
+const ESCAPE = "\u001b[";
+
+test("save says what was saved, how long it took, how much it stored and how to come back", async () => {
+  const { stdout, stderr } = await runFake(["save", "-C", "/a b"]);
+  assert.equal(
+    stdout,
+    "saved 1a2b3c4d  second\n" +
+      "  3 added, 1 modified · 12 entries, 33.8 KiB in all · stored 1.21 KiB in 42 ms\n" +
+      "  come back to it: cairn -C '/a b' restore 1a2b3c4d\n",
+  );
+  assert.equal(stderr, "");
+});
+
+test("save says that no point was made when nothing changed and that was asked for", async () => {
+  const unchanged = { ...SAVED, changes: { added: 0, modified: 0, removed: 0 } };
+  const { stdout } = await runFake(["save", "--skip-unchanged"], { fake: fakeLibrary({ save: () => unchanged }) });
+  assert.equal(stdout, "nothing changed since 1a2b3c4d; no point was made (42 ms)\n");
+});
+
+test("restore names the command that takes it back", async () => {
+  const { stdout } = await runFake(["restore", "1a2b"]);
+  assert.equal(
+    stdout,
+    "restored 1a2b3c4d\n  1 created, 2 updated, 3 deleted, 4 metadata · 17 ms\n  the state before is saved as 5f6e7d8c; take it back: cairn undo\n",
+  );
+});
+
+test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
+  const coloured = await runFake(["save"], { terminal: true });
+  assert.ok(coloured.stdout.includes(ESCAPE));
+  for (const settings of [{}, { terminal: true, env: { NO_COLOR: "1" } }, { terminal: true, env: { TERM: "dumb" } }]) {
+    assert.ok(!(await runFake(["save"], settings)).stdout.includes(ESCAPE));
+  }
+  for (const line of [
+    ["save", "--no-color"],
+    ["--no-color", "save"],
+  ]) {
+    assert.ok(!(await runFake(line, { terminal: true })).stdout.includes(ESCAPE));
+  }
+  const failed = await runFake(["nope"], { terminal: true, env: { NO_COLOR: "1" } });
+  assert.ok(!failed.stderr.includes(ESCAPE));
+});
+
+test("names and messages cannot steer the terminal", async () => {
+  const evil = { ...POINT, message: "\u001b]0;title\u0007\u202Eevil\nsecond line", tags: ["\u001b[2J"] };
+  const history = { save_points: [evil], head: null, latest: null, damaged: [], truncated: false };
+  const { stdout } = await runFake(["history"], { fake: fakeLibrary({ history: () => history }) });
+  assert.doesNotMatch(stdout, /[\u001b\u0007\u202e]/i);
+  assert.doesNotMatch(stdout, /second line/);
+});
+
+test("diff shows the texts of changed files, and only the list with --stat", async () => {
+  const { stdout, fake } = await runFake(["diff"]);
+  assert.match(
+    stdout,
+    /^M a\.txt \(content\)\n--- a\/a\.txt\n\+\+\+ b\/a\.txt\n@@ -1,2 \+1,2 @@\n-old\n\+new\n text\n/,
+  );
+  assert.match(stdout, /2 entries: 1 added, 1 modified\n$/);
+  const reads = fake.asked.filter((asked) => asked.method === "read").map((asked) => asked.args[1]);
+  assert.deepEqual(reads, ["a.txt", "a.txt", Buffer.from("YmFkG1szMW3/", "base64")]);
+  const stat = await runFake(["diff", "--stat"]);
+  assert.equal(stat.stdout, "M a.txt (content)\nA bad\\u001b[31m  3 B\n2 entries: 1 added, 1 modified\n");
+  assert.ok(!stat.fake.asked.some((asked) => asked.method === "read"));
+});
+
+test("diff compares head with the folder unless points are named", async () => {
+  assert.deepEqual((await runFake(["diff"])).fake.asked[2]?.args.slice(0, 2), ["head", null]);
+  assert.deepEqual((await runFake(["diff", "a", "b"])).fake.asked[2]?.args.slice(0, 2), ["a", "b"]);
+});
+
+test("run writes its own words to stderr and nothing to stdout", async () => {
+  const { stdout, stderr } = await runFake(["run", "--", "true"]);
+  assert.equal(stdout, "");
+  assert.match(stderr, /exit 0 after 5 ms; before it: 1a2b3c4d, after it: 1a2b3c4d \(nothing\)/);
+  assert.equal((await runFake(["run", "-q", "--", "true"])).stderr, "");
+});
+
+test("run lets the command write to stdout, to stderr with JSON", async () => {
+  const stdoutOf = async (ran: Promise<Ran>): Promise<string> =>
+    (argsOf((await ran).fake, "run")[1] as { stdout: string }).stdout;
+  assert.equal(await stdoutOf(runFake(["run", "--", "true"])), "inherit");
+  assert.equal(await stdoutOf(runJson(["run", "--", "true"])), "stderr");
+});
+
+test("progress comes as JSON lines on stderr when asked for", async () => {
+  const progress = { phase: "scanning", done: 3, total: 9 } as const;
+  const save = (options: { onProgress(progress: object): void }): unknown => {
+    options.onProgress(progress);
+    return SAVED;
+  };
+  const { stderr } = await runFake(["save", "--progress", "json"], { fake: fakeLibrary({ save }) });
+  assert.equal(stderr, `${JSON.stringify(progress)}\n`);
+  assert.equal((await runFake(["save"], { fake: fakeLibrary({ save }) })).stderr, "");
+});
+
+test("a warning is a line for people and an entry of the envelope", async () => {
+  const save = (options: { onWarning(message: string): void }): unknown => {
+    options.onWarning("the control directory lies on overlay");
+    return SAVED;
+  };
+  assert.equal(
+    (await runFake(["save"], { fake: fakeLibrary({ save }) })).stderr,
+    "cairn: the control directory lies on overlay\n",
+  );
+  const { envelope } = await runJson(["save"], { fake: fakeLibrary({ save }) });
+  assert.deepEqual(envelope.warnings, ["the control directory lies on overlay"]);
+});
+
+test("long text goes through the pager on a terminal only", async () => {
+  const env = { PAGER: "cat >/dev/null", PATH: process.env["PATH"] };
+  assert.equal((await runFake(["history"], { terminal: true, env })).stdout, "");
+  assert.match((await runFake(["history"], { env })).stdout, /1a2b3c4d/);
+  const missing = { PAGER: "no-such-pager-here", PATH: process.env["PATH"] };
+  assert.match((await runFake(["history"], { terminal: true, env: missing })).stdout, /1a2b3c4d/);
+});

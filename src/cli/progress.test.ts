@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describeProgress, makeProgress } from "./progress.ts";
+import type { ProgressMode, ProgressReporter } from "./progress.ts";
+
+interface Watched {
+  reporter: ProgressReporter;
+  written: () => string;
+  wait: (milliseconds: number) => void;
+}
+
+function watch(mode: ProgressMode, isTerminal: boolean, quiet = false): Watched {
+  let [text, now] = ["", 0];
+  const sink = { write: (piece: string) => void (text += piece), isTerminal, columns: 60 };
+  return {
+    reporter: makeProgress(sink, { mode, quiet, clock: () => now }),
+    written: () => text,
+    wait: (milliseconds) => void (now += milliseconds),
+  };
+}
+
+const STEP = { phase: "storing", done: 1200, total: 4800, bytes: 2048, current: "src/\u001b[31ma.ts" } as const;
+
+test("a step is told in one line without control characters", () => {
+  assert.equal(describeProgress(STEP), "storing 1,200 of 4,800, 2 KiB  src/\\u001b[31ma.ts");
+  assert.equal(describeProgress({ phase: "committing", done: 0 }), "committing");
+});
+
+test("a bar appears after a moment, is redrawn at most ten times a second and is taken away", () => {
+  const { reporter, written, wait } = watch("auto", true);
+  reporter.report(STEP);
+  assert.equal(written(), "");
+  wait(300);
+  for (let i = 0; i < 50; i++) reporter.report(STEP);
+  assert.equal(written().split("\r").length, 2);
+  assert.match(written(), /█████░{15} {2}25 % {2}storing/);
+  assert.ok(written().length < 80);
+  reporter.finish();
+  assert.ok(written().endsWith("\r\u001b[2K"));
+});
+
+test("nothing is written when the work was short", () => {
+  for (const terminal of [true, false]) {
+    const { reporter, written } = watch("auto", terminal);
+    reporter.report(STEP);
+    reporter.finish();
+    assert.equal(written(), "");
+  }
+});
+
+test("a pipe gets plain lines, a terminal too when asked", () => {
+  for (const [mode, terminal] of [
+    ["auto", false],
+    ["plain", true],
+  ] as const) {
+    const { reporter, written, wait } = watch(mode, terminal);
+    wait(2000);
+    reporter.report(STEP);
+    reporter.report(STEP);
+    assert.equal(written(), `${describeProgress(STEP)}\n`);
+  }
+});
+
+test("JSON lines are complete even when quiet", () => {
+  const { reporter, written } = watch("json", true, true);
+  reporter.report(STEP);
+  assert.equal(written(), `${JSON.stringify(STEP)}\n`);
+  const silent = watch("auto", true, true);
+  silent.wait(10_000);
+  silent.reporter.report(STEP);
+  assert.equal(silent.written(), "");
+});

@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  firstLine,
+  formatAge,
+  formatBytes,
+  formatCounts,
+  formatDuration,
+  formatMode,
+  limited,
+  plural,
+  printable,
+  shellQuote,
+} from "./format.ts";
+import { makeStyle, PLAIN, wantsColour } from "./style.ts";
+import { cutToWidth, renderTable } from "./table.ts";
+
+test("bytes have three digits and a unit", () => {
+  const sizes = [0, 1, 999, 1000, 1024, 1536, 10_240, 1_048_576, 1_048_575, 2 ** 31, 2 ** 53];
+  assert.deepEqual(sizes.map(formatBytes), [
+    "0 B",
+    "1 B",
+    "999 B",
+    "0.98 KiB",
+    "1 KiB",
+    "1.5 KiB",
+    "10 KiB",
+    "1 MiB",
+    "1 MiB",
+    "2 GiB",
+    "8 PiB",
+  ]);
+});
+
+test("durations get coarser when they get longer", () => {
+  assert.deepEqual([0, 4.4, 999, 1000, 1240, 59_900, 59_960, 125_000, 12_000_000].map(formatDuration), [
+    "0 ms",
+    "4 ms",
+    "999 ms",
+    "1 s",
+    "1.24 s",
+    "59.9 s",
+    "1 min 0 s",
+    "2 min 5 s",
+    "3 h 20 min",
+  ]);
+});
+
+test("ages are told in one unit, also those to come", () => {
+  const now = Date.parse("2026-11-20T12:00:00Z");
+  const age = (instant: string): string => formatAge(instant, now);
+  assert.equal(age("2026-11-20T11:59:58Z"), "just now");
+  assert.equal(age("2026-11-20T11:59:00Z"), "1 minute ago");
+  assert.equal(age("2026-11-20T09:00:00Z"), "3 hours ago");
+  assert.equal(age("2026-11-10T12:00:00Z"), "10 days ago");
+  assert.equal(age("2025-11-20T12:00:00Z"), "12 months ago");
+  assert.equal(age("2026-11-20T12:05:00Z"), "in 5 minutes");
+  assert.equal(age("nonsense"), "nonsense");
+});
+
+test("counts are words, nothing when all are zero", () => {
+  assert.equal(formatCounts({ added: 1200, modified: 0, removed: 1 }), "1,200 added, 1 removed");
+  assert.equal(formatCounts({ added: 0 }), "nothing");
+  assert.deepEqual([plural(1, "entry"), plural(0, "entry"), plural(2, "file")], ["1 entry", "0 entries", "2 files"]);
+});
+
+test("control characters and direction marks are shown, not sent", () => {
+  assert.equal(printable("a\u001b[2Jb\nc\td\u0085\u202e\u2066é"), "a\\u001b[2Jb\\nc\\td\\u0085\\u202e\\u2066é");
+  assert.equal(firstLine("one\ntwo"), "one");
+});
+
+test("words are quoted as a shell takes them", () => {
+  assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
+});
+
+test("modes look as in ls", () => {
+  assert.equal(formatMode("file", 0o644), "-rw-r--r--");
+  assert.equal(formatMode("directory", 0o1777), "drwxrwxrwt");
+  assert.equal(formatMode("file", 0o4755), "-rwsr-xr-x");
+  assert.equal(formatMode("file", 0o6644), "-rwSr-Sr--");
+  assert.equal(formatMode("file", 0o1666), "-rw-rw-rwT");
+});
+
+test("long lists say how many are missing", () => {
+  assert.deepEqual(limited(["a", "b", "c"], 3, PLAIN), ["a", "b", "c"]);
+  assert.deepEqual(limited(["a", "b", "c"], 1, PLAIN), ["a", "… and 2 more (all with --json)"]);
+});
+
+test("colour needs a terminal and no NO_COLOR", () => {
+  assert.equal(wantsColour(true, {}, true), true);
+  assert.equal(wantsColour(true, { NO_COLOR: "" }, true), true);
+  assert.equal(wantsColour(true, { NO_COLOR: "0" }, true), false);
+  assert.equal(wantsColour(false, {}, true), false);
+  assert.equal(wantsColour(true, {}, false), false);
+});
+
+test("columns are aligned whatever the letters' widths and colours", async () => {
+  const style = makeStyle(true);
+  assert.deepEqual(
+    await renderTable(
+      [
+        ["a", "1", "x"],
+        ["bbb", "22", ""],
+      ],
+      [1],
+    ),
+    ["a     1  x", "bbb  22"],
+  );
+  assert.deepEqual(
+    await renderTable([
+      ["日本", "x"],
+      ["a", "y"],
+    ]),
+    ["日本  x", "a     y"],
+  );
+  assert.deepEqual(
+    await renderTable([
+      [style.red("ab"), "x"],
+      ["abc", "y"],
+    ]),
+    [`${style.red("ab")}   x`, "abc  y"],
+  );
+});
+
+test("text is cut to a width, never through a wide letter", async () => {
+  assert.equal(await cutToWidth("abcdef", 6), "abcdef");
+  assert.equal(await cutToWidth("abcdef", 4), "abc…");
+  assert.equal(await cutToWidth("日本語", 4), "日…");
+});

@@ -1,0 +1,187 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { CleanupPlan, DiffEntry, StatusResult } from "../../operations/contract.ts";
+import { fakeLibrary, ID_A, ID_B, POINT } from "../testing-fake-library.ts";
+import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
+import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
+import { describeCause, renderHistory } from "./points.ts";
+import { renderPlan, renderRestore } from "./restore.ts";
+import { PLAIN } from "./style.ts";
+import { renderStatus } from "./status.ts";
+
+const shorten = (id: string): string => id.slice(0, 8);
+const now = Date.parse("2026-11-20T09:15:11.123Z");
+
+async function fakeStatus(changed: Partial<StatusResult>): Promise<string> {
+  const client = await fakeLibrary().library.open("/x");
+  const status = { ...(await client.status()), ...changed };
+  return renderStatus({ status, shorten, save: "cairn save", style: PLAIN, now });
+}
+
+test("status tells clean, changed, never saved and gone back", async () => {
+  assert.match(await fakeStatus({}), /^state +changed since the last save point: 1 added, 2 removed$/m);
+  assert.match(await fakeStatus({ clean: true }), /^state +clean$/m);
+  assert.match(
+    await fakeStatus({ head: null, latest: null, last_save_at: null }),
+    /^state +never saved; save it: cairn save$/m,
+  );
+  assert.match(
+    await fakeStatus({ detached: true, head: ID_B }),
+    /^head +5f6e7d8c \(gone back; the latest is 1a2b3c4d\)$/m,
+  );
+});
+
+test("status tells what was recovered, who has files open and what rules hide", async () => {
+  const text = await fakeStatus({
+    recovered: [
+      { operation: "restore", outcome: "rolled_back", detail: "2 entries put back", kept: [{ path: "edited.txt" }] },
+    ],
+    holders: [{ pid: 7, command: "vi", path: "a" }],
+    ignored: [{ path: "node_modules" }],
+  });
+  assert.match(
+    text,
+    /recovered: an interrupted restore was taken back; 2 entries put back\n {2}kept as it was found: edited\.txt/,
+  );
+  assert.match(text, /open for writing a by vi \(7\)/);
+  assert.match(text, /ignored: the rules leave out 1 entry\n {2}node_modules/);
+});
+
+test("history says when the folder does not stand at the latest point", async () => {
+  const older = {
+    ...POINT,
+    save_point_id: ID_B,
+    message: "",
+    cause: { kind: "command", command: ["npm", "test"], exit_code: 1 },
+  };
+  const result = { save_points: [POINT, older], head: ID_B, latest: ID_A, damaged: [], truncated: true };
+  assert.equal(
+    await renderHistory({ result, shorten, style: PLAIN, now }),
+    "   1a2b3c4d  5 minutes ago  1.21 KiB  second  #release\n" +
+      "*  5f6e7d8c  5 minutes ago  1.21 KiB  (command npm test, exit 1)  #release\n" +
+      "the folder stands at 5f6e7d8c (*), which is not the latest point\n" +
+      "… there are more (-n 0 lists all)",
+  );
+});
+
+test("a cause is told in words", () => {
+  const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
+  assert.equal(told({ kind: "restore" }), "before a restore");
+  assert.equal(told({ kind: "undo" }), "before an undo");
+  assert.equal(told({ kind: "tool_call", tool: "sh" }), "tool_call");
+});
+
+test("restore says so when nothing was saved yet", () => {
+  const result = {
+    restored_to: null,
+    undo_id: null,
+    changes: { created: 0, updated: 0, deleted: 0, metadata: 0 },
+    left_out: [],
+    method: "entries",
+    duration_ms: 1,
+  } as const;
+  assert.equal(
+    renderRestore({ result: { ...result, left_out: [] }, shorten, undo: "cairn undo", style: PLAIN }),
+    "nothing was saved yet; nothing done",
+  );
+});
+
+test("a plan lists what would change, an empty one says that nothing would", () => {
+  const plan = {
+    id: "p",
+    restored_to: ID_A,
+    entries: [{ action: "update", kind: "file", path: "a", size: 2048 } as const],
+    holders: [],
+  };
+  assert.equal(
+    renderPlan(plan, shorten, PLAIN),
+    "a restore to 1a2b3c4d would change 1 entry: 1 to update\n  ~ a (2 KiB)",
+  );
+  assert.equal(
+    renderPlan({ ...plan, entries: [] }, shorten, PLAIN),
+    "the folder equals 1a2b3c4d; nothing would change",
+  );
+});
+
+const FILE: DiffEntry = {
+  change: "modified",
+  kind: "file",
+  path: "a",
+  aspects: ["content", "mode"],
+  size_before: 1024,
+  size_after: 2048,
+};
+
+test("an entry of a diff is one line", () => {
+  assert.equal(renderEntryLine(FILE, PLAIN), "M a (content, mode)  1 KiB → 2 KiB");
+  assert.equal(
+    renderEntryLine({ change: "renamed", kind: "directory", path: "b", from_path: "a", aspects: [] }, PLAIN),
+    "R a/ → b/",
+  );
+});
+
+test("a text diff counts lines as patch does", () => {
+  const [before, after] = ["1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\n2\n3\n4\nfive\n6\n7\n8\n9\n"].map((text) =>
+    Buffer.from(text),
+  );
+  const both = renderTextDiff({ entry: FILE, before: before ?? null, after: after ?? null }, PLAIN);
+  assert.equal(both, "--- a/a\n+++ b/a\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+five\n 6\n 7\n 8");
+  assert.equal(
+    renderTextDiff({ entry: FILE, before: Buffer.from("x"), after: null }, PLAIN),
+    "--- a/a\n+++ /dev/null\n@@ -1,1 +0,0 @@\n-x\n\\ No newline at end of file",
+  );
+  assert.match(
+    renderTextDiff({ entry: FILE, before: null, after: Buffer.from("\u001b[2J\r\n") }, PLAIN) ?? "",
+    /^\+\\u001b\[2J␍$/m,
+  );
+});
+
+test("bytes are text only when they are UTF-8 without NUL", () => {
+  assert.equal(decodeText(Buffer.from("é")), "é");
+  assert.equal(decodeText(Buffer.from([0x61, 0])), null);
+  assert.equal(decodeText(Buffer.from([0xff])), null);
+  assert.equal(renderTextDiff({ entry: FILE, before: Buffer.from([0]), after: Buffer.from("x") }, PLAIN), null);
+});
+
+test("a cleanup plan says what goes and why, and how to do it", () => {
+  const plan = {
+    plan_id: "c1",
+    created_at: "",
+    protected_save_points: [ID_A],
+    protected_by_history: 1,
+    candidate_count: 1,
+    reclaimable_save_points: [ID_B],
+    reclaimable_bytes_estimate: 2048,
+    reasons: [{ save_point_id: ID_B, keep: false, reasons: ["older than 90d"] }],
+  } satisfies CleanupPlan;
+  assert.equal(
+    renderCleanupPlan({ plan, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
+    "1 point to remove, about 2 KiB to be freed; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  do it: cairn cleanup --run c1",
+  );
+});
+
+test("doctor tells what a repair would do, did or could not do", () => {
+  const finding = { kind: "index", severity: "damage", detail: "gone", repair: "make it again" } as const;
+  const told = (repaired?: boolean): string =>
+    renderDoctor({ healthy: false, findings: [repaired === undefined ? finding : { ...finding, repaired }] }, PLAIN);
+  assert.match(told(), /--repair would: make it again/);
+  assert.match(told(true), /repaired: make it again/);
+  assert.match(told(false), /could not be repaired: make it again/);
+});
+
+test("run says when the state after the command was not saved", () => {
+  const result = {
+    command: ["x"],
+    before: POINT,
+    after: null,
+    exit_code: 143,
+    signal: "SIGTERM",
+    duration_ms: 1500,
+    changes: null,
+    after_error: null,
+  };
+  assert.equal(
+    renderRun(result, shorten, PLAIN),
+    "SIGTERM after 1.5 s; before it: 1a2b3c4d; the state after it was not saved",
+  );
+});

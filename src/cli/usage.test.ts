@@ -1,0 +1,271 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { COMMANDS } from "./commands/index.ts";
+import { asksForJson, commandNameOf } from "./program.ts";
+import { argsOf, fakeLibrary, ROOT } from "./testing-fake-library.ts";
+import { runFake, runJson } from "./testing-run.ts";
+import { VERSION } from "./version.ts";
+
+test("the commands are these", () => {
+  assert.equal(
+    Object.keys(COMMANDS).join(" "),
+    "save restore undo run fork history status diff show view pin unpin tag cleanup verify doctor store inspect init workspaces relocate release engine completion __complete",
+  );
+});
+
+test("the options of every command are these", async () => {
+  const options: Record<string, string> = {};
+  for (const [name, entry] of Object.entries(COMMANDS)) {
+    const { command } = await entry.load();
+    assert.equal(command.name, name);
+    assert.ok(command.examples.length > 0, `${name} has no example`);
+    const words = (command.options ?? []).map((option) =>
+      option.flags
+        .split(/[ ,]+/)
+        .filter((word) => word.startsWith("-"))
+        .join(","),
+    );
+    if (words.length > 0) options[name] = words.join(" ");
+  }
+  assert.deepEqual(options, {
+    save: "-m,--message -t,--tag --cause --exclude --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
+    restore: "--plan --to --keep-present --path-b64",
+    undo: "--plan",
+    run: "-m,--message -t,--tag",
+    fork: "--name --standalone --allow",
+    history: "-n,--limit --grep --tag --path --path-b64",
+    diff: "--stat --path --path-b64",
+    show: "--path-b64",
+    view: "--list --close",
+    tag: "-r,--remove",
+    cleanup:
+      "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota",
+    verify: "--all",
+    doctor: "--repair --break-locks",
+    inspect: "--password-file",
+    init: "--name --engine --self-contained --quota --allow",
+    release: "--delete-points",
+  });
+});
+
+test("help lists every command, and a command's help has examples", async () => {
+  const { stdout, status } = await runFake(["--help"]);
+  assert.equal(status, 0);
+  for (const [name, entry] of Object.entries(COMMANDS)) {
+    if (entry.hidden !== true)
+      assert.match(stdout, new RegExp(`^  ${name} +${entry.summary.replaceAll("(", "\\(")}`, "m"));
+  }
+  assert.doesNotMatch(stdout, /__complete/);
+  for (const line of [
+    ["save", "--help"],
+    ["help", "save"],
+  ]) {
+    const help = await runFake(line);
+    assert.match(help.stdout, /Usage: cairn save \[options\] \[dir\]/);
+    assert.match(help.stdout, /Examples:\n {2}\$ cairn save\n/);
+  }
+});
+
+test("help is an envelope when asked for as JSON", async () => {
+  const { envelope, status } = await runJson(["--help"]);
+  assert.equal(status, 0);
+  assert.match((envelope.data as { text: string }).text, /Usage: cairn/);
+});
+
+test("the version is the package's", async () => {
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  assert.equal(VERSION, manifest.version);
+  assert.equal((await runFake(["--version"])).stdout, `${VERSION}\n`);
+});
+
+const WRONG: [string, RegExp][] = [
+  ["sav", /unknown command 'sav'/],
+  ["save --nope", /unknown option '--nope'/],
+  ["save a b", /too many arguments/],
+  ["restore", /missing required argument 'target'/],
+  ["save -m", /argument missing/],
+  ["save --cause nonsense", /--cause is not JSON/],
+  ["save --cause {}", /--cause wants an object/],
+  ["save --allow everything", /--allow knows home/],
+  ["save --progress loud", /--progress/],
+  ["save a -C b", /given twice/],
+  ["save --lock-timeout soon", /--lock-timeout wants a time/],
+  ["history -n many", /wants a whole number/],
+  ["restore head --path-b64 ???", /not base64/],
+  ["restore head ../../outside", /outside the workspace/],
+  ["show head:/etc/passwd", /without a slash/],
+  ["view", /one of them/],
+  ["view head --list", /one of them/],
+  ["verify head --all", /not both/],
+  ["tag head", /wants a tag/],
+  ["run", /missing required argument/],
+  ["cleanup --only", /names points/],
+  ["cleanup abc", /names points/],
+  ["cleanup --run x --plan", /nothing else/],
+  ["cleanup --keep-within soon", /wants a span/],
+  ["cleanup --max-size big", /wants a size/],
+  ["cleanup --keep-last -1", /negative|argument missing/],
+  ["init --engine zfs", /knows btrfs-snapshot/],
+  ["init --self-contained --control-dir x", /exclude each other/],
+  ["completion tcsh", /completion knows/],
+  ["engine a b", /one folder/],
+];
+
+for (const [line, message] of WRONG) {
+  test(`cairn ${line} is a usage error, told as JSON when asked`, async () => {
+    const { envelope, status, fake } = await runJson(line.split(" "));
+    assert.deepEqual([status, envelope.ok, envelope.error?.code], [2, false, "usage"]);
+    assert.match(envelope.error?.message ?? "", message);
+    const changing = ["save", "restore", "run", "runCleanup", "tag", "init", "adopt"];
+    assert.deepEqual(
+      fake.asked.filter((asked) => changing.includes(asked.method)),
+      [],
+    );
+    const told = await runFake(line.split(" "));
+    assert.deepEqual([told.status, told.stdout], [2, ""]);
+    assert.match(told.stderr, message);
+  });
+}
+
+test("help of an unknown command is a usage error", async () => {
+  assert.equal((await runFake(["help", "sav"])).status, 2);
+  assert.equal((await runFake(["help"])).status, 0);
+});
+
+test("a near name is suggested when a command is unknown", async () => {
+  assert.match((await runFake(["restroe"])).stderr, /Did you mean restore\?/);
+});
+
+test("no command with JSON is a usage error, without it the help", async () => {
+  assert.equal((await runJson([])).status, 2);
+  const { stdout, status } = await runFake([]);
+  assert.equal(status, 0);
+  assert.match(stdout, /Examples:/);
+});
+
+test("global options are understood before and after the command", async () => {
+  for (const line of ["-C /a/b status", "status -C /a/b", "--quiet status --directory=/a/b", "status -q -C/a/b"]) {
+    const { fake } = await runFake(line.split(" "));
+    assert.equal(fake.asked[0]?.method, "open", line);
+    assert.equal(fake.asked[0]?.args[0], "/a/b", line);
+  }
+});
+
+test("the lock timeout and the control directory reach the library", async () => {
+  const { fake } = await runFake("save d --lock-timeout 1.5s --control-dir c".split(" "));
+  const options = fake.asked[0]?.args[1] as { lockTimeoutMs: number; controlDirectory: string };
+  assert.deepEqual([fake.asked[0]?.method, fake.asked[0]?.args[0]], ["openOrAdopt", `${ROOT}/d`]);
+  assert.deepEqual([options.lockTimeoutMs, options.controlDirectory], [1500, `${ROOT}/c`]);
+});
+
+test("save passes on every option", async () => {
+  const line = [
+    "save",
+    "-m",
+    "a b",
+    "-t",
+    "x",
+    "--tag",
+    "y",
+    "--cause",
+    '{"kind":"tool_call","tool":"sh"}',
+    "--exclude",
+    "*.o",
+    "--reread",
+    "--skip-unchanged",
+    "--refuse-detached",
+    "--cross-mounts",
+    "--allow",
+    "space",
+  ];
+  const { fake } = await runFake(line);
+  const {
+    signal: _signal,
+    onProgress: _progress,
+    onWarning: _warning,
+    ...options
+  } = argsOf(fake, "save")[0] as Record<string, unknown>;
+  assert.deepEqual(options, {
+    message: "a b",
+    tags: ["x", "y"],
+    cause: { kind: "tool_call", tool: "sh" },
+    exclude: ["*.o"],
+    allow: ["space"],
+    reread: true,
+    skipUnchanged: true,
+    crossMounts: true,
+    onDetached: "refuse",
+  });
+});
+
+test("restore takes paths from the current folder and base64 from the root", async () => {
+  const { fake } = await runFake(["restore", "head~2", "a.txt", "../c", "--path-b64", "/w==", "--keep-present"], {
+    cwd: `${ROOT}/sub`,
+  });
+  const options = argsOf(fake, "restore")[0] as { target: string; paths: unknown[]; keepPresent: boolean };
+  assert.deepEqual([options.target, options.keepPresent], ["head~2", true]);
+  assert.deepEqual(options.paths, ["sub/a.txt", "c", Buffer.from([0xff])]);
+});
+
+test("restore of the root itself is a whole restore", async () => {
+  const { fake } = await runFake(["restore", "head", "."]);
+  assert.equal("paths" in (argsOf(fake, "restore")[0] as object), false);
+});
+
+test("cleanup with rules removes, without any it shows the plan", async () => {
+  const methods = async (line: string): Promise<string[]> =>
+    (await runFake(line.split(" "))).fake.asked.map((asked) => asked.method).slice(2);
+  assert.deepEqual(await methods("cleanup"), ["previewCleanup"]);
+  assert.deepEqual(await methods("cleanup --keep-last 3 --plan"), ["previewCleanup"]);
+  assert.deepEqual(await methods("cleanup --keep-last 3"), ["previewCleanup", "runCleanup"]);
+  assert.deepEqual(await methods("cleanup --only 1a2b 5f6e"), ["previewCleanup", "runCleanup"]);
+  assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
+});
+
+test("cleanup passes on every rule", async () => {
+  const line =
+    "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
+  const { fake } = await runFake(line.split(" "));
+  assert.deepEqual((argsOf(fake, "previewCleanup")[0] as { retention: unknown }).retention, {
+    keepLast: 1,
+    keepWithin: "1y6m",
+    keepHourly: 2,
+    keepDaily: 3,
+    keepWeekly: 4,
+    keepMonthly: 5,
+    keepYearly: 6,
+    keepTags: ["a", "b"],
+    keepUndo: { count: 7, within: "30d" },
+    maxBytes: 2 * 1024 ** 3,
+    maxAge: "90d",
+  });
+});
+
+test("a reading command on a folder that is no workspace fails with a hint, a saving one adopts it", async () => {
+  const nowhere = { find: () => null };
+  const reading = await runJson(["status"], { fake: fakeLibrary(nowhere) });
+  assert.deepEqual([reading.status, reading.envelope.error?.code], [3, "not_a_workspace"]);
+  assert.match(reading.envelope.error?.hint ?? "", /cairn save/);
+  const saving = await runFake(["save"], { fake: fakeLibrary(nowhere, true) });
+  assert.equal(saving.status, 0);
+  assert.deepEqual(saving.fake.asked[1]?.args[0], ROOT);
+  assert.match(saving.stderr, /^cairn: adopted \S+ \(engine copy\); its save points lie in \S+\n$/);
+  const json = await runJson(["save"], { fake: fakeLibrary(nowhere, true) });
+  assert.deepEqual([json.stderr, json.envelope.warnings.length], ["", 1]);
+});
+
+test("the client is closed when the command has failed as well", async () => {
+  const ran = await runFake(["status"], { fake: fakeLibrary({ status: () => Promise.reject(new Error("x")) }) });
+  assert.equal(ran.fake.closed, 1);
+});
+
+test("the command's name is found when options stand before it", () => {
+  assert.equal(commandNameOf(["-C", "save", "--json", "history"]), "history");
+  assert.equal(commandNameOf(["--control-dir=x", "save"]), "save");
+  assert.equal(commandNameOf(["--json"]), undefined);
+  assert.equal(asksForJson(["run", "--", "x", "--json"]), false);
+  assert.equal(asksForJson(["run", "--json", "--", "x"]), true);
+});
