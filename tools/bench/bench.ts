@@ -1,0 +1,79 @@
+import { rmSync } from "node:fs";
+import path from "node:path";
+import type { DataName, DataSet } from "./data/data-sets.ts";
+import { warm } from "./data/data-sets.ts";
+import { runCommand } from "./measure.ts";
+import type { Result } from "./result.ts";
+import { BorgStore, CairnStore, GitStore, ResticStore, isInstalled } from "./stores.ts";
+
+/** One row of the table of bars, measured on each of its data sets. */
+export interface DataCase {
+  readonly name: string;
+  readonly data: readonly DataName[];
+  run(bench: Bench, data: DataSet): Promise<Result> | Result;
+}
+
+/** One that makes its own workspace. */
+export interface OwnCase {
+  readonly name: string;
+  readonly data: null;
+  run(bench: Bench): Promise<Result> | Result;
+}
+
+export type BenchCase = DataCase | OwnCase;
+
+/** What every case works with. */
+export class Bench {
+  readonly scratch: string;
+  readonly repeats: number;
+  readonly quick: boolean;
+
+  constructor(options: { scratch: string; repeats: number; quick: boolean }) {
+    this.scratch = options.scratch;
+    this.repeats = options.repeats;
+    this.quick = options.quick;
+  }
+
+  folder(...parts: string[]): string {
+    return path.join(this.scratch, "work", ...parts);
+  }
+
+  cairn(data: DataSet): CairnStore {
+    return new CairnStore(this.folder(data.name, "cairn"), data.folder);
+  }
+
+  restic(data: DataSet): ResticStore {
+    return new ResticStore(this.folder(data.name, "restic"), data.folder);
+  }
+
+  git(data: DataSet): GitStore | null {
+    return isInstalled("git") ? new GitStore(this.folder(data.name, "git"), data.folder) : null;
+  }
+
+  borg(data: DataSet): BorgStore | null {
+    return isInstalled("borg") ? new BorgStore(this.folder(data.name, "borg"), data.folder) : null;
+  }
+
+  /** Cairn's and restic's stores with at least one point of the data in each, and a warm cache. */
+  saved(data: DataSet): { cairn: CairnStore; restic: ResticStore } {
+    const cairn = this.cairn(data);
+    const restic = this.restic(data);
+    for (const store of [cairn, restic]) {
+      if (store.exists) continue;
+      store.fresh();
+      runCommand(store.save());
+    }
+    warm(data.folder);
+    return { cairn, restic };
+  }
+
+  /** Removes all stores; the data stays for the next run. */
+  cleanUp(): void {
+    rmSync(this.folder(), { recursive: true, force: true });
+  }
+}
+
+/** The samples by contender as a plain object. */
+export function samplesOf(times: ReadonlyMap<string, number[]>): Record<string, number[]> {
+  return Object.fromEntries(times);
+}

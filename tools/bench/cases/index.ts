@@ -1,0 +1,29 @@
+import type { BenchCase } from "../bench.ts";
+import { firstSave } from "./first-save.ts";
+import { fullRestore } from "./full-restore.ts";
+import { manyPoints } from "./many-points.ts";
+import { memoryMillion } from "./memory-million.ts";
+import { memory } from "./memory.ts";
+import { onePercent } from "./one-percent.ts";
+import { restoreChanges } from "./restore-changes.ts";
+import { startUp } from "./start-up.ts";
+import { storeSize } from "./store-size.ts";
+import { unchanged } from "./unchanged.ts";
+import { verify } from "./verify.ts";
+
+/** In running order: what needs a store with one point comes before what adds points and edits the data. */
+export const CASES: readonly BenchCase[] = [
+  firstSave,
+  memory,
+  storeSize,
+  verify,
+  fullRestore,
+  unchanged,
+  onePercent,
+  restoreChanges,
+  startUp,
+  manyPoints,
+];
+
+/** Too long for every run; named by `--only`. */
+export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion];

@@ -1,0 +1,128 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+import { Bench, type BenchCase } from "./bench.ts";
+import { CASES, CASES_ON_REQUEST } from "./cases/index.ts";
+import { dataSet } from "./data/data-sets.ts";
+import { isInstalled } from "./stores.ts";
+import { type Result, resultLines } from "./result.ts";
+
+const USAGE = `npm run bench -- save-points [options]
+Compares Cairn with restic, git and borg on the same data in one run and holds the medians against the bars.
+
+  -n, --repeats N     measurements of each (default 5)
+  --only CASE         one case; may be given again: ${[...CASES, ...CASES_ON_REQUEST].map((one) => one.name).join(", ")}
+  --data NAME         small, tree, big or all (default all)
+  --quick             a twentieth of the data and 2 repeats: whether it runs, not how fast it is
+  --json FILE         also write the samples and bars as JSON
+  --keep              leave the stores in place
+
+Data (3.7 GB) and stores lie in $CAIRN_BENCH_DIR, or cairn-bench in the system's temporary folder; the data stays for the next run.
+$CAIRN_BENCH_COMMAND is measured instead of ./cairn.
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    repeats: { type: "string", short: "n" },
+    only: { type: "string", multiple: true },
+    data: { type: "string", default: "all" },
+    quick: { type: "boolean", default: false },
+    json: { type: "string" },
+    keep: { type: "boolean", default: false },
+    help: { type: "boolean", short: "h", default: false },
+  },
+});
+
+function chosenCases(): BenchCase[] {
+  if (values.only === undefined) return [...CASES];
+  return values.only.map((name) => {
+    const found = [...CASES, ...CASES_ON_REQUEST].find((one) => one.name === name);
+    if (found === undefined) throw new Error(`no case ${name}`);
+    return found;
+  });
+}
+
+async function runCases(bench: Bench, cases: readonly BenchCase[]): Promise<Result[]> {
+  const results: Result[] = [];
+  const failures: string[] = [];
+  const attempt = async (title: string, run: () => Promise<Result>): Promise<void> => {
+    try {
+      const result = await run();
+      results.push(result);
+      console.log(resultLines(result).join("\n"));
+    } catch (error) {
+      failures.push(`${title}: ${error instanceof Error ? error.message : String(error)}`);
+      console.log(`${failures.at(-1)}\n`);
+    }
+  };
+  for (const name of ["small", "tree", "big"] as const) {
+    if (values.data !== "all" && values.data !== name) continue;
+    for (const one of cases) {
+      if (one.data === null || !one.data.includes(name)) continue;
+      await attempt(`${one.name}, ${name}`, async () => one.run(bench, await dataSet(name, bench)));
+    }
+  }
+  for (const one of cases) {
+    if (one.data === null) await attempt(one.name, async () => one.run(bench));
+  }
+  if (failures.length > 0) process.exitCode = 1;
+  return results;
+}
+
+function environment(): Record<string, unknown> {
+  const version = (program: string, args: string[]): string => {
+    if (!isInstalled(program)) return "not installed";
+    return spawnSync(program, args, { encoding: "utf8" }).stdout.split("\n")[0] ?? "";
+  };
+  return {
+    node: process.version,
+    cpu: cpus()[0]?.model,
+    cores: availableParallelism(),
+    memory_gb: Math.round(totalmem() / 2 ** 30),
+    restic: version("restic", ["version"]),
+    git: version("git", ["--version"]),
+    borg: version("borg", ["--version"]),
+  };
+}
+
+function printBars(results: readonly Result[]): void {
+  const bars = results.flatMap((result) => result.bars.map((bar) => ({ result, bar })));
+  const short = bars.filter(({ bar }) => !(bar.value <= bar.limit));
+  console.log(`${bars.length - short.length} of ${bars.length} bars passed`);
+  for (const { result, bar } of short) {
+    console.log(`falls short: ${result.case}${result.data === undefined ? "" : `, ${result.data}`}: ${bar.what}`);
+  }
+}
+
+async function main(): Promise<void> {
+  if (values.help || positionals[0] !== "save-points") {
+    console.log(USAGE);
+    process.exitCode = values.help ? 0 : 2;
+    return;
+  }
+  const scratch = process.env["CAIRN_BENCH_DIR"] ?? path.join(tmpdir(), "cairn-bench");
+  mkdirSync(scratch, { recursive: true });
+  const repeats = Number(values.repeats ?? (values.quick ? 2 : 5));
+  const bench = new Bench({ scratch, repeats, quick: values.quick });
+  bench.cleanUp();
+  const facts = environment();
+  console.log(
+    `${Object.entries(facts)
+      .map(([name, value]) => `${name}: ${String(value)}`)
+      .join("\n")}\n`,
+  );
+  try {
+    const results = await runCases(bench, chosenCases());
+    printBars(results);
+    if (values.json !== undefined) {
+      writeFileSync(values.json, `${JSON.stringify({ environment: facts, quick: values.quick, results }, null, 2)}\n`);
+    }
+  } finally {
+    if (!values.keep) bench.cleanUp();
+  }
+}
+
+await main();

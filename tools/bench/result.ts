@@ -1,0 +1,72 @@
+import type { DataName } from "./data/data-sets.ts";
+
+export type Unit = "ms" | "bytes" | "count";
+
+export interface Bar {
+  what: string;
+  value: number;
+  limit: number;
+  /** How value and limit are shown: a plain ratio, or in a unit. */
+  unit: "ratio" | Unit;
+}
+
+/** What one case found on one data set. */
+export interface Result {
+  case: string;
+  data?: DataName | undefined;
+  unit: Unit;
+  /** Contender → samples. */
+  samples: Record<string, number[]>;
+  bars: Bar[];
+  /** What the numbers mean, in a sentence. */
+  meaning: string;
+  notes: string[];
+}
+
+export function median(samples: readonly number[]): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+/** Bars of Cairn's median against the medians of others, e.g. `{ restic: 0.37 }`. A contender that was not measured has no bar. */
+export function ratioBars(
+  samples: Readonly<Record<string, readonly number[]>>,
+  limits: Readonly<Record<string, number>>,
+): Bar[] {
+  const own = median(samples["cairn"] ?? []);
+  return Object.entries(limits).flatMap(([peer, limit]) => {
+    const theirs = samples[peer];
+    if (theirs === undefined || theirs.length === 0) return [];
+    return [{ what: `cairn / ${peer}`, value: own / median(theirs), limit, unit: "ratio" as const }];
+  });
+}
+
+export function limitBar(what: string, value: number, limit: number, unit: Unit): Bar {
+  return { what, value, limit, unit };
+}
+
+/** The lines that a person reads. */
+export function resultLines(result: Result): string[] {
+  const title = result.data === undefined ? result.case : `${result.case}, ${result.data}`;
+  const rows = Object.entries(result.samples).map(([name, samples]) => {
+    const range =
+      samples.length > 1
+        ? `  (${show(Math.min(...samples), result.unit)} … ${show(Math.max(...samples), result.unit)}, n=${samples.length})`
+        : "";
+    return `  ${name.padEnd(18)} ${show(median(samples), result.unit).padStart(11)}${range}`;
+  });
+  const bars = result.bars.map((bar) => {
+    const verdict = bar.value <= bar.limit ? "pass" : "FALLS SHORT";
+    return `  ${bar.what.padEnd(18)} ${show(bar.value, bar.unit).padStart(11)}  bar ≤ ${show(bar.limit, bar.unit)}: ${verdict}`;
+  });
+  return [title, `  ${result.meaning}`, ...rows, ...bars, ...result.notes.map((note) => `  note: ${note}`), ""];
+}
+
+function show(value: number, unit: "ratio" | Unit): string {
+  if (unit === "ratio") return value.toFixed(3);
+  if (unit === "count") return String(value);
+  if (unit === "bytes") return `${(value / 1e6).toFixed(1)} MB`;
+  return value < 1000 ? `${value.toFixed(1)} ms` : `${(value / 1000).toFixed(2)} s`;
+}

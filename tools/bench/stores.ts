@@ -1,0 +1,185 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { type Command, runCommand } from "./measure.ts";
+
+/**
+ * Where each program keeps what it saved of one data set, and its command lines. Every store is
+ * made anew by `fresh()`; all of them lie on the same file system.
+ */
+
+const ROOT = path.resolve(import.meta.dirname, "../..");
+const CAIRN = process.env["CAIRN_BENCH_COMMAND"] ?? path.join(ROOT, "cairn");
+
+export interface Store {
+  readonly name: string;
+  fresh(): void;
+  save(message?: string): Command;
+}
+
+export class CairnStore implements Store {
+  readonly name = "cairn";
+  readonly #folder: string;
+  readonly #data: string;
+
+  constructor(folder: string, data: string) {
+    this.#folder = folder;
+    this.#data = data;
+  }
+
+  get controlDirectory(): string {
+    return path.join(this.#folder, "control");
+  }
+
+  get exists(): boolean {
+    return existsSync(this.controlDirectory);
+  }
+
+  fresh(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+    mkdirSync(this.#folder, { recursive: true });
+    runCommand(this.command("init", this.#data, "--control-dir", this.controlDirectory));
+  }
+
+  /** Its registry lies beside it, never in the user's. */
+  command(...args: string[]): Command {
+    const env = { XDG_STATE_HOME: path.join(this.#folder, "state"), NO_COLOR: "1" };
+    return { program: CAIRN, args, env };
+  }
+
+  save(message = "bench"): Command {
+    return this.command("save", this.#data, "-m", message);
+  }
+
+  on(...args: string[]): Command {
+    return this.command("-C", this.#data, ...args);
+  }
+
+  /** `data` of the JSON that a command prints. */
+  json(...args: string[]): Record<string, unknown> {
+    const text = runCommand(this.on(...args, "--json"));
+    return (JSON.parse(text) as { data: Record<string, unknown> }).data;
+  }
+
+  repository(): string {
+    return String(this.json("store")["repository"]);
+  }
+
+  latestId(): string {
+    const points = this.json("history", "-n", "1")["save_points"] as { save_point_id: string }[];
+    return points[0]?.save_point_id ?? "";
+  }
+}
+
+export class ResticStore implements Store {
+  readonly name = "restic";
+  readonly repository: string;
+  readonly #folder: string;
+  readonly #data: string;
+
+  constructor(folder: string, data: string) {
+    this.#folder = folder;
+    this.#data = data;
+    this.repository = path.join(folder, "repository");
+  }
+
+  get exists(): boolean {
+    return existsSync(this.repository);
+  }
+
+  fresh(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+    mkdirSync(this.#folder, { recursive: true });
+    writeFileSync(path.join(this.#folder, "password"), "benchmark", { mode: 0o600 });
+    runCommand(this.command("init"));
+  }
+
+  command(...args: string[]): Command {
+    const password = path.join(this.#folder, "password");
+    const cache = path.join(this.#folder, "cache");
+    return {
+      program: "restic",
+      args: ["-q", "-r", this.repository, "--password-file", password, "--cache-dir", cache, ...args],
+    };
+  }
+
+  save(): Command {
+    return this.command("backup", this.#data);
+  }
+}
+
+export class BorgStore implements Store {
+  readonly name = "borg";
+  readonly #folder: string;
+  readonly #data: string;
+
+  constructor(folder: string, data: string) {
+    this.#folder = folder;
+    this.#data = data;
+  }
+
+  fresh(): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+    mkdirSync(this.#folder, { recursive: true });
+    runCommand(this.#command("init", "--encryption=repokey", path.join(this.#folder, "repository")));
+  }
+
+  save(): Command {
+    return this.#command(
+      "create",
+      "--compression",
+      "zstd,3",
+      `${path.join(this.#folder, "repository")}::{now:%H%M%S.%f}`,
+      this.#data,
+    );
+  }
+
+  #command(...args: string[]): Command {
+    const env = {
+      BORG_PASSPHRASE: "benchmark",
+      BORG_BASE_DIR: path.join(this.#folder, "base"),
+      BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK: "yes",
+    };
+    return { program: "borg", args, env };
+  }
+}
+
+/** Its objects are many small files. Deleting them would slow the next creation on ext4, so that waits for the end. */
+export class GitStore implements Store {
+  readonly name = "git";
+  readonly #folder: string;
+  readonly #data: string;
+  #generation = 0;
+
+  constructor(folder: string, data: string) {
+    this.#folder = folder;
+    this.#data = data;
+  }
+
+  get #directory(): string {
+    return path.join(this.#folder, `git-${this.#generation}`);
+  }
+
+  fresh(): void {
+    if (this.#generation === 0 && existsSync(this.#folder))
+      renameSync(this.#folder, `${this.#folder}-old-${process.pid}`);
+    this.#generation += 1;
+    mkdirSync(this.#directory, { recursive: true });
+    runCommand({ program: "git", args: ["--git-dir", this.#directory, "--work-tree", this.#data, "init", "-q"] });
+  }
+
+  /** One shell, two commands, as a person would type it; no housekeeping in the background. */
+  save(): Command {
+    const git =
+      'git --git-dir "$1" --work-tree "$2" -c gc.auto=0 -c maintenance.auto=false -c user.name=bench -c user.email=bench@localhost -c core.excludesFile=/dev/null';
+    return {
+      program: "sh",
+      args: ["-c", `cd "$2" && ${git} add -A . && ${git} commit -q -m bench`, "sh", this.#directory, this.#data],
+    };
+  }
+}
+
+/** True when the program is there to be compared with. */
+export function isInstalled(program: string): boolean {
+  return spawnSync("sh", ["-c", 'command -v "$1"', "sh", program], { stdio: "ignore" }).status === 0;
+}
