@@ -1,6 +1,7 @@
 import { CairnError, toCairnError } from "../errors.ts";
 import type { CairnLibrary } from "../operations/contract.ts";
 import type { Outcome } from "./command.ts";
+import { COMMANDS } from "./commands/index.ts";
 import { Context } from "./context.ts";
 import type { Globals } from "./context.ts";
 import { makeEnvelope, printEnvelope } from "./envelope.ts";
@@ -99,6 +100,7 @@ function makeContext(input: CliInput, globals: Globals): Context {
     progress: makeProgress(sink, { mode: globals.progress, quiet: globals.quiet }),
     diagnose: (line) => void stderr.write(`cairn: ${line}\n`),
     openLibrary: input.openLibrary,
+    commands: COMMANDS,
     setCommandRunning: input.setCommandRunning ?? (() => undefined),
   });
 }

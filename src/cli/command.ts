@@ -1,22 +1,7 @@
 import type { CairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
+import type { ArgumentDefinition, OptionDefinition } from "./definitions.ts";
 import type { Input } from "./input.ts";
-
-export interface ArgumentDefinition {
-  /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
-  name: string;
-  text: string;
-  /** What the shell completes here. */
-  completes?: "points" | "files" | "folders" | "shells";
-}
-
-export interface OptionDefinition {
-  /** As commander writes it: `-m, --message <text>`. */
-  flags: string;
-  text: string;
-  /** May be given several times; the values become a list. */
-  repeat?: boolean;
-}
 
 export interface Example {
   line: string;

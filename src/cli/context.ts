@@ -2,6 +2,7 @@ import { realpathSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
 import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
+import type { CommandTable } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
 import type { ProgressMode, ProgressReporter } from "./progress.ts";
 import { printable, shellQuote } from "./render/format.ts";
@@ -30,6 +31,7 @@ export interface ContextParts {
   /** Writes a line for people to stderr. */
   diagnose: (line: string) => void;
   openLibrary: () => Promise<CairnLibrary>;
+  commands: CommandTable;
   /** While a command of `run` is running (its process id), signals are its business. */
   setCommandRunning: (pid: number | null) => void;
 }
@@ -43,6 +45,7 @@ export class Context {
   readonly style: Style;
   readonly errorStyle: Style;
   readonly progress: ProgressReporter;
+  readonly commands: CommandTable;
   readonly warnings: string[] = [];
   readonly setCommandRunning: (pid: number | null) => void;
   readonly #parts: ContextParts;
@@ -57,6 +60,7 @@ export class Context {
     this.style = parts.style;
     this.errorStyle = parts.errorStyle;
     this.progress = parts.progress;
+    this.commands = parts.commands;
     this.setCommandRunning = parts.setCommandRunning;
     this.#parts = parts;
   }

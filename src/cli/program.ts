@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { COMMANDS } from "./commands/index.ts";
 import type { CommandDefinition } from "./command.ts";
+import { GLOBAL_OPTIONS } from "./definitions.ts";
 import type { Globals } from "./context.ts";
 import { Input, parseWait, usage } from "./input.ts";
 import { VERSION } from "./version.ts";
@@ -9,16 +10,6 @@ import { VERSION } from "./version.ts";
 export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
-
-export const GLOBAL_OPTIONS: readonly { flags: string; text: string }[] = [
-  { flags: "-C, --directory <dir>", text: "the workspace; default: the nearest one at or above the current folder" },
-  { flags: "--json", text: "print one JSON object on stdout" },
-  { flags: "--progress <how>", text: "progress on stderr: auto, plain or json" },
-  { flags: "-q, --quiet", text: "no progress, no notes" },
-  { flags: "--no-color", text: "no colours (also NO_COLOR=1)" },
-  { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },
-  { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
-];
 
 const WITH_VALUE = new Set(["-C", "--directory", "--progress", "--control-dir", "--lock-timeout"]);
 

@@ -14,11 +14,11 @@ export const command: CommandDefinition = {
   run,
 };
 
-async function run(_context: Context, input: Input): Promise<Outcome> {
+async function run(context: Context, input: Input): Promise<Outcome> {
   const shell = input.required(0);
   const { completionScript, SHELLS } = await import("../completion/scripts.ts");
   const known = SHELLS.find((name) => name === shell);
   if (known === undefined) throw usage(`completion knows ${SHELLS.join(", ")}; found ${JSON.stringify(shell)}`);
-  const script = await completionScript(known);
+  const script = await completionScript(known, context.commands);
   return { data: { shell: known, script }, text: () => script };
 }

@@ -1,9 +1,9 @@
 import type { CommandDefinition } from "../command.ts";
+import type { TableEntry } from "../definitions.ts";
 
-export interface CommandEntry {
-  summary: string;
+export interface CommandEntry extends TableEntry {
+  /** The heading it stands under in the help. */
   group: string;
-  hidden?: boolean;
   load(): Promise<{ command: CommandDefinition }>;
 }
 

@@ -11,7 +11,7 @@ import { completionScript, SHELLS } from "./scripts.ts";
 async function offered(line: string[]): Promise<string[]> {
   const folder = mkdtempSync(join(tmpdir(), "cairn-completion-"));
   try {
-    const script = `${await completionScript("bash")}
+    const script = `${await completionScript("bash", COMMANDS)}
 cairn() { printf '1a2b3c4d\\tfirst\\n1a999999\\tasked with %s\\n' "$*"; }
 COMP_WORDS=(${line.map((word) => `'${word}'`).join(" ")})
 COMP_CWORD=${line.length - 1}
@@ -40,7 +40,7 @@ test("bash offers commands, options, points and folders", { skip: !hasBash }, as
 
 for (const shell of SHELLS) {
   test(`the script for ${shell} names every command and is well formed`, async (t) => {
-    const script = await completionScript(shell);
+    const script = await completionScript(shell, COMMANDS);
     for (const [name, entry] of Object.entries(COMMANDS)) {
       if (entry.hidden !== true) assert.ok(script.includes(name), name);
     }

@@ -1,5 +1,5 @@
-import { COMMANDS } from "../commands/index.ts";
-import { GLOBAL_OPTIONS } from "../program.ts";
+import { GLOBAL_OPTIONS } from "../definitions.ts";
+import type { CommandTable } from "../definitions.ts";
 import { bashScript } from "./bash.ts";
 import { fishScript } from "./fish.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
@@ -8,17 +8,17 @@ import { zshScript } from "./zsh.ts";
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
 
-/** The script for a shell, made from the command table. */
-export async function completionScript(shell: Shell): Promise<string> {
-  const commands = await readTable();
+/** The script for a shell, made from the table of commands. */
+export async function completionScript(shell: Shell, table: CommandTable): Promise<string> {
+  const commands = await readTable(table);
   const globals = GLOBAL_OPTIONS.map(optionWords);
   if (shell === "bash") return bashScript(commands, globals);
   return shell === "zsh" ? zshScript(commands, globals) : fishScript(commands, globals);
 }
 
 /** Every command that people see, with what can be completed. */
-async function readTable(): Promise<CommandWords[]> {
-  const visible = Object.entries(COMMANDS).filter(([, entry]) => entry.hidden !== true);
+async function readTable(table: CommandTable): Promise<CommandWords[]> {
+  const visible = Object.entries(table).filter(([, entry]) => entry.hidden !== true);
   return Promise.all(
     visible.map(async ([name, entry]) => {
       const { command } = await entry.load();

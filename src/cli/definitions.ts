@@ -1,0 +1,35 @@
+export interface ArgumentDefinition {
+  /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
+  name: string;
+  text: string;
+  /** What the shell completes here. */
+  completes?: "points" | "files" | "folders" | "shells";
+}
+
+export interface OptionDefinition {
+  /** As commander writes it: `-m, --message <text>`. */
+  flags: string;
+  text: string;
+  /** May be given several times; the values become a list. */
+  repeat?: boolean;
+}
+
+/** A command as the help and the shells' completion need it. */
+export interface TableEntry {
+  summary: string;
+  hidden?: boolean;
+  load(): Promise<{ command: { arguments?: readonly ArgumentDefinition[]; options?: readonly OptionDefinition[] } }>;
+}
+
+/** By name, in the order of the help. */
+export type CommandTable = Readonly<Record<string, TableEntry>>;
+
+export const GLOBAL_OPTIONS: readonly OptionDefinition[] = [
+  { flags: "-C, --directory <dir>", text: "the workspace; default: the nearest one at or above the current folder" },
+  { flags: "--json", text: "print one JSON object on stdout" },
+  { flags: "--progress <how>", text: "progress on stderr: auto, plain or json" },
+  { flags: "-q, --quiet", text: "no progress, no notes" },
+  { flags: "--no-color", text: "no colours (also NO_COLOR=1)" },
+  { flags: "--control-dir <dir>", text: "where the control directory is, or shall be" },
+  { flags: "--lock-timeout <time>", text: "how long to wait for another writer, e.g. 30s (default 10s)" },
+];
