@@ -4,6 +4,7 @@ import {
   firstLine,
   formatAge,
   formatBytes,
+  formatCount,
   formatCounts,
   formatDuration,
   formatMode,
@@ -61,6 +62,7 @@ test("ages are told in one unit, also those to come", () => {
 test("counts are words, nothing when all are zero", () => {
   assert.equal(formatCounts({ added: 1200, modified: 0, removed: 1 }), "1,200 added, 1 removed");
   assert.equal(formatCounts({ added: 0 }), "nothing");
+  assert.deepEqual([0, 999, 1000, 1_234_567, -1000].map(formatCount), ["0", "999", "1,000", "1,234,567", "-1,000"]);
   assert.deepEqual([plural(1, "entry"), plural(0, "entry"), plural(2, "file")], ["1 entry", "0 entries", "2 files"]);
 });
 
