@@ -8,7 +8,10 @@ import { deriveKeys, expandKey, newMasterKeys, splitKeys } from "./key-derivatio
 test("deriveKeys gives RFC 7914's scrypt vector when asked with its parameters", async () => {
   const keys = await deriveKeys("pleaseletmein", Buffer.from("SodiumChloride"), { N: 16_384, r: 8, p: 1 });
   const all = Buffer.concat([keys.encrypt, keys.macK, keys.macR]).toString("hex");
-  assert.equal(all, "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887");
+  assert.equal(
+    all,
+    "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887",
+  );
 });
 
 test("deriveKeys refuses parameters when they ask for too much or are nonsense", async () => {

@@ -21,7 +21,15 @@ const MAX_WORK = 2 ** 28;
 function checkParameters({ N, r, p }: ScryptParameters): void {
   const whole = Number.isInteger(N) && Number.isInteger(r) && Number.isInteger(p);
   const powerOfTwo = N > 1 && N <= 2 ** 30 && (N & (N - 1)) === 0;
-  if (!whole || !powerOfTwo || r < 1 || p < 1 || 128 * N * r > MAX_MEMORY || 128 * r * p > MAX_MEMORY || N * r * p > MAX_WORK) {
+  if (
+    !whole ||
+    !powerOfTwo ||
+    r < 1 ||
+    p < 1 ||
+    128 * N * r > MAX_MEMORY ||
+    128 * r * p > MAX_MEMORY ||
+    N * r * p > MAX_WORK
+  ) {
     throw new CairnError("damaged", `scrypt parameters out of bounds: N=${N} r=${r} p=${p}`);
   }
 }
@@ -34,7 +42,11 @@ export function splitKeys(bytes: Uint8Array): MasterKeys {
 }
 
 /** The keys that a password opens a key file with. `damaged` when the parameters are nonsense. */
-export function deriveKeys(password: Uint8Array | string, salt: Uint8Array, parameters: ScryptParameters): Promise<MasterKeys> {
+export function deriveKeys(
+  password: Uint8Array | string,
+  salt: Uint8Array,
+  parameters: ScryptParameters,
+): Promise<MasterKeys> {
   return new Promise((resolve, reject) => {
     checkParameters(parameters);
     const { N, r, p } = parameters;

@@ -79,22 +79,53 @@ class NativeCipher implements MessageCipher {
     this.#oneTimeKey = new Uint32Array(scratch.bytes.buffer, scratch.bytes.byteOffset + ONE_TIME_KEY, 8);
   }
 
-  counter(iv: Arena, ivOffset: number, source: Arena, offset: number, target: Arena, targetOffset: number, length: number): void {
+  counter(
+    iv: Arena,
+    ivOffset: number,
+    source: Arena,
+    offset: number,
+    target: Arena,
+    targetOffset: number,
+    length: number,
+  ): void {
     const calls = this.#calls;
     const outLength = this.#scratch.address + OUT_LENGTH;
     let ok = calls.cipherInit(this.#counter, 0, 0, 0, iv.address + ivOffset);
     for (let done = 0; ok === 1 && done < length; done += MAX_UPDATE) {
       const part = Math.min(length - done, MAX_UPDATE);
-      ok = calls.cipherUpdate(this.#counter, target.address + targetOffset + done, outLength, source.address + offset + done, part);
+      ok = calls.cipherUpdate(
+        this.#counter,
+        target.address + targetOffset + done,
+        outLength,
+        source.address + offset + done,
+        part,
+      );
     }
     check(ok, "AES-256-CTR");
   }
 
   nonces(blocks: Arena, count: number): void {
-    check(this.#calls.cipherUpdate(this.#nonce, blocks.address, this.#scratch.address + OUT_LENGTH, blocks.address, count * 16), "AES-128-ECB");
+    check(
+      this.#calls.cipherUpdate(
+        this.#nonce,
+        blocks.address,
+        this.#scratch.address + OUT_LENGTH,
+        blocks.address,
+        count * 16,
+      ),
+      "AES-128-ECB",
+    );
   }
 
-  authenticate(nonces: Arena, index: number, source: Arena, offset: number, length: number, target: Arena, targetOffset: number): void {
+  authenticate(
+    nonces: Arena,
+    index: number,
+    source: Arena,
+    offset: number,
+    length: number,
+    target: Arena,
+    targetOffset: number,
+  ): void {
     if (this.#nonceSource !== nonces.bytes) {
       this.#nonceSource = nonces.bytes;
       this.#nonceWords = new Uint32Array(nonces.bytes.buffer, nonces.bytes.byteOffset, nonces.bytes.byteLength >> 2);
@@ -119,7 +150,7 @@ function nativePrimitives(calls: Calls): Primitives {
     name: "native",
     fillRandom(target, offset, length) {
       let done = 0;
-      for (let refused = 0; done < length; ) {
+      for (let refused = 0; done < length;) {
         const count = calls.getrandom(target.address + offset + done, length - done, 0);
         if (count > 0) done += count;
         else if (++refused > 100) throw new CairnError("io", "the kernel gives no random bytes");

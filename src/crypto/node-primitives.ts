@@ -30,7 +30,15 @@ class NodeCipher implements MessageCipher {
     this.#oneTimeKey.set(clampR(keys.macR), 0);
   }
 
-  counter(iv: Arena, ivOffset: number, source: Arena, offset: number, target: Arena, targetOffset: number, length: number): void {
+  counter(
+    iv: Arena,
+    ivOffset: number,
+    source: Arena,
+    offset: number,
+    target: Arena,
+    targetOffset: number,
+    length: number,
+  ): void {
     const cipher = createCipheriv("aes-256-ctr", this.#encrypt, iv.bytes.subarray(ivOffset, ivOffset + 16));
     target.bytes.set(cipher.update(source.bytes.subarray(offset, offset + length)), targetOffset);
   }
@@ -39,7 +47,15 @@ class NodeCipher implements MessageCipher {
     blocks.bytes.set(this.#nonceCipher.update(blocks.bytes.subarray(0, count * 16)), 0);
   }
 
-  authenticate(nonces: Arena, index: number, source: Arena, offset: number, length: number, target: Arena, targetOffset: number): void {
+  authenticate(
+    nonces: Arena,
+    index: number,
+    source: Arena,
+    offset: number,
+    length: number,
+    target: Arena,
+    targetOffset: number,
+  ): void {
     this.#oneTimeKey.set(nonces.bytes.subarray(index * 16, index * 16 + 16), 16);
     loadSodium().crypto_onetimeauth(this.#mac, source.bytes.subarray(offset, offset + length), this.#oneTimeKey);
     target.bytes.set(this.#mac, targetOffset);

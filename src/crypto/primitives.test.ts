@@ -21,8 +21,14 @@ test("both implementations give the known answers", () => {
 
 test("known answers fail when one result is wrong", () => {
   const node = nodePrimitives();
-  const wrongHash: Primitives = { ...node, sha256: (_source, _offset, _length, target, at) => void target.bytes.fill(1, at, at + 32) };
-  const noRandom: Primitives = { ...node, fillRandom: (target, offset, length) => void target.bytes.fill(0, offset, offset + length) };
+  const wrongHash: Primitives = {
+    ...node,
+    sha256: (_source, _offset, _length, target, at) => void target.bytes.fill(1, at, at + 32),
+  };
+  const noRandom: Primitives = {
+    ...node,
+    fillRandom: (target, offset, length) => void target.bytes.fill(0, offset, offset + length),
+  };
   assert.equal(givesKnownAnswers(wrongHash), false);
   assert.equal(givesKnownAnswers(noRandom), false);
 });
@@ -76,7 +82,10 @@ test("random bytes differ from call to call when drawn from the kernel", () => {
 test("node:crypto and sodium-native are chosen when native calls are turned off", () => {
   const script = `const { primitives } = await import(${JSON.stringify(new URL("./primitives.ts", import.meta.url).href)}); process.stdout.write(primitives().name);`;
   const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
-  assert.equal(execFileSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" }), "node");
+  assert.equal(
+    execFileSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" }),
+    "node",
+  );
 });
 
 test("sodium-native is not loaded when native calls work", { skip: native === null }, () => {

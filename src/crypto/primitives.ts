@@ -15,11 +15,27 @@ export interface MasterKeys {
  */
 export interface MessageCipher {
   /** AES-256-CTR of `length` bytes; the 16-byte counter lies at `iv`. Source and target may be the same place. */
-  counter(iv: Arena, ivOffset: number, source: Arena, offset: number, target: Arena, targetOffset: number, length: number): void;
+  counter(
+    iv: Arena,
+    ivOffset: number,
+    source: Arena,
+    offset: number,
+    target: Arena,
+    targetOffset: number,
+    length: number,
+  ): void;
   /** AES-128-ECB in place over `count` 16-byte blocks from the start of the arena: IVs become Poly1305 nonces. */
   nonces(blocks: Arena, count: number): void;
   /** Poly1305 of `length` bytes with nonce number `index` of `nonces`; 16 bytes go to `target`. */
-  authenticate(nonces: Arena, index: number, source: Arena, offset: number, length: number, target: Arena, targetOffset: number): void;
+  authenticate(
+    nonces: Arena,
+    index: number,
+    source: Arena,
+    offset: number,
+    length: number,
+    target: Arena,
+    targetOffset: number,
+  ): void;
 }
 
 /** One implementation of what sealing needs. Both give the same bytes. */

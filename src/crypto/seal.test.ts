@@ -16,7 +16,7 @@ const both: Primitives[] = native === null ? [nodePrimitives()] : [nodePrimitive
 
 /** An implementation whose every base is the given one. */
 function withBase(implementation: Primitives, base: string): Primitives {
-  return { ...implementation, fillRandom: (target, offset) => void target.bytes.set(Buffer.from(base, "hex"), offset) };
+  return { ...implementation, fillRandom: (target, offset) => target.bytes.set(Buffer.from(base, "hex"), offset) };
 }
 
 function fill(stage: StageSealer, lengths: readonly number[]): void {
@@ -97,13 +97,26 @@ test("every blob of a stage opens on its own, with its IV at base plus its block
 
 test("counters carry through all four low bytes and never out of them", () => {
   for (const implementation of both) {
-    for (const base of ["ffffffffffffffffffffffff7ffffffe", "ffffffffffffffffffffffffffffffff", "000000000000000000000000000000fe", "01010101010101010101010100fffffd"]) {
+    for (const base of [
+      "ffffffffffffffffffffffff7ffffffe",
+      "ffffffffffffffffffffffffffffffff",
+      "000000000000000000000000000000fe",
+      "01010101010101010101010100fffffd",
+    ]) {
       const stage = new StageSealer(knownKeys(), 64 * 1024, withBase(implementation, base));
       const cleared = BigInt(`0x${base}`) & ~(1n << 31n);
       const sealed = sealAll(stage, [100, 200, 300]);
-      assert.deepEqual(sealed.map((blob) => counterOf(blob) - cleared), [1n, 10n, 25n], base);
+      assert.deepEqual(
+        sealed.map((blob) => counterOf(blob) - cleared),
+        [1n, 10n, 25n],
+        base,
+      );
       for (const [number, blob] of sealed.entries()) {
-        assert.deepEqual(Buffer.from(openMessage(knownKeys(), blob)), Buffer.alloc((number + 1) * 100, number + 1), base);
+        assert.deepEqual(
+          Buffer.from(openMessage(knownKeys(), blob)),
+          Buffer.alloc((number + 1) * 100, number + 1),
+          base,
+        );
       }
     }
   }
@@ -127,7 +140,11 @@ test("counter ranges within a stage are disjoint whatever the lengths", () => {
 test("both implementations seal to the same bytes when the base is the same", { skip: native === null }, () => {
   const lengths = Array.from({ length: 1500 }, (_, index) => 1 + ((index * 37) % 200));
   const [first, second] = both.map((implementation) => {
-    const stage = new StageSealer(knownKeys(), 1024 * 1024, withBase(implementation, "0123456789abcdef0123456789abcdef"));
+    const stage = new StageSealer(
+      knownKeys(),
+      1024 * 1024,
+      withBase(implementation, "0123456789abcdef0123456789abcdef"),
+    );
     return Buffer.concat(sealAll(stage, lengths));
   });
   assert.deepEqual(first, second);

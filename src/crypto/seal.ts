@@ -28,11 +28,11 @@ function sameMac(a: Uint8Array, aOffset: number, b: Uint8Array, bOffset: number)
 /** IV ‖ ciphertext ‖ MAC of one message, with an IV of its own from the kernel. The message must not be empty. */
 export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
   if (plain.length === 0) throw fault("an empty message is never sealed");
-  const { fillRandom, newCipher } = primitives();
-  const cipher = newCipher(keys);
+  const using = primitives();
+  const cipher = using.newCipher(keys);
   const sealed = newArena(plain.length + SEAL_OVERHEAD);
   const nonce = newArena(IV_LENGTH);
-  fillRandom(nonce, 0, IV_LENGTH);
+  using.fillRandom(nonce, 0, IV_LENGTH);
   sealed.bytes.set(nonce.bytes, 0);
   sealed.bytes.set(plain, IV_LENGTH);
   cipher.counter(nonce, 0, sealed, IV_LENGTH, sealed, IV_LENGTH, plain.length);
@@ -82,7 +82,10 @@ export class BlobOpener {
   /** Both steps: `damaged` when the MAC is wrong, and nothing is written then. Returns the plaintext's length. */
   open(sealed: Arena, offset: number, length: number, target: Arena, targetOffset: number): number {
     if (!this.verify(sealed, offset, length)) {
-      throw new CairnError("damaged", `a sealed message of ${length} bytes does not carry the MAC of this repository's keys`);
+      throw new CairnError(
+        "damaged",
+        `a sealed message of ${length} bytes does not carry the MAC of this repository's keys`,
+      );
     }
     return this.decrypt(sealed, offset, length, target, targetOffset);
   }
@@ -203,7 +206,10 @@ export class StageSealer {
     const { bytes } = this.#arena;
     this.#cipher.counter(base, 0, this.#arena, 0, this.#arena, 0, Math.min(end, bytes.length));
     for (let index = 0; index < this.#count; index++) {
-      bytes.set(this.#nonces.bytes.subarray(index * IV_LENGTH, (index + 1) * IV_LENGTH), this.#offsets[index]! - IV_LENGTH);
+      bytes.set(
+        this.#nonces.bytes.subarray(index * IV_LENGTH, (index + 1) * IV_LENGTH),
+        this.#offsets[index]! - IV_LENGTH,
+      );
     }
     this.#cipher.nonces(this.#nonces, this.#count);
     const length = this.#authenticateAndCompact();

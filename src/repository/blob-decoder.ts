@@ -12,8 +12,10 @@ const KEEP = 16 * 1024 * 1024;
 
 /** Why a stated place cannot be one, or null. Checked before any memory is reserved for it. */
 export function placeProblem(length: number, uncompressedLength: number): string | null {
-  if (!(length > SEAL_OVERHEAD && length <= MAX_PLAIN_LENGTH + SEAL_OVERHEAD)) return `stored length ${length} is out of bounds`;
-  if (!(uncompressedLength >= 0 && uncompressedLength <= MAX_PLAIN_LENGTH)) return `plain length ${uncompressedLength} is out of bounds`;
+  if (!(length > SEAL_OVERHEAD && length <= MAX_PLAIN_LENGTH + SEAL_OVERHEAD))
+    return `stored length ${length} is out of bounds`;
+  if (!(uncompressedLength >= 0 && uncompressedLength <= MAX_PLAIN_LENGTH))
+    return `plain length ${uncompressedLength} is out of bounds`;
   return null;
 }
 
@@ -65,7 +67,14 @@ export class BlobDecoder {
   }
 
   /** As `decode`, but a compressed blob is decompressed to `target`, where `uncompressedLength` bytes are free. */
-  decodeInto(sealed: Arena, at: number, length: number, uncompressedLength: number, target: Arena, targetOffset: number): boolean {
+  decodeInto(
+    sealed: Arena,
+    at: number,
+    length: number,
+    uncompressedLength: number,
+    target: Arena,
+    targetOffset: number,
+  ): boolean {
     this.#arena = target;
     this.offset = targetOffset;
     if (uncompressedLength === 0) {

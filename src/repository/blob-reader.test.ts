@@ -19,7 +19,14 @@ function fillPacks(scratch: TestPacks, plains: readonly Buffer[]): Required<Blob
   return scratch.places();
 }
 
-const MIXED = [textBlob(1, 3000), noiseBlob(1, 3000), textBlob(2, 700_000), noiseBlob(2, 1_500_000), textBlob(3, 3_000_000), textBlob(4, 10)];
+const MIXED = [
+  textBlob(1, 3000),
+  noiseBlob(1, 3000),
+  textBlob(2, 700_000),
+  noiseBlob(2, 1_500_000),
+  textBlob(3, 3_000_000),
+  textBlob(4, 10),
+];
 
 function verifyFile(scratch: TestPacks, path: string, size: number) {
   const descriptor = openSync(path, "r");
@@ -29,7 +36,8 @@ function verifyFile(scratch: TestPacks, path: string, size: number) {
       descriptor,
       size,
       id: scratch.packs[0]!.id,
-      onBlob: (blob, arena, offset, length) => void healthy.push(`${Buffer.from(blob.id).toString("hex")}:${arena.bytes[offset]}:${length}`),
+      onBlob: (blob, arena, offset, length) =>
+        void healthy.push(`${Buffer.from(blob.id).toString("hex")}:${arena.bytes[offset]}:${length}`),
     });
     return { problems, healthy };
   } finally {
@@ -63,10 +71,13 @@ test("readWindow reads a sparse choice, and the same place twice", () => {
   const chosen = [0, 1, 5, 5, 60, 61, 62, 300, 599, 599];
   const reader = scratch.reader();
   const seen: number[] = [];
-  reader.readWindow(chosen.map((number) => places[number]!), (index, arena, offset, length) => {
-    seen.push(index);
-    assert.ok(plains[chosen[index]!]!.equals(arena.bytes.subarray(offset, offset + length)));
-  });
+  reader.readWindow(
+    chosen.map((number) => places[number]!),
+    (index, arena, offset, length) => {
+      seen.push(index);
+      assert.ok(plains[chosen[index]!]!.equals(arena.bytes.subarray(offset, offset + length)));
+    },
+  );
   assert.deepEqual(seen, [...chosen.keys()]);
   reader.close();
 });
@@ -81,9 +92,22 @@ test("impossible places are damaged, not a reservation of memory", () => {
   using scratch = testPacks();
   const [place] = fillPacks(scratch, [textBlob(1, 1000)]);
   const reader = scratch.reader();
-  for (const wrong of [{ length: 0 }, { length: 32 }, { length: 0xffff_ffff }, { length: -5 }, { offset: -1 }, { offset: 2 ** 50 }, { length: Number.NaN }, { uncompressedLength: 0xffff_ffff }]) {
+  for (const wrong of [
+    { length: 0 },
+    { length: 32 },
+    { length: 0xffff_ffff },
+    { length: -5 },
+    { offset: -1 },
+    { offset: 2 ** 50 },
+    { length: Number.NaN },
+    { uncompressedLength: 0xffff_ffff },
+  ]) {
     assert.throws(() => reader.read({ ...place!, ...wrong }), { code: "damaged" }, JSON.stringify(wrong));
-    assert.throws(() => reader.readWindow([{ ...place!, ...wrong }], () => assert.fail("gave a blob")), { code: "damaged" }, JSON.stringify(wrong));
+    assert.throws(
+      () => reader.readWindow([{ ...place!, ...wrong }], () => assert.fail("gave a blob")),
+      { code: "damaged" },
+      JSON.stringify(wrong),
+    );
   }
   reader.close();
 });
@@ -97,17 +121,24 @@ test("damage names pack, blob and offset, and the other blobs of the window stil
   file[at] = file[at]! ^ 1;
   writeFileSync(pack!.path, file);
   const reader = scratch.reader();
-  assert.throws(() => reader.read(places[1]!), (error: unknown) => {
-    assert.ok(error instanceof CairnError);
-    assert.equal(error.code, "damaged");
-    assert.equal(error.details?.["pack"], Buffer.from(pack!.id).toString("hex"));
-    assert.equal(error.details?.["blob"], Buffer.from(places[1]!.id).toString("hex"));
-    assert.equal(error.details?.["offset"], places[1]!.offset);
-    return true;
-  });
+  assert.throws(
+    () => reader.read(places[1]!),
+    (error: unknown) => {
+      assert.ok(error instanceof CairnError);
+      assert.equal(error.code, "damaged");
+      assert.equal(error.details?.["pack"], Buffer.from(pack!.id).toString("hex"));
+      assert.equal(error.details?.["blob"], Buffer.from(places[1]!.id).toString("hex"));
+      assert.equal(error.details?.["offset"], places[1]!.offset);
+      return true;
+    },
+  );
   const good: number[] = [];
   const bad: number[] = [];
-  reader.readWindow(places, (index) => void good.push(index), (index) => void bad.push(index));
+  reader.readWindow(
+    places,
+    (index) => void good.push(index),
+    (index) => void bad.push(index),
+  );
   assert.deepEqual([good, bad], [[0, 2], [1]]);
   assert.throws(() => reader.readWindow(places, () => undefined), { code: "damaged" });
   reader.close();
@@ -165,13 +196,17 @@ test("every flip of a byte of a pack is found in the blob or header it lies in",
   const path = join(scratch.directory, "flipped");
   for (let at = 0; at < original.length; at++) {
     const file = Buffer.from(original);
-    file[at] = file[at]! ^ (1 << at % 8);
+    file[at] = file[at]! ^ (1 << (at % 8));
     writeFileSync(path, file);
     const { problems, healthy } = verifyFile(scratch, path, file.length);
     assert.equal(problems[0]?.kind, "name");
     const hit = places.findIndex(({ offset, length }) => at >= offset && at < offset + length);
     if (hit >= 0) {
-      assert.deepEqual(problems.slice(1).map(({ kind, blob }) => [kind, blob?.offset]), [["blob", places[hit]!.offset]], `byte ${at}`);
+      assert.deepEqual(
+        problems.slice(1).map(({ kind, blob }) => [kind, blob?.offset]),
+        [["blob", places[hit]!.offset]],
+        `byte ${at}`,
+      );
       assert.equal(healthy.length, 2);
     } else {
       assert.equal(problems[1]?.kind, "header", `byte ${at}`);
@@ -244,13 +279,22 @@ test("packs written with and without native calls are read by the other", () => 
     reader: url("../native.ts"),
   };
   const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
-  const output = execFileSync(process.execPath, ["--input-type=module", "-e", WITHOUT_NATIVE, JSON.stringify(argument)], { env, encoding: "utf8" });
+  const output = execFileSync(
+    process.execPath,
+    ["--input-type=module", "-e", WITHOUT_NATIVE, JSON.stringify(argument)],
+    { env, encoding: "utf8" },
+  );
   const result = JSON.parse(output) as { native: boolean; problems: unknown[]; path: string; size: number; id: string };
   assert.equal(result.native, false);
   assert.deepEqual(result.problems, []);
   const descriptor = openSync(result.path, "r");
   let blobs = 0;
-  const found = new PackVerifier(scratch.keys).verify({ descriptor, size: result.size, id: Buffer.from(result.id, "hex"), onBlob: () => void blobs++ });
+  const found = new PackVerifier(scratch.keys).verify({
+    descriptor,
+    size: result.size,
+    id: Buffer.from(result.id, "hex"),
+    onBlob: () => void blobs++,
+  });
   closeSync(descriptor);
   assert.deepEqual(found, []);
   assert.equal(blobs, 30);

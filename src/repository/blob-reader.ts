@@ -77,7 +77,10 @@ export class BlobReader {
       throw new CairnError("internal", `a blob of ${length} bytes does not fit at ${offset} of ${target.bytes.length}`);
     }
     this.#load(place);
-    this.#settle(place, this.#decoder.decodeInto(this.#sealed, 0, place.length, place.uncompressedLength, target, offset));
+    this.#settle(
+      place,
+      this.#decoder.decodeInto(this.#sealed, 0, place.length, place.uncompressedLength, target, offset),
+    );
     return length;
   }
 
@@ -87,14 +90,17 @@ export class BlobReader {
    * `onDamage` and the others follow, or is thrown where there is no `onDamage`.
    */
   readWindow(places: readonly BlobPlace[], each: EachBlob, onDamage?: EachDamage): void {
-    for (let from = 0; from < places.length; ) {
+    for (let from = 0; from < places.length;) {
       const to = windowEnd(places, from);
       this.#readJoined(places, { from, to, each, onDamage });
       from = to;
     }
   }
 
-  #readJoined(places: readonly BlobPlace[], window: { from: number; to: number; each: EachBlob; onDamage: EachDamage | undefined }): void {
+  #readJoined(
+    places: readonly BlobPlace[],
+    window: { from: number; to: number; each: EachBlob; onDamage: EachDamage | undefined },
+  ): void {
     const { from, to, each, onDamage } = window;
     const first = places[from]!;
     const last = places[to - 1]!;
@@ -123,8 +129,10 @@ export class BlobReader {
     if (problem !== null) return problem;
     if (at + place.length > found) return "the pack ends before it";
     if (!authentic) return "its MAC is wrong";
-    if (!this.#decoder.decode(this.#sealed, at, place.length, place.uncompressedLength)) return "it does not decompress to its stated length";
-    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id)) return "its content has another SHA-256";
+    if (!this.#decoder.decode(this.#sealed, at, place.length, place.uncompressedLength))
+      return "it does not decompress to its stated length";
+    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id))
+      return "its content has another SHA-256";
     return null;
   }
 
@@ -138,7 +146,8 @@ export class BlobReader {
 
   #settle(place: BlobPlace, decoded: boolean): void {
     if (!decoded) throw damage(place, "it does not decompress to its stated length");
-    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id)) throw damage(place, "its content has another SHA-256");
+    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id))
+      throw damage(place, "its content has another SHA-256");
   }
 
   #fill(place: BlobPlace, length: number): number {

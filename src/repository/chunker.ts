@@ -37,7 +37,10 @@ const LOOSE_MASK = 0x7fffe000;
  */
 export function gearTable(polynomial: string): Uint8Array {
   if (!/^[0-9a-f]{1,16}$/.test(polynomial)) {
-    throw new CairnError("damaged", `the chunker polynomial ${JSON.stringify(polynomial.slice(0, 40))} is not hex digits`);
+    throw new CairnError(
+      "damaged",
+      `the chunker polynomial ${JSON.stringify(polynomial.slice(0, 40))} is not hex digits`,
+    );
   }
   return expandKey(Buffer.from(polynomial, "latin1"), "cairn.gear.v1", GEAR_BYTES);
 }

@@ -17,8 +17,10 @@ const SIGNATURES = {
   freeDecompressor: "uint64_t ZSTD_freeDCtx(uint64_t context)",
   setParameter: "int64_t ZSTD_CCtx_setParameter(uint64_t context, int parameter, int value)",
   // Declared signed: an error is a small negative number, so no second call asks ZSTD_isError.
-  compress: "int64_t ZSTD_compress2(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
-  decompress: "int64_t ZSTD_decompressDCtx(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
+  compress:
+    "int64_t ZSTD_compress2(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
+  decompress:
+    "int64_t ZSTD_decompressDCtx(uint64_t context, uint64_t target, uint64_t room, uint64_t source, uint64_t length)",
 } as const;
 
 type Calls = Record<keyof typeof SIGNATURES, NativeFunction>;
@@ -66,11 +68,24 @@ export class Compressor {
   compress(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, room: number): number {
     if (this.level === 0 || length < 2) return 0;
     if (this.#calls === null) return this.#compressSlowly(source, offset, length, target, targetOffset, room);
-    const size = this.#calls.compress(this.#context, target.address + targetOffset, room, source.address + offset, length);
+    const size = this.#calls.compress(
+      this.#context,
+      target.address + targetOffset,
+      room,
+      source.address + offset,
+      length,
+    );
     return size > 0 && size < length ? size : 0;
   }
 
-  #compressSlowly(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, room: number): number {
+  #compressSlowly(
+    source: Arena,
+    offset: number,
+    length: number,
+    target: Arena,
+    targetOffset: number,
+    room: number,
+  ): number {
     const params = { [constants.ZSTD_c_compressionLevel]: this.level };
     const frame = zstdCompressSync(source.bytes.subarray(offset, offset + length), { params, pledgedSrcSize: length });
     if (frame.length >= length || frame.length > room) return 0;
@@ -92,16 +107,40 @@ export class Decompressor {
   }
 
   /** Decompresses to `expected` bytes at `targetOffset`. False when the data is broken or of another length. */
-  decompress(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, expected: number): boolean {
+  decompress(
+    source: Arena,
+    offset: number,
+    length: number,
+    target: Arena,
+    targetOffset: number,
+    expected: number,
+  ): boolean {
     if (targetOffset + expected > target.bytes.length) return false;
     if (this.#calls === null) return decompressSlowly(source, offset, length, target, targetOffset, expected);
-    return this.#calls.decompress(this.#context, target.address + targetOffset, expected, source.address + offset, length) === expected;
+    return (
+      this.#calls.decompress(
+        this.#context,
+        target.address + targetOffset,
+        expected,
+        source.address + offset,
+        length,
+      ) === expected
+    );
   }
 }
 
-function decompressSlowly(source: Arena, offset: number, length: number, target: Arena, targetOffset: number, expected: number): boolean {
+function decompressSlowly(
+  source: Arena,
+  offset: number,
+  length: number,
+  target: Arena,
+  targetOffset: number,
+  expected: number,
+): boolean {
   try {
-    const plain = zstdDecompressSync(source.bytes.subarray(offset, offset + length), { maxOutputLength: Math.max(1, expected) });
+    const plain = zstdDecompressSync(source.bytes.subarray(offset, offset + length), {
+      maxOutputLength: Math.max(1, expected),
+    });
     if (plain.length !== expected) return false;
     target.bytes.set(plain, targetOffset);
     return true;

@@ -21,12 +21,23 @@ const MAX_HEADER = 64 * 1024 * 1024;
 const nativePread = bindNative("int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)");
 
 /** Reads up to `length` bytes at `position` of a file into an arena. Returns how many there were. */
-export function readAt(descriptor: number, position: number, length: number, target: Arena, targetOffset: number): number {
+export function readAt(
+  descriptor: number,
+  position: number,
+  length: number,
+  target: Arena,
+  targetOffset: number,
+): number {
   let done = 0;
   while (done < length) {
     let count = nativePread?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
     // The second way also turns a failed native call into the error it was.
-    if (count < 0) count = readThroughNode(descriptor, target.bytes.subarray(targetOffset + done, targetOffset + length), position + done);
+    if (count < 0)
+      count = readThroughNode(
+        descriptor,
+        target.bytes.subarray(targetOffset + done, targetOffset + length),
+        position + done,
+      );
     if (count === 0) break;
     done += count;
   }
@@ -48,12 +59,15 @@ function damaged(message: string): CairnError {
 /** Reads and opens the header of a pack of `size` bytes. `damaged` when it does not fit its file or keys. */
 export function readPackHeader(descriptor: number, size: number, keys: MasterKeys): PackHeader {
   const field = newArena(4);
-  if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4) throw damaged(`a file of ${size} bytes has none`);
+  if (size < 4 + SEAL_OVERHEAD || readAt(descriptor, size - 4, 4, field, 0) < 4)
+    throw damaged(`a file of ${size} bytes has none`);
   const length = new DataView(field.bytes.buffer).getUint32(0, true);
-  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) throw damaged(`length ${length} does not fit a file of ${size} bytes`);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER)
+    throw damaged(`length ${length} does not fit a file of ${size} bytes`);
   const trailer = newArena(length + 4);
   const dataLength = size - 4 - length;
-  if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4) throw damaged(`the file is shorter than ${size} bytes`);
+  if (readAt(descriptor, dataLength, length + 4, trailer, 0) < length + 4)
+    throw damaged(`the file is shorter than ${size} bytes`);
   const blobs = decodePackHeader(openMessage(keys, trailer.bytes.subarray(0, length)));
   const last = blobs.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;

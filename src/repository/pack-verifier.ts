@@ -57,7 +57,10 @@ export class PackVerifier {
     if (header !== null) hash.update(header.trailer);
     const digest = hash.digest();
     if (Buffer.compare(digest, pack.id) !== 0) {
-      problems.unshift({ kind: "name", message: `the file's SHA-256 is ${Buffer.from(digest).toString("hex")}, not its name` });
+      problems.unshift({
+        kind: "name",
+        message: `the file's SHA-256 is ${Buffer.from(digest).toString("hex")}, not its name`,
+      });
     }
     return problems;
   }
@@ -87,7 +90,7 @@ export class PackVerifier {
   /** Blobs in windows of up to 1 MiB; a larger blob is a window of its own. Returns where reading ended. */
   #verifyBlobs(pack: PackToVerify, header: PackHeader, hash: Sha256Stream, problems: PackProblem[]): number {
     const { blobs } = header;
-    for (let from = 0; from < blobs.length; ) {
+    for (let from = 0; from < blobs.length;) {
       const start = blobs[from]!.offset;
       let to = from + 1;
       while (to < blobs.length && blobs[to]!.offset + blobs[to]!.length - start <= WINDOW) to += 1;

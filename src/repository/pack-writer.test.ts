@@ -27,8 +27,14 @@ test("a pack has blobs, sealed header and its length back to back, and its SHA-2
   const header = openMessage(scratch.keys, file.subarray(file.length - 4 - headerLength, file.length - 4));
   assert.deepEqual(Buffer.from(header), Buffer.from(pack!.header));
   const blobs = decodePackHeader(header);
-  assert.deepEqual(blobs.map(({ id }) => Buffer.from(id)), ids.map((id) => Buffer.from(id)));
-  assert.deepEqual(blobs.map(({ uncompressedLength }) => uncompressedLength), [5000, 0, 0, 0]);
+  assert.deepEqual(
+    blobs.map(({ id }) => Buffer.from(id)),
+    ids.map((id) => Buffer.from(id)),
+  );
+  assert.deepEqual(
+    blobs.map(({ uncompressedLength }) => uncompressedLength),
+    [5000, 0, 0, 0],
+  );
   const last = blobs.at(-1)!;
   assert.equal(last.offset + last.length, file.length - 4 - headerLength);
 });
@@ -39,7 +45,10 @@ test("tree packs say so in every entry, compressed or not", () => {
   addBlob(writer, textBlob(1, 3000));
   addBlob(writer, noiseBlob(1, 300));
   writer.finish();
-  assert.deepEqual(decodePackHeader(scratch.packs[0]!.header).map(({ type }) => type), ["tree", "tree"]);
+  assert.deepEqual(
+    decodePackHeader(scratch.packs[0]!.header).map(({ type }) => type),
+    ["tree", "tree"],
+  );
   assert.equal(scratch.packs[0]!.type, "tree");
 });
 
@@ -49,14 +58,24 @@ test("packs are closed once they reach their size", () => {
   for (let number = 0; number < 400; number++) addBlob(writer, noiseBlob(number, 10_000));
   writer.finish();
   assert.equal(scratch.packs.length, 4);
-  for (const { size } of scratch.packs.slice(0, -1)) assert.ok(size >= 1024 * 1024 && size < 1024 * 1024 + 20_000, String(size));
-  assert.equal(scratch.packs.reduce((sum, { blobs }) => sum + blobs, 0), 400);
+  for (const { size } of scratch.packs.slice(0, -1))
+    assert.ok(size >= 1024 * 1024 && size < 1024 * 1024 + 20_000, String(size));
+  assert.equal(
+    scratch.packs.reduce((sum, { blobs }) => sum + blobs, 0),
+    400,
+  );
 });
 
 test("blobs larger than the stage are stored between small ones, compressed and not", () => {
   using scratch = testPacks();
   const writer = scratch.writer();
-  const plains = [textBlob(1, 100), noiseBlob(1, 8 * 1024 * 1024), textBlob(2, 4000), textBlob(3, 8 * 1024 * 1024), noiseBlob(2, 9)];
+  const plains = [
+    textBlob(1, 100),
+    noiseBlob(1, 8 * 1024 * 1024),
+    textBlob(2, 4000),
+    textBlob(3, 8 * 1024 * 1024),
+    noiseBlob(2, 9),
+  ];
   for (const plain of plains) addBlob(writer, plain);
   writer.finish();
   const reader = scratch.reader();
@@ -135,10 +154,13 @@ test("temporary files are private to the user", () => {
 test("a missing directory is reported and abort has nothing to do", () => {
   using scratch = testPacks();
   const writer = scratch.writer({ directory: join(scratch.directory, "absent") });
-  assert.throws(() => {
-    addBlob(writer, textBlob(1, 10));
-    writer.finish();
-  }, { code: "not_found" });
+  assert.throws(
+    () => {
+      addBlob(writer, textBlob(1, 10));
+      writer.finish();
+    },
+    { code: "not_found" },
+  );
   writer.abort();
 });
 
@@ -156,9 +178,12 @@ test("a full disk is no_space and leaves nothing behind when aborted", (context)
     mkdirSync(parent);
     using scratch = testPacks(parent);
     const writer = scratch.writer();
-    assert.throws(() => {
-      for (let number = 0; number < 300; number++) addBlob(writer, noiseBlob(number, 10_000));
-    }, { code: "no_space" });
+    assert.throws(
+      () => {
+        for (let number = 0; number < 300; number++) addBlob(writer, noiseBlob(number, 10_000));
+      },
+      { code: "no_space" },
+    );
     writer.abort();
     assert.deepEqual(readdirSync(scratch.directory), []);
   } finally {

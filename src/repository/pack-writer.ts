@@ -135,7 +135,13 @@ export class PackWriter {
   takeTail(): PackTail | null {
     this.#flush();
     if (this.#blobs === 0) return null;
-    const tail = { path: this.#path, type: this.#options.type, length: this.#length, header: this.#header.copy(), blobs: this.#blobs };
+    const tail = {
+      path: this.#path,
+      type: this.#options.type,
+      length: this.#length,
+      header: this.#header.copy(),
+      blobs: this.#blobs,
+    };
     this.#guard(() => closeSync(this.#descriptor));
     this.#startOver();
     return tail;
@@ -143,9 +149,11 @@ export class PackWriter {
 
   /** Copies another writer's sealed blobs into the current pack and removes its file, which stays after an error. */
   appendTail(tail: PackTail): void {
-    if (tail.type !== this.#options.type) throw new CairnError("internal", `a ${tail.type} tail does not go into a ${this.#options.type} pack`);
+    if (tail.type !== this.#options.type)
+      throw new CairnError("internal", `a ${tail.type} tail does not go into a ${this.#options.type} pack`);
     this.#flush();
-    if (this.#blobs > 0 && (this.#blobs + tail.blobs > MAX_BLOBS || this.#length + tail.length > 2 * this.#packSize)) this.#finishPack();
+    if (this.#blobs > 0 && (this.#blobs + tail.blobs > MAX_BLOBS || this.#length + tail.length > 2 * this.#packSize))
+      this.#finishPack();
     this.#guard(() => this.#copyTail(tail));
     this.#header.append(tail.header);
     this.#blobs += tail.blobs;
@@ -158,7 +166,7 @@ export class PackWriter {
     const buffer = Buffer.allocUnsafe(Math.min(COPY_SIZE, Math.max(1, tail.length)));
     const source = openSync(tail.path, "r");
     try {
-      for (let done = 0; done < tail.length; ) {
+      for (let done = 0; done < tail.length;) {
         const count = readSync(source, buffer, 0, Math.min(buffer.length, tail.length - done), done);
         if (count === 0) throw new CairnError("damaged", `an unfinished pack ends at ${done} of ${tail.length} bytes`);
         this.#write(buffer.subarray(0, count));
@@ -213,7 +221,14 @@ export class PackWriter {
     this.storedBytes += trailer.length;
     syncFileRange?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
     closeSync(this.#descriptor);
-    return { id: this.#hash.digest(), path: this.#path, size: this.#length, type: this.#options.type, header, blobs: this.#blobs };
+    return {
+      id: this.#hash.digest(),
+      path: this.#path,
+      size: this.#length,
+      type: this.#options.type,
+      header,
+      blobs: this.#blobs,
+    };
   }
 
   #startOver(): void {
@@ -233,7 +248,8 @@ export class PackWriter {
 
   /** Writes all bytes at the end of the file and adds them to the running hash. */
   #write(bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.length; ) done += writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#length + done);
+    for (let done = 0; done < bytes.length;)
+      done += writeSync(this.#descriptor, bytes, done, bytes.length - done, this.#length + done);
     this.#hash.update(bytes);
     this.#length += bytes.length;
   }

@@ -31,7 +31,8 @@ export function testPacks(parent = tmpdir()): TestPacks {
     directory,
     keys,
     packs,
-    writer: (options = {}) => new PackWriter({ type: "data", keys, directory, onPack: (pack) => void packs.push(pack), ...options }),
+    writer: (options = {}) =>
+      new PackWriter({ type: "data", keys, directory, onPack: (pack) => void packs.push(pack), ...options }),
     reader: (verify = true) => new BlobReader({ keys, verify, openPack: (name) => openSync(pathOf(packs, name), "r") }),
     places: () => packs.flatMap((pack) => decodePackHeader(pack.header).map((blob) => ({ ...blob, pack: pack.id }))),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
