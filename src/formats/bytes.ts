@@ -157,7 +157,7 @@ export function putDecimal(b: Uint8Array, p: number, v: number): number {
   for (let limit = 100; v >= limit && digits < 16; limit *= 10) digits++;
   let rest = v;
   for (let at = p + digits - 1; at >= p; at--) {
-    const next = rest < 0x40000000 ? ((rest / 10) | 0) : Math.floor(rest / 10);
+    const next = rest < 0x40000000 ? (rest / 10) | 0 : Math.floor(rest / 10);
     b[at] = 48 + (rest - next * 10);
     rest = next;
   }

@@ -147,5 +147,7 @@ const CAPABILITY = Buffer.from("security.capability");
 /** True for the attributes that the metadata digest covers; others are recorded only. */
 export function isDigestedAttribute(name: Uint8Array): boolean {
   if (compareBytes(name, CAPABILITY) === 0) return true;
-  return PREFIXES.some((prefix) => name.length >= prefix.length && compareBytes(name.subarray(0, prefix.length), prefix) === 0);
+  return PREFIXES.some(
+    (prefix) => name.length >= prefix.length && compareBytes(name.subarray(0, prefix.length), prefix) === 0,
+  );
 }

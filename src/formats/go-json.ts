@@ -67,7 +67,7 @@ export function appendGoName(w: ByteWriter, name: Uint8Array): void {
 function appendOddName(w: ByteWriter, name: Uint8Array): void {
   const n = name.length;
   w.reserve(n * 6);
-  for (let i = 0; i < n; ) {
+  for (let i = 0; i < n;) {
     const c = name[i]!;
     if (c < 0x80) {
       appendNameByte(w, c);
@@ -116,7 +116,7 @@ export function appendGoString(w: ByteWriter, value: Uint8Array): void {
   }
   const n = value.length;
   w.reserve(n * 6);
-  for (let i = 0; i < n; ) {
+  for (let i = 0; i < n;) {
     const c = value[i]!;
     if (c < 0x80) {
       appendStringByte(w, c);
@@ -209,7 +209,7 @@ function unquoteEscape(text: string, at: number, out: number[]): number {
 export function unquoteGoName(text: string): Uint8Array | null {
   if (!text.includes("\\")) return text.includes('"') || text.includes("\n") ? null : Buffer.from(text, "utf8");
   const out: number[] = [];
-  for (let i = 0; i < text.length; ) {
+  for (let i = 0; i < text.length;) {
     const unit = text.charCodeAt(i);
     if (unit === BACKSLASH) {
       i = unquoteEscape(text, i, out);

@@ -49,7 +49,7 @@ function skipValue(text: string, at: number): number {
     }
     return i;
   }
-  for (let depth = 0; i < text.length; ) {
+  for (let depth = 0; i < text.length;) {
     const c = text.charCodeAt(i);
     if (c === 0x22) {
       i = skipString(text, i);

@@ -43,12 +43,18 @@ export function encodeRecord(value: object, format: string, version: number): Ui
 /**
  * Encodes a record and reads it back, so that nothing is written that could not be read. Throws `internal`.
  */
-export function encodeChecked<T extends object>(value: T, encode: (value: T) => Uint8Array, decode: (bytes: Uint8Array) => T): Uint8Array {
+export function encodeChecked<T extends object>(
+  value: T,
+  encode: (value: T) => Uint8Array,
+  decode: (bytes: Uint8Array) => T,
+): Uint8Array {
   const bytes = encode(value);
   try {
     decode(bytes);
   } catch (error) {
-    throw new CairnError("internal", `a record that cannot be read back: ${(error as Error).message}`, { cause: error });
+    throw new CairnError("internal", `a record that cannot be read back: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   return bytes;
 }
@@ -68,7 +74,9 @@ export function recordPath(raw: Uint8Array): RecordedPath {
 
 /** The raw bytes of a recorded path. */
 export function rawPath(recorded: RecordedPath): Uint8Array {
-  return recorded.path_b64 === undefined ? Buffer.from(recorded.path, "utf8") : Buffer.from(recorded.path_b64, "base64");
+  return recorded.path_b64 === undefined
+    ? Buffer.from(recorded.path, "utf8")
+    : Buffer.from(recorded.path_b64, "base64");
 }
 
 /** Checks `path` and `path_b64` of an element. */

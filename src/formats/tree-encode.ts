@@ -154,7 +154,7 @@ function appendTarget(w: ByteWriter, target: Uint8Array): void {
 }
 
 function isText(b: Uint8Array): boolean {
-  for (let i = 0; i < b.length; ) {
+  for (let i = 0; i < b.length;) {
     const rune = decodeRune(b, i, b.length);
     if (rune < 0) return false;
     i += rune & 7;

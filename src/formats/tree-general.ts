@@ -102,8 +102,7 @@ function readTimes(members: Members, node: TreeNode, goMode: number): void {
   if (generic !== undefined) foreign.genericAttributes = generic;
   const rest = members.rest();
   if (rest !== undefined) foreign.rest = rest;
-  const ours =
-    foreign.atime === mtime && foreign.ctime === mtime && mtime === formatTime(node.mtimeSec, node.mtimeNs);
+  const ours = foreign.atime === mtime && foreign.ctime === mtime && mtime === formatTime(node.mtimeSec, node.mtimeNs);
   if (!ours || foreign.goMode !== undefined || generic !== undefined || rest !== undefined) node.foreign = foreign;
 }
 

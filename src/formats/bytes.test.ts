@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { ByteReader, ByteWriter, compareBytes, equalBytes, putDecimal } from "./bytes.ts";
+
+test("integers of every width read back equal", () => {
+  const u64 = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+  const i64 = fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n });
+  const u32 = fc.integer({ min: 0, max: 0xffffffff });
+  fc.assert(
+    fc.property(u32, u64, i64, fc.maxSafeInteger(), (a, b, c, d) => {
+      const w = new ByteWriter(1);
+      w.u8(a & 255);
+      w.u16(a & 65535);
+      w.u32(a);
+      w.u64(b);
+      w.i64(c);
+      w.i64(d);
+      const r = new ByteReader(w.view(), "test");
+      assert.deepEqual([r.u8(), r.u16(), r.u32(), r.u64()], [a & 255, a & 65535, a, b]);
+      assert.deepEqual([r.i64(), r.i64(), r.remaining], [c, BigInt(d), 0]);
+    }),
+  );
+});
+
+test("decimal, hex, ascii and text write what Node writes", () => {
+  fc.assert(
+    fc.property(fc.maxSafeInteger().map(Math.abs), fc.uint8Array(), fc.string({ unit: "binary" }), (n, bytes, text) => {
+      const w = new ByteWriter(1);
+      w.decimal(n);
+      w.hex(bytes, 0, bytes.length);
+      w.text(text);
+      w.append(bytes);
+      const head = Buffer.from(`${n}${Buffer.from(bytes).toString("hex")}${text}`);
+      assert.deepEqual(Buffer.from(w.copy()), Buffer.concat([head, bytes]));
+    }),
+  );
+  const digits = new Uint8Array(20);
+  for (let n = 1; n <= Number.MAX_SAFE_INTEGER; n *= 10) {
+    for (const v of [n - 1, n, n + 1]) {
+      assert.equal(Buffer.from(digits.subarray(0, putDecimal(digits, 0, v))).toString(), String(v));
+    }
+  }
+});
+
+test("appendRange copies short and long ranges, and reset keeps the memory", () => {
+  const source = Uint8Array.from({ length: 200 }, (_, i) => i);
+  const w = new ByteWriter(16);
+  w.appendRange(source, 3, 10);
+  w.appendRange(source, 0, 200);
+  assert.deepEqual([...w.view()], [...source.subarray(3, 10), ...source]);
+  const memory = w.bytes;
+  w.reset();
+  w.ascii("x");
+  assert.equal(w.bytes, memory);
+  assert.equal(w.length, 1);
+});
+
+test("a read past the end is damage that says what was wanted", () => {
+  const r = new ByteReader(new Uint8Array(3), "the file");
+  assert.throws(() => r.u32(), /the file: wanted 4 bytes at 0, found 3/);
+  assert.throws(() => r.take(4), { code: "damaged" });
+  assert.throws(() => new ByteReader(new Uint8Array(8).fill(255), "x").u64(), { code: "damaged" });
+});
+
+test("compareBytes orders as Buffer.compare does", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 4 }), fc.uint8Array({ maxLength: 4 }), (a, b) => {
+      assert.equal(Math.sign(compareBytes(a, b)), Buffer.compare(a, b));
+      assert.equal(equalBytes(a, b), Buffer.compare(a, b) === 0);
+    }),
+  );
+});
