@@ -1,8 +1,7 @@
-import { Worker } from "node:worker_threads";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { CairnError, type ErrorCode, throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { allocateTable, C, D, ScanTable } from "../../fs/scan-table.ts";
+import { allocateTable, C, D, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
@@ -11,12 +10,11 @@ import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { LinkGroup } from "./build-trees.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
+import { type EngineThread, firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import type { ExtraBlob } from "./store-sink.ts";
-import type { ScanReply, ScanRequest } from "./scan-worker.ts";
+import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 
-/** Threads of one scan; results do not depend on it. */
-const THREADS = 2;
 const FIRST_CAPACITY = 2 ** 20;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
@@ -63,7 +61,7 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
     try {
       return await new Scan(options, threads, capacity).run();
     } catch (error) {
-      if (!(error instanceof ScanFull)) throw error;
+      if (!(error instanceof TableFull)) throw error;
       capacity *= GROWTH;
     } finally {
       giveBackThreads(threads);
@@ -71,73 +69,14 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
   }
 }
 
-class ScanFull extends Error {}
-
-/** Starts the threads early, so that their start overlaps with opening the store. */
-export function warmThreads(): void {
-  giveBackThreads(takeThreads());
-}
-
-const idle: ScanThreadHandle[] = [];
-
-function takeThreads(): ScanThreadHandle[] {
-  return Array.from({ length: THREADS }, () => idle.pop() ?? new ScanThreadHandle());
-}
-
-function giveBackThreads(threads: readonly ScanThreadHandle[]): void {
-  for (const thread of threads) {
-    if (thread.usable) idle.push(thread);
-    else thread.end();
-  }
-}
-
-/** One worker thread: a request, then its reply. Idle threads do not keep the process alive. */
-class ScanThreadHandle {
-  readonly #worker: Worker;
-  #waiting: { resolve(reply: ScanReply): void; reject(error: unknown): void } | null = null;
-  usable = true;
-
-  constructor() {
-    this.#worker = new Worker(new URL("./scan-worker.ts", import.meta.url), {
-      resourceLimits: { maxYoungGenerationSizeMb: 4 },
-      // What a thread prints belongs on stderr of the process, never into its data.
-      stdout: false,
-    });
-    this.#worker.unref();
-    this.#worker.on("message", (reply: ScanReply) => {
-      this.#worker.unref();
-      const waiting = this.#waiting;
-      this.#waiting = null;
-      waiting?.resolve(reply);
-    });
-    this.#worker.on("error", (error) => {
-      this.usable = false;
-      this.#waiting?.reject(error);
-      this.#waiting = null;
-    });
-  }
-
-  async ask(request: ScanRequest): Promise<ScanReply> {
-    this.#worker.ref();
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-      this.#worker.postMessage(request);
-    });
-  }
-
-  end(): void {
-    void this.#worker.terminate();
-  }
-}
-
 class Scan {
   readonly #options: ScanOptions;
-  readonly #threads: readonly ScanThreadHandle[];
+  readonly #threads: readonly EngineThread[];
   readonly #table: ScanTable;
   readonly #task: ScanTask;
   readonly #packs: FinishedPack[] = [];
 
-  constructor(options: ScanOptions, threads: readonly ScanThreadHandle[], capacity: number) {
+  constructor(options: ScanOptions, threads: readonly EngineThread[], capacity: number) {
     this.#options = options;
     this.#threads = threads;
     this.#table = new ScanTable(allocateTable(capacity));
@@ -180,7 +119,7 @@ class Scan {
       return result;
     } catch (error) {
       this.#stop();
-      await Promise.all(this.#threads.filter((thread) => thread.usable).map(async (thread) => thread.ask({ kind: "abort" })));
+      await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
       throw error;
     } finally {
       clearInterval(timer);
@@ -204,19 +143,18 @@ class Scan {
   }
 
   async #all(request: (thread: number) => ScanRequest): Promise<ScanReply[]> {
-    const replies = await Promise.all(
+    const settled = await Promise.allSettled(
       this.#threads.map(async (thread, i) => {
-        const reply = await thread.ask(request(i));
-        // One failed thread ends the others, which would wait for it.
-        if (reply.kind === "failed") this.#stop();
-        return reply;
+        try {
+          return await thread.ask(request(i));
+        } catch (error) {
+          // One failed thread ends the others, which would wait for it.
+          this.#stop();
+          throw error;
+        }
       }),
     );
-    const failures = replies.filter((reply) => reply.kind === "failed");
-    const first = failures.find((failure) => failure.code !== "interrupted") ?? failures[0];
-    if (first === undefined) return replies;
-    if (failures.some((failure) => failure.full)) throw new ScanFull();
-    throw new CairnError(first.code as ErrorCode, first.message, first.hint === undefined ? {} : { hint: first.hint });
+    return firstFailure(settled);
   }
 
   async #scan(): Promise<ScanNotes> {
@@ -241,7 +179,6 @@ class Scan {
   /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
   async #finish(tails: PackTail[], blobs: ExtraBlob[]): Promise<void> {
     const reply = await this.#threads[0]!.ask({ kind: "tail", tails, blobs });
-    if (reply.kind === "failed") throw new CairnError(reply.code as ErrorCode, reply.message);
     if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
   }
 

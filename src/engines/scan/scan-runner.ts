@@ -1,6 +1,3 @@
-import { parentPort } from "node:worker_threads";
-import { toCairnError } from "../../errors.ts";
-import { TableFull } from "../../fs/scan-table.ts";
 import type { LinkGroups } from "./build-trees.ts";
 import { buildTrees } from "./build-trees.ts";
 import { scanDirectories } from "./scan-directories.ts";
@@ -19,8 +16,7 @@ export type ScanReply =
   | { kind: "scanned"; notes: ScanNotes }
   | { kind: "built"; packs: ThreadPacks | null }
   | { kind: "finished"; packs: ThreadPacks }
-  | { kind: "aborted" }
-  | { kind: "failed"; code: string; message: string; full: boolean; hint?: string };
+  | { kind: "aborted" };
 
 /** One thread of a scan, driven by requests; the same object runs inline where a thread is not worth its start. */
 export class ScanRunner {
@@ -28,16 +24,6 @@ export class ScanRunner {
   #sink: StoreSink | null = null;
 
   handle(request: ScanRequest): ScanReply {
-    try {
-      return this.#run(request);
-    } catch (error) {
-      const failure = toCairnError(error);
-      const full = error instanceof TableFull;
-      return { kind: "failed", code: failure.code, message: failure.message, full, ...(failure.hint === undefined ? {} : { hint: failure.hint }) };
-    }
-  }
-
-  #run(request: ScanRequest): ScanReply {
     switch (request.kind) {
       case "scan": {
         this.#sink = request.store === null ? null : new StoreSink(request.store);
@@ -57,10 +43,4 @@ export class ScanRunner {
         return { kind: "aborted" };
     }
   }
-}
-
-if (parentPort !== null) {
-  const port = parentPort;
-  const runner = new ScanRunner();
-  port.on("message", (request: ScanRequest) => port.postMessage(runner.handle(request)));
 }

@@ -1,0 +1,33 @@
+import { parentPort } from "node:worker_threads";
+import { toCairnError } from "../errors.ts";
+import { TableFull } from "../fs/scan-table.ts";
+import { type ScanReply, type ScanRequest, ScanRunner } from "./scan/scan-runner.ts";
+import type { ThreadMessage } from "./threads.ts";
+import { type WriteEvent, type WriteReplies, type WriteRequest, WriteRunner } from "./write/write-runner.ts";
+
+/** Entry point of the worker threads: what they can be asked, and what they answer. */
+export type EngineRequest = ScanRequest | WriteRequest;
+export type EngineEvent = WriteEvent;
+export type EngineReplies<Request> = Request extends ScanRequest ? ScanReply : Request extends WriteRequest ? WriteReplies<Request> : never;
+
+const port = parentPort;
+if (port !== null) {
+  const scanner = new ScanRunner();
+  const writer = new WriteRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
+  port.on("message", (request: EngineRequest) => {
+    let message: ThreadMessage;
+    try {
+      message = { reply: isWrite(request) ? writer.handle(request) : scanner.handle(request) };
+    } catch (error) {
+      const { code, message: text, hint, details } = toCairnError(error);
+      message = {
+        failure: { code, message: text, full: error instanceof TableFull, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) },
+      };
+    }
+    port.postMessage(message);
+  });
+}
+
+function isWrite(request: EngineRequest): request is WriteRequest {
+  return request.kind.startsWith("write-");
+}

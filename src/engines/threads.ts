@@ -1,0 +1,93 @@
+import { Worker } from "node:worker_threads";
+import { CairnError, type ErrorCode } from "../errors.ts";
+import { TableFull } from "../fs/scan-table.ts";
+import type { EngineEvent, EngineReplies, EngineRequest } from "./engine-worker.ts";
+
+/**
+ * The worker threads of this process: started when first wanted, kept for the next call, never keeping the
+ * process alive by themselves.
+ */
+
+/** Threads of one operation; no result depends on it. */
+const THREADS = 2;
+
+const idle: EngineThread[] = [];
+
+export function takeThreads(): EngineThread[] {
+  return Array.from({ length: THREADS }, () => idle.pop() ?? new EngineThread());
+}
+
+export function giveBackThreads(threads: readonly EngineThread[]): void {
+  for (const thread of threads) {
+    if (thread.usable) idle.push(thread);
+    else thread.end();
+  }
+}
+
+/** Starts the threads, so that their start overlaps with other work. */
+export function warmThreads(): void {
+  giveBackThreads(takeThreads());
+}
+
+interface Waiting {
+  resolve(reply: never): void;
+  reject(error: unknown): void;
+}
+
+/** What a thread posts: an event while it works, or the end of a request. */
+export type ThreadMessage =
+  | { event: EngineEvent }
+  | { reply: unknown }
+  | { failure: { code: ErrorCode; message: string; hint?: string; details?: Record<string, unknown>; full: boolean } };
+
+/** One worker thread: a request at a time, then its reply. */
+export class EngineThread {
+  readonly #worker: Worker;
+  #waiting: Waiting | null = null;
+  usable = true;
+  onEvent: ((event: EngineEvent) => void) | null = null;
+
+  constructor() {
+    this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), { resourceLimits: { maxYoungGenerationSizeMb: 4 } });
+    this.#worker.unref();
+    this.#worker.on("message", (message: ThreadMessage) => this.#message(message));
+    this.#worker.on("error", (error) => this.#lost(error));
+    this.#worker.on("exit", () => this.#lost(new CairnError("internal", "a worker thread ended by itself")));
+  }
+
+  async ask<Request extends EngineRequest>(request: Request): Promise<EngineReplies<Request>> {
+    if (!this.usable) throw new CairnError("internal", "the worker thread has ended");
+    this.#worker.ref();
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve: resolve as (reply: never) => void, reject };
+      this.#worker.postMessage(request);
+    });
+  }
+
+  #message(message: ThreadMessage): void {
+    if ("event" in message) return this.onEvent?.(message.event);
+    this.#worker.unref();
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if ("reply" in message) return waiting?.resolve(message.reply as never);
+    const { code, message: text, hint, details, full } = message.failure;
+    waiting?.reject(full ? new TableFull() : new CairnError(code, text, { ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) }));
+  }
+
+  #lost(error: unknown): void {
+    this.usable = false;
+    this.#waiting?.reject(error);
+    this.#waiting = null;
+  }
+
+  end(): void {
+    void this.#worker.terminate();
+  }
+}
+
+/** The values of settled calls; throws what failed first in earnest, rather than what was stopped because of it. */
+export function firstFailure<T>(settled: readonly PromiseSettledResult<T>[]): T[] {
+  const reasons = settled.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+  if (reasons.length > 0) throw reasons.find((reason) => !(reason instanceof CairnError && reason.code === "interrupted")) ?? reasons[0];
+  return settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+}

@@ -1,0 +1,177 @@
+import fs from "node:fs";
+import type { TreeNode } from "../../formats/tree.ts";
+import { errnoName, putName, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
+import { type Arena, arenaOver, newArena } from "../../native.ts";
+
+/** What could not be set on an entry that was otherwise written. */
+export interface NotSet {
+  path: Uint8Array;
+  aspects: ("owner" | "mode" | "times" | "xattrs" | "content" | "type")[];
+  detail: string;
+}
+
+export type HoleList = readonly (readonly [number, number])[];
+
+const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
+const EPERM = -1;
+
+/**
+ * Makes entries from nodes inside a held directory; one per thread. Owner, mode, attributes and times are set
+ * exactly; what the system refuses is noted, and the entry is kept.
+ */
+export class NodeWriter {
+  readonly sys: Syscalls = syscalls();
+  readonly notSet: NotSet[] = [];
+  readonly #name: Arena = newArena(1024);
+  readonly #value: Arena = newArena(128 * 1024);
+  readonly #uid = process.geteuid?.() ?? 0;
+  readonly #gid = process.getegid?.() ?? 0;
+
+  /** Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written. */
+  file(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array; holes?: HoleList }, pieces: Iterable<Uint8Array>): void {
+    const fd = this.create(dirfd, place);
+    try {
+      let position = 0;
+      for (const piece of pieces) {
+        this.write(fd, arenaOver(piece), { offset: 0, length: piece.length, position, path: place.path, holes: place.holes });
+        position += piece.length;
+      }
+      if (place.holes !== undefined) this.sys.ftruncate(fd, node.size);
+      this.finishFile(fd, node, place.path);
+    } finally {
+      this.sys.close(fd);
+    }
+  }
+
+  /** Creates an empty file that only its owner can read. */
+  create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): number {
+    putName(this.#name, 0, place.name);
+    const fd = this.sys.open(dirfd, this.#name, 0, CREATE, 0o600);
+    if (fd < 0) throw syscallError(fd, `cannot create ${shown(place.path)}`);
+    return fd;
+  }
+
+  /** Writes bytes at a position, leaving recorded holes out. */
+  write(fd: number, arena: Arena, part: { offset: number; length: number; position: number; path: Uint8Array; holes?: HoleList | undefined }): void {
+    if (part.holes === undefined) return this.#writeAll(fd, arena, part);
+    let at = part.position;
+    const end = part.position + part.length;
+    for (const [hole, length] of part.holes) {
+      if (hole + length <= at || hole >= end) continue;
+      if (hole > at) this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: hole - at, position: at });
+      at = Math.min(end, hole + length);
+    }
+    if (at < end) this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: end - at, position: at });
+  }
+
+  #writeAll(fd: number, arena: Arena, part: { offset: number; length: number; position: number; path: Uint8Array }): void {
+    for (let done = 0; done < part.length; ) {
+      const n = this.sys.write(fd, arena, part.offset + done, part.length - done, part.position + done);
+      if (n < 0) throw syscallError(n, `cannot write ${shown(part.path)}`);
+      done += n;
+    }
+  }
+
+  /** Owner, mode, attributes and times of a file that was written. Times last: everything else changes them. */
+  finishFile(fd: number, node: TreeNode, path: Uint8Array): void {
+    const aspects: NotSet["aspects"] = [];
+    let detail = "";
+    if (node.uid !== this.#uid || node.gid !== this.#gid) {
+      const result = this.sys.fchown(fd, node.uid, node.gid);
+      if (result < 0) {
+        aspects.push("owner");
+        detail = errnoName(-result);
+      }
+    }
+    const mode = this.sys.fchmod(fd, node.mode);
+    if (mode < 0) aspects.push("mode");
+    if (node.xattrs.length > 0 && !this.#setAttributes(fd, node)) aspects.push("xattrs");
+    const times = this.sys.utimens(fd, EMPTY_NAME, 0, node.mtimeSec, node.mtimeNs);
+    if (times < 0 || !this.sys.native) aspects.push("times");
+    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
+  }
+
+  #setAttributes(fd: number, node: TreeNode): boolean {
+    let all = true;
+    for (const { name, value } of node.xattrs) {
+      putName(this.#name, 0, name);
+      this.#value.bytes.set(value);
+      if (this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0) all = false;
+    }
+    return all;
+  }
+
+  #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
+    this.notSet.push({ path: Uint8Array.from(path), aspects, detail });
+  }
+
+  /** Makes a directory with room to work in; its own metadata is set when its content is complete. */
+  directory(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
+    putName(this.#name, 0, place.name);
+    const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
+    if (result < 0) throw syscallError(result, `cannot make the directory ${shown(place.path)}`);
+  }
+
+  /** A link, pipe, socket or device with its metadata; false when the system refuses to make it (noted). */
+  special(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): boolean {
+    putName(this.#name, 0, place.name);
+    const made = this.#make(dirfd, node);
+    if (made < 0) {
+      if (made !== EPERM) throw syscallError(made, `cannot make ${shown(place.path)}`);
+      this.#note(place.path, ["type"], `a ${node.type} can only be made by root`);
+      return false;
+    }
+    this.metadataByName(dirfd, node, place);
+    return true;
+  }
+
+  #make(dirfd: number, node: TreeNode): number {
+    if (node.type === "symlink") {
+      const target = node.linktarget ?? new Uint8Array(0);
+      putName(this.#value, 0, target);
+      return this.sys.symlink(this.#value, 0, dirfd, this.#name, 0);
+    }
+    const type = { fifo: TYPE.PIPE, socket: TYPE.SOCKET, dev: TYPE.BLOCKDEV, chardev: TYPE.CHARDEV }[node.type as "fifo"];
+    const major = Number((node.device >> 8n) & 0xfffn) + Number((node.device >> 32n) & ~0xfffn & 0xffffffffn);
+    const minor = Number(node.device & 0xffn) + Number((node.device >> 12n) & 0xffffff00n);
+    return this.sys.mknod(dirfd, this.#name, 0, (type << 12) | 0o600, major, minor);
+  }
+
+  /** Owner, mode, attributes and times of what is not opened: links, pipes, devices; also of directories and files by name. */
+  metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
+    putName(this.#name, 0, place.name);
+    const aspects: NotSet["aspects"] = [];
+    if (this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 && (node.uid !== this.#uid || node.gid !== this.#gid)) aspects.push("owner");
+    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, node.mode) < 0) aspects.push("mode");
+    for (const { name, value } of node.xattrs) if (this.sys.lsetxattr(dirfd, this.#name, 0, name, value) < 0 && !aspects.includes("xattrs")) aspects.push("xattrs");
+    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native) aspects.push("times");
+    if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
+  }
+
+  /** Metadata of a directory whose content is complete. */
+  finishDirectory(fd: number, node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">, path: Uint8Array): void {
+    this.finishFile(fd, node as TreeNode, path);
+  }
+
+  /** Sets an open entry's modification time, in nanoseconds since 1970. */
+  setTimes(fd: number, mtimeNs: bigint): void {
+    const nanoseconds = ((mtimeNs % BILLION) + BILLION) % BILLION;
+    this.sys.utimens(fd, EMPTY_NAME, 0, Number((mtimeNs - nanoseconds) / BILLION), Number(nanoseconds));
+  }
+
+  /** One more name of an entry that exists already. */
+  link(fromDirfd: number, from: Uint8Array, dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
+    putName(this.#value, 0, from);
+    putName(this.#name, 0, place.name);
+    const result = this.sys.link(fromDirfd, this.#value, 0, dirfd, this.#name, 0);
+    if (result < 0) throw syscallError(result, `cannot link ${shown(place.path)}`);
+  }
+}
+
+const EMPTY_NAME = newArena(1);
+const BILLION = 1_000_000_000n;
+
+/** A path in a message. */
+export function shown(path: Uint8Array): string {
+  return JSON.stringify(Buffer.from(path).toString("utf8"));
+}

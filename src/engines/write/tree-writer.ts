@@ -1,0 +1,305 @@
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { putName, syscallError } from "../../fs/syscalls.ts";
+import { arenaOver, newArena } from "../../native.ts";
+import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
+import type { MasterKeys } from "../../crypto/seal.ts";
+import { decodeTree } from "../../formats/tree.ts";
+import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
+
+/** What every thread that writes a tree is given. */
+export interface WriteTask {
+  keys: MasterKeys;
+  index: SharedIndex;
+  /** the repository's `data` folder */
+  packs: string;
+  /** absolute path of the folder being filled, raw bytes */
+  target: Uint8Array;
+  /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
+  holes: ReadonlyMap<string, HoleList>;
+  /** word 0: threads that wait for work; word 1: stop */
+  control: SharedArrayBuffer;
+
+}
+
+export interface DirectoryJob {
+  /** path below the target, raw bytes, empty for the target itself */
+  path: Uint8Array;
+  tree: Uint8Array;
+  /** own metadata, set when the content is complete; null for the target itself */
+  node: Omit<TreeNode, "content"> | null;
+}
+
+export interface LargeFile {
+  path: Uint8Array;
+  node: TreeNode;
+}
+
+/** A run of chunks of a large file. */
+export interface RangeJob {
+  file: number;
+  path: Uint8Array;
+  content: Uint8Array;
+  /** offset of the run's first byte in the file; sizes are looked up in the index */
+  position: number;
+}
+
+/** What one thread did with one batch of work. */
+export interface WriteOutcome {
+  files: number;
+  bytes: number;
+  /** files to be written in several runs, created and sized already */
+  large: LargeFile[];
+  /** members of hard-link groups, left to the caller */
+  linked: LargeFile[];
+  /** directories whose final mode would lock their owner out, left to the caller */
+  closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
+  notSet: NotSet[];
+  damaged: { path: Uint8Array; detail: string }[];
+}
+
+const LARGE = 16 * 1024 * 1024;
+const CREATE_FLAGS = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW;
+const IDLE = 0;
+const STOP = 1;
+
+/** Writes directories of a tree, top down, on one thread. */
+export class TreeWriter {
+  readonly #task: WriteTask;
+  readonly #index: BlobIndex;
+  readonly #reader: BlobReader;
+  readonly #nodes = new NodeWriter();
+  readonly #control: Int32Array;
+  readonly #path = newArena(8192);
+  readonly #root = (process.geteuid?.() ?? 0) === 0;
+  readonly #target: number;
+  #out = newOutcome();
+
+  constructor(task: WriteTask) {
+    this.#task = task;
+    this.#index = BlobIndex.fromShared(task.index);
+    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => fs.openSync(`${task.packs}/${id.slice(0, 2)}/${id}`, "r") });
+    this.#control = new Int32Array(task.control);
+    this.#target = fs.openSync(Buffer.from(task.target), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  }
+
+  /** Works a stack of directories off; hands half of it to `share` whenever another thread waits. */
+  directories(jobs: DirectoryJob[], share: (jobs: DirectoryJob[]) => void): WriteOutcome {
+    this.#out = newOutcome();
+    const stack = jobs;
+    while (stack.length > 0) {
+      if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
+      if (stack.length > 1 && Atomics.load(this.#control, IDLE) > 0) share(stack.splice(0, stack.length >> 1));
+      stack.push(...this.#directory(stack.pop()!));
+    }
+    this.#out.notSet = this.#nodes.notSet.splice(0);
+    return this.#out;
+  }
+
+  #open(path: Uint8Array): number {
+    const sys = this.#nodes.sys;
+    const flags = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+    let fd = this.#target;
+    if (path.length === 0) {
+      putName(this.#path, 0, Buffer.from("."));
+      return this.#checked(sys.open(fd, this.#path, 0, flags, 0), path);
+    }
+    for (let at = 0; at < path.length; ) {
+      const end = path.length - at > 4000 ? Buffer.from(path).lastIndexOf(47, at + 4000) : path.length;
+      putName(this.#path, 0, path.subarray(at, end));
+      const next = sys.open(fd, this.#path, 0, flags, 0);
+      if (fd !== this.#target) sys.close(fd);
+      fd = this.#checked(next, path);
+      at = end + 1;
+    }
+    return fd;
+  }
+
+  #checked(fd: number, path: Uint8Array): number {
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
+    return fd;
+  }
+
+  #directory(job: DirectoryJob): DirectoryJob[] {
+    const fd = this.#open(job.path);
+    const children: DirectoryJob[] = [];
+    try {
+      const small: { node: TreeNode; place: BlobPlace }[] = [];
+      for (const node of this.#tree(job)) {
+        const path = job.path.length === 0 ? node.name : Buffer.concat([job.path, SLASH, node.name]);
+        if (node.type === "dir") {
+          this.#nodes.directory(fd, { name: node.name, path });
+          const { content: _content, ...own } = node;
+          children.push({ path, tree: node.subtree!, node: own });
+        } else if (node.type === "file") this.#file(fd, node, path, small);
+        else if (node.type !== "irregular") this.#nodes.special(fd, node, { name: node.name, path });
+      }
+      this.#writeSmall(fd, job.path, small);
+      if (job.node !== null) this.#finishDirectory(fd, job.node, job.path);
+    } finally {
+      this.#nodes.sys.close(fd);
+    }
+    return children;
+  }
+
+  #finishDirectory(fd: number, node: Omit<TreeNode, "content">, path: Uint8Array): void {
+    if (!this.#root && (node.mode & 0o300) !== 0o300) this.#out.closed.push({ path, node });
+    else this.#nodes.finishDirectory(fd, node, path);
+  }
+
+  #tree(job: DirectoryJob): TreeNode[] {
+    const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
+    try {
+      if (entry < 0) throw new CairnError("damaged", `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`);
+      return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#out.damaged.push({ path: job.path, detail: error.message });
+      return [];
+    }
+  }
+
+  #file(fd: number, node: TreeNode, path: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
+    const content = node.content ?? EMPTY;
+    const place = { name: node.name, path };
+    if (node.links > 1 && node.inode !== 0n) {
+      this.#out.linked.push({ path, node });
+      return;
+    }
+    if (content.length === 0) {
+      this.#nodes.file(fd, node, place, []);
+      this.#out.files++;
+      return;
+    }
+    if (content.length === 32 && !this.#task.holes.has(latin1(path))) {
+      const entry = this.#index.lookup(content, 0, DATA_BLOB);
+      if (entry < 0) return void this.#out.damaged.push({ path, detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store` });
+      small.push({ node, place: { ...this.#index.place(entry), id: content } });
+      return;
+    }
+    if (node.size > LARGE) {
+      const created = this.#nodes.create(fd, place);
+      this.#nodes.sys.ftruncate(created, node.size);
+      this.#nodes.sys.close(created);
+      this.#out.large.push({ path, node });
+      return;
+    }
+    this.#whole(fd, node, path);
+  }
+
+  /** A file of several blobs, or with holes, on this thread alone. */
+  #whole(fd: number, node: TreeNode, path: Uint8Array): void {
+    const holes = this.#task.holes.get(latin1(path));
+    try {
+      this.#nodes.file(fd, node, { name: node.name, path, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node.content!));
+      this.#out.files++;
+      this.#out.bytes += node.size;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#out.damaged.push({ path, detail: error.message });
+      putName(this.#path, 0, node.name);
+      this.#nodes.sys.unlink(fd, this.#path, 0, false);
+    }
+  }
+
+  *#pieces(content: Uint8Array): Iterable<Uint8Array> {
+    for (let at = 0; at < content.length; at += 32) yield this.#blob(content.subarray(at, at + 32));
+  }
+
+  #blob(id: Uint8Array): Uint8Array {
+    const entry = this.#index.lookup(id, 0, DATA_BLOB);
+    if (entry < 0) throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
+    return this.#reader.read({ ...this.#index.place(entry), id });
+  }
+
+  /** Files of one blob each: read in the order of the packs, in large reads. */
+  #writeSmall(fd: number, directory: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
+    small.sort((a, b) => Buffer.compare(a.place.pack, b.place.pack) || a.place.offset - b.place.offset);
+    for (let from = 0; from < small.length; ) {
+      let to = from + 1;
+      while (to < small.length && Buffer.compare(small[to]!.place.pack, small[from]!.place.pack) === 0) to++;
+      this.#writePack(fd, directory, small.slice(from, to));
+      from = to;
+    }
+  }
+
+  #writePack(fd: number, directory: Uint8Array, files: { node: TreeNode; place: BlobPlace }[]): void {
+    const pathOf = (node: TreeNode): Uint8Array => (directory.length === 0 ? node.name : Buffer.concat([directory, SLASH, node.name]));
+    const damaged = (i: number, error: CairnError): void => void this.#out.damaged.push({ path: pathOf(files[i]!.node), detail: error.message });
+    try {
+      this.#reader.readWindow(
+        files.map((file) => file.place),
+        (i, arena, offset, length) => {
+          const { node } = files[i]!;
+          const path = pathOf(node);
+          const created = this.#nodes.create(fd, { name: node.name, path });
+          this.#nodes.write(created, arena, { offset, length, position: 0, path });
+          this.#nodes.finishFile(created, node, path);
+          this.#nodes.sys.close(created);
+          this.#out.files++;
+          this.#out.bytes += length;
+        },
+        damaged,
+      );
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      files.forEach((_, i) => damaged(i, new CairnError("damaged", "its pack is missing from the store")));
+    }
+  }
+
+  /** Writes a run of chunks into a file that exists; the bytes written. */
+  range(job: RangeJob): { bytes: number; damaged: string | null } {
+    const sys = this.#nodes.sys;
+    const fd = this.#openFile(job.path);
+    const holes = this.#task.holes.get(latin1(job.path));
+    let position = job.position;
+    try {
+      for (let at = 0; at < job.content.length; at += 32) {
+        const bytes = this.#blob(job.content.subarray(at, at + 32));
+        this.#nodes.write(fd, arenaOver(bytes), { offset: 0, length: bytes.length, position, path: job.path, holes });
+        position += bytes.length;
+      }
+      return { bytes: position - job.position, damaged: null };
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      return { bytes: position - job.position, damaged: error.message };
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #openFile(path: Uint8Array): number {
+    const slash = Buffer.from(path).lastIndexOf(47);
+    const directory = this.#open(path.subarray(0, Math.max(slash, 0)));
+    putName(this.#path, 0, path.subarray(slash + 1));
+    const fd = this.#nodes.sys.open(directory, this.#path, 0, CREATE_FLAGS, 0);
+    this.#nodes.sys.close(directory);
+    return this.#checked(fd, path);
+  }
+
+  /** Metadata of a large file whose runs are all written. */
+  finishLarge(file: LargeFile): NotSet[] {
+    const fd = this.#openFile(file.path);
+    this.#nodes.finishFile(fd, file.node, file.path);
+    this.#nodes.sys.close(fd);
+    return this.#nodes.notSet.splice(0);
+  }
+
+  close(): void {
+    this.#reader.close();
+    fs.closeSync(this.#target);
+  }
+}
+
+const SLASH = Buffer.from("/");
+const EMPTY = new Uint8Array(0);
+
+function latin1(path: Uint8Array): string {
+  return Buffer.from(path.buffer, path.byteOffset, path.byteLength).toString("latin1");
+}
+
+function newOutcome(): WriteOutcome {
+  return { files: 0, bytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
+}
