@@ -199,7 +199,10 @@ const files = {
     decode: control.decodeVerification,
     record: { at, ok: false, problems: [{ kind: "digest", path: "p", detail: "d" }] },
   },
-} as unknown as Record<string, { encode(r: object): Uint8Array; decode(b: Uint8Array): object; record: object }>;
+} as unknown as Record<
+  string,
+  { encode: (r: object) => Uint8Array; decode: (b: Uint8Array) => object; record: object }
+>;
 
 for (const [name, { encode, decode, record }] of Object.entries(files)) {
   test(`the ${name} file reads back equal, keeps unknown fields and names what is wrong`, () => {
