@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
@@ -63,6 +64,22 @@ test("every command has pinned keys", () => {
   const pinned = new Set(Object.keys(DATA_KEYS).map((line) => line.split(" ")[0]));
   assert.deepEqual(
     Object.keys(COMMANDS).filter((name) => !pinned.has(name)),
+    [],
+  );
+});
+
+test("docs/json.md names every pinned key", () => {
+  const docs = readFileSync(new URL("../../docs/json.md", import.meta.url), "utf8");
+  const words = new Set(docs.match(/[a-z_0-9]+/g));
+  const keys = [
+    POINT_KEYS,
+    ...Object.entries(DATA_KEYS).flatMap(([line, keys]) => (line.startsWith("__") ? [] : [keys])),
+  ];
+  assert.deepEqual(
+    keys
+      .join(" ")
+      .split(" ")
+      .filter((key) => !words.has(key)),
     [],
   );
 });
