@@ -3,7 +3,7 @@ import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import { clampR } from "./clamp.ts";
 import { primitives } from "./primitives.ts";
-import type { MasterKeys } from "./primitives.ts";
+import type { MasterKeys } from "./contract.ts";
 
 /** scrypt's cost numbers, named as in restic's key file. */
 export interface ScryptParameters {

@@ -1,5 +1,5 @@
 import { newArena } from "../native.ts";
-import type { MasterKeys, Primitives } from "./primitives.ts";
+import type { MasterKeys, Primitives } from "./contract.ts";
 
 const COUNT = 100;
 

@@ -3,7 +3,7 @@ import { bindNative, nativeAvailable, newArena } from "../native.ts";
 import type { Arena, NativeFunction } from "../native.ts";
 import { clampR } from "./clamp.ts";
 import { givesKnownAnswers } from "./known-answers.ts";
-import type { MasterKeys, MessageCipher, Primitives } from "./primitives.ts";
+import type { MasterKeys, MessageCipher, Primitives } from "./contract.ts";
 
 const SIGNATURES = {
   newContext: "uint64_t EVP_CIPHER_CTX_new()",

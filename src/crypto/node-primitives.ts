@@ -4,7 +4,7 @@ import { closeSync, openSync, readSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Arena } from "../native.ts";
 import { clampR } from "./clamp.ts";
-import type { MasterKeys, MessageCipher, Primitives } from "./primitives.ts";
+import type { MasterKeys, MessageCipher, Primitives } from "./contract.ts";
 
 interface Sodium {
   crypto_onetimeauth(out: Uint8Array, message: Uint8Array, key: Uint8Array): void;

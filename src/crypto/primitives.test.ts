@@ -6,7 +6,7 @@ import { nativeAvailable, newArena } from "../native.ts";
 import { givesKnownAnswers, knownKeys } from "./known-answers.ts";
 import { probeNativePrimitives } from "./native-primitives.ts";
 import { nodePrimitives } from "./node-primitives.ts";
-import type { Primitives } from "./primitives.ts";
+import type { Primitives } from "./contract.ts";
 
 const native = probeNativePrimitives();
 const both: Primitives[] = native === null ? [nodePrimitives()] : [nodePrimitives(), native];

@@ -8,7 +8,7 @@ import { newMasterKeys } from "./key-derivation.ts";
 import { knownKeys } from "./known-answers.ts";
 import { probeNativePrimitives } from "./native-primitives.ts";
 import { nodePrimitives } from "./node-primitives.ts";
-import type { Primitives } from "./primitives.ts";
+import type { Primitives } from "./contract.ts";
 import { BlobOpener, openMessage, SEAL_OVERHEAD, sealMessage, StageSealer } from "./seal.ts";
 
 const native = probeNativePrimitives();

@@ -2,9 +2,9 @@ import { CairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { primitives } from "./primitives.ts";
-import type { MasterKeys, MessageCipher, Primitives } from "./primitives.ts";
+import type { MasterKeys, MessageCipher, Primitives } from "./contract.ts";
 
-export type { MasterKeys } from "./primitives.ts";
+export type { MasterKeys } from "./contract.ts";
 
 /** What sealing adds to a message: 16 bytes of IV before it, 16 of MAC after it. */
 export const SEAL_OVERHEAD = 32;
