@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeIndex, type IndexBlob } from "../formats/index-file.ts";
+import { objectIdOf } from "../ids.ts";
 import { BlobTable, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
 import { ClaimTable } from "./claim-table.ts";
 import { readIndexCache, writeIndexCache } from "./index-cache.ts";
@@ -145,10 +146,14 @@ export class BlobIndex {
     return this.#session?.has(bytes, offset, type) === true;
   }
 
-  /** Adds a pack's blobs. `replace`: blobs known elsewhere are from now on read from this pack. */
+  /**
+   * Adds a pack's blobs, as one index file lists them. `replace`: blobs known elsewhere are from now on read from
+   * this pack. Entry numbers never change.
+   */
   addPack(packId: Uint8Array, blobs: readonly IndexBlob[], replace = false): void {
     this.#room(blobs.length);
     const pack = this.#packNumber(packId);
+    this.#table.packRefs[pack]!++;
     for (const blob of blobs) {
       const type = blob.type === "tree" ? TREE_BLOB : DATA_BLOB;
       this.#table.add({ bytes: blob.id, offset: 0, type }, { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength }, replace);
@@ -159,6 +164,7 @@ export class BlobIndex {
   addPackHeader(packId: Uint8Array, header: Uint8Array, replace = false): void {
     this.#room(Math.ceil(header.length / 37));
     const pack = this.#packNumber(packId);
+    this.#table.packRefs[pack]!++;
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
     let offset = 0;
     for (let at = 0; at < header.length; ) {
@@ -174,11 +180,51 @@ export class BlobIndex {
     }
   }
 
-  /** The content of this entry counts as absent from now on and is stored again when seen again. */
-  forget(entry: number): void {
-    if (this.#table.isForgotten(entry)) return;
-    this.#table.forget(entry);
-    this.#newEpoch();
+  /** From now on this entry is read from another place where it is stored too. */
+  relocate(entry: number, packId: Uint8Array, blob: IndexBlob): void {
+    this.#room(0);
+    const pack = this.#packNumber(packId);
+    this.#table.replace(entry, { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength });
+  }
+
+  /** How many index files list this pack. */
+  listings(packId: Uint8Array): number {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const number = this.#packNumbers.get(keyOf(packId));
+    return number === undefined ? 0 : this.#table.packRefs[number]!;
+  }
+
+  /** Says that so many index files that listed this pack are gone. */
+  unlist(packId: Uint8Array, times = 1): void {
+    this.#packNumbers ??= packNumbersOf(this.#table);
+    const number = this.#packNumbers.get(keyOf(packId));
+    if (number !== undefined) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
+  }
+
+  /** The content of these entries counts as absent from now on and is stored again when seen again. */
+  forget(...entries: number[]): void {
+    let changed = false;
+    for (const entry of entries) {
+      if (this.#table.isForgotten(entry)) continue;
+      this.#table.forget(entry);
+      changed = true;
+    }
+    if (changed) this.#newEpoch();
+  }
+
+  /** Forgets all entries that lie in these packs (names in hex). Returns how many. */
+  forgetPacks(names: ReadonlySet<string> | ReadonlyMap<string, unknown>): number {
+    const table = this.#table;
+    const dead: boolean[] = [];
+    for (let number = 0; number < table.packCount; number++) {
+      const gone = names.has(objectIdOf(table.packId(number)));
+      dead.push(gone);
+      if (gone) table.packRefs[number] = 0;
+    }
+    const before = table.forgotten;
+    for (let entry = 0; entry < table.count; entry++) if (dead[table.packOf[entry]!]!) table.forget(entry);
+    if (table.forgotten !== before) this.#newEpoch();
+    return table.forgotten - before;
   }
 
   /** Says that an index file of this process is in the table already. */
@@ -198,7 +244,8 @@ export class BlobIndex {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
     if (force && this.#uncached === 0) return false;
     try {
-      writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table: this.#table, epoch: this.#epoch, covered: this.covered });
+      const table = this.#table.forgotten > 0 || this.#table.packCount > this.#table.count ? this.#table.compacted() : this.#table;
+      writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table, epoch: this.#epoch, covered: this.covered });
     } catch {
       return false;
     }
@@ -216,19 +263,24 @@ export class BlobIndex {
     const table = this.#table;
     const wanted = Math.max(table.count + entries, table.packCount + 1);
     if (wanted <= table.capacity) return;
-    this.#table = table.regrown(Math.max(table.count - table.forgotten + entries, 1));
+    this.#table = table.regrown(Math.max(table.count + entries, table.packCount) + 1);
     this.#packNumbers = null;
   }
 
   #packNumber(id: Uint8Array): number {
     this.#packNumbers ??= packNumbersOf(this.#table);
-    const key = Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1");
+    const key = keyOf(id);
     let number = this.#packNumbers.get(key);
     if (number === undefined) {
       number = this.#table.addPack(id);
       this.#packNumbers.set(key, number);
     }
     return number;
+  }
+
+  /** Reads the index files that are not in the table yet; `not_found` when one vanished meanwhile. */
+  async catchUp(repository: Repository): Promise<void> {
+    await readIndexes(repository, this, (await repository.storage.list("index")).map((file) => file.name));
   }
 
   /** @internal For `load`. */
@@ -244,10 +296,13 @@ export class BlobIndex {
 function packNumbersOf(table: BlobTable): Map<string, number> {
   const map = new Map<string, number>();
   for (let i = 0; i < table.packCount; i++) {
-    const id = table.packId(i);
-    map.set(Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1"), i);
+    map.set(keyOf(table.packId(i)), i);
   }
   return map;
+}
+
+function keyOf(id: Uint8Array): string {
+  return Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1");
 }
 
 async function loadOnce(repository: Repository, cachePath: string | null): Promise<BlobIndex> {

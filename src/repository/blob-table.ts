@@ -57,6 +57,8 @@ export class BlobTable {
   readonly ids: Uint8Array;
   readonly flags: Uint8Array;
   readonly packIds: Uint8Array;
+  /** How many index files list each pack. */
+  readonly packRefs: Uint32Array;
   readonly #mask: number;
 
   private constructor(buffer: SharedArrayBuffer, slots: number) {
@@ -80,6 +82,7 @@ export class BlobTable {
     this.offsetOf = words(entries);
     this.lengthOf = words(entries);
     this.plainOf = words(entries);
+    this.packRefs = words(entries);
     this.ids = bytes(entries * 32);
     this.packIds = bytes(entries * 32);
     this.flags = bytes(entries);
@@ -87,7 +90,7 @@ export class BlobTable {
   }
 
   static bytesFor(slots: number): number {
-    return HEADER_WORDS * 4 + slots * 4 + capacityOf(slots) * (16 + 32 + 32 + 1);
+    return HEADER_WORDS * 4 + slots * 4 + capacityOf(slots) * (20 + 32 + 32 + 1);
   }
 
   /** An empty table with so many slots (a power of two). */
@@ -194,15 +197,32 @@ export class BlobTable {
     return this.packIds.subarray(number * 32, number * 32 + 32);
   }
 
-  /** A table with room for `entries`, without forgotten entries and packs that hold nothing. Entry numbers change. */
+  /** Moves an entry that is known. */
+  replace(entry: number, place: BlobPlaceNumbers): void {
+    this.#place(entry, this.typeOf(entry), place);
+  }
+
+  /** A table with room for `entries` in which every entry keeps its number; packs that nothing names are left out. */
   regrown(entries: number): BlobTable {
-    const table = BlobTable.make(slotsFor(Math.max(entries, this.count)));
+    return this.#copied(slotsFor(Math.max(entries, this.count)), true);
+  }
+
+  /** As small as can be, without the forgotten entries: numbers change. */
+  compacted(): BlobTable {
+    return this.#copied(slotsFor(this.count - this.forgotten), false);
+  }
+
+  #copied(slots: number, keepForgotten: boolean): BlobTable {
+    const table = BlobTable.make(slots);
     const packNumbers = new Int32Array(this.packCount).fill(-1);
+    for (let pack = 0; pack < this.packCount; pack++) {
+      if (this.packRefs[pack]! > 0) packNumbers[pack] = this.#copyPack(table, pack);
+    }
     let next = 0;
     for (let entry = 0; entry < this.count; entry++) {
-      if (this.isForgotten(entry)) continue;
+      if (!keepForgotten && this.isForgotten(entry)) continue;
       const pack = this.packOf[entry]!;
-      if (packNumbers[pack]! < 0) packNumbers[pack] = table.addPack(this.packId(pack));
+      if (packNumbers[pack]! < 0) packNumbers[pack] = this.#copyPack(table, pack);
       table.ids.set(this.ids.subarray(entry * 32, entry * 32 + 32), next * 32);
       table.packOf[next] = packNumbers[pack]!;
       table.offsetOf[next] = this.offsetOf[entry]!;
@@ -212,8 +232,14 @@ export class BlobTable {
       table.#link(next);
       next++;
     }
-    table.header[W_COUNT] = next;
+    table.setCounts(next, table.packCount, keepForgotten ? this.forgotten : 0);
     return table;
+  }
+
+  #copyPack(to: BlobTable, pack: number): number {
+    const number = to.addPack(this.packId(pack));
+    to.packRefs[number] = this.packRefs[pack]!;
+    return number;
   }
 
   #place(entry: number, type: BlobType, place: BlobPlaceNumbers): void {

@@ -83,7 +83,7 @@ function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   const coveredCount = header.readUInt32LE(24);
   if (slots < 4096 || slots > 2 ** 27 || (slots & (slots - 1)) !== 0 || coveredCount > MAX_COVERED) return null;
   if (count > capacityOf(slots) || packs > capacityOf(slots) || forgotten > count) return null;
-  const size = HEADER_BYTES + coveredCount * 32 + slots * 4 + count * 49 + packs * 32 + 4;
+  const size = HEADER_BYTES + coveredCount * 32 + slots * 4 + count * 49 + packs * 36 + 4;
   if (fstatSync(fd).size !== size) return null;
   const table = BlobTable.make(slots);
   const names = Buffer.alloc(coveredCount * 32);
@@ -127,6 +127,7 @@ function sectionsOf(table: BlobTable, count: number, packs: number): Uint8Array[
     column(table.offsetOf, count),
     column(table.lengthOf, count),
     column(table.plainOf, count),
+    column(table.packRefs, packs),
     table.ids.subarray(0, count * 32),
     table.packIds.subarray(0, packs * 32),
     table.flags.subarray(0, count),

@@ -1,12 +1,14 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ByteWriter } from "../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
+import { BlobReader } from "./blob-reader.ts";
+import type { ReadTree } from "./live.ts";
 import { PackWriter, type FinishedPack } from "./pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
@@ -125,6 +127,12 @@ export class TestArchive {
     writer.add(id, arena, 0, content.length);
     return id;
   }
+}
+
+/** Reads trees of a local repository, for marking and checking. */
+export function treeReader(fixture: Pick<Fixture, "repository" | "storage">): { read: ReadTree; close(): void } {
+  const reader = new BlobReader({ keys: fixture.repository.keys, openPack: (name) => openSync(fixture.storage.localPath("data", name), "r") });
+  return { read: (place) => reader.read(place), close: () => reader.close() };
 }
 
 /** Files of random content, `size` bytes each. */

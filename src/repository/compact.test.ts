@@ -1,0 +1,106 @@
+import { strict as assert } from "node:assert";
+import { randomBytes } from "node:crypto";
+import { openSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { BlobIndex } from "./blob-index.ts";
+import { BlobReader } from "./blob-reader.ts";
+import { compact } from "./compact.ts";
+import { acquireLock } from "./locks.ts";
+import { randomFiles, resticCheck, sha, TestArchive, withRepository, type Fixture } from "./test-archive.ts";
+
+async function assertSameAsFiles(fixture: Fixture, index: BlobIndex): Promise<void> {
+  const fresh = await BlobIndex.load(fixture.repository, null);
+  const sorted = (names: Iterable<string>): string[] => [...names].sort();
+  assert.deepEqual(sorted(index.covered), sorted(fresh.covered));
+  for (let entry = 0; entry < fresh.count; entry++) {
+    const own = index.lookup(fresh.idOf(entry), 0, fresh.table.typeOf(entry));
+    assert.deepEqual(index.place(own), fresh.place(entry));
+    assert.equal(index.listings(fresh.place(entry).pack), fresh.listings(fresh.place(entry).pack));
+  }
+}
+
+describe("compaction", () => {
+  test("many small saves leave few files, every blob readable, the epoch unchanged", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const archive = new TestArchive(fixture);
+      const cache = join(fixture.folder, "cache");
+      const contents: Uint8Array[] = [];
+      await archive.save({ first: randomBytes(500) });
+      const { epoch } = await BlobIndex.load(repository, cache);
+      let most = 0;
+      let runs = 0;
+      for (let i = 0; i < 150; i++) {
+        const content = randomBytes(200 + i);
+        contents.push(content);
+        await archive.save({ file: content });
+        const index = await BlobIndex.load(repository, cache);
+        assert.equal(index.shrunk, false);
+        const result = await compact(repository, index, { trigger: 8, budgetMs: 2000 });
+        if (result.mergedIndexes > 0) {
+          runs++;
+          await assertSameAsFiles(fixture, index);
+        }
+        most = Math.max(most, (await storage.list("data")).length);
+      }
+      const index = await BlobIndex.load(repository, cache);
+      assert.equal(index.epoch, epoch);
+      assert.ok(runs > 15, `${runs} runs`);
+      assert.ok((await storage.list("index")).length < 24);
+      assert.ok(most < 70, `${most} packs at most`);
+      const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
+      for (const content of contents) {
+        const entry = index.lookup(sha(content), 0);
+        assert.deepEqual(Buffer.from(reader.read({ ...index.place(entry), id: index.idOf(entry) })), Buffer.from(content));
+      }
+      reader.close();
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("it does nothing below the trigger, is put off while another one writes, and removes a killed writer's packs", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      const index = await BlobIndex.load(repository, null);
+      assert.equal((await compact(repository, index)).mergedIndexes, 0);
+      const lock = await acquireLock(repository, { exclusive: false });
+      assert.equal((await compact(repository, index, { trigger: 5 })).postponed, true);
+      await lock.release();
+      await storage.save("data", "cd".repeat(32), Buffer.alloc(50));
+      const result = await compact(repository, index, { trigger: 5 });
+      assert.equal(result.mergedIndexes, 5);
+      assert.equal(result.removedUnindexed, 1);
+      assert.equal((await storage.list("index")).length, 1);
+      assert.equal((await storage.list("data")).length, 2);
+      await assertSameAsFiles(fixture, index);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("a pack that another index file lists too is not removed", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 6; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      // What a compaction leaves that was killed before it removed anything.
+      const kept = await BlobIndex.load(repository, null);
+      const twice = kept.place(0).pack;
+      const { loadIndexFile, IndexFileWriter } = await import("./index-set.ts");
+      const writer = new IndexFileWriter(repository);
+      for (const { name } of await storage.list("index")) {
+        for (const pack of (await loadIndexFile(repository, name)).packs) {
+          if (Buffer.compare(pack.id, twice) === 0 || pack.blobs[0]!.type === "tree") await writer.add(pack.id, pack.blobs);
+        }
+      }
+      await writer.finish();
+      const index = await BlobIndex.load(repository, null);
+      assert.equal(index.listings(twice), 2);
+      await compact(repository, index, { trigger: 3 });
+      await assertSameAsFiles(fixture, index);
+      resticCheck(fixture.path);
+    });
+  });
+});

@@ -1,0 +1,226 @@
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { objectIdOf } from "../ids.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
+import { acquireLock, type RepositoryLock } from "./locks.ts";
+import { loadWholePack, PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
+import type { Repository } from "./repository.ts";
+import type { StoredFile } from "./storage/storage.ts";
+
+export interface CompactOptions {
+  /** Milliseconds; what does not fit is left for the next time. Default 50. */
+  budgetMs?: number;
+  /** So many index files of one size class are merged into one. Default 24. */
+  trigger?: number;
+  /** Packs below so many bytes are merged. Default 1 MiB. */
+  smallPack?: number;
+}
+
+export interface CompactResult {
+  readonly mergedIndexes: number;
+  readonly mergedPacks: number;
+  readonly newPacks: number;
+  /** Packs in no index, left by a killed writer, that were removed on the way. */
+  readonly removedUnindexed: number;
+  /** True when others used the repository: nothing was done. */
+  readonly postponed: boolean;
+}
+
+const NOTHING: CompactResult = { mergedIndexes: 0, mergedPacks: 0, newPacks: 0, removedUnindexed: 0, postponed: false };
+
+/** Bytes on disk at which each size class of index files ends; larger ones are left as they are. */
+const CLASS_ENDS = [4 * 1024, 64 * 1024, 1024 * 1024];
+/** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
+const MAX_INDEX_BYTES = 768 * 1024;
+const MAX_PACK_BYTES = 6 * 1024 * 1024;
+
+/**
+ * Keeps the number of files bounded under many small saves: when enough small index files of one size class exist
+ * they become one, and the small packs that only they list are copied together. New files are durable before an old
+ * one goes, all under an exclusive lock that is never waited for. Killed anywhere, the repository is whole and the
+ * next run finishes. `index` must be up to date with this process's own saves; it is kept in step, its epoch too.
+ * Call it without holding a lock of one's own.
+ */
+export async function compact(repository: Repository, index: BlobIndex, options: CompactOptions = {}): Promise<CompactResult> {
+  const files = await repository.storage.list("index");
+  const trigger = options.trigger ?? 24;
+  if (files.length < trigger) return NOTHING;
+  const chosen = chooseIndexes(files, trigger);
+  if (chosen.length < 2) return NOTHING;
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, { exclusive: true, settleMs: repository.storage.localPath === undefined ? 200 : 0 });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return { ...NOTHING, postponed: true };
+    throw error;
+  }
+  try {
+    failpoint("compact.locked");
+    return await merge(repository, index, { names: chosen, options });
+  } catch (error) {
+    // Another one was faster: its result is as good.
+    if (toCairnError(error).code === "not_found") return NOTHING;
+    throw error;
+  } finally {
+    await lock.release();
+  }
+}
+
+/** The smaller half of the decision: names of index files of the first class that is full. */
+function chooseIndexes(files: readonly StoredFile[], trigger: number): string[] {
+  let start = 0;
+  for (const end of CLASS_ENDS) {
+    const members = files.filter((file) => file.size >= start && file.size < end).sort((a, b) => a.size - b.size);
+    start = end;
+    if (members.length < trigger) continue;
+    const names: string[] = [];
+    let bytes = 0;
+    for (const file of members) {
+      bytes += file.size;
+      if (bytes > MAX_INDEX_BYTES && names.length >= 2) break;
+      names.push(file.name);
+    }
+    return names;
+  }
+  return [];
+}
+
+interface Work {
+  readonly names: string[];
+  readonly options: CompactOptions;
+}
+
+async function merge(repository: Repository, index: BlobIndex, work: Work): Promise<CompactResult> {
+  const started = performance.now();
+  const budget = work.options.budgetMs ?? 50;
+  await index.catchUp(repository);
+  const files: IndexFileContent[] = [];
+  for (const name of work.names) {
+    if (files.length >= 2 && performance.now() - started > budget / 2) break;
+    const file = await readable(repository, name);
+    if (file !== null && !file.foreign && file.packs.every((pack) => isContiguous(pack.blobs))) files.push(file);
+  }
+  if (files.length < 2) return NOTHING;
+  const packs = packsOf(files);
+  const copier = new PackCopier(repository);
+  const merged = new Map<string, ListedPack>();
+  const left = (): number => budget * 0.7 - (performance.now() - started);
+  for (const group of mergeable(packs, index, work.options)) {
+    for (const pack of group) {
+      if (left() < 0) break;
+      if (await copyWhole(repository, pack, copier)) merged.set(pack.name, pack);
+    }
+  }
+  const copied = await copier.finish();
+  await repository.storage.sync(["data"]);
+  failpoint("compact.packs-written");
+  const writer = new IndexFileWriter(repository);
+  for (const pack of packs.values()) if (!merged.has(pack.name)) await writer.add(pack.id, pack.blobs);
+  for (const pack of copied) await writer.add(pack.id, pack.entries);
+  const names = await writer.finish();
+  await repository.storage.sync(["index"]);
+  failpoint("compact.index-written");
+  await dropIndexes(repository, files);
+  await dropPacks(repository, merged);
+  keepInStep(index, { files, packs, merged, copied, names });
+  const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index);
+  index.saveCache(true);
+  failpoint("compact.done");
+  return { mergedIndexes: files.length, mergedPacks: merged.size, newPacks: copied.length, removedUnindexed, postponed: false };
+}
+
+interface ListedPack extends IndexedPack {
+  readonly name: string;
+  readonly size: number;
+  /** How many of the chosen index files list it. */
+  times: number;
+}
+
+async function readable(repository: Repository, name: string): Promise<IndexFileContent | null> {
+  try {
+    return await loadIndexFile(repository, name);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
+}
+
+function packsOf(files: readonly IndexFileContent[]): Map<string, ListedPack> {
+  const packs = new Map<string, ListedPack>();
+  for (const file of files) {
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      const known = packs.get(name);
+      if (known === undefined) packs.set(name, { ...pack, name, size: packSizeOf(pack.blobs), times: 1 });
+      else known.times++;
+    }
+  }
+  return packs;
+}
+
+/** Small packs that no other index file lists, smallest first, by type; a group of one stays. */
+function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex, options: CompactOptions): ListedPack[][] {
+  const smallPack = options.smallPack ?? 1024 * 1024;
+  const groups: Record<"data" | "tree", ListedPack[]> = { data: [], tree: [] };
+  for (const pack of packs.values()) {
+    if (pack.blobs.length > 0 && pack.size < smallPack && index.listings(pack.id) === pack.times) groups[pack.blobs[0]!.type].push(pack);
+  }
+  return Object.values(groups)
+    .map((group) => {
+      let bytes = 0;
+      return group.sort((a, b) => a.size - b.size).filter((pack) => (bytes += pack.size) <= MAX_PACK_BYTES);
+    })
+    .filter((group) => group.length >= 2);
+}
+
+/** False when the pack is damaged or gone: it stays listed as it was, for check to name. */
+async function copyWhole(repository: Repository, pack: ListedPack, copier: PackCopier): Promise<boolean> {
+  try {
+    const bytes = await loadWholePack(repository, pack.name);
+    if (bytes.length !== pack.size) return false;
+    for (const blob of pack.blobs) await copier.add(bytes, blob);
+    return true;
+  } catch (error) {
+    if (["damaged", "not_found"].includes(toCairnError(error).code)) return false;
+    throw error;
+  }
+}
+
+async function dropIndexes(repository: Repository, files: readonly IndexFileContent[]): Promise<void> {
+  for (const file of files) {
+    await repository.storage.remove("index", file.name);
+    failpoint("compact.index-removed");
+  }
+  await repository.storage.sync(["index"]);
+  failpoint("compact.indexes-durable");
+}
+
+async function dropPacks(repository: Repository, merged: ReadonlyMap<string, ListedPack>): Promise<void> {
+  for (const name of merged.keys()) {
+    await repository.storage.remove("data", name);
+    failpoint("compact.pack-removed");
+  }
+}
+
+function keepInStep(
+  index: BlobIndex,
+  done: { files: readonly IndexFileContent[]; packs: ReadonlyMap<string, ListedPack>; merged: ReadonlyMap<string, ListedPack>; copied: readonly CopiedPack[]; names: readonly string[] },
+): void {
+  for (const pack of done.copied) index.addPackHeader(pack.id, pack.header, true);
+  for (const pack of done.packs.values()) index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
+  for (const file of done.files) index.uncover(file.name);
+  for (const name of done.names) index.cover(name);
+}
+
+/** What a killed save or compaction left. Under the exclusive lock no living writer has packs that are not indexed. */
+async function dropUnindexed(repository: Repository, index: BlobIndex): Promise<number> {
+  let removed = 0;
+  for (const { name } of await repository.storage.list("data")) {
+    if (index.listings(Buffer.from(name, "hex")) > 0) continue;
+    await repository.storage.remove("data", name);
+    removed++;
+    failpoint("compact.unindexed-removed");
+  }
+  return removed;
+}

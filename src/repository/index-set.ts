@@ -1,0 +1,96 @@
+import { CairnError } from "../errors.ts";
+import { decodeIndex, IndexWriter } from "../formats/index-file.ts";
+import type { IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
+import type { DamagedFile, Repository } from "./repository.ts";
+
+/** Reading all index files in turn, and writing a few new ones in place of some of them. */
+
+const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
+/** More JSON than any entry needs. */
+const BYTES_PER_BLOB = 190;
+
+export interface IndexedPack {
+  readonly id: Uint8Array;
+  /** Sorted by offset. */
+  readonly blobs: IndexBlob[];
+}
+
+export interface IndexFileContent {
+  readonly name: string;
+  readonly packs: IndexedPack[];
+  /** Members of other writers (rustic's `packs_to_delete`); such a file is not rewritten by us. */
+  readonly foreign: boolean;
+}
+
+/** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
+export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
+  const packs: IndexedPack[] = [];
+  const { extra } = decodeIndex(await repository.loadUnpacked("index", name), (id, blobs) => {
+    packs.push({ id: id.slice(0, 32), blobs: blobs.sort((a, b) => a.offset - b.offset) });
+  });
+  return { name, packs, foreign: Object.keys(extra).length > 0 };
+}
+
+/** Calls `each` for every index file of the list in turn; damaged ones are returned. One that vanished is `not_found`. */
+export async function eachIndexFile(
+  repository: Repository,
+  names: Iterable<string>,
+  each: (file: IndexFileContent) => void | Promise<void>,
+): Promise<DamagedFile[]> {
+  const damaged: DamagedFile[] = [];
+  for (const name of names) {
+    let file: IndexFileContent;
+    try {
+      file = await loadIndexFile(repository, name);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      damaged.push({ name, error });
+      continue;
+    }
+    await each(file);
+  }
+  return damaged;
+}
+
+/** True when the blobs lie back to back from the start, so that a rewritten index says the same. */
+export function isContiguous(blobs: readonly IndexBlob[]): boolean {
+  let offset = 0;
+  for (const blob of blobs) {
+    if (blob.offset !== offset) return false;
+    offset += blob.length;
+  }
+  return true;
+}
+
+/** Collects packs into as many index files as they need; each pack once. Saved without flushing. */
+export class IndexFileWriter {
+  readonly names: ObjectId[] = [];
+  readonly #repository: Repository;
+  readonly #seen = new Set<string>();
+  #writer = new IndexWriter();
+
+  constructor(repository: Repository) {
+    this.#repository = repository;
+  }
+
+  async add(id: Uint8Array, blobs: readonly PackHeaderEntry[]): Promise<void> {
+    const key = objectIdOf(id);
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    if (this.#writer.blobCount > 0 && this.#writer.byteLength + blobs.length * BYTES_PER_BLOB > MAX_INDEX_BYTES) await this.#close();
+    this.#writer.addPack(id, blobs);
+  }
+
+  async finish(): Promise<ObjectId[]> {
+    await this.#close();
+    return this.names;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#writer.packCount === 0) return;
+    const json = this.#writer.finish();
+    this.#writer = new IndexWriter();
+    this.names.push(await this.#repository.saveUnpacked("index", json, { durable: false }));
+  }
+}

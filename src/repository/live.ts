@@ -1,0 +1,144 @@
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
+import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
+
+export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
+
+/** The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. */
+export type ReadTree = (place: TreePlace) => Uint8Array | Promise<Uint8Array>;
+
+export interface MarkProblem {
+  readonly kind: "missing_tree" | "missing_data" | "damaged_tree";
+  /** Id of the blob. */
+  readonly id: ObjectId;
+  /** The tree that names it; absent for a root. */
+  readonly tree?: ObjectId;
+  readonly detail: string;
+}
+
+export interface MarkOptions {
+  signal?: AbortSignal;
+  onTree?: (done: number) => void;
+}
+
+const MAX_PROBLEMS = 10_000;
+
+/**
+ * Which entries of an index are reachable: a bit an entry. Marked from any number of roots, one after the other;
+ * a tree that was walked is not walked again. Incomplete as soon as one thing could not be followed.
+ */
+export class LiveSet {
+  readonly problems: MarkProblem[] = [];
+  readonly #index: BlobIndex;
+  #bits: Uint8Array;
+  /** Roots that are done, so that marking again from a longer list costs what is new. */
+  readonly #roots = new Set<string>();
+  #trees = 0;
+  #size = 0;
+
+  constructor(index: BlobIndex) {
+    this.#index = index;
+    this.#bits = new Uint8Array((index.count >>> 3) + 1);
+  }
+
+  get complete(): boolean {
+    return this.problems.length === 0;
+  }
+
+  /** Entries marked so far. */
+  get size(): number {
+    return this.#size;
+  }
+
+  has(entry: number): boolean {
+    return (this.#bits[entry >>> 3]! & (1 << (entry & 7))) !== 0;
+  }
+
+  /** Marks all that is reachable from these root trees (32 bytes each). */
+  async mark(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<void> {
+    const stack: number[] = [];
+    for (const root of roots) {
+      const key = objectIdOf(root);
+      if (this.#roots.has(key)) continue;
+      this.#roots.add(key);
+      const entry = this.#index.lookup(root, 0, TREE_BLOB);
+      if (entry < 0) this.#problem({ kind: "missing_tree", id: key, detail: "a root tree is not in the index" });
+      else if (this.#set(entry)) stack.push(entry);
+    }
+    while (stack.length > 0) {
+      throwIfAborted(options.signal);
+      await this.#walk(stack.pop()!, stack, readTree);
+      this.#trees++;
+      if ((this.#trees & 1023) === 0) options.onTree?.(this.#trees);
+    }
+  }
+
+  async #walk(entry: number, stack: number[], readTree: ReadTree): Promise<void> {
+    const id = objectIdOf(this.#index.idOf(entry));
+    let nodes: TreeNode[];
+    try {
+      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) });
+      nodes = decodeTree(read instanceof Uint8Array ? read : await read);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.code === "interrupted") throw known;
+      this.#problem({ kind: "damaged_tree", id, detail: known.message });
+      return;
+    }
+    for (const node of nodes) {
+      if (node.subtree !== undefined) {
+        const child = this.#index.lookup(node.subtree, 0, TREE_BLOB);
+        if (child < 0) this.#missing("missing_tree", { bytes: node.subtree, at: 0, tree: id });
+        else if (this.#set(child)) stack.push(child);
+      }
+      const content = node.content;
+      for (let at = 0; content !== undefined && at < content.length; at += 32) {
+        const blob = this.#index.lookup(content, at, DATA_BLOB);
+        if (blob < 0) this.#missing("missing_data", { bytes: content, at, tree: id });
+        else this.#set(blob);
+      }
+    }
+  }
+
+  /** True when it was not set before. */
+  #set(entry: number): boolean {
+    const at = entry >>> 3;
+    if (at >= this.#bits.length) {
+      const grown = new Uint8Array(Math.max(at + 1, this.#bits.length * 2));
+      grown.set(this.#bits);
+      this.#bits = grown;
+    }
+    const bit = 1 << (entry & 7);
+    if ((this.#bits[at]! & bit) !== 0) return false;
+    this.#bits[at]! |= bit;
+    this.#size++;
+    return true;
+  }
+
+  #missing(kind: "missing_tree" | "missing_data", where: { bytes: Uint8Array; at: number; tree: ObjectId }): void {
+    const id = objectIdOf(where.bytes.subarray(where.at, where.at + 32));
+    this.#problem({ kind, id, tree: where.tree, detail: "the index does not know it" });
+  }
+
+  #problem(problem: MarkProblem): void {
+    if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
+  }
+}
+
+/** Marks from these roots; see `LiveSet`. */
+export async function markLive(index: BlobIndex, roots: Iterable<Uint8Array>, options: MarkOptions & { readTree: ReadTree }): Promise<LiveSet> {
+  const live = new LiveSet(index);
+  await live.mark(roots, options.readTree, options);
+  return live;
+}
+
+/** Throws `damaged`, naming the first problems, when something could not be followed. */
+export function requireComplete(live: LiveSet): void {
+  if (live.complete) return;
+  const [first] = live.problems;
+  throw new CairnError("damaged", `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`, {
+    hint: "nothing was removed; mend the repository first",
+    details: { problems: live.problems.slice(0, 100) },
+  });
+}

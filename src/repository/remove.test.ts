@@ -1,0 +1,218 @@
+import { strict as assert } from "node:assert";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { BlobIndex } from "./blob-index.ts";
+import { markLive } from "./live.ts";
+import { acquireLock } from "./locks.ts";
+import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
+import { randomFiles, restic, resticCheck, resticInstalled, sha, TestArchive, treeReader, withRepository, writeTree, type Fixture } from "./test-archive.ts";
+
+function coded(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+function optionsOf(fixture: Fixture, more: Partial<SweepOptions> = {}): SweepOptions {
+  return { cachePath: join(fixture.folder, "cache"), roots: async () => [], readTree: treeReader(fixture).read, ...more };
+}
+
+function restored(fixture: Fixture, snapshot: string, files: Record<string, Uint8Array>): void {
+  if (!resticInstalled) return;
+  const out = join(fixture.folder, "out");
+  rmSync(out, { recursive: true, force: true });
+  restic(fixture.path, ["restore", snapshot, "--target", out]);
+  for (const [name, content] of Object.entries(files)) assert.deepEqual(readFileSync(join(out, "folder", name)), Buffer.from(content));
+}
+
+describe("marking", () => {
+  test("everything below the roots is live and nothing else", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const shared = randomFiles(3, 500, "s");
+      const a = await archive.save({ ...shared, ...randomFiles(2, 500, "a") });
+      const b = await archive.save({ ...shared, ...randomFiles(4, 500, "b") });
+      const index = await BlobIndex.load(fixture.repository, null);
+      const { read: readTree } = treeReader(fixture);
+      const live = await markLive(index, [a.tree], { readTree });
+      assert.equal(live.complete, true);
+      assert.equal(live.size, 2 + 5);
+      await live.mark([a.tree, b.tree], readTree);
+      assert.equal(live.size, index.count);
+      assert.equal(live.has(index.lookup(sha(shared["s1"]!), 0)), true);
+    });
+  });
+
+  test("a root, a tree or a blob that cannot be followed makes it incomplete and is named", async () => {
+    await withRepository(async (fixture) => {
+      const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
+      const index = await BlobIndex.load(fixture.repository, null);
+      const { read: readTree } = treeReader(fixture);
+      const missing = await markLive(index, [sha(Buffer.from("no such"))], { readTree });
+      assert.deepEqual(missing.problems.map((p) => p.kind), ["missing_tree"]);
+      const broken = await markLive(index, [tree], { readTree: () => { throw new CairnError("damaged", "broken"); } });
+      assert.deepEqual(broken.problems.map((p) => p.kind), ["damaged_tree"]);
+      const nonsense = await markLive(index, [tree], { readTree: () => Buffer.from("not a tree") });
+      assert.deepEqual(nonsense.problems.map((p) => p.kind), ["damaged_tree"]);
+      for (let entry = 0; entry < index.count; entry++) if (index.place(entry).type === "data") index.forget(entry);
+      const lost = await markLive(index, [tree], { readTree });
+      assert.deepEqual(lost.problems.map((p) => p.kind), ["missing_data", "missing_data"]);
+      assert.equal(lost.complete, false);
+    });
+  });
+});
+
+describe("sweep", () => {
+  test("frees what only removed snapshots needed and leaves the rest whole for restic", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const keep = randomFiles(5, 4000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(5, 4000, "a") });
+      const b = await archive.save({ ...keep, ...randomFiles(5, 4000, "b") });
+      const options = optionsOf(fixture);
+      assert.equal((await previewSweep(fixture.repository, options)).bytesFreed, 0);
+      const preview = await previewSweep(fixture.repository, { ...options, withoutSnapshots: new Set([a.snapshot]) });
+      assert.ok(preview.bytesFreed > 20_000);
+      assert.equal(await removeSnapshots(fixture.repository, [a.snapshot, a.snapshot]), 1);
+      const before = (await fixture.storage.list("data")).reduce((sum, file) => sum + file.size, 0);
+      const result = await runSweep(fixture.repository, options);
+      const after = (await fixture.storage.list("data")).reduce((sum, file) => sum + file.size, 0);
+      assert.equal(result.postponed, false);
+      assert.equal(result.bytesFreed, before - after);
+      assert.ok(before - after > 20_000);
+      resticCheck(fixture.path);
+      restored(fixture, b.snapshot, keep);
+      const again = await runSweep(fixture.repository, options);
+      assert.deepEqual({ ...again }, { removedPacks: 0, repackedPacks: 0, newPacks: 0, removedUnindexed: 0, replacedIndexes: 0, bytesFreed: 0, postponed: false, damagedPacks: [] });
+      assert.deepEqual(await fixture.storage.list("locks"), []);
+    });
+  });
+
+  test("roots that only the caller knows keep their content", async () => {
+    await withRepository(async (fixture) => {
+      const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      await runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [a.tree] }));
+      assert.equal((await BlobIndex.load(fixture.repository, null)).count, 5);
+      await runSweep(fixture.repository, optionsOf(fixture));
+      assert.equal((await BlobIndex.load(fixture.repository, null)).count, 0);
+      assert.deepEqual(await fixture.storage.list("data"), []);
+      assert.deepEqual(await fixture.storage.list("index"), []);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("nothing is removed while something cannot be read", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const a = await archive.save(randomFiles(2, 100, "a"));
+      const b = await archive.save(randomFiles(2, 100, "b"));
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      const count = (await fixture.storage.list("data")).length;
+      const file = join(fixture.path, "snapshots", b.snapshot);
+      const bytes = readFileSync(file);
+      writeFileSync(file, "x");
+      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture)), coded("damaged"));
+      writeFileSync(file, bytes);
+      const [index] = await fixture.storage.list("index");
+      const indexBytes = readFileSync(join(fixture.path, "index", index!.name));
+      writeFileSync(join(fixture.path, "index", index!.name), "x");
+      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture)), coded("damaged"));
+      writeFileSync(join(fixture.path, "index", index!.name), indexBytes);
+      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture, { readTree: () => Buffer.from("{") })), coded("damaged"));
+      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [sha(Buffer.from("?"))] })), coded("damaged"));
+      assert.equal((await fixture.storage.list("data")).length, count);
+      assert.ok((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks > 0);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("a save that needs dead content before the delete stops it, and the next try keeps it", async () => {
+    await withRepository(async (fixture) => {
+      const a = await new TestArchive(fixture).save(randomFiles(3, 1000));
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      let calls = 0;
+      const roots = async (): Promise<Uint8Array[]> => (++calls > 1 ? [a.tree] : []);
+      const result = await runSweep(fixture.repository, optionsOf(fixture, { roots }));
+      assert.equal(result.removedPacks, 0);
+      assert.equal(result.postponed, false);
+      assert.ok(calls >= 3);
+      const index = await BlobIndex.load(fixture.repository, null);
+      assert.equal((await markLive(index, [a.tree], { readTree: treeReader(fixture).read })).complete, true);
+    });
+  });
+
+  test("it is put off while another one writes, and the next run converges", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const keep = randomFiles(4, 3000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
+      const b = await archive.save(keep);
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      const lock = await acquireLock(fixture.repository, { exclusive: false });
+      for (let i = 0; i < 3; i++) {
+        const result = await runSweep(fixture.repository, optionsOf(fixture));
+        assert.equal(result.postponed, true);
+        if (resticInstalled) restic(fixture.path, ["restore", b.snapshot, "--target", join(fixture.folder, "scratch")]);
+      }
+      const packs = (await fixture.storage.list("data")).length;
+      await lock.release();
+      await runSweep(fixture.repository, optionsOf(fixture));
+      assert.ok((await fixture.storage.list("data")).length < packs);
+      resticCheck(fixture.path);
+      restored(fixture, b.snapshot, keep);
+      const again = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.equal(again.removedPacks + again.repackedPacks + again.replacedIndexes, 0);
+    });
+  });
+
+  test("a damaged pack is left alone and named", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const keep = randomFiles(4, 3000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
+      await archive.save(keep);
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      const [big] = (await fixture.storage.list("data")).sort((x, y) => y.size - x.size);
+      const file = fixture.storage.localPath("data", big!.name);
+      const bytes = readFileSync(file);
+      bytes[100]! ^= 1;
+      writeFileSync(file, bytes);
+      const result = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.deepEqual(result.damagedPacks, [big!.name]);
+      assert.equal(await fixture.storage.exists("data", big!.name), true);
+      assert.ok((await BlobIndex.load(fixture.repository, null)).lookup(sha(keep["k0"]!), 0) >= 0);
+    });
+  });
+
+  test("packs in no index are removed, but not while another one writes", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(2, 100));
+      await fixture.storage.save("data", "ab".repeat(32), Buffer.alloc(100));
+      const lock = await acquireLock(fixture.repository, { exclusive: false });
+      assert.equal(await removeUnindexedPacks(fixture.repository), -1);
+      await lock.release();
+      assert.equal(await removeUnindexedPacks(fixture.repository), 1);
+      assert.equal(await removeUnindexedPacks(fixture.repository), 0);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("restic's own packs and indexes are swept too", { skip: !resticInstalled }, async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(6, 30_000);
+      writeTree(join(fixture.folder, "data"), files);
+      restic(fixture.path, ["backup", "data"], fixture.folder);
+      const [first] = (await fixture.repository.listSnapshots()).snapshots;
+      rmSync(join(fixture.folder, "data/f0"));
+      rmSync(join(fixture.folder, "data/f1"));
+      restic(fixture.path, ["backup", "data"], fixture.folder);
+      await removeSnapshots(fixture.repository, [first!.id]);
+      const result = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.ok(result.bytesFreed > 50_000);
+      resticCheck(fixture.path);
+      restic(fixture.path, ["prune"]);
+      resticCheck(fixture.path);
+    });
+  });
+});

@@ -1,0 +1,250 @@
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { objectIdOf } from "../ids.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
+import { requireComplete } from "./live.ts";
+import { acquireLock, withLock, type RepositoryLock } from "./locks.ts";
+import { loadWholePack, PackCopier, type CopiedPack } from "./pack-copy.ts";
+import type { Repository } from "./repository.ts";
+import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+
+export type { PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
+
+export interface SweepResult {
+  removedPacks: number;
+  repackedPacks: number;
+  newPacks: number;
+  /** Files in no index that were removed. */
+  removedUnindexed: number;
+  replacedIndexes: number;
+  bytesFreed: number;
+  /** True when others used the repository: new packs and index are written, the old ones go next time. */
+  postponed: boolean;
+  /** Packs that were left alone because their bytes are not what was written. */
+  damagedPacks: string[];
+}
+
+const ATTEMPTS = 3;
+
+/** Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine. */
+export async function removeSnapshots(repository: Repository, ids: Iterable<string>, options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<number> {
+  return withLock(repository, { ...options, exclusive: true }, async () => {
+    let removed = 0;
+    for (const id of ids) {
+      throwIfAborted(options.signal);
+      if (await removeFile(repository, "snapshots", id)) removed++;
+      failpoint("remove.snapshot-removed");
+    }
+    await repository.storage.sync(["snapshots"]);
+    failpoint("remove.snapshots-durable");
+    return removed;
+  });
+}
+
+/** What a sweep would do, under a shared lock of its own. See `planSweep`. */
+export async function previewSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
+  return withLock(repository, lockOptions(options, false), () => planSweep(repository, options));
+}
+
+/**
+ * Frees what no root needs. Marks, copies and indexes under a shared lock; deletes under an exclusive one that is
+ * held only for that, after looking for roots and index files that came meanwhile. Killed anywhere, the repository
+ * is whole and the next run finishes it.
+ */
+export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
+  const total: SweepResult = { removedPacks: 0, repackedPacks: 0, newPacks: 0, removedUnindexed: 0, replacedIndexes: 0, bytesFreed: 0, postponed: false, damagedPacks: [] };
+  for (let attempt = 1; ; attempt++) {
+    throwIfAborted(options.signal);
+    const lock = await acquireLock(repository, lockOptions(options, false));
+    let staged: Staged | null;
+    try {
+      failpoint("sweep.begin");
+      const plan = await planSweep(repository, options);
+      staged = await stage(repository, plan, { options, lock, total });
+    } finally {
+      await lock.release();
+    }
+    if (staged === null) return total;
+    const outcome = await commit(repository, staged, { options, total });
+    if (outcome === "done") {
+      // Only the cache: a kill before this costs the next one a rebuild.
+      await BlobIndex.load(repository, options.cachePath);
+      return total;
+    }
+    if (outcome === "busy" || attempt >= ATTEMPTS) return { ...total, postponed: true };
+  }
+}
+
+/**
+ * Removes pack files that no index lists: leftovers of a killed writer. Needs the exclusive lock, so that no living
+ * writer's packs are among them; returns -1 when that was refused. Never run it while a damaged index file is there.
+ */
+export async function removeUnindexedPacks(repository: Repository, options: { waitMs?: number } = {}): Promise<number> {
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, { ...options, exclusive: true });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return -1;
+    throw error;
+  }
+  try {
+    const listed = new Set<string>();
+    for (const { name } of await repository.storage.list("index")) {
+      for (const pack of (await loadIndexFile(repository, name)).packs) listed.add(objectIdOf(pack.id));
+    }
+    let removed = 0;
+    for (const { name } of await repository.storage.list("data")) {
+      if (listed.has(name)) continue;
+      if (await removeFile(repository, "data", name)) removed++;
+      failpoint("recover.pack-removed");
+    }
+    return removed;
+  } finally {
+    await lock.release();
+  }
+}
+
+interface Staged {
+  readonly plan: SweepPlan;
+  readonly copied: CopiedPack[];
+  readonly newIndexes: string[];
+  /** Packs that go once the old index files are gone. */
+  readonly doomed: Map<string, number>;
+}
+
+interface StageContext {
+  options: SweepOptions;
+  lock: RepositoryLock;
+  total: SweepResult;
+}
+
+/** New packs and new index files, durable, beside the old ones. Null when there is nothing to do. */
+async function stage(repository: Repository, plan: SweepPlan, context: StageContext): Promise<Staged | null> {
+  const { remove, repack, unindexed, affected } = plan;
+  if (remove.length === 0 && repack.length === 0 && unindexed.length === 0) return null;
+  const doomed = new Map([...remove, ...repack].map((facts) => [facts.name, facts.size]));
+  const copier = new PackCopier(repository);
+  const writer = new IndexFileWriter(repository);
+  const repacking = new Set(repack.map((facts) => facts.name));
+  const done = new Set<string>();
+  for (const name of affected) {
+    for (const pack of (await loadIndexFile(repository, name)).packs) {
+      throwIfAborted(context.options.signal);
+      const packName = objectIdOf(pack.id);
+      if (repacking.has(packName) && !done.has(packName)) {
+        done.add(packName);
+        if (!(await copyLive(repository, pack, { plan, copier }))) {
+          context.total.damagedPacks.push(packName);
+          doomed.delete(packName);
+        }
+      }
+      if (doomed.has(packName)) continue;
+      // What an index file lists that stays needs no second entry.
+      if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
+    }
+  }
+  const copied = await copier.finish();
+  await context.lock.recheck();
+  await repository.storage.sync(["data"]);
+  failpoint("sweep.packs-written");
+  for (const pack of copied) await writer.add(pack.id, pack.entries);
+  const newIndexes = await writer.finish();
+  await repository.storage.sync(["index"]);
+  failpoint("sweep.index-written");
+  return { plan, copied, newIndexes, doomed };
+}
+
+/** False when the pack's bytes are damaged: then it stays as it is. */
+async function copyLive(repository: Repository, pack: IndexedPack, to: { plan: SweepPlan; copier: PackCopier }): Promise<boolean> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await loadWholePack(repository, objectIdOf(pack.id));
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return false;
+    throw error;
+  }
+  const { index, live } = to.plan;
+  for (const blob of pack.blobs) {
+    const entry = index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    if (entry >= 0 && live.has(entry) && isPlacedAt(index, entry, pack.id, blob)) await to.copier.add(bytes, blob);
+  }
+  return true;
+}
+
+type Outcome = "done" | "busy" | "changed";
+
+async function commit(repository: Repository, staged: Staged, context: { options: SweepOptions; total: SweepResult }): Promise<Outcome> {
+  let lock: RepositoryLock;
+  try {
+    lock = await acquireLock(repository, lockOptions(context.options, true));
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "busy") return "busy";
+    throw error;
+  }
+  try {
+    failpoint("sweep.locked");
+    if (await hasChanged(repository, staged, context.options)) return "changed";
+    await deleteOld(repository, staged, context.total);
+    return "done";
+  } finally {
+    await lock.release();
+  }
+}
+
+/** True when a save finished since the plan was made: it may need what was dead then. */
+async function hasChanged(repository: Repository, staged: Staged, options: SweepOptions): Promise<boolean> {
+  const { plan } = staged;
+  const known = new Set([...plan.indexFiles, ...staged.newIndexes]);
+  const present = (await repository.storage.list("index")).map((file) => file.name);
+  if (present.some((name) => !known.has(name))) return true;
+  const gone = new Set(present);
+  if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
+  const before = plan.live.size;
+  await plan.live.mark(await rootsOf(repository, options), options.readTree, options);
+  requireComplete(plan.live);
+  return plan.live.size !== before;
+}
+
+async function deleteOld(repository: Repository, staged: Staged, total: SweepResult): Promise<void> {
+  const { plan, doomed, copied } = staged;
+  for (const name of plan.affected) {
+    if (await removeFile(repository, "index", name)) total.replacedIndexes++;
+    failpoint("sweep.index-removed");
+  }
+  await repository.storage.sync(["index"]);
+  failpoint("sweep.indexes-durable");
+  const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
+  for (const [name, size] of doomed) {
+    if (fresh.has(name)) continue;
+    if (await removeFile(repository, "data", name)) total.bytesFreed += Math.max(0, size);
+    failpoint("sweep.pack-removed");
+  }
+  for (const { name, size } of plan.unindexed) {
+    if (!(await removeFile(repository, "data", name))) continue;
+    total.removedUnindexed++;
+    total.bytesFreed += size;
+    failpoint("sweep.unindexed-removed");
+  }
+  await repository.storage.sync(["data"]);
+  failpoint("sweep.packs-durable");
+  total.removedPacks += plan.remove.filter((facts) => doomed.has(facts.name)).length;
+  total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;
+  total.newPacks += copied.length;
+  for (const pack of copied) total.bytesFreed -= pack.size;
+}
+
+/** False when it was not there any more. */
+async function removeFile(repository: Repository, kind: "snapshots" | "index" | "data", name: string): Promise<boolean> {
+  try {
+    await repository.storage.remove(kind, name);
+    return true;
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "not_found") return false;
+    throw error;
+  }
+}
+
+function lockOptions(options: SweepOptions, exclusive: boolean): { exclusive: boolean; waitMs: number; signal?: AbortSignal } {
+  return { exclusive, waitMs: options.waitMs ?? 0, ...(options.signal === undefined ? {} : { signal: options.signal }) };
+}

@@ -1,0 +1,203 @@
+import { CairnError } from "../errors.ts";
+import type { IndexBlob } from "../formats/pack-header.ts";
+import { objectIdOf } from "../ids.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { eachIndexFile, isContiguous, type IndexedPack } from "./index-set.ts";
+import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
+import type { Repository } from "./repository.ts";
+
+export interface SweepOptions {
+  /** The index cache; null for none. */
+  cachePath: string | null;
+  /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
+  roots(): Promise<Uint8Array[]>;
+  readTree: ReadTree;
+  /** Ids of snapshots that do not count, because they will be removed. */
+  withoutSnapshots?: ReadonlySet<string>;
+  /** A pack is rewritten when more than this share of it is dead; default 0.2. */
+  maxWaste?: number;
+  /** Packs below so many bytes are rewritten for any dead blob; default 1 MiB. */
+  smallPack?: number;
+  /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
+  waitMs?: number;
+  signal?: AbortSignal;
+}
+
+/** A pack as the index files state it. */
+export interface PackFacts {
+  readonly name: string;
+  /** Bytes of the file; -1 when it is missing. */
+  readonly size: number;
+  /** Sealed bytes of all its blobs. */
+  blobBytes: number;
+  /** Sealed bytes of the blobs that are needed from this pack. */
+  liveBytes: number;
+  /** Index files that list it. */
+  readonly indexes: string[];
+  /** Listed in an index file that is not ours to rewrite. */
+  frozen: boolean;
+}
+
+export interface SweepPlan {
+  readonly index: BlobIndex;
+  readonly live: LiveSet;
+  /** Packs without anything that is needed. */
+  readonly remove: PackFacts[];
+  /** Packs of which the needed blobs are copied elsewhere. */
+  readonly repack: PackFacts[];
+  /** Files in no index: what a killed writer left. */
+  readonly unindexed: { name: string; size: number }[];
+  /** Names of all index files that were read. */
+  readonly indexFiles: ReadonlySet<string>;
+  /** Those that list a pack that goes. */
+  readonly affected: ReadonlySet<string>;
+  readonly packs: ReadonlyMap<string, PackFacts>;
+  /** Bytes that the run will free, new packs subtracted. */
+  readonly bytesFreed: number;
+}
+
+interface Duplicate {
+  readonly entry: number;
+  readonly pack: string;
+  readonly id: Uint8Array;
+  readonly blob: IndexBlob;
+}
+
+/** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
+export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
+  const { snapshots, damaged } = await repository.listSnapshots();
+  const blocking = damaged.filter((file) => options.withoutSnapshots?.has(file.name) !== true);
+  if (blocking.length > 0) {
+    const [first] = blocking;
+    throw new CairnError("damaged", `snapshot ${first!.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first!.error.message}`, {
+      hint: "nothing was removed; repair or remove the snapshot first",
+      details: { snapshots: blocking.map((file) => file.name) },
+    });
+  }
+  const kept = snapshots.filter(({ id }) => options.withoutSnapshots?.has(id) !== true);
+  return [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
+}
+
+/**
+ * What a sweep would do. The caller holds a shared lock while it runs and while a run follows from it.
+ * `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
+ */
+export async function planSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
+  const index = await BlobIndex.load(repository, options.cachePath);
+  if (index.damaged.length > 0) {
+    const [first] = index.damaged;
+    throw new CairnError("damaged", `index ${first!.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first!.error.message}`, {
+      hint: "nothing was removed; repair the index first",
+    });
+  }
+  const live = new LiveSet(index);
+  await live.mark(await rootsOf(repository, options), options.readTree, options);
+  requireComplete(live);
+  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const { packs, duplicates } = await readFacts(repository, { index, live, stored });
+  settleDuplicates(index, packs, duplicates);
+  countLive(index, live, packs);
+  return decide(options, { index, live, packs, stored });
+}
+
+async function readFacts(
+  repository: Repository,
+  from: { index: BlobIndex; live: LiveSet; stored: Map<string, number> },
+): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[] }> {
+  const packs = new Map<string, PackFacts>();
+  const duplicates: Duplicate[] = [];
+  const damaged = await eachIndexFile(repository, from.index.covered, (file) => {
+    const frozen = file.foreign || file.packs.some((pack) => !isContiguous(pack.blobs));
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      let facts = packs.get(name);
+      if (facts === undefined) {
+        facts = { name, size: from.stored.get(name) ?? -1, blobBytes: 0, liveBytes: 0, indexes: [], frozen: false };
+        packs.set(name, facts);
+        addBlobs(facts, pack, { ...from, duplicates });
+      }
+      facts.indexes.push(file.name);
+      if (frozen) facts.frozen = true;
+    }
+  });
+  if (damaged.length > 0) throw damaged[0]!.error;
+  return { packs, duplicates };
+}
+
+function addBlobs(facts: PackFacts, pack: IndexedPack, to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] }): void {
+  for (const blob of pack.blobs) {
+    facts.blobBytes += blob.length;
+    const entry = to.index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    if (entry < 0 || !to.live.has(entry)) continue;
+    facts.liveBytes += blob.length;
+    if (!isPlacedAt(to.index, entry, pack.id, blob)) to.duplicates.push({ entry, pack: facts.name, id: pack.id, blob });
+  }
+}
+
+/** True when the index reads this blob from this very place. */
+export function isPlacedAt(index: BlobIndex, entry: number, packId: Uint8Array, blob: IndexBlob): boolean {
+  const { table } = index;
+  return table.offsetOf[entry] === blob.offset && Buffer.compare(table.packId(table.packOf[entry]!), packId) === 0;
+}
+
+/**
+ * A pack that is wanted whole keeps its copies, so that a run that was interrupted after its new packs
+ * were indexed is finished by the next one instead of copying again.
+ */
+function settleDuplicates(index: BlobIndex, packs: Map<string, PackFacts>, duplicates: readonly Duplicate[]): void {
+  const whole = (facts: PackFacts | undefined): boolean => facts !== undefined && facts.size >= 0 && facts.liveBytes === facts.blobBytes;
+  for (const { entry, pack, id, blob } of duplicates) {
+    const current = packs.get(objectIdOf(index.place(entry).pack));
+    if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, id, blob);
+    else if (current !== undefined && current.size < 0 && packs.get(pack)!.size >= 0) index.relocate(entry, id, blob);
+  }
+}
+
+/** Live bytes again, each blob now counted once, where it is read from. */
+function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts>): void {
+  for (const facts of packs.values()) facts.liveBytes = 0;
+  const { table } = index;
+  const byNumber: (PackFacts | undefined)[] = [];
+  for (let number = 0; number < table.packCount; number++) byNumber.push(packs.get(objectIdOf(table.packId(number))));
+  for (let entry = 0; entry < table.count; entry++) {
+    if (!live.has(entry)) continue;
+    const facts = byNumber[table.packOf[entry]!];
+    if (facts === undefined || facts.size < 0) {
+      const pack = objectIdOf(table.packId(table.packOf[entry]!));
+      throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is missing and holds content that is still needed`, {
+        hint: "nothing was removed; repair the repository first",
+      });
+    }
+    facts.liveBytes += table.lengthOf[entry]!;
+  }
+}
+
+function decide(
+  options: SweepOptions,
+  from: { index: BlobIndex; live: LiveSet; packs: Map<string, PackFacts>; stored: Map<string, number> },
+): SweepPlan {
+  const remove: PackFacts[] = [];
+  const repack: PackFacts[] = [];
+  const maxWaste = options.maxWaste ?? 0.2;
+  const smallPack = options.smallPack ?? 1024 * 1024;
+  let bytesFreed = 0;
+  for (const facts of from.packs.values()) {
+    if (facts.frozen) continue;
+    const waste = facts.blobBytes - facts.liveBytes;
+    if (facts.liveBytes === 0) {
+      remove.push(facts);
+      bytesFreed += Math.max(0, facts.size);
+    } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) {
+      repack.push(facts);
+      bytesFreed += waste;
+    }
+  }
+  const unindexed: { name: string; size: number }[] = [];
+  for (const [name, size] of from.stored) {
+    if (from.packs.has(name)) continue;
+    unindexed.push({ name, size });
+    bytesFreed += size;
+  }
+  const affected = new Set([...remove, ...repack].flatMap((facts) => facts.indexes));
+  return { index: from.index, live: from.live, remove, repack, unindexed, indexFiles: new Set(from.index.covered), affected, packs: from.packs, bytesFreed };
+}
