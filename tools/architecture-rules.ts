@@ -84,7 +84,8 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
   {
     files: /^repository\/storage\/(?:local|memory|sftp|s3|rest|faulty|counting)\.ts$/,
     home: /^repository\/storage\//,
-    users: /^compose\.ts$/,
+    // The embedded store is a folder of local files by its definition.
+    users: /^compose\.ts$|^engines\/copy\/embedded-store\.ts$/,
     reason: "code that takes a Storage works with every storage",
   },
   {

@@ -99,8 +99,9 @@ function withoutComments(text: string): string {
   return text.replaceAll(/^\s*\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
 }
 
+/** Tests and what only tests use (`testing-*.ts`): they may import anything, nothing else may import them. */
 function isTest(file: string): boolean {
-  return /\.(?:test|contract)\.ts$/.test(file);
+  return /\.(?:test|contract)\.ts$|(?:^|\/)test(?:ing)?-[^/]*\.ts$/.test(file);
 }
 
 function checkLength(source: SourceFile, findings: Finding[]): void {

@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import type { TestContext } from "node:test";
+import { VERSION } from "../../src/cli/version.ts";
+import { Clone, type Outcome, machinePath, registryAnswers } from "./clone.ts";
+
+// One clone, used in order: what the first test installs, the later ones find.
+const online = registryAnswers();
+let clone: Clone;
+before(() => (clone = new Clone()));
+after(() => clone[Symbol.dispose]());
+
+function needsRegistry(t: TestContext): boolean {
+  if (!online) t.skip("the npm registry cannot be reached");
+  return online;
+}
+
+function assertVersion(outcome: Outcome): void {
+  assert.equal(outcome.status, 0, outcome.stderr);
+  assert.equal(outcome.stdout.trim(), VERSION);
+}
+
+function stages(): string[] {
+  return readdirSync(path.join(clone.folder, ".runtime")).filter((name) => /^(?:stage|old|build)-/.test(name));
+}
+
+/** A folder with the usual small programs but neither node nor npm. */
+function pathWithoutNode(): string {
+  const folder = path.join(clone.scratch, "bin-without-node");
+  mkdirSync(folder, { recursive: true });
+  for (const part of machinePath()
+    .split(":")
+    .filter((name) => existsSync(name))) {
+    for (const name of readdirSync(part)) {
+      const link = path.join(folder, name);
+      if (!/^(?:node|npm|npx|nodejs)/.test(name) && !existsSync(link)) symlinkSync(path.join(part, name), link);
+    }
+  }
+  return folder;
+}
+
+test("the launcher says what to install when there is neither Node nor npm", () => {
+  const outcome = clone.run(clone.launcher, ["--version"], { env: { PATH: pathWithoutNode() } });
+  assert.equal(outcome.status, 1);
+  assert.match(outcome.stderr, /npm is needed .* install Node\.js with npm/);
+});
+
+test("a kill in the middle of the first run leaves nothing half", async (t) => {
+  if (!needsRegistry(t)) return;
+  for (const delay of [500, 3000]) {
+    const run = clone.start(clone.launcher, ["--version"]);
+    await new Promise((resolve) => setTimeout(resolve, delay));
+    try {
+      process.kill(-run.pid, "SIGKILL");
+    } catch {
+      // It was done already.
+    }
+    await run.outcome;
+    const modules = path.join(clone.folder, "node_modules");
+    if (existsSync(modules)) assert.ok(existsSync(path.join(modules, ".package-lock.json")));
+  }
+  // The next test goes on from what is left, with an empty cache again.
+  rmSync(path.join(clone.scratch, "npm-cache"), { recursive: true, force: true });
+});
+  rmSync(path.join(clone.folder, "node_modules"), { recursive: true, force: true });
+  rmSync(path.join(clone.scratch, "npm-cache"), { recursive: true });
+});
+
+test("two first runs at once install once and both answer after kills and with an empty npm cache", async (t) => {
+  if (!needsRegistry(t)) return;
+  const runs = [clone.start(clone.launcher, ["--version"]), clone.start(clone.launcher, ["--version"])];
+  const outcomes = await Promise.all(runs.map((run) => run.outcome));
+  for (const outcome of outcomes) assertVersion(outcome);
+  const told = outcomes.map((outcome) => outcome.stderr).join("");
+  assert.equal(told.match(/bringing the dependencies/g)?.length, 1, told);
+  assert.deepEqual(stages(), []);
+  assert.deepEqual(
+    readdirSync(path.join(clone.scratch, "home")).filter((name) => name !== ".npm"),
+    [],
+    "nothing lands in the home",
+  );
+});
+
+test("later runs need no network and say nothing when called through a link from elsewhere", (t) => {
+  if (!needsRegistry(t)) return;
+  const link = path.join(clone.scratch, "link-to-cairn");
+  symlinkSync(path.join("a clone with  blanks", "cairn"), link);
+  const offline = { npm_config_registry: "http://127.0.0.1:1", npm_config_cache: path.join(clone.scratch, "no-cache") };
+  const outcome = clone.run(link, ["--version"], { env: offline, cwd: "/" });
+  assertVersion(outcome);
+  assert.equal(outcome.stderr, "");
+});
+
+test("the bundle is built again when a source is newer", (t) => {
+  if (!needsRegistry(t)) return;
+  const file = path.join(clone.folder, "src/cli/version.ts");
+  const source = readFileSync(file, "utf8");
+  writeFileSync(file, source.replace(VERSION, "9.9.9-test"));
+  assert.equal(clone.run(clone.launcher, ["--version"]).stdout.trim(), "9.9.9-test");
+  writeFileSync(file, source);
+  assertVersion(clone.run(clone.launcher, ["--version"]));
+});
+
+test("a lockfile that was only touched installs nothing", (t) => {
+  if (!needsRegistry(t)) return;
+  const file = path.join(clone.folder, "package-lock.json");
+  writeFileSync(file, readFileSync(file));
+  const outcome = clone.run(clone.launcher, ["--version"]);
+  assertVersion(outcome);
+  assert.equal(outcome.stderr, "");
+});
+
+test("npm scripts get Node 24 when the machine's is older", (t) => {
+  if (!needsRegistry(t)) return;
+  const outcome = clone.run("npm", ["run", "--silent", "ok", "--", "no-such-step"], { cwd: clone.folder });
+  assert.match(outcome.stdout, /no such step/);
+});
+
+test("another user runs it from a clone that is not theirs to write", (t) => {
+  if (!needsRegistry(t)) return;
+  if (process.getuid?.() !== 0) return t.skip("needs root");
+  const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", clone.launcher, "--version"];
+  assertVersion(clone.run("setpriv", asNobody));
+  // A source that is newer than the bundle is run as it is.
+  const file = path.join(clone.folder, "src/cli/version.ts");
+  writeFileSync(file, readFileSync(file));
+  assertVersion(clone.run("setpriv", asNobody));
+  renameSync(path.join(clone.folder, "node_modules"), path.join(clone.scratch, "modules"));
+  const outcome = clone.run("setpriv", asNobody);
+  renameSync(path.join(clone.scratch, "modules"), path.join(clone.folder, "node_modules"));
+  assert.equal(outcome.status, 1);
+  assert.match(outcome.stderr, /may not write to '.*a clone with {2}blanks'\. Run '.*' once as its owner/);
+});
+
+test("an ordinary user has a first run of their own", (t) => {
+  if (!needsRegistry(t)) return;
+  if (process.getuid?.() !== 0) return t.skip("needs root");
+  const own = path.join(clone.scratch, "own clone");
+  cpSync(clone.folder, own, {
+    recursive: true,
+    filter: (file) => !/^(?:node_modules|\.runtime|dist)$/.test(path.relative(clone.folder, file)),
+  });
+  assert.equal(
+    clone.run("chown", [
+      "-R",
+      "65534:65534",
+      own,
+      path.join(clone.scratch, "npm-cache"),
+      path.join(clone.scratch, "home"),
+    ]).status,
+    0,
+  );
+  assertVersion(
+    clone.run("setpriv", ["--reuid=65534", "--regid=65534", "--clear-groups", path.join(own, "cairn"), "--version"]),
+  );
+});
+
+test("the entry names the Node it needs when it is started with an older one", (t) => {
+  if (!needsRegistry(t)) return;
+  const old = clone.run("node", ["--version"]).stdout.trim();
+  if (Number.parseInt(old.slice(1), 10) >= 24) return t.skip("the machine's own Node is new enough");
+  const outcome = clone.run("node", [path.join(clone.folder, "dist/cli.js"), "--version"]);
+  assert.equal(outcome.status, 2);
+  assert.match(outcome.stderr, /Node 24 or newer is needed, this is/);
+});

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { VERSION } from "../../src/cli/version.ts";
+import { Clone, registryAnswers } from "./clone.ts";
+
+const ROOT = path.resolve(import.meta.dirname, "../..");
+
+interface Packed {
+  filename: string;
+  files: { path: string }[];
+}
+
+test(
+  "the packed package holds only what a user needs and works when it is installed elsewhere",
+  { timeout: 300_000 },
+  async (t) => {
+    if (!registryAnswers()) return t.skip("the npm registry cannot be reached");
+    using clone = new Clone();
+    assert.equal(clone.run(clone.launcher, ["--version"]).stdout.trim(), VERSION);
+    const packed = clone.run("npm", ["pack", "--json", "--silent", "--pack-destination", clone.scratch], {
+      cwd: clone.folder,
+    });
+    assert.equal(packed.status, 0, packed.stderr);
+    const [tarball] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("["))) as Packed[];
+    assert.ok(tarball !== undefined);
+    const names = tarball.files.map((file) => file.path);
+
+    await t.test("nothing but code, types, licences and the readme", () => {
+      for (const name of [
+        "LICENSE",
+        "README.md",
+        "package.json",
+        "dist/cli.js",
+        "dist/index.js",
+        "dist/types/index.d.ts",
+        "dist/THIRD-PARTY-LICENSES.txt",
+      ]) {
+        assert.ok(names.includes(name), name);
+      }
+      const others = names.filter(
+        (name) =>
+          !/^dist\/[\w-]+\.js$|^dist\/types\/.*\.d\.ts$|^dist\/THIRD-PARTY|^(?:LICENSE|README\.md|package\.json)$/.test(
+            name,
+          ),
+      );
+      assert.deepEqual(others, []);
+      assert.deepEqual(
+        names.filter((name) => /test/.test(name)),
+        [],
+      );
+    });
+
+    const home = path.join(clone.scratch, "consumer");
+    mkdirSync(home);
+    writeFileSync(path.join(home, "package.json"), '{"name":"consumer","private":true,"type":"module"}');
+    const archive = path.join(clone.scratch, tarball.filename);
+    const node = path.join(clone.folder, ".runtime/bin");
+    const env = { PATH: `${node}:${clone.environment()["PATH"]}` };
+    const installed = clone.run("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", archive], {
+      cwd: home,
+      env,
+    });
+    assert.equal(installed.status, 0, installed.stderr);
+
+    await t.test("the command answers", () => {
+      const outcome = clone.run(path.join(home, "node_modules/.bin/cairn"), ["--version"], { env, cwd: home });
+      assert.equal(outcome.stdout.trim(), VERSION, outcome.stderr);
+    });
+
+    await t.test("a folder is saved and restored by the installed command", () => {
+      const folder = path.join(clone.scratch, "work");
+      mkdirSync(folder);
+      writeFileSync(path.join(folder, "a.txt"), "one");
+      const cairn = path.join(home, "node_modules/.bin/cairn");
+      for (const args of [
+        ["init", folder, "--control-dir", path.join(clone.scratch, "control")],
+        ["save", folder],
+      ]) {
+        const outcome = clone.run(cairn, args, { env, cwd: home });
+        assert.equal(outcome.status, 0, outcome.stderr);
+      }
+      writeFileSync(path.join(folder, "a.txt"), "two");
+      const outcome = clone.run(cairn, ["-C", folder, "restore", "latest"], { env, cwd: home });
+      assert.equal(outcome.status, 0, outcome.stderr);
+      assert.equal(readFileSync(path.join(folder, "a.txt"), "utf8"), "one");
+    });
+
+    await t.test("the library can be imported, and its types are found under strict settings", () => {
+      const program =
+        'import { openOrInit, type SavePoint } from "cairnstate";\nexport type P = SavePoint;\nconsole.log(typeof openOrInit);\n';
+      writeFileSync(path.join(home, "use.ts"), program);
+      const outcome = clone.run("node", ["use.ts"], { env, cwd: home });
+      assert.equal(outcome.stdout.trim(), "function", outcome.stderr);
+      const options = {
+        strict: true,
+        module: "nodenext",
+        target: "es2024",
+        lib: ["es2024", "esnext.disposable"],
+        noEmit: true,
+        types: ["node"],
+      };
+      const compilerOptions = { ...options, typeRoots: [path.join(ROOT, "node_modules/@types")] };
+      writeFileSync(path.join(home, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["use.ts"] }));
+      const checked = clone.run("node", [path.join(ROOT, "node_modules/typescript/bin/tsc"), "-p", home], { env });
+      assert.equal(checked.status, 0, checked.stdout);
+    });
+  },
+);
