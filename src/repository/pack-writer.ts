@@ -114,15 +114,14 @@ export class PackWriter {
 
   #appendEntry(id: Uint8Array, idOffset: number, sealedLength: number, plainLength: number): void {
     const header = this.#header;
-    if (plainLength > 0) {
-      header.u8(this.#typeByte + 2);
-      header.u32(sealedLength);
-      header.u32(plainLength);
-    } else {
-      header.u8(this.#typeByte);
-      header.u32(sealedLength);
-    }
-    header.appendRange(id, idOffset, idOffset + 32);
+    header.reserve(COMPRESSED_ENTRY_SIZE);
+    const { bytes } = header;
+    let at = header.length;
+    bytes[at++] = this.#typeByte + (plainLength > 0 ? 2 : 0);
+    at = putU32(bytes, at, sealedLength);
+    if (plainLength > 0) at = putU32(bytes, at, plainLength);
+    for (let index = 0; index < 32; index++) bytes[at + index] = id[idOffset + index]!;
+    header.length = at + 32;
     this.#blobs += 1;
   }
 
@@ -263,4 +262,12 @@ export class PackWriter {
       throw toCairnError(error, `writing a ${this.#options.type} pack in ${this.#options.directory}`);
     }
   }
+}
+
+function putU32(bytes: Uint8Array, at: number, value: number): number {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
+  return at + 4;
 }
