@@ -8,13 +8,15 @@ import { parseTime } from "./go-time.ts";
 
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
 
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 export type JsonObject = Record<string, unknown>;
 
 /** The value of UTF-8 JSON bytes; throws `damaged`, naming `what`. */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   if (bytes.length > MAX_JSON_BYTES) throw new CairnError("damaged", `${what}: ${bytes.length} bytes are too many`);
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes));
+    return JSON.parse(decoder.decode(bytes));
   } catch (error) {
     throw new CairnError("damaged", `${what}: not valid JSON in UTF-8`, { cause: error });
   }
@@ -22,25 +24,25 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
 
 export class Fields {
   readonly what: string;
-  readonly #members: Map<string, unknown>;
-  readonly #asked = new Set<string>();
+  readonly #members: JsonObject;
+  readonly #asked: string[] = [];
 
   constructor(value: unknown, what: string) {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       throw new CairnError("damaged", `${what}: not an object`);
     }
     this.what = what;
-    this.#members = new Map(Object.entries(value));
+    this.#members = value as JsonObject;
   }
 
   #get(key: string): unknown {
-    this.#asked.add(key);
-    return this.#members.get(key);
+    this.#asked.push(key);
+    return Object.hasOwn(this.#members, key) ? this.#members[key] : undefined;
   }
 
   /** The error for a field: what was wanted there. */
   wrong(key: string, wanted: string): CairnError {
-    const state = this.#members.has(key) ? "is not" : "is missing; wanted";
+    const state = Object.hasOwn(this.#members, key) ? "is not" : "is missing; wanted";
     return new CairnError("damaged", `${this.what}: field ${JSON.stringify(key)} ${state} ${wanted}`);
   }
 
@@ -143,7 +145,8 @@ export class Fields {
 
   /** The members that nobody asked for: written again unchanged. Empty when there are none. */
   rest(): JsonObject {
-    return Object.fromEntries([...this.#members].filter(([key]) => !this.#asked.has(key)));
+    const asked = new Set(this.#asked);
+    return Object.fromEntries(Object.entries(this.#members).filter(([key]) => !asked.has(key)));
   }
 }
 

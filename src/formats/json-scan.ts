@@ -5,11 +5,13 @@ import { CairnError } from "../errors.ts";
  * not understood can be written again as it stood.
  */
 
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** The text of UTF-8 bytes that are one valid JSON value; throws `damaged`, naming `what`. */
 export function jsonText(bytes: Uint8Array, what: string): string {
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = decoder.decode(bytes);
     JSON.parse(text);
   } catch (error) {
     throw new CairnError("damaged", `${what}: not valid JSON in UTF-8`, { cause: error });

@@ -149,7 +149,7 @@ function appendTarget(w: ByteWriter, target: Uint8Array): void {
   w.ascii(',"linktarget":"');
   appendGoString(w, target);
   w.u8(0x22);
-  // restic since 0.15 keeps the raw bytes beside the text that cannot hold them; older ones skip the key.
+  // restic since 0.16 keeps the raw bytes beside the text that cannot hold them; older ones skip the key.
   if (!isText(target)) w.ascii(`,"linktarget_raw":"${base64(target)}"`);
 }
 
