@@ -20,13 +20,19 @@ export interface Totals {
   /** Reason → number of tests. */
   skipped: Map<string, number>;
   failures: string[];
+  /** File → milliseconds of its tests. */
+  durations: Map<string, number>;
 }
+
+const SLOW_MS = 5000;
 
 /** The lines that end a run; the last is `N passed, N failed, N skipped`. */
 export function summaryLines(totals: Totals): string[] {
   const skipped = [...totals.skipped].toSorted((a, b) => b[1] - a[1]);
+  const slow = [...totals.durations].filter(([, ms]) => ms > SLOW_MS).toSorted((a, b) => b[1] - a[1]);
   const count = skipped.reduce((sum, [, times]) => sum + times, 0);
   return [
+    ...slow.slice(0, 10).map(([file, ms]) => `slow: ${file} (${(ms / 1000).toFixed(1)} s)`),
     ...totals.failures.map((name) => `failed: ${name}`),
     ...skipped.map(([reason, times]) => `skipped ${times}: ${reason}`),
     `${totals.passed} passed, ${totals.failed} failed, ${count} skipped`,
@@ -34,9 +40,10 @@ export function summaryLines(totals: Totals): string[] {
 }
 
 async function runFiles(files: string[], quiet: boolean): Promise<Totals> {
-  const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [] };
+  const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [], durations: new Map() };
   const stream = run({ files, concurrency: 2, timeout: FILE_TIMEOUT_MS, cwd: ROOT });
   stream.on("test:pass", (data: EventData.TestPass) => {
+    noteDuration(totals, data);
     if (data.details.type === "suite") return;
     if (data.skip !== undefined) {
       const reason = typeof data.skip === "string" && data.skip !== "" ? data.skip : `no reason given (${data.name})`;
@@ -46,6 +53,7 @@ async function runFiles(files: string[], quiet: boolean): Promise<Totals> {
     }
   });
   stream.on("test:fail", (data: EventData.TestFail) => {
+    noteDuration(totals, data);
     if (data.details.type === "suite") return;
     totals.failed += 1;
     const file = data.file === undefined ? "" : `${path.relative(ROOT, data.file)}: `;
@@ -62,6 +70,12 @@ async function runFiles(files: string[], quiet: boolean): Promise<Totals> {
   stream.on("end", resolve);
   await promise;
   return totals;
+}
+
+function noteDuration(totals: Totals, data: EventData.TestPass | EventData.TestFail): void {
+  if (data.nesting > 0 || data.file === undefined) return;
+  const file = path.relative(ROOT, data.file);
+  totals.durations.set(file, (totals.durations.get(file) ?? 0) + data.details.duration_ms);
 }
 
 function explain(error: Error): string {
