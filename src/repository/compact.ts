@@ -34,6 +34,8 @@ const CLASS_ENDS = [4 * 1024, 64 * 1024, 1024 * 1024];
 /** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
+/** A living writer touches its unfinished files more often. */
+const STALE_TEMPORARY_MS = 60 * 60_000;
 
 /**
  * Keeps the number of files bounded under many small saves: when enough small index files of one size class exist
@@ -125,6 +127,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   await dropPacks(repository, merged);
   keepInStep(index, { files, packs, merged, copied, names });
   const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index);
+  repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
   return { mergedIndexes: files.length, mergedPacks: merged.size, newPacks: copied.length, removedUnindexed, postponed: false };

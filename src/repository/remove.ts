@@ -26,6 +26,8 @@ export interface SweepResult {
 }
 
 const ATTEMPTS = 3;
+/** A living writer touches its unfinished files more often. */
+const STALE_TEMPORARY_MS = 60 * 60_000;
 
 /** Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine. */
 export async function removeSnapshots(repository: Repository, ids: Iterable<string>, options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<number> {
@@ -227,6 +229,7 @@ async function deleteOld(repository: Repository, staged: Staged, total: SweepRes
     failpoint("sweep.unindexed-removed");
   }
   await repository.storage.sync(["data"]);
+  repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   failpoint("sweep.packs-durable");
   total.removedPacks += plan.remove.filter((facts) => doomed.has(facts.name)).length;
   total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;

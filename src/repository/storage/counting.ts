@@ -12,9 +12,11 @@ export class CountingStorage implements Storage {
   constructor(inner: Storage) {
     this.#inner = inner;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
   }
 
   localPath?: (kind: FileKind, name: string) => string;
+  clearTemporaries?: (ageMs: number) => number;
 
   get location(): string {
     return this.#inner.location;

@@ -48,6 +48,8 @@ export interface Storage {
   sync(kinds: readonly FileKind[]): Promise<void>;
   /** The path of the file where it is an ordinary local one, for synchronous readers in worker threads. */
   localPath?(kind: FileKind, name: string): string;
+  /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns how many. */
+  clearTemporaries?(ageMs: number): number;
 }
 
 const NAME = /^[0-9a-f]{64}$/;

@@ -1,0 +1,144 @@
+import { strict as assert } from "node:assert";
+import { spawnSync } from "node:child_process";
+import { cpSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { BlobIndex } from "./blob-index.ts";
+import { compact } from "./compact.ts";
+import { markLive } from "./live.ts";
+import { removeDeadLocks } from "./locks.ts";
+import { removeSnapshots, runSweep } from "./remove.ts";
+import { Repository } from "./repository.ts";
+import { LocalStorage } from "./storage/local.ts";
+import { PASSWORD, randomFiles, resticCheck, TestArchive, treeReader, withRepository, type Fixture } from "./test-archive.ts";
+
+/** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
+const CHILD = `
+import { openSync } from "node:fs";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { LocalStorage } = await at("./storage/local.ts");
+const { Repository } = await at("./repository.ts");
+const { BlobReader } = await at("./blob-reader.ts");
+const { BlobIndex } = await at("./blob-index.ts");
+const { compact } = await at("./compact.ts");
+const { removeSnapshots, runSweep } = await at("./remove.ts");
+const [verb, folder, ...ids] = process.argv.slice(1);
+const storage = new LocalStorage(folder + "/store", { temporaryDirectory: folder + "/tmp" });
+const repository = await Repository.open(storage, { password: ${JSON.stringify(PASSWORD)} });
+const cachePath = folder + "/cache";
+if (verb === "compact") {
+  await compact(repository, await BlobIndex.load(repository, cachePath), { trigger: 5, budgetMs: 5000 });
+} else {
+  const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
+  await removeSnapshots(repository, ids);
+  await runSweep(repository, { cachePath, roots: async () => [], readTree: (place) => reader.read(place) });
+}
+`;
+
+function run(failpoint: string, args: readonly string[]): { killed: boolean; stderr: string } {
+  const child = spawnSync(process.execPath, ["--input-type=module", "-e", CHILD, "--", ...args], { encoding: "utf8", env: { ...process.env, CAIRN_FAILPOINT: failpoint } });
+  assert.ok(child.signal === "SIGKILL" || child.status === 0, child.stderr);
+  return { killed: child.signal === "SIGKILL", stderr: child.stderr };
+}
+
+function namesIn(stderr: string): string[] {
+  return [...stderr.matchAll(/^failpoint (\S+)$/gm)].map((match) => match[1]!);
+}
+
+/** The store of `folder` as another process would find it. */
+async function opened(folder: string): Promise<Fixture> {
+  const path = join(folder, "store");
+  const temporary = join(folder, "tmp");
+  const storage = new LocalStorage(path, { temporaryDirectory: temporary });
+  return { folder, path, temporary, storage, repository: await Repository.open(storage, { password: PASSWORD }) };
+}
+
+async function assertWhole(fixture: Fixture): Promise<void> {
+  await removeDeadLocks(fixture.repository);
+  assert.deepEqual(await fixture.storage.list("locks"), []);
+  const index = await BlobIndex.load(fixture.repository, join(fixture.folder, "cache"));
+  const { snapshots, damaged } = await fixture.repository.listSnapshots();
+  assert.deepEqual(damaged, []);
+  const { read, close } = treeReader(fixture);
+  const live = await markLive(index, snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), { readTree: read });
+  close();
+  assert.deepEqual(live.problems, []);
+  resticCheck(fixture.path);
+}
+
+function sizes(fixture: Fixture): Record<string, number> {
+  const count = (folder: string): number => readdirSync(join(fixture.path, folder), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
+  return { data: count("data"), index: count("index"), snapshots: count("snapshots"), locks: count("locks"), tmp: readdirSync(fixture.temporary).length };
+}
+
+describe("killed at any step", () => {
+  test("a sweep leaves a whole repository and the next one ends as if nothing had happened", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const keep = randomFiles(3, 2000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(3, 2000, "a") });
+      const b = await archive.save(randomFiles(3, 2000, "b"));
+      await archive.save(keep);
+      await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
+      const copy = (name: string): string => {
+        const folder = join(fixture.folder, name);
+        cpSync(fixture.path, join(folder, "store"), { recursive: true });
+        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
+        return folder;
+      };
+      const args = (folder: string): string[] => ["sweep", folder, a.snapshot, b.snapshot];
+      const clean = copy("clean");
+      const names = namesIn(run("list", args(clean)).stderr);
+      const wanted = sizes(await opened(clean));
+      assert.ok(names.length >= 11, names.join(" "));
+      for (const [at, name] of [...names, "sweep.pack-removed:2"].entries()) {
+        const folder = copy(`kill-${at}`);
+        assert.equal(run(name, args(folder)).killed, true, name);
+        await assertWhole(await opened(folder));
+        // A second kill, at the same place, during what finishes the first.
+        run(name, args(folder));
+        const { read: readTree, close } = treeReader(await opened(folder));
+        const again = await opened(folder);
+        await removeSnapshots(again.repository, [a.snapshot, b.snapshot]);
+        await runSweep(again.repository, { cachePath: null, roots: async () => [], readTree });
+        close();
+        assert.deepEqual(sizes(again), wanted, name);
+        await assertWhole(again);
+        rmSync(folder, { recursive: true });
+      }
+    });
+  });
+
+  test("a compaction leaves a whole repository and the next ones converge", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 6; i++) await archive.save(randomFiles(2, 300, `n${i}`));
+      await fixture.storage.save("data", "ef".repeat(32), Buffer.alloc(70));
+      const copy = (name: string): string => {
+        const folder = join(fixture.folder, name);
+        cpSync(fixture.path, join(folder, "store"), { recursive: true });
+        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
+        return folder;
+      };
+      const clean = copy("clean");
+      const names = namesIn(run("list", ["compact", clean]).stderr);
+      const wanted = sizes(await opened(clean));
+      assert.deepEqual(wanted, { data: 2, index: 1, snapshots: 6, locks: 0, tmp: 0 });
+      for (const [at, name] of [...names, "compact.pack-removed:3", "compact.index-removed:2"].entries()) {
+        const folder = copy(`kill-${at}`);
+        assert.equal(run(name, ["compact", folder]).killed, true, name);
+        await assertWhole(await opened(folder));
+        run(name, ["compact", folder]);
+        const again = await opened(folder);
+        // Later saves bring the trigger; what was left before is gone after it.
+        const more = new TestArchive(again);
+        for (let i = 0; i < 5; i++) await more.save(randomFiles(1, 300, `m${i}`));
+        for (let i = 0; i < 3; i++) await compact(again.repository, await BlobIndex.load(again.repository, join(folder, "cache")), { trigger: 3, budgetMs: 5000 });
+        assert.ok(sizes(again)["data"]! <= 6, `${name}: ${JSON.stringify(sizes(again))}`);
+        assert.equal(sizes(again)["tmp"], 0);
+        await assertWhole(again);
+        rmSync(folder, { recursive: true });
+      }
+    });
+  });
+});
