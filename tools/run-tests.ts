@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 
 /**
  * Runs test files in two processes at a time and ends with one line that counts everything:
- * `node tools/run-tests.ts [--quiet] GLOB...`. Skipped tests are listed by their reasons, so
+ * `node tools/run-tests.ts [--quiet] GLOB... [!GLOB...]`. Skipped tests are listed by their reasons, so
  * that nobody takes a skip for a pass.
  */
 

@@ -74,9 +74,6 @@ test("a kill in the middle of the first run leaves nothing half", async (t) => {
   // The next test goes on from what is left, with an empty cache again.
   rmSync(path.join(clone.scratch, "npm-cache"), { recursive: true, force: true });
 });
-  rmSync(path.join(clone.folder, "node_modules"), { recursive: true, force: true });
-  rmSync(path.join(clone.scratch, "npm-cache"), { recursive: true });
-});
 
 test("two first runs at once install once and both answer after kills and with an empty npm cache", async (t) => {
   if (!needsRegistry(t)) return;
