@@ -14,7 +14,12 @@ function fakeHeader(count: number, seed: string): { id: Uint8Array; header: Uint
   const w = new ByteWriter(count * 41);
   for (let i = 0; i < count; i++) {
     const id = createHash("sha256").update(`${seed}:${i}`).digest();
-    encodeHeaderEntry(w, { id, type: i % 7 === 0 ? "tree" : "data", length: 100 + i, uncompressedLength: i % 2 === 0 ? 500 : 0 });
+    encodeHeaderEntry(w, {
+      id,
+      type: i % 7 === 0 ? "tree" : "data",
+      length: 100 + i,
+      uncompressedLength: i % 2 === 0 ? 500 : 0,
+    });
   }
   return { id: sha(Buffer.from(seed)), header: w.view().slice() };
 }
@@ -35,7 +40,10 @@ describe("blob index", () => {
         const id = createHash("sha256").update("a:3").digest();
         const place = index.place(index.lookup(id, 0));
         assert.deepEqual(Buffer.from(place.pack), Buffer.from(pack.id));
-        assert.deepEqual({ ...place, pack: 0 }, { pack: 0, offset: 303, length: 103, uncompressedLength: 0, type: "data" });
+        assert.deepEqual(
+          { ...place, pack: 0 },
+          { pack: 0, offset: 303, length: 103, uncompressedLength: 0, type: "data" },
+        );
         assert.equal(index.lookup(id, 0, 1), -1);
         assert.equal(index.lookup(randomBytes(40), 8), -1);
       }
@@ -137,8 +145,14 @@ describe("blob index", () => {
       writeFileSync(join(path, "index", bad!), "x");
       const index = await BlobIndex.load(repository, join(folder, "cache"));
       assert.equal(index.count, 10);
-      assert.deepEqual(index.damaged.map((d) => d.name), [bad]);
-      assert.deepEqual((await BlobIndex.load(repository, join(folder, "cache"))).damaged.map((d) => d.name), [bad]);
+      assert.deepEqual(
+        index.damaged.map((d) => d.name),
+        [bad],
+      );
+      assert.deepEqual(
+        (await BlobIndex.load(repository, join(folder, "cache"))).damaged.map((d) => d.name),
+        [bad],
+      );
     });
   });
 

@@ -54,7 +54,10 @@ export class BlobIndex {
   }
 
   static fromShared(shared: SharedIndex): BlobIndex {
-    return new BlobIndex(BlobTable.over(shared.table), shared.session === null ? null : ClaimTable.over(shared.session));
+    return new BlobIndex(
+      BlobTable.over(shared.table),
+      shared.session === null ? null : ClaimTable.over(shared.session),
+    );
   }
 
   /**
@@ -156,7 +159,11 @@ export class BlobIndex {
     this.#table.packRefs[pack]!++;
     for (const blob of blobs) {
       const type = blob.type === "tree" ? TREE_BLOB : DATA_BLOB;
-      this.#table.add({ bytes: blob.id, offset: 0, type }, { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength }, replace);
+      this.#table.add(
+        { bytes: blob.id, offset: 0, type },
+        { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength },
+        replace,
+      );
     }
   }
 
@@ -167,7 +174,7 @@ export class BlobIndex {
     this.#table.packRefs[pack]!++;
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
     let offset = 0;
-    for (let at = 0; at < header.length; ) {
+    for (let at = 0; at < header.length;) {
       const kind = header[at]!;
       const compressed = kind >= 2;
       const length = view.getUint32(at + 1, true);
@@ -184,7 +191,12 @@ export class BlobIndex {
   relocate(entry: number, packId: Uint8Array, blob: IndexBlob): void {
     this.#room(0);
     const pack = this.#packNumber(packId);
-    this.#table.replace(entry, { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength });
+    this.#table.replace(entry, {
+      pack,
+      offset: blob.offset,
+      length: blob.length,
+      uncompressedLength: blob.uncompressedLength,
+    });
   }
 
   /** How many index files list this pack. */
@@ -244,7 +256,8 @@ export class BlobIndex {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
     if (force && this.#uncached === 0) return false;
     try {
-      const table = this.#table.forgotten > 0 || this.#table.packCount > this.#table.count ? this.#table.compacted() : this.#table;
+      const table =
+        this.#table.forgotten > 0 || this.#table.packCount > this.#table.count ? this.#table.compacted() : this.#table;
       writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table, epoch: this.#epoch, covered: this.covered });
     } catch {
       return false;
@@ -280,11 +293,21 @@ export class BlobIndex {
 
   /** Reads the index files that are not in the table yet; `not_found` when one vanished meanwhile. */
   async catchUp(repository: Repository): Promise<void> {
-    await readIndexes(repository, this, (await repository.storage.list("index")).map((file) => file.name));
+    await readIndexes(
+      repository,
+      this,
+      (await repository.storage.list("index")).map((file) => file.name),
+    );
   }
 
   /** @internal For `load`. */
-  adopt(from: { epoch?: Uint8Array; covered?: Iterable<string>; cachePath: string | null; repositoryId: string; stale: boolean }): void {
+  adopt(from: {
+    epoch?: Uint8Array;
+    covered?: Iterable<string>;
+    cachePath: string | null;
+    repositoryId: string;
+    stale: boolean;
+  }): void {
     if (from.epoch !== undefined) this.#epoch = from.epoch;
     else this.shrunk = true;
     for (const name of from.covered ?? []) this.covered.add(name);

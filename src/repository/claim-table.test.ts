@@ -47,13 +47,18 @@ test("threads that claim the same ids at once win each of them exactly once", as
     [0, 1, 2].map(
       () =>
         new Promise<number>((resolve, reject) => {
-          const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), { workerData: { buffer: table.buffer, ids, gate } });
+          const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+            workerData: { buffer: table.buffer, ids, gate },
+          });
           worker.once("message", resolve);
           worker.once("error", reject);
         }),
     ),
   );
-  assert.equal(wins.reduce((a, b) => a + b, 0), 60_000);
+  assert.equal(
+    wins.reduce((a, b) => a + b, 0),
+    60_000,
+  );
 });
 
 test("the blob table finds, keeps, replaces and forgets, data and trees apart", () => {

@@ -49,10 +49,16 @@ describe("compaction", () => {
       assert.ok(runs > 15, `${runs} runs`);
       assert.ok((await storage.list("index")).length < 24);
       assert.ok(most < 70, `${most} packs at most`);
-      const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
+      const reader = new BlobReader({
+        keys: repository.keys,
+        openPack: (name) => openSync(storage.localPath("data", name), "r"),
+      });
       for (const content of contents) {
         const entry = index.lookup(sha(content), 0);
-        assert.deepEqual(Buffer.from(reader.read({ ...index.place(entry), id: index.idOf(entry) })), Buffer.from(content));
+        assert.deepEqual(
+          Buffer.from(reader.read({ ...index.place(entry), id: index.idOf(entry) })),
+          Buffer.from(content),
+        );
       }
       reader.close();
       resticCheck(fixture.path);
@@ -92,7 +98,8 @@ describe("compaction", () => {
       const writer = new IndexFileWriter(repository);
       for (const { name } of await storage.list("index")) {
         for (const pack of (await loadIndexFile(repository, name)).packs) {
-          if (Buffer.compare(pack.id, twice) === 0 || pack.blobs[0]!.type === "tree") await writer.add(pack.id, pack.blobs);
+          if (Buffer.compare(pack.id, twice) === 0 || pack.blobs[0]!.type === "tree")
+            await writer.add(pack.id, pack.blobs);
         }
       }
       await writer.finish();

@@ -44,7 +44,11 @@ const STALE_TEMPORARY_MS = 60 * 60_000;
  * next run finishes. `index` must be up to date with this process's own saves; it is kept in step, its epoch too.
  * Call it without holding a lock of one's own.
  */
-export async function compact(repository: Repository, index: BlobIndex, options: CompactOptions = {}): Promise<CompactResult> {
+export async function compact(
+  repository: Repository,
+  index: BlobIndex,
+  options: CompactOptions = {},
+): Promise<CompactResult> {
   const files = await repository.storage.list("index");
   const trigger = options.trigger ?? 24;
   if (files.length < trigger) return NOTHING;
@@ -52,7 +56,10 @@ export async function compact(repository: Repository, index: BlobIndex, options:
   if (chosen.length < 2) return NOTHING;
   let lock: RepositoryLock;
   try {
-    lock = await acquireLock(repository, { exclusive: true, settleMs: repository.storage.localPath === undefined ? 200 : 0 });
+    lock = await acquireLock(repository, {
+      exclusive: true,
+      settleMs: repository.storage.localPath === undefined ? 200 : 0,
+    });
   } catch (error) {
     if (error instanceof CairnError && error.code === "busy") return { ...NOTHING, postponed: true };
     throw error;
@@ -130,7 +137,13 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
-  return { mergedIndexes: files.length, mergedPacks: merged.size, newPacks: copied.length, removedUnindexed, postponed: false };
+  return {
+    mergedIndexes: files.length,
+    mergedPacks: merged.size,
+    newPacks: copied.length,
+    removedUnindexed,
+    postponed: false,
+  };
 }
 
 interface ListedPack extends IndexedPack {
@@ -167,7 +180,8 @@ function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex, opt
   const smallPack = options.smallPack ?? 1024 * 1024;
   const groups: Record<"data" | "tree", ListedPack[]> = { data: [], tree: [] };
   for (const pack of packs.values()) {
-    if (pack.blobs.length > 0 && pack.size < smallPack && index.listings(pack.id) === pack.times) groups[pack.blobs[0]!.type].push(pack);
+    if (pack.blobs.length > 0 && pack.size < smallPack && index.listings(pack.id) === pack.times)
+      groups[pack.blobs[0]!.type].push(pack);
   }
   return Object.values(groups)
     .map((group) => {
@@ -208,10 +222,17 @@ async function dropPacks(repository: Repository, merged: ReadonlyMap<string, Lis
 
 function keepInStep(
   index: BlobIndex,
-  done: { files: readonly IndexFileContent[]; packs: ReadonlyMap<string, ListedPack>; merged: ReadonlyMap<string, ListedPack>; copied: readonly CopiedPack[]; names: readonly string[] },
+  done: {
+    files: readonly IndexFileContent[];
+    packs: ReadonlyMap<string, ListedPack>;
+    merged: ReadonlyMap<string, ListedPack>;
+    copied: readonly CopiedPack[];
+    names: readonly string[];
+  },
 ): void {
   for (const pack of done.copied) index.addPackHeader(pack.id, pack.header, true);
-  for (const pack of done.packs.values()) index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
+  for (const pack of done.packs.values())
+    index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
   for (const file of done.files) index.uncover(file.name);
   for (const name of done.names) index.cover(name);
 }

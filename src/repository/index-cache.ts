@@ -75,7 +75,8 @@ export function readIndexCache(path: string, repositoryId: string): IndexCacheCo
 function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   const header = Buffer.alloc(HEADER_BYTES);
   if (!readFull(fd, header, 0)) return null;
-  if (!header.subarray(0, 8).equals(MAGIC) || header.toString("latin1", 48, 112) !== repositoryId.padEnd(64, "\0")) return null;
+  if (!header.subarray(0, 8).equals(MAGIC) || header.toString("latin1", 48, 112) !== repositoryId.padEnd(64, "\0"))
+    return null;
   const slots = header.readUInt32LE(8);
   const count = header.readUInt32LE(12);
   const packs = header.readUInt32LE(16);

@@ -78,7 +78,8 @@ export class IndexFileWriter {
     const key = objectIdOf(id);
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
-    if (this.#writer.blobCount > 0 && this.#writer.byteLength + blobs.length * BYTES_PER_BLOB > MAX_INDEX_BYTES) await this.#close();
+    if (this.#writer.blobCount > 0 && this.#writer.byteLength + blobs.length * BYTES_PER_BLOB > MAX_INDEX_BYTES)
+      await this.#close();
     this.#writer.addPack(id, blobs);
   }
 

@@ -10,7 +10,15 @@ import { removeDeadLocks } from "./locks.ts";
 import { removeSnapshots, runSweep } from "./remove.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
-import { PASSWORD, randomFiles, resticCheck, TestArchive, treeReader, withRepository, type Fixture } from "./test-archive.ts";
+import {
+  PASSWORD,
+  randomFiles,
+  resticCheck,
+  TestArchive,
+  treeReader,
+  withRepository,
+  type Fixture,
+} from "./test-archive.ts";
 
 /** Runs `sweep` or `compact` on a store in a process of its own, which a failpoint may kill. */
 const CHILD = `
@@ -36,7 +44,10 @@ if (verb === "compact") {
 `;
 
 function run(failpoint: string, args: readonly string[]): { killed: boolean; stderr: string } {
-  const child = spawnSync(process.execPath, ["--input-type=module", "-e", CHILD, "--", ...args], { encoding: "utf8", env: { ...process.env, CAIRN_FAILPOINT: failpoint } });
+  const child = spawnSync(process.execPath, ["--input-type=module", "-e", CHILD, "--", ...args], {
+    encoding: "utf8",
+    env: { ...process.env, CAIRN_FAILPOINT: failpoint },
+  });
   assert.ok(child.signal === "SIGKILL" || child.status === 0, child.stderr);
   return { killed: child.signal === "SIGKILL", stderr: child.stderr };
 }
@@ -60,15 +71,27 @@ async function assertWhole(fixture: Fixture): Promise<void> {
   const { snapshots, damaged } = await fixture.repository.listSnapshots();
   assert.deepEqual(damaged, []);
   const { read, close } = treeReader(fixture);
-  const live = await markLive(index, snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), { readTree: read });
+  const live = await markLive(
+    index,
+    snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
+    { readTree: read },
+  );
   close();
   assert.deepEqual(live.problems, []);
   resticCheck(fixture.path);
 }
 
 function sizes(fixture: Fixture): Record<string, number> {
-  const count = (folder: string): number => readdirSync(join(fixture.path, folder), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
-  return { data: count("data"), index: count("index"), snapshots: count("snapshots"), locks: count("locks"), tmp: readdirSync(fixture.temporary).length };
+  const count = (folder: string): number =>
+    readdirSync(join(fixture.path, folder), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+      .length;
+  return {
+    data: count("data"),
+    index: count("index"),
+    snapshots: count("snapshots"),
+    locks: count("locks"),
+    tmp: readdirSync(fixture.temporary).length,
+  };
 }
 
 describe("killed at any step", () => {
@@ -133,7 +156,11 @@ describe("killed at any step", () => {
         // Later saves bring the trigger; what was left before is gone after it.
         const more = new TestArchive(again);
         for (let i = 0; i < 5; i++) await more.save(randomFiles(1, 300, `m${i}`));
-        for (let i = 0; i < 3; i++) await compact(again.repository, await BlobIndex.load(again.repository, join(folder, "cache")), { trigger: 3, budgetMs: 5000 });
+        for (let i = 0; i < 3; i++)
+          await compact(again.repository, await BlobIndex.load(again.repository, join(folder, "cache")), {
+            trigger: 3,
+            budgetMs: 5000,
+          });
         assert.ok(sizes(again)["data"]! <= 6, `${name}: ${JSON.stringify(sizes(again))}`);
         assert.equal(sizes(again)["tmp"], 0);
         await assertWhole(again);

@@ -55,6 +55,11 @@ export class LiveSet {
     return (this.#bits[entry >>> 3]! & (1 << (entry & 7))) !== 0;
   }
 
+  /** Trees walked so far. */
+  get trees(): number {
+    return this.#trees;
+  }
+
   /** Marks all that is reachable from these root trees (32 bytes each). */
   async mark(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<void> {
     const stack: number[] = [];
@@ -127,7 +132,11 @@ export class LiveSet {
 }
 
 /** Marks from these roots; see `LiveSet`. */
-export async function markLive(index: BlobIndex, roots: Iterable<Uint8Array>, options: MarkOptions & { readTree: ReadTree }): Promise<LiveSet> {
+export async function markLive(
+  index: BlobIndex,
+  roots: Iterable<Uint8Array>,
+  options: MarkOptions & { readTree: ReadTree },
+): Promise<LiveSet> {
   const live = new LiveSet(index);
   await live.mark(roots, options.readTree, options);
   return live;
@@ -137,8 +146,12 @@ export async function markLive(index: BlobIndex, roots: Iterable<Uint8Array>, op
 export function requireComplete(live: LiveSet): void {
   if (live.complete) return;
   const [first] = live.problems;
-  throw new CairnError("damaged", `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`, {
-    hint: "nothing was removed; mend the repository first",
-    details: { problems: live.problems.slice(0, 100) },
-  });
+  throw new CairnError(
+    "damaged",
+    `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`,
+    {
+      hint: "nothing was removed; mend the repository first",
+      details: { problems: live.problems.slice(0, 100) },
+    },
+  );
 }

@@ -12,7 +12,16 @@ import { restic, resticInstalled, TestArchive, withRepository } from "./test-arc
 const busy = (error: unknown): boolean => error instanceof CairnError && error.code === "busy" && error.retryable;
 
 function lockOf(changes: Partial<LockFile>): Uint8Array {
-  return encodeLock({ time: new Date().toISOString(), exclusive: true, hostname: hostname(), username: "u", pid: 1, uid: 0, gid: 0, ...changes });
+  return encodeLock({
+    time: new Date().toISOString(),
+    exclusive: true,
+    hostname: hostname(),
+    username: "u",
+    pid: 1,
+    uid: 0,
+    gid: 0,
+    ...changes,
+  });
 }
 
 async function gonePid(): Promise<number> {
@@ -68,13 +77,22 @@ describe("locks", () => {
     await withRepository(async ({ repository, path }) => {
       const gone = await gonePid();
       await repository.saveUnpacked("locks", lockOf({ pid: gone }));
-      await repository.saveUnpacked("locks", lockOf({ pid: 1, hostname: "elsewhere", time: new Date(Date.now() - 31 * 60_000).toISOString() }));
+      await repository.saveUnpacked(
+        "locks",
+        lockOf({ pid: 1, hostname: "elsewhere", time: new Date(Date.now() - 31 * 60_000).toISOString() }),
+      );
       // The number of this process, but placed before it started.
-      await repository.saveUnpacked("locks", lockOf({ pid: process.pid, time: new Date(Date.now() - 20 * 60_000).toISOString() }));
+      await repository.saveUnpacked(
+        "locks",
+        lockOf({ pid: process.pid, time: new Date(Date.now() - 20 * 60_000).toISOString() }),
+      );
       writeFileSync(join(path, "locks", "ab".repeat(32)), "");
       assert.equal(await removeDeadLocks(repository), 4);
       await repository.saveUnpacked("locks", lockOf({ pid: gone, hostname: "elsewhere" }));
-      await assert.rejects(acquireLock(repository, { exclusive: false }), (error) => busy(error) && (error as CairnError).details?.["hostname"] === "elsewhere");
+      await assert.rejects(
+        acquireLock(repository, { exclusive: false }),
+        (error) => busy(error) && (error as CairnError).details?.["hostname"] === "elsewhere",
+      );
       assert.equal(await removeDeadLocks(repository), 0);
     });
   });

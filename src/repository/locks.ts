@@ -57,7 +57,10 @@ export class RepositoryLock {
   async recheck(): Promise<void> {
     if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
     if (Date.now() - this.#placedAt > LOST_MS) {
-      throw new CairnError("busy", "the repository's lock could not be refreshed for 25 minutes; others may have ended it");
+      throw new CairnError(
+        "busy",
+        "the repository's lock could not be refreshed for 25 minutes; others may have ended it",
+      );
     }
     const rival = excluding(await foreignLocks(this.#repository, this.#id), this.exclusive);
     if (rival !== undefined) throw busy(this.#repository, rival);
@@ -114,7 +117,11 @@ export async function acquireLock(repository: Repository, options: LockOptions):
 }
 
 /** Runs `work` under a lock and releases it whatever happens. */
-export async function withLock<T>(repository: Repository, options: LockOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
+export async function withLock<T>(
+  repository: Repository,
+  options: LockOptions,
+  work: (lock: RepositoryLock) => Promise<T>,
+): Promise<T> {
   const lock = await acquireLock(repository, options);
   try {
     return await work(lock);
@@ -237,13 +244,18 @@ function startOf(ticks: string): number | null {
 }
 
 function busy(repository: Repository, rival: ForeignLock | undefined): CairnError {
-  if (rival === undefined) return new CairnError("busy", `another process is placing a lock on ${repository.storage.location}`);
+  if (rival === undefined)
+    return new CairnError("busy", `another process is placing a lock on ${repository.storage.location}`);
   const { lock, id } = rival;
   const kind = lock.exclusive ? "exclusively" : "for writing";
-  return new CairnError("busy", `pid ${lock.pid} of ${lock.username} on ${lock.hostname} holds ${repository.storage.location} ${kind} since ${lock.time}`, {
-    hint: "wait until it is done; a lock whose process is gone is removed by itself, one of another host after 30 minutes",
-    details: { lock: id, pid: lock.pid, hostname: lock.hostname, exclusive: lock.exclusive, since: lock.time },
-  });
+  return new CairnError(
+    "busy",
+    `pid ${lock.pid} of ${lock.username} on ${lock.hostname} holds ${repository.storage.location} ${kind} since ${lock.time}`,
+    {
+      hint: "wait until it is done; a lock whose process is gone is removed by itself, one of another host after 30 minutes",
+      details: { lock: id, pid: lock.pid, hostname: lock.hostname, exclusive: lock.exclusive, since: lock.time },
+    },
+  );
 }
 
 function userName(): string {

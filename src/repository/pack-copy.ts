@@ -47,7 +47,12 @@ export class PackCopier {
     this.#copied.add(key);
     const open = this.#open[blob.type];
     open.chunks.push(pack.slice(blob.offset, blob.offset + blob.length));
-    open.entries.push({ id: blob.id.slice(0, 32), type: blob.type, length: blob.length, uncompressedLength: blob.uncompressedLength });
+    open.entries.push({
+      id: blob.id.slice(0, 32),
+      type: blob.type,
+      length: blob.length,
+      uncompressedLength: blob.uncompressedLength,
+    });
     open.length += blob.length;
     this.bytes += blob.length;
     if (open.length >= PACK_SIZE || open.entries.length >= MAX_BLOBS) await this.#close(blob.type);

@@ -7,14 +7,30 @@ import { BlobIndex } from "./blob-index.ts";
 import { markLive } from "./live.ts";
 import { acquireLock } from "./locks.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
-import { randomFiles, restic, resticCheck, resticInstalled, sha, TestArchive, treeReader, withRepository, writeTree, type Fixture } from "./test-archive.ts";
+import {
+  randomFiles,
+  restic,
+  resticCheck,
+  resticInstalled,
+  sha,
+  TestArchive,
+  treeReader,
+  withRepository,
+  writeTree,
+  type Fixture,
+} from "./test-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
 function optionsOf(fixture: Fixture, more: Partial<SweepOptions> = {}): SweepOptions {
-  return { cachePath: join(fixture.folder, "cache"), roots: async () => [], readTree: treeReader(fixture).read, ...more };
+  return {
+    cachePath: join(fixture.folder, "cache"),
+    roots: async () => [],
+    readTree: treeReader(fixture).read,
+    ...more,
+  };
 }
 
 function restored(fixture: Fixture, snapshot: string, files: Record<string, Uint8Array>): void {
@@ -22,7 +38,8 @@ function restored(fixture: Fixture, snapshot: string, files: Record<string, Uint
   const out = join(fixture.folder, "out");
   rmSync(out, { recursive: true, force: true });
   restic(fixture.path, ["restore", snapshot, "--target", out]);
-  for (const [name, content] of Object.entries(files)) assert.deepEqual(readFileSync(join(out, "folder", name)), Buffer.from(content));
+  for (const [name, content] of Object.entries(files))
+    assert.deepEqual(readFileSync(join(out, "folder", name)), Buffer.from(content));
 }
 
 describe("marking", () => {
@@ -49,14 +66,30 @@ describe("marking", () => {
       const index = await BlobIndex.load(fixture.repository, null);
       const { read: readTree } = treeReader(fixture);
       const missing = await markLive(index, [sha(Buffer.from("no such"))], { readTree });
-      assert.deepEqual(missing.problems.map((p) => p.kind), ["missing_tree"]);
-      const broken = await markLive(index, [tree], { readTree: () => { throw new CairnError("damaged", "broken"); } });
-      assert.deepEqual(broken.problems.map((p) => p.kind), ["damaged_tree"]);
+      assert.deepEqual(
+        missing.problems.map((p) => p.kind),
+        ["missing_tree"],
+      );
+      const broken = await markLive(index, [tree], {
+        readTree: () => {
+          throw new CairnError("damaged", "broken");
+        },
+      });
+      assert.deepEqual(
+        broken.problems.map((p) => p.kind),
+        ["damaged_tree"],
+      );
       const nonsense = await markLive(index, [tree], { readTree: () => Buffer.from("not a tree") });
-      assert.deepEqual(nonsense.problems.map((p) => p.kind), ["damaged_tree"]);
+      assert.deepEqual(
+        nonsense.problems.map((p) => p.kind),
+        ["damaged_tree"],
+      );
       for (let entry = 0; entry < index.count; entry++) if (index.place(entry).type === "data") index.forget(entry);
       const lost = await markLive(index, [tree], { readTree });
-      assert.deepEqual(lost.problems.map((p) => p.kind), ["missing_data", "missing_data"]);
+      assert.deepEqual(
+        lost.problems.map((p) => p.kind),
+        ["missing_data", "missing_data"],
+      );
       assert.equal(lost.complete, false);
     });
   });
@@ -83,7 +116,19 @@ describe("sweep", () => {
       resticCheck(fixture.path);
       restored(fixture, b.snapshot, keep);
       const again = await runSweep(fixture.repository, options);
-      assert.deepEqual({ ...again }, { removedPacks: 0, repackedPacks: 0, newPacks: 0, removedUnindexed: 0, replacedIndexes: 0, bytesFreed: 0, postponed: false, damagedPacks: [] });
+      assert.deepEqual(
+        { ...again },
+        {
+          removedPacks: 0,
+          repackedPacks: 0,
+          newPacks: 0,
+          removedUnindexed: 0,
+          replacedIndexes: 0,
+          bytesFreed: 0,
+          postponed: false,
+          damagedPacks: [],
+        },
+      );
       assert.deepEqual(await fixture.storage.list("locks"), []);
     });
   });
@@ -119,8 +164,14 @@ describe("sweep", () => {
       writeFileSync(join(fixture.path, "index", index!.name), "x");
       await assert.rejects(runSweep(fixture.repository, optionsOf(fixture)), coded("damaged"));
       writeFileSync(join(fixture.path, "index", index!.name), indexBytes);
-      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture, { readTree: () => Buffer.from("{") })), coded("damaged"));
-      await assert.rejects(runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [sha(Buffer.from("?"))] })), coded("damaged"));
+      await assert.rejects(
+        runSweep(fixture.repository, optionsOf(fixture, { readTree: () => Buffer.from("{") })),
+        coded("damaged"),
+      );
+      await assert.rejects(
+        runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [sha(Buffer.from("?"))] })),
+        coded("damaged"),
+      );
       assert.equal((await fixture.storage.list("data")).length, count);
       assert.ok((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks > 0);
       resticCheck(fixture.path);

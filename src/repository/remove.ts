@@ -30,7 +30,11 @@ const ATTEMPTS = 3;
 const STALE_TEMPORARY_MS = 60 * 60_000;
 
 /** Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine. */
-export async function removeSnapshots(repository: Repository, ids: Iterable<string>, options: { waitMs?: number; signal?: AbortSignal } = {}): Promise<number> {
+export async function removeSnapshots(
+  repository: Repository,
+  ids: Iterable<string>,
+  options: { waitMs?: number; signal?: AbortSignal } = {},
+): Promise<number> {
   return withLock(repository, { ...options, exclusive: true }, async () => {
     let removed = 0;
     for (const id of ids) {
@@ -55,7 +59,16 @@ export async function previewSweep(repository: Repository, options: SweepOptions
  * is whole and the next run finishes it.
  */
 export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
-  const total: SweepResult = { removedPacks: 0, repackedPacks: 0, newPacks: 0, removedUnindexed: 0, replacedIndexes: 0, bytesFreed: 0, postponed: false, damagedPacks: [] };
+  const total: SweepResult = {
+    removedPacks: 0,
+    repackedPacks: 0,
+    newPacks: 0,
+    removedUnindexed: 0,
+    replacedIndexes: 0,
+    bytesFreed: 0,
+    postponed: false,
+    damagedPacks: [],
+  };
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
     const lock = await acquireLock(repository, lockOptions(options, false));
@@ -143,7 +156,8 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
       }
       if (doomed.has(packName)) continue;
       // What an index file lists that stays needs no second entry.
-      if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
+      if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other)))
+        await writer.add(pack.id, pack.blobs);
     }
   }
   const copied = await copier.finish();
@@ -158,7 +172,11 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
 }
 
 /** False when the pack's bytes are damaged: then it stays as it is. */
-async function copyLive(repository: Repository, pack: IndexedPack, to: { plan: SweepPlan; copier: PackCopier }): Promise<boolean> {
+async function copyLive(
+  repository: Repository,
+  pack: IndexedPack,
+  to: { plan: SweepPlan; copier: PackCopier },
+): Promise<boolean> {
   let bytes: Uint8Array;
   try {
     bytes = await loadWholePack(repository, objectIdOf(pack.id));
@@ -176,7 +194,11 @@ async function copyLive(repository: Repository, pack: IndexedPack, to: { plan: S
 
 type Outcome = "done" | "busy" | "changed";
 
-async function commit(repository: Repository, staged: Staged, context: { options: SweepOptions; total: SweepResult }): Promise<Outcome> {
+async function commit(
+  repository: Repository,
+  staged: Staged,
+  context: { options: SweepOptions; total: SweepResult },
+): Promise<Outcome> {
   let lock: RepositoryLock;
   try {
     lock = await acquireLock(repository, lockOptions(context.options, true));
@@ -238,7 +260,11 @@ async function deleteOld(repository: Repository, staged: Staged, total: SweepRes
 }
 
 /** False when it was not there any more. */
-async function removeFile(repository: Repository, kind: "snapshots" | "index" | "data", name: string): Promise<boolean> {
+async function removeFile(
+  repository: Repository,
+  kind: "snapshots" | "index" | "data",
+  name: string,
+): Promise<boolean> {
   try {
     await repository.storage.remove(kind, name);
     return true;
@@ -248,6 +274,13 @@ async function removeFile(repository: Repository, kind: "snapshots" | "index" | 
   }
 }
 
-function lockOptions(options: SweepOptions, exclusive: boolean): { exclusive: boolean; waitMs: number; signal?: AbortSignal } {
-  return { exclusive, waitMs: options.waitMs ?? 0, ...(options.signal === undefined ? {} : { signal: options.signal }) };
+function lockOptions(
+  options: SweepOptions,
+  exclusive: boolean,
+): { exclusive: boolean; waitMs: number; signal?: AbortSignal } {
+  return {
+    exclusive,
+    waitMs: options.waitMs ?? 0,
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
 }

@@ -9,7 +9,17 @@ import { isIrreducible, randomPolynomial } from "./polynomial.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 import { MemoryStorage } from "./storage/memory.ts";
-import { PASSWORD, randomFiles, restic, resticCheck, resticInstalled, TestArchive, withFolder, withRepository, writeTree } from "./test-archive.ts";
+import {
+  PASSWORD,
+  randomFiles,
+  restic,
+  resticCheck,
+  resticInstalled,
+  TestArchive,
+  withFolder,
+  withRepository,
+  writeTree,
+} from "./test-archive.ts";
 
 function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
@@ -99,8 +109,14 @@ describe("repository", () => {
       const second = await archive.save({ a: Buffer.from("two") });
       writeFileSync(join(fixture.path, "snapshots", second.snapshot), "nonsense");
       const { snapshots, damaged } = await fixture.repository.listSnapshots();
-      assert.deepEqual(snapshots.map((s) => s.id), [first.snapshot]);
-      assert.deepEqual(damaged.map((d) => d.name), [second.snapshot]);
+      assert.deepEqual(
+        snapshots.map((s) => s.id),
+        [first.snapshot],
+      );
+      assert.deepEqual(
+        damaged.map((d) => d.name),
+        [second.snapshot],
+      );
     });
   });
 });

@@ -97,7 +97,9 @@ export class Repository {
     try {
       plain = openMessage(keys, sealed);
     } catch (error) {
-      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, { cause: error });
+      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
+        cause: error,
+      });
     }
     return new Repository(storage, keys, decodeConfig(plain));
   }
@@ -133,12 +135,17 @@ export class Repository {
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
     const sealed = await this.storage.load(kind, name);
     if (objectIdOf(sha256(sealed)) !== name) {
-      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
+      throw new CairnError(
+        "damaged",
+        `${kind} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`,
+      );
     }
     try {
       return unpackPlain(openMessage(this.keys, sealed));
     } catch (error) {
-      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${(error as Error).message}`, { cause: error });
+      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
   }
 
@@ -151,7 +158,9 @@ export class Repository {
     try {
       return decodeSnapshot(json);
     } catch (error) {
-      throw new CairnError("damaged", `snapshot ${id.slice(0, 8)} cannot be read: ${(error as Error).message}`, { cause: error });
+      throw new CairnError("damaged", `snapshot ${id.slice(0, 8)} cannot be read: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
   }
 
@@ -192,7 +201,8 @@ export class Repository {
 
 async function refuseOrRemoveKeys(storage: Storage, remove: boolean): Promise<void> {
   for (const { name } of await storage.list("keys")) {
-    if (!remove) throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
+    if (!remove)
+      throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
     await storage.remove("keys", name);
   }
 }
@@ -205,7 +215,8 @@ async function keysFromPassword(storage: Storage, password: Uint8Array | string)
     let derived: MasterKeys;
     try {
       const bytes = await storage.load("keys", name);
-      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 is not its name`);
+      if (objectIdOf(sha256(bytes)) !== name)
+        throw new CairnError("damaged", `key ${name.slice(0, 8)}: its SHA-256 is not its name`);
       file = decodeKeyFile(bytes);
       derived = await deriveKeys(password, file.salt, file);
     } catch (error) {

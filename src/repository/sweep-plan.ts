@@ -69,10 +69,14 @@ export async function rootsOf(repository: Repository, options: SweepOptions): Pr
   const blocking = damaged.filter((file) => options.withoutSnapshots?.has(file.name) !== true);
   if (blocking.length > 0) {
     const [first] = blocking;
-    throw new CairnError("damaged", `snapshot ${first!.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first!.error.message}`, {
-      hint: "nothing was removed; repair or remove the snapshot first",
-      details: { snapshots: blocking.map((file) => file.name) },
-    });
+    throw new CairnError(
+      "damaged",
+      `snapshot ${first!.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first!.error.message}`,
+      {
+        hint: "nothing was removed; repair or remove the snapshot first",
+        details: { snapshots: blocking.map((file) => file.name) },
+      },
+    );
   }
   const kept = snapshots.filter(({ id }) => options.withoutSnapshots?.has(id) !== true);
   return [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
@@ -86,9 +90,13 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   const index = await BlobIndex.load(repository, options.cachePath);
   if (index.damaged.length > 0) {
     const [first] = index.damaged;
-    throw new CairnError("damaged", `index ${first!.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first!.error.message}`, {
-      hint: "nothing was removed; repair the index first",
-    });
+    throw new CairnError(
+      "damaged",
+      `index ${first!.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first!.error.message}`,
+      {
+        hint: "nothing was removed; repair the index first",
+      },
+    );
   }
   const live = new LiveSet(index);
   await live.mark(await rootsOf(repository, options), options.readTree, options);
@@ -124,7 +132,11 @@ async function readFacts(
   return { packs, duplicates };
 }
 
-function addBlobs(facts: PackFacts, pack: IndexedPack, to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] }): void {
+function addBlobs(
+  facts: PackFacts,
+  pack: IndexedPack,
+  to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] },
+): void {
   for (const blob of pack.blobs) {
     facts.blobBytes += blob.length;
     const entry = to.index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
@@ -145,7 +157,8 @@ export function isPlacedAt(index: BlobIndex, entry: number, packId: Uint8Array, 
  * were indexed is finished by the next one instead of copying again.
  */
 function settleDuplicates(index: BlobIndex, packs: Map<string, PackFacts>, duplicates: readonly Duplicate[]): void {
-  const whole = (facts: PackFacts | undefined): boolean => facts !== undefined && facts.size >= 0 && facts.liveBytes === facts.blobBytes;
+  const whole = (facts: PackFacts | undefined): boolean =>
+    facts !== undefined && facts.size >= 0 && facts.liveBytes === facts.blobBytes;
   for (const { entry, pack, id, blob } of duplicates) {
     const current = packs.get(objectIdOf(index.place(entry).pack));
     if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, id, blob);
@@ -199,5 +212,15 @@ function decide(
     bytesFreed += size;
   }
   const affected = new Set([...remove, ...repack].flatMap((facts) => facts.indexes));
-  return { index: from.index, live: from.live, remove, repack, unindexed, indexFiles: new Set(from.index.covered), affected, packs: from.packs, bytesFreed };
+  return {
+    index: from.index,
+    live: from.live,
+    remove,
+    repack,
+    unindexed,
+    indexFiles: new Set(from.index.covered),
+    affected,
+    packs: from.packs,
+    bytesFreed,
+  };
 }

@@ -49,7 +49,12 @@ export const resticInstalled = spawnSync("restic", ["version"]).status === 0;
 /** stdout of restic; throws with its stderr when it fails. */
 export function restic(path: string, args: readonly string[], cwd?: string): string {
   const env = { ...process.env, RESTIC_PASSWORD: PASSWORD, RESTIC_PROGRESS_FPS: "0" };
-  return execFileSync("restic", ["-r", path, "--no-cache", ...args], { env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], ...(cwd === undefined ? {} : { cwd }) });
+  return execFileSync("restic", ["-r", path, "--no-cache", ...args], {
+    env,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+    ...(cwd === undefined ? {} : { cwd }),
+  });
 }
 
 /** Passes when real restic finds every byte in order. Says so when it is not installed. */
@@ -98,7 +103,13 @@ export class TestArchive {
     const nodes: TreeNode[] = [];
     for (const [name, content] of Object.entries(files).sort(([a], [b]) => (a < b ? -1 : 1))) {
       if (content.length > 0) this.#add(data, content);
-      nodes.push({ ...NODE, name: Buffer.from(name), type: "file", size: content.length, content: content.length > 0 ? sha(content) : new Uint8Array(0) });
+      nodes.push({
+        ...NODE,
+        name: Buffer.from(name),
+        type: "file",
+        size: content.length,
+        content: content.length > 0 ? sha(content) : new Uint8Array(0),
+      });
     }
     beginTree(w);
     for (const node of nodes) appendNode(w, node);
@@ -111,9 +122,18 @@ export class TestArchive {
     const tree = this.#add(trees, w.view());
     data.finish();
     trees.finish();
-    for (const pack of packs) await repository.storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+    for (const pack of packs)
+      await repository.storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
     await repository.saveIndex(packs, { durable: false });
-    const snapshot = await repository.saveSnapshot({ time: new Date().toISOString(), tree: objectIdOf(tree), paths: ["/folder"], hostname: "test", username: "root", uid: 0, gid: 0 });
+    const snapshot = await repository.saveSnapshot({
+      time: new Date().toISOString(),
+      tree: objectIdOf(tree),
+      paths: ["/folder"],
+      hostname: "test",
+      username: "root",
+      uid: 0,
+      gid: 0,
+    });
     return { tree, snapshot };
   }
 
@@ -131,7 +151,10 @@ export class TestArchive {
 
 /** Reads trees of a local repository, for marking and checking. */
 export function treeReader(fixture: Pick<Fixture, "repository" | "storage">): { read: ReadTree; close(): void } {
-  const reader = new BlobReader({ keys: fixture.repository.keys, openPack: (name) => openSync(fixture.storage.localPath("data", name), "r") });
+  const reader = new BlobReader({
+    keys: fixture.repository.keys,
+    openPack: (name) => openSync(fixture.storage.localPath("data", name), "r"),
+  });
   return { read: (place) => reader.read(place), close: () => reader.close() };
 }
 

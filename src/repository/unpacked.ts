@@ -28,7 +28,8 @@ export async function packPlain(json: Uint8Array): Promise<Uint8Array> {
 export function unpackPlain(plain: Uint8Array): Uint8Array {
   const first = plain[0];
   if (first === BRACE || first === BRACKET) return plain;
-  if (first !== COMPRESSED) throw new CairnError("damaged", `the plaintext begins with byte ${first ?? "none"}, which no known format has`);
+  if (first !== COMPRESSED)
+    throw new CairnError("damaged", `the plaintext begins with byte ${first ?? "none"}, which no known format has`);
   try {
     return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN });
   } catch (error) {

@@ -108,7 +108,8 @@ export class FaultyStorage implements Storage {
       }
       armed.left--;
       if (rule.fault === "fail") throw new CairnError("io", `${operation} of ${kind} failed (a fault of the test)`);
-      if (rule.fault === "no_space") throw new CairnError("no_space", `${operation} of ${kind}: the disk is full (a fault of the test)`);
+      if (rule.fault === "no_space")
+        throw new CairnError("no_space", `${operation} of ${kind}: the disk is full (a fault of the test)`);
       return rule.fault;
     }
     return null;

@@ -19,7 +19,14 @@ import {
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
-import { isFileName, type ByteRange, type FileKind, type SaveOptions, type Storage, type StoredFile } from "./storage.ts";
+import {
+  isFileName,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
 
 const fsyncAsync = promisify(fsync);
 const DIRECTORIES: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
@@ -156,7 +163,7 @@ export class LocalStorage implements Storage {
       const files = this.#unsyncedFiles.get(kind);
       const directories = this.#unsyncedDirectories.get(kind);
       try {
-        if (files !== undefined && files.size > 0) await Promise.all([...files].map(syncFile));
+        if (files !== undefined && files.size > 0) await Promise.all([...files].map(syncIfPresent));
         for (const path of directories ?? []) syncDirectory(path);
       } catch (error) {
         throw this.#error(error, `cannot flush ${kind}`);
@@ -236,7 +243,9 @@ export class LocalStorage implements Storage {
     if (error instanceof CairnError) return error;
     const code = (error as NodeJS.ErrnoException).code;
     if (code === undefined) return toCairnError(error, doing);
-    return new CairnError(codeOfErrno(code), `${doing} in ${this.location}: ${(error as Error).message}`, { cause: error });
+    return new CairnError(codeOfErrno(code), `${doing} in ${this.location}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -281,7 +290,8 @@ function readRange(fd: number, range: ByteRange | undefined): Uint8Array {
   let done = 0;
   while (done < length) {
     const count = readSync(fd, bytes, done, length - done, offset + done);
-    if (count === 0) throw new CairnError("damaged", `the file ends after ${offset + done} bytes; ${offset + length} were wanted`);
+    if (count === 0)
+      throw new CairnError("damaged", `the file ends after ${offset + done} bytes; ${offset + length} were wanted`);
     done += count;
   }
   return bytes;
@@ -307,6 +317,15 @@ function pushFile(kind: FileKind, folder: string, to: { name: string; found: Sto
 function sizeOf(path: string): number | null {
   const facts = statSync(path, { throwIfNoEntry: false });
   return facts?.isFile() === true ? facts.size : null;
+}
+
+/** One that was removed meanwhile needs no flush. */
+async function syncIfPresent(path: string): Promise<void> {
+  try {
+    await syncFile(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
 }
 
 async function syncFile(path: string): Promise<void> {

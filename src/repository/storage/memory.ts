@@ -9,7 +9,8 @@ export class MemoryStorage implements Storage {
 
   async save(kind: FileKind, name: string, bytes: Uint8Array): Promise<void> {
     const key = keyOf(kind, name);
-    if (kind === "config" && this.#files.has(key)) throw new CairnError("already_exists", "there is a repository here already");
+    if (kind === "config" && this.#files.has(key))
+      throw new CairnError("already_exists", "there is a repository here already");
     this.#files.set(key, Uint8Array.from(bytes));
   }
 
@@ -29,7 +30,10 @@ export class MemoryStorage implements Storage {
     if (bytes === undefined) throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} in memory`);
     if (range === undefined) return Uint8Array.from(bytes);
     if (range.offset < 0 || range.length < 0 || range.offset + range.length > bytes.length) {
-      throw new CairnError("damaged", `the file has ${bytes.length} bytes; bytes ${range.offset} to ${range.offset + range.length} were wanted`);
+      throw new CairnError(
+        "damaged",
+        `the file has ${bytes.length} bytes; bytes ${range.offset} to ${range.offset + range.length} were wanted`,
+      );
     }
     return Uint8Array.from(bytes.subarray(range.offset, range.offset + range.length));
   }
@@ -47,13 +51,15 @@ export class MemoryStorage implements Storage {
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
-    if (!this.#files.delete(keyOf(kind, name))) throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} in memory`);
+    if (!this.#files.delete(keyOf(kind, name)))
+      throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} in memory`);
   }
 
   async sync(): Promise<void> {}
 }
 
 function keyOf(kind: FileKind, name: string): string {
-  if (!isFileName(kind, name)) throw new CairnError("invalid_id", `not a name of a file of ${kind}: ${JSON.stringify(name.slice(0, 80))}`);
+  if (!isFileName(kind, name))
+    throw new CairnError("invalid_id", `not a name of a file of ${kind}: ${JSON.stringify(name.slice(0, 80))}`);
   return `${kind}/${name}`;
 }

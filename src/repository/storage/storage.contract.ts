@@ -35,7 +35,10 @@ export function storageContract(label: string, make: (folder: string) => Storage
             const name = nameOf(bytes);
             await storage.save(kind, name, bytes, { durable });
             assert.deepEqual(Buffer.from(await storage.load(kind, name)), bytes);
-            assert.deepEqual(Buffer.from(await storage.load(kind, name, { offset: 100, length: 50 })), bytes.subarray(100, 150));
+            assert.deepEqual(
+              Buffer.from(await storage.load(kind, name, { offset: 100, length: 50 })),
+              bytes.subarray(100, 150),
+            );
             assert.equal((await storage.load(kind, name, { offset: 5000, length: 0 })).length, 0);
           }
         }

@@ -32,7 +32,14 @@ test("local storage keeps restic's layout, private modes and no leftovers", asyn
     assert.equal(statSync(join(folder, "repo/data/ab")).mode & 0o777, 0o700);
     assert.equal(readdirSync(join(folder, "repo/data")).length, 256);
     assert.deepEqual(readdirSync(join(folder, "tmp")), []);
-    assert.deepEqual(readdirSync(join(folder, "repo")).sort(), ["config", "data", "index", "keys", "locks", "snapshots"]);
+    assert.deepEqual(readdirSync(join(folder, "repo")).sort(), [
+      "config",
+      "data",
+      "index",
+      "keys",
+      "locks",
+      "snapshots",
+    ]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

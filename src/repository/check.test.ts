@@ -1,0 +1,223 @@
+import { strict as assert } from "node:assert";
+import { openSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { checkStructure, PackChecker, type CheckProblem, type CheckReport } from "./check.ts";
+import { explain } from "./consequences.ts";
+import { planIndexRepair, runIndexRepair } from "./repair.ts";
+import {
+  randomFiles,
+  restic,
+  resticCheck,
+  resticInstalled,
+  sha,
+  TestArchive,
+  treeReader,
+  withRepository,
+  writeTree,
+  type Fixture,
+} from "./test-archive.ts";
+
+async function check(fixture: Fixture): Promise<CheckReport> {
+  const { read: readTree, close } = treeReader(fixture);
+  const report = await checkStructure(fixture.repository, { readTree });
+  await explain(report, { readTree });
+  close();
+  return report;
+}
+
+async function fullRead(fixture: Fixture): Promise<CheckReport> {
+  const report = await check(fixture);
+  const checker = new PackChecker(fixture.repository.keys, report.index, (name) =>
+    openSync(fixture.storage.localPath("data", name), "r"),
+  );
+  for (const pack of report.packs) report.problems.push(...checker.check(pack));
+  const { read: readTree, close } = treeReader(fixture);
+  await explain(report, { readTree });
+  close();
+  return report;
+}
+
+function kinds(report: { problems: readonly CheckProblem[] }): string[] {
+  return [...new Set(report.problems.map((problem) => problem.kind))].sort();
+}
+
+function paths(problem: CheckProblem | undefined): string[] {
+  return (problem?.consequences ?? []).map((c) => Buffer.from(c.path).toString()).sort();
+}
+
+/** The largest data pack and a copy of its bytes. */
+async function largest(fixture: Fixture): Promise<{ name: string; path: string; bytes: Buffer }> {
+  const [file] = (await fixture.storage.list("data")).sort((a, b) => b.size - a.size);
+  const path = fixture.storage.localPath("data", file!.name);
+  return { name: file!.name, path, bytes: readFileSync(path) };
+}
+
+describe("check", () => {
+  test("a healthy repository has no problems, restic's own too", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(5, 2000));
+      if (resticInstalled) {
+        writeTree(join(fixture.folder, "data"), { ...randomFiles(5, 9000), text: Buffer.alloc(200_000, "text ") });
+        restic(fixture.path, ["backup", "data"], fixture.folder);
+      }
+      const report = await fullRead(fixture);
+      assert.deepEqual(report.problems, []);
+      assert.equal(report.snapshots, resticInstalled ? 2 : 1);
+    });
+  });
+
+  test("a missing or cut pack is named with the paths that need it", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      await archive.save(randomFiles(3, 5000, "a"));
+      const b = await archive.save(randomFiles(3, 500, "b"));
+      const pack = await largest(fixture);
+      for (const [harm, kind] of [
+        [() => rmSync(pack.path), "pack_missing"],
+        [
+          () => {
+            writeFileSync(pack.path, pack.bytes);
+            truncateSync(pack.path, 2000);
+          },
+          "pack_size",
+        ],
+      ] as const) {
+        harm();
+        const report = await check(fixture);
+        assert.deepEqual(kinds(report), [kind]);
+        assert.equal(report.problems[0]!.object, pack.name);
+        assert.deepEqual(paths(report.problems[0]), ["folder/a0", "folder/a1", "folder/a2"]);
+        assert.ok(!report.problems[0]!.consequences!.some((c) => c.root.includes(b.snapshot)));
+      }
+    });
+  });
+
+  test("damaged keys, snapshots, indexes and leftovers are each named and hide nothing else", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const a = await archive.save(randomFiles(2, 500, "a"));
+      const [index] = await fixture.storage.list("index");
+      await archive.save(randomFiles(2, 500, "b"));
+      writeFileSync(join(fixture.path, "snapshots", a.snapshot), "x");
+      writeFileSync(join(fixture.path, "keys", "ab".repeat(32)), "x");
+      assert.deepEqual(kinds(await check(fixture)), ["key_damaged", "snapshot_damaged"]);
+      await fixture.storage.save("data", "cd".repeat(32), Buffer.alloc(99));
+      assert.deepEqual(kinds(await check(fixture)), ["key_damaged", "pack_unindexed", "snapshot_damaged"]);
+      const [other] = (await fixture.storage.list("index")).filter((file) => file.name !== index!.name);
+      writeFileSync(join(fixture.path, "index", other!.name), "x");
+      const report = await check(fixture);
+      assert.deepEqual(kinds(report), [
+        "index_damaged",
+        "key_damaged",
+        "pack_unindexed",
+        "snapshot_damaged",
+        "tree_missing",
+      ]);
+      assert.equal(paths(report.problems.find((p) => p.kind === "tree_missing")).length, 1);
+    });
+  });
+
+  test("every flip in a pack is found and the damaged file named", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(4, 3000);
+      await new TestArchive(fixture).save(files);
+      const pack = await largest(fixture);
+      for (let i = 0; i < 24; i++) {
+        const bytes = Buffer.from(pack.bytes);
+        bytes[Math.min(bytes.length - 1, Math.floor((i / 23) * bytes.length))]! ^= 1 << (i % 8);
+        writeFileSync(pack.path, bytes);
+        const report = await fullRead(fixture);
+        assert.ok(report.problems.length > 0);
+        assert.ok(
+          report.problems.every((p) => p.kind === "pack_damaged" || p.kind === "blob_damaged"),
+          JSON.stringify(kinds(report)),
+        );
+        const blob = report.problems.find((p) => p.kind === "blob_damaged");
+        if (blob !== undefined) {
+          const [name] = Object.entries(files).find(
+            ([, content]) => Buffer.from(sha(content)).toString("hex") === blob.object,
+          )!;
+          assert.deepEqual(paths(blob), [`folder/${name}`]);
+        }
+      }
+    });
+  });
+});
+
+describe("repair of the index", () => {
+  test("a lost index is rebuilt from the packs", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      await archive.save(randomFiles(3, 1000, "a"));
+      await archive.save(randomFiles(3, 1000, "b"));
+      const [first, second] = await fixture.storage.list("index");
+      rmSync(join(fixture.path, "index", first!.name));
+      writeFileSync(join(fixture.path, "index", second!.name), "x");
+      const plan = await planIndexRepair(fixture.repository);
+      assert.equal(plan.add.length, 4);
+      assert.deepEqual(plan.damagedIndexes, [second!.name]);
+      await runIndexRepair(fixture.repository, plan);
+      assert.deepEqual((await fullRead(fixture)).problems, []);
+      resticCheck(fixture.path);
+      const nothing = await planIndexRepair(fixture.repository);
+      assert.deepEqual([nothing.add, nothing.drop, nothing.damagedIndexes, nothing.rewrite], [[], [], [], []]);
+    });
+  });
+
+  test("entries of lost packs are dropped and the content can be stored again", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(3, 5000, "a");
+      await new TestArchive(fixture).save(files);
+      const pack = await largest(fixture);
+      rmSync(pack.path);
+      const plan = await planIndexRepair(fixture.repository);
+      assert.deepEqual(
+        plan.drop.map((d) => d.name),
+        [pack.name],
+      );
+      await runIndexRepair(fixture.repository, plan);
+      assert.deepEqual(kinds(await check(fixture)), ["blob_missing"]);
+      await new TestArchive(fixture).save(files);
+      assert.deepEqual(kinds(await check(fixture)), []);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("what can be read of a damaged pack is copied and the rest named", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(4, 3000);
+      await new TestArchive(fixture).save(files);
+      const pack = await largest(fixture);
+      pack.bytes[100]! ^= 1;
+      writeFileSync(pack.path, pack.bytes);
+      const damagedPacks = new Set([pack.name]);
+      const plan = await planIndexRepair(fixture.repository, { damagedPacks });
+      const result = await runIndexRepair(fixture.repository, plan, { damagedPacks });
+      assert.equal(result.savedBlobs, 3);
+      assert.equal(result.lostBlobs.length, 1);
+      const report = await fullRead(fixture);
+      assert.deepEqual(
+        report.problems.map((p) => [p.kind, p.object]),
+        [["blob_missing", result.lostBlobs[0]]],
+      );
+      await new TestArchive(fixture).save(files);
+      assert.deepEqual((await fullRead(fixture)).problems, []);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("a plan is refused once the index has changed", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      await archive.save(randomFiles(1, 100, "a"));
+      const plan = await planIndexRepair(fixture.repository);
+      await archive.save(randomFiles(1, 100, "b"));
+      await assert.rejects(
+        runIndexRepair(fixture.repository, plan),
+        (error) => error instanceof CairnError && error.code === "stale_plan",
+      );
+    });
+  });
+});

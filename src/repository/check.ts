@@ -1,0 +1,318 @@
+import { closeSync } from "node:fs";
+import type { MasterKeys } from "../crypto/seal.ts";
+import { sha256 } from "../crypto/hash.ts";
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { decodeKeyFile } from "../formats/key-file.ts";
+import { objectIdOf } from "../ids.ts";
+import { arenaOver, type Arena } from "../native.ts";
+import { BlobReader } from "./blob-reader.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { eachIndexFile, isContiguous, type IndexedPack } from "./index-set.ts";
+import { LiveSet, type ReadTree } from "./live.ts";
+import { packSizeOf } from "./pack-copy.ts";
+import type { IndexBlob } from "../formats/pack-header.ts";
+import { PackVerifier } from "./pack-verifier.ts";
+import type { Repository } from "./repository.ts";
+
+export type CheckProblemKind =
+  | "key_damaged"
+  | "index_damaged"
+  | "snapshot_damaged"
+  | "pack_missing"
+  | "pack_size"
+  | "pack_layout"
+  | "pack_unindexed"
+  | "pack_damaged"
+  | "blob_damaged"
+  | "blob_unindexed"
+  | "blob_missing"
+  | "tree_missing"
+  | "tree_damaged";
+
+/** A path that cannot be had from a root any more, fully or in part. */
+export interface Consequence {
+  /** The root's label. */
+  readonly root: string;
+  /** Raw bytes, relative to the root, without a leading slash. Empty: the root itself. */
+  readonly path: Uint8Array;
+}
+
+export interface CheckProblem {
+  readonly kind: CheckProblemKind;
+  /** Name of the file, or hex id of the blob. */
+  readonly object: string;
+  readonly detail: string;
+  /** `note`: nothing is lost, e.g. a pack that a killed writer left. */
+  readonly severity: "damage" | "note";
+  /** Filled by `explain`. */
+  consequences?: Consequence[];
+}
+
+export interface CheckRoot {
+  readonly label: string;
+  readonly tree: Uint8Array;
+}
+
+/** A pack for a full read. */
+export interface PlannedPack {
+  readonly name: string;
+  /** Bytes of the file. */
+  readonly size: number;
+  /** Blobs that the index lists in it. */
+  readonly blobs: number;
+}
+
+export interface CheckReport {
+  readonly problems: CheckProblem[];
+  /** Built from the index files alone, without the cache. */
+  readonly index: BlobIndex;
+  /** Packs that are there, largest first: what a full read goes through. */
+  readonly packs: PlannedPack[];
+  /** Snapshots and the caller's roots. */
+  readonly roots: CheckRoot[];
+  /** Entries whose pack is missing or cut. */
+  readonly lost: Set<number>;
+  readonly snapshots: number;
+  readonly trees: number;
+}
+
+export interface CheckOptions {
+  /** Trees that are needed beside those of the repository's own snapshots. */
+  roots?: readonly CheckRoot[];
+  readTree: ReadTree;
+  signal?: AbortSignal;
+}
+
+/**
+ * Checks everything but the content of packs: keys and snapshots and index files decode, packs are there with the
+ * size that the index implies, every tree of every root can be read and every blob they name is indexed.
+ * Never throws for damage: all of it is in `problems`. Call `explain` for what it means.
+ */
+export async function checkStructure(repository: Repository, options: CheckOptions): Promise<CheckReport> {
+  const problems: CheckProblem[] = [];
+  await checkKeys(repository, problems);
+  const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
+  const { snapshots, damaged } = await repository.listSnapshots();
+  for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
+  const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
+    label: `snapshot ${id}`,
+    tree: Buffer.from(snapshot.tree, "hex"),
+  }));
+  roots.push(...(options.roots ?? []));
+  const live = new LiveSet(index);
+  await live.mark(
+    roots.map((root) => root.tree),
+    options.readTree,
+    options.signal === undefined ? {} : { signal: options.signal },
+  );
+  for (const problem of live.problems) {
+    const kind =
+      problem.kind === "missing_data"
+        ? "blob_missing"
+        : problem.kind === "missing_tree"
+          ? "tree_missing"
+          : "tree_damaged";
+    problems.push(
+      damage(
+        kind,
+        problem.id,
+        problem.tree === undefined ? problem.detail : `${problem.detail}; tree ${problem.tree} names it`,
+      ),
+    );
+  }
+  return { problems, index, packs, roots, lost, snapshots: snapshots.length, trees: live.trees };
+}
+
+async function checkKeys(repository: Repository, problems: CheckProblem[]): Promise<void> {
+  const files = await repository.storage.list("keys");
+  if (files.length === 0)
+    problems.push(damage("key_damaged", "keys", "there is no key file: without the master key nothing opens it"));
+  for (const { name } of files) {
+    try {
+      const bytes = await repository.storage.load("keys", name);
+      if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 is not its name");
+      decodeKeyFile(bytes);
+    } catch (error) {
+      problems.push(damage("key_damaged", name, (error as Error).message));
+    }
+  }
+}
+
+interface PackState {
+  readonly pack: IndexedPack;
+  readonly present: boolean;
+}
+
+async function checkPacks(
+  repository: Repository,
+  problems: CheckProblem[],
+  signal: AbortSignal | undefined,
+): Promise<{ index: BlobIndex; packs: PlannedPack[]; lost: Set<number> }> {
+  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const index = new BlobIndex();
+  const planned = new Map<string, PlannedPack>();
+  const absent: PackState[] = [];
+  const names = (await repository.storage.list("index")).map((file) => file.name);
+  const seen = new Set<string>();
+  const damaged = await eachIndexFile(repository, names, (file) => {
+    throwIfAborted(signal);
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      const size = stored.get(name);
+      if (!seen.has(name)) statePack(problems, pack, { name, size });
+      seen.add(name);
+      if (size === undefined || size < packSizeOf(pack.blobs)) {
+        absent.push({ pack, present: false });
+        continue;
+      }
+      index.addPack(pack.id, pack.blobs);
+      planned.set(name, { name, size, blobs: pack.blobs.length });
+    }
+    index.cover(file.name);
+  });
+  for (const file of damaged) problems.push(damage("index_damaged", file.name, file.error.message));
+  for (const [name, size] of stored) {
+    if (!seen.has(name))
+      problems.push({
+        kind: "pack_unindexed",
+        object: name,
+        detail: `no index lists this file of ${size} bytes`,
+        severity: damaged.length > 0 ? "damage" : "note",
+      });
+  }
+  const packs = [...planned.values()].sort((a, b) => b.size - a.size);
+  return { index, packs, lost: addLost(index, absent) };
+}
+
+function statePack(
+  problems: CheckProblem[],
+  pack: IndexedPack,
+  file: { name: string; size: number | undefined },
+): void {
+  if (file.size === undefined) {
+    problems.push(damage("pack_missing", file.name, `the index lists ${pack.blobs.length} blobs in it`));
+    return;
+  }
+  const wanted = packSizeOf(pack.blobs);
+  if (file.size !== wanted)
+    problems.push(damage("pack_size", file.name, `the file has ${file.size} bytes; the index implies ${wanted}`));
+  if (!isContiguous(pack.blobs))
+    problems.push({
+      kind: "pack_layout",
+      object: file.name,
+      detail: "its blobs do not lie back to back",
+      severity: "note",
+    });
+}
+
+/** Entries that are only in packs that are not there; they are in the index, so that what they break can be told. */
+function addLost(index: BlobIndex, absent: readonly PackState[]): Set<number> {
+  const lost = new Set<number>();
+  const healthy = index.count;
+  for (const { pack } of absent) index.addPack(pack.id, pack.blobs);
+  for (let entry = healthy; entry < index.count; entry++) lost.add(entry);
+  return lost;
+}
+
+function damage(kind: CheckProblemKind, object: string, detail: string): CheckProblem {
+  return { kind, object, detail, severity: "damage" };
+}
+
+export type OnBlob = (blob: IndexBlob, arena: Arena, offset: number, length: number) => void;
+
+/** Proves whole packs against their names, their blobs and the index. One per thread; contexts are reused. */
+export class PackChecker {
+  readonly #keys: MasterKeys;
+  readonly #verifier: PackVerifier;
+  readonly #index: BlobIndex;
+  readonly #openPack: (name: string) => number;
+
+  /** `openPack` opens a pack for reading; the checker closes it. */
+  constructor(keys: MasterKeys, index: BlobIndex, openPack: (name: string) => number) {
+    this.#keys = keys;
+    this.#verifier = new PackVerifier(keys);
+    this.#index = index;
+    this.#openPack = openPack;
+  }
+
+  /**
+   * Reads one pack whole; all problems with it, none for a sound one. `onBlob` gets the plaintext of every healthy
+   * blob, valid during the call. Errors of the file system are problems too.
+   */
+  check(pack: PlannedPack, onBlob?: OnBlob): CheckProblem[] {
+    const problems: CheckProblem[] = [];
+    const id = Buffer.from(pack.name, "hex");
+    let listed = 0;
+    const each = (blob: IndexBlob, arena: Arena, offset: number, length: number): void => {
+      if (this.#isIndexed(blob, id)) listed++;
+      else
+        problems.push(damage("blob_unindexed", objectIdOf(blob.id), `pack ${pack.name} holds it and no index says so`));
+      onBlob?.(blob, arena, offset, length);
+    };
+    let descriptor: number;
+    try {
+      descriptor = this.#openPack(pack.name);
+    } catch (error) {
+      return [damage("pack_missing", pack.name, (error as Error).message)];
+    }
+    let broken = 0;
+    try {
+      for (const problem of this.#verifier.verify({ descriptor, size: pack.size, id, onBlob: each })) {
+        if (problem.blob === undefined) problems.push(damage("pack_damaged", pack.name, problem.message));
+        else {
+          broken++;
+          problems.push(this.#blobProblem(problem.blob, pack.name, problem.message));
+        }
+        if (problem.kind === "header") this.#checkByIndex(pack, problems, onBlob);
+      }
+    } catch (error) {
+      problems.push(damage("pack_damaged", pack.name, toCairnError(error).message));
+    } finally {
+      closeSync(descriptor);
+    }
+    if (problems.length === 0 && listed + broken !== pack.blobs) {
+      problems.push(
+        damage(
+          "pack_damaged",
+          pack.name,
+          `the index lists ${pack.blobs} blobs in it; its header has ${listed + broken}`,
+        ),
+      );
+    }
+    return problems;
+  }
+
+  /** Without a header the index still says where the blobs lie. */
+  #checkByIndex(pack: PlannedPack, problems: CheckProblem[], onBlob: OnBlob | undefined): void {
+    const reader = new BlobReader({ keys: this.#keys, openPack: this.#openPack });
+    const { table } = this.#index;
+    const id = Buffer.from(pack.name, "hex");
+    for (let entry = 0; entry < table.count; entry++) {
+      if (table.isForgotten(entry) || Buffer.compare(table.packId(table.packOf[entry]!), id) !== 0) continue;
+      const blob = { ...this.#index.place(entry), id: this.#index.idOf(entry) };
+      try {
+        const plain = reader.read(blob);
+        onBlob?.(blob, arenaOver(plain), 0, plain.length);
+      } catch (error) {
+        problems.push(this.#blobProblem(blob, pack.name, toCairnError(error).message));
+      }
+    }
+    reader.close();
+  }
+
+  /** Damage in a copy that is not the one that is read loses nothing. */
+  #blobProblem(blob: IndexBlob, pack: string, message: string): CheckProblem {
+    const entry = this.#index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const used = entry < 0 || Buffer.compare(this.#index.place(entry).pack, Buffer.from(pack, "hex")) === 0;
+    const detail = `in pack ${pack} at ${blob.offset}: ${message}${used ? "" : "; another copy is used"}`;
+    return { kind: "blob_damaged", object: objectIdOf(blob.id), detail, severity: used ? "damage" : "note" };
+  }
+
+  #isIndexed(blob: IndexBlob, packId: Uint8Array): boolean {
+    const entry = this.#index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    if (entry < 0) return false;
+    const place = this.#index.place(entry);
+    // A blob that lies in several packs is read from one of them; the others are as good.
+    return Buffer.compare(place.pack, packId) !== 0 || (place.offset === blob.offset && place.length === blob.length);
+  }
+}

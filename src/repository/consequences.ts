@@ -1,0 +1,141 @@
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "./blob-index.ts";
+import type { CheckProblem, CheckReport, CheckRoot, Consequence } from "./check.ts";
+import type { ReadTree } from "./live.ts";
+
+/** What damage means: which paths of which roots cannot be had, cause by cause. */
+
+const MAX_PATHS = 1000;
+
+interface Broken {
+  /** Hex id of the blob that is to blame. */
+  readonly cause: string;
+  readonly path: Uint8Array;
+}
+
+export interface ExplainOptions {
+  readTree: ReadTree;
+  signal?: AbortSignal;
+}
+
+/**
+ * Fills `consequences` of all problems whose blobs are needed by a root: up to 1000 paths a root. Problems of
+ * whole packs get those of their blobs. Walks each tree once, however many roots share it.
+ */
+export async function explain(report: CheckReport, options: ExplainOptions): Promise<void> {
+  const bad = badBlobs(report);
+  if (bad.size === 0) return;
+  const finder = new Finder(report.index, bad, options);
+  const byCause = new Map<string, Consequence[]>();
+  for (const root of report.roots) {
+    for (const { cause, path } of await finder.root(root)) {
+      const list = byCause.get(cause);
+      const consequence = { root: root.label, path };
+      if (list === undefined) byCause.set(cause, [consequence]);
+      else list.push(consequence);
+    }
+  }
+  for (const problem of report.problems) {
+    const consequences = causesOf(problem, report, bad).flatMap((cause) => byCause.get(cause) ?? []);
+    if (consequences.length > 0) problem.consequences = consequences.slice(0, MAX_PATHS);
+  }
+}
+
+/** Hex ids of blobs that cannot be read, each with the pack that took them along (empty: themselves). */
+function badBlobs(report: CheckReport): Map<string, string> {
+  const bad = new Map<string, string>();
+  for (const entry of report.lost) bad.set(hex(report.index.idOf(entry)), hex(report.index.place(entry).pack));
+  for (const { kind, object, severity } of report.problems) {
+    if (severity === "note") continue;
+    if (kind === "blob_damaged" || kind === "blob_missing" || kind === "tree_missing" || kind === "tree_damaged") {
+      if (!bad.has(object)) bad.set(object, "");
+    }
+  }
+  return bad;
+}
+
+function causesOf(problem: CheckProblem, report: CheckReport, bad: ReadonlyMap<string, string>): string[] {
+  if (problem.kind !== "pack_missing" && problem.kind !== "pack_size") return [problem.object];
+  const causes: string[] = [];
+  if (report.lost.size > 0) for (const [id, pack] of bad) if (pack === problem.object) causes.push(id);
+  return causes;
+}
+
+class Finder {
+  readonly #index: BlobIndex;
+  readonly #bad: ReadonlyMap<string, string>;
+  readonly #options: ExplainOptions;
+  /** Trees that were walked: what is broken below them. Sound ones are only counted as done. */
+  readonly #broken = new Map<number, Broken[]>();
+  readonly #sound: Uint8Array;
+
+  constructor(index: BlobIndex, bad: ReadonlyMap<string, string>, options: ExplainOptions) {
+    this.#index = index;
+    this.#bad = bad;
+    this.#options = options;
+    this.#sound = new Uint8Array((index.count >>> 3) + 1);
+  }
+
+  async root(root: CheckRoot): Promise<Broken[]> {
+    return this.#tree(root.tree);
+  }
+
+  async #tree(id: Uint8Array): Promise<Broken[]> {
+    const entry = this.#index.lookup(id, 0, TREE_BLOB);
+    if (entry < 0 || this.#bad.has(hex(id))) return [{ cause: hex(id), path: new Uint8Array(0) }];
+    if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return [];
+    const known = this.#broken.get(entry);
+    if (known !== undefined) return known;
+    throwIfAborted(this.#options.signal);
+    const found = await this.#walk(entry, id);
+    if (found.length === 0) this.#sound[entry >>> 3]! |= 1 << (entry & 7);
+    else this.#broken.set(entry, found);
+    return found;
+  }
+
+  async #walk(entry: number, id: Uint8Array): Promise<Broken[]> {
+    let nodes: TreeNode[];
+    try {
+      // Awaited even when it is there at once, so that deep trees do not use up the stack.
+      nodes = decodeTree(await this.#options.readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      return [{ cause: hex(id), path: new Uint8Array(0) }];
+    }
+    const found: Broken[] = [];
+    for (const node of nodes) {
+      if (found.length >= MAX_PATHS) break;
+      if (node.subtree !== undefined) {
+        for (const below of await this.#tree(node.subtree))
+          found.push({ cause: below.cause, path: joined(node.name, below.path) });
+      }
+      if (node.content !== undefined) this.#file(node, found);
+    }
+    return found.slice(0, MAX_PATHS);
+  }
+
+  #file(node: TreeNode, found: Broken[]): void {
+    const content = node.content!;
+    for (let at = 0; at < content.length; at += 32) {
+      const id = content.subarray(at, at + 32);
+      const cause = hex(id);
+      if (this.#index.lookup(id, 0, DATA_BLOB) >= 0 && !this.#bad.has(cause)) continue;
+      found.push({ cause, path: Uint8Array.from(node.name) });
+      return;
+    }
+  }
+}
+
+function joined(name: Uint8Array, below: Uint8Array): Uint8Array {
+  if (below.length === 0) return Uint8Array.from(name);
+  const path = new Uint8Array(name.length + 1 + below.length);
+  path.set(name);
+  path[name.length] = 0x2f;
+  path.set(below, name.length + 1);
+  return path;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}

@@ -1,0 +1,200 @@
+import { zstdDecompressSync } from "node:zlib";
+import { sha256 } from "../crypto/hash.ts";
+import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
+import { objectIdOf } from "../ids.ts";
+import { eachIndexFile, IndexFileWriter, isContiguous } from "./index-set.ts";
+import { withLock } from "./locks.ts";
+import { PackCopier, packSizeOf } from "./pack-copy.ts";
+import type { Repository } from "./repository.ts";
+
+/** What a repair of the index would do; printed first, then run. */
+export interface IndexRepairPlan {
+  /** Packs that get an entry from their own header. */
+  readonly add: { name: string; blobs: IndexBlob[] }[];
+  /** Packs whose entries go: what they held counts as absent and is stored again when seen again. */
+  readonly drop: { name: string; blobs: number; reason: string }[];
+  /** Index files that cannot be read. */
+  readonly damagedIndexes: string[];
+  /** Index files that are written anew without what is dropped. */
+  readonly rewrite: string[];
+  /** Pack files that no index lists and whose header cannot be read; left alone. */
+  readonly unreadable: { name: string; reason: string }[];
+  /** Facts that a run must find unchanged: the index files there were. */
+  readonly basis: string[];
+}
+
+export interface RepairOptions {
+  /** Packs that are known to be damaged from a full read: their readable blobs are copied, the rest is dropped. */
+  damagedPacks?: ReadonlySet<string>;
+  waitMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface RepairResult {
+  readonly addedPacks: number;
+  readonly droppedPacks: number;
+  readonly removedIndexes: number;
+  readonly newIndexes: number;
+  /** Blobs copied out of damaged packs. */
+  readonly savedBlobs: number;
+  /** Ids of blobs that could not be read out of damaged packs. */
+  readonly lostBlobs: string[];
+}
+
+const MAX_HEADER = 64 * 1024 * 1024;
+
+/** Compares index files with pack files; nothing is changed. */
+export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
+  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  const basis = (await repository.storage.list("index")).map((file) => file.name).sort();
+  const add: IndexRepairPlan["add"] = [];
+  const drop = new Map<string, { name: string; blobs: number; reason: string }>();
+  const rewrite = new Set<string>();
+  const listed = new Set<string>();
+  const unreadable: IndexRepairPlan["unreadable"] = [];
+  const damaged = await eachIndexFile(repository, basis, async (file) => {
+    for (const pack of file.packs) {
+      throwIfAborted(options.signal);
+      const name = objectIdOf(pack.id);
+      const reason = reasonToDrop(stored.get(name), pack.blobs, options.damagedPacks?.has(name) === true);
+      if (reason === null) {
+        listed.add(name);
+        continue;
+      }
+      rewrite.add(file.name);
+      drop.set(name, { name, blobs: pack.blobs.length, reason });
+    }
+  });
+  for (const [name, size] of stored) {
+    if (listed.has(name) || options.damagedPacks?.has(name) === true) continue;
+    throwIfAborted(options.signal);
+    try {
+      add.push({ name, blobs: await loadPackHeader(repository, name, size) });
+    } catch (error) {
+      if (!drop.has(name)) unreadable.push({ name, reason: toCairnError(error).message });
+    }
+  }
+  return {
+    add,
+    drop: [...drop.values()],
+    damagedIndexes: damaged.map((file) => file.name),
+    rewrite: [...rewrite],
+    unreadable,
+    basis,
+  };
+}
+
+/**
+ * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
+ * damaged ones whose readable blobs were copied. `stale_plan` when an index file came or went since.
+ */
+export async function runIndexRepair(
+  repository: Repository,
+  plan: IndexRepairPlan,
+  options: RepairOptions = {},
+): Promise<RepairResult> {
+  return withLock(repository, { exclusive: true, waitMs: options.waitMs ?? 0 }, async () => {
+    const present = (await repository.storage.list("index")).map((file) => file.name).sort();
+    if (present.join() !== plan.basis.join()) {
+      throw new CairnError("stale_plan", "index files came or went since the repair was planned", {
+        hint: "plan it again",
+      });
+    }
+    const dropped = new Set(plan.drop.map((pack) => pack.name));
+    const salvage = await salvageAll(repository, plan, options);
+    await repository.storage.sync(["data"]);
+    failpoint("repair.packs-written");
+    const writer = new IndexFileWriter(repository);
+    await eachIndexFile(repository, plan.rewrite, async (file) => {
+      for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await writer.add(pack.id, pack.blobs);
+    });
+    for (const pack of plan.add) await writer.add(Buffer.from(pack.name, "hex"), pack.blobs);
+    for (const pack of salvage.copier.packs) await writer.add(pack.id, pack.entries);
+    const names = await writer.finish();
+    await repository.storage.sync(["index"]);
+    failpoint("repair.index-written");
+    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) {
+      await repository.storage.remove("index", name);
+      failpoint("repair.index-removed");
+    }
+    await repository.storage.sync(["index"]);
+    for (const name of salvage.done) {
+      await repository.storage.remove("data", name);
+      failpoint("repair.pack-removed");
+    }
+    await repository.storage.sync(["data"]);
+    return {
+      addedPacks: plan.add.length,
+      droppedPacks: plan.drop.length,
+      removedIndexes: plan.rewrite.length + plan.damagedIndexes.length,
+      newIndexes: names.length,
+      savedBlobs: salvage.copier.packs.reduce((sum, pack) => sum + pack.entries.length, 0),
+      lostBlobs: salvage.lost,
+    };
+  });
+}
+
+/** The blobs of a pack from its own header. `damaged` when it is not one. */
+export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
+  if (size < 4 + SEAL_OVERHEAD) throw new CairnError("damaged", `a file of ${size} bytes has no pack header`);
+  const tail = Buffer.from(await repository.storage.load("data", name, { offset: size - 4, length: 4 }));
+  const length = tail.readUInt32LE(0);
+  if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) {
+    throw new CairnError("damaged", `the pack header's length ${length} does not fit a file of ${size} bytes`);
+  }
+  const sealed = await repository.storage.load("data", name, { offset: size - 4 - length, length });
+  const blobs = decodePackHeader(openMessage(repository.keys, sealed));
+  if (packSizeOf(blobs) !== size) throw new CairnError("damaged", "the pack header does not fit its file");
+  return blobs;
+}
+
+function reasonToDrop(size: number | undefined, blobs: readonly IndexBlob[], damaged: boolean): string | null {
+  if (size === undefined) return "the file is missing";
+  if (damaged) return "its content is damaged";
+  if (!isContiguous(blobs)) return null;
+  return size === packSizeOf(blobs) ? null : `the file has ${size} bytes where the index implies ${packSizeOf(blobs)}`;
+}
+
+interface Salvage {
+  readonly copier: PackCopier;
+  readonly lost: string[];
+  /** Damaged packs of which everything readable has been copied. */
+  readonly done: string[];
+}
+
+async function salvageAll(repository: Repository, plan: IndexRepairPlan, options: RepairOptions): Promise<Salvage> {
+  const copier = new PackCopier(repository);
+  const lost: string[] = [];
+  const done: string[] = [];
+  const wanted = new Set(
+    [...(options.damagedPacks ?? [])].filter((name) => plan.drop.some((pack) => pack.name === name)),
+  );
+  await eachIndexFile(repository, plan.rewrite, async (file) => {
+    for (const pack of file.packs) {
+      const name = objectIdOf(pack.id);
+      if (!wanted.delete(name) || !(await repository.storage.exists("data", name))) continue;
+      const bytes = await repository.storage.load("data", name);
+      for (const blob of pack.blobs) {
+        if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
+        else lost.push(objectIdOf(blob.id));
+      }
+      done.push(name);
+    }
+  });
+  await copier.finish();
+  return { copier, lost, done };
+}
+
+function isSound(repository: Repository, pack: Uint8Array, blob: IndexBlob): boolean {
+  try {
+    const plain = openMessage(repository.keys, pack.subarray(blob.offset, blob.offset + blob.length));
+    const content =
+      blob.uncompressedLength === 0 ? plain : zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
+    return Buffer.compare(sha256(content), blob.id) === 0;
+  } catch {
+    return false;
+  }
+}
