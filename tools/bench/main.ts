@@ -91,6 +91,7 @@ function environment(): Record<string, unknown> {
 function printBars(results: readonly Result[]): void {
   const bars = results.flatMap((result) => result.bars.map((bar) => ({ result, bar })));
   const short = bars.filter(({ bar }) => !(bar.value <= bar.limit));
+  if (values.quick) console.log("--quick: whether everything runs, not how fast it is; bars are for the full data");
   console.log(`${bars.length - short.length} of ${bars.length} bars passed`);
   for (const { result, bar } of short) {
     console.log(`falls short: ${result.case}${result.data === undefined ? "" : `, ${result.data}`}: ${bar.what}`);

@@ -1,4 +1,5 @@
 import { type DataCase, samplesOf } from "../bench.ts";
+import { noteEdited } from "../data/data-sets.ts";
 import { type Contender, alternate, runCommand } from "../measure.ts";
 import { ratioBars } from "../result.ts";
 import { changeOnePercent, listFiles } from "./change-files.ts";
@@ -19,6 +20,7 @@ export const onePercent: DataCase = {
       command: store.save(),
     }));
     const samples = samplesOf(alternate(contenders, bench.repeats, (round) => void changeOnePercent(files, round)));
+    noteEdited(data);
     return {
       case: "one-percent",
       data: data.name,

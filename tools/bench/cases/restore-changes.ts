@@ -1,4 +1,5 @@
 import type { DataCase } from "../bench.ts";
+import { noteEdited } from "../data/data-sets.ts";
 import { runCommand, timeCommand } from "../measure.ts";
 import { limitBar, median } from "../result.ts";
 import { changeOnePercent, fingerprints, listFiles } from "./change-files.ts";
@@ -25,6 +26,7 @@ export const restoreChanges: DataCase = {
         if (before.get(file) !== print && !changed.has(file)) strays += 1;
       }
     }
+    noteEdited(data);
     const samples = { "cairn status": status, "cairn restore": restore };
     return {
       case: "restore-changes",

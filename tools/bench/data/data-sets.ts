@@ -35,6 +35,11 @@ export async function dataSet(name: DataName, options: { scratch: string; quick:
   return { name, folder, what: describe(folder) };
 }
 
+/** Says that a case has edited the data: whoever asks for it next gets it settled again. */
+export function noteEdited(data: DataSet): void {
+  writeFileSync(`${data.folder}.done`, "");
+}
+
 const makers: Record<DataName, (folder: string, quick: boolean) => void> = {
   small: (folder, quick) => makeSmallFiles(folder, quick ? 5000 : 100_000),
   tree: makeRealTree,
