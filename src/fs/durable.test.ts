@@ -1,12 +1,34 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
-import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableRename, durableWrite, readSmallFile, removeLeftovers, temporaryName } from "./durable.ts";
+import {
+  TEMPORARY_PREFIX,
+  durableMkdir,
+  durableRemove,
+  durableRename,
+  durableWrite,
+  readSmallFile,
+  removeLeftovers,
+  temporaryName,
+} from "./durable.ts";
 
 function scratch(context: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), "cairn-durable-"));
@@ -50,7 +72,10 @@ test("an exclusive write fails and keeps the old bytes when the name is taken", 
 
 test("a durable write names its path when the directory is missing", (context) => {
   const path = join(scratch(context), "no", "file");
-  assert.throws(() => durableWrite(path, Buffer.alloc(1)), (error) => hasCode("not_found")(error) && String(error).includes(path));
+  assert.throws(
+    () => durableWrite(path, Buffer.alloc(1)),
+    (error) => hasCode("not_found")(error) && String(error).includes(path),
+  );
 });
 
 test("missing parents are made and told apart from what was there", (context) => {
@@ -84,7 +109,12 @@ test("a small file is bounded before it is read", (context) => {
 test("leftovers of a killed writer go, those of a running or a young one stay", (context) => {
   const directory = scratch(context);
   const gone = spawnSync("true").pid;
-  const names = [`${TEMPORARY_PREFIX}${gone}-aa`, `${TEMPORARY_PREFIX}${process.ppid}-bb`, `${TEMPORARY_PREFIX}${gone}-young`, "file"];
+  const names = [
+    `${TEMPORARY_PREFIX}${gone}-aa`,
+    `${TEMPORARY_PREFIX}${process.ppid}-bb`,
+    `${TEMPORARY_PREFIX}${gone}-young`,
+    "file",
+  ];
   for (const name of names) {
     writeFileSync(join(directory, name), "");
     if (!name.endsWith("young")) utimesSync(join(directory, name), 1, 1);
@@ -107,8 +137,12 @@ test("a leftover folder goes with what is in it and no link in it is followed", 
   assert.equal(readFileSync(join(directory, "kept"), "utf8"), "x");
 });
 
-test("a failed write says permission when the directory is read-only", { skip: process.getuid?.() === 0 ? "root may write anywhere" : false }, (context) => {
-  const directory = scratch(context);
-  chmodSync(directory, 0o500);
-  assert.throws(() => durableWrite(join(directory, "file"), Buffer.alloc(1)), hasCode("permission"));
-});
+test(
+  "a failed write says permission when the directory is read-only",
+  { skip: process.getuid?.() === 0 ? "root may write anywhere" : false },
+  (context) => {
+    const directory = scratch(context);
+    chmodSync(directory, 0o500);
+    assert.throws(() => durableWrite(join(directory, "file"), Buffer.alloc(1)), hasCode("permission"));
+  },
+);

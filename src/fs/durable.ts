@@ -1,6 +1,20 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, constants, fsyncSync, fchmodSync, lstatSync, mkdirSync, openSync, readdirSync } from "node:fs";
-import { linkSync, readFileSync, renameSync, rmSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  fsyncSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 
@@ -18,7 +32,7 @@ function errnoOf(error: unknown): string | undefined {
 
 /** Writes all of `bytes` at the descriptor's position, however the kernel portions it. */
 export function writeAll(descriptor: number, bytes: Uint8Array): void {
-  for (let offset = 0; offset < bytes.length; ) {
+  for (let offset = 0; offset < bytes.length;) {
     const written = writeSync(descriptor, bytes, offset, bytes.length - offset);
     if (written === 0) throw new CairnError("io", "the operating system wrote nothing");
     offset += written;
@@ -40,7 +54,8 @@ export function fsyncDirectory(path: string): void {
     fsyncSync(descriptor);
   } catch (error) {
     const name = errnoOf(error);
-    if (name !== "EINVAL" && name !== "ENOTSUP" && name !== "ENOSYS") throw toCairnError(error, `sync the directory ${path}`);
+    if (name !== "EINVAL" && name !== "ENOTSUP" && name !== "ENOSYS")
+      throw toCairnError(error, `sync the directory ${path}`);
   } finally {
     closeSync(descriptor);
   }
@@ -151,11 +166,14 @@ export function durableMkdir(path: string, options: DurableMkdirOptions = {}): b
   return true;
 }
 
-/** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes. */
+/** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes or for what is no regular file. */
 export function readSmallFile(path: string, limit: number): Buffer | null {
   let bytes: Buffer;
   try {
-    const { size } = lstatSync(path);
+    const facts = lstatSync(path);
+    // Opening a pipe would wait for its writer.
+    if (!facts.isFile()) throw new CairnError("damaged", `${path} is no regular file`);
+    const { size } = facts;
     if (size > limit) throw new CairnError("damaged", `${path} has ${size} bytes where at most ${limit} are expected`);
     bytes = readFileSync(path);
   } catch (error) {
@@ -190,7 +208,11 @@ export interface RemoveLeftoversOptions {
  * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
  * only what is over an hour old and whose writer is gone. Returns the names removed; a missing directory is empty.
  */
-export function removeLeftovers(directory: string, prefix: string = TEMPORARY_PREFIX, options: RemoveLeftoversOptions = {}): string[] {
+export function removeLeftovers(
+  directory: string,
+  prefix: string = TEMPORARY_PREFIX,
+  options: RemoveLeftoversOptions = {},
+): string[] {
   let names: string[];
   try {
     names = readdirSync(directory);

@@ -31,12 +31,15 @@ async function start(context: TestContext, command: string, args: string[], cwd?
 
 function kindsOf(folder: string, pid: number | undefined): string[] {
   const { holders } = findHolders(folder, { budgetMs: 5_000 });
-  return holders.filter((holder) => holder.pid === pid).map((holder) => `${holder.kind} ${holder.path.toString()}`).sort();
+  return holders
+    .filter((holder) => holder.pid === pid)
+    .map((holder) => `${holder.kind} ${holder.path.toString()}`)
+    .sort();
 }
 
 test("working directory, readers and writers are told with their paths", { skip: SKIP }, async (context) => {
   const directory = scratch(context);
-  const shell = 'exec 3<read 4>>sub/write 5<../outside; echo ready; exec sleep 60';
+  const shell = "exec 3<read 4>>sub/write 5<../outside; echo ready; exec sleep 60";
   const child = await start(context, "sh", ["-c", shell], join(directory, "ws"));
   assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), ["cwd ", "open-read read", "open-write sub/write"]);
   assert.deepEqual(kindsOf(join(directory, "ws", "sub"), child.pid), ["open-write write"]);
@@ -49,45 +52,79 @@ test("nobody holds a folder when nobody works in it", { skip: SKIP }, (context) 
 
 test("a removed file is held by nobody", { skip: SKIP }, async (context) => {
   const directory = scratch(context);
-  const child = await start(context, "sh", ["-c", 'exec 3<"$1"; rm "$1"; echo ready; exec sleep 60', "sh", join(directory, "ws", "read")]);
+  const child = await start(context, "sh", [
+    "-c",
+    'exec 3<"$1"; rm "$1"; echo ready; exec sleep 60',
+    "sh",
+    join(directory, "ws", "read"),
+  ]);
   assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), []);
 });
 
 const python = spawnSync("python3", ["--version"]).status === 0;
 
-test("a writable shared mapping is told when its descriptor is closed", { skip: SKIP || (python ? false : "needs python3") }, async (context) => {
-  const directory = scratch(context);
-  const script = 'import mmap,os,sys,time\nf=os.open(sys.argv[1],os.O_RDWR)\nm=mmap.mmap(f,4096)\nos.close(f)\nfor n in os.listdir("/proc/self/fd"):\n  p=int(n)\n  if p>2:\n    try: os.close(p)\n    except OSError: pass\nprint("ready",flush=True)\ntime.sleep(60)';
-  const child = await start(context, "python3", ["-c", script, join(directory, "ws", "sub", "write")]);
-  assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), ["mapping sub/write"]);
-});
+test(
+  "a writable shared mapping is told when its descriptor is closed",
+  { skip: SKIP || (python ? false : "needs python3") },
+  async (context) => {
+    const directory = scratch(context);
+    const script =
+      'import mmap,os,sys,time\nf=os.open(sys.argv[1],os.O_RDWR)\nm=mmap.mmap(f,4096)\nos.close(f)\nfor n in os.listdir("/proc/self/fd"):\n  p=int(n)\n  if p>2:\n    try: os.close(p)\n    except OSError: pass\nprint("ready",flush=True)\ntime.sleep(60)';
+    const child = await start(context, "python3", ["-c", script, join(directory, "ws", "sub", "write")]);
+    assert.deepEqual(kindsOf(join(directory, "ws"), child.pid), ["mapping sub/write"]);
+  },
+);
 
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
-test("a holder in another mount namespace is told by the folder's own paths", { skip: SKIP || (unshare ? false : "needs the right to mount") }, async (context) => {
-  const directory = scratch(context);
-  mkdirSync(join(directory, "elsewhere"));
-  const shell = 'mount --bind "$1" "$2" && exec 4>>"$2/sub/write" && echo ready && exec sleep 60';
-  const parent = await start(context, "unshare", ["-m", "sh", "-c", shell, "sh", join(directory, "ws"), join(directory, "elsewhere")]);
-  const { holders } = findHolders(join(directory, "ws"), { budgetMs: 5_000 });
-  assert.ok(holders.some((holder) => holder.kind === "open-write" && holder.path.toString() === "sub/write"), JSON.stringify(holders));
-  assert.ok(parent.pid !== undefined);
-  for (const pid of new Set(holders.map((holder) => holder.pid))) process.kill(pid, "SIGKILL");
-});
+test(
+  "a holder in another mount namespace is told by the folder's own paths",
+  { skip: SKIP || (unshare ? false : "needs the right to mount") },
+  async (context) => {
+    const directory = scratch(context);
+    mkdirSync(join(directory, "elsewhere"));
+    const shell = 'mount --bind "$1" "$2" && exec 4>>"$2/sub/write" && echo ready && exec sleep 60';
+    const parent = await start(context, "unshare", [
+      "-m",
+      "sh",
+      "-c",
+      shell,
+      "sh",
+      join(directory, "ws"),
+      join(directory, "elsewhere"),
+    ]);
+    const { holders } = findHolders(join(directory, "ws"), { budgetMs: 5_000 });
+    assert.ok(
+      holders.some((holder) => holder.kind === "open-write" && holder.path.toString() === "sub/write"),
+      JSON.stringify(holders),
+    );
+    assert.ok(parent.pid !== undefined);
+    for (const pid of new Set(holders.map((holder) => holder.pid))) process.kill(pid, "SIGKILL");
+  },
+);
 
-test("it says so when other users' processes cannot be read", { skip: SKIP || (process.getuid?.() === 0 ? false : "needs root to become another user") }, (context) => {
-  const directory = scratch(context);
-  const module = new URL("holders.ts", import.meta.url).pathname;
-  const script = `import(${JSON.stringify(module)}).then(({ findHolders }) => console.log(JSON.stringify(findHolders("/tmp").unknown)));`;
-  const child = spawnSync(process.execPath, ["-e", `process.setgid(65534); process.setuid(65534); ${script}`], { encoding: "utf8" });
-  assert.ok(directory.length > 0);
-  assert.match(child.stdout, /unreadable-processes/, child.stderr);
-});
+test(
+  "it says so when other users' processes cannot be read",
+  { skip: SKIP || (process.getuid?.() === 0 ? false : "needs root to become another user") },
+  (context) => {
+    const directory = scratch(context);
+    const module = new URL("holders.ts", import.meta.url).pathname;
+    const script = `import(${JSON.stringify(module)}).then(({ findHolders }) => console.log(JSON.stringify(findHolders("/tmp").unknown)));`;
+    const child = spawnSync(process.execPath, ["-e", `process.setgid(65534); process.setuid(65534); ${script}`], {
+      encoding: "utf8",
+    });
+    assert.ok(directory.length > 0);
+    assert.match(child.stdout, /unreadable-processes/, child.stderr);
+  },
+);
 
 test("time is bounded and said when it ran out", { skip: SKIP }, (context) => {
   assert.ok(findHolders(join(scratch(context), "ws"), { budgetMs: -1 }).unknown.includes("out-of-time"));
 });
 
 test("a missing folder is not found", { skip: SKIP }, (context) => {
-  assert.throws(() => findHolders(join(scratch(context), "none")), (error) => error instanceof CairnError && error.code === "not_found");
+  assert.throws(
+    () => findHolders(join(scratch(context), "none")),
+    (error) => error instanceof CairnError && error.code === "not_found",
+  );
 });

@@ -1,4 +1,13 @@
-import { closeSync, existsSync, openSync, readFileSync, readSync, readdirSync, readlinkSync, realpathSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  readlinkSync,
+  realpathSync,
+} from "node:fs";
 import { toCairnError } from "../errors.ts";
 import { filesystemKind, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
 import type { Mount } from "./mounts.ts";
@@ -194,7 +203,7 @@ function readMaps(pid: number): { text: string; whole: boolean } {
   try {
     const chunks: string[] = [];
     const chunk = Buffer.allocUnsafe(65536);
-    for (let total = 0; total < MAX_MAPS_BYTES; ) {
+    for (let total = 0; total < MAX_MAPS_BYTES;) {
       const length = readSync(descriptor, chunk);
       if (length === 0) return { text: chunks.join(""), whole: true };
       chunks.push(chunk.toString("latin1", 0, length));
@@ -253,8 +262,15 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
   } catch (error) {
     throw toCairnError(error, `look for holders of ${rawBytes(folder).toString("utf8")}`);
   }
-  const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name)).map(Number);
-  const search: Search = { target: new Target(root), deadline: performance.now() + (options.budgetMs ?? 200), holders: [], unknown: new Set() };
+  const pids = readdirSync("/proc")
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number);
+  const search: Search = {
+    target: new Target(root),
+    deadline: performance.now() + (options.budgetMs ?? 200),
+    holders: [],
+    unknown: new Set(),
+  };
   addBlindSpots(search.unknown, root, pids);
   for (const pid of pids) {
     if (pid === process.pid && options.includeSelf !== true) continue;

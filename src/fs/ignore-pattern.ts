@@ -94,7 +94,7 @@ function scanBracket(pattern: string, start: number): ScannedBracket | null {
 /** The tokens of one part; null when it can match nothing. */
 function tokenize(part: string): Token[] | null {
   const tokens: Token[] = [];
-  for (let at = 0; at < part.length; ) {
+  for (let at = 0; at < part.length;) {
     const character = part[at]!;
     if (character === "*") {
       if (tokens.at(-1) !== STAR) tokens.push(STAR);

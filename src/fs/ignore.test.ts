@@ -33,8 +33,14 @@ function keptBy(rules: IgnoreRules, root: string): { kept: string[]; found: Foun
 
 function keptByGit(root: string, excludes: string[]): string[] {
   const options = excludes.map((pattern) => `--exclude=${pattern}`);
-  const bytes = execFileSync("git", ["ls-files", "-o", "-z", `--exclude-per-directory=${IGNORE_FILE}`, ...options], { cwd: root });
-  return bytes.toString("latin1").split("\0").filter((path) => path !== "").sort();
+  const bytes = execFileSync("git", ["ls-files", "-o", "-z", `--exclude-per-directory=${IGNORE_FILE}`, ...options], {
+    cwd: root,
+  });
+  return bytes
+    .toString("latin1")
+    .split("\0")
+    .filter((path) => path !== "")
+    .sort();
 }
 
 function makeTree(files: Record<string, string>): string {
@@ -50,14 +56,35 @@ function compare(files: Record<string, string>, excludes: string[] = []): void {
   const root = makeTree(files);
   try {
     execFileSync("git", ["init", "-q"], { cwd: root });
-    assert.deepEqual(keptBy(IgnoreRules.fromExcludes(excludes), root).kept, keptByGit(root, excludes), JSON.stringify({ files, excludes }));
+    assert.deepEqual(
+      keptBy(IgnoreRules.fromExcludes(excludes), root).kept,
+      keptByGit(root, excludes),
+      JSON.stringify({ files, excludes }),
+    );
   } finally {
     rmSync(root, { recursive: true });
   }
 }
 
 const TREE = Object.fromEntries(
-  ["a", "b/a", "b/c/a", "b/c/d.log", "build/x", "src/build/x", "src/build/y.o", "src/a.o", "src/deep/er/a.o", "Build/x", "foo bar", "#x", "!y", "tr ", "x]y", "br[a"].map((path) => [path, ""]),
+  [
+    "a",
+    "b/a",
+    "b/c/a",
+    "b/c/d.log",
+    "build/x",
+    "src/build/x",
+    "src/build/y.o",
+    "src/a.o",
+    "src/deep/er/a.o",
+    "Build/x",
+    "foo bar",
+    "#x",
+    "!y",
+    "tr ",
+    "x]y",
+    "br[a",
+  ].map((path) => [path, ""]),
 );
 
 const RULES: [string, string][] = [
@@ -99,7 +126,24 @@ function randomSource(seed: number): (below: number) => number {
 test("rules keep what git keeps when patterns are random", () => {
   const seed = Number(process.env["CAIRN_TEST_SEED"] ?? 20_261_120);
   const random = randomSource(seed);
-  const pieces = ["a", "b", "ab", "*", "?", "/", "/", "**/", "/**", "[ab]", "[!a]", "[a-", "\\a", ".", "[[:alpha:]]", "c"];
+  const pieces = [
+    "a",
+    "b",
+    "ab",
+    "*",
+    "?",
+    "/",
+    "/",
+    "**/",
+    "/**",
+    "[ab]",
+    "[!a]",
+    "[a-",
+    "\\a",
+    ".",
+    "[[:alpha:]]",
+    "c",
+  ];
   const names = ["a", "b", "ab", "c", "a.b", "abc"];
   for (let round = 0; round < 40; round++) {
     const files: Record<string, string> = {};
@@ -107,7 +151,10 @@ test("rules keep what git keeps when patterns are random", () => {
       const parts = Array.from({ length: 1 + random(3) }, () => names[random(names.length)]!);
       files[parts.join("/") + (random(2) === 0 ? "/leaf" : ".f")] = "";
     }
-    const line = (): string => (random(4) === 0 ? "!" : "") + Array.from({ length: 1 + random(4) }, () => pieces[random(pieces.length)]!).join("") + (random(4) === 0 ? "/" : "");
+    const line = (): string =>
+      (random(4) === 0 ? "!" : "") +
+      Array.from({ length: 1 + random(4) }, () => pieces[random(pieces.length)]!).join("") +
+      (random(4) === 0 ? "/" : "");
     // A star pair that is not a whole part is "like a single star" in git's manual, but not always in git.
     const lines = Array.from({ length: 4 }, line).filter((text) => !/[^/!]\*\*|\*\*[^/]|\*\*\*/.test(text));
     files[IGNORE_FILE] = `${lines.join("\n")}\n`;
@@ -141,7 +188,10 @@ test("recorded rules decide as before when the present files say otherwise", () 
     const before = IgnoreRules.fromExcludes(["*.log"]);
     const { kept, found } = keptBy(before, root);
     const record = JSON.parse(JSON.stringify(before.record(found)));
-    assert.deepEqual(record.files.map((file: { path: string }) => file.path), ["", "src"]);
+    assert.deepEqual(
+      record.files.map((file: { path: string }) => file.path),
+      ["", "src"],
+    );
     writeFileSync(join(root, IGNORE_FILE), "*\n");
     writeFileSync(join(root, `src/${IGNORE_FILE}`), "*\n");
     const again = IgnoreRules.fromRecord(record);
@@ -162,7 +212,10 @@ test("a record keeps bytes when they are not UTF-8", () => {
 
 test("an ignore file beyond the bound is refused", () => {
   const rules = IgnoreRules.fromExcludes([]);
-  assert.throws(() => IgnoreRules.enterDirectory(rules, "", Buffer.alloc(MAX_IGNORE_FILE_BYTES + 1)), (error) => error instanceof CairnError && error.code === "refused");
+  assert.throws(
+    () => IgnoreRules.enterDirectory(rules, "", Buffer.alloc(MAX_IGNORE_FILE_BYTES + 1)),
+    (error) => error instanceof CairnError && error.code === "refused",
+  );
 });
 
 test("a pattern of many stars ends quickly when nothing fits", () => {

@@ -63,7 +63,12 @@ export class IgnoreRules {
   readonly #levels: readonly Level[];
   readonly #recorded: ReadonlyMap<string, string> | null;
 
-  private constructor(excludes: readonly string[], directory: string, levels: readonly Level[], recorded: ReadonlyMap<string, string> | null) {
+  private constructor(
+    excludes: readonly string[],
+    directory: string,
+    levels: readonly Level[],
+    recorded: ReadonlyMap<string, string> | null,
+  ) {
     this.#excludes = excludes;
     this.#directory = directory;
     this.#levels = levels;
@@ -130,7 +135,11 @@ export class IgnoreRules {
 
   /** What a descriptor keeps, given every ignore file that the walk's threads found. */
   record(found: readonly FoundIgnoreFile[]): IgnoreRecord {
-    if (this.#recorded !== null) return recordOf(this.#excludes, [...this.#recorded].map(([directory, text]) => ({ directory, text })));
+    if (this.#recorded !== null)
+      return recordOf(
+        this.#excludes,
+        [...this.#recorded].map(([directory, text]) => ({ directory, text })),
+      );
     return recordOf(this.#excludes, found);
   }
 }
@@ -145,7 +154,9 @@ function textOfFile(directory: string, bytes: Uint8Array | null): string | undef
   if (bytes === null) return undefined;
   if (bytes.length > MAX_IGNORE_FILE_BYTES) {
     const place = directory === "" ? IGNORE_FILE : `${directory}/${IGNORE_FILE}`;
-    throw new CairnError("refused", `${place} has ${bytes.length} bytes, at most ${MAX_IGNORE_FILE_BYTES} are read`, { hint: "make the ignore file smaller" });
+    throw new CairnError("refused", `${place} has ${bytes.length} bytes, at most ${MAX_IGNORE_FILE_BYTES} are read`, {
+      hint: "make the ignore file smaller",
+    });
   }
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }

@@ -113,7 +113,8 @@ export function parseOwner(bytes: Uint8Array): LockOwner | null {
   if (text === "") return null;
   try {
     const value = JSON.parse(text) as Partial<LockOwner> | null;
-    if (typeof value?.pid !== "number" || typeof value.nonce !== "string" || typeof value.seen !== "number") return null;
+    if (typeof value?.pid !== "number" || typeof value.nonce !== "string" || typeof value.seen !== "number")
+      return null;
     return value as LockOwner;
   } catch {
     return null;

@@ -31,14 +31,21 @@ function isBusy(error: unknown): boolean {
 }
 
 /** A process that takes the lock, says so, and keeps it. */
-async function startHolder(path: string, env: Record<string, string>, options: AcquireOptions = {}): Promise<ChildProcess> {
+async function startHolder(
+  path: string,
+  env: Record<string, string>,
+  options: AcquireOptions = {},
+): Promise<ChildProcess> {
   const module = new URL("lock.ts", import.meta.url).href;
   const script = `
     import { acquireLock } from ${JSON.stringify(module)};
     globalThis.kept = await acquireLock(${JSON.stringify(path)}, ${JSON.stringify({ purpose: "test", ...options })});
     process.stdout.write("held");
     setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   await once(child.stdout!, "data");
   return child;
 }
@@ -92,13 +99,15 @@ for (const { name, options, env } of MODES) {
   test(`shared holders keep an exclusive one out when ${name} decides`, async (context) => {
     const path = scratch(context);
     const readers = [];
-    for (const mode of [...MODES, { options }]) readers.push(await acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }));
+    for (const mode of [...MODES, { options }])
+      readers.push(await acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }));
     while (readers.length > 0) {
       await assert.rejects(acquireLock(path, { ...options, ...NO_WAIT }), isBusy);
       readers.pop()!.release();
     }
     const writer = await acquireLock(path, { ...options, ...NO_WAIT });
-    for (const mode of MODES) await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }), isBusy);
+    for (const mode of MODES)
+      await assert.rejects(acquireLock(path, { ...mode.options, ...NO_WAIT, shared: true }), isBusy);
     writer.release();
   });
 
@@ -197,10 +206,16 @@ test("a lock is broken by hand when its holder cannot be asked, never when it ru
   writeFileSync(`${path}.owner-0000000001`, encodeOwner({ ...newOwner("far", false), pid_namespace: "pid:[1]" }));
   breakLock(path);
   const lock = await acquireLock(path, NO_WAIT);
-  assert.throws(() => breakLock(path), (error) => error instanceof CairnError && error.code === "refused");
+  assert.throws(
+    () => breakLock(path),
+    (error) => error instanceof CairnError && error.code === "refused",
+  );
   lock.release();
 });
 
 test("a lock is not found when its directory is missing", async (context) => {
-  await assert.rejects(acquireLock(join(scratch(context), "no", "lock")), (error) => error instanceof CairnError && error.code === "not_found");
+  await assert.rejects(
+    acquireLock(join(scratch(context), "no", "lock")),
+    (error) => error instanceof CairnError && error.code === "not_found",
+  );
 });

@@ -2,7 +2,13 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, statSync, wri
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
-import { kernelLockFromTable, kernelLockState, kernelLocksAvailable, releaseKernelLock, tryKernelLock } from "./kernel-lock.ts";
+import {
+  kernelLockFromTable,
+  kernelLockState,
+  kernelLocksAvailable,
+  releaseKernelLock,
+  tryKernelLock,
+} from "./kernel-lock.ts";
 import { describeOwner, livenessOf, newOwner } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
 import { filesystemKind } from "./mounts.ts";
@@ -57,7 +63,11 @@ function releaseAtExit(): void {
   for (const release of held) release();
 }
 
-function makeLock(attempt: Attempt, mode: Lock["mode"], parts: { beat?: () => void; isHeld: () => boolean; release: () => void }): Lock {
+function makeLock(
+  attempt: Attempt,
+  mode: Lock["mode"],
+  parts: { beat?: () => void; isHeld: () => boolean; release: () => void },
+): Lock {
   const timer = parts.beat === undefined ? undefined : setInterval(ignoringErrors(parts.beat), attempt.heartbeatMs);
   timer?.unref();
   let open = true;
@@ -217,7 +227,18 @@ function busyError(attempt: Attempt, holder: LockOwner | null): CairnError {
   const what = attempt.owner.purpose === "" ? "" : ` for ${attempt.owner.purpose}`;
   return new CairnError("busy", `cannot lock ${attempt.path}${what}: held by ${describeOwner(holder)}`, {
     hint: "try again when the holder is done, or wait longer",
-    details: holder === null ? {} : { holder: { host: holder.host, pid: holder.pid, command: holder.command, purpose: holder.purpose, since: holder.since } },
+    details:
+      holder === null
+        ? {}
+        : {
+            holder: {
+              host: holder.host,
+              pid: holder.pid,
+              command: holder.command,
+              purpose: holder.purpose,
+              since: holder.since,
+            },
+          },
   });
 }
 
@@ -266,7 +287,8 @@ async function pauseFor(milliseconds: number, signal: AbortSignal | undefined): 
 /** Who holds the lock exclusively now, as far as it can be told without waiting; null when nobody. */
 export function lockHolder(path: string): LockOwner | null {
   const attempt = newAttempt(path, {});
-  if (statSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive") return readOwner(path);
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined && kernelModeNow(attempt) === "exclusive")
+    return readOwner(path);
   return attempt.files.blockers(true)?.holder ?? null;
 }
 
@@ -288,7 +310,9 @@ export function breakLock(path: string): void {
   const attempt = newAttempt(path, {});
   const holder = lockHolder(path);
   if (holder !== null && livenessOf(holder, attempt.local) === "alive") {
-    throw new CairnError("refused", `the lock ${path} is held by ${describeOwner(holder)}, which runs here`, { hint: "end that process instead" });
+    throw new CairnError("refused", `the lock ${path} is held by ${describeOwner(holder)}, which runs here`, {
+      hint: "end that process instead",
+    });
   }
   attempt.files.breakAll(attempt.owner);
   if (!attempt.local && readOwner(path) !== null) rewriteOwner(path, { ...attempt.owner, released: true });

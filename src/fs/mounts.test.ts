@@ -5,7 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { filesystemKind, filesystemUuid, freeSpace, isMountPoint, kindOfMagic, mountOf, mountsInside, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
+import {
+  filesystemKind,
+  filesystemUuid,
+  freeSpace,
+  isMountPoint,
+  kindOfMagic,
+  mountOf,
+  mountsInside,
+  parseMountinfo,
+  readMounts,
+  resolveMount,
+} from "./mounts.ts";
 
 const SAMPLE = String.raw`
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -40,7 +51,10 @@ test("the mounts of this machine hold the temporary folder", () => {
   const mount = mountOf(tmpdir());
   assert.ok(mount !== null && tmpdir().startsWith(mount.mountPoint.toString()));
   assert.ok(mountsInside("/").some((inside) => inside.mountPoint.toString() === "/proc"));
-  assert.throws(() => mountOf(join(tmpdir(), "cairn-none")), (error) => error instanceof CairnError && error.code === "not_found");
+  assert.throws(
+    () => mountOf(join(tmpdir(), "cairn-none")),
+    (error) => error instanceof CairnError && error.code === "not_found",
+  );
 });
 
 test("kinds are told by magic number", () => {
@@ -57,23 +71,46 @@ test("kinds are told by magic number", () => {
 
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
 
-test("binds and mounts inside are found when names are odd", { skip: unshare ? false : "needs the right to mount" }, (context) => {
-  const root = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
-  context.after(() => rmSync(root, { recursive: true, force: true }));
-  const inside = join(root, "ws", "a b\n\\c");
-  mkdirSync(inside, { recursive: true });
-  mkdirSync(join(root, "ws", "bound"));
-  mkdirSync(join(root, "other"));
-  const module = new URL("mounts.ts", import.meta.url).href;
-  const script = `
+test(
+  "binds and mounts inside are found when names are odd",
+  { skip: unshare ? false : "needs the right to mount" },
+  (context) => {
+    const root = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
+    context.after(() => rmSync(root, { recursive: true, force: true }));
+    const inside = join(root, "ws", "a b\n\\c");
+    mkdirSync(inside, { recursive: true });
+    mkdirSync(join(root, "ws", "bound"));
+    mkdirSync(join(root, "other"));
+    const module = new URL("mounts.ts", import.meta.url).href;
+    const script = `
     import { mountsInside, mountOf, isMountPoint, filesystemKind } from ${JSON.stringify(module)};
     const inside = mountsInside(process.argv[1]).map((mount) => [mount.mountPoint.toString(), mount.type]);
     console.log(JSON.stringify({ inside, of: mountOf(inside[0][0]).type, point: isMountPoint(inside[1][0]), kind: filesystemKind(inside[0][0]).name }));`;
-  const shell = 'mount -t tmpfs none "$1" && mount --bind "$2" "$3" && exec "$4" --input-type=module -e "$5" "$6"';
-  const child = spawnSync("unshare", ["-m", "sh", "-c", shell, "sh", inside, join(root, "other"), join(root, "ws", "bound"), process.execPath, script, join(root, "ws")], { encoding: "utf8" });
-  assert.equal(child.status, 0, child.stderr);
-  const seen = JSON.parse(child.stdout) as { inside: [string, string][]; of: string; point: boolean; kind: string };
-  assert.deepEqual(seen.inside.map(([path]) => path), [inside, join(root, "ws", "bound")]);
-  assert.deepEqual([seen.of, seen.point, seen.kind], ["tmpfs", true, "tmpfs"]);
-  assert.equal(isMountPoint(join(root, "ws", "bound")), false, "the mounts were another namespace's");
-});
+    const shell = 'mount -t tmpfs none "$1" && mount --bind "$2" "$3" && exec "$4" --input-type=module -e "$5" "$6"';
+    const child = spawnSync(
+      "unshare",
+      [
+        "-m",
+        "sh",
+        "-c",
+        shell,
+        "sh",
+        inside,
+        join(root, "other"),
+        join(root, "ws", "bound"),
+        process.execPath,
+        script,
+        join(root, "ws"),
+      ],
+      { encoding: "utf8" },
+    );
+    assert.equal(child.status, 0, child.stderr);
+    const seen = JSON.parse(child.stdout) as { inside: [string, string][]; of: string; point: boolean; kind: string };
+    assert.deepEqual(
+      seen.inside.map(([path]) => path),
+      [inside, join(root, "ws", "bound")],
+    );
+    assert.deepEqual([seen.of, seen.point, seen.kind], ["tmpfs", true, "tmpfs"]);
+    assert.equal(isMountPoint(join(root, "ws", "bound")), false, "the mounts were another namespace's");
+  },
+);

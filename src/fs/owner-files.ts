@@ -1,5 +1,16 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, constants, fsyncSync, linkSync, openSync, readFileSync, readdirSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { temporaryName } from "./durable.ts";
 import { livenessOf, parseOwner, thisProcess } from "./lock-owner.ts";
@@ -26,7 +37,10 @@ export function encodeOwner(owner: LockOwner): Buffer {
   const bytes = Buffer.alloc(RECORD_BYTES);
   const text = JSON.stringify(owner);
   const fits = Buffer.byteLength(text) <= RECORD_BYTES;
-  bytes.write(fits ? text : JSON.stringify({ ...owner, command: "", purpose: "", host: owner.host.slice(0, 64) }), "utf8");
+  bytes.write(
+    fits ? text : JSON.stringify({ ...owner, command: "", purpose: "", host: owner.host.slice(0, 64) }),
+    "utf8",
+  );
   return bytes;
 }
 
@@ -234,7 +248,8 @@ export class OwnerFiles {
 
   release(claim: Claim): void {
     if (claim.owner.shared) removeQuietly(claim.path);
-    else if (readOwner(claim.path)?.nonce === claim.owner.nonce) rewriteOwner(claim.path, { ...claim.owner, released: true });
+    else if (readOwner(claim.path)?.nonce === claim.owner.nonce)
+      rewriteOwner(claim.path, { ...claim.owner, released: true });
   }
 
   /** Takes the lock away from whoever has it: a newer, released generation, and no shared records. */

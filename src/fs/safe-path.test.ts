@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../errors.ts";
-import { checkName, displayPath, isAtOrBelow, joinRaw, normalizeTyped, pathOfDisplayed, printablePath, splitRaw } from "./safe-path.ts";
+import {
+  checkName,
+  displayPath,
+  isAtOrBelow,
+  joinRaw,
+  normalizeTyped,
+  pathOfDisplayed,
+  printablePath,
+  splitRaw,
+} from "./safe-path.ts";
 
 const ODD = Buffer.from([0x61, 0xff, 0x2f, 0x0a, 0xc3, 0xa4]);
 
@@ -20,7 +29,10 @@ test("a relative path is split into its raw names", () => {
 for (const path of ["/", "/a", "a//b", "a/", ".", "..", "a/..", "../a", "a/./b", "a\0b", "./a"]) {
   test(`a join is refused when the path is ${JSON.stringify(path)}`, () => {
     assert.throws(() => joinRaw("/root", path), isUsage);
-    assert.throws(() => splitRaw(path, { code: "damaged" }), (error) => error instanceof CairnError && error.code === "damaged");
+    assert.throws(
+      () => splitRaw(path, { code: "damaged" }),
+      (error) => error instanceof CairnError && error.code === "damaged",
+    );
   });
 }
 

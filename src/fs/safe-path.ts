@@ -43,7 +43,7 @@ export function splitRaw(path: string | Uint8Array, options: CheckOptions = {}):
   if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", code);
   if (bytes.includes(0)) throw unfit(bytes, "it holds a NUL byte", code);
   const parts: Buffer[] = [];
-  for (let start = 0; start <= bytes.length; ) {
+  for (let start = 0; start <= bytes.length;) {
     const slash = bytes.indexOf(SLASH, start);
     const end = slash < 0 ? bytes.length : slash;
     const reason = reasonAgainst(bytes, start, end);
@@ -83,7 +83,10 @@ export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array
 export function normalizeTyped(path: string | Uint8Array): Buffer {
   const bytes = rawBytes(path);
   if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", "usage");
-  const parts = bytes.toString("latin1").split("/").filter((part) => part !== "" && part !== ".");
+  const parts = bytes
+    .toString("latin1")
+    .split("/")
+    .filter((part) => part !== "" && part !== ".");
   const joined = Buffer.from(parts.join("/"), "latin1");
   splitRaw(joined);
   return joined;
@@ -112,7 +115,7 @@ function sequenceLength(bytes: Buffer, at: number): number {
 
 function escapeInvalid(bytes: Buffer): string {
   let text = "";
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const length = sequenceLength(bytes, at);
     text += length === 0 ? escapeByte(bytes[at]!) : bytes.toString("utf8", at, at + length);
     at += Math.max(1, length);

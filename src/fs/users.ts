@@ -61,14 +61,23 @@ export function groupId(name: string): number | null {
   return groupTable().ids.get(name) ?? null;
 }
 
-/** Home directories of all users of this machine, as their lines give them. */
+const FIRST_PERSON = 1000;
+const NOBODY = 65534;
+
+/** Home directories of people and of root, as the machine's own file gives them; not those of its services. */
 export function homeDirectories(): string[] {
+  let text: string;
   try {
-    return readFileSync("/etc/passwd", "utf8")
-      .split("\n")
-      .map((line) => line.split(":")[5] ?? "")
-      .filter((home) => home.startsWith("/"));
+    text = readFileSync("/etc/passwd", "utf8");
   } catch {
     return [];
   }
+  const homes: string[] = [];
+  for (const line of text.split("\n")) {
+    const fields = line.split(":");
+    const uid = Number(fields[2]);
+    const home = fields[5] ?? "";
+    if ((uid === 0 || uid >= FIRST_PERSON) && uid !== NOBODY && home.startsWith("/") && home !== "/") homes.push(home);
+  }
+  return homes;
 }

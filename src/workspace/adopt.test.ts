@@ -1,0 +1,353 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { CairnError } from "../errors.ts";
+import { adoptFolder, initSelfContained, plainName } from "./adopt.ts";
+import type { Adopted } from "./adopt.ts";
+import { createWorkspace, listWorkspaces, readState, writeState, writeWorkspace } from "./control-directory.ts";
+import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
+import { checkWorkspaceName, controlPaths, workspaceDirectoryName, workspaceNameOf } from "./control-layout.ts";
+import { findWorkspace, openControlDirectory, workspaceNamed } from "./find-workspace.ts";
+import { listRegistered, unregister } from "./registry.ts";
+import { newControlId } from "../ids.ts";
+
+function scratch(context: TestContext): string {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-adopt-")));
+  process.env["XDG_STATE_HOME"] = join(directory, "state");
+  mkdirSync(join(directory, "ws", "sub"), { recursive: true });
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+const OPTIONS = { engine: "copy", populate: async () => undefined };
+
+function hasCode(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+async function adopt(folder: string, more: object = {}): Promise<Adopted> {
+  return adoptFolder(folder, { ...OPTIONS, ...more });
+}
+
+test("an adopted folder is found at, below and through a link, and is not touched", async (context) => {
+  const directory = scratch(context);
+  const { found, created } = await adopt(join(directory, "ws"));
+  assert.equal(created, true);
+  assert.ok(found.control.root.startsWith(join(directory, "state", "cairn", "control")));
+  assert.equal(statSync(found.control.root).mode & 0o777, 0o700);
+  assert.deepEqual(readdirSync(join(directory, "ws")), ["sub"]);
+  symlinkSync("ws", join(directory, "link"));
+  for (const path of ["ws", "ws/sub", "link", "link/sub", "ws/sub/not/there"]) {
+    assert.equal(findWorkspace(join(directory, path))?.workspace.id, found.workspace.id, path);
+  }
+  assert.equal(findWorkspace(join(directory, "ws", "sub"), { exact: true }), null);
+  assert.equal(findWorkspace(directory), null);
+  assert.equal(findWorkspace(found.control.root, { exact: true })?.via, "control-directory");
+  assert.equal(found.workspace.name, "main");
+  assert.equal(found.rootChanged, false);
+});
+
+test("a second adoption gives the first one back", async (context) => {
+  const directory = scratch(context);
+  const first = await adopt(join(directory, "ws"));
+  const second = await adopt(join(directory, "ws"), { controlDirectory: join(directory, "other") });
+  assert.equal(second.created, false);
+  assert.equal(second.found.controlFile.id, first.found.controlFile.id);
+  assert.equal(existsSync(join(directory, "other")), false);
+});
+
+async function raceOf(count: number, script: string): Promise<string[]> {
+  const children = Array.from({ length: count }, () =>
+    spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] }),
+  );
+  return Promise.all(
+    children.map(async (child) => {
+      let text = "";
+      child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      await once(child, "close");
+      return text.trim();
+    }),
+  );
+}
+
+const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
+const POPULATE =
+  'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
+
+test("many processes that adopt or init at once end with one id", async (context) => {
+  const directory = scratch(context);
+  for (const call of [
+    `adoptFolder(${JSON.stringify(join(directory, "ws"))}`,
+    `initSelfContained(${JSON.stringify(join(directory, "new"))}`,
+  ]) {
+    const ids = await raceOf(
+      6,
+      `const m = await import(${MODULE}); const { found } = await m.${call}, { ${POPULATE} }); console.log(found.controlFile.id, found.workspace.id);`,
+    );
+    assert.match(ids[0]!, /^[0-9a-f]{32} [0-9a-f]{32}$/);
+    assert.equal(new Set(ids).size, 1, ids.join("\n"));
+  }
+  assert.equal(readdirSync(join(directory, "state", "cairn", "control")).length, 1);
+  assert.deepEqual(readdirSync(join(directory, "new")).sort(), [".cairn", "main"]);
+});
+
+test("a killed adoption leaves the folder free or adopted, and the next one ends it with one directory", async (context) => {
+  const directory = scratch(context);
+  for (const name of [
+    "workspace-staged",
+    "control-staged",
+    "control-named",
+    "adopt-control-made",
+    "adopt-registered",
+  ]) {
+    const folder = join(directory, `ws-${name}`);
+    mkdirSync(folder);
+    const script = `process.env.CAIRN_FAILPOINT = ${JSON.stringify(name)}; const m = await import(${MODULE}); await m.adoptFolder(${JSON.stringify(folder)}, { ${POPULATE} });`;
+    const before = new Set(
+      existsSync(join(directory, "state/cairn/control")) ? readdirSync(join(directory, "state/cairn/control")) : [],
+    );
+    const child = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
+    assert.equal(child.signal, "SIGKILL", `${name}: ${child.stderr.toString()}`);
+    const { found } = await adopt(folder);
+    assert.equal(findWorkspace(folder)?.controlFile.id, found.controlFile.id);
+    const made = readdirSync(join(directory, "state/cairn/control")).filter(
+      (each) => !before.has(each) && !each.startsWith(".cairn-tmp-"),
+    );
+    assert.deepEqual(made, [found.controlFile.id], name);
+  }
+});
+
+test("a killed init is finished by the next one", (context) => {
+  const directory = scratch(context);
+  for (const name of ["init-folder-made", "workspace-staged", "control-staged", "control-named"]) {
+    const root = join(directory, `root-${name}`);
+    const script = (failpoint: string): string =>
+      `process.env.CAIRN_FAILPOINT = ${JSON.stringify(failpoint)}; const m = await import(${MODULE}); const { found } = await m.initSelfContained(${JSON.stringify(root)}, { ${POPULATE} }); console.log(found.workspace.name);`;
+    assert.equal(spawnSync(process.execPath, ["--input-type=module", "-e", script(name)]).signal, "SIGKILL", name);
+    const again = spawnSync(process.execPath, ["--input-type=module", "-e", script("")], { encoding: "utf8" });
+    assert.equal(again.stdout.trim(), "main", again.stderr);
+  }
+});
+
+test("a self-contained folder is found from its root, its main and its control directory, also after it moved", async (context) => {
+  const directory = scratch(context);
+  const { found } = await initSelfContained(join(directory, "whole"), OPTIONS);
+  assert.equal(found.via, "self-contained");
+  assert.equal(existsSync(join(directory, "state")), false, "it needs no registry");
+  renameSync(join(directory, "whole"), join(directory, "moved"));
+  mkdirSync(join(directory, "moved", "main", "deep"));
+  for (const path of ["moved", "moved/main", "moved/.cairn", "moved/main/deep"]) {
+    const again = findWorkspace(join(directory, path));
+    assert.equal(again?.workspace.id, found.workspace.id, path);
+    assert.equal(again.folder.toString(), join(directory, "moved", "main"));
+  }
+  assert.equal(
+    workspaceNamed(controlPaths(join(directory, "moved", ".cairn")), "main")?.folder.toString(),
+    join(directory, "moved", "main"),
+  );
+});
+
+test("init wants an absent or empty folder", async (context) => {
+  const directory = scratch(context);
+  await assert.rejects(initSelfContained(directory, OPTIONS), hasCode("already_exists"));
+  mkdirSync(join(directory, "disk", "lost+found"), { recursive: true });
+  assert.equal((await initSelfContained(join(directory, "disk"), OPTIONS)).created, true);
+  await assert.rejects(
+    initSelfContained(join(directory, "fresh"), {
+      ...OPTIONS,
+      populate: async () => {
+        throw new Error("no");
+      },
+    }),
+  );
+  assert.equal(existsSync(join(directory, "fresh")), false, "a failure leaves nothing");
+});
+
+test("a missing control directory is told and forbids a second adoption", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  renameSync(found.control.root, join(directory, "away"));
+  const isMissing = (error: unknown): boolean =>
+    hasCode("not_found")(error) && String((error as CairnError).hint).includes("release");
+  assert.throws(() => findWorkspace(join(directory, "ws", "sub")), isMissing);
+  await assert.rejects(adopt(join(directory, "ws")), isMissing);
+  assert.deepEqual(
+    listRegistered().map((entry) => entry.missing),
+    [["control"]],
+  );
+  assert.equal(unregister(join(directory, "ws")), true);
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+});
+
+test("a damaged record is named and forbids a second adoption", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  writeFileSync(found.paths.file, "{");
+  assert.throws(() => findWorkspace(join(directory, "ws")), hasCode("damaged"));
+  await assert.rejects(adopt(join(directory, "ws")), hasCode("damaged"));
+  const file = listRegistered()[0]!.file;
+  writeFileSync(file, "?");
+  assert.throws(
+    () => findWorkspace(join(directory, "ws")),
+    (error) => hasCode("damaged")(error) && String(error).includes(file),
+  );
+  assert.equal(listRegistered()[0]!.problem?.code, "damaged");
+});
+
+test("a file named like ours in a folder of somebody else is no control directory", async (context) => {
+  const directory = scratch(context);
+  writeFileSync(join(directory, "ws", "cairn.json"), "not ours");
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+  assert.equal((await adopt(join(directory, "ws"))).created, true);
+});
+
+test("another folder at the path is noticed and a released one is kept no more", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  renameSync(join(directory, "ws"), join(directory, "old"));
+  assert.equal(findWorkspace(join(directory, "ws"))?.rootChanged, false, "a deleted folder is still known");
+  mkdirSync(join(directory, "ws"));
+  assert.equal(findWorkspace(join(directory, "ws"))?.rootChanged, true);
+  writeWorkspace(found.control, { ...found.workspace, settings: { released_at: new Date().toISOString() } });
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+});
+
+test("workspaces of one control directory get unique names and keep their state", async (context) => {
+  const directory = scratch(context);
+  const { found } = await adopt(join(directory, "ws"));
+  mkdirSync(join(directory, "fork"));
+  const first = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
+  const second = createWorkspace(found.control, { folder: join(directory, "fork"), name: "fo/rk" });
+  assert.deepEqual([first.workspace.name, second.workspace.name], ["fo/rk", "fo/rk-2"]);
+  assert.throws(
+    () => createWorkspace(found.control, { folder: directory, name: "main", exactName: true }),
+    hasCode("already_exists"),
+  );
+  writeFileSync(second.paths.file, "{");
+  assert.deepEqual(
+    listWorkspaces(found.control).map((each) => [each.name, each.problem?.code]),
+    [
+      ["fo/rk", undefined],
+      ["fo/rk-2", "damaged"],
+      ["main", undefined],
+    ],
+  );
+  writeState(first.paths, { ...readState(first.paths), head: "c".repeat(32) as never });
+  assert.equal(readState(first.paths).head, "c".repeat(32));
+  assert.deepEqual(readdirSync(found.control.temporary), []);
+});
+
+test("a named control directory is used, shared, and refused inside the folder", async (context) => {
+  const directory = scratch(context);
+  const controlDirectory = join(directory, "given");
+  const { found } = await adopt(join(directory, "ws"), { controlDirectory });
+  assert.equal(found.control.root, controlDirectory);
+  mkdirSync(join(directory, "two"));
+  const second = await adopt(join(directory, "two"), { controlDirectory });
+  assert.equal(second.found.controlFile.id, found.controlFile.id);
+  assert.equal(openControlDirectory(controlDirectory, join(directory, "two")).workspace.name, "two");
+  assert.equal(openControlDirectory(controlDirectory).workspace.name, "main");
+  assert.throws(() => openControlDirectory(directory), hasCode("not_a_workspace"));
+  mkdirSync(join(directory, "three"));
+  await assert.rejects(
+    adopt(join(directory, "three"), { controlDirectory: join(directory, "three", "x") }),
+    hasCode("refused"),
+  );
+  await assert.rejects(adopt(join(directory, "three"), { controlDirectory: "x" }), hasCode("usage"));
+  writeFileSync(join(directory, "file"), "");
+  await assert.rejects(
+    adopt(join(directory, "three"), { controlDirectory: join(directory, "file") }),
+    hasCode("already_exists"),
+  );
+});
+
+test("names become directories and back", () => {
+  for (const name of ["main", "ä b", "..", ".hidden", "a.b", "a%41", "x".repeat(60)]) {
+    const directory = workspaceDirectoryName(name);
+    assert.match(directory, /^[A-Za-z0-9_%-][A-Za-z0-9._%-]*$/);
+    assert.equal(workspaceNameOf(directory), name);
+  }
+  for (const name of ["", "x".repeat(61), "a\nb"]) assert.throws(() => checkWorkspaceName(name), hasCode("usage"));
+  assert.equal(workspaceNameOf(".cairn-tmp-1-a"), null);
+  assert.equal(plainName("my folder/ä!"), "my-folder");
+  assert.equal(plainName("ä"), "workspace");
+});
+
+const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;
+
+test(
+  "a folder on another file system gets its control directory at the mount's root and is found wherever that is mounted",
+  { skip: unshare ? false : "needs the right to mount" },
+  (context) => {
+    const directory = scratch(context);
+    mkdirSync(join(directory, "disk"));
+    mkdirSync(join(directory, "elsewhere"));
+    const find = JSON.stringify(new URL("find-workspace.ts", import.meta.url).href);
+    const control = JSON.stringify(new URL("control-place.ts", import.meta.url).href);
+    const script = `
+    import { execFileSync } from "node:child_process";
+    import { mkdirSync, rmSync } from "node:fs";
+    const { adoptFolder } = await import(${MODULE});
+    const { findWorkspace } = await import(${find});
+    const { controlWarnings } = await import(${control});
+    const [disk, elsewhere, state] = process.argv.slice(1);
+    execFileSync("mount", ["-t", "tmpfs", "none", disk]);
+    mkdirSync(disk + "/ws");
+    const { found, warnings } = await adoptFolder(disk + "/ws", { ${POPULATE} });
+    rmSync(state, { recursive: true });
+    execFileSync("mount", ["--move", disk, elsewhere]);
+    const again = findWorkspace(elsewhere + "/ws");
+    const whole = await adoptFolder(elsewhere, { ${POPULATE} });
+    console.log(JSON.stringify({ root: found.control.root, via: again?.via, same: again?.workspace.id === found.workspace.id, warnings, whole: whole.found.control.root }));`;
+    const child = spawnSync(
+      "unshare",
+      [
+        "-m",
+        process.execPath,
+        "--input-type=module",
+        "-e",
+        script,
+        join(directory, "disk"),
+        join(directory, "elsewhere"),
+        join(directory, "state"),
+      ],
+      { encoding: "utf8" },
+    );
+    assert.equal(child.status, 0, child.stderr);
+    const seen = JSON.parse(child.stdout) as {
+      root: string;
+      via: string;
+      same: boolean;
+      warnings: string[];
+      whole: string;
+    };
+    assert.ok(seen.root.startsWith(join(directory, "disk", ".cairn-control")));
+    assert.deepEqual([seen.via, seen.same, seen.warnings.length], ["mount-root", true, 1]);
+    assert.ok(seen.whole.startsWith(join(directory, "state")), "a mount's root itself is kept outside it");
+  },
+);
+
+test("the choice says why and makes nothing", (context) => {
+  const directory = scratch(context);
+  const id = newControlId();
+  const chosen = chooseControlDirectory(Buffer.from(join(directory, "ws")), { id });
+  assert.deepEqual([chosen.where, chosen.root], ["user-state", join(directory, "state", "cairn", "control", id)]);
+  assert.equal(existsSync(join(directory, "state")), false);
+  assert.deepEqual(controlWarnings(chosen.root), []);
+});

@@ -1,0 +1,225 @@
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { TEMPORARY_PREFIX, durableMkdir } from "../fs/durable.ts";
+import { acquireLock } from "../fs/lock.ts";
+import type { Lock } from "../fs/lock.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+import { newControlId } from "../ids.ts";
+import type { ControlId } from "../ids.ts";
+import { createControlDirectory, createWorkspace } from "./control-directory.ts";
+import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
+import type { ControlPaths } from "./control-layout.ts";
+import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
+import type { ChosenControl } from "./control-place.ts";
+import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
+import type { FoundWorkspace } from "./find-workspace.ts";
+import { lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
+
+export interface AdoptFolderOptions {
+  /** Of the control directory; the folder's name unless told. */
+  name?: string | undefined;
+  engine: string;
+  /** Absolute. */
+  controlDirectory?: string | undefined;
+  /** Makes the store in the staged control directory. */
+  populate: (staged: ControlPaths) => Promise<void>;
+  /** The guards; runs under the lock, before the first byte, and throws to refuse. */
+  guard?: (folder: Buffer, chosen: ChosenControl) => void;
+  lockTimeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface Adopted {
+  readonly found: FoundWorkspace;
+  /** False: it was a workspace already, perhaps since a moment ago. */
+  readonly created: boolean;
+  /** Where the control directory went, and what is doubtful about it. */
+  readonly reason: string;
+  readonly warnings: string[];
+}
+
+/** A name of letters, digits, `-` and `_` from any text. */
+export function plainName(text: string): string {
+  return (
+    text
+      .replace(/[^A-Za-z0-9_-]+/g, "-")
+      .replace(/^-+|-+$/g, "")
+      .slice(0, 60) || "workspace"
+  );
+}
+
+/** A control directory left by an adoption that was killed before it registered the folder. */
+function unregistered(parent: string, folder: Buffer): ControlPaths | null {
+  let ids: string[];
+  try {
+    ids = readdirSync(parent);
+  } catch {
+    return null;
+  }
+  for (const id of ids) {
+    const control = controlPaths(join(parent, id));
+    if (
+      /^[0-9a-f]{32}$/.test(id) &&
+      existsSync(control.file) &&
+      workspaceWhere(control, (each) => pathIs(each, folder)) !== null
+    )
+      return control;
+  }
+  return null;
+}
+
+async function lockPlace(chosen: ChosenControl, options: AdoptFolderOptions): Promise<Lock | undefined> {
+  if (chosen.where !== "mount-root") return undefined;
+  const parent = dirname(chosen.root);
+  durableMkdir(parent, { mode: 0o755 });
+  return acquireLock(join(parent, "adopt.lock"), lockOptions(options));
+}
+
+function lockOptions(options: AdoptFolderOptions): { purpose: string; timeoutMs?: number; signal?: AbortSignal } {
+  return {
+    purpose: "adopt",
+    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
+}
+
+/**
+ * Makes an existing folder a workspace, `main` of a control directory elsewhere; nothing in it moves. Any number of
+ * processes at once end with one control directory. Throws what the guard throws, `not_found` for a missing folder.
+ */
+export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): Promise<Adopted> {
+  const folder = realPathOf(path);
+  if (!existsSync(folder))
+    throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
+  using _registry = await lockRegistry(lockOptions(options));
+  const present = workspaceAt(folder);
+  if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };
+  const id = newControlId();
+  const chosen = chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
+  options.guard?.(folder, chosen);
+  using _place = await lockPlace(chosen, options);
+  const raced = workspaceAt(folder);
+  if (raced !== null) return { found: raced, created: false, reason: "it is a workspace already", warnings: [] };
+  const orphan =
+    options.controlDirectory === undefined ? unregistered(join(userStateDirectory(), "control"), folder) : null;
+  const control = orphan ?? (await makeControl(folder, { ...options, chosen, id }));
+  failpoint("adopt-control-made");
+  registerMain(folder, control);
+  failpoint("adopt-registered");
+  const found = workspaceAt(folder);
+  if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
+  return { found, created: orphan === null, reason: chosen.reason, warnings: controlWarnings(control.root) };
+}
+
+async function makeControl(
+  folder: Buffer,
+  options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
+): Promise<ControlPaths> {
+  const { chosen } = options;
+  const made = await createControlDirectory(chosen.root, {
+    id: options.id,
+    name: options.name ?? plainName(basename(folder.toString("utf8"))),
+    engine: options.engine,
+    selfContained: false,
+    populate: async (staged) => {
+      await options.populate(staged);
+      // The folder knows its place in the mount only where the control directory lies at its root.
+      createWorkspace(staged, {
+        folder,
+        name: MAIN_WORKSPACE,
+        inMount: basename(dirname(chosen.root)) === MOUNT_CONTROL,
+      });
+    },
+  });
+  if (!made.created && workspaceWhere(made.control, (each) => pathIs(each, folder)) === null) {
+    createWorkspace(made.control, { folder, name: plainName(basename(folder.toString("utf8"))) });
+  }
+  return made.control;
+}
+
+/** Registers the workspace of a control directory that has this folder. */
+function registerMain(folder: Buffer, control: ControlPaths): void {
+  const workspace = workspaceWhere(control, (each) => pathIs(each, folder));
+  const found = findWorkspace(control.root, { exact: true });
+  if (workspace === null || found === null)
+    throw new CairnError("internal", `${control.root} does not keep ${printablePath(folder)}`);
+  registerWorkspace({
+    folder,
+    control: control.root,
+    controlId: found.controlFile.id,
+    workspaceId: workspace.id,
+    workspaceName: workspace.name,
+  });
+}
+
+export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "populate" | "guard">;
+
+// An empty `main` is what a killed attempt leaves; the other names are a file system's own and a racing process's.
+function isFree(path: string): boolean {
+  for (const name of readdirSync(path)) {
+    if (name === "lost+found" || name === SELF_CONTAINED_CONTROL || name.startsWith(TEMPORARY_PREFIX)) continue;
+    if (name !== MAIN_WORKSPACE || readdirSync(join(path, name)).length > 0) return false;
+  }
+  return true;
+}
+
+/**
+ * The self-contained layout: `<path>/main` and `<path>/.cairn`. The path must be absent or empty. Of several
+ * processes one makes it and all get it. Throws `already_exists` for a folder with other things in it.
+ */
+export async function initSelfContained(path: string, options: InitFolderOptions): Promise<Adopted> {
+  const root = realPathOf(path).toString("utf8");
+  const controlRoot = join(root, SELF_CONTAINED_CONTROL);
+  const made = (): FoundWorkspace | null =>
+    existsSync(controlPaths(controlRoot).file) ? findWorkspace(root, { exact: true }) : null;
+  const present = made();
+  if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  const id = newControlId();
+  const reason = "it lies beside the workspace";
+  const isNew = durableMkdir(root, { mode: 0o755 });
+  try {
+    options.guard?.(Buffer.from(root), { root: controlRoot, where: "given", reason });
+    if (!isNew) refuseUnlessFree(root);
+    const folder = join(root, MAIN_WORKSPACE);
+    mkdirSync(folder, { recursive: true, mode: 0o755 });
+    failpoint("init-folder-made");
+    const { created } = await createControlDirectory(controlRoot, {
+      id,
+      name: options.name ?? plainName(basename(root)),
+      engine: options.engine,
+      selfContained: true,
+      populate: async (staged) => {
+        await options.populate(staged);
+        createWorkspace(staged, { folder, name: MAIN_WORKSPACE });
+      },
+    });
+    const found = made();
+    if (found === null) throw new CairnError("internal", `${root} was made and is not found`);
+    return { found, created, reason, warnings: controlWarnings(controlRoot) };
+  } catch (error) {
+    const winner = made();
+    if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
+    if (isNew) removeIfEmpty(root);
+    throw toCairnError(error);
+  }
+}
+
+function refuseUnlessFree(root: string): void {
+  if (isFree(root)) return;
+  throw new CairnError("already_exists", `${root} is not empty`, {
+    hint: `to keep that folder as it is, use: cairn init ${JSON.stringify(root)}`,
+  });
+}
+
+function removeIfEmpty(root: string): void {
+  for (const directory of [join(root, MAIN_WORKSPACE), root]) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      // Somebody else has put something there.
+    }
+  }
+}

@@ -1,0 +1,281 @@
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import {
+  decodeControl,
+  decodeState,
+  decodeWorkspace,
+  encodeControl,
+  encodeState,
+  encodeWorkspace,
+} from "../formats/control.ts";
+import type { ControlFile, WorkspaceFile, WorkspaceState } from "../formats/control.ts";
+import type { JsonObject } from "../formats/fields.ts";
+import { recordPath } from "../formats/record.ts";
+import type { RecordedPath } from "../formats/record.ts";
+import {
+  durableMkdir,
+  durableWrite,
+  fsyncDirectory,
+  readSmallFile,
+  removeLeftovers,
+  temporaryName,
+} from "../fs/durable.ts";
+import { filesystemUuid, mountOf } from "../fs/mounts.ts";
+import { rawBytes } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+import { newWorkspaceId } from "../ids.ts";
+import type { ControlId } from "../ids.ts";
+import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
+import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
+
+/** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
+export interface PlacedWorkspace extends WorkspaceFile {
+  mount_path?: RecordedPath;
+}
+
+const MAX_RECORD_BYTES = 16 << 20;
+
+function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T): T | null {
+  const bytes = readSmallFile(path, MAX_RECORD_BYTES);
+  if (bytes === null) return null;
+  try {
+    return decode(bytes);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw new CairnError(failed.code, `${path}: ${failed.message}`, {
+      hint: failed.hint ?? "see cairn doctor",
+      cause: error,
+    });
+  }
+}
+
+/** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */
+export function readControl(control: ControlPaths): ControlFile | null {
+  return readRecord(control.file, decodeControl);
+}
+
+/** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */
+export function readWorkspace(control: ControlPaths, name: string): PlacedWorkspace | null {
+  return readRecord(workspacePaths(control, name).file, decodeWorkspace);
+}
+
+/** Replaces a workspace's file durably, e.g. after its folder has moved. */
+export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace): void {
+  durableWrite(workspacePaths(control, workspace.name).file, encodeWorkspace(workspace));
+}
+
+/** Head and last restore. Throws `damaged` when the file is, `not_found` when it is gone. */
+export function readState(paths: WorkspacePaths): WorkspaceState {
+  const state = readRecord(paths.state, decodeState);
+  if (state === null)
+    throw new CairnError("damaged", `${paths.state} is missing`, { hint: "run cairn doctor --repair" });
+  return state;
+}
+
+/** Replaces head and last restore durably: the commit point of a restore. */
+export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
+  durableWrite(paths.state, encodeState(state));
+}
+
+export interface ListedWorkspace {
+  readonly name: string;
+  readonly workspace: PlacedWorkspace | null;
+  readonly problem?: CairnError;
+}
+
+/** All workspaces of a control directory by name; a damaged one is listed and hides nothing. */
+export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
+  let directories: string[];
+  try {
+    directories = readdirSync(control.workspaces);
+  } catch (error) {
+    throw toCairnError(error, `list ${control.workspaces}`);
+  }
+  const listed: ListedWorkspace[] = [];
+  for (const directory of directories.sort()) {
+    const name = workspaceNameOf(directory);
+    if (name === null) continue;
+    try {
+      const workspace = readWorkspace(control, name);
+      const problem = new CairnError("damaged", `${join(control.workspaces, directory)} has no workspace.json`);
+      listed.push(workspace === null ? { name, workspace, problem } : { name, workspace });
+    } catch (error) {
+      listed.push({ name, workspace: null, problem: toCairnError(error) });
+    }
+  }
+  return listed;
+}
+
+export interface NewControl {
+  id: ControlId;
+  name: string;
+  engine: string;
+  selfContained: boolean;
+  /** Fills the staged directory (store, password, key) before it gets its name; whatever it leaves open must not care. */
+  populate?: (staged: ControlPaths) => Promise<void>;
+}
+
+export interface CreatedControl {
+  readonly control: ControlPaths;
+  readonly file: ControlFile;
+  /** False: another process was first, and its directory is the one. */
+  readonly created: boolean;
+}
+
+/**
+ * Makes a control directory whole under a temporary name and then gives it its own. Of any number of processes
+ * one wins, the others get its directory. Throws `already_exists` when the place holds something else.
+ */
+export async function createControlDirectory(root: string, options: NewControl): Promise<CreatedControl> {
+  const control = controlPaths(root);
+  const present = readControl(control);
+  if (present !== null) return { control, file: present, created: false };
+  refuseOccupied(root);
+  const parent = dirname(root);
+  durableMkdir(parent, { mode: basename(parent) === MOUNT_CONTROL ? 0o755 : 0o700 });
+  removeLeftovers(parent);
+  const staged = controlPaths(join(parent, temporaryName()));
+  try {
+    await fillStaged(staged, options);
+    failpoint("control-staged");
+    const file = giveName(staged, control);
+    failpoint("control-named");
+    return file;
+  } finally {
+    rmSync(staged.root, { recursive: true, force: true });
+  }
+}
+
+function refuseOccupied(root: string): void {
+  if (!existsSync(root)) return;
+  if (statSync(root).isDirectory() && readdirSync(root).length === 0) return;
+  throw new CairnError("already_exists", `${root} is there and is no control directory`, {
+    hint: "choose an absent or empty folder",
+  });
+}
+
+async function fillStaged(staged: ControlPaths, options: NewControl): Promise<void> {
+  mkdirSync(staged.root, { mode: 0o700 });
+  chmodSync(staged.root, 0o700);
+  for (const directory of [staged.temporary, staged.cache, staged.workspaces]) mkdirSync(directory, { mode: 0o700 });
+  await options.populate?.(staged);
+  const file: ControlFile = {
+    id: options.id,
+    name: options.name,
+    created_at: new Date().toISOString(),
+    engine: options.engine,
+    self_contained: options.selfContained,
+  };
+  durableWrite(staged.file, encodeControl(file));
+}
+
+function giveName(staged: ControlPaths, control: ControlPaths): CreatedControl {
+  try {
+    renameSync(staged.root, control.root);
+  } catch (error) {
+    const winner = readControl(control);
+    if (winner !== null) return { control, file: winner, created: false };
+    if ((error as NodeJS.ErrnoException).code === "ENOTEMPTY") refuseOccupied(control.root);
+    throw toCairnError(error, `make the control directory ${control.root}`);
+  }
+  fsyncDirectory(dirname(control.root));
+  const file = readControl(control);
+  if (file === null) throw new CairnError("conflict", `${control.root} went away while it was made`);
+  return { control, file, created: true };
+}
+
+export interface NewWorkspace {
+  /** Real path of the folder. */
+  folder: RawPath;
+  /** Made unique by a number unless `exactName`. */
+  name: string;
+  exactName?: boolean;
+  origin?: NonNullable<WorkspaceFile["origin"]>;
+  settings?: JsonObject;
+  /** Also know the folder by its path in its mount; by default where the control directory lies at a mount's root. */
+  inMount?: boolean;
+}
+
+export interface CreatedWorkspace {
+  readonly workspace: PlacedWorkspace;
+  readonly paths: WorkspacePaths;
+}
+
+/** Adds a workspace: staged, then named. Throws `already_exists` for a taken name with `exactName`. */
+export function createWorkspace(control: ControlPaths, options: NewWorkspace): CreatedWorkspace {
+  checkWorkspaceName(options.name);
+  const staged = join(control.temporary, temporaryName());
+  for (const directory of [staged, join(staged, "points"), join(staged, "journal")]) durableMkdir(directory);
+  durableWrite(join(staged, "state.json"), encodeState({ head: null, last_restore: null, recovered: [] }));
+  try {
+    for (let attempt = 1; attempt <= 10_000; attempt++) {
+      const name = attempt === 1 ? options.name : `${options.name}-${attempt}`;
+      const workspace = workspaceRecord(control, { ...options, name });
+      durableWrite(join(staged, "workspace.json"), encodeWorkspace(workspace));
+      failpoint("workspace-staged");
+      const paths = workspacePaths(control, name);
+      if (renameUnlessTaken(staged, paths.root)) return { workspace, paths };
+      if (options.exactName === true) break;
+    }
+  } finally {
+    rmSync(staged, { recursive: true, force: true });
+  }
+  throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} is there already`);
+}
+
+function renameUnlessTaken(staged: string, path: string): boolean {
+  try {
+    renameSync(staged, path);
+  } catch (error) {
+    const name = (error as NodeJS.ErrnoException).code;
+    if (name === "ENOTEMPTY" || name === "EEXIST") return false;
+    throw toCairnError(error, `make ${path}`);
+  }
+  fsyncDirectory(dirname(path));
+  return true;
+}
+
+export type FolderIdentity = Pick<
+  PlacedWorkspace,
+  "path" | "path_b64" | "root_inode" | "device" | "filesystem_uuid" | "mount_path"
+>;
+
+/** Path, inode, device and file system of a folder (its real path), as a workspace's file keeps them. */
+export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentity {
+  const facts = statSync(folder, { bigint: true });
+  const uuid = filesystemUuid(folder);
+  const mountPath = inMount ? pathInMount(folder) : null;
+  return {
+    ...recordPath(rawBytes(folder)),
+    root_inode: facts.ino.toString(),
+    device: facts.dev.toString(),
+    ...(uuid === null ? {} : { filesystem_uuid: uuid }),
+    ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+  };
+}
+
+function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWorkspace {
+  return {
+    id: newWorkspaceId(),
+    name: options.name,
+    ...folderIdentity(options.folder, options.inMount ?? isAtMountRoot(control)),
+    registered_at: new Date().toISOString(),
+    ...(options.origin === undefined ? {} : { origin: options.origin }),
+    settings: options.settings ?? {},
+  };
+}
+
+/** True for a control directory that lies at the root of a mount, where folders are known by their path in it. */
+export function isAtMountRoot(control: ControlPaths): boolean {
+  return basename(dirname(control.root)) === MOUNT_CONTROL;
+}
+
+/** A folder's path from the root of its mount, without a leading slash; null without mountinfo. */
+export function pathInMount(folder: RawPath): Buffer | null {
+  const mount = mountOf(folder);
+  if (mount === null) return null;
+  const path = rawBytes(folder);
+  return path.subarray(Math.min(path.length, mount.mountPoint.length === 1 ? 1 : mount.mountPoint.length + 1));
+}

@@ -1,0 +1,139 @@
+import { join } from "node:path";
+import { CairnError } from "../errors.ts";
+import type { SavePointId } from "../ids.ts";
+
+/** Where everything lies in a control directory. Absolute paths. */
+
+/** The control directory's name beside a self-contained workspace, whose folder is `main`. */
+export const SELF_CONTAINED_CONTROL = ".cairn";
+export const MAIN_WORKSPACE = "main";
+/** At the root of a mount: holds control directories by id. */
+export const MOUNT_CONTROL = ".cairn-control";
+
+export interface ControlPaths {
+  readonly root: string;
+  /** Its presence makes the directory a control directory. */
+  readonly file: string;
+  /** The embedded repository in restic's format. */
+  readonly store: string;
+  readonly storePassword: string;
+  readonly storeKey: string;
+  /** Unfinished things; whoever holds the lock may remove them. */
+  readonly temporary: string;
+  /** What can be made again. */
+  readonly cache: string;
+  readonly workspaces: string;
+  readonly lock: string;
+}
+
+export function controlPaths(root: string): ControlPaths {
+  return {
+    root,
+    file: join(root, "cairn.json"),
+    store: join(root, "store"),
+    storePassword: join(root, "store-password"),
+    storeKey: join(root, "store-key"),
+    temporary: join(root, "tmp"),
+    cache: join(root, "cache"),
+    workspaces: join(root, "workspaces"),
+    lock: join(root, "lock"),
+  };
+}
+
+export interface WorkspacePaths {
+  readonly root: string;
+  readonly file: string;
+  readonly state: string;
+  readonly points: string;
+  /** Held by the one writer. */
+  readonly lock: string;
+  readonly journal: string;
+  /** Which point has which id; made again when missing. */
+  readonly catalog: string;
+}
+
+export function workspacePaths(control: ControlPaths, name: string): WorkspacePaths {
+  const directory = workspaceDirectoryName(name);
+  const root = join(control.workspaces, directory);
+  return {
+    root,
+    file: join(root, "workspace.json"),
+    state: join(root, "state.json"),
+    points: join(root, "points"),
+    lock: join(root, "lock"),
+    journal: join(root, "journal"),
+    catalog: join(control.cache, `points-${directory}`),
+  };
+}
+
+export interface PointPaths {
+  readonly root: string;
+  readonly descriptor: string;
+  readonly pin: string;
+  readonly tags: string;
+  readonly verification: string;
+}
+
+export function pointPaths(points: string, sequence: number): PointPaths {
+  const root = join(points, pointDirectoryName(sequence));
+  return {
+    root,
+    descriptor: join(root, "descriptor.json"),
+    pin: join(root, "pin.json"),
+    tags: join(root, "tags.json"),
+    verification: join(root, "verification.json"),
+  };
+}
+
+const MAX_SEQUENCE = 9_999_999_999;
+
+/** Ten digits, so that names sort as numbers do. */
+export function pointDirectoryName(sequence: number): string {
+  if (!Number.isSafeInteger(sequence) || sequence < 1 || sequence > MAX_SEQUENCE) {
+    throw new CairnError("internal", `not a sequence number: ${sequence}`);
+  }
+  return String(sequence).padStart(10, "0");
+}
+
+/** The number behind a directory's name, 0 for any other name. */
+export function sequenceOfName(name: string): number {
+  return /^[0-9]{10}$/.test(name) ? Number(name) : 0;
+}
+
+const MAX_NAME_BYTES = 60;
+
+/** Throws `usage` when a text may not be a workspace's name: empty, over 60 bytes, with control characters. */
+export function checkWorkspaceName(name: string): void {
+  // oxlint-disable-next-line no-control-regex
+  const fits = name !== "" && Buffer.byteLength(name) <= MAX_NAME_BYTES && !/[\u0000-\u001f\u007f]/.test(name);
+  if (fits) return;
+  throw new CairnError("usage", `not a workspace name: ${JSON.stringify(name.slice(0, 80))}`, {
+    hint: `use 1 to ${MAX_NAME_BYTES} bytes without control characters`,
+  });
+}
+
+/** A workspace's directory: its name, with every byte but letters, digits, `-`, `_` and inner dots as `%XX`. */
+export function workspaceDirectoryName(name: string): string {
+  checkWorkspaceName(name);
+  let encoded = "";
+  for (const [at, byte] of Buffer.from(name, "utf8").entries()) {
+    const character = String.fromCharCode(byte);
+    const plain = /[A-Za-z0-9_-]/.test(character) || (character === "." && at > 0);
+    encoded += plain ? character : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  }
+  return encoded;
+}
+
+/** The name behind a directory; null when the directory is none of ours. */
+export function workspaceNameOf(directory: string): string | null {
+  if (!/^(?:[A-Za-z0-9_-]|%[0-9A-F]{2})(?:[A-Za-z0-9._-]|%[0-9A-F]{2})*$/.test(directory)) return null;
+  const bytes = directory.replace(/%([0-9A-F]{2})/g, (_match, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 16)),
+  );
+  return Buffer.from(bytes, "latin1").toString("utf8");
+}
+
+/** The tag that binds a snapshot in the store to its point. */
+export function snapshotTag(id: SavePointId): string {
+  return `cairn:${id}`;
+}

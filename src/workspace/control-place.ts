@@ -1,0 +1,101 @@
+import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import { CairnError } from "../errors.ts";
+import { temporaryName } from "../fs/durable.ts";
+import { filesystemKind, mountOf } from "../fs/mounts.ts";
+import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+import type { ControlId } from "../ids.ts";
+import { MOUNT_CONTROL } from "./control-layout.ts";
+import { userStateDirectory } from "./registry.ts";
+
+/** Where a new control directory goes. */
+
+export interface ChosenControl {
+  readonly root: string;
+  readonly where: "given" | "user-state" | "mount-root";
+  /** One sentence for a person. */
+  readonly reason: string;
+}
+
+export interface ChooseOptions {
+  id: ControlId;
+  /** Absolute; the caller's wish goes before every rule. */
+  controlDirectory?: string | undefined;
+}
+
+function existingAncestor(path: string): string {
+  return existsSync(path) || dirname(path) === path ? path : existingAncestor(dirname(path));
+}
+
+function isWritable(directory: string): boolean {
+  const probe = join(directory, temporaryName());
+  try {
+    mkdirSync(probe);
+    rmSync(probe, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function mountRootOf(folder: RawPath): string | null {
+  const point = mountOf(folder)?.mountPoint;
+  // At the root itself the control directory would lie inside the workspace.
+  if (point === undefined || point.equals(rawBytes(folder))) return null;
+  const text = point.toString("utf8");
+  return Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(join(text, MOUNT_CONTROL)))
+    ? text
+    : null;
+}
+
+/**
+ * Where the control directory of a folder (its real path) goes: as told; else under the user's state directory when
+ * that is on the folder's file system; else at the root of the folder's mount when that can be written; else under the
+ * user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ */
+export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
+  const state = join(userStateDirectory(), "control", options.id);
+  if (options.controlDirectory !== undefined) return givenControl(folder, options.controlDirectory);
+  const inside = isAtOrBelow(state, rawBytes(folder));
+  const sameDevice = statSync(existingAncestor(state)).dev === statSync(folder).dev;
+  if (sameDevice && !inside)
+    return { root: state, where: "user-state", reason: "your state directory is on the same file system" };
+  const mount = mountRootOf(folder);
+  if (mount !== null) {
+    const root = join(mount, MOUNT_CONTROL, options.id);
+    return { root, where: "mount-root", reason: `it is on the folder's own file system, mounted at ${mount}` };
+  }
+  if (inside) throw controlInside(folder, state);
+  return {
+    root: state,
+    where: "user-state",
+    reason: "the folder's file system has no place outside it that can be written",
+  };
+}
+
+function givenControl(folder: RawPath, root: string): ChosenControl {
+  if (!isAbsolute(root)) throw new CairnError("usage", `the control directory must be an absolute path, not ${root}`);
+  const ancestor = existingAncestor(root);
+  if (isAtOrBelow(root, rawBytes(folder)) || isAtOrBelow(ancestor, rawBytes(folder))) throw controlInside(folder, root);
+  return { root, where: "given", reason: "it was asked for" };
+}
+
+function controlInside(folder: RawPath, root: string): CairnError {
+  return new CairnError(
+    "refused",
+    `the control directory ${root} would lie inside ${printablePath(rawBytes(folder))}`,
+    {
+      hint: "name a place outside the folder with --control-dir",
+    },
+  );
+}
+
+/** What is doubtful about where a control directory lies, one sentence each. */
+export function controlWarnings(root: string): string[] {
+  const kind = filesystemKind(existingAncestor(root));
+  if (kind.overlay) return [`${root} lies on an overlay: it is lost with the container; use --control-dir on a volume`];
+  if (kind.place === "memory")
+    return [`${root} lies in memory (${kind.name}): it is lost at the next restart; use --control-dir on a disk`];
+  return [];
+}

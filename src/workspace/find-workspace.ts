@@ -1,0 +1,310 @@
+import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import type { ControlFile } from "../formats/control.ts";
+import { rawPath } from "../formats/record.ts";
+import type { Registration } from "../formats/registration.ts";
+import { readMounts, resolveMount } from "../fs/mounts.ts";
+import type { Mount } from "../fs/mounts.ts";
+import { printablePath, rawBytes } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+import { listWorkspaces, readControl } from "./control-directory.ts";
+import type { PlacedWorkspace } from "./control-directory.ts";
+import {
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  SELF_CONTAINED_CONTROL,
+  controlPaths,
+  workspacePaths,
+} from "./control-layout.ts";
+import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
+import { controlOf, readRegistration } from "./registry.ts";
+
+export interface FoundWorkspace {
+  /** Real path of the folder, which need not exist any more. */
+  readonly folder: Buffer;
+  readonly control: ControlPaths;
+  readonly controlFile: ControlFile;
+  readonly workspace: PlacedWorkspace;
+  readonly paths: WorkspacePaths;
+  readonly via: "self-contained" | "mount-root" | "registry" | "control-directory";
+  /** True when another directory lies at the path than the one that was adopted; to be said once. */
+  readonly rootChanged: boolean;
+}
+
+export interface FindOptions {
+  /** True: this folder, control directory or self-contained root and no other; false: the nearest folder at or above. */
+  exact?: boolean;
+}
+
+/** The real path; of a missing one the real path of what exists, and the rest as it is written. */
+export function realPathOf(path: RawPath): Buffer {
+  const bytes = rawBytes(path);
+  try {
+    return realpathSync.native(bytes, "buffer");
+  } catch (error) {
+    const name = (error as NodeJS.ErrnoException).code;
+    if (name !== "ENOENT") throw toCairnError(error, `resolve ${printablePath(bytes)}`);
+  }
+  const absolute = bytes[0] === 0x2f ? bytes : Buffer.concat([Buffer.from(`${process.cwd()}/`), bytes]);
+  const slash = absolute.lastIndexOf(0x2f);
+  const name = absolute.subarray(slash + 1);
+  const parent = realPathOf(slash <= 0 ? Buffer.from("/") : absolute.subarray(0, slash));
+  const text = name.toString("latin1");
+  if (text === "" || text === ".") return parent;
+  if (text === "..") return parentOf(parent);
+  return Buffer.concat([parent, Buffer.from(parent.length === 1 ? "" : "/"), name]);
+}
+
+function parentOf(path: Buffer): Buffer {
+  return path.subarray(0, Math.max(1, path.lastIndexOf(0x2f)));
+}
+
+interface Hit {
+  readonly control: ControlPaths;
+  readonly controlFile: ControlFile;
+  readonly workspace: PlacedWorkspace;
+  readonly folder: Buffer;
+  readonly via: FoundWorkspace["via"];
+}
+
+function found(hit: Hit): FoundWorkspace {
+  const facts = statSync(hit.folder, { bigint: true, throwIfNoEntry: false });
+  const { workspace } = hit;
+  return {
+    ...hit,
+    paths: workspacePaths(hit.control, workspace.name),
+    rootChanged: facts !== undefined && facts.ino.toString() !== workspace.root_inode,
+  };
+}
+
+/** A released folder is kept no more, though its points may still lie there. */
+function isReleased(workspace: PlacedWorkspace): boolean {
+  return workspace.settings["released_at"] !== undefined;
+}
+
+interface SearchOptions {
+  /** True: when nothing fits and a record cannot be read, that one may be it, so its problem is thrown. */
+  strict?: boolean;
+}
+
+/** The workspace of a control directory that fits, null when none does. */
+export function workspaceWhere(
+  control: ControlPaths,
+  fits: (workspace: PlacedWorkspace) => boolean,
+  options: SearchOptions = {},
+): PlacedWorkspace | null {
+  let problem: CairnError | undefined;
+  for (const listed of listWorkspaces(control)) {
+    problem ??= listed.problem;
+    if (listed.workspace !== null && !isReleased(listed.workspace) && fits(listed.workspace)) return listed.workspace;
+  }
+  if (problem !== undefined && options.strict === true) throw problem;
+  return null;
+}
+
+export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  return folder.equals(rawPath(workspace));
+}
+
+/** The control file, null also where a file of that name is somebody else's. */
+function controlAt(control: ControlPaths): ControlFile | null {
+  return existsSync(control.workspaces) ? readControl(control) : null;
+}
+
+function bySelfContained(folder: Buffer): Hit | null {
+  const parent = parentOf(folder).toString("utf8");
+  const control = controlPaths(join(parent, SELF_CONTAINED_CONTROL));
+  const controlFile = controlAt(control);
+  if (controlFile === null) return null;
+  const isMain = controlFile.self_contained && basename(folder.toString("utf8")) === MAIN_WORKSPACE;
+  const workspace = workspaceWhere(control, (each) => (isMain ? each.name === MAIN_WORKSPACE : pathIs(each, folder)), {
+    strict: isMain,
+  });
+  if (workspace === null) return null;
+  return { control, controlFile, workspace, folder, via: "self-contained" };
+}
+
+/** Others may write at a mount's root: a control directory counts only when it is root's, ours or the folder owner's. */
+function isTrusted(control: string, folder: Buffer): boolean {
+  const owner = statSync(control, { throwIfNoEntry: false })?.uid;
+  const trusted = [0, process.geteuid?.(), statSync(folder, { throwIfNoEntry: false })?.uid];
+  return owner !== undefined && trusted.includes(owner);
+}
+
+interface MountControl {
+  readonly control: ControlPaths;
+  readonly controlFile: ControlFile;
+  readonly workspaces: readonly PlacedWorkspace[];
+}
+
+/** What was read during one look-up; each mount's root is read once however many parents are asked for. */
+class Lookup {
+  readonly mounts: readonly Mount[] = readMounts();
+  readonly #byMount = new Map<string, readonly MountControl[]>();
+
+  mountControls(directory: string): readonly MountControl[] {
+    let controls = this.#byMount.get(directory);
+    if (controls === undefined) {
+      controls = readMountControls(directory);
+      this.#byMount.set(directory, controls);
+    }
+    return controls;
+  }
+}
+
+function readMountControls(directory: string): MountControl[] {
+  let ids: string[];
+  try {
+    ids = readdirSync(directory);
+  } catch {
+    return [];
+  }
+  const controls: MountControl[] = [];
+  for (const id of ids) {
+    if (!/^[0-9a-f]{32}$/.test(id)) continue;
+    const control = controlPaths(join(directory, id));
+    try {
+      const controlFile = controlAt(control);
+      if (controlFile === null) continue;
+      const workspaces = listWorkspaces(control).flatMap(({ workspace }) =>
+        workspace === null || isReleased(workspace) ? [] : [workspace],
+      );
+      controls.push({ control, controlFile, workspaces });
+    } catch {
+      // Other users' directories cannot be read, and a damaged one of ours is met through the registry.
+    }
+  }
+  return controls;
+}
+
+function byMountRoot(folder: Buffer, lookup: Lookup): Hit | null {
+  const mount = resolveMount(folder, lookup.mounts);
+  if (mount === null) return null;
+  const inMount = folder.subarray(
+    Math.min(folder.length, mount.mountPoint.length === 1 ? 1 : mount.mountPoint.length + 1),
+  );
+  for (const { control, controlFile, workspaces } of lookup.mountControls(
+    join(mount.mountPoint.toString("utf8"), MOUNT_CONTROL),
+  )) {
+    const workspace = workspaces.find((each) =>
+      each.mount_path === undefined ? pathIs(each, folder) : inMount.equals(rawPath(each.mount_path)),
+    );
+    if (workspace !== undefined && isTrusted(control.root, folder))
+      return { control, controlFile, workspace, folder, via: "mount-root" };
+  }
+  return null;
+}
+
+function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
+  const shown = printablePath(folder);
+  return new CairnError("not_found", `${shown} is kept in ${controlOf(registration)}, which is not there`, {
+    hint: `mount or restore that folder, or forget it with: cairn release ${JSON.stringify(shown)}`,
+  });
+}
+
+function byRegistry(folder: Buffer): Hit | null {
+  const registration = readRegistration(folder);
+  if (registration === null) return null;
+  const control = controlPaths(controlOf(registration));
+  const controlFile = controlAt(control);
+  if (controlFile === null) throw controlIsMissing(folder, registration);
+  const workspace = workspaceWhere(control, (each) => each.id === registration.workspace_id, { strict: true });
+  // Its workspace may have been relocated or released by somebody with another registry.
+  if (workspace === null || !pathIs(workspace, folder)) return null;
+  return { control, controlFile, workspace, folder, via: "registry" };
+}
+
+function lookUp(folder: Buffer, lookup: Lookup): FoundWorkspace | null {
+  const hit = bySelfContained(folder) ?? byMountRoot(folder, lookup) ?? byRegistry(folder);
+  return hit === null ? null : found(hit);
+}
+
+/** The workspace whose folder is exactly this real path. */
+export function workspaceAt(folder: Buffer): FoundWorkspace | null {
+  return lookUp(folder, new Lookup());
+}
+
+/** The nearest workspace whose folder lies strictly above a real path. */
+export function workspaceAbove(folder: Buffer): FoundWorkspace | null {
+  const lookup = new Lookup();
+  for (let above = folder; above.length > 1;) {
+    above = parentOf(above);
+    const workspace = lookUp(above, lookup);
+    if (workspace !== null) return workspace;
+  }
+  return null;
+}
+
+function folderOf(control: ControlPaths, controlFile: ControlFile, workspace: PlacedWorkspace): Buffer {
+  const beside = controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
+  return Buffer.from(beside ? join(dirname(control.root), MAIN_WORKSPACE) : rawPath(workspace));
+}
+
+/** The main workspace of a control directory, or its only one; null when it has none. */
+function mainWorkspace(control: ControlPaths, via: FoundWorkspace["via"]): FoundWorkspace | null {
+  const controlFile = controlAt(control);
+  if (controlFile === null) return null;
+  const workspace =
+    workspaceWhere(control, (each) => each.name === MAIN_WORKSPACE) ??
+    workspaceWhere(control, () => true, { strict: true });
+  if (workspace === null) return null;
+  return found({ control, controlFile, workspace, folder: folderOf(control, controlFile, workspace), via });
+}
+
+/** A workspace of an open control directory by name, null when unknown. */
+export function workspaceNamed(control: ControlPaths, name: string): FoundWorkspace | null {
+  const controlFile = readControl(control);
+  if (controlFile === null) return null;
+  const workspace = workspaceWhere(control, (each) => each.name === name);
+  if (workspace === null) return null;
+  return found({
+    control,
+    controlFile,
+    workspace,
+    folder: folderOf(control, controlFile, workspace),
+    via: "control-directory",
+  });
+}
+
+/**
+ * The workspace that `path` means: itself a control directory, a self-contained root or a workspace's folder; unless
+ * `exact` also the nearest workspace above. Null when nothing is found: then, and only then, it may be adopted.
+ * Throws `not_found` when the registry knows the folder but its control directory is not there, `damaged`, `newer_version`.
+ */
+export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWorkspace | null {
+  const real = realPathOf(path);
+  const text = real.toString("utf8");
+  const self = mainWorkspace(controlPaths(text), "control-directory") ?? selfContainedRoot(text);
+  if (self !== null) return self;
+  const lookup = new Lookup();
+  for (let folder = real; ; folder = parentOf(folder)) {
+    const workspace = lookUp(folder, lookup);
+    if (workspace !== null || options.exact === true || folder.length === 1) return workspace;
+  }
+}
+
+function selfContainedRoot(root: string): FoundWorkspace | null {
+  const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
+  return controlAt(control)?.self_contained === true ? mainWorkspace(control, "self-contained") : null;
+}
+
+/** The workspace of a control directory that is named by hand (`--control-dir`). Throws `not_a_workspace`. */
+export function openControlDirectory(root: string, folder?: RawPath): FoundWorkspace {
+  const control = controlPaths(root);
+  const controlFile = readControl(control);
+  const real = folder === undefined ? null : realPathOf(folder);
+  const workspace =
+    controlFile === null || real === null ? null : workspaceWhere(control, (each) => pathIs(each, real));
+  if (controlFile !== null && workspace !== null && real !== null)
+    return found({ control, controlFile, workspace, folder: real, via: "control-directory" });
+  const main = folder === undefined ? mainWorkspace(control, "control-directory") : null;
+  if (main !== null) return main;
+  throw new CairnError(
+    "not_a_workspace",
+    controlFile === null ? `${root} is no control directory` : `${root} does not keep that folder`,
+    {
+      hint: "see cairn workspaces",
+    },
+  );
+}

@@ -1,0 +1,245 @@
+import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { rawPath } from "../formats/record.ts";
+import { freeSpace } from "../fs/mounts.ts";
+import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+import { homeDirectories } from "../fs/users.ts";
+import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
+import { workspaceAbove } from "./find-workspace.ts";
+import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
+
+/** What is checked before the first byte is written for a folder. */
+
+/** Guards that can be overridden by name (`--allow NAME`); the others cannot. */
+export type GuardName = "home" | "nested" | "git" | "space";
+
+export interface LocationOptions {
+  allow?: readonly GuardName[] | undefined;
+  /** The control directory it has or gets; other ones inside it are what is refused. */
+  control?: string | undefined;
+}
+
+function refusal(folder: Uint8Array, reason: string, guard?: GuardName): CairnError {
+  const hint =
+    guard === undefined ? "choose another folder" : `choose another folder, or override with --allow ${guard}`;
+  return new CairnError("refused", `refused to keep ${printablePath(folder)}: ${reason}`, {
+    hint,
+    details: guard === undefined ? {} : { guard },
+  });
+}
+
+/** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
+export function realFolder(path: RawPath): Buffer {
+  try {
+    const real = realpathSync.native(rawBytes(path), "buffer");
+    if (!statSync(real).isDirectory()) throw refusal(real, "it is not a directory");
+    accessSync(real, constants.R_OK | constants.X_OK);
+    return real;
+  } catch (error) {
+    throw toCairnError(error, `look at ${printablePath(rawBytes(path))}`);
+  }
+}
+
+function realOrItself(path: string): Buffer {
+  try {
+    return realpathSync.native(Buffer.from(path), "buffer");
+  } catch {
+    return Buffer.from(path);
+  }
+}
+
+function refuseFixed(folder: Buffer): void {
+  if (folder.length === 1) throw refusal(folder, "it is the root of the whole system");
+  if (isAtOrBelow(folder, "/.cairn")) throw refusal(folder, "/.cairn is where a point's own records lie");
+}
+
+function refuseHomes(folder: Buffer): void {
+  for (const home of new Set([homedir(), ...homeDirectories()])) {
+    if (home === "/" || home === "") continue;
+    const real = realOrItself(home);
+    if (real.equals(folder)) throw refusal(folder, "it is a home directory", "home");
+    if (isAtOrBelow(real, folder) && existsSync(real))
+      throw refusal(folder, `the home directory ${home} lies in it`, "home");
+  }
+}
+
+function refuseGit(folder: Buffer): void {
+  const parts = folder.toString("latin1").split("/");
+  if (parts.includes(".git")) throw refusal(folder, "it lies inside a .git directory", "git");
+}
+
+/** A control directory is met by its file and the folder of its workspaces. */
+function isControlDirectory(path: string): boolean {
+  const control = controlPaths(path);
+  return existsSync(control.file) && existsSync(control.workspaces);
+}
+
+/** At or inside a control directory, of whomever: never. */
+function refuseInsideControl(folder: Buffer): void {
+  const parts = folder.toString("utf8").split("/");
+  for (let count = parts.length; count > 1; count--) {
+    const above = parts.slice(0, count).join("/");
+    if (isControlDirectory(above)) throw refusal(folder, `it lies in the control directory ${above}`);
+    if (basename(above) === MOUNT_CONTROL) throw refusal(folder, `it lies in ${above}`);
+  }
+  const state = realOrItself(userStateDirectory());
+  if (isAtOrBelow(folder, state))
+    throw refusal(folder, `it lies in ${state.toString("utf8")}, where Cairn keeps its records`);
+}
+
+/**
+ * The control directories below a folder, as far as they are known: the user's, registered ones, and those directly
+ * in it. They are never part of a point, also where a guard was overridden.
+ */
+export function controlDirectoriesInside(folder: Buffer): string[] {
+  const registered = listRegistered().flatMap(({ registration }) =>
+    registration === null ? [] : [controlOf(registration)],
+  );
+  const known = new Set([...controlsAt(folder), ...registered]);
+  const state = userStateDirectory();
+  if (existsSync(state)) known.add(state);
+  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+}
+
+function refuseAboveControl(folder: Buffer, options: LocationOptions): void {
+  const state = realOrItself(userStateDirectory());
+  for (const control of controlDirectoriesInside(folder)) {
+    // Whoever allows a home directory allows the state directory that lies in every home.
+    if (options.allow?.includes("home") === true && isAtOrBelow(realOrItself(control), state)) continue;
+    if (control === options.control) continue;
+    throw refusal(folder, `the control directory ${control} lies in it`, "nested");
+  }
+}
+
+/** Control directories directly in a folder, whether registered or not. */
+function controlsAt(folder: Buffer): string[] {
+  const text = folder.toString("utf8");
+  const controls = isControlDirectory(`${text}/${SELF_CONTAINED_CONTROL}`) ? [`${text}/${SELF_CONTAINED_CONTROL}`] : [];
+  const shared = `${text}/${MOUNT_CONTROL}`;
+  try {
+    for (const name of readdirSync(shared))
+      if (isControlDirectory(`${shared}/${name}`)) controls.push(`${shared}/${name}`);
+  } catch {
+    // None there.
+  }
+  return controls;
+}
+
+function refuseNested(folder: Buffer): void {
+  const above = workspaceAbove(folder);
+  if (above !== null) throw refusal(folder, `it lies in the workspace ${printablePath(above.folder)}`, "nested");
+  for (const { registration, missing } of listRegistered()) {
+    if (registration === null || missing.length > 0) continue;
+    const other = Buffer.from(rawPath(registration));
+    if (!other.equals(folder) && isAtOrBelow(other, folder))
+      throw refusal(folder, `the workspace ${printablePath(other)} lies in it`, "nested");
+  }
+}
+
+/**
+ * Refuses folders that must not or should not be kept, each with the name that overrides it where one may:
+ * `/`, `/.cairn` and what lies in a control directory never; homes, what is in or around another workspace or around
+ * a control directory, and `.git` unless allowed.
+ * `folder` is a real path. Throws `refused`.
+ */
+export function checkLocation(folder: Buffer, options: LocationOptions = {}): void {
+  const allowed = (name: GuardName): boolean => options.allow?.includes(name) === true;
+  refuseFixed(folder);
+  refuseInsideControl(folder);
+  if (!allowed("home")) refuseHomes(folder);
+  if (!allowed("git")) refuseGit(folder);
+  if (allowed("nested")) return;
+  refuseNested(folder);
+  refuseAboveControl(folder, options);
+}
+
+const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 };
+
+/** Bytes as a person reads them, e.g. `1.5 GiB`. */
+function shownBytes(bytes: number): string {
+  const unit = ["P", "T", "G", "M", "K"].find((each) => bytes >= UNITS[each]!) ?? "";
+  const value = bytes / UNITS[unit]!;
+  return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${unit === "" ? "B" : `${unit}iB`}`;
+}
+
+function existingAncestor(path: string): string {
+  return existsSync(path) ? path : existingAncestor(path.slice(0, Math.max(1, path.lastIndexOf("/"))));
+}
+
+// Below this a file system serves nobody else on the machine any more.
+const RESERVE_BYTES = 16 << 20;
+
+export interface SpaceOptions {
+  allow?: readonly GuardName[] | undefined;
+}
+
+/**
+ * Whether the file system of a control directory (which need not exist yet) has room for `estimateBytes` more.
+ * Throws `no_space`, overridden by `--allow space`.
+ */
+export function checkSpace(controlRoot: string, estimateBytes: number, options: SpaceOptions = {}): void {
+  if (options.allow?.includes("space") === true) return;
+  const { freeBytes } = freeSpace(existingAncestor(controlRoot));
+  if (freeBytes >= estimateBytes + RESERVE_BYTES) return;
+  throw new CairnError(
+    "no_space",
+    `${controlRoot} has ${shownBytes(freeBytes)} free, about ${shownBytes(estimateBytes)} are needed`,
+    {
+      hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
+      details: { guard: "space", free_bytes: freeBytes, needed_bytes: estimateBytes },
+    },
+  );
+}
+
+/** The share of its file system that a control directory may fill unless told. */
+export const DEFAULT_QUOTA_SHARE = 0.2;
+
+/**
+ * A quota in words as bytes: `20%` of the file system, `500MiB`, `2G`, `1000`; binary units. Throws `usage`.
+ */
+export function parseQuota(text: string, totalBytes: number): number {
+  const share = /^([0-9]{1,3}(?:\.[0-9]+)?)\s*%$/.exec(text.trim());
+  if (share !== null && Number(share[1]) <= 100) return Math.floor((totalBytes * Number(share[1])) / 100);
+  const size = /^([0-9]{1,16}(?:\.[0-9]+)?)\s*([KMGTP]?)(?:i?B)?$/i.exec(text.trim());
+  const bytes = size === null ? Number.NaN : Math.floor(Number(size[1]) * UNITS[size[2]!.toUpperCase()]!);
+  if (Number.isSafeInteger(bytes) && share === null) return bytes;
+  throw new CairnError("usage", `not a quota: ${JSON.stringify(text.slice(0, 40))}`, {
+    hint: "use a size like 20GiB or a share like 20%",
+  });
+}
+
+/** The quota in force, in bytes: the one that was set, else a fifth of the control directory's file system. */
+export function quotaBytes(controlRoot: string, configured: number | null | undefined): number {
+  return configured ?? Math.floor(freeSpace(existingAncestor(controlRoot)).totalBytes * DEFAULT_QUOTA_SHARE);
+}
+
+export interface QuotaUse {
+  /** Bytes in the store now. */
+  usedBytes: number;
+  /** What the save is about to add at most. */
+  addedBytes: number;
+  /** The configured quota in bytes, null for the default. */
+  configured: number | null | undefined;
+}
+
+/** True when the store would stay within its quota. */
+export function isWithinQuota(controlRoot: string, use: QuotaUse): boolean {
+  return use.usedBytes + use.addedBytes <= quotaBytes(controlRoot, use.configured);
+}
+
+/** Throws `no_space` with what to do when the store would grow beyond its quota. */
+export function checkQuota(controlRoot: string, use: QuotaUse): void {
+  if (isWithinQuota(controlRoot, use)) return;
+  const quota = quotaBytes(controlRoot, use.configured);
+  throw new CairnError(
+    "no_space",
+    `the quota of ${controlRoot} is ${shownBytes(quota)}; it holds ${shownBytes(use.usedBytes)} and ${shownBytes(use.addedBytes)} would be added`,
+    {
+      hint: "remove points with cairn cleanup, or raise the quota with --quota",
+      details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
+    },
+  );
+}

@@ -1,0 +1,131 @@
+import { appendFileSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { temporaryName } from "../fs/durable.ts";
+import type { SavePointId } from "../ids.ts";
+
+/**
+ * Which sequence number has which id, so that a prefix is found without reading every descriptor. One line of fixed
+ * width per point, appended; a later line replaces an earlier one. Nothing depends on it being there, whole or right:
+ * what it says is checked against the descriptor before it is used.
+ */
+
+/** `s` an ordinary point, `u` one made by a restore or undo of what was there before. */
+export type PointKind = "s" | "u";
+
+export interface CatalogRow {
+  readonly id: SavePointId;
+  readonly kind: PointKind;
+}
+
+/** Says that the number has no point any more. */
+const REMOVED = `${"0".repeat(32)} x\n`;
+const LINE_BYTES = 46;
+const COMPACT_FROM = 1000;
+
+function lineOf(sequence: number, row: CatalogRow): string {
+  return `${String(sequence).padStart(10, "0")} ${row.id} ${row.kind}\n`;
+}
+
+export class PointCatalog {
+  readonly #file: string;
+  #rows: Map<number, CatalogRow> | undefined;
+  #lines = 0;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** All rows known, by sequence number. The file is read once. */
+  rows(): ReadonlyMap<number, CatalogRow> {
+    return this.#load();
+  }
+
+  #load(): Map<number, CatalogRow> {
+    if (this.#rows !== undefined) return this.#rows;
+    const rows = new Map<number, CatalogRow>();
+    this.#rows = rows;
+    const text = this.#read();
+    for (let start = 0; start < text.length;) {
+      const end = text.indexOf("\n", start);
+      if (end === start + LINE_BYTES - 1) this.#take(rows, text, start);
+      start = end < 0 ? text.length : end + 1;
+    }
+    return rows;
+  }
+
+  /** A line that is wrong is noticed when its descriptor is read, so only its form is looked at. */
+  #take(rows: Map<number, CatalogRow>, text: string, start: number): void {
+    const sequence = Number(text.slice(start, start + 10));
+    const kind = text[start + 44];
+    if (!Number.isSafeInteger(sequence) || text[start + 10] !== " " || text[start + 43] !== " ") return;
+    this.#lines++;
+    if (kind === "x") rows.delete(sequence);
+    else if (kind === "s" || kind === "u")
+      rows.set(sequence, { id: text.slice(start + 11, start + 43) as SavePointId, kind });
+  }
+
+  #read(): string {
+    try {
+      return readFileSync(this.#file, "latin1");
+    } catch {
+      return "";
+    }
+  }
+
+  /** Forgets what was read, so that the next look sees what other processes wrote. */
+  refresh(): void {
+    this.#rows = undefined;
+    this.#lines = 0;
+  }
+
+  /** Adds rows; where the file cannot be written they are kept in memory. */
+  add(rows: ReadonlyMap<number, CatalogRow>): void {
+    if (rows.size === 0) return;
+    const known = this.#load();
+    let text = "";
+    for (const [sequence, row] of rows) {
+      known.set(sequence, row);
+      text += lineOf(sequence, row);
+    }
+    this.#lines += rows.size;
+    this.#append(text);
+  }
+
+  /** Forgets a number; before its point is removed, so that a later point with the number is never taken for it. */
+  forget(sequence: number): void {
+    if (!this.#load().delete(sequence)) return;
+    this.#lines++;
+    if (!this.#append(`${String(sequence).padStart(10, "0")} ${REMOVED}`)) rmSync(this.#file, { force: true });
+  }
+
+  #append(text: string): boolean {
+    try {
+      const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
+      // A torn line at the end must not swallow this one.
+      appendFileSync(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, { mode: 0o600 });
+      return true;
+    } catch {
+      // A cache that cannot be written is made again by the next process.
+      return false;
+    }
+  }
+
+  /** Writes only what is still there when most lines speak of points that are gone. For the lock's holder. */
+  compact(present: ReadonlySet<number>): void {
+    const rows = this.#load();
+    if (this.#lines < COMPACT_FROM || this.#lines < 2 * present.size) return;
+    let text = "";
+    for (const [sequence, row] of rows) {
+      if (present.has(sequence)) text += lineOf(sequence, row);
+      else rows.delete(sequence);
+    }
+    const temporary = join(dirname(this.#file), temporaryName());
+    try {
+      writeFileSync(temporary, text, { mode: 0o600 });
+      renameSync(temporary, this.#file);
+      this.#lines = rows.size;
+    } catch {
+      rmSync(temporary, { force: true });
+    }
+  }
+}

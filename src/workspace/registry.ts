@@ -1,0 +1,135 @@
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
+import type { Registration } from "../formats/registration.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
+import type { ControlId, WorkspaceId } from "../ids.ts";
+import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { acquireLock } from "../fs/lock.ts";
+import type { AcquireOptions, Lock } from "../fs/lock.ts";
+import { printablePath, rawBytes } from "../fs/safe-path.ts";
+import type { RawPath } from "../fs/safe-path.ts";
+
+/** The user's registry: one small file per folder, named by the hash of the folder's real path. */
+
+const MAX_REGISTRATION_BYTES = 1 << 20;
+
+/** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. A relative XDG_STATE_HOME is no path, so it is not used. */
+export function userStateDirectory(): string {
+  const configured = process.env["XDG_STATE_HOME"];
+  const base = configured !== undefined && isAbsolute(configured) ? configured : join(homedir(), ".local", "state");
+  return join(base, "cairn");
+}
+
+function registryDirectory(): string {
+  return join(userStateDirectory(), "workspaces");
+}
+
+function registrationPath(folder: RawPath): string {
+  return join(registryDirectory(), `${createHash("sha256").update(rawBytes(folder)).digest("hex")}.json`);
+}
+
+export interface NewRegistration {
+  /** Real path of the folder. */
+  folder: RawPath;
+  control: RawPath;
+  controlId: ControlId;
+  workspaceId: WorkspaceId;
+  workspaceName: string;
+}
+
+/** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
+export function registerWorkspace(entry: NewRegistration): void {
+  const record: Registration = {
+    ...recordPath(rawBytes(entry.folder)),
+    control: recordPath(rawBytes(entry.control)),
+    control_id: entry.controlId,
+    workspace_id: entry.workspaceId,
+    workspace_name: entry.workspaceName,
+    registered_at: new Date().toISOString(),
+  };
+  durableMkdir(registryDirectory());
+  durableWrite(registrationPath(entry.folder), encodeRegistration(record));
+}
+
+/** Forgets a folder; true when it was registered. The control directory stays as it is. */
+export function unregister(folder: RawPath): boolean {
+  return durableRemove(registrationPath(folder));
+}
+
+/** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
+export function readRegistration(folder: RawPath): Registration | null {
+  const path = registrationPath(folder);
+  const bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
+  if (bytes === null) return null;
+  let record: Registration;
+  try {
+    record = decodeRegistration(bytes);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw new CairnError(
+      failed.code,
+      `the registration of ${printablePath(rawBytes(folder))} (${path}): ${failed.message}`,
+      {
+        hint: "remove that file and name the control directory with --control-dir",
+        cause: error,
+      },
+    );
+  }
+  // A file copied to another name speaks of another folder.
+  return Buffer.from(rawPath(record)).equals(rawBytes(folder)) ? record : null;
+}
+
+export interface RegistryEntry {
+  /** File in the registry. */
+  readonly file: string;
+  readonly registration: Registration | null;
+  /** What is not there (any more): the folder, its control directory, both or neither. */
+  readonly missing: readonly ("folder" | "control")[];
+  /** Why there is no registration to show. */
+  readonly problem?: CairnError;
+}
+
+/** Everything in the user's registry; damaged files are listed and hide nothing. */
+export function listRegistered(): RegistryEntry[] {
+  let names: string[];
+  try {
+    names = readdirSync(registryDirectory());
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw toCairnError(error, `list ${registryDirectory()}`);
+  }
+  const entries: RegistryEntry[] = [];
+  for (const name of names.sort()) {
+    if (!/^[0-9a-f]{64}\.json$/.test(name)) continue;
+    const file = join(registryDirectory(), name);
+    try {
+      const bytes = readSmallFile(file, MAX_REGISTRATION_BYTES);
+      if (bytes !== null) entries.push(entryOf(file, decodeRegistration(bytes)));
+    } catch (error) {
+      entries.push({ file, registration: null, missing: [], problem: toCairnError(error, file) });
+    }
+  }
+  return entries;
+}
+
+function entryOf(file: string, registration: Registration): RegistryEntry {
+  const missing: ("folder" | "control")[] = [];
+  if (!existsSync(Buffer.from(rawPath(registration)))) missing.push("folder");
+  if (!existsSync(join(controlOf(registration), "cairn.json"))) missing.push("control");
+  return { file, registration, missing };
+}
+
+/** The control directory that a registration names. */
+export function controlOf(registration: Registration): string {
+  return Buffer.from(rawPath(registration.control)).toString("utf8");
+}
+
+/** Held while a folder is looked up once more and adopted, so that one folder never gets two control directories. */
+export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
+  durableMkdir(userStateDirectory());
+  return acquireLock(join(userStateDirectory(), "adopt.lock"), { purpose: "adopt", ...options });
+}
