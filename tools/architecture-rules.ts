@@ -96,6 +96,16 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
   },
 ];
 
+/** Folders whose functions give the same answer for the same bytes, always and everywhere. */
+export const PURE: readonly { files: RegExp; forbidden: RegExp; reason: string }[] = [
+  {
+    files: /^formats\//,
+    forbidden:
+      /\bfrom "node:(?:fs|os|crypto|child_process|worker_threads|net|http)[/"]|\bDate\.now\(\)|\bnew Date\(\)|\bMath\.random\(\)/,
+    reason: "a byte layout depends on its input alone: no disk, no clock, no chance",
+  },
+];
+
 export const FORBIDDEN_FOLDERS: readonly string[] = ["utils", "util", "common", "helpers", "shared", "misc", "lib"];
 
 export const FILE_LINES = { warn: 300, fail: 500 } as const;

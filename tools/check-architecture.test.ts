@@ -91,6 +91,27 @@ test("a package is an error when it is imported outside its home", (t) => {
   assert.equal(errors.length, 3);
 });
 
+test("a byte layout is an error when it reads a disk or a clock", (t) => {
+  const errors = errorsIn(t, {
+    "formats/a.ts": 'import { readFileSync } from "node:fs";\n',
+    "formats/b.ts": "const time = Date.now();\n",
+    "formats/c.test.ts": 'import { readFileSync } from "node:fs";\n',
+    "fs/d.ts": "const time = Date.now();\n",
+  });
+  assert.deepEqual(
+    errors.map((error) => error.split(":")[0]),
+    ["formats/a.ts", "formats/b.ts"],
+  );
+});
+
+test("a worker and what starts it are no cycle", (t) => {
+  const files = {
+    "engines/a.ts": 'new Worker(new URL("./b-worker.ts", import.meta.url));\n',
+    "engines/b-worker.ts": 'import "./a.ts";\n',
+  };
+  assert.deepEqual(errorsIn(t, files), []);
+});
+
 test("an adapter is an error when anything but compose.ts names it", (t) => {
   const local = 'import { LocalStorage } from "./repository/storage/local.ts";\n';
   const errors = errorsIn(t, {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { ADAPTERS, FILE_LINES, FORBIDDEN_FOLDERS, LAYERS, PACKAGE_HOMES } from "./architecture-rules.ts";
+import { ADAPTERS, FILE_LINES, FORBIDDEN_FOLDERS, LAYERS, PACKAGE_HOMES, PURE } from "./architecture-rules.ts";
 
 /**
  * Checks the structure of a src/ folder: layers, cycles, lengths, names. Function length is
@@ -19,7 +19,11 @@ interface SourceFile {
   lines: number;
   /** Paths below src/. */
   imports: string[];
+  /** Files started as workers: they count for layers, but load on their own and so close no cycle. */
+  workers: string[];
   packages: string[];
+  /** The forbidden words of a pure folder that occur. */
+  impurities: string[];
 }
 
 const IMPORT =
@@ -78,10 +82,12 @@ function readTree(source: string, findings: Finding[]): Map<string, SourceFile> 
 function readSource(source: string, file: string): SourceFile {
   const text = readFileSync(path.join(source, file), "utf8");
   const imports: string[] = [];
+  const workers: string[] = [];
   const packages: string[] = [];
   for (const match of withoutComments(text).matchAll(IMPORT)) {
     const specifier = match[1] ?? match[2] ?? match[3] ?? match[4] ?? "";
-    if (specifier.startsWith(".")) imports.push(path.posix.join(path.posix.dirname(file), specifier));
+    if (match[4] !== undefined) workers.push(path.posix.join(path.posix.dirname(file), specifier));
+    else if (specifier.startsWith(".")) imports.push(path.posix.join(path.posix.dirname(file), specifier));
     else if (!specifier.startsWith("node:"))
       packages.push(
         specifier
@@ -91,7 +97,14 @@ function readSource(source: string, file: string): SourceFile {
       );
   }
   if (/createRequire\([^)]*\)\(["']koffi["']\)/.test(text)) packages.push("koffi");
-  return { file, lines: text.split("\n").length - 1, imports, packages };
+  return { file, lines: text.split("\n").length - 1, imports, workers, packages, impurities: impurities(file, text) };
+}
+
+function impurities(file: string, text: string): string[] {
+  return PURE.filter((rule) => rule.files.test(file)).flatMap((rule) => {
+    const found = rule.forbidden.exec(withoutComments(text))?.[0];
+    return found === undefined ? [] : [`${found}: ${rule.reason}`];
+  });
 }
 
 /** Good enough for this code base: no import hides in a string or a regular expression. */
@@ -123,7 +136,8 @@ function checkImports(source: SourceFile, files: ReadonlyMap<string, SourceFile>
   const from = layerOf(file);
   const layer = LAYERS.find((candidate) => candidate.name === from);
   if (layer === undefined) error(`${from} is no layer of tools/architecture-rules.ts`);
-  for (const imported of source.imports) {
+  for (const impurity of source.impurities) error(`may not use ${impurity}`);
+  for (const imported of [...source.imports, ...source.workers]) {
     const to = layerOf(imported);
     if (imported.startsWith("..")) error(`imports ${imported}, which lies outside src/`);
     else if (isTest(imported)) error(`imports the test file ${imported}`);
