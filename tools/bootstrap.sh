@@ -42,9 +42,13 @@ prepare() {
 
 # Where there is no flock (macOS): a folder is the lock, and a dead owner loses it.
 take_lock_folder() {
+  waited=0
   while ! mkdir "$root/.runtime/lock.d" 2>/dev/null; do
+    [ $waited != 0 ] || say "another run is installing, waiting for it"
+    waited=$((waited + 1))
     holder=$(cat "$root/.runtime/lock.d/pid" 2>/dev/null)
-    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+    # An owner that was killed before it could write its number is given ten seconds.
+    if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null || [ -z "$holder" ] && [ $waited -gt 10 ]; then
       rm -rf "$root/.runtime/lock.d"
     else
       sleep 1
