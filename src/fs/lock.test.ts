@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -14,6 +14,7 @@ import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";
 import { encodeOwner } from "./owner-files.ts";
 
+const ROOT = process.getuid?.() === 0;
 const NO_WAIT = { timeoutMs: 0 };
 const MODES: { name: string; options: AcquireOptions; env: Record<string, string> }[] = [
   { name: "the kernel", options: {}, env: {} },
@@ -219,3 +220,24 @@ test("a lock is not found when its directory is missing", async (context) => {
     (error) => error instanceof CairnError && error.code === "not_found",
   );
 });
+
+test(
+  "a reader without the right to write gets its shared lock, a writer is told",
+  { skip: ROOT ? false : "needs root to become another user" },
+  (context) => {
+    const path = scratch(context);
+    chmodSync(dirname(path), 0o755);
+    const script = `
+    process.setgroups([]); process.setgid(65534); process.setuid(65534);
+    const { acquireLock } = await import(${JSON.stringify(new URL("lock.ts", import.meta.url).href)});
+    const codes = [];
+    for (const forceOwnerFiles of [false, true]) {
+      const lock = await acquireLock(${JSON.stringify(path)}, { shared: true, forceOwnerFiles });
+      lock.release();
+      await acquireLock(${JSON.stringify(path)}, { forceOwnerFiles }).catch((error) => codes.push(lock.mode, error.code));
+    }
+    console.log(codes.join(" "));`;
+    const child = spawnSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    assert.equal(child.stdout.trim(), "none permission none permission", child.stderr);
+  },
+);

@@ -34,7 +34,7 @@ export interface AcquireOptions {
 export interface Lock {
   readonly path: string;
   readonly shared: boolean;
-  /** `none`: a shared lock where nobody can write, so there is nothing to exclude. */
+  /** `none`: a shared lock where this process can leave no mark; it found no writer, and keeps none out. */
   readonly mode: "kernel" | "owner-file" | "none";
   /** False once another has taken it over, e.g. after this process slept too long. Ask before committing. */
   stillHeld(): boolean;
@@ -108,8 +108,7 @@ function openLockFile(attempt: Attempt): { descriptor: number; writable: boolean
   try {
     return { descriptor: openSync(attempt.path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), writable: true };
   } catch (error) {
-    const name = (error as NodeJS.ErrnoException).code;
-    if (!attempt.owner.shared || (name !== "EROFS" && name !== "EACCES" && name !== "EPERM")) throw error;
+    if (!attempt.owner.shared || !isReadOnly(error)) throw error;
   }
   try {
     return { descriptor: openSync(attempt.path, O_RDONLY | O_NOFOLLOW), writable: false };
@@ -184,11 +183,26 @@ function blockedByKernel(attempt: Attempt): Blocked | null {
   return { holder: record };
 }
 
+function isReadOnly(error: unknown): boolean {
+  return ["EROFS", "EACCES", "EPERM"].includes((error as NodeJS.ErrnoException).code ?? "");
+}
+
+/** Null where this reader cannot leave a record: it may still look, as it may in any read-only folder. */
+function claimUnlessReadOnly(attempt: Attempt): Claim | Blocked | null {
+  try {
+    return attempt.files.claim({ ...attempt.owner, shared: false });
+  } catch (error) {
+    if (attempt.owner.shared && isReadOnly(error)) return null;
+    throw error;
+  }
+}
+
 function tryByOwnerFiles(attempt: Attempt): Lock | Blocked {
   const { files, owner } = attempt;
   const before = blockedByKernel(attempt) ?? files.blockers(owner.shared);
   if (before !== null) return before;
-  const claim = files.claim({ ...owner, shared: false });
+  const claim = claimUnlessReadOnly(attempt);
+  if (claim === null) return makeLock(attempt, "none", { isHeld: () => true, release: () => undefined });
   if (!("path" in claim)) return claim;
   const after = blockedByKernel(attempt) ?? files.blockers(owner.shared, claim);
   if (after !== null) {
