@@ -1,7 +1,331 @@
-import { CairnError } from "../errors.ts";
-import type { Syscalls } from "./syscalls.ts";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import type { Arena } from "../native.ts";
+import { DirentReader } from "./dirent-reader.ts";
+import { readMounts } from "./mounts.ts";
+import { AT_FDCWD, ATTRIBUTE_MOUNT_ROOT, RENAME, STAT, type StatBuffer, type Syscalls, TYPE } from "./syscall-abi.ts";
 
-/** The system calls over node:fs, for machines where koffi does not load. */
+const CODES: Record<string, number> = os.constants.errno;
+const EPERM = CODES["EPERM"] ?? 1;
+const EBADF = CODES["EBADF"] ?? 9;
+const EINVAL = CODES["EINVAL"] ?? 22;
+const ENOSYS = CODES["ENOSYS"] ?? 38;
+const ENOTSUP = CODES["EOPNOTSUPP"] ?? 95;
+const ENXIO = CODES["ENXIO"] ?? 6;
+const EEXIST = CODES["EEXIST"] ?? 17;
+const LINUX = process.platform === "linux";
+const BILLION = 1_000_000_000n;
+const SEEK_DATA = 3;
+
+/**
+ * Descriptors of directories and their paths, where no /proc gives a descriptor's entries a path.
+ * A directory that is renamed while it is held is lost from sight there.
+ */
+const held = new Map<number, Buffer>();
+
+/** Makes names relative to a directory that was opened elsewhere usable; only needed, and only done, without /proc. */
+export function holdDirectory(fd: number, path: string | Buffer): void {
+  if (!LINUX) held.set(fd, Buffer.from(path as string));
+}
+
+/**
+ * The system calls over node:fs, for machines where koffi does not load. Slow, and less exact:
+ * times are set to whole microseconds (before 1970: milliseconds), there are no extended attributes
+ * (none listed, `ENOTSUP` on setting) and no holes (all is data), pipes and devices are made by the commands
+ * `mkfifo` and `mknod`, sockets not at all (`EPERM`), `EXCHANGE` gives `EINVAL` and `syncfs` gives `ENOSYS`.
+ */
 export function fallbackSyscalls(): Syscalls {
-  throw new CairnError("unsupported", "native calls are not available here", { hint: "install the package's optional platform part" });
+  const reader = new DirentReader(pathOfDescriptor);
+  return {
+    native: false,
+    ...descriptorCalls(reader),
+    ...nameCalls(),
+    ...attributeCalls(),
+  };
+}
+
+type DescriptorCalls = Pick<
+  Syscalls,
+  | "close"
+  | "getdents"
+  | "fstat"
+  | "read"
+  | "write"
+  | "fchmod"
+  | "fchown"
+  | "ftruncate"
+  | "seek"
+  | "startWriteback"
+  | "settle"
+  | "fdatasync"
+  | "fsync"
+  | "syncfs"
+>;
+
+function descriptorCalls(reader: DirentReader): DescriptorCalls {
+  return {
+    close: (fd) => {
+      reader.forget(fd);
+      held.delete(fd);
+      return done(() => fs.closeSync(fd));
+    },
+    getdents: (fd, buffer, offset) => attempt(() => reader.read(fd, buffer.bytes, offset)),
+    fstat: (fd, out) => done(() => fillStat(out, fs.fstatSync(fd, { bigint: true }))),
+    read: (fd, b, offset, length, position) => attempt(() => fs.readSync(fd, b.bytes, offset, length, position)),
+    write: (fd, b, offset, length, position) => attempt(() => fs.writeSync(fd, b.bytes, offset, length, position)),
+    fchmod: (fd, mode) => done(() => fs.fchmodSync(fd, mode)),
+    fchown: (fd, uid, gid) => done(() => fs.fchownSync(fd, uid, gid)),
+    ftruncate: (fd, size) => done(() => fs.ftruncateSync(fd, size)),
+    seek: (fd, offset, whence) =>
+      attempt(() => {
+        const { size } = fs.fstatSync(fd);
+        if (offset >= size) return -ENXIO;
+        return whence === SEEK_DATA ? offset : size;
+      }),
+    startWriteback: () => 0,
+    settle: (fd) => done(() => fs.fdatasyncSync(fd)),
+    fdatasync: (fd) => done(() => fs.fdatasyncSync(fd)),
+    fsync: (fd) => done(() => fs.fsyncSync(fd)),
+    syncfs: () => -ENOSYS,
+  };
+}
+
+type NameCalls = Pick<
+  Syscalls,
+  | "open"
+  | "stat"
+  | "readlink"
+  | "mkdir"
+  | "symlink"
+  | "link"
+  | "mknod"
+  | "unlink"
+  | "rename"
+  | "chmod"
+  | "lchown"
+  | "utimens"
+>;
+
+function nameCalls(): NameCalls {
+  return {
+    open: (d, names, n, flags, mode) => attempt(() => openHeld(pathOf(d, names, n), flags, mode)),
+    stat: (d, names, n, out) => done(() => statName(d, names, n, out)),
+    readlink: (d, names, n, out) =>
+      attempt(() => {
+        const target = fs.readlinkSync(pathOf(d, names, n), { encoding: "buffer" });
+        const length = Math.min(target.length, out.bytes.length);
+        out.bytes.set(target.subarray(0, length));
+        return length;
+      }),
+    mkdir: (d, names, n, mode) => done(() => fs.mkdirSync(pathOf(d, names, n), mode)),
+    symlink: (t, at, d, names, n) => done(() => fs.symlinkSync(nameAt(t, at), pathOf(d, names, n))),
+    link: (fd, from, fn, d, names, n) => done(() => fs.linkSync(pathOf(fd, from, fn), pathOf(d, names, n))),
+    mknod: (d, names, n, mode, major, minor) => attempt(() => makeNode(pathOf(d, names, n), mode, major, minor)),
+    unlink: (d, names, n, directory) =>
+      done(() => (directory ? fs.rmdirSync(pathOf(d, names, n)) : fs.unlinkSync(pathOf(d, names, n)))),
+    rename: (fd, from, fn, d, to, n, flags) => {
+      if (flags === RENAME.EXCHANGE) return -EINVAL;
+      return attempt(() => renamePath(pathOf(fd, from, fn), pathOf(d, to, n), flags === RENAME.NOREPLACE));
+    },
+    chmod: (d, names, n, mode) => done(() => fs.chmodSync(pathOf(d, names, n), mode)),
+    lchown: (d, names, n, uid, gid) => done(() => fs.lchownSync(pathOf(d, names, n), uid, gid)),
+    utimens: (d, names, n, seconds, nanoseconds) =>
+      done(() => {
+        const time = settableTime(seconds, nanoseconds);
+        if (names.bytes[n] === 0) fs.futimesSync(d, time, time);
+        else fs.lutimesSync(pathOf(d, names, n), time, time);
+      }),
+  };
+}
+
+type AttributeCalls = Pick<
+  Syscalls,
+  "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
+>;
+
+function attributeCalls(): AttributeCalls {
+  const none = (): number => 0;
+  const unsupported = (): number => -ENOTSUP;
+  return {
+    flistxattr: none,
+    fgetxattr: unsupported,
+    fsetxattr: unsupported,
+    fremovexattr: unsupported,
+    llistxattr: none,
+    lgetxattr: unsupported,
+    lsetxattr: unsupported,
+  };
+}
+
+/** The call's value, or minus the errno that it threw. */
+function attempt(call: () => number): number {
+  try {
+    return call();
+  } catch (error) {
+    return -errnoOf(error);
+  }
+}
+
+function done(call: () => void): number {
+  return attempt(() => {
+    call();
+    return 0;
+  });
+}
+
+function errnoOf(error: unknown): number {
+  const { errno, code } = error as NodeJS.ErrnoException;
+  if (code !== undefined && CODES[code] !== undefined) return CODES[code];
+  // Arguments that node:fs itself refuses have no number.
+  return typeof errno === "number" && errno !== 0 ? Math.abs(errno) : EINVAL;
+}
+
+class BadDescriptor extends Error {
+  readonly errno = EBADF;
+}
+
+function nameAt(arena: Arena, at: number): Buffer {
+  return Buffer.from(arena.bytes.slice(at, arena.bytes.indexOf(0, at)));
+}
+
+function pathOfDescriptor(fd: number): Buffer {
+  if (LINUX) return Buffer.from(`/proc/self/fd/${fd}`);
+  const path = held.get(fd);
+  if (path === undefined) throw new BadDescriptor(`the path of descriptor ${fd} is not known`);
+  return path;
+}
+
+function pathOf(dirfd: number, arena: Arena, at: number): Buffer {
+  const name = nameAt(arena, at);
+  if (dirfd === AT_FDCWD || name[0] === 47) return name;
+  return Buffer.concat([pathOfDescriptor(dirfd), SLASH, name]);
+}
+
+const SLASH = Buffer.from("/");
+
+function openHeld(path: Buffer, flags: number, mode: number): number {
+  const fd = fs.openSync(path, flags, mode);
+  if (!LINUX && flags & (fs.constants.O_DIRECTORY ?? 0)) held.set(fd, path);
+  return fd;
+}
+
+function statName(dirfd: number, arena: Arena, at: number, out: StatBuffer): void {
+  if (arena.bytes[at] === 0) return fillStat(out, fs.fstatSync(dirfd, { bigint: true }));
+  const stat = fs.lstatSync(pathOf(dirfd, arena, at), { bigint: true });
+  fillStat(out, stat);
+  if (stat.isDirectory() && isMountRoot(dirfd, arena, at, stat)) out.words[STAT.ATTRIBUTES] = ATTRIBUTE_MOUNT_ROOT;
+}
+
+function isMountRoot(dirfd: number, arena: Arena, at: number, stat: fs.BigIntStats): boolean {
+  const name = nameAt(arena, at);
+  if (dirfd === AT_FDCWD || name.includes(47) || name.equals(DOT)) return false;
+  if (!LINUX) return fs.fstatSync(dirfd, { bigint: true }).dev !== stat.dev;
+  // A mount of the same file system has the same device number, so the kernel's own list decides.
+  const directory = fs.readlinkSync(pathOfDescriptor(dirfd), { encoding: "buffer" });
+  const path = Buffer.concat([directory.equals(SLASH) ? directory.subarray(1) : directory, SLASH, name]);
+  return mountPoints().has(path.toString("latin1"));
+}
+
+const DOT = Buffer.from(".");
+const MOUNTS_VALID_MS = 1000;
+let mounts: { points: ReadonlySet<string>; readAt: number } | null = null;
+
+function mountPoints(): ReadonlySet<string> {
+  const now = performance.now();
+  if (mounts === null || now - mounts.readAt > MOUNTS_VALID_MS) {
+    mounts = { points: new Set(readMounts().map((mount) => mount.mountPoint.toString("latin1"))), readAt: now };
+  }
+  return mounts.points;
+}
+
+function fillStat(out: StatBuffer, stat: fs.BigIntStats): void {
+  const { words } = out;
+  words.fill(0);
+  const wide = (word: number, value: bigint): void => {
+    words[word] = Number(BigInt.asUintN(32, value));
+    words[word + 1] = Number(BigInt.asUintN(32, value >> 32n));
+  };
+  const time = (word: number, nanoseconds: bigint): void => {
+    const rest = ((nanoseconds % BILLION) + BILLION) % BILLION;
+    wide(word, (nanoseconds - rest) / BILLION);
+    words[word + 2] = Number(rest);
+  };
+  words[STAT.NLINK] = Number(stat.nlink);
+  words[STAT.UID] = Number(stat.uid);
+  words[STAT.GID] = Number(stat.gid);
+  words[STAT.MODE] = Number(stat.mode);
+  wide(STAT.INO, stat.ino);
+  wide(STAT.SIZE, stat.size);
+  wide(STAT.BLOCKS, stat.blocks);
+  time(STAT.CTIME, stat.ctimeNs);
+  time(STAT.MTIME, stat.mtimeNs);
+  [words[STAT.RDEV_MAJOR], words[STAT.RDEV_MINOR]] = deviceParts(stat.rdev);
+  [words[STAT.DEV_MAJOR], words[STAT.DEV_MINOR]] = deviceParts(stat.dev);
+}
+
+function deviceParts(device: bigint): [number, number] {
+  if (!LINUX) return [Number((device >> 24n) & 0xffn), Number(device & 0xffffffn)];
+  return [
+    Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
+    Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
+  ];
+}
+
+/** A time for node:fs, which takes seconds as a double, rounds down to microseconds, and reads a negative number as now. */
+function settableTime(seconds: number, nanoseconds: number): number | Date {
+  if (seconds < 0) return new Date(seconds * 1000 + Math.floor(nanoseconds / 1_000_000));
+  return seconds + (Math.floor(nanoseconds / 1000) + 0.5) / 1_000_000;
+}
+
+/**
+ * Without `noReplace` a plain rename. With it nothing is ever replaced: a directory takes the place of an empty one
+ * made just before, anything else gets its new name as a hard link and then loses the old one. Only where the file
+ * system has no hard links the place is looked at first, and somebody quicker may lose an entry.
+ */
+function renamePath(from: Buffer, to: Buffer, noReplace: boolean): number {
+  if (!noReplace) fs.renameSync(from, to);
+  else if (fs.lstatSync(from).isDirectory()) renameDirectory(from, to);
+  else {
+    const linked = done(() => fs.linkSync(from, to));
+    if (linked === 0) fs.unlinkSync(from);
+    else if (linked === -EEXIST || fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return -EEXIST;
+    else fs.renameSync(from, to);
+  }
+  return 0;
+}
+
+function renameDirectory(from: Buffer, to: Buffer): void {
+  fs.mkdirSync(to, 0o700);
+  try {
+    fs.renameSync(from, to);
+  } catch (error) {
+    fs.rmdirSync(to);
+    throw error;
+  }
+}
+
+/** Makes a pipe or device under a name that a command line can carry, then gives it its own. */
+function makeNode(path: Buffer, mode: number, major: number, minor: number): number {
+  const type = mode >>> 12;
+  if (type === TYPE.FILE) {
+    fs.closeSync(fs.openSync(path, "wx", mode & 0o7777));
+    return 0;
+  }
+  if (type !== TYPE.PIPE && type !== TYPE.CHARDEV && type !== TYPE.BLOCKDEV) return -EPERM;
+  const slash = path.lastIndexOf(47);
+  const own = `.cairn-node-${process.pid}-${performance.now().toString(36)}`;
+  const temporary = Buffer.concat([path.subarray(0, slash + 1), Buffer.from(own)]);
+  // The command has descriptors of its own; this process's are seen by its number.
+  const shown = temporary.toString("latin1").replace(/^\/proc\/self\//u, `/proc/${process.pid}/`);
+  const bits = (mode & 0o7777).toString(8);
+  const what = type === TYPE.CHARDEV ? "c" : "b";
+  const made =
+    type === TYPE.PIPE
+      ? spawnSync("mkfifo", ["-m", bits, shown])
+      : spawnSync("mknod", ["-m", bits, shown, what, String(major), String(minor)]);
+  if (made.status !== 0) return -EPERM;
+  const result = attempt(() => renamePath(temporary, path, true));
+  if (result < 0) fs.unlinkSync(temporary);
+  return result;
 }
