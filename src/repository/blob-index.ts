@@ -173,18 +173,23 @@ export class BlobIndex {
     const pack = this.#packNumber(packId);
     this.#table.packRefs[pack]!++;
     const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-    let offset = 0;
-    for (let at = 0; at < header.length;) {
+    // One pair of objects for all: this runs once for each blob of a first save.
+    const id = { bytes: header, offset: 0, type: DATA_BLOB as BlobType };
+    const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
+    for (let at = 0; at < header.length; at = id.offset + 32) {
       const kind = header[at]!;
-      const compressed = kind >= 2;
-      const length = view.getUint32(at + 1, true);
-      const uncompressedLength = compressed ? view.getUint32(at + 5, true) : 0;
-      const idAt = at + (compressed ? 9 : 5);
-      const type = (kind & 1) === 1 ? TREE_BLOB : DATA_BLOB;
-      this.#table.add({ bytes: header, offset: idAt, type }, { pack, offset, length, uncompressedLength }, replace);
-      offset += length;
-      at = idAt + 32;
+      place.length = view.getUint32(at + 1, true);
+      place.uncompressedLength = kind >= 2 ? view.getUint32(at + 5, true) : 0;
+      id.offset = at + (kind >= 2 ? 9 : 5);
+      id.type = (kind & 1) === 1 ? TREE_BLOB : DATA_BLOB;
+      this.#table.add(id, place, replace);
+      place.offset += place.length;
     }
+  }
+
+  /** Makes room for so many more blobs at once. */
+  reserve(blobs: number): void {
+    this.#room(blobs);
   }
 
   /** From now on this entry is read from another place where it is stored too. */

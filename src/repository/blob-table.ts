@@ -18,6 +18,9 @@ const FLAG_FORGOTTEN = 128;
 
 const MIN_SLOTS = 4096;
 const MAX_SLOTS = 2 ** 27;
+/** A slot holds an entry number + 1 and five bits of its id, so that a walk past other ids rarely looks at them. */
+const ENTRY_MASK = 0x07ffffff;
+const PRINT_MASK = ~ENTRY_MASK;
 
 /** Entries a table of so many slots takes: three quarters. */
 export function capacityOf(slots: number): number {
@@ -170,7 +173,8 @@ export class BlobTable {
     }
     entry = this.count;
     if (entry >= this.capacity) return -1;
-    this.ids.set(id.bytes.subarray(id.offset, id.offset + 32), entry * 32);
+    const base = entry * 32;
+    for (let i = 0; i < 32; i++) this.ids[base + i] = id.bytes[id.offset + i]!;
     this.#place(entry, id.type, place);
     this.#link(entry);
     this.header[W_COUNT] = entry + 1;
@@ -184,10 +188,10 @@ export class BlobTable {
     this.header[W_FORGOTTEN]!++;
   }
 
-  /** Number of a new pack; the caller knows that it is new. -1 when the table is full. */
+  /** Number of a new pack; the caller knows that it is new and that there is room. */
   addPack(id: Uint8Array): number {
     const number = this.packCount;
-    if (number >= this.capacity) return -1;
+    if (number >= this.capacity) throw new CairnError("internal", "the blob table has no room for another pack");
     this.packIds.set(id.subarray(0, 32), number * 32);
     this.header[W_PACKS] = number + 1;
     return number;
@@ -202,25 +206,33 @@ export class BlobTable {
     this.#place(entry, this.typeOf(entry), place);
   }
 
-  /** A table with room for `entries` in which every entry keeps its number; packs that nothing names are left out. */
+  /** A table with room for `entries`; every entry and every pack keeps its number. */
   regrown(entries: number): BlobTable {
-    return this.#copied(slotsFor(Math.max(entries, this.count)), true);
+    const table = BlobTable.make(slotsFor(Math.max(entries, this.count, this.packCount)));
+    const { count, packCount } = this;
+    table.packOf.set(this.packOf.subarray(0, count));
+    table.offsetOf.set(this.offsetOf.subarray(0, count));
+    table.lengthOf.set(this.lengthOf.subarray(0, count));
+    table.plainOf.set(this.plainOf.subarray(0, count));
+    table.ids.set(this.ids.subarray(0, count * 32));
+    table.flags.set(this.flags.subarray(0, count));
+    table.packIds.set(this.packIds.subarray(0, packCount * 32));
+    table.packRefs.set(this.packRefs.subarray(0, packCount));
+    for (let entry = 0; entry < count; entry++) table.#link(entry);
+    table.setCounts(count, packCount, this.forgotten);
+    return table;
   }
 
-  /** As small as can be, without the forgotten entries: numbers change. */
+  /** As small as can be, without the forgotten entries and the packs that nothing names: numbers change. */
   compacted(): BlobTable {
-    return this.#copied(slotsFor(this.count - this.forgotten), false);
-  }
-
-  #copied(slots: number, keepForgotten: boolean): BlobTable {
-    const table = BlobTable.make(slots);
+    const table = BlobTable.make(slotsFor(this.count - this.forgotten));
     const packNumbers = new Int32Array(this.packCount).fill(-1);
     for (let pack = 0; pack < this.packCount; pack++) {
       if (this.packRefs[pack]! > 0) packNumbers[pack] = this.#copyPack(table, pack);
     }
     let next = 0;
     for (let entry = 0; entry < this.count; entry++) {
-      if (!keepForgotten && this.isForgotten(entry)) continue;
+      if (this.isForgotten(entry)) continue;
       const pack = this.packOf[entry]!;
       if (packNumbers[pack]! < 0) packNumbers[pack] = this.#copyPack(table, pack);
       table.ids.set(this.ids.subarray(entry * 32, entry * 32 + 32), next * 32);
@@ -232,7 +244,7 @@ export class BlobTable {
       table.#link(next);
       next++;
     }
-    table.setCounts(next, table.packCount, keepForgotten ? this.forgotten : 0);
+    table.setCounts(next, table.packCount, 0);
     return table;
   }
 
@@ -254,23 +266,28 @@ export class BlobTable {
     const mask = this.#mask;
     let slot = wordAt(this.ids, entry * 32) & mask;
     while (this.slots[slot] !== 0) slot = (slot + 1) & mask;
-    this.slots[slot] = entry + 1;
+    this.slots[slot] = (entry + 1) | (wordAt(this.ids, entry * 32 + 4) & PRINT_MASK);
   }
 
   #find(bytes: Uint8Array, offset: number, type: number): number {
-    const { slots, ids, flags } = this;
+    const slots = this.slots;
+    const ids = this.ids;
     const mask = this.#mask;
     const count = this.header[W_COUNT]!;
+    const print = wordAt(bytes, offset + 4) & PRINT_MASK;
     let slot = wordAt(bytes, offset) & mask;
     // Bounded, so that a damaged table cannot hang a reader.
     for (let left = mask; left >= 0; left--) {
-      const entry = slots[slot]! - 1;
+      const value = slots[slot]!;
+      if (value === 0) return -1;
+      slot = (slot + 1) & mask;
+      if ((value & PRINT_MASK) !== print) continue;
+      const entry = (value & ENTRY_MASK) - 1;
       if (entry < 0 || entry >= count) return -1;
       const base = entry * 32;
       let i = 0;
       while (i < 32 && ids[base + i] === bytes[offset + i]) i++;
-      if (i === 32 && (type < 0 || (flags[entry]! & FLAG_TREE) === type)) return entry;
-      slot = (slot + 1) & mask;
+      if (i === 32 && (type < 0 || (this.flags[entry]! & FLAG_TREE) === type)) return entry;
     }
     return -1;
   }

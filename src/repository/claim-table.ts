@@ -7,9 +7,12 @@ const W_MAGIC = 0;
 const W_NEXT = 1;
 const W_ENTRIES = 2;
 /** Slots looked at on one level before the next one is tried. */
-const WINDOW = 24;
-const LEVELS = [2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
-const TREE_BIT = 0x40000000;
+const WINDOW = 16;
+const LEVELS = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
+/** A slot: entry number + 1 (25 bits), six bits of the id, and the top bit for trees. */
+const ENTRY_MASK = 0x01ffffff;
+const PRINT_MASK = 0x7e000000;
+const TREE_BIT = 0x80000000 | 0;
 
 /**
  * Which blobs the threads of one save have taken on to store. Shared by all of them, without locks:
@@ -60,9 +63,10 @@ export class ClaimTable {
 
   /** True for exactly one caller per id and type (0 data, 1 tree): that one stores the blob. */
   claim(bytes: Uint8Array, offset: number, type: number): boolean {
-    const bit = type === 1 ? TREE_BIT : 0;
     const hash = wordAt(bytes, offset);
-    for (const slots of this.#levels) {
+    const tag = (wordAt(bytes, offset + 4) & PRINT_MASK) | (type === 1 ? TREE_BIT : 0);
+    for (let level = 0; level < LEVELS.length; level++) {
+      const slots = this.#levels[level]!;
       const mask = slots.length - 1;
       for (let i = 0; i < WINDOW; i++) {
         const slot = (hash + i) & mask;
@@ -70,14 +74,13 @@ export class ClaimTable {
         if (value === 0) {
           const entry = this.#write(bytes, offset);
           if (entry < 0) return true;
-          const mine = (entry + 1) | bit;
-          value = Atomics.compareExchange(slots, slot, 0, mine);
+          value = Atomics.compareExchange(slots, slot, 0, (entry + 1) | tag);
           if (value === 0) {
             this.#spare = -1;
             return true;
           }
         }
-        if ((value & TREE_BIT) === bit && this.#equals((value & ~TREE_BIT) - 1, bytes, offset)) return false;
+        if ((value & ~ENTRY_MASK) === tag && this.#equals((value & ENTRY_MASK) - 1, bytes, offset)) return false;
       }
     }
     return true;
@@ -85,14 +88,14 @@ export class ClaimTable {
 
   /** True when the id was claimed in this save. */
   has(bytes: Uint8Array, offset: number, type: number): boolean {
-    const bit = type === 1 ? TREE_BIT : 0;
     const hash = wordAt(bytes, offset);
+    const tag = (wordAt(bytes, offset + 4) & PRINT_MASK) | (type === 1 ? TREE_BIT : 0);
     for (const slots of this.#levels) {
       const mask = slots.length - 1;
       for (let i = 0; i < WINDOW; i++) {
         const value = Atomics.load(slots, (hash + i) & mask);
         if (value === 0) return false;
-        if ((value & TREE_BIT) === bit && this.#equals((value & ~TREE_BIT) - 1, bytes, offset)) return true;
+        if ((value & ~ENTRY_MASK) === tag && this.#equals((value & ENTRY_MASK) - 1, bytes, offset)) return true;
       }
     }
     return false;
@@ -109,13 +112,15 @@ export class ClaimTable {
       this.#spare = entry;
     }
     const base = this.#spare * 32;
-    for (let i = 0; i < 32; i++) this.#ids[base + i] = bytes[offset + i]!;
+    const ids = this.#ids;
+    for (let i = 0; i < 32; i++) ids[base + i] = bytes[offset + i]!;
     return this.#spare;
   }
 
   #equals(entry: number, bytes: Uint8Array, offset: number): boolean {
     const base = entry * 32;
-    for (let i = 0; i < 32; i++) if (this.#ids[base + i] !== bytes[offset + i]) return false;
+    const ids = this.#ids;
+    for (let i = 0; i < 32; i++) if (ids[base + i] !== bytes[offset + i]) return false;
     return true;
   }
 }

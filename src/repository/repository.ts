@@ -5,10 +5,10 @@ import { sha256 } from "../crypto/hash.ts";
 import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
 import { CairnError } from "../errors.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
-import { IndexWriter } from "../formats/index-file.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
+import { indexText, packIndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
 import type { SaveOptions, Storage } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
@@ -39,6 +39,15 @@ export type OpenOptions = { keys: MasterKeys } | { password: Uint8Array | string
 export interface ListedSnapshot {
   readonly id: ObjectId;
   readonly snapshot: Snapshot;
+}
+
+/** A pack whose index is to be written. */
+export interface NewPack {
+  readonly id: Uint8Array;
+  /** The plain bytes of its header. */
+  readonly header: Uint8Array;
+  /** What `packIndexText` makes of both, where a worker has done it already. */
+  readonly indexText?: Uint8Array;
 }
 
 /** A file that is there and cannot be used. */
@@ -181,20 +190,24 @@ export class Repository {
   }
 
   /**
-   * Writes the index of these packs (header = the plain bytes of the pack's header), several files when one would
-   * pass 8 MiB. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
+   * Writes the index of these packs, several files when one would pass 8 MiB. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
    */
-  async saveIndex(packs: Iterable<{ id: Uint8Array; header: Uint8Array }>, options?: SaveOptions): Promise<ObjectId[]> {
+  async saveIndex(packs: Iterable<NewPack>, options?: SaveOptions): Promise<ObjectId[]> {
     const pending: Promise<ObjectId>[] = [];
-    let writer = new IndexWriter();
+    let texts: Uint8Array[] = [];
+    let bytes = 0;
+    const close = (): void => {
+      if (texts.length > 0) pending.push(this.saveUnpacked("index", indexText(texts), options));
+      texts = [];
+      bytes = 0;
+    };
     for (const pack of packs) {
-      if (writer.blobCount > 0 && writer.byteLength + pack.header.length * 5 > MAX_INDEX_BYTES) {
-        pending.push(this.saveUnpacked("index", writer.finish(), options));
-        writer = new IndexWriter();
-      }
-      writer.addPack(pack.id, pack.header);
+      const text = pack.indexText ?? packIndexText(pack.id, pack.header);
+      if (bytes + text.length > MAX_INDEX_BYTES) close();
+      texts.push(text);
+      bytes += text.length + 1;
     }
-    if (writer.blobCount > 0) pending.push(this.saveUnpacked("index", writer.finish(), options));
+    close();
     return Promise.all(pending);
   }
 }
