@@ -3,21 +3,33 @@ import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
 import { type ScanReply, type ScanRequest, ScanRunner } from "./scan/scan-runner.ts";
 import type { ThreadMessage } from "./threads.ts";
+import { type VerifyReplies, type VerifyRequest, VerifyRunner } from "./verify/verify-runner.ts";
 import { type WriteEvent, type WriteReplies, type WriteRequest, WriteRunner } from "./write/write-runner.ts";
 
 /** Entry point of the worker threads: what they can be asked, and what they answer. */
-export type EngineRequest = ScanRequest | WriteRequest;
+export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest;
 export type EngineEvent = WriteEvent;
-export type EngineReplies<Request> = Request extends ScanRequest ? ScanReply : Request extends WriteRequest ? WriteReplies<Request> : never;
+export type EngineReplies<Request> = Request extends ScanRequest
+  ? ScanReply
+  : Request extends WriteRequest
+    ? WriteReplies<Request>
+    : Request extends VerifyRequest
+      ? VerifyReplies<Request>
+      : never;
 
 const port = parentPort;
 if (port !== null) {
   const scanner = new ScanRunner();
   const writer = new WriteRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
+  const verifier = new VerifyRunner();
+  const handle = (request: EngineRequest): unknown => {
+    if (isWrite(request)) return writer.handle(request);
+    return isVerify(request) ? verifier.handle(request) : scanner.handle(request);
+  };
   port.on("message", (request: EngineRequest) => {
     let message: ThreadMessage;
     try {
-      message = { reply: isWrite(request) ? writer.handle(request) : scanner.handle(request) };
+      message = { reply: handle(request) };
     } catch (error) {
       const { code, message: text, hint, details } = toCairnError(error);
       message = {
@@ -30,4 +42,8 @@ if (port !== null) {
 
 function isWrite(request: EngineRequest): request is WriteRequest {
   return request.kind.startsWith("write-");
+}
+
+function isVerify(request: EngineRequest): request is VerifyRequest {
+  return request.kind.startsWith("verify-");
 }

@@ -1,3 +1,4 @@
+import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
@@ -60,6 +61,8 @@ export interface StagedContent {
   scan: ScanResult;
   summary: ScanSummary;
   bytesStored: number;
+  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  previousTree: string | null;
   degraded: Degradation[];
   /** After the descriptor is in place: caches, maintenance. Never fails. */
   settled(): Promise<void>;
@@ -77,5 +80,9 @@ export interface Engine {
   look(request: StageRequest): Promise<ScanResult>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
+  /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
+  manifest(content: PointContent): Promise<Manifest | null>;
+  /** Takes back what the engine holds for points that were never completed, by their ids. */
+  discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;
 }

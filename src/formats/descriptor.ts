@@ -61,6 +61,8 @@ export interface IgnoreRules {
   /** Whether `.cairnignore` files were obeyed. */
   ignore_file: boolean;
   exclude: string[];
+  /** Ignore files that were in force: the directory each lay in, and its text. */
+  files?: (RecordedPath & { text: string; text_b64?: string })[];
   ignored_count: number;
   ignored_sample: RecordedPath[];
 }

@@ -3,10 +3,13 @@ import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { encodeHeaderEntry } from "../formats/pack-header.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { readIndexCache } from "./index-cache.ts";
+import { Repository } from "./repository.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
 import { randomFiles, sha, TestArchive, withRepository } from "./test-archive.ts";
 
 /** A pack header of `count` blobs that only exists in the index. */
@@ -135,6 +138,29 @@ describe("blob index", () => {
       assert.equal(readIndexCache(cache, "0".repeat(64)), null);
       assert.equal((await BlobIndex.load(repository, join(folder, "absent/cache"))).count, 500);
       rmSync(cache);
+    });
+  });
+
+  test("an index file that vanishes between listing and reading is no error: all is listed again", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      await repository.saveIndex([fakeHeader(10, "a")]);
+      const faulty = new FaultyStorage(storage, [{ operation: "load", kind: "index", fault: "lose", times: 2 }]);
+      const slow = await Repository.open(faulty, { keys: repository.keys });
+      assert.equal((await BlobIndex.load(slow, null)).count, 10);
+      faulty.arm({ operation: "load", kind: "index", fault: "fail" });
+      await assert.rejects(BlobIndex.load(slow, null), (error) => error instanceof CairnError && error.retryable);
+    });
+  });
+
+  test("refresh reads what came and tells when something that was known is gone", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const [a] = await repository.saveIndex([fakeHeader(10, "a")]);
+      const index = await BlobIndex.load(repository, null);
+      await repository.saveIndex([fakeHeader(10, "b")]);
+      assert.equal(await index.refresh(repository), true);
+      assert.equal(index.count, 20);
+      await storage.remove("index", a!);
+      assert.equal(await index.refresh(repository), false);
     });
   });
 

@@ -296,13 +296,16 @@ export class BlobIndex {
     return number;
   }
 
-  /** Reads the index files that are not in the table yet; `not_found` when one vanished meanwhile. */
-  async catchUp(repository: Repository): Promise<void> {
-    await readIndexes(
-      repository,
-      this,
-      (await repository.storage.list("index")).map((file) => file.name),
-    );
+  /**
+   * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
+   * False when one that is covered is gone: then what is known here may have been removed, and only `load` helps.
+   */
+  async refresh(repository: Repository): Promise<boolean> {
+    const names = (await repository.storage.list("index")).map((file) => file.name);
+    const present = new Set(names);
+    for (const name of this.covered) if (!present.has(name)) return false;
+    await readIndexes(repository, this, names);
+    return true;
   }
 
   /** @internal For `load`. */

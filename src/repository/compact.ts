@@ -103,7 +103,8 @@ interface Work {
 async function merge(repository: Repository, index: BlobIndex, work: Work): Promise<CompactResult> {
   const started = performance.now();
   const budget = work.options.budgetMs ?? 50;
-  await index.catchUp(repository);
+  // Another one compacted or swept since the index was loaded: its result is as good.
+  if (!(await index.refresh(repository))) return NOTHING;
   const files: IndexFileContent[] = [];
   for (const name of work.names) {
     if (files.length >= 2 && performance.now() - started > budget / 2) break;

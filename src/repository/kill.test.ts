@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import { spawnSync } from "node:child_process";
-import { cpSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BlobIndex } from "./blob-index.ts";
@@ -34,7 +34,11 @@ const [verb, folder, ...ids] = process.argv.slice(1);
 const storage = new LocalStorage(folder + "/store", { temporaryDirectory: folder + "/tmp" });
 const repository = await Repository.open(storage, { password: ${JSON.stringify(PASSWORD)} });
 const cachePath = folder + "/cache";
-if (verb === "compact") {
+if (verb === "repair") {
+  const { planIndexRepair, runIndexRepair } = await at("./repair.ts");
+  const damagedPacks = new Set(ids);
+  await runIndexRepair(repository, await planIndexRepair(repository, { damagedPacks }), { damagedPacks });
+} else if (verb === "compact") {
   await compact(repository, await BlobIndex.load(repository, cachePath), { trigger: 5, budgetMs: 5000 });
 } else {
   const reader = new BlobReader({ keys: repository.keys, openPack: (name) => openSync(storage.localPath("data", name), "r") });
@@ -126,6 +130,36 @@ describe("killed at any step", () => {
         await runSweep(again.repository, { cachePath: null, roots: async () => [], readTree });
         close();
         assert.deepEqual(sizes(again), wanted, name);
+        await assertWhole(again);
+        rmSync(folder, { recursive: true });
+      }
+    });
+  });
+
+  test("a repair can be run again until it is done", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const lost = randomFiles(3, 900, "n");
+      await archive.save(lost);
+      await archive.save(randomFiles(3, 300, "m"));
+      const [big] = (await fixture.storage.list("data")).sort((a, b) => b.size - a.size);
+      const bytes = readFileSync(fixture.storage.localPath("data", big!.name));
+      bytes[50]! ^= 1;
+      writeFileSync(fixture.storage.localPath("data", big!.name), bytes);
+      const copy = (name: string): string => {
+        const folder = join(fixture.folder, name);
+        cpSync(fixture.path, join(folder, "store"), { recursive: true });
+        cpSync(fixture.temporary, join(folder, "tmp"), { recursive: true });
+        return folder;
+      };
+      const names = namesIn(run("list", ["repair", copy("clean"), big!.name]).stderr);
+      assert.ok(names.length >= 4, names.join(" "));
+      for (const [at, name] of names.entries()) {
+        const folder = copy(`kill-${at}`);
+        assert.equal(run(name, ["repair", folder, big!.name]).killed, true, name);
+        for (let i = 0; i < 2; i++) assert.equal(run("", ["repair", folder, big!.name]).killed, false);
+        const again = await opened(folder);
+        await new TestArchive(again).save(lost);
         await assertWhole(again);
         rmSync(folder, { recursive: true });
       }

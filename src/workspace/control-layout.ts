@@ -68,6 +68,8 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
 
 export interface PointPaths {
   readonly root: string;
+  /** Id of the point that a claim was made for; gone once the point is complete. */
+  readonly intent: string;
   readonly descriptor: string;
   readonly pin: string;
   readonly tags: string;
@@ -78,6 +80,7 @@ export function pointPaths(points: string, sequence: number): PointPaths {
   const root = join(points, pointDirectoryName(sequence));
   return {
     root,
+    intent: join(root, "intent"),
     descriptor: join(root, "descriptor.json"),
     pin: join(root, "pin.json"),
     tags: join(root, "tags.json"),

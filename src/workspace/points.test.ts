@@ -62,7 +62,7 @@ function scratch(context: TestContext): { paths: { points: string; catalog: stri
 
 function save(points: Points, changes: Partial<Descriptor> = {}): SavePointId {
   const sequence = points.nextSequence();
-  points.claim(sequence);
+  points.claim(sequence, newSavePointId());
   return points.commit(descriptorOf(sequence, changes)).descriptor.save_point_id;
 }
 
@@ -90,8 +90,8 @@ test("points are listed newest first and only as many as asked for", (context) =
 test("a number is claimed once and a late claim is a conflict", (context) => {
   const { points } = scratch(context);
   const sequence = points.nextSequence();
-  points.claim(sequence);
-  assert.throws(() => points.claim(sequence), hasCode("conflict"));
+  points.claim(sequence, newSavePointId());
+  assert.throws(() => points.claim(sequence, newSavePointId()), hasCode("conflict"));
   assert.equal(points.nextSequence(), sequence + 1);
   assert.deepEqual(points.list().points, [], "a claim is no point");
   points.abandon(sequence);
@@ -100,10 +100,10 @@ test("a number is claimed once and a late claim is a conflict", (context) => {
 
 test("a writer whose claim was cleared away does not commit", (context) => {
   const { points } = scratch(context);
-  points.claim(1);
+  points.claim(1, newSavePointId());
   assert.deepEqual(points.removeLeftovers(), ["0000000001"]);
   assert.throws(() => points.commit(descriptorOf(1)), hasCode("conflict"));
-  points.claim(1);
+  points.claim(1, newSavePointId());
   points.commit(descriptorOf(1));
   assert.throws(() => points.commit(descriptorOf(1)), hasCode("conflict"));
   points.abandon(1);
@@ -230,7 +230,7 @@ test("a removed point is gone and a later one with its number is not taken for i
   const second = save(points);
   assert.equal(points.remove(2), true);
   assert.equal(points.remove(2), false);
-  points.claim(2);
+  points.claim(2, newSavePointId());
   const third = descriptorOf(2);
   writeFileSync(points.pathsOf(2).descriptor, encodeDescriptor(third));
   const fresh = new Points(paths);
@@ -246,7 +246,7 @@ test("a killed writer leaves no point or a whole one, and nothing else after the
     const { Points } = await import(${JSON.stringify(new URL("points.ts", import.meta.url).href)});
     const points = new Points(${JSON.stringify(paths)});
     const sequence = points.nextSequence();
-    points.claim(sequence);
+    points.claim(sequence, newSavePointId());
     points.commit({ ...${JSON.stringify(descriptorOf(1))}, sequence });
     points.remove(sequence);`;
   for (const [name, left] of [

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -22,12 +22,14 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
-import type { SavePointId } from "../ids.ts";
+import { isSavePointId, type SavePointId } from "../ids.ts";
 import { pointDirectoryName, pointPaths, sequenceOfName } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
 import type { CatalogRow, PointKind } from "./point-catalog.ts";
 
+/** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
+const UNFINISHED_LOOK_BACK = 4;
 const MAX_DESCRIPTOR_BYTES = 64 << 20;
 const MAX_SIDECAR_BYTES = 16 << 20;
 
@@ -126,8 +128,8 @@ export class Points {
    * Claims a number by making its directory. A writer that slept while another took its lock over fails here with
    * `conflict`: it decided on the number before it slept.
    */
-  claim(sequence: number): void {
-    const { root } = this.pathsOf(sequence);
+  claim(sequence: number, id: SavePointId): void {
+    const { root, intent } = this.pathsOf(sequence);
     try {
       mkdirSync(root, { mode: 0o700 });
     } catch (error) {
@@ -136,8 +138,20 @@ export class Points {
         hint: "save again",
       });
     }
+    writeFileSync(intent, id, { mode: 0o600 });
     fsyncDirectory(this.#directory);
     failpoint("point-claimed");
+  }
+
+  /** Claims without a point among the last numbers, where alone they are left, and the id each was made for. */
+  unfinished(): { sequence: number; id: SavePointId | null }[] {
+    return this.sequences()
+      .slice(-UNFINISHED_LOOK_BACK)
+      .filter((sequence) => !existsSync(this.pathsOf(sequence).descriptor))
+      .map((sequence) => {
+        const text = readSmallFile(this.pathsOf(sequence).intent, 64)?.toString("latin1") ?? "";
+        return { sequence, id: isSavePointId(text) ? text : null };
+      });
   }
 
   /** Gives up a claim without a point; a finished point stays. */
@@ -162,6 +176,7 @@ export class Points {
         cause: error,
       });
     }
+    rmSync(this.pathsOf(sequence).intent, { force: true });
     failpoint("point-committed");
     this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
     return this.#point(sequence, bytes, new Set());
@@ -369,7 +384,7 @@ export class Points {
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
-  return readdirSync(root).every((name) => name.startsWith(".cairn-tmp-"));
+  return readdirSync(root).every((name) => name.startsWith(".cairn-tmp-") || name === "intent");
 }
 
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };

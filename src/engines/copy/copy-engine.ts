@@ -3,22 +3,24 @@ import { hostname, userInfo } from "node:os";
 import path from "node:path";
 import { failpoint } from "../../failpoint.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeManifest } from "../../formats/manifest.ts";
+import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
+import { groupName, userName } from "../../fs/users.ts";
+import { makeWorkDirectory, removeWorkDirectory } from "../../fs/work-directory.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { Engine, PointContent, RootMetadata, StagedContent, StageRequest, TreeSource } from "../engine.ts";
 import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
-import { snapshotTree } from "./snapshot-tree.ts";
+import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 
 /** What a point of this engine needs to be found again; part of its descriptor. */
 export interface CopyContent extends PointContent {
   snapshot_tree: string;
   snapshot: string;
-  root: RootMetadata;
+  root: { mode: number; uid: number; gid: number; user: string; group: string; mtime_sec: number; mtime_ns: number };
 }
 
 export interface CopyEngineOptions {
@@ -68,13 +70,12 @@ export class CopyEngine implements Engine {
   async #stageLocked(request: StageRequest, held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock }): Promise<StagedContent> {
     const { store, cache, lock } = held;
     store.index.beginSession();
-    fs.mkdirSync(store.paths.temporary, { recursive: true, mode: 0o700 });
     const root = rootMetadata(request.root);
     let summary: ScanSummary | undefined;
     let top: Uint8Array | undefined;
     const result = await scan({
       ...this.#scanOptions(request, store, cache),
-      store: { keys: store.repository.keys, index: store.index, directory: store.paths.temporary, level: this.#options.level ?? 1 },
+      store: { keys: store.repository.keys, index: store.index, directory: makeWorkDirectory(store.paths.temporary), level: this.#options.level ?? 1 },
       finish: (scanned) => {
         summary = summarise(scanned.table, scanned.old, scanned.groups);
         const manifest = manifestOf(scanned, summary);
@@ -89,12 +90,13 @@ export class CopyEngine implements Engine {
     const snapshot = await store.repository.saveSnapshot(this.#snapshot(request, hex(top!) as ObjectId), { durable: false });
     await store.storage.sync(["index", "snapshots"]);
     failpoint("stage.snapshot-written");
-    const content: CopyContent = { tree: hex(result.tree), snapshot_tree: hex(top!), snapshot, root };
+    const content: CopyContent = { tree: hex(result.tree), snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
     return {
       content,
       scan: result,
       summary: summary!,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
+      previousTree: cache === null ? null : hex(cache.tree),
       degraded: [],
       settled: async () => this.#settled(store, result, cache),
     };
@@ -111,9 +113,26 @@ export class CopyEngine implements Engine {
     return store.source(Buffer.from(content.tree, "hex"));
   }
 
+  async manifest(content: PointContent): Promise<Manifest | null> {
+    const store = await this.store();
+    return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
+  }
+
+  /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
+  async discard(pointIds: readonly string[]): Promise<void> {
+    if (pointIds.length === 0) return;
+    const store = await this.store();
+    const tags = new Set(pointIds.map((id) => `cairn:${id}`));
+    const { snapshots } = await store.repository.listSnapshots();
+    for (const { id, snapshot } of snapshots) {
+      if (snapshot.tags?.some((tag) => tags.has(tag)) === true) await store.storage.remove("snapshots", id);
+    }
+  }
+
   async close(): Promise<void> {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
+    if (store !== undefined) removeWorkDirectory(store.paths.temporary);
     this.#store = undefined;
   }
 
@@ -160,6 +179,11 @@ export class CopyEngine implements Engine {
       // A cache that cannot be written is only slow.
     }
   }
+}
+
+function recordedRoot(root: RootMetadata): CopyContent["root"] {
+  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
+  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
 /** Mode, owner and time of a folder. */

@@ -6,6 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
+import { workDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
@@ -60,7 +61,7 @@ export class EmbeddedStore {
   }
 
   static async open(paths: StorePaths): Promise<EmbeddedStore> {
-    const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+    const storage = new LocalStorage(paths.repository, { temporaryDirectory: workDirectory(paths.temporary) });
     const repository = await openRepository(paths, storage);
     return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache));
   }

@@ -2,8 +2,10 @@ import fs from "node:fs";
 import { sha256 } from "../../crypto/hash.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import type { RootMetadata } from "../engine.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
 
 export interface SnapshotTreeInput {
@@ -35,6 +37,16 @@ export function snapshotTree(input: SnapshotTreeInput): { blobs: ExtraBlob[]; tr
     metadata = ancestorMetadata(components.slice(0, depth), input.adoptedAt);
   }
   return { blobs, tree };
+}
+
+/** The manifest of a snapshot's topmost tree; null where it has none. */
+export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Manifest | null {
+  const directory = store.tree(snapshotRoot).find(({ name, type }) => type === "dir" && Buffer.from(name).toString("latin1") === ".cairn");
+  const file = directory && store.tree(directory.subtree!).find(({ name }) => Buffer.from(name).toString("latin1") === "manifest.json");
+  if (file?.content === undefined) return null;
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < file.content.length; at += 32) parts.push(store.read(file.content.subarray(at, at + 32), "data"));
+  return decodeManifest(Buffer.concat(parts));
 }
 
 function splitPath(path: Uint8Array): Buffer[] {

@@ -1,0 +1,12 @@
+import { CopyEngine } from "./engines/copy/copy-engine.ts";
+import type { CairnLibrary } from "./operations/contract.ts";
+import { Library } from "./operations/library.ts";
+import type { EngineFactory } from "./workspace/workspace.ts";
+
+/** Which engine holds the points of a workspace. The only place that names concrete ones. */
+const engineFor: EngineFactory = (found, options) => new CopyEngine({ control: found.control.root, ...options });
+
+/** The library, wired to this build's engines. */
+export async function openLibrary(): Promise<CairnLibrary> {
+  return new Library(engineFor) as unknown as CairnLibrary;
+}

@@ -1,0 +1,115 @@
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import type { ScanResult } from "./scan.ts";
+
+/** What lstat said of an entry when it was saved: enough to see whether it is still that entry, unchanged. */
+export interface Identity {
+  /** decimal digits */
+  inode: string;
+  mode: number;
+  size: number;
+  mtimeSec: number;
+  mtimeNs: number;
+  ctimeSec: number;
+  ctimeNs: number;
+  links: number;
+}
+
+/** A record of a scan and the table that holds it. */
+export interface FoundRecord {
+  table: ScanTable;
+  record: number;
+  flags: number;
+}
+
+/** Finds an entry of a finished scan by its path; null where the scan has none. */
+export class RecordFinder {
+  readonly #result: ScanResult;
+  readonly #newOfOld = new Map<number, number>();
+  #last: { path: string; directory: number } = { path: "", directory: 0 };
+
+  constructor(result: ScanResult) {
+    this.#result = result;
+    for (let d = 0; d < result.directories; d++) {
+      const old = result.table.directories[d * DIRECTORY_WORDS + D.OLD]!;
+      if (old !== 0) this.#newOfOld.set(old - 1, d);
+    }
+  }
+
+  find(path: Uint8Array): FoundRecord | null {
+    const bytes = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
+    const slash = bytes.lastIndexOf(47);
+    const directory = this.directory(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash));
+    return directory === null ? null : this.#entry(directory, bytes.subarray(slash + 1));
+  }
+
+  /** Number of a directory by its path, or null. */
+  directory(path: Buffer): number | null {
+    const key = path.toString("latin1");
+    if (key === this.#last.path) return this.#last.directory;
+    let directory = 0;
+    for (const part of key === "" ? [] : key.split("/")) {
+      const found = this.#entry(directory, Buffer.from(part, "latin1"));
+      if (found === null) return null;
+      const base = found.record * RECORD_WORDS;
+      if (found.table.records[base + R.MODE]! >>> 12 !== TYPE.DIRECTORY) return null;
+      const sub = found.table.records[base + R.SUB]!;
+      directory = found.table === this.#result.table ? sub : (this.#newOfOld.get(sub) ?? -1);
+      if (directory < 0) return null;
+    }
+    this.#last = { path: key, directory };
+    return directory;
+  }
+
+  /** True when ignore rules hid something in this directory or below. */
+  hidesIgnored(path: Uint8Array): boolean {
+    const start = this.directory(Buffer.from(path));
+    if (start === null) return false;
+    const { table, directories } = this.#result;
+    const below = new Set([start]);
+    for (let d = start; d < directories; d++) {
+      const base = d * DIRECTORY_WORDS;
+      if (d !== start && !below.has(table.directories[base + D.PARENT]!)) continue;
+      below.add(d);
+      if (table.directories[base + D.IGNORED]! > 0) return true;
+    }
+    return false;
+  }
+
+  #entry(directory: number, name: Buffer): FoundRecord | null {
+    const { table, old } = this.#result;
+    const base = directory * DIRECTORY_WORDS;
+    const from = table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME ? old! : table;
+    let low = table.directories[base + D.FIRST]!;
+    let high = low + table.directories[base + D.COUNT]! - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const order = Buffer.compare(name, from.recordName(middle));
+      if (order === 0) return from.records[middle * RECORD_WORDS + R.MODE] === 0 ? null : { table: from, record: middle, flags: from.recordFlags(middle) };
+      if (order < 0) high = middle - 1;
+      else low = middle + 1;
+    }
+    return null;
+  }
+}
+
+export function identityOf({ table, record }: FoundRecord): Identity {
+  const words = table.records;
+  const base = record * RECORD_WORDS;
+  return {
+    inode: (BigInt(words[base + R.INO + 1]!) * 4294967296n + BigInt(words[base + R.INO]!)).toString(),
+    mode: words[base + R.MODE]!,
+    size: wide(words, base + R.SIZE),
+    mtimeSec: signedWide(words, base + R.MTIME),
+    mtimeNs: words[base + R.MTIME_NS]!,
+    ctimeSec: signedWide(words, base + R.CTIME),
+    ctimeNs: words[base + R.CTIME_NS]!,
+    links: words[base + R.NLINK]!,
+  };
+}
+
+/** SHA-256 of a file's content as it was saved. */
+export function contentHashOf({ table, record }: FoundRecord): Uint8Array {
+  const at = (record * RECORD_WORDS + R.HASH) * 4;
+  return table.recordBytes.subarray(at, at + 32);
+}

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { after, test } from "node:test";
+import { RandomEdits, randomFrom } from "../testing-edits.ts";
+import { assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
+import { walkDigests } from "../testing-walk.ts";
+
+const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+const ROUNDS = Number(process.env["CAIRN_TEST_ROUNDS"] ?? 200);
+let failed = true;
+
+after(() => {
+  if (failed) process.stderr.write(`incremental.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+test(`a scan with the cache sees what one without it sees when a folder was edited at random (seed ${SEED})`, async (t) => {
+  const saves = await TestStore.create(t);
+  const root = temporaryFolder(t);
+  const random = randomFrom(SEED);
+  const edits = new RandomEdits(root, random);
+  for (let i = 0; i < 60; i++) edits.edit();
+  for (let round = 0; round < ROUNDS; round++) {
+    const count = Math.floor(random() * 4);
+    for (let i = 0; i < count; i++) edits.edit();
+    const where = `seed ${SEED}, round ${round}: ${edits.log.slice(-count - 3).join("; ")}`;
+    const cached = await saves.save(root, { reread: round % 25 === 24, distrust: round % 10 === 9 });
+    const fresh = await saves.look(root);
+    assertSame(cached, fresh, where);
+    assert.equal(Buffer.from(fresh.state).toString("hex"), walkDigests(root).state, where);
+    if (round % 5 === 4) assertSame(await saves.look(root, { cache: saves.cache() }), fresh, where);
+    if (round % 20 !== 19) continue;
+    const target = temporaryFolder(t);
+    const written = await saves.write(cached, target);
+    assert.deepEqual(written.damaged, [], where);
+    const again = await saves.look(target);
+    assertSame(again, fresh, where);
+    fs.rmSync(target, { recursive: true });
+  }
+  failed = false;
+});

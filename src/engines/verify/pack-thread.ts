@@ -1,0 +1,166 @@
+import fs from "node:fs";
+import { Sha256Stream } from "../../crypto/hash.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import type { IndexBlob } from "../../formats/pack-header.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
+import { type PackProblem, PackVerifier } from "../../repository/pack-verifier.ts";
+import { packPath, type PackReport, type PacksOutcome, V, type VerifyTask } from "./verify-task.ts";
+
+const WAIT_MS = 50;
+
+/** The part of one thread: proves packs one after the other, as the main thread asks for them. */
+export class PackThread {
+  readonly #task: VerifyTask;
+  readonly #index: BlobIndex;
+  readonly #verifier: PackVerifier;
+  readonly #control: Int32Array;
+  readonly #queue: Int32Array;
+  readonly #proven: Uint8Array;
+  #reader: BlobReader | undefined;
+
+  constructor(task: VerifyTask) {
+    this.#task = task;
+    this.#index = BlobIndex.fromShared(task.index);
+    this.#verifier = new PackVerifier(task.keys);
+    this.#control = new Int32Array(task.control);
+    this.#queue = new Int32Array(task.queue);
+    this.#proven = new Uint8Array(task.proven);
+  }
+
+  /** Takes packs until the queue is closed and empty. Damage is in the outcome; only a stop is thrown. */
+  packs(): PacksOutcome {
+    const reports: PackReport[] = [];
+    for (let at = this.#take(); at >= 0; at = this.#take()) {
+      const report = this.#pack(this.#queue[at]!);
+      if (report !== null) reports.push(report);
+      Atomics.add(this.#control, V.PACKS_DONE, 1);
+    }
+    return { reports };
+  }
+
+  /** A filled place of the queue that is now this thread's; -1 when none will come. */
+  #take(): number {
+    const control = this.#control;
+    const at = Atomics.add(control, V.NEXT, 1);
+    for (;;) {
+      this.#checkStop();
+      // In this order: what was queued before the closing is seen.
+      const signal = Atomics.load(control, V.SIGNAL);
+      const closed = Atomics.load(control, V.CLOSED);
+      if (at < Atomics.load(control, V.COUNT)) return at;
+      if (closed !== 0) return -1;
+      Atomics.wait(control, V.SIGNAL, signal, WAIT_MS);
+    }
+  }
+
+  #checkStop(): void {
+    if (Atomics.load(this.#control, V.STOP) !== 0) throw new CairnError("interrupted", "the verification was stopped");
+  }
+
+  #pack(number: number): PackReport | null {
+    const id = this.#index.table.packId(number);
+    let descriptor: number;
+    try {
+      descriptor = fs.openSync(packPath(this.#task.packs, objectIdOf(id)), "r");
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      const missing = code === "not_found";
+      return { pack: number, kind: missing ? "missing" : "unreadable", message: missing ? "the file is missing" : message, blobs: [] };
+    }
+    try {
+      const { size } = fs.fstatSync(descriptor);
+      const onBlob = (blob: IndexBlob): void => this.#onBlob(number, blob);
+      return this.#report(number, this.#verifier.verify({ descriptor, size, id, onBlob }));
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      if (code === "interrupted") throw error;
+      return { pack: number, kind: "unreadable", message, blobs: [] };
+    } finally {
+      fs.closeSync(descriptor);
+    }
+  }
+
+  #onBlob(pack: number, blob: IndexBlob): void {
+    const entry = this.#entryAt(pack, blob);
+    if (entry >= 0) this.#proven[entry] = 1;
+    Atomics.add(this.#control, V.BLOBS_DONE, 1);
+    Atomics.add(this.#control, V.KIB_DONE, (blob.length + 512) >>> 10);
+    this.#checkStop();
+  }
+
+  /** The entry that is read from exactly there, or -1: the index reads the blob elsewhere, or does not know it. */
+  #entryAt(pack: number, blob: IndexBlob): number {
+    const { table } = this.#index;
+    const entry = table.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    if (entry < 0 || table.packOf[entry] !== pack || table.offsetOf[entry] !== blob.offset) return -1;
+    return table.lengthOf[entry] === blob.length && table.plainOf[entry] === blob.uncompressedLength ? entry : -1;
+  }
+
+  #report(pack: number, problems: readonly PackProblem[]): PackReport | null {
+    if (problems.length === 0) return null;
+    const report: PackReport = { pack, kind: null, message: "", blobs: [] };
+    for (const { kind, message, blob } of problems) {
+      const entry = blob === undefined ? -1 : this.#entryAt(pack, blob);
+      if (entry >= 0) report.blobs.push({ entry, message });
+      // A name that is wrong because of what else was found says nothing more.
+      if (kind !== "blob" && (report.kind === null || report.kind === "name")) {
+        report.kind = kind;
+        report.message = message;
+      }
+    }
+    if (report.kind === "header") this.#byIndex(report);
+    return report;
+  }
+
+  /** Without a header the index still says where the blobs lie. */
+  #byIndex(report: PackReport): void {
+    const { table } = this.#index;
+    const entries: number[] = [];
+    for (let entry = 0; entry < table.count; entry++) if (table.packOf[entry] === report.pack && !table.isForgotten(entry)) entries.push(entry);
+    entries.sort((a, b) => table.offsetOf[a]! - table.offsetOf[b]!);
+    const places = entries.map((entry): BlobPlace => ({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
+    const reader = this.#blobReader();
+    reader.readWindow(
+      places,
+      (i) => {
+        this.#proven[entries[i]!] = 1;
+        this.#checkStop();
+      },
+      (i, error) => void report.blobs.push({ entry: entries[i]!, message: reasonOf(error) }),
+    );
+    reader.close();
+  }
+
+  #blobReader(): BlobReader {
+    this.#reader ??= new BlobReader({ keys: this.#task.keys, openPack: (id) => fs.openSync(packPath(this.#task.packs, id), "r") });
+    return this.#reader;
+  }
+
+  /** SHA-256 of a file's blobs one after the other; null when one of them cannot be read. */
+  hashFile(content: Uint8Array): Uint8Array | null {
+    const hash = new Sha256Stream();
+    const reader = this.#blobReader();
+    try {
+      for (let at = 0; at < content.length; at += 32) {
+        this.#checkStop();
+        const entry = this.#index.lookup(content, at, DATA_BLOB);
+        if (entry < 0) return null;
+        hash.update(reader.read({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
+      }
+    } catch (error) {
+      if (toCairnError(error).code === "interrupted") throw error;
+      return null;
+    }
+    return Uint8Array.from(hash.digest());
+  }
+
+  close(): void {
+    this.#reader?.close();
+  }
+}
+
+function reasonOf(error: CairnError): string {
+  return typeof error.details?.["reason"] === "string" ? error.details["reason"] : error.message;
+}

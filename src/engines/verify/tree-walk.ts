@@ -1,0 +1,291 @@
+import { throwIfAborted, toCairnError } from "../../errors.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { comparePaths } from "../scan/link-groups.ts";
+import { NodeDigester, type NodeFacts } from "./node-digests.ts";
+import { latin1, type PointManifest } from "./point-manifest.ts";
+import type { StoreReader } from "./store-reader.ts";
+
+/** What is known of a tree whose digests cannot be told. */
+const UNREADABLE = -1;
+const UNHASHED = -2;
+
+/** How long the event loop may wait. */
+const SLICE_MS = 20;
+
+export interface TreeTotals {
+  /** 32 bytes each; null when a tree below cannot be read, or a file's whole hash is not known yet */
+  state: Uint8Array | null;
+  meta: Uint8Array | null;
+  files: number;
+  bytes: number;
+}
+
+/** A file of several blobs. */
+export interface ChunkedFile {
+  content: Uint8Array;
+  /** as the manifest has it; null when it does not say */
+  sha256: Uint8Array | null;
+}
+
+export interface TreeWalkOptions {
+  store: StoreReader;
+  /** called with every pack number as soon as something in it is needed */
+  onPack(pack: number): void;
+  signal?: AbortSignal | undefined;
+}
+
+interface Frame {
+  entry: number;
+  path: string;
+  nodes: TreeNode[];
+  next: number;
+  children: number[];
+  files: number;
+  bytes: number;
+  remember: boolean;
+}
+
+/**
+ * Walks the trees of points in raw pre-order: marks what they need, and computes their digests bottom-up.
+ * A tree that several points share is read once.
+ */
+export class TreeWalk {
+  readonly #store: StoreReader;
+  readonly #index: BlobIndex;
+  readonly #options: TreeWalkOptions;
+  readonly #digester = new NodeDigester();
+  /** A byte for each entry of the index. */
+  readonly needed: Uint8Array;
+  readonly #packSeen: Uint8Array;
+  /** For each entry: 0 unknown, a slot from 1, or why there is none. */
+  readonly #slotOf: Int32Array;
+  #digests = new Uint8Array(64 * 1024);
+  #totals = new Float64Array(2 * 1024);
+  #slots = 1;
+  /** Path of the first member of each hard-link group, by its number. */
+  readonly #firstMembers = new Map<bigint, Buffer>();
+  /** Files of several blobs, by their content. */
+  readonly chunked = new Map<string, ChunkedFile>();
+  /** True when a blob is not in the index, or a file's size is not that of its blobs. */
+  suspicious = false;
+  #manifest!: PointManifest;
+  #resumeAt = 0;
+
+  constructor(options: TreeWalkOptions) {
+    this.#options = options;
+    this.#store = options.store;
+    this.#index = options.store.index;
+    this.needed = new Uint8Array(this.#index.count);
+    this.#slotOf = new Int32Array(this.#index.count);
+    this.#packSeen = new Uint8Array(this.#index.packCount);
+  }
+
+  /** Walks the tree of a point's root. */
+  async point(tree: Uint8Array, manifest: PointManifest): Promise<TreeTotals> {
+    this.#manifest = manifest;
+    const stack: Frame[] = [];
+    const root = this.#enter(tree, "", stack);
+    let slot = root ?? 0;
+    while (stack.length > 0) {
+      await this.#breathe();
+      const finished = this.#step(stack);
+      if (finished !== null) slot = finished;
+    }
+    if (slot < 0) return { state: null, meta: null, files: 0, bytes: 0 };
+    return {
+      state: this.#digests.slice(slot * 64, slot * 64 + 32),
+      meta: this.#digests.slice(slot * 64 + 32, slot * 64 + 64),
+      files: this.#totals[slot * 2]!,
+      bytes: this.#totals[slot * 2 + 1]!,
+    };
+  }
+
+  /** Marks what other trees need, down to trees that were walked. Nothing is digested. */
+  async mark(tree: Uint8Array): Promise<void> {
+    const stack = [tree];
+    while (stack.length > 0) {
+      await this.#breathe();
+      const id = stack.pop()!;
+      const entry = this.#index.lookup(id, 0, TREE_BLOB);
+      if (entry < 0) this.suspicious = true;
+      if (entry < 0 || this.needed[entry] === 1) continue;
+      this.#need(entry);
+      for (const node of this.#read(entry) ?? []) {
+        if (node.subtree !== undefined) stack.push(node.subtree);
+        else this.#needContent(node);
+      }
+    }
+  }
+
+  /** Forgets what depended on hashes that were unknown. */
+  forgetUnhashed(): void {
+    const slots = this.#slotOf;
+    for (let entry = 0; entry < slots.length; entry++) if (slots[entry] === UNHASHED) slots[entry] = 0;
+  }
+
+  async #breathe(): Promise<void> {
+    const now = performance.now();
+    if (now < this.#resumeAt) return;
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+    throwIfAborted(this.#options.signal);
+    this.#resumeAt = performance.now() + SLICE_MS;
+  }
+
+  /** The slot of a tree that is done; null when it was put on the stack. */
+  #enter(id: Uint8Array, path: string, stack: Frame[]): number | null {
+    const entry = this.#index.lookup(id, 0, TREE_BLOB);
+    if (entry < 0) {
+      this.suspicious = true;
+      return UNREADABLE;
+    }
+    const remember = !this.#manifest.special.has(path);
+    const known = this.#slotOf[entry]!;
+    if (remember && known !== 0) return known;
+    this.#need(entry);
+    const nodes = this.#read(entry);
+    if (nodes === null) {
+      this.#slotOf[entry] = UNREADABLE;
+      return UNREADABLE;
+    }
+    const frame = { entry, path, nodes, next: 0, children: [], files: 0, bytes: 0, remember };
+    for (const node of nodes) if (node.type === "file") this.#file(frame, node);
+    stack.push(frame);
+    return null;
+  }
+
+  #read(entry: number): TreeNode[] | null {
+    try {
+      return this.#store.treeAt(entry);
+    } catch (error) {
+      if (toCairnError(error).code !== "damaged") throw error;
+      this.suspicious = true;
+      return null;
+    }
+  }
+
+  #file(frame: Frame, node: TreeNode): void {
+    frame.files++;
+    frame.bytes += node.size;
+    this.#needContent(node);
+    if (node.links > 1 && node.inode !== 0n) {
+      const path = Buffer.from(pathOf(frame.path, node.name), "latin1");
+      const first = this.#firstMembers.get(node.inode);
+      if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(node.inode, path);
+    }
+    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node, pathOf(frame.path, node.name));
+  }
+
+  #chunkedFile(node: TreeNode, path: string): void {
+    const key = latin1(node.content!);
+    const recorded = this.#manifest.hashes.get(path);
+    const sha256 = recorded?.size === node.size ? recorded.sha256 : null;
+    const known = this.chunked.get(key);
+    if (known === undefined) this.chunked.set(key, { content: Uint8Array.from(node.content!), sha256 });
+    else known.sha256 ??= sha256;
+  }
+
+  #needContent(node: TreeNode): void {
+    const { content } = node;
+    if (content === undefined) return;
+    const { table } = this.#index;
+    let size = 0;
+    for (let at = 0; at < content.length; at += 32) {
+      const entry = table.lookup(content, at, DATA_BLOB);
+      if (entry < 0) {
+        this.suspicious = true;
+        continue;
+      }
+      this.#need(entry);
+      size += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+    }
+    if (size !== node.size) this.suspicious = true;
+  }
+
+  #need(entry: number): void {
+    this.needed[entry] = 1;
+    const pack = this.#index.table.packOf[entry]!;
+    if (this.#packSeen[pack] === 1) return;
+    this.#packSeen[pack] = 1;
+    this.#options.onPack(pack);
+  }
+
+  /** Goes on with the topmost directory; its slot when that has finished it. */
+  #step(stack: Frame[]): number | null {
+    const frame = stack[stack.length - 1]!;
+    while (frame.next < frame.nodes.length) {
+      const node = frame.nodes[frame.next++]!;
+      if (node.subtree === undefined) continue;
+      const slot = this.#enter(node.subtree, pathOf(frame.path, node.name), stack);
+      if (slot === null) return null;
+      frame.children.push(slot);
+    }
+    stack.pop();
+    const slot = this.#finish(frame);
+    stack.at(-1)?.children.push(slot);
+    return slot;
+  }
+
+  #finish(frame: Frame): number {
+    let slot: number;
+    try {
+      slot = this.#slotFor(frame);
+    } catch (error) {
+      if (toCairnError(error).code !== "damaged") throw error;
+      this.suspicious = true;
+      slot = UNREADABLE;
+    }
+    if (frame.remember) this.#slotOf[frame.entry] = slot;
+    return slot;
+  }
+
+  #slotFor(frame: Frame): number {
+    const worst = frame.children.reduce((least, child) => Math.min(least, child), 0);
+    if (worst < 0) return frame.children.includes(UNREADABLE) ? UNREADABLE : UNHASHED;
+    const digest = this.#digester.digest(frame.nodes, this.#facts(frame));
+    if (digest === null) return UNHASHED;
+    const slot = this.#newSlot();
+    this.#digests.set(digest, slot * 64);
+    let { files, bytes } = frame;
+    for (const child of frame.children) {
+      files += this.#totals[child * 2]!;
+      bytes += this.#totals[child * 2 + 1]!;
+    }
+    this.#totals[slot * 2] = files;
+    this.#totals[slot * 2 + 1] = bytes;
+    return slot;
+  }
+
+  #facts(frame: Frame): NodeFacts {
+    const { overrides } = this.#manifest;
+    const lossless = (node: TreeNode) => (frame.remember ? undefined : overrides.get(pathOf(frame.path, node.name)));
+    return {
+      child: (n) => this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64),
+      fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
+      linkedTo: (node) => {
+        if (node.type === "file") return node.links > 1 && node.inode !== 0n ? this.#firstMembers.get(node.inode) : undefined;
+        return lossless(node)?.find((field) => field.field === "hard_link")?.value;
+      },
+      lossless,
+    };
+  }
+
+  #newSlot(): number {
+    const slot = this.#slots++;
+    if ((slot + 1) * 64 > this.#digests.length) {
+      const digests = new Uint8Array(this.#digests.length * 2);
+      digests.set(this.#digests);
+      this.#digests = digests;
+      const totals = new Float64Array(this.#totals.length * 2);
+      totals.set(this.#totals);
+      this.#totals = totals;
+    }
+    return slot;
+  }
+}
+
+function pathOf(parent: string, name: Uint8Array): string {
+  return parent === "" ? latin1(name) : `${parent}/${latin1(name)}`;
+}

@@ -1,0 +1,57 @@
+import fs from "node:fs";
+import path from "node:path";
+import { processFacts, thisProcess } from "./lock-owner.ts";
+
+/**
+ * A folder for one process's unfinished files, named after the process, so that whoever comes later can tell
+ * whether anybody still works in it.
+ */
+const PREFIX = "work-";
+const FOREIGN_AGE_MS = 24 * 3600 * 1000;
+
+/** Path of this process's folder below `parent`; it need not exist. */
+export function workDirectory(parent: string): string {
+  const { bootId, startTime } = thisProcess();
+  return path.join(parent, `${PREFIX}${bootId.slice(0, 8) || "noboot"}-${process.pid}-${startTime || "0"}`);
+}
+
+export function makeWorkDirectory(parent: string): string {
+  const directory = workDirectory(parent);
+  fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+  return directory;
+}
+
+/** Removes this process's folder when nothing is in it; other operations of the process may still use it. */
+export function removeWorkDirectory(parent: string): void {
+  try {
+    fs.rmdirSync(workDirectory(parent));
+  } catch {
+    // In use, or gone.
+  }
+}
+
+/** Removes the folders of processes that are gone; another machine's only when they are old. Best effort. */
+export function removeDeadWorkDirectories(parent: string): void {
+  let names: string[];
+  try {
+    names = fs.readdirSync(parent);
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const match = /^work-([0-9a-z]+)-(\d+)-(\d+)$/.exec(name);
+    if (match === null) continue;
+    const directory = path.join(parent, name);
+    if (isDead(directory, { boot: match[1]!, pid: Number(match[2]), start: match[3]! })) fs.rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+function isDead(directory: string, owner: { boot: string; pid: number; start: string }): boolean {
+  const self = thisProcess();
+  if (owner.boot !== (self.bootId.slice(0, 8) || "noboot")) {
+    const facts = fs.statSync(directory, { throwIfNoEntry: false });
+    return facts !== undefined && Date.now() - facts.mtimeMs > FOREIGN_AGE_MS;
+  }
+  const facts = processFacts(owner.pid);
+  return facts === null || facts.startTime !== owner.start;
+}

@@ -1,0 +1,96 @@
+import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { CairnError } from "../errors.ts";
+import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
+import { adoptFolder, type Adopted, initSelfContained } from "../workspace/adopt.ts";
+import { checkLocation, realFolder } from "../workspace/guards.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import type { EngineFactory } from "../workspace/workspace.ts";
+import { CairnClient } from "./client.ts";
+import type { AdoptOptions, EngineResult, EngineType, InitOptions, OpenOptions } from "./contract.ts";
+import { detectEngine, requireEngine } from "./engine.ts";
+
+/** What needs no open control directory. */
+export class Library {
+  readonly #factory: EngineFactory;
+
+  constructor(factory: EngineFactory) {
+    this.#factory = factory;
+  }
+
+  async detectEngine(path: string): Promise<EngineResult> {
+    return detectEngine(path);
+  }
+
+  async validateEngine(path: string, type: EngineType): Promise<void> {
+    requireEngine(path, type);
+  }
+
+  async init(path: string, options: InitOptions = {}): Promise<CairnClient> {
+    const adopted = await this.#init(path, options);
+    if (!adopted.created) throw new CairnError("already_exists", `${path} is a self-contained workspace already`, { hint: "open it instead" });
+    return this.#client(adopted);
+  }
+
+  async adopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
+    const adopted = await this.#adopt(path, options);
+    if (!adopted.created) throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see cairn status" });
+    return this.#client(adopted);
+  }
+
+  async open(path: string, options: OpenOptions = {}): Promise<CairnClient> {
+    const found = options.controlDirectory === undefined ? findWorkspace(path, { exact: true }) : openControlDirectory(options.controlDirectory, path);
+    if (found === null) {
+      throw new CairnError("not_a_workspace", `${path} is not a workspace`, { hint: "save it once ('cairn save DIR'), or go to a folder that is one" });
+    }
+    return this.#opened(found, false);
+  }
+
+  async openOrInit(path: string, options: InitOptions = {}): Promise<CairnClient> {
+    const found = findWorkspace(path, { exact: true });
+    if (found !== null) return this.#opened(found, false);
+    return this.#client(await this.#init(path, options));
+  }
+
+  async openOrAdopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
+    const found = findWorkspace(path, { exact: true });
+    if (found !== null) return this.#opened(found, false);
+    return this.#client(await this.#adopt(path, options));
+  }
+
+  async find(path: string): Promise<string | null> {
+    return findWorkspace(path)?.folder.toString("utf8") ?? null;
+  }
+
+  async #init(path: string, options: InitOptions): Promise<Adopted> {
+    const engine = options.engineType ?? "copy";
+    if (options.engineType !== undefined) requireEngine(path, options.engineType);
+    return initSelfContained(path, { name: options.name, engine, populate });
+  }
+
+  async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
+    const folder = realFolder(path);
+    if (options.engineType !== undefined) requireEngine(path, options.engineType);
+    return adoptFolder(folder, {
+      name: options.name,
+      engine: options.engineType ?? "copy",
+      controlDirectory: options.controlDirectory,
+      populate,
+      guard: (real, chosen) => checkLocation(real, { allow: options.allow, control: chosen.root }),
+      lockTimeoutMs: options.lockTimeoutMs,
+      signal: options.signal,
+    });
+  }
+
+  #client(adopted: Adopted): CairnClient {
+    return this.#opened(adopted.found, adopted.created);
+  }
+
+  #opened(found: FoundWorkspace, created: boolean): CairnClient {
+    const { engine_reasons } = detectEngine(realPathOf(found.folder).toString("utf8"));
+    return new CairnClient({ found, factory: this.#factory, created, engineReasons: engine_reasons });
+  }
+}
+
+async function populate(staged: ControlPaths): Promise<void> {
+  await createEmbeddedStore(storePaths(staged.root));
+}

@@ -1,0 +1,67 @@
+import { CairnError } from "../errors.ts";
+import { normalizeTyped } from "../fs/safe-path.ts";
+import { rawPath } from "../formats/record.ts";
+import { recoverWorkspace } from "../workspace/recovery.ts";
+import { type RestoreInput, restoreInPlace } from "../workspace/restore.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, RestoreOptions, RestoreResult, WorkspaceCallOptions } from "./contract.ts";
+import { publicLeftOut } from "./save.ts";
+
+const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
+
+/** Saves the present, then makes the folder equal to a point. */
+export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
+  const started = performance.now();
+  using _lock = await workspace.lock("restore", options);
+  await recoverWorkspace(workspace, options);
+  return run(workspace, started, {
+    ...options,
+    target: workspace.resolve(options.target),
+    paths: options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped),
+    keepPresent: options.keepPresent ?? false,
+    kind: "restore",
+  });
+}
+
+/** Back to the state before the last restore or undo; twice is redo. */
+export async function undo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestoreResult> {
+  const started = performance.now();
+  using _lock = await workspace.lock("undo", options);
+  await recoverWorkspace(workspace, options);
+  const last = workspace.state().last_restore;
+  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
+  return run(workspace, started, {
+    ...options,
+    target: workspace.resolve(last.undo_id),
+    paths: last.paths?.map((path) => rawPath(path)) ?? null,
+    keepPresent: false,
+    kind: "undo",
+  });
+}
+
+/** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
+export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
+  const started = performance.now();
+  using _lock = await workspace.lock("restore", options);
+  await recoverWorkspace(workspace, options);
+  const { head } = workspace.state();
+  if (head === null) return { restored_to: null, undo_id: null, changes: NOTHING, left_out: [], method: "entries", duration_ms: since(started) };
+  return run(workspace, started, { ...options, target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" });
+}
+
+async function run(workspace: Workspace, started: number, input: RestoreInput): Promise<RestoreResult> {
+  const restored = await restoreInPlace(workspace, input);
+  const { created, updated, deleted, metadata } = restored.changes;
+  return {
+    restored_to: input.target.descriptor.save_point_id,
+    undo_id: restored.undoId,
+    changes: { created, updated, deleted, metadata },
+    left_out: restored.leftOut.map(publicLeftOut),
+    method: "entries",
+    duration_ms: since(started),
+  };
+}
+
+function since(started: number): number {
+  return Math.round(performance.now() - started);
+}

@@ -1,0 +1,24 @@
+import { displayPath } from "../fs/safe-path.ts";
+import { checkLocation } from "../workspace/guards.ts";
+import { type LeftOutEntry, saveWorkspace } from "../workspace/save.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { Aspect, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
+import { publicPoint } from "./public-point.ts";
+
+/** Saves the folder as it is. */
+export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
+  const started = performance.now();
+  checkLocation(workspace.root, { allow: options.allow, control: workspace.found.control.root });
+  const saved = await saveWorkspace(workspace, options);
+  return {
+    ...publicPoint(saved.point),
+    changes: saved.changes,
+    read_bytes: saved.readBytes,
+    duration_ms: Math.round(performance.now() - started),
+    left_out: saved.leftOut.map(publicLeftOut),
+  };
+}
+
+export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
+  return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
+}

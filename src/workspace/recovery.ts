@@ -1,0 +1,60 @@
+import fs from "node:fs";
+import path from "node:path";
+import type { RecoveredEntry } from "../formats/control.ts";
+import { recordPath } from "../formats/record.ts";
+import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
+import { failpoint } from "../failpoint.ts";
+import { writeState } from "./control-directory.ts";
+import { finishRestore } from "./restore.ts";
+import { StepRunner } from "./restore-apply.ts";
+import { RestoreJournal } from "./restore-journal.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** How many of the last recoveries the state remembers. */
+const REMEMBERED = 10;
+
+/** True when an unclean end left something to be finished; cheap, and takes no lock. */
+export function needsRecovery(workspace: Workspace): boolean {
+  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0;
+}
+
+/** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
+export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  removeDeadWorkDirectories(workspace.found.control.temporary);
+  if (!needsRecovery(workspace)) return;
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  const at = new Date().toISOString();
+  const recovered: RecoveredEntry[] = [];
+  const claims = workspace.points.unfinished();
+  if (claims.length > 0) {
+    await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
+    failpoint("recovery.discarded");
+    workspace.points.removeLeftovers();
+    recovered.push({ at, operation: "save", outcome: "rolled_back", detail: "a save ended before its point was complete; it left nothing", kept: [] });
+  }
+  const restore = await recoverRestore(workspace, call);
+  if (restore !== null) recovered.push({ at, ...restore });
+  failpoint("recovery.restored");
+  const state = workspace.state();
+  writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });
+}
+
+async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+  const journal = new RestoreJournal(workspace.found.paths.journal);
+  const left = journal.read();
+  if (left === null) return null;
+  const { intent, steps } = left;
+  const short = intent.target.slice(0, 8);
+  if (steps === null || !fs.existsSync(intent.staging)) {
+    // Without steps nothing was touched; without the staging directory everything was done and recorded.
+    fs.rmSync(intent.staging, { recursive: true, force: true });
+    journal.end();
+    return steps === null
+      ? { operation: intent.kind, outcome: "rolled_back", detail: `the restore of ${short} had not begun to change the folder`, kept: [] }
+      : { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was complete`, kept: [] };
+  }
+  const applied = new StepRunner({ root: workspace.root, staging: intent.staging, resuming: true, hidesIgnored: () => true }).run(steps);
+  await finishRestore(workspace, call, { intent, steps, journal });
+  const kept = applied.kept.map(({ path: where }) => recordPath(where));
+  return { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was interrupted and has been finished`, kept };
+}

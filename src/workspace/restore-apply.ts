@@ -1,0 +1,217 @@
+import fs from "node:fs";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import { putName, RENAME } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
+import { HeldDirectories, sameIdentity } from "./held-directories.ts";
+import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
+
+export type KeptReason = "not_saved" | "changed_since" | "not_permitted";
+
+/** What became of the steps. */
+export interface AppliedSteps {
+  created: number;
+  updated: number;
+  deleted: number;
+  metadata: number;
+  /** entries left as they are, because the undo point does not hold them */
+  kept: { path: Uint8Array; reason: KeptReason; detail: string }[];
+  notSet: NotSet[];
+}
+
+const EEXIST = -17;
+const ENOENT = -2;
+const ENOTEMPTY = -39;
+const EINVAL = -22;
+const ENOSYS = -38;
+
+/** Name of a staged entry, and of one that was displaced without a staged one to change places with. */
+export function stagedName(number: number): string {
+  return `n${number}`;
+}
+
+export function displacedName(number: number): string {
+  return `d${number}`;
+}
+
+export interface ApplyOptions {
+  root: Uint8Array;
+  staging: string;
+  /** after a kill: what is done already is recognised and passed over */
+  resuming: boolean;
+  /** true when ignore rules explain that a directory is not empty */
+  hidesIgnored(path: Uint8Array): boolean;
+}
+
+/** Carries the steps of a restore out, in order. Each leaves the entry exactly old or exactly new. */
+export class StepRunner {
+  readonly #options: ApplyOptions;
+  readonly #held: HeldDirectories;
+  readonly #staging: number;
+  readonly #writer = new NodeWriter();
+  readonly #from = newArena(1024);
+  readonly #to = newArena(1024);
+  readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
+
+  constructor(options: ApplyOptions) {
+    this.#options = options;
+    this.#held = new HeldDirectories(options.root);
+    this.#staging = fs.openSync(options.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  }
+
+  run(steps: readonly Step[]): AppliedSteps {
+    try {
+      for (const step of steps) {
+        this.#step(step);
+        failpoint("restore.step");
+      }
+      this.#done.notSet.push(...this.#writer.notSet);
+      return this.#done;
+    } finally {
+      this.#held.close();
+      fs.closeSync(this.#staging);
+    }
+  }
+
+  #step(step: Step): void {
+    try {
+      switch (step.op) {
+        case "remove":
+          return this.#remove(step);
+        case "rmdir":
+          return this.#rmdir(step);
+        case "mkdir":
+          return this.#mkdir(step);
+        case "put":
+          return this.#put(step);
+        case "meta":
+          return this.#meta(step);
+        case "dirmeta":
+          return this.#dirmeta(step.path, step.metadata);
+      }
+    } catch (error) {
+      // A parent that is gone, or is no directory any more, was changed by somebody else since.
+      if (error instanceof CairnError && error.code === "not_found") return this.#keep(step.path, "changed_since", error.message);
+      if (error instanceof CairnError && error.code === "permission") return this.#keep(step.path, "not_permitted", error.message);
+      throw error;
+    }
+  }
+
+  #keep(path: Uint8Array, reason: KeptReason, detail: string): void {
+    this.#done.kept.push({ path, reason, detail });
+  }
+
+  #remove(step: Extract<Step, { op: "remove" }>): void {
+    const { fd, name } = this.#held.parentOf(step.path);
+    const now = this.#held.identity(fd, name);
+    if (now === null) {
+      if (this.#options.resuming) this.#done.deleted++;
+      return;
+    }
+    if (!sameIdentity(now, step.old)) return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    putName(this.#from, 0, name);
+    putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
+    const result = this.#held.sys.rename(fd, this.#from, 0, this.#staging, this.#to, 0, RENAME.NOREPLACE);
+    if (result < 0) throw this.#error(result, step.path, "cannot move away");
+    this.#done.deleted++;
+  }
+
+  #rmdir(step: Extract<Step, { op: "rmdir" }>): void {
+    this.#held.forget();
+    const { fd, name } = this.#held.parentOf(step.path);
+    putName(this.#from, 0, name);
+    const result = this.#held.sys.unlink(fd, this.#from, 0, true);
+    if (result === 0) this.#done.deleted++;
+    else if (result === ENOTEMPTY || result === EEXIST) {
+      if (!this.#options.hidesIgnored(step.path)) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
+    } else if (result !== ENOENT && result !== -20) throw this.#error(result, step.path, "cannot remove the directory");
+  }
+
+  #mkdir(step: Extract<Step, { op: "mkdir" }>): void {
+    const { fd, name } = this.#held.parentOf(step.path);
+    putName(this.#to, 0, name);
+    const result = this.#held.sys.mkdir(fd, this.#to, 0, 0o700);
+    if (result === 0) this.#done.created++;
+    else if (result === EEXIST) {
+      const now = this.#held.identity(fd, name);
+      if (now !== null && (now.mode & 0xf000) === 0x4000) return;
+      this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    } else throw this.#error(result, step.path, "cannot make the directory");
+  }
+
+  #put(step: Extract<Step, { op: "put" }>): void {
+    const { fd, name } = this.#held.parentOf(step.path);
+    const now = this.#held.identity(fd, name);
+    if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
+    if (step.old === null && now !== null) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (step.old !== null && (now === null || !sameIdentity(now, step.old))) {
+      return this.#keep(step.path, "changed_since", now === null ? "it vanished after it was saved" : "it changed after it was saved");
+    }
+    putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
+    putName(this.#to, 0, name);
+    const { sys } = this.#held;
+    const flags = step.old === null ? RENAME.NOREPLACE : RENAME.EXCHANGE;
+    let result = sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, flags);
+    if ((result === EINVAL || result === ENOSYS) && step.old !== null) result = this.#twoRenames(fd, step.staged);
+    if (result === EEXIST) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (result < 0) throw this.#error(result, step.path, "cannot put in place");
+    this.#counted(step);
+  }
+
+  /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
+  #twoRenames(fd: number, staged: number): number {
+    const { sys } = this.#held;
+    const aside = newArena(64);
+    putName(aside, 0, Buffer.from(`${stagedName(staged)}.old`));
+    const moved = sys.rename(fd, this.#to, 0, this.#staging, aside, 0, 0);
+    if (moved < 0) return moved;
+    const placed = sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, 0);
+    if (placed < 0) return placed;
+    return sys.rename(this.#staging, aside, 0, this.#staging, this.#from, 0, 0);
+  }
+
+  #counted(step: Extract<Step, { op: "put" }>): void {
+    if (step.old === null) this.#done.created++;
+    else this.#done.updated++;
+  }
+
+  #meta(step: Extract<Step, { op: "meta" }>): void {
+    const { fd, name } = this.#held.parentOf(step.path);
+    const now = this.#held.identity(fd, name);
+    const fits = now !== null && (this.#options.resuming ? now.inode === step.old.inode && now.size === step.old.size : sameIdentity(now, step.old));
+    if (!fits) return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    this.#dropAttributes(fd, name, step.metadata);
+    this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
+    this.#done.metadata++;
+  }
+
+  #dirmeta(path: Uint8Array, metadata: StepMetadata): void {
+    const fd = this.#held.open(path);
+    if (metadata.dropXattrs.length > 0) this.#dropOpen(fd, metadata);
+    this.#writer.finishDirectory(fd, nodeOfMetadata(metadata), path);
+  }
+
+  #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): void {
+    if (metadata.dropXattrs.length === 0 || metadata.type === "symlink") return;
+    putName(this.#from, 0, name);
+    const fd = this.#held.sys.open(dirfd, this.#from, 0, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW, 0);
+    if (fd < 0) return;
+    this.#dropOpen(fd, metadata);
+    this.#held.sys.close(fd);
+  }
+
+  #dropOpen(fd: number, metadata: StepMetadata): void {
+    for (const name of metadata.dropXattrs) {
+      putName(this.#from, 0, Buffer.from(name, "base64"));
+      this.#held.sys.fremovexattr(fd, this.#from, 0);
+    }
+  }
+
+  #error(result: number, path: Uint8Array, doing: string): CairnError {
+    const text = JSON.stringify(Buffer.from(path).toString("utf8"));
+    const code = result === -28 || result === -122 ? "no_space" : result === -13 || result === -1 || result === -30 ? "permission" : "io";
+    return new CairnError(code, `${doing} ${text}: errno ${-result}`, { hint: "the restore is journaled: the next cairn command finishes it or takes it back" });
+  }
+}
+

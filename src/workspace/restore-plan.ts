@@ -1,0 +1,104 @@
+import type { TreeSource } from "../engines/engine.ts";
+import { FLAG } from "../fs/scan-table.ts";
+import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
+import { comparePaths } from "../engines/scan/link-groups.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
+import { CairnError } from "../errors.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
+import type { LeftOutEntry } from "./save.ts";
+import { diffTrees, type Difference } from "./tree-diff.ts";
+
+/** What a restore will do to one entry. */
+export interface PlannedEntry {
+  path: Uint8Array;
+  action: "create" | "update" | "delete" | "metadata" | "keep";
+  before: TreeNode | null;
+  after: TreeNode | null;
+  /** lstat of what is there, as it was saved; null where nothing is */
+  old: Identity | null;
+  reason?: LeftOutEntry["reason"];
+  detail?: string;
+}
+
+export interface PlanInput {
+  /** the folder as it was just saved (or only looked at) */
+  present: TreeSource;
+  scan: ScanResult;
+  target: TreeSource;
+  /** raw paths below the root; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** entries that the target does not have stay */
+  keepPresent: boolean;
+}
+
+/**
+ * Compares the present with the target and says what is to be done, in raw pre-order. Pure: nothing is touched.
+ * What the undo point does not hold whole is kept.
+ */
+export function planRestore(input: PlanInput): PlannedEntry[] {
+  const finder = new RecordFinder(input.scan);
+  const torn = new Set(input.scan.notes.torn.map(({ path }) => Buffer.from(path).toString("latin1")));
+  const entries: PlannedEntry[] = [];
+  const found = new Set<Uint8Array>();
+  for (const difference of diffTrees(input.present, input.target)) {
+    if (!isWanted(difference, input.paths, found)) continue;
+    if (difference.after === null && input.keepPresent) continue;
+    entries.push(plan(difference, finder, torn));
+  }
+  if (input.paths !== null) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
+  return entries;
+}
+
+/** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
+function isWanted(difference: Difference, paths: readonly Uint8Array[] | null, found: Set<Uint8Array>): boolean {
+  if (paths === null) return true;
+  let wanted = false;
+  for (const path of paths) {
+    if (path.length === 0 || Buffer.compare(difference.path, path) === 0 || isAtOrBelow(difference.path, path)) {
+      found.add(path);
+      wanted = true;
+    } else if (difference.before?.type !== "dir" && difference.after?.type === "dir" && isAtOrBelow(path, difference.path)) wanted = true;
+  }
+  return wanted;
+}
+
+function mustExist(input: PlanInput, path: Uint8Array): void {
+  if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
+  throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`);
+}
+
+/** The node at a path of a state; null where there is none. The root has no node. */
+export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
+  let directory = source.root;
+  let node: TreeNode | null = null;
+  const names = Buffer.from(path).toString("latin1").split("/").map((part) => Buffer.from(part, "latin1"));
+  for (const [i, name] of names.entries()) {
+    node = source.list(directory).find((entry) => Buffer.compare(entry.name, name) === 0) ?? null;
+    if (node === null || (i < names.length - 1 && node.type !== "dir")) return null;
+    if (node.type === "dir") directory = node.subtree!;
+  }
+  return node;
+}
+
+function plan(difference: Difference, finder: RecordFinder, torn: ReadonlySet<string>): PlannedEntry {
+  const { path, before, after, aspects } = difference;
+  const record = finder.find(path);
+  const old = record === null ? null : identityOf(record);
+  const entry = { path, before, after, old };
+  if (before === null && record !== null && record.flags & FLAG.OMITTED) {
+    return { ...entry, action: "keep", reason: "unreadable", detail: "what is there now could not be read, so it could not be saved" };
+  }
+  if (before !== null && torn.has(Buffer.from(path).toString("latin1"))) {
+    return { ...entry, action: "keep", reason: "changing", detail: "it changes while it is read, so it could not be saved whole" };
+  }
+  if (before === null) return { ...entry, action: "create" };
+  if (after === null) return { ...entry, action: "delete" };
+  const content = aspects.some((aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links");
+  return { ...entry, action: content ? "update" : "metadata" };
+}
+
+/** The order in which the members of a link group are written: the first in raw pre-order first. */
+export function byPath(a: PlannedEntry, b: PlannedEntry): number {
+  return comparePaths(a.path, b.path);
+}

@@ -1,0 +1,150 @@
+import fs from "node:fs";
+import path from "node:path";
+import type { TreeSource } from "../engines/engine.ts";
+import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
+import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
+import { throwIfAborted } from "../errors.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import type { PlannedEntry } from "./restore-plan.ts";
+import { stagedName } from "./restore-apply.ts";
+import { metadataOf, type Step } from "./restore-steps.ts";
+
+export interface StageInput {
+  plan: readonly PlannedEntry[];
+  target: TreeSource;
+  /** scan of the present, for the times of directories that only get their entries exchanged */
+  scan: ScanResult;
+  staging: string;
+  holes: ReadonlyMap<string, HoleList>;
+  /** present path of a hard-link group's member that stays as it is, by the group's number */
+  anchors: ReadonlyMap<bigint, Uint8Array>;
+  root: Uint8Array;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number, total: number) => void) | undefined;
+}
+
+/**
+ * Writes everything new into the staging directory and returns the steps that put it in place. The workspace is not
+ * touched. Order: what goes, directories that go, directories that come, what comes, metadata, times of directories.
+ */
+export function stageRestore(input: StageInput): Step[] {
+  return new Stager(input).run();
+}
+
+class Stager {
+  readonly #input: StageInput;
+  readonly #writer = new NodeWriter();
+  readonly #staging: number;
+  readonly #groups = new Map<bigint, Buffer>();
+  #count = 0;
+
+  constructor(input: StageInput) {
+    this.#input = input;
+    this.#staging = fs.openSync(input.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  }
+
+  run(): Step[] {
+    const { plan } = this.#input;
+    const removals: Step[] = [];
+    const removedDirectories: Step[] = [];
+    const directories: Step[] = [];
+    const puts: Step[] = [];
+    const metadata: Step[] = [];
+    try {
+      for (const [i, entry] of plan.entries()) {
+        if ((i & 31) === 0) {
+          throwIfAborted(this.#input.signal);
+          this.#input.onProgress?.(i, plan.length);
+        }
+        const { before, after, path: where, old, action } = entry;
+        if (action === "keep") continue;
+        const wasDirectory = before?.type === "dir";
+        const isDirectory = after?.type === "dir";
+        if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
+        if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null) removals.push({ op: "remove", path: where, old, kept: this.#count++ });
+        if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
+        if (after === null || isDirectory) continue;
+        if (action === "metadata" && old !== null) metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
+        else puts.push(this.#stage(where, after, wasDirectory ? null : old));
+      }
+      const times = this.#directoryTimes();
+      return [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
+    } finally {
+      fs.closeSync(this.#staging);
+    }
+  }
+
+  #stage(where: Uint8Array, node: TreeNode, old: Identity | null): Step {
+    const number = this.#count++;
+    const name = Buffer.from(stagedName(number));
+    const place = { name, path: where };
+    const group = node.inode !== 0n && node.links > 1 ? node.inode : 0n;
+    const first = this.#groups.get(group);
+    if (group !== 0n && first !== undefined) this.#writer.link(this.#staging, first, this.#staging, place);
+    else if (group !== 0n && this.#input.anchors.has(group)) {
+      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, this.#input.anchors.get(group)!]), Buffer.from(path.join(this.#input.staging, stagedName(number))));
+    } else if (node.type === "file") {
+      const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
+      this.#writer.file(this.#staging, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#input.target.content(node));
+      if (group !== 0n) this.#groups.set(group, name);
+    } else this.#writer.special(this.#staging, node, place);
+    return { op: "put", path: where, staged: number, inode: this.#inode(number), old };
+  }
+
+  #inode(number: number): string {
+    const facts = fs.lstatSync(path.join(this.#input.staging, stagedName(number)), { bigint: true });
+    return facts.ino.toString();
+  }
+
+  /** Every directory of the target whose entries or metadata change, deepest first: its times are set last. */
+  #directoryTimes(): Step[] {
+    const finder = new RecordFinder(this.#input.scan);
+    const wanted = new Map<string, Step>();
+    for (const { path: where, before, after, action } of this.#input.plan) {
+      if (action === "keep") continue;
+      if (after?.type === "dir") wanted.set(key(where), { op: "dirmeta", path: where, metadata: metadataOf(after, before?.type === "dir" ? before : null) });
+    }
+    for (const { path: where, action } of this.#input.plan) {
+      if (action === "keep" || action === "metadata") continue;
+      const parent = where.subarray(0, Math.max(Buffer.from(where).lastIndexOf(47), 0));
+      if (parent.length === 0 || wanted.has(key(parent))) continue;
+      const node = this.#unchangedDirectory(finder, parent);
+      if (node !== null) wanted.set(key(parent), { op: "dirmeta", path: parent, metadata: metadataOf(node, null) });
+    }
+    return [...wanted.values()].sort((a, b) => Buffer.compare(b.path, a.path));
+  }
+
+  /** A directory that is equal in both states, from its record: only its times move by what happens inside. */
+  #unchangedDirectory(finder: RecordFinder, where: Uint8Array): TreeNode | null {
+    const record = finder.find(where);
+    if (record === null) return null;
+    const old = identityOf(record);
+    if ((old.mode & 0xf000) !== 0x4000) return null;
+    const facts = fs.lstatSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, where]));
+    return {
+      name: new Uint8Array(0),
+      type: "dir",
+      mode: old.mode & 0o7777,
+      mtimeSec: old.mtimeSec,
+      mtimeNs: old.mtimeNs,
+      uid: facts.uid,
+      gid: facts.gid,
+      user: "",
+      group: "",
+      inode: 0n,
+      deviceId: 0n,
+      links: 0,
+      size: 0,
+      xattrs: [],
+      device: 0n,
+    };
+  }
+}
+
+const SLASH = Buffer.from("/");
+
+function key(where: Uint8Array): string {
+  return Buffer.from(where).toString("latin1");
+}
+

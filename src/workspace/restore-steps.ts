@@ -1,0 +1,80 @@
+import type { TreeNode } from "../formats/tree.ts";
+import type { Identity } from "../engines/scan/find-record.ts";
+import { CairnError } from "../errors.ts";
+
+/** Metadata to be set on an entry whose content is right. */
+export interface StepMetadata {
+  type: TreeNode["type"];
+  mode: number;
+  uid: number;
+  gid: number;
+  mtimeSec: number;
+  mtimeNs: number;
+  xattrs: { name: string; value: string }[];
+  /** attribute names to be taken away, base64 */
+  dropXattrs: string[];
+}
+
+/**
+ * One change to the workspace. A list of them is the journal of a restore: each can be done again after a kill,
+ * because it tells what it wrote (`inode` of the staged entry) and what it displaces (`old`).
+ */
+export type Step =
+  | { op: "remove"; path: Uint8Array; old: Identity; kept: number }
+  | { op: "rmdir"; path: Uint8Array; old: Identity }
+  | { op: "mkdir"; path: Uint8Array }
+  | { op: "put"; path: Uint8Array; staged: number; inode: string; old: Identity | null }
+  | { op: "meta"; path: Uint8Array; old: Identity; metadata: StepMetadata }
+  | { op: "dirmeta"; path: Uint8Array; metadata: StepMetadata };
+
+export function metadataOf(node: TreeNode, before: TreeNode | null): StepMetadata {
+  const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
+  const names = new Set(node.xattrs.map(({ name }) => base64(name)));
+  return {
+    type: node.type,
+    mode: node.mode,
+    uid: node.uid,
+    gid: node.gid,
+    mtimeSec: node.mtimeSec,
+    mtimeNs: node.mtimeNs,
+    xattrs: node.xattrs.map(({ name, value }) => ({ name: base64(name), value: base64(value) })),
+    dropXattrs: (before?.xattrs ?? []).map(({ name }) => base64(name)).filter((name) => !names.has(name)),
+  };
+}
+
+/** Metadata as the writer of nodes takes it. */
+export function nodeOfMetadata(metadata: StepMetadata): TreeNode {
+  return {
+    name: new Uint8Array(0),
+    type: metadata.type,
+    mode: metadata.mode,
+    mtimeSec: metadata.mtimeSec,
+    mtimeNs: metadata.mtimeNs,
+    uid: metadata.uid,
+    gid: metadata.gid,
+    user: "",
+    group: "",
+    inode: 0n,
+    deviceId: 0n,
+    links: 1,
+    size: 0,
+    xattrs: metadata.xattrs.map(({ name, value }) => ({ name: Buffer.from(name, "base64"), value: Buffer.from(value, "base64") })),
+    device: 0n,
+  };
+}
+
+/** One line of JSON a step, in order. */
+export function encodeSteps(steps: readonly Step[]): Uint8Array {
+  return Buffer.from(steps.map((step) => `${JSON.stringify({ ...step, path: Buffer.from(step.path).toString("base64") })}\n`).join(""));
+}
+
+export function decodeSteps(bytes: Uint8Array): Step[] {
+  const steps: Step[] = [];
+  for (const line of Buffer.from(bytes).toString("utf8").split("\n")) {
+    if (line === "") continue;
+    const step = JSON.parse(line) as { op?: unknown; path?: unknown };
+    if (typeof step.op !== "string" || typeof step.path !== "string") throw new CairnError("damaged", "a line of a restore's journal is not a step");
+    steps.push({ ...(step as unknown as Step), path: Buffer.from(step.path, "base64") });
+  }
+  return steps;
+}

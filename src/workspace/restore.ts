@@ -1,0 +1,240 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import type { TreeSource } from "../engines/engine.ts";
+import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import { throwIfAborted } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
+import { recordPath } from "../formats/record.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
+import { mountOf } from "../fs/mounts.ts";
+import { syscalls } from "../fs/syscalls.ts";
+import type { SavePointId } from "../ids.ts";
+import { writeState } from "./control-directory.ts";
+import type { Point } from "./points.ts";
+import { recoverWorkspace } from "./recovery.ts";
+import { checkDisplaced } from "./displaced.ts";
+import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
+import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
+import { type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { stageRestore } from "./restore-stage.ts";
+import type { Step } from "./restore-steps.ts";
+import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./save.ts";
+import { RecordFinder } from "../engines/scan/find-record.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+export interface RestoreInput extends WorkspaceCall {
+  target: Point;
+  paths: readonly Uint8Array[] | null;
+  keepPresent: boolean;
+  kind: "restore" | "undo";
+  cause?: Cause | undefined;
+}
+
+export interface Restored {
+  undoId: SavePointId;
+  changes: Pick<AppliedSteps, "created" | "updated" | "deleted" | "metadata">;
+  leftOut: LeftOutEntry[];
+}
+
+/** The ignore rules that a point was made with. */
+export function rulesOf(point: Point): IgnoreRecord {
+  const { exclude, files } = point.descriptor.rules;
+  return { excludes: exclude, files: files ?? [] };
+}
+
+/**
+ * Makes the folder equal to a point, entry by entry. For the holder of the workspace's lock.
+ *
+ * Intent: the present is saved, the journal names target, undo point and staging directory. Stage: everything new is
+ * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
+ */
+export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
+  const { found } = workspace;
+  await recoverWorkspace(workspace, input);
+  const present = await savePresent(workspace, input);
+  const target = await workspace.source(input.target);
+  input.onProgress?.({ phase: "planning", done: 0 });
+  const plan = planRestore({
+    present: await workspace.source(present.point),
+    scan: present.scan!,
+    target,
+    paths: input.paths,
+    keepPresent: input.keepPresent,
+  });
+  const undoId = present.point.descriptor.save_point_id;
+  const journal = new RestoreJournal(found.paths.journal);
+  const staging = stagingDirectory(workspace);
+  const intent: RestoreIntent = {
+    format: "cairn.restore",
+    version: 1,
+    target: input.target.descriptor.save_point_id,
+    undo_id: undoId,
+    kind: input.kind,
+    paths: input.paths === null ? null : input.paths.map((each) => recordPath(each)),
+    staging,
+    root: input.paths === null ? rootOf(input.target) : null,
+    at: new Date().toISOString(),
+  };
+  journal.begin(intent);
+  failpoint("restore.intent");
+  let steps: Step[];
+  try {
+    fs.mkdirSync(staging, { mode: 0o700 });
+    failpoint("restore.staging-made");
+    steps = stage(workspace, input, { plan, target, present, staging, holes: await holesOf(workspace, input.target) });
+    throwIfAborted(input.signal);
+    failpoint("restore.staged");
+    journal.commit(steps);
+  } catch (error) {
+    fs.rmSync(staging, { recursive: true, force: true });
+    journal.end();
+    throw error;
+  }
+  failpoint("restore.committed");
+  const finder = new RecordFinder(present.scan!);
+  const applied = new StepRunner({ root: workspace.root, staging, resuming: false, hidesIgnored: (where) => finder.hidesIgnored(where) }).run(steps);
+  failpoint("restore.swapped");
+  const finalUndo = await finishRestore(workspace, input, { intent, steps, journal });
+  return { undoId: finalUndo, changes: applied, leftOut: leftOutEntries(present, plan, applied, input.paths) };
+}
+
+/** From the swapped entries to the record: shared with recovery, and safe to do again. */
+export async function finishRestore(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  restore: { intent: RestoreIntent; steps: readonly Step[]; journal: RestoreJournal },
+): Promise<SavePointId> {
+  const { intent, steps, journal } = restore;
+  const undoId = await checkDisplaced(workspace, call, { intent, steps });
+  failpoint("restore.displaced-checked");
+  if (intent.root !== null) setRoot(workspace, intent.root);
+  const state = workspace.state();
+  writeState(workspace.found.paths, {
+    ...state,
+    head: intent.paths === null ? intent.target : state.head,
+    last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
+  });
+  failpoint("restore.recorded");
+  fs.rmSync(intent.staging, { recursive: true, force: true });
+  failpoint("restore.staging-removed");
+  journal.end();
+  return undoId;
+}
+
+/** The present as a point: by the target's rules, never by the present ones. */
+async function savePresent(workspace: Workspace, input: RestoreInput): Promise<Saved> {
+  const { descriptor } = input.target;
+  const rules = rulesOf(input.target);
+  const cause: Cause = { ...input.cause, kind: input.kind, restored_to: descriptor.save_point_id };
+  const what = input.kind === "undo" ? "before undo" : `before restore of ${descriptor.save_point_id.slice(0, 8)}`;
+  const save = async (more: IgnoreRecord): Promise<Saved> => recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true });
+  const saved = await save(rules);
+  const hidden = await inTheWay(workspace, input, saved);
+  if (hidden.length === 0) return saved;
+  return save({ ...rules, excludes: [...rules.excludes, ...hidden.map(unignored)] });
+}
+
+/** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
+async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
+  if (saved.scan!.notes.ignoredCount === 0) return [];
+  const plan = planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true });
+  const finder = new RecordFinder(saved.scan!);
+  return plan
+    .filter(({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where))
+    .map(({ path: where }) => where);
+}
+
+function exists(root: Uint8Array, where: Uint8Array): boolean {
+  return fs.lstatSync(Buffer.concat([root, Buffer.from("/"), where]), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** A gitignore pattern that takes exactly one path back in. */
+function unignored(where: Uint8Array): string {
+  return `!/${Buffer.from(where).toString("utf8").replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
+}
+
+function stage(
+  workspace: Workspace,
+  input: RestoreInput,
+  more: { plan: PlannedEntry[]; target: TreeSource; present: Saved; staging: string; holes: ReadonlyMap<string, HoleList> },
+): Step[] {
+  const steps = stageRestore({
+    plan: more.plan,
+    target: more.target,
+    scan: more.present.scan!,
+    staging: more.staging,
+    holes: more.holes,
+    anchors: anchorsOf(more),
+    root: workspace.root,
+    signal: input.signal,
+    onProgress: (done, total) => input.onProgress?.({ phase: "restoring", done, total }),
+  });
+  const fd = fs.openSync(more.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    if (steps.some((step) => step.op === "put") && syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return steps;
+}
+
+/** Members of link groups that are right already: the others are linked to them. */
+function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; present: Saved }): ReadonlyMap<bigint, Uint8Array> {
+  const anchors = new Map<bigint, Uint8Array>();
+  const wanted = new Set(more.plan.flatMap(({ after, action }) => (after !== null && after.inode !== 0n && action !== "metadata" ? [after.inode] : [])));
+  if (wanted.size === 0) return anchors;
+  const changed = new Set(more.plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  for (const [, group] of more.present.scan!.groups) {
+    if (wanted.has(group.inode) && !changed.has(Buffer.from(group.first).toString("latin1"))) anchors.set(group.inode, group.first);
+  }
+  return anchors;
+}
+
+/** Exact holes of a point's sparse files, by path in latin1. */
+export async function holesOf(workspace: Workspace, point: Point): Promise<ReadonlyMap<string, HoleList>> {
+  const manifest = await workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
+  return new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]));
+}
+
+/** On the workspace's own file system: in the control directory where that is the same mount, else in the workspace's root. */
+function stagingDirectory(workspace: Workspace): string {
+  const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
+  const { temporary } = workspace.found.control;
+  fs.mkdirSync(temporary, { recursive: true, mode: 0o700 });
+  const root = workspace.root.toString("utf8");
+  const same = Buffer.from(root).equals(workspace.root) && fs.statSync(workspace.root).dev === fs.statSync(temporary).dev && mountOf(root)?.id === mountOf(temporary)?.id;
+  return same ? path.join(temporary, name) : path.join(root, name);
+}
+
+function rootOf(point: Point): RestoreIntent["root"] {
+  const { mode, uid, gid, mtime_sec, mtime_ns } = (point.descriptor.content as DescriptorContent).root;
+  return { mode, uid, gid, mtime_sec, mtime_ns };
+}
+
+function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>): void {
+  const fd = fs.openSync(workspace.root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    const facts = fs.fstatSync(fd);
+    const owner = facts.uid === root.uid && facts.gid === root.gid ? {} : { uid: root.uid, gid: root.gid };
+    new NodeWriter().finishDirectory(
+      fd,
+      { mode: root.mode, uid: facts.uid, gid: facts.gid, ...owner, xattrs: [], mtimeSec: root.mtime_sec, mtimeNs: root.mtime_ns },
+      new Uint8Array(0),
+    );
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function leftOutEntries(present: Saved, plan: readonly PlannedEntry[], applied: AppliedSteps, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
+  const kept = plan.filter(({ action }) => action === "keep").map(({ path: where, reason, detail }) => ({ path: where, reason: reason ?? ("not_saved" as const), detail: detail ?? "" }));
+  const mounted = paths === null ? leftOutOf(present.scan!).filter(({ reason }) => reason === "mounted") : [];
+  return [...kept, ...mounted, ...applied.kept, ...applied.notSet.map(notSetEntry)];
+}
+
+export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {
+  return { path: where, reason: "not_permitted", detail, aspects };
+}

@@ -1,0 +1,87 @@
+import type { TreeSource } from "../engines/engine.ts";
+import type { TreeNode } from "../formats/tree.ts";
+
+export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
+
+/** One entry that differs between two states; `before` or `after` is null where the state has none. */
+export interface Difference {
+  /** below the root, raw bytes */
+  path: Uint8Array;
+  before: TreeNode | null;
+  after: TreeNode | null;
+  /** what differs, for entries that both have */
+  aspects: DiffAspect[];
+}
+
+const SLASH = Buffer.from("/");
+
+/**
+ * Walks two states side by side, in raw pre-order, and skips every directory that both hold by the same reference.
+ * A directory that only one state has comes with everything below it.
+ */
+export function* diffTrees(before: TreeSource, after: TreeSource): Generator<Difference> {
+  if (Buffer.compare(before.root, after.root) === 0) return;
+  yield* directories({ before, after }, new Uint8Array(0), { before: before.root, after: after.root });
+}
+
+interface Sides<T> {
+  before: T;
+  after: T;
+}
+
+function* directories(sources: Sides<TreeSource>, parent: Uint8Array, references: Sides<Uint8Array | null>): Generator<Difference> {
+  const old = references.before === null ? [] : sources.before.list(references.before);
+  const now = references.after === null ? [] : sources.after.list(references.after);
+  let i = 0;
+  let j = 0;
+  while (i < old.length || j < now.length) {
+    const order = i === old.length ? 1 : j === now.length ? -1 : Buffer.compare(old[i]!.name, now[j]!.name);
+    const a = order <= 0 ? old[i++]! : null;
+    const b = order >= 0 ? now[j++]! : null;
+    yield* entry(sources, parent, { before: a, after: b });
+  }
+}
+
+function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<TreeNode | null>): Generator<Difference> {
+  const { before, after } = nodes;
+  const name = (before ?? after)!.name;
+  const below = {
+    before: before?.type === "dir" ? before.subtree! : null,
+    after: after?.type === "dir" ? after.subtree! : null,
+  };
+  const aspects = before === null || after === null ? [] : differences(before, after);
+  const differs = before === null || after === null || aspects.length > 0;
+  const descend = below.before === null ? below.after !== null : below.after === null || Buffer.compare(below.before, below.after) !== 0;
+  if (!differs && !descend) return;
+  const path = parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]);
+  if (differs) yield { path, before, after, aspects };
+  if (descend) yield* directories(sources, path, below);
+}
+
+/** What differs between two nodes of one name; what lies below directories is not looked at. */
+export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
+  const aspects: DiffAspect[] = [];
+  if (a.type !== b.type) aspects.push("type");
+  else {
+    if (a.type === "file" && (a.size !== b.size || !sameBytes(a.content, b.content))) aspects.push("content");
+    if (a.type === "symlink" && !sameBytes(a.linktarget, b.linktarget)) aspects.push("target");
+    if (a.device !== b.device) aspects.push("content");
+    if (a.inode !== b.inode) aspects.push("links");
+  }
+  if (a.mode !== b.mode) aspects.push("mode");
+  if (a.uid !== b.uid || a.gid !== b.gid) aspects.push("owner");
+  if (a.mtimeSec !== b.mtimeSec || a.mtimeNs !== b.mtimeNs) aspects.push("times");
+  if (!sameAttributes(a, b)) aspects.push("xattrs");
+  return aspects;
+}
+
+function sameAttributes(a: TreeNode, b: TreeNode): boolean {
+  if (a.xattrs.length !== b.xattrs.length) return false;
+  return a.xattrs.every((attribute, i) => sameBytes(attribute.name, b.xattrs[i]!.name) && sameBytes(attribute.value, b.xattrs[i]!.value));
+}
+
+function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
+  return Buffer.compare(a ?? EMPTY, b ?? EMPTY) === 0;
+}
+
+const EMPTY = new Uint8Array(0);

@@ -1,0 +1,83 @@
+import path from "node:path";
+import type { Engine, TreeSource } from "../engines/engine.ts";
+import { throwIfAborted } from "../errors.ts";
+import type { WorkspaceState } from "../formats/control.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
+import type { SavePointId } from "../ids.ts";
+import { readState } from "./control-directory.ts";
+import type { FoundWorkspace } from "./find-workspace.ts";
+import { type Point, Points } from "./points.ts";
+import { resolveTarget } from "./targets.ts";
+
+/** Makes the engine that a workspace's points are held by; called once per operation. */
+export type EngineFactory = (found: FoundWorkspace, options: { statCache: string; adoptedAt: number }) => Engine;
+
+export interface WorkspaceCall {
+  signal?: AbortSignal | undefined;
+  lockTimeoutMs?: number | undefined;
+  onProgress?: ((progress: WorkspaceProgress) => void) | undefined;
+  onWarning?: ((message: string) => void) | undefined;
+}
+
+export interface WorkspaceProgress {
+  phase: "waiting" | "recovering" | "scanning" | "storing" | "trees" | "committing" | "planning" | "restoring" | "verifying" | "cleaning" | "compacting" | "repairing";
+  done: number;
+  total?: number;
+  bytes?: number;
+  current?: string;
+}
+
+const LOCK_TIMEOUT_MS = 10_000;
+
+/** One workspace of a control directory: its points, its state, and the engine for one operation. */
+export class Workspace {
+  readonly found: FoundWorkspace;
+  readonly points: Points;
+  readonly engine: Engine;
+
+  constructor(found: FoundWorkspace, factory: EngineFactory) {
+    this.found = found;
+    this.points = new Points(found.paths);
+    const { workspace, control } = found;
+    this.engine = factory(found, {
+      statCache: path.join(control.cache, `stat-${workspace.id}`),
+      adoptedAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
+    });
+  }
+
+  /** The folder's absolute path, raw bytes. */
+  get root(): Buffer {
+    return this.found.folder;
+  }
+
+  state(): WorkspaceState {
+    return readState(this.found.paths);
+  }
+
+  /** The one writer's lock; waits, then fails with a retryable `busy` that names the holder. */
+  async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
+    throwIfAborted(call.signal);
+    return acquireLock(this.found.paths.lock, {
+      purpose,
+      timeoutMs: call.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+  }
+
+  resolve(target: string): Point {
+    return resolveTarget(this.points, target, this.state().head);
+  }
+
+  byId(id: SavePointId | null): Point | null {
+    return id === null ? null : this.points.byId(id);
+  }
+
+  /** A point's content, to be read. */
+  async source(point: Point): Promise<TreeSource> {
+    return this.engine.source(point.descriptor.content as unknown as Parameters<Engine["source"]>[0]);
+  }
+
+  async close(): Promise<void> {
+    await this.engine.close();
+  }
+}
