@@ -44,6 +44,8 @@ export interface StageRequest {
   root: Uint8Array;
   excludes: readonly string[];
   rules: IgnoreRecord | null;
+  /** entries that are never part of a state, by path in latin1 */
+  skip: readonly string[];
   reread: boolean;
   crossMounts: boolean;
   /** tree of the point that head names, hex, or null */
@@ -68,6 +70,19 @@ export interface StagedContent {
   settled(): Promise<void>;
 }
 
+/** A folder as it is, without anything having been stored. */
+export interface LookedAt {
+  scan: ScanResult;
+  /** tree, hex, of the state that the scan was compared with; null when there was none */
+  previousTree: string | null;
+}
+
+export interface StoreFacts {
+  /** Of the packs that the index knows; what a killed save left is not counted. */
+  bytes: number;
+  repositoryId: string;
+}
+
 /**
  * An engine holds the content of save points of one control directory.
  * Its user holds the workspace's lock for every call that changes something.
@@ -77,11 +92,13 @@ export interface Engine {
   /** Records the folder as it is. */
   stage(request: StageRequest): Promise<StagedContent>;
   /** Looks at the folder without storing anything. */
-  look(request: StageRequest): Promise<ScanResult>;
+  look(request: StageRequest): Promise<LookedAt>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
   manifest(content: PointContent): Promise<Manifest | null>;
+  /** How much the engine's store holds, cheaply, and which one it is. */
+  storeFacts(): Promise<StoreFacts>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */
   discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { AT_FDCWD, putName, syscalls, TYPE } from "../fs/syscalls.ts";
+import { AT_FDCWD, openDirectory, putName, syscalls, TYPE } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
 
 /** A generator of numbers in [0, 1) that a seed reproduces. */
@@ -23,9 +23,12 @@ export function makeNode(at: string, type: number, device: [number, number] = [0
 }
 
 /** Sets an extended attribute of a path without following a link; true when the file system takes it. */
-export function setAttribute(at: string | Buffer, name: string, value: string | Uint8Array): boolean {
-  putName(PATHS, 0, Buffer.from(at as string));
-  return syscalls().lsetxattr(AT_FDCWD, PATHS, 0, Buffer.from(name), Buffer.from(value as string)) === 0;
+export function setAttribute(at: string, name: string, value: string | Uint8Array): boolean {
+  const parent = openDirectory(path.dirname(at));
+  putName(PATHS, 0, Buffer.from(path.basename(at)));
+  const result = syscalls().lsetxattr(parent, PATHS, 0, Buffer.from(name), Buffer.from(value as string));
+  fs.closeSync(parent);
+  return result === 0;
 }
 
 /** Random changes of a folder, as somebody at work makes them; every kind of change that a scan has to see. */

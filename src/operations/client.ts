@@ -1,13 +1,23 @@
 import { CairnError } from "../errors.ts";
-import type { ControlId } from "../ids.ts";
+import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, EngineReason, EngineType, HistoryOptions, HistoryResult, RestoreOptions, RestoreResult, SaveOptions, SavePoint, SaveResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, RestoreOptions, RestorePlan, RestoreResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import { diff } from "./diff.ts";
 import { history } from "./history.ts";
+import { pin } from "./pin.ts";
+import { policy, setPolicy } from "./policy.ts";
 import { publicPoint } from "./public-point.ts";
 import { restore, restoreLatest, undo } from "./restore.ts";
+import { planRestore, planUndo } from "./restore-plan.ts";
 import { save } from "./save.ts";
+import { read, show } from "./show.ts";
+import { status } from "./status.ts";
+import { shortIds } from "./short-ids.ts";
+import { store } from "./store.ts";
+import { tag, type TagEdit } from "./tag.ts";
+import { unpin } from "./unpin.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 export interface ClientOptions {
@@ -91,6 +101,35 @@ export class CairnClient {
     return this.#with(workspaceName, async (workspace) => restoreLatest(workspace, options));
   }
 
+  async planRestore(options: RestoreOptions): Promise<RestorePlan> {
+    return this.#with(options.workspaceName, async (workspace) => planRestore(workspace, options));
+  }
+
+  async planUndo(options: WorkspaceCallOptions = {}): Promise<RestorePlan> {
+    return this.#with(options.workspaceName, async (workspace) => planUndo(workspace, options));
+  }
+
+  async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
+    return this.#with(options.workspaceName, async (workspace) => status(workspace, options, this.engineReasons));
+  }
+
+  async diff(a: string, b: string | null = null, options: DiffOptions = {}): Promise<DiffResult> {
+    return this.#with(options.workspaceName, async (workspace) => diff(workspace, a, b, options));
+  }
+
+  async show(target: string, path: PathInput = "", options: WorkspaceCallOptions = {}): Promise<ShowResult> {
+    return this.#with(options.workspaceName, async (workspace) => show(workspace, target, path));
+  }
+
+  async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
+    const workspace = new Workspace(this.#found(options.workspaceName), this.#options.factory);
+    try {
+      yield* read(workspace, target, path, options);
+    } finally {
+      await workspace.close();
+    }
+  }
+
   async history(workspaceName?: string, limit = 0, options: HistoryOptions = {}): Promise<HistoryResult> {
     return this.#with(workspaceName, async (workspace) => history(workspace, limit, options));
   }
@@ -108,6 +147,34 @@ export class CairnClient {
 
   async resolve(target: string, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
     return this.#with(options.workspaceName, async (workspace) => publicPoint(workspace.resolve(target)));
+  }
+
+  async pin(target: string, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
+    return this.#with(options.workspaceName, async (workspace) => pin(workspace, target, options));
+  }
+
+  async unpin(target: string, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
+    return this.#with(options.workspaceName, async (workspace) => unpin(workspace, target, options));
+  }
+
+  async tag(target: string, edit: TagEdit, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
+    return this.#with(options.workspaceName, async (workspace) => tag(workspace, target, { edit, options }));
+  }
+
+  async store(options: CallOptions = {}): Promise<StoreInfo> {
+    return this.#with(undefined, async (workspace) => store(workspace, options));
+  }
+
+  async policy(_options: CallOptions = {}): Promise<PolicyResult> {
+    return policy(this.#options.found.control);
+  }
+
+  async setPolicy(edit: PolicyEdit, options: CallOptions = {}): Promise<PolicyResult> {
+    return setPolicy(this.#options.found.control, edit, options);
+  }
+
+  async shortIds(ids: readonly SavePointId[]): Promise<string[]> {
+    return shortIds(this.#options.found.control, ids);
   }
 
   async close(): Promise<void> {

@@ -8,6 +8,7 @@ import { type IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/scan-directories.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
+import { controlDirectoriesInside } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./points.ts";
 import { recoverWorkspace } from "./recovery.ts";
@@ -114,6 +115,7 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
     root: workspace.root,
     excludes: input.exclude ?? [],
     rules: more.rules,
+    skip: controlDirectoriesInside(workspace.root).map((path) => path.slice(workspace.root.length + 1)),
     reread: input.reread ?? false,
     crossMounts: input.crossMounts ?? false,
     head: more.head?.descriptor.content.tree ?? null,

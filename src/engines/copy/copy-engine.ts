@@ -9,10 +9,11 @@ import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cac
 import { groupName, userName } from "../../fs/users.ts";
 import { makeWorkDirectory, removeWorkDirectory } from "../../fs/work-directory.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { Engine, PointContent, RootMetadata, StagedContent, StageRequest, TreeSource } from "../engine.ts";
+import type { Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource } from "../engine.ts";
 import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
+import { packBytes } from "../../repository/pack-bytes.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 
@@ -102,10 +103,10 @@ export class CopyEngine implements Engine {
     };
   }
 
-  async look(request: StageRequest): Promise<ScanResult> {
+  async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = loadStatCache(this.#options.statCache);
-    return scan({ ...this.#scanOptions(request, store, cache), quick: true });
+    return { scan: await scan({ ...this.#scanOptions(request, store, cache), quick: true }), previousTree: cache === null ? null : hex(cache.tree) };
   }
 
   async source(content: PointContent): Promise<TreeSource> {
@@ -116,6 +117,11 @@ export class CopyEngine implements Engine {
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
+  }
+
+  async storeFacts(): Promise<StoreFacts> {
+    const { index, repository } = await this.store();
+    return { bytes: packBytes(index.table), repositoryId: repository.id };
   }
 
   /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
@@ -142,6 +148,7 @@ export class CopyEngine implements Engine {
       cache,
       excludes: request.excludes,
       rules: request.rules,
+      skip: request.skip,
       reread: request.reread,
       crossMounts: request.crossMounts,
       distrust: cache !== null && hex(cache.epoch) !== store.index.epoch,

@@ -1,38 +1,13 @@
 import { ByteWriter } from "../../formats/bytes.ts";
 import { appendMetadataEntry, appendStateEntry, beginMetadataNode, beginStateNode, type DigestEntry } from "../../formats/digest.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
-import { groupName, userName } from "../../fs/users.ts";
+import { appendNode, beginTree, endTree } from "../../formats/tree.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { TYPE } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
+import { inodeKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
-/** One hard-link group: all its members inside the workspace. */
-export interface LinkGroup {
-  /** number in the nodes, derived from the first member's path */
-  inode: bigint;
-  members: number;
-  /** path of the first member in raw pre-order */
-  first: Uint8Array;
-}
-
-/** Groups by inode number in hex, as {@link inodeKey} gives it. */
-export type LinkGroups = ReadonlyMap<string, LinkGroup>;
-
-export function inodeKey(words: Uint32Array, base: number): string {
-  return `${words[base + R.INO + 1]!.toString(16)}:${words[base + R.INO]!.toString(16)}`;
-}
-
 const BATCH = 16;
-const NODE_TYPE: Record<number, TreeNode["type"]> = {
-  [TYPE.FILE]: "file",
-  [TYPE.DIRECTORY]: "dir",
-  [TYPE.LINK]: "symlink",
-  [TYPE.BLOCKDEV]: "dev",
-  [TYPE.CHARDEV]: "chardev",
-  [TYPE.PIPE]: "fifo",
-  [TYPE.SOCKET]: "socket",
-};
 const DIGEST_TYPE: Record<number, DigestEntry["type"]> = {
   [TYPE.FILE]: "f",
   [TYPE.DIRECTORY]: "d",
@@ -170,99 +145,33 @@ class TreeBuilder {
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;
-    const extras = recordExtras(from, record);
-    const name = from.recordName(record);
-    const file = type === TYPE.FILE;
-    const size = file ? wide(words, base + R.SIZE) : 0;
     const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(words, base)) : undefined;
-    const hash = from.recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4);
-    const mtimeSec = signedWide(words, base + R.MTIME);
-    const mtimeNs = words[base + R.MTIME_NS]!;
-    const major = words[base + R.RDEV_MAJOR]!;
-    const minor = words[base + R.RDEV_MINOR]!;
+    const bytes = this.#digests.bytes;
+    const child = type === TYPE.DIRECTORY ? this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS : 0;
+    const node = nodeOfRecord(from, record, { group, subtree: type === TYPE.DIRECTORY ? bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4) : null });
     const device = type === TYPE.CHARDEV || type === TYPE.BLOCKDEV;
-    const node: TreeNode = {
-      name,
-      type: NODE_TYPE[type] ?? "irregular",
-      mode: words[base + R.MODE]! & 0o7777,
-      mtimeSec,
-      mtimeNs,
-      uid: words[base + R.UID]!,
-      gid: words[base + R.GID]!,
-      user: userName(words[base + R.UID]!),
-      group: groupName(words[base + R.GID]!),
-      inode: file && group !== undefined ? group.inode : 0n,
-      deviceId: file && group !== undefined ? 1n : 0n,
-      links: type === TYPE.DIRECTORY ? 0 : file && group !== undefined ? group.members : 1,
-      size,
-      xattrs: extras.xattrs,
-      device: device ? deviceNumber(major, minor) : 0n,
-    };
     const entry: DigestEntry = {
       type: DIGEST_TYPE[type] ?? "s",
-      name,
+      name: node.name,
       mode: node.mode,
-      size,
-      major: device ? major : 0,
-      minor: device ? minor : 0,
-      mtimeSec,
-      mtimeNs,
+      size: node.size,
+      major: device ? words[base + R.RDEV_MAJOR]! : 0,
+      minor: device ? words[base + R.RDEV_MINOR]! : 0,
+      mtimeSec: node.mtimeSec,
+      mtimeNs: node.mtimeNs,
       uid: node.uid,
       gid: node.gid,
-      xattrs: extras.xattrs,
+      xattrs: node.xattrs,
     };
-    if (file) {
-      node.content = size === 0 ? EMPTY : (extras.chunks ?? hash);
-      entry.contentHash = hash;
-    } else if (type === TYPE.LINK) {
-      node.linktarget = extras.target ?? EMPTY;
-      entry.target = node.linktarget;
-    } else if (type === TYPE.DIRECTORY) {
-      const child = this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS;
-      const bytes = this.#digests.bytes;
-      node.subtree = bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4);
-      entry.node = bytes.subarray((child + D.STATE) * 4, (child + D.STATE + 8) * 4);
-    }
+    if (type === TYPE.FILE) entry.contentHash = from.recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4);
+    else if (type === TYPE.LINK) entry.target = node.linktarget!;
+    else if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.STATE) * 4, (child + D.STATE + 8) * 4);
     appendNode(this.#tree.writer, node);
     appendStateEntry(this.#state.writer, entry);
     if (group !== undefined) entry.linkedTo = group.first;
-    if (type === TYPE.DIRECTORY) {
-      const child = this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS;
-      entry.node = this.#digests.bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
-    }
+    if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
     appendMetadataEntry(this.#meta.writer, entry);
   }
-}
-
-const EMPTY = new Uint8Array(0);
-const NO_EXTRAS: RecordExtras = { xattrs: [] };
-
-export interface RecordExtras {
-  xattrs: { name: Uint8Array; value: Uint8Array }[];
-  target?: Uint8Array;
-  chunks?: Uint8Array;
-  holes?: Uint8Array;
-}
-
-/** The variable part of a record, decoded. */
-export function recordExtras(table: ScanTable, record: number): RecordExtras {
-  if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return NO_EXTRAS;
-  const extras: RecordExtras = { xattrs: [] };
-  for (const { tag, value } of table.extrasOf(record)) {
-    if (tag === EXTRA.LINK_TARGET) extras.target = value;
-    else if (tag === EXTRA.CHUNKS) extras.chunks = value;
-    else if (tag === EXTRA.HOLES) extras.holes = value;
-    else {
-      const end = value.indexOf(0);
-      extras.xattrs.push({ name: value.subarray(0, end), value: value.subarray(end + 1) });
-    }
-  }
-  return extras;
-}
-
-function deviceNumber(major: number, minor: number): bigint {
-  const low = BigInt(minor & 0xff) | (BigInt(major & 0xfff) << 8n);
-  return low | (BigInt(minor >>> 8) << 20n) | (BigInt(major >>> 12) << 44n);
 }
 
 /** A writer and the arena over its bytes, made anew only when the writer has grown. */

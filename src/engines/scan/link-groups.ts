@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
-import { inodeKey, type LinkGroup } from "./build-trees.ts";
+import { inodeKey, type LinkGroup } from "./record-node.ts";
 
 /**
  * Finds the hard-link groups of a scanned tree: entries of one inode with at least two members inside the workspace.

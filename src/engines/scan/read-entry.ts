@@ -73,6 +73,16 @@ function isYoung(s: Uint32Array, within: number): boolean {
   return now - changed < within;
 }
 
+/** An entry by its name in a held directory, the record to fill, and the record it had before (-1: none). */
+export interface EntryToRead {
+  dirfd: number;
+  names: Arena;
+  name: number;
+  record: number;
+  directory: number;
+  oldRecord: number;
+}
+
 /**
  * Reads one entry that the cache does not vouch for, and fills its record: content hashed and
  * handed to the sink, link target, attributes, holes. `thread.stat` holds its stat result.
@@ -90,14 +100,16 @@ export class EntryReader {
     this.#records = arenaOver(thread.table.recordBytes);
   }
 
-  read(dirfd: number, names: Arena, name: number, record: number, directory: number): void {
+  read(entry: EntryToRead): void {
+    const { dirfd, names, name, record, directory } = entry;
     const { table, stat } = this.#thread;
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
     const type = stat.words[STAT.MODE]! >>> 12 & 15;
-    if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
+    if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
+    else if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
     else {
       if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
       this.#pathAttributes(dirfd, names, name);
@@ -105,6 +117,25 @@ export class EntryReader {
     if (table.records[base + R.MODE] === 0) return;
     table.setRecordFlags(record, this.#flags);
     table.setExtras(record, this.#extras);
+  }
+
+  /**
+   * A scan that only looks does not read large files: with size and times as they were the content counts as the
+   * same, else as another one that nobody knows.
+   */
+  #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
+    const { task, table, old, stat } = this.#thread;
+    if (!task.quick || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return false;
+    const base = record * RECORD_WORDS;
+    const was = oldRecord * RECORD_WORDS;
+    const same = oldRecord >= 0 && [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every((word) => old!.records[was + word] === table.records[base + word]);
+    const from = same ? old!.records : table.records;
+    for (let i = 0; i < 8; i++) table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
+    if (!same) return true;
+    this.#flags |= old!.recordFlags(oldRecord) & FLAG.CHUNKED;
+    const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
+    if (chunks !== null) this.#extras.push({ tag: EXTRA.CHUNKS, value: chunks });
+    return true;
   }
 
   #vanished(record: number): void {

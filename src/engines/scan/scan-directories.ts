@@ -27,11 +27,13 @@ class DirectoryScanner {
   readonly #rules = new Map<number, IgnoreRules>();
   readonly #hasRules: boolean;
   readonly #newOfOld = new Map<number, number>();
+  readonly #skip: ReadonlySet<string>;
 
   constructor(thread: ScanThread) {
     this.#thread = thread;
     this.#reader = new EntryReader(thread);
     const { task } = thread;
+    this.#skip = new Set(task.skip);
     const rules = rulesOfTask(task);
     this.#hasRules = !rules.emptyBelow;
     this.#rules.set(-1, rules);
@@ -95,13 +97,14 @@ class DirectoryScanner {
   /** Names that are part of the state: neither ignored nor staged by a restore. */
   #filter(directory: number, fd: number): Names {
     const { listing, table } = this.#thread;
-    if (directory !== 0 && !this.#hasRules) return listing.offsets;
+    if (directory !== 0 && !this.#hasRules && this.#skip.size === 0) return listing.offsets;
     const rules = this.#rulesOf(directory, fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
       if (directory === 0 && bytes.compare(STAGING, 0, STAGING.length, offset, offset + STAGING.length) === 0) return false;
-      if (rules.empty) return true;
+      if (rules.empty && this.#skip.size === 0) return true;
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
+      if (this.#skip.size > 0 && this.#skip.has(this.#thread.entryPath(directory, Buffer.from(name, "latin1")).toString("latin1"))) return false;
       if (!rules.ignores(name, this.#isDirectory(fd, offset))) return true;
       const base = directory * DIRECTORY_WORDS;
       table.directories[base + D.IGNORED]!++;
@@ -294,7 +297,7 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
-    this.#reader.read(fd, arena, name, record, directory);
+    this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       table.records[base + R.SUB] = this.#thread.addDirectory(directory, table.recordName(record), was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1);

@@ -1,4 +1,4 @@
-import type { LinkGroups } from "./build-trees.ts";
+import type { LinkGroups } from "./record-node.ts";
 import { buildTrees } from "./build-trees.ts";
 import { scanDirectories } from "./scan-directories.ts";
 import { ScanThread } from "./scan-thread.ts";

@@ -2,13 +2,13 @@ import fs from "node:fs";
 import { hashAt } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
+import { openBelow } from "../../fs/open-below.ts";
 import { C, D, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
-import { newStatBuffer, putName, type Syscalls, syscalls } from "../../fs/syscalls.ts";
+import { newStatBuffer, openDirectory, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { type ContentSink, NOTED_LIMIT, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
 
-/** Longest path handed to the kernel in one piece. */
-const PATH_PIECE = 4000;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /** Everything that one thread of a scan holds: its views, buffers and notes. */
 export class ScanThread {
@@ -36,7 +36,7 @@ export class ScanThread {
     this.sink = sink;
     this.table = new ScanTable(task.table);
     this.old = task.old === null ? null : new ScanTable(task.old);
-    this.rootFd = fs.openSync(Buffer.from(task.root), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.rootFd = openDirectory(Buffer.from(task.root));
     this.#root = this.rootFd;
   }
 
@@ -47,29 +47,7 @@ export class ScanThread {
 
   /** Opens a directory of the table; a descriptor or minus errno. No link is followed on the way. */
   openDirectory(directory: number): number {
-    const flags = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-    const path = this.table.directoryPath(directory);
-    if (path.length === 0) return this.sys.open(this.rootFd, this.paths, putDot(this.paths), flags, 0);
-    if (path.length <= PATH_PIECE) {
-      putName(this.paths, 0, path);
-      return this.sys.open(this.rootFd, this.paths, 0, flags, 0);
-    }
-    return this.#openPieces(path, flags);
-  }
-
-  #openPieces(path: Buffer, flags: number): number {
-    let fd = this.rootFd;
-    for (let at = 0; at < path.length; ) {
-      let end = path.length;
-      if (end - at > PATH_PIECE) end = path.lastIndexOf(47, at + PATH_PIECE);
-      putName(this.paths, 0, path.subarray(at, end));
-      const next = this.sys.open(fd, this.paths, 0, flags, 0);
-      if (fd !== this.rootFd) this.sys.close(fd);
-      if (next < 0) return next;
-      fd = next;
-      at = end + 1;
-    }
-    return fd;
+    return openBelow(this.sys, this.rootFd, this.table.directoryPath(directory), DIRECTORY, this.paths);
   }
 
   /** Adds a child directory and queues it; its number. */
@@ -140,10 +118,4 @@ export class ScanThread {
     if (this.#root !== undefined) fs.closeSync(this.#root);
     this.#root = undefined;
   }
-}
-
-function putDot(arena: Arena): number {
-  arena.bytes[0] = 46;
-  arena.bytes[1] = 0;
-  return 0;
 }

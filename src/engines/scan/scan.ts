@@ -7,7 +7,7 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
-import type { LinkGroup } from "./build-trees.ts";
+import type { LinkGroup } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { type EngineThread, firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
@@ -27,6 +27,7 @@ export interface ScanOptions {
   excludes: readonly string[];
   /** a point's recorded rules instead of the present ones */
   rules: IgnoreRecord | null;
+  skip?: readonly string[];
   reread?: boolean;
   distrust?: boolean;
   quick?: boolean;
@@ -86,6 +87,7 @@ class Scan {
       old: options.cache?.table.buffers ?? null,
       excludes: options.excludes,
       rules: options.rules,
+      skip: options.skip ?? [],
       reread: options.reread ?? false,
       distrust: options.distrust ?? false,
       quick: options.quick ?? false,

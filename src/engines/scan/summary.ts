@@ -2,7 +2,7 @@ import { isUtf8 } from "node:buffer";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
 import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
-import { inodeKey, type LinkGroups, recordExtras } from "./build-trees.ts";
+import { inodeKey, type LinkGroups, recordExtras } from "./record-node.ts";
 
 export interface EntryCounts {
   files: number;

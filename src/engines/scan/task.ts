@@ -18,6 +18,8 @@ export interface ScanTask {
   excludes: readonly string[];
   /** rules recorded in a point, used instead of the excludes and of the files that lie there now */
   rules: IgnoreRecord | null;
+  /** entries that are never part of a state, by path in latin1: control directories inside the folder */
+  skip: readonly string[];
   /** read every file whatever the cache says */
   reread: boolean;
   /** look up each cached blob and tree id before using it */

@@ -19,12 +19,12 @@ export interface AffectedPathsOptions {
   store: StoreReader;
   /** why a blob cannot be used; null for a sound one */
   damage(entry: number): string | null;
+  /** what is wrong with files as a whole, by their content (latin1 of their ids) */
+  files: ReadonlyMap<string, string>;
   signal?: AbortSignal | undefined;
 }
 
-const UNKNOWN = 0;
 const SOUND = 1;
-const AFFECTED = 2;
 const BREATHE = 64;
 
 interface Frame {
@@ -38,6 +38,7 @@ interface Frame {
 /** Finds the paths that damage takes away. Sound trees are looked into once, however many points share them. */
 export class AffectedPaths {
   readonly #options: AffectedPathsOptions;
+  /** Trees that were found sound, by their entry. */
   readonly #state: Uint8Array;
   #steps = 0;
 
@@ -56,8 +57,8 @@ export class AffectedPaths {
       const node = frame.nodes[frame.next++];
       if (node === undefined) {
         stack.pop();
-        this.#state[frame.entry] = frame.affected ? AFFECTED : SOUND;
-        if (frame.affected) for (const above of stack) above.affected = true;
+        if (!frame.affected) this.#state[frame.entry] = SOUND;
+        else for (const above of stack) above.affected = true;
       } else if (node.subtree !== undefined && !sameId(node.subtree, except)) {
         const affected = this.#enter(node.subtree, joined(frame.path, node.name), { stack, except, each });
         frame.affected ||= affected;
@@ -118,6 +119,8 @@ export class AffectedPaths {
       if (reason !== null) return { entry, detail: `blob ${blob} cannot be used: ${reason}` };
       size += index.table.plainOf[entry]! || index.table.lengthOf[entry]! - 32;
     }
+    const whole = this.#options.files.get(latin1(content));
+    if (whole !== undefined) return { entry: -1, detail: whole };
     return size === node.size ? null : { entry: -1, detail: `its blobs hold ${size} bytes, its tree says ${node.size}` };
   }
 }

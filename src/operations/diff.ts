@@ -1,0 +1,103 @@
+import type { TreeSource } from "../engines/engine.ts";
+import { presentSource } from "../engines/scan/present-source.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
+import { lookAtWorkspace } from "../workspace/look.ts";
+import { findNode } from "../workspace/restore-plan.ts";
+import { withoutMovedTimes } from "../workspace/tree-changes.ts";
+import { diffTrees, type Difference } from "../workspace/tree-diff.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "./contract.ts";
+
+/** What changed from one point to another, or to the folder as it is now. */
+export async function diff(workspace: Workspace, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
+  const from = workspace.resolve(a);
+  const to = b === null ? null : workspace.resolve(b);
+  const before = await workspace.source(from);
+  const after = to === null ? presentSource((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan) : await workspace.source(to);
+  throwIfAborted(options.signal);
+  const paths = options.paths?.map(normalizeTyped) ?? [];
+  for (const path of paths) mustExist(path, before, after);
+  const wanted = withoutMovedTimes(diffTrees(before, after)).filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0));
+  return {
+    from: from.descriptor.save_point_id,
+    to: to?.descriptor.save_point_id ?? null,
+    entries: entriesOf(wanted),
+  };
+}
+
+function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {
+  if (path.length === 0 || findNode(before, path) !== null || findNode(after, path) !== null) return;
+  throw new CairnError("not_found", `${displayPath(path).path} is in neither of the two states`);
+}
+
+const KINDS: Record<TreeNode["type"], EntryKind> = {
+  file: "file",
+  dir: "directory",
+  symlink: "symlink",
+  fifo: "fifo",
+  socket: "socket",
+  chardev: "chardev",
+  dev: "blockdev",
+  irregular: "file",
+};
+
+export function kindOf(node: TreeNode): EntryKind {
+  return KINDS[node.type];
+}
+
+/** Pairs what went with what came: a file with the same content and size elsewhere was renamed. */
+function entriesOf(differences: readonly Difference[]): DiffEntry[] {
+  const gone = new Map<string, Difference[]>();
+  for (const difference of differences) {
+    if (difference.after !== null || !isRenamable(difference.before!)) continue;
+    const key = contentKey(difference.before!);
+    gone.set(key, [...(gone.get(key) ?? []), difference]);
+  }
+  const paired = new Set<Difference>();
+  const entries: { path: Uint8Array; entry: DiffEntry }[] = [];
+  for (const difference of differences) {
+    const { path, before, after } = difference;
+    if (before !== null || after === null || !isRenamable(after)) continue;
+    const from = gone.get(contentKey(after))?.shift();
+    if (from === undefined) continue;
+    paired.add(difference).add(from);
+    entries.push({ path, entry: renamed(difference, from) });
+  }
+  for (const difference of differences) if (!paired.has(difference)) entries.push({ path: difference.path, entry: plain(difference) });
+  return entries.sort((a, b) => Buffer.compare(a.path, b.path)).map(({ entry }) => entry);
+}
+
+function isRenamable(node: TreeNode): boolean {
+  return node.type === "file" && node.size > 0;
+}
+
+function contentKey(node: TreeNode): string {
+  return `${node.size}:${Buffer.from(node.content ?? []).toString("latin1")}`;
+}
+
+function renamed(difference: Difference, from: Difference): DiffEntry {
+  const old = displayPath(from.path);
+  return {
+    ...displayPath(difference.path),
+    change: "renamed",
+    kind: kindOf(difference.after!),
+    aspects: [],
+    from_path: old.path,
+    ...(old.path_b64 === undefined ? {} : { from_path_b64: old.path_b64 }),
+    size_before: from.before!.size,
+    size_after: difference.after!.size,
+  };
+}
+
+function plain({ path, before, after, aspects }: Difference): DiffEntry {
+  return {
+    ...displayPath(path),
+    change: before === null ? "added" : after === null ? "removed" : "modified",
+    kind: kindOf((after ?? before)!),
+    aspects,
+    ...(before?.type === "file" ? { size_before: before.size } : {}),
+    ...(after?.type === "file" ? { size_after: after.size } : {}),
+  };
+}

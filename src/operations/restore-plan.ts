@@ -1,0 +1,58 @@
+import { createHash } from "node:crypto";
+import { presentSource } from "../engines/scan/present-source.ts";
+import { CairnError } from "../errors.ts";
+import { rawPath } from "../formats/record.ts";
+import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
+import { newSavePointId } from "../ids.ts";
+import { recoverIfIdle } from "../workspace/look.ts";
+import type { Point } from "../workspace/points.ts";
+import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
+import { rulesOf } from "../workspace/restore.ts";
+import { stageRequest } from "../workspace/save.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
+import { kindOf } from "./diff.ts";
+import { holdersOf } from "./status.ts";
+
+/** What a restore would do now. */
+export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const paths = options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped);
+  return planTo(workspace, options, { target: workspace.resolve(options.target), paths, keepPresent: options.keepPresent ?? false });
+}
+
+/** What an undo would do now. */
+export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
+  await recoverIfIdle(workspace, options);
+  const last = workspace.state().last_restore;
+  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
+  return planTo(workspace, options, { target: workspace.resolve(last.undo_id), paths: last.paths?.map((path) => rawPath(path)) ?? null, keepPresent: false });
+}
+
+async function planTo(
+  workspace: Workspace,
+  options: WorkspaceCallOptions,
+  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean },
+): Promise<RestorePlan> {
+  const { target, paths, keepPresent } = wanted;
+  const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
+  const { scan } = await workspace.engine.look(request);
+  const entries = planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent });
+  const published = entries.map(publicEntry);
+  return {
+    id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),
+    restored_to: target.descriptor.save_point_id,
+    entries: published,
+    holders: holdersOf(workspace),
+  };
+}
+
+function publicEntry({ path, action, before, after, reason }: PlannedEntry): PlanEntry {
+  return {
+    ...displayPath(path),
+    action,
+    kind: kindOf((after ?? before)!),
+    ...(after?.type === "file" && (action === "create" || action === "update") ? { size: after.size } : {}),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}

@@ -1,0 +1,99 @@
+import fs from "node:fs";
+import type { TreeSource } from "../engines/engine.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
+import { findNode } from "../workspace/restore-plan.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "./contract.ts";
+import { kindOf } from "./diff.ts";
+import { publicPoint } from "./public-point.ts";
+
+const PIECE = 1024 * 1024;
+
+/** What a point holds at a path: a directory's entries, or the one entry itself. */
+export async function show(workspace: Workspace, target: string, path: PathInput): Promise<ShowResult> {
+  const point = workspace.resolve(target);
+  const source = await workspace.source(point);
+  const where = normalizeTyped(path);
+  const node = where.length === 0 ? null : mustFind(source, where, target);
+  const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
+  return {
+    save_point: publicPoint(point),
+    ...displayPath(where),
+    kind: node === null ? "directory" : kindOf(node),
+    entries: listed.map((each) => listedEntry(each, node === null || node.type === "dir" ? each.name : where)),
+  };
+}
+
+function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
+  const node = findNode(source, path);
+  if (node === null) throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, { hint: "see 'cairn show POINT' for what it holds" });
+  return node;
+}
+
+function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
+  const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
+  return {
+    ...displayPath(name),
+    kind: kindOf(node),
+    mode: node.mode,
+    size: node.size,
+    modified_at: isoTime(node),
+    uid: node.uid,
+    gid: node.gid,
+    user: node.user,
+    group: node.group,
+    ...(target === undefined ? {} : { target: target.path, ...(target.path_b64 === undefined ? {} : { target_b64: target.path_b64 }) }),
+  };
+}
+
+/** The farthest instants that a Date can say stand for those beyond. */
+const LAST_MS = 8.64e15;
+
+function isoTime(node: TreeNode): string {
+  const ms = node.mtimeSec * 1000 + Math.floor(node.mtimeNs / 1e6);
+  return new Date(Math.max(-LAST_MS, Math.min(LAST_MS, ms))).toISOString();
+}
+
+/** A file's content in order; target null is the folder as it is now. */
+export async function* read(workspace: Workspace, target: string | null, path: PathInput, options: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {
+  const where = normalizeTyped(path);
+  if (target === null) {
+    yield* readPresent(workspace, where, options);
+    return;
+  }
+  const source = await workspace.source(workspace.resolve(target));
+  const node = mustFind(source, where, target);
+  if (node.type !== "file") throw notAFile(where);
+  for (const piece of source.content(node)) {
+    throwIfAborted(options.signal);
+    for (let at = 0; at < piece.length; at += PIECE) yield piece.subarray(at, at + PIECE);
+  }
+}
+
+function notAFile(path: Uint8Array): CairnError {
+  return new CairnError("conflict", `${displayPath(path).path} is not a file`, { hint: "'cairn show' lists directories" });
+}
+
+async function* readPresent(workspace: Workspace, path: Uint8Array, options: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {
+  const absolute = joinRaw(workspace.root, path);
+  let fd: number;
+  try {
+    if (!fs.lstatSync(absolute).isFile()) throw notAFile(path);
+    fd = fs.openSync(absolute, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  } catch (error) {
+    throw toCairnError(error, `read ${displayPath(path).path}`);
+  }
+  try {
+    for (;;) {
+      throwIfAborted(options.signal);
+      const buffer = Buffer.allocUnsafe(PIECE);
+      const n = fs.readSync(fd, buffer, 0, PIECE, null);
+      if (n === 0) return;
+      yield buffer.subarray(0, n);
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}

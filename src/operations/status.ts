@@ -1,0 +1,47 @@
+import { findHolders } from "../fs/holders.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
+import { workspaceRef } from "./workspace-ref.ts";
+import { pointCount } from "./store.ts";
+
+const HOLDERS_BUDGET_MS = 100;
+const SHOWN_IGNORED = 100;
+
+/** The folder compared with head, and how its workspace is doing. */
+export async function status(workspace: Workspace, options: WorkspaceCallOptions, engineReasons: readonly EngineReason[]): Promise<StatusResult> {
+  await recoverIfIdle(workspace, options);
+  const state = workspace.state();
+  const head = workspace.byId(state.head);
+  const latest = workspace.points.latest();
+  const looked = await lookAtWorkspace(workspace, options, head);
+  const changes = await changesSinceHead(workspace, looked, head);
+  const { bytes } = await workspace.engine.storeFacts();
+  return {
+    workspace: workspaceRef(workspace.found),
+    clean: changes.added + changes.modified + changes.removed === 0,
+    changes,
+    head: state.head,
+    latest: latest?.descriptor.save_point_id ?? null,
+    detached: head !== null && latest !== null && head.descriptor.save_point_id !== latest.descriptor.save_point_id,
+    engine: workspace.found.controlFile.engine as EngineType,
+    engine_reasons: [...engineReasons],
+    degraded: [],
+    holders: holdersOf(workspace),
+    ignored: looked.scan.notes.ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
+    store: { bytes, points: pointCount(workspace.found.control) },
+    recovered: state.recovered as unknown as Recovered[],
+    last_save_at: latest?.descriptor.created_at ?? null,
+    last_backup_at: null,
+    last_proof_at: null,
+  };
+}
+
+/** Processes that have a file of the folder open for writing, as far as this user can see. */
+export function holdersOf(workspace: Workspace): Holder[] {
+  const root = workspace.root;
+  return findHolders(root, { budgetMs: HOLDERS_BUDGET_MS })
+    .holders.filter(({ kind }) => kind === "open-write" || kind === "mapping")
+    .map(({ pid, command, path }) => ({ pid, command, ...displayPath(path.subarray(0, root.length).equals(root) ? path.subarray(root.length + 1) : path) }));
+}
