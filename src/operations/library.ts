@@ -4,10 +4,12 @@ import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } 
 import { adoptFolder, type Adopted, initSelfContained } from "../workspace/adopt.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
+import { writePolicy } from "../workspace/policy.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
 import type { AdoptOptions, EngineResult, EngineType, InitOptions, OpenOptions } from "./contract.ts";
 import { detectEngine, requireEngine } from "./engine.ts";
+import { checkedQuota } from "./policy.ts";
 
 /** What needs no open control directory. */
 export class Library {
@@ -62,19 +64,21 @@ export class Library {
   }
 
   async #init(path: string, options: InitOptions): Promise<Adopted> {
+    checkedQuota(options.quotaBytes ?? null);
     const engine = options.engineType ?? "copy";
     if (options.engineType !== undefined) requireEngine(path, options.engineType);
-    return initSelfContained(path, { name: options.name, engine, populate });
+    return initSelfContained(path, { name: options.name, engine, populate: populateWith(options) });
   }
 
   async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
+    checkedQuota(options.quotaBytes ?? null);
     const folder = realFolder(path);
     if (options.engineType !== undefined) requireEngine(path, options.engineType);
     return adoptFolder(folder, {
       name: options.name,
       engine: options.engineType ?? "copy",
       controlDirectory: options.controlDirectory,
-      populate,
+      populate: populateWith(options),
       guard: (real, chosen) => checkLocation(real, { allow: options.allow, control: chosen.root }),
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
@@ -91,6 +95,10 @@ export class Library {
   }
 }
 
-async function populate(staged: ControlPaths): Promise<void> {
-  await createEmbeddedStore(storePaths(staged.root));
+/** Fills a control directory that nobody uses yet. */
+function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
+  return async (staged) => {
+    await createEmbeddedStore(storePaths(staged.root));
+    if (options.quotaBytes !== undefined) writePolicy(staged, { retention: null, quota_bytes: options.quotaBytes });
+  };
 }

@@ -24,6 +24,8 @@ export interface ControlPaths {
   readonly cache: string;
   readonly workspaces: string;
   readonly lock: string;
+  /** Retention and quota, where they were set. */
+  readonly policy: string;
 }
 
 export function controlPaths(root: string): ControlPaths {
@@ -37,6 +39,7 @@ export function controlPaths(root: string): ControlPaths {
     cache: join(root, "cache"),
     workspaces: join(root, "workspaces"),
     lock: join(root, "lock"),
+    policy: join(root, "policy.json"),
   };
 }
 

@@ -1,0 +1,64 @@
+import { Fields } from "./fields.ts";
+import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
+
+/** What a cleanup without rules of its own goes by; members as restic calls them. Spans like `30d`, `1y6m`. */
+export interface StoredRetention {
+  keep_undo?: { count?: number; within?: string };
+  keep_last?: number;
+  keep_within?: string;
+  keep_hourly?: number;
+  keep_daily?: number;
+  keep_weekly?: number;
+  keep_monthly?: number;
+  keep_yearly?: number;
+  keep_tags?: string[];
+  max_bytes?: number;
+  max_age?: string;
+}
+
+/** `policy.json` of a control directory. */
+export interface PolicyFile {
+  /** Null: never set, everything is kept. */
+  retention: StoredRetention | null;
+  /** Null: a share of the file system. */
+  quota_bytes: number | null;
+}
+
+const FORMAT = "cairn.policy";
+const VERSION = 1;
+const COUNTS = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "max_bytes"];
+const SPANS = ["keep_within", "max_age"];
+const SPAN = /^(?:\d{1,6}[ymwdh]){1,5}$/;
+
+/** True for a span such as `30d`, `2w`, `12h` or `1y6m`. */
+export function isSpan(text: string): boolean {
+  return SPAN.test(text);
+}
+
+/** Throws `damaged`, naming the member, when a retention has a value that none can have. */
+export function checkRetention(fields: Fields): void {
+  for (const key of COUNTS) fields.optionalInteger(key);
+  for (const key of SPANS) checkSpan(fields, key);
+  if (fields.has("keep_tags")) fields.texts("keep_tags");
+  if (!fields.has("keep_undo")) return;
+  const undo = fields.object("keep_undo");
+  undo.optionalInteger("count");
+  checkSpan(undo, "within");
+}
+
+function checkSpan(fields: Fields, key: string): void {
+  if (fields.has(key) && !isSpan(fields.text(key))) throw fields.wrong(key, "a span such as 30d, 2w or 1y6m");
+}
+
+/** The bytes of a policy, which read back equal. */
+export function encodePolicy(policy: PolicyFile): Uint8Array {
+  return encodeChecked(policy, (value) => encodeRecord(value, FORMAT, VERSION), decodePolicy);
+}
+
+/** Throws `damaged`, naming the field, or `newer_version`; unknown fields stay. */
+export function decodePolicy(bytes: Uint8Array): PolicyFile {
+  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+  if (fields.has("retention")) checkRetention(fields.object("retention"));
+  if (fields.has("quota_bytes")) fields.integer("quota_bytes");
+  return { ...value, retention: value["retention"] ?? null, quota_bytes: value["quota_bytes"] ?? null } as PolicyFile;
+}

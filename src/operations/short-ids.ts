@@ -1,0 +1,34 @@
+import type { SavePointId } from "../ids.ts";
+import { listWorkspaces } from "../workspace/control-directory.ts";
+import { workspacePaths, type ControlPaths } from "../workspace/control-layout.ts";
+import { Points } from "../workspace/points.ts";
+
+const MIN_DIGITS = 8;
+
+/**
+ * The shortest prefix of each id that no other point of the control directory shares, at least 8 digits; ids that are
+ * not there likewise. Reads the point catalogs, not the descriptors.
+ */
+export function shortIds(control: ControlPaths, ids: readonly SavePointId[]): string[] {
+  if (ids.length === 0) return [];
+  const wanted = new Map<string, Set<string>>();
+  for (const id of ids) wanted.set(id.slice(0, MIN_DIGITS), new Set());
+  for (const id of [...allIds(control), ...ids]) wanted.get(id.slice(0, MIN_DIGITS))?.add(id);
+  return ids.map((id) => {
+    let digits = MIN_DIGITS;
+    for (const other of wanted.get(id.slice(0, MIN_DIGITS)) ?? []) {
+      if (other !== id) digits = Math.max(digits, commonDigits(id, other) + 1);
+    }
+    return id.slice(0, digits);
+  });
+}
+
+function* allIds(control: ControlPaths): Generator<SavePointId> {
+  for (const { name } of listWorkspaces(control)) yield* new Points(workspacePaths(control, name)).ids().keys();
+}
+
+function commonDigits(a: string, b: string): number {
+  let digits = 0;
+  while (digits < a.length && a[digits] === b[digits]) digits++;
+  return digits;
+}

@@ -1,0 +1,42 @@
+import { throwIfAborted } from "../errors.ts";
+import { listWorkspaces } from "../workspace/control-directory.ts";
+import { workspacePaths, type ControlPaths } from "../workspace/control-layout.ts";
+import { Points } from "../workspace/points.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, StoreInfo } from "./contract.ts";
+
+/** Where the embedded repository lies, how restic opens it, and how much it holds. */
+export async function store(workspace: Workspace, options: CallOptions): Promise<StoreInfo> {
+  throwIfAborted(options.signal);
+  const { control } = workspace.found;
+  const { repositoryId } = await workspace.engine.storeFacts();
+  const { bytes, points } = await storeSize(workspace);
+  return {
+    repository: control.store,
+    password_file: control.storePassword,
+    repository_id: repositoryId,
+    restic_command: ["restic", "-r", control.store, "--password-file", control.storePassword, "snapshots"].map(quoted).join(" "),
+    bytes,
+    points,
+  };
+}
+
+/**
+ * Bytes of the store's packs as its index knows them, and points of the whole control directory. Cheap also with
+ * 20 000 packs: asks neither for a pack's size nor reads a descriptor.
+ */
+export async function storeSize(workspace: Workspace): Promise<{ bytes: number; points: number }> {
+  const { bytes } = await workspace.engine.storeFacts();
+  return { bytes, points: pointCount(workspace.found.control) };
+}
+
+/** Points of all workspaces of a control directory, damaged ones too. */
+export function pointCount(control: ControlPaths): number {
+  let count = 0;
+  for (const { name } of listWorkspaces(control)) count += new Points(workspacePaths(control, name)).committed().length;
+  return count;
+}
+
+function quoted(word: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
