@@ -11,6 +11,11 @@ export interface Syscalls {
   readonly native: boolean;
   /** openat(2); flags from fs.constants and {@link OPEN}. Always close-on-exec. */
   open(dirfd: number, names: Arena, name: number, flags: number, mode: number): number;
+  /**
+   * openat2(2) for an existing entry by a path of up to 4095 bytes: no link is followed on the way or at the end,
+   * and nothing above `dirfd` is reached.
+   */
+  openBelow(dirfd: number, names: Arena, path: number, flags: number): number;
   close(fd: number): number;
   /** getdents64(2): fills the buffer from `offset` with kernel dirents; bytes filled, 0 at the end. */
   getdents(fd: number, buffer: Arena, offset: number): number;

@@ -4,6 +4,7 @@ import os from "node:os";
 import type { Arena } from "../native.ts";
 import { DirentReader } from "./dirent-reader.ts";
 import { readMounts } from "./mounts.ts";
+import { openByNames } from "./open-below.ts";
 import { AT_FDCWD, ATTRIBUTE_MOUNT_ROOT, RENAME, STAT, type StatBuffer, type Syscalls, TYPE } from "./syscall-abi.ts";
 
 const CODES: Record<string, number> = os.constants.errno;
@@ -36,13 +37,13 @@ export function holdDirectory(fd: number, path: string | Buffer): void {
  * `mkfifo` and `mknod`, sockets not at all (`EPERM`), `EXCHANGE` gives `EINVAL` and `syncfs` gives `ENOSYS`.
  */
 export function fallbackSyscalls(): Syscalls {
-  const reader = new DirentReader(pathOfDescriptor);
-  return {
+  const calls = {
     native: false,
-    ...descriptorCalls(reader),
+    ...descriptorCalls(new DirentReader(pathOfDescriptor)),
     ...nameCalls(),
     ...attributeCalls(),
   };
+  return { ...calls, openBelow: (d, names, n, flags) => openByNames(calls, d, names, n, flags) };
 }
 
 type DescriptorCalls = Pick<
@@ -220,9 +221,16 @@ function statName(dirfd: number, arena: Arena, at: number, out: StatBuffer): voi
 function isMountRoot(dirfd: number, arena: Arena, at: number, stat: fs.BigIntStats): boolean {
   const name = nameAt(arena, at);
   if (dirfd === AT_FDCWD || name.includes(47) || name.equals(DOT)) return false;
-  if (!LINUX) return fs.fstatSync(dirfd, { bigint: true }).dev !== stat.dev;
+  const onAnother = (): boolean => fs.fstatSync(dirfd, { bigint: true }).dev !== stat.dev;
+  if (!LINUX) return onAnother();
+  let directory: Buffer;
+  try {
+    directory = fs.readlinkSync(pathOfDescriptor(dirfd), { encoding: "buffer" });
+  } catch {
+    // Its path is longer than the kernel tells.
+    return onAnother();
+  }
   // A mount of the same file system has the same device number, so the kernel's own list decides.
-  const directory = fs.readlinkSync(pathOfDescriptor(dirfd), { encoding: "buffer" });
   const path = Buffer.concat([directory.equals(SLASH) ? directory.subarray(1) : directory, SLASH, name]);
   return mountPoints().has(path.toString("latin1"));
 }

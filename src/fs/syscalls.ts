@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import { codeOfErrno, CairnError } from "../errors.ts";
 import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
-import { EINTR, OPEN, type Syscalls } from "./syscall-abi.ts";
+import { openByNames } from "./open-below.ts";
+import { AT_FDCWD, EINTR, OPEN, type Syscalls } from "./syscall-abi.ts";
 import { fallbackSyscalls } from "./syscalls-fallback.ts";
 
 export * from "./syscall-abi.ts";
@@ -31,6 +32,37 @@ function bind(signature: string): Call {
 /** Like bind, for calls whose argument count is fixed and hot: no rest array. */
 function settleResult(result: number): number {
   return result >= 0 ? result : -lastErrno();
+}
+
+const OPENAT2 = 437;
+const EAGAIN = -11;
+const RESOLVE_NO_LINKS_BENEATH = 0x02 | 0x04 | 0x08;
+
+/** openat2 where the kernel has it and nothing forbids it, else the same by single names. */
+function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
+  const openat2 = bindNative("int64_t syscall(int64_t n, int64_t d, uint64_t p, uint64_t how, uint64_t size)");
+  const how = newArena(24);
+  const words = new Uint32Array(how.bytes.buffer, how.bytes.byteOffset, 6);
+  words[4] = RESOLVE_NO_LINKS_BENEATH;
+  const open = (d: number, path: number, flags: number): number => {
+    words[0] = flags | OPEN.CLOEXEC;
+    for (;;) {
+      const result = settleResult(openat2!(OPENAT2, d, path, how.address, 24));
+      // The kernel gives up when something is renamed meanwhile.
+      if (result !== EAGAIN) return result;
+    }
+  };
+  const dot = arenaOver(Buffer.from(".\0"));
+  const probe = openat2 === null ? -1 : open(AT_FDCWD, dot.address, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  if (probe >= 0) {
+    close(probe);
+    return (d, names, n, flags) => open(d, names.address + n, flags);
+  }
+  const byName = {
+    open: (d: number, names: Arena, n: number, flags: number, mode: number) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
+    close: (fd: number) => settleResult(close(fd)),
+  };
+  return (d, names, n, flags) => openByNames(byName, d, names, n, flags);
 }
 
 function nativeSyscalls(): Syscalls {
@@ -108,6 +140,7 @@ function nativeSyscalls(): Syscalls {
   return {
     native: true,
     open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
+    openBelow: bindOpenBelow(openat, close),
     close: (fd) => settleResult(close(fd)),
     getdents: (fd, buffer, offset) =>
       settleResult(getdents(GETDENTS64, fd, buffer.address + offset, buffer.bytes.length - offset)),

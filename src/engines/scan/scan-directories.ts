@@ -11,6 +11,7 @@ import { NOTED_LIMIT, type ScanTask, STAGING_PREFIX } from "./task.ts";
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
 const STAGING = Buffer.from(STAGING_PREFIX, "latin1");
+const ENOENT = -2;
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
@@ -270,8 +271,10 @@ class DirectoryScanner {
       if ((i & 63) === 0) this.#thread.checkStop();
       while (cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) > 0) cursor++;
       const oldRecord = cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
-      if (sys.stat(fd, arena, name, stat) < 0) {
+      const result = sys.stat(fd, arena, name, stat);
+      if (result < 0) {
         table.records[record * RECORD_WORDS + R.MODE] = 0;
+        if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, nameAt(arena, name)), errnoName(-result));
         continue;
       }
       if (oldRecord >= 0 && this.#vouched(oldRecord)) {
@@ -352,6 +355,10 @@ class DirectoryScanner {
 /** The rules above the root: a point's recorded ones, or the present excludes and whatever files are found. */
 export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
   return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
+}
+
+function nameAt(arena: Arena, at: number): Uint8Array {
+  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
 }
 
 function sameName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: Uint32Array, record: number): boolean {
