@@ -1,13 +1,17 @@
-import { writeSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
 
 /**
- * Places where a test may kill the process. `CAIRN_FAILPOINT=name` or `name:3` kills at the first or third
- * pass (counted per thread) with SIGKILL, so nothing is cleaned up; `CAIRN_FAILPOINT=list` writes a line
- * `failpoint NAME` to stderr at the first pass of each. Unset, a call is one comparison.
+ * Places where a test may kill or stop the process; passes are counted per thread. `CAIRN_FAILPOINT=`
+ * - `name` or `name:3` kills at the first or third pass with SIGKILL, so nothing is cleaned up;
+ * - `#7` kills at the seventh pass of any, and names it on stderr first;
+ * - `name@PATH` or `name:3@PATH` names it on stderr and waits there until PATH vanishes;
+ * - `list` writes a line `failpoint NAME` to stderr at the first pass of each, `trace` at every pass.
+ * Unset, a call is one comparison.
  */
 
 const wanted = process.env["CAIRN_FAILPOINT"];
 const passes = new Map<string, number>();
+let total = 0;
 
 export function failpoint(name: string): void {
   if (wanted !== undefined && wanted !== "") pass(name, wanted);
@@ -16,12 +20,29 @@ export function failpoint(name: string): void {
 function pass(name: string, setting: string): void {
   const count = (passes.get(name) ?? 0) + 1;
   passes.set(name, count);
-  if (setting === "list") {
-    if (count === 1) writeSync(2, `failpoint ${name}\n`);
+  total += 1;
+  if (setting === "list" || setting === "trace") {
+    if (count === 1 || setting === "trace") writeSync(2, `failpoint ${name}\n`);
     return;
   }
-  const colon = setting.lastIndexOf(":");
-  const target = colon < 0 ? setting : setting.slice(0, colon);
-  const nth = colon < 0 ? 1 : Number(setting.slice(colon + 1));
-  if (name === target && count === nth) process.kill(process.pid, "SIGKILL");
+  if (setting.startsWith("#")) {
+    if (total === Number(setting.slice(1))) kill(name);
+    return;
+  }
+  const [, target, nth, path] = /^([^:@]*)(?::(\d+))?(?:@(.*))?$/s.exec(setting)!;
+  if (name !== target || count !== Number(nth ?? 1)) return;
+  if (path === undefined) kill(name);
+  writeSync(2, `failpoint ${name}\n`);
+  while (existsSync(path)) sleep(2);
+}
+
+function kill(name: string): never {
+  writeSync(2, `failpoint ${name}\n`);
+  process.kill(process.pid, "SIGKILL");
+  // The signal may reach another thread first: nothing more may happen in this one.
+  for (;;) sleep(1000);
+}
+
+function sleep(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

@@ -86,13 +86,14 @@ export interface CheckOptions {
 /**
  * Checks everything but the content of packs: keys and snapshots and index files decode, packs are there with the
  * size that the index implies, every tree of every root can be read and every blob they name is indexed.
- * Never throws for damage: all of it is in `problems`. Call `explain` for what it means.
+ * Never throws for damage: all of it is in `problems`. Call `explain` for what it means. The caller holds a shared
+ * lock, so that nothing is moved meanwhile; saves may go on (`roots` must be older than the call).
  */
 export async function checkStructure(repository: Repository, options: CheckOptions): Promise<CheckReport> {
   const problems: CheckProblem[] = [];
   await checkKeys(repository, problems);
-  const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
   const { snapshots, damaged } = await repository.listSnapshots();
+  const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
   for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
   const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
     label: `snapshot ${id}`,
@@ -148,11 +149,12 @@ async function checkPacks(
   problems: CheckProblem[],
   signal: AbortSignal | undefined,
 ): Promise<{ index: BlobIndex; packs: PlannedPack[]; lost: Set<number> }> {
+  // Index files before packs, as a save that runs meanwhile writes them in the other order.
+  const names = (await repository.storage.list("index")).map((file) => file.name);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const index = new BlobIndex();
   const planned = new Map<string, PlannedPack>();
   const absent: PackState[] = [];
-  const names = (await repository.storage.list("index")).map((file) => file.name);
   const seen = new Set<string>();
   const damaged = await eachIndexFile(repository, names, (file) => {
     throwIfAborted(signal);

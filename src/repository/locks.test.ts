@@ -106,6 +106,18 @@ describe("locks", () => {
     });
   });
 
+  test("recheck waits for a rival that looks around and gives up, and tells when its own lock is gone", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const lock = await acquireLock(repository, { exclusive: false });
+      const rival = await repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
+      setTimeout(() => void storage.remove("locks", rival), 150);
+      await lock.recheck();
+      await storage.remove("locks", lock.id);
+      await assert.rejects(lock.recheck(), busy);
+      await lock.release();
+    });
+  });
+
   test("restic honours ours", { skip: !resticInstalled }, async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save({ a: Buffer.from("x") });

@@ -13,6 +13,8 @@ const REFRESH_MS = 5 * 60_000;
 const STALE_MS = 30 * 60_000;
 /** A lock that could not be refreshed for so long may be taken for stale by others soon. */
 const LOST_MS = 25 * 60_000;
+/** One that placed its lock later looks around, finds ours and gives up; restic does so after 0.2 s. */
+const RIVAL_MS = 2000;
 const OWNER_KEY = "cairn_owner";
 
 export interface LockOptions {
@@ -53,7 +55,10 @@ export class RepositoryLock {
     return this.#id;
   }
 
-  /** Looks around again, before what others could have made wrong is committed. `busy` when a lock excludes this one. */
+  /**
+   * Looks around again, before what others could have made wrong is committed. `busy` when this lock is gone, or one
+   * that excludes it stays for two seconds.
+   */
   async recheck(): Promise<void> {
     if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
     if (Date.now() - this.#placedAt > LOST_MS) {
@@ -62,8 +67,19 @@ export class RepositoryLock {
         "the repository's lock could not be refreshed for 25 minutes; others may have ended it",
       );
     }
-    const rival = excluding(await foreignLocks(this.#repository, this.#id), this.exclusive);
-    if (rival !== undefined) throw busy(this.#repository, rival);
+    const until = Date.now() + RIVAL_MS;
+    for (;;) {
+      if (!(await this.#repository.storage.exists("locks", this.#id))) {
+        throw new CairnError(
+          "busy",
+          "the repository's lock was removed by another program, so others may have changed it",
+        );
+      }
+      const rival = excluding(await foreignLocks(this.#repository, this.#id), this.exclusive);
+      if (rival === undefined) return;
+      if (Date.now() >= until) throw busy(this.#repository, rival);
+      await sleep(20);
+    }
   }
 
   async release(): Promise<void> {

@@ -266,4 +266,28 @@ describe("sweep", () => {
       resticCheck(fixture.path);
     });
   });
+
+  test(
+    "after restic forgot and pruned, the cached index notices what is gone",
+    { skip: !resticInstalled },
+    async () => {
+      await withRepository(async (fixture) => {
+        const archive = new TestArchive(fixture);
+        const cache = join(fixture.folder, "cache");
+        const keep = randomFiles(2, 3000, "k");
+        const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
+        await archive.save(keep);
+        const before = await BlobIndex.load(fixture.repository, cache);
+        restic(fixture.path, ["forget", a.snapshot, "--prune", "--max-unused", "0"]);
+        assert.equal(await before.refresh(fixture.repository), false);
+        const after = await BlobIndex.load(fixture.repository, cache);
+        assert.equal(after.shrunk, true);
+        assert.notEqual(after.epoch, before.epoch);
+        assert.equal(after.count, 4);
+        await archive.save(randomFiles(2, 100, "z"));
+        resticCheck(fixture.path);
+        assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).removedPacks, 0);
+      });
+    },
+  );
 });

@@ -54,6 +54,8 @@ export interface SweepPlan {
   readonly packs: ReadonlyMap<string, PackFacts>;
   /** Bytes that the run will free, new packs subtracted. */
   readonly bytesFreed: number;
+  /** Bytes of all blobs that nothing needs, those included that stay because rewriting their packs would not pay. */
+  readonly deadBytes: number;
 }
 
 interface Duplicate {
@@ -87,6 +89,8 @@ export async function rootsOf(repository: Repository, options: SweepOptions): Pr
  * `damaged` when an index file, a snapshot or a needed tree cannot be read: then nothing may be removed.
  */
 export async function planSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
+  // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
+  const roots = await rootsOf(repository, options);
   const index = await BlobIndex.load(repository, options.cachePath);
   if (index.damaged.length > 0) {
     const [first] = index.damaged;
@@ -99,7 +103,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
     );
   }
   const live = new LiveSet(index);
-  await live.mark(await rootsOf(repository, options), options.readTree, options);
+  await live.mark(roots, options.readTree, options);
   requireComplete(live);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const { packs, duplicates } = await readFacts(repository, { index, live, stored });
@@ -194,9 +198,11 @@ function decide(
   const maxWaste = options.maxWaste ?? 0.2;
   const smallPack = options.smallPack ?? 1024 * 1024;
   let bytesFreed = 0;
+  let deadBytes = 0;
   for (const facts of from.packs.values()) {
-    if (facts.frozen) continue;
     const waste = facts.blobBytes - facts.liveBytes;
+    deadBytes += waste;
+    if (facts.frozen) continue;
     if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
@@ -222,5 +228,6 @@ function decide(
     affected,
     packs: from.packs,
     bytesFreed,
+    deadBytes,
   };
 }

@@ -8,6 +8,7 @@ import { appendNode, beginTree, endTree, type TreeNode } from "../formats/tree.t
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
 import { BlobReader } from "./blob-reader.ts";
+import type { BlobIndex } from "./blob-index.ts";
 import type { ReadTree } from "./live.ts";
 import { PackWriter, type FinishedPack } from "./pack-writer.ts";
 import { Repository } from "./repository.ts";
@@ -85,9 +86,12 @@ const NODE: Omit<TreeNode, "name" | "type" | "content" | "subtree" | "size"> = {
 export class TestArchive {
   readonly #fixture: Pick<Fixture, "repository" | "temporary">;
   readonly #known = new Set<string>();
+  readonly #index: BlobIndex | null;
 
-  constructor(fixture: Pick<Fixture, "repository" | "temporary">) {
+  /** `index`: what it knows is not stored again. */
+  constructor(fixture: Pick<Fixture, "repository" | "temporary">, index: BlobIndex | null = null) {
     this.#fixture = fixture;
+    this.#index = index;
   }
 
   /** Stores what is new, writes index and snapshot. */
@@ -140,7 +144,7 @@ export class TestArchive {
   #add(writer: PackWriter, content: Uint8Array): Uint8Array {
     const id = sha(content);
     const key = Buffer.from(id).toString("hex");
-    if (this.#known.has(key)) return id;
+    if (this.#known.has(key) || (this.#index !== null && this.#index.lookup(id, 0) >= 0)) return id;
     this.#known.add(key);
     const arena = newArena(content.length);
     arena.bytes.set(content);

@@ -1,0 +1,94 @@
+import { strict as assert } from "node:assert";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { BlobIndex } from "./blob-index.ts";
+import { markLive } from "./live.ts";
+import { removeSnapshots, runSweep } from "./remove.ts";
+import { PASSWORD, resticCheck, treeReader, withRepository } from "./test-archive.ts";
+
+/** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts. */
+const WRITER = `
+import { createHash } from "node:crypto";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { LocalStorage } = await at("./storage/local.ts");
+const { Repository } = await at("./repository.ts");
+const { BlobIndex } = await at("./blob-index.ts");
+const { compact } = await at("./compact.ts");
+const { withLock } = await at("./locks.ts");
+const { TestArchive } = await at("./test-archive.ts");
+const [folder, who, rounds] = process.argv.slice(1);
+const temporary = folder + "/tmp-" + who;
+const storage = new LocalStorage(folder + "/store", { temporaryDirectory: temporary });
+const repository = await Repository.open(storage, { password: ${JSON.stringify(PASSWORD)} });
+const content = (n) => createHash("sha512").update("content " + n).digest();
+for (let i = 0; i < Number(rounds); i++) {
+  const index = await withLock(repository, { exclusive: false, waitMs: 30000 }, async (lock) => {
+    const index = await BlobIndex.load(repository, folder + "/cache");
+    const files = {};
+    for (let k = 0; k < 4; k++) files["f" + k] = content(Math.floor(Math.random() * 16));
+    await lock.recheck();
+    await new TestArchive({ repository, temporary }, index).save(files);
+    return index;
+  });
+  if (i % 2 === 0) await compact(repository, index, { trigger: 4 });
+}
+`;
+
+async function writer(folder: string, who: string, rounds: number): Promise<void> {
+  const child = spawn(process.execPath, ["--input-type=module", "-e", WRITER, "--", folder, who, String(rounds)], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const status = await new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+  assert.equal(status, 0);
+}
+
+test("writers, compaction and sweeps at the same time lose nothing that a snapshot needs", async () => {
+  await withRepository(async (fixture) => {
+    const { repository, storage } = fixture;
+    const { read: readTree, close } = treeReader(fixture);
+    let busy = true;
+    const writers = Promise.all([writer(fixture.folder, "a", 40), writer(fixture.folder, "b", 40)]).finally(() => {
+      busy = false;
+    });
+    let swept = 0;
+    try {
+      while (busy) {
+        const { snapshots } = await repository.listSnapshots();
+        const some = snapshots.filter(() => Math.random() < 0.3).map(({ id }) => id);
+        try {
+          await removeSnapshots(repository, some, { waitMs: 300 });
+          const result = await runSweep(repository, {
+            cachePath: join(fixture.folder, "cache"),
+            roots: async () => [],
+            readTree,
+            waitMs: 300,
+          });
+          if (!result.postponed) swept++;
+        } catch (error) {
+          if (!(error instanceof CairnError) || error.code !== "busy") throw error;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    } finally {
+      await writers;
+      close();
+    }
+    assert.ok(swept > 0, "no sweep came through");
+    const { snapshots } = await repository.listSnapshots();
+    const reader = treeReader(fixture);
+    for (const cachePath of [join(fixture.folder, "cache"), null]) {
+      const index = await BlobIndex.load(repository, cachePath);
+      const live = await markLive(
+        index,
+        snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
+        { readTree: reader.read },
+      );
+      assert.deepEqual(live.problems, []);
+    }
+    reader.close();
+    assert.deepEqual(await storage.list("locks"), []);
+    resticCheck(fixture.path);
+  });
+});
