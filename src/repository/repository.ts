@@ -4,6 +4,7 @@ import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-
 import { sha256 } from "../crypto/hash.ts";
 import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
 import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
@@ -88,6 +89,7 @@ export class Repository {
     const config = { id: randomBytes(32).toString("hex"), version: 2, chunker_polynomial: polynomial };
     const repository = new Repository(storage, keys, config);
     await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT);
+    failpoint("repository.key-written");
     await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
     return repository;
   }
