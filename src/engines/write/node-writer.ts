@@ -26,6 +26,11 @@ export class NodeWriter {
   readonly #value: Arena = newArena(128 * 1024);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
+  readonly #readOnly: boolean;
+
+  constructor(options: { readOnly?: boolean } = {}) {
+    this.#readOnly = options.readOnly ?? false;
+  }
 
   /** Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written. */
   file(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array; holes?: HoleList }, pieces: Iterable<Uint8Array>): void {
@@ -76,14 +81,14 @@ export class NodeWriter {
   finishFile(fd: number, node: TreeNode, path: Uint8Array): void {
     const aspects: NotSet["aspects"] = [];
     let detail = "";
-    if (node.uid !== this.#uid || node.gid !== this.#gid) {
+    if ((node.uid !== this.#uid || node.gid !== this.#gid) && this.#mayOwn) {
       const result = this.sys.fchown(fd, node.uid, node.gid);
       if (result < 0) {
         aspects.push("owner");
         detail = errnoName(-result);
       }
     }
-    const mode = this.sys.fchmod(fd, node.mode);
+    const mode = this.sys.fchmod(fd, this.#readOnly ? readable(node.mode) : node.mode);
     if (mode < 0) aspects.push("mode");
     if (node.xattrs.length > 0 && !this.#setAttributes(fd, node)) aspects.push("xattrs");
     const times = this.sys.utimens(fd, EMPTY_NAME, 0, node.mtimeSec, node.mtimeNs);
@@ -141,8 +146,8 @@ export class NodeWriter {
   metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     const aspects: NotSet["aspects"] = [];
-    if (this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 && (node.uid !== this.#uid || node.gid !== this.#gid)) aspects.push("owner");
-    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, node.mode) < 0) aspects.push("mode");
+    if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 && (node.uid !== this.#uid || node.gid !== this.#gid)) aspects.push("owner");
+    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, this.#readOnly ? readable(node.mode) : node.mode) < 0) aspects.push("mode");
     for (const { name, value } of node.xattrs) if (this.sys.lsetxattr(dirfd, this.#name, 0, name, value) < 0 && !aspects.includes("xattrs")) aspects.push("xattrs");
     if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native) aspects.push("times");
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
@@ -150,7 +155,12 @@ export class NodeWriter {
 
   /** Metadata of a directory whose content is complete. */
   finishDirectory(fd: number, node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">, path: Uint8Array): void {
-    this.finishFile(fd, node as TreeNode, path);
+    this.finishFile(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
+  }
+
+  /** What is only looked at belongs to whoever looks. */
+  get #mayOwn(): boolean {
+    return !this.#readOnly || this.#uid === 0;
   }
 
   /** Sets an open entry's modification time, in nanoseconds since 1970. */
@@ -166,6 +176,11 @@ export class NodeWriter {
     const result = this.sys.link(fromDirfd, this.#value, 0, dirfd, this.#name, 0);
     if (result < 0) throw syscallError(result, `cannot link ${shown(place.path)}`);
   }
+}
+
+/** Permission bits that let everybody read and nobody write. */
+function readable(mode: number): number {
+  return 0o444 | (mode & 0o111);
 }
 
 const EMPTY_NAME = newArena(1);

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import { isAtOrBelow } from "../../fs/safe-path.ts";
 import { putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -19,9 +20,11 @@ export interface WriteTask {
   target: Uint8Array;
   /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
   holes: ReadonlyMap<string, HoleList>;
+  /** raw paths to be written with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  readOnly: boolean;
   /** word 0: threads that wait for work; word 1: stop */
   control: SharedArrayBuffer;
-
 }
 
 export interface DirectoryJob {
@@ -30,6 +33,8 @@ export interface DirectoryJob {
   tree: Uint8Array;
   /** own metadata, set when the content is complete; null for the target itself */
   node: Omit<TreeNode, "content"> | null;
+  /** everything below is wanted, whatever the task's paths are */
+  whole: boolean;
 }
 
 export interface LargeFile {
@@ -48,6 +53,8 @@ export interface RangeJob {
 
 /** What one thread did with one batch of work. */
 export interface WriteOutcome {
+  /** directories, links, pipes, … */
+  others: number;
   files: number;
   bytes: number;
   /** files to be written in several runs, created and sized already */
@@ -70,7 +77,7 @@ export class TreeWriter {
   readonly #task: WriteTask;
   readonly #index: BlobIndex;
   readonly #reader: BlobReader;
-  readonly #nodes = new NodeWriter();
+  readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #path = newArena(8192);
   readonly #root = (process.geteuid?.() ?? 0) === 0;
@@ -79,6 +86,7 @@ export class TreeWriter {
 
   constructor(task: WriteTask) {
     this.#task = task;
+    this.#nodes = new NodeWriter({ readOnly: task.readOnly });
     this.#index = BlobIndex.fromShared(task.index);
     this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => fs.openSync(`${task.packs}/${id.slice(0, 2)}/${id}`, "r") });
     this.#control = new Int32Array(task.control);
@@ -129,12 +137,16 @@ export class TreeWriter {
       const small: { node: TreeNode; place: BlobPlace }[] = [];
       for (const node of this.#tree(job)) {
         const path = job.path.length === 0 ? node.name : Buffer.concat([job.path, SLASH, node.name]);
+        const wanted = job.whole ? "whole" : this.#wanted(path, node);
+        if (wanted === "no") continue;
         if (node.type === "dir") {
           this.#nodes.directory(fd, { name: node.name, path });
+          this.#out.others++;
           const { content: _content, ...own } = node;
-          children.push({ path, tree: node.subtree!, node: own });
+          children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
         } else if (node.type === "file") this.#file(fd, node, path, small);
-        else if (node.type !== "irregular") this.#nodes.special(fd, node, { name: node.name, path });
+        else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node });
+        else if (node.type !== "irregular" && this.#nodes.special(fd, node, { name: node.name, path })) this.#out.others++;
       }
       this.#writeSmall(fd, job.path, small);
       if (job.node !== null) this.#finishDirectory(fd, job.node, job.path);
@@ -144,8 +156,15 @@ export class TreeWriter {
     return children;
   }
 
+  /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
+  #wanted(path: Uint8Array, node: TreeNode): "whole" | "part" | "no" {
+    const selected = this.#task.paths ?? [];
+    if (selected.some((each) => isAtOrBelow(path, each))) return "whole";
+    return node.type === "dir" && selected.some((each) => isAtOrBelow(each, path)) ? "part" : "no";
+  }
+
   #finishDirectory(fd: number, node: Omit<TreeNode, "content">, path: Uint8Array): void {
-    if (!this.#root && (node.mode & 0o300) !== 0o300) this.#out.closed.push({ path, node });
+    if (!this.#root && (node.mode & 0o300) !== 0o300 && !this.#task.readOnly) this.#out.closed.push({ path, node });
     else this.#nodes.finishDirectory(fd, node, path);
   }
 
@@ -301,5 +320,5 @@ function latin1(path: Uint8Array): string {
 }
 
 function newOutcome(): WriteOutcome {
-  return { files: 0, bytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
+  return { others: 0, files: 0, bytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
 }

@@ -15,6 +15,10 @@ export interface WriteTreeOptions {
   /** an empty folder that exists, absolute, raw bytes */
   target: Uint8Array;
   tree: Uint8Array;
+  /** raw paths with what they are in; null or absent: everything */
+  paths?: readonly Uint8Array[] | null;
+  /** modes without the right to write, nothing set that only the owner may */
+  readOnly?: boolean;
   holes: ReadonlyMap<string, HoleList>;
   /** a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
@@ -23,6 +27,8 @@ export interface WriteTreeOptions {
 }
 
 export interface WriteTreeResult {
+  /** entries of all kinds, files too */
+  entries: number;
   files: number;
   bytes: number;
   notSet: NotSet[];
@@ -50,7 +56,7 @@ class TreeWriting {
   readonly #control = new Int32Array(new SharedArrayBuffer(8));
   readonly #queue: Work[] = [];
   readonly #waiting: EngineThread[];
-  readonly #result: WriteTreeResult = { files: 0, bytes: 0, notSet: [], damaged: [] };
+  readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, notSet: [], damaged: [] };
   readonly #linked: LargeFile[] = [];
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
@@ -75,6 +81,8 @@ class TreeWriting {
       packs: this.#options.packs,
       target: this.#options.target,
       holes: this.#options.holes,
+      paths: this.#options.paths ?? null,
+      readOnly: this.#options.readOnly ?? false,
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
@@ -84,11 +92,12 @@ class TreeWriting {
           await thread.ask({ kind: "write-begin", task });
         }),
       );
-      this.#add({ kind: "directories", jobs: [{ path: new Uint8Array(0), tree: this.#options.tree, node: null }] });
+      this.#add({ kind: "directories", jobs: [{ path: new Uint8Array(0), tree: this.#options.tree, node: null, whole: (this.#options.paths ?? null) === null }] });
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
       this.#finish();
+      this.#result.entries += this.#result.files;
       return this.#result;
     } finally {
       signal?.removeEventListener("abort", stop);
@@ -140,11 +149,12 @@ class TreeWriting {
       this.#result.bytes += bytes;
       this.#ranged(work.job.file, damaged);
     }
-    this.#options.onProgress?.({ done: this.#result.files, bytes: this.#result.bytes });
+    this.#options.onProgress?.({ done: this.#result.entries + this.#result.files, bytes: this.#result.bytes });
   }
 
   #take(outcome: WriteOutcome): void {
     const result = this.#result;
+    result.entries += outcome.others;
     result.files += outcome.files;
     result.bytes += outcome.bytes;
     result.notSet.push(...outcome.notSet);
@@ -202,7 +212,7 @@ class TreeWriting {
   /** Hard links, then the times of the directories they are in, then directories that lock their owner out. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const writer = new NodeWriter();
+    const writer = new NodeWriter({ readOnly: this.#options.readOnly ?? false });
     const parents = new Map<string, fs.BigIntStats>();
     const first = new Map<bigint, Uint8Array>();
     for (const { path, node } of this.#linked.toSorted((a, b) => comparePaths(a.path, b.path))) {
@@ -231,12 +241,17 @@ class TreeWriting {
         this.#result.files++;
         return;
       }
+      first.set(node.inode, absolute);
+      if (node.type !== "file") {
+        if (writer.special(dirfd, node, { name: node.name, path })) this.#result.entries++;
+        return;
+      }
       const holes = this.#options.holes.get(Buffer.from(path).toString("latin1"));
       writer.file(dirfd, node, { name: node.name, path, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
-      first.set(node.inode, absolute);
       this.#result.files++;
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      first.delete(node.inode);
       this.#result.damaged.push({ path, detail: error.message });
       fs.rmSync(absolute, { force: true });
     } finally {
