@@ -3,6 +3,7 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
 import type { ScanSummary } from "./scan/summary.ts";
+import type { NotSet } from "./write/node-writer.ts";
 
 /** How a save point holds content. Each engine reports what it really did, with every degradation. */
 export type EngineType = "btrfs-snapshot" | "juicefs-clone" | "reflink-copy" | "copy";
@@ -54,7 +55,7 @@ export interface StageRequest {
   pointId: string;
   message: string;
   signal?: AbortSignal;
-  onProgress?: (progress: { phase: "scanning" | "trees"; done: number }) => void;
+  onProgress?: ((progress: { phase: "scanning" | "trees"; done: number }) => void) | undefined;
 }
 
 /** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */
@@ -70,6 +71,17 @@ export interface StagedContent {
   settled(): Promise<void>;
 }
 
+export interface AmendRequest {
+  content: PointContent;
+  /** the workspace's folder, and the one in which the changed entries lie; raw bytes */
+  root: Uint8Array;
+  staging: Uint8Array;
+  /** path in the point, and name in the other folder */
+  edits: readonly { path: Uint8Array; name: Uint8Array }[];
+  pointId: string;
+  onProgress?: StageRequest["onProgress"];
+}
+
 /** A folder as it is, without anything having been stored. */
 export interface LookedAt {
   scan: ScanResult;
@@ -83,6 +95,28 @@ export interface StoreFacts {
   repositoryId: string;
 }
 
+/** What is to be written of a point, and where. */
+export interface WriteRequest {
+  /** an empty folder that exists, absolute, raw bytes; its own metadata is the caller's */
+  target: Uint8Array;
+  /** raw paths below the root with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  /** nothing may be written to: for people to look into */
+  readOnly?: boolean;
+  signal?: AbortSignal | undefined;
+  onProgress?: (progress: { done: number; bytes: number }) => void;
+}
+
+export interface WrittenContent {
+  /** of all kinds, without the folder itself */
+  entries: number;
+  bytes: number;
+  /** what the system refused to set; the entry is there */
+  notSet: NotSet[];
+  /** what the engine does not hold whole any more; it is not there */
+  damaged: { path: Uint8Array; detail: string }[];
+}
+
 /**
  * An engine holds the content of save points of one control directory.
  * Its user holds the workspace's lock for every call that changes something.
@@ -93,12 +127,22 @@ export interface Engine {
   stage(request: StageRequest): Promise<StagedContent>;
   /** Looks at the folder without storing anything. */
   look(request: StageRequest): Promise<LookedAt>;
+  /** Looks at any folder: everything in it is read, nothing stored. */
+  lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
+  /** A point's content with some entries as they now lie in another folder. */
+  amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
   manifest(content: PointContent): Promise<Manifest | null>;
   /** How much the engine's store holds, cheaply, and which one it is. */
   storeFacts(): Promise<StoreFacts>;
+  /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
+  write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
+  /** The same content for one more point, which then holds it by itself. */
+  share(content: PointContent, point: { pointId: string; root: Uint8Array }): Promise<PointContent>;
+  /** While `work` runs, no clean-up takes away what any point or snapshot holds. */
+  protect<T>(call: { signal?: AbortSignal | undefined }, work: () => Promise<T>): Promise<T>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */
   discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;

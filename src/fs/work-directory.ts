@@ -1,33 +1,21 @@
 import fs from "node:fs";
 import path from "node:path";
+import { threadId } from "node:worker_threads";
 import { processFacts, thisProcess } from "./lock-owner.ts";
 
 /**
- * A folder for one process's unfinished files, named after the process, so that whoever comes later can tell
+ * A folder for one operation's unfinished files, named after its process, so that whoever comes later can tell
  * whether anybody still works in it.
  */
 const PREFIX = "work-";
 const FOREIGN_AGE_MS = 24 * 3600 * 1000;
 
-/** Path of this process's folder below `parent`; it need not exist. */
-export function workDirectory(parent: string): string {
+let counter = 0;
+
+/** A path below `parent` for one operation of this process; nothing is made yet. */
+export function newWorkDirectory(parent: string): string {
   const { bootId, startTime } = thisProcess();
-  return path.join(parent, `${PREFIX}${bootId.slice(0, 8) || "noboot"}-${process.pid}-${startTime || "0"}`);
-}
-
-export function makeWorkDirectory(parent: string): string {
-  const directory = workDirectory(parent);
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-  return directory;
-}
-
-/** Removes this process's folder when nothing is in it; other operations of the process may still use it. */
-export function removeWorkDirectory(parent: string): void {
-  try {
-    fs.rmdirSync(workDirectory(parent));
-  } catch {
-    // In use, or gone.
-  }
+  return path.join(parent, `${PREFIX}${bootId.slice(0, 8) || "noboot"}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
 }
 
 /** Removes the folders of processes that are gone; another machine's only when they are old. Best effort. */
@@ -39,7 +27,7 @@ export function removeDeadWorkDirectories(parent: string): void {
     return;
   }
   for (const name of names) {
-    const match = /^work-([0-9a-z]+)-(\d+)-(\d+)$/.exec(name);
+    const match = /^work-([0-9a-z]+)-(\d+)-(\d+)-/.exec(name);
     if (match === null) continue;
     const directory = path.join(parent, name);
     if (isDead(directory, { boot: match[1]!, pid: Number(match[2]), start: match[3]! })) fs.rmSync(directory, { recursive: true, force: true });

@@ -1,15 +1,110 @@
-import type { SavePointId } from "../ids.ts";
+import { presentSource } from "../engines/scan/present-source.ts";
+import type { TreeNode } from "../formats/tree.ts";
+import { newSavePointId, type SavePointId } from "../ids.ts";
+import { failpoint } from "../failpoint.ts";
+import { displacedName, stagedName } from "./restore-apply.ts";
 import type { RestoreIntent } from "./restore-journal.ts";
+import { findNode } from "./restore-plan.ts";
 import type { Step } from "./restore-steps.ts";
+import { differences } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** A displaced entry that is no longer what the undo point holds: where it was, and its name in the staging directory. */
+interface Changed {
+  path: Uint8Array;
+  name: Uint8Array;
+}
 
 /**
  * Looks at what a restore displaced before it is deleted: what was written to in between, through a descriptor or a
- * mapping that was still open, is added to the undo point. Returns the id that undoes the restore.
+ * mapping that was still open, goes into a further point, which from then on is the one to undo with. Returns its id,
+ * or the undo point's own when nothing changed. Contents are read again: a mapping need not move any time.
  */
 export async function checkDisplaced(workspace: Workspace, call: WorkspaceCall, restore: { intent: RestoreIntent; steps: readonly Step[] }): Promise<SavePointId> {
-  void workspace;
-  void call;
-  void restore.steps;
-  return restore.intent.undo_id;
+  const { intent, steps } = restore;
+  const names = steps.flatMap((step): Changed[] => {
+    if (step.op === "put" && step.old !== null) return [{ path: step.path, name: Buffer.from(stagedName(step.staged)) }];
+    return step.op === "remove" ? [{ path: step.path, name: Buffer.from(displacedName(step.kept)) }] : [];
+  });
+  const undo = workspace.points.byId(intent.undo_id);
+  if (names.length === 0 || undo === null) return intent.undo_id;
+  const changed = await changedSince(workspace, call, { intent, names });
+  if (changed.length === 0) return intent.undo_id;
+  return amendUndoPoint(workspace, call, { intent, changed });
+}
+
+async function changedSince(workspace: Workspace, call: WorkspaceCall, more: { intent: RestoreIntent; names: readonly Changed[] }): Promise<Changed[]> {
+  const { signal: _ignored, ...rest } = call;
+  const staging = presentSource(await workspace.engine.lookAt(Buffer.from(more.intent.staging), rest));
+  const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
+  const saved = await workspace.source(workspace.points.byId(more.intent.undo_id)!);
+  const wanted = savedNodes(saved, more.names.map(({ path }) => path));
+  return more.names.filter(({ path, name }) => {
+    const now = there.get(Buffer.from(name).toString("latin1"));
+    const was = wanted.get(Buffer.from(path).toString("latin1"));
+    // Not there: it was kept in its place, so nothing of it was displaced.
+    return now !== undefined && was !== undefined && isOther(was, now);
+  });
+}
+
+/** Being linked less, and a change time, follow from the displacement itself. */
+function isOther(was: TreeNode, now: TreeNode): boolean {
+  return differences(was, now).some((aspect) => aspect !== "links");
+}
+
+/** The nodes at many paths, every directory read once. */
+function savedNodes(source: Parameters<typeof findNode>[0], paths: readonly Uint8Array[]): ReadonlyMap<string, TreeNode> {
+  const lists = new Map<string, TreeNode[]>();
+  const cached = {
+    ...source,
+    list: (directory: Uint8Array): TreeNode[] => {
+      const key = Buffer.from(directory).toString("latin1");
+      let list = lists.get(key);
+      if (list === undefined) lists.set(key, (list = source.list(directory)));
+      return list;
+    },
+  };
+  const nodes = new Map<string, TreeNode>();
+  for (const path of paths) {
+    const node = findNode(cached, path);
+    if (node !== null) nodes.set(Buffer.from(path).toString("latin1"), node);
+  }
+  return nodes;
+}
+
+async function amendUndoPoint(workspace: Workspace, call: WorkspaceCall, more: { intent: RestoreIntent; changed: readonly Changed[] }): Promise<SavePointId> {
+  const { points } = workspace;
+  const undo = points.byId(more.intent.undo_id)!;
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id);
+  const { signal: _ignored, ...rest } = call;
+  try {
+    const { content, bytesStored } = await workspace.engine.amend({
+      content: undo.descriptor.content as unknown as { tree: string },
+      root: workspace.root,
+      staging: Buffer.from(more.intent.staging),
+      edits: more.changed,
+      pointId: id,
+      ...rest,
+    });
+    failpoint("restore.amended");
+    points.commit({
+      ...undo.descriptor,
+      save_point_id: id,
+      sequence,
+      created_at: new Date().toISOString(),
+      cause: { ...undo.descriptor.cause, amends: undo.descriptor.save_point_id },
+      content: content as unknown as typeof undo.descriptor.content,
+      // Not known without reading everything again; sealed by whatever needs it.
+      state_digest: null,
+      metadata_digest: null,
+      bytes_stored: bytesStored,
+      unchanged: false,
+    });
+  } catch (error) {
+    points.abandon(sequence);
+    throw error;
+  }
+  return id;
 }

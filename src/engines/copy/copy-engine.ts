@@ -1,19 +1,25 @@
 import fs from "node:fs";
 import { hostname, userInfo } from "node:os";
 import path from "node:path";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
-import { makeWorkDirectory, removeWorkDirectory } from "../../fs/work-directory.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource } from "../engine.ts";
+import type { AmendRequest, Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, WriteRequest, WrittenContent } from "../engine.ts";
+import { writeTree } from "../write/write-tree.ts";
 import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import type { FinishedPack } from "../../repository/pack-writer.ts";
+import { presentSource } from "../scan/present-source.ts";
+import { editTree } from "./edit-tree.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
+import type { HoleList } from "../write/node-writer.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 
@@ -55,28 +61,31 @@ export class CopyEngine implements Engine {
   }
 
   async stage(request: StageRequest): Promise<StagedContent> {
-    const store = await this.store();
     const cache = loadStatCache(this.#options.statCache);
-    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(request.signal === undefined ? {} : { signal: request.signal }) });
+    return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+  }
+
+  /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
+  async #adding<T>(signal: AbortSignal | undefined, work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>): Promise<T> {
+    const store = await this.store();
+    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) });
+    store.index.beginSession();
     try {
-      return await this.#stageLocked(request, { store, cache, lock });
-    } catch (error) {
-      store.index.endSession();
-      throw error;
+      return await work(store, lock);
     } finally {
+      store.index.endSession();
       await lock.release();
     }
   }
 
   async #stageLocked(request: StageRequest, held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock }): Promise<StagedContent> {
     const { store, cache, lock } = held;
-    store.index.beginSession();
     const root = rootMetadata(request.root);
     let summary: ScanSummary | undefined;
     let top: Uint8Array | undefined;
     const result = await scan({
       ...this.#scanOptions(request, store, cache),
-      store: { keys: store.repository.keys, index: store.index, directory: makeWorkDirectory(store.paths.temporary), level: this.#options.level ?? 1 },
+      store: this.#target(store),
       finish: (scanned) => {
         summary = summarise(scanned.table, scanned.old, scanned.groups);
         const manifest = manifestOf(scanned, summary);
@@ -86,11 +95,7 @@ export class CopyEngine implements Engine {
       },
     });
     failpoint("stage.scanned");
-    await lock.recheck();
-    await store.publish(result.packs);
-    const snapshot = await store.repository.saveSnapshot(this.#snapshot(request, hex(top!) as ObjectId), { durable: false });
-    await store.storage.sync(["index", "snapshots"]);
-    failpoint("stage.snapshot-written");
+    const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot(request, hex(top!) as ObjectId));
     const content: CopyContent = { tree: hex(result.tree), snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
     return {
       content,
@@ -101,6 +106,60 @@ export class CopyEngine implements Engine {
       degraded: [],
       settled: async () => this.#settled(store, result, cache),
     };
+  }
+
+  #target(store: EmbeddedStore): NonNullable<ScanOptions["store"]> {
+    return { keys: store.repository.keys, index: store.index, directory: workDirectoryOf(store), level: this.#options.level ?? 1 };
+  }
+
+  /** Packs, their index, then the snapshot: durable in that order. */
+  async #publish(work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] }, snapshot: Snapshot): Promise<ObjectId> {
+    const { store, lock, packs } = work;
+    await lock.recheck();
+    await store.publish(packs);
+    const id = await store.repository.saveSnapshot(snapshot, { durable: false });
+    await store.storage.sync(["index", "snapshots"]);
+    failpoint("stage.snapshot-written");
+    return id;
+  }
+
+  async amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }> {
+    return this.#adding(undefined, async (store, lock) => {
+      const base = request.content as CopyContent;
+      const { root } = base;
+      const manifest = await this.manifest(base);
+      let tree: Uint8Array | undefined;
+      let top: Uint8Array | undefined;
+      const result = await scan({
+        root: request.staging,
+        cache: null,
+        excludes: [],
+        rules: null,
+        chunkerPolynomial: store.repository.chunkerPolynomial,
+        store: this.#target(store),
+        onProgress: request.onProgress,
+        finish: (scanned) => {
+          const staging = presentSource(scanned);
+          const nodes = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
+          const edits = request.edits.map(({ path: where, name }) => ({ path: where, node: nodes.get(Buffer.from(name).toString("latin1"))! }));
+          const made = editTree(store.source(Buffer.from(base.tree, "hex")), edits);
+          const bytes = manifest === null ? new Uint8Array(0) : amendedManifest(manifest, { edits: request.edits, summary: summarise(scanned.table, scanned.old, scanned.groups) });
+          const metadata = { mode: root.mode, uid: root.uid, gid: root.gid, mtimeSec: root.mtime_sec, mtimeNs: root.mtime_ns };
+          const built = snapshotTree({ path: request.root, tree: made.tree, root: metadata, manifest: bytes, adoptedAt: this.#options.adoptedAt });
+          tree = made.tree;
+          top = built.tree;
+          return [...made.blobs, ...built.blobs];
+        },
+      });
+      const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot(request, hex(top!) as ObjectId));
+      const content: CopyContent = { tree: hex(tree!), snapshot_tree: hex(top!), snapshot, root };
+      return { content, bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0) };
+    });
+  }
+
+  async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
+    const { repository } = await this.store();
+    return scan({ root, cache: null, excludes: [], rules: null, chunkerPolynomial: repository.chunkerPolynomial, onProgress: call.onProgress });
   }
 
   async look(request: StageRequest): Promise<LookedAt> {
@@ -124,6 +183,62 @@ export class CopyEngine implements Engine {
     return { bytes: packBytes(index.table), repositoryId: repository.id };
   }
 
+  async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
+    const store = await this.store();
+    const { target, paths, readOnly, signal, onProgress } = request;
+    const tree = Buffer.from(content.tree, "hex");
+    store.tree(tree);
+    return writeTree({
+      keys: store.repository.keys,
+      index: store.index,
+      packs: path.join(store.paths.repository, "data"),
+      target,
+      tree,
+      paths,
+      readOnly: readOnly ?? false,
+      holes: await this.#holes(content),
+      read: (id) => store.read(id, "data"),
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
+  }
+
+  /** Exact holes by path in latin1; without a manifest that can be read, files are written without any. */
+  async #holes(content: PointContent): Promise<ReadonlyMap<string, HoleList>> {
+    try {
+      const manifest = await this.manifest(content);
+      return new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]));
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return new Map();
+      throw error;
+    }
+  }
+
+  async share(content: PointContent, point: { pointId: string; root: Uint8Array }): Promise<PointContent> {
+    const store = await this.store();
+    const tree = (content as CopyContent).snapshot_tree as ObjectId;
+    const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree), { durable: false });
+    await store.storage.sync(["snapshots"]);
+    return { ...content, snapshot };
+  }
+
+  async protect<T>(call: { signal?: AbortSignal | undefined }, work: () => Promise<T>): Promise<T> {
+    const store = await this.store();
+    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(call.signal === undefined ? {} : { signal: call.signal }) });
+    try {
+      // What was known before the lock may have been moved or removed meanwhile.
+      if (!(await store.index.refresh(store.repository))) this.#reopen(store);
+      return await work();
+    } finally {
+      await lock.release();
+    }
+  }
+
+  #reopen(store: EmbeddedStore): void {
+    store.close();
+    this.#store = undefined;
+  }
+
   /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
   async discard(pointIds: readonly string[]): Promise<void> {
     if (pointIds.length === 0) return;
@@ -138,7 +253,6 @@ export class CopyEngine implements Engine {
   async close(): Promise<void> {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
-    if (store !== undefined) removeWorkDirectory(store.paths.temporary);
     this.#store = undefined;
   }
 
@@ -154,11 +268,11 @@ export class CopyEngine implements Engine {
       distrust: cache !== null && hex(cache.epoch) !== store.index.epoch,
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
-      ...(request.onProgress === undefined ? {} : { onProgress: request.onProgress }),
+      onProgress: request.onProgress,
     };
   }
 
-  #snapshot(request: StageRequest, tree: ObjectId): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
+  #snapshot(request: Pick<StageRequest, "root" | "pointId">, tree: ObjectId): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
     const { uid, gid, username } = userInfo();
     return {
       time: new Date().toISOString(),
@@ -175,7 +289,6 @@ export class CopyEngine implements Engine {
 
   /** Caches that make the next call fast; losing them costs a re-read. */
   async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
-    store.index.endSession();
     const epoch = Buffer.from(store.index.epoch, "hex");
     const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && Buffer.compare(cache.epoch, epoch) === 0 && result.notes.filesRead === 0;
     try {
@@ -186,6 +299,11 @@ export class CopyEngine implements Engine {
       // A cache that cannot be written is only slow.
     }
   }
+}
+
+function workDirectoryOf(store: EmbeddedStore): string {
+  fs.mkdirSync(store.workDirectory, { recursive: true, mode: 0o700 });
+  return store.workDirectory;
 }
 
 function recordedRoot(root: RootMetadata): CopyContent["root"] {
@@ -205,6 +323,28 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
     mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
     mtimeNs: Number(nanoseconds),
   };
+}
+
+/** A manifest whose edited entries have the holes and hashes of what took their place. */
+function amendedManifest(manifest: Manifest, more: { edits: AmendRequest["edits"]; summary: ScanSummary }): Uint8Array {
+  const edited = new Set(more.edits.map(({ path: where }) => hex(where)));
+  const places = new Map(more.edits.map(({ path: where, name }) => [hex(name), where]));
+  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.flatMap((item) => {
+    const where = places.get(hex(item.path));
+    return where === undefined ? [] : [{ ...item, path: where }];
+  });
+  const merged = <T extends { path: Uint8Array }>(old: readonly T[], now: readonly T[]): T[] =>
+    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) => comparePaths(a.path, b.path));
+  const writer = new ByteWriter(4096);
+  encodeManifest(writer, {
+    ...manifest,
+    stateDigest: null,
+    metadataDigest: null,
+    holeMaps: merged(manifest.holeMaps, more.summary.holes),
+    fileHashes: merged(manifest.fileHashes, more.summary.hashes),
+    lossless: merged(manifest.lossless, more.summary.lossless),
+  });
+  return Uint8Array.from(writer.view());
 }
 
 function manifestOf(result: ScanResult, summary: ScanSummary): Uint8Array {

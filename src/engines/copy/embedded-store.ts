@@ -6,7 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
-import { workDirectory } from "../../fs/work-directory.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
@@ -61,13 +61,18 @@ export class EmbeddedStore {
   }
 
   static async open(paths: StorePaths): Promise<EmbeddedStore> {
-    const storage = new LocalStorage(paths.repository, { temporaryDirectory: workDirectory(paths.temporary) });
+    const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
     const repository = await openRepository(paths, storage);
     return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache));
   }
 
   get storage(): LocalStorage {
     return this.repository.storage as LocalStorage;
+  }
+
+  /** Where this operation's unfinished files lie; gone with `close`. */
+  get workDirectory(): string {
+    return this.storage.temporaryDirectory;
   }
 
   /** Makes packs durable and known: files, then their index. */
@@ -124,6 +129,7 @@ export class EmbeddedStore {
   close(): void {
     this.#reader?.close();
     this.#reader = undefined;
+    fs.rmSync(this.workDirectory, { recursive: true, force: true });
   }
 }
 

@@ -38,7 +38,7 @@ export interface ScanOptions {
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
   signal?: AbortSignal;
-  onProgress?: (progress: { phase: "scanning" | "trees"; done: number }) => void;
+  onProgress?: ((progress: { phase: "scanning" | "trees"; done: number }) => void) | undefined;
 }
 
 export interface ScanResult {

@@ -1,0 +1,189 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, test } from "node:test";
+import { nativeAvailable } from "../../native.ts";
+import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
+
+void describe("what the stat cache vouches for", () => {
+  test("nothing is read or stored when nothing changed", { skip: !nativeAvailable() }, async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    for (let i = 0; i < 50; i++) fs.writeFileSync(path.join(root, `f${i}`), `content ${i}`);
+    await sleep(60);
+    const first = await saves.save(root);
+    assert.equal(first.notes.filesRead, 50);
+    const second = await saves.save(root);
+    assert.equal(second.notes.filesRead, 0);
+    assert.deepEqual(second.packs, []);
+    fs.writeFileSync(path.join(root, "f7"), "content seven");
+    const third = await saves.save(root);
+    assert.equal(third.notes.filesRead, 1);
+    assert.deepEqual(third.packs.map((pack) => [pack.type, pack.blobs]).toSorted(), [
+      ["data", 1],
+      ["tree", 1],
+    ]);
+  });
+
+  test("new content is found when it was written at once and its times were set back", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const file = path.join(root, "file");
+    const times = new Date(1_700_000_000_000);
+    for (let i = 0; i < 30; i++) {
+      fs.writeFileSync(file, `same size ${String(i).padStart(3, "0")}`);
+      fs.utimesSync(file, times, times);
+      const saved = await saves.save(root);
+      const content = createHash("sha256").update(fs.readFileSync(file)).digest();
+      assert.ok(saves.store.index.lookup(content, 0) >= 0, `round ${i}`);
+      assertSame(await saves.look(root), saved, `round ${i}`);
+    }
+  });
+
+  test("content stored through a shared mapping is found when the file was saved between two stores", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const file = path.join(root, "mapped");
+    const script = `
+import mmap, sys
+with open(sys.argv[1], "w+b") as f:
+    f.truncate(8192)
+    m = mmap.mmap(f.fileno(), 8192)
+    for line in sys.stdin:
+        m[100:108] = line.strip().encode()
+        print("ok", flush=True)
+`;
+    try {
+      execFileSync("python3", ["-c", "import mmap"], { stdio: "ignore" });
+    } catch {
+      return t.skip("no python3 to map a file with");
+    }
+    const { spawn } = await import("node:child_process");
+    const child = spawn("python3", ["-c", script, file], { stdio: ["pipe", "pipe", "inherit"] });
+    const answers = child.stdout[Symbol.asyncIterator]();
+    for (let i = 0; i < 12; i++) {
+      child.stdin.write(`${String(i).padStart(8, "0")}\n`);
+      await answers.next();
+      const saved = await saves.save(root);
+      const fresh = await saves.look(root);
+      assertSame(saved, fresh, `store ${i}`);
+    }
+    child.stdin.end();
+  });
+
+  test("ids are stored again when the store has lost them and the cache is not trusted", async (t) => {
+    const saves = await TestStore.create(t);
+    const other = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    fs.mkdirSync(path.join(root, "a/b"), { recursive: true });
+    fs.writeFileSync(path.join(root, "a/b/file"), "content");
+    fs.writeFileSync(path.join(root, "a/large"), Buffer.alloc(3_000_000, "large"));
+    fs.symlinkSync("x", path.join(root, "a/link"));
+    await sleep(60);
+    const first = await saves.save(root);
+    // The other store holds nothing of what this cache says.
+    fs.copyFileSync(saves.cachePath, other.cachePath);
+    const second = await other.save(root, { distrust: true, chunkerPolynomial: saves.store.repository.chunkerPolynomial });
+    assertSame(second, first);
+    const target = temporaryFolder(t);
+    assert.deepEqual((await other.write(second, target)).damaged, []);
+    assertSame(await saves.look(target), first);
+  });
+
+  test("a cache is not used when it is cut, flipped or of another scan", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    for (let i = 0; i < 20; i++) fs.writeFileSync(path.join(root, `f${i}`), `${i}`);
+    const first = await saves.save(root);
+    const whole = fs.readFileSync(saves.cachePath);
+    for (const size of [0, 1, 255, 256, 300, whole.length - 1]) {
+      fs.writeFileSync(saves.cachePath, whole.subarray(0, size));
+      assert.equal(saves.cache(), null, `${size} bytes`);
+    }
+    for (let i = 0; i < 200; i++) {
+      const flipped = Buffer.from(whole);
+      flipped[Math.floor((i * whole.length) / 200)]! ^= 1 << (i % 8);
+      fs.writeFileSync(saves.cachePath, flipped);
+      const cache = saves.cache();
+      if (cache !== null) assert.equal(hex(cache.tree), hex(first.tree), `flip ${i}`);
+    }
+    fs.writeFileSync(saves.cachePath, Buffer.concat([whole, Buffer.from("x")]));
+    assert.equal(saves.cache(), null);
+    assertSame(await saves.save(root), first);
+
+    const moved = `${root}-moved`;
+    fs.renameSync(root, moved);
+    fs.mkdirSync(root);
+    t.after(() => fs.rmSync(moved, { recursive: true, force: true }));
+    assertSame(await saves.save(moved), first, "the same folder elsewhere");
+    assertSame(await saves.save(root), await saves.look(root), "another folder");
+  });
+
+  test("a scan stops at once and leaves no file when it is aborted", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    for (let i = 0; i < 30; i++) fs.writeFileSync(path.join(root, `f${i}`), Buffer.alloc(3_000_000, `${i} `));
+    const abort = new AbortController();
+    setTimeout(() => abort.abort(), 30);
+    const started = performance.now();
+    await assert.rejects(saves.save(root, { signal: abort.signal }), { code: "interrupted" });
+    assert.ok(performance.now() - started < 1000);
+    assert.deepEqual(fs.readdirSync(saves.store.paths.temporary), []);
+    assertSame(await saves.save(root), await saves.look(root));
+  });
+
+  test("torn files are named when they change while they are read", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const file = path.join(root, "changing");
+    fs.writeFileSync(file, Buffer.alloc(20_000_000));
+    fs.writeFileSync(path.join(root, "quiet"), "x");
+    const { spawn } = await import("node:child_process");
+    const script = `const fs=require("fs");const f=fs.openSync(process.argv[1],"r+");fs.writeSync(1,"go");for(let i=0;;i++)fs.writeSync(f,String(i),19999000)`;
+    const child = spawn(process.execPath, ["-e", script, file], { stdio: ["ignore", "pipe", "inherit"] });
+    await child.stdout[Symbol.asyncIterator]().next();
+    const saved = await saves.save(root);
+    child.kill();
+    await new Promise((resolve) => child.once("exit", resolve));
+    assert.deepEqual(notedPaths(saved.notes.torn), ["changing"]);
+    const after = await saves.save(root);
+    assert.deepEqual(after.notes.torn, []);
+    assertSame(after, await saves.look(root));
+  });
+
+  test("a scan ends when entries come and go under it", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const { spawn } = await import("node:child_process");
+    const script = `
+const fs=require("fs");process.chdir(process.argv[1]);
+fs.writeSync(1,"go");
+for(let i=0;;i++){const d="d"+i%7;
+try{fs.mkdirSync(d)}catch{}try{fs.writeFileSync(d+"/f"+i%5,"x".repeat(i%3000))}catch{}
+try{fs.renameSync(d+"/f"+i%5,"d"+(i+1)%7+"/g")}catch{}
+if(i%11===0)fs.rmSync("d"+(i+3)%7,{recursive:true,force:true});
+if(i%13===0){try{fs.symlinkSync("/etc","d"+(i+5)%7)}catch{}}
+if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
+    const child = spawn(process.execPath, ["-e", script, root], { stdio: ["ignore", "pipe", "inherit"] });
+    await child.stdout[Symbol.asyncIterator]().next();
+    for (let i = 0; i < 25; i++) {
+      const saved = await saves.save(root);
+      assert.deepEqual(
+        saved.notes.omitted.filter((omission) => !["ENOENT", "ENOTDIR", "ELOOP"].includes(omission.reason)),
+        [],
+      );
+      const paths = Array.from({ length: saved.directories }, (_, d) => saved.table.directoryPath(d).toString());
+      assert.ok(paths.every((at) => at === "" || /^d\d$/u.test(at)), "no link was followed");
+    }
+    child.kill();
+    await new Promise((resolve) => child.once("exit", resolve));
+    assertSame(await saves.save(root), await saves.look(root));
+  });
+});
