@@ -43,6 +43,8 @@ export interface Degradation {
 export interface StageRequest {
   /** the folder's absolute path, raw bytes */
   root: Uint8Array;
+  /** the path that is recorded, where the folder only lies at its root for now */
+  recordedRoot?: Uint8Array;
   excludes: readonly string[];
   rules: IgnoreRecord | null;
   /** entries that are never part of a state, by path in latin1 */
@@ -131,6 +133,8 @@ export interface Engine {
   lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
   /** A point's content with some entries as they now lie in another folder. */
   amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
+  /** Keeps what is read from being moved away while `work` runs. */
+  reading<T>(work: () => Promise<T>): Promise<T>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
@@ -141,8 +145,6 @@ export interface Engine {
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
   /** The same content for one more point, which then holds it by itself. */
   share(content: PointContent, point: { pointId: string; root: Uint8Array }): Promise<PointContent>;
-  /** While `work` runs, no clean-up takes away what any point or snapshot holds. */
-  protect<T>(call: { signal?: AbortSignal | undefined }, work: () => Promise<T>): Promise<T>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */
   discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;

@@ -76,6 +76,16 @@ export class CairnClient {
     return other;
   }
 
+  /** For calls that only read: a pack that another process moved away meanwhile is looked up once more. */
+  async #reading<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
+    try {
+      return await this.#with(name, work);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.details?.["missing_pack"] === undefined) throw error;
+      return this.#with(name, work);
+    }
+  }
+
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     const workspace = new Workspace(this.#found(name), this.#options.factory);
     try {
@@ -102,23 +112,23 @@ export class CairnClient {
   }
 
   async planRestore(options: RestoreOptions): Promise<RestorePlan> {
-    return this.#with(options.workspaceName, async (workspace) => planRestore(workspace, options));
+    return this.#reading(options.workspaceName, async (workspace) => planRestore(workspace, options));
   }
 
   async planUndo(options: WorkspaceCallOptions = {}): Promise<RestorePlan> {
-    return this.#with(options.workspaceName, async (workspace) => planUndo(workspace, options));
+    return this.#reading(options.workspaceName, async (workspace) => planUndo(workspace, options));
   }
 
   async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
-    return this.#with(options.workspaceName, async (workspace) => status(workspace, options, this.engineReasons));
+    return this.#reading(options.workspaceName, async (workspace) => status(workspace, options, this.engineReasons));
   }
 
   async diff(a: string, b: string | null = null, options: DiffOptions = {}): Promise<DiffResult> {
-    return this.#with(options.workspaceName, async (workspace) => diff(workspace, a, b, options));
+    return this.#reading(options.workspaceName, async (workspace) => diff(workspace, a, b, options));
   }
 
   async show(target: string, path: PathInput = "", options: WorkspaceCallOptions = {}): Promise<ShowResult> {
-    return this.#with(options.workspaceName, async (workspace) => show(workspace, target, path));
+    return this.#reading(options.workspaceName, async (workspace) => show(workspace, target, path));
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
@@ -131,7 +141,7 @@ export class CairnClient {
   }
 
   async history(workspaceName?: string, limit = 0, options: HistoryOptions = {}): Promise<HistoryResult> {
-    return this.#with(workspaceName, async (workspace) => history(workspace, limit, options));
+    return this.#reading(workspaceName, async (workspace) => history(workspace, limit, options));
   }
 
   async latestSavePoint(workspaceName?: string): Promise<SavePoint | null> {

@@ -101,6 +101,7 @@ class Stager {
   #directoryTimes(): Step[] {
     const finder = new RecordFinder(this.#input.scan);
     const wanted = new Map<string, Step>();
+    const leaving = new Set(this.#input.plan.filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir").map(({ path: where }) => key(where)));
     for (const { path: where, before, after, action } of this.#input.plan) {
       if (action === "keep") continue;
       if (after?.type === "dir") wanted.set(key(where), { op: "dirmeta", path: where, metadata: metadataOf(after, before?.type === "dir" ? before : null) });
@@ -108,7 +109,7 @@ class Stager {
     for (const { path: where, action } of this.#input.plan) {
       if (action === "keep" || action === "metadata") continue;
       const parent = where.subarray(0, Math.max(Buffer.from(where).lastIndexOf(47), 0));
-      if (parent.length === 0 || wanted.has(key(parent))) continue;
+      if (parent.length === 0 || wanted.has(key(parent)) || leaving.has(key(parent))) continue;
       const node = this.#unchangedDirectory(finder, parent);
       if (node !== null) wanted.set(key(parent), { op: "dirmeta", path: parent, metadata: metadataOf(node, null) });
     }

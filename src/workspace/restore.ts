@@ -14,7 +14,6 @@ import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./points.ts";
-import { recoverWorkspace } from "./recovery.ts";
 import { checkDisplaced } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
@@ -52,8 +51,11 @@ export function rulesOf(point: Point): IgnoreRecord {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
+  return workspace.engine.reading(async () => restoreReading(workspace, input));
+}
+
+async function restoreReading(workspace: Workspace, input: RestoreInput): Promise<Restored> {
   const { found } = workspace;
-  await recoverWorkspace(workspace, input);
   const present = await savePresent(workspace, input);
   const target = await workspace.source(input.target);
   input.onProgress?.({ phase: "planning", done: 0 });

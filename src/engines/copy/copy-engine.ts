@@ -69,8 +69,10 @@ export class CopyEngine implements Engine {
   async #adding<T>(signal: AbortSignal | undefined, work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>): Promise<T> {
     const store = await this.store();
     const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) });
-    store.index.beginSession();
     try {
+      // What was known before the lock may have been moved or removed since.
+      await store.refresh();
+      store.index.beginSession();
       return await work(store, lock);
     } finally {
       store.index.endSession();
@@ -121,6 +123,17 @@ export class CopyEngine implements Engine {
     await store.storage.sync(["index", "snapshots"]);
     failpoint("stage.snapshot-written");
     return id;
+  }
+
+  async reading<T>(work: () => Promise<T>): Promise<T> {
+    const store = await this.store();
+    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS });
+    try {
+      await store.refresh();
+      return await work();
+    } finally {
+      await lock.release();
+    }
   }
 
   async amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }> {
@@ -220,23 +233,6 @@ export class CopyEngine implements Engine {
     const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree), { durable: false });
     await store.storage.sync(["snapshots"]);
     return { ...content, snapshot };
-  }
-
-  async protect<T>(call: { signal?: AbortSignal | undefined }, work: () => Promise<T>): Promise<T> {
-    const store = await this.store();
-    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(call.signal === undefined ? {} : { signal: call.signal }) });
-    try {
-      // What was known before the lock may have been moved or removed meanwhile.
-      if (!(await store.index.refresh(store.repository))) this.#reopen(store);
-      return await work();
-    } finally {
-      await lock.release();
-    }
-  }
-
-  #reopen(store: EmbeddedStore): void {
-    store.close();
-    this.#store = undefined;
   }
 
   /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
@@ -51,7 +51,7 @@ export async function createEmbeddedStore(paths: StorePaths): Promise<void> {
 export class EmbeddedStore {
   readonly paths: StorePaths;
   readonly repository: Repository;
-  readonly index: BlobIndex;
+  index: BlobIndex;
   #reader: BlobReader | undefined;
 
   private constructor(paths: StorePaths, repository: Repository, index: BlobIndex) {
@@ -64,6 +64,11 @@ export class EmbeddedStore {
     const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
     const repository = await openRepository(paths, storage);
     return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache));
+  }
+
+  /** Takes in what other processes did to the index since it was loaded. */
+  async refresh(): Promise<void> {
+    if (!(await this.index.refresh(this.repository))) this.index = await BlobIndex.load(this.repository, this.paths.indexCache);
   }
 
   get storage(): LocalStorage {
@@ -91,7 +96,7 @@ export class EmbeddedStore {
   get reader(): BlobReader {
     this.#reader ??= new BlobReader({
       keys: this.repository.keys,
-      openPack: (id) => fs.openSync(this.storage.localPath("data", id), "r"),
+      openPack: (id) => openPack(this.storage.localPath("data", id), id),
     });
     return this.#reader;
   }
@@ -162,6 +167,15 @@ async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise
     // Read-only: opening is slower, nothing else.
   }
   return repository;
+}
+
+function openPack(file: string, id: string): number {
+  try {
+    return fs.openSync(file, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `cannot open pack ${id.slice(0, 12)}`);
+    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, { hint: "run 'cairn doctor' to see what needs it", details: { missing_pack: id } });
+  }
 }
 
 export function hex(bytes: Uint8Array): string {
