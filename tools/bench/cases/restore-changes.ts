@@ -12,12 +12,12 @@ export const restoreChanges: DataCase = {
   run(bench, data) {
     const { cairn } = bench.saved(data);
     runCommand(cairn.save("before"));
+    const target = cairn.latestId();
     const files = listFiles(data.folder);
     const status: number[] = [];
     const restore: number[] = [];
     let strays = 0;
     for (let round = 0; round < bench.repeats; round++) {
-      const target = cairn.latestId();
       const changed = new Set(changeOnePercent(files, round));
       const before = fingerprints(files);
       status.push(timeCommand(cairn.on("status")));
