@@ -1,22 +1,12 @@
 import { parentPort } from "node:worker_threads";
 import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
-import { type ScanReply, type ScanRequest, ScanRunner } from "./scan/scan-runner.ts";
-import type { ThreadMessage } from "./threads.ts";
-import { type VerifyReplies, type VerifyRequest, VerifyRunner } from "./verify/verify-runner.ts";
-import { type WriteEvent, type WriteReplies, type WriteRequest, WriteRunner } from "./write/write-runner.ts";
+import { ScanRunner } from "./scan/scan-runner.ts";
+import type { EngineRequest, ThreadMessage } from "./thread-protocol.ts";
+import { type VerifyRequest, VerifyRunner } from "./verify/verify-runner.ts";
+import { type WriteRequest, WriteRunner } from "./write/write-runner.ts";
 
-/** Entry point of the worker threads: what they can be asked, and what they answer. */
-export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest;
-export type EngineEvent = WriteEvent;
-export type EngineReplies<Request> = Request extends ScanRequest
-  ? ScanReply
-  : Request extends WriteRequest
-    ? WriteReplies<Request>
-    : Request extends VerifyRequest
-      ? VerifyReplies<Request>
-      : never;
-
+/** Entry point of the worker threads. */
 const port = parentPort;
 if (port !== null) {
   const scanner = new ScanRunner();

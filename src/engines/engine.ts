@@ -95,6 +95,8 @@ export interface StoreFacts {
   /** Of the packs that the index knows; what a killed save left is not counted. */
   bytes: number;
   repositoryId: string;
+  /** True when snapshots that are not ours lie in it; asked for, else false. */
+  foreign: boolean;
 }
 
 /** What is to be written of a point, and where. */
@@ -140,7 +142,7 @@ export interface Engine {
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
   manifest(content: PointContent): Promise<Manifest | null>;
   /** How much the engine's store holds, cheaply, and which one it is. */
-  storeFacts(): Promise<StoreFacts>;
+  storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
   /** The same content for one more point, which then holds it by itself. */

@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
-import { CairnError, type ErrorCode } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
-import type { EngineEvent, EngineReplies, EngineRequest } from "./engine-worker.ts";
+import type { EngineEvent, EngineReplies, EngineRequest, ThreadMessage } from "./thread-protocol.ts";
 
 /**
  * The worker threads of this process: started when first wanted, kept for the next call, never keeping the
@@ -33,12 +33,6 @@ interface Waiting {
   resolve(reply: never): void;
   reject(error: unknown): void;
 }
-
-/** What a thread posts: an event while it works, or the end of a request. */
-export type ThreadMessage =
-  | { event: EngineEvent }
-  | { reply: unknown }
-  | { failure: { code: ErrorCode; message: string; hint?: string; details?: Record<string, unknown>; full: boolean } };
 
 /** One worker thread: a request at a time, then its reply. */
 export class EngineThread {

@@ -3,11 +3,13 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, RestoreOptions, RestorePlan, RestoreResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
 import { diff } from "./diff.ts";
 import { history } from "./history.ts";
 import { pin } from "./pin.ts";
 import { policy, setPolicy } from "./policy.ts";
+import { release } from "./release.ts";
+import { run } from "./run.ts";
 import { publicPoint } from "./public-point.ts";
 import { restore, restoreLatest, undo } from "./restore.ts";
 import { planRestore, planUndo } from "./restore-plan.ts";
@@ -173,6 +175,14 @@ export class CairnClient {
 
   async store(options: CallOptions = {}): Promise<StoreInfo> {
     return this.#with(undefined, async (workspace) => store(workspace, options));
+  }
+
+  async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run(command, options, { save: async (each) => this.save(each), root: this.workspacePath(options.workspaceName) });
+  }
+
+  async release(options: ReleaseOptions = {}): Promise<ReleaseResult> {
+    return this.#with(options.workspaceName, async (workspace) => release(workspace, options));
   }
 
   async policy(_options: CallOptions = {}): Promise<PolicyResult> {

@@ -134,6 +134,7 @@ export interface DamagedPoint {
 
 export type LeftOutReason =
   | "unreadable"
+  | "damaged" // the store does not hold it whole any more
   | "changing"
   | "vanished"
   | "mounted" // another file system mounted inside; listed, does not make a point incomplete

@@ -8,7 +8,7 @@ import { recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/points.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { rulesOf } from "../workspace/restore.ts";
-import { stageRequest } from "../workspace/save.ts";
+import { stageRequest } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";

@@ -14,7 +14,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   const started = performance.now();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
-  return run(workspace, started, {
+  return await run(workspace, started, {
     ...options,
     target: workspace.resolve(options.target),
     paths: options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped),
@@ -30,7 +30,7 @@ export async function undo(workspace: Workspace, options: WorkspaceCallOptions):
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
   if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
-  return run(workspace, started, {
+  return await run(workspace, started, {
     ...options,
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
@@ -46,7 +46,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   await recoverWorkspace(workspace, options);
   const { head } = workspace.state();
   if (head === null) return { restored_to: null, undo_id: null, changes: NOTHING, left_out: [], method: "entries", duration_ms: since(started) };
-  return run(workspace, started, { ...options, target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" });
+  return await run(workspace, started, { ...options, target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" });
 }
 
 async function run(workspace: Workspace, started: number, input: RestoreInput): Promise<RestoreResult> {

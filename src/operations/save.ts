@@ -1,7 +1,9 @@
 import { displayPath } from "../fs/safe-path.ts";
 import { checkLocation } from "../workspace/guards.ts";
-import { type LeftOutEntry, saveWorkspace } from "../workspace/save.ts";
+import { type LeftOutEntry } from "../workspace/record-point.ts";
+import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
+import { checkedCause } from "./cause.ts";
 import type { Aspect, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
 import { publicPoint } from "./public-point.ts";
 
@@ -9,7 +11,8 @@ import { publicPoint } from "./public-point.ts";
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
   checkLocation(workspace.root, { allow: options.allow, control: workspace.found.control.root });
-  const saved = await saveWorkspace(workspace, options);
+  const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
+  const saved = await saveWorkspace(workspace, { ...options, ...cause });
   return {
     ...publicPoint(saved.point),
     changes: saved.changes,

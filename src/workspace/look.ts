@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { newSavePointId } from "../ids.ts";
 import type { Point } from "./points.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
-import { stageRequest } from "./save.ts";
+import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

@@ -6,7 +6,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
-import type { LeftOutEntry } from "./save.ts";
+import type { LeftOutEntry } from "./record-point.ts";
 import { diffTrees, type Difference } from "./tree-diff.ts";
 
 /** What a restore will do to one entry. */

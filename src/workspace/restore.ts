@@ -20,7 +20,7 @@ import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
 import { type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
-import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./save.ts";
+import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

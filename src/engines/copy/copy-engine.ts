@@ -91,13 +91,13 @@ export class CopyEngine implements Engine {
       finish: (scanned) => {
         summary = summarise(scanned.table, scanned.old, scanned.groups);
         const manifest = manifestOf(scanned, summary);
-        const built = snapshotTree({ path: request.root, tree: scanned.tree, root, manifest, adoptedAt: this.#options.adoptedAt });
+        const built = snapshotTree({ path: request.recordedRoot ?? request.root, tree: scanned.tree, root, manifest, adoptedAt: this.#options.adoptedAt });
         top = built.tree;
         return built.blobs;
       },
     });
     failpoint("stage.scanned");
-    const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot(request, hex(top!) as ObjectId));
+    const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId));
     const content: CopyContent = { tree: hex(result.tree), snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
     return {
       content,
@@ -191,9 +191,14 @@ export class CopyEngine implements Engine {
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
   }
 
-  async storeFacts(): Promise<StoreFacts> {
+  async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
     const { index, repository } = await this.store();
-    return { bytes: packBytes(index.table), repositoryId: repository.id };
+    const bytes = packBytes(index.table);
+    if (ask.foreign !== true) return { bytes, repositoryId: repository.id, foreign: false };
+    const { snapshots, damaged } = await repository.listSnapshots();
+    // One that cannot be read may be anybody's.
+    const foreign = damaged.length > 0 || snapshots.some(({ snapshot }) => snapshot.tags?.some((tag) => tag.startsWith("cairn:")) !== true);
+    return { bytes, repositoryId: repository.id, foreign };
   }
 
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {

@@ -111,7 +111,7 @@ class TreeBuilder {
     beginTree(this.#tree.writer);
     beginStateNode(this.#state.writer, records.length);
     beginMetadataNode(this.#meta.writer, records.length);
-    for (const record of records) this.#entry({ from, record, flags, directory });
+    for (const record of records) this.#entry({ from, record, flags });
     endTree(this.#tree.writer);
     const at = base * 4;
     this.#finish(this.#state, at + D.STATE * 4);
@@ -140,8 +140,8 @@ class TreeBuilder {
     encoder.writer.reset();
   }
 
-  #entry(place: { from: ScanTable; record: number; flags: number; directory: number }): void {
-    const { from, record, flags, directory } = place;
+  #entry(place: { from: ScanTable; record: number; flags: number }): void {
+    const { from, record, flags } = place;
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;

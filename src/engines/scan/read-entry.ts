@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { EXTRA, FLAG, R, RECORD_WORDS, C } from "../../fs/scan-table.ts";
 import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
-import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { type Arena, arenaOver } from "../../native.ts";
 import { readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { SINGLE_BLOB_LIMIT } from "./task.ts";
@@ -90,7 +90,6 @@ export interface EntryToRead {
 export class EntryReader {
   readonly #thread: ScanThread;
   readonly #records: Arena;
-  readonly #valueArena: Arena = newArena(128 * 1024);
   #noAtime = O_NOATIME;
   #extras: Extra[] = [];
   #flags = 0;
@@ -250,14 +249,14 @@ export class EntryReader {
     const { sys, scratch } = this.#thread;
     const length = sys.flistxattr(fd, scratch);
     if (length <= 0) return;
-    this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#valueArena, 0));
+    this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#thread.value, 0));
   }
 
   #pathAttributes(dirfd: number, names: Arena, name: number): void {
     const { sys, scratch } = this.#thread;
     const length = sys.llistxattr(dirfd, names, name, scratch);
     if (length <= 0) return;
-    this.#collect(scratch.bytes, length, (at, end) => sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#valueArena, 0));
+    this.#collect(scratch.bytes, length, (at, end) => sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#thread.value, 0));
   }
 
   #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): void {
@@ -268,7 +267,7 @@ export class EntryReader {
       if (size >= 0) {
         const value = new Uint8Array(end - at + 1 + size);
         value.set(list.subarray(at, end + 1));
-        value.set(this.#valueArena.bytes.subarray(0, size), end - at + 1);
+        value.set(this.#thread.value.bytes.subarray(0, size), end - at + 1);
         found.push({ tag: EXTRA.XATTR, value });
       }
       at = end + 1;

@@ -79,27 +79,26 @@ export interface LargeFileResult {
   chunks: Uint8Array | null;
 }
 
-const READERS = new WeakMap<ScanThread, { chunker: Chunker; queues: ChunkQueues }>();
+const QUEUES = new WeakMap<ScanThread, ChunkQueues>();
+const CHUNKERS = new WeakMap<ScanThread, Chunker>();
 
 export function chunkQueuesOf(thread: ScanThread): ChunkQueues {
-  return readerOf(thread).queues;
+  let queues = QUEUES.get(thread);
+  if (queues === undefined) QUEUES.set(thread, (queues = new ChunkQueues(thread)));
+  return queues;
 }
 
-function readerOf(thread: ScanThread): { chunker: Chunker; queues: ChunkQueues } {
-  let reader = READERS.get(thread);
-  if (reader === undefined) {
-    reader = {
-      chunker: new Chunker(thread.task.chunkerPolynomial, thread.task.rings[thread.thread]!),
-      queues: new ChunkQueues(thread),
-    };
-    READERS.set(thread, reader);
-  }
-  return reader;
+/** Made when the first large file comes: most scans have none. */
+function chunkerOf(thread: ScanThread): Chunker {
+  let chunker = CHUNKERS.get(thread);
+  if (chunker === undefined) CHUNKERS.set(thread, (chunker = new Chunker(thread.task.chunkerPolynomial, thread.task.rings[thread.thread]!)));
+  return chunker;
 }
 
 /** Reads, cuts, hashes and stores a file larger than one blob; its SHA-256 goes to `hash`. */
 export function readLargeFile(thread: ScanThread, fd: number, size: number, hash: Uint8Array): LargeFileResult {
-  const { chunker, queues } = readerOf(thread);
+  const chunker = chunkerOf(thread);
+  const queues = chunkQueuesOf(thread);
   chunker.reset();
   const reading = new RingReading(thread, queues);
   const whole = new Sha256Stream();

@@ -4,11 +4,37 @@ import { CairnError } from "../../errors.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { C, D, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
-import { newStatBuffer, openDirectory, type Syscalls, syscalls } from "../../fs/syscalls.ts";
+import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { type ContentSink, NOTED_LIMIT, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+
+/** Buffers of this thread, used by one scan after the other. */
+interface ThreadBuffers {
+  listing: DirectoryListing;
+  stat: StatBuffer;
+  stat2: StatBuffer;
+  content: Arena;
+  scratch: Arena;
+  value: Arena;
+  paths: Arena;
+}
+
+let kept: ThreadBuffers | undefined;
+
+function threadBuffers(): ThreadBuffers {
+  kept ??= {
+    listing: new DirectoryListing(),
+    stat: newStatBuffer(),
+    stat2: newStatBuffer(),
+    content: newArena(SINGLE_BLOB_LIMIT + 64 * 1024),
+    scratch: newArena(256 * 1024),
+    value: newArena(128 * 1024),
+    paths: newArena(8192),
+  };
+  return kept;
+}
 
 /** Everything that one thread of a scan holds: its views, buffers and notes. */
 export class ScanThread {
@@ -18,19 +44,29 @@ export class ScanThread {
   readonly table: ScanTable;
   readonly old: ScanTable | null;
   readonly sys: Syscalls = syscalls();
-  readonly listing = new DirectoryListing();
-  readonly stat = newStatBuffer();
-  readonly stat2 = newStatBuffer();
+  readonly listing: DirectoryListing;
+  readonly stat: StatBuffer;
+  readonly stat2: StatBuffer;
   /** file content, with room to see that a file grew */
-  readonly content: Arena = newArena(SINGLE_BLOB_LIMIT + 64 * 1024);
-  /** link targets, attribute lists and values */
-  readonly scratch: Arena = newArena(256 * 1024);
-  readonly paths: Arena = newArena(8192);
+  readonly content: Arena;
+  /** link targets and attribute lists */
+  readonly scratch: Arena;
+  /** one attribute's value */
+  readonly value: Arena;
+  readonly paths: Arena;
   readonly notes: ScanNotes = newScanNotes();
   readonly rootFd: number;
   #root: number | undefined;
 
   constructor(task: ScanTask, thread: number, sink: ContentSink | null) {
+    const buffers = threadBuffers();
+    this.listing = buffers.listing;
+    this.stat = buffers.stat;
+    this.stat2 = buffers.stat2;
+    this.content = buffers.content;
+    this.scratch = buffers.scratch;
+    this.value = buffers.value;
+    this.paths = buffers.paths;
     this.task = task;
     this.thread = thread;
     this.sink = sink;

@@ -15,7 +15,9 @@ import type { ExtraBlob } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 
+/** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
 const FIRST_CAPACITY = 2 ** 20;
+const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
 
@@ -56,7 +58,7 @@ export interface ScanResult {
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
 export async function scan(options: ScanOptions): Promise<ScanResult> {
-  let capacity = Math.max(FIRST_CAPACITY, (options.cache?.records ?? 0) * 2);
+  let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
   for (;;) {
     const threads = takeThreads();
     try {

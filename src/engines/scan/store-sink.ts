@@ -30,16 +30,30 @@ export interface ExtraBlob {
 /** Stores blobs that are neither in the index nor claimed by another thread, in packs of this thread. */
 export class StoreSink implements ContentSink {
   readonly #index: BlobIndex;
-  readonly #data: PackWriter;
-  readonly #tree: PackWriter;
+  readonly #task: StoreSinkTask;
+  /** Made when the first new blob of their type comes. */
+  #data: PackWriter | undefined;
+  #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
 
   constructor(task: StoreSinkTask) {
     this.#index = BlobIndex.fromShared(task.index);
-    const onPack = (pack: FinishedPack): void => void this.#packs.push(pack);
-    const { keys, directory, level } = task;
-    this.#data = new PackWriter({ type: "data", keys, directory, level, onPack });
-    this.#tree = new PackWriter({ type: "tree", keys, directory, level, onPack });
+    this.#task = task;
+  }
+
+  #dataWriter(): PackWriter {
+    this.#data ??= this.#newWriter("data");
+    return this.#data;
+  }
+
+  #treeWriter(): PackWriter {
+    this.#tree ??= this.#newWriter("tree");
+    return this.#tree;
+  }
+
+  #newWriter(type: "data" | "tree"): PackWriter {
+    const { keys, directory, level } = this.#task;
+    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push(pack) });
   }
 
   known(id: Uint8Array, offset: number): boolean {
@@ -47,36 +61,36 @@ export class StoreSink implements ContentSink {
   }
 
   data(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
-    if (this.#index.claim(id, offset, DATA_BLOB)) this.#data.add(id, plain, start, length, offset);
+    if (this.#index.claim(id, offset, DATA_BLOB)) this.#dataWriter().add(id, plain, start, length, offset);
   }
 
   tree(id: Uint8Array, offset: number, plain: Arena, start: number, length: number): void {
-    if (this.#index.claim(id, offset, TREE_BLOB)) this.#tree.add(id, plain, start, length, offset);
+    if (this.#index.claim(id, offset, TREE_BLOB)) this.#treeWriter().add(id, plain, start, length, offset);
   }
 
   /** Hands over what is complete, and the unfinished packs as tails. */
   takePacks(): ThreadPacks {
-    const tails = [this.#data.takeTail(), this.#tree.takeTail()].filter((tail) => tail !== null);
+    const tails = [this.#data?.takeTail(), this.#tree?.takeTail()].filter((tail) => tail !== null && tail !== undefined);
     return this.#taken(tails);
   }
 
   /** Adds blobs of the main thread, takes other threads' tails in and completes the packs. */
   finish(tails: readonly PackTail[], blobs: readonly ExtraBlob[]): ThreadPacks {
     for (const { id, type, bytes } of blobs) this[type](id, 0, arenaOver(bytes), 0, bytes.length);
-    for (const tail of tails) (tail.type === "data" ? this.#data : this.#tree).appendTail(tail);
-    this.#data.finish();
-    this.#tree.finish();
+    for (const tail of tails) (tail.type === "data" ? this.#dataWriter() : this.#treeWriter()).appendTail(tail);
+    this.#data?.finish();
+    this.#tree?.finish();
     return this.#taken([]);
   }
 
   abort(): void {
-    this.#data.abort();
-    this.#tree.abort();
+    this.#data?.abort();
+    this.#tree?.abort();
   }
 
   #taken(tails: PackTail[]): ThreadPacks {
     const packs = this.#packs;
     this.#packs = [];
-    return { packs, tails, storedBytes: this.#data.storedBytes + this.#tree.storedBytes };
+    return { packs, tails, storedBytes: (this.#data?.storedBytes ?? 0) + (this.#tree?.storedBytes ?? 0) };
   }
 }

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { type EngineThread, giveBackThreads, takeThreads } from "../threads.ts";
@@ -61,7 +61,7 @@ class TreeWriting {
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
   #busy = 0;
-  #failure: unknown;
+  #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
   constructor(options: WriteTreeOptions, threads: EngineThread[]) {
@@ -118,7 +118,7 @@ class TreeWriting {
       void this.#do(thread, this.#queue.shift()!).then(
         () => this.#back(thread),
         (error: unknown) => {
-          this.#failure ??= error;
+          this.#failure ??= toCairnError(error);
           Atomics.store(this.#control, 1, 1);
           this.#back(thread);
         },

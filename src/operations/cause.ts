@@ -1,0 +1,21 @@
+import { CairnError } from "../errors.ts";
+import type { Cause } from "./contract.ts";
+
+const MAX_CAUSE_BYTES = 64 * 1024;
+
+/** The cause as it will be recorded. Throws `usage` for one without a kind, one that is no JSON, and one above 64 KiB. */
+export function checkedCause(cause: Cause): Cause {
+  const wrong = (why: string): CairnError =>
+    new CairnError("usage", `not a cause: ${why}`, { hint: 'for example {"kind":"tool_call","tool":"bash"}' });
+  let text: string;
+  try {
+    text = JSON.stringify(cause) ?? "";
+  } catch (error) {
+    throw new CairnError("usage", "not a cause: it is no JSON", { cause: error });
+  }
+  if (Buffer.byteLength(text) > MAX_CAUSE_BYTES) throw wrong(`it has more than ${MAX_CAUSE_BYTES} bytes as JSON`);
+  const value = JSON.parse(text === "" ? "null" : text) as Cause | null;
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong("it is no object");
+  if (typeof value.kind !== "string" || value.kind === "") throw wrong("it has no `kind`");
+  return value;
+}

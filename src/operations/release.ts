@@ -1,0 +1,48 @@
+import { existsSync } from "node:fs";
+import { acquireLock } from "../fs/lock.ts";
+import { recoverWorkspace } from "../workspace/recovery.ts";
+import { lockRegistry } from "../workspace/registry.ts";
+import { isLastWorkspace, removeControlDirectory, removeWorkspace, requireIdle, retireWorkspace } from "../workspace/release.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { ReleaseOptions, ReleaseResult } from "./contract.ts";
+import { workspaceRef } from "./workspace-ref.ts";
+
+/**
+ * Stops keeping a folder, whose files stay as they are. The points stay too, for whoever adopts the folder again;
+ * with `deletePoints` they go, and with the last workspace the control directory. Throws `busy`.
+ */
+export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
+  const { found } = workspace;
+  const locking = {
+    purpose: "release",
+    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  };
+  using _registry = await lockRegistry(locking);
+  using _control = await acquireLock(found.control.lock, locking);
+  using _workspace = await workspace.lock("release", options);
+  // A restore that was interrupted is finished first: afterwards nobody would.
+  if (existsSync(found.folder)) await recoverWorkspace(workspace, options);
+  const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0 };
+  if (options.deletePoints !== true) {
+    retireWorkspace(found);
+    return released;
+  }
+  requireIdle(found.control);
+  return { ...released, ...(await deletePoints(workspace, options)) };
+}
+
+async function deletePoints(workspace: Workspace, options: ReleaseOptions): Promise<{ points_deleted: number; bytes_freed: number }> {
+  const { found, engine, points } = workspace;
+  const count = points.committed().length;
+  const { bytes, foreign } = await engine.storeFacts({ foreign: true });
+  if (isLastWorkspace(found) && !foreign) {
+    removeControlDirectory(found);
+    return { points_deleted: count, bytes_freed: bytes };
+  }
+  if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
+  const ids = [...points.ids().keys()];
+  removeWorkspace(found);
+  await engine.discard(ids);
+  return { points_deleted: count, bytes_freed: 0 };
+}

@@ -1,0 +1,177 @@
+import type { StagedContent, StageRequest } from "../engines/engine.ts";
+import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import { recordPath } from "../formats/record.ts";
+import { type IgnoreRecord } from "../fs/ignore.ts";
+import { newSavePointId, type SavePointId } from "../ids.ts";
+import { rulesOfTask } from "../engines/scan/scan-directories.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
+import { controlDirectoriesInside } from "./guards.ts";
+import { writeState } from "./control-directory.ts";
+import type { Point } from "./points.ts";
+import { countDifferences } from "./tree-changes.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+export interface SaveInput extends WorkspaceCall {
+  message?: string | undefined;
+  tags?: readonly string[] | undefined;
+  cause?: Cause | undefined;
+  onDetached?: "continue" | "refuse" | undefined;
+  skipUnchanged?: boolean | undefined;
+  reread?: boolean | undefined;
+  exclude?: readonly string[] | undefined;
+  crossMounts?: boolean | undefined;
+}
+
+export interface LeftOutEntry {
+  path: Uint8Array;
+  reason: "unreadable" | "damaged" | "changing" | "mounted" | "not_saved" | "changed_since" | "not_permitted";
+  detail: string;
+  aspects?: string[];
+}
+
+export interface Saved {
+  point: Point;
+  changes: ChangeCounts;
+  readBytes: number;
+  leftOut: LeftOutEntry[];
+  /** the scan behind it; absent when head was returned */
+  scan?: ScanResult;
+}
+
+export interface RecordOptions {
+  /** a point's rules instead of the present ones */
+  rules: IgnoreRecord | null;
+  /** made by a restore or an undo: becomes neither head nor latest */
+  undo: boolean;
+}
+
+/**
+ * Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name.
+ * Record: head moves. For the holder of the workspace's lock.
+ */
+export async function recordPoint(workspace: Workspace, input: SaveInput, options: RecordOptions): Promise<Saved> {
+  const { points } = workspace;
+  const state = workspace.state();
+  const head = workspace.byId(state.head);
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id);
+  let staged: StagedContent;
+  try {
+    staged = await workspace.engine.stage(stageRequest(workspace, input, { rules: options.rules, head, id }));
+  } catch (error) {
+    points.abandon(sequence);
+    throw error;
+  }
+  const changes = await changesSince(workspace, head, staged);
+  const unchanged = head !== null && head.descriptor.content.tree === staged.content.tree;
+  const leftOut = leftOutOf(staged.scan);
+  if (unchanged && input.skipUnchanged === true) {
+    points.abandon(sequence);
+    await staged.settled();
+    return { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
+  }
+  failpoint("save.staged");
+  const descriptor = describe(workspace, input, { id, sequence, head, staged, unchanged, options });
+  let point: Point;
+  try {
+    point = points.commit(descriptor);
+  } catch (error) {
+    points.abandon(sequence);
+    throw error;
+  }
+  failpoint("save.committed");
+  if (!options.undo) writeState(workspace.found.paths, { ...state, head: id });
+  failpoint("save.head-moved");
+  await staged.settled();
+  return { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
+}
+
+export function stageRequest(workspace: Workspace, input: SaveInput, more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId }): StageRequest {
+  const { signal, onProgress } = input;
+  return {
+    root: workspace.root,
+    ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
+    excludes: input.exclude ?? [],
+    rules: more.rules,
+    skip: controlDirectoriesInside(workspace.root).map((path) => path.slice(workspace.root.length + 1)),
+    reread: input.reread ?? false,
+    crossMounts: input.crossMounts ?? false,
+    head: more.head?.descriptor.content.tree ?? null,
+    pointId: more.id,
+    message: input.message ?? "",
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
+}
+
+/** Counts against head: by the previous scan where that was head's state, else by comparing trees. */
+async function changesSince(workspace: Workspace, head: Point | null, staged: StagedContent): Promise<ChangeCounts> {
+  if (head === null) {
+    const { files, directories, links, other } = staged.summary.entries;
+    return { added: files + directories + links + other, modified: 0, removed: 0 };
+  }
+  if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
+  if (staged.previousTree === head.descriptor.content.tree) return countChanges(staged.scan.table, staged.scan.old);
+  return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content));
+}
+
+export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
+  const { omitted, torn, mounts } = scan.notes;
+  return [
+    ...omitted.map(({ path, reason }) => ({ path, reason: "unreadable" as const, detail: reason })),
+    ...torn.map(({ path, reason }) => ({ path, reason: "changing" as const, detail: reason })),
+    ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
+  ];
+}
+
+function describe(
+  workspace: Workspace,
+  input: SaveInput,
+  more: { id: SavePointId; sequence: number; head: Point | null; staged: StagedContent; unchanged: boolean; options: RecordOptions },
+): Descriptor {
+  const { id, sequence, head, staged, unchanged, options } = more;
+  const { scan, summary } = staged;
+  const { notes } = scan;
+  const latest = workspace.points.latest();
+  const detached = head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  const rules = rulesOfTask({ excludes: input.exclude ?? [], rules: options.rules }).record(
+    notes.ignoreFiles.map(({ path, text }) => ({ directory: Buffer.from(path).toString("latin1"), text: Buffer.from(text).toString("latin1") })),
+  );
+  return {
+    save_point_id: id,
+    workspace_id: workspace.found.workspace.id,
+    workspace_name: workspace.found.workspace.name,
+    sequence,
+    created_at: new Date().toISOString(),
+    message: input.message ?? "",
+    tags: [...new Set(input.tags ?? [])],
+    engine: workspace.engine.type,
+    effective_engine: workspace.engine.type,
+    degraded: staged.degraded.map(({ what, reason }) => `${what}: ${reason}`),
+    parent_id: head?.descriptor.save_point_id ?? null,
+    restored_from: detached ? head.descriptor.save_point_id : null,
+    cause: input.cause ?? { kind: "person" },
+    content: staged.content as unknown as Descriptor["content"],
+    state_digest: Buffer.from(scan.state).toString("hex"),
+    metadata_digest: Buffer.from(scan.meta).toString("hex"),
+    complete: notes.omittedCount === 0 && notes.torn.length === 0,
+    entries: summary.entries,
+    bytes: summary.bytes,
+    bytes_stored: staged.bytesStored,
+    unchanged,
+    labels: notes.torn.map(({ path, reason }) => ({ ...recordPath(path), label: "torn-possible", reason })),
+    omitted: notes.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
+    omitted_count: notes.omittedCount,
+    rules: {
+      ignore_file: options.rules === null,
+      exclude: rules.excludes,
+      files: rules.files,
+      ignored_count: notes.ignoredCount,
+      ignored_sample: notes.ignored.slice(0, 20).map((path) => recordPath(Buffer.from(path, "latin1"))),
+    },
+    undo: options.undo,
+  } as Descriptor;
+}
