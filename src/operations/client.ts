@@ -3,8 +3,9 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
 import { diff } from "./diff.ts";
+import { fork } from "./fork.ts";
 import { history } from "./history.ts";
 import { pin } from "./pin.ts";
 import { policy, setPolicy } from "./policy.ts";
@@ -12,6 +13,7 @@ import { release } from "./release.ts";
 import { run } from "./run.ts";
 import { publicPoint } from "./public-point.ts";
 import { restore, restoreLatest, undo } from "./restore.ts";
+import { restoreTo } from "./restore-to.ts";
 import { planRestore, planUndo } from "./restore-plan.ts";
 import { save } from "./save.ts";
 import { read, show } from "./show.ts";
@@ -102,7 +104,13 @@ export class CairnClient {
   }
 
   async restore(options: RestoreOptions): Promise<RestoreResult> {
+    const { to } = options;
+    if (to !== undefined) return this.#with(options.workspaceName, async (workspace) => restoreTo(workspace, { ...options, to }));
     return this.#with(options.workspaceName, async (workspace) => restore(workspace, options));
+  }
+
+  async fork(target: string, path: string, options: ForkOptions = {}): Promise<ForkResult> {
+    return this.#with(options.workspaceName, async (workspace) => fork(workspace, { point: target, path }, { ...options, factory: this.#options.factory }));
   }
 
   async undo(options: WorkspaceCallOptions = {}): Promise<RestoreResult> {

@@ -26,7 +26,7 @@ import { filesystemUuid, mountOf } from "../fs/mounts.ts";
 import { rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newWorkspaceId } from "../ids.ts";
-import type { ControlId } from "../ids.ts";
+import type { ControlId, WorkspaceId } from "../ids.ts";
 import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
 
@@ -196,6 +196,12 @@ export interface NewWorkspace {
   settings?: JsonObject;
   /** Also know the folder by its path in its mount; by default where the control directory lies at a mount's root. */
   inMount?: boolean;
+  /** Fresh unless told. */
+  id?: WorkspaceId;
+  /** Of a folder that does not lie at its path yet. */
+  identity?: FolderIdentity;
+  /** Puts points and state into the staged workspace before it gets its name; called again when the name was taken. */
+  fill?: (staged: WorkspacePaths, workspace: PlacedWorkspace) => void;
 }
 
 export interface CreatedWorkspace {
@@ -214,6 +220,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
       const name = attempt === 1 ? options.name : `${options.name}-${attempt}`;
       const workspace = workspaceRecord(control, { ...options, name });
       durableWrite(join(staged, "workspace.json"), encodeWorkspace(workspace));
+      options.fill?.(pathsBelow(staged, workspacePaths(control, name)), workspace);
       failpoint("workspace-staged");
       const paths = workspacePaths(control, name);
       if (renameUnlessTaken(staged, paths.root)) return { workspace, paths };
@@ -223,6 +230,13 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
     rmSync(staged, { recursive: true, force: true });
   }
   throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} is there already`);
+}
+
+/** The places of a workspace that still lies under another name. */
+function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
+  const moved = (place: string): string => join(staged, basename(place));
+  const { file, state, points, lock, journal, catalog } = paths;
+  return { root: staged, file: moved(file), state: moved(state), points: moved(points), lock: moved(lock), journal: moved(journal), catalog: moved(catalog) };
 }
 
 function renameUnlessTaken(staged: string, path: string): boolean {
@@ -258,9 +272,9 @@ export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentit
 
 function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWorkspace {
   return {
-    id: newWorkspaceId(),
+    id: options.id ?? newWorkspaceId(),
     name: options.name,
-    ...folderIdentity(options.folder, options.inMount ?? isAtMountRoot(control)),
+    ...(options.identity ?? folderIdentity(options.folder, options.inMount ?? isAtMountRoot(control))),
     registered_at: new Date().toISOString(),
     ...(options.origin === undefined ? {} : { origin: options.origin }),
     settings: options.settings ?? {},

@@ -30,6 +30,8 @@ export interface FoundWorkspace {
   readonly via: "self-contained" | "mount-root" | "registry" | "control-directory";
   /** True when another directory lies at the path than the one that was adopted; to be said once. */
   readonly rootChanged: boolean;
+  /** While a fork is being made: the path that it will have. */
+  readonly recordedFolder?: Buffer;
 }
 
 export interface FindOptions {

@@ -5,6 +5,8 @@ import { recordPath } from "../formats/record.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
+import { recoverPartials } from "./fork-recovery.ts";
+import { deadPartials } from "./partial-folder.ts";
 import { finishRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
@@ -15,7 +17,7 @@ const REMEMBERED = 10;
 
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
-  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0;
+  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || deadPartials(workspace.found.control).length > 0;
 }
 
 /** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
@@ -32,6 +34,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     workspace.points.removeLeftovers();
     recovered.push({ at, operation: "save", outcome: "rolled_back", detail: "a save ended before its point was complete; it left nothing", kept: [] });
   }
+  recovered.push(...(await recoverPartials(workspace, call)));
   const restore = await recoverRestore(workspace, call);
   if (restore !== null) recovered.push({ at, ...restore });
   failpoint("recovery.restored");

@@ -1,0 +1,27 @@
+import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import { forkWorkspace } from "../workspace/fork.ts";
+import { recoverPartials } from "../workspace/fork-recovery.ts";
+import type { EngineFactory, Workspace } from "../workspace/workspace.ts";
+import type { ForkOptions, ForkResult } from "./contract.ts";
+import { publicPoint } from "./public-point.ts";
+import { publicLeftOut } from "./save.ts";
+import { workspaceRef } from "./workspace-ref.ts";
+
+/** A new workspace in an absent or empty folder, equal to a point. */
+export async function fork(workspace: Workspace, target: { point: string; path: string }, options: ForkOptions & { factory: EngineFactory }): Promise<ForkResult> {
+  await recoverPartials(workspace, options);
+  const point = workspace.resolve(target.point);
+  const { factory, standalone, ...rest } = options;
+  const forked = await forkWorkspace(workspace, { ...rest, point, path: target.path, standalone: standalone === true ? { populate, factory } : undefined });
+  return {
+    workspace: workspaceRef(forked.found),
+    started_from: point.descriptor.save_point_id,
+    save_point: publicPoint(forked.point),
+    left_out: forked.leftOut.map(publicLeftOut),
+  };
+}
+
+async function populate(staged: ControlPaths): Promise<void> {
+  await createEmbeddedStore(storePaths(staged.root));
+}

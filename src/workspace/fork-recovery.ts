@@ -1,0 +1,73 @@
+import fs from "node:fs";
+import { join } from "node:path";
+import { failpoint } from "../failpoint.ts";
+import type { RecoveredEntry } from "../formats/control.ts";
+import { rawPath } from "../formats/record.ts";
+import { temporaryName } from "../fs/durable.ts";
+import { acquireLock } from "../fs/lock.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { listWorkspaces, readControl } from "./control-directory.ts";
+import { controlPaths, workspacePaths } from "./control-layout.ts";
+import { type DeadPartial, deadPartials, type PartialRecord, removeTree, settlePartial } from "./partial-folder.ts";
+import { readRegistration, unregister } from "./registry.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** What a fork that never got its folder made besides: the workspace, its point, its registration, its control directory. */
+export async function takeBackFork(workspace: Workspace, record: PartialRecord): Promise<void> {
+  const { workspace: made, control: own } = record;
+  if (made === undefined) return;
+  const target = Buffer.from(rawPath(record.target));
+  if (readRegistration(target)?.workspace_id === made.id) unregister(target);
+  failpoint("fork.unregistered");
+  if (own !== undefined) {
+    const control = controlPaths(own.path);
+    if (readControl(control)?.id === own.id) removeTree(Buffer.from(own.path));
+    return;
+  }
+  const { control } = workspace.found;
+  for (const listed of listWorkspaces(control)) {
+    if (listed.workspace?.id !== made.id) continue;
+    const aside = join(control.temporary, temporaryName());
+    fs.renameSync(workspacePaths(control, listed.name).root, aside);
+    failpoint("fork.workspace-removed");
+    fs.rmSync(aside, { recursive: true, force: true });
+  }
+  await workspace.engine.discard([made.point]);
+}
+
+/**
+ * Finishes or takes back forks and restores into other folders that ended before they were whole.
+ * Needs no lock of the caller's; costs one look where there is nothing.
+ */
+export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<RecoveredEntry[]> {
+  const { control } = workspace.found;
+  if (deadPartials(control).length === 0) return [];
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  using _lock = await acquireLock(control.lock, { purpose: "recovery", ...(call.signal === undefined ? {} : { signal: call.signal }) });
+  const recovered: RecoveredEntry[] = [];
+  for (const dead of deadPartials(control)) {
+    const whole = isWhole(dead);
+    if (!whole) await takeBackFork(workspace, dead.record);
+    settlePartial(dead);
+    recovered.push(entryOf(dead, whole));
+  }
+  return recovered;
+}
+
+function isWhole({ record, committed }: DeadPartial): boolean {
+  if (record.moving === true || record.workspace === undefined) return committed;
+  const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { bigint: true, throwIfNoEntry: false });
+  return there?.ino.toString() === record.workspace.inode;
+}
+
+function entryOf({ record }: DeadPartial, whole: boolean): RecoveredEntry {
+  const target = printablePath(Buffer.from(rawPath(record.target)));
+  const what = record.purpose === "fork" ? `the fork into ${target}` : record.purpose === "restore" ? `the restore into ${target}` : "a view";
+  return {
+    at: new Date().toISOString(),
+    operation: record.purpose,
+    outcome: whole ? "completed" : "rolled_back",
+    detail: whole ? `${what} was complete` : `${what} ended before it was complete; what it had written was removed`,
+    kept: [],
+  };
+}

@@ -1,0 +1,230 @@
+import fs from "node:fs";
+import { basename, dirname } from "node:path";
+import type { PointContent } from "../engines/engine.ts";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import { recordPath } from "../formats/record.ts";
+import { isMountPoint } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { newControlId, newSavePointId, newWorkspaceId, type SavePointId } from "../ids.ts";
+import { plainName } from "./adopt.ts";
+import { createControlDirectory, createWorkspace, type FolderIdentity, folderIdentity, isAtMountRoot, listWorkspaces, type PlacedWorkspace, pathInMount, writeState } from "./control-directory.ts";
+import { checkWorkspaceName, type ControlPaths, MAIN_WORKSPACE, MOUNT_CONTROL, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
+import { chooseControlDirectory } from "./control-place.ts";
+import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
+import { checkLocation, type GuardName } from "./guards.ts";
+import { takeBackFork } from "./fork-recovery.ts";
+import { PartialFolder, requireFree } from "./partial-folder.ts";
+import { type Point, Points } from "./points.ts";
+import { registerWorkspace } from "./registry.ts";
+import { rulesOf } from "./restore.ts";
+import { type LeftOutEntry, recordPoint } from "./record-point.ts";
+import { checkRoom, requireStillThere, writeContent } from "./write-content.ts";
+import { type EngineFactory, Workspace, type WorkspaceCall } from "./workspace.ts";
+
+export interface ForkInput extends WorkspaceCall {
+  point: Point;
+  /** absent or an empty folder */
+  path: string;
+  /** of the new workspace; default the folder's, made unique */
+  name?: string | undefined;
+  allow?: readonly GuardName[] | undefined;
+  /** a control directory of its own: how a store is made in it, and the engine for it */
+  standalone?: { populate: (staged: ControlPaths) => Promise<void>; factory: EngineFactory } | undefined;
+}
+
+export interface Forked {
+  found: FoundWorkspace;
+  point: Point;
+  leftOut: LeftOutEntry[];
+}
+
+interface Making {
+  partial: PartialFolder;
+  target: Buffer;
+  identity: (inMount: boolean) => FolderIdentity;
+  inode: string;
+}
+
+/**
+ * A new workspace in a folder of its own, equal to a point.
+ *
+ * Intent: the folder's temporary name is recorded. Stage: the tree is written there, the workspace is made with its
+ * first point and registered. Commit: the folder gets its name. Killed before, the next command takes all back.
+ */
+export async function forkWorkspace(workspace: Workspace, input: ForkInput): Promise<Forked> {
+  const target = realPathOf(input.path);
+  const { control } = workspace.found;
+  requireFree(target);
+  checkLocation(target, { allow: input.allow, control: control.root });
+  refuseKept(target);
+  if (input.name !== undefined) checkName(control, input.name);
+  checkRoom(target, input.point.descriptor.bytes, input.allow);
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, input.point);
+    const partial = PartialFolder.begin(control, "fork", target);
+    try {
+      const { leftOut } = await writeContent(workspace, { ...input, folder: partial.staging, paths: null });
+      const making = { partial, target, ...placeOf(partial, target) };
+      await (input.standalone === undefined ? addWorkspace(workspace, input, making) : addStandalone(workspace, input, making));
+      failpoint("fork.workspace-made");
+      partial.commit();
+      partial.end();
+      return { ...inPlace(target), leftOut };
+    } catch (error) {
+      await takeBackFork(workspace, partial.record);
+      partial.abandon();
+      throw error;
+    }
+  });
+}
+
+/** A folder that is gone may still be a workspace with points: it is not taken over. */
+function refuseKept(target: Buffer): void {
+  const kept = workspaceAt(target);
+  if (kept === null) return;
+  throw new CairnError("already_exists", `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`, {
+    hint: `restore it with: cairn -C ${printablePath(target)} restore latest; or forget it with: cairn release ${printablePath(target)}`,
+  });
+}
+
+function checkName(control: ControlPaths, name: string): void {
+  checkWorkspaceName(name);
+  if (fs.existsSync(workspacePaths(control, name).root)) throw new CairnError("already_exists", `there is a workspace called ${JSON.stringify(name)} already`, { hint: "choose another --name" });
+}
+
+/** How a workspace's file knows the folder, once it is in place. */
+function placeOf(partial: PartialFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
+  const facts = isMountPoint(target) ? target : partial.staging;
+  const identity = (inMount: boolean): FolderIdentity => {
+    const mountPath = inMount ? pathInMount(target) : null;
+    return { ...folderIdentity(facts, false), ...recordPath(target), ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }) };
+  };
+  return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
+}
+
+function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
+  const found = workspaceAt(target);
+  const point = found === null ? null : new Points(found.paths).latest();
+  if (found === null || point === null) throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
+  return { found, point };
+}
+
+function causeOf(workspace: Workspace, point: Point): Cause {
+  return { kind: "fork", from: point.descriptor.save_point_id, from_workspace: workspace.found.workspace.name };
+}
+
+function messageOf(point: Point): string {
+  const { save_point_id, message } = point.descriptor;
+  return `fork of ${save_point_id.slice(0, 8)}${message === "" ? "" : `: ${message}`}`.slice(0, 1000);
+}
+
+function originOf(workspace: Workspace, point: Point): NonNullable<PlacedWorkspace["origin"]> {
+  return { save_point_id: point.descriptor.save_point_id, workspace_id: workspace.found.workspace.id };
+}
+
+/** One more workspace of the same control directory; its first point holds the same content. */
+async function addWorkspace(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
+  const { control } = workspace.found;
+  const { partial, target, identity, inode } = making;
+  const id = newWorkspaceId();
+  const pointId = newSavePointId();
+  partial.note({ workspace: { id, point: pointId, inode } });
+  failpoint("fork.noted");
+  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, { pointId, root: target });
+  failpoint("fork.content-shared");
+  const { workspace: made } = createWorkspace(control, {
+    folder: target,
+    name: input.name ?? plainName(basename(target.toString("utf8"))),
+    exactName: input.name !== undefined,
+    origin: originOf(workspace, input.point),
+    id,
+    identity: identity(isAtMountRoot(control)),
+    fill: (staged, record) => firstPoint(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
+  });
+  failpoint("fork.workspace-named");
+  registerWorkspace({ folder: target, control: control.root, controlId: workspace.found.controlFile.id, workspaceId: id, workspaceName: made.name });
+}
+
+function firstPoint(staged: WorkspacePaths, descriptor: Descriptor): void {
+  fs.rmSync(staged.points, { recursive: true, force: true });
+  fs.mkdirSync(staged.points, { mode: 0o700 });
+  const points = new Points(staged);
+  points.claim(descriptor.sequence, descriptor.save_point_id);
+  points.commit(descriptor);
+  fs.rmSync(staged.catalog, { force: true });
+  writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
+}
+
+function firstDescriptor(workspace: Workspace, from: Point, made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace }): Descriptor {
+  return {
+    ...from.descriptor,
+    save_point_id: made.pointId,
+    workspace_id: made.record.id,
+    workspace_name: made.record.name,
+    sequence: 1,
+    created_at: new Date().toISOString(),
+    message: messageOf(from),
+    tags: [],
+    parent_id: null,
+    restored_from: null,
+    cause: causeOf(workspace, from),
+    content: made.content as unknown as Descriptor["content"],
+    bytes_stored: 0,
+    unchanged: false,
+    undo: false,
+  };
+}
+
+/** A control directory of its own, into whose store the folder is saved. */
+async function addStandalone(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
+  const { partial, target, identity, inode } = making;
+  const standalone = input.standalone!;
+  const id = newControlId();
+  const chosen = chooseControlDirectory(fs.existsSync(target) ? target : partial.staging, { id });
+  const workspaceId = newWorkspaceId();
+  partial.note({ workspace: { id: workspaceId, point: input.point.descriptor.save_point_id, inode }, control: { path: chosen.root, id } });
+  failpoint("fork.noted");
+  const { control, file } = await createControlDirectory(chosen.root, {
+    id,
+    name: plainName(basename(target.toString("utf8"))),
+    engine: workspace.found.controlFile.engine,
+    selfContained: false,
+    populate: async (staged) => {
+      await standalone.populate(staged);
+      createWorkspace(staged, {
+        folder: target,
+        name: input.name ?? MAIN_WORKSPACE,
+        exactName: true,
+        origin: originOf(workspace, input.point),
+        id: workspaceId,
+        identity: identity(basename(dirname(chosen.root)) === MOUNT_CONTROL),
+      });
+    },
+  });
+  failpoint("fork.control-made");
+  const record = listWorkspaces(control)[0]!.workspace!;
+  const found: FoundWorkspace = {
+    folder: partial.staging,
+    recordedFolder: target,
+    control,
+    controlFile: file,
+    workspace: record,
+    paths: workspacePaths(control, record.name),
+    via: "control-directory",
+    rootChanged: false,
+  };
+  await saveFirst(new Workspace(found, standalone.factory), workspace, input);
+  registerWorkspace({ folder: target, control: control.root, controlId: id, workspaceId, workspaceName: record.name });
+}
+
+async function saveFirst(own: Workspace, workspace: Workspace, input: ForkInput): Promise<void> {
+  try {
+    using _lock = await own.lock("fork", input);
+    const { signal, onProgress, onWarning } = input;
+    await recordPoint(own, { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning }, { rules: rulesOf(input.point), undo: false });
+  } finally {
+    await own.close();
+  }
+}

@@ -1,0 +1,240 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { rawPath, recordPath, type RecordedPath } from "../formats/record.ts";
+import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
+import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
+import type { ControlPaths } from "./control-layout.ts";
+
+/**
+ * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
+ * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
+ * written is moved into it entry by entry; once that has begun it is finished, whoever does it.
+ */
+export interface PartialRecord {
+  format: "cairn.partial";
+  version: 1;
+  purpose: "fork" | "restore" | "view";
+  staging: RecordedPath;
+  target: RecordedPath;
+  owner: LockOwner;
+  /** What a fork makes beside the folder, to be taken back with it. */
+  workspace?: { id: WorkspaceId; point: SavePointId; inode: string };
+  /** A control directory that a fork makes for itself. */
+  control?: { path: string; id: ControlId };
+  /** The entries are on their way into the target. */
+  moving?: true;
+}
+
+const PREFIX = ".cairn-partial-";
+const MAX_RECORD_BYTES = 1 << 20;
+
+function directoryOf(control: ControlPaths): string {
+  return path.join(control.root, "partial");
+}
+
+/** Throws `already_exists` unless a path (its real path) is absent or an empty folder; a file system's own `lost+found` may be there. */
+export function requireFree(target: Buffer): void {
+  const facts = fs.lstatSync(target, { throwIfNoEntry: false });
+  if (facts === undefined) return;
+  const occupied = facts.isDirectory() ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountPoint(target)) : true;
+  if (!occupied) return;
+  throw new CairnError("already_exists", `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`, { hint: "name a folder that is absent or empty" });
+}
+
+export class PartialFolder {
+  readonly staging: Buffer;
+  readonly #target: Buffer;
+  readonly #file: string;
+  #record: PartialRecord;
+
+  private constructor(file: string, record: PartialRecord) {
+    this.#file = file;
+    this.#record = record;
+    this.staging = Buffer.from(rawPath(record.staging));
+    this.#target = Buffer.from(rawPath(record.target));
+  }
+
+  /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
+  static begin(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
+    const directory = directoryOf(control);
+    durableMkdir(directory);
+    const suffix = randomBytes(8).toString("hex");
+    // The root of a mount cannot be replaced.
+    const inside = isMountPoint(target) ? "/" : "";
+    const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
+    const record: PartialRecord = { format: "cairn.partial", version: 1, purpose, staging: recordPath(staging), target: recordPath(target), owner: newOwner(purpose, false) };
+    const folder = new PartialFolder(path.join(directory, `${suffix}.json`), record);
+    folder.#write();
+    failpoint("partial.recorded");
+    try {
+      fs.mkdirSync(parentOf(staging), { recursive: true });
+      fs.mkdirSync(staging, { mode: 0o700 });
+    } catch (error) {
+      folder.end();
+      throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
+    }
+    failpoint("partial.made");
+    return folder;
+  }
+
+  get record(): PartialRecord {
+    return this.#record;
+  }
+
+  /** What else is made from here on. */
+  note(more: Pick<PartialRecord, "workspace" | "control">): void {
+    this.#record = { ...this.#record, ...more };
+    this.#write();
+  }
+
+  /** The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. */
+  commit(): void {
+    if (isInside(this.#record)) {
+      this.#record = { ...this.#record, moving: true };
+      this.#write();
+      failpoint("partial.moving");
+      moveIn(this.#record);
+      return;
+    }
+    try {
+      fs.renameSync(this.staging, this.#target);
+    } catch (error) {
+      requireFree(this.#target);
+      throw toCairnError(error, `put ${printablePath(this.#target)} in place`);
+    }
+    syncDirectory(parentOf(this.#target));
+    failpoint("partial.renamed");
+  }
+
+  /** Everything is in place and recorded elsewhere. */
+  end(): void {
+    durableRemove(this.#file);
+  }
+
+  /** Takes back what was written. */
+  abandon(): void {
+    removeTree(this.staging);
+    this.end();
+  }
+
+  #write(): void {
+    durableWrite(this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`), { mode: 0o600 });
+  }
+}
+
+function isInside(record: PartialRecord): boolean {
+  return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
+}
+
+/** Moves what was written up into the mount's root. An entry whose name is taken there stays where it is. */
+function moveIn(record: PartialRecord): void {
+  const staging = Buffer.from(rawPath(record.staging));
+  const target = Buffer.from(rawPath(record.target));
+  for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
+    const to = Buffer.concat([target, SLASH, name]);
+    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) fs.renameSync(Buffer.concat([staging, SLASH, name]), to);
+    failpoint("partial.moved");
+  }
+  fs.rmdirSync(staging);
+}
+
+export interface DeadPartial {
+  file: string;
+  record: PartialRecord;
+  /** The folder got its name before the end. */
+  committed: boolean;
+}
+
+/** What ended without being finished; empty in the ordinary case, at the cost of one look. */
+export function deadPartials(control: ControlPaths): DeadPartial[] {
+  const directory = directoryOf(control);
+  let names: string[];
+  try {
+    names = fs.readdirSync(directory);
+  } catch {
+    return [];
+  }
+  const local = names.length > 0 && filesystemKind(directory).place === "local";
+  return names.flatMap((name) => {
+    const file = path.join(directory, name);
+    const record = /^[0-9a-f]{16}\.json$/.test(name) ? readRecord(file) : null;
+    if (record === null || livenessOf(record.owner, local) !== "dead") return [];
+    const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
+    const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
+    return [{ file, record, committed: record.moving === true || (gone && there) }];
+  });
+}
+
+function readRecord(file: string): PartialRecord | null {
+  const bytes = readSmallFile(file, MAX_RECORD_BYTES);
+  if (bytes === null) return null;
+  try {
+    const record = JSON.parse(bytes.toString("utf8")) as PartialRecord;
+    return record.format === "cairn.partial" && record.version === 1 && isStaging(record) ? record : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Only a name that this module gives is ever removed. */
+function isStaging(record: PartialRecord): boolean {
+  const staging = Buffer.from(rawPath(record.staging));
+  const target = Buffer.from(rawPath(record.target));
+  const name = staging.subarray(target.length).toString("latin1");
+  return staging.subarray(0, target.length).equals(target) && new RegExp(`^/?\\${PREFIX}[0-9a-f]{16}$`).test(name);
+}
+
+/** Finishes or takes back the folder itself; what else it made is the caller's. */
+export function settlePartial(dead: DeadPartial): void {
+  const { record, file } = dead;
+  const staging = Buffer.from(rawPath(record.staging));
+  if (record.moving === true) {
+    if (fs.existsSync(staging)) moveIn(record);
+  } else removeTree(staging);
+  failpoint("partial.settled");
+  durableRemove(file);
+}
+
+/** Removes a folder whatever the modes in it say. */
+export function removeTree(folder: Buffer): void {
+  try {
+    fs.rmSync(folder, { recursive: true, force: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY") throw toCairnError(error, `remove ${printablePath(folder)}`);
+    openUp(folder);
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Gives the owner back the right to remove what is in a folder. */
+function openUp(folder: Buffer): void {
+  fs.chmodSync(folder, 0o700);
+  for (const entry of fs.readdirSync(folder, { encoding: "buffer", withFileTypes: true })) {
+    if (entry.isDirectory()) openUp(Buffer.concat([folder, SLASH, entry.name]));
+  }
+}
+
+function syncDirectory(folder: Buffer): void {
+  const descriptor = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    fs.fsyncSync(descriptor);
+  } catch (error) {
+    // Some file systems cannot sync a directory; there nothing more can be done.
+    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw toCairnError(error, `sync ${printablePath(folder)}`);
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+const SLASH = Buffer.from("/");
+
+function parentOf(folder: Buffer): Buffer {
+  return folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1));
+}

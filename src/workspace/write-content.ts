@@ -1,0 +1,154 @@
+import fs from "node:fs";
+import { NodeWriter } from "../engines/write/node-writer.ts";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { DescriptorContent } from "../formats/descriptor.ts";
+import { freeSpace } from "../fs/mounts.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { realPathOf } from "./find-workspace.ts";
+import { checkLocation, type GuardName } from "./guards.ts";
+import { PartialFolder, requireFree } from "./partial-folder.ts";
+import type { Point } from "./points.ts";
+import { findNode } from "./restore-plan.ts";
+import { notSetEntry } from "./restore.ts";
+import type { LeftOutEntry } from "./record-point.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** Writing a point's content into a folder that is not the workspace. */
+
+export interface WriteInput extends WorkspaceCall {
+  point: Point;
+  /** an empty folder that is there */
+  folder: Buffer;
+  /** raw paths below the root; null: everything */
+  paths: readonly Uint8Array[] | null;
+  readOnly?: boolean;
+}
+
+export interface WrittenFolder {
+  entries: number;
+  bytes: number;
+  leftOut: LeftOutEntry[];
+}
+
+/** Fills a folder. What the store holds no more, and what may not be set, is listed; the rest is exact. */
+export async function writeContent(workspace: Workspace, input: WriteInput): Promise<WrittenFolder> {
+  const { point, folder, paths, readOnly, signal, onProgress } = input;
+  const { descriptor } = point;
+  const content = descriptor.content as unknown as Parameters<Workspace["engine"]["write"]>[0];
+  const total = countOf(point);
+  const written = await workspace.engine.write(content, {
+    target: folder,
+    paths,
+    readOnly: readOnly ?? false,
+    signal,
+    ...(onProgress === undefined ? {} : { onProgress: throttled(({ done, bytes }) => onProgress({ phase: "restoring", done, bytes, ...(paths === null ? { total } : {}) })) }),
+  });
+  failpoint("write.content-written");
+  const notSet = paths === null && readOnly !== true ? setRootMetadata(folder, descriptor.content) : [];
+  return {
+    entries: written.entries,
+    bytes: written.bytes,
+    leftOut: [
+      ...written.damaged.map(({ path, detail }) => ({ path, reason: "damaged" as const, detail })),
+      ...[...written.notSet, ...notSet].map(notSetEntry),
+    ],
+  };
+}
+
+const PROGRESS_MS = 100;
+
+function throttled<T>(report: (value: T) => void): (value: T) => void {
+  let last = 0;
+  return (value) => {
+    const now = performance.now();
+    if (now - last < PROGRESS_MS) return;
+    last = now;
+    report(value);
+  };
+}
+
+/** Number of entries of a point. */
+export function countOf(point: Point): number {
+  const { files, directories, links, other } = point.descriptor.entries;
+  return files + directories + links + other;
+}
+
+function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter["notSet"] {
+  const { mode, uid, gid, mtime_sec, mtime_ns } = content.root;
+  const writer = new NodeWriter();
+  const descriptor = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    writer.finishDirectory(descriptor, { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns }, new Uint8Array(0));
+  } finally {
+    fs.closeSync(descriptor);
+  }
+  return writer.notSet;
+}
+
+// Below this a file system serves nobody else on the machine any more.
+const RESERVE_BYTES = 16 << 20;
+
+/** Throws `no_space` when a folder's file system has no room for so much more. */
+export function checkRoom(target: Buffer, bytes: number, allow: readonly GuardName[] | undefined): void {
+  if (allow?.includes("space") === true) return;
+  const { freeBytes } = freeSpace(existingAncestor(target));
+  if (freeBytes >= bytes + RESERVE_BYTES) return;
+  throw new CairnError("no_space", `the file system of ${printablePath(target)} has ${freeBytes} bytes free, the point has ${bytes}`, {
+    hint: "choose another place; a point with large sparse files needs less: --allow space",
+    details: { guard: "space", free_bytes: freeBytes, needed_bytes: bytes },
+  });
+}
+
+function existingAncestor(folder: Buffer): Buffer {
+  return folder.length <= 1 || fs.existsSync(folder) ? folder : existingAncestor(folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1)));
+}
+
+export interface RestoreToInput extends WorkspaceCall {
+  point: Point;
+  to: string;
+  paths: readonly Uint8Array[] | null;
+}
+
+/** Writes a point, or some paths of it, into an absent or empty folder elsewhere. A kill leaves nothing that the next command does not remove. */
+export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
+  const { point, paths } = input;
+  const target = realPathOf(input.to);
+  requireFree(target);
+  checkLocation(target, { allow: ["home", "nested", "git"] });
+  if (isAtOrBelow(target, workspace.root)) {
+    throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, { hint: "name a folder outside of it, or restore without --to" });
+  }
+  if (paths === null) checkRoom(target, point.descriptor.bytes, undefined);
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, point);
+    if (paths !== null) await requirePaths(workspace, point, paths);
+    const partial = PartialFolder.begin(workspace.found.control, "restore", target);
+    try {
+      const written = await writeContent(workspace, { ...input, folder: partial.staging });
+      if (paths !== null) fs.chmodSync(partial.staging, 0o777 & ~process.umask());
+      partial.commit();
+      partial.end();
+      return written;
+    } catch (error) {
+      partial.abandon();
+      throw error;
+    }
+  });
+}
+
+/** Once clean-up is kept out: a point that went meanwhile is not there. */
+export function requireStillThere(workspace: Workspace, point: Point): void {
+  workspace.points.refresh();
+  if (workspace.byId(point.descriptor.save_point_id) === null) {
+    throw new CairnError("not_found", `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`, { hint: "see cairn history" });
+  }
+}
+
+async function requirePaths(workspace: Workspace, point: Point, paths: readonly Uint8Array[]): Promise<void> {
+  const source = await workspace.source(point);
+  for (const path of paths) {
+    if (path.length === 0 || findNode(source, path) !== null) continue;
+    throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`, { hint: "see cairn show" });
+  }
+}
