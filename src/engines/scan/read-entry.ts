@@ -187,6 +187,8 @@ export class EntryReader {
       const error = this.#content(fd, stat, record);
       if (error < 0) return this.#omit(record, directory, errnoName(-error));
       sys.fstat(fd, stat2);
+      // What was opened is no file any more than what was listed is: another entry took its place.
+      if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record);
       if (sameContentStat(stat.words, stat2.words) && error === 1) break;
       if (attempt === 1) {
         this.#flags |= FLAG.TORN;
