@@ -161,8 +161,11 @@ export class Points {
     rmSync(paths.root, { recursive: true, force: true });
   }
 
-  /** The commit point of a save: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim is gone. */
-  commit(descriptor: Descriptor): Point {
+  /**
+   * The commit point of a save: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
+   * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
+   */
+  commit(descriptor: Descriptor, options: { keepClaim?: boolean } = {}): Point {
     const bytes = encodeDescriptor(descriptor);
     const { sequence } = descriptor;
     failpoint("point-before-descriptor");
@@ -176,10 +179,22 @@ export class Points {
         cause: error,
       });
     }
-    rmSync(this.pathsOf(sequence).intent, { force: true });
+    if (options.keepClaim !== true) this.settle(sequence);
     failpoint("point-committed");
     this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
     return this.#point(sequence, bytes, new Set());
+  }
+
+  /** Forgets the claim of a finished point. */
+  settle(sequence: number): void {
+    rmSync(this.pathsOf(sequence).intent, { force: true });
+  }
+
+  /** Finished points among the last numbers whose claim was never forgotten, ascending. */
+  unsettled(): number[] {
+    return this.sequences()
+      .slice(-UNFINISHED_LOOK_BACK)
+      .filter((sequence) => existsSync(this.pathsOf(sequence).intent) && existsSync(this.pathsOf(sequence).descriptor));
   }
 
   /** Removes claims that were never finished, and half-removed points. Only for the holder of the workspace's lock. */

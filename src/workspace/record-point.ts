@@ -77,7 +77,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const descriptor = describe(workspace, input, { id, sequence, head, staged, unchanged, options });
   let point: Point;
   try {
-    point = points.commit(descriptor);
+    point = points.commit(descriptor, { keepClaim: !options.undo });
   } catch (error) {
     points.abandon(sequence);
     throw error;
@@ -85,6 +85,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   failpoint("save.committed");
   if (!options.undo) writeState(workspace.found.paths, { ...state, head: id });
   failpoint("save.head-moved");
+  points.settle(sequence);
   await staged.settled();
   return { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
 }

@@ -17,7 +17,7 @@ const REMEMBERED = 10;
 
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
-  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || deadPartials(workspace.found.control).length > 0;
+  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || workspace.points.unsettled().length > 0 || deadPartials(workspace.found.control).length > 0;
 }
 
 /** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
@@ -34,12 +34,31 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     workspace.points.removeLeftovers();
     recovered.push({ at, operation: "save", outcome: "rolled_back", detail: "a save ended before its point was complete; it left nothing", kept: [] });
   }
+  recovered.push(...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })));
   recovered.push(...(await recoverPartials(workspace, call)));
   const restore = await recoverRestore(workspace, call);
   if (restore !== null) recovered.push({ at, ...restore });
   failpoint("recovery.restored");
   const state = workspace.state();
   writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });
+}
+
+/** A point was complete, and its save was killed before the workspace stood at it. */
+function moveHead(workspace: Workspace): string[] {
+  const { points } = workspace;
+  const done: string[] = [];
+  for (const sequence of points.unsettled()) {
+    const state = workspace.state();
+    const { save_point_id: id, parent_id: parent, undo } = points.read(sequence).descriptor;
+    // Anything newer moved head on its own; where head is not the parent, it moved since.
+    if (sequence === points.sequences().at(-1) && !undo && parent === state.head) {
+      writeState(workspace.found.paths, { ...state, head: id });
+      done.push(`the save of ${id.slice(0, 8)} was complete but for its end; the workspace stands at it now`);
+    }
+    failpoint("recovery.head-moved");
+    points.settle(sequence);
+  }
+  return done;
 }
 
 async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
