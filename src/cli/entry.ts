@@ -1,21 +1,18 @@
 #!/usr/bin/env node
-// The first file that runs, also on a Node that is too old to load any other: nothing here may be newer than Node 18.
-import { existsSync } from "node:fs";
-import nodeModule from "node:module";
-import path from "node:path";
-import { fileURLToPath } from "node:url";
+// The first file that runs, also on a Node that is too old to load any other: no imports, and nothing newer than Node 18 before the check.
 
 const NEEDED_MAJOR = 24;
 
 /** In a clone the compiled code is kept beside the runtime; elsewhere in the user's own cache, never in a shared temporary folder. */
 function compileCacheFolder(): string | undefined {
+  const { existsSync } = process.getBuiltinModule("node:fs");
+  const { fileURLToPath } = process.getBuiltinModule("node:url");
   const runtime = fileURLToPath(
     new URL(import.meta.url.endsWith(".ts") ? "../../.runtime" : "../.runtime", import.meta.url),
   );
-  if (existsSync(runtime)) return path.join(runtime, "compile-cache");
-  const home = process.env["HOME"];
-  const caches = process.env["XDG_CACHE_HOME"] ?? (home === undefined ? undefined : path.join(home, ".cache"));
-  return caches === undefined ? undefined : path.join(caches, "cairn", "compile-cache");
+  if (existsSync(runtime)) return `${runtime}/compile-cache`;
+  const { HOME: home, XDG_CACHE_HOME: caches = home === undefined ? undefined : `${home}/.cache` } = process.env;
+  return caches === undefined ? undefined : `${caches}/cairn/compile-cache`;
 }
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
@@ -26,6 +23,8 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
   process.exitCode = 2;
 } else {
   const folder = compileCacheFolder();
-  if (folder !== undefined) nodeModule.enableCompileCache(folder);
+  if (folder !== undefined) process.getBuiltinModule("node:module").enableCompileCache(folder);
   await import("./main.ts");
 }
+
+export {};
