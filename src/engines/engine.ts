@@ -71,6 +71,8 @@ export interface StagedContent {
   degraded: Degradation[];
   /** After the descriptor is in place: caches, maintenance. Never fails. */
   settled(): Promise<void>;
+  /** Instead of a descriptor: takes back what would be seen as a point's; content stays for the next clean-up. Never fails. */
+  discard(): Promise<void>;
 }
 
 export interface AmendRequest {

@@ -69,6 +69,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const unchanged = head !== null && head.descriptor.content.tree === staged.content.tree;
   const leftOut = leftOutOf(staged.scan);
   if (unchanged && input.skipUnchanged === true) {
+    await staged.discard();
     points.abandon(sequence);
     await staged.settled();
     return { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
@@ -79,6 +80,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   try {
     point = points.commit(descriptor, { keepClaim: !options.undo });
   } catch (error) {
+    await staged.discard();
     points.abandon(sequence);
     throw error;
   }

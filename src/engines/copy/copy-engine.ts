@@ -107,6 +107,8 @@ export class CopyEngine implements Engine {
       previousTree: cache === null ? null : hex(cache.tree),
       degraded: [],
       settled: async () => this.#settled(store, result, cache),
+      // One that stays is found as a snapshot without a point.
+      discard: async () => store.storage.remove("snapshots", snapshot).catch(() => undefined),
     };
   }
 
