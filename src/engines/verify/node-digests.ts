@@ -1,10 +1,10 @@
 import { hashAt, sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
 import { appendMetadataEntry, appendStateEntry, beginMetadataNode, beginStateNode, type DigestEntry } from "../../formats/digest.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
 import type { NodeType, TreeNode } from "../../formats/tree.ts";
-import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { newArena } from "../../native.ts";
+import { Encoder } from "./encoder.ts";
 
 /** Digests of one directory from the nodes of its tree. */
 
@@ -117,16 +117,5 @@ function applyLossless(entry: DigestEntry, field: LosslessField): void {
       return;
     }
     default:
-  }
-}
-
-/** A writer and the arena over its bytes, made anew only when the writer has grown. */
-class Encoder {
-  readonly writer = new ByteWriter(64 * 1024);
-  #arena: Arena | undefined;
-
-  arena(): Arena {
-    if (this.#arena?.bytes !== this.writer.bytes) this.#arena = arenaOver(this.writer.bytes);
-    return this.#arena;
   }
 }

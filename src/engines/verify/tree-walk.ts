@@ -1,8 +1,10 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import { PlainTreeCursor } from "../../formats/plain-tree.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
+import { NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
 import { latin1, type PointManifest } from "./point-manifest.ts";
 import type { StoreReader } from "./store-reader.ts";
 
@@ -35,14 +37,20 @@ export interface TreeWalkOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** A directory whose children come first. */
 interface Frame {
   entry: number;
   path: string;
-  nodes: TreeNode[];
-  next: number;
+  /** where its digests come from: all its nodes, or what was encoded of plain ones already */
+  content: TreeNode[] | PlainNode;
+  /** ids of its subtrees back to back, and their names */
+  subtrees: Uint8Array;
+  names: string[];
+  /** slots of those that are done */
   children: number[];
   files: number;
   bytes: number;
+  /** False: its digests hold for this path of this point only. */
   remember: boolean;
 }
 
@@ -55,6 +63,8 @@ export class TreeWalk {
   readonly #index: BlobIndex;
   readonly #options: TreeWalkOptions;
   readonly #digester = new NodeDigester();
+  readonly #plainDigester = new PlainDigester();
+  readonly #cursor = new PlainTreeCursor();
   /** A byte for each entry of the index. */
   readonly needed: Uint8Array;
   readonly #packSeen: Uint8Array;
@@ -111,10 +121,21 @@ export class TreeWalk {
       if (entry < 0) this.suspicious = true;
       if (entry < 0 || this.needed[entry] === 1) continue;
       this.#need(entry);
-      for (const node of this.#read(entry) ?? []) {
-        if (node.subtree !== undefined) stack.push(node.subtree);
-        else this.#needContent(node);
-      }
+      this.#markTree(entry, stack);
+    }
+  }
+
+  #markTree(entry: number, stack: Uint8Array[]): void {
+    let nodes: TreeNode[] = [];
+    try {
+      nodes = this.#store.treeAt(entry);
+    } catch (error) {
+      if (toCairnError(error).code !== "damaged") throw error;
+      this.suspicious = true;
+    }
+    for (const node of nodes) {
+      if (node.subtree !== undefined) stack.push(node.subtree);
+      else this.#needContent(node);
     }
   }
 
@@ -145,25 +166,58 @@ export class TreeWalk {
     const known = this.#slotOf[entry]!;
     if (remember && known !== 0) return known;
     this.#need(entry);
-    const nodes = this.#read(entry);
-    if (nodes === null) {
-      this.#slotOf[entry] = UNREADABLE;
-      return UNREADABLE;
-    }
-    const frame = { entry, path, nodes, next: 0, children: [], files: 0, bytes: 0, remember };
-    for (const node of nodes) if (node.type === "file") this.#file(frame, node);
-    stack.push(frame);
-    return null;
-  }
-
-  #read(entry: number): TreeNode[] | null {
     try {
-      return this.#store.treeAt(entry);
+      const bytes = this.#store.bytesAt(entry);
+      const place = { entry, path, remember };
+      const frame = (remember ? this.#plain(bytes, place) : null) ?? this.#general(decodeTree(bytes), place);
+      if (frame.names.length === 0) return this.#finish(frame);
+      stack.push(frame);
+      return null;
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;
       this.suspicious = true;
-      return null;
+      return this.#keep({ entry, remember }, UNREADABLE);
     }
+  }
+
+  #keep(of: { entry: number; remember: boolean }, slot: number): number {
+    if (of.remember) this.#slotOf[of.entry] = slot;
+    return slot;
+  }
+
+  /** Goes through a tree without making nodes of it; null when it has entries for which that does not do. */
+  #plain(tree: Uint8Array, place: Pick<Frame, "entry" | "path" | "remember">): Frame | null {
+    const cursor = this.#cursor;
+    const names: string[] = [];
+    let files = 0;
+    let bytes = 0;
+    this.#plainDigester.begin();
+    cursor.open(tree);
+    while (cursor.next()) {
+      let hash: Uint8Array | null = cursor.ids;
+      if (cursor.kind === "directory") names.push(latin1(tree.subarray(cursor.nameStart, cursor.nameEnd)));
+      else if (cursor.kind === "file") {
+        files++;
+        bytes += cursor.size;
+        this.#needBlobs(cursor.ids, cursor.idCount * 32, cursor.size);
+        if (cursor.idCount === 0) hash = NOTHING;
+        else if (cursor.idCount > 1) hash = this.#chunkedHash(cursor, place.path);
+        if (hash === null) return null;
+      }
+      this.#plainDigester.add(cursor, hash);
+    }
+    if (!cursor.plain) return null;
+    const { node, subtrees } = this.#plainDigester.end();
+    return { ...place, content: node, subtrees, names, children: [], files, bytes };
+  }
+
+  #general(nodes: TreeNode[], place: Pick<Frame, "entry" | "path" | "remember">): Frame {
+    const directories = nodes.filter((node) => node.subtree !== undefined);
+    const subtrees = Buffer.concat(directories.map((node) => node.subtree!));
+    const names = directories.map((node) => latin1(node.name));
+    const frame: Frame = { ...place, content: nodes, subtrees, names, children: [], files: 0, bytes: 0 };
+    for (const node of nodes) if (node.type === "file") this.#file(frame, node);
+    return frame;
   }
 
   #file(frame: Frame, node: TreeNode): void {
@@ -175,24 +229,33 @@ export class TreeWalk {
       const first = this.#firstMembers.get(node.inode);
       if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(node.inode, path);
     }
-    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node, pathOf(frame.path, node.name));
+    if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathOf(frame.path, node.name));
   }
 
-  #chunkedFile(node: TreeNode, path: string): void {
-    const key = latin1(node.content!);
+  #chunkedHash(cursor: PlainTreeCursor, directory: string): Uint8Array | null {
+    const name = cursor.bytes.subarray(cursor.nameStart, cursor.nameEnd);
+    return this.#chunkedFile(cursor.ids.subarray(0, cursor.idCount * 32), cursor.size, pathOf(directory, name));
+  }
+
+  /** Notes a file of several blobs; the hash of its whole content, when it is known. */
+  #chunkedFile(content: Uint8Array, size: number, path: string): Uint8Array | null {
+    const key = latin1(content);
     const recorded = this.#manifest.hashes.get(path);
-    const sha256 = recorded?.size === node.size ? recorded.sha256 : null;
+    const sha256 = recorded?.size === size ? recorded.sha256 : null;
     const known = this.chunked.get(key);
-    if (known === undefined) this.chunked.set(key, { content: Uint8Array.from(node.content!), sha256 });
+    if (known === undefined) this.chunked.set(key, { content: Uint8Array.from(content), sha256 });
     else known.sha256 ??= sha256;
+    return known?.sha256 ?? sha256;
   }
 
   #needContent(node: TreeNode): void {
-    const { content } = node;
-    if (content === undefined) return;
+    if (node.content !== undefined) this.#needBlobs(node.content, node.content.length, node.size);
+  }
+
+  #needBlobs(content: Uint8Array, length: number, wanted: number): void {
     const { table } = this.#index;
     let size = 0;
-    for (let at = 0; at < content.length; at += 32) {
+    for (let at = 0; at < length; at += 32) {
       const entry = table.lookup(content, at, DATA_BLOB);
       if (entry < 0) {
         this.suspicious = true;
@@ -201,7 +264,7 @@ export class TreeWalk {
       this.#need(entry);
       size += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
     }
-    if (size !== node.size) this.suspicious = true;
+    if (size !== wanted) this.suspicious = true;
   }
 
   #need(entry: number): void {
@@ -215,10 +278,10 @@ export class TreeWalk {
   /** Goes on with the topmost directory; its slot when that has finished it. */
   #step(stack: Frame[]): number | null {
     const frame = stack[stack.length - 1]!;
-    while (frame.next < frame.nodes.length) {
-      const node = frame.nodes[frame.next++]!;
-      if (node.subtree === undefined) continue;
-      const slot = this.#enter(node.subtree, pathOf(frame.path, node.name), stack);
+    while (frame.children.length < frame.names.length) {
+      const n = frame.children.length;
+      const path = frame.path === "" ? frame.names[n]! : `${frame.path}/${frame.names[n]!}`;
+      const slot = this.#enter(frame.subtrees.subarray(n * 32, n * 32 + 32), path, stack);
       if (slot === null) return null;
       frame.children.push(slot);
     }
@@ -229,22 +292,15 @@ export class TreeWalk {
   }
 
   #finish(frame: Frame): number {
-    let slot: number;
-    try {
-      slot = this.#slotFor(frame);
-    } catch (error) {
-      if (toCairnError(error).code !== "damaged") throw error;
-      this.suspicious = true;
-      slot = UNREADABLE;
-    }
-    if (frame.remember) this.#slotOf[frame.entry] = slot;
-    return slot;
+    return this.#keep(frame, this.#slotFor(frame));
   }
 
   #slotFor(frame: Frame): number {
     const worst = frame.children.reduce((least, child) => Math.min(least, child), 0);
     if (worst < 0) return frame.children.includes(UNREADABLE) ? UNREADABLE : UNHASHED;
-    const digest = this.#digester.digest(frame.nodes, this.#facts(frame));
+    const child = (n: number): Uint8Array => this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64);
+    const { content } = frame;
+    const digest = Array.isArray(content) ? this.#digester.digest(content, this.#facts(frame, child)) : this.#plainDigester.digest(content, child);
     if (digest === null) return UNHASHED;
     const slot = this.#newSlot();
     this.#digests.set(digest, slot * 64);
@@ -258,11 +314,11 @@ export class TreeWalk {
     return slot;
   }
 
-  #facts(frame: Frame): NodeFacts {
+  #facts(frame: Frame, child: NodeFacts["child"]): NodeFacts {
     const { overrides } = this.#manifest;
     const lossless = (node: TreeNode) => (frame.remember ? undefined : overrides.get(pathOf(frame.path, node.name)));
     return {
-      child: (n) => this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64),
+      child,
       fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
       linkedTo: (node) => {
         if (node.type === "file") return node.links > 1 && node.inode !== 0n ? this.#firstMembers.get(node.inode) : undefined;
