@@ -24,12 +24,27 @@ function koffi(): Koffi | null {
   loaded = null;
   if (process.env["CAIRN_NO_NATIVE"] === "1") return loaded;
   try {
-    loaded = createRequire(import.meta.url)("koffi") as Koffi;
+    loaded = requireKoffi();
     library = loaded.load(null);
   } catch {
     loaded = null;
   }
   return loaded;
+}
+
+/**
+ * The shared object of koffi's platform package without the scripts that look for it: they cost every
+ * process and every thread 10 ms. Where it is not at its place or does not load, they find what does.
+ */
+function requireKoffi(): Koffi {
+  const require = createRequire(import.meta.url);
+  const { platform, arch } = process;
+  try {
+    const fromKoffi = createRequire(require.resolve("koffi"));
+    return fromKoffi(`@koromix/koffi-${platform}-${arch}/${platform}_${arch}/koffi.node`) as Koffi;
+  } catch {
+    return require("koffi") as Koffi;
+  }
 }
 
 /** True when native calls work in this process. `CAIRN_NO_NATIVE=1` turns them off, for tests. */
