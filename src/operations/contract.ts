@@ -703,4 +703,6 @@ export interface CairnLibrary {
   listWorkspaces(options?: CallOptions): Promise<WorkspaceInfo[]>;
   /** The folder was moved from one path to the other; its points follow. `not_found`, `conflict` when it is another folder. */
   relocate(oldPath: string, newPath: string, options?: CallOptions): Promise<RelocateResult>;
+  /** Forgets where a folder's points lay, when its control directory is gone for good. False: it was not known. `conflict` when it is there. */
+  forget(path: string): Promise<boolean>;
 }

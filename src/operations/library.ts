@@ -7,9 +7,12 @@ import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
-import type { AdoptOptions, EngineResult, EngineType, InitOptions, OpenOptions } from "./contract.ts";
+import type { AdoptOptions, CallOptions, EngineResult, EngineType, InitOptions, OpenOptions, RelocateResult, WorkspaceInfo } from "./contract.ts";
 import { detectEngine, requireEngine } from "./engine.ts";
+import { forget } from "./forget.ts";
 import { checkedQuota } from "./policy.ts";
+import { relocate } from "./relocate.ts";
+import { listWorkspaces } from "./workspaces.ts";
 
 /** What needs no open control directory. */
 export class Library {
@@ -61,6 +64,18 @@ export class Library {
 
   async find(path: string): Promise<string | null> {
     return findWorkspace(path)?.folder.toString("utf8") ?? null;
+  }
+
+  async listWorkspaces(options: CallOptions = {}): Promise<WorkspaceInfo[]> {
+    return listWorkspaces(this.#factory, options);
+  }
+
+  async relocate(oldPath: string, newPath: string, options: CallOptions = {}): Promise<RelocateResult> {
+    return relocate(this.#factory, { from: oldPath, to: newPath, options });
+  }
+
+  async forget(path: string): Promise<boolean> {
+    return forget(path);
   }
 
   async #init(path: string, options: InitOptions): Promise<Adopted> {

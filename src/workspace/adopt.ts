@@ -2,14 +2,22 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { TEMPORARY_PREFIX, durableMkdir } from "../fs/durable.ts";
+import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { Lock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import type { ControlId } from "../ids.ts";
-import { createControlDirectory, createWorkspace } from "./control-directory.ts";
+import {
+  createControlDirectory,
+  createWorkspace,
+  folderIdentity,
+  isAtMountRoot,
+  listWorkspaces,
+  writeWorkspace,
+} from "./control-directory.ts";
+import type { PlacedWorkspace } from "./control-directory.ts";
 import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
@@ -51,24 +59,41 @@ export function plainName(text: string): string {
   );
 }
 
-/** A control directory left by an adoption that was killed before it registered the folder. */
-function unregistered(parent: string, folder: Buffer): ControlPaths | null {
-  let ids: string[];
-  try {
-    ids = readdirSync(parent);
-  } catch {
-    return null;
-  }
-  for (const id of ids) {
-    const control = controlPaths(join(parent, id));
-    if (
-      /^[0-9a-f]{32}$/.test(id) &&
-      existsSync(control.file) &&
-      workspaceWhere(control, (each) => pathIs(each, folder)) !== null
-    )
-      return control;
+/**
+ * A control directory that has this folder and is not registered: left by an adoption that was killed before its end,
+ * or by a release, whose points are then taken up again.
+ */
+function unregistered(folder: Buffer, chosen: ChosenControl): ControlPaths | null {
+  for (const control of chosen.where === "given" ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
+    if (!existsSync(control.file)) continue;
+    if (workspaceWhere(control, (each) => pathIs(each, folder)) !== null) return control;
+    const released = listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder));
+    if (released?.workspace == null) continue;
+    takeUpAgain(control, released.workspace, folder);
+    return control;
   }
   return null;
+}
+
+function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
+  const beside = join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL);
+  const parents = [join(userStateDirectory(), "control"), ...(chosen.where === "mount-root" ? [dirname(chosen.root)] : [])];
+  return [beside, ...parents.flatMap(idsIn)].map(controlPaths);
+}
+
+function idsIn(parent: string): string[] {
+  try {
+    return readdirSync(parent).flatMap((id) => (/^[0-9a-f]{32}$/.test(id) ? [join(parent, id)] : []));
+  } catch {
+    return [];
+  }
+}
+
+function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
+  const { released_at: _released, ...settings } = workspace.settings;
+  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
+  writeWorkspace(control, { ...rest, ...folderIdentity(folder, isAtMountRoot(control)), settings });
+  failpoint("adopt-taken-up");
 }
 
 async function lockPlace(chosen: ChosenControl, options: AdoptFolderOptions): Promise<Lock | undefined> {
@@ -103,15 +128,18 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   using _place = await lockPlace(chosen, options);
   const raced = workspaceAt(folder);
   if (raced !== null) return { found: raced, created: false, reason: "it is a workspace already", warnings: [] };
-  const orphan =
-    options.controlDirectory === undefined ? unregistered(join(userStateDirectory(), "control"), folder) : null;
+  const orphan = unregistered(folder, chosen);
   const control = orphan ?? (await makeControl(folder, { ...options, chosen, id }));
   failpoint("adopt-control-made");
-  registerMain(folder, control);
+  if (!isBeside(folder, control)) registerMain(folder, control);
   failpoint("adopt-registered");
   const found = workspaceAt(folder);
   if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
-  return { found, created: orphan === null, reason: chosen.reason, warnings: controlWarnings(control.root) };
+  return { found, created: true, reason: chosen.reason, warnings: controlWarnings(control.root) };
+}
+
+function isBeside(folder: Buffer, control: ControlPaths): boolean {
+  return join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL) === control.root;
 }
 
 async function makeControl(
@@ -119,6 +147,8 @@ async function makeControl(
   options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
 ): Promise<ControlPaths> {
   const { chosen } = options;
+  // Whoever adopts makes its control directory here under a lock that this process holds.
+  if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), undefined, { exclusive: true });
   const made = await createControlDirectory(chosen.root, {
     id: options.id,
     name: options.name ?? plainName(basename(folder.toString("utf8"))),
@@ -177,6 +207,8 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     existsSync(controlPaths(controlRoot).file) ? findWorkspace(root, { exact: true }) : null;
   const present = made();
   if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
+  const again = releasedBeside(root, controlPaths(controlRoot));
+  if (again !== null) return { found: again, created: true, reason: "its points were still there", warnings: [] };
   const id = newControlId();
   const reason = "it lies beside the workspace";
   const isNew = durableMkdir(root, { mode: 0o755 });
@@ -205,6 +237,16 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     if (isNew) removeIfEmpty(root);
     throw toCairnError(error);
   }
+}
+
+/** A self-contained workspace that was released with its points kept. */
+function releasedBeside(root: string, control: ControlPaths): FoundWorkspace | null {
+  const main = join(root, MAIN_WORKSPACE);
+  if (!existsSync(control.file) || !existsSync(main)) return null;
+  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace;
+  if (workspace?.settings["released_at"] === undefined) return null;
+  takeUpAgain(control, workspace, Buffer.from(main));
+  return findWorkspace(root, { exact: true });
 }
 
 function refuseUnlessFree(root: string): void {

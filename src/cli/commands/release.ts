@@ -1,3 +1,5 @@
+import { CairnError } from "../../errors.ts";
+import type { Client } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
@@ -15,7 +17,11 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open(input.required(0));
+  const client = await openOrForget(context, input.required(0));
+  if (client === null) {
+    const path = context.chosenFolder(input.required(0)) ?? "";
+    return { data: { workspace: null, points_deleted: 0, bytes_freed: 0 }, text: () => `${context.style.green("forgot")} ${printable(path)}; its control directory is gone` };
+  }
   const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
   return {
     data: result,
@@ -26,4 +32,16 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       return `${context.style.green("released")} ${printable(result.workspace.path)}; ${kept}`;
     },
   };
+}
+
+/** Null: its control directory was gone, and the folder is forgotten now. */
+async function openOrForget(context: Context, folder: string): Promise<Client | null> {
+  try {
+    return await context.open(folder);
+  } catch (error) {
+    const path = context.chosenFolder(folder);
+    const isGone = error instanceof CairnError && error.code === "not_found" && path !== undefined;
+    if (!isGone || !(await (await context.library()).forget(path))) throw error;
+    return null;
+  }
 }

@@ -93,7 +93,7 @@ export async function renderHistory(view: HistoryView): Promise<string> {
 
 function describePoint(point: SavePoint, style: Style): string {
   const parts: string[] = [];
-  if (point.message !== "") parts.push(firstLine(point.message));
+  if (point.message !== "") parts.push(firstLine(point.message), ...describeFailure(point, style));
   else if (point.cause.kind !== "person") parts.push(style.dim(`(${describeCause(point)})`));
   else if (point.unchanged) parts.push(style.dim("(nothing changed)"));
   for (const tag of point.tags) parts.push(style.cyan(`#${printable(tag)}`));
@@ -101,6 +101,12 @@ function describePoint(point: SavePoint, style: Style): string {
   if (!point.complete) parts.push(style.yellow("incomplete"));
   if (point.integrity_state === "damaged") parts.push(style.red("damaged"));
   return parts.join("  ");
+}
+
+/** A message says what was wanted, so only a command that failed is told beside it. */
+function describeFailure({ cause }: SavePoint, style: Style): string[] {
+  const exit = cause["exit_code"];
+  return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
 }
 
 /** `before a restore`, `command npm test, exit 1`, `tool_call`. */
@@ -111,7 +117,8 @@ export function describeCause(point: SavePoint): string {
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
   if (typeof words !== "string") return printable(cause.kind);
   const exit = typeof cause["exit_code"] === "number" ? `, exit ${cause["exit_code"]}` : "";
-  return `${printable(cause.kind)} ${firstLine(words)}${exit}`;
+  const phase = cause["phase"] === "before" ? "before " : "";
+  return `${phase}${printable(cause.kind)} ${firstLine(words)}${exit}`;
 }
 
 function renderDamaged(damaged: readonly DamagedPoint[], style: Style): string[] {

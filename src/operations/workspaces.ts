@@ -1,0 +1,105 @@
+import { statSync } from "node:fs";
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { rawPath } from "../formats/record.ts";
+import type { Registration } from "../formats/registration.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import { listWorkspaces as listIn, type PlacedWorkspace } from "../workspace/control-directory.ts";
+import { controlPaths } from "../workspace/control-layout.ts";
+import { workspaceNamed } from "../workspace/find-workspace.ts";
+import { controlOf, listRegistered, readRegistration } from "../workspace/registry.ts";
+import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, WorkspaceInfo } from "./contract.ts";
+import { workspaceRef } from "./workspace-ref.ts";
+
+/** Every folder that this user keeps, by path; missing ones and those whose records cannot be read too. */
+export async function listWorkspaces(factory: EngineFactory, options: CallOptions): Promise<WorkspaceInfo[]> {
+  const infos = new Map<string, WorkspaceInfo>();
+  const registered = listRegistered();
+  for (const { problem } of registered) if (problem !== undefined) options.onWarning?.(problem.message);
+  const registrations = registered.flatMap(({ registration }) => (registration === null ? [] : [registration]));
+  for (const root of new Set(registrations.map(controlOf))) {
+    throwIfAborted(options.signal);
+    for (const info of await inControl(factory, root, options)) infos.set(info.id, info);
+  }
+  for (const registration of registrations) {
+    if (infos.has(registration.workspace_id) || isReleased(registration)) continue;
+    infos.set(registration.workspace_id, lost(registration));
+  }
+  return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
+}
+
+async function inControl(factory: EngineFactory, root: string, options: CallOptions): Promise<WorkspaceInfo[]> {
+  const infos: WorkspaceInfo[] = [];
+  let bytes: number | undefined;
+  let listed: ReturnType<typeof listIn>;
+  try {
+    listed = listIn(controlPaths(root));
+  } catch {
+    return [];
+  }
+  for (const { name, workspace, problem } of listed) {
+    if (problem !== undefined) options.onWarning?.(problem.message);
+    if (workspace === null || workspace.settings["released_at"] !== undefined) continue;
+    const info = await describe(factory, root, { name, bytes });
+    if (info === null) continue;
+    bytes = info.problem === undefined ? info.store_bytes : bytes;
+    infos.push(info);
+  }
+  return infos;
+}
+
+/** `bytes`: of the store, where it was asked already. */
+async function describe(factory: EngineFactory, root: string, ask: { name: string; bytes: number | undefined }): Promise<WorkspaceInfo | null> {
+  const found = workspaceNamed(controlPaths(root), ask.name);
+  if (found === null) return null;
+  const base = { ...workspaceRef(found), present: isPresent(found.workspace, found.folder) };
+  const workspace = new Workspace(found, factory);
+  try {
+    return {
+      ...base,
+      points: workspace.points.committed().length,
+      store_bytes: ask.bytes ?? (await workspace.engine.storeFacts()).bytes,
+      last_save_at: workspace.points.latest()?.descriptor.created_at ?? null,
+    };
+  } catch (error) {
+    return { ...base, points: 0, store_bytes: 0, last_save_at: null, problem: toCairnError(error).message };
+  } finally {
+    await workspace.close();
+  }
+}
+
+/** The path identifies; only a folder that is another workspace's by now is not this one's. */
+function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
+  try {
+    const registration = readRegistration(folder);
+    return registration === null || registration.workspace_id === workspace.id;
+  } catch {
+    return true;
+  }
+}
+
+function isReleased(registration: Registration): boolean {
+  try {
+    return listIn(controlPaths(controlOf(registration))).some(({ workspace }) => workspace?.id === registration.workspace_id);
+  } catch {
+    return false;
+  }
+}
+
+/** A folder whose control directory, or whose record in it, is not there. */
+function lost(registration: Registration): WorkspaceInfo {
+  const folder = Buffer.from(rawPath(registration));
+  return {
+    name: registration.workspace_name,
+    ...displayPath(folder),
+    id: registration.workspace_id,
+    engine: "copy",
+    control_directory: controlOf(registration),
+    present: statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true,
+    points: 0,
+    store_bytes: 0,
+    last_save_at: null,
+    problem: `its control directory ${controlOf(registration)} is not there`,
+  };
+}

@@ -1,0 +1,92 @@
+import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { fsyncDirectory, temporaryName } from "../fs/durable.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
+import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
+import { workspacePaths, type ControlPaths } from "./control-layout.ts";
+import type { FoundWorkspace } from "./find-workspace.ts";
+import { Points } from "./points.ts";
+import { unregister } from "./registry.ts";
+
+/** Taking a folder out of our care. For the holder of the registry's and the workspace's locks. */
+
+/** The points stay; an adoption of the same folder takes them up again. The mark is the commit point. */
+export function retireWorkspace(found: FoundWorkspace): void {
+  const { control, workspace, folder } = found;
+  const settings = { ...workspace.settings, released_at: new Date().toISOString() };
+  writeWorkspace(control, { ...workspace, settings });
+  failpoint("release.marked");
+  unregister(folder);
+  failpoint("release.unregistered");
+}
+
+/** True when nothing but this workspace would be lost with the control directory. */
+export function isLastWorkspace(found: FoundWorkspace): boolean {
+  return listWorkspaces(found.control).every(({ name, workspace }) => {
+    if (name === found.workspace.name) return true;
+    // A record that cannot be read may be of a folder that is kept.
+    if (workspace === null || workspace.settings["released_at"] === undefined) return false;
+    return new Points(workspacePaths(found.control, name)).committed().length === 0;
+  });
+}
+
+/**
+ * Removes the whole control directory; the rename is the commit point. Until then the folder is only not registered:
+ * the next adoption finds everything again.
+ */
+export function removeControlDirectory(found: FoundWorkspace): void {
+  const { root } = found.control;
+  const parent = dirname(root);
+  const doomed = join(parent, temporaryName());
+  unregister(found.folder);
+  failpoint("release.unregistered");
+  try {
+    renameSync(root, doomed);
+    fsyncDirectory(parent);
+  } catch (error) {
+    throw toCairnError(error, `remove ${root}`);
+  }
+  failpoint("release.control-renamed");
+  rmSync(doomed, { recursive: true, force: true });
+}
+
+/** Removes one workspace of several with its records; what its points hold in the store is the caller's to free. */
+export function removeWorkspace(found: FoundWorkspace): void {
+  const { control, paths, workspace } = found;
+  unregister(found.folder);
+  failpoint("release.unregistered");
+  // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
+  const doomed = newWorkDirectory(control.temporary);
+  try {
+    renameSync(paths.root, doomed);
+    fsyncDirectory(control.workspaces);
+  } catch (error) {
+    throw toCairnError(error, `remove ${paths.root}`);
+  }
+  failpoint("release.workspace-renamed");
+  rmSync(doomed, { recursive: true, force: true });
+  rmSync(paths.catalog, { force: true });
+  rmSync(join(control.cache, `stat-${workspace.id}`), { force: true });
+}
+
+/** Throws `busy` while something that needs the control directory is open or being made. */
+export function requireIdle(control: ControlPaths): void {
+  for (const [directory, what, hint] of IN_USE) {
+    let names: string[];
+    try {
+      names = readdirSync(join(control.root, directory)).filter((name) => name.endsWith(".json"));
+    } catch {
+      continue;
+    }
+    if (names.length > 0) {
+      throw new CairnError("busy", `${control.root} is in use: ${names.length} ${what}${names.length === 1 ? "" : "s"}`, { hint });
+    }
+  }
+}
+
+const IN_USE: readonly (readonly [directory: string, what: string, hint: string])[] = [
+  ["views", "open view", "close them first: cairn view --list"],
+  ["partial", "unfinished fork or restore", "wait for it, or see cairn doctor"],
+];
