@@ -129,6 +129,8 @@ export interface WrittenContent {
  */
 export interface Engine {
   readonly type: EngineType;
+  /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
+  prepare(): void;
   /** Records the folder as it is. */
   stage(request: StageRequest): Promise<StagedContent>;
   /** Looks at the folder without storing anything. */

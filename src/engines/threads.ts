@@ -24,6 +24,11 @@ export function giveBackThreads(threads: readonly EngineThread[]): void {
   }
 }
 
+/** True when threads wait from an earlier operation. */
+export function threadsAreWarm(): boolean {
+  return idle.length >= THREADS;
+}
+
 /** Starts the threads, so that their start overlaps with other work. */
 export function warmThreads(): void {
   giveBackThreads(takeThreads());

@@ -12,6 +12,7 @@ const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 /** Saves the present, then makes the folder equal to a point. */
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
   const started = performance.now();
+  workspace.engine.prepare();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   return await run(workspace, started, {
@@ -26,6 +27,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
 /** Back to the state before the last restore or undo; twice is redo. */
 export async function undo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestoreResult> {
   const started = performance.now();
+  workspace.engine.prepare();
   using _lock = await workspace.lock("undo", options);
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
@@ -42,6 +44,7 @@ export async function undo(workspace: Workspace, options: WorkspaceCallOptions):
 /** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
   const started = performance.now();
+  workspace.engine.prepare();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const { head } = workspace.state();

@@ -11,6 +11,7 @@ const SHOWN_IGNORED = 100;
 
 /** The folder compared with head, and how its workspace is doing. */
 export async function status(workspace: Workspace, options: WorkspaceCallOptions, engineReasons: readonly EngineReason[]): Promise<StatusResult> {
+  workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
   const state = workspace.state();
   const head = workspace.byId(state.head);

@@ -6,6 +6,7 @@ import type { Workspace } from "./workspace.ts";
 
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
+  workspace.engine.prepare();
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   const state = workspace.state();

@@ -11,7 +11,7 @@ import { groupName, userName } from "../../fs/users.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { AmendRequest, Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
-import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
+import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { presentSource } from "../scan/present-source.ts";
@@ -58,6 +58,10 @@ export class CopyEngine implements Engine {
   async store(): Promise<EmbeddedStore> {
     this.#store ??= EmbeddedStore.open(storePaths(this.#options.control));
     return this.#store;
+  }
+
+  prepare(): void {
+    prepareScan(this.#options.statCache);
   }
 
   async stage(request: StageRequest): Promise<StagedContent> {

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { EXTRA, FLAG, R, RECORD_WORDS, C } from "../../fs/scan-table.ts";
+import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
 import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { readLargeFile } from "./read-large.ts";
@@ -213,6 +213,7 @@ export class EntryReader {
     const hashAt = (base + R.HASH) * 4;
     this.#flags &= ~FLAG.CHUNKED;
     thread.notes.filesRead++;
+    if (size > thread.task.fileLimit) throw new TableFull();
     if (size > SINGLE_BLOB_LIMIT) {
       const result = readLargeFile(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
       if (result.error < 0) return result.error;

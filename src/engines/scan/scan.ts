@@ -1,7 +1,8 @@
+import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { allocateTable, C, D, ScanTable, TableFull } from "../../fs/scan-table.ts";
+import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
@@ -9,8 +10,9 @@ import type { CompressionLevel } from "../../repository/compression.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { LinkGroup } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
+import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
-import { type EngineThread, firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
 import type { ExtraBlob } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
@@ -59,10 +61,17 @@ export interface ScanResult {
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
 export async function scan(options: ScanOptions): Promise<ScanResult> {
   let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
+  if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
+    try {
+      return await new Scan(options, [new InlineScanner()], { capacity, inline: true }).run();
+    } catch (error) {
+      if (!(error instanceof TableFull)) throw error;
+    }
+  }
   for (;;) {
     const threads = takeThreads();
     try {
-      return await new Scan(options, threads, capacity).run();
+      return await new Scan(options, threads, { capacity, inline: false }).run();
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
       capacity *= GROWTH;
@@ -72,17 +81,23 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
   }
 }
 
+/** Starts the threads for a scan that will want them, as far as its cache's size tells. */
+export function prepareScan(statCache: string): void {
+  const size = fs.statSync(statCache, { throwIfNoEntry: false })?.size;
+  if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads();
+}
+
 class Scan {
   readonly #options: ScanOptions;
-  readonly #threads: readonly EngineThread[];
+  readonly #threads: readonly Scanner[];
   readonly #table: ScanTable;
   readonly #task: ScanTask;
   readonly #packs: FinishedPack[] = [];
 
-  constructor(options: ScanOptions, threads: readonly EngineThread[], capacity: number) {
+  constructor(options: ScanOptions, threads: readonly Scanner[], size: { capacity: number; inline: boolean }) {
     this.#options = options;
     this.#threads = threads;
-    this.#table = new ScanTable(allocateTable(capacity));
+    this.#table = new ScanTable(allocateTable(size.capacity));
     this.#task = {
       root: options.root,
       table: this.#table.buffers,
@@ -94,6 +109,7 @@ class Scan {
       distrust: options.distrust ?? false,
       quick: options.quick ?? false,
       crossMounts: options.crossMounts ?? false,
+      fileLimit: size.inline ? INLINE_FILE_BYTES : Number.MAX_SAFE_INTEGER,
       chunkerPolynomial: options.chunkerPolynomial,
       rings: threads.map(() => newChunkMemory(RING_BYTES)),
       chunkJobs: threads.map(() => newChunkQueue()),

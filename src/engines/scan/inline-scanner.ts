@@ -1,0 +1,20 @@
+import { type ScanReply, type ScanRequest, ScanRunner } from "./scan-runner.ts";
+
+/** Whoever carries out the phases of a scan: a worker thread, or this one. */
+export interface Scanner {
+  ask(request: ScanRequest): Promise<ScanReply>;
+}
+
+/** A tree up to this many entries is scanned faster than a worker thread starts. */
+export const INLINE_ENTRIES = 4000;
+/** A file beyond this would keep the event loop waiting for too long. */
+export const INLINE_FILE_BYTES = 16 * 1024 * 1024;
+
+/** Scans on the calling thread. */
+export class InlineScanner implements Scanner {
+  readonly #runner = new ScanRunner();
+
+  async ask(request: ScanRequest): Promise<ScanReply> {
+    return this.#runner.handle(request);
+  }
+}
