@@ -113,6 +113,14 @@ export interface WriteRequest {
   onProgress?: (progress: { done: number; bytes: number }) => void;
 }
 
+export interface ShareRequest {
+  pointId: string;
+  workspaceId: string;
+  /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
+  root: Uint8Array;
+  folder: Uint8Array;
+}
+
 export interface WrittenContent {
   /** of all kinds, without the folder itself */
   entries: number;
@@ -149,8 +157,8 @@ export interface Engine {
   storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
-  /** The same content for one more point, which then holds it by itself. */
-  share(content: PointContent, point: { pointId: string; root: Uint8Array }): Promise<PointContent>;
+  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
+  share(content: PointContent, point: ShareRequest): Promise<PointContent>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */
   discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;

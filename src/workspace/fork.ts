@@ -5,7 +5,6 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
-import { isMountPoint } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newControlId, newSavePointId, newWorkspaceId, type SavePointId } from "../ids.ts";
 import { plainName } from "./adopt.ts";
@@ -15,7 +14,7 @@ import { chooseControlDirectory } from "./control-place.ts";
 import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
-import { PartialFolder, requireFree } from "./partial-folder.ts";
+import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
 import { type Point, Points } from "./points.ts";
 import { registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
@@ -96,9 +95,11 @@ function checkName(control: ControlPaths, name: string): void {
 
 /** How a workspace's file knows the folder, once it is in place. */
 function placeOf(partial: PartialFolder, target: Buffer): Pick<Making, "identity" | "inode"> {
-  const facts = isMountPoint(target) ? target : partial.staging;
+  const facts = isMountRoot(target) ? target : partial.staging;
   const identity = (inMount: boolean): FolderIdentity => {
-    const mountPath = inMount ? pathInMount(target) : null;
+    const beside = inMount ? pathInMount(facts) : null;
+    // Staging and target lie in the same directory.
+    const mountPath = beside === null || facts === target ? beside : Buffer.concat([beside.subarray(0, beside.lastIndexOf(0x2f) + 1), target.subarray(target.lastIndexOf(0x2f) + 1)]);
     return { ...folderIdentity(facts, false), ...recordPath(target), ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }) };
   };
   return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
@@ -132,7 +133,7 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   const pointId = newSavePointId();
   partial.note({ workspace: { id, point: pointId, inode } });
   failpoint("fork.noted");
-  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, { pointId, root: target });
+  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, { pointId, workspaceId: id, root: target, folder: partial.staging });
   failpoint("fork.content-shared");
   const { workspace: made } = createWorkspace(control, {
     folder: target,

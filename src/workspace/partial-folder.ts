@@ -42,9 +42,14 @@ function directoryOf(control: ControlPaths): string {
 export function requireFree(target: Buffer): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined) return;
-  const occupied = facts.isDirectory() ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountPoint(target)) : true;
+  const occupied = facts.isDirectory() ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountRoot(target)) : true;
   if (!occupied) return;
   throw new CairnError("already_exists", `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`, { hint: "name a folder that is absent or empty" });
+}
+
+/** True for a folder that is there and at which a file system is mounted. */
+export function isMountRoot(folder: Buffer): boolean {
+  return fs.existsSync(folder) && isMountPoint(folder);
 }
 
 export class PartialFolder {
@@ -66,7 +71,7 @@ export class PartialFolder {
     durableMkdir(directory);
     const suffix = randomBytes(8).toString("hex");
     // The root of a mount cannot be replaced.
-    const inside = isMountPoint(target) ? "/" : "";
+    const inside = isMountRoot(target) ? "/" : "";
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
     const record: PartialRecord = { format: "cairn.partial", version: 1, purpose, staging: recordPath(staging), target: recordPath(target), owner: newOwner(purpose, false) };
     const folder = new PartialFolder(path.join(directory, `${suffix}.json`), record);

@@ -9,7 +9,7 @@ import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { AmendRequest, Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, WriteRequest, WrittenContent } from "../engine.ts";
+import type { AmendRequest, Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -19,6 +19,7 @@ import { editTree } from "./edit-tree.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
+import { copyStatCache } from "./copy-stat-cache.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
@@ -184,7 +185,7 @@ export class CopyEngine implements Engine {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = loadStatCache(this.#options.statCache);
-    return { scan: await scan({ ...this.#scanOptions(request, store, cache), quick: true }), previousTree: cache === null ? null : hex(cache.tree) };
+    return { scan: await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null }), previousTree: cache === null ? null : hex(cache.tree) };
   }
 
   async source(content: PointContent): Promise<TreeSource> {
@@ -238,11 +239,13 @@ export class CopyEngine implements Engine {
     }
   }
 
-  async share(content: PointContent, point: { pointId: string; root: Uint8Array }): Promise<PointContent> {
+  async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
     const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree), { durable: false });
     await store.storage.sync(["snapshots"]);
+    const { statCache } = this.#options;
+    copyStatCache({ from: statCache, to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`), tree: Buffer.from(content.tree, "hex"), folder: point.folder });
     return { ...content, snapshot };
   }
 
