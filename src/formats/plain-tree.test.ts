@@ -43,7 +43,11 @@ function reduced(node: TreeNode): Partial<TreeNode> {
 }
 
 const ascii = (length: number): fc.Arbitrary<string> =>
-  fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map((c) => String.fromCharCode(c)), minLength: 1, maxLength: length });
+  fc.string({
+    unit: fc.integer({ min: 0x20, max: 0x7e }).map((c) => String.fromCharCode(c)),
+    minLength: 1,
+    maxLength: length,
+  });
 const owners = [
   { uid: 0, gid: 0, user: "root", group: "root" },
   { uid: 0, gid: 0, user: "", group: "" },
@@ -133,7 +137,11 @@ void describe("the cursor over plain trees", () => {
     const { content: _content, ...special } = file;
     assert.equal(readPlain(encode([{ ...special, type: "fifo" }])), null);
     assert.equal(readPlain(encode([file, file])), null, "a name that occurs twice");
-    assert.equal(readPlain(encode([{ ...file, name: Buffer.from("b") }, file]).fill(0x61, 18, 19)), null, "names that do not rise");
+    assert.equal(
+      readPlain(encode([{ ...file, name: Buffer.from("b") }, file]).fill(0x61, 18, 19)),
+      null,
+      "names that do not rise",
+    );
   });
 
   test("never takes damaged bytes for a plain tree that the decoder does not see", () => {

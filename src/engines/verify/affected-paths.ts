@@ -74,7 +74,11 @@ export class AffectedPaths {
   }
 
   /** True when the tree itself or a file directly in it is affected. */
-  #enter(id: Uint8Array, path: string, at: { stack: Frame[]; except: Uint8Array | null; each: (affected: AffectedPath) => void }): boolean {
+  #enter(
+    id: Uint8Array,
+    path: string,
+    at: { stack: Frame[]; except: Uint8Array | null; each: (affected: AffectedPath) => void },
+  ): boolean {
     const { store, damage } = this.#options;
     const entry = store.index.lookup(id, 0, TREE_BLOB);
     if (entry < 0) {
@@ -98,7 +102,11 @@ export class AffectedPaths {
     };
     if (reason !== null) found("tree", path, { entry, detail: `tree ${objectIdOf(id).slice(0, 12)}: ${reason}` });
     for (const node of nodes) {
-      if (node.type === "irregular") found("tree", joined(path, node.name), { entry, detail: "the tree has an entry of a type that no save point records" });
+      if (node.type === "irregular")
+        found("tree", joined(path, node.name), {
+          entry,
+          detail: "the tree has an entry of a type that no save point records",
+        });
       const problem = this.#fileProblem(node);
       if (problem !== null) found("content", joined(path, node.name), problem);
     }
@@ -121,7 +129,9 @@ export class AffectedPaths {
     }
     const whole = this.#options.files.get(latin1(content));
     if (whole !== undefined) return { entry: -1, detail: whole };
-    return size === node.size ? null : { entry: -1, detail: `its blobs hold ${size} bytes, its tree says ${node.size}` };
+    return size === node.size
+      ? null
+      : { entry: -1, detail: `its blobs hold ${size} bytes, its tree says ${node.size}` };
   }
 }
 

@@ -1,6 +1,12 @@
 import { hashAt, sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { appendMetadataEntry, appendStateEntry, beginMetadataNode, beginStateNode, type DigestEntry } from "../../formats/digest.ts";
+import {
+  appendMetadataEntry,
+  appendStateEntry,
+  beginMetadataNode,
+  beginStateNode,
+  type DigestEntry,
+} from "../../formats/digest.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
 import type { NodeType, TreeNode } from "../../formats/tree.ts";
 import { newArena } from "../../native.ts";
@@ -107,7 +113,9 @@ function applyLossless(entry: DigestEntry, field: LosslessField): void {
       return;
     case "xattr_name": {
       const { index, value } = field;
-      entry.xattrs = entry.xattrs.map((attribute, i) => (i === index ? { name: value, value: attribute.value } : attribute));
+      entry.xattrs = entry.xattrs.map((attribute, i) =>
+        i === index ? { name: value, value: attribute.value } : attribute,
+      );
       return;
     }
     case "mtime": {

@@ -67,7 +67,12 @@ export class PackThread {
     } catch (error) {
       const { code, message } = toCairnError(error);
       const missing = code === "not_found";
-      return { pack: number, kind: missing ? "missing" : "unreadable", message: missing ? "the file is missing" : message, blobs: [] };
+      return {
+        pack: number,
+        kind: missing ? "missing" : "unreadable",
+        message: missing ? "the file is missing" : message,
+        blobs: [],
+      };
     }
     try {
       const { size } = fs.fstatSync(descriptor);
@@ -118,7 +123,8 @@ export class PackThread {
   #byIndex(report: PackReport): void {
     const { table } = this.#index;
     const entries: number[] = [];
-    for (let entry = 0; entry < table.count; entry++) if (table.packOf[entry] === report.pack && !table.isForgotten(entry)) entries.push(entry);
+    for (let entry = 0; entry < table.count; entry++)
+      if (table.packOf[entry] === report.pack && !table.isForgotten(entry)) entries.push(entry);
     entries.sort((a, b) => table.offsetOf[a]! - table.offsetOf[b]!);
     const places = entries.map((entry): BlobPlace => ({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
     const reader = this.#blobReader();
@@ -134,7 +140,10 @@ export class PackThread {
   }
 
   #blobReader(): BlobReader {
-    this.#reader ??= new BlobReader({ keys: this.#task.keys, openPack: (id) => fs.openSync(packPath(this.#task.packs, id), "r") });
+    this.#reader ??= new BlobReader({
+      keys: this.#task.keys,
+      openPack: (id) => fs.openSync(packPath(this.#task.packs, id), "r"),
+    });
     return this.#reader;
   }
 

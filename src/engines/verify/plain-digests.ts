@@ -46,7 +46,8 @@ export class PlainDigester {
   add(cursor: PlainTreeCursor, hash: Uint8Array): void {
     const state = this.#state.writer;
     const meta = this.#meta.writer;
-    const variable = cursor.nameEnd - cursor.nameStart + (cursor.kind === "link" ? cursor.targetEnd - cursor.targetStart : 0);
+    const variable =
+      cursor.nameEnd - cursor.nameStart + (cursor.kind === "link" ? cursor.targetEnd - cursor.targetStart : 0);
     state.reserve(ROOM + variable);
     meta.reserve(ROOM + variable);
     const start = state.length;
@@ -90,7 +91,10 @@ export class PlainDigester {
     put32(this.#state.writer.bytes, STATE_COUNT, this.#count);
     put32(this.#meta.writer.bytes, META_COUNT, this.#count);
     const view = (writer: ByteWriter): Uint8Array => (gaps.length === 0 ? writer.view() : writer.copy());
-    return { node: { state: view(this.#state.writer), meta: view(this.#meta.writer), gaps }, subtrees: this.#subtrees.slice(0, gaps.length * 16) };
+    return {
+      node: { state: view(this.#state.writer), meta: view(this.#meta.writer), gaps },
+      subtrees: this.#subtrees.slice(0, gaps.length * 16),
+    };
   }
 
   /** State digest and metadata digest, 64 bytes, valid until the next call. `child`: the same of the n-th child. */

@@ -14,7 +14,13 @@ export interface PointManifest {
   special: ReadonlySet<string>;
 }
 
-export const NO_MANIFEST: PointManifest = { manifest: null, problem: null, hashes: new Map(), overrides: new Map(), special: new Set() };
+export const NO_MANIFEST: PointManifest = {
+  manifest: null,
+  problem: null,
+  hashes: new Map(),
+  overrides: new Map(),
+  special: new Set(),
+};
 
 export function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");

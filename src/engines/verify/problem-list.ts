@@ -17,9 +17,11 @@ export interface ContentProblem {
 }
 
 const MAX_PROBLEMS = 10_000;
-const MEND = "run 'cairn doctor --repair'; content that is still in the folder is stored again by the next save with --reread";
+const MEND =
+  "run 'cairn doctor --repair'; content that is still in the folder is stored again by the next save with --reread";
 const MEND_SNAPSHOT = "the files can be given back; 'cairn doctor --repair' mends what it can";
-const DIFFERENT = "compare with another copy of the control directory; the files can be looked at with 'cairn restore --to'";
+const DIFFERENT =
+  "compare with another copy of the control directory; the files can be looked at with 'cairn restore --to'";
 
 export interface ProblemListOptions {
   index: BlobIndex;
@@ -76,8 +78,11 @@ export class ProblemList {
       // Only blobs that nobody needs are damaged.
       if (count === 0 && !all && (report.kind === "name" || report.kind === null)) continue;
       const name = objectIdOf(table.packId(report.pack));
-      const what = report.kind === null ? `${report.blobs.length} of its blobs are damaged` : report.message;
-      const effect = count === 0 ? "nothing that was checked is lost by it" : `${count} blobs that are needed cannot be read from it`;
+      const what = describe(report);
+      const effect =
+        count === 0
+          ? "nothing that was checked is lost by it"
+          : `${count} blobs that are needed cannot be read from it`;
       this.#add({ point: null, path: null, kind: "pack", detail: `pack ${name}: ${what}; ${effect}`, hint: MEND });
     }
   }
@@ -103,7 +108,13 @@ export class ProblemList {
       await finder.find(tree, null, (affected) => this.#add({ ...pathProblem(affected), point: label }));
       if (snapshotTree === null) continue;
       await finder.find(snapshotTree, tree, ({ path, detail }) =>
-        this.#add({ point: label, path: null, kind: "snapshot", detail: `/${Buffer.from(path, "latin1").toString("utf8")} of its snapshot: ${detail}`, hint: MEND_SNAPSHOT }),
+        this.#add({
+          point: label,
+          path: null,
+          kind: "snapshot",
+          detail: `/${Buffer.from(path, "latin1").toString("utf8")} of its snapshot: ${detail}`,
+          hint: MEND_SNAPSHOT,
+        }),
       );
     }
   }
@@ -112,7 +123,13 @@ export class ProblemList {
   addDigests(point: CheckedPoint, manifest: PointManifest, totals: TreeTotals): void {
     const { label } = point;
     if (manifest.problem !== null && !this.damaged.has(label)) {
-      this.#add({ point: label, path: null, kind: "manifest", detail: `its manifest cannot be used: ${manifest.problem}`, hint: MEND_SNAPSHOT });
+      this.#add({
+        point: label,
+        path: null,
+        kind: "manifest",
+        detail: `its manifest cannot be used: ${manifest.problem}`,
+        hint: MEND_SNAPSHOT,
+      });
     }
     this.#compare(label, "state digest", totals.state, point.stateDigest);
     this.#compare(label, "metadata digest", totals.meta, point.metadataDigest);
@@ -136,8 +153,19 @@ export class ProblemList {
 
   #compareManifest(label: string, what: string, recorded: string | null, descriptor: Uint8Array | null): void {
     if (recorded === null || descriptor === null || recorded === objectIdOf(descriptor)) return;
-    this.#add({ point: label, path: null, kind: "manifest", detail: `its manifest has the ${what} ${recorded}, its descriptor ${objectIdOf(descriptor)}`, hint: DIFFERENT });
+    this.#add({
+      point: label,
+      path: null,
+      kind: "manifest",
+      detail: `its manifest has the ${what} ${recorded}, its descriptor ${objectIdOf(descriptor)}`,
+      hint: DIFFERENT,
+    });
   }
+}
+
+function describe(report: PackReport): string {
+  if (report.kind === null) return `${report.blobs.length} of its blobs are damaged`;
+  return report.kind === "header" ? `its header cannot be read (${report.message})` : report.message;
 }
 
 function pathProblem({ path, kind, detail }: AffectedPath): Omit<ContentProblem, "point"> {

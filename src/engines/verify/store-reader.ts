@@ -46,7 +46,12 @@ export class StoreReader {
       const known = toCairnError(error);
       if (known.code === "damaged") throw known;
       const pack = objectIdOf(this.index.place(entry).pack).slice(0, 12);
-      throw new CairnError("damaged", known.code === "not_found" ? `its pack ${pack} is missing` : `its pack ${pack} cannot be read: ${known.message}`);
+      throw new CairnError(
+        "damaged",
+        known.code === "not_found"
+          ? `its pack ${pack} is missing`
+          : `its pack ${pack} cannot be read: ${known.message}`,
+      );
     }
   }
 

@@ -298,9 +298,12 @@ export class TreeWalk {
   #slotFor(frame: Frame): number {
     const worst = frame.children.reduce((least, child) => Math.min(least, child), 0);
     if (worst < 0) return frame.children.includes(UNREADABLE) ? UNREADABLE : UNHASHED;
-    const child = (n: number): Uint8Array => this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64);
+    const child = (n: number): Uint8Array =>
+      this.#digests.subarray(frame.children[n]! * 64, frame.children[n]! * 64 + 64);
     const { content } = frame;
-    const digest = Array.isArray(content) ? this.#digester.digest(content, this.#facts(frame, child)) : this.#plainDigester.digest(content, child);
+    const digest = Array.isArray(content)
+      ? this.#digester.digest(content, this.#facts(frame, child))
+      : this.#plainDigester.digest(content, child);
     if (digest === null) return UNHASHED;
     const slot = this.#newSlot();
     this.#digests.set(digest, slot * 64);
@@ -321,7 +324,8 @@ export class TreeWalk {
       child,
       fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
       linkedTo: (node) => {
-        if (node.type === "file") return node.links > 1 && node.inode !== 0n ? this.#firstMembers.get(node.inode) : undefined;
+        if (node.type === "file")
+          return node.links > 1 && node.inode !== 0n ? this.#firstMembers.get(node.inode) : undefined;
         return lossless(node)?.find((field) => field.field === "hard_link")?.value;
       },
       lossless,

@@ -139,7 +139,11 @@ class ContentVerification {
   #progress(): void {
     const done = this.#control[V.BLOBS_DONE]!;
     const bytes = this.#control[V.KIB_DONE]! * 1024;
-    this.#options.onProgress?.({ done, bytes, ...(this.#total === undefined ? {} : { total: Math.max(this.#total, done) }) });
+    this.#options.onProgress?.({
+      done,
+      bytes,
+      ...(this.#total === undefined ? {} : { total: Math.max(this.#total, done) }),
+    });
   }
 
   #signal(word: number): void {
@@ -224,7 +228,10 @@ class ContentVerification {
     const keys = new Map(files.map(([key, file]) => [file, key]));
     await this.#hashFiles([...keys.keys()], (file, sha256) => {
       if (sha256 === null || Buffer.compare(sha256, file.sha256!) === 0) return;
-      wrong.set(keys.get(file)!, `its blobs together have SHA-256 ${objectIdOf(sha256)}, recorded is ${objectIdOf(file.sha256!)}`);
+      wrong.set(
+        keys.get(file)!,
+        `its blobs together have SHA-256 ${objectIdOf(sha256)}, recorded is ${objectIdOf(file.sha256!)}`,
+      );
     });
     return wrong;
   }
@@ -242,7 +249,11 @@ class ContentVerification {
     firstFailure(settled);
   }
 
-  async #conclude(walked: readonly Walked[], reports: readonly PackReport[], wrong: ReadonlyMap<string, string>): Promise<VerifyContentResult> {
+  async #conclude(
+    walked: readonly Walked[],
+    reports: readonly PackReport[],
+    wrong: ReadonlyMap<string, string>,
+  ): Promise<VerifyContentResult> {
     const { needed, suspicious } = this.#walk;
     const { index, signal, allPacks } = this.#options;
     const list = new ProblemList({ index, needed, proven: this.#proven, reports, all: allPacks === true });
