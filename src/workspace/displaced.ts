@@ -1,3 +1,5 @@
+import fs from "node:fs";
+import path from "node:path";
 import { presentSource } from "../engines/scan/present-source.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
@@ -23,7 +25,12 @@ interface Changed {
 export async function checkDisplaced(workspace: Workspace, call: WorkspaceCall, restore: { intent: RestoreIntent; steps: readonly Step[] }): Promise<SavePointId> {
   const { intent, steps } = restore;
   const names = steps.flatMap((step): Changed[] => {
-    if (step.op === "put" && step.old !== null) return [{ path: step.path, name: Buffer.from(stagedName(step.staged)) }];
+    if (step.op === "put") {
+      const name = stagedName(step.staged);
+      // Where the old entry was kept, the new one still lies there: nothing was displaced.
+      const displaced = step.old !== null && inodeOf(path.join(intent.staging, name)) !== step.inode;
+      return displaced ? [{ path: step.path, name: Buffer.from(name) }] : [];
+    }
     return step.op === "remove" ? [{ path: step.path, name: Buffer.from(displacedName(step.kept)) }] : [];
   });
   const undo = workspace.points.byId(intent.undo_id);
@@ -31,6 +38,10 @@ export async function checkDisplaced(workspace: Workspace, call: WorkspaceCall, 
   const changed = await changedSince(workspace, call, { intent, names });
   if (changed.length === 0) return intent.undo_id;
   return amendUndoPoint(workspace, call, { intent, changed });
+}
+
+function inodeOf(place: string): string | undefined {
+  return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
 async function changedSince(workspace: Workspace, call: WorkspaceCall, more: { intent: RestoreIntent; names: readonly Changed[] }): Promise<Changed[]> {

@@ -3,7 +3,7 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { putName, RENAME } from "../fs/syscalls.ts";
-import { newArena } from "../native.ts";
+import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
 
@@ -142,6 +142,7 @@ export class StepRunner {
 
   #put(step: Extract<Step, { op: "put" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
+    if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, step.staged);
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
     if (step.old === null && now !== null) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
@@ -162,13 +163,28 @@ export class StepRunner {
   /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
   #twoRenames(fd: number, staged: number): number {
     const { sys } = this.#held;
-    const aside = newArena(64);
-    putName(aside, 0, Buffer.from(`${stagedName(staged)}.old`));
+    const aside = this.#aside(staged);
     const moved = sys.rename(fd, this.#to, 0, this.#staging, aside, 0, 0);
     if (moved < 0) return moved;
     const placed = sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, 0);
     if (placed < 0) return placed;
     return sys.rename(this.#staging, aside, 0, this.#staging, this.#from, 0, 0);
+  }
+
+  #aside(staged: number): Arena {
+    const aside = newArena(64);
+    putName(aside, 0, Buffer.from(`${stagedName(staged)}.old`));
+    return aside;
+  }
+
+  /** Two renames that a kill came between: the old entry lies aside, the new one is in place or still staged. */
+  #finishTwoRenames(fd: number, name: Uint8Array, staged: number): void {
+    const { sys } = this.#held;
+    if (this.#held.identity(this.#staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
+    putName(this.#from, 0, Buffer.from(stagedName(staged)));
+    putName(this.#to, 0, name);
+    if (this.#held.identity(fd, name) === null) sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
+    sys.rename(this.#staging, this.#aside(staged), 0, this.#staging, this.#from, 0, RENAME.NOREPLACE);
   }
 
   #counted(step: Extract<Step, { op: "put" }>): void {
