@@ -2,7 +2,7 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
-import type { ScanSummary } from "./scan/summary.ts";
+import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
 /** How a save point holds content. Each engine reports what it really did, with every degradation. */
@@ -39,6 +39,14 @@ export interface Degradation {
   reason: string;
 }
 
+/** What head holds: taken over when the folder is found to be the same. */
+export interface HeadContent {
+  content: PointContent;
+  entries: EntryCounts;
+  bytes: number;
+  complete: boolean;
+}
+
 /** What a save asks of an engine. */
 export interface StageRequest {
   /** the folder's absolute path, raw bytes */
@@ -51,8 +59,8 @@ export interface StageRequest {
   skip: readonly string[];
   reread: boolean;
   crossMounts: boolean;
-  /** tree of the point that head names, hex, or null */
-  head: string | null;
+  /** the point that head names, or null */
+  head: HeadContent | null;
   /** tags its snapshot carries, when the engine makes one */
   pointId: string;
   message: string;

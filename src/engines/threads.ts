@@ -1,3 +1,5 @@
+import { getCompileCacheDir } from "node:module";
+import path from "node:path";
 import { Worker } from "node:worker_threads";
 import { CairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
@@ -34,6 +36,12 @@ export function warmThreads(): void {
   giveBackThreads(takeThreads());
 }
 
+/** The folder that this process keeps compiled code in; threads do not take that over by themselves. */
+function compileCacheFolder(): string | null {
+  const folder = getCompileCacheDir();
+  return folder === undefined ? null : path.dirname(folder);
+}
+
 interface Waiting {
   resolve(reply: never): void;
   reject(error: unknown): void;
@@ -47,7 +55,10 @@ export class EngineThread {
   onEvent: ((event: EngineEvent) => void) | null = null;
 
   constructor() {
-    this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), { resourceLimits: { maxYoungGenerationSizeMb: 4 } });
+    this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
+      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+      workerData: { compileCache: compileCacheFolder() },
+    });
     this.#worker.unref();
     this.#worker.on("message", (message: ThreadMessage) => this.#message(message));
     this.#worker.on("error", (error) => this.#lost(error));

@@ -31,6 +31,22 @@ export class DirectoryListing {
     return 0;
   }
 
+  /** True when the directory has an entry of that name, which ends with NUL. */
+  has(name: Uint8Array): boolean {
+    const bytes = this.names.bytes;
+    let low = 0;
+    let high = this.count - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const at = this.offsets[middle]!;
+      const order = Buffer.compare(name, bytes.subarray(at, at + name.length));
+      if (order === 0) return true;
+      if (order < 0) high = middle - 1;
+      else low = middle + 1;
+    }
+    return false;
+  }
+
   nameLength(offset: number): number {
     return this.names.bytes.indexOf(0, offset) - offset;
   }

@@ -28,6 +28,8 @@ export interface SharedIndex {
 
 /** The cache is rewritten when this many index files are not in it. */
 const CACHE_EVERY = 16;
+/** Decoding so many entries costs about as much as reading one more file. */
+const BLOBS_LIKE_A_FILE = 200;
 const LIST_AGAIN = 8;
 
 /**
@@ -244,11 +246,11 @@ export class BlobIndex {
     return table.forgotten - before;
   }
 
-  /** Says that an index file of this process is in the table already. */
-  cover(indexName: string): void {
+  /** Says that an index file of this process, with so many blobs, is in the table already. */
+  cover(indexName: string, blobs = 0): void {
     if (this.covered.has(indexName)) return;
     this.covered.add(indexName);
-    this.#uncached++;
+    this.#uncached += 1 + Math.floor(blobs / BLOBS_LIKE_A_FILE);
   }
 
   /** Says that an index file is gone and all its entries are in other covered ones. */
@@ -359,9 +361,10 @@ async function loadOnce(repository: Repository, cachePath: string | null): Promi
 async function readIndexes(repository: Repository, index: BlobIndex, names: readonly string[]): Promise<void> {
   for (const name of names) {
     if (index.covered.has(name)) continue;
+    const before = index.count;
     try {
       readIndexInto(index, await repository.loadUnpacked("index", name));
-      index.cover(name);
+      index.cover(name, index.count - before);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       index.damaged.push({ name, error });

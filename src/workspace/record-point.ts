@@ -1,4 +1,4 @@
-import type { StagedContent, StageRequest } from "../engines/engine.ts";
+import type { HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
@@ -102,12 +102,17 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
     skip: controlDirectoriesInside(workspace.root).map((path) => path.slice(workspace.root.length + 1)),
     reread: input.reread ?? false,
     crossMounts: input.crossMounts ?? false,
-    head: more.head?.descriptor.content.tree ?? null,
+    head: more.head === null ? null : headContent(more.head),
     pointId: more.id,
     message: input.message ?? "",
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };
+}
+
+function headContent({ descriptor }: Point): HeadContent {
+  const { content, entries, bytes, complete } = descriptor;
+  return { content: content as unknown as PointContent, entries, bytes, complete };
 }
 
 /** Counts against head: by the previous scan where that was head's state, else by comparing trees. */

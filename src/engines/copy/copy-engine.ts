@@ -9,7 +9,7 @@ import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { AmendRequest, Engine, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
+import type { AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -94,6 +94,12 @@ export class CopyEngine implements Engine {
       ...this.#scanOptions(request, store, cache),
       store: this.#target(store),
       finish: (scanned) => {
+        const same = sameAsHead(request, scanned, root);
+        if (same !== null && store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0) {
+          summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
+          top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
+          return [];
+        }
         summary = summarise(scanned.table, scanned.old, scanned.groups);
         const manifest = manifestOf(scanned, summary);
         const built = snapshotTree({ path: request.recordedRoot ?? request.root, tree: scanned.tree, root, manifest, adoptedAt: this.#options.adoptedAt });
@@ -309,6 +315,16 @@ export class CopyEngine implements Engine {
       // A cache that cannot be written is only slow.
     }
   }
+}
+
+/** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
+function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
+  if (head === null || head.content.tree !== hex(scanned.tree) || !head.complete) return null;
+  // What was read again may have other holes with the same content.
+  if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
+  const was = (head.content as CopyContent).root;
+  const now = recordedRoot(root);
+  return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
 }
 
 function workDirectoryOf(store: EmbeddedStore): string {

@@ -89,7 +89,8 @@ export class EmbeddedStore {
     failpoint("store.packs-durable");
     const names = await repository.saveIndex(packs.map((pack) => ({ id: pack.id, header: pack.header })), { durable: false });
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);
-    for (const name of names) index.cover(name);
+    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
+    for (const name of names) index.cover(name, blobs / names.length);
     failpoint("store.index-written");
   }
 
@@ -167,6 +168,22 @@ async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise
     // Read-only: opening is slower, nothing else.
   }
   return repository;
+}
+
+/**
+ * A repository to be looked into, wherever it lies: opened with a password file, else with what lies beside it in a
+ * control directory. Writes nothing. Throws `not_found` without either, `wrong_password`.
+ */
+export async function lookIntoRepository(root: string, passwordFile?: string): Promise<Repository> {
+  const storage = new LocalStorage(root, { temporaryDirectory: path.join(root, "tmp") });
+  const { keyFile, passwordFile: beside } = storePaths(path.dirname(root));
+  try {
+    if (passwordFile === undefined && fs.existsSync(keyFile)) return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
+    return await Repository.open(storage, { password: fs.readFileSync(passwordFile ?? beside, "utf8").trimEnd() });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
+    throw new CairnError("not_found", `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`, { hint: "name its password file: --password-file FILE", cause: error });
+  }
 }
 
 function openPack(file: string, id: string): number {

@@ -1,15 +1,27 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, test } from "node:test";
+import { describe, test, type TestContext } from "node:test";
 import { nativeAvailable } from "../../native.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
+}
+
+function started(t: TestContext, command: string, args: readonly string[]): ChildProcess {
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
+  t.after(() => child.kill());
+  return child;
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  const exit = new Promise((resolve) => child.once("exit", resolve));
+  child.kill();
+  await exit;
 }
 
 void describe("what the stat cache vouches for", () => {
@@ -52,30 +64,29 @@ void describe("what the stat cache vouches for", () => {
     const root = temporaryFolder(t);
     const file = path.join(root, "mapped");
     const script = `
-import mmap, sys
+import mmap, os, sys
 with open(sys.argv[1], "w+b") as f:
     f.truncate(8192)
     m = mmap.mmap(f.fileno(), 8192)
     for line in sys.stdin:
         m[100:108] = line.strip().encode()
-        print("ok", flush=True)
+        os.write(1, b"k")
 `;
     try {
       execFileSync("python3", ["-c", "import mmap"], { stdio: "ignore" });
     } catch {
       return t.skip("no python3 to map a file with");
     }
-    const { spawn } = await import("node:child_process");
-    const child = spawn("python3", ["-c", script, file], { stdio: ["pipe", "pipe", "inherit"] });
-    const answers = child.stdout[Symbol.asyncIterator]();
+    const child = started(t, "python3", ["-c", script, file]);
+    const answers = child.stdout![Symbol.asyncIterator]();
     for (let i = 0; i < 12; i++) {
-      child.stdin.write(`${String(i).padStart(8, "0")}\n`);
+      child.stdin!.write(`${String(i).padStart(8, "0")}\n`);
       await answers.next();
       const saved = await saves.save(root);
       const fresh = await saves.look(root);
       assertSame(saved, fresh, `store ${i}`);
     }
-    child.stdin.end();
+    child.stdin!.end();
   });
 
   test("ids are stored again when the store has lost them and the cache is not trusted", async (t) => {
@@ -145,13 +156,11 @@ with open(sys.argv[1], "w+b") as f:
     const file = path.join(root, "changing");
     fs.writeFileSync(file, Buffer.alloc(20_000_000));
     fs.writeFileSync(path.join(root, "quiet"), "x");
-    const { spawn } = await import("node:child_process");
     const script = `const fs=require("fs");const f=fs.openSync(process.argv[1],"r+");fs.writeSync(1,"go");for(let i=0;;i++)fs.writeSync(f,String(i),19999000)`;
-    const child = spawn(process.execPath, ["-e", script, file], { stdio: ["ignore", "pipe", "inherit"] });
-    await child.stdout[Symbol.asyncIterator]().next();
+    const child = started(t, process.execPath, ["-e", script, file]);
+    await child.stdout![Symbol.asyncIterator]().next();
     const saved = await saves.save(root);
-    child.kill();
-    await new Promise((resolve) => child.once("exit", resolve));
+    await ended(child);
     assert.deepEqual(notedPaths(saved.notes.torn), ["changing"]);
     const after = await saves.save(root);
     assert.deepEqual(after.notes.torn, []);
@@ -161,7 +170,6 @@ with open(sys.argv[1], "w+b") as f:
   test("a scan ends when entries come and go under it", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
-    const { spawn } = await import("node:child_process");
     const script = `
 const fs=require("fs");process.chdir(process.argv[1]);
 fs.writeSync(1,"go");
@@ -171,8 +179,8 @@ try{fs.renameSync(d+"/f"+i%5,"d"+(i+1)%7+"/g")}catch{}
 if(i%11===0)fs.rmSync("d"+(i+3)%7,{recursive:true,force:true});
 if(i%13===0){try{fs.symlinkSync("/etc","d"+(i+5)%7)}catch{}}
 if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
-    const child = spawn(process.execPath, ["-e", script, root], { stdio: ["ignore", "pipe", "inherit"] });
-    await child.stdout[Symbol.asyncIterator]().next();
+    const child = started(t, process.execPath, ["-e", script, root]);
+    await child.stdout![Symbol.asyncIterator]().next();
     for (let i = 0; i < 25; i++) {
       const saved = await saves.save(root);
       assert.deepEqual(
@@ -182,8 +190,7 @@ if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
       const paths = Array.from({ length: saved.directories }, (_, d) => saved.table.directoryPath(d).toString());
       assert.ok(paths.every((at) => at === "" || /^d\d$/u.test(at)), "no link was followed");
     }
-    child.kill();
-    await new Promise((resolve) => child.once("exit", resolve));
+    await ended(child);
     assertSame(await saves.save(root), await saves.look(root));
   });
 });

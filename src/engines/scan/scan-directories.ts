@@ -12,6 +12,7 @@ import { NOTED_LIMIT, type ScanTask, STAGING_PREFIX } from "./task.ts";
 const PART = 1024;
 const STAGING = Buffer.from(STAGING_PREFIX, "latin1");
 const ENOENT = -2;
+const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
@@ -135,6 +136,7 @@ class DirectoryScanner {
   /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
   #ignoreFile(directory: number, path: Buffer, fd: number): Uint8Array | null {
     if (fd >= 0) {
+      if (!this.#thread.listing.has(IGNORE_NAME)) return null;
       const text = this.#readSmallFile(fd, IGNORE_FILE);
       if (text !== null) this.#thread.notes.ignoreFiles.push({ path: Uint8Array.from(path), text });
       return text;
