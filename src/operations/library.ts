@@ -7,9 +7,10 @@ import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
-import type { AdoptOptions, CallOptions, EngineResult, EngineType, InitOptions, OpenOptions, RelocateResult, WorkspaceInfo } from "./contract.ts";
+import type { AdoptOptions, CallOptions, EngineResult, EngineType, InitOptions, InspectOptions, InspectResult, OpenOptions, RelocateResult, WorkspaceInfo } from "./contract.ts";
 import { detectEngine, requireEngine } from "./engine.ts";
 import { forget } from "./forget.ts";
+import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./policy.ts";
 import { relocate } from "./relocate.ts";
 import { listWorkspaces } from "./workspaces.ts";
@@ -72,6 +73,10 @@ export class Library {
 
   async relocate(oldPath: string, newPath: string, options: CallOptions = {}): Promise<RelocateResult> {
     return relocate(this.#factory, { from: oldPath, to: newPath, options });
+  }
+
+  async inspect(file: string, options: InspectOptions = {}): Promise<InspectResult> {
+    return inspect(file, options);
   }
 
   async forget(path: string): Promise<boolean> {

@@ -52,17 +52,21 @@ async function inControl(factory: EngineFactory, root: string, options: CallOpti
 async function describe(factory: EngineFactory, root: string, ask: { name: string; bytes: number | undefined }): Promise<WorkspaceInfo | null> {
   const found = workspaceNamed(controlPaths(root), ask.name);
   if (found === null) return null;
-  const base = { ...workspaceRef(found), present: isPresent(found.workspace, found.folder) };
+  const info: WorkspaceInfo = {
+    ...workspaceRef(found),
+    present: isPresent(found.workspace, found.folder),
+    points: 0,
+    store_bytes: 0,
+    last_save_at: null,
+  };
   const workspace = new Workspace(found, factory);
   try {
-    return {
-      ...base,
-      points: workspace.points.committed().length,
-      store_bytes: ask.bytes ?? (await workspace.engine.storeFacts()).bytes,
-      last_save_at: workspace.points.latest()?.descriptor.created_at ?? null,
-    };
+    info.points = workspace.points.committed().length;
+    info.last_save_at = workspace.points.latest()?.descriptor.created_at ?? null;
+    info.store_bytes = ask.bytes ?? (await workspace.engine.storeFacts()).bytes;
+    return info;
   } catch (error) {
-    return { ...base, points: 0, store_bytes: 0, last_save_at: null, problem: toCairnError(error).message };
+    return { ...info, problem: toCairnError(error).message };
   } finally {
     await workspace.close();
   }

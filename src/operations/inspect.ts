@@ -1,0 +1,107 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import type { InspectOptions, InspectResult } from "./contract.ts";
+import { INDEX_CACHE_MAGIC, inspectIndexCache, inspectStatCache, STAT_CACHE_MAGIC } from "./inspect/caches.ts";
+import { cut, type Inspected } from "./inspect/inspected.ts";
+import { inspectPlain, inspectRecord } from "./inspect/records.ts";
+import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
+
+const HEAD_BYTES = 128;
+/** Beyond it no record, index or snapshot that a sane writer makes lies. */
+const MAX_BYTES = 256 * 1024 * 1024;
+
+/**
+ * Any file that Cairn writes, decoded; what opens a store is named and never shown. Throws `unsupported` for anything
+ * else, `damaged`, `newer_version`, `not_found`.
+ */
+export async function inspect(path: string, options: InspectOptions): Promise<InspectResult> {
+  throwIfAborted(options.signal);
+  const file = openFile(resolve(path));
+  try {
+    const inspected = await decode(file, options);
+    if (inspected === null) {
+      throw new CairnError("unsupported", `${file.path} is no file that Cairn writes, as far as this version knows`, {
+        hint: "for a file of a repository, leave it where it lies: its place tells what it is",
+      });
+    }
+    const { format, version, content } = inspected;
+    return { path: file.path, format, version, bytes: file.size, content: cut(content) };
+  } catch (error) {
+    const failed = toCairnError(error, file.path);
+    if (failed !== error || failed.message.includes(file.path)) throw failed;
+    throw new CairnError(failed.code, `${file.path}: ${failed.message}`, {
+      ...(failed.hint === undefined ? {} : { hint: failed.hint }),
+      cause: error,
+    });
+  } finally {
+    closeSync(file.descriptor);
+  }
+}
+
+async function decode(file: FileToInspect, options: InspectOptions): Promise<Inspected | null> {
+  const head = readStart(file, Math.min(HEAD_BYTES, file.size));
+  const magic = Buffer.from(head.subarray(0, 8)).toString("latin1");
+  if (magic.startsWith(STAT_CACHE_MAGIC)) return inspectStatCache(file.path, magic);
+  if (magic.startsWith(INDEX_CACHE_MAGIC)) return inspectIndexCache(file.path, head);
+  const stored = await inspectRepositoryFile(file, options.passwordFile);
+  if (stored !== null) return stored;
+  const secret = inspectSecret(file);
+  if (secret !== null) return secret;
+  const bytes = file.read();
+  const name = basename(file.path);
+  return inspectRecord(name, bytes) ?? keyFileOf(bytes) ?? inspectPlain(name, bytes);
+}
+
+const MAX_SECRET_BYTES = 4096;
+
+/** The two files that open a store: what they are, and nothing of what is in them. */
+function inspectSecret(file: FileToInspect): Inspected | null {
+  if (file.size > MAX_SECRET_BYTES) return null;
+  const text = Buffer.from(file.read()).toString("latin1");
+  const note = "a secret: not shown";
+  if (/^[0-9a-f]{64}\s*$/.test(text) || basename(file.path) === "store-password") {
+    return { format: "store-password", version: null, content: { note } };
+  }
+  const isKey = text.startsWith("{") && text.includes('"encrypt"') && text.includes('"mac"');
+  if (!isKey && basename(file.path) !== "store-key") return null;
+  return { format: "store-key", version: null, content: { note } };
+}
+
+/** A key file that was copied out of its repository. */
+function keyFileOf(bytes: Uint8Array): Inspected | null {
+  try {
+    return inspectKey(bytes);
+  } catch {
+    return null;
+  }
+}
+
+function openFile(path: string): FileToInspect {
+  let descriptor: number;
+  try {
+    // A pipe must not make us wait for its writer.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw toCairnError(error, `open ${path}`);
+  }
+  const facts = fstatSync(descriptor);
+  if (!facts.isFile()) {
+    closeSync(descriptor);
+    throw new CairnError("unsupported", `${path} is ${facts.isDirectory() ? "a folder" : "no ordinary file"}`, { hint: "name a file" });
+  }
+  const file = { path, size: facts.size, descriptor };
+  return { ...file, read: () => readStart(file, file.size) };
+}
+
+function readStart(file: Pick<FileToInspect, "path" | "descriptor">, length: number): Uint8Array {
+  if (length > MAX_BYTES) throw new CairnError("unsupported", `${file.path} has ${length} bytes, more than any file to be read whole`);
+  const bytes = Buffer.alloc(length);
+  let done = 0;
+  while (done < length) {
+    const count = readSync(file.descriptor, bytes, done, length - done, done);
+    if (count === 0) break;
+    done += count;
+  }
+  return bytes.subarray(0, done);
+}

@@ -1,0 +1,107 @@
+import { CairnError } from "../../errors.ts";
+import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { loadStatCache } from "../../fs/stat-cache.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { readIndexCache } from "../../repository/index-cache.ts";
+import type { Inspected } from "./inspected.ts";
+
+/** The two caches with a binary layout. Both can be removed at any time. */
+
+export const STAT_CACHE_MAGIC = "CAIRNSC";
+export const INDEX_CACHE_MAGIC = "CAIRNIX";
+const VERSION = 1;
+const SAMPLE = 1000;
+const HINT = "it is a cache: remove it, and it is made again";
+
+function checkVersion(magic: string, what: string): void {
+  const version = Number(magic[7]);
+  if (version === VERSION) return;
+  if (version > VERSION) throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${VERSION}`, { hint: HINT });
+  throw new CairnError("damaged", `${what}: no version that ever was`, { hint: HINT });
+}
+
+/** Counts, what it was valid for, and its first entries. Throws `damaged` when its checksum is wrong. */
+export function inspectStatCache(path: string, magic: string): Inspected {
+  checkVersion(magic, "stat cache");
+  const cache = loadStatCache(path);
+  if (cache === null) throw new CairnError("damaged", "stat cache: cut off, or its checksum is wrong", { hint: HINT });
+  const { table, directories, records } = cache;
+  const content = {
+    tree: hex(cache.tree),
+    index_epoch: hex(cache.epoch),
+    directories,
+    entries: records,
+    sample: sampleOf(table, directories),
+    sample_complete: records <= SAMPLE,
+  };
+  return { format: "stat-cache", version: VERSION, content };
+}
+
+function sampleOf(table: ScanTable, directories: number): unknown[] {
+  const sample: unknown[] = [];
+  for (let directory = 0; directory < directories && sample.length < SAMPLE; directory++) {
+    const base = directory * DIRECTORY_WORDS;
+    const first = table.directories[base + D.FIRST]!;
+    const count = Math.min(table.directories[base + D.COUNT]!, SAMPLE - sample.length);
+    for (let record = first; record < first + count; record++) sample.push(entryOf(table, directory, record));
+  }
+  return sample;
+}
+
+const KINDS: Record<number, string> = {
+  0o010: "fifo",
+  0o020: "chardev",
+  0o040: "directory",
+  0o060: "blockdev",
+  0o100: "file",
+  0o120: "symlink",
+  0o140: "socket",
+};
+
+function entryOf(table: ScanTable, directory: number, record: number): unknown {
+  const words = table.records;
+  const at = record * RECORD_WORDS;
+  const parent = table.directoryPath(directory);
+  const name = table.recordName(record);
+  const mode = words[at + R.MODE]!;
+  const flags = table.recordFlags(record);
+  const kind = KINDS[mode >>> 9] ?? "unknown";
+  const seconds = BigInt.asIntN(64, wide(words, at + R.MTIME));
+  return {
+    ...displayPath(parent.length === 0 ? name : Buffer.concat([parent, Buffer.from("/"), name])),
+    kind,
+    mode: mode & 0o7777,
+    size: Number(wide(words, at + R.SIZE)),
+    mtime: `${seconds}.${String(words[at + R.MTIME_NS]!).padStart(9, "0")}`,
+    inode: wide(words, at + R.INO).toString(),
+    ...(kind === "file" && (flags & (FLAG.OMITTED | FLAG.CHUNKED)) === 0
+      ? { sha256: hex(table.recordBytes.subarray((at + R.HASH) * 4, (at + R.HASH) * 4 + 32)) }
+      : {}),
+    ...((flags & FLAG.YOUNG) === 0 ? {} : { young: true }),
+    ...((flags & FLAG.OMITTED) === 0 ? {} : { omitted: true }),
+  };
+}
+
+function wide(words: Uint32Array, at: number): bigint {
+  return BigInt(words[at]!) | (BigInt(words[at + 1]!) << 32n);
+}
+
+/** Counts and the index files it covers. Throws `damaged` when its checksum is wrong. */
+export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
+  checkVersion(Buffer.from(header.subarray(0, 8)).toString("latin1"), "index cache");
+  const repository = Buffer.from(header.subarray(48, 112)).toString("latin1");
+  const cache = readIndexCache(path, repository);
+  if (cache === null) throw new CairnError("damaged", "index cache: cut off, or its checksum is wrong", { hint: HINT });
+  const content = {
+    repository_id: repository,
+    epoch: hex(cache.epoch),
+    blobs: cache.table.count - cache.table.forgotten,
+    packs: cache.table.packCount,
+    index_files: [...cache.covered].sort(),
+  };
+  return { format: "index-cache", version: VERSION, content };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}

@@ -1,0 +1,119 @@
+import { CairnError } from "../../errors.ts";
+import {
+  decodeControl,
+  decodePin,
+  decodeState,
+  decodeTags,
+  decodeVerification,
+  decodeWorkspace,
+} from "../../formats/control.ts";
+import { decodeDescriptor } from "../../formats/descriptor.ts";
+import { parseJson, type JsonObject } from "../../formats/fields.ts";
+import { decodeManifest } from "../../formats/manifest.ts";
+import { decodePolicy } from "../../formats/policy.ts";
+import { decodeRegistration } from "../../formats/registration.ts";
+import { parseOwner } from "../../fs/lock-owner.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { decodeSteps } from "../../workspace/restore-steps.ts";
+import type { Inspected } from "./inspected.ts";
+
+/** Our own small files, told by their content; a damaged one by its name. */
+
+interface RecordFormat {
+  /** What `inspect` calls it. */
+  name: string;
+  /** Where it ordinarily lies. */
+  file: RegExp | null;
+  /** Throws `damaged` or `newer_version`; absent where the layout is nobody's but the writer's. */
+  check?: (bytes: Uint8Array) => unknown;
+}
+
+const FORMATS: Record<string, RecordFormat> = {
+  "cairn.control": { name: "control-directory", file: /^cairn\.json$/, check: decodeControl },
+  "cairn.workspace": { name: "workspace", file: /^workspace\.json$/, check: decodeWorkspace },
+  "cairn.state": { name: "workspace-state", file: /^state\.json$/, check: decodeState },
+  "cairn.descriptor": { name: "save-point-descriptor", file: /^descriptor\.json$/, check: decodeDescriptor },
+  "cairn.pin": { name: "save-point-pin", file: /^pin\.json$/, check: decodePin },
+  "cairn.tags": { name: "save-point-tags", file: /^tags\.json$/, check: decodeTags },
+  "cairn.verification": { name: "save-point-verification", file: /^verification\.json$/, check: decodeVerification },
+  "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
+  "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
+  "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
+  "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
+  "cairn.partial": { name: "unfinished-folder", file: null },
+};
+
+/** A JSON record of ours, null when it is none. Throws `damaged` for one that cannot be read, `newer_version`. */
+export function inspectRecord(name: string, bytes: Uint8Array): Inspected | null {
+  const value = jsonObject(bytes);
+  const format = value?.["format"];
+  if (value !== null && typeof format === "string" && /^cairn\.[a-z-]+$/.test(format)) {
+    const known = FORMATS[format];
+    known?.check?.(bytes);
+    const version = typeof value["version"] === "number" ? value["version"] : null;
+    return { format: known?.name ?? format, version, content: withoutHead(value) };
+  }
+  // Its own reader says best what is wrong with it.
+  if (value === null && !isText(bytes)) return null;
+  for (const { file, check } of Object.values(FORMATS)) if (value === null && file?.test(name) === true) check?.(bytes);
+  return null;
+}
+
+function withoutHead({ format: _format, version: _version, ...content }: JsonObject): JsonObject {
+  return content;
+}
+
+function isText(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x7b || bytes.length === 0 || !bytes.subarray(0, 4096).includes(0);
+}
+
+function jsonObject(bytes: Uint8Array): JsonObject | null {
+  if (bytes[0] !== 0x7b) return null;
+  try {
+    const value = parseJson(bytes, "record");
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as JsonObject) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What has a form of its own: locks, claims, journals, catalogs. Null when it is none of them. */
+export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null {
+  const owner = parseOwner(bytes);
+  if (owner !== null) return { format: "lock", version: null, content: owner };
+  if (/^(?:adopt\.)?lock$/.test(name) && bytes.every((byte) => byte === 0)) {
+    return { format: "lock", version: null, content: { holder: null } };
+  }
+  if (name === "intent" && /^[0-9a-f]{32}$/.test(ascii(bytes, 64))) {
+    return { format: "save-point-claim", version: 1, content: { save_point_id: ascii(bytes, 64) } };
+  }
+  if (name === "restore.steps") return { format: "restore-steps", version: 1, content: { steps: stepsOf(bytes) } };
+  return catalogOf(bytes);
+}
+
+function stepsOf(bytes: Uint8Array): unknown[] {
+  try {
+    return decodeSteps(bytes).map(({ path, ...step }) => ({ ...displayPath(path), ...step }));
+  } catch (error) {
+    throw new CairnError("damaged", `the steps of a restore cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+const CATALOG_LINE = /^(\d{10}) ([0-9a-f]{32}) ([sux])$/;
+const KINDS: Record<string, string> = { s: "save", u: "undo", x: "removed" };
+
+function catalogOf(bytes: Uint8Array): Inspected | null {
+  if (!CATALOG_LINE.test(ascii(bytes, 45))) return null;
+  const points: unknown[] = [];
+  let wrongLines = 0;
+  for (const line of Buffer.from(bytes).toString("latin1").split("\n")) {
+    const match = CATALOG_LINE.exec(line);
+    if (match === null) wrongLines += line === "" ? 0 : 1;
+    else points.push({ sequence: Number(match[1]), save_point_id: match[2], kind: KINDS[match[3]!] });
+  }
+  return { format: "point-catalog", version: 1, content: { points, wrong_lines: wrongLines } };
+}
+
+function ascii(bytes: Uint8Array, length: number): string {
+  return Buffer.from(bytes.subarray(0, length)).toString("latin1");
+}

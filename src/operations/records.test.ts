@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { appendFileSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { SavePointId } from "../ids.ts";
+import type { Retention } from "./contract.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+test("a pin is set and taken back, and again changes nothing", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  for (let round = 0; round < 2; round++) {
+    assert.equal((await client.pin(id.slice(0, 8))).pinned, true);
+    assert.equal((await client.pin("head")).pinned, true);
+    assert.equal((await client.unpin("head")).pinned, false);
+    assert.equal((await client.unpin("latest")).pinned, false);
+  }
+  await assert.rejects(client.pin("ffffffff"), hasCode("not_found"));
+  assert.equal((await client.resolve(id)).descriptor_checksum.length, 64);
+});
+
+test("tags are added and removed beside a descriptor that stays as it is", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  const made = await client.save({ tags: ["first", "first"] });
+  assert.deepEqual(made.tags, ["first"]);
+  const tagged = await client.tag("head", { add: ["new", "new", "other"], remove: ["first"] });
+  assert.deepEqual(tagged.tags, ["new", "other"]);
+  assert.equal(tagged.descriptor_checksum, made.descriptor_checksum);
+  assert.deepEqual((await client.history()).save_points[0]?.tags, ["new", "other"]);
+  assert.deepEqual((await client.tag("head", { remove: ["new", "other"] })).tags, []);
+  await assert.rejects(client.tag("head", { remove: ["new"] }), hasCode("not_found"));
+  await assert.rejects(client.tag("head", { add: [" "] }), hasCode("usage"));
+});
+
+test("store gives the size of its packs without asking for each, and a line that restic takes", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one", "with space/b": "two" });
+  await client.save();
+  write("a", "x".repeat(100_000));
+  await client.save();
+  const { bytes, points, repository, password_file, restic_command } = await client.store();
+  const packs = readdirSync(join(repository, "data"), { recursive: true, encoding: "utf8" })
+    .map((name) => statSync(join(repository, "data", name)))
+    .filter((facts) => facts.isFile());
+  assert.equal(bytes, packs.reduce((sum, { size }) => sum + size, 0));
+  assert.equal(points, 2);
+  assert.equal(restic_command, `restic -r ${repository} --password-file ${password_file} snapshots`);
+  assert.equal(statSync(password_file).mode & 0o777, 0o600);
+});
+
+test("short ids grow until they are unique among all points of the control directory", async (t) => {
+  const { client } = await testFolder(t);
+  const { save_point_id: id } = await client.save();
+  const twin = `${id.slice(0, 12)}${id[12] === "0" ? "1" : "0"}${id.slice(13)}` as SavePointId;
+  assert.deepEqual(await client.shortIds([id]), [id.slice(0, 8)]);
+  assert.deepEqual(await client.shortIds([id, twin]), [id.slice(0, 13), twin.slice(0, 13)]);
+  assert.deepEqual(await client.shortIds([twin, twin]), [twin.slice(0, 13), twin.slice(0, 13)]);
+  assert.deepEqual(await client.shortIds([]), []);
+  assert.equal((await client.resolve(id.slice(0, 13))).save_point_id, id);
+});
+
+test("short ids of many points come from the catalog", async (t) => {
+  const { client } = await testFolder(t);
+  const { save_point_id: id } = await client.save();
+  const points = join(client.controlDirectory, "workspaces", "main", "points");
+  let rows = "";
+  for (let sequence = 2; sequence <= 2000; sequence++) {
+    const name = String(sequence).padStart(10, "0");
+    mkdirSync(join(points, name));
+    rows += `${name} ${sequence.toString(16).padStart(8, "0")}${"0".repeat(24)} s\n`;
+  }
+  appendFileSync(join(client.controlDirectory, "cache", "points-main"), rows);
+  const started = performance.now();
+  assert.deepEqual(await client.shortIds([id]), [id.slice(0, 8)]);
+  assert.ok(performance.now() - started < 1000);
+});
+
+const RETENTION: Retention = {
+  keepUndo: { count: 3, within: "12h" },
+  keepLast: 0,
+  keepWithin: "1y6m",
+  keepHourly: 1,
+  keepDaily: 2,
+  keepWeekly: 3,
+  keepMonthly: 4,
+  keepYearly: 5,
+  keepTags: ["a", "b"],
+  maxBytes: 6,
+  maxAge: "90d",
+};
+
+test("a policy is kept as it was set, part by part", async (t) => {
+  const { client, library, folder } = await testFolder(t);
+  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: null });
+  assert.deepEqual(await client.setPolicy({ retention: RETENTION }), { retention: RETENTION, quota_bytes: null });
+  assert.deepEqual(await client.setPolicy({ quotaBytes: 1000 }), { retention: RETENTION, quota_bytes: 1000 });
+  assert.deepEqual(await (await library.open(folder)).policy(), { retention: RETENTION, quota_bytes: 1000 });
+  assert.deepEqual(await client.setPolicy({ retention: null }), { retention: null, quota_bytes: 1000 });
+  assert.deepEqual(await client.setPolicy({ quotaBytes: null }), { retention: null, quota_bytes: null });
+  await assert.rejects(client.setPolicy({ retention: { keepLast: -1 } }), hasCode("usage"));
+  await assert.rejects(client.setPolicy({ retention: { keepWithin: "soon" } }), hasCode("usage"));
+  await assert.rejects(client.setPolicy({ quotaBytes: 1.5 }), hasCode("usage"));
+});
+
+test("unknown members of a policy survive an edit, and a damaged one is named and can be cleared", async (t) => {
+  const { client } = await testFolder(t);
+  await client.setPolicy({ quotaBytes: 7 });
+  const file = join(client.controlDirectory, "policy.json");
+  const later = { ...(JSON.parse(readFileSync(file, "utf8")) as object), from_later: 1 };
+  writeFileSync(file, JSON.stringify(later));
+  await client.setPolicy({ retention: { keepLast: 1 } });
+  assert.equal((JSON.parse(readFileSync(file, "utf8")) as { from_later: number }).from_later, 1);
+  writeFileSync(file, "{");
+  await assert.rejects(client.policy(), hasCode("damaged"));
+  await assert.rejects(client.setPolicy({ quotaBytes: 1 }), hasCode("damaged"));
+  assert.deepEqual(await client.setPolicy({ retention: null }), { retention: null, quota_bytes: null });
+});
+
+test("init and adopt set the quota that they were given", async (t) => {
+  const { library, root } = await testFolder(t);
+  const client = await library.init(join(root, "self"), { quotaBytes: 5000 });
+  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 5000 });
+  await assert.rejects(library.init(join(root, "bad"), { quotaBytes: -1 }), hasCode("usage"));
+});
+
+test("workspaces of self-contained folders are not registered; others are listed with their points", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await library.init(join(root, "self"));
+  await client.save();
+  const [info, ...others] = await library.listWorkspaces();
+  assert.deepEqual(others, []);
+  assert.deepEqual([info?.path, info?.points, info?.present, info?.name], [folder, 1, true, "main"]);
+  assert.ok(info!.store_bytes > 0 && info!.last_save_at !== null);
+});

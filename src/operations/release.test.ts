@@ -1,0 +1,144 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+
+function cairn(words: readonly string[], failpoint?: string): { status: number | null; signal: string | null; stderr: string } {
+  const { CAIRN_FAILPOINT: _inherited, ...rest } = process.env;
+  const env = failpoint === undefined ? rest : { ...rest, CAIRN_FAILPOINT: failpoint };
+  const { status, signal, stderr } = spawnSync(process.execPath, [ENTRY, ...words], { env, encoding: "utf8" });
+  return { status, signal, stderr };
+}
+
+test("a released folder is kept no more, and its points are taken up by the next adoption", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const point = await client.save({ message: "kept" });
+  const { workspace, points_deleted } = await client.release();
+  assert.deepEqual([workspace.path, points_deleted], [folder, 0]);
+  assert.equal(readFileSync(join(folder, "a"), "utf8"), "one");
+  await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+  assert.deepEqual(await library.listWorkspaces(), []);
+  assert.deepEqual(readdirSync(join(root, "state", "cairn", "workspaces")), []);
+  const again = await library.adopt(folder);
+  assert.deepEqual([again.created, again.repoId, again.workspace.id], [true, client.repoId, client.workspace.id]);
+  const { save_points, head } = await again.history();
+  assert.deepEqual([save_points.map(({ message }) => message), head], [["kept"], point.save_point_id]);
+});
+
+test("a folder with a control directory that was named is taken up again from there", async (t) => {
+  const { library, root } = await testFolder(t);
+  const folder = join(root, "other");
+  mkdirSync(folder);
+  const controlDirectory = join(root, "control");
+  const client = await library.adopt(folder, { controlDirectory });
+  await client.save();
+  await client.release();
+  const again = await library.adopt(folder, { controlDirectory });
+  assert.equal(again.workspace.id, client.workspace.id);
+  assert.equal((await again.history()).save_points.length, 1);
+});
+
+test("a self-contained workspace is released and taken up again by init, or goes whole", async (t) => {
+  const { library, root } = await testFolder(t);
+  const path = join(root, "self");
+  const client = await library.init(path);
+  writeFileSync(join(path, "main", "a"), "one");
+  await client.save();
+  await client.release();
+  await assert.rejects(library.open(path), hasCode("not_a_workspace"));
+  const again = await library.openOrInit(path);
+  assert.equal((await again.history()).save_points.length, 1);
+  const { points_deleted, bytes_freed } = await again.release({ deletePoints: true });
+  assert.deepEqual([points_deleted, bytes_freed > 0], [1, true]);
+  assert.deepEqual(readdirSync(path), ["main"]);
+  assert.equal(readFileSync(join(path, "main", "a"), "utf8"), "one");
+});
+
+test("release with deletePoints removes the control directory with the last workspace only", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "b"), "two");
+  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  await client.save();
+  const kept = await second.save();
+  assert.equal((await client.release({ deletePoints: true })).points_deleted, 1);
+  assert.ok(existsSync(client.controlDirectory));
+  const { snapshots } = { snapshots: readdirSync(join(client.controlDirectory, "store", "snapshots")) };
+  assert.equal(snapshots.length, 1);
+  rmSync(join(other, "b"));
+  await second.restore({ target: kept.save_point_id });
+  assert.equal(readFileSync(join(other, "b"), "utf8"), "two");
+  await second.release({ deletePoints: true });
+  assert.ok(!existsSync(client.controlDirectory));
+  assert.ok(existsSync(join(folder, "a")) && existsSync(join(other, "b")));
+});
+
+test("a store with snapshots of others stays", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  await client.save();
+  const { repository, password_file } = await client.store();
+  const words = ["-r", repository, "--password-file", password_file, "--no-cache", "backup", "/etc/hostname"];
+  const restic = spawnSync("restic", words, { encoding: "utf8" });
+  if (restic.error !== undefined || restic.status !== 0) {
+    t.skip("restic is not installed");
+    return;
+  }
+  const warnings: string[] = [];
+  await client.release({ deletePoints: true, onWarning: (message) => warnings.push(message) });
+  assert.match(warnings.join(), /did not make/);
+  assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
+});
+
+for (const failpoint of ["release.unregistered", "release.control-renamed"]) {
+  test(`a release killed at ${failpoint} leaves all points or none`, async (t) => {
+    const { client, folder, library } = await testFolder(t, { a: "one" });
+    const { save_point_id: id } = await client.save();
+    assert.equal(cairn(["release", folder, "--delete-points"], failpoint).signal, "SIGKILL");
+    const again = await library.openOrAdopt(folder);
+    const { save_points } = await again.history();
+    assert.deepEqual(save_points.map(({ save_point_id }) => save_point_id), failpoint === "release.unregistered" ? [id] : []);
+    await again.release({ deletePoints: true });
+    assert.deepEqual(readdirSync(join(client.controlDirectory, "..")), []);
+  });
+}
+
+for (const failpoint of ["release.marked", "release.unregistered"]) {
+  test(`a release that keeps the points, killed at ${failpoint}, is done and can be taken back`, async (t) => {
+    const { client, folder, library } = await testFolder(t, { a: "one" });
+    await client.save();
+    assert.equal(cairn(["release", folder], failpoint).signal, "SIGKILL");
+    await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+    assert.deepEqual(await library.listWorkspaces(), []);
+    assert.equal((await (await library.openOrAdopt(folder)).history()).save_points.length, 1);
+  });
+}
+
+test("a workspace of several, killed while its points are deleted, leaves the others whole and nothing behind", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const other = join(root, "other");
+  mkdirSync(other);
+  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
+  await client.save();
+  await second.save();
+  assert.equal(cairn(["release", folder, "--delete-points"], "release.workspace-renamed").signal, "SIGKILL");
+  await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+  await second.save();
+  assert.equal((await second.history()).save_points.length, 2);
+  assert.deepEqual(readdirSync(join(client.controlDirectory, "tmp")), []);
+});
+
+test("a folder whose control directory is gone can be forgotten", async (t) => {
+  const { client, library, folder } = await testFolder(t);
+  await assert.rejects(library.forget(folder), hasCode("conflict"));
+  rmSync(client.controlDirectory, { recursive: true });
+  await assert.rejects(library.open(folder), hasCode("not_found"));
+  assert.match((await library.listWorkspaces())[0]?.problem ?? "", /not there/);
+  assert.equal(cairn(["release", folder]).status, 0);
+  assert.equal(await library.forget(folder), false);
+  assert.equal((await library.openOrAdopt(folder)).created, true);
+});

@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
+
+test("the points follow a folder that was moved", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  const [missing] = await library.listWorkspaces();
+  assert.deepEqual([missing?.present, missing?.points, missing?.path], [false, 1, folder]);
+  const { workspace, from } = await library.relocate(folder, moved);
+  assert.deepEqual([workspace.path, workspace.id, from], [moved, client.workspace.id, folder]);
+  const [present] = await library.listWorkspaces();
+  assert.deepEqual([present?.present, present?.path], [true, moved]);
+  const again = await library.open(moved);
+  assert.equal((await again.save()).unchanged, true);
+  await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+  await assert.rejects(library.relocate(folder, moved), hasCode("not_found"));
+});
+
+test("relocate refuses what was not moved, another folder and another workspace", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
+  await client.save();
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "x"), "else");
+  await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
+  await assert.rejects(library.relocate(folder, join(root, "nowhere")), hasCode("not_found"));
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
+  await library.adopt(other);
+  await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
+  assert.equal((await library.relocate(folder, moved)).workspace.path, moved);
+});
+
+test("relocate takes a copy that has the names of the last point", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
+  await client.save();
+  const copied = join(root, "copied");
+  cpSync(folder, copied, { recursive: true });
+  rmSync(folder, { recursive: true });
+  assert.equal((await library.relocate(folder, copied)).workspace.path, copied);
+});
+
+test("a self-contained workspace that was moved is found at once, and relocate records it", async (t) => {
+  const { library, root } = await testFolder(t);
+  const [old, now] = [join(root, "old"), join(root, "now")];
+  await (await library.init(old)).save();
+  renameSync(old, now);
+  assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
+  assert.equal((await (await library.open(now)).history()).save_points.length, 1);
+});
+
+for (const failpoint of ["relocate.registered", "relocate.moved"]) {
+  test(`a relocation killed at ${failpoint} is finished by the next one`, async (t) => {
+    const { client, library, folder, root } = await testFolder(t, { a: "one" });
+    await client.save();
+    const moved = join(root, "moved");
+    renameSync(folder, moved);
+    const env = { ...process.env, CAIRN_FAILPOINT: failpoint };
+    assert.equal(spawnSync(process.execPath, [ENTRY, "relocate", folder, moved], { env }).signal, "SIGKILL");
+    if (failpoint === "relocate.registered") await assert.rejects(library.open(moved), hasCode("not_a_workspace"));
+    else assert.equal((await library.open(moved)).workspace.id, client.workspace.id);
+    assert.equal((await library.relocate(folder, moved)).workspace.id, client.workspace.id);
+    assert.equal((await library.listWorkspaces()).length, 1);
+    assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
+  });
+}
