@@ -167,7 +167,8 @@ class DirectoryScanner {
     const oldDirectory = table.directories[base + D.OLD]! - 1;
     const oldBase = oldDirectory * DIRECTORY_WORDS;
     let position = 0;
-    if (old !== null && oldDirectory >= 0) {
+    // A directory that could not be read then has no digests to take over.
+    if (old !== null && oldDirectory >= 0 && (old.directories[oldBase + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0) {
       const first = old.directories[oldBase + D.FIRST]!;
       const count = old.directories[oldBase + D.COUNT]!;
       while (position < names.length && position < count && this.#sameEntry(directory, fd, names[position]!, first + position)) position++;

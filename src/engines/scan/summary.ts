@@ -32,6 +32,7 @@ interface Visited {
 /** Calls `visit` for every record that is part of the state. */
 export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entry: Visited) => void): void {
   const count = table.control[C.DIRECTORIES]!;
+  const omitted = omittedDirectories(table);
   for (let directory = 0; directory < count; directory++) {
     const base = directory * DIRECTORY_WORDS;
     const flags = table.directories[base + D.FLAGS]!;
@@ -41,9 +42,22 @@ export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entr
     const end = first + table.directories[base + D.COUNT]!;
     for (let record = first; record < end; record++) {
       if (from.records[record * RECORD_WORDS + R.MODE] === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
-      visit({ table: from, record, directory, path: () => pathOf(table, directory, from.recordName(record)) });
+      const path = (): Buffer => pathOf(table, directory, from.recordName(record));
+      const isDirectory = from.records[record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
+      if (isDirectory && omitted.size > 0 && omitted.has(path().toString("latin1"))) continue;
+      visit({ table: from, record, directory, path });
     }
   }
+}
+
+/** Directories that could not be read, by path in latin1: their own entries are no part of the state either. */
+function omittedDirectories(table: ScanTable): Set<string> {
+  const omitted = new Set<string>();
+  for (let directory = 0; directory < table.control[C.DIRECTORIES]!; directory++) {
+    const flags = table.directories[directory * DIRECTORY_WORDS + D.FLAGS]!;
+    if (flags & DIRECTORY_FLAG.OMITTED) omitted.add(table.directoryPath(directory).toString("latin1"));
+  }
+  return omitted;
 }
 
 function pathOf(table: ScanTable, directory: number, name: Buffer): Buffer {
