@@ -7,7 +7,7 @@ import path from "node:path";
  */
 
 const ROOT = path.resolve(import.meta.dirname, "..");
-const SOURCES = ["src", "test", "tools"];
+const SOURCES = ["src", "test", "tools", "docs/examples"];
 
 interface Step {
   name: string;
