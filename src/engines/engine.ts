@@ -2,6 +2,7 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
+import type { StoreVerification, VerifyStoreRequest } from "./store-care.ts";
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
@@ -139,6 +140,21 @@ export interface WrittenContent {
   damaged: { path: Uint8Array; detail: string }[];
 }
 
+/** Points whose share of the store is asked for together. */
+export type HeldGroup = readonly { id: string; content: PointContent }[];
+
+export interface FreeRequest {
+  /** ids of the points that are gone */
+  pointIds: readonly string[];
+  /** what every other point of the control directory holds; asked again before anything is deleted */
+  kept(): readonly PointContent[];
+  /** leave nothing of it behind, whatever has to be copied for that */
+  thorough: boolean;
+  /** how long to wait for others that use the store */
+  waitMs: number;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * An engine holds the content of save points of one control directory.
  * Its user holds the workspace's lock for every call that changes something.
@@ -167,6 +183,15 @@ export interface Engine {
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
   /** The same content for one more point, which then holds it by itself: the first of another workspace. */
   share(content: PointContent, point: ShareRequest): Promise<PointContent>;
+  /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
+  verify(request: VerifyStoreRequest): Promise<StoreVerification>;
+  /**
+   * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
+   * one group after the other. Throws `damaged` when something could not be followed.
+   */
+  heldBytes(groups: readonly HeldGroup[], others: readonly PointContent[]): Promise<number[]>;
+  /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
+  free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */
   discard(pointIds: readonly string[]): Promise<void>;
   close(): Promise<void>;

@@ -3,7 +3,7 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
 import { diff } from "./diff.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
@@ -22,6 +22,7 @@ import { shortIds } from "./short-ids.ts";
 import { store } from "./store.ts";
 import { tag, type TagEdit } from "./tag.ts";
 import { unpin } from "./unpin.ts";
+import { verify, verifyAll } from "./verify.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 export interface ClientOptions {
@@ -179,6 +180,14 @@ export class CairnClient {
 
   async tag(target: string, edit: TagEdit, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
     return this.#with(options.workspaceName, async (workspace) => tag(workspace, target, { edit, options }));
+  }
+
+  async verify(target: string, options: WorkspaceCallOptions = {}): Promise<VerifyResult> {
+    return this.#with(options.workspaceName, async (workspace) => verify(workspace, target, options));
+  }
+
+  async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
+    return this.#with(undefined, async (workspace) => verifyAll(workspace, options));
   }
 
   async store(options: CallOptions = {}): Promise<StoreInfo> {

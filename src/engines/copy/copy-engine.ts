@@ -9,7 +9,7 @@ import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
+import type { FreeRequest, HeldGroup, AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -19,10 +19,13 @@ import { editTree } from "./edit-tree.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
+import { freeContent, heldBytes } from "./free-content.ts";
 import { copyStatCache } from "./copy-stat-cache.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
+import type { StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
+import { verifyStore } from "./verify-store.ts";
 
 /** What a point of this engine needs to be found again; part of its descriptor. */
 export interface CopyContent extends PointContent {
@@ -255,6 +258,14 @@ export class CopyEngine implements Engine {
     return { ...content, snapshot };
   }
 
+  async heldBytes(groups: readonly HeldGroup[], others: readonly PointContent[]): Promise<number[]> {
+    return heldBytes(await this.store(), groups, others);
+  }
+
+  async free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }> {
+    return freeContent(await this.store(), request);
+  }
+
   /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
   async discard(pointIds: readonly string[]): Promise<void> {
     if (pointIds.length === 0) return;
@@ -264,6 +275,10 @@ export class CopyEngine implements Engine {
     for (const { id, snapshot } of snapshots) {
       if (snapshot.tags?.some((tag) => tags.has(tag)) === true) await store.storage.remove("snapshots", id);
     }
+  }
+
+  async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
+    return verifyStore(storePaths(this.#options.control), request);
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,157 @@
+import type { PointToVerify, StoreProblem, StoreVerification } from "../engines/store-care.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
+import { acquireLock } from "../fs/lock.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import type { SavePointId } from "../ids.ts";
+import { listWorkspaces } from "./control-directory.ts";
+import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
+import { type DamagedPoint, type Point, Points } from "./points.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+export interface VerifyInput extends WorkspaceCall {
+  /** Also hash large files as a whole. */
+  deep?: boolean | undefined;
+}
+
+export interface VerifyProblem {
+  point: SavePointId | null;
+  path?: string;
+  path_b64?: string;
+  /** `descriptor`, `store`, `index`, `pack`, `snapshot`, `manifest`, `tree`, `content`, `digest`, `workspace` */
+  kind: string;
+  detail: string;
+  hint: string;
+}
+
+/** Problems are a result, not an exception. */
+export interface Verified {
+  checked: { points: number; files: number; bytes: number };
+  problems: VerifyProblem[];
+}
+
+/** A point, and the workspace in which its records are kept. */
+interface Held {
+  point: Point;
+  paths: WorkspacePaths;
+}
+
+/** Reads all that a point consists of: its descriptor, its content, and computes its digests anew. */
+export async function verifyPoint(workspace: Workspace, target: string, input: VerifyInput): Promise<Verified> {
+  let point: Point;
+  try {
+    point = workspace.resolve(target);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code !== "damaged") throw problem;
+    return { checked: { points: 0, files: 0, bytes: 0 }, problems: [descriptorProblem(null, problem)] };
+  }
+  return new Verification(workspace, input).run([{ point, paths: workspace.found.paths }], false);
+}
+
+/** Every point of every workspace of the control directory, and the store itself. */
+export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<Verified> {
+  const held: Held[] = [];
+  const damaged: VerifyProblem[] = [];
+  const { control } = workspace.found;
+  for (const { name, problem } of listWorkspaces(control)) {
+    if (problem !== undefined) damaged.push({ point: null, kind: "workspace", detail: `the workspace ${name}: ${problem.message}`, hint: hintOf(problem) });
+    const paths = workspacePaths(control, name);
+    const list = new Points(paths).list();
+    held.push(...list.points.map((point) => ({ point, paths })));
+    damaged.push(...list.damaged.map(damagedPoint));
+  }
+  const verified = await new Verification(workspace, input).run(held, true);
+  return { checked: verified.checked, problems: [...damaged, ...verified.problems] };
+}
+
+function damagedPoint({ id, problem }: DamagedPoint): VerifyProblem {
+  return descriptorProblem(id, problem);
+}
+
+function descriptorProblem(point: SavePointId | null, problem: CairnError): VerifyProblem {
+  return { point, kind: "descriptor", detail: problem.message, hint: hintOf(problem) };
+}
+
+function hintOf(error: CairnError): string {
+  return error.hint ?? "run 'cairn doctor' to see what can be mended";
+}
+
+class Verification {
+  readonly #workspace: Workspace;
+  readonly #input: VerifyInput;
+
+  constructor(workspace: Workspace, input: VerifyInput) {
+    this.#workspace = workspace;
+    this.#input = input;
+  }
+
+  async run(held: readonly Held[], everything: boolean): Promise<Verified> {
+    const { signal, deep } = this.#input;
+    throwIfAborted(signal);
+    let verification: StoreVerification;
+    try {
+      verification = await this.#workspace.engine.verify({
+        points: held.map(({ point }) => pointToVerify(point)),
+        everything,
+        deep,
+        signal,
+        onProgress: (progress) => this.#input.onProgress?.({ phase: "verifying", ...progress }),
+      });
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code !== "damaged" && problem.code !== "not_found") throw problem;
+      return { checked: { points: 0, files: 0, bytes: 0 }, problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }] };
+    }
+    const problems = verification.problems.map(verifyProblem);
+    await this.#record(held, problems);
+    if (verification.more > 0) {
+      problems.push({ point: null, kind: "store", detail: `${verification.more} further problems are not listed`, hint: "mend what is listed, then verify again" });
+    }
+    const sum = (of: "files" | "bytes"): number => verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
+    return { checked: { points: held.length, files: sum("files"), bytes: sum("bytes") }, problems };
+  }
+
+  /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
+  async #record(held: readonly Held[], problems: readonly VerifyProblem[]): Promise<void> {
+    const byPoint = Map.groupBy(problems, (problem) => problem.point);
+    const at = new Date().toISOString();
+    for (const [paths, group] of Map.groupBy(held, (each) => each.paths)) {
+      try {
+        using _lock = await acquireLock(paths.lock, { purpose: "verify", timeoutMs: RECORD_WAIT_MS });
+        const points = new Points(paths);
+        const present = new Set(points.committed());
+        for (const { point } of group) {
+          const own = byPoint.get(point.descriptor.save_point_id) ?? [];
+          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
+          if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
+        }
+      } catch (error) {
+        this.#input.onWarning?.(`what was found could not be written down: ${toCairnError(error).message}`);
+      }
+    }
+  }
+}
+
+/** A lock that somebody else holds longer is not worth waiting for. */
+const RECORD_WAIT_MS = 1000;
+/** Problems that a point's record keeps. */
+const RECORDED = 1000;
+
+function pointToVerify({ descriptor }: Point): PointToVerify {
+  return {
+    id: descriptor.save_point_id,
+    content: descriptor.content as unknown as PointToVerify["content"],
+    stateDigest: descriptor.state_digest,
+    metadataDigest: descriptor.metadata_digest,
+  };
+}
+
+function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): VerifyProblem {
+  const shown = path === null || path.length === 0 ? {} : displayPath(path);
+  return { point: point as SavePointId | null, ...shown, kind, detail, hint };
+}
+
+function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {
+  return problem;
+}
