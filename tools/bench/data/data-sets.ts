@@ -43,7 +43,7 @@ export function noteEdited(data: DataSet): void {
 const makers: Record<DataName, (folder: string, quick: boolean) => void> = {
   small: (folder, quick) => makeSmallFiles(folder, quick ? 5000 : 100_000),
   tree: makeRealTree,
-  big: (folder, quick) => makeBigFile(folder, quick ? 128 << 20 : 2 << 30),
+  big: (folder, quick) => makeBigFile(folder, quick ? 128 * 2 ** 20 : 2 * 2 ** 30),
 };
 
 function makeRealTree(folder: string, quick: boolean): void {
