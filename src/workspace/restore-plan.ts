@@ -95,7 +95,9 @@ function plan(difference: Difference, finder: RecordFinder, torn: ReadonlySet<st
   if (before === null) return { ...entry, action: "create" };
   if (after === null) return { ...entry, action: "delete" };
   const content = aspects.some((aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links");
-  return { ...entry, action: content ? "update" : "metadata" };
+  // Setting metadata of a file with several names would also set it for names that are not to have it, or that were moved away.
+  const shared = after.type !== "dir" && before.inode !== 0n;
+  return { ...entry, action: content || shared ? "update" : "metadata" };
 }
 
 /** The order in which the members of a link group are written: the first in raw pre-order first. */

@@ -36,11 +36,13 @@ class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
   readonly #staging: number;
+  readonly #finder: RecordFinder;
   readonly #groups = new Map<bigint, Buffer>();
   #count = 0;
 
   constructor(input: StageInput) {
     this.#input = input;
+    this.#finder = new RecordFinder(input.scan);
     this.#staging = fs.openSync(input.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   }
 
@@ -79,17 +81,35 @@ class Stager {
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
     const place = { name, path: where };
-    const group = node.inode !== 0n && node.links > 1 ? node.inode : 0n;
+    const group = node.inode;
     const first = this.#groups.get(group);
     if (group !== 0n && first !== undefined) this.#writer.link(this.#staging, first, this.#staging, place);
-    else if (group !== 0n && this.#input.anchors.has(group)) {
-      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, this.#input.anchors.get(group)!]), Buffer.from(path.join(this.#input.staging, stagedName(number))));
-    } else if (node.type === "file") {
-      const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
-      this.#writer.file(this.#staging, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#input.target.content(node));
-      if (group !== 0n) this.#groups.set(group, name);
-    } else this.#writer.special(this.#staging, node, place);
+    else if (group === 0n || !this.#linkToAnchor(group, stagedName(number))) {
+      if (node.type === "file") {
+        const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
+        this.#writer.file(this.#staging, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#input.target.content(node));
+      } else this.#writer.special(this.#staging, node, place);
+    }
+    if (group !== 0n) this.#groups.set(group, name);
     return { op: "put", path: where, staged: number, inode: this.#inode(number), old };
+  }
+
+  /** Links to the member that is in the workspace; false when that is not what was saved any more. */
+  #linkToAnchor(group: bigint, name: string): boolean {
+    const anchor = this.#input.anchors.get(group);
+    const record = anchor === undefined ? null : this.#finder.find(anchor);
+    if (anchor === undefined || record === null) return false;
+    const staged = path.join(this.#input.staging, name);
+    try {
+      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, anchor]), Buffer.from(staged));
+    } catch {
+      return false;
+    }
+    const { ino, size, mtimeNs } = fs.lstatSync(staged, { bigint: true });
+    const { inode, size: saved, mtimeSec, mtimeNs: rest } = identityOf(record);
+    if (ino.toString() === inode && size === BigInt(saved) && mtimeNs === BigInt(mtimeSec) * 1_000_000_000n + BigInt(rest)) return true;
+    fs.unlinkSync(staged);
+    return false;
   }
 
   #inode(number: number): string {
@@ -99,7 +119,7 @@ class Stager {
 
   /** Every directory of the target whose entries or metadata change, deepest first: its times are set last. */
   #directoryTimes(): Step[] {
-    const finder = new RecordFinder(this.#input.scan);
+    const finder = this.#finder;
     const wanted = new Map<string, Step>();
     const leaving = new Set(this.#input.plan.filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir").map(({ path: where }) => key(where)));
     for (const { path: where, before, after, action } of this.#input.plan) {

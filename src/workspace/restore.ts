@@ -17,9 +17,10 @@ import type { Point } from "./points.ts";
 import { checkDisplaced } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
-import { type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { findNode, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
+import { differences } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -59,8 +60,9 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const present = await savePresent(workspace, input);
   const target = await workspace.source(input.target);
   input.onProgress?.({ phase: "planning", done: 0 });
+  const source = await workspace.source(present.point);
   const plan = planRestore({
-    present: await workspace.source(present.point),
+    present: source,
     scan: present.scan!,
     target,
     paths: input.paths,
@@ -86,7 +88,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   try {
     fs.mkdirSync(staging, { mode: 0o700 });
     failpoint("restore.staging-made");
-    steps = stage(workspace, input, { plan, target, present, staging, holes: await holesOf(workspace, input.target) });
+    steps = stage(workspace, input, { plan, target, source, present, staging, holes: await holesOf(workspace, input.target) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(steps);
@@ -161,7 +163,7 @@ function unignored(where: Uint8Array): string {
 function stage(
   workspace: Workspace,
   input: RestoreInput,
-  more: { plan: PlannedEntry[]; target: TreeSource; present: Saved; staging: string; holes: ReadonlyMap<string, HoleList> },
+  more: { plan: PlannedEntry[]; target: TreeSource; source: TreeSource; present: Saved; staging: string; holes: ReadonlyMap<string, HoleList> },
 ): Step[] {
   const steps = stageRestore({
     plan: more.plan,
@@ -183,14 +185,17 @@ function stage(
   return steps;
 }
 
-/** Members of link groups that are right already: the others are linked to them. */
-function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; present: Saved }): ReadonlyMap<bigint, Uint8Array> {
+/** Members of link groups that are right already, also where they were not asked for: the others are linked to them. */
+function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; source: TreeSource; present: Saved }): ReadonlyMap<bigint, Uint8Array> {
   const anchors = new Map<bigint, Uint8Array>();
   const wanted = new Set(more.plan.flatMap(({ after, action }) => (after !== null && after.inode !== 0n && action !== "metadata" ? [after.inode] : [])));
   if (wanted.size === 0) return anchors;
   const changed = new Set(more.plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   for (const [, group] of more.present.scan!.groups) {
-    if (wanted.has(group.inode) && !changed.has(Buffer.from(group.first).toString("latin1"))) anchors.set(group.inode, group.first);
+    if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
+    const is = findNode(more.source, group.first);
+    const should = findNode(more.target, group.first);
+    if (is !== null && should !== null && differences(is, should).length === 0) anchors.set(group.inode, group.first);
   }
   return anchors;
 }
