@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import type { Client } from "../../src/operations/contract.ts";
+import { cairn } from "../fixtures/command.ts";
+import { assertFolder, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+import { chosenPasses, killAt, oneOf, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`restore.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+interface Scene {
+  folder: string;
+  client: Client;
+  first: FolderState;
+  firstId: string;
+}
+
+async function scene(name: string): Promise<Scene> {
+  const folder = newFolder(name);
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  const { save_point_id: firstId } = await client.save({ message: "first" });
+  const first = readFolder(folder);
+  makeSecond(folder);
+  await client.save({ message: "second" });
+  makeUnsaved(folder);
+  return { folder, client, first, firstId };
+}
+
+interface Kills {
+  args: readonly string[];
+  wanted: FolderState;
+  /** at most so many passes, unless CAIRN_TEST_LONG is set */
+  limit: number;
+  /** brings `before` back after a command that was finished */
+  back?: () => Promise<unknown>;
+  /** the root's own time is left out: entries come and go in it */
+  compare?: StateOptions;
+  /** kills what finishes the first one too, so many times */
+  again?: number;
+}
+
+/** Kills at each pass; after each the folder is as before or as wanted, and `undo` brings back what was. */
+async function killEverywhere({ folder, client }: Scene, { args, wanted, limit, back, again = 0, compare = {} }: Kills): Promise<void> {
+  const goBack = back ?? (async () => client.undo());
+  const before = readFolder(folder, compare);
+  const names = passesOf(args);
+  assertFolder(folder, wanted, `${args.join(" ")}, not killed`, compare);
+  await goBack();
+  assertFolder(folder, before, "undone, not killed", compare);
+  const outcomes = new Set<string>();
+  for (const pass of chosenPasses(names, limit)) {
+    const name = killAt(args, pass);
+    const kills = [`${pass} (${name ?? "none"})`];
+    for (let i = 0; i < again; i++) {
+      const next = 1 + Math.floor(random() * 30);
+      kills.push(`${next} (${killAt(["save", "--skip-unchanged", "-C", folder], next) ?? "none"})`);
+    }
+    const where = `${args[0]} killed at ${kills.join(", then at ")}`;
+    await saveAndCheck(client, folder, where);
+    const outcome = oneOf(folder, { before, wanted }, where, compare);
+    outcomes.add(outcome);
+    assertNoLeftovers(client, folder, where);
+    if (outcome === "before") continue;
+    await goBack();
+    assertFolder(folder, before, `${where}, then undone`, compare);
+  }
+  assert.equal(outcomes.size, 2, "both outcomes were seen");
+  resticCheck(client, args.join(" "));
+}
+
+test("a restore that is killed at any step ends exactly old or exactly new, and can be undone", async () => {
+  const at = await scene("restore");
+  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 28 });
+});
+
+test("a restore that is killed again and again while it is finished ends exactly old or exactly new", async () => {
+  const at = await scene("again");
+  await killEverywhere(at, { args: ["restore", at.firstId, "-C", at.folder], wanted: at.first, limit: 8, again: 2 });
+});
+
+test("a partial restore that is killed at any step changes only its paths, whole or not at all", async () => {
+  const at = await scene("partial");
+  const compare = { withoutRootTime: true };
+  const wanted = readFolder(at.folder, compare);
+  for (const key of wanted.keys()) if (key.startsWith("was-file/")) wanted.delete(key);
+  for (const [key, facts] of at.first) if (/^(goes|was-file|moded)(\/|$)/.test(key)) wanted.set(key, facts);
+  const paths = ["goes", "was-file", "moded"].map((name) => path.join(at.folder, name));
+  await killEverywhere(at, { args: ["restore", at.firstId, ...paths, "-C", at.folder], wanted, compare, limit: 16 });
+});
+
+test("an undo that is killed at any step ends exactly old or exactly new", async () => {
+  const at = await scene("undo");
+  const unsaved = readFolder(at.folder);
+  await at.client.restore({ target: at.firstId });
+  await killEverywhere(at, { args: ["undo", "-C", at.folder], wanted: unsaved, limit: 16 });
+});
+
+test("what is edited in a half-restored folder is kept, listed, and in the point that undoes it", async () => {
+  const at = await scene("edited");
+  const { folder, client } = at;
+  const args = ["restore", at.firstId, "-C", folder];
+  const before = readFolder(folder);
+  const names = passesOf(args);
+  await client.undo();
+  const steps = names.flatMap((name, i) => (name === "restore.step" ? [i + 1] : []));
+  const chosen = [names.indexOf("restore.committed") + 1, ...steps.filter((_pass, i) => i % Math.ceil(steps.length / 7) === 0), names.indexOf("restore.swapped") + 1];
+  for (const pass of chosen) {
+    const where = `killed at pass ${pass}, ${killAt(args, pass)}, then edited`;
+    const edited = new Map<string, string>();
+    // One that the restore changes, one that it adds or removes, one that it leaves alone, one that is new, and two in directories that go or come.
+    for (const name of ["same/updated.txt", "same/added.txt", "same/kept.txt", "new-since", "goes/new-since", "was-file/new/new-since", "big"]) {
+      if (!fs.existsSync(path.dirname(path.join(folder, name)))) continue;
+      // As editors do: what has another name, or is displaced already, is not written to.
+      fs.rmSync(path.join(folder, name), { force: true });
+      fs.writeFileSync(path.join(folder, name), `${where}: ${name}\n`);
+      edited.set(name, `${where}: ${name}\n`);
+    }
+    const done = cairn(["save", "-C", folder]);
+    assert.equal(done.status, 0, `${where}: ${done.stdout}${done.stderr}`);
+    for (const [name, content] of edited) assert.equal(fs.readFileSync(path.join(folder, name), "utf8"), content, `${where}: ${name}`);
+    assertNoLeftovers(client, folder, where);
+    // Both what was there before the restore and the edits can be had again.
+    const after = readFolder(folder);
+    await client.undo();
+    const { undo_id: redo } = await client.undo();
+    assertFolder(folder, after, `${where}: undone twice`);
+    await client.restore({ target: redo! });
+    oneOf(folder, { before }, `${where}: undone`);
+  }
+  failed = false;
+});

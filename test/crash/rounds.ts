@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { randomFrom } from "../../src/engines/testing-edits.ts";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { Client } from "../../src/operations/contract.ts";
+import { cairn, type Outcome } from "../fixtures/command.ts";
+import { differencesOf, type FolderState, readFolder, type StateOptions } from "../fixtures/folder-state.ts";
+
+/** Seeds of what is sampled; printed by each test that samples. */
+export const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+export const LONG = process.env["CAIRN_TEST_LONG"] !== undefined;
+export const random = randomFrom(SEED);
+
+/** How many passes of failpoints a command makes; runs it to its end. */
+export function passesOf(args: readonly string[], cwd?: string): string[] {
+  const done = cairn(args, { failpoint: "trace", ...(cwd === undefined ? {} : { cwd }) });
+  assert.ok(done.status === 0 || done.status === 10, `${args.join(" ")}: ${done.stdout} ${done.stderr}`);
+  return done.failpoints;
+}
+
+/**
+ * Which passes to kill at, 1-based: all when they are few or CAIRN_TEST_LONG is set; otherwise the first and the last
+ * of each name, the second of repeated ones, and a sample.
+ */
+export function chosenPasses(names: readonly string[], limit: number): number[] {
+  const all = names.map((_name, i) => i + 1);
+  if (LONG || all.length <= limit) return all;
+  const chosen = new Set<number>();
+  for (const name of new Set(names)) {
+    chosen.add(names.indexOf(name) + 1);
+    chosen.add(names.lastIndexOf(name) + 1);
+  }
+  while (chosen.size < limit) chosen.add(1 + Math.floor(random() * all.length));
+  return [...chosen].toSorted((a, b) => a - b);
+}
+
+/** Kills a command at its n-th pass; null when it ended before. */
+export function killAt(args: readonly string[], pass: number, cwd?: string): string | null {
+  const done: Outcome = cairn(args, { failpoint: `#${pass}`, ...(cwd === undefined ? {} : { cwd }) });
+  if (done.killed) return done.failpoints.at(-1) ?? "?";
+  assert.ok(done.status === 0 || done.status === 10, `${args.join(" ")}: exit ${done.status}\n${done.stdout}\n${done.stderr}`);
+  return null;
+}
+
+/** Which of some states the folder is in; fails with all differences when it is in none. */
+export function oneOf(folder: string, states: Readonly<Record<string, FolderState>>, context: string, options: StateOptions = {}): string {
+  const now = readFolder(folder, options);
+  const reports: string[] = [];
+  for (const [name, state] of Object.entries(states)) {
+    const lines = differencesOf(now, state);
+    if (lines.length === 0) return name;
+    reports.push(`not ${name}:\n  ${lines.join("\n  ")}`);
+  }
+  throw new Error(`${context}: the folder is in none of the states\n${reports.join("\n")}`);
+}
+
+/** Saves, by a command that meets whatever was left, and checks that the point holds the folder as it is. */
+export async function saveAndCheck(client: Client, folder: string, context: string): Promise<void> {
+  const saved = await client.save({ message: context, skipUnchanged: true });
+  assert.equal(saved.payload_root_hash, walkDigests(folder).state, context);
+  const { head, damaged } = await client.history();
+  assert.equal(head, saved.save_point_id, context);
+  assert.deepEqual(damaged, [], context);
+}

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, clientOf, leftoversOf, newFolder, resticCheck } from "../fixtures/work.ts";
+import { killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`save.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+test("a first save that is killed at any step, adoption included, is simply done again", async () => {
+  const first = newFolder("listed");
+  makeFirst(first);
+  const names = passesOf(["save", first]);
+  assert.ok(names.length >= 10, names.join(" "));
+  for (let pass = 1; pass <= names.length; pass++) {
+    const folder = newFolder("first");
+    makeFirst(folder);
+    const before = readFolder(folder);
+    const kills = [killAt(["save", folder], pass)];
+    if (pass % 2 === 0) kills.push(killAt(["save", folder], 1 + Math.floor(random() * names.length)));
+    const where = `first save killed at ${kills.join(" and ")}`;
+    const saved = cairnOk(["save", folder, "-m", "again"]).data["save_point"] as { payload_root_hash: string };
+    assert.equal(saved.payload_root_hash, walkDigests(folder).state, where);
+    assertFolder(folder, before, where);
+    const client = await clientOf(folder);
+    const { save_points, damaged } = await client.history();
+    assert.deepEqual(damaged, [], where);
+    assert.ok(save_points.length >= 1 && save_points.length <= 1 + kills.length, where);
+    assertNoLeftovers(client, folder, where);
+    if (pass % 4 === 0) resticCheck(client, where);
+  }
+  // Nothing that no workspace knows: as many control directories as folders, and no other files.
+  const state = path.join(SCRATCH, "state/cairn");
+  assert.equal(fs.readdirSync(path.join(state, "control")).length, names.length + 1);
+  assert.deepEqual(fs.readdirSync(path.join(state, "control")).filter((name) => !/^[0-9a-f]{32}$/.test(name)), []);
+});
+
+test("a save of a small change that is killed at any step leaves the old points or one more, and nothing grows", async () => {
+  const folder = newFolder("small");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  makeSecond(folder);
+  await client.save();
+  const edit = (): void => fs.writeFileSync(path.join(folder, "same/updated.txt"), `edited ${random()}\n`);
+  edit();
+  const names = passesOf(["save", folder]);
+  const wanted = leftoversOf(client.controlDirectory);
+  for (let round = 0; round < 3; round++) {
+    for (let pass = 1 + round; pass <= names.length; pass += round === 0 ? 1 : 3) {
+      edit();
+      const before = readFolder(folder);
+      const { save_points: old } = await client.history();
+      const name = killAt(["save", folder, "-m", "killed"], pass);
+      const where = `save killed at ${name}`;
+      const { save_points: now, damaged } = await client.history();
+      assert.deepEqual(damaged, [], where);
+      assert.deepEqual(now.slice(-old.length), old, where);
+      assert.ok(now.length <= old.length + 1, where);
+      if (now.length > old.length) assert.equal(now[0]!.payload_root_hash, walkDigests(folder).state, where);
+      if (round === 2) killAt(["save", folder], 1 + Math.floor(random() * 6));
+      await saveAndCheck(client, folder, where);
+      assertFolder(folder, before, where);
+      assertNoLeftovers(client, folder, where);
+    }
+    resticCheck(client, "saves");
+  }
+  assert.deepEqual(leftoversOf(client.controlDirectory), wanted);
+});
+
+test("a point that was killed after its commit becomes head", async () => {
+  const folder = newFolder("head");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  makeSecond(folder);
+  const killed = cairn(["save", folder, "-m", "killed"], { failpoint: "point-committed" });
+  assert.ok(killed.killed);
+  const { save_points } = await client.history();
+  assert.equal(save_points[0]!.message, "killed");
+  const next = await client.save({ message: "next" });
+  assert.equal(next.unchanged, true);
+  assert.equal(next.parent_id, save_points[0]!.save_point_id);
+  assert.equal(next.restored_from, null);
+  failed = false;
+});
