@@ -4,48 +4,9 @@ import { test } from "node:test";
 import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { COMMANDS } from "./commands/index.ts";
+import { DATA_KEYS, POINT_KEYS } from "./testing-json-keys.ts";
 import { argsOf, failing, fakeLibrary, ID_A, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
-
-// These lists are a contract with everybody who reads the output: they may grow, no name in them may go.
-const POINT_KEYS =
-  "save_point_id workspace_name created_at sequence message tags engine payload_root_hash descriptor_checksum integrity_state parent_id restored_from cause metadata_digest entries bytes bytes_stored unchanged complete pinned labels effective_engine degraded";
-const RESTORE_KEYS = "restored_to undo_id changes left_out method duration_ms";
-const DATA_KEYS: Record<string, string> = {
-  "init d": "workspace engine_reasons adopted",
-  save: "save_point changes read_bytes duration_ms left_out",
-  history: "save_points head latest damaged truncated",
-  status:
-    "workspace clean changes head latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup_at last_proof_at",
-  diff: "from to entries",
-  "restore head": RESTORE_KEYS,
-  "restore head --plan": "plan",
-  undo: RESTORE_KEYS,
-  "undo --plan": "plan",
-  "verify --all": "checked problems",
-  "fork head x": "workspace started_from save_point left_out",
-  "cleanup --plan": "plan",
-  "cleanup --run c1": "removed bytes_freed",
-  "cleanup --keep-last 3": "removed bytes_freed",
-  "cleanup --keep-last 3 --set-policy": "policy",
-  "show head": "save_point kind path entries",
-  doctor: "healthy findings",
-  "run -- true": "command before after exit_code signal duration_ms changes after_error",
-  store: "repository password_file repository_id restic_command bytes points",
-  "view head": "view",
-  "view --list": "views",
-  "view --close v1": "closed",
-  "pin head": "save_point",
-  "unpin head": "save_point",
-  "tag head x": "save_point",
-  "inspect x": "path format version bytes content",
-  workspaces: "workspaces",
-  "relocate a b": "workspace from",
-  "release d": "workspace points_deleted bytes_freed",
-  engine: "path engine engine_reasons",
-  "completion fish": "shell script",
-  "__complete points": "candidates",
-};
 
 for (const [line, keys] of Object.entries(DATA_KEYS)) {
   test(`${line} prints one envelope with its keys when asked for JSON`, async () => {

@@ -1,0 +1,68 @@
+/** These lists are a contract with everybody who reads the output: they may grow, no name in them may go. */
+
+export const POINT_KEYS =
+  "save_point_id workspace_name created_at sequence message tags engine payload_root_hash descriptor_checksum integrity_state parent_id restored_from cause metadata_digest entries bytes bytes_stored unchanged complete pinned labels effective_engine degraded";
+const RESTORE_KEYS = "restored_to undo_id changes left_out method duration_ms";
+export const DATA_KEYS: Record<string, string> = {
+  "init d": "workspace engine_reasons adopted",
+  save: "save_point changes read_bytes duration_ms left_out",
+  history: "save_points head latest damaged truncated",
+  status:
+    "workspace clean changes head latest detached engine engine_reasons degraded holders ignored store recovered last_save_at last_backup_at last_proof_at",
+  diff: "from to entries",
+  "restore head": RESTORE_KEYS,
+  "restore head --plan": "plan",
+  undo: RESTORE_KEYS,
+  "undo --plan": "plan",
+  "verify --all": "checked problems",
+  "fork head x": "workspace started_from save_point left_out",
+  "cleanup --plan": "plan",
+  "cleanup --run c1": "removed bytes_freed",
+  "cleanup --keep-last 3": "removed bytes_freed",
+  "cleanup --keep-last 3 --set-policy": "policy",
+  "show head": "save_point kind path entries",
+  doctor: "healthy findings",
+  "run -- true": "command before after exit_code signal duration_ms changes after_error",
+  store: "repository password_file repository_id restic_command bytes points",
+  "view head": "view",
+  "view --list": "views",
+  "view --close v1": "closed",
+  "pin head": "save_point",
+  "unpin head": "save_point",
+  "tag head x": "save_point",
+  "inspect x": "path format version bytes content",
+  workspaces: "workspaces",
+  "relocate a b": "workspace from",
+  "release d": "workspace points_deleted bytes_freed",
+  engine: "path engine engine_reasons",
+  "completion fish": "shell script",
+  "__complete points": "candidates",
+};
+
+/** Objects inside the data: keys that are always there, then those that may be, after a bar. */
+export const OBJECT_KEYS = {
+  workspace: "name path id engine control_directory | path_b64",
+  save_point: POINT_KEYS,
+  changes: "added modified removed",
+  restore_changes: "created updated deleted metadata",
+  engine_reason: "engine chosen reason | hint",
+  diff_entry: "path change kind aspects | path_b64 from_path from_path_b64 size_before size_after",
+  listed_entry: "path kind mode size modified_at uid gid user group | path_b64 target target_b64",
+  plan_entry: "action path kind | path_b64 size reason",
+  restore_plan: "id restored_to entries holders",
+  left_out: "path reason detail | path_b64 aspects",
+  ignored: "path | path_b64",
+  store_size: "bytes points",
+  recovered: "operation outcome detail kept | at",
+  cleanup_plan:
+    "plan_id created_at protected_save_points protected_by_history candidate_count reclaimable_save_points reclaimable_bytes_estimate reasons",
+  cleanup_reason: "save_point_id keep reasons",
+  checked: "points files bytes",
+  problem: "point kind detail hint | path path_b64",
+  finding: "kind severity detail | repair repaired",
+  view: "view_id save_point_id path opened_at method",
+  workspace_info:
+    "name path id engine control_directory present points store_bytes last_save_at | path_b64 problem",
+  policy: "retention quota_bytes",
+  error: "code message hint retryable | details",
+} as const satisfies Record<string, string>;

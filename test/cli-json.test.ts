@@ -1,0 +1,229 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { COMMANDS } from "../src/cli/commands/index.ts";
+import { DATA_KEYS, OBJECT_KEYS } from "../src/cli/testing-json-keys.ts";
+import { cairn, ROOT, SCRATCH, type Outcome } from "./fixtures/command.ts";
+
+/** The real command with `--json`, command by command in one workspace: what it prints is what docs/json.md promises. */
+
+const WORK = path.join(SCRATCH, "work");
+const MOVED = path.join(SCRATCH, "moved");
+const seen = new Set<string>();
+const ran = new Set<string>();
+
+mkdirSync(path.join(WORK, "deep"), { recursive: true });
+write("a.txt", "one\n");
+write("deep/b.txt", "two\n");
+symlinkSync("a.txt", path.join(WORK, "link"));
+
+function write(name: string, text: string | Uint8Array): void {
+  writeFileSync(path.join(WORK, name), text);
+}
+
+interface Expected {
+  status?: number;
+  cwd?: string;
+  /** The line of the pinned keys; the command's own by default. */
+  pinned?: string;
+}
+
+/** Runs a command and holds its envelope against the contract. */
+function run(line: string, expected: Expected = {}): Outcome & { data: Record<string, any> } {
+  const words = line.split(" ");
+  const done = cairn(words, { cwd: expected.cwd ?? WORK });
+  const said = `${line}: ${done.stdout}${done.stderr}`;
+  assert.equal(done.status, expected.status ?? 0, said);
+  assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
+  const envelope = JSON.parse(done.stdout) as Record<string, unknown>;
+  assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"], said);
+  assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, words[0]], said);
+  assert.equal(envelope["ok"], [0, 10].includes(done.status ?? -1), said);
+  if (envelope["error"] !== null) check(envelope["error"], "error", said);
+  ran.add(words[0]!);
+  if (envelope["data"] !== null) {
+    const keys = pinnedKeys(expected.pinned ?? line);
+    assert.ok(keys !== undefined, `no pinned keys for ${line}`);
+    assert.deepEqual(Object.keys(done.data).toSorted(), keys.split(" ").toSorted(), said);
+    remember(envelope["data"]);
+  }
+  return done;
+}
+
+/** By the whole line, else by the first pinned line of the command. */
+function pinnedKeys(line: string): string | undefined {
+  const [command] = line.split(" ");
+  return DATA_KEYS[line] ?? Object.entries(DATA_KEYS).find(([pinned]) => pinned.split(" ")[0] === command)?.[1];
+}
+
+function check(value: unknown, shape: keyof typeof OBJECT_KEYS, said: string = shape): void {
+  const [needed = "", optional = ""] = OBJECT_KEYS[shape].split(" | ");
+  const keys = Object.keys(value as object);
+  assert.deepEqual(needed.split(" ").filter((key) => !keys.includes(key)), [], `missing in ${said}`);
+  const known = [...needed.split(" "), ...optional.split(" ")];
+  assert.deepEqual(keys.filter((key) => !known.includes(key)), [], `unknown in ${said}`);
+}
+
+function checkAll(values: unknown, shape: keyof typeof OBJECT_KEYS, least = 0): void {
+  assert.ok(Array.isArray(values) && values.length >= least, `${shape}: ${JSON.stringify(values)}`);
+  for (const value of values) check(value, shape);
+}
+
+/** Members whose names belong to whoever gave them, or to another format. */
+const OTHERS = new Set(["cause", "content", "details"]);
+
+function remember(value: unknown): void {
+  if (Array.isArray(value)) for (const element of value) remember(element);
+  else if (typeof value === "object" && value !== null) {
+    for (const [key, member] of Object.entries(value)) {
+      seen.add(key);
+      if (!OTHERS.has(key)) remember(member);
+    }
+  }
+}
+
+let first = "";
+
+test("init, save and history print what they promise", () => {
+  const { data } = run("init");
+  check(data["workspace"], "workspace");
+  checkAll(data["engine_reasons"], "engine_reason", 4);
+  assert.equal(data["adopted"], true);
+  const saved = run("save -m first -t tag --cause {\"kind\":\"tool_call\",\"tool\":\"x\"}", { pinned: "save" }).data;
+  check(saved["save_point"], "save_point");
+  check(saved["changes"], "changes");
+  assert.deepEqual([saved["changes"].added, saved["save_point"].cause.tool], [4, "x"]);
+  first = saved["save_point"].save_point_id;
+  assert.equal(run("save --skip-unchanged").data["save_point"].save_point_id, first);
+  const history = run("history -n 1").data;
+  checkAll(history["save_points"], "save_point", 1);
+  assert.deepEqual([history["head"], history["latest"], history["truncated"]], [first, first, false]);
+});
+
+test("status and diff print what they promise", () => {
+  assert.equal(run("status").data["clean"], true);
+  write("a.txt", "one\nmore\n");
+  write("new.txt", "new\n");
+  write(".cairnignore", "hidden\n");
+  write("hidden", "hidden\n");
+  const status = run("status").data;
+  check(status["workspace"], "workspace");
+  check(status["changes"], "changes");
+  check(status["store"], "store_size");
+  checkAll(status["engine_reasons"], "engine_reason", 4);
+  checkAll(status["ignored"], "ignored", 1);
+  checkAll(status["recovered"], "recovered");
+  assert.deepEqual([status["clean"], status["changes"]], [false, { added: 2, modified: 1, removed: 0 }]);
+  const { data } = run("diff");
+  checkAll(data["entries"], "diff_entry", 3);
+  assert.deepEqual([data["from"], data["to"]], [first, null]);
+});
+
+test("save, restore and undo print what they promise, names that are not UTF-8 too", () => {
+  writeFileSync(Buffer.concat([Buffer.from(`${WORK}/`), Buffer.from([0x66, 0xff])]), "raw");
+  const second = run("save -m second", { pinned: "save" }).data["save_point"].save_point_id;
+  const raw = (run("diff head~1 head").data["entries"] as { path_b64?: string }[]).find((entry) => entry.path_b64 !== undefined);
+  assert.equal(raw?.path_b64, Buffer.from([0x66, 0xff]).toString("base64"));
+  const { plan } = run(`restore ${first} --plan`, { pinned: "restore head --plan" }).data;
+  check(plan, "restore_plan");
+  checkAll(plan.entries, "plan_entry", 1);
+  const restored = run(`restore ${first}`, { pinned: "restore head" }).data;
+  check(restored["changes"], "restore_changes");
+  checkAll(restored["left_out"], "left_out");
+  assert.equal(run("status").data["detached"], true);
+  check(run("undo --plan").data["plan"], "restore_plan");
+  const undone = run("undo").data;
+  assert.equal(undone["restored_to"], restored["undo_id"]);
+  run(`restore ${second} a.txt`, { pinned: "restore head" });
+  run(`restore ${first} --to ${path.join(SCRATCH, "elsewhere")}`, { pinned: "restore head" });
+});
+
+test("show gives entries, and a file's bytes", () => {
+  const { data } = run("show head");
+  check(data["save_point"], "save_point");
+  checkAll(data["entries"], "listed_entry", 3);
+  const done = cairn(["show", `${first}:a.txt`], { cwd: WORK });
+  assert.deepEqual(Object.keys(done.data).toSorted(), ["content_b64", "entries", "kind", "path", "save_point"]);
+  assert.equal(Buffer.from(String(done.data["content_b64"]), "base64").toString(), "one\n");
+});
+
+test("verify and doctor print what they promise", () => {
+  const { data } = run("verify");
+  check(data["checked"], "checked");
+  checkAll(data["problems"], "problem");
+  run("verify --all");
+  checkAll(run("doctor").data["findings"], "finding");
+});
+
+test("fork and view print what they promise", () => {
+  const forked = run(`fork head ${path.join(SCRATCH, "forked")}`, { pinned: "fork head x" }).data;
+  check(forked["workspace"], "workspace");
+  check(forked["save_point"], "save_point");
+  const { view } = run("view head").data;
+  check(view, "view");
+  checkAll(run("view --list").data["views"], "view", 1);
+  check(run(`view --close ${view.view_id}`, { pinned: "view --close v1" }).data["closed"], "view");
+});
+
+test("run prints what it promises and passes the exit status on", () => {
+  const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], { cwd: WORK });
+  assert.deepEqual([done.status, done.stderr.includes("out"), done.error], [3, true, null]);
+  assert.deepEqual(Object.keys(done.data).toSorted(), DATA_KEYS["run -- true"]?.split(" ").toSorted());
+  check(done.data["before"], "save_point");
+  check(done.data["after"], "save_point");
+  check(done.data["changes"], "changes");
+  remember(done.data);
+  ran.add("run");
+  run("run --json -- true", { pinned: "run -- true" });
+});
+
+test("pin, unpin, tag, store, inspect, workspaces and engine print what they promise", () => {
+  for (const line of ["pin head", "unpin head", "tag head x"]) check(run(line).data["save_point"], "save_point");
+  const { repository } = run("store").data;
+  assert.equal(run(`inspect ${repository}/config`, { pinned: "inspect x" }).data["format"], "restic-config");
+  checkAll(run("workspaces").data["workspaces"], "workspace_info", 2);
+  checkAll(run("engine").data["engine_reasons"], "engine_reason", 4);
+  run("completion fish");
+  ran.add("__complete");
+});
+
+test("cleanup prints what it promises", () => {
+  const { plan } = run("cleanup --keep-last 3 --plan", { pinned: "cleanup --plan" }).data;
+  check(plan, "cleanup_plan");
+  checkAll(plan.reasons, "cleanup_reason", 1);
+  run(`cleanup --run ${plan.plan_id}`, { pinned: "cleanup --run c1" });
+  run("cleanup --keep-last 3");
+  check(run("cleanup --keep-last 3 --set-policy").data["policy"], "policy");
+});
+
+test("failures print one object with an error that says what to do", () => {
+  const failures: [string, number, string][] = [
+    ["restore ffffffff", 3, "not_found"],
+    ["restore x!", 2, "invalid_id"],
+    ["show head:nowhere", 3, "not_found"],
+    ["save /", 7, "refused"],
+    ["fork head .", 4, "already_exists"],
+    ["init", 4, "already_exists"],
+    ["cleanup --run ffffffff", 3, "not_found"],
+    ["view --close ffffffff", 3, "not_found"],
+    ["inspect a.txt", 2, "unsupported"],
+    ["save --no-such-option", 2, "usage"],
+  ];
+  for (const [line, status, code] of failures) assert.equal(run(line, { status }).error?.code, code, line);
+  assert.equal(run("status", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
+  assert.equal(cairn([], { cwd: WORK }).status, 2);
+});
+
+test("relocate and release print what they promise", () => {
+  renameSync(WORK, MOVED);
+  const { data } = run(`relocate ${WORK} ${MOVED}`, { cwd: SCRATCH, pinned: "relocate a b" });
+  check(data["workspace"], "workspace");
+  check(run(`release ${MOVED}`, { cwd: SCRATCH, pinned: "release d" }).data["workspace"], "workspace");
+});
+
+after(() => {
+  const docs = new Set(readFileSync(path.join(ROOT, "docs/json.md"), "utf8").match(/[a-z_0-9]+/g));
+  assert.deepEqual([...seen].filter((key) => !docs.has(key)), [], "keys that docs/json.md does not name");
+  assert.deepEqual(Object.keys(COMMANDS).filter((name) => !ran.has(name)), [], "commands that no test here runs");
+});
