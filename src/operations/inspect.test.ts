@@ -114,3 +114,14 @@ test("inspect cuts long lists and says so", async (t) => {
   assert.equal(points.at(-1), "… 500 more");
   await client.close();
 });
+
+test("the formats of all records are documented", () => {
+  const source = new URL("../", import.meta.url).pathname;
+  const formats = new Set<string>();
+  for (const path of filesBelow(source)) {
+    if (!path.endsWith(".ts") || /test/.test(path)) continue;
+    for (const [, format] of readFileSync(path, "utf8").matchAll(/"(cairn\.(?!json|state\.v|meta\.v)[a-z-]+)"/g)) formats.add(format!);
+  }
+  const docs = filesBelow(new URL("../../docs/formats/", import.meta.url).pathname).map((path) => readFileSync(path, "utf8")).join("\n");
+  assert.deepEqual([...formats].filter((format) => !docs.includes(format)), []);
+});

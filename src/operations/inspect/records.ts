@@ -40,6 +40,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
+  "cairn.view": { name: "view", file: null },
   "cairn.partial": { name: "unfinished-folder", file: null },
 };
 
