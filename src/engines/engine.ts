@@ -31,6 +31,8 @@ export interface TreeSource {
   readonly root: Uint8Array;
   /** The entries of a directory in raw name order. */
   list(directory: Uint8Array): TreeNode[];
+  /** A directory as the bytes of a tree blob, where that is what holds it. */
+  raw?(directory: Uint8Array): Uint8Array;
   /** The content of a file node in order, in pieces that are valid until the next. */
   content(node: TreeNode): Iterable<Uint8Array>;
 }
@@ -143,11 +145,18 @@ export interface WrittenContent {
 /** Points whose share of the store is asked for together. */
 export type HeldGroup = readonly { id: string; content: PointContent }[];
 
+/** What points hold that nobody wants to remove. */
+export interface KeptContent {
+  contents: readonly PointContent[];
+  /** ids of points whose own record cannot be read (null: not even the id); only their mark in the store tells what they hold */
+  unreadable: readonly (string | null)[];
+}
+
 export interface FreeRequest {
   /** ids of the points that are gone */
   pointIds: readonly string[];
   /** what every other point of the control directory holds; asked again before anything is deleted */
-  kept(): readonly PointContent[];
+  kept(): KeptContent;
   /** leave nothing of it behind, whatever has to be copied for that */
   thorough: boolean;
   /** how long to wait for others that use the store */
@@ -189,7 +198,7 @@ export interface Engine {
    * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
    * one group after the other. Throws `damaged` when something could not be followed.
    */
-  heldBytes(groups: readonly HeldGroup[], others: readonly PointContent[]): Promise<number[]>;
+  heldBytes(groups: readonly HeldGroup[], others: KeptContent): Promise<number[]>;
   /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
   free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */

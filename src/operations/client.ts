@@ -3,7 +3,8 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
@@ -108,6 +109,15 @@ export class CairnClient {
     const { to } = options;
     if (to !== undefined) return this.#with(options.workspaceName, async (workspace) => restoreTo(workspace, { ...options, to }));
     return this.#with(options.workspaceName, async (workspace) => restore(workspace, options));
+  }
+
+  async previewCleanup(options: CleanupOptions = {}): Promise<CleanupPlan> {
+    return this.#with(options.workspaceName, async (workspace) => previewCleanup(workspace, options));
+  }
+
+  async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
+    const { workspace_name: name } = planOf(this.#options.found.control, planId);
+    return this.#with(name, async (workspace) => runCleanup(workspace, planId, options));
   }
 
   async fork(target: string, path: string, options: ForkOptions = {}): Promise<ForkResult> {

@@ -36,6 +36,7 @@ export class LiveSet {
   readonly #roots = new Set<string>();
   #trees = 0;
   #size = 0;
+  #bytes = 0;
 
   constructor(index: BlobIndex) {
     this.#index = index;
@@ -49,6 +50,11 @@ export class LiveSet {
   /** Entries marked so far. */
   get size(): number {
     return this.#size;
+  }
+
+  /** Sealed bytes of the entries marked so far. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   has(entry: number): boolean {
@@ -118,6 +124,7 @@ export class LiveSet {
     if ((this.#bits[at]! & bit) !== 0) return false;
     this.#bits[at]! |= bit;
     this.#size++;
+    this.#bytes += this.#index.table.lengthOf[entry]!;
     return true;
   }
 

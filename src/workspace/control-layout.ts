@@ -26,6 +26,10 @@ export interface ControlPaths {
   readonly lock: string;
   /** Retention and quota, where they were set. */
   readonly policy: string;
+  /** Cleanups that were looked at and not done. */
+  readonly plans: string;
+  /** What is open to be looked into: a lease and a folder each. */
+  readonly views: string;
 }
 
 export function controlPaths(root: string): ControlPaths {
@@ -40,6 +44,8 @@ export function controlPaths(root: string): ControlPaths {
     workspaces: join(root, "workspaces"),
     lock: join(root, "lock"),
     policy: join(root, "policy.json"),
+    plans: join(root, "plans"),
+    views: join(root, "views"),
   };
 }
 

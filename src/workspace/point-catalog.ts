@@ -91,11 +91,14 @@ export class PointCatalog {
     this.#append(text);
   }
 
-  /** Forgets a number; before its point is removed, so that a later point with the number is never taken for it. */
-  forget(sequence: number): void {
-    if (!this.#load().delete(sequence)) return;
-    this.#lines++;
-    if (!this.#append(`${String(sequence).padStart(10, "0")} ${REMOVED}`)) rmSync(this.#file, { force: true });
+  /** Forgets numbers; before their points are removed, so that a later point with the number is never taken for them. */
+  forget(...sequences: number[]): void {
+    const rows = this.#load();
+    const known = sequences.filter((sequence) => rows.delete(sequence));
+    if (known.length === 0) return;
+    this.#lines += known.length;
+    const text = known.map((sequence) => `${String(sequence).padStart(10, "0")} ${REMOVED}`).join("");
+    if (!this.#append(text)) rmSync(this.#file, { force: true });
   }
 
   #append(text: string): boolean {

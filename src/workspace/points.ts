@@ -376,6 +376,37 @@ export class Points {
     return true;
   }
 
+  /**
+   * Removes points: each is gone when its directory has left. One sync for all, so after a power cut some may be
+   * back; the caller's journal knows. Absent ones are fine.
+   */
+  removeAll(sequences: readonly number[]): number {
+    const staged = join(this.#directory, temporaryName());
+    mkdirSync(staged, { mode: 0o700 });
+    this.#catalog.forget(...sequences);
+    let removed = 0;
+    for (const sequence of sequences) {
+      try {
+        renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
+        removed++;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+      }
+      failpoint("points.moved-away");
+    }
+    fsyncDirectory(this.#directory);
+    failpoint("points.gone");
+    rmSync(staged, { recursive: true, force: true });
+    this.#listed = undefined;
+    this.#catalog.compact(new Set(this.sequences()));
+    return removed;
+  }
+
+  /** Removes what a killed removal left. Only for the holder of the workspace's lock. */
+  removeMovedAway(): void {
+    removeLeftovers(this.#directory, undefined, { exclusive: true });
+  }
+
   writePin(sequence: number, pin: PinFile | null): void {
     const { pin: path } = this.pathsOf(sequence);
     if (pin === null) durableRemove(path);

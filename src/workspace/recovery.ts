@@ -5,6 +5,7 @@ import { recordPath } from "../formats/record.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
+import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import { finishRestore } from "./restore.ts";
@@ -17,7 +18,7 @@ const REMEMBERED = 10;
 
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
-  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || workspace.points.unsettled().length > 0 || deadPartials(workspace.found.control).length > 0;
+  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || workspace.points.unsettled().length > 0 || isCleanupPending(workspace) || deadPartials(workspace.found.control).length > 0;
 }
 
 /** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
@@ -35,6 +36,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     recovered.push({ at, operation: "save", outcome: "rolled_back", detail: "a save ended before its point was complete; it left nothing", kept: [] });
   }
   recovered.push(...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })));
+  recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
   const restore = await recoverRestore(workspace, call);
   if (restore !== null) recovered.push({ at, ...restore });

@@ -9,7 +9,7 @@ import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { FreeRequest, HeldGroup, AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
+import type { FreeRequest, HeldGroup, KeptContent, AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -258,7 +258,7 @@ export class CopyEngine implements Engine {
     return { ...content, snapshot };
   }
 
-  async heldBytes(groups: readonly HeldGroup[], others: readonly PointContent[]): Promise<number[]> {
+  async heldBytes(groups: readonly HeldGroup[], others: KeptContent): Promise<number[]> {
     return heldBytes(await this.store(), groups, others);
   }
 
@@ -285,6 +285,15 @@ export class CopyEngine implements Engine {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
     this.#store = undefined;
+  }
+
+  #keepCache(store: EmbeddedStore, result: ScanResult): void {
+    try {
+      fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
+      writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch: Buffer.from(store.index.epoch, "hex") });
+    } catch {
+      // A cache that cannot be written is only slow.
+    }
   }
 
   #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
@@ -322,13 +331,8 @@ export class CopyEngine implements Engine {
   async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
     const epoch = Buffer.from(store.index.epoch, "hex");
     const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && Buffer.compare(cache.epoch, epoch) === 0 && result.notes.filesRead === 0;
-    try {
-      fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
-      if (!current) writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch });
-      store.index.saveCache();
-    } catch {
-      // A cache that cannot be written is only slow.
-    }
+    if (!current) this.#keepCache(store, result);
+    store.index.saveCache();
   }
 }
 

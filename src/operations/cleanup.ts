@@ -1,0 +1,60 @@
+import { runPlan } from "../workspace/cleanup.ts";
+import { type CleanupFacts, loadPlan, planCleanup, type StoredPlan, storePlan } from "../workspace/cleanup-plan.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import { readPolicy } from "../workspace/policy.ts";
+import { recoverWorkspace } from "../workspace/recovery.ts";
+import type { RetentionRules } from "../workspace/retention.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { SavePointId } from "../ids.ts";
+import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "./contract.ts";
+import { retentionOf, storedRetention } from "./policy.ts";
+
+/** Says what a cleanup would remove and why, and keeps that to be run. */
+export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
+  using _lock = await workspace.lock("cleanup plan", options);
+  await recoverWorkspace(workspace, options);
+  const { retention } = options;
+  const only = options.only === undefined || options.only.length === 0 ? null : options.only.map((target) => workspace.resolve(target));
+  const facts = await planCleanup(workspace, { ...options, only, rules: rulesOf(retention ?? policyOf(workspace.found.control)) });
+  storePlan(workspace.found.control, facts.plan);
+  return publicPlan(facts);
+}
+
+/** The rules that are set for a control directory; without any only undo points are candidates. */
+function policyOf(control: ControlPaths): Retention {
+  const { retention } = readPolicy(control);
+  return retention === null ? {} : retentionOf(retention);
+}
+
+function rulesOf(retention: Retention): RetentionRules {
+  storedRetention(retention);
+  return retention;
+}
+
+function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): CleanupPlan {
+  return {
+    plan_id: plan.plan_id,
+    created_at: plan.created_at,
+    protected_save_points: decisions.filter(({ keep }) => keep).map(({ id }) => id as SavePointId),
+    protected_by_history: protectedByHistory,
+    candidate_count: decisions.length,
+    reclaimable_save_points: decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId),
+    reclaimable_bytes_estimate: plan.bytes,
+    reasons: decisions.map(({ id, keep, reasons }) => ({ save_point_id: id as SavePointId, keep, reasons })),
+  };
+}
+
+/** The plan behind an id; throws `not_found` when it ran already. */
+export function planOf(control: ControlPaths, planId: string): StoredPlan {
+  return loadPlan(control, planId);
+}
+
+/** Removes exactly what a plan lists. Throws `stale_plan`, `not_found` for a plan that ran already. */
+export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
+  using _lock = await workspace.lock("cleanup", options);
+  await recoverWorkspace(workspace, options);
+  const plan = loadPlan(workspace.found.control, planId);
+  const { removed, bytesFreed, postponed } = await runPlan(workspace, plan, options);
+  if (postponed) options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+  return { removed, bytes_freed: bytesFreed };
+}

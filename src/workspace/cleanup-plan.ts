@@ -1,0 +1,211 @@
+import { randomBytes } from "node:crypto";
+import { readdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { PointContent } from "../engines/engine.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
+import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import type { SavePointId, WorkspaceId } from "../ids.ts";
+import type { ControlPaths } from "./control-layout.ts";
+import type { Point } from "./points.ts";
+import { keptContent, type Protection, protectionsOf } from "./protection.ts";
+import { applyRetention, keepsByRule, type RetentionDecision, type RetentionRules } from "./retention.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** What a cleanup would remove, and why. */
+export interface CleanupFacts {
+  plan: StoredPlan;
+  decisions: RetentionDecision[];
+  /** How many are kept as head, latest, for undo or as a fork's origin. */
+  protectedByHistory: number;
+}
+
+/** A plan as it is kept until it is run: `plans/<id>.json`. */
+export interface StoredPlan {
+  format: "cairn.cleanup-plan";
+  version: 1;
+  plan_id: string;
+  created_at: string;
+  workspace_id: WorkspaceId;
+  workspace_name: string;
+  /** Null: exactly these points were asked for. */
+  rules: RetentionRules | null;
+  drop: PlannedDrop[];
+  bytes: number;
+}
+
+export interface PlannedDrop {
+  id: SavePointId;
+  sequence: number;
+  /** Of its descriptor. */
+  checksum: string;
+}
+
+export interface CleanupInput extends WorkspaceCall {
+  /** Ordinary points go by these; without any rule only undo points are candidates. */
+  rules: RetentionRules;
+  /** Exactly these instead. */
+  only: readonly Point[] | null;
+}
+
+const DAY_MS = 24 * 3_600_000;
+const PLAN_AGE_MS = 7 * DAY_MS;
+const MAX_PLAN_BYTES = 256 << 20;
+const PLAN_ID = /^[0-9a-f]{16}$/;
+const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origin"];
+
+/** Looks at all points of a workspace; nothing is removed. Throws `refused` for asked-for points that are protected. */
+export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
+  const { points } = workspace.points.list();
+  const protections = protectionsOf(workspace, points);
+  const decisions = input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
+  if (input.only === null && input.rules.maxBytes !== undefined && !keepsByRule(input.rules)) {
+    await dropForSize(workspace, points, { decisions, maxBytes: input.rules.maxBytes, protections });
+  }
+  throwIfAborted(input.signal);
+  const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
+  const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
+  const plan: StoredPlan = {
+    format: "cairn.cleanup-plan",
+    version: 1,
+    plan_id: randomBytes(8).toString("hex"),
+    created_at: new Date().toISOString(),
+    workspace_id: workspace.found.workspace.id,
+    workspace_name: workspace.found.workspace.name,
+    rules: input.only === null ? input.rules : null,
+    drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
+    bytes: await bytesOf(workspace, drop),
+  };
+  const protectedByHistory = decisions.filter(({ id, keep }) => keep && protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)) === true).length;
+  return { plan, decisions, protectedByHistory };
+}
+
+/** The rules' word, but for what is protected. Newest first. */
+export function decideByRules(points: readonly Point[], rules: RetentionRules, protections: ReadonlyMap<SavePointId, readonly Protection[]>): RetentionDecision[] {
+  const seen = points.map(({ descriptor, sequence, tags }) => ({
+    id: descriptor.save_point_id,
+    sequence,
+    time: Date.parse(descriptor.created_at),
+    tags,
+    undo: isUndo(descriptor),
+  }));
+  return applyRetention(seen, rules, Date.now()).map((decision) => {
+    const protectedBy = protections.get(decision.id as SavePointId);
+    if (protectedBy === undefined) return decision;
+    return { id: decision.id, keep: true, reasons: [...protectedBy, ...(decision.keep ? decision.reasons : [])] };
+  });
+}
+
+function isUndo({ undo, cause }: Point["descriptor"]): boolean {
+  return undo || cause.kind === "restore" || cause.kind === "undo";
+}
+
+const NEVER: readonly Protection[] = ["pinned", "head", "view"];
+const WAY_OUT: Partial<Record<Protection, string>> = {
+  pinned: "take the pin away first: cairn unpin",
+  head: "save once more, so that it is not head any longer",
+  view: "close the view first: cairn view --list",
+};
+
+function decideOnly(points: readonly Point[], only: readonly Point[], protections: ReadonlyMap<SavePointId, readonly Protection[]>): RetentionDecision[] {
+  const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
+  for (const id of wanted) {
+    const hard = protections.get(id)?.find((reason) => NEVER.includes(reason));
+    if (hard !== undefined) throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "it is open to be looked into" : "it is pinned"}`, { hint: WAY_OUT[hard] ?? "" });
+  }
+  return points.map(({ descriptor }) => {
+    const id = descriptor.save_point_id;
+    return wanted.has(id) ? { id, keep: false, reasons: ["asked for"] } : { id, keep: true, reasons: ["not asked for"] };
+  });
+}
+
+/** Oldest first, until the rest fits: never what is protected or under a day old, nor what `keep-undo` keeps. */
+async function dropForSize(
+  workspace: Workspace,
+  points: readonly Point[],
+  more: { decisions: RetentionDecision[]; maxBytes: number; protections: ReadonlyMap<SavePointId, unknown> },
+): Promise<void> {
+  const young = Date.now() - DAY_MS;
+  const decisionOf = new Map(more.decisions.map((decision) => [decision.id, decision]));
+  // Newest first, as listed.
+  const candidates = points.filter(({ descriptor }) => {
+    const { save_point_id: id, created_at } = descriptor;
+    return decisionOf.get(id)!.keep && !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young;
+  });
+  const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
+  const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);
+  // The dropped ones last, so that they count for nobody.
+  const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
+  const sizes = await workspace.engine.heldBytes([...candidates.map((point) => [contentOf(point)]), dropped.map(contentOf)], keptContent(workspace.found.control, asked));
+  candidates.forEach(({ descriptor }, i) => {
+    if (sizes[i + 1]! <= more.maxBytes) return;
+    const decision = decisionOf.get(descriptor.save_point_id)!;
+    decision.keep = false;
+    decision.reasons = [`beyond the size of ${more.maxBytes} bytes`];
+  });
+}
+
+function contentOf({ descriptor }: Point): { id: string; content: PointContent } {
+  return { id: descriptor.save_point_id, content: descriptor.content as unknown as PointContent };
+}
+
+/** Bytes that only these points hold. */
+async function bytesOf(workspace: Workspace, drop: readonly Point[]): Promise<number> {
+  if (drop.length === 0) return 0;
+  const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
+  const [rest, all] = await workspace.engine.heldBytes([drop.map(contentOf)], keptContent(workspace.found.control, without));
+  return all! - rest!;
+}
+
+function planPath(control: ControlPaths, id: string): string {
+  if (!PLAN_ID.test(id)) throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, { hint: "make one with cairn cleanup --plan" });
+  return join(control.plans, `${id}.json`);
+}
+
+/** Keeps a plan until it is run; forgets those of over a week ago. */
+export function storePlan(control: ControlPaths, plan: StoredPlan): void {
+  durableMkdir(control.plans);
+  for (const name of readdirSync(control.plans)) {
+    const file = join(control.plans, name);
+    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS) rmSync(file, { force: true });
+  }
+  durableWrite(planPath(control, plan.plan_id), Buffer.from(`${JSON.stringify(plan)}\n`));
+}
+
+/** Throws `not_found` for a plan that ran already or never was. */
+export function loadPlan(control: ControlPaths, id: string): StoredPlan {
+  const file = planPath(control, id);
+  const bytes = readSmallFile(file, MAX_PLAN_BYTES);
+  if (bytes === null) throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, { hint: "make a new one with cairn cleanup --plan" });
+  let plan: StoredPlan;
+  try {
+    plan = JSON.parse(bytes.toString("utf8")) as StoredPlan;
+  } catch (error) {
+    throw new CairnError("damaged", `${file} cannot be read`, { hint: "make a new plan with cairn cleanup --plan", cause: error });
+  }
+  if (plan.format !== "cairn.cleanup-plan" || !Array.isArray(plan.drop)) throw new CairnError("damaged", `${file} is not a cleanup plan`, { hint: "make a new plan with cairn cleanup --plan" });
+  if (plan.version !== 1) throw new CairnError("newer_version", `${file} has version ${String(plan.version)}`, { hint: "use the newer cairn that wrote it" });
+  return plan;
+}
+
+export function dropPlan(control: ControlPaths, id: string): void {
+  durableRemove(planPath(control, id));
+}
+
+/** Throws `stale_plan` when a listed point is gone, is another one, or has come to be needed. Later saves do not matter. */
+export function requireFresh(workspace: Workspace, plan: StoredPlan): void {
+  const { points } = workspace.points.list();
+  const protections = protectionsOf(workspace, points);
+  const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));
+  const decisions = plan.rules === null ? null : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
+  for (const { id, checksum } of plan.drop) {
+    const stale = (why: string): CairnError => new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, { hint: "make a new one with cairn cleanup --plan" });
+    const point = present.get(id);
+    if (point === undefined) throw stale("is gone");
+    if (point.checksum !== checksum) throw stale("is not the point it was");
+    const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER.includes(each));
+    if (reason !== undefined) throw stale(`is needed now: ${reason}`);
+    const decision = decisions?.get(id);
+    // What was dropped for its size is kept by the rules alone.
+    if (decision?.keep === true && plan.rules?.maxBytes === undefined) throw stale(`is kept now: ${decision.reasons.join(", ")}`);
+  }
+}

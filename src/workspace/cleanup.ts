@@ -1,0 +1,151 @@
+import { join } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { RecoveredEntry } from "../formats/control.ts";
+import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import type { SavePointId } from "../ids.ts";
+import { dropPlan, type PlannedDrop, requireFresh, type StoredPlan } from "./cleanup-plan.ts";
+import { writeState } from "./control-directory.ts";
+import { keptContent, protectionsOf } from "./protection.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** `journal/cleanup.json`: what is being removed. Written, the removal is decided: whoever comes next finishes it. */
+interface CleanupJournal {
+  format: "cairn.cleanup";
+  version: 1;
+  plan_id: string;
+  drop: PlannedDrop[];
+  thorough: boolean;
+}
+
+export interface Cleaned {
+  removed: SavePointId[];
+  bytesFreed: number;
+  /** Others used the store: what was freed is given back by the next cleanup. */
+  postponed: boolean;
+}
+
+const WAIT_MS = 10_000;
+const MAX_JOURNAL_BYTES = 256 << 20;
+
+function journalPath(workspace: Workspace): string {
+  return join(workspace.found.paths.journal, "cleanup.json");
+}
+
+/**
+ * Removes exactly what a plan lists. For the holder of the workspace's lock.
+ *
+ * Intent and commit: the journal, one durable write; before it nothing has happened, after it the removal is finished
+ * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more.
+ */
+export async function runPlan(workspace: Workspace, plan: StoredPlan, call: WorkspaceCall): Promise<Cleaned> {
+  requireFresh(workspace, plan);
+  // Asked before anything is removed: what cannot be read may be what is needed.
+  if (plan.drop.length > 0) await workspace.engine.heldBytes([], keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))));
+  const journal: CleanupJournal = { format: "cairn.cleanup", version: 1, plan_id: plan.plan_id, drop: plan.drop, thorough: plan.rules === null };
+  failpoint("cleanup.checked");
+  durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`));
+  failpoint("cleanup.committed");
+  dropPlan(workspace.found.control, plan.plan_id);
+  failpoint("cleanup.plan-dropped");
+  const removed = removePoints(workspace, journal, call);
+  const freed = await free(workspace, { removed, journal, waitMs: WAIT_MS });
+  durableRemove(journalPath(workspace));
+  return { removed, ...freed };
+}
+
+/** The descriptors. Returns the ids of those that are gone now. */
+function removePoints(workspace: Workspace, journal: CleanupJournal, call: WorkspaceCall): SavePointId[] {
+  const { points, found } = workspace;
+  call.onProgress?.({ phase: "cleaning", done: 0, total: journal.drop.length });
+  const drop = stillUnneeded(workspace, journal.drop);
+  const gone = new Set(drop.map(({ id }) => id));
+  const state = workspace.state();
+  // A point that was asked for by name may be the one that undo would go back to.
+  if (state.last_restore !== null && gone.has(state.last_restore.undo_id)) writeState(found.paths, { ...state, last_restore: null });
+  failpoint("cleanup.state-written");
+  points.removeAll(drop.map(({ sequence }) => sequence));
+  failpoint("cleanup.points-removed");
+  call.onProgress?.({ phase: "cleaning", done: drop.length, total: journal.drop.length });
+  return [...gone];
+}
+
+async function free(workspace: Workspace, more: { removed: readonly SavePointId[]; journal: CleanupJournal; waitMs: number }): Promise<{ bytesFreed: number; postponed: boolean }> {
+  const { control } = workspace.found;
+  const freed = await workspace.engine.free({
+    pointIds: more.removed,
+    kept: () => keptContent(control, new Set()),
+    thorough: more.journal.thorough,
+    waitMs: more.waitMs,
+    signal: undefined,
+  });
+  failpoint("cleanup.freed");
+  return freed;
+}
+
+/** After a kill somebody may have come to need one: it stays. Before that the plan was just checked. */
+function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): PlannedDrop[] {
+  const present = drop.flatMap(({ sequence }) => {
+    try {
+      return [workspace.points.read(sequence)];
+    } catch (error) {
+      // Gone already, or damaged since, which does not make it needed.
+      if (error instanceof CairnError) return [];
+      throw error;
+    }
+  });
+  const protections = protectionsOf(workspace, present);
+  const others = new Set(present.filter(({ descriptor }) => !drop.some(({ id }) => id === descriptor.save_point_id)).map(({ sequence }) => sequence));
+  return drop.filter(({ id, sequence }) => !others.has(sequence) && protections.get(id)?.some((reason) => reason === "pinned" || reason === "head" || reason === "view") !== true);
+}
+
+/** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
+export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<RecoveredEntry[]> {
+  const journal = readJournal(workspace);
+  if (journal === null) return [];
+  call.onProgress?.({ phase: "recovering", done: 0 });
+  workspace.points.removeMovedAway();
+  const removed = removePoints(workspace, journal, call);
+  workspace.points.refresh();
+  const problem = await freeIfPossible(workspace, removed, journal);
+  durableRemove(journalPath(workspace));
+  return [
+    {
+      at: new Date().toISOString(),
+      operation: "cleanup",
+      outcome: "completed",
+      detail: `a cleanup of ${removed.length} point${removed.length === 1 ? "" : "s"} was interrupted and has been finished${problem}`,
+      kept: [],
+    },
+  ];
+}
+
+/** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
+async function freeIfPossible(workspace: Workspace, removed: readonly SavePointId[], journal: CleanupJournal): Promise<string> {
+  try {
+    const { postponed } = await free(workspace, { removed, journal, waitMs: 0 });
+    return postponed ? "; the space is given back by the next cleanup" : "";
+  } catch (error) {
+    return `; the space could not be given back: ${toCairnError(error).message}`;
+  }
+}
+
+/** True when a removal was interrupted. */
+export function isCleanupPending(workspace: Workspace): boolean {
+  return readSmallFile(journalPath(workspace), MAX_JOURNAL_BYTES) !== null;
+}
+
+function readJournal(workspace: Workspace): CleanupJournal | null {
+  const file = journalPath(workspace);
+  const bytes = readSmallFile(file, MAX_JOURNAL_BYTES);
+  if (bytes === null) return null;
+  let journal: CleanupJournal;
+  try {
+    journal = JSON.parse(bytes.toString("utf8")) as CleanupJournal;
+  } catch (error) {
+    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run cairn doctor", cause: error });
+  }
+  if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop)) throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run cairn doctor" });
+  if (journal.version !== 1) throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, { hint: "use the newer cairn that wrote it" });
+  return journal;
+}

@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { applyRetention, before, parseSpan, type RetentionPoint, type RetentionRules } from "./retention.ts";
+
+const NOW = Date.parse("2026-11-20T12:00:00Z");
+
+/** Points from times, oldest first, called a, b, c, … */
+function points(times: readonly string[], more: Partial<RetentionPoint> = {}): RetentionPoint[] {
+  return times.map((time, i) => ({ id: String.fromCharCode(97 + i), sequence: i + 1, time: Date.parse(time), tags: [], undo: false, ...more }));
+}
+
+function kept(list: readonly RetentionPoint[], rules: RetentionRules): string {
+  return applyRetention(list, rules, NOW)
+    .filter(({ keep }) => keep)
+    .map(({ id }) => id)
+    .sort()
+    .join("");
+}
+
+test("everything is kept when no rule says what to keep", () => {
+  const list = points(["2020-01-01T00:00:00Z", "2026-11-20T00:00:00Z"]);
+  assert.equal(kept(list, {}), "ab");
+  assert.equal(kept(list, { keepLast: 0 }), "ab");
+  assert.equal(kept(list, { keepUndo: { count: 0 } }), "ab");
+});
+
+test("keep-last goes by sequence, not by the clock, when the clock was set back", () => {
+  const list = points(["2026-11-20T10:00:00Z", "2026-11-19T10:00:00Z", "2026-11-18T10:00:00Z"]);
+  assert.equal(kept(list, { keepLast: 2 }), "bc");
+  assert.equal(kept(list, { keepLast: 9 }), "abc");
+});
+
+test("periods keep the last point of each, and only as many periods as asked", () => {
+  const list = points([
+    "2026-11-17T10:00:00Z",
+    "2026-11-18T09:10:00Z",
+    "2026-11-18T09:50:00Z",
+    "2026-11-19T10:00:00Z",
+    "2026-11-20T10:00:00Z",
+    "2026-11-20T10:30:00Z",
+  ]);
+  assert.equal(kept(list, { keepDaily: 2 }), "df");
+  assert.equal(kept(list, { keepDaily: 10 }), "acdf");
+  assert.equal(kept(list, { keepHourly: 3 }), "cdf");
+  assert.equal(kept(list, { keepMonthly: 5 }), "f");
+  assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
+});
+
+test("weeks are those of ISO, also around new year", () => {
+  const list = points(["2024-12-29T12:00:00Z", "2024-12-30T12:00:00Z", "2025-01-05T12:00:00Z", "2025-01-06T12:00:00Z"]);
+  assert.equal(kept(list, { keepWeekly: 9 }), "acd");
+  assert.equal(kept(list, { keepYearly: 9 }), "bd");
+});
+
+test("keep-within counts from the newest point that is not in the future", () => {
+  const list = points(["2026-10-18T09:00:00Z", "2026-10-19T09:00:01Z", "2026-11-10T00:00:00Z", "2026-11-19T09:00:00Z", "2027-05-01T00:00:00Z"]);
+  assert.equal(kept(list, { keepWithin: "1m" }), "bcde");
+  assert.equal(kept(list, { keepWithin: "10d" }), "cde");
+  assert.equal(kept(list, { keepWithin: "1w2d10h" }), "cde");
+  assert.equal(kept(list, { keepWithin: "1h" }), "de");
+});
+
+test("tags keep their points whatever else is said", () => {
+  const list = [...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }), ...points(["x", "2026-11-19T00:00:00Z"]).slice(1)];
+  assert.equal(kept(list, { keepTags: ["release"] }), "a");
+  assert.equal(kept(list, { keepTags: ["release"], maxAge: "30d" }), "a");
+  assert.equal(kept(list, { keepTags: ["other"] }), "");
+});
+
+test("undo points go by keep-undo only: the newest so many, and those of the span", () => {
+  const old = points(Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"), { undo: true });
+  const present = { id: "z", sequence: 100, time: NOW, tags: [], undo: false };
+  const decisions = applyRetention([...old, present], { keepLast: 1 }, NOW);
+  assert.deepEqual(
+    decisions.filter(({ keep }) => !keep).map(({ id }) => id),
+    ["e", "d", "c", "b", "a"],
+  );
+  assert.equal(kept([...old, present], { keepUndo: { count: 0, within: "0d" } }), "z");
+  assert.equal(kept(points(["2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"], { undo: true }), { keepUndo: { count: 0, within: "2d" } }), "b");
+  const last = kept([...old, present], { keepLast: 1, keepUndo: { count: 1, within: "0d" } });
+  assert.equal(last, "yz");
+});
+
+test("maximum age drops what a count would keep, and nothing younger", () => {
+  const list = points(["2026-01-01T00:00:00Z", "2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"]);
+  assert.equal(kept(list, { maxAge: "30d" }), "bc");
+  assert.equal(kept(list, { keepLast: 3, maxAge: "10d" }), "c");
+});
+
+test("each decision names the rules behind it", () => {
+  const list = points(["2026-11-18T00:00:00Z", "2026-11-19T00:00:00Z"]);
+  assert.deepEqual(applyRetention(list, { keepLast: 1, keepDaily: 1 }, NOW), [
+    { id: "b", keep: true, reasons: ["last", "daily"] },
+    { id: "a", keep: false, reasons: ["no rule keeps it"] },
+  ]);
+});
+
+test("a month back from its 31st runs over as in Go, and leap days are real", () => {
+  assert.equal(new Date(before(Date.parse("2026-03-31T00:00:00Z"), parseSpan("1m"))).toISOString(), "2026-03-03T00:00:00.000Z");
+  assert.equal(new Date(before(Date.parse("2024-02-29T06:00:00Z"), parseSpan("1y"))).toISOString(), "2023-03-01T06:00:00.000Z");
+  assert.equal(new Date(before(NOW, parseSpan("1y6m2w3d12h"))).toISOString(), "2025-05-03T00:00:00.000Z");
+});
+
+test("a span that is none is refused", () => {
+  for (const text of ["", "5", "d", "-1d", "1.5d", "1d ", "1s"]) {
+    assert.throws(() => parseSpan(text), (error) => error instanceof CairnError && error.code === "usage", text);
+  }
+});

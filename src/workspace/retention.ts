@@ -1,0 +1,190 @@
+import { CairnError } from "../errors.ts";
+
+/**
+ * Which points a set of rules keeps: restic's rules with restic's meaning. Pure. Calendar days, weeks (ISO), months
+ * and years are those of UTC, in which points are recorded.
+ */
+
+/** A point as the rules see it. */
+export interface RetentionPoint {
+  id: string;
+  /** Order; the clock may have been set back. */
+  sequence: number;
+  /** Milliseconds since 1970. */
+  time: number;
+  tags: readonly string[];
+  /** Made by a restore or an undo: only `keepUndo` looks at it. */
+  undo: boolean;
+}
+
+export interface RetentionRules {
+  keepUndo?: { count?: number; within?: string };
+  keepLast?: number;
+  keepWithin?: string;
+  keepHourly?: number;
+  keepDaily?: number;
+  keepWeekly?: number;
+  keepMonthly?: number;
+  keepYearly?: number;
+  keepTags?: readonly string[];
+  maxAge?: string;
+  maxBytes?: number;
+}
+
+export interface RetentionDecision {
+  id: string;
+  keep: boolean;
+  /** The rules that keep it, or what drops it. */
+  reasons: string[];
+}
+
+export const DEFAULT_KEEP_UNDO = { count: 20, within: "30d" } as const;
+
+const HOUR_MS = 3_600_000;
+
+export interface Span {
+  years: number;
+  months: number;
+  days: number;
+  hours: number;
+}
+
+/** `30d`, `2w`, `12h`, `1y6m`, in restic's order or any. Throws `usage`. */
+export function parseSpan(text: string): Span {
+  const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
+  if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
+    throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, { hint: "use one such as 30d, 2w, 12h or 1y6m" });
+  }
+  for (const [, digits, unit] of text.matchAll(/(\d+)([ymwdh])/g)) {
+    const count = Number(digits);
+    if (unit === "y") span.years += count;
+    else if (unit === "m") span.months += count;
+    else if (unit === "w") span.days += 7 * count;
+    else if (unit === "d") span.days += count;
+    else span.hours += count;
+  }
+  return span;
+}
+
+/** The instant a span before another; a day that a month does not have runs over into the next, as in Go. */
+export function before(time: number, span: Span): number {
+  const at = new Date(time);
+  return (
+    Date.UTC(
+      at.getUTCFullYear() - span.years,
+      at.getUTCMonth() - span.months,
+      at.getUTCDate() - span.days,
+      at.getUTCHours(),
+      at.getUTCMinutes(),
+      at.getUTCSeconds(),
+      at.getUTCMilliseconds(),
+    ) -
+    span.hours * HOUR_MS
+  );
+}
+
+function isEmpty(span: Span): boolean {
+  return span.years === 0 && span.months === 0 && span.days === 0 && span.hours === 0;
+}
+
+/** Number that is equal for two instants of one period. */
+const PERIODS = {
+  hourly: (at: Date) => at.getTime() - (at.getTime() % HOUR_MS),
+  daily: (at: Date) => at.getUTCFullYear() * 10_000 + at.getUTCMonth() * 100 + at.getUTCDate(),
+  weekly: isoWeek,
+  monthly: (at: Date) => at.getUTCFullYear() * 100 + at.getUTCMonth(),
+  yearly: (at: Date) => at.getUTCFullYear(),
+} as const;
+
+function isoWeek(at: Date): number {
+  // The week belongs to the year of its Thursday.
+  const thursday = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate() + 3 - ((at.getUTCDay() + 6) % 7)));
+  const first = Date.UTC(thursday.getUTCFullYear(), 0, 1);
+  return thursday.getUTCFullYear() * 100 + Math.floor((thursday.getTime() - first) / (7 * 24 * HOUR_MS)) + 1;
+}
+
+/** True when no rule says what ordinary points are kept: then all are, but for the limits. */
+export function keepsByRule(rules: RetentionRules): boolean {
+  const counts = [rules.keepLast, rules.keepHourly, rules.keepDaily, rules.keepWeekly, rules.keepMonthly, rules.keepYearly];
+  return counts.some((count) => (count ?? 0) > 0) || (rules.keepWithin !== undefined && !isEmpty(parseSpan(rules.keepWithin))) || (rules.keepTags?.length ?? 0) > 0;
+}
+
+/**
+ * What the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever counts or
+ * periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
+ */
+export function applyRetention(points: readonly RetentionPoint[], rules: RetentionRules, now: number): RetentionDecision[] {
+  const sorted = points.toSorted((a, b) => b.sequence - a.sequence);
+  const ordinary = sorted.filter(({ undo }) => !undo);
+  const undo = undoReasons(sorted, rules, latestOf(sorted, now));
+  const kept = ordinaryReasons(ordinary, rules, latestOf(ordinary, now));
+  const oldest = rules.maxAge === undefined ? null : before(now, parseSpan(rules.maxAge));
+  return sorted.map((point) => {
+    const reasons = (point.undo ? undo : kept).get(point.id) ?? [];
+    const tooOld = oldest !== null && point.time < oldest && !reasons.some((reason) => reason.startsWith("tag "));
+    if (tooOld) return { id: point.id, keep: false, reasons: [`older than ${rules.maxAge}`] };
+    if (reasons.length > 0) return { id: point.id, keep: true, reasons };
+    return { id: point.id, keep: false, reasons: [point.undo ? "undo point, beyond keep-undo" : "no rule keeps it"] };
+  });
+}
+
+/** The newest instant that is not in the future. */
+function latestOf(points: readonly RetentionPoint[], now: number): number {
+  return points.reduce((newest, { time }) => (time > newest && time <= now ? time : newest), 0);
+}
+
+type Reasons = Map<string, string[]>;
+
+function add(reasons: Reasons, id: string, reason: string): void {
+  const known = reasons.get(id);
+  if (known === undefined) reasons.set(id, [reason]);
+  else known.push(reason);
+}
+
+/** The newest so many, and those of the span. */
+function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
+  const reasons: Reasons = new Map();
+  const count = rules.keepUndo?.count ?? DEFAULT_KEEP_UNDO.count;
+  const span = parseSpan(rules.keepUndo?.within ?? DEFAULT_KEEP_UNDO.within);
+  const since = isEmpty(span) ? Number.POSITIVE_INFINITY : before(latest, span);
+  sorted
+    .filter(({ undo }) => undo)
+    .forEach(({ id, time }, i) => {
+      if (i < count || time > since) add(reasons, id, "keep-undo");
+    });
+  return reasons;
+}
+
+function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
+  const reasons: Reasons = new Map();
+  if (!keepsByRule(rules)) {
+    for (const { id } of points) add(reasons, id, "no rule drops it");
+    return reasons;
+  }
+  for (const { id, tags } of points) for (const tag of rules.keepTags ?? []) if (tags.includes(tag)) add(reasons, id, `tag ${tag}`);
+  keepWithin(points, { rules, latest, reasons });
+  points.slice(0, rules.keepLast ?? 0).forEach(({ id }) => add(reasons, id, "last"));
+  const counts = { hourly: rules.keepHourly, daily: rules.keepDaily, weekly: rules.keepWeekly, monthly: rules.keepMonthly, yearly: rules.keepYearly };
+  for (const [period, count] of Object.entries(counts)) {
+    let left = count ?? 0;
+    let last: number | null = null;
+    for (const { id, time } of points) {
+      if (left <= 0) break;
+      const value = PERIODS[period as keyof typeof PERIODS](new Date(time));
+      if (value === last) continue;
+      add(reasons, id, period);
+      last = value;
+      left--;
+    }
+  }
+  return reasons;
+}
+
+function keepWithin(points: readonly RetentionPoint[], more: { rules: RetentionRules; latest: number; reasons: Reasons }): void {
+  const { keepWithin: text } = more.rules;
+  if (text === undefined) return;
+  const span = parseSpan(text);
+  if (isEmpty(span)) return;
+  const since = before(more.latest, span);
+  for (const { id, time } of points) if (time > since) add(more.reasons, id, `within ${text}`);
+}
