@@ -19,11 +19,11 @@ export function rightsCount(): boolean {
 
 const DROP = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--"];
 
-/** Runs a test file again in a process whose rights count; false when this machine cannot. */
-export function runWithoutCapabilities(file: string): boolean {
+/** Runs the tests of a file whose names match in a process whose rights count; false when this machine cannot. */
+export function runWithoutCapabilities(file: string, names = ".*"): boolean {
   if (spawnSync("setpriv", [...DROP, "true"]).status !== 0) return false;
   const { NODE_TEST_CONTEXT: _context, ...env } = process.env;
-  const run = spawnSync("setpriv", [...DROP, process.execPath, "--test", file], { env, encoding: "utf8", timeout: 60_000 });
+  const run = spawnSync("setpriv", [...DROP, process.execPath, "--test", `--test-name-pattern=${names}`, file], { env, encoding: "utf8", timeout: 60_000 });
   assert.equal(run.status, 0, `${run.stdout}\n${run.stderr}`);
   return true;
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -7,14 +8,25 @@ import { loadStatCache, type StatCache, writeStatCache } from "../fs/stat-cache.
 import { createEmbeddedStore, EmbeddedStore, storePaths } from "./copy/embedded-store.ts";
 import { scan, type ScanOptions, type ScanResult } from "./scan/scan.ts";
 import { type ScanSummary, summarise } from "./scan/summary.ts";
+import { losslessByPath } from "./write/exact-nodes.ts";
 import type { HoleList } from "./write/node-writer.ts";
-import { writeTree, type WriteTreeResult } from "./write/write-tree.ts";
+import { writeTree, type WriteTreeOptions, type WriteTreeResult } from "./write/write-tree.ts";
 
 /** A temporary folder of one test; `parent` to have it on another file system. */
 export function temporaryFolder(t: TestContext, parent = os.tmpdir()): string {
   const folder = fs.mkdtempSync(path.join(fs.realpathSync(parent), "cairn-engine-"));
-  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  t.after(() => removeFolder(folder));
   return folder;
+}
+
+/** Removes a folder with directories in it that lock even their owner out, and paths of any length. */
+function removeFolder(folder: string): void {
+  try {
+    fs.rmSync(folder, { recursive: true, force: true });
+  } catch {
+    execFileSync("chmod", ["-R", "u+rwx", folder], { stdio: "ignore" });
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 export interface Saved extends ScanResult {
@@ -84,7 +96,7 @@ export class TestStore {
   }
 
   /** Writes a saved state into an empty folder. */
-  async write(saved: Saved, target: string | Buffer): Promise<WriteTreeResult> {
+  async write(saved: Saved, target: string | Buffer, more: Partial<WriteTreeOptions> = {}): Promise<WriteTreeResult> {
     const { store } = this;
     return writeTree({
       keys: store.repository.keys,
@@ -93,7 +105,9 @@ export class TestStore {
       target: Buffer.from(target as string),
       tree: saved.tree,
       holes: holesOf(saved.summary),
+      lossless: losslessByPath(saved.summary.lossless),
       read: (id) => store.read(id, "data"),
+      ...more,
     });
   }
 }

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { TreeNode } from "../../formats/tree.ts";
-import { errnoName, putName, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
+import { errnoName, newStatBuffer, putName, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 
 /** What could not be set on an entry that was otherwise written. */
@@ -13,7 +13,11 @@ export interface NotSet {
 export type HoleList = readonly (readonly [number, number])[];
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const EPERM = -1;
+const SETGID = 0o2000;
+const ACCESS_ACL = Buffer.from("system.posix_acl_access");
+const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
 /**
  * Makes entries from nodes inside a held directory; one per thread. Owner, mode, attributes and times are set
@@ -27,9 +31,20 @@ export class NodeWriter {
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   readonly #readOnly: boolean;
+  /** whether new entries may come with a group or an access list of their directory's */
+  readonly #inherits: boolean;
 
-  constructor(options: { readOnly?: boolean } = {}) {
+  /** `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit. */
+  constructor(options: { readOnly?: boolean; within?: number } = {}) {
     this.#readOnly = options.readOnly ?? false;
+    this.#inherits = options.within === undefined || this.#bequeaths(options.within);
+  }
+
+  #bequeaths(directory: number): boolean {
+    const stat = newStatBuffer();
+    if (this.sys.fstat(directory, stat) < 0 || stat.words[STAT.MODE]! & SETGID) return true;
+    putName(this.#name, 0, DEFAULT_ACL);
+    return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
 
   /** Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written. */
@@ -77,33 +92,50 @@ export class NodeWriter {
     }
   }
 
-  /** Owner, mode, attributes and times of a file that was written. Times last: everything else changes them. */
+  /**
+   * Owner, attributes, mode and times of a file that was written, in this order: a new owner takes special bits away,
+   * a mode without the right to write keeps attributes from being set, and everything changes times.
+   */
   finishFile(fd: number, node: TreeNode, path: Uint8Array): void {
     const aspects: NotSet["aspects"] = [];
     let detail = "";
-    if ((node.uid !== this.#uid || node.gid !== this.#gid) && this.#mayOwn) {
+    const others = node.uid !== this.#uid || node.gid !== this.#gid;
+    if ((others || this.#inherits) && this.#mayOwn) {
       const result = this.sys.fchown(fd, node.uid, node.gid);
       if (result < 0) {
         aspects.push("owner");
         detail = errnoName(-result);
       }
     }
+    if (this.#inherits) this.#disinherit(fd, node);
+    let attributes = this.#setAttributes(fd, node.xattrs);
     const mode = this.sys.fchmod(fd, this.#readOnly ? readable(node.mode) : node.mode);
     if (mode < 0) aspects.push("mode");
-    if (node.xattrs.length > 0 && !this.#setAttributes(fd, node)) aspects.push("xattrs");
+    // The other way round for an entry that was there before and could not be written to.
+    if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
+    if (attributes.length > 0) aspects.push("xattrs");
     const times = this.sys.utimens(fd, EMPTY_NAME, 0, node.mtimeSec, node.mtimeNs);
     if (times < 0 || !this.sys.native) aspects.push("times");
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
   }
 
-  #setAttributes(fd: number, node: TreeNode): boolean {
-    let all = true;
-    for (const { name, value } of node.xattrs) {
+  /** Takes access lists off that came from the directory and are not the node's. */
+  #disinherit(fd: number, node: Pick<TreeNode, "xattrs">): void {
+    for (const list of [ACCESS_ACL, DEFAULT_ACL]) {
+      if (node.xattrs.some(({ name }) => list.equals(name))) continue;
+      putName(this.#name, 0, list);
+      if (this.sys.fgetxattr(fd, this.#name, 0, this.#value, 0) >= 0) this.sys.fremovexattr(fd, this.#name, 0);
+    }
+  }
+
+  /** Sets attributes; those that were refused. */
+  #setAttributes(fd: number, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
+    if (attributes.length === 0) return attributes;
+    return attributes.filter(({ name, value }) => {
       putName(this.#name, 0, name);
       this.#value.bytes.set(value);
-      if (this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0) all = false;
-    }
-    return all;
+      return this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0;
+    });
   }
 
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
@@ -115,6 +147,12 @@ export class NodeWriter {
     putName(this.#name, 0, place.name);
     const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
     if (result < 0) throw syscallError(result, `cannot make the directory ${shown(place.path)}`);
+    if (!this.#inherits) return;
+    // What it inherited would go on to all below.
+    const fd = this.sys.open(dirfd, this.#name, 0, DIRECTORY, 0);
+    if (fd < 0) return;
+    this.#disinherit(fd, { xattrs: [] });
+    this.sys.close(fd);
   }
 
   /** A link, pipe, socket or device with its metadata; false when the system refuses to make it (noted). */
@@ -147,8 +185,14 @@ export class NodeWriter {
     putName(this.#name, 0, place.name);
     const aspects: NotSet["aspects"] = [];
     if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 && (node.uid !== this.#uid || node.gid !== this.#gid)) aspects.push("owner");
+    if (this.#inherits && node.type !== "symlink" && node.type !== "dir" && !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))) {
+      // A list that says no more than the mode takes a longer one away; it is refused where there are none.
+      this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
+    }
+    const set = ({ name, value }: TreeNode["xattrs"][number]): boolean => this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
+    const refused = node.xattrs.filter((attribute) => !set(attribute));
     if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, this.#readOnly ? readable(node.mode) : node.mode) < 0) aspects.push("mode");
-    for (const { name, value } of node.xattrs) if (this.sys.lsetxattr(dirfd, this.#name, 0, name, value) < 0 && !aspects.includes("xattrs")) aspects.push("xattrs");
+    if (!refused.every(set)) aspects.push("xattrs");
     if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native) aspects.push("times");
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
   }
@@ -181,6 +225,17 @@ export class NodeWriter {
 /** Permission bits that let everybody read and nobody write. */
 function readable(mode: number): number {
   return 0o444 | (mode & 0o111);
+}
+
+/** The access list that is nothing but permission bits: version 2, then tag, bits and no id for owner, group and others. */
+function minimalAccessList(mode: number): Uint8Array {
+  const list = Buffer.alloc(4 + 3 * 8, 0xff);
+  list.writeUInt32LE(2, 0);
+  [0x01, 0x04, 0x20].forEach((tag, i) => {
+    list.writeUInt16LE(tag, 4 + i * 8);
+    list.writeUInt16LE((mode >> (6 - 3 * i)) & 7, 6 + i * 8);
+  });
+  return list;
 }
 
 const EMPTY_NAME = newArena(1);

@@ -1,13 +1,15 @@
 import fs from "node:fs";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
-import { putName, syscallError } from "../../fs/syscalls.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { decodeTree } from "../../formats/tree.ts";
+import { exactNode, firstOfGroup, type LosslessByPath } from "./exact-nodes.ts";
 import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
 
 /** What every thread that writes a tree is given. */
@@ -20,6 +22,7 @@ export interface WriteTask {
   target: Uint8Array;
   /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
   holes: ReadonlyMap<string, HoleList>;
+  lossless: LosslessByPath;
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly: boolean;
@@ -42,6 +45,11 @@ export interface LargeFile {
   node: TreeNode;
 }
 
+/** A member of a hard-link group; equal groups are one entry. */
+export interface LinkedEntry extends LargeFile {
+  group: string;
+}
+
 /** A run of chunks of a large file. */
 export interface RangeJob {
   file: number;
@@ -60,7 +68,7 @@ export interface WriteOutcome {
   /** files to be written in several runs, created and sized already */
   large: LargeFile[];
   /** members of hard-link groups, left to the caller */
-  linked: LargeFile[];
+  linked: LinkedEntry[];
   /** directories whose final mode would lock their owner out, left to the caller */
   closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
   notSet: NotSet[];
@@ -69,6 +77,7 @@ export interface WriteOutcome {
 
 const LARGE = 16 * 1024 * 1024;
 const CREATE_FLAGS = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const IDLE = 0;
 const STOP = 1;
 
@@ -80,17 +89,16 @@ export class TreeWriter {
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #path = newArena(8192);
-  readonly #root = (process.geteuid?.() ?? 0) === 0;
   readonly #target: number;
   #out = newOutcome();
 
   constructor(task: WriteTask) {
     this.#task = task;
-    this.#nodes = new NodeWriter({ readOnly: task.readOnly });
     this.#index = BlobIndex.fromShared(task.index);
-    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => fs.openSync(`${task.packs}/${id.slice(0, 2)}/${id}`, "r") });
+    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
     this.#control = new Int32Array(task.control);
-    this.#target = fs.openSync(Buffer.from(task.target), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.#target = openDirectory(Buffer.from(task.target));
+    this.#nodes = new NodeWriter({ readOnly: task.readOnly, within: this.#target });
   }
 
   /** Works a stack of directories off; hands half of it to `share` whenever another thread waits. */
@@ -107,22 +115,7 @@ export class TreeWriter {
   }
 
   #open(path: Uint8Array): number {
-    const sys = this.#nodes.sys;
-    const flags = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-    let fd = this.#target;
-    if (path.length === 0) {
-      putName(this.#path, 0, Buffer.from("."));
-      return this.#checked(sys.open(fd, this.#path, 0, flags, 0), path);
-    }
-    for (let at = 0; at < path.length; ) {
-      const end = path.length - at > 4000 ? Buffer.from(path).lastIndexOf(47, at + 4000) : path.length;
-      putName(this.#path, 0, path.subarray(at, end));
-      const next = sys.open(fd, this.#path, 0, flags, 0);
-      if (fd !== this.#target) sys.close(fd);
-      fd = this.#checked(next, path);
-      at = end + 1;
-    }
-    return fd;
+    return this.#checked(openBelow(this.#nodes.sys, this.#target, path, DIRECTORY, this.#path), path);
   }
 
   #checked(fd: number, path: Uint8Array): number {
@@ -135,17 +128,21 @@ export class TreeWriter {
     const children: DirectoryJob[] = [];
     try {
       const small: { node: TreeNode; place: BlobPlace }[] = [];
-      for (const node of this.#tree(job)) {
-        const path = job.path.length === 0 ? node.name : Buffer.concat([job.path, SLASH, node.name]);
-        const wanted = job.whole ? "whole" : this.#wanted(path, node);
+      for (const stored of this.#tree(job)) {
+        const path = job.path.length === 0 ? stored.name : Buffer.concat([job.path, SLASH, stored.name]);
+        const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
+        const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
+        const node = exactNode(stored, fields);
+        const group = firstOfGroup(fields);
         if (node.type === "dir") {
           this.#nodes.directory(fd, { name: node.name, path });
           this.#out.others++;
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
         } else if (node.type === "file") this.#file(fd, node, path, small);
-        else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node });
+        else if (group !== null) this.#out.linked.push({ path, node, group });
+        else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node, group: `${node.inode}` });
         else if (node.type !== "irregular" && this.#nodes.special(fd, node, { name: node.name, path })) this.#out.others++;
       }
       this.#writeSmall(fd, job.path, small);
@@ -164,7 +161,8 @@ export class TreeWriter {
   }
 
   #finishDirectory(fd: number, node: Omit<TreeNode, "content">, path: Uint8Array): void {
-    if (!this.#root && (node.mode & 0o300) !== 0o300 && !this.#task.readOnly) this.#out.closed.push({ path, node });
+    // Also for user 0, whose rights may be no more than its own.
+    if ((node.mode & 0o700) !== 0o700 && !this.#task.readOnly) this.#out.closed.push({ path, node });
     else this.#nodes.finishDirectory(fd, node, path);
   }
 
@@ -184,7 +182,7 @@ export class TreeWriter {
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
     if (node.links > 1 && node.inode !== 0n) {
-      this.#out.linked.push({ path, node });
+      this.#out.linked.push({ path, node, group: `${node.inode}` });
       return;
     }
     if (content.length === 0) {
@@ -246,11 +244,16 @@ export class TreeWriter {
 
   #writePack(fd: number, directory: Uint8Array, files: { node: TreeNode; place: BlobPlace }[]): void {
     const pathOf = (node: TreeNode): Uint8Array => (directory.length === 0 ? node.name : Buffer.concat([directory, SLASH, node.name]));
-    const damaged = (i: number, error: CairnError): void => void this.#out.damaged.push({ path: pathOf(files[i]!.node), detail: error.message });
+    const seen = new Set<number>();
+    const damaged = (i: number, error: CairnError): void => {
+      seen.add(i);
+      this.#out.damaged.push({ path: pathOf(files[i]!.node), detail: error.message });
+    };
     try {
       this.#reader.readWindow(
         files.map((file) => file.place),
         (i, arena, offset, length) => {
+          seen.add(i);
           const { node } = files[i]!;
           const path = pathOf(node);
           const created = this.#nodes.create(fd, { name: node.name, path });
@@ -263,8 +266,8 @@ export class TreeWriter {
         damaged,
       );
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-      files.forEach((_, i) => damaged(i, new CairnError("damaged", "its pack is missing from the store")));
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      for (let i = 0; i < files.length; i++) if (!seen.has(i)) damaged(i, error);
     }
   }
 
@@ -309,6 +312,15 @@ export class TreeWriter {
   close(): void {
     this.#reader.close();
     fs.closeSync(this.#target);
+  }
+}
+
+function openPack(folder: string, id: string): number {
+  try {
+    return fs.openSync(`${folder}/${id.slice(0, 2)}/${id}`, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, "reading a pack");
+    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`);
   }
 }
 

@@ -1,11 +1,11 @@
-import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import { comparePaths } from "../scan/link-groups.ts";
+import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { type EngineThread, giveBackThreads, takeThreads } from "../threads.ts";
-import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
-import type { DirectoryJob, LargeFile, RangeJob, WriteOutcome, WriteTask } from "./tree-writer.ts";
+import type { LosslessByPath } from "./exact-nodes.ts";
+import type { HoleList, NotSet } from "./node-writer.ts";
+import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
+import type { DirectoryJob, LargeFile, LinkedEntry, RangeJob, WriteOutcome, WriteTask } from "./tree-writer.ts";
 
 export interface WriteTreeOptions {
   keys: MasterKeys;
@@ -20,6 +20,8 @@ export interface WriteTreeOptions {
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
   holes: ReadonlyMap<string, HoleList>;
+  /** what the manifest says of entries whose nodes cannot */
+  lossless?: LosslessByPath;
   /** a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
   signal?: AbortSignal;
@@ -57,7 +59,7 @@ class TreeWriting {
   readonly #queue: Work[] = [];
   readonly #waiting: EngineThread[];
   readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, notSet: [], damaged: [] };
-  readonly #linked: LargeFile[] = [];
+  readonly #linked: LinkedEntry[] = [];
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
   #busy = 0;
@@ -81,6 +83,7 @@ class TreeWriting {
       packs: this.#options.packs,
       target: this.#options.target,
       holes: this.#options.holes,
+      lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
       readOnly: this.#options.readOnly ?? false,
       control: this.#control.buffer as SharedArrayBuffer,
@@ -198,79 +201,28 @@ class TreeWriting {
     if (--entry.left > 0) return;
     if (entry.damaged !== null) {
       this.#result.damaged.push({ path: entry.file.path, detail: entry.damaged });
-      fs.rmSync(this.#absolute(entry.file.path), { force: true });
+      removeBelow(this.#options.target, entry.file.path);
       return;
     }
     this.#result.files++;
     this.#add({ kind: "finish", file: entry.file });
   }
 
-  #absolute(path: Uint8Array): Buffer {
-    return Buffer.concat([Buffer.from(this.#options.target), Buffer.from("/"), path]);
-  }
-
-  /** Hard links, then the times of the directories they are in, then directories that lock their owner out. */
+  /** Hard links, then directories that lock their owner out. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const writer = new NodeWriter({ readOnly: this.#options.readOnly ?? false });
-    const parents = new Map<string, fs.BigIntStats>();
-    const first = new Map<bigint, Uint8Array>();
-    for (const { path, node } of this.#linked.toSorted((a, b) => comparePaths(a.path, b.path))) {
-      const absolute = this.#absolute(path);
-      const parent = absolute.subarray(0, absolute.lastIndexOf(47));
-      const key = parent.toString("latin1");
-      if (!parents.has(key)) parents.set(key, fs.lstatSync(parent, { bigint: true }));
-      this.#link(writer, { node, path, absolute, parent, first });
-    }
-    this.#restoreTimes(writer, parents);
-    for (const { path, node } of this.#closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
-      const fd = fs.openSync(this.#absolute(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-      writer.finishDirectory(fd, node, path);
-      fs.closeSync(fd);
-    }
-    this.#result.notSet.push(...writer.notSet);
-  }
-
-  #link(writer: NodeWriter, member: { node: TreeNodeOf; path: Uint8Array; absolute: Buffer; parent: Buffer; first: Map<bigint, Uint8Array> }): void {
-    const { node, path, absolute, parent, first } = member;
-    const dirfd = fs.openSync(parent, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    const { target, readOnly, holes, read } = this.#options;
+    const finisher = new TreeFinisher(target, { readOnly: readOnly ?? false, holes, read });
     try {
-      const existing = first.get(node.inode);
-      if (existing !== undefined) {
-        fs.linkSync(Buffer.from(existing), absolute);
-        this.#result.files++;
-        return;
-      }
-      first.set(node.inode, absolute);
-      if (node.type !== "file") {
-        if (writer.special(dirfd, node, { name: node.name, path })) this.#result.entries++;
-        return;
-      }
-      const holes = this.#options.holes.get(Buffer.from(path).toString("latin1"));
-      writer.file(dirfd, node, { name: node.name, path, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
-      this.#result.files++;
-    } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      first.delete(node.inode);
-      this.#result.damaged.push({ path, detail: error.message });
-      fs.rmSync(absolute, { force: true });
+      finisher.link(this.#linked);
+      finisher.close(this.#closed);
+      const { entries, files, damaged, notSet } = finisher.result();
+      this.#result.entries += entries;
+      this.#result.files += files;
+      this.#result.damaged.push(...damaged);
+      this.#result.notSet.push(...notSet);
     } finally {
-      fs.closeSync(dirfd);
-    }
-  }
-
-  *#pieces(node: TreeNodeOf): Iterable<Uint8Array> {
-    const content = node.content ?? new Uint8Array(0);
-    for (let at = 0; at < content.length; at += 32) yield this.#options.read(content.subarray(at, at + 32));
-  }
-
-  #restoreTimes(writer: NodeWriter, parents: ReadonlyMap<string, fs.BigIntStats>): void {
-    for (const [path, stat] of parents) {
-      const fd = fs.openSync(Buffer.from(path, "latin1"), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-      writer.setTimes(fd, stat.mtimeNs);
-      fs.closeSync(fd);
+      finisher.end();
     }
   }
 }
-
-type TreeNodeOf = LargeFile["node"];

@@ -1,0 +1,39 @@
+import type { LosslessField } from "../../formats/manifest.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+
+/** What the manifest says of entries whose nodes cannot, by path in latin1. */
+export type LosslessByPath = ReadonlyMap<string, readonly LosslessField[]>;
+
+export function losslessByPath(fields: Iterable<LosslessField>): LosslessByPath {
+  const byPath = new Map<string, LosslessField[]>();
+  for (const field of fields) {
+    const key = Buffer.from(field.path).toString("latin1");
+    const known = byPath.get(key);
+    if (known === undefined) byPath.set(key, [field]);
+    else known.push(field);
+  }
+  return byPath;
+}
+
+/** The node as the entry was; itself when the manifest has nothing to add. */
+export function exactNode(node: TreeNode, fields: readonly LosslessField[] | undefined): TreeNode {
+  if (fields === undefined) return node;
+  const exact = { ...node };
+  for (const { field, index, value } of fields) {
+    if (field === "linktarget") exact.linktarget = value;
+    else if (field === "xattr_name") exact.xattrs = exact.xattrs.map((each, i) => (i === index ? { name: value, value: each.value } : each));
+    else if (field === "mtime") [exact.mtimeSec, exact.mtimeNs] = timeOf(value) ?? [exact.mtimeSec, exact.mtimeNs];
+  }
+  return exact;
+}
+
+function timeOf(value: Uint8Array): [number, number] | null {
+  const match = /^(-?\d{1,16})\.(\d{1,9})$/u.exec(Buffer.from(value).toString("latin1"));
+  return match === null ? null : [Number(match[1]), Number(match[2])];
+}
+
+/** Path of the first member of the hard-link group of an entry that is no file, in latin1; null when it is in none. */
+export function firstOfGroup(fields: readonly LosslessField[] | undefined): string | null {
+  const link = fields?.find(({ field }) => field === "hard_link");
+  return link === undefined ? null : Buffer.from(link.value).toString("latin1");
+}

@@ -1,0 +1,162 @@
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/syscalls.ts";
+import { newArena } from "../../native.ts";
+import { comparePaths } from "../scan/link-groups.ts";
+import { type HoleList, NodeWriter, type NotSet, shown } from "./node-writer.ts";
+import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const OWNER_WRITES = 0o300;
+const SLASH = 47;
+
+interface Options {
+  readOnly: boolean;
+  holes: ReadonlyMap<string, HoleList>;
+  read(id: Uint8Array): Uint8Array;
+}
+
+/** What the threads leave for the end of a written tree: hard links, and directories that lock their owner out. */
+export class TreeFinisher {
+  readonly #options: Options;
+  readonly #target: number;
+  readonly #writer: NodeWriter;
+  readonly #path = newArena(8192);
+  readonly #stat = newStatBuffer();
+  readonly #result: Pick<WriteOutcome, "files" | "damaged"> & { entries: number; notSet: NotSet[] } = {
+    entries: 0,
+    files: 0,
+    damaged: [],
+    notSet: [],
+  };
+
+  constructor(target: Uint8Array, options: Options) {
+    this.#options = options;
+    this.#target = openDirectory(Buffer.from(target));
+    this.#writer = new NodeWriter({ readOnly: options.readOnly });
+  }
+
+  /** Writes the first member of each group and links the others to it; the directories they are in keep their times. */
+  link(members: readonly LinkedEntry[]): void {
+    const sorted = members.toSorted((a, b) => comparePaths(a.path, b.path));
+    const first = new Map<string, Uint8Array>();
+    for (let from = 0; from < sorted.length; ) {
+      const parent = parentOf(sorted[from]!.path);
+      let to = from + 1;
+      while (to < sorted.length && Buffer.compare(parentOf(sorted[to]!.path), parent) === 0) to++;
+      this.#inside(parent, (dirfd) => {
+        for (const member of sorted.slice(from, to)) this.#member(dirfd, member, first);
+      });
+      from = to;
+    }
+  }
+
+  /** Directories from the deepest up. */
+  close(directories: WriteOutcome["closed"]): void {
+    for (const { path, node } of directories.toSorted((a, b) => comparePaths(b.path, a.path))) {
+      const fd = this.#open(path);
+      this.#writer.finishDirectory(fd, node, path);
+      syscalls().close(fd);
+    }
+  }
+
+  result(): { entries: number; files: number; damaged: WriteOutcome["damaged"]; notSet: NotSet[] } {
+    return { ...this.#result, notSet: this.#writer.notSet };
+  }
+
+  end(): void {
+    fs.closeSync(this.#target);
+  }
+
+  #open(path: Uint8Array): number {
+    const fd = openBelow(syscalls(), this.#target, path, DIRECTORY, this.#path);
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${shown(path)}`);
+    return fd;
+  }
+
+  /** Works in a directory that is complete already, and leaves its mode and times as they were. */
+  #inside(directory: Uint8Array, work: (dirfd: number) => void): void {
+    const sys = syscalls();
+    const fd = this.#open(directory);
+    try {
+      const { words } = this.#stat;
+      const known = sys.fstat(fd, this.#stat);
+      if (known < 0) throw syscallError(known, `cannot look at ${shown(directory)}`);
+      const mode = words[STAT.MODE]! & 0o7777;
+      const seconds = signedWide(words, STAT.MTIME);
+      const nanoseconds = words[STAT.MTIME_NS]!;
+      const locked = (mode & OWNER_WRITES) !== OWNER_WRITES;
+      if (locked) sys.fchmod(fd, mode | OWNER_WRITES);
+      work(fd);
+      if (locked) sys.fchmod(fd, mode);
+      putName(this.#path, 0, NO_NAME);
+      sys.utimens(fd, this.#path, 0, seconds, nanoseconds);
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #member(dirfd: number, { path, node, group }: LinkedEntry, first: Map<string, Uint8Array>): void {
+    const place = { name: node.name, path };
+    const existing = first.get(group);
+    if (existing !== undefined) return this.#again(dirfd, place, { node, existing });
+    if (node.type !== "file") {
+      if (!this.#writer.special(dirfd, node, place)) return;
+      first.set(group, path);
+      this.#result.entries++;
+      return;
+    }
+    try {
+      const holes = this.#options.holes.get(Buffer.from(path).toString("latin1"));
+      this.#writer.file(dirfd, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
+      first.set(group, path);
+      this.#result.files++;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#result.damaged.push({ path, detail: error.message });
+      putName(this.#path, 0, node.name);
+      syscalls().unlink(dirfd, this.#path, 0, false);
+    }
+  }
+
+  #again(dirfd: number, place: { name: Uint8Array; path: Uint8Array }, member: { node: TreeNode; existing: Uint8Array }): void {
+    const from = this.#open(parentOf(member.existing));
+    try {
+      this.#writer.link(from, nameOf(member.existing), dirfd, place);
+      if (member.node.type === "file") this.#result.files++;
+      else this.#result.entries++;
+    } finally {
+      syscalls().close(from);
+    }
+  }
+
+  *#pieces(node: TreeNode): Iterable<Uint8Array> {
+    const content = node.content ?? NO_NAME;
+    for (let at = 0; at < content.length; at += 32) yield this.#options.read(content.subarray(at, at + 32));
+  }
+}
+
+const NO_NAME = new Uint8Array(0);
+
+function parentOf(path: Uint8Array): Uint8Array {
+  return path.subarray(0, Math.max(path.lastIndexOf(SLASH), 0));
+}
+
+function nameOf(path: Uint8Array): Uint8Array {
+  return path.subarray(path.lastIndexOf(SLASH) + 1);
+}
+
+/** Removes a file that could not be completed. */
+export function removeBelow(target: Uint8Array, path: Uint8Array): void {
+  const sys = syscalls();
+  const arena = newArena(8192);
+  const root = openDirectory(Buffer.from(target));
+  const parent = openBelow(sys, root, parentOf(path), DIRECTORY, arena);
+  fs.closeSync(root);
+  if (parent < 0) return;
+  putName(arena, 0, nameOf(path));
+  sys.unlink(parent, arena, 0, false);
+  sys.close(parent);
+}
