@@ -48,6 +48,8 @@ export interface HeadContent {
   entries: EntryCounts;
   bytes: number;
   complete: boolean;
+  /** hex; null until sealed. Trees do not hold all that it covers */
+  metadataDigest: string | null;
 }
 
 /** What a save asks of an engine. */

@@ -66,9 +66,9 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     throw error;
   }
   const changes = await changesSince(workspace, head, staged);
-  const unchanged = head !== null && head.descriptor.content.tree === staged.content.tree;
+  const unchanged = isUnchanged(head, staged);
   const leftOut = leftOutOf(staged.scan);
-  if (unchanged && input.skipUnchanged === true) {
+  if (head !== null && unchanged && input.skipUnchanged === true) {
     await staged.discard();
     points.abandon(sequence);
     await staged.settled();
@@ -111,8 +111,15 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
 }
 
 function headContent({ descriptor }: Point): HeadContent {
-  const { content, entries, bytes, complete } = descriptor;
-  return { content: content as unknown as PointContent, entries, bytes, complete };
+  const { content, entries, bytes, complete, metadata_digest: metadataDigest } = descriptor;
+  return { content: content as unknown as PointContent, entries, bytes, complete, metadataDigest };
+}
+
+/** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
+function isUnchanged(head: Point | null, { content, scan }: StagedContent): boolean {
+  if (head === null || head.descriptor.content.tree !== content.tree) return false;
+  const { metadata_digest: digest } = head.descriptor;
+  return digest === null || digest === Buffer.from(scan.meta).toString("hex");
 }
 
 /** Counts against head: by the previous scan where that was head's state, else by comparing trees. */

@@ -338,7 +338,7 @@ export class CopyEngine implements Engine {
 
 /** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
 function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
-  if (head === null || head.content.tree !== hex(scanned.tree) || !head.complete) return null;
+  if (head === null || head.content.tree !== hex(scanned.tree) || head.metadataDigest !== hex(scanned.meta) || !head.complete) return null;
   // What was read again may have other holes with the same content.
   if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
   const was = (head.content as CopyContent).root;
