@@ -595,12 +595,13 @@ export interface InitOptions extends CallOptions {
   engineType?: EngineType;
   /** Store quota in bytes, default 20 % of the file system. */
   quotaBytes?: number;
+  /** Asked once, here: later saves of the folder are not refused for where it lies. */
+  allow?: readonly GuardName[];
 }
 
 export interface AdoptOptions extends InitOptions {
   /** Absolute; default by the rules of the specification, section 5. */
   controlDirectory?: string;
-  allow?: readonly GuardName[];
 }
 
 export interface OpenOptions extends CallOptions {

@@ -87,7 +87,12 @@ export class Library {
     checkedQuota(options.quotaBytes ?? null);
     const engine = options.engineType ?? "copy";
     if (options.engineType !== undefined) requireEngine(path, options.engineType);
-    return initSelfContained(path, { name: options.name, engine, populate: populateWith(options) });
+    return initSelfContained(path, {
+      name: options.name,
+      engine,
+      populate: populateWith(options),
+      guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen.root }),
+    });
   }
 
   async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {

@@ -131,3 +131,18 @@ test("workspaces of self-contained folders are not registered; others are listed
   assert.deepEqual([info?.path, info?.points, info?.present, info?.name], [folder, 1, true, "main"]);
   assert.ok(info!.store_bytes > 0 && info!.last_save_at !== null);
 });
+
+test("a guard that was overridden once is not asked again, and init asks too", async (t) => {
+  const { library, root, folder } = await testFolder(t, { a: "one" });
+  const inner = join(folder, ".git", "inner");
+  mkdirSync(inner, { recursive: true });
+  await assert.rejects(library.adopt(inner, { allow: ["git"] }), hasCode("refused"));
+  const client = await library.adopt(inner, { allow: ["git", "nested"] });
+  await client.save();
+  await client.save();
+  await (await library.open(folder)).save();
+  await assert.rejects(library.init(join(folder, "self")), hasCode("refused"));
+  assert.ok(!readdirSync(folder).includes("self"));
+  assert.equal((await library.init(join(folder, "self"), { allow: ["nested"] })).created, true);
+  assert.equal((await library.init(join(root, "beside"))).created, true);
+});

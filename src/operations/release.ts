@@ -1,11 +1,17 @@
 import { existsSync } from "node:fs";
+import type { KeptContent } from "../engines/engine.ts";
+import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
+import type { SavePointId } from "../ids.ts";
+import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { lockRegistry } from "../workspace/registry.ts";
 import { isLastWorkspace, removeControlDirectory, removeWorkspace, requireIdle, retireWorkspace } from "../workspace/release.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ReleaseOptions, ReleaseResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
+
+const FREE_WAIT_MS = 10_000;
 
 /**
  * Stops keeping a folder, whose files stay as they are. The points stay too, for whoever adopts the folder again;
@@ -28,7 +34,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
     retireWorkspace(found);
     return released;
   }
-  requireIdle(found.control);
+  requireIdle(found);
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
@@ -43,6 +49,19 @@ async function deletePoints(workspace: Workspace, options: ReleaseOptions): Prom
   if (foreign) options.onWarning?.(`${found.control.store} also holds snapshots that Cairn did not make; they stay`);
   const ids = [...points.ids().keys()];
   removeWorkspace(found);
-  await engine.discard(ids);
-  return { points_deleted: count, bytes_freed: 0 };
+  return { points_deleted: count, bytes_freed: await free(workspace, ids, options) };
+}
+
+/** What only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */
+async function free(workspace: Workspace, pointIds: readonly SavePointId[], options: ReleaseOptions): Promise<number> {
+  const { control } = workspace.found;
+  const kept = (): KeptContent => keptContent(control, new Set());
+  try {
+    const freed = await workspace.engine.free({ pointIds, kept, thorough: true, waitMs: FREE_WAIT_MS });
+    if (freed.postponed) options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+    return freed.bytesFreed;
+  } catch (error) {
+    options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);
+    return 0;
+  }
 }

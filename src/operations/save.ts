@@ -1,5 +1,4 @@
 import { displayPath } from "../fs/safe-path.ts";
-import { checkLocation } from "../workspace/guards.ts";
 import { type LeftOutEntry } from "../workspace/record-point.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -10,7 +9,6 @@ import { publicPoint } from "./public-point.ts";
 /** Saves the folder as it is. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
-  checkLocation(workspace.root, { allow: options.allow, control: workspace.found.control.root });
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
   return {

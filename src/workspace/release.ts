@@ -7,6 +7,7 @@ import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
 import { workspacePaths, type ControlPaths } from "./control-layout.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
+import { listLeases } from "./leases.ts";
 import { Points } from "./points.ts";
 import { unregister } from "./registry.ts";
 
@@ -71,22 +72,20 @@ export function removeWorkspace(found: FoundWorkspace): void {
   rmSync(join(control.cache, `stat-${workspace.id}`), { force: true });
 }
 
-/** Throws `busy` while something that needs the control directory is open or being made. */
-export function requireIdle(control: ControlPaths): void {
-  for (const [directory, what, hint] of IN_USE) {
-    let names: string[];
-    try {
-      names = readdirSync(join(control.root, directory)).filter((name) => name.endsWith(".json"));
-    } catch {
-      continue;
-    }
-    if (names.length > 0) {
-      throw new CairnError("busy", `${control.root} is in use: ${names.length} ${what}${names.length === 1 ? "" : "s"}`, { hint });
-    }
+/** Throws `busy` while a view of its points is open or a folder is being made from them. */
+export function requireIdle(found: FoundWorkspace): void {
+  const { control, workspace } = found;
+  const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
+  if (views > 0) {
+    throw new CairnError("busy", `${views === 1 ? "a view" : `${views} views`} of its points ${views === 1 ? "is" : "are"} open`, {
+      hint: "close them first: cairn view --list",
+    });
   }
+  let unfinished: string[] = [];
+  try {
+    unfinished = readdirSync(join(control.root, "partial")).filter((name) => name.endsWith(".json"));
+  } catch {
+    // Nothing was ever made.
+  }
+  if (unfinished.length > 0) throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, { hint: "wait for its end" });
 }
-
-const IN_USE: readonly (readonly [directory: string, what: string, hint: string])[] = [
-  ["views", "open view", "close them first: cairn view --list"],
-  ["partial", "unfinished fork or restore", "wait for it, or see cairn doctor"],
-];

@@ -40,6 +40,8 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
+  "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/ },
+  "cairn.cleanup-plan": { name: "cleanup-plan", file: null },
   "cairn.view": { name: "view", file: null },
   "cairn.partial": { name: "unfinished-folder", file: null },
 };
