@@ -2,7 +2,7 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
-import type { StoreVerification, VerifyStoreRequest } from "./store-care.ts";
+import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
@@ -196,6 +196,12 @@ export interface Engine {
   share(content: PointContent, point: ShareRequest): Promise<PointContent>;
   /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
   verify(request: VerifyStoreRequest): Promise<StoreVerification>;
+  /** Whether what holds the points can be opened: keys, config; nothing is changed. */
+  examineAccess(): Promise<StoreFinding[]>;
+  /** Whether it is whole; packs are not read through. Nothing is changed. */
+  examine(request: ExamineRequest): Promise<StoreFinding[]>;
+  /** What it still knows of points by themselves, without their descriptors. */
+  remains(pointIds: ReadonlySet<string>): Promise<PointRemains[]>;
   /**
    * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
    * one group after the other. Throws `damaged` when something could not be followed.

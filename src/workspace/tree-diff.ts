@@ -1,4 +1,5 @@
 import type { TreeSource } from "../engines/engine.ts";
+import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/tree-slices.ts";
 import type { TreeNode } from "../formats/tree.ts";
 
 export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
@@ -30,15 +31,46 @@ interface Sides<T> {
 }
 
 function* directories(sources: Sides<TreeSource>, parent: Uint8Array, references: Sides<Uint8Array | null>): Generator<Difference> {
-  const old = references.before === null ? [] : sources.before.list(references.before);
-  const now = references.after === null ? [] : sources.after.list(references.after);
+  for (const pair of pairsOf(sources, references)) yield* entry(sources, parent, pair);
+}
+
+/** The entries of two directories by name, those that are equal left out as far as that is cheap to see. */
+function* pairsOf(sources: Sides<TreeSource>, references: Sides<Uint8Array | null>): Generator<Sides<TreeNode | null>> {
+  const { before, after } = references;
+  if (before !== null && after !== null) {
+    const a = sources.before.raw === undefined ? null : sliceTree(sources.before.raw(before));
+    const b = a === null || sources.after.raw === undefined ? null : sliceTree(sources.after.raw(after));
+    if (a !== null && b !== null) {
+      yield* differingSlices(a, b);
+      return;
+    }
+  }
+  const old = before === null ? [] : sources.before.list(before);
+  const now = after === null ? [] : sources.after.list(after);
   let i = 0;
   let j = 0;
   while (i < old.length || j < now.length) {
     const order = i === old.length ? 1 : j === now.length ? -1 : Buffer.compare(old[i]!.name, now[j]!.name);
-    const a = order <= 0 ? old[i++]! : null;
-    const b = order >= 0 ? now[j++]! : null;
-    yield* entry(sources, parent, { before: a, after: b });
+    yield { before: order <= 0 ? old[i++]! : null, after: order >= 0 ? now[j++]! : null };
+  }
+}
+
+function* differingSlices(a: TreeSlices, b: TreeSlices): Generator<Sides<TreeNode | null>> {
+  const ends = { before: a.starts.length - 1, after: b.starts.length - 1 };
+  let i = 0;
+  let j = 0;
+  while (i < ends.before || j < ends.after) {
+    if (i < ends.before && j < ends.after && sameSlice(a, i, b, j)) {
+      i++;
+      j++;
+      continue;
+    }
+    const old = i < ends.before ? nodeOfSlice(a, i) : null;
+    const now = j < ends.after ? nodeOfSlice(b, j) : null;
+    const order = old === null ? 1 : now === null ? -1 : Buffer.compare(old.name, now.name);
+    if (order <= 0) i++;
+    if (order >= 0) j++;
+    yield { before: order <= 0 ? old : null, after: order >= 0 ? now : null };
   }
 }
 

@@ -21,10 +21,14 @@ import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
 import { copyStatCache } from "./copy-stat-cache.ts";
+import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
-import type { StoreVerification, VerifyStoreRequest } from "../store-care.ts";
+import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
+import { pointRemains } from "./point-remains.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
+import { examineAccess } from "./store-access.ts";
+import { examineStore } from "./store-doctor.ts";
 import { verifyStore } from "./verify-store.ts";
 
 /** What a point of this engine needs to be found again; part of its descriptor. */
@@ -194,7 +198,11 @@ export class CopyEngine implements Engine {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = loadStatCache(this.#options.statCache);
-    return { scan: await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null }), previousTree: cache === null ? null : hex(cache.tree) };
+    const result = await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null });
+    // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
+    const stored = hex(result.tree) === request.head?.content.tree;
+    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) this.#keepCache(store, result);
+    return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
   }
 
   async source(content: PointContent): Promise<TreeSource> {
@@ -230,22 +238,25 @@ export class CopyEngine implements Engine {
       tree,
       paths,
       readOnly: readOnly ?? false,
-      holes: await this.#holes(content),
+      ...(await this.#beyondNodes(content)),
       read: (id) => store.read(id, "data"),
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
   }
 
-  /** Exact holes by path in latin1; without a manifest that can be read, files are written without any. */
-  async #holes(content: PointContent): Promise<ReadonlyMap<string, HoleList>> {
+  /** What nodes cannot say; without a manifest that can be read, files are written without holes. */
+  async #beyondNodes(content: PointContent): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath }> {
+    let manifest: Manifest | null = null;
     try {
-      const manifest = await this.manifest(content);
-      return new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]));
+      manifest = await this.manifest(content);
     } catch (error) {
-      if (error instanceof CairnError && error.code === "damaged") return new Map();
-      throw error;
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     }
+    return {
+      holes: new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes])),
+      lossless: losslessByPath(manifest?.lossless ?? []),
+    };
   }
 
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
@@ -279,6 +290,20 @@ export class CopyEngine implements Engine {
 
   async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
     return verifyStore(storePaths(this.#options.control), request);
+  }
+
+  async examineAccess(): Promise<StoreFinding[]> {
+    return examineAccess(storePaths(this.#options.control));
+  }
+
+  async examine(request: ExamineRequest): Promise<StoreFinding[]> {
+    const store = await this.store();
+    await store.refresh();
+    return examineStore(store, request);
+  }
+
+  async remains(pointIds: ReadonlySet<string>): Promise<PointRemains[]> {
+    return pointRemains(await this.store(), pointIds);
   }
 
   async close(): Promise<void> {

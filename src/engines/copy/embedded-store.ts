@@ -123,6 +123,7 @@ export class EmbeddedStore {
     return {
       root,
       list: (directory) => this.tree(directory),
+      raw: (directory) => this.read(directory, "tree"),
       content: (node) => this.#content(node),
     };
   }

@@ -145,7 +145,7 @@ class TreeBuilder {
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;
-    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(words, base)) : undefined;
+    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.DEVICE]!, words, base)) : undefined;
     const bytes = this.#digests.bytes;
     const child = type === TYPE.DIRECTORY ? this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS : 0;
     const node = nodeOfRecord(from, record, { group, subtree: type === TYPE.DIRECTORY ? bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4) : null });

@@ -23,7 +23,7 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
       const mode = from.records[at + R.MODE]!;
       if (mode === 0 || mode >>> 12 === TYPE.DIRECTORY || from.records[at + R.NLINK]! < 2 || from.recordFlags(record) & FLAG.OMITTED) continue;
       const name = from.recordName(record);
-      addMember(groups, inodeKey(from.records, at), parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]));
+      addMember(groups, inodeKey(table.directories[base + D.DEVICE]!, from.records, at), parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]));
     }
   }
   for (const [key, group] of groups) {

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
 import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
-import { type Arena, arenaOver } from "../../native.ts";
+import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { SINGLE_BLOB_LIMIT } from "./task.ts";
@@ -90,6 +90,7 @@ export interface EntryToRead {
 export class EntryReader {
   readonly #thread: ScanThread;
   readonly #records: Arena;
+  readonly #digest: Arena = newArena(32);
   #noAtime = O_NOATIME;
   #extras: Extra[] = [];
   #flags = 0;
@@ -116,6 +117,42 @@ export class EntryReader {
     if (table.records[base + R.MODE] === 0) return;
     table.setRecordFlags(record, this.#flags);
     table.setExtras(record, this.#extras);
+  }
+
+  /**
+   * Reads a small file again whose record is right as far as stat tells, and says whether its content is still the
+   * one that was hashed. One that is no longer young loses that mark, in the previous table.
+   */
+  stillSame(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
+    const { old, stat, stat2, sys, content, notes } = this.#thread;
+    const size = wide(stat.words, STAT.SIZE);
+    if (size > SINGLE_BLOB_LIMIT) return false;
+    const fd = this.#open(dirfd, names, name);
+    if (fd < 0) return false;
+    const length = this.#readAll(fd, size);
+    const unchanged = length === size && sys.fstat(fd, stat2) === 0 && sameContentStat(stat.words, stat2.words);
+    sys.close(fd);
+    if (!unchanged) return false;
+    notes.filesRead++;
+    notes.bytesRead += length;
+    this.#thread.hash(content, 0, length, this.#digest, 0);
+    const at = (oldRecord * RECORD_WORDS + R.HASH) * 4;
+    if (Buffer.compare(this.#digest.bytes, old!.recordBytes.subarray(at, at + 32)) !== 0) return false;
+    if (!isYoung(stat.words, YOUNG_SECONDS)) old!.setRecordFlags(oldRecord, old!.recordFlags(oldRecord) & ~FLAG.YOUNG);
+    return true;
+  }
+
+  /** The content of a small file into the thread's buffer; bytes read, or minus errno. */
+  #readAll(fd: number, size: number): number {
+    const { content, sys } = this.#thread;
+    let length = 0;
+    while (length < content.bytes.length) {
+      const n = sys.read(fd, content, length, content.bytes.length - length, length);
+      if (n < 0) return n;
+      length += n;
+      if (n === 0 || length >= size) break;
+    }
+    return length;
   }
 
   /**
@@ -225,15 +262,9 @@ export class EntryReader {
       }
       return result.length === size ? 1 : 0;
     }
-    const { content, sys } = thread;
-    let length = 0;
-    while (length < content.bytes.length) {
-      const n = sys.read(fd, content, length, content.bytes.length - length, length);
-      if (n < 0) return n;
-      length += n;
-      // A read that ends short of the buffer is the end of the file, but only a zero proves it when it grew.
-      if (n === 0 || length >= size) break;
-    }
+    const { content } = thread;
+    let length = this.#readAll(fd, size);
+    if (length < 0) return length;
     if (length > SINGLE_BLOB_LIMIT) length = SINGLE_BLOB_LIMIT;
     thread.notes.bytesRead += length;
     this.#setSize(base, length);

@@ -12,11 +12,12 @@ export interface LinkGroup {
   first: Uint8Array;
 }
 
-/** Groups by inode number in hex, as {@link inodeKey} gives it. */
+/** Groups by device and inode number, as {@link inodeKey} gives it. */
 export type LinkGroups = ReadonlyMap<string, LinkGroup>;
 
-export function inodeKey(words: Uint32Array, base: number): string {
-  return `${words[base + R.INO + 1]!.toString(16)}:${words[base + R.INO]!.toString(16)}`;
+/** Names an inode: the device is that of the present directory (`D.DEVICE`), the numbers those of a record. */
+export function inodeKey(device: number, words: Uint32Array, base: number): string {
+  return `${device.toString(16)}:${words[base + R.INO + 1]!.toString(16)}:${words[base + R.INO]!.toString(16)}`;
 }
 
 const NODE_TYPE: Record<number, TreeNode["type"]> = {

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { IGNORE_FILE, IgnoreRules } from "../../fs/ignore.ts";
+import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
@@ -151,13 +151,34 @@ class DirectoryScanner {
   }
 
   #readSmallFile(dirfd: number, name: string): Uint8Array | null {
-    const { sys, paths, content } = this.#thread;
+    const { sys, paths } = this.#thread;
     Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${name}\0`, 0, "latin1");
     const fd = sys.open(dirfd, paths, 0, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW, 0);
     if (fd < 0) return null;
-    const n = sys.read(fd, content, 0, content.bytes.length, 0);
-    sys.close(fd);
-    return n < 0 ? null : Uint8Array.from(content.bytes.subarray(0, n));
+    try {
+      return this.#regular(fd) ? this.#allOf(fd) : null;
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #regular(fd: number): boolean {
+    const { sys, stat2 } = this.#thread;
+    return sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
+  }
+
+  /** The content of an ignore file, of a longer one so much that it is refused; null when it cannot be read. */
+  #allOf(fd: number): Uint8Array | null {
+    const { sys, content } = this.#thread;
+    const parts: Uint8Array[] = [];
+    for (let length = 0; length <= MAX_IGNORE_FILE_BYTES; ) {
+      const n = sys.read(fd, content, 0, content.bytes.length, length);
+      if (n < 0) return null;
+      if (n === 0) break;
+      parts.push(Uint8Array.from(content.bytes.subarray(0, n)));
+      length += n;
+    }
+    return Buffer.concat(parts);
   }
 
   /** A directory of ordinary size: nothing is written as long as it is what the old table says. */
@@ -199,13 +220,13 @@ class DirectoryScanner {
     const { old, sys, listing, stat } = this.#thread;
     if (!sameName(listing.names.bytes, name, old!.names, old!.records, oldRecord)) return false;
     if (sys.stat(fd, listing.names, name, stat) < 0) return false;
-    if (!this.#vouched(oldRecord)) return false;
+    if (!this.#vouched(fd, listing.names, name, oldRecord)) return false;
     this.#follow(directory, oldRecord);
     return true;
   }
 
   /** True when the old record still describes what `thread.stat` holds and its content need not be read. */
-  #vouched(oldRecord: number): boolean {
+  #vouched(fd: number, names: Arena, name: number, oldRecord: number): boolean {
     const { old, stat, task, sink } = this.#thread;
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
@@ -215,7 +236,7 @@ class DirectoryScanner {
     if (flags & (FLAG.OMITTED | FLAG.TORN)) return false;
     if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
     if (type !== TYPE.FILE) return true;
-    if (task.reread || flags & FLAG.YOUNG) return false;
+    if ((task.reread || flags & FLAG.YOUNG) && !this.#reader.stillSame(fd, names, name, oldRecord)) return false;
     return !task.distrust || sink === null || this.#stored(oldRecord, flags);
   }
 
@@ -243,8 +264,17 @@ class DirectoryScanner {
       this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild));
     } else if (words[base + R.NLINK]! > 1) {
       // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
-      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+      this.#noteLinked(directory);
     }
+  }
+
+  /** Notes a directory with a member of a link group, which `thread.stat` describes when it is the first one noted. */
+  #noteLinked(directory: number): void {
+    const { table, stat } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    if (table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.LINKED) return;
+    table.directories[base + D.DEVICE] = (stat.words[STAT.DEV_MAJOR]! << 20) | stat.words[STAT.DEV_MINOR]!;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
   }
 
   /** Copies an unchanged record into this scan's table. */
@@ -256,7 +286,7 @@ class DirectoryScanner {
       this.#follow(directory, oldRecord);
       table.records[base + R.SUB] = this.#newOfOld.get(table.records[base + R.SUB]!)!;
     } else if (table.records[base + R.NLINK]! > 1) {
-      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+      this.#noteLinked(directory);
     }
   }
 
@@ -280,7 +310,7 @@ class DirectoryScanner {
         if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, nameAt(arena, name)), errnoName(-result));
         continue;
       }
-      if (oldRecord >= 0 && this.#vouched(oldRecord)) {
+      if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         this.#takeOver(directory, oldRecord, record);
         continue;
       }
@@ -308,7 +338,7 @@ class DirectoryScanner {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       table.records[base + R.SUB] = this.#thread.addDirectory(directory, table.recordName(record), was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1);
     } else if (table.records[base + R.NLINK]! > 1) {
-      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
+      this.#noteLinked(directory);
     }
   }
 

@@ -26,6 +26,8 @@ interface Visited {
   table: ScanTable;
   record: number;
   directory: number;
+  /** of the directory, where hard links are in it */
+  device: number;
   path(): Buffer;
 }
 
@@ -45,7 +47,7 @@ export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entr
       const path = (): Buffer => pathOf(table, directory, from.recordName(record));
       const isDirectory = from.records[record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       if (isDirectory && omitted.size > 0 && omitted.has(path().toString("latin1"))) continue;
-      visit({ table: from, record, directory, path });
+      visit({ table: from, record, directory, device: table.directories[base + D.DEVICE]!, path });
     }
   }
 }
@@ -99,7 +101,7 @@ function noteLossless(summary: ScanSummary, entry: Visited, groups: LinkGroups):
     summary.lossless.push({ path: path(), field: "mtime", value: Buffer.from(`${seconds}.${table.records[base + R.MTIME_NS]}`) });
   }
   if (type !== TYPE.FILE && type !== TYPE.DIRECTORY && table.records[base + R.NLINK]! > 1) {
-    const group = groups.get(inodeKey(table.records, base));
+    const group = groups.get(inodeKey(entry.device, table.records, base));
     if (group !== undefined) summary.lossless.push({ path: path(), field: "hard_link", value: group.first });
   }
   if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return;
