@@ -64,6 +64,8 @@ export const D = {
   META: 24,
   DONE: 32,
   IGNORED: 33,
+  /** device number of the directory's entries, set with the flag LINKED: inodes are unique on one device only */
+  DEVICE: 34,
 } as const;
 
 export const DIRECTORY_FLAG = {

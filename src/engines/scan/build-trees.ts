@@ -111,7 +111,7 @@ class TreeBuilder {
     beginTree(this.#tree.writer);
     beginStateNode(this.#state.writer, records.length);
     beginMetadataNode(this.#meta.writer, records.length);
-    for (const record of records) this.#entry({ from, record, flags });
+    for (const record of records) this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
     endTree(this.#tree.writer);
     const at = base * 4;
     this.#finish(this.#state, at + D.STATE * 4);
@@ -140,12 +140,12 @@ class TreeBuilder {
     encoder.writer.reset();
   }
 
-  #entry(place: { from: ScanTable; record: number; flags: number }): void {
-    const { from, record, flags } = place;
+  #entry(place: { from: ScanTable; record: number; flags: number; device: number }): void {
+    const { from, record, flags, device: onDevice } = place;
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;
-    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.DEVICE]!, words, base)) : undefined;
+    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(onDevice, words, base)) : undefined;
     const bytes = this.#digests.bytes;
     const child = type === TYPE.DIRECTORY ? this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS : 0;
     const node = nodeOfRecord(from, record, { group, subtree: type === TYPE.DIRECTORY ? bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4) : null });

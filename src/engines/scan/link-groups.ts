@@ -28,7 +28,7 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
   }
   for (const [key, group] of groups) {
     if (group.members < 2) groups.delete(key);
-    else group.inode = numberOf(group.first);
+    else group.inode = linkGroupNumber(group.first);
   }
   return groups;
 }
@@ -55,7 +55,8 @@ export function comparePaths(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
-function numberOf(path: Uint8Array): bigint {
+/** The number that stands for a hard-link group in nodes, by the path of its first member. */
+export function linkGroupNumber(path: Uint8Array): bigint {
   const digest = createHash("sha256").update(path).digest();
   // Below 2^53, so that every JSON reader keeps it; never zero, which would mean absent.
   return (digest.readBigUInt64LE(0) & 0xfffffffffffffn) + 1n;
