@@ -26,18 +26,18 @@ export async function planUndo(workspace: Workspace, options: WorkspaceCallOptio
   await recoverIfIdle(workspace, options);
   const last = workspace.state().last_restore;
   if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
-  return planTo(workspace, options, { target: workspace.resolve(last.undo_id), paths: last.paths?.map((path) => rawPath(path)) ?? null, keepPresent: false });
+  return planTo(workspace, options, { target: workspace.resolve(last.undo_id), paths: last.paths?.map((path) => rawPath(path)) ?? null, keepPresent: false, undoing: true });
 }
 
 async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions,
-  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean },
+  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; undoing?: boolean },
 ): Promise<RestorePlan> {
-  const { target, paths, keepPresent } = wanted;
+  const { target, paths, keepPresent, undoing = false } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
-  const entries = planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent });
+  const entries = planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent, undoing });
   const published = entries.map(publicEntry);
   return {
     id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),

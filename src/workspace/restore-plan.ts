@@ -7,7 +7,10 @@ import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import type { LeftOutEntry } from "./record-point.ts";
-import { diffTrees, type Difference } from "./tree-diff.ts";
+import { type ExactFields, exactDifferences } from "./exact-differences.ts";
+import { type Difference, findNode } from "./tree-diff.ts";
+
+export { findNode } from "./tree-diff.ts";
 
 /** What a restore will do to one entry. */
 export interface PlannedEntry {
@@ -30,6 +33,10 @@ export interface PlanInput {
   paths: readonly Uint8Array[] | null;
   /** entries that the target does not have stay */
   keepPresent: boolean;
+  /** what the manifests add to the trees; absent: nothing */
+  fields?: ExactFields;
+  /** paths that are in neither are no mistake: what a restore changed may be gone on both sides when it is undone */
+  undoing?: boolean;
 }
 
 /**
@@ -41,12 +48,12 @@ export function planRestore(input: PlanInput): PlannedEntry[] {
   const torn = new Set(input.scan.notes.torn.map(({ path }) => Buffer.from(path).toString("latin1")));
   const entries: PlannedEntry[] = [];
   const found = new Set<Uint8Array>();
-  for (const difference of diffTrees(input.present, input.target)) {
+  for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     if (!isWanted(difference, input.paths, found)) continue;
     if (difference.after === null && input.keepPresent) continue;
     entries.push(plan(difference, finder, torn));
   }
-  if (input.paths !== null) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
+  if (input.paths !== null && input.undoing !== true) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
   return entries;
 }
 
@@ -66,19 +73,6 @@ function isWanted(difference: Difference, paths: readonly Uint8Array[] | null, f
 function mustExist(input: PlanInput, path: Uint8Array): void {
   if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
   throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`);
-}
-
-/** The node at a path of a state; null where there is none. The root has no node. */
-export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
-  let directory = source.root;
-  let node: TreeNode | null = null;
-  const names = Buffer.from(path).toString("latin1").split("/").map((part) => Buffer.from(part, "latin1"));
-  for (const [i, name] of names.entries()) {
-    node = source.list(directory).find((entry) => Buffer.compare(entry.name, name) === 0) ?? null;
-    if (node === null || (i < names.length - 1 && node.type !== "dir")) return null;
-    if (node.type === "dir") directory = node.subtree!;
-  }
-  return node;
 }
 
 function plan(difference: Difference, finder: RecordFinder, torn: ReadonlySet<string>): PlannedEntry {

@@ -7,6 +7,7 @@ import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-wr
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
+import type { Manifest } from "../formats/manifest.ts";
 import { recordPath } from "../formats/record.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { mountOf } from "../fs/mounts.ts";
@@ -61,12 +62,15 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const target = await workspace.source(input.target);
   input.onProgress?.({ phase: "planning", done: 0 });
   const source = await workspace.source(present.point);
+  const manifest = await manifestOf(workspace, input.target);
   const plan = planRestore({
     present: source,
     scan: present.scan!,
     target,
     paths: input.paths,
     keepPresent: input.keepPresent,
+    fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
+    undoing: input.kind === "undo",
   });
   const undoId = present.point.descriptor.save_point_id;
   const journal = new RestoreJournal(found.paths.journal);
@@ -88,7 +92,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   try {
     fs.mkdirSync(staging, { mode: 0o700 });
     failpoint("restore.staging-made");
-    steps = stage(workspace, input, { plan, target, source, present, staging, holes: await holesOf(workspace, input.target) });
+    steps = stage(workspace, input, { plan, target, source, present, staging, holes: holesOf(manifest) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(steps);
@@ -144,7 +148,7 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
 /** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
   if (saved.scan!.notes.ignoredCount === 0) return [];
-  const plan = planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true });
+  const plan = planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true, undoing: true });
   const finder = new RecordFinder(saved.scan!);
   return plan
     .filter(({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where))
@@ -200,9 +204,12 @@ function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; so
   return anchors;
 }
 
+async function manifestOf(workspace: Workspace, point: Point): Promise<Manifest | null> {
+  return workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
+}
+
 /** Exact holes of a point's sparse files, by path in latin1. */
-export async function holesOf(workspace: Workspace, point: Point): Promise<ReadonlyMap<string, HoleList>> {
-  const manifest = await workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
+function holesOf(manifest: Manifest | null): ReadonlyMap<string, HoleList> {
   return new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]));
 }
 

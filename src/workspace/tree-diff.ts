@@ -90,6 +90,19 @@ function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<Tre
   if (descend) yield* directories(sources, path, below);
 }
 
+/** The node at a path of a state; null where there is none. The root has no node. */
+export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
+  let directory = source.root;
+  let node: TreeNode | null = null;
+  const names = Buffer.from(path).toString("latin1").split("/").map((part) => Buffer.from(part, "latin1"));
+  for (const [i, name] of names.entries()) {
+    node = source.list(directory).find((entry) => Buffer.compare(entry.name, name) === 0) ?? null;
+    if (node === null || (i < names.length - 1 && node.type !== "dir")) return null;
+    if (node.type === "dir") directory = node.subtree!;
+  }
+  return node;
+}
+
 /** What differs between two nodes of one name; what lies below directories is not looked at. */
 export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
   const aspects: DiffAspect[] = [];
