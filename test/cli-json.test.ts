@@ -205,8 +205,8 @@ test("failures print one object with an error that says what to do", () => {
     ["save /", 7, "refused"],
     ["fork head .", 4, "already_exists"],
     ["init", 4, "already_exists"],
-    ["cleanup --run ffffffff", 3, "not_found"],
-    ["view --close ffffffff", 3, "not_found"],
+    ["cleanup --run ffffffffffffffff", 3, "not_found"],
+    ["view --close ffffffffffffffff", 3, "not_found"],
     ["inspect a.txt", 2, "unsupported"],
     ["save --no-such-option", 2, "usage"],
   ];

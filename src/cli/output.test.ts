@@ -77,7 +77,7 @@ test("diff compares head with the folder unless points are named", async () => {
 test("run writes its own words to stderr and nothing to stdout", async () => {
   const { stdout, stderr } = await runFake(["run", "--", "true"]);
   assert.equal(stdout, "");
-  assert.match(stderr, /exit 0 after 5 ms; before it: 1a2b3c4d, after it: 1a2b3c4d \(nothing\)/);
+  assert.match(stderr, /exit 0 after 5 ms; before it: 1a2b3c4d, after it: 1a2b3c4d \(nothing changed\)/);
   assert.equal((await runFake(["run", "-q", "--", "true"])).stderr, "");
 });
 

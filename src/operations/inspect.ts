@@ -83,6 +83,7 @@ function openFile(path: string): FileToInspect {
     // A pipe must not make us wait for its writer.
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new CairnError("not_found", `${path} is not there`, { cause: error });
     throw toCairnError(error, `open ${path}`);
   }
   const facts = fstatSync(descriptor);

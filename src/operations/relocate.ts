@@ -17,12 +17,13 @@ export interface RelocateRequest {
 
 /**
  * The folder was moved from one path to the other; its points follow. Again changes nothing. Throws `not_found` when
- * nothing was kept at the old path, `conflict` when the folder is still there, when the new one is a workspace
+ * nothing was kept at the old path, `usage` for one path twice, `conflict` when the folder is still there, when the new one is a workspace
  * already or is not that folder.
  */
 export async function relocate(factory: EngineFactory, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
   const { from, to } = foldersOf(request);
+  if (from.equals(to)) throw new CairnError("usage", `both are ${printablePath(to)}`, { hint: "name the old path first, then the new one" });
   const locking = {
     ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -39,7 +39,9 @@ export function realFolder(path: RawPath): Buffer {
     accessSync(real, constants.R_OK | constants.X_OK);
     return real;
   } catch (error) {
-    throw toCairnError(error, `look at ${printablePath(rawBytes(path))}`);
+    const shown = printablePath(rawBytes(path));
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new CairnError("not_found", `${shown} is not there`, { cause: error });
+    throw toCairnError(error, `look at ${shown}`);
   }
 }
 

@@ -48,6 +48,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const shorten = await shortener(client, [result.before.save_point_id, result.after?.save_point_id ?? null]);
     // Not on stdout: that is the command's.
     context.diagnose(renderRun(result, shorten, context.errorStyle));
+    if (result.after?.unchanged === false) {
+      const back = context.commandLine(["restore", shorten(result.before.save_point_id)]);
+      context.diagnose(`take it back: ${context.errorStyle.cyan(back)}`);
+    }
   }
   return outcome;
 }

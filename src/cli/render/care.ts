@@ -63,6 +63,7 @@ export function renderRun(result: RunResult, shorten: Shorten, style: Style): st
   const line = `${colour(ended)} after ${formatDuration(result.duration_ms)}`;
   const before = style.bold(shorten(result.before.save_point_id));
   if (result.after === null) return `${line}; before it: ${before}; ${style.red("the state after it was not saved")}`;
-  const changed = result.changes === null ? "" : ` (${formatCounts(result.changes)})`;
+  const counts = result.changes === null ? "" : formatCounts(result.changes);
+  const changed = counts === "nothing" ? " (nothing changed)" : counts === "" ? "" : ` (${counts})`;
   return `${line}; before it: ${before}, after it: ${style.bold(shorten(result.after.save_point_id))}${changed}`;
 }
