@@ -1,0 +1,162 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import type { SavePointId } from "../ids.ts";
+import type { SavePoint } from "./contract.ts";
+import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
+
+interface Saved extends TestFolder {
+  points: SavePoint[];
+}
+
+/** So many points, each with 100 000 bytes that no other has. */
+async function saved(context: TestContext, count: number): Promise<Saved> {
+  const at = await testFolder(context, { kept: "the same in all" });
+  const points: SavePoint[] = [];
+  for (let i = 1; i <= count; i++) {
+    fs.writeFileSync(join(at.folder, "own"), randomBytes(100_000));
+    points.push(await at.client.save({ message: `nr ${i}`, tags: [`t${i}`] }));
+  }
+  return { ...at, points };
+}
+
+function idsOf(points: readonly (SavePoint | undefined)[]): SavePointId[] {
+  return points.map((point) => point!.save_point_id).sort();
+}
+
+async function storeBytes({ client }: TestFolder): Promise<number> {
+  return (await client.store()).bytes;
+}
+
+async function checkWithRestic(context: TestContext, { client }: TestFolder): Promise<void> {
+  const { repository, password_file } = await client.store();
+  const done = spawnSync("restic", ["-r", repository, "-p", password_file, "--no-cache", "check", "--read-data"], { encoding: "utf8" });
+  if (done.error !== undefined) return context.diagnostic("restic is not installed");
+  assert.equal(done.status, 0, done.stdout + done.stderr);
+}
+
+test("a cleanup removes what the rules do not keep and frees what only that held", async (context) => {
+  const at = await saved(context, 5);
+  const { client, points, folder } = at;
+  const before = await storeBytes(at);
+  const plan = await client.previewCleanup({ retention: { keepLast: 2, keepTags: ["t1"] } });
+  assert.deepEqual([...plan.reclaimable_save_points].sort(), idsOf([points[1], points[2], points[3]].slice(0, 2)));
+  assert.deepEqual(plan.reasons.find(({ save_point_id }) => save_point_id === points[4]!.save_point_id)?.reasons, ["head", "latest", "last"]);
+  assert.equal(plan.candidate_count, 5);
+  assert.equal(plan.protected_by_history, 1);
+  assert.ok(Math.abs(plan.reclaimable_bytes_estimate - 200_000) < 10_000, String(plan.reclaimable_bytes_estimate));
+  assert.equal(await storeBytes(at), before, "a plan changes nothing");
+  const result = await client.runCleanup(plan.plan_id);
+  assert.deepEqual([...result.removed].sort(), [...plan.reclaimable_save_points].sort());
+  assert.ok(Math.abs(result.bytes_freed - plan.reclaimable_bytes_estimate) < 20_000, `${result.bytes_freed} ${plan.reclaimable_bytes_estimate}`);
+  assert.ok((await storeBytes(at)) <= before - 195_000);
+  assert.deepEqual((await client.history()).save_points.map(({ sequence }) => sequence), [5, 4, 1]);
+  await checkWithRestic(context, at);
+  await client.restore({ target: points[0]!.save_point_id });
+  assert.equal((await client.save()).payload_root_hash, points[0]!.payload_root_hash);
+  assert.ok(fs.existsSync(join(folder, "own")));
+  await assert.rejects(client.runCleanup(plan.plan_id), hasCode("not_found"));
+});
+
+test("without rules only undo points are candidates, and the policy is the default", async (context) => {
+  const at = await saved(context, 3);
+  const { client, points } = at;
+  assert.deepEqual((await client.previewCleanup()).reclaimable_save_points, []);
+  await client.setPolicy({ retention: { keepLast: 1 } });
+  assert.deepEqual([...(await client.previewCleanup()).reclaimable_save_points].sort(), idsOf(points.slice(0, 2)));
+});
+
+test("undo points go by their own rule, and the one that undo needs stays", async (context) => {
+  const { client, points } = await saved(context, 2);
+  for (let i = 0; i < 3; i++) await client.restore({ target: points[i % 2]!.save_point_id });
+  const plan = await client.previewCleanup({ retention: { keepUndo: { count: 0, within: "0h" } } });
+  assert.equal(plan.reclaimable_save_points.length, 2);
+  await client.runCleanup(plan.plan_id);
+  const { restored_to } = await client.undo();
+  assert.notEqual(restored_to, null);
+});
+
+test("a plan is refused when what it lists has come to be needed, not when somebody saved", async (context) => {
+  const { client, points, folder } = await saved(context, 4);
+  const plan = async (): Promise<string> => (await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id;
+  const pinned = await plan();
+  await client.pin(points[1]!.save_point_id);
+  await assert.rejects(client.runCleanup(pinned), hasCode("stale_plan"));
+  await client.unpin(points[1]!.save_point_id);
+  const used = await plan();
+  await client.restore({ target: points[2]!.save_point_id });
+  await assert.rejects(client.runCleanup(used), hasCode("stale_plan"));
+  await client.restore({ target: points[3]!.save_point_id });
+  const tagged = (await client.previewCleanup({ retention: { keepTags: ["wanted"] } })).plan_id;
+  await client.tag(points[0]!.save_point_id, { add: ["wanted"] });
+  await assert.rejects(client.runCleanup(tagged), hasCode("stale_plan"));
+  const first = await plan();
+  const second = await plan();
+  fs.writeFileSync(join(folder, "more"), "more");
+  await client.save();
+  assert.equal((await client.runCleanup(first)).removed.length, 3);
+  await assert.rejects(client.runCleanup(second), hasCode("stale_plan"));
+  await assert.rejects(client.runCleanup("0123456789abcdef"), hasCode("not_found"));
+  await assert.rejects(client.runCleanup("../../etc"), hasCode("invalid_id"));
+});
+
+test("pins, forks' origins and other workspaces' content survive", async (context) => {
+  const at = await saved(context, 4);
+  const { client, points, root, library } = at;
+  await client.pin(points[0]!.save_point_id);
+  const fork = await client.fork(points[1]!.save_point_id, join(root, "fork"));
+  const plan = await client.previewCleanup({ retention: { keepLast: 1 } });
+  assert.deepEqual(plan.reclaimable_save_points, [points[2]!.save_point_id]);
+  await client.runCleanup(plan.plan_id);
+  const only = await client.previewCleanup({ only: [points[1]!.save_point_id] });
+  assert.ok(only.reclaimable_bytes_estimate < 10_000, "the fork holds its content too");
+  await client.runCleanup(only.plan_id);
+  const forked = await library.open(join(root, "fork"));
+  fs.rmSync(join(root, "fork", "own"));
+  await forked.restore({ target: fork.save_point.save_point_id });
+  assert.equal(fs.statSync(join(root, "fork", "own")).size, 100_000);
+  await checkWithRestic(context, at);
+});
+
+test("exactly the named points go with --only, whatever they share a pack with", async (context) => {
+  const at = await saved(context, 3);
+  const { client, points, folder } = at;
+  await assert.rejects(client.previewCleanup({ only: [points[2]!.save_point_id] }), hasCode("refused"));
+  await client.pin(points[1]!.save_point_id);
+  await assert.rejects(client.previewCleanup({ only: [points[1]!.save_point_id] }), hasCode("refused"));
+  fs.writeFileSync(join(folder, "secret"), "a secret among much else");
+  fs.writeFileSync(join(folder, "own"), randomBytes(3_000_000));
+  const bad = await client.save();
+  fs.rmSync(join(folder, "secret"));
+  await client.save();
+  const plan = await client.previewCleanup({ only: [bad.save_point_id.slice(0, 8)] });
+  assert.deepEqual(plan.reclaimable_save_points, [bad.save_point_id]);
+  const { bytes_freed } = await client.runCleanup(plan.plan_id);
+  assert.ok(bytes_freed > 0, "also where the rest of its pack is needed");
+  await checkWithRestic(context, at);
+});
+
+test("a size limit drops the oldest, but never what is a day young", async (context) => {
+  const { client } = await saved(context, 3);
+  assert.deepEqual((await client.previewCleanup({ retention: { maxBytes: 1000 } })).reclaimable_save_points, []);
+});
+
+test("a point that cannot be read keeps its content as long as its snapshot is there, and else stops the cleanup", async (context) => {
+  const at = await saved(context, 3);
+  const { client, points } = at;
+  const descriptor = join(client.controlDirectory, "workspaces", "main", "points", "0000000001", "descriptor.json");
+  const bytes = fs.readFileSync(descriptor);
+  fs.writeFileSync(descriptor, "{}");
+  await client.runCleanup((await client.previewCleanup({ retention: { keepLast: 1 } })).plan_id);
+  fs.writeFileSync(descriptor, bytes);
+  await client.restore({ target: points[0]!.save_point_id });
+  fs.writeFileSync(descriptor, "{}");
+  const snapshots = join(client.controlDirectory, "store", "snapshots");
+  for (const name of fs.readdirSync(snapshots)) fs.rmSync(join(snapshots, name));
+  const before = await storeBytes(at);
+  await assert.rejects(async () => client.runCleanup((await client.previewCleanup({ only: [points[2]!.save_point_id] })).plan_id), hasCode("damaged"));
+  assert.equal(await storeBytes(at), before);
+});
