@@ -84,3 +84,8 @@ export async function listWorkspaces(options?: CallOptions): Promise<WorkspaceIn
 export async function relocate(oldPath: string, newPath: string, options?: CallOptions): Promise<RelocateResult> {
   return (await loaded()).relocate(oldPath, newPath, options);
 }
+
+/** Forgets where a folder's points lay, when its control directory is gone for good. Throws `conflict` when it is there. */
+export async function forget(path: string): Promise<boolean> {
+  return (await loaded()).forget(path);
+}

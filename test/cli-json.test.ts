@@ -30,6 +30,7 @@ interface Expected {
 }
 
 /** Runs a command and holds its envelope against the contract. */
+// oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
 function run(line: string, expected: Expected = {}): Outcome & { data: Record<string, any> } {
   const words = line.split(" ");
   const done = cairn(words, { cwd: expected.cwd ?? WORK });
@@ -60,9 +61,17 @@ function pinnedKeys(line: string): string | undefined {
 function check(value: unknown, shape: keyof typeof OBJECT_KEYS, said: string = shape): void {
   const [needed = "", optional = ""] = OBJECT_KEYS[shape].split(" | ");
   const keys = Object.keys(value as object);
-  assert.deepEqual(needed.split(" ").filter((key) => !keys.includes(key)), [], `missing in ${said}`);
+  assert.deepEqual(
+    needed.split(" ").filter((key) => !keys.includes(key)),
+    [],
+    `missing in ${said}`,
+  );
   const known = [...needed.split(" "), ...optional.split(" ")];
-  assert.deepEqual(keys.filter((key) => !known.includes(key)), [], `unknown in ${said}`);
+  assert.deepEqual(
+    keys.filter((key) => !known.includes(key)),
+    [],
+    `unknown in ${said}`,
+  );
 }
 
 function checkAll(values: unknown, shape: keyof typeof OBJECT_KEYS, least = 0): void {
@@ -90,7 +99,7 @@ test("init, save and history print what they promise", () => {
   check(data["workspace"], "workspace");
   checkAll(data["engine_reasons"], "engine_reason", 4);
   assert.equal(data["adopted"], true);
-  const saved = run("save -m first -t tag --cause {\"kind\":\"tool_call\",\"tool\":\"x\"}", { pinned: "save" }).data;
+  const saved = run('save -m first -t tag --cause {"kind":"tool_call","tool":"x"}', { pinned: "save" }).data;
   check(saved["save_point"], "save_point");
   check(saved["changes"], "changes");
   assert.deepEqual([saved["changes"].added, saved["save_point"].cause.tool], [4, "x"]);
@@ -123,7 +132,9 @@ test("status and diff print what they promise", () => {
 test("save, restore and undo print what they promise, names that are not UTF-8 too", () => {
   writeFileSync(Buffer.concat([Buffer.from(`${WORK}/`), Buffer.from([0x66, 0xff])]), "raw");
   const second = run("save -m second", { pinned: "save" }).data["save_point"].save_point_id;
-  const raw = (run("diff head~1 head").data["entries"] as { path_b64?: string }[]).find((entry) => entry.path_b64 !== undefined);
+  const raw = (run("diff head~1 head").data["entries"] as { path_b64?: string }[]).find(
+    (entry) => entry.path_b64 !== undefined,
+  );
   assert.equal(raw?.path_b64, Buffer.from([0x66, 0xff]).toString("base64"));
   const { plan } = run(`restore ${first} --plan`, { pinned: "restore head --plan" }).data;
   check(plan, "restore_plan");
@@ -224,6 +235,14 @@ test("relocate and release print what they promise", () => {
 
 after(() => {
   const docs = new Set(readFileSync(path.join(ROOT, "docs/json.md"), "utf8").match(/[a-z_0-9]+/g));
-  assert.deepEqual([...seen].filter((key) => !docs.has(key)), [], "keys that docs/json.md does not name");
-  assert.deepEqual(Object.keys(COMMANDS).filter((name) => !ran.has(name)), [], "commands that no test here runs");
+  assert.deepEqual(
+    [...seen].filter((key) => !docs.has(key)),
+    [],
+    "keys that docs/json.md does not name",
+  );
+  assert.deepEqual(
+    Object.keys(COMMANDS).filter((name) => !ran.has(name)),
+    [],
+    "commands that no test here runs",
+  );
 });

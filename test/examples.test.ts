@@ -24,19 +24,29 @@ function scratch(t: TestContext): string {
 function run(root: string, words: readonly string[], input = ""): Ran {
   const [name = "", ...rest] = words;
   const env = { ...process.env, XDG_STATE_HOME: path.join(root, "state") };
-  const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(EXAMPLES, name), ...rest], { env, input, encoding: "utf8" });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(EXAMPLES, name), ...rest], {
+    env,
+    input,
+    encoding: "utf8",
+  });
   return { status, stdout, stderr };
 }
 
 test("the orchestrator's job goes on where the last one ended, also after a crash", (t) => {
   const root = scratch(t);
   const shared = path.join(root, "agent-7");
-  const log = (): string[] => readFileSync(path.join(shared, "main", "runs.log"), "utf8").trimEnd().split("\n");
+  const log = (): string[] =>
+    readFileSync(path.join(shared, "main", "runs.log"), "utf8")
+      .trimEnd()
+      .split("\n");
   const first = run(root, ["orchestrator.ts", shared]);
   assert.deepEqual([first.status, first.stderr], [0, ""]);
   assert.match(first.stdout, /^a new workspace\nsaved [0-9a-f]{32}: 1 added, 0 modified\n$/);
   const second = run(root, ["orchestrator.ts", shared]);
-  assert.match(second.stdout, /^at [0-9a-f]{32}: 0 created, 0 updated, 0 deleted\nsaved [0-9a-f]{32}: 0 added, 1 modified\n$/);
+  assert.match(
+    second.stdout,
+    /^at [0-9a-f]{32}: 0 created, 0 updated, 0 deleted\nsaved [0-9a-f]{32}: 0 added, 1 modified\n$/,
+  );
   assert.equal(log().length, 2);
   assert.equal(run(root, ["orchestrator.ts", shared, "--crash"]).status, 1);
   assert.equal(log().length, 3);

@@ -61,8 +61,7 @@ export const OBJECT_KEYS = {
   problem: "point kind detail hint | path path_b64",
   finding: "kind severity detail | repair repaired",
   view: "view_id save_point_id path opened_at method",
-  workspace_info:
-    "name path id engine control_directory present points store_bytes last_save_at | path_b64 problem",
+  workspace_info: "name path id engine control_directory present points store_bytes last_save_at | path_b64 problem",
   policy: "retention quota_bytes",
   error: "code message hint retryable | details",
 } as const satisfies Record<string, string>;

@@ -1,4 +1,4 @@
-import { Fields } from "./fields.ts";
+import type { Fields } from "./fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /** What a cleanup without rules of its own goes by; members as restic calls them. Spans like `30d`, `1y6m`. */

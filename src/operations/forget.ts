@@ -16,7 +16,9 @@ export async function forget(path: string): Promise<boolean> {
   if (registration === null) return false;
   const control = controlOf(registration);
   if (existsSync(controlPaths(control).file)) {
-    throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control}`, { hint: "use cairn release" });
+    throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control}`, {
+      hint: "use cairn release",
+    });
   }
   return unregister(folder);
 }

@@ -44,8 +44,7 @@ test("inspect decodes what the files of a repository hold", async (t) => {
   const { client, library, root } = await testFolder(t, { a: "one" });
   const point = await client.save();
   const { repository, password_file } = await client.store();
-  const of = async (kind: string): Promise<InspectResult> =>
-    library.inspect(filesBelow(join(repository, kind))[0]!);
+  const of = async (kind: string): Promise<InspectResult> => library.inspect(filesBelow(join(repository, kind))[0]!);
   const snapshot = (await of("snapshots")).content as { tags: string[]; paths: string[] };
   assert.deepEqual(snapshot.tags, [`cairn:${point.save_point_id}`]);
   const index = (await of("index")).content as { packs: { id: string; blobs: unknown[] }[] };
@@ -62,7 +61,10 @@ test("inspect decodes what the files of a repository hold", async (t) => {
   const { format, version } = await library.inspect(join(elsewhere, "config"), { passwordFile: password_file });
   assert.deepEqual([format, version], ["restic-config", 2]);
   writeFileSync(join(root, "wrong"), "wrong\n");
-  await assert.rejects(library.inspect(join(elsewhere, "config"), { passwordFile: join(root, "wrong") }), hasCode("wrong_password"));
+  await assert.rejects(
+    library.inspect(join(elsewhere, "config"), { passwordFile: join(root, "wrong") }),
+    hasCode("wrong_password"),
+  );
 });
 
 test("inspect shows what the stat cache knows of each entry", async (t) => {
@@ -72,14 +74,11 @@ test("inspect shows what the stat cache knows of each entry", async (t) => {
   const { content } = await library.inspect(cache);
   const { sample, entries } = content as { entries: number; sample: { path: string; size: number; kind: string }[] };
   assert.equal(entries, 3);
-  assert.deepEqual(
-    sample.map(({ path, size, kind }) => [path, kind, kind === "file" ? size : 0]).sort(),
-    [
-      ["a", "file", 3],
-      ["deep", "directory", 0],
-      ["deep/b", "file", 7],
-    ],
-  );
+  assert.deepEqual(sample.map(({ path, size, kind }) => [path, kind, kind === "file" ? size : 0]), [
+    ["a", "file", 3],
+    ["deep", "directory", 0],
+    ["deep/b", "file", 7],
+  ]);
   truncateSync(cache, statSync(cache).size - 1);
   await assert.rejects(library.inspect(cache), hasCode("damaged"));
 });
@@ -87,7 +86,9 @@ test("inspect shows what the stat cache knows of each entry", async (t) => {
 test("inspect says what is wrong with a damaged file and knows what is none of ours", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   await client.save();
-  const descriptor = filesBelow(join(client.controlDirectory, "workspaces")).find((path) => path.endsWith("descriptor.json"))!;
+  const descriptor = filesBelow(join(client.controlDirectory, "workspaces")).find((path) =>
+    path.endsWith("descriptor.json"),
+  )!;
   const text = readFileSync(descriptor, "utf8");
   writeFileSync(join(root, "descriptor.json"), text.slice(0, 100));
   await assert.rejects(library.inspect(join(root, "descriptor.json")), hasCode("damaged"));
@@ -120,8 +121,14 @@ test("the formats of all records are documented", () => {
   const formats = new Set<string>();
   for (const path of filesBelow(source)) {
     if (!path.endsWith(".ts") || /test/.test(path)) continue;
-    for (const [, format] of readFileSync(path, "utf8").matchAll(/"(cairn\.(?!json|state\.v|meta\.v)[a-z-]+)"/g)) formats.add(format!);
+    for (const [, format] of readFileSync(path, "utf8").matchAll(/"(cairn\.(?!json|state\.v|meta\.v)[a-z-]+)"/g))
+      formats.add(format!);
   }
-  const docs = filesBelow(new URL("../../docs/formats/", import.meta.url).pathname).map((path) => readFileSync(path, "utf8")).join("\n");
-  assert.deepEqual([...formats].filter((format) => !docs.includes(format)), []);
+  const docs = filesBelow(new URL("../../docs/formats/", import.meta.url).pathname)
+    .map((path) => readFileSync(path, "utf8"))
+    .join("\n");
+  assert.deepEqual(
+    [...formats].filter((format) => !docs.includes(format)),
+    [],
+  );
 });

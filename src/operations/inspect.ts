@@ -83,20 +83,24 @@ function openFile(path: string): FileToInspect {
     // A pipe must not make us wait for its writer.
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new CairnError("not_found", `${path} is not there`, { cause: error });
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new CairnError("not_found", `${path} is not there`, { cause: error });
     throw toCairnError(error, `open ${path}`);
   }
   const facts = fstatSync(descriptor);
   if (!facts.isFile()) {
     closeSync(descriptor);
-    throw new CairnError("unsupported", `${path} is ${facts.isDirectory() ? "a folder" : "no ordinary file"}`, { hint: "name a file" });
+    throw new CairnError("unsupported", `${path} is ${facts.isDirectory() ? "a folder" : "no ordinary file"}`, {
+      hint: "name a file",
+    });
   }
   const file = { path, size: facts.size, descriptor };
   return { ...file, read: () => readStart(file, file.size) };
 }
 
 function readStart(file: Pick<FileToInspect, "path" | "descriptor">, length: number): Uint8Array {
-  if (length > MAX_BYTES) throw new CairnError("unsupported", `${file.path} has ${length} bytes, more than any file to be read whole`);
+  if (length > MAX_BYTES)
+    throw new CairnError("unsupported", `${file.path} has ${length} bytes, more than any file to be read whole`);
   const bytes = Buffer.alloc(length);
   let done = 0;
   while (done < length) {

@@ -15,7 +15,8 @@ export function policy(control: ControlPaths): PolicyResult {
 export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options: CallOptions): Promise<PolicyResult> {
   throwIfAborted(options.signal);
   const changes: Partial<PolicyFile> = {};
-  if (edit.retention !== undefined) changes.retention = edit.retention === null ? null : storedRetention(edit.retention);
+  if (edit.retention !== undefined)
+    changes.retention = edit.retention === null ? null : storedRetention(edit.retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
   using _lock = await acquireLock(control.lock, {
     purpose: "policy",

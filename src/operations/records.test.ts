@@ -41,7 +41,10 @@ test("store gives the size of its packs without asking for each, and a line that
   const packs = readdirSync(join(repository, "data"), { recursive: true, encoding: "utf8" })
     .map((name) => statSync(join(repository, "data", name)))
     .filter((facts) => facts.isFile());
-  assert.equal(bytes, packs.reduce((sum, { size }) => sum + size, 0));
+  assert.equal(
+    bytes,
+    packs.reduce((sum, { size }) => sum + size, 0),
+  );
   assert.equal(points, 2);
   assert.equal(restic_command, `restic -r ${repository} --password-file ${password_file} snapshots`);
   assert.equal(statSync(password_file).mode & 0o777, 0o600);

@@ -7,7 +7,10 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
 
-function cairn(words: readonly string[], failpoint?: string): { status: number | null; signal: string | null; stderr: string } {
+function cairn(
+  words: readonly string[],
+  failpoint?: string,
+): { status: number | null; signal: string | null; stderr: string } {
   const { CAIRN_FAILPOINT: _inherited, ...rest } = process.env;
   const env = failpoint === undefined ? rest : { ...rest, CAIRN_FAILPOINT: failpoint };
   const { status, signal, stderr } = spawnSync(process.execPath, [ENTRY, ...words], { env, encoding: "utf8" });
@@ -102,7 +105,10 @@ for (const failpoint of ["release.unregistered", "release.control-renamed"]) {
     assert.equal(cairn(["release", folder, "--delete-points"], failpoint).signal, "SIGKILL");
     const again = await library.openOrAdopt(folder);
     const { save_points } = await again.history();
-    assert.deepEqual(save_points.map(({ save_point_id }) => save_point_id), failpoint === "release.unregistered" ? [id] : []);
+    assert.deepEqual(
+      save_points.map(({ save_point_id }) => save_point_id),
+      failpoint === "release.unregistered" ? [id] : [],
+    );
     await again.release({ deletePoints: true });
     assert.deepEqual(readdirSync(join(client.controlDirectory, "..")), []);
   });

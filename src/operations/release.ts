@@ -6,7 +6,13 @@ import type { SavePointId } from "../ids.ts";
 import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { lockRegistry } from "../workspace/registry.ts";
-import { isLastWorkspace, removeControlDirectory, removeWorkspace, requireIdle, retireWorkspace } from "../workspace/release.ts";
+import {
+  isLastWorkspace,
+  removeControlDirectory,
+  removeWorkspace,
+  requireIdle,
+  retireWorkspace,
+} from "../workspace/release.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ReleaseOptions, ReleaseResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -38,7 +44,10 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   return { ...released, ...(await deletePoints(workspace, options)) };
 }
 
-async function deletePoints(workspace: Workspace, options: ReleaseOptions): Promise<{ points_deleted: number; bytes_freed: number }> {
+async function deletePoints(
+  workspace: Workspace,
+  options: ReleaseOptions,
+): Promise<{ points_deleted: number; bytes_freed: number }> {
   const { found, engine, points } = workspace;
   const count = points.committed().length;
   const { bytes, foreign } = await engine.storeFacts({ foreign: true });
@@ -58,7 +67,8 @@ async function free(workspace: Workspace, pointIds: readonly SavePointId[], opti
   const kept = (): KeptContent => keptContent(control, new Set());
   try {
     const freed = await workspace.engine.free({ pointIds, kept, thorough: true, waitMs: FREE_WAIT_MS });
-    if (freed.postponed) options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+    if (freed.postponed)
+      options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
     return freed.bytesFreed;
   } catch (error) {
     options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);

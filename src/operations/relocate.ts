@@ -4,7 +4,14 @@ import { controlPaths, MAIN_WORKSPACE } from "../workspace/control-layout.ts";
 import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceNamed } from "../workspace/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import { lockRegistry } from "../workspace/registry.ts";
-import { isSameDirectory, isStillThere, looksLike, moveWorkspace, workspaceOnceAt, type Relocatable } from "../workspace/relocate.ts";
+import {
+  isSameDirectory,
+  isStillThere,
+  looksLike,
+  moveWorkspace,
+  workspaceOnceAt,
+  type Relocatable,
+} from "../workspace/relocate.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -23,7 +30,10 @@ export interface RelocateRequest {
 export async function relocate(factory: EngineFactory, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
   const { from, to } = foldersOf(request);
-  if (from.equals(to)) throw new CairnError("usage", `both are ${printablePath(to)}`, { hint: "name the old path first, then the new one" });
+  if (from.equals(to))
+    throw new CairnError("usage", `both are ${printablePath(to)}`, {
+      hint: "name the old path first, then the new one",
+    });
   const locking = {
     ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -31,16 +41,20 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
   using _registry = await lockRegistry({ ...locking, purpose: "relocate" });
   const kept = workspaceOnceAt(from);
   const there = workspaceAt(to);
-  const isThere = there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
+  const isThere =
+    there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
   if (isThere) {
     // Moved with its control directory beside it, or an earlier call was killed before its end.
     moveWorkspace({ control: there.control.root, workspace: there.workspace }, from, to);
     return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
   }
   if (kept === null) {
-    throw new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, { hint: "cairn workspaces lists what is" });
+    throw new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
+      hint: "cairn workspaces lists what is",
+    });
   }
-  if (there !== null) throw new CairnError("conflict", `${printablePath(to)} is the workspace ${there.workspace.name} already`);
+  if (there !== null)
+    throw new CairnError("conflict", `${printablePath(to)} is the workspace ${there.workspace.name} already`);
   if (isStillThere(kept.workspace, from)) {
     throw new CairnError("conflict", `${printablePath(from)} is still there`, {
       hint: "move the folder first; for a second workspace from it: cairn fork",
@@ -58,7 +72,9 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
   const [from, to] = [realPathOf(request.from), realFolder(request.to)];
   const below = (folder: Buffer): Buffer => Buffer.concat([folder, Buffer.from(`/${MAIN_WORKSPACE}`)]);
   const inside = workspaceAt(to) === null ? findWorkspace(to, { exact: true }) : null;
-  return inside?.via === "self-contained" && inside.folder.equals(below(to)) ? { from: below(from), to: below(to) } : { from, to };
+  return inside?.via === "self-contained" && inside.folder.equals(below(to))
+    ? { from: below(from), to: below(to) }
+    : { from, to };
 }
 
 async function moveLocked(
@@ -72,9 +88,13 @@ async function moveLocked(
   try {
     using _lock = await workspace.lock("relocate", move.options);
     if (!isSameDirectory(kept.workspace, move.to) && !looksLike(move.to, await topNames(workspace))) {
-      throw new CairnError("conflict", `${printablePath(move.to)} is another folder than the one that was kept at ${printablePath(move.from)}`, {
-        hint: "name the folder that was moved; to keep this one too: cairn save",
-      });
+      throw new CairnError(
+        "conflict",
+        `${printablePath(move.to)} is another folder than the one that was kept at ${printablePath(move.from)}`,
+        {
+          hint: "name the folder that was moved; to keep this one too: cairn save",
+        },
+      );
     }
     moveWorkspace(kept, move.from, move.to);
   } finally {

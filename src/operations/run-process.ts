@@ -75,7 +75,11 @@ function stopper(child: ReturnType<typeof spawn>, signal: AbortSignal | undefine
 function refusal(program: string, error: unknown): Omit<ProcessEnd, "durationMs"> {
   const name = (error as NodeJS.ErrnoException).code;
   const missing = name === "ENOENT";
-  const why = missing ? "there is no such program" : name === "EACCES" ? "it may not be executed" : (error as Error).message;
+  const why = missing
+    ? "there is no such program"
+    : name === "EACCES"
+      ? "it may not be executed"
+      : (error as Error).message;
   return { exitCode: missing ? 127 : 126, signal: null, notStarted: `${program} was not started: ${why}` };
 }
 

@@ -21,7 +21,13 @@ test("run saves before and after and records how the command ended", async (t) =
   assert.equal(after?.parent_id, before.save_point_id);
   const { duration_ms, ...cause } = after?.cause ?? {};
   assert.equal(typeof duration_ms, "number");
-  assert.deepEqual(cause, { agent: "x", command: ["sh", "-c", "echo two > b; exit 3"], exit_code: 3, phase: "after", kind: "command" });
+  assert.deepEqual(cause, {
+    agent: "x",
+    command: ["sh", "-c", "echo two > b; exit 3"],
+    exit_code: 3,
+    phase: "after",
+    kind: "command",
+  });
   assert.equal("read_bytes" in before, false);
   assert.equal(readFileSync(join(folder, "b"), "utf8"), "two\n");
 });
@@ -69,7 +75,10 @@ test("run ends the command when the call is aborted and tells that the state aft
     },
   });
   assert.ok(performance.now() - started < 30_000);
-  assert.deepEqual([result.signal, result.exit_code, result.after, result.after_error?.code], ["SIGTERM", 143, null, "interrupted"]);
+  assert.deepEqual(
+    [result.signal, result.exit_code, result.after, result.after_error?.code],
+    ["SIGTERM", 143, null, "interrupted"],
+  );
 });
 
 test("a cause keeps the beginning of a command that is very long", async (t) => {

@@ -15,7 +15,9 @@ export async function store(workspace: Workspace, options: CallOptions): Promise
     repository: control.store,
     password_file: control.storePassword,
     repository_id: repositoryId,
-    restic_command: ["restic", "-r", control.store, "--password-file", control.storePassword, "snapshots"].map(quoted).join(" "),
+    restic_command: ["restic", "-r", control.store, "--password-file", control.storePassword, "snapshots"]
+      .map(quoted)
+      .join(" "),
     bytes,
     points,
   };

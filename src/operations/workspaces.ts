@@ -49,7 +49,11 @@ async function inControl(factory: EngineFactory, root: string, options: CallOpti
 }
 
 /** `bytes`: of the store, where it was asked already. */
-async function describe(factory: EngineFactory, root: string, ask: { name: string; bytes: number | undefined }): Promise<WorkspaceInfo | null> {
+async function describe(
+  factory: EngineFactory,
+  root: string,
+  ask: { name: string; bytes: number | undefined },
+): Promise<WorkspaceInfo | null> {
   const found = workspaceNamed(controlPaths(root), ask.name);
   if (found === null) return null;
   const info: WorkspaceInfo = {
@@ -85,7 +89,9 @@ function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
 
 function isReleased(registration: Registration): boolean {
   try {
-    return listIn(controlPaths(controlOf(registration))).some(({ workspace }) => workspace?.id === registration.workspace_id);
+    return listIn(controlPaths(controlOf(registration))).some(
+      ({ workspace }) => workspace?.id === registration.workspace_id,
+    );
   } catch {
     return false;
   }

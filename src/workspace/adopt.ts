@@ -68,7 +68,7 @@ function unregistered(folder: Buffer, chosen: ChosenControl): ControlPaths | nul
     if (!existsSync(control.file)) continue;
     if (workspaceWhere(control, (each) => pathIs(each, folder)) !== null) return control;
     const released = listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder));
-    if (released?.workspace == null) continue;
+    if (released === undefined || released.workspace === null) continue;
     takeUpAgain(control, released.workspace, folder);
     return control;
   }
@@ -77,7 +77,10 @@ function unregistered(folder: Buffer, chosen: ChosenControl): ControlPaths | nul
 
 function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
   const beside = join(dirname(folder.toString("utf8")), SELF_CONTAINED_CONTROL);
-  const parents = [join(userStateDirectory(), "control"), ...(chosen.where === "mount-root" ? [dirname(chosen.root)] : [])];
+  const parents = [
+    join(userStateDirectory(), "control"),
+    ...(chosen.where === "mount-root" ? [dirname(chosen.root)] : []),
+  ];
   return [beside, ...parents.flatMap(idsIn)].map(controlPaths);
 }
 

@@ -1,11 +1,11 @@
-import { mkdirSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory, temporaryName } from "../fs/durable.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
-import { workspacePaths, type ControlPaths } from "./control-layout.ts";
+import { workspacePaths } from "./control-layout.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { listLeases } from "./leases.ts";
 import { Points } from "./points.ts";
@@ -77,9 +77,13 @@ export function requireIdle(found: FoundWorkspace): void {
   const { control, workspace } = found;
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
   if (views > 0) {
-    throw new CairnError("busy", `${views === 1 ? "a view" : `${views} views`} of its points ${views === 1 ? "is" : "are"} open`, {
-      hint: "close them first: cairn view --list",
-    });
+    throw new CairnError(
+      "busy",
+      `${views === 1 ? "a view" : `${views} views`} of its points ${views === 1 ? "is" : "are"} open`,
+      {
+        hint: "close them first: cairn view --list",
+      },
+    );
   }
   let unfinished: string[] = [];
   try {
@@ -87,5 +91,8 @@ export function requireIdle(found: FoundWorkspace): void {
   } catch {
     // Nothing was ever made.
   }
-  if (unfinished.length > 0) throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, { hint: "wait for its end" });
+  if (unfinished.length > 0)
+    throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
+      hint: "wait for its end",
+    });
 }

@@ -2,7 +2,13 @@ import { readdirSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { folderIdentity, isAtMountRoot, readControl, writeWorkspace, type PlacedWorkspace } from "./control-directory.ts";
+import {
+  folderIdentity,
+  isAtMountRoot,
+  readControl,
+  writeWorkspace,
+  type PlacedWorkspace,
+} from "./control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { pathIs, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import { controlOf, readRegistration, registerWorkspace, unregister } from "./registry.ts";

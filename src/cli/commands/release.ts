@@ -20,7 +20,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await openOrForget(context, input.required(0));
   if (client === null) {
     const path = context.chosenFolder(input.required(0)) ?? "";
-    return { data: { workspace: null, points_deleted: 0, bytes_freed: 0 }, text: () => `${context.style.green("forgot")} ${printable(path)}; its control directory is gone` };
+    return {
+      data: { workspace: null, points_deleted: 0, bytes_freed: 0 },
+      text: () => `${context.style.green("forgot")} ${printable(path)}; its control directory is gone`,
+    };
   }
   const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
   return {

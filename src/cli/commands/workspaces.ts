@@ -18,7 +18,8 @@ async function run(context: Context): Promise<Outcome> {
 
 async function render(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<string> {
   const { style } = context;
-  if (workspaces.length === 0) return "no folder is registered yet; `cairn save DIR` begins with one (self-contained ones are not listed)";
+  if (workspaces.length === 0)
+    return "no folder is registered yet; `cairn save DIR` begins with one (self-contained ones are not listed)";
   const now = Date.now();
   const rows = workspaces.map((workspace) => [
     workspace.present ? style.green("present") : style.yellow("missing"),

@@ -16,7 +16,8 @@ const HINT = "it is a cache: remove it, and it is made again";
 function checkVersion(magic: string, what: string): void {
   const version = Number(magic[7]);
   if (version === VERSION) return;
-  if (version > VERSION) throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${VERSION}`, { hint: HINT });
+  if (version > VERSION)
+    throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${VERSION}`, { hint: HINT });
   throw new CairnError("damaged", `${what}: no version that ever was`, { hint: HINT });
 }
 

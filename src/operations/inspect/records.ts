@@ -98,7 +98,9 @@ function stepsOf(bytes: Uint8Array): unknown[] {
   try {
     return decodeSteps(bytes).map(({ path, ...step }) => ({ ...displayPath(path), ...step }));
   } catch (error) {
-    throw new CairnError("damaged", `the steps of a restore cannot be read: ${(error as Error).message}`, { cause: error });
+    throw new CairnError("damaged", `the steps of a restore cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 

@@ -38,7 +38,10 @@ function repositoryOf(path: string): string | null {
 }
 
 /** Null for a file that lies in no repository. Throws `damaged`, `wrong_password`, `not_found` where there is no key. */
-export async function inspectRepositoryFile(file: FileToInspect, passwordFile: string | undefined): Promise<Inspected | null> {
+export async function inspectRepositoryFile(
+  file: FileToInspect,
+  passwordFile: string | undefined,
+): Promise<Inspected | null> {
   const root = repositoryOf(file.path);
   if (root === null) return null;
   const place = relative(root, file.path);

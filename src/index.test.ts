@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import * as cairn from "./index.ts";
+
+// Names that programs rely on: they may grow, none may go.
+const EXPORTS =
+  "CairnError ERROR_TABLE adopt detectEngine find forget init inspect listWorkspaces open openOrAdopt openOrInit relocate validateEngine";
+const CLIENT = [
+  "repoRoot repoId engineType controlDirectory workspace created engineReasons workspacePath",
+  "save restore planRestore undo planUndo restoreLatest history latestSavePoint hasSavePoints resolve status diff show read",
+  "verify verifyAll fork view listViews closeView pin unpin tag previewCleanup runCleanup run doctor store policy setPolicy shortIds release close",
+]
+  .join(" ")
+  .split(" ");
+
+test("the root export has its names", () => {
+  assert.deepEqual(Object.keys(cairn).toSorted(), EXPORTS.split(" "));
+});
+
+test("a client has its names, and the library works without any set-up", async (t) => {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-index-")));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const path = join(root, "whole");
+  await using client = await cairn.openOrInit(path, { name: "whole" });
+  assert.deepEqual(
+    CLIENT.filter((name) => !(name in client)),
+    [],
+  );
+  assert.deepEqual([client.repoRoot, client.controlDirectory, client.engineType], [path, join(path, ".cairn"), "copy"]);
+  assert.match(client.repoId, /^[0-9a-f]{32}$/);
+  assert.equal(client.workspacePath("main"), join(path, "main"));
+  assert.throws(() => client.workspacePath("other"), { code: "not_found" });
+  assert.equal((await client.restoreLatest()).restored_to, null);
+  assert.deepEqual([await client.hasSavePoints(), await client.latestSavePoint()], [false, null]);
+  writeFileSync(join(path, "main", "a"), "one");
+  const { save_point_id: id } = await client.save({ message: "first", tags: ["auto"] });
+  assert.equal((await client.latestSavePoint())?.save_point_id, id);
+  assert.equal(await cairn.find(join(path, "main")), join(path, "main"));
+  assert.equal((await cairn.open(path)).repoId, client.repoId);
+  await assert.rejects(cairn.open(root), { code: "not_a_workspace" });
+  await assert.rejects(cairn.init(path), { code: "already_exists" });
+  await assert.rejects(cairn.validateEngine(root, "btrfs-snapshot"), { code: "unsupported" });
+  const { engine, engine_reasons } = await cairn.detectEngine(root);
+  assert.deepEqual(
+    [engine, engine_reasons.map((each) => each.engine)],
+    ["copy", ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"]],
+  );
+});
