@@ -6,6 +6,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
 import { nativeAvailable } from "../../native.ts";
+import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 
 function hex(bytes: Uint8Array): string {
@@ -192,5 +193,26 @@ if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
     }
     await ended(child);
     assertSame(await saves.save(root), await saves.look(root));
+  });
+
+  test("nothing is missing when a scan has to begin again with more room or with threads", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    fs.writeFileSync(path.join(root, "first"), "x");
+    await saves.save(root);
+    fs.writeFileSync(path.join(root, "a-new"), "written before the large one is met");
+    fs.writeFileSync(path.join(root, "large"), Buffer.alloc(17 * 1024 * 1024, "large"));
+    // No thread waits: this one begins, and gives up at the large file.
+    const held = takeThreads();
+    const second = await saves.save(root);
+    giveBackThreads(held);
+    fs.mkdirSync(path.join(root, "many"));
+    for (let i = 0; i < 6000; i++) fs.writeFileSync(path.join(root, `many/f${i}`), `new content ${i}`);
+    const third = await saves.save(root);
+    for (const saved of [second, third]) {
+      const target = temporaryFolder(t);
+      assert.deepEqual((await saves.write(saved, target)).damaged, []);
+      assertSame(await saves.look(target), saved);
+    }
   });
 });

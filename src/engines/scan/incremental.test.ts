@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { after, test } from "node:test";
+import { nativeAvailable } from "../../native.ts";
 import { RandomEdits, randomFrom } from "../testing-edits.ts";
 import { assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
 import { walkDigests } from "../testing-walk.ts";
+import { giveBackThreads, takeThreads } from "../threads.ts";
 
 const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 const ROUNDS = Number(process.env["CAIRN_TEST_ROUNDS"] ?? 200);
@@ -23,7 +25,10 @@ test(`a scan with the cache sees what one without it sees when a folder was edit
     const count = Math.floor(random() * 4);
     for (let i = 0; i < count; i++) edits.edit();
     const where = `seed ${SEED}, round ${round}: ${edits.log.slice(-count - 3).join("; ")}`;
+    // Without threads that wait, a small folder is scanned on this one.
+    const held = round % 3 === 0 ? takeThreads() : [];
     const cached = await saves.save(root, { reread: round % 25 === 24, distrust: round % 10 === 9 });
+    giveBackThreads(held);
     const fresh = await saves.look(root);
     assertSame(cached, fresh, where);
     assert.equal(Buffer.from(fresh.state).toString("hex"), walkDigests(root).state, where);
@@ -33,7 +38,8 @@ test(`a scan with the cache sees what one without it sees when a folder was edit
     const written = await saves.write(cached, target);
     assert.deepEqual(written.damaged, [], where);
     const again = await saves.look(target);
-    assertSame(again, fresh, where);
+    if (nativeAvailable()) assertSame(again, fresh, where);
+    else assert.deepEqual(again.state, fresh.state, where);
     fs.rmSync(target, { recursive: true });
   }
   failed = false;

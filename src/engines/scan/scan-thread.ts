@@ -3,7 +3,7 @@ import { hashAt } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { C, D, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
+import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { type ContentSink, NOTED_LIMIT, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
@@ -113,7 +113,7 @@ export class ScanThread {
     Atomics.add(control, C.PENDING, 1);
     const job = Atomics.add(control, C.JOBS, 1);
     const at = job * 4;
-    if (at + 4 > jobs.length) throw new CairnError("internal", "the scan has more jobs than room for them");
+    if (at + 4 > jobs.length) throw new TableFull();
     jobs[at] = directory;
     jobs[at + 1] = start;
     jobs[at + 2] = count;

@@ -66,6 +66,7 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
       return await new Scan(options, [new InlineScanner()], { capacity, inline: true }).run();
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
+      forgetClaims(options);
     }
   }
   for (;;) {
@@ -74,11 +75,17 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
       return await new Scan(options, threads, { capacity, inline: false }).run();
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
+      forgetClaims(options);
       capacity *= GROWTH;
     } finally {
       giveBackThreads(threads);
     }
   }
+}
+
+/** What the given-up scan had taken on to store went with its packs, so the next one has to store it itself. */
+function forgetClaims({ store }: ScanOptions): void {
+  store?.index.beginSession();
 }
 
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
