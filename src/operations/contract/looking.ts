@@ -1,0 +1,197 @@
+/** Status, differences, history, verification and cleanup. */
+
+// ------------------------------------------------------------------------------------ status, diff, show
+
+export interface WorkspaceRef {
+  name: string;
+  /** Absolute. */
+  path: string;
+  path_b64?: string;
+  id: WorkspaceId;
+  engine: EngineType;
+  /** Absolute. */
+  control_directory: string;
+}
+
+export interface EngineReason {
+  engine: EngineType;
+  chosen: boolean;
+  /** Why it was chosen or passed over. */
+  reason: string;
+  /** What would make it usable, where something would. */
+  hint?: string;
+}
+
+export interface Recovered {
+  /** What was interrupted: `save`, `restore`, `cleanup`, `compaction`, … */
+  operation: string;
+  outcome: "completed" | "rolled_back";
+  detail: string;
+  /** Paths that were edited after the interruption and so were left as they are. */
+  kept: NamedPath[];
+}
+
+export interface StatusResult {
+  workspace: WorkspaceRef;
+  clean: boolean;
+  changes: Changes;
+  head: SavePointId | null;
+  latest: SavePointId | null;
+  detached: boolean;
+  engine: EngineType;
+  engine_reasons: EngineReason[];
+  degraded: Degradation[];
+  holders: Holder[];
+  /** What the ignore rules hide now: entries at which the walk stopped, at most 100. */
+  ignored: NamedPath[];
+  store: { bytes: number; points: number };
+  recovered: Recovered[];
+  last_save_at: string | null;
+  last_backup_at: string | null;
+  last_proof_at: string | null;
+}
+
+export type Aspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
+
+export interface DiffEntry extends NamedPath {
+  change: "added" | "removed" | "modified" | "renamed";
+  kind: EntryKind;
+  /** What differs; empty for added and removed. */
+  aspects: Aspect[];
+  from_path?: string;
+  from_path_b64?: string;
+  size_before?: number;
+  size_after?: number;
+}
+
+export interface DiffOptions extends WorkspaceCallOptions {
+  paths?: readonly PathInput[];
+}
+
+export interface DiffResult {
+  from: SavePointId;
+  /** Null: the folder as it is now. */
+  to: SavePointId | null;
+  /** In order of their paths' bytes. */
+  entries: DiffEntry[];
+}
+
+export interface ListedEntry extends NamedPath {
+  kind: EntryKind;
+  /** Permission bits with setuid, setgid and sticky. */
+  mode: number;
+  /** Files only. */
+  size: number;
+  modified_at: string;
+  uid: number;
+  gid: number;
+  user: string;
+  group: string;
+  /** Links only; as text. */
+  target?: string;
+  target_b64?: string;
+}
+
+/** `entries`: a directory's children, not deeper; for anything else the one entry itself. */
+export interface ShowResult extends NamedPath {
+  save_point: SavePoint;
+  kind: EntryKind;
+  entries: ListedEntry[];
+}
+
+// ------------------------------------------------------------------------------- history, verify, cleanup
+
+export interface HistoryOptions extends CallOptions {
+  /** Text that the message, a tag or the cause contains; case does not matter. */
+  grep?: string;
+  tag?: string;
+  /** Only points in which this path differs from the parent. */
+  path?: PathInput;
+}
+
+export interface HistoryResult {
+  /** Newest first. */
+  save_points: SavePoint[];
+  head: SavePointId | null;
+  latest: SavePointId | null;
+  damaged: DamagedPoint[];
+  /** True when the limit left something out. */
+  truncated: boolean;
+}
+
+export interface VerifyProblem {
+  point: SavePointId | null;
+  path?: string;
+  path_b64?: string;
+  /** `descriptor`, `snapshot`, `tree`, `content`, `digest`, `pack`, `index`, … */
+  kind: string;
+  detail: string;
+  hint: string;
+}
+
+/** Problems are a result, not an exception; the CLI exits 6 when there are any. */
+export interface VerifyResult {
+  checked: { points: number; files: number; bytes: number };
+  problems: VerifyProblem[];
+}
+
+/** restic's meaning of each word. Durations like `30d`, `2w`, `12h`, `1y6m`. Sizes in bytes. */
+export interface Retention {
+  /** Restore and undo points; default `{count: 20, within: "30d"}`. They count for no other rule. */
+  keepUndo?: { count?: number; within?: string };
+  keepLast?: number;
+  keepWithin?: string;
+  keepHourly?: number;
+  keepDaily?: number;
+  keepWeekly?: number;
+  keepMonthly?: number;
+  keepYearly?: number;
+  keepTags?: readonly string[];
+  maxBytes?: number;
+  maxAge?: string;
+}
+
+export interface CleanupOptions extends WorkspaceCallOptions {
+  /** Default: the policy that was set; without one only undo points are candidates. */
+  retention?: Retention;
+  /** Exactly these points instead of a retention: ids or prefixes. Pinned ones: `refused`. */
+  only?: readonly string[];
+}
+
+export interface PolicyResult {
+  /** Null: never set, everything is kept. */
+  retention: Retention | null;
+  /** Of the whole control directory. Null: 20 % of the file system. */
+  quota_bytes: number | null;
+}
+
+/** An absent key stays as it is, null takes the setting away. */
+export interface PolicyEdit {
+  retention?: Retention | null;
+  quotaBytes?: number | null;
+}
+
+export interface CleanupReason {
+  save_point_id: SavePointId;
+  keep: boolean;
+  /** The rules that keep it, e.g. `["pinned", "last"]`; for a dropped one what drops it. */
+  reasons: string[];
+}
+
+export interface CleanupPlan {
+  plan_id: string;
+  created_at: string;
+  protected_save_points: SavePointId[];
+  /** How many of them are protected as head, latest or for undo. */
+  protected_by_history: number;
+  candidate_count: number;
+  reclaimable_save_points: SavePointId[];
+  /** Content that no other point holds. */
+  reclaimable_bytes_estimate: number;
+  reasons: CleanupReason[];
+}
+
+export interface CleanupResult {
+  removed: SavePointId[];
+  bytes_freed: number;
+}
