@@ -7,6 +7,53 @@
  * not UTF-8 is given with replacement characters and has its exact bytes in base64 beside it (`…_b64`).
  * Errors are always `CairnError`; the codes named here are those a caller may want to tell apart.
  */
+import type { ControlId, SavePointId } from "../ids.ts";
+import type {
+  DoctorOptions,
+  DoctorResult,
+  EngineResult,
+  ForkOptions,
+  ForkResult,
+  InspectOptions,
+  InspectResult,
+  ReleaseOptions,
+  ReleaseResult,
+  RelocateResult,
+  RunOptions,
+  RunResult,
+  StoreInfo,
+  ViewLease,
+  WorkspaceInfo,
+} from "./contract/care.ts";
+import type {
+  CleanupOptions,
+  CleanupPlan,
+  CleanupResult,
+  DiffOptions,
+  DiffResult,
+  EngineReason,
+  HistoryOptions,
+  HistoryResult,
+  PolicyEdit,
+  PolicyResult,
+  ShowResult,
+  StatusResult,
+  VerifyResult,
+  WorkspaceRef,
+} from "./contract/looking.ts";
+import type {
+  CallOptions,
+  EngineType,
+  GuardName,
+  PathInput,
+  RestoreOptions,
+  RestorePlan,
+  RestoreResult,
+  SaveOptions,
+  SavePoint,
+  SaveResult,
+  WorkspaceCallOptions,
+} from "./contract/points.ts";
 
 export type * from "./contract/points.ts";
 export type * from "./contract/looking.ts";

@@ -1,3 +1,16 @@
+import type { ErrorCode } from "../../errors.ts";
+import type { SavePointId } from "../../ids.ts";
+import type { EngineReason, WorkspaceRef } from "./looking.ts";
+import type {
+  CallOptions,
+  Changes,
+  EngineType,
+  GuardName,
+  LeftOut,
+  SavePoint,
+  WorkspaceCallOptions,
+} from "./points.ts";
+
 /** Forks, views, commands that are run, and the care of a control directory. */
 
 // ------------------------------------------------------------------------------------- fork, view, run

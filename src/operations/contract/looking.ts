@@ -1,3 +1,18 @@
+import type { SavePointId, WorkspaceId } from "../../ids.ts";
+import type {
+  CallOptions,
+  Changes,
+  DamagedPoint,
+  Degradation,
+  EngineType,
+  EntryKind,
+  Holder,
+  NamedPath,
+  PathInput,
+  SavePoint,
+  WorkspaceCallOptions,
+} from "./points.ts";
+
 /** Status, differences, history, verification and cleanup. */
 
 // ------------------------------------------------------------------------------------ status, diff, show

@@ -1,3 +1,6 @@
+import type { SavePointId } from "../../ids.ts";
+import type { Aspect } from "./looking.ts";
+
 /** What every call takes, save points, saving and restoring. */
 
 // ---------------------------------------------------------------------------------------------- words
