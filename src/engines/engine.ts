@@ -200,8 +200,8 @@ export interface Engine {
   examineAccess(): Promise<StoreFinding[]>;
   /** Whether it is whole; packs are not read through. Nothing is changed. */
   examine(request: ExamineRequest): Promise<StoreFinding[]>;
-  /** What it still knows of points by themselves, without their descriptors. */
-  remains(pointIds: ReadonlySet<string>): Promise<PointRemains[]>;
+  /** What it still knows by itself of points, without their descriptors. */
+  remains(wanted: (pointId: string) => boolean): Promise<PointRemains[]>;
   /**
    * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
    * one group after the other. Throws `damaged` when something could not be followed.

@@ -39,3 +39,40 @@ export interface StoreVerification {
   /** one for each point, by its id as `label` */
   verdicts: PointVerdict[];
 }
+
+/** Something that is not as it should be with what holds the points. */
+export interface StoreFinding {
+  kind: string;
+  severity: "info" | "warning" | "damage";
+  detail: string;
+  /** what `mend` does, for people */
+  repair?: string;
+  /** Does it; throws when it cannot be done now. */
+  mend?: () => Promise<void>;
+  /** Equal for the same thing in a later examination; by default kind and detail. */
+  key?: string;
+}
+
+export interface ExamineRequest {
+  /** every point of every workspace whose descriptor can be read */
+  points: readonly { id: string; createdAt: string; content: PointContent }[];
+  /** a point, a damaged point or an unfinished save has this id; asked after the store was listed */
+  known(id: string): boolean;
+  /** points whose descriptor cannot be read, and whose id nobody remembers: snapshots may be theirs */
+  nameless: number;
+  /** points in which the last verification found damage */
+  recordedDamage: number;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: { done: number; total?: number; bytes: number }) => void) | undefined;
+}
+
+/** What is left of a point whose descriptor is gone. */
+export interface PointRemains {
+  id: string;
+  createdAt: string;
+  content: PointContent;
+  /** the folder, absolute, raw bytes */
+  path: Uint8Array;
+  complete: boolean;
+  entries: { files: number; directories: number; links: number; other: number };
+}

@@ -20,18 +20,25 @@ export function newWorkDirectory(parent: string): string {
 
 /** Removes the folders of processes that are gone; another machine's only when they are old. Best effort. */
 export function removeDeadWorkDirectories(parent: string): void {
+  for (const directory of deadWorkDirectories(parent)) fs.rmSync(directory, { recursive: true, force: true });
+}
+
+/** The folders of processes that are gone. */
+export function deadWorkDirectories(parent: string): string[] {
   let names: string[];
   try {
     names = fs.readdirSync(parent);
   } catch {
-    return;
+    return [];
   }
+  const dead: string[] = [];
   for (const name of names) {
     const match = /^work-([0-9a-z]+)-(\d+)-(\d+)-/.exec(name);
     if (match === null) continue;
     const directory = path.join(parent, name);
-    if (isDead(directory, { boot: match[1]!, pid: Number(match[2]), start: match[3]! })) fs.rmSync(directory, { recursive: true, force: true });
+    if (isDead(directory, { boot: match[1]!, pid: Number(match[2]), start: match[3]! })) dead.push(directory);
   }
+  return dead;
 }
 
 function isDead(directory: string, owner: { boot: string; pid: number; start: string }): boolean {

@@ -3,9 +3,10 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, DoctorOptions, DoctorResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
+import { doctor } from "./doctor.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
 import { pin } from "./pin.ts";
@@ -198,6 +199,10 @@ export class CairnClient {
 
   async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
     return this.#with(undefined, async (workspace) => verifyAll(workspace, options));
+  }
+
+  async doctor(options: DoctorOptions = {}): Promise<DoctorResult> {
+    return this.#with(options.workspaceName, async (workspace) => doctor(workspace, options));
   }
 
   async store(options: CallOptions = {}): Promise<StoreInfo> {

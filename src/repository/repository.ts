@@ -222,7 +222,8 @@ async function refuseOrRemoveKeys(storage: Storage, remove: boolean): Promise<vo
   }
 }
 
-async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
+/** The master keys that one of the key files gives for a password. `wrong_password`; `damaged` when no key file can be read. */
+export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
   let damaged: unknown;
   let tried = 0;
   for (const { name } of (await storage.list("keys")).slice(0, MAX_KEYS)) {

@@ -1,5 +1,5 @@
 import type { PointToVerify, StoreProblem, StoreVerification } from "../engines/store-care.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { type CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath } from "../fs/safe-path.ts";
@@ -12,6 +12,8 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 export interface VerifyInput extends WorkspaceCall {
   /** Also hash large files as a whole. */
   deep?: boolean | undefined;
+  /** The caller holds the lock of its workspace already. */
+  lockHeld?: boolean | undefined;
 }
 
 export interface VerifyProblem {
@@ -31,7 +33,7 @@ export interface Verified {
 }
 
 /** A point, and the workspace in which its records are kept. */
-interface Held {
+export interface HeldPoint {
   point: Point;
   paths: WorkspacePaths;
 }
@@ -46,12 +48,17 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
     if (problem.code !== "damaged") throw problem;
     return { checked: { points: 0, files: 0, bytes: 0 }, problems: [descriptorProblem(null, problem)] };
   }
-  return new Verification(workspace, input).run([{ point, paths: workspace.found.paths }], false);
+  return verifyHeld(workspace, [{ point, paths: workspace.found.paths }], input);
+}
+
+/** The same for points of any workspaces of the control directory. */
+export async function verifyHeld(workspace: Workspace, held: readonly HeldPoint[], input: VerifyInput): Promise<Verified> {
+  return new Verification(workspace, input).run(held, false);
 }
 
 /** Every point of every workspace of the control directory, and the store itself. */
 export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<Verified> {
-  const held: Held[] = [];
+  const held: HeldPoint[] = [];
   const damaged: VerifyProblem[] = [];
   const { control } = workspace.found;
   for (const { name, problem } of listWorkspaces(control)) {
@@ -86,7 +93,7 @@ class Verification {
     this.#input = input;
   }
 
-  async run(held: readonly Held[], everything: boolean): Promise<Verified> {
+  async run(held: readonly HeldPoint[], everything: boolean): Promise<Verified> {
     const { signal, deep } = this.#input;
     throwIfAborted(signal);
     let verification: StoreVerification;
@@ -113,12 +120,13 @@ class Verification {
   }
 
   /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
-  async #record(held: readonly Held[], problems: readonly VerifyProblem[]): Promise<void> {
+  async #record(held: readonly HeldPoint[], problems: readonly VerifyProblem[]): Promise<void> {
     const byPoint = Map.groupBy(problems, (problem) => problem.point);
     const at = new Date().toISOString();
     for (const [paths, group] of Map.groupBy(held, (each) => each.paths)) {
       try {
-        using _lock = await acquireLock(paths.lock, { purpose: "verify", timeoutMs: RECORD_WAIT_MS });
+        const held = this.#input.lockHeld === true && paths.lock === this.#workspace.found.paths.lock;
+        using _lock = held ? null : await acquireLock(paths.lock, { purpose: "verify", timeoutMs: RECORD_WAIT_MS });
         const points = new Points(paths);
         const present = new Set(points.committed());
         for (const { point } of group) {

@@ -230,7 +230,8 @@ export class CopyEngine implements Engine {
     const { target, paths, readOnly, signal, onProgress } = request;
     const tree = Buffer.from(content.tree, "hex");
     store.tree(tree);
-    return writeTree({
+    const { damaged, ...beyond } = await this.#beyondNodes(content);
+    const written = await writeTree({
       keys: store.repository.keys,
       index: store.index,
       packs: path.join(store.paths.repository, "data"),
@@ -238,22 +239,26 @@ export class CopyEngine implements Engine {
       tree,
       paths,
       readOnly: readOnly ?? false,
-      ...(await this.#beyondNodes(content)),
+      ...beyond,
       read: (id) => store.read(id, "data"),
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
+    return { ...written, damaged: [...written.damaged, ...damaged] };
   }
 
   /** What nodes cannot say; without a manifest that can be read, files are written without holes. */
-  async #beyondNodes(content: PointContent): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath }> {
+  async #beyondNodes(content: PointContent): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath; damaged: WrittenContent["damaged"] }> {
     let manifest: Manifest | null = null;
+    const damaged: WrittenContent["damaged"] = [];
     try {
       manifest = await this.manifest(content);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      damaged.push({ path: new Uint8Array(0), detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}` });
     }
     return {
+      damaged,
       holes: new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes])),
       lossless: losslessByPath(manifest?.lossless ?? []),
     };
@@ -302,8 +307,8 @@ export class CopyEngine implements Engine {
     return examineStore(store, request);
   }
 
-  async remains(pointIds: ReadonlySet<string>): Promise<PointRemains[]> {
-    return pointRemains(await this.store(), pointIds);
+  async remains(wanted: (pointId: string) => boolean): Promise<PointRemains[]> {
+    return pointRemains(await this.store(), wanted);
   }
 
   async close(): Promise<void> {

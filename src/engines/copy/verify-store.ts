@@ -5,6 +5,7 @@ import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/r
 import type { PointToVerify, StoreProblem, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import { type CheckedPoint, verifyContent } from "../verify/verify-content.ts";
 import type { ContentProblem } from "../verify/problem-list.ts";
+import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore, type StorePaths } from "./embedded-store.ts";
 
 const LOCK_WAIT_MS = 10_000;
@@ -33,6 +34,7 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       ...(request.onProgress === undefined ? {} : { onProgress: request.onProgress }),
     });
+    notePacks(paths, content.damagedPacks, request.everything);
     const labels = new Set(others.map((other) => other.label));
     return {
       problems: [

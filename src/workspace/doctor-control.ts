@@ -1,0 +1,138 @@
+import fs from "node:fs";
+import path from "node:path";
+import { toCairnError } from "../errors.ts";
+import { breakLock, lockHolder } from "../fs/lock.ts";
+import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
+import { filesystemKind, filesystemUuid } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { loadStatCache } from "../fs/stat-cache.ts";
+import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
+import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directory.ts";
+import { controlWarnings } from "./control-place.ts";
+import type { Checkup } from "./doctor.ts";
+import { workspaceAt } from "./find-workspace.ts";
+import { registerWorkspace } from "./registry.ts";
+import type { Workspace } from "./workspace.ts";
+
+/** Who holds the workspace's lock, where that cannot be judged; with `breakLocks` it is taken away. */
+export function lockFindings(workspace: Workspace, breakLocks: boolean): Checkup[] {
+  const { lock } = workspace.found.paths;
+  const holder = lockHolder(lock);
+  if (holder === null) return [];
+  const { place } = filesystemKind(workspace.found.control.root);
+  if (livenessOf(holder, place === "local" || place === "memory") !== "unknown") return [];
+  const detail = `the workspace is locked by ${describeOwner(holder)}, of which nothing can be known from here`;
+  if (!breakLocks) return [{ kind: "lock", severity: "warning", detail: `${detail}; once it is known to be dead: doctor --repair --break-locks` }];
+  return [{ kind: "lock", severity: "warning", detail, repair: "the lock is taken away", mend: async () => breakLock(lock) }];
+}
+
+/** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
+export function controlFindings(workspace: Workspace): Checkup[] {
+  return [...placeFindings(workspace), ...leftoverFindings(workspace), ...workspaceFindings(workspace), ...folderFindings(workspace), ...registryFindings(workspace)];
+}
+
+function placeFindings({ found }: Workspace): Checkup[] {
+  const { root } = found.control;
+  const findings: Checkup[] = controlWarnings(root).map((detail) => ({ kind: "control-place", severity: "warning", detail }));
+  const mode = fs.statSync(root).mode & 0o777;
+  if ((mode & 0o077) !== 0) {
+    findings.push({
+      kind: "permissions",
+      severity: "warning",
+      detail: `others may look into ${root} (mode ${mode.toString(8)})`,
+      repair: "only its owner may from then on",
+      mend: async () => fs.chmodSync(root, 0o700),
+    });
+  }
+  return findings;
+}
+
+function leftoverFindings({ found }: Workspace): Checkup[] {
+  const { temporary, cache } = found.control;
+  const findings: Checkup[] = [];
+  const dead = deadWorkDirectories(temporary);
+  if (dead.length > 0) {
+    findings.push({
+      kind: "leftovers",
+      severity: "info",
+      detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of processes that are gone in ${temporary}`,
+      repair: "they are removed",
+      mend: async () => removeDeadWorkDirectories(temporary),
+    });
+  }
+  const statCache = path.join(cache, `stat-${found.workspace.id}`);
+  if (fs.existsSync(statCache) && loadStatCache(statCache) === null) {
+    findings.push({
+      kind: "cache",
+      severity: "info",
+      detail: "the cache of the folder's entries cannot be used; the next save reads everything",
+      repair: "it is removed and made again",
+      mend: async () => fs.rmSync(statCache, { force: true }),
+    });
+  }
+  return findings;
+}
+
+function workspaceFindings({ found }: Workspace): Checkup[] {
+  return listWorkspaces(found.control).flatMap(({ name, problem }): Checkup[] => {
+    if (problem === undefined) return [];
+    return [{ kind: "workspace", severity: "damage", detail: `the workspace ${name} cannot be opened: ${problem.message}` }];
+  });
+}
+
+function folderFindings({ found }: Workspace): Checkup[] {
+  const shown = printablePath(found.folder);
+  const facts = fs.statSync(found.folder, { bigint: true, throwIfNoEntry: false });
+  if (facts === undefined) {
+    const detail = `the folder ${shown} is not there; where it was moved: cairn relocate OLD NEW; to write it again: cairn restore latest --to FOLDER`;
+    return [{ kind: "folder", severity: "warning", detail }];
+  }
+  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
+  if (recorded.root_inode === facts.ino.toString()) return [];
+  return [
+    {
+      kind: "folder",
+      severity: "info",
+      detail: `${shown} is another folder than the one that was adopted; the path decides, so it is kept as the same workspace`,
+      repair: "it is recorded as the one",
+      mend: async () => {
+        const uuid = filesystemUuid(found.folder);
+        writeWorkspace(found.control, {
+          ...recorded,
+          root_inode: facts.ino.toString(),
+          device: facts.dev.toString(),
+          ...(uuid === null ? {} : { filesystem_uuid: uuid }),
+        });
+      },
+    },
+  ];
+}
+
+function registryFindings({ found }: Workspace): Checkup[] {
+  let problem: string;
+  try {
+    const hit = workspaceAt(found.folder);
+    if (hit !== null && hit.control.root === found.control.root) return [];
+    problem = hit === null ? "it is in no registry" : `it is registered for ${hit.control.root}`;
+    // Somebody else's now: to be settled by hand.
+    if (hit !== null) return [{ kind: "registry", severity: "warning", detail: `the folder ${printablePath(found.folder)} does not lead here: ${problem}` }];
+  } catch (error) {
+    problem = toCairnError(error).message;
+  }
+  return [
+    {
+      kind: "registry",
+      severity: "warning",
+      detail: `the folder ${printablePath(found.folder)} does not lead here: ${problem}`,
+      repair: "it is registered again",
+      mend: async () =>
+        registerWorkspace({
+          folder: found.folder,
+          control: found.control.root,
+          controlId: found.controlFile.id,
+          workspaceId: found.workspace.id,
+          workspaceName: found.workspace.name,
+        }),
+    },
+  ];
+}

@@ -1,0 +1,147 @@
+import fs from "node:fs";
+import path from "node:path";
+import type { PointRemains } from "../engines/store-care.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import type { WorkspaceState } from "../formats/control.ts";
+import { type Descriptor, encodeDescriptor } from "../formats/descriptor.ts";
+import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import type { SavePointId } from "../ids.ts";
+import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
+import { workspacePaths } from "./control-layout.ts";
+import type { Checkup } from "./doctor.ts";
+import { type DamagedPoint, Points } from "./points.ts";
+import type { Workspace } from "./workspace.ts";
+
+/** Head and last restore: where the file is lost, or names a point that is not there. */
+export function stateFindings(workspace: Workspace): Checkup[] {
+  const { paths } = workspace.found;
+  const { points } = workspace;
+  const atLatest = (state: Partial<WorkspaceState>): void => {
+    writeState(paths, { last_restore: null, recovered: [], ...state, head: points.latest()?.descriptor.save_point_id ?? null });
+  };
+  let state: WorkspaceState;
+  try {
+    state = readState(paths);
+  } catch (error) {
+    const repair = "the workspace counts as standing at its latest point; what undo goes back to is not known any more";
+    return [{ kind: "state", severity: "damage", detail: toCairnError(error).message, repair, mend: async () => atLatest({}) }];
+  }
+  if (state.head === null || points.ids().has(state.head)) return [];
+  if (points.list().damaged.some(({ id }) => id === null || id === state.head)) return [];
+  const detail = `the workspace stands at ${state.head.slice(0, 8)}, and there is no such point`;
+  return [{ kind: "state", severity: "damage", detail, repair: "it counts as standing at its latest point", mend: async () => atLatest(state) }];
+}
+
+/** The small files beside descriptors. */
+export function recordFindings(workspace: Workspace): Checkup[] {
+  return eachWorkspace(workspace).flatMap(({ points }) =>
+    points.list().points.flatMap(({ sequence, problems, descriptor }) => {
+      const paths = points.pathsOf(sequence);
+      const who = `save point ${descriptor.save_point_id.slice(0, 8)}`;
+      return problems.map((problem): Checkup => {
+        const detail = `${who}: ${problem.message}`;
+        if (problem.message.startsWith(paths.pin)) {
+          const mend = async (): Promise<void> => points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
+          return { kind: "pin", severity: "warning", detail, repair: "it is pinned anew", mend };
+        }
+        const tags = problem.message.startsWith(paths.tags);
+        const mend = async (): Promise<void> => void durableRemove(tags ? paths.tags : paths.verification);
+        return tags
+          ? { kind: "tags", severity: "warning", detail, repair: "the tags that it was made with count again", mend }
+          : { kind: "verification", severity: "info", detail, repair: "it counts as unverified", mend };
+      });
+    }),
+  );
+}
+
+interface Records {
+  workspace: PlacedWorkspace;
+  points: Points;
+}
+
+function eachWorkspace({ found }: Workspace): Records[] {
+  return listWorkspaces(found.control).flatMap(({ name, workspace }) => {
+    return workspace === null ? [] : [{ workspace, points: new Points(workspacePaths(found.control, name)) }];
+  });
+}
+
+/** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
+export async function descriptorFindings(workspace: Workspace, opens: boolean): Promise<Checkup[]> {
+  const damaged = eachWorkspace(workspace).flatMap((records) => records.points.list().damaged.map((point) => ({ records, point })));
+  if (damaged.length === 0) return [];
+  const remains = opens ? await remainsOf(workspace, damaged.map(({ point }) => point)) : new Map<DamagedPoint, PointRemains>();
+  return damaged.map(({ records, point }): Checkup => {
+    const detail = `save point ${point.id?.slice(0, 8) ?? `number ${point.sequence}`}: ${point.problem.message}`;
+    const left = remains.get(point);
+    // Written by a newer version: it is no damage that this one could mend.
+    if (left === undefined || point.problem.code === "newer_version") return { kind: "descriptor", severity: "damage", detail };
+    return {
+      kind: "descriptor",
+      severity: "damage",
+      detail,
+      repair: "it is written again from its snapshot; message, tags, cause and parent are lost",
+      mend: async () => rebuildDescriptor(workspace, { ...records, point, left }),
+    };
+  });
+}
+
+/** By the id that the catalog remembers, or, where one point and one snapshot have nobody else, by elimination. */
+async function remainsOf(workspace: Workspace, damaged: readonly DamagedPoint[]): Promise<Map<DamagedPoint, PointRemains>> {
+  const healthy = new Set<string>(eachWorkspace(workspace).flatMap(({ points }) => [...points.list().points.map(({ descriptor }) => descriptor.save_point_id), ...points.unfinished().flatMap(({ id }) => id ?? [])]));
+  const remains = await workspace.engine.remains((id) => !healthy.has(id));
+  const found = new Map<DamagedPoint, PointRemains>();
+  for (const point of damaged) {
+    const left = remains.find(({ id }) => id === point.id);
+    if (left !== undefined) found.set(point, left);
+  }
+  const nameless = damaged.filter(({ id }) => id === null);
+  const unclaimed = remains.filter(({ id }) => !damaged.some((point) => point.id === id));
+  if (nameless.length === 1 && unclaimed.length === 1) found.set(nameless[0]!, unclaimed[0]!);
+  return found;
+}
+
+async function rebuildDescriptor(workspace: Workspace, of: Records & { point: DamagedPoint; left: PointRemains }): Promise<void> {
+  const { left, points, point } = of;
+  const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
+  const { verdicts } = await workspace.engine.verify({ points: [asked], everything: false });
+  const [verdict] = verdicts;
+  const { stateDigest = null, metadataDigest = null } = verdict ?? {};
+  if (verdict === undefined || stateDigest === null || metadataDigest === null) {
+    throw new CairnError("damaged", `the content at ${printablePath(left.path)} of its snapshot cannot be read`);
+  }
+  const descriptor: Descriptor = {
+    save_point_id: left.id as SavePointId,
+    workspace_id: of.workspace.id,
+    workspace_name: of.workspace.name,
+    sequence: point.sequence,
+    created_at: new Date(left.createdAt).toISOString(),
+    message: "",
+    tags: [],
+    engine: workspace.engine.type,
+    effective_engine: workspace.engine.type,
+    degraded: [],
+    parent_id: null,
+    restored_from: null,
+    cause: { kind: "doctor", reason: "the descriptor was damaged and has been written again from the snapshot" },
+    content: left.content as unknown as Descriptor["content"],
+    state_digest: Buffer.from(stateDigest).toString("hex"),
+    metadata_digest: Buffer.from(metadataDigest).toString("hex"),
+    complete: left.complete,
+    entries: left.entries,
+    bytes: verdict.bytes,
+    bytes_stored: 0,
+    unchanged: false,
+    labels: [],
+    omitted: [],
+    omitted_count: 0,
+    rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
+    undo: false,
+  };
+  const bytes = encodeDescriptor(descriptor);
+  const paths = points.pathsOf(point.sequence);
+  // Kept: people can read in it what is lost otherwise.
+  if (fs.existsSync(paths.descriptor)) durableRename(paths.descriptor, path.join(paths.root, "descriptor.damaged"));
+  durableWrite(paths.descriptor, bytes, { exclusive: true });
+  points.refresh();
+}
