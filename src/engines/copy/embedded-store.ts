@@ -9,10 +9,10 @@ import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { TreeSource } from "../engine.ts";
+import type { IndexedPack } from "../scan/store-sink.ts";
 
 /** Where the parts of an embedded store lie in a control directory. */
 export interface StorePaths {
@@ -81,13 +81,13 @@ export class EmbeddedStore {
   }
 
   /** Makes packs durable and known: files, then their index. */
-  async publish(packs: readonly FinishedPack[]): Promise<void> {
+  async publish(packs: readonly IndexedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { storage, repository, index } = this;
     await Promise.all(packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true })));
     await storage.sync(["data"]);
     failpoint("store.packs-durable");
-    const names = await repository.saveIndex(packs.map((pack) => ({ id: pack.id, header: pack.header })), { durable: false });
+    const names = await repository.saveIndex(packs, { durable: false });
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);
     const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
     for (const name of names) index.cover(name, blobs / names.length);

@@ -7,13 +7,13 @@ import type { StatCache } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
-import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
+import type { PackTail } from "../../repository/pack-writer.ts";
 import type { LinkGroup } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
-import type { ExtraBlob } from "./store-sink.ts";
+import type { ExtraBlob, IndexedPack } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 
@@ -55,7 +55,7 @@ export interface ScanResult {
   tree: Uint8Array;
   state: Uint8Array;
   meta: Uint8Array;
-  packs: FinishedPack[];
+  packs: IndexedPack[];
 }
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
@@ -99,7 +99,8 @@ class Scan {
   readonly #threads: readonly Scanner[];
   readonly #table: ScanTable;
   readonly #task: ScanTask;
-  readonly #packs: FinishedPack[] = [];
+  readonly #packs: IndexedPack[] = [];
+  readonly #tails: PackTail[] = [];
 
   constructor(options: ScanOptions, threads: readonly Scanner[], size: { capacity: number; inline: boolean }) {
     this.#options = options;
@@ -139,14 +140,15 @@ class Scan {
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old);
       phase = "trees";
-      const tails = await this.#build(groups);
+      await this.#build(groups);
       throwIfAborted(signal);
       const result: ScanResult = { table: this.#table, old, directories: this.#table.control[C.DIRECTORIES]!, notes, groups, packs: this.#packs, ...this.#rootDigests() };
-      if (this.#options.store !== undefined) await this.#finish(tails, this.#options.finish?.(result) ?? []);
+      if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
       return result;
     } catch (error) {
       this.#stop();
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
+      for (const { path } of [...this.#packs, ...this.#tails]) fs.rmSync(path, { force: true });
       throw error;
     } finally {
       clearInterval(timer);
@@ -191,21 +193,19 @@ class Scan {
     return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
   }
 
-  /** Builds the trees; the threads' unfinished packs. */
-  async #build(groups: Map<string, LinkGroup>): Promise<PackTail[]> {
+  /** Builds the trees, and takes the threads' packs over, the unfinished ones too. */
+  async #build(groups: Map<string, LinkGroup>): Promise<void> {
     const replies = await this.#all(() => ({ kind: "trees", groups }));
-    const tails: PackTail[] = [];
     for (const reply of replies) {
       if (reply.kind !== "built" || reply.packs === null) continue;
       this.#packs.push(...reply.packs.packs);
-      tails.push(...reply.packs.tails);
+      this.#tails.push(...reply.packs.tails);
     }
-    return tails;
   }
 
   /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
-  async #finish(tails: PackTail[], blobs: ExtraBlob[]): Promise<void> {
-    const reply = await this.#threads[0]!.ask({ kind: "tail", tails, blobs });
+  async #finish(blobs: ExtraBlob[]): Promise<void> {
+    const reply = await this.#threads[0]!.ask({ kind: "tail", tails: this.#tails, blobs });
     if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
   }
 

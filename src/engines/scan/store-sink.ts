@@ -1,6 +1,8 @@
+import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { packIndexText } from "../../repository/index-text.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
@@ -13,9 +15,12 @@ export interface StoreSinkTask {
   level: CompressionLevel;
 }
 
+/** A pack with its part of an index file, which a thread has time to write while others still work. */
+export type IndexedPack = FinishedPack & { indexText: Uint8Array };
+
 /** What one thread has packed: complete packs, and at most one unfinished pack of each type. */
 export interface ThreadPacks {
-  packs: FinishedPack[];
+  packs: IndexedPack[];
   tails: PackTail[];
   storedBytes: number;
 }
@@ -34,7 +39,7 @@ export class StoreSink implements ContentSink {
   /** Made when the first new blob of their type comes. */
   #data: PackWriter | undefined;
   #tree: PackWriter | undefined;
-  #packs: FinishedPack[] = [];
+  #packs: IndexedPack[] = [];
 
   constructor(task: StoreSinkTask) {
     this.#index = BlobIndex.fromShared(task.index);
@@ -53,7 +58,7 @@ export class StoreSink implements ContentSink {
 
   #newWriter(type: "data" | "tree"): PackWriter {
     const { keys, directory, level } = this.#task;
-    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push(pack) });
+    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push({ ...pack, indexText: packIndexText(pack.id, pack.header) }) });
   }
 
   known(id: Uint8Array, offset: number): boolean {
@@ -83,9 +88,11 @@ export class StoreSink implements ContentSink {
     return this.#taken([]);
   }
 
+  /** Gives up: removes what was not handed over. */
   abort(): void {
     this.#data?.abort();
     this.#tree?.abort();
+    for (const pack of this.#packs) fs.rmSync(pack.path, { force: true });
   }
 
   #taken(tails: PackTail[]): ThreadPacks {
