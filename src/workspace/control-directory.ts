@@ -22,6 +22,7 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf } from "../fs/mounts.ts";
 import { rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
@@ -212,7 +213,8 @@ export interface CreatedWorkspace {
 /** Adds a workspace: staged, then named. Throws `already_exists` for a taken name with `exactName`. */
 export function createWorkspace(control: ControlPaths, options: NewWorkspace): CreatedWorkspace {
   checkWorkspaceName(options.name);
-  const staged = join(control.temporary, temporaryName());
+  // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
+  const staged = newWorkDirectory(control.temporary);
   for (const directory of [staged, join(staged, "points"), join(staged, "journal")]) durableMkdir(directory);
   durableWrite(join(staged, "state.json"), encodeState({ head: null, last_restore: null, recovered: [] }));
   try {

@@ -6,6 +6,7 @@ import { rawPath } from "../formats/record.ts";
 import { temporaryName } from "../fs/durable.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
 import { controlPaths, workspacePaths } from "./control-layout.ts";
 import { type DeadPartial, deadPartials, type PartialRecord, removeTree, settlePartial } from "./partial-folder.ts";
@@ -27,7 +28,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialRecord):
   const { control } = workspace.found;
   for (const listed of listWorkspaces(control)) {
     if (listed.workspace?.id !== made.id) continue;
-    const aside = join(control.temporary, temporaryName());
+    const aside = newWorkDirectory(control.temporary);
     fs.renameSync(workspacePaths(control, listed.name).root, aside);
     failpoint("fork.workspace-removed");
     fs.rmSync(aside, { recursive: true, force: true });
