@@ -3,7 +3,7 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, DoctorOptions, DoctorResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, DoctorOptions, DoctorResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, ViewLease, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -25,6 +25,7 @@ import { store } from "./store.ts";
 import { tag, type TagEdit } from "./tag.ts";
 import { unpin } from "./unpin.ts";
 import { verify, verifyAll } from "./verify.ts";
+import { closeView, listViews, view } from "./view.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 export interface ClientOptions {
@@ -119,6 +120,18 @@ export class CairnClient {
   async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
     const { workspace_name: name } = planOf(this.#options.found.control, planId);
     return this.#with(name, async (workspace) => runCleanup(workspace, planId, options));
+  }
+
+  async view(target: string, options: WorkspaceCallOptions = {}): Promise<ViewLease> {
+    return this.#with(options.workspaceName, async (workspace) => view(workspace, target, options));
+  }
+
+  async listViews(): Promise<ViewLease[]> {
+    return this.#with(undefined, async (workspace) => listViews(workspace));
+  }
+
+  async closeView(viewId: string): Promise<ViewLease> {
+    return this.#with(undefined, async (workspace) => closeView(workspace, viewId));
   }
 
   async fork(target: string, path: string, options: ForkOptions = {}): Promise<ForkResult> {

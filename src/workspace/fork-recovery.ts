@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { basename, dirname } from "node:path";
 import { join } from "node:path";
 import { failpoint } from "../failpoint.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
@@ -9,6 +10,7 @@ import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
 import { controlPaths, workspacePaths } from "./control-layout.ts";
+import { leasePath } from "./leases.ts";
 import { type DeadPartial, deadPartials, type PartialRecord, removeTree, settlePartial } from "./partial-folder.ts";
 import { readRegistration, unregister } from "./registry.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -49,10 +51,20 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
   for (const dead of deadPartials(control)) {
     const whole = isWhole(dead);
     if (!whole) await takeBackFork(workspace, dead.record);
+    if (dead.record.purpose === "view") takeBackView(workspace, dead.record);
     settlePartial(dead);
     recovered.push(entryOf(dead, whole));
   }
   return recovered;
+}
+
+/** A view's folder that never got its lease: nobody was told of it. */
+function takeBackView(workspace: Workspace, record: PartialRecord): void {
+  const { control } = workspace.found;
+  const folder = Buffer.from(rawPath(record.target));
+  const id = basename(folder.toString("latin1"));
+  if (dirname(folder.toString("utf8")) !== control.views || fs.existsSync(leasePath(control, id))) return;
+  removeTree(folder);
 }
 
 function isWhole({ record, committed }: DeadPartial): boolean {

@@ -40,7 +40,7 @@ async function killForks(name: string, more: readonly string[], limit: number): 
       const status = await fork.status();
       assert.equal(status.clean, true, where);
       assert.equal((await fork.history()).save_points.length, 1, where);
-    } else await assert.rejects((await cairnLibrary()).open(target), undefined, where);
+    } else await assert.rejects((await cairnLibrary()).open(target), where);
     assert.deepEqual(fs.readdirSync(parent).filter((each) => each.startsWith(".cairn") || each.includes("cairn-partial")), [], where);
     assert.deepEqual(partial(client.controlDirectory), [], where);
     if (more.length === 0) assert.equal(fs.readdirSync(path.join(client.controlDirectory, "workspaces")).length, 1 + whole, where);

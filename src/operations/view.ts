@@ -1,0 +1,28 @@
+import { recoverPartials } from "../workspace/fork-recovery.ts";
+import { listLeases } from "../workspace/leases.ts";
+import { closeView as close, openView } from "../workspace/views.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { ViewLease, WorkspaceCallOptions } from "./contract.ts";
+
+/** Opens a point to be looked into, read-only, until the view is closed. */
+export async function view(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<ViewLease> {
+  await recoverPartials(workspace, options);
+  const { lease, leftOut } = await openView(workspace, workspace.resolve(target), options);
+  const damaged = leftOut.filter(({ reason }) => reason === "damaged");
+  if (damaged.length > 0) options.onWarning?.(`${damaged.length} damaged entries are not in the view; see cairn verify`);
+  return publicLease(lease);
+}
+
+/** All open views of the control directory, oldest first. */
+export function listViews(workspace: Workspace): ViewLease[] {
+  return listLeases(workspace.found.control).map(publicLease);
+}
+
+/** Closes a view and removes its folder. */
+export function closeView(workspace: Workspace, id: string): ViewLease {
+  return publicLease(close(workspace, id));
+}
+
+function publicLease({ view_id, save_point_id, path, opened_at, method }: ReturnType<typeof listLeases>[number]): ViewLease {
+  return { view_id, save_point_id, path, opened_at, method };
+}

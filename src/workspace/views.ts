@@ -1,0 +1,70 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { join } from "node:path";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { durableMkdir } from "../fs/durable.ts";
+import { type Lease, leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
+import { PartialFolder, removeTree } from "./partial-folder.ts";
+import type { Point } from "./points.ts";
+import type { LeftOutEntry } from "./record-point.ts";
+import { requireStillThere, writeContent } from "./write-content.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/**
+ * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and
+ * protects the point until the view is closed, also when the process that opened it is long gone.
+ */
+export async function openView(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<{ lease: Lease; leftOut: LeftOutEntry[] }> {
+  const { control } = workspace.found;
+  return workspace.engine.reading(async () => {
+    requireStillThere(workspace, point);
+    const id = randomBytes(8).toString("hex");
+    const folder = join(control.views, id);
+    durableMkdir(control.views);
+    const partial = PartialFolder.begin(control, "view", Buffer.from(folder));
+    try {
+      const { leftOut } = await writeContent(workspace, { ...call, point, folder: partial.staging, paths: null, readOnly: true });
+      fs.chmodSync(partial.staging, 0o555);
+      const lease: Lease = {
+        view_id: id,
+        save_point_id: point.descriptor.save_point_id,
+        workspace_id: workspace.found.workspace.id,
+        path: folder,
+        opened_at: new Date().toISOString(),
+        method: "copy",
+      };
+      partial.commit();
+      failpoint("view.folder-named");
+      await leaseNow(workspace, lease, call);
+      failpoint("view.leased");
+      partial.end();
+      return { lease, leftOut };
+    } catch (error) {
+      removeTree(Buffer.from(folder));
+      partial.abandon();
+      throw error;
+    }
+  });
+}
+
+/** Under the workspace's lock, so that no cleanup decides meanwhile. */
+async function leaseNow(workspace: Workspace, lease: Lease, call: WorkspaceCall): Promise<void> {
+  using _lock = await workspace.lock("view", call);
+  workspace.points.refresh();
+  if (workspace.byId(lease.save_point_id) === null) throw new CairnError("not_found", `the save point ${lease.save_point_id.slice(0, 8)} has just been removed`, { hint: "see cairn history" });
+  writeLease(workspace.found.control, lease);
+}
+
+/** Closes a view and removes its folder. Throws `not_found` for one that is not open. */
+export function closeView(workspace: Workspace, id: string): Lease {
+  const { control } = workspace.found;
+  leasePath(control, id);
+  const lease = listLeases(control).find(({ view_id }) => view_id === id);
+  if (lease === undefined) throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see cairn view --list" });
+  // The folder first: without its lease nobody would know that it may go.
+  removeTree(Buffer.from(join(control.views, id)));
+  failpoint("view.folder-removed");
+  removeLease(control, id);
+  return lease;
+}
