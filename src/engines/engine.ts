@@ -2,19 +2,15 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
+import type { PointContent } from "./point-content.ts";
 import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
+export type { PointContent } from "./point-content.ts";
+
 /** How a save point holds content. Each engine reports what it really did, with every degradation. */
 export type EngineType = "btrfs-snapshot" | "juicefs-clone" | "reflink-copy" | "copy";
-
-/** Where a point's content is, as its descriptor says it; each engine knows its own keys. */
-export interface PointContent {
-  /** id of the workspace's root tree, hex; empty until an engine that does not read has sealed the point */
-  tree: string;
-  [key: string]: unknown;
-}
 
 /** The root directory's own metadata, which no tree holds. */
 export interface RootMetadata {

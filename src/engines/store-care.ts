@@ -1,4 +1,4 @@
-import type { PointContent } from "./engine.ts";
+import type { PointContent } from "./point-content.ts";
 import type { PointVerdict } from "./verify/verify-content.ts";
 
 /** What an engine is asked, and answers, when what holds the points is verified or mended. */

@@ -3,7 +3,11 @@ import { verifyAll as verifyEverything, verifyPoint } from "../workspace/verify.
 import type { CallOptions, VerifyResult, WorkspaceCallOptions } from "./contract.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
-export async function verify(workspace: Workspace, target: string, options: WorkspaceCallOptions): Promise<VerifyResult> {
+export async function verify(
+  workspace: Workspace,
+  target: string,
+  options: WorkspaceCallOptions,
+): Promise<VerifyResult> {
   return verifyPoint(workspace, target, options);
 }
 

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import type { StoreFinding as Checkup } from "../engines/store-care.ts";
 import { toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
@@ -9,7 +10,6 @@ import { loadStatCache } from "../fs/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directory.ts";
 import { controlWarnings } from "./control-place.ts";
-import type { Checkup } from "./doctor.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
@@ -22,18 +22,37 @@ export function lockFindings(workspace: Workspace, breakLocks: boolean): Checkup
   const { place } = filesystemKind(workspace.found.control.root);
   if (livenessOf(holder, place === "local" || place === "memory") !== "unknown") return [];
   const detail = `the workspace is locked by ${describeOwner(holder)}, of which nothing can be known from here`;
-  if (!breakLocks) return [{ kind: "lock", severity: "warning", detail: `${detail}; once it is known to be dead: doctor --repair --break-locks` }];
-  return [{ kind: "lock", severity: "warning", detail, repair: "the lock is taken away", mend: async () => breakLock(lock) }];
+  if (!breakLocks)
+    return [
+      {
+        kind: "lock",
+        severity: "warning",
+        detail: `${detail}; once it is known to be dead: doctor --repair --break-locks`,
+      },
+    ];
+  return [
+    { kind: "lock", severity: "warning", detail, repair: "the lock is taken away", mend: async () => breakLock(lock) },
+  ];
 }
 
 /** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
 export function controlFindings(workspace: Workspace): Checkup[] {
-  return [...placeFindings(workspace), ...leftoverFindings(workspace), ...workspaceFindings(workspace), ...folderFindings(workspace), ...registryFindings(workspace)];
+  return [
+    ...placeFindings(workspace),
+    ...leftoverFindings(workspace),
+    ...workspaceFindings(workspace),
+    ...folderFindings(workspace),
+    ...registryFindings(workspace),
+  ];
 }
 
 function placeFindings({ found }: Workspace): Checkup[] {
   const { root } = found.control;
-  const findings: Checkup[] = controlWarnings(root).map((detail) => ({ kind: "control-place", severity: "warning", detail }));
+  const findings: Checkup[] = controlWarnings(root).map((detail) => ({
+    kind: "control-place",
+    severity: "warning",
+    detail,
+  }));
   const mode = fs.statSync(root).mode & 0o777;
   if ((mode & 0o077) !== 0) {
     findings.push({
@@ -76,7 +95,9 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
 function workspaceFindings({ found }: Workspace): Checkup[] {
   return listWorkspaces(found.control).flatMap(({ name, problem }): Checkup[] => {
     if (problem === undefined) return [];
-    return [{ kind: "workspace", severity: "damage", detail: `the workspace ${name} cannot be opened: ${problem.message}` }];
+    return [
+      { kind: "workspace", severity: "damage", detail: `the workspace ${name} cannot be opened: ${problem.message}` },
+    ];
   });
 }
 
@@ -115,7 +136,14 @@ function registryFindings({ found }: Workspace): Checkup[] {
     if (hit !== null && hit.control.root === found.control.root) return [];
     problem = hit === null ? "it is in no registry" : `it is registered for ${hit.control.root}`;
     // Somebody else's now: to be settled by hand.
-    if (hit !== null) return [{ kind: "registry", severity: "warning", detail: `the folder ${printablePath(found.folder)} does not lead here: ${problem}` }];
+    if (hit !== null)
+      return [
+        {
+          kind: "registry",
+          severity: "warning",
+          detail: `the folder ${printablePath(found.folder)} does not lead here: ${problem}`,
+        },
+      ];
   } catch (error) {
     problem = toCairnError(error).message;
   }

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import type { PointRemains } from "../engines/store-care.ts";
+import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { type Descriptor, encodeDescriptor } from "../formats/descriptor.ts";
@@ -9,7 +9,6 @@ import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
-import type { Checkup } from "./doctor.ts";
 import { type DamagedPoint, Points } from "./points.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -18,19 +17,40 @@ export function stateFindings(workspace: Workspace): Checkup[] {
   const { paths } = workspace.found;
   const { points } = workspace;
   const atLatest = (state: Partial<WorkspaceState>): void => {
-    writeState(paths, { last_restore: null, recovered: [], ...state, head: points.latest()?.descriptor.save_point_id ?? null });
+    writeState(paths, {
+      last_restore: null,
+      recovered: [],
+      ...state,
+      head: points.latest()?.descriptor.save_point_id ?? null,
+    });
   };
   let state: WorkspaceState;
   try {
     state = readState(paths);
   } catch (error) {
     const repair = "the workspace counts as standing at its latest point; what undo goes back to is not known any more";
-    return [{ kind: "state", severity: "damage", detail: toCairnError(error).message, repair, mend: async () => atLatest({}) }];
+    return [
+      {
+        kind: "state",
+        severity: "damage",
+        detail: toCairnError(error).message,
+        repair,
+        mend: async () => atLatest({}),
+      },
+    ];
   }
   if (state.head === null || points.ids().has(state.head)) return [];
   if (points.list().damaged.some(({ id }) => id === null || id === state.head)) return [];
   const detail = `the workspace stands at ${state.head.slice(0, 8)}, and there is no such point`;
-  return [{ kind: "state", severity: "damage", detail, repair: "it counts as standing at its latest point", mend: async () => atLatest(state) }];
+  return [
+    {
+      kind: "state",
+      severity: "damage",
+      detail,
+      repair: "it counts as standing at its latest point",
+      mend: async () => atLatest(state),
+    },
+  ];
 }
 
 /** The small files beside descriptors. */
@@ -42,7 +62,8 @@ export function recordFindings(workspace: Workspace): Checkup[] {
       return problems.map((problem): Checkup => {
         const detail = `${who}: ${problem.message}`;
         if (problem.message.startsWith(paths.pin)) {
-          const mend = async (): Promise<void> => points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
+          const mend = async (): Promise<void> =>
+            points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
           return { kind: "pin", severity: "warning", detail, repair: "it is pinned anew", mend };
         }
         const tags = problem.message.startsWith(paths.tags);
@@ -68,14 +89,22 @@ function eachWorkspace({ found }: Workspace): Records[] {
 
 /** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
 export async function descriptorFindings(workspace: Workspace, opens: boolean): Promise<Checkup[]> {
-  const damaged = eachWorkspace(workspace).flatMap((records) => records.points.list().damaged.map((point) => ({ records, point })));
+  const damaged = eachWorkspace(workspace).flatMap((records) =>
+    records.points.list().damaged.map((point) => ({ records, point })),
+  );
   if (damaged.length === 0) return [];
-  const remains = opens ? await remainsOf(workspace, damaged.map(({ point }) => point)) : new Map<DamagedPoint, PointRemains>();
+  const remains = opens
+    ? await remainsOf(
+        workspace,
+        damaged.map(({ point }) => point),
+      )
+    : new Map<DamagedPoint, PointRemains>();
   return damaged.map(({ records, point }): Checkup => {
     const detail = `save point ${point.id?.slice(0, 8) ?? `number ${point.sequence}`}: ${point.problem.message}`;
     const left = remains.get(point);
     // Written by a newer version: it is no damage that this one could mend.
-    if (left === undefined || point.problem.code === "newer_version") return { kind: "descriptor", severity: "damage", detail };
+    if (left === undefined || point.problem.code === "newer_version")
+      return { kind: "descriptor", severity: "damage", detail };
     return {
       kind: "descriptor",
       severity: "damage",
@@ -87,8 +116,16 @@ export async function descriptorFindings(workspace: Workspace, opens: boolean): 
 }
 
 /** By the id that the catalog remembers, or, where one point and one snapshot have nobody else, by elimination. */
-async function remainsOf(workspace: Workspace, damaged: readonly DamagedPoint[]): Promise<Map<DamagedPoint, PointRemains>> {
-  const healthy = new Set<string>(eachWorkspace(workspace).flatMap(({ points }) => [...points.list().points.map(({ descriptor }) => descriptor.save_point_id), ...points.unfinished().flatMap(({ id }) => id ?? [])]));
+async function remainsOf(
+  workspace: Workspace,
+  damaged: readonly DamagedPoint[],
+): Promise<Map<DamagedPoint, PointRemains>> {
+  const healthy = new Set<string>(
+    eachWorkspace(workspace).flatMap(({ points }) => [
+      ...points.list().points.map(({ descriptor }) => descriptor.save_point_id),
+      ...points.unfinished().flatMap(({ id }) => id ?? []),
+    ]),
+  );
   const remains = await workspace.engine.remains((id) => !healthy.has(id));
   const found = new Map<DamagedPoint, PointRemains>();
   for (const point of damaged) {
@@ -101,7 +138,10 @@ async function remainsOf(workspace: Workspace, damaged: readonly DamagedPoint[])
   return found;
 }
 
-async function rebuildDescriptor(workspace: Workspace, of: Records & { point: DamagedPoint; left: PointRemains }): Promise<void> {
+async function rebuildDescriptor(
+  workspace: Workspace,
+  of: Records & { point: DamagedPoint; left: PointRemains },
+): Promise<void> {
   const { left, points, point } = of;
   const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
   const { verdicts } = await workspace.engine.verify({ points: [asked], everything: false });

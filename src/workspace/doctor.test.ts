@@ -42,7 +42,10 @@ function pointFile({ control }: Scene, sequence: number, name = "descriptor.json
 }
 
 function files(folder: string): string[] {
-  return fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => path.join(folder, name)).filter((file) => fs.statSync(file).isFile());
+  return fs
+    .readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .map((name) => path.join(folder, name))
+    .filter((file) => fs.statSync(file).isFile());
 }
 
 function overwrite(file: string, bytes: string | Uint8Array): void {
@@ -68,22 +71,36 @@ const restic = spawnSync("restic", ["version"]).status === 0;
 /** Fails unless restic finds nothing to complain about. */
 function resticAgrees({ control, store }: Scene): void {
   if (!restic) return;
-  execFileSync("restic", ["-r", store, "--password-file", path.join(control, "store-password"), "--no-cache", "check", "--read-data"], { stdio: "pipe" });
+  execFileSync(
+    "restic",
+    ["-r", store, "--password-file", path.join(control, "store-password"), "--no-cache", "check", "--read-data"],
+    { stdio: "pipe" },
+  );
 }
 
 /** Examines, mends, examines again; the findings of the first look and what a later one still finds. */
 async function mend(of: Scene): Promise<{ found: DoctorResult; repaired: DoctorResult; left: DoctorResult }> {
   const found = await of.client.doctor();
-  const before = files(of.control).filter((file) => !file.includes("/cache/")).map((file) => [file, fs.readFileSync(file).toString("latin1")]);
+  const before = files(of.control)
+    .filter((file) => !file.includes("/cache/"))
+    .map((file) => [file, fs.readFileSync(file).toString("latin1")]);
   assert.deepEqual(await of.client.doctor(), found, "looking changes nothing");
-  assert.deepEqual(before, files(of.control).filter((file) => !file.includes("/cache/")).map((file) => [file, fs.readFileSync(file).toString("latin1")]));
+  assert.deepEqual(
+    before,
+    files(of.control)
+      .filter((file) => !file.includes("/cache/"))
+      .map((file) => [file, fs.readFileSync(file).toString("latin1")]),
+  );
   const repaired = await of.client.doctor({ repair: true });
   return { found, repaired, left: await of.client.doctor() };
 }
 
 async function bothPointsAreWell(of: Scene): Promise<void> {
   assert.deepEqual((await of.client.verifyAll()).problems, []);
-  assert.deepEqual((await of.client.history()).save_points.map((point) => point.save_point_id), of.ids.toReversed());
+  assert.deepEqual(
+    (await of.client.history()).save_points.map((point) => point.save_point_id),
+    of.ids.toReversed(),
+  );
   resticAgrees(of);
 }
 
@@ -97,7 +114,11 @@ void describe("doctor", () => {
 
   for (const [what, damage, expected] of [
     ["the keys' file is damaged", (of) => overwrite(path.join(of.control, "store-key"), "nonsense"), ["key"]],
-    ["the keys' file is that of another store", (of) => overwrite(path.join(of.control, "store-key"), otherKeys()), ["key"]],
+    [
+      "the keys' file is that of another store",
+      (of) => overwrite(path.join(of.control, "store-key"), otherKeys()),
+      ["key"],
+    ],
     ["the password file is missing", (of) => fs.rmSync(path.join(of.control, "store-password")), ["password"]],
     ["the password file is empty", (of) => overwrite(path.join(of.control, "store-password"), ""), ["password"]],
     ["the password is wrong", (of) => overwrite(path.join(of.control, "store-password"), "wrong\n"), ["password"]],
@@ -106,20 +127,46 @@ void describe("doctor", () => {
     ["the config is missing", (of) => fs.rmSync(path.join(of.store, "config")), ["config"]],
     ["the config is damaged", (of) => flip(path.join(of.store, "config"), 30), ["config"]],
     ["an index file is damaged", (of) => flip(files(path.join(of.store, "index"))[0]!, 30), ["content", "index"]],
-    ["all index files are missing", (of) => files(path.join(of.store, "index")).forEach((file) => fs.rmSync(file)), ["content", "index"]],
+    [
+      "all index files are missing",
+      (of) => files(path.join(of.store, "index")).forEach((file) => fs.rmSync(file)),
+      ["content", "index"],
+    ],
     ["a snapshot is missing", (of) => fs.rmSync(files(path.join(of.store, "snapshots"))[0]!), ["snapshot"]],
     ["a snapshot is damaged", (of) => flip(files(path.join(of.store, "snapshots"))[0]!, 30), ["snapshot"]],
-    ["a pack is in no index", (of) => fs.writeFileSync(path.join(of.store, "data/ab", "ab".repeat(32)), randomBytes(100)), ["leftovers"]],
+    [
+      "a pack is in no index",
+      (of) => fs.writeFileSync(path.join(of.store, "data/ab", "ab".repeat(32)), randomBytes(100)),
+      ["leftovers"],
+    ],
     ["the state is missing", (of) => fs.rmSync(path.join(of.control, "workspaces/main/state.json")), ["state"]],
     ["the state is damaged", (of) => overwrite(path.join(of.control, "workspaces/main/state.json"), "{"), ["state"]],
-    ["a cache is damaged", (of) => files(path.join(of.control, "cache")).forEach((file) => overwrite(file, "nonsense")), ["cache"]],
+    [
+      "a cache is damaged",
+      (of) => files(path.join(of.control, "cache")).forEach((file) => overwrite(file, "nonsense")),
+      ["cache"],
+    ],
     ["others may look in", (of) => fs.chmodSync(of.control, 0o755), ["permissions"]],
     ["others may read the keys", (of) => fs.chmodSync(path.join(of.control, "store-key"), 0o644), ["permissions"]],
-    ["a dead process left a folder", (of) => fs.mkdirSync(path.join(of.control, "tmp", `work-${"0".repeat(8)}-999999-1-0-0`)), []],
-    ["a record of a verification is damaged", (of) => fs.writeFileSync(pointFile(of, 1, "verification.json"), "{"), ["verification"]],
+    [
+      "a dead process left a folder",
+      (of) => fs.mkdirSync(path.join(of.control, "tmp", `work-${"0".repeat(8)}-999999-1-0-0`)),
+      [],
+    ],
+    [
+      "a record of a verification is damaged",
+      (of) => fs.writeFileSync(pointFile(of, 1, "verification.json"), "{"),
+      ["verification"],
+    ],
     ["a pin is damaged", (of) => fs.writeFileSync(pointFile(of, 1, "pin.json"), "{"), ["pin"]],
     ["edited tags are damaged", (of) => fs.writeFileSync(pointFile(of, 2, "tags.json"), "{"), ["tags"]],
-    ["the folder is another one", (of) => fs.cpSync(of.folder, `${of.folder}2`, { recursive: true, preserveTimestamps: true }) ?? (fs.rmSync(of.folder, { recursive: true }), fs.renameSync(`${of.folder}2`, of.folder)), ["folder"]],
+    [
+      "the folder is another one",
+      (of) =>
+        fs.cpSync(of.folder, `${of.folder}2`, { recursive: true, preserveTimestamps: true }) ??
+        (fs.rmSync(of.folder, { recursive: true }), fs.renameSync(`${of.folder}2`, of.folder)),
+      ["folder"],
+    ],
   ] satisfies [string, (of: Scene) => unknown, string[]][]) {
     test(`names it and mends it when ${what}`, async (t) => {
       const of = await scene(t);
@@ -177,8 +224,16 @@ void describe("doctor", () => {
       const second = await placeOf(of, "second\n".repeat(300));
       damage(second.file);
       const { found, repaired } = await mend(of);
-      assert.ok(found.findings.some(({ kind, severity }) => kind === "pack" && severity === "damage"), JSON.stringify(found.findings));
-      assert.ok(found.findings.some(({ kind, detail }) => kind === "content" && detail.includes(`${of.ids[1]!.slice(0, 8)}: dir/new`)), JSON.stringify(found.findings));
+      assert.ok(
+        found.findings.some(({ kind, severity }) => kind === "pack" && severity === "damage"),
+        JSON.stringify(found.findings),
+      );
+      assert.ok(
+        found.findings.some(
+          ({ kind, detail }) => kind === "content" && detail.includes(`${of.ids[1]!.slice(0, 8)}: dir/new`),
+        ),
+        JSON.stringify(found.findings),
+      );
       assert.ok(!found.findings.some(({ detail }) => detail.includes(of.ids[0]!.slice(0, 8))));
       assert.equal(repaired.healthy, false);
       assert.deepEqual((await of.client.verify(of.ids[0]!)).problems, []);
@@ -200,7 +255,10 @@ void describe("doctor", () => {
     assert.deepEqual(kinds(found), ["content", "pack"]);
     const repaired = await of.client.doctor({ repair: true });
     assert.equal(repaired.healthy, false);
-    assert.ok(repaired.findings.some(({ detail }) => detail.includes("dir/both")), JSON.stringify(repaired.findings));
+    assert.ok(
+      repaired.findings.some(({ detail }) => detail.includes("dir/both")),
+      JSON.stringify(repaired.findings),
+    );
     await of.client.save({ reread: true });
     await of.client.verifyAll();
     assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });

@@ -1,4 +1,4 @@
-import type { ExamineRequest, StoreFinding } from "../engines/store-care.ts";
+import type { ExamineRequest, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import type { Lock } from "../fs/lock.ts";
 import { listWorkspaces } from "./control-directory.ts";
@@ -16,9 +16,6 @@ export interface DoctorInput extends WorkspaceCall {
   /** Take over another host's lock whose holder cannot be judged. */
   breakLocks?: boolean | undefined;
 }
-
-/** One thing that is not as it should be, and how to mend it. */
-export type Checkup = StoreFinding;
 
 export interface Finding {
   kind: string;
@@ -65,7 +62,9 @@ class Doctor {
     try {
       await this.#take(controlFindings(this.#workspace));
       await this.#take(await this.#workspace.engine.examineAccess());
-      const opens = ![...this.#findings.values()].some((finding) => CLOSED.has(finding.kind) && finding.severity === "damage" && finding.repaired !== true);
+      const opens = ![...this.#findings.values()].some(
+        (finding) => CLOSED.has(finding.kind) && finding.severity === "damage" && finding.repaired !== true,
+      );
       await this.#take(stateFindings(this.#workspace));
       if (opens) await this.#take(this.#interrupted());
       await this.#take(recordFindings(this.#workspace));
@@ -75,7 +74,10 @@ class Doctor {
       lock?.release();
     }
     const findings = [...this.#findings.values()];
-    return { healthy: !findings.some(({ severity, repaired }) => severity === "damage" && repaired !== true), findings };
+    return {
+      healthy: !findings.some(({ severity, repaired }) => severity === "damage" && repaired !== true),
+      findings,
+    };
   }
 
   /** Lists findings and, in a repairing run, mends them one after the other. */
@@ -162,7 +164,8 @@ class Doctor {
       nameless,
       recordedDamage: held.filter(({ point }) => point.verification?.ok === false).length,
       signal: this.#input.signal,
-      onProgress: (progress) => this.#input.onProgress?.({ phase: this.#input.repair === true ? "repairing" : "verifying", ...progress }),
+      onProgress: (progress) =>
+        this.#input.onProgress?.({ phase: this.#input.repair === true ? "repairing" : "verifying", ...progress }),
     };
   }
 }
@@ -183,7 +186,11 @@ function knownIds(control: Workspace["found"]["control"]): (id: string) => boole
       for (const { name } of listWorkspaces(control)) {
         const points = new Points(workspacePaths(control, name));
         const { points: healthy, damaged } = points.list();
-        for (const each of [...healthy.map(({ descriptor }) => descriptor.save_point_id), ...damaged.map((point) => point.id), ...points.unfinished().map((claim) => claim.id)]) {
+        for (const each of [
+          ...healthy.map(({ descriptor }) => descriptor.save_point_id),
+          ...damaged.map((point) => point.id),
+          ...points.unfinished().map((claim) => claim.id),
+        ]) {
           if (each !== null) ids.add(each);
         }
       }

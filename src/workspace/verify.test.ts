@@ -50,7 +50,10 @@ void describe("verify of a save point", () => {
     assert.deepEqual((await scene.client.verify("head")).problems, []);
     const { problems } = await scene.client.verify(scene.ids[0]!);
     const of = problems.filter((problem) => problem.point !== null);
-    assert.deepEqual(of.map(({ point, kind, path: where }) => [point, kind, where]), [[scene.ids[0], "content", "only-first"]]);
+    assert.deepEqual(
+      of.map(({ point, kind, path: where }) => [point, kind, where]),
+      [[scene.ids[0], "content", "only-first"]],
+    );
     assert.equal((await scene.client.resolve(scene.ids[0]!)).integrity_state, "damaged");
     assert.equal((await scene.client.resolve("head")).integrity_state, "verified");
   });
@@ -62,7 +65,9 @@ void describe("verify of a save point", () => {
     const { problems, checked } = await scene.client.verifyAll();
     assert.equal(checked.points, 1);
     assert.deepEqual(
-      problems.map(({ point, kind, path: where }) => [point, kind, where ?? null]).toSorted((a, b) => String(a[1]).localeCompare(String(b[1]))),
+      problems
+        .map(({ point, kind, path: where }) => [point, kind, where ?? null])
+        .toSorted((a, b) => String(a[1]).localeCompare(String(b[1]))),
       [
         [scene.ids[1], "content", "both/file"],
         [scene.ids[0], "descriptor", null],
@@ -78,7 +83,10 @@ void describe("verify of a save point", () => {
     const file = descriptorOf(scene, 1);
     fs.writeFileSync(file, fs.readFileSync(file).subarray(0, 100));
     const { problems } = await scene.client.verify(scene.ids[0]!);
-    assert.deepEqual(problems.map((problem) => problem.kind), ["descriptor"]);
+    assert.deepEqual(
+      problems.map((problem) => problem.kind),
+      ["descriptor"],
+    );
   });
 
   test("finds a descriptor that speaks of other content", async (t) => {
@@ -88,7 +96,10 @@ void describe("verify of a save point", () => {
     descriptor.state_digest = "0".repeat(64);
     fs.writeFileSync(file, JSON.stringify(descriptor));
     const { problems } = await scene.client.verify("head");
-    assert.deepEqual(problems.map((problem) => problem.kind), ["digest", "manifest"]);
+    assert.deepEqual(
+      problems.map((problem) => problem.kind),
+      ["digest", "manifest"],
+    );
   });
 
   test("is well without its snapshot, which is no part of it", async (t) => {
@@ -113,6 +124,9 @@ void describe("verify of a save point", () => {
   test("says that the store cannot be opened when its config or its keys are gone", async (t) => {
     const scene = await saved(t);
     fs.rmSync(path.join(scene.client.controlDirectory, "store/config"));
-    assert.deepEqual((await scene.client.verify("head")).problems.map((problem) => problem.kind), ["store"]);
+    assert.deepEqual(
+      (await scene.client.verify("head")).problems.map((problem) => problem.kind),
+      ["store"],
+    );
   });
 });

@@ -52,7 +52,11 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
 }
 
 /** The same for points of any workspaces of the control directory. */
-export async function verifyHeld(workspace: Workspace, held: readonly HeldPoint[], input: VerifyInput): Promise<Verified> {
+export async function verifyHeld(
+  workspace: Workspace,
+  held: readonly HeldPoint[],
+  input: VerifyInput,
+): Promise<Verified> {
   return new Verification(workspace, input).run(held, false);
 }
 
@@ -62,7 +66,13 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
   const damaged: VerifyProblem[] = [];
   const { control } = workspace.found;
   for (const { name, problem } of listWorkspaces(control)) {
-    if (problem !== undefined) damaged.push({ point: null, kind: "workspace", detail: `the workspace ${name}: ${problem.message}`, hint: hintOf(problem) });
+    if (problem !== undefined)
+      damaged.push({
+        point: null,
+        kind: "workspace",
+        detail: `the workspace ${name}: ${problem.message}`,
+        hint: hintOf(problem),
+      });
     const paths = workspacePaths(control, name);
     const list = new Points(paths).list();
     held.push(...list.points.map((point) => ({ point, paths })));
@@ -108,14 +118,23 @@ class Verification {
     } catch (error) {
       const problem = toCairnError(error);
       if (problem.code !== "damaged" && problem.code !== "not_found") throw problem;
-      return { checked: { points: 0, files: 0, bytes: 0 }, problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }] };
+      return {
+        checked: { points: 0, files: 0, bytes: 0 },
+        problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }],
+      };
     }
     const problems = verification.problems.map(verifyProblem);
     await this.#record(held, problems);
     if (verification.more > 0) {
-      problems.push({ point: null, kind: "store", detail: `${verification.more} further problems are not listed`, hint: "mend what is listed, then verify again" });
+      problems.push({
+        point: null,
+        kind: "store",
+        detail: `${verification.more} further problems are not listed`,
+        hint: "mend what is listed, then verify again",
+      });
     }
-    const sum = (of: "files" | "bytes"): number => verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
+    const sum = (of: "files" | "bytes"): number =>
+      verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
     return { checked: { points: held.length, files: sum("files"), bytes: sum("bytes") }, problems };
   }
 

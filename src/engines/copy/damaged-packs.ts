@@ -14,7 +14,10 @@ export function notedPacks(paths: StorePaths): string[] {
   try {
     const file = noteOf(paths);
     if (fs.statSync(file).size > MAX_BYTES) return [];
-    return fs.readFileSync(file, "latin1").split("\n").filter((name) => /^[0-9a-f]{64}$/.test(name));
+    return fs
+      .readFileSync(file, "latin1")
+      .split("\n")
+      .filter((name) => /^[0-9a-f]{64}$/.test(name));
   } catch {
     return [];
   }

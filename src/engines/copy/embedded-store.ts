@@ -11,6 +11,7 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts"
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
+import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
 import type { IndexedPack } from "../scan/store-sink.ts";
 
@@ -45,6 +46,11 @@ export async function createEmbeddedStore(paths: StorePaths): Promise<void> {
   const repository = await Repository.create(storage, { password, replaceUnfinished: true });
   failpoint("store.created");
   durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
+}
+
+/** The store's files, whether or not it can be opened. */
+export function embeddedStorage(paths: StorePaths): Storage {
+  return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
 }
 
 /** The repository inside a control directory, opened without key derivation. */

@@ -15,11 +15,20 @@ export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uin
 }
 
 /** Goes down from the top of a snapshot, along the only directory of each level, until one is the wanted. */
-function stepsTo(store: EmbeddedStore, top: string, wanted: (node: TreeNode) => boolean): { path: Uint8Array; node: TreeNode } | null {
+function stepsTo(
+  store: EmbeddedStore,
+  top: string,
+  wanted: (node: TreeNode) => boolean,
+): { path: Uint8Array; node: TreeNode } | null {
   let tree: Uint8Array = Buffer.from(top, "hex");
   const parts: Uint8Array[] = [];
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
-    const node = store.tree(tree).find((each) => each.subtree !== undefined && !(depth === 0 && Buffer.from(each.name).toString("latin1") === ".cairn"));
+    const node = store
+      .tree(tree)
+      .find(
+        (each) =>
+          each.subtree !== undefined && !(depth === 0 && Buffer.from(each.name).toString("latin1") === ".cairn"),
+      );
     if (node === undefined) return null;
     parts.push(Buffer.from("/"), node.name);
     if (wanted(node)) return { path: Buffer.concat(parts), node };

@@ -9,9 +9,9 @@ import { durableWrite } from "../../fs/durable.ts";
 import { objectIdOf } from "../../ids.ts";
 import { formatPolynomial, randomPolynomial } from "../../repository/polynomial.ts";
 import { keysFromPassword, Repository } from "../../repository/repository.ts";
-import { LocalStorage } from "../../repository/storage/local.ts";
+import type { Storage } from "../../repository/storage/storage.ts";
 import type { StoreFinding } from "../store-care.ts";
-import type { StorePaths } from "./embedded-store.ts";
+import { embeddedStorage, type StorePaths } from "./embedded-store.ts";
 
 /**
  * Whether the store can be opened: its folder, its config, the master keys' file, the password and its key files.
@@ -19,7 +19,13 @@ import type { StorePaths } from "./embedded-store.ts";
  */
 export async function examineAccess(paths: StorePaths): Promise<StoreFinding[]> {
   if (!fs.existsSync(paths.repository)) {
-    return [{ kind: "store", severity: "damage", detail: `${paths.repository} is missing: with it all content of the points` }];
+    return [
+      {
+        kind: "store",
+        severity: "damage",
+        detail: `${paths.repository} is missing: with it all content of the points`,
+      },
+    ];
   }
   return new AccessExamination(paths).run();
 }
@@ -33,12 +39,12 @@ interface FoundKeys {
 
 class AccessExamination {
   readonly #paths: StorePaths;
-  readonly #storage: LocalStorage;
+  readonly #storage: Storage;
   readonly #findings: StoreFinding[] = [];
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
-    this.#storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+    this.#storage = embeddedStorage(paths);
   }
 
   async run(): Promise<StoreFinding[]> {
@@ -47,16 +53,26 @@ class AccessExamination {
     const fromPassword = await this.#password();
     const found = await this.#chosen(fromFile.keys, fromPassword.keys);
     if (found === null) {
-      this.#add("key", "damage", `the store cannot be opened: ${fromFile.problem ?? "its key does not fit"}; ${fromPassword.problem ?? "its password does not fit"}`);
+      this.#add(
+        "key",
+        "damage",
+        `the store cannot be opened: ${fromFile.problem ?? "its key does not fit"}; ${fromPassword.problem ?? "its password does not fit"}`,
+      );
       return this.#findings;
     }
     await this.#config(found.keys);
-    if (fromFile.problem !== null || found.by === "password") this.#mendKeyFile(fromFile.problem ?? "it is the key of another store", found.keys);
+    if (fromFile.problem !== null || found.by === "password")
+      this.#mendKeyFile(fromFile.problem ?? "it is the key of another store", found.keys);
     await this.#keyFiles(found.keys, fromPassword);
     return this.#findings;
   }
 
-  #add(kind: string, severity: StoreFinding["severity"], detail: string, mending?: { repair: string; mend: () => Promise<void> }): void {
+  #add(
+    kind: string,
+    severity: StoreFinding["severity"],
+    detail: string,
+    mending?: { repair: string; mend: () => Promise<void> },
+  ): void {
     this.#findings.push({ kind, severity, detail, ...mending });
   }
 
@@ -65,7 +81,10 @@ class AccessExamination {
       const mode = fs.statSync(file, { throwIfNoEntry: false })?.mode;
       if (mode === undefined || (mode & 0o077) === 0) continue;
       const mend = async (): Promise<void> => fs.chmodSync(file, 0o600);
-      this.#add("permissions", "warning", `others may read ${file} (mode ${(mode & 0o777).toString(8)})`, { repair: "only its owner may read it from then on", mend });
+      this.#add("permissions", "warning", `others may read ${file} (mode ${(mode & 0o777).toString(8)})`, {
+        repair: "only its owner may read it from then on",
+        mend,
+      });
     }
   }
 
@@ -129,9 +148,14 @@ class AccessExamination {
       problem = known.code === "not_found" ? "it is missing" : known.message;
     }
     this.#add("config", "damage", `the store's config cannot be used: ${problem}`, {
-      repair: "a new one is written with the same keys; large files are cut anew from then on, so their next change is stored whole",
+      repair:
+        "a new one is written with the same keys; large files are cut anew from then on, so their next change is stored whole",
       mend: async () => {
-        const config = { version: 2, id: randomBytes(32).toString("hex"), chunker_polynomial: formatPolynomial(randomPolynomial()) };
+        const config = {
+          version: 2,
+          id: randomBytes(32).toString("hex"),
+          chunker_polynomial: formatPolynomial(randomPolynomial()),
+        };
         if (await this.#storage.exists("config", "config")) await this.#storage.remove("config", "config");
         await this.#storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
       },
@@ -146,7 +170,10 @@ class AccessExamination {
   }
 
   /** Every key file can be read, and the password opens one of them: that is how restic opens the store. */
-  async #keyFiles(keys: MasterKeys, password: { password: string | null; keys: MasterKeys | null; problem: string | null }): Promise<void> {
+  async #keyFiles(
+    keys: MasterKeys,
+    password: { password: string | null; keys: MasterKeys | null; problem: string | null },
+  ): Promise<void> {
     const damaged: string[] = [];
     for (const { name } of await this.#storage.list("keys")) {
       try {
@@ -155,18 +182,34 @@ class AccessExamination {
         decodeKeyFile(bytes);
       } catch (error) {
         damaged.push(name);
-        const remove = { repair: "it is removed; the password gets a key file of its own", mend: async (): Promise<void> => this.#storage.remove("keys", name) };
-        this.#add("key", "damage", `the store's key file ${name.slice(0, 12)} cannot be used: ${toCairnError(error).message}`, remove);
+        const remove = {
+          repair: "it is removed; the password gets a key file of its own",
+          mend: async (): Promise<void> => this.#storage.remove("keys", name),
+        };
+        this.#add(
+          "key",
+          "damage",
+          `the store's key file ${name.slice(0, 12)} cannot be used: ${toCairnError(error).message}`,
+          remove,
+        );
       }
     }
     const fits = password.keys !== null && Buffer.compare(password.keys.encrypt, keys.encrypt) === 0;
     if (fits && damaged.length === 0) return;
     const works = fits && (await this.#storage.list("keys")).length > damaged.length;
     if (works) return;
-    this.#add("password", "damage", `the password does not open the store: ${password.problem ?? "it opens another one"}`, {
-      repair: password.password === null ? "a new password is made, with a key file for it" : "a key file for it is written",
-      mend: async () => this.#newKeyFile(keys, password.password),
-    });
+    this.#add(
+      "password",
+      "damage",
+      `the password does not open the store: ${password.problem ?? "it opens another one"}`,
+      {
+        repair:
+          password.password === null
+            ? "a new password is made, with a key file for it"
+            : "a key file for it is written",
+        mend: async () => this.#newKeyFile(keys, password.password),
+      },
+    );
   }
 
   async #newKeyFile(keys: MasterKeys, known: string | null): Promise<void> {

@@ -25,7 +25,8 @@ const STALE_LOCK_MS = 30 * 60_000;
 const SHOWN_PATHS = 100;
 const PROGRAM = "cairn doctor";
 
-const MEND_INDEX = "the index is written again from the packs; readable content of damaged packs is kept, the rest counts as absent and is stored again when a save meets it";
+const MEND_INDEX =
+  "the index is written again from the packs; readable content of damaged packs is kept, the rest counts as absent and is stored again when a save meets it";
 
 /** What is wrong with an open store: index, packs, trees, snapshots, locks, caches. The content of packs is not read. */
 export async function examineStore(store: EmbeddedStore, request: ExamineRequest): Promise<StoreFinding[]> {
@@ -50,7 +51,9 @@ class StoreExamination {
     const readTree = (place: Parameters<typeof this.tree>[0]): Uint8Array => this.tree(place);
     const roots = points.flatMap(({ id, content }) => [
       { label: id, tree: Buffer.from(content.tree, "hex") },
-      ...(typeof content["snapshot_tree"] === "string" ? [{ label: `${SPINE}${id}`, tree: Buffer.from(content["snapshot_tree"], "hex") }] : []),
+      ...(typeof content["snapshot_tree"] === "string"
+        ? [{ label: `${SPINE}${id}`, tree: Buffer.from(content["snapshot_tree"], "hex") }]
+        : []),
     ]);
     const call = signal === undefined ? {} : { signal };
     const report = await checkStructure(repository, { roots, readTree, ...call });
@@ -81,19 +84,29 @@ class StoreExamination {
     for (const problem of report.problems) {
       const name = problem.object.slice(0, 12);
       if (problem.kind === "index_damaged") this.#damage("index", `index file ${name}: ${problem.detail}`, mending);
-      else if (problem.kind === "pack_missing") this.#damage("pack", `pack ${name} is missing: ${problem.detail}`, mending);
+      else if (problem.kind === "pack_missing")
+        this.#damage("pack", `pack ${name} is missing: ${problem.detail}`, mending);
       else if (problem.kind === "pack_size") this.#damage("pack", `pack ${name}: ${problem.detail}`, mending);
       else if (problem.kind === "pack_unindexed") unindexed.push(problem);
     }
     if (unindexed.length === 0) return;
-    const needed = report.problems.some(({ kind }) => kind === "index_damaged" || kind === "blob_missing" || kind === "tree_missing");
+    const needed = report.problems.some(
+      ({ kind }) => kind === "index_damaged" || kind === "blob_missing" || kind === "tree_missing",
+    );
     const count = `${unindexed.length} ${unindexed.length === 1 ? "pack is" : "packs are"} in no index`;
     if (needed) this.#damage("index", `${count}; what is missing may be in them`, mending);
     else {
       const mend = async (): Promise<void> => {
-        if ((await removeUnindexedPacks(this.#store.repository, { waitMs: LOCK_WAIT_MS })) < 0) throw new CairnError("busy", "another process uses the store");
+        if ((await removeUnindexedPacks(this.#store.repository, { waitMs: LOCK_WAIT_MS })) < 0)
+          throw new CairnError("busy", "another process uses the store");
       };
-      this.#findings.push({ kind: "leftovers", severity: "info", detail: `${count}: a save that was killed left them`, repair: "they are removed", mend });
+      this.#findings.push({
+        kind: "leftovers",
+        severity: "info",
+        detail: `${count}: a save that was killed left them`,
+        repair: "they are removed",
+        mend,
+      });
     }
   }
 
@@ -107,7 +120,11 @@ class StoreExamination {
     }
   }
 
-  #damage(kind: string, detail: string, mending: { repair?: string; mend?: () => Promise<void>; key?: string } = {}): void {
+  #damage(
+    kind: string,
+    detail: string,
+    mending: { repair?: string; mend?: () => Promise<void>; key?: string } = {},
+  ): void {
     this.#findings.push({ kind, severity: "damage", detail, ...mending });
   }
 
@@ -118,12 +135,20 @@ class StoreExamination {
       for (const { root, path } of consequences ?? []) {
         if (root.startsWith(SPINE)) continue;
         const paths = byPoint.get(root) ?? new Map<string, string>();
-        byPoint.set(root, paths.set(Buffer.from(path).toString("utf8"), kind.startsWith("pack") ? "its pack is missing or cut" : detail));
+        byPoint.set(
+          root,
+          paths.set(
+            Buffer.from(path).toString("utf8"),
+            kind.startsWith("pack") ? "its pack is missing or cut" : detail,
+          ),
+        );
       }
     }
     const own = new Set(this.#request.points.map(({ id }) => id));
     // A damaged tree's pack is written anew; what a damaged index hides comes back with it.
-    const mendable = report.problems.some(({ kind }) => kind === "tree_damaged" || kind === "index_damaged" || kind === "pack_unindexed");
+    const mendable = report.problems.some(
+      ({ kind }) => kind === "tree_damaged" || kind === "index_damaged" || kind === "pack_unindexed",
+    );
     for (const [root, paths] of byPoint) {
       // Snapshots of points have the same content, and are not named twice.
       if (!own.has(root) && this.#isOwnSnapshot(root, report)) continue;
@@ -133,7 +158,8 @@ class StoreExamination {
         const mending = mendable ? { repair: MEND_INDEX, mend: async (): Promise<void> => this.#mendIndex() } : {};
         this.#damage("content", detail, { key: `content ${root} ${path}`, ...mending });
       }
-      if (paths.size > SHOWN_PATHS) this.#damage("content", `${who}: ${paths.size - SHOWN_PATHS} further paths cannot be given back`);
+      if (paths.size > SHOWN_PATHS)
+        this.#damage("content", `${who}: ${paths.size - SHOWN_PATHS} further paths cannot be given back`);
     }
   }
 
@@ -147,11 +173,15 @@ class StoreExamination {
   #recorded(): void {
     const { recordedDamage } = this.#request;
     if (recordedDamage === 0) return;
-    this.#damage("content", `the last verification found damage in ${recordedDamage} save ${recordedDamage === 1 ? "point" : "points"}`, {
-      key: "recorded",
-      repair: `everything is read; ${MEND_INDEX}`,
-      mend: async () => this.#mendIndex(),
-    });
+    this.#damage(
+      "content",
+      `the last verification found damage in ${recordedDamage} save ${recordedDamage === 1 ? "point" : "points"}`,
+      {
+        key: "recorded",
+        repair: `everything is read; ${MEND_INDEX}`,
+        mend: async () => this.#mendIndex(),
+      },
+    );
   }
 
   /** Once, whatever it was asked for. */
@@ -165,8 +195,19 @@ class StoreExamination {
     const { signal, onProgress } = this.#request;
     const index = await BlobIndex.load(repository, null);
     const call = { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
-    const full = await verifyContent({ keys: repository.keys, index, packs: `${paths.repository}/data`, points: [], allPacks: true, ...call });
-    const options = { damagedPacks: new Set(full.damagedPacks), waitMs: LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) };
+    const full = await verifyContent({
+      keys: repository.keys,
+      index,
+      packs: `${paths.repository}/data`,
+      points: [],
+      allPacks: true,
+      ...call,
+    });
+    const options = {
+      damagedPacks: new Set(full.damagedPacks),
+      waitMs: LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    };
     const plan = await planIndexRepair(repository, options);
     await runIndexRepair(repository, plan, options);
     notePacks(paths, [], true);
@@ -180,22 +221,37 @@ class StoreExamination {
     const tags = new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? []));
     const present = new Set<string>(snapshots.map(({ id }) => id));
     const broken = brokenRoots(report);
-    const missing = points.filter(({ id, content }) => !tags.has(`${TAG}${id}`) && !present.has(String(content["snapshot"])));
+    const missing = points.filter(
+      ({ id, content }) => !tags.has(`${TAG}${id}`) && !present.has(String(content["snapshot"])),
+    );
     for (const point of missing) {
       const detail = `save point ${point.id.slice(0, 8)} has no snapshot, so restic does not list it`;
-      if (broken.has(`${SPINE}${point.id}`)) this.#findings.push({ kind: "snapshot", severity: "warning", detail: `${detail}; what it needs is not whole` });
-      else this.#findings.push({ kind: "snapshot", severity: "warning", detail, repair: "it is written again", mend: async () => this.#writeSnapshot(point) });
+      if (broken.has(`${SPINE}${point.id}`))
+        this.#findings.push({ kind: "snapshot", severity: "warning", detail: `${detail}; what it needs is not whole` });
+      else
+        this.#findings.push({
+          kind: "snapshot",
+          severity: "warning",
+          detail,
+          repair: "it is written again",
+          mend: async () => this.#writeSnapshot(point),
+        });
     }
     for (const { name, error } of damaged) {
-      const mend = async (): Promise<void> => void (await removeSnapshots(this.#store.repository, [name], { waitMs: LOCK_WAIT_MS }));
-      this.#damage("snapshot", error.message, { repair: "it is removed; each save point that lost its snapshot gets a new one", mend });
+      const mend = async (): Promise<void> =>
+        void (await removeSnapshots(this.#store.repository, [name], { waitMs: LOCK_WAIT_MS }));
+      this.#damage("snapshot", error.message, {
+        repair: "it is removed; each save point that lost its snapshot gets a new one",
+        mend,
+      });
     }
     // It may be what is left of a point whose descriptor is damaged.
     if (nameless > 0) return;
     for (const { id, snapshot } of snapshots) {
       if (!(snapshot.tags ?? []).some((tag) => tag.startsWith(TAG) && !known(tag.slice(TAG.length)))) continue;
       const detail = `snapshot ${id.slice(0, 8)} of ${snapshot.time} belongs to a save point that is not there`;
-      const mend = async (): Promise<void> => void (await removeSnapshots(this.#store.repository, [id], { waitMs: LOCK_WAIT_MS }));
+      const mend = async (): Promise<void> =>
+        void (await removeSnapshots(this.#store.repository, [id], { waitMs: LOCK_WAIT_MS }));
       this.#findings.push({ kind: "orphan-snapshot", severity: "info", detail, repair: "it is removed", mend });
     }
   }
@@ -238,14 +294,26 @@ class StoreExamination {
     }
     if (dead === 0) return;
     const mend = async (): Promise<void> => void (await removeDeadLocks(repository));
-    this.#findings.push({ kind: "lock", severity: "info", detail: `${dead} ${dead === 1 ? "lock" : "locks"} of ended processes; until they are gone restic waits for them`, repair: "they are removed", mend });
+    this.#findings.push({
+      kind: "lock",
+      severity: "info",
+      detail: `${dead} ${dead === 1 ? "lock" : "locks"} of ended processes; until they are gone restic waits for them`,
+      repair: "they are removed",
+      mend,
+    });
   }
 
   #cache(): void {
     const { indexCache } = this.#store.paths;
     if (!fs.existsSync(indexCache) || readIndexCache(indexCache, this.#store.repository.id) !== null) return;
     const mend = async (): Promise<void> => fs.rmSync(indexCache, { force: true });
-    this.#findings.push({ kind: "cache", severity: "info", detail: "the cache of the store's index cannot be used; it is slower without", repair: "it is made again", mend });
+    this.#findings.push({
+      kind: "cache",
+      severity: "info",
+      detail: "the cache of the store's index cannot be used; it is slower without",
+      repair: "it is made again",
+      mend,
+    });
   }
 }
 

@@ -3,7 +3,8 @@ import { BlobIndex } from "../../repository/blob-index.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
 import type { PointToVerify, StoreProblem, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
-import { type CheckedPoint, verifyContent } from "../verify/verify-content.ts";
+import type { CheckedPoint } from "../verify/checked-point.ts";
+import { verifyContent } from "../verify/verify-content.ts";
 import type { ContentProblem } from "../verify/problem-list.ts";
 import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore, type StorePaths } from "./embedded-store.ts";
@@ -54,7 +55,11 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
 /** Null where this process may not write: then it can only be hoped that nobody cleans up. */
 async function sharedLock(repository: Repository, signal: AbortSignal | undefined): Promise<RepositoryLock | null> {
   try {
-    return await acquireLock(repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) });
+    return await acquireLock(repository, {
+      exclusive: false,
+      waitMs: LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
   } catch (error) {
     if (error instanceof CairnError && error.code === "permission") return null;
     throw error;
@@ -88,7 +93,13 @@ function foreignPoints(snapshots: readonly ListedSnapshot[], points: readonly Po
 }
 
 function indexProblem({ name, error }: DamagedFile): StoreProblem {
-  return { point: null, path: null, kind: "index", detail: `index file ${name.slice(0, 12)}: ${error.message}`, hint: MEND_INDEX };
+  return {
+    point: null,
+    path: null,
+    kind: "index",
+    detail: `index file ${name.slice(0, 12)}: ${error.message}`,
+    hint: MEND_INDEX,
+  };
 }
 
 /** Damaged snapshot files: of the points that are verified, or all. */
@@ -104,5 +115,10 @@ function damagedSnapshots(damaged: readonly DamagedFile[], request: VerifyStoreR
 function storeProblem(problem: ContentProblem, foreign: ReadonlySet<string>): StoreProblem {
   if (problem.point === null || !foreign.has(problem.point)) return problem;
   const where = problem.path === null ? "" : `/${Buffer.from(problem.path).toString("utf8")}: `;
-  return { ...problem, point: null, path: null, detail: `${problem.point}, which belongs to no save point: ${where}${problem.detail}` };
+  return {
+    ...problem,
+    point: null,
+    path: null,
+    detail: `${problem.point}, which belongs to no save point: ${where}${problem.detail}`,
+  };
 }

@@ -3,7 +3,7 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { AffectedPaths, type AffectedPath, type AffectedPathsOptions } from "./affected-paths.ts";
 import type { PointManifest } from "./point-manifest.ts";
 import type { TreeTotals } from "./tree-walk.ts";
-import type { CheckedPoint } from "./verify-content.ts";
+import type { CheckedPoint } from "./checked-point.ts";
 import type { PackReport } from "./verify-task.ts";
 
 export interface ContentProblem {

@@ -15,12 +15,8 @@ import { CopyEngine, type CopyContent, rootMetadata } from "../copy/copy-engine.
 import { createEmbeddedStore, EmbeddedStore, storePaths, type StorePaths } from "../copy/embedded-store.ts";
 import { snapshotTree } from "../copy/snapshot-tree.ts";
 import { temporaryFolder, TestStore } from "../testing-store.ts";
-import {
-  type CheckedPoint,
-  verifyContent,
-  type VerifyContentOptions,
-  type VerifyContentResult,
-} from "./verify-content.ts";
+import type { CheckedPoint } from "./checked-point.ts";
+import { verifyContent, type VerifyContentOptions, type VerifyContentResult } from "./verify-content.ts";
 
 const ID = "ab".repeat(16);
 

@@ -3,24 +3,12 @@ import { throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { type EngineThread, firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { CheckedPoint } from "./checked-point.ts";
 import { type PointManifest, NO_MANIFEST, readPointManifest } from "./point-manifest.ts";
 import { type ContentProblem, ProblemList } from "./problem-list.ts";
 import { StoreReader } from "./store-reader.ts";
 import { type ChunkedFile, TreeWalk, type TreeTotals } from "./tree-walk.ts";
 import { CONTROL_WORDS, type PackReport, V, type VerifyTask } from "./verify-task.ts";
-
-/** A state whose content is to be proven. */
-export interface CheckedPoint {
-  /** the caller's name for it; comes back in problems */
-  label: string;
-  /** id of the root's tree, 32 bytes */
-  tree: Uint8Array;
-  /** id of the tree that its snapshot names, in which its manifest lies; null when it has none */
-  snapshotTree: Uint8Array | null;
-  /** as its descriptor has them, 32 bytes each; null is not compared */
-  stateDigest: Uint8Array | null;
-  metadataDigest: Uint8Array | null;
-}
 
 export interface VerifyContentOptions {
   keys: MasterKeys;
