@@ -37,10 +37,13 @@ export interface Saved extends ScanResult {
 export class TestStore {
   readonly store: EmbeddedStore;
   readonly cachePath: string;
+  /** where unfinished packs lie */
+  readonly work: string;
 
   private constructor(store: EmbeddedStore, cachePath: string) {
     this.store = store;
     this.cachePath = cachePath;
+    this.work = store.paths.temporary;
   }
 
   static async create(t: TestContext): Promise<TestStore> {
@@ -82,7 +85,7 @@ export class TestStore {
       const result = await scan(
         this.#options(root, {
           cache: this.cache(),
-          store: { keys, index: store.index, directory: store.paths.temporary, level: 1 },
+          store: { keys, index: store.index, directory: this.work, level: 1 },
           ...more,
         }),
       );

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -142,12 +142,22 @@ with open(sys.argv[1], "w+b") as f:
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
     for (let i = 0; i < 30; i++) fs.writeFileSync(path.join(root, `f${i}`), Buffer.alloc(3_000_000, `${i} `));
-    const abort = new AbortController();
-    setTimeout(() => abort.abort(), 30);
-    const started = performance.now();
-    await assert.rejects(saves.save(root, { signal: abort.signal }), { code: "interrupted" });
-    assert.ok(performance.now() - started < 1000);
-    assert.deepEqual(fs.readdirSync(saves.store.paths.temporary), []);
+    const noise = randomBytes(30_000_000);
+    for (let i = 0; i < 5; i++) fs.writeFileSync(path.join(root, `noise${i}`), noise.subarray(i * 1000));
+    const left = (): string[] => fs.readdirSync(saves.work).filter((name) => !name.startsWith("work-"));
+    for (const delay of [5, 30, 100]) {
+      const abort = new AbortController();
+      setTimeout(() => abort.abort(), delay);
+      const started = performance.now();
+      await assert.rejects(saves.save(root, { signal: abort.signal }), { code: "interrupted" });
+      assert.ok(performance.now() - started < 1000);
+      assert.deepEqual(left(), []);
+    }
+    const broken = (): never => {
+      throw new Error("after all trees were built");
+    };
+    await assert.rejects(saves.save(root, { finish: broken }), /after all trees/u);
+    assert.deepEqual(left(), []);
     assertSame(await saves.save(root), await saves.look(root));
   });
 
