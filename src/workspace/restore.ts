@@ -11,6 +11,7 @@ import type { Manifest } from "../formats/manifest.ts";
 import { recordPath } from "../formats/record.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { mountOf } from "../fs/mounts.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
@@ -156,7 +157,12 @@ async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved)
 }
 
 function exists(root: Uint8Array, where: Uint8Array): boolean {
-  return fs.lstatSync(Buffer.concat([root, Buffer.from("/"), where]), { throwIfNoEntry: false }) !== undefined;
+  try {
+    fs.lstatSync(Buffer.concat([root, Buffer.from("/"), where]));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** A gitignore pattern that takes exactly one path back in. */
@@ -245,8 +251,12 @@ function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>)
 
 function leftOutEntries(present: Saved, plan: readonly PlannedEntry[], applied: AppliedSteps, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const kept = plan.filter(({ action }) => action === "keep").map(({ path: where, reason, detail }) => ({ path: where, reason: reason ?? ("not_saved" as const), detail: detail ?? "" }));
-  const mounted = paths === null ? leftOutOf(present.scan!).filter(({ reason }) => reason === "mounted") : [];
-  return [...kept, ...mounted, ...applied.kept, ...applied.notSet.map(notSetEntry)];
+  const listed = new Set(kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const asked = (where: Uint8Array): boolean => paths === null || paths.some((each) => each.length === 0 || isAtOrBelow(where, each));
+  const untouched = leftOutOf(present.scan!).filter(
+    ({ path: where, reason }) => reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
+  );
+  return [...kept, ...untouched, ...applied.kept, ...applied.notSet.map(notSetEntry)];
 }
 
 export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {
