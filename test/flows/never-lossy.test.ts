@@ -1,0 +1,308 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { setAttribute } from "../../src/engines/testing-edits.ts";
+import type { LeftOut } from "../../src/operations/contract.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { clientOf, newFolder, pauseFile } from "../fixtures/work.ts";
+
+/** Attempts to make a restore lose something. */
+
+const isRoot = process.geteuid?.() === 0;
+const canDrop = isRoot && spawnSync("setpriv", ["--version"]).error === undefined;
+const noRoot = isRoot ? false : "needs root";
+
+/** The command without the right to go past permissions. */
+const DROPPED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-dac_override,-dac_read_search,-fowner", "--"];
+
+function leftOut(data: Record<string, unknown>): LeftOut[] {
+  return data["left_out"] as LeftOut[];
+}
+
+describe("a restore loses nothing", () => {
+  test("when an ignore file that came after the target hides everything written since", async () => {
+    const folder = newFolder();
+    fs.writeFileSync(path.join(folder, "a"), "first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.writeFileSync(path.join(folder, "a"), "rewritten\n");
+    fs.writeFileSync(path.join(folder, "new"), "only here\n");
+    fs.mkdirSync(path.join(folder, "dir"));
+    fs.writeFileSync(path.join(folder, "dir/new"), "and here\n");
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "*\n");
+    const before = readFolder(folder);
+    await client.restore({ target: first });
+    assert.deepEqual(fs.readdirSync(folder), ["a"]);
+    await client.undo();
+    assertFolder(folder, before, "undone");
+  });
+
+  test("when the target ignores a name that stands where another entry of it must go", async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.writeFileSync(at("build"), "a file once\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save({ exclude: ["build/", "*.tmp"] });
+    fs.rmSync(at("build"));
+    fs.mkdirSync(at("build/deep"), { recursive: true });
+    fs.writeFileSync(at("build/deep/made"), "ignored, and in the way\n");
+    fs.writeFileSync(at("x.tmp"), "ignored, and in nobody's way\n");
+    const before = readFolder(folder);
+    await client.restore({ target: first });
+    assert.equal(fs.readFileSync(at("build"), "utf8"), "a file once\n");
+    assert.equal(fs.readFileSync(at("x.tmp"), "utf8"), "ignored, and in nobody's way\n");
+    await client.undo();
+    assertFolder(folder, before, "undone");
+  });
+
+  for (const [name, edit] of [
+    ["rewritten", (at: string) => fs.writeFileSync(at, "written in between\n")],
+    ["replaced", (at: string) => (fs.rmSync(at), fs.writeFileSync(at, "written in between\n"))],
+    ["rewritten with its old size and time", (at: string) => rewriteQuietly(at)],
+    ["turned into a directory", (at: string) => (fs.rmSync(at), fs.mkdirSync(at), fs.writeFileSync(path.join(at, "x"), "written in between\n"))],
+  ] as const) {
+    test(`when a file is ${name} between the undo point and the swap`, async () => {
+      const folder = newFolder();
+      const file = path.join(folder, "f");
+      fs.writeFileSync(file, "first first\n");
+      fs.writeFileSync(path.join(folder, "other"), "first\n");
+      const client = await clientOf(folder);
+      const { save_point_id: first } = await client.save();
+      fs.writeFileSync(file, "second, saved\n");
+      fs.writeFileSync(path.join(folder, "other"), "second\n");
+      const pause = pauseFile();
+      const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
+      await running.paused;
+      edit(file);
+      const after = readFolder(folder);
+      fs.rmSync(pause);
+      const done = await running.ended;
+      assert.equal(done.status, 10, done.stdout + done.stderr);
+      assert.deepEqual(leftOut(done.data).map(({ path: where, reason }) => [where, reason]), [["f", "changed_since"]]);
+      for (const [entry, facts] of after) if (entry === "f" || entry.startsWith("f/")) assert.equal(readFolder(folder).get(entry), facts);
+      assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
+    });
+  }
+
+  test("when files come between the undo point and the swap, where others go or come", async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.writeFileSync(at("comes"), "from the first point\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.rmSync(at("comes"));
+    fs.mkdirSync(at("goes/deep"), { recursive: true });
+    fs.writeFileSync(at("goes/deep/old"), "saved\n");
+    const pause = pauseFile();
+    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
+    await running.paused;
+    fs.writeFileSync(at("comes"), "made in between\n");
+    fs.writeFileSync(at("goes/deep/new"), "made in between\n");
+    fs.rmSync(pause);
+    const done = await running.ended;
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    assert.equal(fs.readFileSync(at("comes"), "utf8"), "made in between\n");
+    assert.equal(fs.readFileSync(at("goes/deep/new"), "utf8"), "made in between\n");
+    assert.ok(leftOut(done.data).some(({ path: where }) => where === "comes"));
+    assert.ok(leftOut(done.data).some(({ path: where }) => where.startsWith("goes")));
+  });
+
+  test("when a link is put where a directory was, towards a folder outside", async () => {
+    const folder = newFolder();
+    const outside = newFolder("outside");
+    fs.writeFileSync(path.join(outside, "f"), "not ours\n");
+    fs.mkdirSync(path.join(folder, "d"));
+    fs.writeFileSync(path.join(folder, "d/f"), "first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.writeFileSync(path.join(folder, "d/f"), "second\n");
+    const before = readFolder(outside);
+    const pause = pauseFile();
+    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.committed@${pause}` });
+    await running.paused;
+    fs.renameSync(path.join(folder, "d"), path.join(folder, "moved"));
+    fs.symlinkSync(outside, path.join(folder, "d"));
+    fs.rmSync(pause);
+    const done = await running.ended;
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    assertFolder(outside, before, "outside");
+    assert.equal(fs.readFileSync(path.join(folder, "moved/f"), "utf8"), "second\n");
+  });
+
+  test("when a process goes on writing to a displaced file through a mapping", async (t) => {
+    if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
+    const folder = newFolder();
+    const file = path.join(folder, "mapped");
+    fs.writeFileSync(file, Buffer.alloc(8192, "a"));
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.writeFileSync(file, Buffer.alloc(8192, "b"));
+    const script = `import mmap, sys
+f = open(sys.argv[1], "r+b"); m = mmap.mmap(f.fileno(), 0); m[0:1] = b"b"; print("ready", flush=True)
+sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); sys.stdin.readline()`;
+    const writer = spawn("python3", ["-c", script, file], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => writer.kill());
+    const said = lines(writer.stdout);
+    assert.equal(await said(), "ready");
+    const pause = pauseFile();
+    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
+    await running.paused;
+    writer.stdin.write("\n");
+    assert.equal(await said(), "written");
+    fs.rmSync(pause);
+    const done = await running.ended;
+    assert.ok(done.status === 0 || done.status === 10, done.stdout + done.stderr);
+    assert.equal(fs.readFileSync(file, "latin1"), "a".repeat(8192));
+    writer.stdin.end("\n");
+    await client.undo();
+    assert.equal(fs.readFileSync(file).subarray(4090, 4110).toString(), "bbbbbblate onebbbbbb");
+  });
+
+  test("when times are set back, so that a changed file looks like the saved one", async () => {
+    const folder = newFolder();
+    const file = path.join(folder, "f");
+    fs.writeFileSync(file, "first first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    for (let i = 0; i < 3; i++) {
+      rewriteQuietly(file);
+      const now = readFolder(folder);
+      const done = await client.restore({ target: first });
+      assert.equal(fs.readFileSync(file, "utf8"), "first first\n");
+      await client.restore({ target: done.undo_id! });
+      assertFolder(folder, now, `round ${i}`);
+    }
+  });
+
+  test("with entries that cannot be read: they stay, and are listed", { skip: canDrop ? false : "needs root and setpriv" }, async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.writeFileSync(at("readable"), "first\n");
+    fs.writeFileSync(at("taken"), "first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.writeFileSync(at("readable"), "second\n");
+    fs.writeFileSync(at("taken"), "second, and nobody may read it\n");
+    fs.mkdirSync(at("closed"));
+    fs.writeFileSync(at("closed/inside"), "cannot be seen\n");
+    fs.writeFileSync(at("secret"), "cannot be read\n");
+    for (const [name, mode] of [["taken", 0], ["closed", 0], ["secret", 0]] as const) fs.chmodSync(at(name), mode);
+    const saved = cairn(["save", folder], { prefix: DROPPED });
+    assert.equal(saved.status, 10, saved.stdout + saved.stderr);
+    const done = cairn(["restore", first, "-C", folder], { prefix: DROPPED });
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    assert.deepEqual(leftOut(done.data).map(({ path: where }) => where).toSorted(), ["closed", "secret", "taken"]);
+    assert.equal(fs.readFileSync(at("readable"), "utf8"), "first\n");
+    assert.equal(fs.readFileSync(at("taken"), "utf8"), "second, and nobody may read it\n");
+    assert.equal(fs.readFileSync(at("secret"), "utf8"), "cannot be read\n");
+    assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen\n");
+  });
+
+  test("with a file system mounted inside: it is left alone and listed", { skip: noRoot }, async (t) => {
+    const folder = newFolder();
+    const inside = path.join(folder, "goes/mounted");
+    fs.writeFileSync(path.join(folder, "f"), "first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.mkdirSync(inside, { recursive: true });
+    fs.writeFileSync(path.join(folder, "goes/beside"), "saved\n");
+    if (spawnSync("mount", ["-t", "tmpfs", "none", inside]).status !== 0) return t.skip("no right to mount");
+    t.after(() => spawnSync("umount", [inside]));
+    fs.writeFileSync(path.join(inside, "data"), "of another file system\n");
+    const done = cairn(["restore", first, "-C", folder]);
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    assert.equal(fs.readFileSync(path.join(inside, "data"), "utf8"), "of another file system\n");
+    assert.ok(leftOut(done.data).some(({ reason }) => reason === "mounted"), done.stdout);
+    assert.equal(fs.existsSync(path.join(folder, "goes/beside")), false);
+  });
+
+  test("of names that try to be something else", async () => {
+    const folder = newFolder();
+    const names = ["-rf", "--json", "new\nline", "tab\there", "quote\"'`$(touch x)", "back\\slash", "*?[a]!#", " leading", "trailing ", "\u001b[31mred", "\u007f", "ü".repeat(127), "a".repeat(255), "…", "%2e%2e", "con", ".cairnignore2"];
+    const raw = names.map((name) => Buffer.from(name));
+    raw.push(Buffer.from([0xff, 0xfe, 0x80]), Buffer.from("caf\xe9", "latin1"), Buffer.concat([Buffer.from([0xed, 0xa0, 0x80])]));
+    const fill = (text: string): void => {
+      for (const name of raw) fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), name]), text);
+    };
+    fill("first\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    const before = readFolder(folder);
+    fill("second\n");
+    const second = readFolder(folder);
+    const done = cairnOk(["restore", first, "-C", folder]);
+    assert.equal((done.data["changes"] as { updated: number }).updated, raw.length);
+    assertFolder(folder, before, "restored");
+    cairnOk(["undo", "-C", folder]);
+    assertFolder(folder, second, "undone");
+    for (const name of raw) await client.restore({ target: first, paths: [name] });
+    before.set("", readFolder(folder).get("")!);
+    assertFolder(folder, before, "one by one");
+    cairnOk(["restore", "head~1", "-C", folder, "--", path.join(folder, "-rf"), path.join(folder, "--json")]);
+  });
+
+  test("of paths that are longer than any system call takes", async () => {
+    const folder = newFolder();
+    const part = "d".repeat(200);
+    spawnSync("python3", ["-c", `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.mkdir("${part}"); os.chdir("${part}")\nopen("deep","w").write("first")`, folder]);
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    const before = readFolder(folder);
+    spawnSync("python3", ["-c", `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.chdir("${part}")\nopen("deep","w").write("second"); open("new","w").write("x")`, folder]);
+    const changed = readFolder(folder);
+    await client.restore({ target: first });
+    assertFolder(folder, before, "restored");
+    await client.undo();
+    assertFolder(folder, changed, "undone");
+    fs.rmSync(folder, { recursive: true });
+    fs.mkdirSync(folder);
+    await client.restore({ target: "latest" });
+    assertFolder(folder, before, "from nothing");
+  });
+
+  test("of attributes, modes and owners that only metadata tells apart", async () => {
+    const folder = newFolder();
+    const file = path.join(folder, "f");
+    fs.writeFileSync(file, "same\n");
+    const client = await clientOf(folder);
+    const states = [];
+    for (const change of [() => undefined, () => fs.chmodSync(file, 0o4711), () => setAttribute(file, "user.x", "1"), () => setAttribute(file, "user.x", "2"), () => fs.lutimesSync(file, 5, 5)]) {
+      change();
+      const { save_point_id: id } = await client.save();
+      states.push({ id, state: readFolder(folder), inode: fs.statSync(file).ino });
+    }
+    for (const { id, state, inode } of [...states].toReversed().concat(states)) {
+      await client.restore({ target: id });
+      assertFolder(folder, state, id);
+      assert.equal(fs.statSync(file).ino, inode, "content is not written again");
+    }
+  });
+});
+
+function rewriteQuietly(file: string): void {
+  const { size, atime, mtimeMs } = fs.statSync(file);
+  const fd = fs.openSync(file, "r+");
+  fs.writeSync(fd, Buffer.alloc(size, `${Math.random()}`));
+  fs.futimesSync(fd, atime, mtimeMs / 1000);
+  fs.closeSync(fd);
+}
+
+function lines(stream: NodeJS.ReadableStream): () => Promise<string> {
+  let text = "";
+  let wake = (): void => undefined;
+  stream.on("data", (chunk: Buffer) => {
+    text += chunk.toString();
+    wake();
+  });
+  return async () => {
+    while (!text.includes("\n")) await new Promise<void>((resolve) => (wake = resolve));
+    const end = text.indexOf("\n");
+    const line = text.slice(0, end);
+    text = text.slice(end + 1);
+    return line;
+  };
+}
+
