@@ -8,6 +8,7 @@ const O_DIRECTORY = fs.constants.O_DIRECTORY;
 const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 const DOT = 46;
+const EXDEV = -18;
 const INTERMEDIATE = fs.constants.O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
 /**
@@ -44,6 +45,10 @@ export function openByNames(sys: Pick<Syscalls, "open" | "close">, root: number,
   for (let at = name; ; ) {
     const slash = bytes.indexOf(SLASH, at);
     const last = slash < 0 || slash >= end;
+    if (bytes[at] === DOT && bytes[at + 1] === DOT && (bytes[at + 2] === SLASH || bytes[at + 2] === 0)) {
+      if (fd !== root) sys.close(fd);
+      return EXDEV;
+    }
     if (!last) bytes[slash] = 0;
     const next = sys.open(fd, names, at, last ? flags | O_NOFOLLOW : INTERMEDIATE, 0);
     if (!last) bytes[slash] = SLASH;

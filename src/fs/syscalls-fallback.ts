@@ -32,7 +32,7 @@ export function holdDirectory(fd: number, path: string | Buffer): void {
 
 /**
  * The system calls over node:fs, for machines where koffi does not load. Slow, and less exact:
- * times are set to whole microseconds (before 1970: milliseconds), there are no extended attributes
+ * times are set to what a double of seconds tells apart, about 240 ns now (before 1970: milliseconds), there are no extended attributes
  * (none listed, `ENOTSUP` on setting) and no holes (all is data), pipes and devices are made by the commands
  * `mkfifo` and `mknod`, sockets not at all (`EPERM`), `EXCHANGE` gives `EINVAL` and `syncfs` gives `ENOSYS`.
  */
@@ -280,10 +280,10 @@ function deviceParts(device: bigint): [number, number] {
   ];
 }
 
-/** A time for node:fs, which takes seconds as a double, rounds down to microseconds, and reads a negative number as now. */
+/** A time for node:fs, which takes seconds as a double and a negative number for the present. */
 function settableTime(seconds: number, nanoseconds: number): number | Date {
   if (seconds < 0) return new Date(seconds * 1000 + Math.floor(nanoseconds / 1_000_000));
-  return seconds + (Math.floor(nanoseconds / 1000) + 0.5) / 1_000_000;
+  return seconds + nanoseconds / 1_000_000_000;
 }
 
 /**
