@@ -8,6 +8,7 @@ import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
+import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { FreeRequest, HeldGroup, KeptContent, AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
@@ -362,7 +363,17 @@ export class CopyEngine implements Engine {
     const epoch = Buffer.from(store.index.epoch, "hex");
     const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && Buffer.compare(cache.epoch, epoch) === 0 && result.notes.filesRead === 0;
     if (!current) this.#keepCache(store, result);
+    if (result.packs.length > 0) await maintain(store);
     store.index.saveCache();
+  }
+}
+
+/** Merges small index files and packs within 50 ms; what does not fit, or is not possible now, is for the next save. */
+async function maintain(store: EmbeddedStore): Promise<void> {
+  try {
+    await compact(store.repository, store.index);
+  } catch {
+    // The save is done; a store with damage is doctor's business.
   }
 }
 
