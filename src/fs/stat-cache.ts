@@ -1,16 +1,18 @@
 import fs from "node:fs";
 import { crc32 } from "node:zlib";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
+import { syscalls } from "./syscalls.ts";
 
 /**
  * The stat cache: the table of the last scan as one file, read straight into shared memory.
  * It is disposable: a file that does not check out is ignored, which only costs a re-read.
- *
- * Layout (little-endian): header of 256 bytes, directories, records, names, extras.
+ * Layout: docs/formats/stat-cache.md.
  */
 const MAGIC = "CAIRNSC1";
 const HEADER = 256;
-const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96 } as const;
+const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
+/** Attributes and holes were looked at; without native calls they cannot be. */
+const COMPLETE = 1;
 
 /** What a cache was valid for. */
 export interface StatCacheKey {
@@ -48,6 +50,8 @@ function readStatCache(fd: number): StatCache | null {
   const header = Buffer.alloc(HEADER);
   if (size < HEADER || fs.readSync(fd, header, 0, HEADER, 0) !== HEADER) return null;
   if (header.toString("latin1", 0, 8) !== MAGIC) return null;
+  // What was not looked at then must not pass for absent now.
+  if (syscalls().native && (header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
   const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [number, number, number, number];
   const lengths = [directories * DIRECTORY_WORDS * 4, records * RECORD_WORDS * 4, names, extras];
   if (HEADER + lengths.reduce((sum, length) => sum + length, 0) !== size || directories === 0) return null;
@@ -98,6 +102,7 @@ export function writeStatCache(path: string, table: ScanTable, old: ScanTable | 
   );
   header.set(key.tree, AT.TREE);
   header.set(key.epoch, AT.EPOCH);
+  header.writeUInt32LE(syscalls().native ? COMPLETE : 0, AT.FLAGS);
   const parts = [out.directories, out.records, out.names, out.extras].map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
   let crc = crc32(header.subarray(AT.TREE));
   for (const part of parts) crc = crc32(part, crc);

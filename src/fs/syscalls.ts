@@ -3,7 +3,7 @@ import { codeOfErrno, CairnError } from "../errors.ts";
 import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
 import { openByNames } from "./open-below.ts";
 import { AT_FDCWD, EINTR, OPEN, type Syscalls } from "./syscall-abi.ts";
-import { fallbackSyscalls } from "./syscalls-fallback.ts";
+import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
 
 export * from "./syscall-abi.ts";
 
@@ -224,5 +224,7 @@ export function putName(arena: Arena, offset: number, name: Uint8Array): number 
 
 /** Opens a directory by absolute path for holding it; the descriptor, or throws. */
 export function openDirectory(path: string | Buffer): number {
-  return fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  holdDirectory(fd, path);
+  return fd;
 }

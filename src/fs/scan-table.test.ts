@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { Worker } from "node:worker_threads";
+import { allocateTable, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable, TableFull } from "./scan-table.ts";
+
+function named(table: ScanTable, name: string): number {
+  const record = table.takeRecords(1);
+  const at = table.takeNames(name.length);
+  table.names.write(name, at, "latin1");
+  table.records[record * RECORD_WORDS] = at;
+  table.records[record * RECORD_WORDS + R.NAME_FLAGS] = name.length;
+  return record;
+}
+
+void describe("the table of a scan", () => {
+  test("flags and names share a word without touching each other", () => {
+    const table = new ScanTable(allocateTable(10));
+    const record = named(table, "n".repeat(255));
+    table.setRecordFlags(record, FLAG.YOUNG | FLAG.TORN | FLAG.CHUNKED);
+    assert.equal(table.recordFlags(record), FLAG.YOUNG | FLAG.TORN | FLAG.CHUNKED);
+    assert.equal(table.recordName(record).toString(), "n".repeat(255));
+    table.setRecordFlags(record, 0);
+    assert.equal(table.recordName(record).length, 255);
+  });
+
+  test("extras come back in order when there are several of one kind", () => {
+    const table = new ScanTable(allocateTable(10));
+    const record = named(table, "x");
+    assert.deepEqual(table.extrasOf(record), []);
+    const items = [
+      { tag: EXTRA.XATTR, value: Buffer.from("user.a\0") },
+      { tag: EXTRA.XATTR, value: Buffer.alloc(0) },
+      { tag: EXTRA.CHUNKS, value: Buffer.alloc(64, 3) },
+    ];
+    table.setExtras(record, items);
+    assert.deepEqual(table.extrasOf(record).map(({ tag, value }) => ({ tag, value: Buffer.from(value) })), items);
+    assert.equal(table.extra(record, EXTRA.CHUNKS)?.length, 64);
+    assert.equal(table.extra(record, EXTRA.HOLES), null);
+    assert.equal(table.recordFlags(record), FLAG.EXTRAS);
+  });
+
+  test("a record is whole in another table when it is copied with name and extras", () => {
+    const from = new ScanTable(allocateTable(10));
+    const to = new ScanTable(allocateTable(10));
+    to.takeNames(5);
+    const source = named(from, "some name");
+    from.records[source * RECORD_WORDS + R.SIZE] = 77;
+    from.setExtras(source, [{ tag: EXTRA.LINK_TARGET, value: Buffer.from("target") }]);
+    to.takeExtras(3);
+    const target = to.takeRecords(1);
+    to.copyRecord(from, source, target);
+    assert.equal(to.recordName(target).toString(), "some name");
+    assert.equal(to.records[target * RECORD_WORDS + R.SIZE], 77);
+    assert.equal(to.extra(target, EXTRA.LINK_TARGET)?.toString(), "target");
+  });
+
+  test("taking more than there is fails as one kind of error", () => {
+    const table = new ScanTable(allocateTable(4));
+    assert.throws(() => table.takeRecords(5), TableFull);
+    for (let i = 0; i < 4; i++) table.takeDirectory();
+    assert.throws(() => table.takeDirectory(), TableFull);
+    assert.throws(() => table.takeNames(4 * 96 + 1), TableFull);
+    assert.throws(() => table.takeExtras(4 * 256 + 1), TableFull);
+  });
+
+  test("threads take distinct records and set flags beside each other", async () => {
+    const table = new ScanTable(allocateTable(40_000));
+    table.takeDirectory();
+    const script = `
+      const { workerData, parentPort } = require("node:worker_threads");
+      import(workerData.module).then(({ ScanTable, R, RECORD_WORDS }) => {
+        const table = new ScanTable(workerData.buffers);
+        for (let i = 0; i < 10000; i++) table.records[table.takeRecords(1) * RECORD_WORDS + R.UID] += 1;
+        table.addDirectoryFlag(0, workerData.flag);
+        parentPort.postMessage("done");
+      });`;
+    const flags = [DIRECTORY_FLAG.SAME, DIRECTORY_FLAG.LINKED, DIRECTORY_FLAG.OMITTED];
+    await Promise.all(
+      flags.map(async (flag) => {
+        const workerData = { module: new URL("./scan-table.ts", import.meta.url).href, buffers: table.buffers, flag };
+        const worker = new Worker(script, { eval: true, workerData });
+        await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
+        await worker.terminate();
+      }),
+    );
+    assert.equal(table.control[C.RECORDS], 30_000);
+    for (let i = 0; i < 30_000; i++) assert.equal(table.records[i * RECORD_WORDS + R.UID], 1);
+    assert.equal(table.directories[D.FLAGS], flags.reduce((all, flag) => all | flag, 0));
+    assert.equal(table.directories.length, 40_000 * DIRECTORY_WORDS);
+  });
+});
