@@ -45,6 +45,8 @@ export interface CleanupInput extends WorkspaceCall {
   rules: RetentionRules;
   /** Exactly these instead. */
   only: readonly Point[] | null;
+  /** Nothing that is under a day old goes, whatever the rules say. */
+  keepYoung?: boolean;
 }
 
 const DAY_MS = 24 * 3_600_000;
@@ -61,6 +63,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   if (input.only === null && input.rules.maxBytes !== undefined && !keepsByRule(input.rules)) {
     await dropForSize(workspace, points, { decisions, maxBytes: input.rules.maxBytes, protections });
   }
+  if (input.keepYoung === true) keepYoung(points, decisions);
   throwIfAborted(input.signal);
   const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
   const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
@@ -93,6 +96,15 @@ export function decideByRules(points: readonly Point[], rules: RetentionRules, p
     if (protectedBy === undefined) return decision;
     return { id: decision.id, keep: true, reasons: [...protectedBy, ...(decision.keep ? decision.reasons : [])] };
   });
+}
+
+function keepYoung(points: readonly Point[], decisions: readonly RetentionDecision[]): void {
+  const times = new Map<string, number>(points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]));
+  for (const decision of decisions) {
+    if (decision.keep || times.get(decision.id)! < Date.now() - DAY_MS) continue;
+    decision.keep = true;
+    decision.reasons = ["under a day old"];
+  }
 }
 
 function isUndo({ undo, cause }: Point["descriptor"]): boolean {

@@ -7,7 +7,7 @@ import { type IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/scan-directories.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import { controlDirectoriesInside } from "./guards.ts";
+import { controlDirectoriesInside, type GuardName } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./points.ts";
 import { countDifferences } from "./tree-changes.ts";
@@ -22,6 +22,7 @@ export interface SaveInput extends WorkspaceCall {
   reread?: boolean | undefined;
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
+  allow?: readonly GuardName[] | undefined;
 }
 
 export interface LeftOutEntry {

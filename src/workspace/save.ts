@@ -2,6 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
+import { guardSpace } from "./save-guard.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
@@ -12,6 +13,7 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   const state = workspace.state();
   const head = workspace.byId(state.head);
   if (input.onDetached === "refuse") refuseDetached(workspace, head);
+  await guardSpace(workspace, { ...input, first: head === null });
   return await recordPoint(workspace, input, { rules: null, undo: false });
 }
 

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import type { SavePoint } from "./contract.ts";
+import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
+import { estimateBytes, rulesOf } from "../workspace/save-guard.ts";
+
+async function saveNew({ client, folder }: TestFolder, warnings: string[] = []): Promise<SavePoint> {
+  fs.writeFileSync(join(folder, "own"), randomBytes(100_000));
+  return client.save({ onWarning: (message) => void warnings.push(message) });
+}
+
+async function atQuota(context: TestContext, ageDays: number): Promise<{ at: TestFolder; points: SavePoint[] }> {
+  const at = await testFolder(context, { kept: "in all" });
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() - ageDays * 86_400_000 });
+  const points = [await saveNew(at), await saveNew(at), await saveNew(at)];
+  context.mock.timers.reset();
+  await at.client.setPolicy({ quotaBytes: 250_000 });
+  return { at, points };
+}
+
+test("a save at the quota is refused, and nothing is removed when no policy was set", async (context) => {
+  const { at } = await atQuota(context, 30);
+  await assert.rejects(saveNew(at), hasCode("no_space"));
+  assert.equal((await at.client.history()).save_points.length, 3);
+  await at.client.setPolicy({ quotaBytes: 10_000_000 });
+  await saveNew(at);
+});
+
+test("a save at the quota removes what the policy drops, says so, and goes on", async (context) => {
+  const { at, points } = await atQuota(context, 30);
+  await at.client.pin(points[0]!.save_point_id);
+  await at.client.setPolicy({ retention: { keepLast: 1 } });
+  const warnings: string[] = [];
+  const saved = await saveNew(at, warnings);
+  const left = (await at.client.history()).save_points.map(({ save_point_id }) => save_point_id);
+  assert.deepEqual(left, [saved.save_point_id, points[2]!.save_point_id, points[0]!.save_point_id]);
+  assert.match(warnings.join("\n"), /quota .* 1 point/);
+});
+
+test("the last day is not touched at the quota, whatever the policy says", async (context) => {
+  const { at } = await atQuota(context, 0.5);
+  await at.client.setPolicy({ retention: { keepLast: 1 } });
+  await assert.rejects(saveNew(at), hasCode("no_space"));
+  assert.equal((await at.client.history()).save_points.length, 3);
+});
+
+test("a folder is added up only when its file system could hold too much, holes left out", async (context) => {
+  const { folder } = await testFolder(context, { a: "x".repeat(10_000), "sub/b": "y".repeat(10_000) });
+  fs.truncateSync(join(folder, "sub/b"), 50_000_000);
+  assert.equal(estimateBytes(Buffer.from(folder), Number.MAX_SAFE_INTEGER), 0);
+  const some = estimateBytes(Buffer.from(folder), 100_000);
+  assert.ok(some >= 20_000 && some < 40_000, String(some));
+});
+
+test("a policy's words become the rules of a cleanup", () => {
+  assert.deepEqual(rulesOf({ keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] }), { keepLast: 3, keepUndo: { count: 1 }, maxAge: "1y", keepTags: ["a"] });
+});

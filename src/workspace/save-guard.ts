@@ -1,0 +1,97 @@
+import fs from "node:fs";
+import { CairnError } from "../errors.ts";
+import type { StoredRetention } from "../formats/policy.ts";
+import { freeSpace } from "../fs/mounts.ts";
+import { runPlan } from "./cleanup.ts";
+import { planCleanup } from "./cleanup-plan.ts";
+import { checkQuota, checkSpace, type GuardName, isWithinQuota, quotaBytes } from "./guards.ts";
+import { readPolicy } from "./policy.ts";
+import type { RetentionRules } from "./retention.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+export interface SpaceGuard extends WorkspaceCall {
+  allow?: readonly GuardName[] | undefined;
+  /** Nothing is stored of this folder yet. */
+  first: boolean;
+}
+
+/**
+ * Before the first byte of a save: room on the file system, and in the quota. At the quota only what a policy that
+ * somebody set drops anyway, and what is over a day old, makes room. For the holder of the workspace's lock.
+ * Throws `no_space`.
+ */
+export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
+  const { root } = workspace.found.control;
+  const { retention, quota_bytes: configured } = policyOf(workspace, guard);
+  const most = Math.min(freeSpace(root).freeBytes, quotaBytes(root, configured));
+  const estimate = guard.first ? estimateBytes(workspace.root, most) : 0;
+  checkSpace(root, estimate, { allow: guard.allow });
+  const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
+    usedBytes: (await workspace.engine.storeFacts()).bytes,
+    addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
+    configured,
+  });
+  if (isWithinQuota(root, await use())) return;
+  if (retention !== null) await makeRoom(workspace, rulesOf(retention), guard);
+  checkQuota(root, await use());
+}
+
+/** A policy that cannot be read removes nothing and keeps nobody from saving. */
+function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof readPolicy> {
+  try {
+    return readPolicy(workspace.found.control);
+  } catch (error) {
+    if (!(error instanceof CairnError)) throw error;
+    call.onWarning?.(`the policy cannot be read, so none is followed: ${error.message}`);
+    return { retention: null, quota_bytes: null };
+  }
+}
+
+async function makeRoom(workspace: Workspace, rules: RetentionRules, call: WorkspaceCall): Promise<void> {
+  const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
+  if (plan.drop.length === 0) return;
+  const { removed } = await runPlan(workspace, plan, call);
+  call.onWarning?.(`the quota is met: ${removed.length} point${removed.length === 1 ? "" : "s"} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`);
+}
+
+/** A policy's rules as cleanups take them. */
+export function rulesOf(stored: StoredRetention): RetentionRules {
+  return Object.fromEntries(Object.entries(stored).map(([key, value]) => [key.replaceAll(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase()), value as unknown])) as RetentionRules;
+}
+
+const ESTIMATE_MS = 300;
+
+/**
+ * At most how much a folder holds, as far as it matters: 0 when its whole file system holds no more than `most`.
+ * Else its files are added up until they are more, or some time is over; disk usage, since holes are not stored.
+ */
+export function estimateBytes(folder: Buffer, most: number): number {
+  const { totalBytes, freeBytes } = freeSpace(folder);
+  if (totalBytes - freeBytes <= most) return 0;
+  const until = performance.now() + ESTIMATE_MS;
+  const stack = [folder];
+  const device = fs.statSync(folder).dev;
+  let bytes = 0;
+  while (stack.length > 0 && bytes <= most && performance.now() < until) {
+    const directory = stack.pop()!;
+    for (const name of namesIn(directory)) {
+      const path = Buffer.concat([directory, SLASH, name]);
+      const facts = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (facts === undefined || facts.dev !== device) continue;
+      if (facts.isDirectory()) stack.push(path);
+      else if (facts.isFile()) bytes += Math.min(facts.size, facts.blocks * 512) / facts.nlink;
+    }
+  }
+  return Math.ceil(bytes);
+}
+
+/** What cannot be listed is the scan's to report. */
+function namesIn(directory: Buffer): Buffer[] {
+  try {
+    return fs.readdirSync(directory, { encoding: "buffer" });
+  } catch {
+    return [];
+  }
+}
+
+const SLASH = Buffer.from("/");
