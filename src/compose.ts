@@ -8,5 +8,5 @@ const engineFor: EngineFactory = (found, options) => new CopyEngine({ control: f
 
 /** The library, wired to this build's engines. */
 export async function openLibrary(): Promise<CairnLibrary> {
-  return new Library(engineFor) as unknown as CairnLibrary;
+  return new Library(engineFor);
 }

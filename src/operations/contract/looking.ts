@@ -1,5 +1,6 @@
 import type { SavePointId, WorkspaceId } from "../../ids.ts";
 import type {
+  Aspect,
   CallOptions,
   Changes,
   DamagedPoint,
@@ -65,8 +66,6 @@ export interface StatusResult {
   last_backup_at: string | null;
   last_proof_at: string | null;
 }
-
-export type Aspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
 
 export interface DiffEntry extends NamedPath {
   change: "added" | "removed" | "modified" | "renamed";

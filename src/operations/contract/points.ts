@@ -1,5 +1,4 @@
 import type { SavePointId } from "../../ids.ts";
-import type { Aspect } from "./looking.ts";
 
 /** What every call takes, save points, saving and restoring. */
 
@@ -135,6 +134,8 @@ export type LeftOutReason =
   | "unsupported"
   | "not_saved" // kept in place because the undo point does not hold it whole
   | "changed_since"; // kept in place because it changed after it was saved
+
+export type Aspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
 
 export interface LeftOut extends NamedPath {
   reason: LeftOutReason;
