@@ -83,7 +83,8 @@ export class RandomEdits {
       kinds.push("modify", "modify", "append", "quiet", "truncate", "remove", "rename", "replace", "chmod", "touch");
       kinds.push("link", "swap", "over", "attribute", "owner");
     }
-    if (directories.length > 1) kinds.push("rmdir", "rename-dir", "chmod-dir", "touch-dir", "swap-dirs", "dir-attribute");
+    if (directories.length > 1)
+      kinds.push("rmdir", "rename-dir", "chmod-dir", "touch-dir", "swap-dirs", "dir-attribute");
     const kind = this.#pick(kinds);
     const file = others.length > 0 ? this.#pick(others) : "";
     const directory = directories.length > 1 ? this.#pick(directories.slice(1)) : "";

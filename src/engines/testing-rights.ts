@@ -23,7 +23,11 @@ const DROP = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "
 export function runWithoutCapabilities(file: string, names = ".*"): boolean {
   if (spawnSync("setpriv", [...DROP, "true"]).status !== 0) return false;
   const { NODE_TEST_CONTEXT: _context, ...env } = process.env;
-  const run = spawnSync("setpriv", [...DROP, process.execPath, "--test", `--test-name-pattern=${names}`, file], { env, encoding: "utf8", timeout: 60_000 });
+  const run = spawnSync("setpriv", [...DROP, process.execPath, "--test", `--test-name-pattern=${names}`, file], {
+    env,
+    encoding: "utf8",
+    timeout: 60_000,
+  });
   assert.equal(run.status, 0, `${run.stdout}\n${run.stderr}`);
   return true;
 }

@@ -23,7 +23,7 @@ export function openBelow(sys: Syscalls, root: number, path: Uint8Array, flags: 
     return sys.openBelow(root, scratch, 0, flags);
   }
   let fd = root;
-  for (let at = 0; at < path.length; ) {
+  for (let at = 0; at < path.length;) {
     let end = path.length;
     if (end - at > PIECE) end = path.lastIndexOf(SLASH, at + PIECE);
     scratch.bytes.set(path.subarray(at, end), 0);
@@ -38,11 +38,17 @@ export function openBelow(sys: Syscalls, root: number, path: Uint8Array, flags: 
 }
 
 /** What {@link Syscalls.openBelow} does where the kernel has no openat2(2): one name at a time. */
-export function openByNames(sys: Pick<Syscalls, "open" | "close">, root: number, names: Arena, name: number, flags: number): number {
+export function openByNames(
+  sys: Pick<Syscalls, "open" | "close">,
+  root: number,
+  names: Arena,
+  name: number,
+  flags: number,
+): number {
   const { bytes } = names;
   const end = bytes.indexOf(0, name);
   let fd = root;
-  for (let at = name; ; ) {
+  for (let at = name; ;) {
     const slash = bytes.indexOf(SLASH, at);
     const last = slash < 0 || slash >= end;
     if (bytes[at] === DOT && bytes[at + 1] === DOT && (bytes[at + 2] === SLASH || bytes[at + 2] === 0)) {

@@ -1,7 +1,19 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Worker } from "node:worker_threads";
-import { allocateTable, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable, TableFull } from "./scan-table.ts";
+import {
+  allocateTable,
+  C,
+  D,
+  DIRECTORY_FLAG,
+  DIRECTORY_WORDS,
+  EXTRA,
+  FLAG,
+  R,
+  RECORD_WORDS,
+  ScanTable,
+  TableFull,
+} from "./scan-table.ts";
 
 function named(table: ScanTable, name: string): number {
   const record = table.takeRecords(1);
@@ -33,7 +45,10 @@ void describe("the table of a scan", () => {
       { tag: EXTRA.CHUNKS, value: Buffer.alloc(64, 3) },
     ];
     table.setExtras(record, items);
-    assert.deepEqual(table.extrasOf(record).map(({ tag, value }) => ({ tag, value: Buffer.from(value) })), items);
+    assert.deepEqual(
+      table.extrasOf(record).map(({ tag, value }) => ({ tag, value: Buffer.from(value) })),
+      items,
+    );
     assert.equal(table.extra(record, EXTRA.CHUNKS)?.length, 64);
     assert.equal(table.extra(record, EXTRA.HOLES), null);
     assert.equal(table.recordFlags(record), FLAG.EXTRAS);
@@ -85,7 +100,10 @@ void describe("the table of a scan", () => {
     );
     assert.equal(table.control[C.RECORDS], 30_000);
     for (let i = 0; i < 30_000; i++) assert.equal(table.records[i * RECORD_WORDS + R.UID], 1);
-    assert.equal(table.directories[D.FLAGS], flags.reduce((all, flag) => all | flag, 0));
+    assert.equal(
+      table.directories[D.FLAGS],
+      flags.reduce((all, flag) => all | flag, 0),
+    );
     assert.equal(table.directories.length, 40_000 * DIRECTORY_WORDS);
   });
 });

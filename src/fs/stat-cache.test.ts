@@ -3,7 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { allocateTable, C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS, ScanTable } from "./scan-table.ts";
+import { allocateTable, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, R, RECORD_WORDS, ScanTable } from "./scan-table.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "./stat-cache.ts";
 import { syscalls } from "./syscalls.ts";
 
@@ -24,7 +24,9 @@ interface Entry {
 }
 
 /** A table as a scan leaves it; a number instead of entries: as the directory of this number in the previous table. */
-function tableOf(directories: { path: string; entries: Entry[] | { old: number; first: number; count: number } }[]): ScanTable {
+function tableOf(
+  directories: { path: string; entries: Entry[] | { old: number; first: number; count: number } }[],
+): ScanTable {
   const table = new ScanTable(allocateTable(1000));
   for (const { path: at, entries } of directories) {
     const base = table.takeDirectory() * DIRECTORY_WORDS;
@@ -37,7 +39,10 @@ function tableOf(directories: { path: string; entries: Entry[] | { old: number; 
       table.directories[base + D.OLD] = entries.old + 1;
       table.directories[base + D.FIRST] = entries.first;
       table.directories[base + D.COUNT] = entries.count;
-      table.addDirectoryFlag(base / DIRECTORY_WORDS, DIRECTORY_FLAG.SAME | DIRECTORY_FLAG.REUSED | DIRECTORY_FLAG.LINKED);
+      table.addDirectoryFlag(
+        base / DIRECTORY_WORDS,
+        DIRECTORY_FLAG.SAME | DIRECTORY_FLAG.REUSED | DIRECTORY_FLAG.LINKED,
+      );
       continue;
     }
     const first = table.takeRecords(entries.length);
@@ -71,12 +76,16 @@ function shape({ table, directories }: StatCache): object {
       const directory = table.records[at + R.MODE]! >>> 12 === 4;
       return [
         table.recordName(first + i).toString("latin1"),
-        ...(directory ? [table.directoryPath(table.records[at + R.SUB]!).toString("latin1")] : [table.records[at + R.HASH]]),
+        ...(directory
+          ? [table.directoryPath(table.records[at + R.SUB]!).toString("latin1")]
+          : [table.records[at + R.HASH]]),
         ...extras,
       ];
     });
   };
-  return Object.fromEntries(Array.from({ length: directories }, (_, d) => [table.directoryPath(d).toString("latin1"), names(d)]));
+  return Object.fromEntries(
+    Array.from({ length: directories }, (_, d) => [table.directoryPath(d).toString("latin1"), names(d)]),
+  );
 }
 
 void describe("the stat cache file", () => {
@@ -95,13 +104,29 @@ void describe("the stat cache file", () => {
     ]);
     writeStatCache(file, old, null, KEY);
     const first = loadStatCache(file)!;
-    assert.deepEqual([first.tree, first.epoch].map((bytes) => Buffer.from(bytes)), [KEY.tree, KEY.epoch]);
-    assert.deepEqual(shape(first), { "": [["b", "b"]], b: [["c", "b/c"], ["file", 3, [2, "user.a\0v"]]], "b/c": [] });
+    assert.deepEqual(
+      [first.tree, first.epoch].map((bytes) => Buffer.from(bytes)),
+      [KEY.tree, KEY.epoch],
+    );
+    assert.deepEqual(shape(first), {
+      "": [["b", "b"]],
+      b: [
+        ["c", "b/c"],
+        ["file", 3, [2, "user.a\0v"]],
+      ],
+      "b/c": [],
+    });
 
     // A new directory sorts first, so the old ones get other numbers.
     const target = [{ tag: EXTRA.LINK_TARGET, value: Buffer.from("x") }];
     const next = tableOf([
-      { path: "", entries: [{ name: "a", mode: 0o40755, sub: 1 }, { name: "b", mode: 0o40755, sub: 3 }] },
+      {
+        path: "",
+        entries: [
+          { name: "a", mode: 0o40755, sub: 1 },
+          { name: "b", mode: 0o40755, sub: 3 },
+        ],
+      },
       { path: "a", entries: [{ name: "link", mode: 0o120777, extras: target }] },
       { path: "b/c", entries: { old: 2, first: 3, count: 0 } },
       { path: "b", entries: { old: 1, first: 1, count: 2 } },
@@ -109,10 +134,16 @@ void describe("the stat cache file", () => {
     writeStatCache(file, next, first.table, KEY);
     const second = loadStatCache(file)!;
     assert.deepEqual(shape(second), {
-      "": [["a", "a"], ["b", "b"]],
+      "": [
+        ["a", "a"],
+        ["b", "b"],
+      ],
       a: [["link", 3, [1, "x"]]],
       "b/c": [],
-      b: [["c", "b/c"], ["file", 3, [2, "user.a\0v"]]],
+      b: [
+        ["c", "b/c"],
+        ["file", 3, [2, "user.a\0v"]],
+      ],
     });
     for (let d = 0; d < 4; d++) {
       const words = second.table.directories.subarray(d * DIRECTORY_WORDS, (d + 1) * DIRECTORY_WORDS);

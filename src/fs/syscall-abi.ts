@@ -66,6 +66,30 @@ export interface Syscalls {
   syncfs(fd: number): number;
 }
 
+/** Calls on what is open, on names, and on extended attributes: the parts of which an implementation is made. */
+export type DescriptorCalls = Pick<
+  Syscalls,
+  | "close"
+  | "getdents"
+  | "fstat"
+  | "read"
+  | "write"
+  | "fchmod"
+  | "fchown"
+  | "ftruncate"
+  | "seek"
+  | "startWriteback"
+  | "settle"
+  | "fdatasync"
+  | "fsync"
+  | "syncfs"
+>;
+export type AttributeCalls = Pick<
+  Syscalls,
+  "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
+>;
+export type NameCalls = Omit<Syscalls, "native" | keyof DescriptorCalls | keyof AttributeCalls>;
+
 /** Open flags that node:fs does not name. */
 export const OPEN = {
   CLOEXEC: 0o2000000,

@@ -5,7 +5,18 @@ import type { Arena } from "../native.ts";
 import { DirentReader } from "./dirent-reader.ts";
 import { readMounts } from "./mounts.ts";
 import { openByNames } from "./open-below.ts";
-import { AT_FDCWD, ATTRIBUTE_MOUNT_ROOT, RENAME, STAT, type StatBuffer, type Syscalls, TYPE } from "./syscall-abi.ts";
+import {
+  AT_FDCWD,
+  ATTRIBUTE_MOUNT_ROOT,
+  type AttributeCalls,
+  type DescriptorCalls,
+  type NameCalls,
+  RENAME,
+  STAT,
+  type StatBuffer,
+  type Syscalls,
+  TYPE,
+} from "./syscall-abi.ts";
 
 const CODES: Record<string, number> = os.constants.errno;
 const EPERM = CODES["EPERM"] ?? 1;
@@ -46,24 +57,6 @@ export function fallbackSyscalls(): Syscalls {
   return { ...calls, openBelow: (d, names, n, flags) => openByNames(calls, d, names, n, flags) };
 }
 
-type DescriptorCalls = Pick<
-  Syscalls,
-  | "close"
-  | "getdents"
-  | "fstat"
-  | "read"
-  | "write"
-  | "fchmod"
-  | "fchown"
-  | "ftruncate"
-  | "seek"
-  | "startWriteback"
-  | "settle"
-  | "fdatasync"
-  | "fsync"
-  | "syncfs"
->;
-
 function descriptorCalls(reader: DirentReader): DescriptorCalls {
   return {
     close: (fd) => {
@@ -92,23 +85,7 @@ function descriptorCalls(reader: DirentReader): DescriptorCalls {
   };
 }
 
-type NameCalls = Pick<
-  Syscalls,
-  | "open"
-  | "stat"
-  | "readlink"
-  | "mkdir"
-  | "symlink"
-  | "link"
-  | "mknod"
-  | "unlink"
-  | "rename"
-  | "chmod"
-  | "lchown"
-  | "utimens"
->;
-
-function nameCalls(): NameCalls {
+function nameCalls(): Omit<NameCalls, "openBelow"> {
   return {
     open: (d, names, n, flags, mode) => attempt(() => openHeld(pathOf(d, names, n), flags, mode)),
     stat: (d, names, n, out) => done(() => statName(d, names, n, out)),
@@ -139,11 +116,6 @@ function nameCalls(): NameCalls {
       }),
   };
 }
-
-type AttributeCalls = Pick<
-  Syscalls,
-  "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
->;
 
 function attributeCalls(): AttributeCalls {
   const none = (): number => 0;

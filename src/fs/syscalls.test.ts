@@ -98,12 +98,25 @@ function contract(label: string, make: () => Syscalls): void {
         const expected = fs.lstatSync(path.join(folder, entry), { bigint: true });
         assert.equal(words[STAT.MODE]! & 0xffff, Number(expected.mode), entry);
         assert.deepEqual(
-          [wide(words, STAT.SIZE), wide(words, STAT.INO), words[STAT.NLINK], words[STAT.UID], words[STAT.GID], wide(words, STAT.BLOCKS)],
+          [
+            wide(words, STAT.SIZE),
+            wide(words, STAT.INO),
+            words[STAT.NLINK],
+            words[STAT.UID],
+            words[STAT.GID],
+            wide(words, STAT.BLOCKS),
+          ],
           [expected.size, expected.ino, expected.nlink, expected.uid, expected.gid, expected.blocks].map(Number),
           entry,
         );
-        assert.equal(BigInt(signedWide(words, STAT.MTIME)) * 1_000_000_000n + BigInt(words[STAT.MTIME_NS]!), expected.mtimeNs);
-        assert.equal(BigInt(signedWide(words, STAT.CTIME)) * 1_000_000_000n + BigInt(words[STAT.CTIME_NS]!), expected.ctimeNs);
+        assert.equal(
+          BigInt(signedWide(words, STAT.MTIME)) * 1_000_000_000n + BigInt(words[STAT.MTIME_NS]!),
+          expected.mtimeNs,
+        );
+        assert.equal(
+          BigInt(signedWide(words, STAT.CTIME)) * 1_000_000_000n + BigInt(words[STAT.CTIME_NS]!),
+          expected.ctimeNs,
+        );
         if (entry === "disk") assert.deepEqual([words[STAT.RDEV_MAJOR], words[STAT.RDEV_MINOR]], [259, 70_000]);
       }
       assert.equal(sys.stat(fd, name("nothing"), 0, stat), -errno["ENOENT"]!);
@@ -126,7 +139,8 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.link(fd, name("a"), 0, fd, name("a2"), 0), 0);
       assert.equal(sys.link(fd, name("a"), 0, fd, name("b"), 0), -errno["EEXIST"]!);
       assert.equal(fs.statSync(path.join(folder, "a")).nlink, 2);
-      const rename = (from: string, to: string, flags: number): number => sys.rename(fd, name(from), 0, fd, name(to), 0, flags);
+      const rename = (from: string, to: string, flags: number): number =>
+        sys.rename(fd, name(from), 0, fd, name(to), 0, flags);
       for (const to of ["b", "d", "full"]) assert.equal(rename("a", to, RENAME.NOREPLACE), -errno["EEXIST"]!, to);
       for (const to of ["b", "e", "full"]) assert.equal(rename("d", to, RENAME.NOREPLACE), -errno["EEXIST"]!, to);
       assert.equal(rename("nothing", "new", RENAME.NOREPLACE), -errno["ENOENT"]!);
@@ -193,7 +207,10 @@ function contract(label: string, make: () => Syscalls): void {
         return;
       }
       assert.equal(sys.lsetxattr(fd, name("file"), 0, Buffer.from("user.two"), new Uint8Array(0)), 0);
-      const listed = Buffer.from(out.bytes.subarray(0, sys.flistxattr(file, out))).toString().split("\0").filter((each) => each !== "");
+      const listed = Buffer.from(out.bytes.subarray(0, sys.flistxattr(file, out)))
+        .toString()
+        .split("\0")
+        .filter((each) => each !== "");
       assert.deepEqual(listed.filter((each) => each.startsWith("user.")).toSorted(), ["user.one", "user.two"]);
       assert.equal(sys.llistxattr(fd, name("file"), 0, out), sys.flistxattr(file, out));
       assert.equal(sys.fgetxattr(file, name("user.one"), 0, out, 7), 5);
@@ -222,9 +239,13 @@ function contract(label: string, make: () => Syscalls): void {
       fs.symlinkSync("b", path.join(folder, "a/link"));
       fs.symlinkSync("/", path.join(folder, "out"));
       const scratch = newArena(8192);
-      const byNames = { ...sys, openBelow: (d: number, names: Arena, n: number, flags: number) => openByNames(sys, d, names, n, flags) };
+      const byNames = {
+        ...sys,
+        openBelow: (d: number, names: Arena, n: number, flags: number) => openByNames(sys, d, names, n, flags),
+      };
       for (const way of [sys, byNames]) {
-        const open = (below: string, flags = O_RDONLY): number => openBelow(way, fd, Buffer.from(below), flags, scratch);
+        const open = (below: string, flags = O_RDONLY): number =>
+          openBelow(way, fd, Buffer.from(below), flags, scratch);
         for (const good of ["", "a", "a/b", "a/b/c", "a/b/file"]) {
           const found = open(good);
           assert.ok(found >= 0, `${good}: ${errnoName(-found)}`);
@@ -232,7 +253,8 @@ function contract(label: string, make: () => Syscalls): void {
           sys.close(found);
         }
         const links = [-errno["ELOOP"]!, -errno["ENOTDIR"]!];
-        for (const bad of ["a/link/c", "a/link", "out/etc", "out"]) assert.ok(links.includes(open(bad, O_RDONLY | O_NOFOLLOW)), bad);
+        for (const bad of ["a/link/c", "a/link", "out/etc", "out"])
+          assert.ok(links.includes(open(bad, O_RDONLY | O_NOFOLLOW)), bad);
         for (const bad of ["..", "a/../../etc"]) assert.equal(open(bad), -errno["EXDEV"]!, bad);
         assert.equal(open("a/x/y"), -errno["ENOENT"]!);
         assert.equal(open("a/b/file/x"), -errno["ENOTDIR"]!);

@@ -2,7 +2,15 @@ import fs from "node:fs";
 import { codeOfErrno, CairnError } from "../errors.ts";
 import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
 import { openByNames } from "./open-below.ts";
-import { AT_FDCWD, EINTR, OPEN, type Syscalls } from "./syscall-abi.ts";
+import {
+  AT_FDCWD,
+  type AttributeCalls,
+  type DescriptorCalls,
+  EINTR,
+  type NameCalls,
+  OPEN,
+  type Syscalls,
+} from "./syscall-abi.ts";
 import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
 
 export * from "./syscall-abi.ts";
@@ -59,57 +67,75 @@ function bindOpenBelow(openat: Call, close: Call): Syscalls["openBelow"] {
     return (d, names, n, flags) => open(d, names.address + n, flags);
   }
   const byName = {
-    open: (d: number, names: Arena, n: number, flags: number, mode: number) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
+    open: (d: number, names: Arena, n: number, flags: number, mode: number) =>
+      settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     close: (fd: number) => settleResult(close(fd)),
   };
   return (d, names, n, flags) => openByNames(byName, d, names, n, flags);
 }
 
+function required(signature: string): Call {
+  const call = bindNative(signature);
+  if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
+  return call;
+}
+
 function nativeSyscalls(): Syscalls {
-  const f = (signature: string): Call => {
-    const call = bindNative(signature);
-    if (call === null) throw new CairnError("unsupported", `the C library has no ${signature}`);
-    return call;
-  };
-  const openat = f("int openat(int d, uint64_t n, int f, uint m)");
-  const close = f("int close(int fd)");
-  const getdents = f("int64_t syscall(int64_t n, int64_t fd, uint64_t b, uint64_t l)");
-  const statx = f("int statx(int d, uint64_t n, int f, uint m, uint64_t b)");
-  const pread = f("int64_t pread(int fd, uint64_t b, size_t n, int64_t o)");
-  const pwrite = f("int64_t pwrite(int fd, uint64_t b, size_t n, int64_t o)");
-  const readlinkat = f("int64_t readlinkat(int d, uint64_t n, uint64_t b, size_t l)");
-  const flistxattr = f("int64_t flistxattr(int fd, uint64_t b, size_t l)");
-  const fgetxattr = f("int64_t fgetxattr(int fd, uint64_t n, uint64_t b, size_t l)");
-  const fsetxattr = f("int fsetxattr(int fd, uint64_t n, uint64_t v, size_t l, int f)");
-  const fremovexattr = f("int fremovexattr(int fd, uint64_t n)");
-  const llistxattr = f("int64_t llistxattr(uint64_t p, uint64_t b, size_t l)");
-  const lgetxattr = f("int64_t lgetxattr(uint64_t p, uint64_t n, uint64_t b, size_t l)");
-  const lsetxattr = f("int lsetxattr(uint64_t p, uint64_t n, uint64_t v, size_t l, int f)");
-  const mkdirat = f("int mkdirat(int d, uint64_t n, uint m)");
-  const symlinkat = f("int symlinkat(uint64_t t, int d, uint64_t n)");
-  const linkat = f("int linkat(int a, uint64_t b, int c, uint64_t d, int f)");
-  const mknodat = f("int mknodat(int d, uint64_t n, uint m, uint64_t dev)");
-  const unlinkat = f("int unlinkat(int d, uint64_t n, int f)");
-  const renameat2 = f("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
-  const fchmod = f("int fchmod(int fd, uint m)");
-  const fchmodat = f("int fchmodat(int d, uint64_t n, uint m, int f)");
-  const fchown = f("int fchown(int fd, uint u, uint g)");
-  const fchownat = f("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
-  const utimensat = f("int utimensat(int d, uint64_t n, uint64_t t, int f)");
-  const futimens = f("int futimens(int fd, uint64_t t)");
-  const ftruncate = f("int ftruncate(int fd, int64_t l)");
-  const lseek = f("int64_t lseek(int fd, int64_t o, int w)");
-  const syncRange = f("int sync_file_range(int fd, int64_t o, int64_t n, uint f)");
+  return { native: true, ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
+}
+
+function descriptorCalls(): DescriptorCalls {
+  const close = required("int close(int fd)");
+  const getdents = required("int64_t syscall(int64_t n, int64_t fd, uint64_t b, uint64_t l)");
+  const statx = required("int statx(int d, uint64_t n, int f, uint m, uint64_t b)");
+  const pread = required("int64_t pread(int fd, uint64_t b, size_t n, int64_t o)");
+  const pwrite = required("int64_t pwrite(int fd, uint64_t b, size_t n, int64_t o)");
+  const fchmod = required("int fchmod(int fd, uint m)");
+  const fchown = required("int fchown(int fd, uint u, uint g)");
+  const ftruncate = required("int ftruncate(int fd, int64_t l)");
+  const lseek = required("int64_t lseek(int fd, int64_t o, int w)");
+  const syncRange = required("int sync_file_range(int fd, int64_t o, int64_t n, uint f)");
   const fdatasync = bind("int fdatasync(int fd)");
   const fsync = bind("int fsync(int fd)");
   const syncfs = bind("int syncfs(int fd)");
+  const empty = newArena(1);
+  return {
+    close: (fd) => settleResult(close(fd)),
+    getdents: (fd, buffer, offset) =>
+      settleResult(getdents(GETDENTS64, fd, buffer.address + offset, buffer.bytes.length - offset)),
+    fstat: (fd, out) => settleResult(statx(fd, empty.address, AT_EMPTY_PATH, STATX_MASK, out.arena.address)),
+    read: (fd, b, o, l, p) => settleResult(pread(fd, b.address + o, l, p)),
+    write: (fd, b, o, l, p) => settleResult(pwrite(fd, b.address + o, l, p)),
+    fchmod: (fd, mode) => settleResult(fchmod(fd, mode)),
+    fchown: (fd, u, g) => settleResult(fchown(fd, u, g)),
+    ftruncate: (fd, size) => settleResult(ftruncate(fd, size)),
+    seek: (fd, offset, whence) => settleResult(lseek(fd, offset, whence)),
+    startWriteback: (fd) => settleResult(syncRange(fd, 0, 0, 2)),
+    settle: (fd) => settleResult(syncRange(fd, 0, 0, 7)),
+    fdatasync,
+    fsync,
+    syncfs,
+  };
+}
 
+function nameCalls(): NameCalls {
+  const openat = required("int openat(int d, uint64_t n, int f, uint m)");
+  const close = required("int close(int fd)");
+  const statx = required("int statx(int d, uint64_t n, int f, uint m, uint64_t b)");
+  const readlinkat = required("int64_t readlinkat(int d, uint64_t n, uint64_t b, size_t l)");
+  const mkdirat = required("int mkdirat(int d, uint64_t n, uint m)");
+  const symlinkat = required("int symlinkat(uint64_t t, int d, uint64_t n)");
+  const linkat = required("int linkat(int a, uint64_t b, int c, uint64_t d, int f)");
+  const mknodat = required("int mknodat(int d, uint64_t n, uint m, uint64_t dev)");
+  const unlinkat = required("int unlinkat(int d, uint64_t n, int f)");
+  const renameat2 = required("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
+  const fchmodat = required("int fchmodat(int d, uint64_t n, uint m, int f)");
+  const fchownat = required("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
+  const utimensat = required("int utimensat(int d, uint64_t n, uint64_t t, int f)");
+  const futimens = required("int futimens(int fd, uint64_t t)");
   const times = newArena(32);
   const timeWords = new Uint32Array(times.bytes.buffer, times.bytes.byteOffset, 8);
   const timeSeconds = new BigInt64Array(times.bytes.buffer, times.bytes.byteOffset, 4);
-  const scratch = newArena(8192);
-  const empty = newArena(1);
-
   const setTimes = (seconds: number, nanoseconds: number): void => {
     timeSeconds[0] = BigInt(seconds);
     timeSeconds[2] = timeSeconds[0];
@@ -118,7 +144,39 @@ function nativeSyscalls(): Syscalls {
     timeWords[3] = 0;
     timeWords[7] = 0;
   };
+  return {
+    open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
+    openBelow: bindOpenBelow(openat, close),
+    stat: (d, names, n, out) =>
+      settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address)),
+    readlink: (d, names, n, out) => settleResult(readlinkat(d, names.address + n, out.address, out.bytes.length)),
+    mkdir: (d, names, n, mode) => settleResult(mkdirat(d, names.address + n, mode)),
+    symlink: (t, to, d, names, n) => settleResult(symlinkat(t.address + to, d, names.address + n)),
+    link: (fd, from, fn, d, names, n) => settleResult(linkat(fd, from.address + fn, d, names.address + n, 0)),
+    mknod: (d, names, n, mode, major, minor) =>
+      settleResult(mknodat(d, names.address + n, mode, deviceNumber(major, minor))),
+    unlink: (d, names, n, dir) => settleResult(unlinkat(d, names.address + n, dir ? AT_REMOVEDIR : 0)),
+    rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
+    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, 0)),
+    lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
+    utimens: (d, names, n, s, ns) => {
+      setTimes(s, ns);
+      if (names.bytes[n] === 0) return settleResult(futimens(d, times.address));
+      return settleResult(utimensat(d, names.address + n, times.address, AT_SYMLINK_NOFOLLOW));
+    },
+  };
+}
 
+function attributeCalls(): AttributeCalls {
+  const flistxattr = required("int64_t flistxattr(int fd, uint64_t b, size_t l)");
+  const fgetxattr = required("int64_t fgetxattr(int fd, uint64_t n, uint64_t b, size_t l)");
+  const fsetxattr = required("int fsetxattr(int fd, uint64_t n, uint64_t v, size_t l, int f)");
+  const fremovexattr = required("int fremovexattr(int fd, uint64_t n)");
+  const llistxattr = required("int64_t llistxattr(uint64_t p, uint64_t b, size_t l)");
+  const lgetxattr = required("int64_t lgetxattr(uint64_t p, uint64_t n, uint64_t b, size_t l)");
+  const lsetxattr = required("int lsetxattr(uint64_t p, uint64_t n, uint64_t v, size_t l, int f)");
+  const scratch = newArena(8192);
+  const empty = newArena(1);
   /** The path of a name below a held directory, for calls that have no *at form. */
   const viaProc = (dirfd: number, names: Arena, name: number): number => {
     let length = scratch.bytes.length;
@@ -136,50 +194,25 @@ function nativeSyscalls(): Syscalls {
     scratch.bytes[6000 + attribute.length] = 0;
     return scratch.address + 6000;
   };
-
   return {
-    native: true,
-    open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
-    openBelow: bindOpenBelow(openat, close),
-    close: (fd) => settleResult(close(fd)),
-    getdents: (fd, buffer, offset) =>
-      settleResult(getdents(GETDENTS64, fd, buffer.address + offset, buffer.bytes.length - offset)),
-    stat: (d, names, n, out) => settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address)),
-    fstat: (fd, out) => settleResult(statx(fd, empty.address, AT_EMPTY_PATH, STATX_MASK, out.arena.address)),
-    read: (fd, b, o, l, p) => settleResult(pread(fd, b.address + o, l, p)),
-    write: (fd, b, o, l, p) => settleResult(pwrite(fd, b.address + o, l, p)),
-    readlink: (d, names, n, out) => settleResult(readlinkat(d, names.address + n, out.address, out.bytes.length)),
     flistxattr: (fd, out) => settleResult(flistxattr(fd, out.address, out.bytes.length)),
-    fgetxattr: (fd, names, n, out, o) => settleResult(fgetxattr(fd, names.address + n, out.address + o, out.bytes.length - o)),
+    fgetxattr: (fd, names, n, out, o) =>
+      settleResult(fgetxattr(fd, names.address + n, out.address + o, out.bytes.length - o)),
     fsetxattr: (fd, names, n, v, o, l) => settleResult(fsetxattr(fd, names.address + n, v.address + o, l, 0)),
     fremovexattr: (fd, names, n) => settleResult(fremovexattr(fd, names.address + n)),
     llistxattr: (d, names, n, out) => settleResult(llistxattr(viaProc(d, names, n), out.address, out.bytes.length)),
     lgetxattr: (d, names, n, a, out, o) =>
       settleResult(lgetxattr(viaProc(d, names, n), attributeName(a), out.address + o, out.bytes.length - o)),
     lsetxattr: (d, names, n, a, v) =>
-      settleResult(lsetxattr(viaProc(d, names, n), attributeName(a), arenaOver(v.length === 0 ? empty.bytes : v).address, v.length, 0)),
-    mkdir: (d, names, n, mode) => settleResult(mkdirat(d, names.address + n, mode)),
-    symlink: (t, to, d, names, n) => settleResult(symlinkat(t.address + to, d, names.address + n)),
-    link: (fd, from, fn, d, names, n) => settleResult(linkat(fd, from.address + fn, d, names.address + n, 0)),
-    mknod: (d, names, n, mode, major, minor) => settleResult(mknodat(d, names.address + n, mode, deviceNumber(major, minor))),
-    unlink: (d, names, n, dir) => settleResult(unlinkat(d, names.address + n, dir ? AT_REMOVEDIR : 0)),
-    rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
-    fchmod: (fd, mode) => settleResult(fchmod(fd, mode)),
-    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, 0)),
-    fchown: (fd, u, g) => settleResult(fchown(fd, u, g)),
-    lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
-    utimens: (d, names, n, s, ns) => {
-      setTimes(s, ns);
-      if (names.bytes[n] === 0) return settleResult(futimens(d, times.address));
-      return settleResult(utimensat(d, names.address + n, times.address, AT_SYMLINK_NOFOLLOW));
-    },
-    ftruncate: (fd, size) => settleResult(ftruncate(fd, size)),
-    seek: (fd, offset, whence) => settleResult(lseek(fd, offset, whence)),
-    startWriteback: (fd) => settleResult(syncRange(fd, 0, 0, 2)),
-    settle: (fd) => settleResult(syncRange(fd, 0, 0, 7)),
-    fdatasync,
-    fsync,
-    syncfs,
+      settleResult(
+        lsetxattr(
+          viaProc(d, names, n),
+          attributeName(a),
+          arenaOver(v.length === 0 ? empty.bytes : v).address,
+          v.length,
+          0,
+        ),
+      ),
   };
 }
 
@@ -212,7 +245,10 @@ function osErrno(): Record<string, number> {
 /** A CairnError for a negative result. */
 export function syscallError(result: number, doing: string, hint?: string): CairnError {
   const name = errnoName(-result);
-  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, { ...(hint === undefined ? {} : { hint }), details: { errno: name } });
+  return new CairnError(codeOfErrno(name), `${doing}: ${name}`, {
+    ...(hint === undefined ? {} : { hint }),
+    details: { errno: name },
+  });
 }
 
 /** Writes a name and its NUL at an offset of an arena; returns the offset after it. */

@@ -102,7 +102,10 @@ with open(sys.argv[1], "w+b") as f:
     const first = await saves.save(root);
     // The other store holds nothing of what this cache says.
     fs.copyFileSync(saves.cachePath, other.cachePath);
-    const second = await other.save(root, { distrust: true, chunkerPolynomial: saves.store.repository.chunkerPolynomial });
+    const second = await other.save(root, {
+      distrust: true,
+      chunkerPolynomial: saves.store.repository.chunkerPolynomial,
+    });
     assertSame(second, first);
     const target = temporaryFolder(t);
     assert.deepEqual((await other.write(second, target)).damaged, []);
@@ -199,7 +202,10 @@ if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
         [],
       );
       const paths = Array.from({ length: saved.directories }, (_, d) => saved.table.directoryPath(d).toString());
-      assert.ok(paths.every((at) => at === "" || /^d\d$/u.test(at)), "no link was followed");
+      assert.ok(
+        paths.every((at) => at === "" || /^d\d$/u.test(at)),
+        "no link was followed",
+      );
     }
     await ended(child);
     assertSame(await saves.save(root), await saves.look(root));

@@ -110,7 +110,9 @@ void describe("entries of a scanned folder", () => {
     await assertScans(saves, root, "both");
     const { summary } = await saves.save(root);
     assert.deepEqual(
-      summary.lossless.map((field) => [Buffer.from(field.path).toString(), field.field, Buffer.from(field.value).toString()]).toSorted(),
+      summary.lossless
+        .map((field) => [Buffer.from(field.path).toString(), field.field, Buffer.from(field.value).toString()])
+        .toSorted(),
       [
         ["a/link", "hard_link", "a/link"],
         ["b/link", "hard_link", "a/link"],
@@ -138,7 +140,9 @@ void describe("entries of a scanned folder", () => {
     }
     await assertScans(saves, root, "both");
     const { summary } = await saves.save(root);
-    const far = summary.lossless.filter((field) => field.field === "mtime").map((field) => Buffer.from(field.value).toString());
+    const far = summary.lossless
+      .filter((field) => field.field === "mtime")
+      .map((field) => Buffer.from(field.value).toString());
     assert.deepEqual(far.toSorted(), ["253402300800.0", "300000000000.0"]);
   });
 

@@ -51,7 +51,10 @@ void describe("ignore rules of a scan", () => {
 
     const rules = { excludes: [], files: [{ path: "src", text: "*\n" }] };
     const old = await saves.save(root, { rules });
-    assert.deepEqual(recorded(old).filter((name) => name.startsWith("src/")), []);
+    assert.deepEqual(
+      recorded(old).filter((name) => name.startsWith("src/")),
+      [],
+    );
     assertSame(old, await saves.look(root, { rules }));
     assertSame(await saves.save(root), await saves.look(root));
   });
@@ -59,15 +62,21 @@ void describe("ignore rules of a scan", () => {
   test("only a regular file is an ignore file, whole up to its limit", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
-    write(root, { "a/x": "", "b/x": "", "c/x": "", "d/x": "", "rules": "x\n" });
+    write(root, { "a/x": "", "b/x": "", "c/x": "", "d/x": "", rules: "x\n" });
     makeNode(path.join(root, "a/.cairnignore"), TYPE.PIPE);
     fs.symlinkSync("../rules", path.join(root, "b/.cairnignore"));
     fs.mkdirSync(path.join(root, "c/.cairnignore"));
     // Longer than what is read of a file at a time, with the rule at its end.
     fs.writeFileSync(path.join(root, "d/.cairnignore"), `${"# nothing\n".repeat(90_000)}x\n`);
     const saved = await saves.save(root);
-    assert.deepEqual(recorded(saved).filter((name) => name.endsWith("/x")), ["a/x", "b/x", "c/x"]);
-    assert.deepEqual(saved.notes.ignoreFiles.map((file) => Buffer.from(file.path).toString()), ["d"]);
+    assert.deepEqual(
+      recorded(saved).filter((name) => name.endsWith("/x")),
+      ["a/x", "b/x", "c/x"],
+    );
+    assert.deepEqual(
+      saved.notes.ignoreFiles.map((file) => Buffer.from(file.path).toString()),
+      ["d"],
+    );
     assertSame(await saves.save(root), saved);
     fs.writeFileSync(path.join(root, "d/.cairnignore"), "#".repeat(2 ** 20 + 1));
     await assert.rejects(saves.save(root), { code: "refused" });

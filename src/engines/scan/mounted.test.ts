@@ -66,7 +66,10 @@ void describe("file systems mounted in a scanned folder", () => {
     if (a !== b) return t.skip("the numbers differ here");
     const saved = await saves.save(root, { crossMounts: true });
     assertSame(saved, await saves.save(root, { crossMounts: true }));
-    assert.deepEqual([...saved.groups.values()].map((group) => group.members), [2, 2]);
+    assert.deepEqual(
+      [...saved.groups.values()].map((group) => group.members),
+      [2, 2],
+    );
     const target = temporaryFolder(t);
     await saves.write(saved, target);
     for (const name of ["a/file", "a/linked", "b/file", "b/linked"]) {

@@ -16,7 +16,10 @@ if (rightsCount()) {
       fs.writeFileSync(path.join(root, "open"), "text");
       fs.chmodSync(path.join(root, "closed"), 0);
       const first = await saves.save(root);
-      assert.deepEqual(first.notes.omitted.map((o) => [String(Buffer.from(o.path)), o.reason]), [["closed", "EACCES"]]);
+      assert.deepEqual(
+        first.notes.omitted.map((o) => [String(Buffer.from(o.path)), o.reason]),
+        [["closed", "EACCES"]],
+      );
       assert.equal(first.notes.omittedCount, 1);
       assert.deepEqual(first.summary.entries, { files: 1, directories: 0, links: 0, other: 0 });
       const second = await saves.save(root);
@@ -72,7 +75,8 @@ if (rightsCount()) {
       const written = await saves.write(saved, target);
       assert.deepEqual([written.damaged, written.notSet], [[], []]);
       assertSame(await saves.look(target), saved);
-      for (const folder of [root, target]) for (const name of ["a", "a/b", "a/b/c"]) fs.chmodSync(path.join(folder, name), 0o755);
+      for (const folder of [root, target])
+        for (const name of ["a", "a/b", "a/b/c"]) fs.chmodSync(path.join(folder, name), 0o755);
     });
   });
 } else {

@@ -255,7 +255,7 @@ class DirectoryScanner {
 
   /** An unchanged entry: descend into a directory, note a member of a link group. */
   #follow(directory: number, oldRecord: number): void {
-    const { old, table } = this.#thread;
+    const { old } = this.#thread;
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {

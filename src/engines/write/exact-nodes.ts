@@ -21,7 +21,8 @@ export function exactNode(node: TreeNode, fields: readonly LosslessField[] | und
   const exact = { ...node };
   for (const { field, index, value } of fields) {
     if (field === "linktarget") exact.linktarget = value;
-    else if (field === "xattr_name") exact.xattrs = exact.xattrs.map((each, i) => (i === index ? { name: value, value: each.value } : each));
+    else if (field === "xattr_name")
+      exact.xattrs = exact.xattrs.map((each, i) => (i === index ? { name: value, value: each.value } : each));
     else if (field === "mtime") [exact.mtimeSec, exact.mtimeNs] = timeOf(value) ?? [exact.mtimeSec, exact.mtimeNs];
   }
   return exact;

@@ -42,7 +42,7 @@ export class TreeFinisher {
   link(members: readonly LinkedEntry[]): void {
     const sorted = members.toSorted((a, b) => comparePaths(a.path, b.path));
     const first = new Map<string, Uint8Array>();
-    for (let from = 0; from < sorted.length; ) {
+    for (let from = 0; from < sorted.length;) {
       const parent = parentOf(sorted[from]!.path);
       let to = from + 1;
       while (to < sorted.length && Buffer.compare(parentOf(sorted[to]!.path), parent) === 0) to++;
@@ -121,7 +121,11 @@ export class TreeFinisher {
     }
   }
 
-  #again(dirfd: number, place: { name: Uint8Array; path: Uint8Array }, member: { node: TreeNode; existing: Uint8Array }): void {
+  #again(
+    dirfd: number,
+    place: { name: Uint8Array; path: Uint8Array },
+    member: { node: TreeNode; existing: Uint8Array },
+  ): void {
     const from = this.#open(parentOf(member.existing));
     try {
       this.#writer.link(from, nameOf(member.existing), dirfd, place);

@@ -71,7 +71,8 @@ void describe("a tree written into an empty folder", { skip: !nativeAvailable() 
     fs.symlinkSync("target", path.join(root, "a/link"));
     makeNode(path.join(root, "b/pipe"), TYPE.PIPE);
     for (const name of ["b/c/file", "b/c/large", "a/link", "b/pipe"]) {
-      for (const folder of ["a", "a.b", "b"]) fs.linkSync(path.join(root, name), path.join(root, folder, `${path.basename(name)}2`));
+      for (const folder of ["a", "a.b", "b"])
+        fs.linkSync(path.join(root, name), path.join(root, folder, `${path.basename(name)}2`));
     }
     for (const name of ["a", "a.b", "b", "b/c"]) fs.utimesSync(path.join(root, name), 1, 1_000_000);
     const target = temporaryFolder(t);
@@ -254,6 +255,7 @@ void describe("a tree written into an empty folder", { skip: !nativeAvailable() 
 
 if (!rightsCount()) {
   test("the same holds when the process may do no more than its user", { timeout: 60_000 }, (t) => {
-    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "every entry|hard links|longer than|attributes are")) t.skip("setpriv is not here");
+    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "every entry|hard links|longer than|attributes are"))
+      t.skip("setpriv is not here");
   });
 }
