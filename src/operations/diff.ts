@@ -5,6 +5,7 @@ import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
 import { findNode } from "../workspace/restore-plan.ts";
+import { collectPaced, newPacer } from "../workspace/pacer.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import { diffTrees, type Difference } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -20,7 +21,7 @@ export async function diff(workspace: Workspace, a: string, b: string | null, op
   throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
   for (const path of paths) mustExist(path, before, after);
-  const wanted = withoutMovedTimes(diffTrees(before, after)).filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0));
+  const wanted = withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(options.signal))).filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0));
   return {
     from: from.descriptor.save_point_id,
     to: to?.descriptor.save_point_id ?? null,

@@ -37,7 +37,7 @@ async function planTo(
   const { target, paths, keepPresent, undoing = false } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
-  const entries = planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent, undoing });
+  const entries = await planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent, undoing });
   const published = entries.map(publicEntry);
   return {
     id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),

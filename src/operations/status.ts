@@ -17,7 +17,7 @@ export async function status(workspace: Workspace, options: WorkspaceCallOptions
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
   const looked = await lookAtWorkspace(workspace, options, head);
-  const changes = await changesSinceHead(workspace, looked, head);
+  const changes = await changesSinceHead(workspace, looked, head, options.signal);
   const { bytes } = await workspace.engine.storeFacts();
   return {
     workspace: workspaceRef(workspace.found),

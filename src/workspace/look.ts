@@ -18,13 +18,13 @@ export async function lookAtWorkspace(workspace: Workspace, call: WorkspaceCall,
 }
 
 /** What the folder has that head has not, and the other way round. */
-export async function changesSinceHead(workspace: Workspace, looked: LookedAt, head: Point | null): Promise<ChangeCounts> {
+export async function changesSinceHead(workspace: Workspace, looked: LookedAt, head: Point | null, signal?: AbortSignal): Promise<ChangeCounts> {
   const tree = Buffer.from(looked.scan.tree).toString("hex");
   if (head === null) return { ...countChanges(looked.scan.table, null), modified: 0, removed: 0 };
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted) return countChanges(looked.scan.table, looked.scan.old);
-  return countDifferences(await workspace.source(head), presentSource(looked.scan));
+  return countDifferences(await workspace.source(head), presentSource(looked.scan), signal);
 }
 
 /** Finishes what an unclean end left, when nobody works in the workspace just now. */

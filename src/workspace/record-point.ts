@@ -66,7 +66,14 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     points.abandon(sequence);
     throw error;
   }
-  const changes = await changesSince(workspace, head, staged);
+  let changes: ChangeCounts;
+  try {
+    changes = await changesSince(workspace, head, { staged, signal: input.signal });
+  } catch (error) {
+    await staged.discard();
+    points.abandon(sequence);
+    throw error;
+  }
   const unchanged = isUnchanged(head, staged);
   const leftOut = leftOutOf(staged.scan);
   if (head !== null && unchanged && input.skipUnchanged === true) {
@@ -124,14 +131,15 @@ function isUnchanged(head: Point | null, { content, scan }: StagedContent): bool
 }
 
 /** Counts against head: by the previous scan where that was head's state, else by comparing trees. */
-async function changesSince(workspace: Workspace, head: Point | null, staged: StagedContent): Promise<ChangeCounts> {
+async function changesSince(workspace: Workspace, head: Point | null, more: { staged: StagedContent; signal: AbortSignal | undefined }): Promise<ChangeCounts> {
+  const { staged, signal } = more;
   if (head === null) {
     const { files, directories, links, other } = staged.summary.entries;
     return { added: files + directories + links + other, modified: 0, removed: 0 };
   }
   if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
   if (staged.previousTree === head.descriptor.content.tree) return countChanges(staged.scan.table, staged.scan.old);
-  return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content));
+  return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
 }
 
 export function leftOutOf(scan: ScanResult): LeftOutEntry[] {

@@ -6,6 +6,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
+import { newPacer } from "./pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
 import { type Difference, findNode } from "./tree-diff.ts";
@@ -37,18 +38,21 @@ export interface PlanInput {
   fields?: ExactFields;
   /** paths that are in neither are no mistake: what a restore changed may be gone on both sides when it is undone */
   undoing?: boolean;
+  signal?: AbortSignal | undefined;
 }
 
 /**
  * Compares the present with the target and says what is to be done, in raw pre-order. Pure: nothing is touched.
  * What the undo point does not hold whole is kept.
  */
-export function planRestore(input: PlanInput): PlannedEntry[] {
+export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
+  const pace = newPacer(input.signal);
   const finder = new RecordFinder(input.scan);
   const torn = new Set(input.scan.notes.torn.map(({ path }) => Buffer.from(path).toString("latin1")));
   const entries: PlannedEntry[] = [];
   const found = new Set<Uint8Array>();
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
+    await pace();
     if (!isWanted(difference, input.paths, found)) continue;
     if (difference.after === null && input.keepPresent) continue;
     entries.push(plan(difference, finder, torn));

@@ -4,8 +4,8 @@ import type { TreeSource } from "../engines/engine.ts";
 import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import { throwIfAborted } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
+import { newPacer } from "./pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
@@ -28,7 +28,7 @@ export interface StageInput {
  * Writes everything new into the staging directory and returns the steps that put it in place. The workspace is not
  * touched. Order: what goes, directories that go, directories that come, what comes, metadata, times of directories.
  */
-export function stageRestore(input: StageInput): Step[] {
+export async function stageRestore(input: StageInput): Promise<Step[]> {
   return new Stager(input).run();
 }
 
@@ -46,7 +46,8 @@ class Stager {
     this.#staging = fs.openSync(input.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   }
 
-  run(): Step[] {
+  async run(): Promise<Step[]> {
+    const pace = newPacer(this.#input.signal);
     const { plan } = this.#input;
     const removals: Step[] = [];
     const removedDirectories: Step[] = [];
@@ -55,10 +56,8 @@ class Stager {
     const metadata: Step[] = [];
     try {
       for (const [i, entry] of plan.entries()) {
-        if ((i & 31) === 0) {
-          throwIfAborted(this.#input.signal);
-          this.#input.onProgress?.(i, plan.length);
-        }
+        if ((i & 31) === 0) this.#input.onProgress?.(i, plan.length);
+        await pace();
         const { before, after, path: where, old, action } = entry;
         if (action === "keep") continue;
         const wasDirectory = before?.type === "dir";

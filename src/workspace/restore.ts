@@ -64,7 +64,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   input.onProgress?.({ phase: "planning", done: 0 });
   const source = await workspace.source(present.point);
   const manifest = await manifestOf(workspace, input.target);
-  const plan = planRestore({
+  const plan = await planRestore({
     present: source,
     scan: present.scan!,
     target,
@@ -72,6 +72,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
     undoing: input.kind === "undo",
+    signal: input.signal,
   });
   const undoId = present.point.descriptor.save_point_id;
   const journal = new RestoreJournal(found.paths.journal);
@@ -93,7 +94,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   try {
     fs.mkdirSync(staging, { mode: 0o700 });
     failpoint("restore.staging-made");
-    steps = stage(workspace, input, { plan, target, source, present, staging, holes: holesOf(manifest) });
+    steps = await stage(workspace, input, { plan, target, source, present, staging, holes: holesOf(manifest) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(steps);
@@ -149,7 +150,7 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
 /** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
   if (saved.scan!.notes.ignoredCount === 0) return [];
-  const plan = planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true, undoing: true });
+  const plan = await planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true, undoing: true });
   const finder = new RecordFinder(saved.scan!);
   return plan
     .filter(({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where))
@@ -170,12 +171,12 @@ function unignored(where: Uint8Array): string {
   return `!/${Buffer.from(where).toString("utf8").replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
 }
 
-function stage(
+async function stage(
   workspace: Workspace,
   input: RestoreInput,
   more: { plan: PlannedEntry[]; target: TreeSource; source: TreeSource; present: Saved; staging: string; holes: ReadonlyMap<string, HoleList> },
-): Step[] {
-  const steps = stageRestore({
+): Promise<Step[]> {
+  const steps = await stageRestore({
     plan: more.plan,
     target: more.target,
     scan: more.present.scan!,

@@ -1,13 +1,13 @@
 import type { TreeSource } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
+import { collectPaced, newPacer } from "./pacer.ts";
 import { diffTrees, type Difference } from "./tree-diff.ts";
 
 /**
  * Leaves out directories whose only difference is their times when something directly inside came or went:
  * that is what moved them.
  */
-export function withoutMovedTimes(differences: Iterable<Difference>): Difference[] {
-  const all = [...differences];
+export function withoutMovedTimes(all: readonly Difference[]): Difference[] {
   const moved = new Set<string>();
   for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
   return all.filter((difference) => !isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1")));
@@ -22,9 +22,9 @@ function parentKey(path: Uint8Array): string {
   return text.slice(0, Math.max(text.lastIndexOf("/"), 0));
 }
 
-export function countDifferences(before: TreeSource, after: TreeSource): ChangeCounts {
+export async function countDifferences(before: TreeSource, after: TreeSource, signal: AbortSignal | undefined): Promise<ChangeCounts> {
   const counts: ChangeCounts = { added: 0, modified: 0, removed: 0 };
-  for (const difference of withoutMovedTimes(diffTrees(before, after))) {
+  for (const difference of withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(signal)))) {
     if (difference.before === null) counts.added++;
     else if (difference.after === null) counts.removed++;
     else counts.modified++;
