@@ -57,6 +57,8 @@ export class EngineThread {
   constructor() {
     this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
+      // What Node was started with need not be possible here, as `--input-type` is not.
+      execArgv: [],
       workerData: { compileCache: compileCacheFolder() },
     });
     this.#worker.unref();

@@ -24,6 +24,7 @@ import { freeContent, heldBytes } from "./free-content.ts";
 import { copyStatCache } from "./copy-stat-cache.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
+import { cacheBasisHolds, writeCacheBasis } from "./cache-basis.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import { pointRemains } from "./point-remains.ts";
@@ -102,7 +103,7 @@ export class CopyEngine implements Engine {
       ...this.#scanOptions(request, store, cache),
       store: this.#target(store),
       finish: (scanned) => {
-        const same = sameAsHead(request, scanned, root);
+        const same = cache === null || this.#vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
         if (same !== null && store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0) {
           summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
@@ -321,6 +322,7 @@ export class CopyEngine implements Engine {
   #keepCache(store: EmbeddedStore, result: ScanResult): void {
     try {
       fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
+      writeCacheBasis(this.#options.statCache, store.index.covered);
       writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch: Buffer.from(store.index.epoch, "hex") });
     } catch {
       // A cache that cannot be written is only slow.
@@ -336,11 +338,16 @@ export class CopyEngine implements Engine {
       skip: request.skip,
       reread: request.reread,
       crossMounts: request.crossMounts,
-      distrust: cache !== null && hex(cache.epoch) !== store.index.epoch,
+      distrust: cache !== null && !this.#vouches(store, cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
     };
+  }
+
+  /** True when every id that the stat cache knows is in the store for certain. */
+  #vouches(store: EmbeddedStore, cache: StatCache): boolean {
+    return hex(cache.epoch) === store.index.epoch && cacheBasisHolds(this.#options.statCache, store.index.covered);
   }
 
   #snapshot(request: Pick<StageRequest, "root" | "pointId">, tree: ObjectId): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
@@ -360,10 +367,9 @@ export class CopyEngine implements Engine {
 
   /** Caches that make the next call fast; losing them costs a re-read. */
   async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
-    const epoch = Buffer.from(store.index.epoch, "hex");
-    const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && Buffer.compare(cache.epoch, epoch) === 0 && result.notes.filesRead === 0;
-    if (!current) this.#keepCache(store, result);
     if (result.packs.length > 0) await maintain(store);
+    const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && this.#vouches(store, cache) && result.notes.filesRead === 0;
+    if (!current) this.#keepCache(store, result);
     store.index.saveCache();
   }
 }
