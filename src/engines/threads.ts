@@ -60,6 +60,8 @@ export class EngineThread {
       // What Node was started with need not be possible here, as `--input-type` is not.
       execArgv: [],
       workerData: { compileCache: compileCacheFolder() },
+      // Meant for the program's own text; a thread with a file would not start.
+      ...(process.execArgv.some((argument) => argument.startsWith("--input-type")) ? { execArgv: [] } : {}),
     });
     this.#worker.unref();
     this.#worker.on("message", (message: ThreadMessage) => this.#message(message));

@@ -6,11 +6,12 @@ import { failpoint } from "../../failpoint.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
+import { syscalls } from "../../fs/syscalls.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
 import { groupName, userName } from "../../fs/users.ts";
 import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { FreeRequest, HeldGroup, KeptContent, AmendRequest, Engine, HeadContent, LookedAt, PointContent, RootMetadata, StagedContent, StageRequest, StoreFacts, TreeSource, ShareRequest, WriteRequest, WrittenContent } from "../engine.ts";
+import type { AmendRequest, Degradation, Engine, FreeRequest, HeadContent, HeldGroup, KeptContent, LookedAt, PointContent, RootMetadata, ShareRequest, StagedContent, StageRequest, StoreFacts, TreeSource, WriteRequest, WrittenContent } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -125,7 +126,7 @@ export class CopyEngine implements Engine {
       summary: summary!,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
-      degraded: [],
+      degraded: degradations(),
       settled: async () => this.#settled(store, result, cache),
       // One that stays is found as a snapshot without a point.
       discard: async () => store.storage.remove("snapshots", snapshot).catch(() => undefined),
@@ -391,6 +392,12 @@ function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetad
   const was = (head.content as CopyContent).root;
   const now = recordedRoot(root);
   return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
+}
+
+/** What this machine keeps a scan from seeing. */
+function degradations(): Degradation[] {
+  if (syscalls().native) return [];
+  return [{ what: "extended attributes, access lists and holes", reason: "not recorded: native calls are not available here" }];
 }
 
 function workDirectoryOf(store: EmbeddedStore): string {
