@@ -1,10 +1,11 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
 import type { PointToVerify, StoreProblem, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import type { CheckedPoint } from "../verify/checked-point.ts";
-import { verifyContent } from "../verify/verify-content.ts";
+import { warmThreads } from "../threads.ts";
+import { verifyContent, type VerifyContentResult } from "../verify/verify-content.ts";
 import type { ContentProblem } from "../verify/problem-list.ts";
 import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore, type StorePaths } from "./embedded-store.ts";
@@ -14,32 +15,25 @@ const MEND_INDEX = "run 'cairn doctor --repair': the index is written again from
 const MEND_SNAPSHOT = "run 'cairn doctor --repair': the snapshot is written again, nothing is lost with it";
 
 /**
- * Proves points, and with `everything` every pack and the snapshots of others too. Trusts no cache. Held under a
- * shared lock, so that no clean-up takes packs away meanwhile. Throws what keeps the store from being opened.
+ * Proves points, and with `everything` every pack and the snapshots of others too. Held under a shared lock, so that
+ * no clean-up takes packs away meanwhile. Throws what keeps the store from being opened.
  */
 export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest): Promise<StoreVerification> {
+  warmThreads();
   const store = await EmbeddedStore.open(paths);
   let lock: RepositoryLock | null = null;
   try {
     lock = await sharedLock(store.repository, request.signal);
-    const index = await BlobIndex.load(store.repository, null);
+    await store.refresh();
+    const damagedIndexes = await readIndexFiles(store.repository);
     const { snapshots, damaged } = await store.repository.listSnapshots();
     const others = request.everything ? foreignPoints(snapshots, request.points) : [];
-    const content = await verifyContent({
-      keys: store.repository.keys,
-      index,
-      packs: `${paths.repository}/data`,
-      points: [...request.points.map(checkedPoint), ...others],
-      allPacks: request.everything,
-      ...(request.deep === undefined ? {} : { deep: request.deep }),
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      ...(request.onProgress === undefined ? {} : { onProgress: request.onProgress }),
-    });
+    const content = await proveContent(store, request, [...request.points.map(checkedPoint), ...others]);
     notePacks(paths, content.damagedPacks, request.everything);
     const labels = new Set(others.map((other) => other.label));
     return {
       problems: [
-        ...index.damaged.map(indexProblem),
+        ...damagedIndexes.map(indexProblem),
         ...damagedSnapshots(damaged, request),
         ...content.problems.map((problem) => storeProblem(problem, labels)),
       ],
@@ -50,6 +44,55 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
     await lock?.release();
     store.close();
   }
+}
+
+/** Index files that are not what was written. A sound one says what the index made of it earlier says. */
+async function readIndexFiles(repository: Repository): Promise<DamagedFile[]> {
+  const damaged: DamagedFile[] = [];
+  for (const { name } of await repository.storage.list("index")) {
+    try {
+      await repository.loadUnpacked("index", name);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.code !== "damaged") throw known;
+      damaged.push({ name, error: known });
+    }
+  }
+  return damaged;
+}
+
+/** By the index at hand; what that finds wrong counts only when the index made anew from its files says the same. */
+async function proveContent(
+  store: EmbeddedStore,
+  request: VerifyStoreRequest,
+  points: CheckedPoint[],
+): Promise<VerifyContentResult> {
+  const { deep, signal, onProgress, everything } = request;
+  const options = {
+    keys: store.repository.keys,
+    packs: `${store.paths.repository}/data`,
+    points,
+    allPacks: everything,
+    ...(deep === undefined ? {} : { deep }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
+  const result = await verifyContent({ ...options, index: store.index });
+  if (result.problems.length === 0) return result;
+  const fresh = await BlobIndex.load(store.repository, null);
+  return isSameIndex(fresh, store.index) ? result : verifyContent({ ...options, index: fresh });
+}
+
+function isSameIndex(a: BlobIndex, b: BlobIndex): boolean {
+  const { table } = a;
+  for (let entry = 0; entry < table.count; entry++) {
+    const other = b.lookup(table.ids, entry * 32, table.typeOf(entry));
+    if (other < 0) return false;
+    const [x, y] = [a.place(entry), b.place(other)];
+    if (x.offset !== y.offset || x.length !== y.length || x.uncompressedLength !== y.uncompressedLength) return false;
+    if (Buffer.compare(x.pack, y.pack) !== 0) return false;
+  }
+  return a.count === b.count;
 }
 
 /** Null where this process may not write: then it can only be hoped that nobody cleans up. */
