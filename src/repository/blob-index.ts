@@ -263,8 +263,7 @@ export class BlobIndex {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
     if (force && this.#uncached === 0) return false;
     try {
-      const table =
-        this.#table.forgotten > 0 || this.#table.packCount > this.#table.count ? this.#table.compacted() : this.#table;
+      const table = this.#table.forgotten > 0 || mostPacksAreGone(this.#table) ? this.#table.compacted() : this.#table;
       writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table, epoch: this.#epoch, covered: this.covered });
     } catch {
       return false;
@@ -324,6 +323,13 @@ export class BlobIndex {
     this.#cache = from.cachePath === null ? null : { path: from.cachePath, repositoryId: from.repositoryId };
     if (from.stale) this.#uncached += CACHE_EVERY;
   }
+}
+
+/** Compaction moves blobs to new packs; the old ones keep their numbers until the table is written anew. */
+function mostPacksAreGone(table: BlobTable): boolean {
+  let gone = 0;
+  for (let pack = 0; pack < table.packCount; pack++) if (table.packRefs[pack] === 0) gone++;
+  return gone > 64 && gone > table.packCount / 2;
 }
 
 function packNumbersOf(table: BlobTable): Map<string, number> {

@@ -109,7 +109,14 @@ export function pointDirectoryName(sequence: number): string {
 
 /** The number behind a directory's name, 0 for any other name. */
 export function sequenceOfName(name: string): number {
-  return /^[0-9]{10}$/.test(name) ? Number(name) : 0;
+  if (name.length !== 10) return 0;
+  let sequence = 0;
+  for (let i = 0; i < 10; i++) {
+    const digit = name.charCodeAt(i) - 48;
+    if (digit < 0 || digit > 9) return 0;
+    sequence = sequence * 10 + digit;
+  }
+  return sequence;
 }
 
 const MAX_NAME_BYTES = 60;

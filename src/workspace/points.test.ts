@@ -246,7 +246,7 @@ test("a killed writer leaves no point or a whole one, and nothing else after the
     const { Points } = await import(${JSON.stringify(new URL("points.ts", import.meta.url).href)});
     const points = new Points(${JSON.stringify(paths)});
     const sequence = points.nextSequence();
-    points.claim(sequence, newSavePointId());
+    points.claim(sequence, ${JSON.stringify(newSavePointId())});
     points.commit({ ...${JSON.stringify(descriptorOf(1))}, sequence });
     points.remove(sequence);`;
   for (const [name, left] of [

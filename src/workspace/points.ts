@@ -100,11 +100,7 @@ export class Points {
     try {
       const { mtimeNs, ino } = statSync(this.#directory, { bigint: true });
       if (this.#listed?.mtimeNs === mtimeNs && this.#listed.ino === ino) return this.#listed.sequences;
-      const sequences: number[] = [];
-      for (const name of readdirSync(this.#directory).sort()) {
-        const sequence = sequenceOfName(name);
-        if (sequence > 0) sequences.push(sequence);
-      }
+      const sequences = sortedSequences(readdirSync(this.#directory));
       const age = BigInt(Date.now()) * 1_000_000n - mtimeNs;
       this.#listed = age > CLOCK_TICK_NS ? { mtimeNs, ino, sequences } : undefined;
       return sequences;
@@ -140,7 +136,15 @@ export class Points {
     }
     writeFileSync(intent, id, { mode: 0o600 });
     fsyncDirectory(this.#directory);
+    this.#listClaimed(sequence);
     failpoint("point-claimed");
+  }
+
+  /** Whoever claims holds the lock, so that nobody else adds numbers: the listing need not be read again. */
+  #listClaimed(sequence: number): void {
+    const listed = this.#listed;
+    const { mtimeNs, ino } = statSync(this.#directory, { bigint: true });
+    this.#listed = listed === undefined || listed.ino !== ino || (listed.sequences.at(-1) ?? 0) >= sequence ? undefined : { mtimeNs, ino, sequences: [...listed.sequences, sequence] };
   }
 
   /** Claims without a point among the last numbers, where alone they are left, and the id each was made for. */
@@ -158,6 +162,7 @@ export class Points {
   abandon(sequence: number): void {
     const paths = this.pathsOf(sequence);
     if (existsSync(paths.descriptor)) return;
+    this.#listed = undefined;
     rmSync(paths.root, { recursive: true, force: true });
   }
 
@@ -426,6 +431,16 @@ export class Points {
     this.#catalog.refresh();
     this.#listed = undefined;
   }
+}
+
+function sortedSequences(names: readonly string[]): number[] {
+  const sequences = new Float64Array(names.length);
+  let count = 0;
+  for (const name of names) {
+    const sequence = sequenceOfName(name);
+    if (sequence > 0) sequences[count++] = sequence;
+  }
+  return Array.from(sequences.subarray(0, count).sort());
 }
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
