@@ -132,8 +132,10 @@ export class StepRunner {
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#to, 0, name);
     const result = this.#held.sys.mkdir(fd, this.#to, 0, 0o700);
-    if (result === 0) this.#done.created++;
-    else if (result === EEXIST) {
+    if (result === 0) {
+      this.#writer.disinheritDirectory(fd, name);
+      this.#done.created++;
+    } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
       if (now !== null && (now.mode & 0xf000) === 0x4000) return;
       this.#keep(step.path, "not_saved", "something that was not saved stands in its place");

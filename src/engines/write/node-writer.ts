@@ -97,6 +97,11 @@ export class NodeWriter {
    * a mode without the right to write keeps attributes from being set, and everything changes times.
    */
   finishFile(fd: number, node: TreeNode, path: Uint8Array): void {
+    if (this.#inherits) this.#disinherit(fd, node);
+    this.#finish(fd, node, path);
+  }
+
+  #finish(fd: number, node: TreeNode, path: Uint8Array): void {
     const aspects: NotSet["aspects"] = [];
     let detail = "";
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
@@ -107,7 +112,6 @@ export class NodeWriter {
         detail = errnoName(-result);
       }
     }
-    if (this.#inherits) this.#disinherit(fd, node);
     let attributes = this.#setAttributes(fd, node.xattrs);
     const mode = this.sys.fchmod(fd, this.#readOnly ? readable(node.mode) : node.mode);
     if (mode < 0) aspects.push("mode");
@@ -147,8 +151,12 @@ export class NodeWriter {
     putName(this.#name, 0, place.name);
     const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
     if (result < 0) throw syscallError(result, `cannot make the directory ${shown(place.path)}`);
-    if (!this.#inherits) return;
-    // What it inherited would go on to all below.
+    if (this.#inherits) this.disinheritDirectory(dirfd, place.name);
+  }
+
+  /** Takes access lists off a directory that was just made: they came from where it lies, and would go on to all below. */
+  disinheritDirectory(dirfd: number, name: Uint8Array): void {
+    putName(this.#name, 0, name);
     const fd = this.sys.open(dirfd, this.#name, 0, DIRECTORY, 0);
     if (fd < 0) return;
     this.#disinherit(fd, { xattrs: [] });
@@ -197,9 +205,9 @@ export class NodeWriter {
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
   }
 
-  /** Metadata of a directory whose content is complete. */
+  /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
   finishDirectory(fd: number, node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">, path: Uint8Array): void {
-    this.finishFile(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
+    this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
   }
 
   /** What is only looked at belongs to whoever looks. */

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import type { TreeNode } from "../../formats/tree.ts";
+import { openDirectory } from "../../fs/syscalls.ts";
+import { nativeAvailable } from "../../native.ts";
+import { temporaryFolder } from "../testing-store.ts";
+import { NodeWriter } from "./node-writer.ts";
+
+function nodeOf(type: TreeNode["type"], more: Partial<TreeNode> = {}): TreeNode {
+  const owner = { uid: process.geteuid!(), gid: process.getegid!(), user: "", group: "" };
+  const facts = { inode: 0n, deviceId: 0n, links: 1, size: 0, xattrs: [], device: 0n };
+  return { name: Buffer.from("x"), type, mode: 0o640, mtimeSec: 1000, mtimeNs: 5, ...owner, ...facts, ...more };
+}
+
+function accessList(at: string): string {
+  return execFileSync("getfacl", ["-cp", at], { encoding: "utf8" });
+}
+
+function setAccessList(...args: string[]): boolean {
+  try {
+    execFileSync("setfacl", args, { stdio: "pipe" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+void describe("the writer of nodes", { skip: !nativeAvailable() }, () => {
+  test("a directory keeps the access list that its node does not name, a new one keeps none", (t) => {
+    const folder = temporaryFolder(t);
+    fs.mkdirSync(path.join(folder, "old"));
+    if (!setAccessList("-m", "u:7:rwx,d:u:8:rx", path.join(folder, "old"))) return t.skip("no access lists here");
+    const before = accessList(path.join(folder, "old"));
+    const old = openDirectory(path.join(folder, "old"));
+    const writer = new NodeWriter();
+    writer.finishDirectory(old, nodeOf("dir", { mode: fs.fstatSync(old).mode & 0o7777 }), Buffer.from("old"));
+    assert.equal(accessList(path.join(folder, "old")), before);
+
+    for (const name of ["made", "file", "pipe"]) {
+      const place = { name: Buffer.from(name), path: Buffer.from(`old/${name}`) };
+      if (name === "made") writer.directory(old, place);
+      else if (name === "file") writer.file(old, nodeOf("file"), place, [Buffer.from("abc")]);
+      else assert.equal(writer.special(old, nodeOf("fifo"), place), true);
+      assert.doesNotMatch(accessList(path.join(folder, "old", name)), /user:7|user:8|default|mask/u, name);
+    }
+    assert.equal(fs.statSync(path.join(folder, "old/file")).mode & 0o7777, 0o640);
+    assert.equal(fs.statSync(path.join(folder, "old/pipe")).mode & 0o7777, 0o640);
+    assert.deepEqual(writer.notSet, []);
+    fs.closeSync(old);
+  });
+
+  test("pieces fill a file around its holes when they do not end where pieces do", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    const size = 300_000;
+    const content = Buffer.alloc(size, "z");
+    const holes: [number, number][] = [
+      [0, 8192],
+      [65_536, 131_072],
+      [290_816, size - 290_816],
+    ];
+    for (const [at, length] of holes) content.fill(0, at, at + length);
+    const pieces = [0, 10_000, 70_000, 70_001, 250_000].map((from, i, all) =>
+      content.subarray(from, all[i + 1] ?? size),
+    );
+    new NodeWriter().file(
+      fd,
+      nodeOf("file", { size }),
+      { name: Buffer.from("x"), path: Buffer.from("x"), holes },
+      pieces,
+    );
+    fs.closeSync(fd);
+    assert.deepEqual(fs.readFileSync(path.join(folder, "x")), content);
+    const stat = fs.statSync(path.join(folder, "x"), { bigint: true });
+    assert.ok(stat.blocks * 512n < 200_000n);
+    assert.equal(stat.mtimeNs, 1_000_000_000_005n);
+  });
+
+  test("nothing is followed or replaced when something stands in the place", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    fs.writeFileSync(path.join(folder, "outside"), "kept");
+    fs.symlinkSync("outside", path.join(folder, "x"));
+    const writer = new NodeWriter();
+    const place = { name: Buffer.from("x"), path: Buffer.from("x") };
+    assert.throws(() => writer.file(fd, nodeOf("file"), place, []), { message: /EEXIST/u });
+    assert.throws(() => writer.directory(fd, place), { message: /EEXIST/u });
+    assert.throws(() => writer.special(fd, nodeOf("fifo"), place), { message: /EEXIST/u });
+    assert.equal(fs.readFileSync(path.join(folder, "outside"), "utf8"), "kept");
+    fs.closeSync(fd);
+  });
+});
