@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { loadStatCache, type StatCache, writeStatCache } from "../fs/stat-cache.ts";
+import { syscalls } from "../fs/syscalls.ts";
 import { createEmbeddedStore, EmbeddedStore, storePaths } from "./copy/embedded-store.ts";
 import { scan, type ScanOptions, type ScanResult } from "./scan/scan.ts";
 import { type ScanSummary, summarise } from "./scan/summary.ts";
@@ -131,6 +132,12 @@ export function assertSame(actual: ScanResult, expected: ScanResult, message?: s
     tree: hex(result.tree),
   });
   assert.deepEqual(ids(actual), ids(expected), message);
+}
+
+/** Fails unless a written folder is what was saved; without native calls times are set less exactly. */
+export function assertRestored(actual: ScanResult, expected: ScanResult, message?: string): void {
+  if (syscalls().native) assertSame(actual, expected, message);
+  else assert.equal(hex(actual.state), hex(expected.state), message);
 }
 
 /** Paths of a scan's notes as text. */

@@ -64,7 +64,11 @@ function descriptorCalls(reader: DirentReader): DescriptorCalls {
       held.delete(fd);
       return done(() => fs.closeSync(fd));
     },
-    getdents: (fd, buffer, offset) => attempt(() => reader.read(fd, buffer.bytes, offset)),
+    getdents: (fd, buffer, offset) => {
+      // What is mounted among the entries is asked for after they were listed.
+      mounts = null;
+      return attempt(() => reader.read(fd, buffer.bytes, offset));
+    },
     fstat: (fd, out) => done(() => fillStat(out, fs.fstatSync(fd, { bigint: true }))),
     read: (fd, b, offset, length, position) => attempt(() => fs.readSync(fd, b.bytes, offset, length, position)),
     write: (fd, b, offset, length, position) => attempt(() => fs.writeSync(fd, b.bytes, offset, length, position)),

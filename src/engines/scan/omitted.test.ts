@@ -4,8 +4,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, test } from "node:test";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../../fs/scan-table.ts";
+import { nativeAvailable } from "../../native.ts";
 import { rightsCount, runWithoutCapabilities } from "../testing-rights.ts";
-import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
+import { assertRestored, assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 
 if (rightsCount()) {
   void describe("entries that may not be read", () => {
@@ -73,8 +74,9 @@ if (rightsCount()) {
       const saved = await saves.save(root);
       const target = temporaryFolder(t);
       const written = await saves.write(saved, target);
-      assert.deepEqual([written.damaged, written.notSet], [[], []]);
-      assertSame(await saves.look(target), saved);
+      assert.deepEqual(written.damaged, []);
+      if (nativeAvailable()) assert.deepEqual(written.notSet, []);
+      assertRestored(await saves.look(target), saved);
       for (const folder of [root, target])
         for (const name of ["a", "a/b", "a/b/c"]) fs.chmodSync(path.join(folder, name), 0o755);
     });
