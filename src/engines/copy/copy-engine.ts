@@ -150,12 +150,12 @@ export class CopyEngine implements Engine {
 
   async reading<T>(work: () => Promise<T>): Promise<T> {
     const store = await this.store();
-    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS });
+    const lock = await readersLock(store);
     try {
       await store.refresh();
       return await work();
     } finally {
-      await lock.release();
+      await lock?.release();
     }
   }
 
@@ -372,6 +372,16 @@ export class CopyEngine implements Engine {
     const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && this.#vouches(store, cache) && result.notes.filesRead === 0;
     if (!current) this.#keepCache(store, result);
     store.index.saveCache();
+  }
+}
+
+/** Null where nothing can be written, as on a volume that is mounted to be read. */
+async function readersLock(store: EmbeddedStore): Promise<RepositoryLock | null> {
+  try {
+    return await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS });
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "permission") return null;
+    throw error;
   }
 }
 
