@@ -13,7 +13,7 @@ export function shortIds(control: ControlPaths, ids: readonly SavePointId[]): st
   if (ids.length === 0) return [];
   const wanted = new Map<string, Set<string>>();
   for (const id of ids) wanted.set(id.slice(0, MIN_DIGITS), new Set());
-  for (const id of [...allIds(control), ...ids]) wanted.get(id.slice(0, MIN_DIGITS))?.add(id);
+  for (const id of [...sharing(control, [...wanted.keys()]), ...ids]) wanted.get(id.slice(0, MIN_DIGITS))?.add(id);
   return ids.map((id) => {
     let digits = MIN_DIGITS;
     for (const other of wanted.get(id.slice(0, MIN_DIGITS)) ?? []) {
@@ -23,8 +23,8 @@ export function shortIds(control: ControlPaths, ids: readonly SavePointId[]): st
   });
 }
 
-function* allIds(control: ControlPaths): Generator<SavePointId> {
-  for (const { name } of listWorkspaces(control)) yield* new Points(workspacePaths(control, name)).ids().keys();
+function* sharing(control: ControlPaths, prefixes: readonly string[]): Generator<SavePointId> {
+  for (const { name } of listWorkspaces(control)) yield* new Points(workspacePaths(control, name)).idsWith(prefixes);
 }
 
 function commonDigits(a: string, b: string): number {

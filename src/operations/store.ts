@@ -35,7 +35,7 @@ export async function storeSize(workspace: Workspace): Promise<{ bytes: number; 
 /** Points of all workspaces of a control directory, damaged ones too. */
 export function pointCount(control: ControlPaths): number {
   let count = 0;
-  for (const { name } of listWorkspaces(control)) count += new Points(workspacePaths(control, name)).committed().length;
+  for (const { name } of listWorkspaces(control)) count += new Points(workspacePaths(control, name)).count();
   return count;
 }
 

@@ -65,7 +65,7 @@ async function describe(
   };
   const workspace = new Workspace(found, factory);
   try {
-    info.points = workspace.points.committed().length;
+    info.points = workspace.points.count();
     info.last_save_at = workspace.points.latest()?.descriptor.created_at ?? null;
     info.store_bytes = ask.bytes ?? (await workspace.engine.storeFacts()).bytes;
     return info;

@@ -1,7 +1,7 @@
 import { appendFileSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { temporaryName } from "../fs/durable.ts";
-import type { SavePointId } from "../ids.ts";
+import { isSavePointId, type SavePointId } from "../ids.ts";
 
 /**
  * Which sequence number has which id, so that a prefix is found without reading every descriptor. One line of fixed
@@ -30,6 +30,7 @@ export class PointCatalog {
   readonly #file: string;
   #rows: Map<number, CatalogRow> | undefined;
   #lines = 0;
+  #text: string | undefined;
 
   constructor(file: string) {
     this.#file = file;
@@ -66,15 +67,33 @@ export class PointCatalog {
 
   #read(): string {
     try {
-      return readFileSync(this.#file, "latin1");
+      this.#text ??= readFileSync(this.#file, "latin1");
     } catch {
-      return "";
+      this.#text = "";
     }
+    return this.#text;
+  }
+
+  /** Lines in the file, whatever they say: no more points than these are known. */
+  get lines(): number {
+    return Math.floor(this.#read().length / LINE_BYTES);
+  }
+
+  /** Ids that begin with a prefix, also of points that are gone; without reading the rows. */
+  idsWith(prefix: string): SavePointId[] {
+    const text = this.#read();
+    const ids: SavePointId[] = [];
+    for (let at = text.indexOf(` ${prefix}`); at >= 0; at = text.indexOf(` ${prefix}`, at + 1)) {
+      const id = text.slice(at + 1, at + 33);
+      if (isSavePointId(id)) ids.push(id);
+    }
+    return ids;
   }
 
   /** Forgets what was read, so that the next look sees what other processes wrote. */
   refresh(): void {
     this.#rows = undefined;
+    this.#text = undefined;
     this.#lines = 0;
   }
 
@@ -105,6 +124,7 @@ export class PointCatalog {
     try {
       const size = statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0;
       // A torn line at the end must not swallow this one.
+      this.#text = undefined;
       appendFileSync(this.#file, size % LINE_BYTES === 0 ? text : `\n${text}`, { mode: 0o600 });
       return true;
     } catch {

@@ -74,6 +74,9 @@ function kindOf(descriptor: Descriptor): PointKind {
   return descriptor.undo || kind === "restore" || kind === "undo" ? "u" : "s";
 }
 
+/** Listings of this process, by directory: several objects look at the same points within one command. */
+const listings = new Map<string, { mtimeNs: bigint; ino: bigint; sequences: readonly number[] }>();
+
 // A change within one tick of the kernel's clock leaves the directory's time as it is.
 const CLOCK_TICK_NS = 20_000_000n;
 
@@ -84,11 +87,19 @@ const DIRECT_READS = 4;
 export class Points {
   readonly #directory: string;
   readonly #catalog: PointCatalog;
-  #listed: { mtimeNs: bigint; ino: bigint; sequences: readonly number[] } | undefined;
 
   constructor(paths: Pick<WorkspacePaths, "points" | "catalog">) {
     this.#directory = paths.points;
     this.#catalog = new PointCatalog(paths.catalog);
+  }
+
+  get #listed(): { mtimeNs: bigint; ino: bigint; sequences: readonly number[] } | undefined {
+    return listings.get(this.#directory);
+  }
+
+  set #listed(listing: { mtimeNs: bigint; ino: bigint; sequences: readonly number[] } | undefined) {
+    if (listing === undefined) listings.delete(this.#directory);
+    else listings.set(this.#directory, listing);
   }
 
   pathsOf(sequence: number): PointPaths {
@@ -351,6 +362,17 @@ export class Points {
       if (row !== undefined) ids.set(row.id, sequence);
     }
     return ids;
+  }
+
+  /** Ids that begin with a prefix of some digits, damaged points' too where they are known; perhaps some of points that are gone. */
+  idsWith(prefixes: readonly string[]): SavePointId[] {
+    if (this.#catalog.lines < this.sequences().length) this.#complete(this.sequences());
+    return prefixes.flatMap((prefix) => this.#catalog.idsWith(prefix));
+  }
+
+  /** How many finished points there are, damaged ones too. */
+  count(): number {
+    return this.sequences().length - this.unfinished().length;
   }
 
   /** The newest point that no restore or undo made; null when there is none. A damaged one is passed over. */
