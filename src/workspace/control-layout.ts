@@ -107,16 +107,11 @@ export function pointDirectoryName(sequence: number): string {
   return String(sequence).padStart(10, "0");
 }
 
+const SEQUENCE_NAME = /^[0-9]{10}$/;
+
 /** The number behind a directory's name, 0 for any other name. */
 export function sequenceOfName(name: string): number {
-  if (name.length !== 10) return 0;
-  let sequence = 0;
-  for (let i = 0; i < 10; i++) {
-    const digit = name.charCodeAt(i) - 48;
-    if (digit < 0 || digit > 9) return 0;
-    sequence = sequence * 10 + digit;
-  }
-  return sequence;
+  return name.length === 10 && SEQUENCE_NAME.test(name) ? Number(name) : 0;
 }
 
 const MAX_NAME_BYTES = 60;
