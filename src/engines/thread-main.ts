@@ -1,39 +1,52 @@
 import { parentPort } from "node:worker_threads";
 import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
-import { ScanRunner } from "./scan/scan-runner.ts";
+import type { ScanRequest } from "./scan/scan-runner.ts";
 import type { EngineRequest, ThreadMessage } from "./thread-protocol.ts";
-import { type VerifyRequest, VerifyRunner } from "./verify/verify-runner.ts";
-import { type WriteRequest, WriteRunner } from "./write/write-runner.ts";
+import type { VerifyRequest } from "./verify/verify-runner.ts";
+import type { WriteRequest } from "./write/write-runner.ts";
 
-/** What a worker thread does: a request at a time, then its reply. */
+/** What a worker thread does: a request at a time, then its reply. Each kind of work is loaded when it is first asked for. */
+type Handle = (request: EngineRequest) => unknown;
+type Kind = "scan" | "write" | "verify";
+
 const port = parentPort;
 if (port !== null) {
-  const scanner = new ScanRunner();
-  const writer = new WriteRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
-  const verifier = new VerifyRunner();
-  const handle = (request: EngineRequest): unknown => {
-    if (isWrite(request)) return writer.handle(request);
-    return isVerify(request) ? verifier.handle(request) : scanner.handle(request);
+  const handles = new Map<Kind, Handle>();
+  const load = async (kind: Kind): Promise<Handle> => {
+    if (kind === "scan") {
+      const { ScanRunner } = await import("./scan/scan-runner.ts");
+      const runner = new ScanRunner();
+      return (request) => runner.handle(request as ScanRequest);
+    }
+    if (kind === "write") {
+      const { WriteRunner } = await import("./write/write-runner.ts");
+      const runner = new WriteRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
+      return (request) => runner.handle(request as WriteRequest);
+    }
+    const { VerifyRunner } = await import("./verify/verify-runner.ts");
+    const runner = new VerifyRunner();
+    return (request) => runner.handle(request as VerifyRequest);
+  };
+  const answer = async (request: EngineRequest): Promise<ThreadMessage> => {
+    const kind = kindOf(request);
+    let handle = handles.get(kind);
+    if (handle === undefined) handles.set(kind, (handle = await load(kind)));
+    return { reply: handle(request) };
   };
   port.on("message", (request: EngineRequest) => {
-    let message: ThreadMessage;
-    try {
-      message = { reply: handle(request) };
-    } catch (error) {
-      const { code, message: text, hint, details } = toCairnError(error);
-      message = {
-        failure: { code, message: text, full: error instanceof TableFull, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) },
-      };
-    }
-    port.postMessage(message);
+    void answer(request)
+      .catch(failureOf)
+      .then((message) => port.postMessage(message));
   });
 }
 
-function isWrite(request: EngineRequest): request is WriteRequest {
-  return request.kind.startsWith("write-");
+function kindOf({ kind }: EngineRequest): Kind {
+  if (kind.startsWith("write-")) return "write";
+  return kind.startsWith("verify-") ? "verify" : "scan";
 }
 
-function isVerify(request: EngineRequest): request is VerifyRequest {
-  return request.kind.startsWith("verify-");
+function failureOf(error: unknown): ThreadMessage {
+  const { code, message, hint, details } = toCairnError(error);
+  return { failure: { code, message, full: error instanceof TableFull, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) } };
 }
