@@ -239,7 +239,7 @@ void describe("a tree written into an empty folder", { skip: !nativeAvailable() 
   test("writing stops when it is aborted", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
-    for (let i = 0; i < 300; i++) {
+    for (let i = 0; i < 150; i++) {
       fs.mkdirSync(path.join(root, `d${i}`));
       fs.writeFileSync(path.join(root, `d${i}/f`), randomBytes(100_000));
     }
