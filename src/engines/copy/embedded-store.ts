@@ -154,10 +154,18 @@ async function openRepository(paths: StorePaths, storage: LocalStorage): Promise
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
     return openByPassword(paths, storage);
   }
-  return Repository.open(storage, { keys: decodeMasterKeys(keys) });
+  try {
+    return await Repository.open(storage, { keys: decodeMasterKeys(keys) });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    // Either the keys or what they open is damaged; the password tells.
+    return openByPassword(paths, storage).catch(() => {
+      throw error;
+    });
+  }
 }
 
-/** The master keys' file can be lost; the password file opens the repository too, and the keys are written again. */
+/** The master keys' file can be lost or damaged; the password file opens the repository too, and the keys are written again. */
 async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
   let password: string;
   try {
