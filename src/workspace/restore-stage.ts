@@ -5,6 +5,7 @@ import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TreeNode } from "../formats/tree.ts";
+import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer } from "./pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
@@ -141,15 +142,16 @@ class Stager {
     if (record === null) return null;
     const old = identityOf(record);
     if ((old.mode & 0xf000) !== 0x4000) return null;
-    const facts = fs.lstatSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, where]));
+    const words = record.table.records;
+    const base = record.record * RECORD_WORDS;
     return {
       name: new Uint8Array(0),
       type: "dir",
       mode: old.mode & 0o7777,
       mtimeSec: old.mtimeSec,
       mtimeNs: old.mtimeNs,
-      uid: facts.uid,
-      gid: facts.gid,
+      uid: words[base + R.UID]!,
+      gid: words[base + R.GID]!,
       user: "",
       group: "",
       inode: 0n,

@@ -76,13 +76,22 @@ export function estimateBytes(folder: Buffer, most: number): number {
     const directory = stack.pop()!;
     for (const name of namesIn(directory)) {
       const path = Buffer.concat([directory, SLASH, name]);
-      const facts = fs.lstatSync(path, { throwIfNoEntry: false });
+      const facts = factsOf(path);
       if (facts === undefined || facts.dev !== device) continue;
       if (facts.isDirectory()) stack.push(path);
       else if (facts.isFile()) bytes += Math.min(facts.size, facts.blocks * 512) / facts.nlink;
     }
   }
   return Math.ceil(bytes);
+}
+
+/** What cannot be looked at, or lies deeper than the system takes in one path, is left to the scan. */
+function factsOf(path: Buffer): fs.Stats | undefined {
+  try {
+    return fs.lstatSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 /** What cannot be listed is the scan's to report. */
