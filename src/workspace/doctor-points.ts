@@ -3,12 +3,13 @@ import path from "node:path";
 import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
-import { type Descriptor, encodeDescriptor } from "../formats/descriptor.ts";
+import type { Descriptor } from "../formats/descriptor.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
+import { encodeDescriptorFile } from "./descriptor-file.ts";
 import { type DamagedPoint, Points } from "./points.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -178,7 +179,7 @@ async function rebuildDescriptor(
     rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
     undo: false,
   };
-  const bytes = encodeDescriptor(descriptor);
+  const bytes = encodeDescriptorFile(descriptor);
   const paths = points.pathsOf(point.sequence);
   // Kept: people can read in it what is lost otherwise.
   if (fs.existsSync(paths.descriptor)) durableRename(paths.descriptor, path.join(paths.root, "descriptor.damaged"));

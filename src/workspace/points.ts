@@ -12,7 +12,6 @@ import {
   encodeVerification,
 } from "../formats/control.ts";
 import type { PinFile, TagsFile, VerificationFile } from "../formats/control.ts";
-import { decodeDescriptor, encodeDescriptor } from "../formats/descriptor.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import {
   durableRemove,
@@ -23,6 +22,7 @@ import {
   temporaryName,
 } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
+import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths, sequenceOfName } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
@@ -182,7 +182,7 @@ export class Points {
    * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
    */
   commit(descriptor: Descriptor, options: { keepClaim?: boolean } = {}): Point {
-    const bytes = encodeDescriptor(descriptor);
+    const bytes = encodeDescriptorFile(descriptor);
     const { sequence } = descriptor;
     failpoint("point-before-descriptor");
     try {
@@ -475,7 +475,7 @@ const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pi
 function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): Descriptor {
   let descriptor: Descriptor;
   try {
-    descriptor = decodeDescriptor(bytes);
+    descriptor = decodeDescriptorFile(bytes);
   } catch (error) {
     const failed = toCairnError(error);
     throw new CairnError(failed.code, `${path}: ${failed.message}`, {
