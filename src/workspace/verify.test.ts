@@ -5,7 +5,8 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 import { EmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
-import { objectIdOf } from "../ids.ts";
+import { type ObjectId, objectIdOf } from "../ids.ts";
+import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
 
 /** Two points of a workspace; the second has no `only-first`. */
 async function saved(t: TestContext): Promise<TestFolder & { ids: string[] }> {
@@ -92,9 +93,8 @@ void describe("verify of a save point", () => {
   test("finds a descriptor that speaks of other content", async (t) => {
     const scene = await saved(t);
     const file = descriptorOf(scene, 2);
-    const descriptor = JSON.parse(fs.readFileSync(file, "utf8")) as { state_digest: string };
-    descriptor.state_digest = "0".repeat(64);
-    fs.writeFileSync(file, JSON.stringify(descriptor));
+    const descriptor = decodeDescriptorFile(fs.readFileSync(file));
+    fs.writeFileSync(file, encodeDescriptorFile({ ...descriptor, state_digest: "0".repeat(64) as ObjectId }));
     const { problems } = await scene.client.verify("head");
     assert.deepEqual(
       problems.map((problem) => problem.kind),

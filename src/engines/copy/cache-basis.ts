@@ -1,11 +1,14 @@
 import fs from "node:fs";
+import { decodeRecord, encodeRecord } from "../../formats/record.ts";
 
 /**
- * The index files that a stat cache relies on, beside it: ids of content that it knows may have left the store with
- * any of them. The names' 32 bytes back to back; what is missing or odd holds nothing.
+ * The index files that a stat cache relies on, in a file beside it: ids of content that it knows may have left the
+ * store with any of them. What is missing or odd holds nothing.
  */
 
-const MAX_BYTES = 32 << 20;
+const FORMAT = "cairn.cache-basis";
+const VERSION = 1;
+const MAX_BYTES = 64 << 20;
 
 function placeOf(statCache: string): string {
   return `${statCache}-indexes`;
@@ -15,17 +18,18 @@ function placeOf(statCache: string): string {
 export function writeCacheBasis(statCache: string, indexes: Iterable<string>): void {
   const place = placeOf(statCache);
   const temporary = `${place}.${process.pid}`;
-  fs.writeFileSync(temporary, Buffer.concat([...indexes].map((name) => Buffer.from(name, "hex"))), { mode: 0o600 });
+  fs.writeFileSync(temporary, encodeRecord({ index_files: [...indexes].toSorted() }, FORMAT, VERSION), { mode: 0o600 });
   fs.renameSync(temporary, place);
 }
 
 /** True when every index file that the cache relies on is still there. */
 export function cacheBasisHolds(statCache: string, indexes: ReadonlySet<string>): boolean {
   try {
-    const bytes = fs.readFileSync(placeOf(statCache));
-    if (bytes.length === 0 || bytes.length % 32 !== 0 || bytes.length > MAX_BYTES) return false;
-    for (let at = 0; at < bytes.length; at += 32) if (!indexes.has(bytes.toString("hex", at, at + 32))) return false;
-    return true;
+    const place = placeOf(statCache);
+    if (fs.statSync(place).size > MAX_BYTES) return false;
+    const { fields } = decodeRecord(fs.readFileSync(place), FORMAT, VERSION);
+    const names = fields.texts("index_files");
+    return names.length > 0 && names.every((name) => indexes.has(name));
   } catch {
     return false;
   }

@@ -7,13 +7,13 @@ import {
   decodeVerification,
   decodeWorkspace,
 } from "../../formats/control.ts";
-import { decodeDescriptor } from "../../formats/descriptor.ts";
 import { parseJson, type JsonObject } from "../../formats/fields.ts";
 import { decodeManifest } from "../../formats/manifest.ts";
 import { decodePolicy } from "../../formats/policy.ts";
 import { decodeRegistration } from "../../formats/registration.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
+import { decodeDescriptorFile } from "../../workspace/descriptor-file.ts";
 import { decodeSteps } from "../../workspace/restore-steps.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -32,13 +32,14 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.control": { name: "control-directory", file: /^cairn\.json$/, check: decodeControl },
   "cairn.workspace": { name: "workspace", file: /^workspace\.json$/, check: decodeWorkspace },
   "cairn.state": { name: "workspace-state", file: /^state\.json$/, check: decodeState },
-  "cairn.descriptor": { name: "save-point-descriptor", file: /^descriptor\.json$/, check: decodeDescriptor },
+  "cairn.descriptor": { name: "save-point-descriptor", file: /^descriptor\.json$/, check: decodeDescriptorFile },
   "cairn.pin": { name: "save-point-pin", file: /^pin\.json$/, check: decodePin },
   "cairn.tags": { name: "save-point-tags", file: /^tags\.json$/, check: decodeTags },
   "cairn.verification": { name: "save-point-verification", file: /^verification\.json$/, check: decodeVerification },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
+  "cairn.cache-basis": { name: "stat-cache-basis", file: null },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/ },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null },
