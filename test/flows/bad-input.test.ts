@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { makeNode } from "../../src/engines/testing-edits.ts";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { TYPE } from "../../src/fs/syscalls.ts";
+import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+
+const isRoot = process.geteuid?.() === 0;
+const skipMount = isRoot && spawnSync("mkfs.ext4", ["-V"]).error === undefined ? false : "needs root and mkfs.ext4";
+const skipDrop = isRoot && spawnSync("setpriv", ["--version"]).error === undefined ? false : "needs root and setpriv";
+const DROPPED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-dac_override,-dac_read_search,-fowner", "--"];
+
+interface Point {
+  save_point_id: string;
+  payload_root_hash: string;
+  complete: boolean;
+}
+
+describe("folders that do not hold still", () => {
+  test("pipes, sockets and devices are recorded, never opened", async () => {
+    const folder = newFolder();
+    for (const [name, type] of [["pipe", TYPE.PIPE], ["socket", TYPE.SOCKET]] as const) makeNode(path.join(folder, name), type);
+    if (isRoot) makeNode(path.join(folder, "tty"), TYPE.CHARDEV, [5, 0]);
+    const state = readFolder(folder);
+    const saved = cairnOk(["save", folder], { timeoutMs: 20_000 });
+    for (const name of fs.readdirSync(folder)) fs.rmSync(path.join(folder, name));
+    cairnOk(["restore", (saved.data["save_point"] as Point).save_point_id, "-C", folder]);
+    assertFolder(folder, state, "restored");
+  });
+
+  test("files that grow, vanish and change while they are read end no save, and no point holds half of one unnamed", async (t) => {
+    const folder = newFolder();
+    for (let i = 0; i < 200; i++) fs.writeFileSync(path.join(folder, `steady-${i}`), `${i}`);
+    fs.writeFileSync(path.join(folder, "grows"), Buffer.alloc(8 << 20, "x"));
+    const script = `const fs = require("node:fs"); const at = (n) => process.argv[1] + "/" + n; let i = 0;
+for (;;) { i++; fs.appendFileSync(at("grows"), "more"); fs.writeFileSync(at("comes-" + (i % 7)), "x".repeat(i % 5000)); fs.rmSync(at("comes-" + ((i + 3) % 7)), { force: true });
+fs.mkdirSync(at("dir-" + (i % 3) + "/deep"), { recursive: true }); fs.rmSync(at("dir-" + ((i + 1) % 3)), { recursive: true, force: true }); }`;
+    const writer = spawn(process.execPath, ["-e", script, folder], { stdio: "ignore" });
+    t.after(() => writer.kill("SIGKILL"));
+    const client = await clientOf(folder);
+    for (let i = 0; i < 6; i++) {
+      const done = await startCairn(["save", folder]).ended;
+      assert.ok(done.status === 0 || done.status === 10, done.stdout + done.stderr);
+      const point = done.data["save_point"] as Point & { labels: unknown[] };
+      assert.equal(point.complete, done.status === 0, done.stdout);
+    }
+    writer.kill("SIGKILL");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    const last = await client.save();
+    assert.equal(last.payload_root_hash, walkDigests(folder).state);
+    resticCheck(client, "after it");
+  });
+});
+
+describe("a disk that is full", { skip: skipMount }, () => {
+  test("a save and a restore fail cleanly, and go on when there is room", async (t) => {
+    const mounted = mountSmall(t, 40);
+    const folder = path.join(mounted, "work");
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, "a"), noise(1 << 20, 1));
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    const firstState = readFolder(folder);
+    fs.writeFileSync(path.join(folder, "a"), noise(1 << 20, 2));
+    await client.save();
+    const filler = path.join(mounted, "filler");
+    fill(filler, 1 << 20);
+    fs.writeFileSync(path.join(folder, "b"), "small\n");
+    fs.truncateSync(filler, fs.statSync(filler).size - (2 << 20));
+    fs.writeFileSync(path.join(folder, "c"), noise(1 << 20, 3));
+    fill(`${filler}-2`, 0);
+    const now = readFolder(folder);
+    const refused = cairn(["save", folder, "--allow", "space"]);
+    assert.equal(refused.status, 8, refused.stdout + refused.stderr);
+    assert.equal(refused.error?.code, "no_space");
+    const guarded = cairn(["save", folder]);
+    assert.equal(guarded.status, 8, guarded.stdout);
+    const restore = cairn(["restore", first, "-C", folder]);
+    assert.equal(restore.status, 8, restore.stdout + restore.stderr);
+    assertFolder(folder, now, "nothing was touched");
+    assert.equal(cairn(["history", folder]).status, 0);
+    assert.equal(cairn(["status", folder]).status, 0);
+    fs.rmSync(filler);
+    fs.rmSync(`${filler}-2`);
+    cairnOk(["save", folder, "--allow", "space"]);
+    assertNoLeftovers(client, folder, "after it");
+    await client.restore({ target: first });
+    assertFolder(folder, firstState, "restored");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    resticCheck(client, "after it");
+  });
+});
+
+describe("a control directory that cannot be written", { skip: skipDrop }, () => {
+  test("everything that only looks works, the rest says why not", async (t) => {
+    const folder = newFolder();
+    makeFirst(folder);
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    makeSecond(folder);
+    spawnSync("chmod", ["-R", "a-w", client.controlDirectory]);
+    t.after(() => spawnSync("chmod", ["-R", "u+w", client.controlDirectory]));
+    const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
+    for (const args of [["history", folder], ["status", folder], ["diff", first, "-C", folder], ["show", first, "-C", folder], ["verify", first, "-C", folder], ["store", "-C", folder], ["doctor", folder]]) {
+      const done = dropped(...args);
+      assert.equal(done.status, 0, `${args[0]}: ${done.stdout}${done.stderr}`);
+    }
+    const before = readFolder(folder);
+    for (const args of [["save", folder], ["restore", first, "-C", folder], ["pin", first, "-C", folder], ["restore", first, "--to", path.join(SCRATCH, "read-only-to"), "-C", folder]]) {
+      const done = dropped(...args);
+      assert.equal(done.status, 9, `${args[0]}: ${done.stdout}${done.stderr}`);
+      assert.equal(done.error?.code, "permission");
+    }
+    assertFolder(folder, before, "nothing was touched");
+  });
+});
+
+describe("ids and paths that mean nothing", () => {
+  test("are refused by name, with the exit status of their kind", async () => {
+    const folder = newFolder();
+    fs.writeFileSync(path.join(folder, "f"), "x");
+    await (await clientOf(folder)).save();
+    const before = readFolder(folder);
+    for (const [args, status, code] of [
+      [["restore", "zzzz", "-C", folder], 2, "invalid_id"],
+      [["restore", "../../etc", "-C", folder], 2, "invalid_id"],
+      [["restore", "abc", "-C", folder], 2, "invalid_id"],
+      [["restore", "", "-C", folder], 2, null],
+      [["restore", "f".repeat(33), "-C", folder], 2, "invalid_id"],
+      [["restore", "0123456789abcdef0123456789abcdef", "-C", folder], 3, "not_found"],
+      [["restore", "head~9", "-C", folder], 3, "not_found"],
+      [["restore", "head", path.join(folder, "nothing"), "-C", folder], 3, "not_found"],
+      [["undo", "-C", folder], 3, "nothing_to_undo"],
+      [["show", "head:nothing", "-C", folder], 3, "not_found"],
+      [["diff", "head", "ffffffff", "-C", folder], 3, "not_found"],
+      [["verify", "ffffffff", "-C", folder], 3, "not_found"],
+      [["history", "-C", path.join(SCRATCH, "not-there")], 3, "not_a_workspace"],
+      [["save", path.join(SCRATCH, "not-there")], 3, "not_found"],
+      [["save", path.join(folder, "f")], 7, "refused"],
+      [["save", "/"], 7, "refused"],
+      [["save", folder, "--cause", "{"], 2, "usage"],
+    ] as const) {
+      const done = cairn(args);
+      assert.equal(done.status, status, `${args.join(" ")}: ${done.stdout}${done.stderr}`);
+      if (code !== null) assert.equal(done.error?.code, code, args.join(" "));
+      assert.doesNotMatch(done.stdout + done.stderr, /\n\s+at /);
+    }
+    assertFolder(folder, before, "nothing was touched");
+  });
+});
+
+describe("stopping", () => {
+  test("a signal to the command and to the library's call ends it at once, with the state as before", async () => {
+    const folder = newFolder();
+    for (let i = 0; i < 3000; i++) fs.writeFileSync(path.join(folder, `f${i}`), noise(4000, i));
+    const client = await clientOf(folder);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 60);
+    await assert.rejects(async () => client.save({ signal: controller.signal }), { code: "interrupted" });
+    assert.equal(await client.hasSavePoints(), false);
+    assertNoLeftovers(client, folder, "aborted");
+    const running = startCairn(["save", folder]);
+    setTimeout(() => running.child.kill("SIGINT"), 250);
+    const done = await running.ended;
+    // Null: it had not begun yet.
+    assert.ok([130, 0, null].includes(done.status), done.stdout + done.stderr);
+    const saved = await client.save();
+    assert.equal(saved.payload_root_hash, walkDigests(folder).state);
+    assertNoLeftovers(client, folder, "interrupted");
+    const one = new AbortController();
+    one.abort();
+    for (const call of [client.save({ signal: one.signal }), client.restore({ target: "head", signal: one.signal }), client.status({ signal: one.signal }), client.verifyAll({ signal: one.signal })]) {
+      await assert.rejects(call, { code: "interrupted" });
+    }
+  });
+});
+
+function mountSmall(t: TestContext, mebibytes: number): string {
+  const image = path.join(SCRATCH, "small.img");
+  const mounted = path.join(SCRATCH, "small");
+  fs.mkdirSync(mounted);
+  fs.writeFileSync(image, "");
+  fs.truncateSync(image, mebibytes << 20);
+  spawnSync("mkfs.ext4", ["-q", "-F", "-m", "0", image]);
+  const done = spawnSync("mount", ["-o", "loop", image, mounted], { encoding: "utf8" });
+  if (done.status !== 0) {
+    t.skip(`cannot mount a loop device: ${done.stderr}`);
+    throw new Error(done.stderr);
+  }
+  t.after(() => spawnSync("umount", [mounted]));
+  return mounted;
+}
+
+/** Fills the file system up but for so many bytes. */
+function fill(file: string, spare: number): void {
+  const fd = fs.openSync(file, "w");
+  try {
+    for (const size of [1 << 20, 4096]) {
+      try {
+        for (;;) fs.writeSync(fd, Buffer.alloc(size, 1));
+      } catch (error) {
+        assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+      }
+    }
+    if (spare > 0) fs.ftruncateSync(fd, fs.fstatSync(fd).size - spare);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function noise(size: number, seed: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  let state = seed + 1;
+  for (let i = 0; i + 4 <= size; i += 4) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    bytes.writeUInt32LE((state ^ (state >>> 15)) >>> 0, i);
+  }
+  return bytes;
+}

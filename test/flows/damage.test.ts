@@ -1,0 +1,155 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { CairnError } from "../../src/errors.ts";
+import type { Client } from "../../src/operations/contract.ts";
+import { cairn, SCRATCH, type Outcome } from "../fixtures/command.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { clientOf, newFolder } from "../fixtures/work.ts";
+
+/** Damage of every file that Cairn keeps: it is named, the rest works, and doctor mends what can be mended. */
+
+interface Scene {
+  folder: string;
+  control: string;
+  client: Client;
+  /** oldest first */
+  points: { id: string; state: FolderState; snapshot: string; dataPacks: string[] }[];
+}
+
+async function scene(): Promise<Scene> {
+  const folder = newFolder("damage");
+  const client = await clientOf(folder);
+  const control = client.controlDirectory;
+  const points: Scene["points"] = [];
+  for (const make of [makeFirst, makeSecond, (at: string): void => fs.writeFileSync(path.join(at, "third"), "third\n".repeat(50))]) {
+    const before = new Set(filesOf(path.join(control, "store")));
+    make(folder);
+    const { save_point_id: id } = await client.save();
+    const fresh = filesOf(path.join(control, "store")).filter((name) => !before.has(name));
+    points.push({
+      id,
+      state: readFolder(folder),
+      snapshot: fresh.find((name) => name.startsWith("snapshots/"))!,
+      dataPacks: fresh.filter((name) => name.startsWith("data/")),
+    });
+  }
+  return { folder, control, client, points };
+}
+
+function filesOf(root: string): string[] {
+  return fs
+    .readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)));
+}
+
+function flip(file: string, at = 0.5): void {
+  const mode = fs.statSync(file).mode;
+  fs.chmodSync(file, 0o600);
+  const bytes = fs.readFileSync(file);
+  const place = Math.floor(bytes.length * at);
+  bytes[place] = bytes[place]! ^ 0x55;
+  fs.writeFileSync(file, bytes);
+  fs.chmodSync(file, mode);
+}
+
+/** Everything below a directory but caches and what a command may make for itself. */
+function keptFiles(control: string): Map<string, string> {
+  return new Map(
+    filesOf(control)
+      .filter((name) => !/^(cache|tmp|store\/locks)\/|(^|\/)lock$/.test(name))
+      .map((name) => [name, fs.readFileSync(path.join(control, name)).toString("base64")]),
+  );
+}
+
+interface Damage {
+  name: string;
+  hurt(at: Scene): void;
+  /** points, by place, that may be lost for good */
+  lost?: number[];
+  /** verify finds nothing: only what can be made again was lost */
+  harmless?: boolean;
+  /** what the report must name */
+  names?: RegExp;
+}
+
+const store = (at: Scene, name: string): string => path.join(at.control, "store", name);
+const descriptor = (at: Scene, sequence: number): string => path.join(at.control, "workspaces/main/points", `${sequence}`.padStart(10, "0"), "descriptor.json");
+const caches = (at: Scene, pattern: RegExp): string[] => filesOf(path.join(at.control, "cache")).filter((name) => pattern.test(name)).map((name) => path.join(at.control, "cache", name));
+const indexes = (at: Scene): string[] => filesOf(path.join(at.control, "store/index")).map((name) => store(at, `index/${name}`));
+
+const DAMAGES: Damage[] = [
+  { name: "a flipped byte in a descriptor", hurt: (at) => flip(descriptor(at, 2)), names: /descriptor/ },
+  { name: "an empty descriptor", hurt: (at) => fs.writeFileSync(descriptor(at, 2), ""), names: /descriptor/ },
+  { name: "a flipped byte in a snapshot", hurt: (at) => flip(store(at, at.points[1]!.snapshot)), names: /snapshot/ },
+  { name: "a missing snapshot", hurt: (at) => fs.rmSync(store(at, at.points[1]!.snapshot)), harmless: true },
+  { name: "a flipped byte in every index file", hurt: (at) => indexes(at).forEach((file) => flip(file)), names: /index/ },
+  { name: "missing index files, caches too", hurt: (at) => [...indexes(at), ...caches(at, /./)].forEach((file) => fs.rmSync(file)), names: /index|tree|content/ },
+  { name: "a flipped byte in the packs of the second point", hurt: (at) => at.points[1]!.dataPacks.forEach((name) => flip(store(at, name), 0.3)), lost: [1, 2], names: /pack|tree|content/ },
+  { name: "missing packs of the second point", hurt: (at) => at.points[1]!.dataPacks.forEach((name) => fs.rmSync(store(at, name))), lost: [1, 2], names: /pack|tree|content/ },
+  { name: "a truncated pack of the third point", hurt: (at) => fs.truncateSync(store(at, at.points[2]!.dataPacks[0]!), 20), lost: [2], names: /pack|tree|content/ },
+  { name: "a flipped byte in the index cache", hurt: (at) => caches(at, /^index/).forEach((file) => flip(file)), harmless: true },
+  { name: "a flipped byte in the stat cache", hurt: (at) => caches(at, /^stat-[0-9a-f]+$/).forEach((file) => flip(file)), harmless: true },
+  { name: "a catalog of nonsense", hurt: (at) => caches(at, /^points-/).forEach((file) => fs.writeFileSync(file, "nonsense\n".repeat(30))), harmless: true },
+  { name: "no caches at all", hurt: (at) => fs.rmSync(path.join(at.control, "cache"), { recursive: true }), harmless: true },
+  { name: "no key in the clear", hurt: (at) => fs.rmSync(path.join(at.control, "store-key")), harmless: true },
+  { name: "a damaged key in the clear", hurt: (at) => flip(path.join(at.control, "store-key")), harmless: true },
+];
+
+describe("damage", () => {
+  for (const damage of DAMAGES) {
+    test(`${damage.name}: named, and the rest works`, async () => {
+      const at = await scene();
+      damage.hurt(at);
+      const { folder } = at;
+      const run = (...args: string[]): Outcome => {
+        const done = cairn([...args, "-C", folder]);
+        assert.notEqual(done.error?.code, "internal", `${args.join(" ")}: ${done.stdout}`);
+        assert.doesNotMatch(done.stderr, /\n\s+at .*\.(ts|js):/, args.join(" "));
+        return done;
+      };
+      const history = run("history");
+      assert.ok(history.status === 0, history.stdout);
+      const status = run("status");
+      assert.ok(status.status === 0 || status.status === 6, status.stdout);
+
+      const verified = run("verify", "--all");
+      assert.equal(verified.status, damage.harmless === true ? 0 : 6, verified.stdout);
+      if (damage.names !== undefined) assert.match(JSON.stringify(verified.data["problems"] ?? verified.error), damage.names);
+
+      const before = keptFiles(at.control);
+      const looked = run("doctor");
+      assert.ok([0, 6].includes(looked.status!), looked.stdout);
+      assert.deepEqual(keptFiles(at.control), before, "doctor without --repair changes nothing");
+      if (damage.harmless !== true) assert.ok((looked.data["findings"] as unknown[]).length > 0, looked.stdout);
+
+      // What is not hurt comes back, before anything is mended.
+      const lost = new Set(damage.lost ?? []);
+      const to = path.join(SCRATCH, `to-${path.basename(folder)}`);
+      if (damage.harmless === true || damage.lost !== undefined) {
+        await at.client.restore({ target: at.points[0]!.id, to });
+        assertFolder(to, at.points[0]!.state, "the first point");
+        fs.rmSync(to, { recursive: true });
+      }
+
+      run("doctor", "--repair");
+      const saved = run("save", "--reread", "-m", "after the repair");
+      assert.equal(saved.status, 0, saved.stdout + saved.stderr);
+      assert.equal((saved.data["save_point"] as { payload_root_hash: string }).payload_root_hash, walkDigests(folder).state);
+      assert.deepEqual((await at.client.verify("head")).problems, []);
+      for (const [i, point] of at.points.entries()) {
+        const problem = await at.client.restore({ target: point.id, to }).then(
+          (done) => done.left_out[0]?.detail,
+          (error: unknown) => (error as CairnError).code,
+        );
+        if (!lost.has(i)) assert.equal(problem, undefined, `point ${i}`);
+        if (problem === undefined) assertFolder(to, point.state, `point ${i}`);
+        fs.rmSync(to, { recursive: true, force: true });
+      }
+    });
+  }
+});
