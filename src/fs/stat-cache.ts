@@ -45,6 +45,23 @@ export function loadStatCache(path: string): StatCache | null {
   }
 }
 
+/** The state that a cache describes, 32 bytes, without reading the rest; null for what is no cache. */
+export function statCacheTree(path: string): Uint8Array | null {
+  const header = Buffer.alloc(HEADER);
+  let fd: number;
+  try {
+    fd = fs.openSync(path, "r");
+  } catch {
+    return null;
+  }
+  try {
+    const whole = fs.readSync(fd, header, 0, HEADER, 0) === HEADER && header.toString("latin1", 0, 8) === MAGIC;
+    return whole ? header.subarray(AT.TREE, AT.TREE + 32) : null;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 function readStatCache(fd: number): StatCache | null {
   const size = fs.fstatSync(fd).size;
   const header = Buffer.alloc(HEADER);

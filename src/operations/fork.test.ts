@@ -38,6 +38,26 @@ test("a fork is a workspace of its own, equal to its point, and clean from the s
   assert.equal((await client.history()).save_points.length, 2);
 });
 
+test("what is changed in a fresh fork is seen, also with size and times as they were", async (context) => {
+  const { root, client, library } = await testFolder(context, { ...FILES, gone: "gone" });
+  await client.save();
+  await client.fork("head", join(root, "fork"));
+  const path = join(root, "fork", "sub", "b.txt");
+  const { atime, mtime } = fs.statSync(path);
+  fs.writeFileSync(path, "B");
+  fs.utimesSync(path, atime, mtime);
+  fs.rmSync(join(root, "fork", "gone"));
+  fs.writeFileSync(join(root, "fork", "new"), "new");
+  const forked = await library.open(join(root, "fork"));
+  const saved = await forked.save();
+  assert.equal(saved.payload_root_hash, walkDigests(join(root, "fork")).state);
+  assert.equal(saved.read_bytes, "B".length + "new".length);
+  assert.deepEqual(
+    fs.readdirSync(join(client.controlDirectory, "cache")).filter((name) => name.includes("seed")),
+    [],
+  );
+});
+
 test("a second fork gets a name of its own, and one to a taken place is refused", async (context) => {
   const { root, client, folder } = await testFolder(context, FILES);
   await client.save();

@@ -1,10 +1,8 @@
 import fs from "node:fs";
-import { basename, dirname } from "node:path";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { failpoint } from "../failpoint.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
-import { temporaryName } from "../fs/durable.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
@@ -35,6 +33,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialRecord):
     failpoint("fork.workspace-removed");
     fs.rmSync(aside, { recursive: true, force: true });
   }
+  for (const name of fs.readdirSync(control.cache)) if (name.startsWith(`stat-${made.id}`)) fs.rmSync(join(control.cache, name), { force: true });
   await workspace.engine.discard([made.point]);
 }
 

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { hostname, userInfo } from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { ByteWriter } from "../../formats/bytes.ts";
@@ -22,7 +23,7 @@ import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
-import { copyStatCache } from "./copy-stat-cache.ts";
+import { leaveSeed, takeSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { cacheBasisHolds, writeCacheBasis } from "./cache-basis.ts";
@@ -51,6 +52,7 @@ export interface CopyEngineOptions {
   level?: 1 | 3;
 }
 
+const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
 const BILLION = 1_000_000_000n;
 const PROGRAM = "cairn 0.1.0";
@@ -76,7 +78,7 @@ export class CopyEngine implements Engine {
   }
 
   async stage(request: StageRequest): Promise<StagedContent> {
-    const cache = loadStatCache(this.#options.statCache);
+    const cache = this.#cache(request.root);
     return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
@@ -200,7 +202,7 @@ export class CopyEngine implements Engine {
 
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
-    const cache = loadStatCache(this.#options.statCache);
+    const cache = this.#cache(request.root);
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
@@ -273,7 +275,9 @@ export class CopyEngine implements Engine {
     const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree), { durable: false });
     await store.storage.sync(["snapshots"]);
     const { statCache } = this.#options;
-    copyStatCache({ from: statCache, to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`), tree: Buffer.from(content.tree, "hex"), folder: point.folder });
+    leaveSeed({ from: statCache, to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`), tree: Buffer.from(content.tree, "hex"), folder: point.folder });
+    // Whatever is changed after this has a later change time, however coarse the clock.
+    await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };
   }
 
@@ -318,6 +322,12 @@ export class CopyEngine implements Engine {
     const store = await this.#store?.catch(() => undefined);
     store?.close();
     this.#store = undefined;
+  }
+
+  /** The stat cache; a fork's first one comes from the workspace that it was made of. */
+  #cache(root: Uint8Array): StatCache | null {
+    const { statCache } = this.#options;
+    return loadStatCache(statCache) ?? takeSeed(statCache, root);
   }
 
   #keepCache(store: EmbeddedStore, result: ScanResult): void {
