@@ -17,6 +17,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
@@ -97,6 +98,7 @@ function giveName(temporary: string, path: string, exclusive: boolean): void {
     renameSync(temporary, path);
     return;
   }
+  failpoint("durable-linked");
   unlinkSync(temporary);
 }
 
@@ -109,6 +111,7 @@ export function durableWrite(path: string, bytes: Uint8Array, options: DurableWr
   const temporary = join(directory, temporaryName());
   try {
     writeTemporary(temporary, bytes, options.mode ?? 0o600);
+    failpoint("durable-staged");
     giveName(temporary, path, options.exclusive === true);
   } catch (error) {
     rmSync(temporary, { force: true });

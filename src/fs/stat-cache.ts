@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { crc32 } from "node:zlib";
+import { failpoint } from "../failpoint.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
 import { syscalls } from "./syscalls.ts";
 
@@ -132,6 +133,7 @@ export function writeStatCache(path: string, table: ScanTable, old: ScanTable | 
   } finally {
     fs.closeSync(fd);
   }
+  failpoint("stat-cache-staged");
   fs.renameSync(temporary, path);
 }
 

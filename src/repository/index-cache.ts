@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
+import { failpoint } from "../failpoint.ts";
 import { capacityOf, BlobTable } from "./blob-table.ts";
 
 /**
@@ -44,6 +45,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
     tail.writeUInt32LE(checksum);
     writeAll(fd, tail);
     closeSync(fd);
+    failpoint("index-cache-staged");
     renameSync(temporary, path);
   } catch (error) {
     try {
