@@ -7,7 +7,7 @@ import { newSavePointId } from "../ids.ts";
 import { recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/points.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
-import { rulesOf } from "../workspace/restore.ts";
+import { manifestOf, rulesOf } from "../workspace/restore.ts";
 import { stageRequest } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
@@ -37,7 +37,9 @@ async function planTo(
   const { target, paths, keepPresent, undoing = false } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
-  const entries = await planOf({ present: presentSource(scan), scan, target: await workspace.source(target), paths, keepPresent, undoing });
+  const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
+  const source = await workspace.source(target);
+  const entries = await planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing });
   const published = entries.map(publicEntry);
   return {
     id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),

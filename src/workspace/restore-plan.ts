@@ -36,6 +36,8 @@ export interface PlanInput {
   keepPresent: boolean;
   /** what the manifests add to the trees; absent: nothing */
   fields?: ExactFields;
+  /** entries that the target's save could not read: what is there now is nothing that the target does not have */
+  omitted?: readonly { path: Uint8Array }[];
   /** paths that are in neither are no mistake: what a restore changed may be gone on both sides when it is undone */
   undoing?: boolean;
   signal?: AbortSignal | undefined;
@@ -51,14 +53,29 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const torn = new Set(input.scan.notes.torn.map(({ path }) => Buffer.from(path).toString("latin1")));
   const entries: PlannedEntry[] = [];
   const found = new Set<Uint8Array>();
+  const unknown = new Set(input.omitted?.map(({ path }) => Buffer.from(path).toString("latin1")));
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
     if (!isWanted(difference, input.paths, found)) continue;
     if (difference.after === null && input.keepPresent) continue;
-    entries.push(plan(difference, finder, torn));
+    const isUnknown = difference.after === null && isAtOrBelowAny(difference.path, unknown);
+    entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder, torn));
   }
   if (input.paths !== null && input.undoing !== true) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
   return entries;
+}
+
+function isAtOrBelowAny(path: Uint8Array, places: ReadonlySet<string>): boolean {
+  if (places.size === 0) return false;
+  const text = Buffer.from(path).toString("latin1");
+  for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1)) if (places.has(text.slice(0, end))) return true;
+  return false;
+}
+
+/** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
+function unknownInTarget({ path, before, after }: Difference): PlannedEntry {
+  const detail = "the save point has it as unreadable, so it does not say what was there";
+  return { path, before, after, old: null, action: "keep", reason: "unreadable", detail };
 }
 
 /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */

@@ -71,6 +71,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     paths: input.paths,
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
+    omitted: manifest?.omitted ?? [],
     undoing: input.kind === "undo",
     signal: input.signal,
   });
@@ -211,7 +212,8 @@ function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; so
   return anchors;
 }
 
-async function manifestOf(workspace: Workspace, point: Point): Promise<Manifest | null> {
+/** What the point's manifest adds to its trees; null for a point without one. */
+export async function manifestOf(workspace: Workspace, point: Point): Promise<Manifest | null> {
   return workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
 }
 

@@ -201,6 +201,30 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen\n");
   });
 
+  test("with entries that the target's save could not read: they stay, whoever can read them now", { skip: canDrop ? false : "needs root and setpriv" }, async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.writeFileSync(at("a"), "first\n");
+    fs.writeFileSync(at("secret"), "cannot be read yet\n");
+    fs.mkdirSync(at("closed"));
+    fs.writeFileSync(at("closed/inside"), "cannot be seen yet\n");
+    for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0);
+    const first = cairn(["save", folder], { prefix: DROPPED });
+    assert.equal(first.status, 10, first.stdout + first.stderr);
+    for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0o755);
+    fs.writeFileSync(at("a"), "second\n");
+    fs.writeFileSync(at("new"), "second\n");
+    const target = (first.data["save_point"] as { save_point_id: string }).save_point_id;
+    const plan = cairnOk(["restore", target, "--plan", "-C", folder]).data["plan"] as { entries: { path: string; action: string }[] };
+    assert.deepEqual(plan.entries.filter(({ action }) => action === "keep").map((entry) => entry.path), ["closed", "closed/inside", "secret"]);
+    const done = cairn(["restore", target, "-C", folder]);
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    assert.deepEqual(leftOut(done.data).map((entry) => entry.path), ["closed", "closed/inside", "secret"]);
+    assert.deepEqual(fs.readdirSync(folder), ["a", "closed", "secret"]);
+    assert.equal(fs.readFileSync(at("a"), "utf8"), "first\n");
+    assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen yet\n");
+  });
+
   test("with a file system mounted inside: it is left alone and listed", { skip: noRoot }, async (t) => {
     const folder = newFolder();
     const inside = path.join(folder, "goes/mounted");
