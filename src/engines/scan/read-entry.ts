@@ -157,18 +157,24 @@ export class EntryReader {
 
   /**
    * A scan that only looks does not read large files: with size and times as they were the content counts as the
-   * same, else as another one that nobody knows.
+   * same, else as another one that nobody knows. Its record says no more than the old one, so that a save that uses
+   * it as its cache still reads the file.
    */
   #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
     const { task, table, old, stat } = this.#thread;
     if (!task.quick || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return false;
     const base = record * RECORD_WORDS;
     const was = oldRecord * RECORD_WORDS;
-    const same = oldRecord >= 0 && [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every((word) => old!.records[was + word] === table.records[base + word]);
+    const flags = oldRecord < 0 ? 0 : old!.recordFlags(oldRecord);
+    const same =
+      oldRecord >= 0 &&
+      (flags & FLAG.OMITTED) === 0 &&
+      [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every((word) => old!.records[was + word] === table.records[base + word]);
     const from = same ? old!.records : table.records;
     for (let i = 0; i < 8; i++) table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
     if (!same) return true;
-    this.#flags |= old!.recordFlags(oldRecord) & FLAG.CHUNKED;
+    for (const word of [R.CTIME, R.CTIME + 1, R.CTIME_NS]) table.records[base + word] = from[was + word]!;
+    this.#flags |= flags & (FLAG.CHUNKED | FLAG.YOUNG | FLAG.TORN);
     const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
     if (chunks !== null) this.#extras.push({ tag: EXTRA.CHUNKS, value: chunks });
     return true;
