@@ -201,9 +201,11 @@ export class Points {
     return this.#point(sequence, bytes, new Set());
   }
 
-  /** Forgets the claim of a finished point. */
-  settle(sequence: number): void {
-    rmSync(this.pathsOf(sequence).intent, { force: true });
+  /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
+  settle(sequence: number, options: { killed?: boolean } = {}): void {
+    const { root, intent } = this.pathsOf(sequence);
+    if (options.killed === true) removeLeftovers(root, undefined, { exclusive: true });
+    rmSync(intent, { force: true });
   }
 
   /** Finished points among the last numbers whose claim was never forgotten, ascending. */

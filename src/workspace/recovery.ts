@@ -2,7 +2,6 @@ import fs from "node:fs";
 import path from "node:path";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
-import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
 import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
@@ -11,6 +10,7 @@ import { deadPartials } from "./partial-folder.ts";
 import { finishRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
+import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** How many of the last recoveries the state remembers. */
@@ -23,7 +23,7 @@ export function needsRecovery(workspace: Workspace): boolean {
 
 /** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
 export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  removeDeadWorkDirectories(workspace.found.control.temporary);
+  removeTemporaries(workspace);
   if (!needsRecovery(workspace)) return;
   call.onProgress?.({ phase: "recovering", done: 0 });
   const at = new Date().toISOString();
@@ -58,7 +58,7 @@ function moveHead(workspace: Workspace): string[] {
       done.push(`the save of ${id.slice(0, 8)} was complete but for its end; the workspace stands at it now`);
     }
     failpoint("recovery.head-moved");
-    points.settle(sequence);
+    points.settle(sequence, { killed: true });
   }
   return done;
 }
