@@ -1,4 +1,4 @@
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
 import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
@@ -102,10 +102,31 @@ export class Context {
     return chosen === undefined ? undefined : resolve(this.cwd, chosen);
   }
 
-  /** The client of the chosen folder, else of the nearest initialised one at or above the current folder. */
+  /**
+   * The client of the chosen folder, else of the nearest initialised one at or above the current folder, else of the
+   * current folder; one that was never initialised is adopted. Throws `refused` where a guard forbids that.
+   */
   async open(positional?: string): Promise<Client> {
+    try {
+      return await this.openExisting(positional);
+    } catch (error) {
+      if (!this.#mayAdopt(error, positional)) throw error;
+    }
+    try {
+      return await this.openOrAdopt(positional);
+    } catch (error) {
+      // Which guard could be overridden is the business of the commands that have --allow.
+      if (!(error instanceof CairnError) || error.code !== "refused") throw error;
+      const hint = "name a workspace with -C DIR; `cairn workspaces` lists them";
+      throw new CairnError("refused", error.message, { hint, cause: error });
+    }
+  }
+
+  /** Like `open`, but what is no workspace is `not_a_workspace`. */
+  async openExisting(positional?: string): Promise<Client> {
     const library = await this.library();
-    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd));
+    const otherwise = this.globals.controlDirectory === undefined ? null : this.cwd;
+    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? otherwise;
     if (chosen === null) {
       throw new CairnError("not_a_workspace", `no folder at or above ${this.cwd} is a workspace`, {
         hint: "save it once (`cairn save`), or name a workspace with -C DIR; `cairn workspaces` lists them",
@@ -114,7 +135,7 @@ export class Context {
     return this.#hold(await library.open(chosen, this.#openOptions()));
   }
 
-  /** Like `open`; a folder that was never initialised is adopted, and a line says so. */
+  /** The same with guards overridden; a line says that a folder was adopted. */
   async openOrAdopt(positional?: string, allow: readonly string[] = []): Promise<Client> {
     const library = await this.library();
     const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? this.cwd;
@@ -125,6 +146,14 @@ export class Context {
       );
     }
     return client;
+  }
+
+  /** Only a folder that is there; a control directory that was named and does not know it is a mistake. */
+  #mayAdopt(error: unknown, positional: string | undefined): boolean {
+    if (!(error instanceof CairnError) || error.code !== "not_a_workspace") return false;
+    const control = this.globals.controlDirectory;
+    if (control !== undefined && existsSync(resolve(this.cwd, control))) return false;
+    return existsSync(this.chosenFolder(positional) ?? this.cwd);
   }
 
   #openOptions(): CallOptions & { controlDirectory?: string } {

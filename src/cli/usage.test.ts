@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { CairnError } from "../errors.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { asksForJson, commandNameOf } from "./program.ts";
 import { argsOf, fakeLibrary, ROOT } from "./testing-fake-library.ts";
@@ -244,11 +245,14 @@ test("cleanup passes on every rule", async () => {
   });
 });
 
-test("a reading command on a folder that is no workspace fails with a hint, a saving one adopts it", async () => {
-  const nowhere = { find: () => null };
-  const reading = await runJson(["status"], { fake: fakeLibrary(nowhere) });
-  assert.deepEqual([reading.status, reading.envelope.error?.code], [3, "not_a_workspace"]);
-  assert.match(reading.envelope.error?.hint ?? "", /cairn save/);
+test("release of a folder that is no workspace fails with a hint, any other command adopts it", async () => {
+  const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
+  const released = await runJson(["release", "."], { fake: fakeLibrary({ ...nowhere, forget: () => false }, true) });
+  assert.deepEqual([released.status, released.envelope.error?.code], [3, "not_a_workspace"]);
+  const reading = await runJson(["status", "/"], { fake: fakeLibrary(nowhere, true) });
+  assert.deepEqual([reading.status, reading.envelope.warnings.length], [0, 1]);
+  const missing = await runJson(["status", "/not/there"], { fake: fakeLibrary(nowhere, true) });
+  assert.deepEqual([missing.status, missing.envelope.error?.code], [3, "not_a_workspace"]);
   const saving = await runFake(["save"], { fake: fakeLibrary(nowhere, true) });
   assert.equal(saving.status, 0);
   assert.deepEqual(saving.fake.asked[1]?.args[0], ROOT);

@@ -80,7 +80,7 @@ export class CairnClient {
     const { found } = this.#options;
     if (name === undefined || name === found.workspace.name) return found;
     const other = workspaceNamed(found.control, name);
-    if (other === null) throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, { hint: "see cairn workspaces" });
+    if (other === null) throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, { hint: "see `cairn workspaces`" });
     return other;
   }
 

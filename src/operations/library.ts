@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
 import { CairnError } from "../errors.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
@@ -39,14 +40,16 @@ export class Library {
 
   async adopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
     const adopted = await this.#adopt(path, options);
-    if (!adopted.created) throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see cairn status" });
+    if (!adopted.created) throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
     return this.#client(adopted);
   }
 
   async open(path: string, options: OpenOptions = {}): Promise<CairnClient> {
     const found = options.controlDirectory === undefined ? findWorkspace(path, { exact: true }) : openControlDirectory(options.controlDirectory, path);
     if (found === null) {
-      throw new CairnError("not_a_workspace", `${path} is not a workspace`, { hint: "save it once ('cairn save DIR'), or go to a folder that is one" });
+      throw new CairnError("not_a_workspace", `${path} ${existsSync(path) ? "is not a workspace" : "is not there, and no workspace is known there"}`, {
+        hint: "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them",
+      });
     }
     return this.#opened(found, false);
   }
@@ -91,7 +94,7 @@ export class Library {
       name: options.name,
       engine,
       populate: populateWith(options),
-      guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen.root }),
+      guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
     });
   }
 
@@ -104,7 +107,7 @@ export class Library {
       engine: options.engineType ?? "copy",
       controlDirectory: options.controlDirectory,
       populate: populateWith(options),
-      guard: (real, chosen) => checkLocation(real, { allow: options.allow, control: chosen.root }),
+      guard: (real, chosen) => checkLocation(real, { allow: options.allow, control: chosen?.root ?? options.controlDirectory }),
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });

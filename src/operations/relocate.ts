@@ -50,7 +50,7 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
   }
   if (kept === null) {
     throw new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
-      hint: "cairn workspaces lists what is",
+      hint: "`cairn workspaces` lists what is",
     });
   }
   if (there !== null)

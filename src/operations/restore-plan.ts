@@ -25,7 +25,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
 export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
+  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see `cairn history`" });
   return planTo(workspace, options, { target: workspace.resolve(last.undo_id), paths: last.paths?.map((path) => rawPath(path)) ?? null, keepPresent: false, undoing: true });
 }
 

@@ -31,7 +31,7 @@ export async function undo(workspace: Workspace, options: WorkspaceCallOptions):
   using _lock = await workspace.lock("undo", options);
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see cairn history" });
+  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see `cairn history`" });
   return await run(workspace, started, {
     ...options,
     target: workspace.resolve(last.undo_id),

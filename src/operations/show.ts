@@ -28,7 +28,7 @@ export async function show(workspace: Workspace, target: string, path: PathInput
 
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
-  if (node === null) throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, { hint: "see 'cairn show POINT' for what it holds" });
+  if (node === null) throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, { hint: "see `cairn show POINT` for what it holds" });
   return node;
 }
 
@@ -73,7 +73,7 @@ export async function* read(workspace: Workspace, target: string | null, path: P
 }
 
 function notAFile(path: Uint8Array): CairnError {
-  return new CairnError("conflict", `${displayPath(path).path} is not a file`, { hint: "'cairn show' lists directories" });
+  return new CairnError("conflict", `${displayPath(path).path} is not a file`, { hint: "`cairn show` lists directories" });
 }
 
 async function* readPresent(workspace: Workspace, path: Uint8Array, options: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {

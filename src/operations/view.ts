@@ -9,7 +9,8 @@ export async function view(workspace: Workspace, target: string, options: Worksp
   await recoverPartials(workspace, options);
   const { lease, leftOut } = await openView(workspace, workspace.resolve(target), options);
   const damaged = leftOut.filter(({ reason }) => reason === "damaged");
-  if (damaged.length > 0) options.onWarning?.(`${damaged.length} damaged entries are not in the view; see cairn verify`);
+  if (damaged.length > 0)
+    options.onWarning?.(`${damaged.length} damaged entries are not in the view; see \`cairn verify\``);
   return publicLease(lease);
 }
 
@@ -23,6 +24,12 @@ export function closeView(workspace: Workspace, id: string): ViewLease {
   return publicLease(close(workspace, id));
 }
 
-function publicLease({ view_id, save_point_id, path, opened_at, method }: ReturnType<typeof listLeases>[number]): ViewLease {
+function publicLease({
+  view_id,
+  save_point_id,
+  path,
+  opened_at,
+  method,
+}: ReturnType<typeof listLeases>[number]): ViewLease {
   return { view_id, save_point_id, path, opened_at, method };
 }

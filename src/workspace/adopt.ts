@@ -35,7 +35,7 @@ export interface AdoptFolderOptions {
   /** Makes the store in the staged control directory. */
   populate: (staged: ControlPaths) => Promise<void>;
   /** The guards; runs under the lock, before the first byte, and throws to refuse. */
-  guard?: (folder: Buffer, chosen: ChosenControl) => void;
+  guard?: (folder: Buffer, chosen: ChosenControl | null) => void;
   lockTimeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -126,7 +126,7 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const present = workspaceAt(folder);
   if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };
   const id = newControlId();
-  const chosen = chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
+  const chosen = choose(folder, id, options);
   options.guard?.(folder, chosen);
   using _place = await lockPlace(chosen, options);
   const raced = workspaceAt(folder);
@@ -139,6 +139,16 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const found = workspaceAt(folder);
   if (found === null) throw new CairnError("internal", `${printablePath(folder)} was adopted and is not found`);
   return { found, created: true, reason: chosen.reason, warnings: controlWarnings(control.root) };
+}
+
+/** Where there is no place for a folder, what is wrong with the folder itself says more. */
+function choose(folder: Buffer, id: ControlId, options: AdoptFolderOptions): ChosenControl {
+  try {
+    return chooseControlDirectory(folder, { id, controlDirectory: options.controlDirectory });
+  } catch (error) {
+    options.guard?.(folder, null);
+    throw error;
+  }
 }
 
 function isBeside(folder: Buffer, control: ControlPaths): boolean {

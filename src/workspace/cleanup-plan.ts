@@ -59,7 +59,8 @@ const BY_HISTORY: readonly Protection[] = ["head", "latest", "undo", "fork-origi
 export async function planCleanup(workspace: Workspace, input: CleanupInput): Promise<CleanupFacts> {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
-  const decisions = input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
+  const decisions =
+    input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
   if (input.only === null && input.rules.maxBytes !== undefined && !keepsByRule(input.rules)) {
     await dropForSize(workspace, points, { decisions, maxBytes: input.rules.maxBytes, protections });
   }
@@ -78,12 +79,19 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
     drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
     bytes: await bytesOf(workspace, drop),
   };
-  const protectedByHistory = decisions.filter(({ id, keep }) => keep && protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)) === true).length;
+  const protectedByHistory = decisions.filter(
+    ({ id, keep }) =>
+      keep && protections.get(id as SavePointId)?.some((reason) => BY_HISTORY.includes(reason)) === true,
+  ).length;
   return { plan, decisions, protectedByHistory };
 }
 
 /** The rules' word, but for what is protected. Newest first. */
-export function decideByRules(points: readonly Point[], rules: RetentionRules, protections: ReadonlyMap<SavePointId, readonly Protection[]>): RetentionDecision[] {
+export function decideByRules(
+  points: readonly Point[],
+  rules: RetentionRules,
+  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+): RetentionDecision[] {
   const seen = points.map(({ descriptor, sequence, tags }) => ({
     id: descriptor.save_point_id,
     sequence,
@@ -99,7 +107,9 @@ export function decideByRules(points: readonly Point[], rules: RetentionRules, p
 }
 
 function keepYoung(points: readonly Point[], decisions: readonly RetentionDecision[]): void {
-  const times = new Map<string, number>(points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]));
+  const times = new Map<string, number>(
+    points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]),
+  );
   for (const decision of decisions) {
     if (decision.keep || times.get(decision.id)! < Date.now() - DAY_MS) continue;
     decision.keep = true;
@@ -118,15 +128,26 @@ const WAY_OUT: Partial<Record<Protection, string>> = {
   view: "close the view first: cairn view --list",
 };
 
-function decideOnly(points: readonly Point[], only: readonly Point[], protections: ReadonlyMap<SavePointId, readonly Protection[]>): RetentionDecision[] {
+function decideOnly(
+  points: readonly Point[],
+  only: readonly Point[],
+  protections: ReadonlyMap<SavePointId, readonly Protection[]>,
+): RetentionDecision[] {
   const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
   for (const id of wanted) {
     const hard = protections.get(id)?.find((reason) => NEVER.includes(reason));
-    if (hard !== undefined) throw new CairnError("refused", `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "it is open to be looked into" : "it is pinned"}`, { hint: WAY_OUT[hard] ?? "" });
+    if (hard !== undefined)
+      throw new CairnError(
+        "refused",
+        `${id.slice(0, 8)} cannot be removed: ${hard === "head" ? "it is head" : hard === "view" ? "it is open to be looked into" : "it is pinned"}`,
+        { hint: WAY_OUT[hard] ?? "" },
+      );
   }
   return points.map(({ descriptor }) => {
     const id = descriptor.save_point_id;
-    return wanted.has(id) ? { id, keep: false, reasons: ["asked for"] } : { id, keep: true, reasons: ["not asked for"] };
+    return wanted.has(id)
+      ? { id, keep: false, reasons: ["asked for"] }
+      : { id, keep: true, reasons: ["not asked for"] };
   });
 }
 
@@ -141,13 +162,18 @@ async function dropForSize(
   // Newest first, as listed.
   const candidates = points.filter(({ descriptor }) => {
     const { save_point_id: id, created_at } = descriptor;
-    return decisionOf.get(id)!.keep && !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young;
+    return (
+      decisionOf.get(id)!.keep && !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young
+    );
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);
   // The dropped ones last, so that they count for nobody.
   const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
-  const sizes = await workspace.engine.heldBytes([...candidates.map((point) => [contentOf(point)]), dropped.map(contentOf)], keptContent(workspace.found.control, asked));
+  const sizes = await workspace.engine.heldBytes(
+    [...candidates.map((point) => [contentOf(point)]), dropped.map(contentOf)],
+    keptContent(workspace.found.control, asked),
+  );
   candidates.forEach(({ descriptor }, i) => {
     if (sizes[i + 1]! <= more.maxBytes) return;
     const decision = decisionOf.get(descriptor.save_point_id)!;
@@ -164,12 +190,18 @@ function contentOf({ descriptor }: Point): { id: string; content: PointContent }
 async function bytesOf(workspace: Workspace, drop: readonly Point[]): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
-  const [rest, all] = await workspace.engine.heldBytes([drop.map(contentOf)], keptContent(workspace.found.control, without));
+  const [rest, all] = await workspace.engine.heldBytes(
+    [drop.map(contentOf)],
+    keptContent(workspace.found.control, without),
+  );
   return all! - rest!;
 }
 
 function planPath(control: ControlPaths, id: string): string {
-  if (!PLAN_ID.test(id)) throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, { hint: "make one with cairn cleanup --plan" });
+  if (!PLAN_ID.test(id))
+    throw new CairnError("invalid_id", `not a cleanup plan: ${JSON.stringify(id.slice(0, 40))}`, {
+      hint: "make one with `cairn cleanup --plan`",
+    });
   return join(control.plans, `${id}.json`);
 }
 
@@ -178,7 +210,8 @@ export function storePlan(control: ControlPaths, plan: StoredPlan): void {
   durableMkdir(control.plans);
   for (const name of readdirSync(control.plans)) {
     const file = join(control.plans, name);
-    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS) rmSync(file, { force: true });
+    if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS)
+      rmSync(file, { force: true });
   }
   durableWrite(planPath(control, plan.plan_id), Buffer.from(`${JSON.stringify(plan)}\n`));
 }
@@ -187,15 +220,27 @@ export function storePlan(control: ControlPaths, plan: StoredPlan): void {
 export function loadPlan(control: ControlPaths, id: string): StoredPlan {
   const file = planPath(control, id);
   const bytes = readSmallFile(file, MAX_PLAN_BYTES);
-  if (bytes === null) throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, { hint: "make a new one with cairn cleanup --plan" });
+  if (bytes === null)
+    throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, {
+      hint: "make a new one with `cairn cleanup --plan`",
+    });
   let plan: StoredPlan;
   try {
     plan = JSON.parse(bytes.toString("utf8")) as StoredPlan;
   } catch (error) {
-    throw new CairnError("damaged", `${file} cannot be read`, { hint: "make a new plan with cairn cleanup --plan", cause: error });
+    throw new CairnError("damaged", `${file} cannot be read`, {
+      hint: "make a new plan with `cairn cleanup --plan`",
+      cause: error,
+    });
   }
-  if (plan.format !== "cairn.cleanup-plan" || !Array.isArray(plan.drop)) throw new CairnError("damaged", `${file} is not a cleanup plan`, { hint: "make a new plan with cairn cleanup --plan" });
-  if (plan.version !== 1) throw new CairnError("newer_version", `${file} has version ${String(plan.version)}`, { hint: "use the newer cairn that wrote it" });
+  if (plan.format !== "cairn.cleanup-plan" || !Array.isArray(plan.drop))
+    throw new CairnError("damaged", `${file} is not a cleanup plan`, {
+      hint: "make a new plan with `cairn cleanup --plan`",
+    });
+  if (plan.version !== 1)
+    throw new CairnError("newer_version", `${file} has version ${String(plan.version)}`, {
+      hint: "use the newer cairn that wrote it",
+    });
   return plan;
 }
 
@@ -208,9 +253,15 @@ export function requireFresh(workspace: Workspace, plan: StoredPlan): void {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
   const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));
-  const decisions = plan.rules === null ? null : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
+  const decisions =
+    plan.rules === null
+      ? null
+      : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
   for (const { id, checksum } of plan.drop) {
-    const stale = (why: string): CairnError => new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, { hint: "make a new one with cairn cleanup --plan" });
+    const stale = (why: string): CairnError =>
+      new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, {
+        hint: "make a new one with `cairn cleanup --plan`",
+      });
     const point = present.get(id);
     if (point === undefined) throw stale("is gone");
     if (point.checksum !== checksum) throw stale("is not the point it was");
@@ -218,6 +269,7 @@ export function requireFresh(workspace: Workspace, plan: StoredPlan): void {
     if (reason !== undefined) throw stale(`is needed now: ${reason}`);
     const decision = decisions?.get(id);
     // What was dropped for its size is kept by the rules alone.
-    if (decision?.keep === true && plan.rules?.maxBytes === undefined) throw stale(`is kept now: ${decision.reasons.join(", ")}`);
+    if (decision?.keep === true && plan.rules?.maxBytes === undefined)
+      throw stale(`is kept now: ${decision.reasons.join(", ")}`);
   }
 }

@@ -46,7 +46,7 @@ function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T): T | null
   } catch (error) {
     const failed = toCairnError(error);
     throw new CairnError(failed.code, `${path}: ${failed.message}`, {
-      hint: failed.hint ?? "see cairn doctor",
+      hint: failed.hint ?? "see `cairn doctor`",
       cause: error,
     });
   }

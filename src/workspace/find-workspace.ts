@@ -306,7 +306,7 @@ export function openControlDirectory(root: string, folder?: RawPath): FoundWorks
     "not_a_workspace",
     controlFile === null ? `${root} is no control directory` : `${root} does not keep that folder`,
     {
-      hint: "see cairn workspaces",
+      hint: "see `cairn workspaces`",
     },
   );
 }

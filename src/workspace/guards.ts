@@ -240,7 +240,7 @@ export function checkQuota(controlRoot: string, use: QuotaUse): void {
     "no_space",
     `the quota of ${controlRoot} is ${shownBytes(quota)}; it holds ${shownBytes(use.usedBytes)} and ${shownBytes(use.addedBytes)} would be added`,
     {
-      hint: "remove points with cairn cleanup, or raise the quota with --quota",
+      hint: "remove points with `cairn cleanup`, or raise the quota with `cairn cleanup --set-policy --quota SIZE`",
       details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
     },
   );

@@ -23,13 +23,19 @@ const NAME = /^[0-9a-f]{16}$/;
 
 /** Throws `invalid_id` for what can be no view's id. */
 export function leasePath(control: ControlPaths, id: string): string {
-  if (!NAME.test(id)) throw new CairnError("invalid_id", `not a view: ${JSON.stringify(id.slice(0, 40))}`, { hint: "see cairn view --list" });
+  if (!NAME.test(id))
+    throw new CairnError("invalid_id", `not a view: ${JSON.stringify(id.slice(0, 40))}`, {
+      hint: "see `cairn view --list`",
+    });
   return join(control.views, `${id}.json`);
 }
 
 export function writeLease(control: ControlPaths, lease: Lease): void {
   durableMkdir(control.views);
-  durableWrite(leasePath(control, lease.view_id), Buffer.from(`${JSON.stringify({ format: FORMAT, version: VERSION, ...lease })}\n`));
+  durableWrite(
+    leasePath(control, lease.view_id),
+    Buffer.from(`${JSON.stringify({ format: FORMAT, version: VERSION, ...lease })}\n`),
+  );
 }
 
 export function removeLease(control: ControlPaths, id: string): boolean {
@@ -55,10 +61,16 @@ export function listLeases(control: ControlPaths): Lease[] {
 
 function decodeLease(bytes: Buffer, file: string): Lease {
   try {
-    const { format, version, ...lease } = JSON.parse(bytes.toString("utf8")) as Lease & { format: string; version: number };
-    if (format === FORMAT && version === VERSION && isSavePointId(lease.save_point_id) && NAME.test(lease.view_id)) return lease;
+    const { format, version, ...lease } = JSON.parse(bytes.toString("utf8")) as Lease & {
+      format: string;
+      version: number;
+    };
+    if (format === FORMAT && version === VERSION && isSavePointId(lease.save_point_id) && NAME.test(lease.view_id))
+      return lease;
   } catch {
     // Said below.
   }
-  throw new CairnError("damaged", `${file} is not a view's lease`, { hint: "remove that file and the folder beside it" });
+  throw new CairnError("damaged", `${file} is not a view's lease`, {
+    hint: "remove that file and the folder beside it",
+  });
 }

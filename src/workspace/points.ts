@@ -481,10 +481,10 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
   } catch (error) {
     const failed = toCairnError(error);
     throw new CairnError(failed.code, `${path}: ${failed.message}`, {
-      hint: failed.hint ?? "see cairn doctor",
+      hint: failed.hint ?? "see `cairn doctor`",
       cause: error,
     });
   }
   if (descriptor.sequence === sequence) return descriptor;
-  throw new CairnError("damaged", `${path} says it is number ${descriptor.sequence}`, { hint: "see cairn doctor" });
+  throw new CairnError("damaged", `${path} says it is number ${descriptor.sequence}`, { hint: "see `cairn doctor`" });
 }

@@ -28,7 +28,7 @@ function beforeHead(points: Points, head: SavePointId | null, steps: number): Po
   const older = points.committed().filter((sequence) => sequence < start.sequence);
   const wanted = older.at(-steps);
   if (steps <= older.length && wanted !== undefined) return points.read(wanted);
-  const hint = older.length === 0 ? "see cairn history" : `the oldest is head~${older.length}`;
+  const hint = older.length === 0 ? "see `cairn history`" : `the oldest is head~${older.length}`;
   throw new CairnError("not_found", `head~${steps}: ${older.length} points lie before head`, { hint });
 }
 
@@ -42,7 +42,7 @@ function byPrefix(points: Points, prefix: string): Point {
   const found = points.withPrefix(prefix);
   const only = found[0];
   if (only === undefined)
-    throw new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see cairn history" });
+    throw new CairnError("not_found", `no save point begins with ${prefix}`, { hint: "see `cairn history`" });
   if (found.length > 1) {
     const shown = found.slice(0, MAX_CANDIDATES).map(candidate);
     const names = shown.map((each) => String(each["save_point_id"]).slice(0, 16)).join(", ");
@@ -70,7 +70,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   if (/^[0-9a-f]{1,32}$/i.test(target)) {
     if (target.length >= MIN_PREFIX) return byPrefix(points, target.toLowerCase());
     throw new CairnError("invalid_id", `${target} is too short: at least ${MIN_PREFIX} digits`, {
-      hint: "see cairn history",
+      hint: "see `cairn history`",
     });
   }
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {

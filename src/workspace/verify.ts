@@ -91,7 +91,7 @@ function descriptorProblem(point: SavePointId | null, problem: CairnError): Veri
 }
 
 function hintOf(error: CairnError): string {
-  return error.hint ?? "run 'cairn doctor' to see what can be mended";
+  return error.hint ?? "run `cairn doctor` to see what can be mended";
 }
 
 class Verification {

@@ -15,7 +15,11 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * Opens a point to be looked into: a read-only copy in the control directory. The lease is its commit point and
  * protects the point until the view is closed, also when the process that opened it is long gone.
  */
-export async function openView(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<{ lease: Lease; leftOut: LeftOutEntry[] }> {
+export async function openView(
+  workspace: Workspace,
+  point: Point,
+  call: WorkspaceCall,
+): Promise<{ lease: Lease; leftOut: LeftOutEntry[] }> {
   const { control } = workspace.found;
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
@@ -24,7 +28,13 @@ export async function openView(workspace: Workspace, point: Point, call: Workspa
     durableMkdir(control.views);
     const partial = PartialFolder.begin(control, "view", Buffer.from(folder));
     try {
-      const { leftOut } = await writeContent(workspace, { ...call, point, folder: partial.staging, paths: null, readOnly: true });
+      const { leftOut } = await writeContent(workspace, {
+        ...call,
+        point,
+        folder: partial.staging,
+        paths: null,
+        readOnly: true,
+      });
       fs.chmodSync(partial.staging, 0o555);
       const lease: Lease = {
         view_id: id,
@@ -52,7 +62,10 @@ export async function openView(workspace: Workspace, point: Point, call: Workspa
 async function leaseNow(workspace: Workspace, lease: Lease, call: WorkspaceCall): Promise<void> {
   using _lock = await workspace.lock("view", call);
   workspace.points.refresh();
-  if (workspace.byId(lease.save_point_id) === null) throw new CairnError("not_found", `the save point ${lease.save_point_id.slice(0, 8)} has just been removed`, { hint: "see cairn history" });
+  if (workspace.byId(lease.save_point_id) === null)
+    throw new CairnError("not_found", `the save point ${lease.save_point_id.slice(0, 8)} has just been removed`, {
+      hint: "see `cairn history`",
+    });
   writeLease(workspace.found.control, lease);
 }
 
@@ -61,7 +74,8 @@ export function closeView(workspace: Workspace, id: string): Lease {
   const { control } = workspace.found;
   leasePath(control, id);
   const lease = listLeases(control).find(({ view_id }) => view_id === id);
-  if (lease === undefined) throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see cairn view --list" });
+  if (lease === undefined)
+    throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see `cairn view --list`" });
   // The folder first: without its lease nobody would know that it may go.
   removeTree(Buffer.from(join(control.views, id)));
   failpoint("view.folder-removed");

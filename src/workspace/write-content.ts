@@ -42,7 +42,13 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
     paths,
     readOnly: readOnly ?? false,
     signal,
-    ...(onProgress === undefined ? {} : { onProgress: throttled(({ done, bytes }) => onProgress({ phase: "restoring", done, bytes, ...(paths === null ? { total } : {}) })) }),
+    ...(onProgress === undefined
+      ? {}
+      : {
+          onProgress: throttled(({ done, bytes }) =>
+            onProgress({ phase: "restoring", done, bytes, ...(paths === null ? { total } : {}) }),
+          ),
+        }),
   });
   failpoint("write.content-written");
   const notSet = paths === null && readOnly !== true ? setRootMetadata(folder, descriptor.content) : [];
@@ -79,7 +85,11 @@ function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter
   const writer = new NodeWriter();
   const descriptor = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
-    writer.finishDirectory(descriptor, { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns }, new Uint8Array(0));
+    writer.finishDirectory(
+      descriptor,
+      { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns },
+      new Uint8Array(0),
+    );
   } finally {
     fs.closeSync(descriptor);
   }
@@ -94,14 +104,20 @@ export function checkRoom(target: Buffer, bytes: number, allow: readonly GuardNa
   if (allow?.includes("space") === true) return;
   const { freeBytes } = freeSpace(existingAncestor(target));
   if (freeBytes >= bytes + RESERVE_BYTES) return;
-  throw new CairnError("no_space", `the file system of ${printablePath(target)} has ${freeBytes} bytes free, the point has ${bytes}`, {
-    hint: "choose another place; a point with large sparse files needs less: --allow space",
-    details: { guard: "space", free_bytes: freeBytes, needed_bytes: bytes },
-  });
+  throw new CairnError(
+    "no_space",
+    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, the point has ${bytes}`,
+    {
+      hint: "choose another place; a point with large sparse files needs less: --allow space",
+      details: { guard: "space", free_bytes: freeBytes, needed_bytes: bytes },
+    },
+  );
 }
 
 function existingAncestor(folder: Buffer): Buffer {
-  return folder.length <= 1 || fs.existsSync(folder) ? folder : existingAncestor(folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1)));
+  return folder.length <= 1 || fs.existsSync(folder)
+    ? folder
+    : existingAncestor(folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1)));
 }
 
 export interface RestoreToInput extends WorkspaceCall {
@@ -117,7 +133,9 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });
   if (isAtOrBelow(target, workspace.root)) {
-    throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, { hint: "name a folder outside of it, or restore without --to" });
+    throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
+      hint: "name a folder outside of it, or restore without --to",
+    });
   }
   if (paths === null) checkRoom(target, point.descriptor.bytes, undefined);
   return workspace.engine.reading(async () => {
@@ -141,7 +159,11 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
 export function requireStillThere(workspace: Workspace, point: Point): void {
   workspace.points.refresh();
   if (workspace.byId(point.descriptor.save_point_id) === null) {
-    throw new CairnError("not_found", `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`, { hint: "see cairn history" });
+    throw new CairnError(
+      "not_found",
+      `the save point ${point.descriptor.save_point_id.slice(0, 8)} has just been removed`,
+      { hint: "see `cairn history`" },
+    );
   }
 }
 
@@ -149,6 +171,10 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
   const source = await workspace.source(point);
   for (const path of paths) {
     if (path.length === 0 || findNode(source, path) !== null) continue;
-    throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`, { hint: "see cairn show" });
+    throw new CairnError(
+      "not_found",
+      `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
+      { hint: "see `cairn show POINT`" },
+    );
   }
 }

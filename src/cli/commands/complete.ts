@@ -14,7 +14,7 @@ const LIMIT = 200;
 /** Completion must never disturb the line that is being typed: any failure is an empty answer. */
 async function run(context: Context): Promise<Outcome> {
   try {
-    const client = await context.open();
+    const client = await context.openExisting();
     const { save_points: points } = await client.history(undefined, LIMIT);
     const ids = await client.shortIds(points.map((point) => point.save_point_id));
     const candidates = points.map((point, i) => ({

@@ -40,7 +40,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 /** Null: its control directory was gone, and the folder is forgotten now. */
 async function openOrForget(context: Context, folder: string): Promise<Client | null> {
   try {
-    return await context.open(folder);
+    return await context.openExisting(folder);
   } catch (error) {
     const path = context.chosenFolder(folder);
     const isGone = error instanceof CairnError && error.code === "not_found" && path !== undefined;

@@ -113,7 +113,7 @@ export class EmbeddedStore {
     const entry = this.index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB);
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
-        hint: "run 'cairn doctor' to see what is missing and what can be mended",
+        hint: "run `cairn doctor` to see what is missing and what can be mended",
         details: { blob: hex(id), type },
       });
     }
@@ -206,7 +206,7 @@ function openPack(file: string, id: string): number {
     return fs.openSync(file, "r");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `cannot open pack ${id.slice(0, 12)}`);
-    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, { hint: "run 'cairn doctor' to see what needs it", details: { missing_pack: id } });
+    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, { hint: "run `cairn doctor` to see what needs it", details: { missing_pack: id } });
   }
 }
 

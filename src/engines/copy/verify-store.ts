@@ -11,8 +11,8 @@ import { notePacks } from "./damaged-packs.ts";
 import { EmbeddedStore, type StorePaths } from "./embedded-store.ts";
 
 const LOCK_WAIT_MS = 10_000;
-const MEND_INDEX = "run 'cairn doctor --repair': the index is written again from the packs";
-const MEND_SNAPSHOT = "run 'cairn doctor --repair': the snapshot is written again, nothing is lost with it";
+const MEND_INDEX = "run `cairn doctor --repair`: the index is written again from the packs";
+const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written again, nothing is lost with it";
 
 /**
  * Proves points, and with `everything` every pack and the snapshots of others too. Held under a shared lock, so that

@@ -18,10 +18,10 @@ export interface ContentProblem {
 
 const MAX_PROBLEMS = 10_000;
 const MEND =
-  "run 'cairn doctor --repair'; content that is still in the folder is stored again by the next save with --reread";
-const MEND_SNAPSHOT = "the files can be given back; 'cairn doctor --repair' mends what it can";
+  "run `cairn doctor --repair`; content that is still in the folder is stored again by the next save with --reread";
+const MEND_SNAPSHOT = "the files can be given back; `cairn doctor --repair` mends what it can";
 const DIFFERENT =
-  "compare with another copy of the control directory; the files can be looked at with 'cairn restore --to'";
+  "compare with another copy of the control directory; the files can be looked at with `cairn restore --to`";
 
 export interface ProblemListOptions {
   index: BlobIndex;
