@@ -33,7 +33,9 @@ async function storeBytes({ client }: TestFolder): Promise<number> {
 
 async function checkWithRestic(context: TestContext, { client }: TestFolder): Promise<void> {
   const { repository, password_file } = await client.store();
-  const done = spawnSync("restic", ["-r", repository, "-p", password_file, "--no-cache", "check", "--read-data"], { encoding: "utf8" });
+  const done = spawnSync("restic", ["-r", repository, "-p", password_file, "--no-cache", "check", "--read-data"], {
+    encoding: "utf8",
+  });
   if (done.error !== undefined) return context.diagnostic("restic is not installed");
   assert.equal(done.status, 0, done.stdout + done.stderr);
 }
@@ -44,16 +46,26 @@ test("a cleanup removes what the rules do not keep and frees what only that held
   const before = await storeBytes(at);
   const plan = await client.previewCleanup({ retention: { keepLast: 2, keepTags: ["t1"] } });
   assert.deepEqual([...plan.reclaimable_save_points].sort(), idsOf([points[1], points[2], points[3]].slice(0, 2)));
-  assert.deepEqual(plan.reasons.find(({ save_point_id }) => save_point_id === points[4]!.save_point_id)?.reasons, ["head", "latest", "last"]);
+  assert.deepEqual(plan.reasons.find(({ save_point_id }) => save_point_id === points[4]!.save_point_id)?.reasons, [
+    "head",
+    "latest",
+    "last",
+  ]);
   assert.equal(plan.candidate_count, 5);
   assert.equal(plan.protected_by_history, 1);
   assert.ok(Math.abs(plan.reclaimable_bytes_estimate - 200_000) < 10_000, String(plan.reclaimable_bytes_estimate));
   assert.equal(await storeBytes(at), before, "a plan changes nothing");
   const result = await client.runCleanup(plan.plan_id);
   assert.deepEqual([...result.removed].sort(), [...plan.reclaimable_save_points].sort());
-  assert.ok(Math.abs(result.bytes_freed - plan.reclaimable_bytes_estimate) < 20_000, `${result.bytes_freed} ${plan.reclaimable_bytes_estimate}`);
+  assert.ok(
+    Math.abs(result.bytes_freed - plan.reclaimable_bytes_estimate) < 20_000,
+    `${result.bytes_freed} ${plan.reclaimable_bytes_estimate}`,
+  );
   assert.ok((await storeBytes(at)) <= before - 195_000);
-  assert.deepEqual((await client.history()).save_points.map(({ sequence }) => sequence), [5, 4, 1]);
+  assert.deepEqual(
+    (await client.history()).save_points.map(({ sequence }) => sequence),
+    [5, 4, 1],
+  );
   await checkWithRestic(context, at);
   await client.restore({ target: points[0]!.save_point_id });
   assert.equal((await client.save()).payload_root_hash, points[0]!.payload_root_hash);
@@ -157,6 +169,9 @@ test("a point that cannot be read keeps its content as long as its snapshot is t
   const snapshots = join(client.controlDirectory, "store", "snapshots");
   for (const name of fs.readdirSync(snapshots)) fs.rmSync(join(snapshots, name));
   const before = await storeBytes(at);
-  await assert.rejects(async () => client.runCleanup((await client.previewCleanup({ only: [points[2]!.save_point_id] })).plan_id), hasCode("damaged"));
+  await assert.rejects(
+    async () => client.runCleanup((await client.previewCleanup({ only: [points[2]!.save_point_id] })).plan_id),
+    hasCode("damaged"),
+  );
   assert.equal(await storeBytes(at), before);
 });

@@ -14,8 +14,15 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   using _lock = await workspace.lock("cleanup plan", options);
   await recoverWorkspace(workspace, options);
   const { retention } = options;
-  const only = options.only === undefined || options.only.length === 0 ? null : options.only.map((target) => workspace.resolve(target));
-  const facts = await planCleanup(workspace, { ...options, only, rules: rulesOf(retention ?? policyOf(workspace.found.control)) });
+  const only =
+    options.only === undefined || options.only.length === 0
+      ? null
+      : options.only.map((target) => workspace.resolve(target));
+  const facts = await planCleanup(workspace, {
+    ...options,
+    only,
+    rules: rulesOf(retention ?? policyOf(workspace.found.control)),
+  });
   storePlan(workspace.found.control, facts.plan);
   return publicPlan(facts);
 }
@@ -55,6 +62,7 @@ export async function runCleanup(workspace: Workspace, planId: string, options: 
   await recoverWorkspace(workspace, options);
   const plan = loadPlan(workspace.found.control, planId);
   const { removed, bytesFreed, postponed } = await runPlan(workspace, plan, options);
-  if (postponed) options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+  if (postponed)
+    options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
   return { removed, bytes_freed: bytesFreed };
 }

@@ -69,7 +69,11 @@ test("a second fork gets a name of its own, and one to a taken place is refused"
   await assert.rejects(client.fork("head", join(folder, "inside")), hasCode("refused"));
   await assert.rejects(client.fork("head", join(client.controlDirectory, "inside")), hasCode("refused"));
   fs.rmSync(join(root, "x", "same"), { recursive: true });
-  await assert.rejects(client.fork("head", join(root, "x", "same")), hasCode("already_exists"), "its points still belong to that path");
+  await assert.rejects(
+    client.fork("head", join(root, "x", "same")),
+    hasCode("already_exists"),
+    "its points still belong to that path",
+  );
   assert.deepEqual(fs.readdirSync(root).sort(), ["state", "work", "x", "y"], "nothing was left anywhere");
   fs.mkdirSync(join(root, "empty"));
   assert.equal((await client.fork("head", join(root, "empty"))).workspace.name, "empty");
@@ -97,7 +101,9 @@ test("what is damaged is left out and listed, the rest is written", async (conte
   await client.save();
   const data = join(client.controlDirectory, "store", "data");
   const packs = fs.readdirSync(data, { recursive: true, encoding: "utf8" }).map((name) => join(data, name));
-  const largest = packs.filter((file) => fs.statSync(file).isFile()).toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size)[0]!;
+  const largest = packs
+    .filter((file) => fs.statSync(file).isFile())
+    .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size)[0]!;
   const bytes = fs.readFileSync(largest);
   bytes[bytes.length >> 1]! ^= 1;
   fs.writeFileSync(largest, bytes);
@@ -118,12 +124,20 @@ test("a restore into another folder touches nothing else, and takes paths", asyn
   assert.equal(whole.changes.created, saved.entries);
   assert.equal(walkDigests(join(root, "whole")).state, saved.payload_root_hash);
   const part = await client.restore({ target: "head", to: join(root, "part"), paths: ["sub/deep", "a.txt"] });
-  assert.deepEqual(fs.readdirSync(join(root, "part"), { recursive: true }).sort(), ["a.txt", "sub", "sub/deep", "sub/deep/c.txt"]);
+  assert.deepEqual(fs.readdirSync(join(root, "part"), { recursive: true }).sort(), [
+    "a.txt",
+    "sub",
+    "sub/deep",
+    "sub/deep/c.txt",
+  ]);
   assert.equal(part.changes.created, 4);
   assert.equal(fs.readFileSync(join(folder, "a.txt"), "utf8"), "unsaved");
   assert.equal((await client.history()).save_points.length, 1);
   await assert.rejects(client.restore({ target: "head", to: join(root, "whole") }), hasCode("already_exists"));
-  await assert.rejects(client.restore({ target: "head", to: join(root, "n"), paths: ["no/such"] }), hasCode("not_found"));
+  await assert.rejects(
+    client.restore({ target: "head", to: join(root, "n"), paths: ["no/such"] }),
+    hasCode("not_found"),
+  );
   await assert.rejects(client.restore({ target: "head", to: join(folder, "n") }), hasCode("refused"));
   await assert.rejects(client.restore({ target: "head", to: "relative" }), hasCode("usage"));
   assert.deepEqual(fs.readdirSync(root).sort(), ["part", "state", "whole", "work"]);
@@ -132,7 +146,10 @@ test("a restore into another folder touches nothing else, and takes paths", asyn
 test("an interrupted fork leaves nothing behind", async (context) => {
   const { root, client } = await testFolder(context, FILES);
   await client.save();
-  await assert.rejects(client.fork("head", join(root, "never"), { signal: AbortSignal.abort() }), hasCode("interrupted"));
+  await assert.rejects(
+    client.fork("head", join(root, "never"), { signal: AbortSignal.abort() }),
+    hasCode("interrupted"),
+  );
   assert.deepEqual(fs.readdirSync(root).sort(), ["state", "work"]);
   assert.deepEqual(fs.readdirSync(join(client.controlDirectory, "workspaces")), ["main"]);
 });

@@ -9,11 +9,20 @@ import { publicLeftOut } from "./save.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 /** A new workspace in an absent or empty folder, equal to a point. */
-export async function fork(workspace: Workspace, target: { point: string; path: string }, options: ForkOptions & { factory: EngineFactory }): Promise<ForkResult> {
+export async function fork(
+  workspace: Workspace,
+  target: { point: string; path: string },
+  options: ForkOptions & { factory: EngineFactory },
+): Promise<ForkResult> {
   await recoverPartials(workspace, options);
   const point = workspace.resolve(target.point);
   const { factory, standalone, ...rest } = options;
-  const forked = await forkWorkspace(workspace, { ...rest, point, path: target.path, standalone: standalone === true ? { populate, factory } : undefined });
+  const forked = await forkWorkspace(workspace, {
+    ...rest,
+    point,
+    path: target.path,
+    standalone: standalone === true ? { populate, factory } : undefined,
+  });
   return {
     workspace: workspaceRef(forked.found),
     started_from: point.descriptor.save_point_id,

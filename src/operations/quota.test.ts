@@ -56,5 +56,10 @@ test("a folder is added up only when its file system could hold too much, holes 
 });
 
 test("a policy's words become the rules of a cleanup", () => {
-  assert.deepEqual(rulesOf({ keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] }), { keepLast: 3, keepUndo: { count: 1 }, maxAge: "1y", keepTags: ["a"] });
+  assert.deepEqual(rulesOf({ keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] }), {
+    keepLast: 3,
+    keepUndo: { count: 1 },
+    maxAge: "1y",
+    keepTags: ["a"],
+  });
 });

@@ -8,9 +8,13 @@ import type { RestoreOptions, RestoreResult } from "./contract.ts";
 import { publicLeftOut } from "./save.ts";
 
 /** Writes a point, or some paths of it, into another folder; the workspace is not touched. */
-export async function restoreTo(workspace: Workspace, options: RestoreOptions & { to: string }): Promise<RestoreResult> {
+export async function restoreTo(
+  workspace: Workspace,
+  options: RestoreOptions & { to: string },
+): Promise<RestoreResult> {
   const started = performance.now();
-  if (!isAbsolute(options.to)) throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
+  if (!isAbsolute(options.to))
+    throw new CairnError("usage", `the folder to restore into must be an absolute path, not ${options.to}`);
   await recoverPartials(workspace, options);
   const point = workspace.resolve(options.target);
   const paths = options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 test("a view is a read-only copy that keeps its point from cleanups until it is closed", async (context) => {
-  const { client, folder, write } = await testFolder(context, { "a.txt": "a", "sub/run": "#!/bin/sh\n", "private": "p" });
+  const { client, folder, write } = await testFolder(context, { "a.txt": "a", "sub/run": "#!/bin/sh\n", private: "p" });
   fs.chmodSync(join(folder, "sub/run"), 0o4750);
   fs.chmodSync(join(folder, "private"), 0o200);
   const first = await client.save();

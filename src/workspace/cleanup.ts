@@ -41,8 +41,15 @@ function journalPath(workspace: Workspace): string {
 export async function runPlan(workspace: Workspace, plan: StoredPlan, call: WorkspaceCall): Promise<Cleaned> {
   requireFresh(workspace, plan);
   // Asked before anything is removed: what cannot be read may be what is needed.
-  if (plan.drop.length > 0) await workspace.engine.heldBytes([], keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))));
-  const journal: CleanupJournal = { format: "cairn.cleanup", version: 1, plan_id: plan.plan_id, drop: plan.drop, thorough: plan.rules === null };
+  if (plan.drop.length > 0)
+    await workspace.engine.heldBytes([], keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))));
+  const journal: CleanupJournal = {
+    format: "cairn.cleanup",
+    version: 1,
+    plan_id: plan.plan_id,
+    drop: plan.drop,
+    thorough: plan.rules === null,
+  };
   failpoint("cleanup.checked");
   durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`));
   failpoint("cleanup.committed");
@@ -62,7 +69,8 @@ function removePoints(workspace: Workspace, journal: CleanupJournal, call: Works
   const gone = new Set(drop.map(({ id }) => id));
   const state = workspace.state();
   // A point that was asked for by name may be the one that undo would go back to.
-  if (state.last_restore !== null && gone.has(state.last_restore.undo_id)) writeState(found.paths, { ...state, last_restore: null });
+  if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
+    writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
   points.removeAll(drop.map(({ sequence }) => sequence));
   failpoint("cleanup.points-removed");
@@ -70,7 +78,10 @@ function removePoints(workspace: Workspace, journal: CleanupJournal, call: Works
   return [...gone];
 }
 
-async function free(workspace: Workspace, more: { removed: readonly SavePointId[]; journal: CleanupJournal; waitMs: number }): Promise<{ bytesFreed: number; postponed: boolean }> {
+async function free(
+  workspace: Workspace,
+  more: { removed: readonly SavePointId[]; journal: CleanupJournal; waitMs: number },
+): Promise<{ bytesFreed: number; postponed: boolean }> {
   const { control } = workspace.found;
   const freed = await workspace.engine.free({
     pointIds: more.removed,
@@ -95,8 +106,16 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): Plan
     }
   });
   const protections = protectionsOf(workspace, present);
-  const others = new Set(present.filter(({ descriptor }) => !drop.some(({ id }) => id === descriptor.save_point_id)).map(({ sequence }) => sequence));
-  return drop.filter(({ id, sequence }) => !others.has(sequence) && protections.get(id)?.some((reason) => reason === "pinned" || reason === "head" || reason === "view") !== true);
+  const others = new Set(
+    present
+      .filter(({ descriptor }) => !drop.some(({ id }) => id === descriptor.save_point_id))
+      .map(({ sequence }) => sequence),
+  );
+  return drop.filter(
+    ({ id, sequence }) =>
+      !others.has(sequence) &&
+      protections.get(id)?.some((reason) => reason === "pinned" || reason === "head" || reason === "view") !== true,
+  );
 }
 
 /** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
@@ -121,7 +140,11 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
 }
 
 /** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
-async function freeIfPossible(workspace: Workspace, removed: readonly SavePointId[], journal: CleanupJournal): Promise<string> {
+async function freeIfPossible(
+  workspace: Workspace,
+  removed: readonly SavePointId[],
+  journal: CleanupJournal,
+): Promise<string> {
   try {
     const { postponed } = await free(workspace, { removed, journal, waitMs: 0 });
     return postponed ? "; the space is given back by the next cleanup" : "";
@@ -145,7 +168,11 @@ function readJournal(workspace: Workspace): CleanupJournal | null {
   } catch (error) {
     throw new CairnError("damaged", `${file} cannot be read`, { hint: "run cairn doctor", cause: error });
   }
-  if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop)) throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run cairn doctor" });
-  if (journal.version !== 1) throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, { hint: "use the newer cairn that wrote it" });
+  if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop))
+    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run cairn doctor" });
+  if (journal.version !== 1)
+    throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, {
+      hint: "use the newer cairn that wrote it",
+    });
   return journal;
 }

@@ -33,7 +33,8 @@ export async function takeBackFork(workspace: Workspace, record: PartialRecord):
     failpoint("fork.workspace-removed");
     fs.rmSync(aside, { recursive: true, force: true });
   }
-  for (const name of fs.readdirSync(control.cache)) if (name.startsWith(`stat-${made.id}`)) fs.rmSync(join(control.cache, name), { force: true });
+  for (const name of fs.readdirSync(control.cache))
+    if (name.startsWith(`stat-${made.id}`)) fs.rmSync(join(control.cache, name), { force: true });
   await workspace.engine.discard([made.point]);
 }
 
@@ -45,7 +46,10 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
   const { control } = workspace.found;
   if (deadPartials(control).length === 0) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
-  using _lock = await acquireLock(control.lock, { purpose: "recovery", ...(call.signal === undefined ? {} : { signal: call.signal }) });
+  using _lock = await acquireLock(control.lock, {
+    purpose: "recovery",
+    ...(call.signal === undefined ? {} : { signal: call.signal }),
+  });
   const recovered: RecoveredEntry[] = [];
   for (const dead of deadPartials(control)) {
     const whole = isWhole(dead);
@@ -74,7 +78,12 @@ function isWhole({ record, committed }: DeadPartial): boolean {
 
 function entryOf({ record }: DeadPartial, whole: boolean): RecoveredEntry {
   const target = printablePath(Buffer.from(rawPath(record.target)));
-  const what = record.purpose === "fork" ? `the fork into ${target}` : record.purpose === "restore" ? `the restore into ${target}` : "a view";
+  const what =
+    record.purpose === "fork"
+      ? `the fork into ${target}`
+      : record.purpose === "restore"
+        ? `the restore into ${target}`
+        : "a view";
   return {
     at: new Date().toISOString(),
     operation: record.purpose,

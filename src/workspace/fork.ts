@@ -8,8 +8,25 @@ import { recordPath } from "../formats/record.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newControlId, newSavePointId, newWorkspaceId, type SavePointId } from "../ids.ts";
 import { plainName } from "./adopt.ts";
-import { createControlDirectory, createWorkspace, type FolderIdentity, folderIdentity, isAtMountRoot, listWorkspaces, type PlacedWorkspace, pathInMount, writeState } from "./control-directory.ts";
-import { checkWorkspaceName, type ControlPaths, MAIN_WORKSPACE, MOUNT_CONTROL, type WorkspacePaths, workspacePaths } from "./control-layout.ts";
+import {
+  createControlDirectory,
+  createWorkspace,
+  type FolderIdentity,
+  folderIdentity,
+  isAtMountRoot,
+  listWorkspaces,
+  type PlacedWorkspace,
+  pathInMount,
+  writeState,
+} from "./control-directory.ts";
+import {
+  checkWorkspaceName,
+  type ControlPaths,
+  MAIN_WORKSPACE,
+  MOUNT_CONTROL,
+  type WorkspacePaths,
+  workspacePaths,
+} from "./control-layout.ts";
 import { chooseControlDirectory } from "./control-place.ts";
 import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
@@ -66,7 +83,9 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
     try {
       const { leftOut } = await writeContent(workspace, { ...input, folder: partial.staging, paths: null });
       const making = { partial, target, ...placeOf(partial, target) };
-      await (input.standalone === undefined ? addWorkspace(workspace, input, making) : addStandalone(workspace, input, making));
+      await (input.standalone === undefined
+        ? addWorkspace(workspace, input, making)
+        : addStandalone(workspace, input, making));
       failpoint("fork.workspace-made");
       partial.commit();
       partial.end();
@@ -83,14 +102,21 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
 function refuseKept(target: Buffer): void {
   const kept = workspaceAt(target);
   if (kept === null) return;
-  throw new CairnError("already_exists", `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`, {
-    hint: `restore it with: cairn -C ${printablePath(target)} restore latest; or forget it with: cairn release ${printablePath(target)}`,
-  });
+  throw new CairnError(
+    "already_exists",
+    `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`,
+    {
+      hint: `restore it with: cairn -C ${printablePath(target)} restore latest; or forget it with: cairn release ${printablePath(target)}`,
+    },
+  );
 }
 
 function checkName(control: ControlPaths, name: string): void {
   checkWorkspaceName(name);
-  if (fs.existsSync(workspacePaths(control, name).root)) throw new CairnError("already_exists", `there is a workspace called ${JSON.stringify(name)} already`, { hint: "choose another --name" });
+  if (fs.existsSync(workspacePaths(control, name).root))
+    throw new CairnError("already_exists", `there is a workspace called ${JSON.stringify(name)} already`, {
+      hint: "choose another --name",
+    });
 }
 
 /** How a workspace's file knows the folder, once it is in place. */
@@ -99,8 +125,18 @@ function placeOf(partial: PartialFolder, target: Buffer): Pick<Making, "identity
   const identity = (inMount: boolean): FolderIdentity => {
     const beside = inMount ? pathInMount(facts) : null;
     // Staging and target lie in the same directory.
-    const mountPath = beside === null || facts === target ? beside : Buffer.concat([beside.subarray(0, beside.lastIndexOf(0x2f) + 1), target.subarray(target.lastIndexOf(0x2f) + 1)]);
-    return { ...folderIdentity(facts, false), ...recordPath(target), ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }) };
+    const mountPath =
+      beside === null || facts === target
+        ? beside
+        : Buffer.concat([
+            beside.subarray(0, beside.lastIndexOf(0x2f) + 1),
+            target.subarray(target.lastIndexOf(0x2f) + 1),
+          ]);
+    return {
+      ...folderIdentity(facts, false),
+      ...recordPath(target),
+      ...(mountPath === null ? {} : { mount_path: recordPath(mountPath) }),
+    };
   };
   return { identity, inode: fs.statSync(facts, { bigint: true }).ino.toString() };
 }
@@ -108,7 +144,8 @@ function placeOf(partial: PartialFolder, target: Buffer): Pick<Making, "identity
 function inPlace(target: Buffer): { found: FoundWorkspace; point: Point } {
   const found = workspaceAt(target);
   const point = found === null ? null : new Points(found.paths).latest();
-  if (found === null || point === null) throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
+  if (found === null || point === null)
+    throw new CairnError("internal", `${printablePath(target)} was forked and is not found`);
   return { found, point };
 }
 
@@ -133,7 +170,12 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   const pointId = newSavePointId();
   partial.note({ workspace: { id, point: pointId, inode } });
   failpoint("fork.noted");
-  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, { pointId, workspaceId: id, root: target, folder: partial.staging });
+  const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
+    pointId,
+    workspaceId: id,
+    root: target,
+    folder: partial.staging,
+  });
   failpoint("fork.content-shared");
   const { workspace: made } = createWorkspace(control, {
     folder: target,
@@ -145,7 +187,13 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
     fill: (staged, record) => firstPoint(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
   });
   failpoint("fork.workspace-named");
-  registerWorkspace({ folder: target, control: control.root, controlId: workspace.found.controlFile.id, workspaceId: id, workspaceName: made.name });
+  registerWorkspace({
+    folder: target,
+    control: control.root,
+    controlId: workspace.found.controlFile.id,
+    workspaceId: id,
+    workspaceName: made.name,
+  });
 }
 
 function firstPoint(staged: WorkspacePaths, descriptor: Descriptor): void {
@@ -158,7 +206,11 @@ function firstPoint(staged: WorkspacePaths, descriptor: Descriptor): void {
   writeState(staged, { head: descriptor.save_point_id, last_restore: null, recovered: [] });
 }
 
-function firstDescriptor(workspace: Workspace, from: Point, made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace }): Descriptor {
+function firstDescriptor(
+  workspace: Workspace,
+  from: Point,
+  made: { pointId: SavePointId; content: PointContent; record: PlacedWorkspace },
+): Descriptor {
   return {
     ...from.descriptor,
     save_point_id: made.pointId,
@@ -185,7 +237,10 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
   const id = newControlId();
   const chosen = chooseControlDirectory(fs.existsSync(target) ? target : partial.staging, { id });
   const workspaceId = newWorkspaceId();
-  partial.note({ workspace: { id: workspaceId, point: input.point.descriptor.save_point_id, inode }, control: { path: chosen.root, id } });
+  partial.note({
+    workspace: { id: workspaceId, point: input.point.descriptor.save_point_id, inode },
+    control: { path: chosen.root, id },
+  });
   failpoint("fork.noted");
   const { control, file } = await createControlDirectory(chosen.root, {
     id,
@@ -224,7 +279,11 @@ async function saveFirst(own: Workspace, workspace: Workspace, input: ForkInput)
   try {
     using _lock = await own.lock("fork", input);
     const { signal, onProgress, onWarning } = input;
-    await recordPoint(own, { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning }, { rules: rulesOf(input.point), undo: false });
+    await recordPoint(
+      own,
+      { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning },
+      { rules: rulesOf(input.point), undo: false },
+    );
   } finally {
     await own.close();
   }

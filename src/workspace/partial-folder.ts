@@ -42,9 +42,15 @@ function directoryOf(control: ControlPaths): string {
 export function requireFree(target: Buffer): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined) return;
-  const occupied = facts.isDirectory() ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountRoot(target)) : true;
+  const occupied = facts.isDirectory()
+    ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountRoot(target))
+    : true;
   if (!occupied) return;
-  throw new CairnError("already_exists", `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`, { hint: "name a folder that is absent or empty" });
+  throw new CairnError(
+    "already_exists",
+    `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`,
+    { hint: "name a folder that is absent or empty" },
+  );
 }
 
 /** True for a folder that is there and at which a file system is mounted. */
@@ -73,7 +79,14 @@ export class PartialFolder {
     // The root of a mount cannot be replaced.
     const inside = isMountRoot(target) ? "/" : "";
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
-    const record: PartialRecord = { format: "cairn.partial", version: 1, purpose, staging: recordPath(staging), target: recordPath(target), owner: newOwner(purpose, false) };
+    const record: PartialRecord = {
+      format: "cairn.partial",
+      version: 1,
+      purpose,
+      staging: recordPath(staging),
+      target: recordPath(target),
+      owner: newOwner(purpose, false),
+    };
     const folder = new PartialFolder(path.join(directory, `${suffix}.json`), record);
     folder.#write();
     failpoint("partial.recorded");
@@ -143,7 +156,8 @@ function moveIn(record: PartialRecord): void {
   const target = Buffer.from(rawPath(record.target));
   for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
     const to = Buffer.concat([target, SLASH, name]);
-    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) fs.renameSync(Buffer.concat([staging, SLASH, name]), to);
+    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined)
+      fs.renameSync(Buffer.concat([staging, SLASH, name]), to);
     failpoint("partial.moved");
   }
   fs.rmdirSync(staging);
@@ -212,7 +226,8 @@ export function removeTree(folder: Buffer): void {
     fs.rmSync(folder, { recursive: true, force: true });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY") throw toCairnError(error, `remove ${printablePath(folder)}`);
+    if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY")
+      throw toCairnError(error, `remove ${printablePath(folder)}`);
     openUp(folder);
     fs.rmSync(folder, { recursive: true, force: true });
   }
@@ -232,7 +247,8 @@ function syncDirectory(folder: Buffer): void {
     fs.fsyncSync(descriptor);
   } catch (error) {
     // Some file systems cannot sync a directory; there nothing more can be done.
-    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw toCairnError(error, `sync ${printablePath(folder)}`);
+    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? ""))
+      throw toCairnError(error, `sync ${printablePath(folder)}`);
   } finally {
     fs.closeSync(descriptor);
   }

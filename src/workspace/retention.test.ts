@@ -7,7 +7,14 @@ const NOW = Date.parse("2026-11-20T12:00:00Z");
 
 /** Points from times, oldest first, called a, b, c, … */
 function points(times: readonly string[], more: Partial<RetentionPoint> = {}): RetentionPoint[] {
-  return times.map((time, i) => ({ id: String.fromCharCode(97 + i), sequence: i + 1, time: Date.parse(time), tags: [], undo: false, ...more }));
+  return times.map((time, i) => ({
+    id: String.fromCharCode(97 + i),
+    sequence: i + 1,
+    time: Date.parse(time),
+    tags: [],
+    undo: false,
+    ...more,
+  }));
 }
 
 function kept(list: readonly RetentionPoint[], rules: RetentionRules): string {
@@ -54,7 +61,13 @@ test("weeks are those of ISO, also around new year", () => {
 });
 
 test("keep-within counts from the newest point that is not in the future", () => {
-  const list = points(["2026-10-18T09:00:00Z", "2026-10-19T09:00:01Z", "2026-11-10T00:00:00Z", "2026-11-19T09:00:00Z", "2027-05-01T00:00:00Z"]);
+  const list = points([
+    "2026-10-18T09:00:00Z",
+    "2026-10-19T09:00:01Z",
+    "2026-11-10T00:00:00Z",
+    "2026-11-19T09:00:00Z",
+    "2027-05-01T00:00:00Z",
+  ]);
   assert.equal(kept(list, { keepWithin: "1m" }), "bcde");
   assert.equal(kept(list, { keepWithin: "10d" }), "cde");
   assert.equal(kept(list, { keepWithin: "1w2d10h" }), "cde");
@@ -62,14 +75,20 @@ test("keep-within counts from the newest point that is not in the future", () =>
 });
 
 test("tags keep their points whatever else is said", () => {
-  const list = [...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }), ...points(["x", "2026-11-19T00:00:00Z"]).slice(1)];
+  const list = [
+    ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),
+    ...points(["x", "2026-11-19T00:00:00Z"]).slice(1),
+  ];
   assert.equal(kept(list, { keepTags: ["release"] }), "a");
   assert.equal(kept(list, { keepTags: ["release"], maxAge: "30d" }), "a");
   assert.equal(kept(list, { keepTags: ["other"] }), "");
 });
 
 test("undo points go by keep-undo only: the newest so many, and those of the span", () => {
-  const old = points(Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"), { undo: true });
+  const old = points(
+    Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"),
+    { undo: true },
+  );
   const present = { id: "z", sequence: 100, time: NOW, tags: [], undo: false };
   const decisions = applyRetention([...old, present], { keepLast: 1 }, NOW);
   assert.deepEqual(
@@ -77,7 +96,12 @@ test("undo points go by keep-undo only: the newest so many, and those of the spa
     ["e", "d", "c", "b", "a"],
   );
   assert.equal(kept([...old, present], { keepUndo: { count: 0, within: "0d" } }), "z");
-  assert.equal(kept(points(["2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"], { undo: true }), { keepUndo: { count: 0, within: "2d" } }), "b");
+  assert.equal(
+    kept(points(["2026-11-01T00:00:00Z", "2026-11-19T00:00:00Z"], { undo: true }), {
+      keepUndo: { count: 0, within: "2d" },
+    }),
+    "b",
+  );
   const last = kept([...old, present], { keepLast: 1, keepUndo: { count: 1, within: "0d" } });
   assert.equal(last, "yz");
 });
@@ -97,13 +121,23 @@ test("each decision names the rules behind it", () => {
 });
 
 test("a month back from its 31st runs over as in Go, and leap days are real", () => {
-  assert.equal(new Date(before(Date.parse("2026-03-31T00:00:00Z"), parseSpan("1m"))).toISOString(), "2026-03-03T00:00:00.000Z");
-  assert.equal(new Date(before(Date.parse("2024-02-29T06:00:00Z"), parseSpan("1y"))).toISOString(), "2023-03-01T06:00:00.000Z");
+  assert.equal(
+    new Date(before(Date.parse("2026-03-31T00:00:00Z"), parseSpan("1m"))).toISOString(),
+    "2026-03-03T00:00:00.000Z",
+  );
+  assert.equal(
+    new Date(before(Date.parse("2024-02-29T06:00:00Z"), parseSpan("1y"))).toISOString(),
+    "2023-03-01T06:00:00.000Z",
+  );
   assert.equal(new Date(before(NOW, parseSpan("1y6m2w3d12h"))).toISOString(), "2025-05-03T00:00:00.000Z");
 });
 
 test("a span that is none is refused", () => {
   for (const text of ["", "5", "d", "-1d", "1.5d", "1d ", "1s"]) {
-    assert.throws(() => parseSpan(text), (error) => error instanceof CairnError && error.code === "usage", text);
+    assert.throws(
+      () => parseSpan(text),
+      (error) => error instanceof CairnError && error.code === "usage",
+      text,
+    );
   }
 });

@@ -53,7 +53,9 @@ export interface Span {
 export function parseSpan(text: string): Span {
   const span: Span = { years: 0, months: 0, days: 0, hours: 0 };
   if (!/^(?:\d{1,6}[ymwdh])+$/.test(text)) {
-    throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, { hint: "use one such as 30d, 2w, 12h or 1y6m" });
+    throw new CairnError("usage", `not a span of time: ${JSON.stringify(text.slice(0, 40))}`, {
+      hint: "use one such as 30d, 2w, 12h or 1y6m",
+    });
   }
   for (const [, digits, unit] of text.matchAll(/(\d+)([ymwdh])/g)) {
     const count = Number(digits);
@@ -98,22 +100,39 @@ const PERIODS = {
 
 function isoWeek(at: Date): number {
   // The week belongs to the year of its Thursday.
-  const thursday = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate() + 3 - ((at.getUTCDay() + 6) % 7)));
+  const thursday = new Date(
+    Date.UTC(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate() + 3 - ((at.getUTCDay() + 6) % 7)),
+  );
   const first = Date.UTC(thursday.getUTCFullYear(), 0, 1);
   return thursday.getUTCFullYear() * 100 + Math.floor((thursday.getTime() - first) / (7 * 24 * HOUR_MS)) + 1;
 }
 
 /** True when no rule says what ordinary points are kept: then all are, but for the limits. */
 export function keepsByRule(rules: RetentionRules): boolean {
-  const counts = [rules.keepLast, rules.keepHourly, rules.keepDaily, rules.keepWeekly, rules.keepMonthly, rules.keepYearly];
-  return counts.some((count) => (count ?? 0) > 0) || (rules.keepWithin !== undefined && !isEmpty(parseSpan(rules.keepWithin))) || (rules.keepTags?.length ?? 0) > 0;
+  const counts = [
+    rules.keepLast,
+    rules.keepHourly,
+    rules.keepDaily,
+    rules.keepWeekly,
+    rules.keepMonthly,
+    rules.keepYearly,
+  ];
+  return (
+    counts.some((count) => (count ?? 0) > 0) ||
+    (rules.keepWithin !== undefined && !isEmpty(parseSpan(rules.keepWithin))) ||
+    (rules.keepTags?.length ?? 0) > 0
+  );
 }
 
 /**
  * What the rules say of each point of one workspace, newest first. `maxAge` drops what is older, whatever counts or
  * periods would keep it, but for tags; `maxBytes` is the caller's, who knows the sizes.
  */
-export function applyRetention(points: readonly RetentionPoint[], rules: RetentionRules, now: number): RetentionDecision[] {
+export function applyRetention(
+  points: readonly RetentionPoint[],
+  rules: RetentionRules,
+  now: number,
+): RetentionDecision[] {
   const sorted = points.toSorted((a, b) => b.sequence - a.sequence);
   const ordinary = sorted.filter(({ undo }) => !undo);
   const undo = undoReasons(sorted, rules, latestOf(sorted, now));
@@ -161,10 +180,17 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
     for (const { id } of points) add(reasons, id, "no rule drops it");
     return reasons;
   }
-  for (const { id, tags } of points) for (const tag of rules.keepTags ?? []) if (tags.includes(tag)) add(reasons, id, `tag ${tag}`);
+  for (const { id, tags } of points)
+    for (const tag of rules.keepTags ?? []) if (tags.includes(tag)) add(reasons, id, `tag ${tag}`);
   keepWithin(points, { rules, latest, reasons });
   points.slice(0, rules.keepLast ?? 0).forEach(({ id }) => add(reasons, id, "last"));
-  const counts = { hourly: rules.keepHourly, daily: rules.keepDaily, weekly: rules.keepWeekly, monthly: rules.keepMonthly, yearly: rules.keepYearly };
+  const counts = {
+    hourly: rules.keepHourly,
+    daily: rules.keepDaily,
+    weekly: rules.keepWeekly,
+    monthly: rules.keepMonthly,
+    yearly: rules.keepYearly,
+  };
   for (const [period, count] of Object.entries(counts)) {
     let left = count ?? 0;
     let last: number | null = null;
@@ -180,7 +206,10 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
   return reasons;
 }
 
-function keepWithin(points: readonly RetentionPoint[], more: { rules: RetentionRules; latest: number; reasons: Reasons }): void {
+function keepWithin(
+  points: readonly RetentionPoint[],
+  more: { rules: RetentionRules; latest: number; reasons: Reasons },
+): void {
   const { keepWithin: text } = more.rules;
   if (text === undefined) return;
   const span = parseSpan(text);

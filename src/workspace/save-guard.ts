@@ -51,12 +51,19 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   const { plan } = await planCleanup(workspace, { ...call, rules, only: null, keepYoung: true });
   if (plan.drop.length === 0) return;
   const { removed } = await runPlan(workspace, plan, call);
-  call.onWarning?.(`the quota is met: ${removed.length} point${removed.length === 1 ? "" : "s"} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`);
+  call.onWarning?.(
+    `the quota is met: ${removed.length} point${removed.length === 1 ? "" : "s"} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
+  );
 }
 
 /** A policy's rules as cleanups take them. */
 export function rulesOf(stored: StoredRetention): RetentionRules {
-  return Object.fromEntries(Object.entries(stored).map(([key, value]) => [key.replaceAll(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase()), value as unknown])) as RetentionRules;
+  return Object.fromEntries(
+    Object.entries(stored).map(([key, value]) => [
+      key.replaceAll(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase()),
+      value as unknown,
+    ]),
+  ) as RetentionRules;
 }
 
 const ESTIMATE_MS = 300;

@@ -24,7 +24,9 @@ async function addPoints(client: Client, folder: string, count: number): Promise
 }
 
 function planId(folder: string): string {
-  const { plan } = cairnOk(["cleanup", "--keep-last", "3", "--plan", "-C", folder]).data as { plan: { plan_id: string } };
+  const { plan } = cairnOk(["cleanup", "--keep-last", "3", "--plan", "-C", folder]).data as {
+    plan: { plan_id: string };
+  };
   return plan.plan_id;
 }
 
@@ -55,7 +57,12 @@ test("a cleanup that is killed at any step has removed nothing or exactly what w
     outcomes.add(outcome);
     if (outcome === "all") assert.deepEqual(old, before.slice(-3), where);
     assertNoLeftovers(client, folder, where);
-    if (outcome === "all") assert.equal(cairn(["cleanup", "--run", plan, "-C", folder]).status === 0, false, `${where}: the plan ran already`);
+    if (outcome === "all")
+      assert.equal(
+        cairn(["cleanup", "--run", plan, "-C", folder]).status === 0,
+        false,
+        `${where}: the plan ran already`,
+      );
     const target = path.join(folder, `../checked-${pass}`);
     await client.restore({ target: old[0]!, to: target });
     fs.rmSync(target, { recursive: true });
@@ -67,7 +74,9 @@ test("a cleanup that is killed at any step has removed nothing or exactly what w
   // What is dead goes with the last cleanup, whatever was killed before.
   cairnOk(["cleanup", "--keep-last", "1", "-C", folder]);
   resticCheck(client, "the last cleanup");
-  const data = fs.readdirSync(path.join(client.controlDirectory, "store/data"), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const data = fs
+    .readdirSync(path.join(client.controlDirectory, "store/data"), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile());
   const bytes = data.reduce((sum, entry) => sum + fs.statSync(path.join(entry.parentPath, entry.name)).size, 0);
   assert.ok(bytes < 400_000, `${bytes} bytes are left`);
   failed = false;

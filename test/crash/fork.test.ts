@@ -41,9 +41,14 @@ async function killForks(name: string, more: readonly string[], limit: number): 
       assert.equal(status.clean, true, where);
       assert.equal((await fork.history()).save_points.length, 1, where);
     } else await assert.rejects((await cairnLibrary()).open(target), where);
-    assert.deepEqual(fs.readdirSync(parent).filter((each) => each.startsWith(".cairn") || each.includes("cairn-partial")), [], where);
+    assert.deepEqual(
+      fs.readdirSync(parent).filter((each) => each.startsWith(".cairn") || each.includes("cairn-partial")),
+      [],
+      where,
+    );
     assert.deepEqual(partial(client.controlDirectory), [], where);
-    if (more.length === 0) assert.equal(fs.readdirSync(path.join(client.controlDirectory, "workspaces")).length, 1 + whole, where);
+    if (more.length === 0)
+      assert.equal(fs.readdirSync(path.join(client.controlDirectory, "workspaces")).length, 1 + whole, where);
     assertNoLeftovers(client, folder, where);
     // The same place can be taken at once.
     if (!made && pass % 4 === 1) {
@@ -85,7 +90,11 @@ test("a restore into another folder that is killed at any step leaves nothing or
     const where = `restore --to killed at ${pass} (${killAt(args(target), pass)})`;
     await saveAndCheck(client, folder, where);
     if (fs.existsSync(target)) assert.equal(walkDigests(target).state, wanted, where);
-    assert.deepEqual(fs.readdirSync(parent).filter((each) => each.includes("cairn-partial")), [], where);
+    assert.deepEqual(
+      fs.readdirSync(parent).filter((each) => each.includes("cairn-partial")),
+      [],
+      where,
+    );
     assert.deepEqual(partial(client.controlDirectory), [], where);
     assertNoLeftovers(client, folder, where);
   }

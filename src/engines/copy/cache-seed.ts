@@ -94,7 +94,9 @@ function seedOf(statCache: string): { file: string; written: bigint } | null {
     return null;
   }
   const name = names.find((each) => each.startsWith(prefix) && /^\d{1,19}$/.test(each.slice(prefix.length)));
-  return name === undefined ? null : { file: path.join(path.dirname(statCache), name), written: BigInt(name.slice(prefix.length)) };
+  return name === undefined
+    ? null
+    : { file: path.join(path.dirname(statCache), name), written: BigInt(name.slice(prefix.length)) };
 }
 
 class CacheCopier {
@@ -119,7 +121,10 @@ class CacheCopier {
       const path = table.directoryPath(d);
       let fd: number;
       try {
-        fd = fs.openSync(path.length === 0 ? this.#folder : Buffer.concat([this.#folder, SLASH, path]), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+        fd = fs.openSync(
+          path.length === 0 ? this.#folder : Buffer.concat([this.#folder, SLASH, path]),
+          fs.constants.O_RDONLY | fs.constants.O_DIRECTORY,
+        );
       } catch {
         continue;
       }
@@ -165,7 +170,8 @@ class CacheCopier {
     const base = record * RECORD_WORDS;
     const isDirectory = words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY;
     if (words[base + R.MODE] === 0 || (stat[STAT.MODE]! & 0xffff) !== words[base + R.MODE]) return false;
-    if (BigInt(signedWide(stat, STAT.CTIME)) * 1_000_000_000n + BigInt(stat[STAT.CTIME_NS]!) > this.#written) return false;
+    if (BigInt(signedWide(stat, STAT.CTIME)) * 1_000_000_000n + BigInt(stat[STAT.CTIME_NS]!) > this.#written)
+      return false;
     return EQUAL.every(([own, of]) => words[base + own] === stat[of] || (isDirectory && OF_FILES.has(own)));
   }
 }

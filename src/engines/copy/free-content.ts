@@ -22,17 +22,30 @@ function readTreeOf(store: EmbeddedStore): ReadTree {
 }
 
 /** Bytes after each group, what belongs to none of them counted first. */
-export async function heldBytes(store: EmbeddedStore, groups: readonly HeldGroup[], others: KeptContent): Promise<number[]> {
+export async function heldBytes(
+  store: EmbeddedStore,
+  groups: readonly HeldGroup[],
+  others: KeptContent,
+): Promise<number[]> {
   const lock = await acquireLock(store.repository, { exclusive: false, waitMs: 10_000 });
   try {
     await store.refresh();
     const live = new LiveSet(store.index);
     const readTree = readTreeOf(store);
     const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
-    await live.mark([...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable })), ...others.contents.flatMap(treesOf)], readTree);
+    await live.mark(
+      [
+        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable })),
+        ...others.contents.flatMap(treesOf),
+      ],
+      readTree,
+    );
     const bytes = [live.bytes];
     for (const group of groups) {
-      await live.mark(group.flatMap(({ content }) => treesOf(content)), readTree);
+      await live.mark(
+        group.flatMap(({ content }) => treesOf(content)),
+        readTree,
+      );
       bytes.push(live.bytes);
     }
     requireComplete(live);
@@ -43,32 +56,49 @@ export async function heldBytes(store: EmbeddedStore, groups: readonly HeldGroup
 }
 
 /** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
-async function snapshotTrees(store: EmbeddedStore, ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"] }): Promise<Uint8Array[]> {
+async function snapshotTrees(
+  store: EmbeddedStore,
+  ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"] },
+): Promise<Uint8Array[]> {
   const { snapshots, damaged } = await store.repository.listSnapshots();
   const [first] = damaged;
-  if (first !== undefined) throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, { hint: "run cairn doctor --repair first" });
+  if (first !== undefined)
+    throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
+      hint: "run cairn doctor --repair first",
+    });
   requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
-  return snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => ask.without.has(tag)) !== true).map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
+  return snapshots
+    .filter(({ snapshot }) => snapshot.tags?.some((tag) => ask.without.has(tag)) !== true)
+    .map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
 }
 
 /** A point whose descriptor is damaged is kept by its snapshot; without one nobody knows what it holds. */
 function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<string>): void {
   const lost = unreadable.filter((id) => id === null || !tags.has(`${TAG}${id}`));
   if (lost.length === 0) return;
-  throw new CairnError("damaged", `${lost.length} save point(s) cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`, {
-    hint: "nothing was removed; run cairn doctor --repair first",
-  });
+  throw new CairnError(
+    "damaged",
+    `${lost.length} save point(s) cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
+    {
+      hint: "nothing was removed; run cairn doctor --repair first",
+    },
+  );
 }
 
 /** Snapshots first, then everything that nothing needs any more. */
-export async function freeContent(store: EmbeddedStore, request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }> {
+export async function freeContent(
+  store: EmbeddedStore,
+  request: FreeRequest,
+): Promise<{ bytesFreed: number; postponed: boolean }> {
   const { repository, paths } = store;
   const { signal, waitMs } = request;
   const stop = signal === undefined ? {} : { signal };
   const tags = new Set(request.pointIds.map((id) => `${TAG}${id}`));
   const { snapshots } = await repository.listSnapshots();
   requireMarks(request.kept().unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
-  const gone = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true).map(({ id }) => id);
+  const gone = snapshots
+    .filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true)
+    .map(({ id }) => id);
   try {
     if (gone.length > 0) await removeSnapshots(repository, gone, { waitMs, ...stop });
     failpoint("free.snapshots-removed");
