@@ -238,7 +238,7 @@ export function checkQuota(controlRoot: string, use: QuotaUse): void {
   const quota = quotaBytes(controlRoot, use.configured);
   throw new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${shownBytes(quota)}; it holds ${shownBytes(use.usedBytes)} and ${shownBytes(use.addedBytes)} would be added`,
+    `the quota of ${controlRoot} is ${shownBytes(quota)}; it holds ${shownBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${shownBytes(use.addedBytes)} would be added`}`,
     {
       hint: "remove points with `cairn cleanup`, or raise the quota with `cairn cleanup --set-policy --quota SIZE`",
       details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },
