@@ -149,7 +149,7 @@ run_npm_ci() {
       npm_config_cache=$root/.runtime/npm-cache
       export npm_config_cache
     fi
-    npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund --loglevel=error >&2
+    npm ci --ignore-scripts --include=dev --include=optional --no-audit --no-fund --no-update-notifier --loglevel=error >&2
   ) || fail "npm could not install (see above). Check the network or the proxy and run this again; nothing was changed"
 }
 

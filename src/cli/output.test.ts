@@ -17,6 +17,23 @@ test("save says what was saved, how long it took, how much it stored and how to 
   assert.equal(stderr, "");
 });
 
+test("history without anything to list says why", async () => {
+  const empty = { save_points: [], head: null, latest: null, damaged: [], truncated: false };
+  const answers = { history: () => empty };
+  const { stdout } = await runFake(["history", "-C", "/a b"], { fake: fakeLibrary(answers) });
+  assert.equal(stdout, "no save points yet; make one: cairn -C '/a b' save\n");
+  const filtered = await runFake(["history", "--grep", "x"], { fake: fakeLibrary(answers) });
+  assert.equal(filtered.stdout, "no save point fits\n");
+});
+
+test("a policy is told in the words of the options that set it", async () => {
+  const policy = { retention: { keepLast: 5, keepTags: ["a"], keepUndo: { within: "30d" } }, quota_bytes: 1 << 30 };
+  const { stdout } = await runFake(["cleanup", "--keep-last", "5", "--set-policy"], {
+    fake: fakeLibrary({ setPolicy: () => policy }),
+  });
+  assert.equal(stdout, "policy: keep-last 5, keep-tag a, keep-undo-within 30d; quota: 1 GiB\n");
+});
+
 test("save says that no point was made when nothing changed and that was asked for", async () => {
   const unchanged = { ...SAVED, changes: { added: 0, modified: 0, removed: 0 } };
   const { stdout } = await runFake(["save", "--skip-unchanged"], { fake: fakeLibrary({ save: () => unchanged }) });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Envelope } from "./envelope.ts";
@@ -47,3 +48,16 @@ test("a closed stdout is no failure", () => {
   const ran = spawnSync("/bin/sh", ["-c", `"$0" "$1" save >&-`, process.execPath, ENTRY], { encoding: "utf8" });
   assert.deepEqual([ran.status, ran.stderr], [0, ""]);
 });
+
+test(
+  "a result that could not be written is a failure",
+  { skip: existsSync("/dev/full") ? false : "no /dev/full" },
+  () => {
+    for (const line of ["history", "save --json"]) {
+      const script = `"$0" "$1" ${line} >/dev/full`;
+      const ran = spawnSync("/bin/sh", ["-c", script, process.execPath, ENTRY], { encoding: "utf8" });
+      assert.equal(ran.status, 8, line);
+      assert.match(ran.stderr, /^cairn: what was to be said could not be written: .*ENOSPC/);
+    }
+  },
+);

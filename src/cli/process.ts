@@ -2,6 +2,7 @@ import { toCairnError } from "../errors.ts";
 import type { CairnLibrary } from "../operations/contract.ts";
 import { runCli } from "./cli.ts";
 import type { OutputSink } from "./cli.ts";
+import { EXIT_PARTLY } from "./envelope.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -33,7 +34,15 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
       running = pid;
     },
   });
-  process.exit(status);
+  process.exit(reportLostOutput(stdout.failure, status));
+}
+
+/** A result that could not be written (a full disk) is no success; a reader that left early wants no more. */
+function reportLostOutput(failure: NodeJS.ErrnoException | null, status: number): number {
+  if (failure === null || failure.code === "EPIPE" || (status !== 0 && status !== EXIT_PARTLY)) return status;
+  const error = toCairnError(failure, "what was to be said could not be written");
+  process.stderr.write(`cairn: ${error.message}\n`);
+  return error.exitStatus;
 }
 
 function sendTo(pid: number, signal: NodeJS.Signals): void {
@@ -54,18 +63,23 @@ function currentFolder(): string {
   }
 }
 
-function makeSink(stream: NodeJS.WriteStream): OutputSink {
+function makeSink(stream: NodeJS.WriteStream): OutputSink & { readonly failure: NodeJS.ErrnoException | null } {
   let closed = false;
+  let failure: NodeJS.ErrnoException | null = null;
   // Whoever read our output may have gone (`cairn history | head`); the work goes on to a safe end all the same.
-  stream.on("error", () => {
+  stream.on("error", (error) => {
     closed = true;
+    failure ??= error;
   });
   return {
     write(chunk) {
       if (closed) return Promise.resolve();
       return new Promise((done) => {
         stream.write(chunk, (error) => {
-          if (error) closed = true;
+          if (error) {
+            closed = true;
+            failure ??= error;
+          }
           done();
         });
       });
@@ -74,6 +88,9 @@ function makeSink(stream: NodeJS.WriteStream): OutputSink {
     columns: stream.columns ?? 80,
     get closed() {
       return closed;
+    },
+    get failure() {
+      return failure;
     },
   };
 }

@@ -142,10 +142,23 @@ async function changesSince(workspace: Workspace, head: Point | null, more: { st
   return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
 }
 
+const ERRNO_WORDS: Record<string, string> = {
+  EACCES: "permission denied",
+  EPERM: "not permitted",
+  EIO: "the disk could not give it",
+  ESTALE: "the file server has lost it",
+};
+
+/** `permission denied (EACCES)`; what is no known name of an error stays as it is. */
+function inWords(reason: string): string {
+  const words = ERRNO_WORDS[reason];
+  return words === undefined ? reason : `${words} (${reason})`;
+}
+
 export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
   const { omitted, torn, mounts } = scan.notes;
   return [
-    ...omitted.map(({ path, reason }) => ({ path, reason: "unreadable" as const, detail: reason })),
+    ...omitted.map(({ path, reason }) => ({ path, reason: "unreadable" as const, detail: inWords(reason) })),
     ...torn.map(({ path, reason }) => ({ path, reason: "changing" as const, detail: reason })),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
   ];

@@ -60,10 +60,29 @@ export function unregister(folder: RawPath): boolean {
   return durableRemove(registrationPath(folder));
 }
 
+/** A state directory of somebody else is met where `su` or `sudo` kept the environment. */
+function readOwn(path: string): Buffer | null {
+  try {
+    return readSmallFile(path, MAX_REGISTRATION_BYTES);
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "permission") throw failed;
+    throw stateDirectoryClosed(failed);
+  }
+}
+
+function stateDirectoryClosed(cause: CairnError): CairnError {
+  const from = process.env["XDG_STATE_HOME"] === undefined ? "HOME" : "XDG_STATE_HOME";
+  return new CairnError("permission", `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`, {
+    hint: `it follows from ${from} in the environment; set that to a folder of your own`,
+    cause,
+  });
+}
+
 /** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */
 export function readRegistration(folder: RawPath): Registration | null {
   const path = registrationPath(folder);
-  const bytes = readSmallFile(path, MAX_REGISTRATION_BYTES);
+  const bytes = readOwn(path);
   if (bytes === null) return null;
   let record: Registration;
   try {
@@ -100,7 +119,8 @@ export function listRegistered(): RegistryEntry[] {
     names = readdirSync(registryDirectory());
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw toCairnError(error, `list ${registryDirectory()}`);
+    const failed = toCairnError(error, `list ${registryDirectory()}`);
+    throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
   }
   const entries: RegistryEntry[] = [];
   for (const name of names.sort()) {

@@ -61,7 +61,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const plan = await client.previewCleanup(options);
   // Without any rule on the line the user has only asked: show, do not remove.
   const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
-  return dryRun ? showPlan(context, client, plan) : runPlan(context, client, plan.plan_id);
+  const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
+  return dryRun ? showPlan(context, client, { plan, ruleless }) : runPlan(context, client, plan.plan_id);
 }
 
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
@@ -123,7 +124,8 @@ async function runPlan(context: Context, client: Client, planId: string): Promis
   };
 }
 
-function showPlan(context: Context, client: Client, plan: CleanupPlan): Outcome {
+function showPlan(context: Context, client: Client, shown: { plan: CleanupPlan; ruleless: boolean }): Outcome {
+  const { plan } = shown;
   return {
     data: { plan },
     paged: true,
@@ -136,8 +138,10 @@ function showPlan(context: Context, client: Client, plan: CleanupPlan): Outcome 
         client,
         plan.reasons.map((reason) => reason.save_point_id),
       );
+      const isRuleless = shown.ruleless && (await client.policy(context.callOptions())).retention === null;
       return renderCleanupPlan({
         plan,
+        ruleless: isRuleless,
         shorten,
         next: context.commandLine(["cleanup", "--run", plan.plan_id]),
         style: context.style,
@@ -175,7 +179,20 @@ function snakeKeys(value: object): Record<string, unknown> {
 }
 
 function describePolicy(policy: PolicyResult): string {
-  const rules = policy.retention === null ? "none: everything is kept" : JSON.stringify(snakeKeys(policy.retention));
+  const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
   const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
   return `policy: ${rules}; quota: ${quota}`;
+}
+
+/** As options of the command line, but for the dashes: `keep-last 5, keep-undo 20, keep-undo within 30d`. */
+function describeRules(retention: Retention): string {
+  const { keepUndo, keepTags, maxBytes, ...plain } = retention;
+  const words = Object.entries(plain).map(
+    ([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${value}`,
+  );
+  for (const tag of keepTags ?? []) words.push(`keep-tag ${tag}`);
+  if (keepUndo?.count !== undefined) words.push(`keep-undo ${keepUndo.count}`);
+  if (keepUndo?.within !== undefined) words.push(`keep-undo-within ${keepUndo.within}`);
+  if (maxBytes !== undefined) words.push(`max-size ${formatBytes(maxBytes)}`);
+  return words.join(", ");
 }

@@ -41,7 +41,16 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     async text() {
       const { renderHistory, shortener } = await import("../render/points.ts");
       const ids = [...result.save_points.map((point) => point.save_point_id), result.head];
-      return renderHistory({ result, shorten: await shortener(client, ids), style: context.style, now: Date.now() });
+      const save = context.commandLine(["save"], input.argument(0));
+      const isFiltered = [grep, tag, path, encoded].some((filter) => filter !== undefined);
+      const empty = isFiltered ? "no save point fits" : `no save points yet; make one: ${save}`;
+      return renderHistory({
+        result,
+        empty,
+        shorten: await shortener(client, ids),
+        style: context.style,
+        now: Date.now(),
+      });
     },
   };
 }

@@ -36,6 +36,8 @@ export interface CleanupView {
   shorten: Shorten;
   /** The command that runs the plan; absent when it runs now. */
   next?: string;
+  /** True: nobody gave a rule, so nothing can be dropped. */
+  ruleless?: boolean;
   style: Style;
 }
 
@@ -48,7 +50,9 @@ export function renderCleanupPlan(view: CleanupView): string {
   const drop = plan.reclaimable_save_points.length;
   const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed; ${plural(plan.protected_save_points.length, "point")} to keep`;
   const next = drop === 0 || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
-  return [head, ...limited(lines, 100, style), ...next].join("\n");
+  const help =
+    view.ruleless === true ? ["  no rule was given, so everything is kept; rules: cairn cleanup --help"] : [];
+  return [head, ...limited(lines, 100, style), ...next, ...help].join("\n");
 }
 
 export function renderCleanupResult(result: CleanupResult, style: Style): string {

@@ -68,6 +68,8 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style): string
 
 export interface HistoryView {
   result: HistoryResult;
+  /** What is said where there is nothing to list. */
+  empty: string;
   shorten: Shorten;
   style: Style;
   now: number;
@@ -75,7 +77,7 @@ export interface HistoryView {
 
 export async function renderHistory(view: HistoryView): Promise<string> {
   const { result, shorten, style } = view;
-  if (result.save_points.length === 0 && result.damaged.length === 0) return "no save points";
+  if (result.save_points.length === 0 && result.damaged.length === 0) return view.empty;
   const rows = result.save_points.map((point) => [
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),

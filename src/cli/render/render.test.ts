@@ -56,7 +56,7 @@ test("history says when the folder does not stand at the latest point", async ()
   };
   const result = { save_points: [POINT, older], head: ID_B, latest: ID_A, damaged: [], truncated: true };
   assert.equal(
-    await renderHistory({ result, shorten, style: PLAIN, now }),
+    await renderHistory({ result, empty: "none", shorten, style: PLAIN, now }),
     "   1a2b3c4d  5 minutes ago  1.21 KiB  second  #release\n" +
       "*  5f6e7d8c  5 minutes ago  1.21 KiB  (command npm test, exit 1)  #release\n" +
       "the folder stands at 5f6e7d8c (*), which is not the latest point\n" +
