@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
-import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscallError, syscalls, wide } from "../fs/syscalls.ts";
+import { ATTRIBUTE_MOUNT_ROOT, newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscallError, syscalls, wide } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -66,6 +66,12 @@ export class HeldDirectories {
       ctimeNs: words[STAT.CTIME_NS]!,
       links: words[STAT.NLINK]!,
     };
+  }
+
+  /** True when another file or folder is mounted over the entry. */
+  isMounted(dirfd: number, name: Uint8Array): boolean {
+    putName(this.#name, 0, name);
+    return this.sys.stat(dirfd, this.#name, 0, this.#stat) === 0 && (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0;
   }
 
   /** Forgets the kept directory, after it may have been removed or replaced. */

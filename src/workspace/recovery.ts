@@ -1,5 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
+import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
@@ -7,6 +9,7 @@ import { writeState } from "./control-directory.ts";
 import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
+import type { Point, Points } from "./points.ts";
 import { finishRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
@@ -45,13 +48,28 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });
 }
 
+function readOrNull(points: Points, sequence: number): Point | null {
+  try {
+    return points.read(sequence);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
+}
+
 /** A point was complete, and its save was killed before the workspace stood at it. */
 function moveHead(workspace: Workspace): string[] {
   const { points } = workspace;
   const done: string[] = [];
   for (const sequence of points.unsettled()) {
     const state = workspace.state();
-    const { save_point_id: id, parent_id: parent, undo } = points.read(sequence).descriptor;
+    const point = readOrNull(points, sequence);
+    if (point === null) {
+      // Head cannot stand at it; it is listed as damaged.
+      points.settle(sequence);
+      continue;
+    }
+    const { save_point_id: id, parent_id: parent, undo } = point.descriptor;
     // Anything newer moved head on its own; where head is not the parent, it moved since.
     if (sequence === points.sequences().at(-1) && !undo && parent === state.head) {
       writeState(workspace.found.paths, { ...state, head: id });
@@ -63,11 +81,20 @@ function moveHead(workspace: Workspace): string[] {
   return done;
 }
 
+/** Where the staging directory lies now: it moves with the folder or the control directory that it is in. */
+function stagingNow(workspace: Workspace, recorded: string): string {
+  const name = path.basename(recorded);
+  if (!name.startsWith(STAGING_PREFIX)) throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run cairn doctor" });
+  const places = [recorded, path.join(workspace.found.control.temporary, name), path.join(workspace.root.toString("utf8"), name)];
+  return places.find((place) => fs.existsSync(place)) ?? recorded;
+}
+
 async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
   const journal = new RestoreJournal(workspace.found.paths.journal);
   const left = journal.read();
   if (left === null) return null;
-  const { intent, steps } = left;
+  const intent = { ...left.intent, staging: stagingNow(workspace, left.intent.staging) };
+  const { steps } = left;
   const short = intent.target.slice(0, 8);
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps nothing was touched; without the staging directory everything was done and recorded.

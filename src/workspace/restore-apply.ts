@@ -1,13 +1,14 @@
 import fs from "node:fs";
-import { CairnError } from "../errors.ts";
+import { CairnError, codeOfErrno } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
-import { putName, RENAME } from "../fs/syscalls.ts";
+import type { Identity } from "../engines/scan/find-record.ts";
+import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
 
-export type KeptReason = "not_saved" | "changed_since" | "not_permitted";
+export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
 /** What became of the steps. */
 export interface AppliedSteps {
@@ -22,6 +23,7 @@ export interface AppliedSteps {
 
 const EEXIST = -17;
 const ENOENT = -2;
+const ENOTDIR = -20;
 const ENOTEMPTY = -39;
 const EINVAL = -22;
 const ENOSYS = -38;
@@ -91,10 +93,9 @@ export class StepRunner {
           return this.#dirmeta(step.path, step.metadata);
       }
     } catch (error) {
-      // A parent that is gone, or is no directory any more, was changed by somebody else since.
-      if (error instanceof CairnError && error.code === "not_found") return this.#keep(step.path, "changed_since", error.message);
-      if (error instanceof CairnError && error.code === "permission") return this.#keep(step.path, "not_permitted", error.message);
-      throw error;
+      const reason = error instanceof CairnError ? reasonToKeep(error) : null;
+      if (reason === null) throw error;
+      this.#keep(step.path, reason, (error as CairnError).message);
     }
   }
 
@@ -112,7 +113,9 @@ export class StepRunner {
     if (!sameIdentity(now, step.old)) return this.#keep(step.path, "changed_since", "it changed after it was saved");
     putName(this.#from, 0, name);
     putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
-    const result = this.#held.sys.rename(fd, this.#from, 0, this.#staging, this.#to, 0, RENAME.NOREPLACE);
+    const result = this.#renameToFree({ fd, name: this.#from }, { fd: this.#staging, name: this.#to });
+    // Displaced before a kill; what has its name now is another name of the same file.
+    if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
     if (result < 0) throw this.#error(result, step.path, "cannot move away");
     this.#done.deleted++;
   }
@@ -125,7 +128,7 @@ export class StepRunner {
     if (result === 0) this.#done.deleted++;
     else if (result === ENOTEMPTY || result === EEXIST) {
       if (!this.#options.hidesIgnored(step.path)) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
-    } else if (result !== ENOENT && result !== -20) throw this.#error(result, step.path, "cannot remove the directory");
+    } else if (result !== ENOENT && result !== ENOTDIR) throw this.#error(result, step.path, "cannot remove the directory");
   }
 
   #mkdir(step: Extract<Step, { op: "mkdir" }>): void {
@@ -153,13 +156,24 @@ export class StepRunner {
     }
     putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
     putName(this.#to, 0, name);
-    const { sys } = this.#held;
-    const flags = step.old === null ? RENAME.NOREPLACE : RENAME.EXCHANGE;
-    let result = sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, flags);
+    let result =
+      step.old === null
+        ? this.#renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
+        : this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
     if ((result === EINVAL || result === ENOSYS) && step.old !== null) result = this.#twoRenames(fd, step.staged);
     if (result === EEXIST) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     this.#counted(step);
+  }
+
+  /** A rename that replaces nothing; on network file systems that cannot promise it, after a look. */
+  #renameToFree(from: { fd: number; name: Arena }, to: { fd: number; name: Arena }): number {
+    const { sys } = this.#held;
+    const result = sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
+    if (result !== EINVAL && result !== ENOSYS) return result;
+    const name = to.name.bytes.subarray(0, to.name.bytes.indexOf(0));
+    if (this.#held.identity(to.fd, Buffer.from(name)) !== null) return EEXIST;
+    return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
   }
 
   /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
@@ -197,8 +211,9 @@ export class StepRunner {
   #meta(step: Extract<Step, { op: "meta" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
     const now = this.#held.identity(fd, name);
-    const fits = now !== null && (this.#options.resuming ? now.inode === step.old.inode && now.size === step.old.size : sameIdentity(now, step.old));
+    const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
     if (!fits) return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "something else is mounted there");
     this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
     this.#done.metadata++;
@@ -228,8 +243,26 @@ export class StepRunner {
 
   #error(result: number, path: Uint8Array, doing: string): CairnError {
     const text = JSON.stringify(Buffer.from(path).toString("utf8"));
-    const code = result === -28 || result === -122 ? "no_space" : result === -13 || result === -1 || result === -30 ? "permission" : "io";
-    return new CairnError(code, `${doing} ${text}: errno ${-result}`, { hint: "the restore is journaled: the next cairn command finishes it or takes it back" });
+    const name = errnoName(-result);
+    return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}`, {
+      hint: "the restore is journaled: the next cairn command finishes it or takes it back",
+      details: { errno: name },
+    });
   }
+}
+
+/** Why an entry stays as it is after a failed step; null where the restore cannot go on. */
+function reasonToKeep({ code, details }: CairnError): KeptReason | null {
+  // The entry or a parent is gone, or is no directory any more: somebody else changed it since.
+  if (code === "not_found" || details?.["errno"] === "ELOOP") return "changed_since";
+  if (code === "permission") return "not_permitted";
+  // Trying again would fail again, as long as it is mounted.
+  return details?.["errno"] === "EBUSY" || details?.["errno"] === "EXDEV" ? "mounted" : null;
+}
+
+/** After a kill: as it was saved, or as the step leaves it. The change time moves with either. */
+function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta" }>): boolean {
+  const hasTime = (time: { mtimeSec: number; mtimeNs: number }): boolean => now.mtimeSec === time.mtimeSec && now.mtimeNs === time.mtimeNs;
+  return now.inode === old.inode && now.size === old.size && (hasTime(old) || hasTime(metadata));
 }
 

@@ -50,7 +50,7 @@ export interface PlanInput {
 export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const pace = newPacer(input.signal);
   const finder = new RecordFinder(input.scan);
-  const torn = new Set(input.scan.notes.torn.map(({ path }) => Buffer.from(path).toString("latin1")));
+  const mounts = new Set(input.scan.notes.mounts.map((path) => Buffer.from(path).toString("latin1")));
   const entries: PlannedEntry[] = [];
   const found = new Set<Uint8Array>();
   const unknown = new Set(input.omitted?.map(({ path }) => Buffer.from(path).toString("latin1")));
@@ -59,7 +59,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (!isWanted(difference, input.paths, found)) continue;
     if (difference.after === null && input.keepPresent) continue;
     const isUnknown = difference.after === null && isAtOrBelowAny(difference.path, unknown);
-    entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder, torn));
+    if (isAtOrBelowAny(difference.path, mounts)) entries.push(mountedThere(difference));
+    else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
   }
   if (input.paths !== null && input.undoing !== true) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
   return entries;
@@ -76,6 +77,10 @@ function isAtOrBelowAny(path: Uint8Array, places: ReadonlySet<string>): boolean 
 function unknownInTarget({ path, before, after }: Difference): PlannedEntry {
   const detail = "the save point has it as unreadable, so it does not say what was there";
   return { path, before, after, old: null, action: "keep", reason: "unreadable", detail };
+}
+
+function mountedThere({ path, before, after }: Difference): PlannedEntry {
+  return { path, before, after, old: null, action: "keep", reason: "mounted", detail: "another file system is mounted there" };
 }
 
 /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
@@ -96,7 +101,7 @@ function mustExist(input: PlanInput, path: Uint8Array): void {
   throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`);
 }
 
-function plan(difference: Difference, finder: RecordFinder, torn: ReadonlySet<string>): PlannedEntry {
+function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const { path, before, after, aspects } = difference;
   const record = finder.find(path);
   const old = record === null ? null : identityOf(record);
@@ -104,7 +109,7 @@ function plan(difference: Difference, finder: RecordFinder, torn: ReadonlySet<st
   if (before === null && record !== null && record.flags & FLAG.OMITTED) {
     return { ...entry, action: "keep", reason: "unreadable", detail: "what is there now could not be read, so it could not be saved" };
   }
-  if (before !== null && torn.has(Buffer.from(path).toString("latin1"))) {
+  if (before !== null && record !== null && record.flags & FLAG.TORN) {
     return { ...entry, action: "keep", reason: "changing", detail: "it changes while it is read, so it could not be saved whole" };
   }
   if (before === null) return { ...entry, action: "create" };
