@@ -1,7 +1,8 @@
 import fs from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
-import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
+import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
+import { writeSections } from "./stat-cache-write.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -112,93 +113,22 @@ function readStatCache(fd: number): StatCache | null {
  * Atomic by rename; not synced, since a lost cache only costs a re-read.
  */
 export function writeStatCache(path: string, table: ScanTable, old: ScanTable | null, key: StatCacheKey): void {
-  const out = gather(table, old);
   const header = Buffer.alloc(HEADER);
   header.write(MAGIC, 0, "latin1");
-  [out.directories.length / DIRECTORY_WORDS, out.records.length / RECORD_WORDS, out.names.length, out.extras.length].forEach((count, i) =>
-    header.writeUInt32LE(count, AT.COUNTS + i * 4),
-  );
   header.set(key.tree, AT.TREE);
   header.set(key.epoch, AT.EPOCH);
   header.writeUInt32LE(syscalls().native ? COMPLETE : 0, AT.FLAGS);
-  const parts = [out.directories, out.records, out.names, out.extras].map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
-  let crc = crc32(header.subarray(AT.TREE));
-  for (const part of parts) crc = crc32(part, crc);
-  header.writeUInt32LE(crc, AT.CRC);
   const temporary = `${path}.${process.pid}.tmp`;
   const fd = fs.openSync(temporary, "w", 0o600);
   try {
-    fs.writevSync(fd, [header]);
-    for (const part of parts) for (let at = 0; at < part.length; ) at += fs.writeSync(fd, part, at, Math.min(part.length - at, 1 << 28));
+    fs.writeSync(fd, header);
+    const { counts, crc } = writeSections(fd, { table, old }, crc32(header.subarray(AT.TREE)));
+    [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) => header.writeUInt32LE(count, AT.COUNTS + i * 4));
+    header.writeUInt32LE(crc, AT.CRC);
+    fs.writeSync(fd, header, 0, HEADER, 0);
   } finally {
     fs.closeSync(fd);
   }
   failpoint("stat-cache-staged");
   fs.renameSync(temporary, path);
-}
-
-interface Gathered {
-  directories: Uint32Array;
-  records: Uint32Array;
-  names: Uint8Array;
-  extras: Uint8Array;
-}
-
-/** One dense table: records in directory order, names and extras without gaps. */
-function gather(table: ScanTable, old: ScanTable | null): Gathered {
-  const count = table.control[C.DIRECTORIES]!;
-  const directories = table.directories.slice(0, count * DIRECTORY_WORDS);
-  const newOfOld = new Map<number, number>();
-  let records = 0;
-  for (let d = 0; d < count; d++) {
-    const base = d * DIRECTORY_WORDS;
-    records += directories[base + D.COUNT]!;
-    if (directories[base + D.OLD] !== 0) newOfOld.set(directories[base + D.OLD]! - 1, d);
-  }
-  const out = new Uint32Array(records * RECORD_WORDS);
-  // Upper bounds: all that the scan took, and all that the previous table holds.
-  const names = Buffer.allocUnsafe((table.control[C.NAMES]! >>> 0) + (old?.buffers.capacity.names ?? 0));
-  const extras = Buffer.allocUnsafe((table.control[C.EXTRAS]! >>> 0) + (old?.buffers.capacity.extras ?? 0));
-  let at = 0;
-  let nameAt = 0;
-  let extraAt = 0;
-  for (let d = 0; d < count; d++) {
-    const base = d * DIRECTORY_WORDS;
-    const same = (directories[base + D.FLAGS]! & DIRECTORY_FLAG.SAME) !== 0;
-    const from = same ? old! : table;
-    const first = directories[base + D.FIRST]!;
-    const n = directories[base + D.COUNT]!;
-    directories[base + D.FIRST] = at;
-    const source = from.records.subarray(first * RECORD_WORDS, (first + n) * RECORD_WORDS);
-    out.set(source, at * RECORD_WORDS);
-    for (let i = 0; i < n; i++) {
-      const word = (at + i) * RECORD_WORDS;
-      const length = out[word + R.NAME_FLAGS]! & 0xffff;
-      const start = out[word]!;
-      copyBytes(from.names, start, names, nameAt, length);
-      out[word] = nameAt;
-      nameAt += length;
-      if ((out[word + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
-        const place = out[word + R.EXTRAS]!;
-        const size = from.extras.readUInt32LE(place);
-        from.extras.copy(extras, extraAt, place, place + size);
-        out[word + R.EXTRAS] = extraAt;
-        extraAt += size;
-      }
-      if (same && (out[word + R.MODE]! & 0xf000) === 0x4000) out[word + R.SUB] = newOfOld.get(out[word + R.SUB]!) ?? 0;
-    }
-    at += n;
-    const path = table.directoryPath(d);
-    directories[base + D.PATH] = nameAt;
-    path.copy(names, nameAt);
-    nameAt += path.length;
-    directories[base + D.OLD] = 0;
-    directories[base + D.FLAGS]! &= DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
-    directories[base + D.DONE] = 0;
-  }
-  return { directories, records: out, names: names.subarray(0, nameAt), extras: extras.subarray(0, extraAt) };
-}
-
-function copyBytes(from: Uint8Array, start: number, to: Uint8Array, at: number, length: number): void {
-  for (let i = 0; i < length; i++) to[at + i] = from[start + i]!;
 }

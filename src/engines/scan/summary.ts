@@ -31,10 +31,11 @@ interface Visited {
   path(): Buffer;
 }
 
-/** Calls `visit` for every record that is part of the state. */
+/** Calls `visit` for every record that is part of the state, with one object that is only good until the next. */
 export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entry: Visited) => void): void {
   const count = table.control[C.DIRECTORIES]!;
   const omitted = omittedDirectories(table);
+  const entry: Visited = { table, record: 0, directory: 0, device: 0, path: () => pathOf(table, entry.directory, entry.table.recordName(entry.record)) };
   for (let directory = 0; directory < count; directory++) {
     const base = directory * DIRECTORY_WORDS;
     const flags = table.directories[base + D.FLAGS]!;
@@ -44,10 +45,13 @@ export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entr
     const end = first + table.directories[base + D.COUNT]!;
     for (let record = first; record < end; record++) {
       if (from.records[record * RECORD_WORDS + R.MODE] === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
-      const path = (): Buffer => pathOf(table, directory, from.recordName(record));
+      entry.table = from;
+      entry.record = record;
+      entry.directory = directory;
+      entry.device = table.directories[base + D.DEVICE]!;
       const isDirectory = from.records[record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-      if (isDirectory && omitted.size > 0 && omitted.has(path().toString("latin1"))) continue;
-      visit({ table: from, record, directory, device: table.directories[base + D.DEVICE]!, path });
+      if (isDirectory && omitted.size > 0 && omitted.has(entry.path().toString("latin1"))) continue;
+      visit(entry);
     }
   }
 }
