@@ -58,7 +58,11 @@ function currentFolder(): string {
   try {
     return process.cwd();
   } catch (error) {
-    process.stderr.write(`cairn: ${toCairnError(error, "the current folder").message}\n`);
+    const isGone = (error as NodeJS.ErrnoException).code === "ENOENT";
+    const message = isGone
+      ? "the current folder is not there any more"
+      : toCairnError(error, "the current folder").message;
+    process.stderr.write(`cairn: ${message}\n`);
     return "/";
   }
 }

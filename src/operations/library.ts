@@ -62,7 +62,7 @@ export class Library {
 
   async openOrAdopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
     const found = findWorkspace(path, { exact: true });
-    if (found !== null) return this.#opened(found, false);
+    if (found !== null) return this.#opened(inWantedControl(found, path, options.controlDirectory), false);
     return this.#client(await this.#adopt(path, options));
   }
 
@@ -120,6 +120,21 @@ export class Library {
   #opened(found: FoundWorkspace, created: boolean): CairnClient {
     const { engine_reasons } = detectEngine(realPathOf(found.folder).toString("utf8"));
     return new CairnClient({ found, factory: this.#factory, created, engineReasons: engine_reasons });
+  }
+}
+
+/** The workspace in the control directory that was named; `conflict` when that one does not keep the folder. */
+function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {
+  const { root } = found.control;
+  if (wanted === undefined || realPathOf(wanted).equals(realPathOf(root))) return found;
+  try {
+    return openControlDirectory(wanted, path);
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "not_a_workspace") throw error;
+    throw new CairnError("conflict", `${path} is kept in ${root}, not in ${wanted}`, {
+      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+      cause: error,
+    });
   }
 }
 

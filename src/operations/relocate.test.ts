@@ -73,3 +73,12 @@ for (const failpoint of ["relocate.registered", "relocate.moved"]) {
     assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
   });
 }
+
+test("a control directory that does not keep a folder is not taken for the one that does", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const other = join(root, "other");
+  await assert.rejects(library.openOrAdopt(folder, { controlDirectory: other }), hasCode("conflict"));
+  assert.equal((await library.openOrAdopt(folder, { controlDirectory: client.controlDirectory })).created, false);
+  cpSync(client.controlDirectory, other, { recursive: true });
+  assert.equal((await library.openOrAdopt(folder, { controlDirectory: other })).controlDirectory, other);
+});

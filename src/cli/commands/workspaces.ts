@@ -31,6 +31,7 @@ async function render(context: Context, workspaces: readonly WorkspaceInfo[]): P
   ]);
   const lines = await renderTable(rows, [2, 3]);
   const missing = workspaces.find((workspace) => !workspace.present);
-  if (missing !== undefined) lines.push(style.dim("a folder that was moved: cairn relocate OLD NEW"));
+  if (missing !== undefined)
+    lines.push(style.dim("a folder that was moved: cairn relocate OLD NEW; one that is gone: cairn release OLD"));
   return lines.join("\n");
 }
