@@ -62,7 +62,7 @@ test("a process that saves and one that restores leave the folder at some point,
   })();
   const restorer = (async () => {
     for (let i = 0; i < 6; i++) {
-      const done = await startCairn(["restore", states[i % 2]!.id, "-C", folder]).ended;
+      const done: Outcome = await startCairn(["restore", states[i % 2]!.id, "-C", folder]).ended;
       assert.equal(done.status, 0, done.stdout + done.stderr);
     }
   })();

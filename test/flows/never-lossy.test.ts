@@ -161,6 +161,31 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     assert.equal(fs.readFileSync(file).subarray(4090, 4110).toString(), "bbbbbblate onebbbbbb");
   });
 
+  test("when a mapping is written to after a save, which moves no time until the page is written back", async (t) => {
+    if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
+    const folder = newFolder();
+    const file = path.join(folder, "mapped");
+    fs.writeFileSync(file, Buffer.alloc(8192, "a"));
+    const script = `import mmap, sys
+f = open(sys.argv[1], "r+b"); m = mmap.mmap(f.fileno(), 0)
+for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`;
+    const writer = spawn("python3", ["-c", script, file], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => writer.kill());
+    const said = lines(writer.stdout);
+    const client = await clientOf(folder);
+    const points = [];
+    for (const text of ["one!", "two!", "thr!", "fou!"]) {
+      writer.stdin.write(`${text}\n`);
+      assert.equal(await said(), "written");
+      points.push({ text, id: (await client.save()).save_point_id });
+    }
+    writer.stdin.end();
+    for (const { text, id } of points) {
+      await client.restore({ target: id });
+      assert.equal(fs.readFileSync(file, "latin1").slice(0, 4), text);
+    }
+  });
+
   test("when times are set back, so that a changed file looks like the saved one", async () => {
     const folder = newFolder();
     const file = path.join(folder, "f");

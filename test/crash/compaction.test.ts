@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+import { cairn } from "../fixtures/command.ts";
+import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`compaction.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+/** Saves that merge small packs and indexes are the same command; every so many of them does it. */
+test("a save that is killed while it merges small packs leaves every point whole, and merging goes on later", async () => {
+  const folder = newFolder("compaction");
+  const client = await clientOf(folder);
+  const file = path.join(folder, "f");
+  const edit = (): void => fs.writeFileSync(file, `${random()}\n`.repeat(20));
+  const packs = (): number => fs.readdirSync(path.join(client.controlDirectory, "store/data"), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
+  let listed: string[] = [];
+  for (let i = 0; i < 80 && !listed.some((name) => name.startsWith("compact.")); i++) {
+    edit();
+    if (i < 20) await client.save();
+    else listed = passesOf(["save", folder]);
+  }
+  const merging = listed.flatMap((name, i) => (name.startsWith("compact.") ? [{ name, pass: i + 1 }] : []));
+  assert.ok(merging.length > 3, `saves merge: ${listed.join(" ")}`);
+  const wanted = new Map<string, number>();
+  for (const { name } of merging) wanted.set(name, (wanted.get(name) ?? 0) + 1);
+  const seen = new Set<string>();
+  for (const [name, times] of wanted) {
+    for (const nth of new Set([1, Math.ceil(times / 2)])) {
+      let killed = false;
+      for (let i = 0; i < 60 && !killed; i++) {
+        edit();
+        killed = cairn(["save", folder], { failpoint: `${name}:${nth}` }).killed;
+      }
+      if (!killed) continue;
+      seen.add(name);
+      if (random() < 0.4) killAt(["save", folder], 1 + Math.floor(random() * 20));
+      edit();
+      await saveAndCheck(client, folder, `${name}:${nth}`);
+      assert.deepEqual((await client.verifyAll()).problems, [], `${name}:${nth}`);
+      assertNoLeftovers(client, folder, `${name}:${nth}`);
+      assert.ok(packs() < 160, `${packs()} packs after ${name}:${nth}`);
+    }
+  }
+  assert.ok(seen.size >= wanted.size - 1, `not killed at ${[...wanted.keys()].filter((name) => !seen.has(name)).join(", ")}`);
+  resticCheck(client, "merged");
+  failed = false;
+});
