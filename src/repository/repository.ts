@@ -195,22 +195,23 @@ export class Repository {
    * Writes the index of these packs, several files when one would pass 8 MiB. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
    */
   async saveIndex(packs: Iterable<NewPack>, options?: SaveOptions): Promise<ObjectId[]> {
-    const pending: Promise<ObjectId>[] = [];
+    const names: ObjectId[] = [];
     let texts: Uint8Array[] = [];
     let bytes = 0;
-    const close = (): void => {
-      if (texts.length > 0) pending.push(this.saveUnpacked("index", indexText(texts), options));
+    // One file after the other: two in hand would double what a large save needs at its peak.
+    const close = async (): Promise<void> => {
+      if (texts.length > 0) names.push(await this.saveUnpacked("index", indexText(texts), options));
       texts = [];
       bytes = 0;
     };
     for (const pack of packs) {
       const text = pack.indexText ?? packIndexText(pack.id, pack.header);
-      if (bytes + text.length > MAX_INDEX_BYTES) close();
+      if (bytes + text.length > MAX_INDEX_BYTES) await close();
       texts.push(text);
       bytes += text.length + 1;
     }
-    close();
-    return Promise.all(pending);
+    await close();
+    return names;
   }
 }
 

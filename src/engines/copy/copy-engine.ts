@@ -16,7 +16,7 @@ import type { AmendRequest, Degradation, Engine, FreeRequest, HeadContent, HeldG
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
-import type { IndexedPack } from "../scan/store-sink.ts";
+import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { presentSource } from "../scan/present-source.ts";
 import { editTree } from "./edit-tree.ts";
 import { comparePaths } from "../scan/link-groups.ts";
@@ -140,7 +140,7 @@ export class CopyEngine implements Engine {
   }
 
   /** Packs, their index, then the snapshot: durable in that order. */
-  async #publish(work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly IndexedPack[] }, snapshot: Snapshot): Promise<ObjectId> {
+  async #publish(work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] }, snapshot: Snapshot): Promise<ObjectId> {
     const { store, lock, packs } = work;
     await lock.recheck();
     await store.publish(packs);

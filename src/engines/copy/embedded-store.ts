@@ -13,7 +13,7 @@ import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
-import type { IndexedPack } from "../scan/store-sink.ts";
+import type { FinishedPack } from "../../repository/pack-writer.ts";
 
 /** Where the parts of an embedded store lie in a control directory. */
 export interface StorePaths {
@@ -87,7 +87,7 @@ export class EmbeddedStore {
   }
 
   /** Makes packs durable and known: files, then their index. */
-  async publish(packs: readonly IndexedPack[]): Promise<void> {
+  async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { storage, repository, index } = this;
     await Promise.all(packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true })));

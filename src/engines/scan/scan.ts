@@ -7,13 +7,13 @@ import type { StatCache } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
-import type { PackTail } from "../../repository/pack-writer.ts";
+import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { LinkGroup } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
-import type { ExtraBlob, IndexedPack } from "./store-sink.ts";
+import type { ExtraBlob } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 
@@ -55,7 +55,7 @@ export interface ScanResult {
   tree: Uint8Array;
   state: Uint8Array;
   meta: Uint8Array;
-  packs: IndexedPack[];
+  packs: FinishedPack[];
 }
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
@@ -99,7 +99,7 @@ class Scan {
   readonly #threads: readonly Scanner[];
   readonly #table: ScanTable;
   readonly #task: ScanTask;
-  readonly #packs: IndexedPack[] = [];
+  readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
 
   constructor(options: ScanOptions, threads: readonly Scanner[], size: { capacity: number; inline: boolean }) {

@@ -2,7 +2,6 @@ import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
-import { packIndexText } from "../../repository/index-text.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
@@ -15,12 +14,9 @@ export interface StoreSinkTask {
   level: CompressionLevel;
 }
 
-/** A pack with its part of an index file, which a thread has time to write while others still work. */
-export type IndexedPack = FinishedPack & { indexText: Uint8Array };
-
 /** What one thread has packed: complete packs, and at most one unfinished pack of each type. */
 export interface ThreadPacks {
-  packs: IndexedPack[];
+  packs: FinishedPack[];
   tails: PackTail[];
   storedBytes: number;
 }
@@ -39,7 +35,7 @@ export class StoreSink implements ContentSink {
   /** Made when the first new blob of their type comes. */
   #data: PackWriter | undefined;
   #tree: PackWriter | undefined;
-  #packs: IndexedPack[] = [];
+  #packs: FinishedPack[] = [];
 
   constructor(task: StoreSinkTask) {
     this.#index = BlobIndex.fromShared(task.index);
@@ -58,7 +54,7 @@ export class StoreSink implements ContentSink {
 
   #newWriter(type: "data" | "tree"): PackWriter {
     const { keys, directory, level } = this.#task;
-    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push({ ...pack, indexText: packIndexText(pack.id, pack.header) }) });
+    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push(pack) });
   }
 
   known(id: Uint8Array, offset: number): boolean {
