@@ -8,17 +8,27 @@ import { processFacts, thisProcess } from "./lock-owner.ts";
  * whether anybody still works in it.
  */
 const PREFIX = "work-";
-const FOREIGN_AGE_MS = 24 * 3600 * 1000;
+const HOUR_MS = 3600 * 1000;
+/** Folders whose process cannot be asked: of another machine, or of another container on this one, which is seen at work sooner. */
+const FOREIGN_AGE_MS = 24 * HOUR_MS;
+const CONTAINER_AGE_MS = HOUR_MS;
 
 let counter = 0;
 
 /** A path below `parent` for one operation of this process; nothing is made yet. */
 export function newWorkDirectory(parent: string): string {
-  const { bootId, startTime } = thisProcess();
-  return path.join(parent, `${PREFIX}${bootId.slice(0, 8) || "noboot"}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
+  const { startTime } = thisProcess();
+  return path.join(parent, `${PREFIX}${machine()}-${process.pid}-${startTime || "0"}-${counter++}-${threadId}`);
 }
 
-/** Removes the folders of processes that are gone; another machine's only when they are old. Best effort. */
+/** The boot, and the pid namespace in it: only within both does a pid mean the same process. */
+function machine(): string {
+  const { bootId, pidNamespace } = thisProcess();
+  const namespace = /\d+/.exec(pidNamespace)?.[0] ?? "0";
+  return `${bootId.slice(0, 8) || "noboot"}x${namespace}`;
+}
+
+/** Removes the folders of processes that are gone; another machine's or container's only when they are old. Best effort. */
 export function removeDeadWorkDirectories(parent: string): void {
   for (const directory of deadWorkDirectories(parent)) fs.rmSync(directory, { recursive: true, force: true });
 }
@@ -42,10 +52,11 @@ export function deadWorkDirectories(parent: string): string[] {
 }
 
 function isDead(directory: string, owner: { boot: string; pid: number; start: string }): boolean {
-  const self = thisProcess();
-  if (owner.boot !== (self.bootId.slice(0, 8) || "noboot")) {
+  const self = machine();
+  if (owner.boot !== self) {
     const facts = fs.statSync(directory, { throwIfNoEntry: false });
-    return facts !== undefined && Date.now() - facts.mtimeMs > FOREIGN_AGE_MS;
+    const age = owner.boot.split("x")[0] === self.split("x")[0] ? CONTAINER_AGE_MS : FOREIGN_AGE_MS;
+    return facts !== undefined && Date.now() - facts.mtimeMs > age;
   }
   const facts = processFacts(owner.pid);
   return facts === null || facts.startTime !== owner.start;

@@ -1,0 +1,21 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { deadWorkDirectories, newWorkDirectory } from "./work-directory.ts";
+
+test("a work directory is dead when its process is, and another container's only when it is old", (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  const own = newWorkDirectory(parent);
+  const { pid } = spawnSync("true");
+  const gone = own.replace(`-${process.pid}-`, `-${pid}-`);
+  const container = gone.replace(/x\d+-/, "x1234-");
+  const longGone = `${container}1`;
+  for (const each of [own, gone, container, longGone]) fs.mkdirSync(each);
+  const old = new Date(Date.now() - 2 * 3600 * 1000);
+  fs.utimesSync(longGone, old, old);
+  assert.deepEqual(deadWorkDirectories(parent).toSorted(), [gone, longGone].toSorted());
+});

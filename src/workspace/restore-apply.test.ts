@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import type { Identity } from "../engines/scan/find-record.ts";
+import { RENAME, syscalls } from "../fs/syscalls.ts";
+import { HeldDirectories } from "./held-directories.ts";
+import { displacedName, stagedName, StepRunner } from "./restore-apply.ts";
+import type { Step } from "./restore-steps.ts";
+
+/** renameat2(2) as network file systems have it: without flags. */
+function withoutRenameFlags(t: TestContext): void {
+  const sys = syscalls();
+  t.mock.method(sys, "rename", ((rename) => (...args: Parameters<typeof rename>) => (args[6] === 0 ? rename(...args) : -22))(sys.rename.bind(sys)) as typeof sys.rename);
+  assert.notEqual(RENAME.NOREPLACE, 0);
+}
+
+function identityAt(root: string, name: string): Identity {
+  const held = new HeldDirectories(Buffer.from(root));
+  try {
+    return held.identity(held.root, Buffer.from(name))!;
+  } finally {
+    held.close();
+  }
+}
+
+test("steps are carried out where the file system's rename takes no flags, and nothing is replaced that was not saved", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const [name, text] of Object.entries({ goes: "old", changes: "old", late: "unsaved" })) fs.writeFileSync(path.join(folder, name), text);
+  for (const number of [0, 1, 2]) fs.writeFileSync(path.join(staging, stagedName(number)), "new");
+  const inode = (number: number): string => fs.statSync(path.join(staging, stagedName(number))).ino.toString();
+  const steps: Step[] = [
+    { op: "remove", path: Buffer.from("goes"), old: identityAt(folder, "goes"), kept: 9 },
+    { op: "put", path: Buffer.from("changes"), staged: 0, inode: inode(0), old: identityAt(folder, "changes") },
+    { op: "put", path: Buffer.from("comes"), staged: 1, inode: inode(1), old: null },
+    { op: "put", path: Buffer.from("late"), staged: 2, inode: inode(2), old: null },
+  ];
+  withoutRenameFlags(t);
+  const done = new StepRunner({ root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true }).run(steps);
+  assert.deepEqual([done.created, done.updated, done.deleted, done.kept.map(({ reason }) => reason)], [1, 1, 1, ["not_saved"]]);
+  const texts = Object.fromEntries(fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]));
+  assert.deepEqual(texts, { changes: "new", comes: "new", late: "unsaved" });
+  assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
+});
