@@ -3,12 +3,13 @@ import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableMkdir, durableRemove, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./points.ts";
 import { keptContent, type Protection, protectionsOf } from "./protection.ts";
 import { applyRetention, keepsByRule, type RetentionDecision, type RetentionRules } from "./retention.ts";
+import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** What a cleanup would remove, and why. */
@@ -213,7 +214,7 @@ export function storePlan(control: ControlPaths, plan: StoredPlan): void {
     if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS)
       rmSync(file, { force: true });
   }
-  durableWrite(planPath(control, plan.plan_id), Buffer.from(`${JSON.stringify(plan)}\n`));
+  writeRecord(control, planPath(control, plan.plan_id), Buffer.from(`${JSON.stringify(plan)}\n`));
 }
 
 /** Throws `not_found` for a plan that ran already or never was. */

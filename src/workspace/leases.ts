@@ -1,9 +1,10 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
-import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableRemove, readSmallFile } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId, type WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { writeRecord } from "./write-record.ts";
 
 /** A view that is open: `<id>.json` beside the folder `<id>`. It stays until it is closed, whatever becomes of its process. */
 export interface Lease {
@@ -31,11 +32,8 @@ export function leasePath(control: ControlPaths, id: string): string {
 }
 
 export function writeLease(control: ControlPaths, lease: Lease): void {
-  durableMkdir(control.views);
-  durableWrite(
-    leasePath(control, lease.view_id),
-    Buffer.from(`${JSON.stringify({ format: FORMAT, version: VERSION, ...lease })}\n`),
-  );
+  const record = { format: FORMAT, version: VERSION, ...lease };
+  writeRecord(control, leasePath(control, lease.view_id), Buffer.from(`${JSON.stringify(record)}\n`));
 }
 
 export function removeLease(control: ControlPaths, id: string): boolean {

@@ -4,12 +4,13 @@ import path from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { rawPath, recordPath, type RecordedPath } from "../formats/record.ts";
-import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableRemove, readSmallFile } from "../fs/durable.ts";
 import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { writeRecord } from "./write-record.ts";
 
 /**
  * A folder that is being made elsewhere: written beside its place under a name of its own, recorded in the control
@@ -62,9 +63,11 @@ export class PartialFolder {
   readonly staging: Buffer;
   readonly #target: Buffer;
   readonly #file: string;
+  readonly #control: ControlPaths;
   #record: PartialRecord;
 
-  private constructor(file: string, record: PartialRecord) {
+  private constructor(control: ControlPaths, file: string, record: PartialRecord) {
+    this.#control = control;
     this.#file = file;
     this.#record = record;
     this.staging = Buffer.from(rawPath(record.staging));
@@ -74,7 +77,6 @@ export class PartialFolder {
   /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
   static begin(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
     const directory = directoryOf(control);
-    durableMkdir(directory);
     const suffix = randomBytes(8).toString("hex");
     // The root of a mount cannot be replaced.
     const inside = isMountRoot(target) ? "/" : "";
@@ -87,7 +89,7 @@ export class PartialFolder {
       target: recordPath(target),
       owner: newOwner(purpose, false),
     };
-    const folder = new PartialFolder(path.join(directory, `${suffix}.json`), record);
+    const folder = new PartialFolder(control, path.join(directory, `${suffix}.json`), record);
     folder.#write();
     failpoint("partial.recorded");
     try {
@@ -142,7 +144,7 @@ export class PartialFolder {
   }
 
   #write(): void {
-    durableWrite(this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`), { mode: 0o600 });
+    writeRecord(this.#control, this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`));
   }
 }
 
