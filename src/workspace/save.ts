@@ -1,4 +1,6 @@
 import { CairnError } from "../errors.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { folderIdentity, isAtMountRoot, writeWorkspace } from "./control-directory.ts";
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
@@ -10,6 +12,7 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   workspace.engine.prepare();
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
+  acceptOtherFolder(workspace, input);
   const state = workspace.state();
   const head = workspace.byId(state.head);
   if (input.onDetached === "refuse") refuseDetached(workspace, head);
@@ -17,10 +20,25 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   return await recordPoint(workspace, input, { rules: null, undo: false });
 }
 
+/** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */
+function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
+  // A self-contained one is found from beside it and changes its inode with every host it moves to.
+  if (!found.rootChanged || found.controlFile.self_contained) return;
+  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = found.workspace;
+  writeWorkspace(found.control, { ...rest, ...folderIdentity(found.folder, isAtMountRoot(found.control)) });
+  input.onWarning?.(
+    `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
+  );
+}
+
 function refuseDetached(workspace: Workspace, head: Point | null): void {
   const latest = workspace.points.latest();
   if (head === null || latest === null || head.descriptor.save_point_id === latest.descriptor.save_point_id) return;
-  throw new CairnError("detached", `the workspace stands at ${head.descriptor.save_point_id.slice(0, 8)}, which is not the latest point`, {
-    hint: "restore latest first, or save without refusing",
-  });
+  throw new CairnError(
+    "detached",
+    `the workspace stands at ${head.descriptor.save_point_id.slice(0, 8)}, which is not the latest point`,
+    {
+      hint: "restore latest first, or save without refusing",
+    },
+  );
 }

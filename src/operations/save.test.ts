@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+test("a save goes on from an older point, or refuses when that was asked for", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  write("a", "two");
+  const second = await client.save();
+  assert.deepEqual([second.parent_id, second.restored_from], [first.save_point_id, null]);
+  await client.restore({ target: first.save_point_id });
+  await assert.rejects(client.save({ onDetached: "refuse" }), hasCode("detached"));
+  const third = await client.save();
+  assert.deepEqual([third.parent_id, third.restored_from], [first.save_point_id, first.save_point_id]);
+  const status = await client.status();
+  assert.deepEqual([status.head, status.latest, status.detached], [third.save_point_id, third.save_point_id, false]);
+});
+
+test("an unchanged folder makes a point that stores nothing, or none when that was asked for", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  const again = await client.save();
+  assert.deepEqual([again.unchanged, again.bytes_stored, again.read_bytes], [true, 0, 0]);
+  assert.notEqual(again.save_point_id, first.save_point_id);
+  assert.equal((await client.save({ skipUnchanged: true })).save_point_id, again.save_point_id);
+  assert.equal((await client.history()).save_points.length, 2);
+});
+
+test("reread reads every file again, whatever the times say", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one", b: "two two" });
+  // An hour old, so that nothing is read again for being young.
+  for (const name of ["a", "b"]) utimesSync(join(folder, name), 1, 1);
+  await client.save();
+  assert.equal((await client.save({ reread: true })).read_bytes, 10);
+  write("c", "three");
+  assert.equal((await client.save()).changes.added, 1);
+});
+
+test("a restore lets what the point does not have stay when it is told to", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  write("a", "two");
+  write("new", "stays");
+  const restored = await client.restore({ target: first.save_point_id, keepPresent: true });
+  assert.deepEqual([restored.changes.updated, restored.changes.deleted], [1, 0]);
+  assert.deepEqual(readdirSync(folder), ["a", "new"]);
+  await client.restore({ target: first.save_point_id });
+  assert.equal(existsSync(join(folder, "new")), false);
+});
+
+test("another folder at the path goes on with the points, and that is said once", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const first = await client.save();
+  renameSync(folder, join(root, "aside"));
+  mkdirSync(folder);
+  cpSync(join(root, "aside", "a"), join(folder, "a"));
+  writeFileSync(join(folder, "b"), "two");
+  const warnings: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    const saved = await (await library.open(folder)).save({ onWarning: (message) => warnings.push(message) });
+    assert.equal(saved.sequence, 2 + i);
+  }
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /is another folder than the one that was saved before/);
+  assert.equal((await (await library.open(folder)).restore({ target: first.save_point_id })).changes.deleted, 1);
+});
