@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -291,4 +291,29 @@ test("ten thousand points cost a list of twenty and a prefix no more than a few 
   context.diagnostic(`list ${list.toFixed(1)} ms, prefix ${prefix.toFixed(1)} ms, latest ${latest.toFixed(1)} ms`);
   // The bars are 10 and 30 ms; the slack is for a busy machine.
   assert.ok(list < 40 && prefix < 90, `${list} ${prefix}`);
+});
+
+test("a number that another process took within one tick of the directory's clock is refused once, not for ever", (context) => {
+  const { paths, points } = scratch(context);
+  const past = new Date(Date.now() - 60_000 + 0.5);
+  utimesSync(paths.points, past, past);
+  assert.equal(points.nextSequence(), 1);
+  mkdirSync(join(paths.points, "0000000001"));
+  utimesSync(paths.points, past, past);
+  assert.throws(() => points.claim(points.nextSequence(), newSavePointId()), hasCode("conflict"));
+  points.claim(points.nextSequence(), newSavePointId());
+  assert.deepEqual(points.sequences(), [1, 2]);
+});
+
+test("a claim that cannot be written leaves nothing", { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 }, (context) => {
+  const { paths, points } = scratch(context);
+  // Room for directories only.
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k,nr_inodes=4", "none", paths.points]).status !== 0) return context.skip("mounting is not allowed");
+  try {
+    writeFileSync(join(paths.points, "filler"), Buffer.alloc(4096));
+    assert.throws(() => points.claim(1, newSavePointId()), hasCode("no_space"));
+    assert.deepEqual(readdirSync(paths.points), ["filler"]);
+  } finally {
+    spawnSync("umount", ["--lazy", paths.points]);
+  }
 });

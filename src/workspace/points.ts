@@ -26,6 +26,7 @@ import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts
 import { pointDirectoryName, pointPaths, sequenceOfName } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
+import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
 import type { CatalogRow, PointKind } from "./point-catalog.ts";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
@@ -74,12 +75,6 @@ function kindOf(descriptor: Descriptor): PointKind {
   return descriptor.undo || kind === "restore" || kind === "undo" ? "u" : "s";
 }
 
-/** Listings of this process, by directory: several objects look at the same points within one command. */
-const listings = new Map<string, { mtimeNs: bigint; ino: bigint; sequences: readonly number[] }>();
-
-// A change within one tick of the kernel's clock leaves the directory's time as it is.
-const CLOCK_TICK_NS = 20_000_000n;
-
 // How many of the newest points are looked at directly before the catalog is loaded.
 const DIRECT_READS = 4;
 
@@ -93,31 +88,13 @@ export class Points {
     this.#catalog = new PointCatalog(paths.catalog);
   }
 
-  get #listed(): { mtimeNs: bigint; ino: bigint; sequences: readonly number[] } | undefined {
-    return listings.get(this.#directory);
-  }
-
-  set #listed(listing: { mtimeNs: bigint; ino: bigint; sequences: readonly number[] } | undefined) {
-    if (listing === undefined) listings.delete(this.#directory);
-    else listings.set(this.#directory, listing);
-  }
-
   pathsOf(sequence: number): PointPaths {
     return pointPaths(this.#directory, sequence);
   }
 
   /** All sequence numbers that are taken, ascending; also claims whose point was never finished. */
   sequences(): readonly number[] {
-    try {
-      const { mtimeNs, ino } = statSync(this.#directory, { bigint: true });
-      if (this.#listed?.mtimeNs === mtimeNs && this.#listed.ino === ino) return this.#listed.sequences;
-      const sequences = sortedSequences(readdirSync(this.#directory));
-      const age = BigInt(Date.now()) * 1_000_000n - mtimeNs;
-      this.#listed = age > CLOCK_TICK_NS ? { mtimeNs, ino, sequences } : undefined;
-      return sequences;
-    } catch (error) {
-      throw toCairnError(error, `list ${this.#directory}`);
-    }
+    return listSequences(this.#directory);
   }
 
   /** The numbers of finished points, damaged ones too, ascending. */
@@ -141,21 +118,21 @@ export class Points {
       mkdirSync(root, { mode: 0o700 });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, `claim ${root}`);
+      // The listing that this number came from is not so any more, whatever the directory's time says.
+      forgetListing(this.#directory);
       throw new CairnError("conflict", `the sequence number ${sequence} is taken: another process saved meanwhile`, {
         hint: "save again",
       });
     }
-    writeFileSync(intent, id, { mode: 0o600 });
-    fsyncDirectory(this.#directory);
-    this.#listClaimed(sequence);
+    try {
+      writeFileSync(intent, id, { mode: 0o600 });
+      fsyncDirectory(this.#directory);
+    } catch (error) {
+      this.abandon(sequence);
+      throw toCairnError(error, `claim ${root}`);
+    }
+    addToListing(this.#directory, sequence);
     failpoint("point-claimed");
-  }
-
-  /** Whoever claims holds the lock, so that nobody else adds numbers: the listing need not be read again. */
-  #listClaimed(sequence: number): void {
-    const listed = this.#listed;
-    const { mtimeNs, ino } = statSync(this.#directory, { bigint: true });
-    this.#listed = listed === undefined || listed.ino !== ino || (listed.sequences.at(-1) ?? 0) >= sequence ? undefined : { mtimeNs, ino, sequences: [...listed.sequences, sequence] };
   }
 
   /** Claims without a point among the last numbers, where alone they are left, and the id each was made for. */
@@ -173,7 +150,7 @@ export class Points {
   abandon(sequence: number): void {
     const paths = this.pathsOf(sequence);
     if (existsSync(paths.descriptor)) return;
-    this.#listed = undefined;
+    forgetListing(this.#directory);
     rmSync(paths.root, { recursive: true, force: true });
   }
 
@@ -426,7 +403,7 @@ export class Points {
     fsyncDirectory(this.#directory);
     failpoint("points.gone");
     rmSync(staged, { recursive: true, force: true });
-    this.#listed = undefined;
+    forgetListing(this.#directory);
     this.#catalog.compact(new Set(this.sequences()));
     return removed;
   }
@@ -453,18 +430,8 @@ export class Points {
   /** Forgets what was read from the catalog, e.g. after waiting for the lock. */
   refresh(): void {
     this.#catalog.refresh();
-    this.#listed = undefined;
+    forgetListing(this.#directory);
   }
-}
-
-function sortedSequences(names: readonly string[]): number[] {
-  const sequences = new Float64Array(names.length);
-  let count = 0;
-  for (const name of names) {
-    const sequence = sequenceOfName(name);
-    if (sequence > 0) sequences[count++] = sequence;
-  }
-  return Array.from(sequences.subarray(0, count).sort());
 }
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */

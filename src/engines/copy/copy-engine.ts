@@ -144,8 +144,7 @@ export class CopyEngine implements Engine {
     const { store, lock, packs } = work;
     await lock.recheck();
     await store.publish(packs);
-    const id = await store.repository.saveSnapshot(snapshot, { durable: false });
-    await store.storage.sync(["index", "snapshots"]);
+    const id = await store.repository.saveSnapshot(snapshot);
     failpoint("stage.snapshot-written");
     return id;
   }
@@ -272,8 +271,7 @@ export class CopyEngine implements Engine {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree), { durable: false });
-    await store.storage.sync(["snapshots"]);
+    const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree));
     const { statCache } = this.#options;
     leaveSeed({ from: statCache, to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`), tree: Buffer.from(content.tree, "hex"), folder: point.folder });
     // Whatever is changed after this has a later change time, however coarse the clock.

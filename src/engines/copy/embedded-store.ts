@@ -86,14 +86,14 @@ export class EmbeddedStore {
     return this.storage.temporaryDirectory;
   }
 
-  /** Makes packs durable and known: files, then their index. */
+  /** Makes packs durable and known: files, then their index, each durable before it gets its name, so that a power cut leaves no torn one. */
   async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { storage, repository, index } = this;
     await Promise.all(packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true })));
     await storage.sync(["data"]);
     failpoint("store.packs-durable");
-    const names = await repository.saveIndex(packs, { durable: false });
+    const names = await repository.saveIndex(packs);
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);
     const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
     for (const name of names) index.cover(name, blobs / names.length);
