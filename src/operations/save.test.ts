@@ -28,6 +28,12 @@ test("an unchanged folder makes a point that stores nothing, or none when that w
   assert.equal((await client.history()).save_points.length, 2);
 });
 
+test("a tag that is none is refused before anything is saved", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  await assert.rejects(client.save({ tags: ["good", " "] }), hasCode("usage"));
+  assert.equal(await client.hasSavePoints(), false);
+});
+
 test("reread reads every file again, whatever the times say", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "two two" });
   // An hour old, so that nothing is read again for being young.

@@ -5,10 +5,12 @@ import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
 import type { Aspect, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
 import { publicPoint } from "./public-point.ts";
+import { checkTags } from "./tag.ts";
 
-/** Saves the folder as it is. */
+/** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
 export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
+  checkTags(options.tags ?? []);
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };
   const saved = await saveWorkspace(workspace, { ...options, ...cause });
   return {

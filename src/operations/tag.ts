@@ -10,6 +10,12 @@ export interface TagEdit {
 
 const MAX_TAG_LENGTH = 1000;
 
+/** Throws `usage` for a tag that is empty or longer than 1000 characters. */
+export function checkTags(tags: readonly string[]): void {
+  const wrong = tags.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
+  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
+}
+
 /** Adds and removes tags; the descriptor stays as it is. Throws `usage` for an empty tag, `not_found` for one to remove that is not there. */
 export async function tag(
   workspace: Workspace,
@@ -17,8 +23,7 @@ export async function tag(
   request: { edit: TagEdit; options: WorkspaceCallOptions },
 ): Promise<SavePoint> {
   const { add = [], remove = [] } = request.edit;
-  const wrong = add.find((each) => each.trim() === "" || each.length > MAX_TAG_LENGTH);
-  if (wrong !== undefined) throw new CairnError("usage", `not a tag: ${JSON.stringify(wrong.slice(0, 80))}`);
+  checkTags(add);
   using _lock = await workspace.lock("tag", request.options);
   workspace.points.refresh();
   const point = workspace.resolve(target);

@@ -111,13 +111,14 @@ function describeFailure({ cause }: SavePoint, style: Style): string[] {
   return typeof exit === "number" && exit !== 0 ? [style.red(`exit ${exit}`)] : [];
 }
 
-/** `before a restore`, `command npm test, exit 1`, `tool_call`. */
+/** `before a restore`, `command npm test, exit 1`, `tool_call bash`. */
 export function describeCause(point: SavePoint): string {
   const { cause } = point;
   if (cause.kind === "restore" || cause.kind === "undo")
     return `before ${cause.kind === "undo" ? "an undo" : "a restore"}`;
   const words = Array.isArray(cause["command"]) ? cause["command"].join(" ") : cause["command"];
-  if (typeof words !== "string") return printable(cause.kind);
+  const tool = typeof cause["tool"] === "string" ? ` ${firstLine(cause["tool"])}` : "";
+  if (typeof words !== "string") return `${printable(cause.kind)}${tool}`;
   const exit = typeof cause["exit_code"] === "number" ? `, exit ${cause["exit_code"]}` : "";
   const phase = cause["phase"] === "before" ? "before " : "";
   return `${phase}${printable(cause.kind)} ${firstLine(words)}${exit}`;

@@ -68,7 +68,8 @@ test("a cause is told in words", () => {
   const told = (cause: typeof POINT.cause): string => describeCause({ ...POINT, cause });
   assert.equal(told({ kind: "restore" }), "before a restore");
   assert.equal(told({ kind: "undo" }), "before an undo");
-  assert.equal(told({ kind: "tool_call", tool: "sh" }), "tool_call");
+  assert.equal(told({ kind: "tool_call", tool: "sh" }), "tool_call sh");
+  assert.equal(told({ kind: "tool_call" }), "tool_call");
 });
 
 test("restore says so when nothing was saved yet", () => {

@@ -20,7 +20,7 @@ export function renderRestore(view: RestoreView): string {
   const where = view.to === undefined ? "" : ` into ${printable(view.to)}`;
   const lines = [
     `${style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
-    `  ${formatCounts(result.changes)} · ${formatDuration(result.duration_ms)}${result.method === "exchange" ? " · the root folder was exchanged" : ""}`,
+    `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}${result.method === "exchange" ? " · the root folder was exchanged" : ""}`,
     ...renderLeftOut(result.left_out, style),
   ];
   if (result.undo_id !== null) {
@@ -29,6 +29,11 @@ export function renderRestore(view: RestoreView): string {
     );
   }
   return lines.join("\n");
+}
+
+function describeCounts({ changes }: RestoreResult): string {
+  const { created, updated, deleted, metadata } = changes;
+  return created + updated + deleted + metadata === 0 ? "nothing had to change" : formatCounts(changes);
 }
 
 const PLAN_LIMIT = 200;
@@ -65,8 +70,9 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): s
   const summary = Object.entries(words).flatMap(([action, text]) =>
     counts[action] === undefined ? [] : [`${formatCount(counts[action])} ${text}`],
   );
+  const changing = plan.entries.length - (counts["keep"] ?? 0);
   return [
-    `a restore to ${to} would change ${plural(plan.entries.length, "entry")}: ${summary.join(", ")}`,
+    `a restore to ${to} would change ${plural(changing, "entry")}: ${summary.join(", ")}`,
     ...limited(lines, PLAN_LIMIT, style),
     ...holders,
   ].join("\n");
