@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -23,7 +23,7 @@ import {
 } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
-import { pointDirectoryName, pointPaths, sequenceOfName } from "./control-layout.ts";
+import { pointDirectoryName, pointPaths } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
 import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
