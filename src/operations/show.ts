@@ -22,8 +22,12 @@ export async function show(workspace: Workspace, target: string, path: PathInput
     save_point: publicPoint(point),
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
-    entries: listed.map((each) => listedEntry(each, node === null || node.type === "dir" ? each.name : where)),
+    entries: listed.map((each) => listedEntry(each, each === node ? where : below(where, each.name))),
   };
+}
+
+function below(parent: Uint8Array, name: Uint8Array): Uint8Array {
+  return parent.length === 0 ? name : Buffer.concat([parent, Buffer.from("/"), name]);
 }
 
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {

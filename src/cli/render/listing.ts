@@ -11,13 +11,15 @@ export async function renderListing(shown: ShowResult, style: Style): Promise<st
     printable(entry.user === "" ? String(entry.uid) : entry.user),
     entry.kind === "file" ? formatBytes(entry.size) : "",
     style.dim(formatInstant(entry.modified_at)),
-    describeName(entry, style),
+    describeName(entry, shown, style),
   ]);
   return renderTable(rows, [2]);
 }
 
-function describeName(entry: ListedEntry, style: Style): string {
-  const name = printable(entry.path);
+/** Below the folder that was asked for. */
+function describeName(entry: ListedEntry, shown: ShowResult, style: Style): string {
+  const prefix = `${shown.path}/`;
+  const name = printable(entry.path.startsWith(prefix) ? entry.path.slice(prefix.length) : entry.path);
   if (entry.kind === "directory") return style.bold(`${name}/`);
   return entry.target === undefined ? name : `${style.cyan(name)} → ${printable(entry.target)}`;
 }

@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { DiffEntry } from "./contract.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+async function text(pieces: AsyncIterable<Uint8Array>): Promise<string> {
+  const all: Uint8Array[] = [];
+  for await (const piece of pieces) all.push(piece);
+  return Buffer.concat(all).toString("utf8");
+}
+
+test("a difference names what changed, in what, and what was only renamed", async (t) => {
+  const { client, folder, write } = await testFolder(t, {
+    a: "one",
+    "b/c": "two",
+    gone: "three",
+    moved: "four",
+    retyped: "x",
+  });
+  const first = await client.save();
+  write("a", "one and more");
+  chmodSync(join(folder, "b/c"), 0o600);
+  rmSync(join(folder, "gone"));
+  renameSync(join(folder, "moved"), join(folder, "b/there"));
+  rmSync(join(folder, "retyped"));
+  mkdirSync(join(folder, "retyped"));
+  symlinkSync("a", join(folder, "link"));
+  linkSync(join(folder, "a"), join(folder, "a2"));
+  const told = ({ path, change, aspects, from_path: from }: DiffEntry): unknown[] => [
+    path,
+    change,
+    aspects.filter((aspect) => aspect !== "times" && aspect !== "links").join(),
+    from ?? "",
+  ];
+  const expected = [
+    ["a", "modified", "content", ""],
+    ["a2", "added", "", ""],
+    ["b/c", "modified", "mode", ""],
+    ["b/there", "renamed", "", "moved"],
+    ["gone", "removed", "", ""],
+    ["link", "added", "", ""],
+    ["retyped", "modified", "type,mode", ""],
+  ];
+  const present = await client.diff("head");
+  assert.deepEqual(present.entries.map(told), expected);
+  assert.equal(present.to, null);
+  const second = await client.save();
+  const saved = await client.diff(first.save_point_id, second.save_point_id);
+  assert.deepEqual([saved.entries.map(told), saved.to], [expected, second.save_point_id]);
+  const part = await client.diff("head~1", "head", { paths: ["b"] });
+  assert.deepEqual(
+    part.entries.map(({ path }) => path).filter((path) => path !== "b"),
+    ["b/c", "b/there"],
+  );
+  await assert.rejects(client.diff("head~1", "head", { paths: ["nowhere"] }), hasCode("not_found"));
+});
+
+test("times alone make a folder unclean and are a difference", async (t) => {
+  const { client, folder } = await testFolder(t, { a: "one" });
+  await client.save();
+  assert.equal((await client.status()).clean, true);
+  utimesSync(join(folder, "a"), 7, 7);
+  const status = await client.status();
+  assert.deepEqual([status.clean, status.changes], [false, { added: 0, modified: 1, removed: 0 }]);
+  assert.deepEqual(
+    (await client.diff("head")).entries.map(({ path, aspects }) => [path, aspects]),
+    [["a", ["times"]]],
+  );
+});
+
+test("history is filtered by words, tags and paths, and cut at a limit", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one", b: "one" });
+  const first = await client.save({ message: "The Beginning", tags: ["start"] });
+  write("a", "two");
+  const second = await client.save({ cause: { kind: "tool_call", tool: "bash" } });
+  write("b", "two");
+  const third = await client.save();
+  const ids = async (options: object, limit = 0): Promise<string[]> =>
+    (await client.history(undefined, limit, options)).save_points.map((point) => point.save_point_id);
+  assert.deepEqual(await ids({}), [third.save_point_id, second.save_point_id, first.save_point_id]);
+  assert.deepEqual(await ids({ grep: "beginning" }), [first.save_point_id]);
+  assert.deepEqual(await ids({ grep: "BASH" }), [second.save_point_id]);
+  assert.deepEqual(await ids({ tag: "start" }), [first.save_point_id]);
+  assert.deepEqual(await ids({ path: "a" }), [second.save_point_id, first.save_point_id]);
+  assert.deepEqual(await ids({ path: "b" }, 1), [third.save_point_id]);
+  assert.deepEqual(
+    [(await client.history(undefined, 2)).truncated, (await client.history(undefined, -1)).truncated],
+    [true, false],
+  );
+  await assert.rejects(client.history("other"), hasCode("not_found"));
+});
+
+test("a point's folders are listed and its files read, as they were", async (t) => {
+  const { client, write } = await testFolder(t, { "src/a": "one", "src/deep/b": "two" });
+  await client.save();
+  write("src/a", "changed");
+  const shown = await client.show("head", "src");
+  assert.deepEqual(
+    shown.entries.map(({ path, kind, size }) => [path, kind, size ?? null]),
+    [
+      ["src/a", "file", 3],
+      ["src/deep", "directory", shown.entries[1]?.size ?? null],
+    ],
+  );
+  assert.equal(await text(client.read("head", "src/a")), "one");
+  await assert.rejects(client.show("head", "src/nothing"), hasCode("not_found"));
+});
+
+test("a restore touches nothing that matches, and keeps the root's inode", async (t) => {
+  const { client, folder, write } = await testFolder(t, { same: "same", other: "one", "deep/same": "same" });
+  const first = await client.save();
+  write("other", "two");
+  const facts = (): unknown[] =>
+    ["same", "deep", "deep/same"].map((name) => {
+      const { ino, ctimeNs, mtimeNs } = statSync(join(folder, name), { bigint: true });
+      return [ino, ctimeNs, mtimeNs];
+    });
+  const root = statSync(folder).ino;
+  const before = facts();
+  const restored = await client.restore({ target: first.save_point_id });
+  assert.deepEqual(
+    [restored.changes.updated, restored.changes.created, restored.changes.deleted, restored.method],
+    [1, 0, 0, "entries"],
+  );
+  assert.deepEqual([facts(), statSync(folder).ino], [before, root]);
+});
+
+test("undo covers the paths of a partial restore, keeps edits made since, and twice is redo", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
+  const first = await client.save();
+  write("a", "two");
+  write("b", "two");
+  const read = async (): Promise<string[]> =>
+    Promise.all(["a", "b"].map(async (name) => text(client.read(null, name))));
+  await client.restore({ target: first.save_point_id, paths: ["a"] });
+  assert.deepEqual(await read(), ["one", "two"]);
+  write("b", "three");
+  writeFileSync(join(folder, "a"), "edited since");
+  const undone = await client.undo();
+  assert.deepEqual(await read(), ["two", "three"]);
+  assert.ok(undone.undo_id !== null);
+  await client.undo();
+  assert.deepEqual(await read(), ["edited since", "three"]);
+});
