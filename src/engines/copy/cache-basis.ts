@@ -14,7 +14,12 @@ function placeOf(statCache: string): string {
   return `${statCache}-indexes`;
 }
 
-/** To be written before the stat cache: naming more than it relies on only costs lookups. */
+/** Before the stat cache is replaced: one without a basis relies on nothing, which only costs lookups. */
+export function dropCacheBasis(statCache: string): void {
+  fs.rmSync(placeOf(statCache), { force: true });
+}
+
+/** To be written after the stat cache that relies on them. */
 export function writeCacheBasis(statCache: string, indexes: Iterable<string>): void {
   const place = placeOf(statCache);
   const temporary = `${place}.${process.pid}`;

@@ -122,6 +122,26 @@ void describe("the copy engine", () => {
     assert.ok(fourth.bytesStored < 3000);
   });
 
+  test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {
+    const { root, control, stage } = await setUp(t);
+    const indexes = (): string[] => fs.readdirSync(path.join(control, "store/index"));
+    fs.writeFileSync(path.join(root, "other"), "stays");
+    await stage();
+    const before = indexes();
+    fs.writeFileSync(path.join(root, "file"), "content");
+    const first = await stage();
+    // As after 'restic forget --prune' of the second point's snapshot, with the caches lost too.
+    for (const name of indexes()) if (!before.includes(name)) fs.rmSync(path.join(control, "store/index", name));
+    for (const name of fs.readdirSync(path.join(control, "cache"))) fs.rmSync(path.join(control, "cache", name));
+    const looking = engineOf(t, control);
+    await looking.look(request(root, headOf(first)));
+    const saving = engineOf(t, control);
+    const second = await saving.stage(request(root, headOf(first)));
+    const source = await saving.source(second.content);
+    const file = source.list(source.root).find(({ name }) => Buffer.from(name).toString() === "file");
+    assert.equal(Buffer.concat([...source.content(file!)].map((part) => Buffer.from(part))).toString(), "content");
+  });
+
   test("what a point holds is written as it was, by another process's engine too", async (t) => {
     const { root, stage, control } = await setUp(t);
     fs.mkdirSync(path.join(root, "a"));

@@ -26,7 +26,7 @@ import { freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed, takeSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
-import { cacheBasisHolds, writeCacheBasis } from "./cache-basis.ts";
+import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import { pointRemains } from "./point-remains.ts";
@@ -55,6 +55,8 @@ export interface CopyEngineOptions {
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
 const BILLION = 1_000_000_000n;
+/** Of no index. */
+const UNKNOWN_EPOCH = "0".repeat(32);
 const PROGRAM = "cairn 0.1.0";
 
 /** Keeps points in the repository inside the control directory. */
@@ -205,7 +207,11 @@ export class CopyEngine implements Engine {
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
-    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) this.#keepCache(store, result);
+    if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
+      // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
+      const isVouched = cache !== null && this.#vouches(store, cache);
+      this.#keepCache(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
+    }
     return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
   }
 
@@ -328,11 +334,13 @@ export class CopyEngine implements Engine {
     return loadStatCache(statCache) ?? takeSeed(statCache, root);
   }
 
-  #keepCache(store: EmbeddedStore, result: ScanResult): void {
+  #keepCache(store: EmbeddedStore, result: ScanResult, epoch: string = store.index.epoch): void {
     try {
       fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
+      // At no moment is there a cache beside the basis of another one.
+      dropCacheBasis(this.#options.statCache);
+      writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch: Buffer.from(epoch, "hex") });
       writeCacheBasis(this.#options.statCache, store.index.covered);
-      writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch: Buffer.from(store.index.epoch, "hex") });
     } catch {
       // A cache that cannot be written is only slow.
     }
