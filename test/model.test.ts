@@ -33,6 +33,7 @@ test(`every point gives back what the folder was, whatever happens in between (s
     model.end();
   }
   t.diagnostic([...counts].map(([name, count]) => `${count} ${name}`).join(", "));
-  for (const name of ["save", "restore", "undo", "killed"]) assert.ok((counts.get(name) ?? 0) > 0, `${name} never happened`);
+  for (const name of ["save", "restore", "undo", "killed"])
+    assert.ok((counts.get(name) ?? 0) > 0, `${name} never happened`);
   failed = false;
 });

@@ -68,7 +68,9 @@ test("a process that saves and one that restores leave the folder at some point,
   })();
   await Promise.all([saver, restorer]);
   assert.ok(states.some(({ state }) => differencesOf(readFolder(folder), state).length === 0));
-  const digests = new Set((await Promise.all(states.map(async ({ id }) => client.resolve(id)))).map((point) => point.payload_root_hash));
+  const digests = new Set(
+    (await Promise.all(states.map(async ({ id }) => client.resolve(id)))).map((point) => point.payload_root_hash),
+  );
   const { save_points: points } = await client.history();
   for (const point of points) assert.ok(digests.has(point.payload_root_hash), `${point.message} holds a mixture`);
 });
@@ -80,9 +82,13 @@ test("eight processes that open or make one self-contained workspace end with on
 const client = await openOrInit(process.argv[1]);
 const point = await client.save({ message: "from " + process.pid });
 console.log(JSON.stringify({ id: client.repoId, root: client.repoRoot, workspace: client.workspace.id, point: point.save_point_id }));`;
-  const results = await Promise.all(Array.from({ length: 8 }, async () => run(process.execPath, ["--input-type=module", "-e", script, "--", place])));
+  const results = await Promise.all(
+    Array.from({ length: 8 }, async () => run(process.execPath, ["--input-type=module", "-e", script, "--", place])),
+  );
   for (const { status, stderr } of results) assert.equal(status, 0, stderr);
-  const said = results.map(({ stdout }) => JSON.parse(stdout) as { id: string; root: string; workspace: string; point: string });
+  const said = results.map(
+    ({ stdout }) => JSON.parse(stdout) as { id: string; root: string; workspace: string; point: string },
+  );
   assert.equal(new Set(said.map(({ id }) => id)).size, 1);
   assert.equal(new Set(said.map(({ workspace }) => workspace)).size, 1);
   assert.equal(new Set(said.map(({ point }) => point)).size, 8);
@@ -93,7 +99,9 @@ test("eight first saves of one folder at once adopt it once", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "x");
   const before = controls();
-  const done = await Promise.all(Array.from({ length: 8 }, async () => startCairn(["save", folder, "--lock-timeout", "60s"]).ended));
+  const done = await Promise.all(
+    Array.from({ length: 8 }, async () => startCairn(["save", folder, "--lock-timeout", "60s"]).ended),
+  );
   for (const { status, stdout, stderr } of done) assert.equal(status, 0, stdout + stderr);
   assert.equal(controls() - before, 1);
   assert.equal((await (await clientOf(folder)).history()).save_points.length, 8);
@@ -160,13 +168,19 @@ test("readers find whole points while a cleanup runs", async () => {
     }
   })();
   await Promise.all([cleaning, reading]);
-  assert.deepEqual((await client.history()).save_points.map(({ save_point_id: id }) => id), kept);
+  assert.deepEqual(
+    (await client.history()).save_points.map(({ save_point_id: id }) => id),
+    kept,
+  );
   assert.deepEqual((await client.verifyAll()).problems, []);
   resticCheck(client, "after the cleanups");
   assert.ok(rounds > 0);
 });
 
-async function run(program: string, args: readonly string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+async function run(
+  program: string,
+  args: readonly string[],
+): Promise<{ status: number | null; stdout: string; stderr: string }> {
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
   let stdout = "";
   let stderr = "";

@@ -17,7 +17,10 @@ test("a save that is killed while it merges small packs leaves every point whole
   const client = await clientOf(folder);
   const file = path.join(folder, "f");
   const edit = (): void => fs.writeFileSync(file, `${random()}\n`.repeat(20));
-  const packs = (): number => fs.readdirSync(path.join(client.controlDirectory, "store/data"), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
+  const packs = (): number =>
+    fs
+      .readdirSync(path.join(client.controlDirectory, "store/data"), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile()).length;
   let listed: string[] = [];
   for (let i = 0; i < 80 && !listed.some((name) => name.startsWith("compact.")); i++) {
     edit();
@@ -46,7 +49,10 @@ test("a save that is killed while it merges small packs leaves every point whole
       assert.ok(packs() < 160, `${packs()} packs after ${name}:${nth}`);
     }
   }
-  assert.ok(seen.size >= wanted.size - 1, `not killed at ${[...wanted.keys()].filter((name) => !seen.has(name)).join(", ")}`);
+  assert.ok(
+    seen.size >= wanted.size - 1,
+    `not killed at ${[...wanted.keys()].filter((name) => !seen.has(name)).join(", ")}`,
+  );
   resticCheck(client, "merged");
   failed = false;
 });

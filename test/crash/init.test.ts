@@ -17,7 +17,8 @@ test("an init that is killed at any step is simply done again, and leaves nothin
     if (pass % 2 === 0) cairn(["init", "--self-contained", place], { failpoint: `#${pass}` });
     const client = await library.openOrInit(place);
     // A writer on another host cannot be asked whether it lives: what it left goes after an hour.
-    for (const left of fs.readdirSync(place).filter((each) => each.startsWith(".cairn-tmp-"))) fs.utimesSync(path.join(place, left), 1e9, 1e9);
+    for (const left of fs.readdirSync(place).filter((each) => each.startsWith(".cairn-tmp-")))
+      fs.utimesSync(path.join(place, left), 1e9, 1e9);
     fs.writeFileSync(path.join(place, "main/f"), "x");
     const { save_point_id: id } = await client.save();
     assert.deepEqual(fs.readdirSync(place).toSorted(), [".cairn", "main"], `${name}`);

@@ -18,17 +18,15 @@ export function passesOf(args: readonly string[], cwd?: string): string[] {
 }
 
 /**
- * Which passes to kill at, 1-based: all when they are few or CAIRN_TEST_LONG is set; otherwise the first and the last
- * of each name, the second of repeated ones, and a sample.
+ * Which passes to kill at, 1-based: all when they are few or CAIRN_TEST_LONG is set; otherwise the first of each name,
+ * then a sample.
  */
 export function chosenPasses(names: readonly string[], limit: number): number[] {
   const all = names.map((_name, i) => i + 1);
   if (LONG || all.length <= limit) return all;
   const chosen = new Set<number>();
-  for (const name of new Set(names)) {
-    chosen.add(names.indexOf(name) + 1);
-    chosen.add(names.lastIndexOf(name) + 1);
-  }
+  // The first pass of each name as far as the limit goes, then any.
+  for (const name of shuffled([...new Set(names)]).slice(0, limit)) chosen.add(names.indexOf(name) + 1);
   while (chosen.size < limit) chosen.add(1 + Math.floor(random() * all.length));
   return [...chosen].toSorted((a, b) => a - b);
 }
@@ -37,12 +35,20 @@ export function chosenPasses(names: readonly string[], limit: number): number[] 
 export function killAt(args: readonly string[], pass: number, cwd?: string): string | null {
   const done: Outcome = cairn(args, { failpoint: `#${pass}`, ...(cwd === undefined ? {} : { cwd }) });
   if (done.killed) return done.failpoints.at(-1) ?? "?";
-  assert.ok(done.status === 0 || done.status === 10, `${args.join(" ")}: exit ${done.status}\n${done.stdout}\n${done.stderr}`);
+  assert.ok(
+    done.status === 0 || done.status === 10,
+    `${args.join(" ")}: exit ${done.status}\n${done.stdout}\n${done.stderr}`,
+  );
   return null;
 }
 
 /** Which of some states the folder is in; fails with all differences when it is in none. */
-export function oneOf(folder: string, states: Readonly<Record<string, FolderState>>, context: string, options: StateOptions = {}): string {
+export function oneOf(
+  folder: string,
+  states: Readonly<Record<string, FolderState>>,
+  context: string,
+  options: StateOptions = {},
+): string {
   const now = readFolder(folder, options);
   const reports: string[] = [];
   for (const [name, state] of Object.entries(states)) {
@@ -60,4 +66,11 @@ export async function saveAndCheck(client: Client, folder: string, context: stri
   const { head, damaged } = await client.history();
   assert.equal(head, saved.save_point_id, context);
   assert.deepEqual(damaged, [], context);
+}
+
+function shuffled<T>(list: T[]): T[] {
+  return list
+    .map((value) => ({ value, at: random() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ value }) => value);
 }

@@ -40,7 +40,10 @@ test("a first save that is killed at any step, adoption included, is simply done
   // Nothing that no workspace knows: as many control directories as folders, and no other files.
   const state = path.join(SCRATCH, "state/cairn");
   assert.equal(fs.readdirSync(path.join(state, "control")).length, passes.length + 1);
-  assert.deepEqual(fs.readdirSync(path.join(state, "control")).filter((name) => !/^[0-9a-f]{32}$/.test(name)), []);
+  assert.deepEqual(
+    fs.readdirSync(path.join(state, "control")).filter((name) => !/^[0-9a-f]{32}$/.test(name)),
+    [],
+  );
 });
 
 test("a save of a small change that is killed at any step leaves the old points or one more, and nothing grows", async () => {
@@ -86,7 +89,10 @@ test("a cache that was never finished goes later", async () => {
   assert.ok(left.length >= 1);
   for (const name of left) fs.utimesSync(path.join(cache, name), 1e9, 1e9);
   await client.save();
-  assert.deepEqual(fs.readdirSync(cache).filter((name) => /\.\d/.test(name)), []);
+  assert.deepEqual(
+    fs.readdirSync(cache).filter((name) => /\.\d/.test(name)),
+    [],
+  );
 });
 
 test("a point that was killed after its commit becomes head", async () => {

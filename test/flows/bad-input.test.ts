@@ -14,7 +14,12 @@ import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures
 const isRoot = process.geteuid?.() === 0;
 const skipMount = isRoot && spawnSync("mkfs.ext4", ["-V"]).error === undefined ? false : "needs root and mkfs.ext4";
 const skipDrop = isRoot && spawnSync("setpriv", ["--version"]).error === undefined ? false : "needs root and setpriv";
-const DROPPED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-dac_override,-dac_read_search,-fowner", "--"];
+const DROPPED = [
+  "setpriv",
+  "--bounding-set=-dac_override,-dac_read_search,-fowner",
+  "--inh-caps=-dac_override,-dac_read_search,-fowner",
+  "--",
+];
 
 interface Point {
   save_point_id: string;
@@ -25,7 +30,11 @@ interface Point {
 describe("folders that do not hold still", () => {
   test("pipes, sockets and devices are recorded, never opened", async () => {
     const folder = newFolder();
-    for (const [name, type] of [["pipe", TYPE.PIPE], ["socket", TYPE.SOCKET]] as const) makeNode(path.join(folder, name), type);
+    for (const [name, type] of [
+      ["pipe", TYPE.PIPE],
+      ["socket", TYPE.SOCKET],
+    ] as const)
+      makeNode(path.join(folder, name), type);
     if (isRoot) makeNode(path.join(folder, "tty"), TYPE.CHARDEV, [5, 0]);
     const state = readFolder(folder);
     const saved = cairnOk(["save", folder], { timeoutMs: 20_000 });
@@ -107,12 +116,25 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
     spawnSync("chmod", ["-R", "a-w", client.controlDirectory]);
     t.after(() => spawnSync("chmod", ["-R", "u+w", client.controlDirectory]));
     const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
-    for (const args of [["history", folder], ["status", folder], ["diff", first, "-C", folder], ["show", first, "-C", folder], ["verify", first, "-C", folder], ["store", "-C", folder], ["doctor", folder]]) {
+    for (const args of [
+      ["history", folder],
+      ["status", folder],
+      ["diff", first, "-C", folder],
+      ["show", first, "-C", folder],
+      ["verify", first, "-C", folder],
+      ["store", "-C", folder],
+      ["doctor", folder],
+    ]) {
       const done = dropped(...args);
       assert.equal(done.status, 0, `${args[0]}: ${done.stdout}${done.stderr}`);
     }
     const before = readFolder(folder);
-    for (const args of [["save", folder], ["restore", first, "-C", folder], ["pin", first, "-C", folder], ["restore", first, "--to", path.join(SCRATCH, "read-only-to"), "-C", folder]]) {
+    for (const args of [
+      ["save", folder],
+      ["restore", first, "-C", folder],
+      ["pin", first, "-C", folder],
+      ["restore", first, "--to", path.join(SCRATCH, "read-only-to"), "-C", folder],
+    ]) {
       const done = dropped(...args);
       assert.equal(done.status, 9, `${args[0]}: ${done.stdout}${done.stderr}`);
       assert.equal(done.error?.code, "permission");
@@ -175,7 +197,12 @@ describe("stopping", () => {
     assertNoLeftovers(client, folder, "interrupted");
     const one = new AbortController();
     one.abort();
-    for (const call of [client.save({ signal: one.signal }), client.restore({ target: "head", signal: one.signal }), client.status({ signal: one.signal }), client.verifyAll({ signal: one.signal })]) {
+    for (const call of [
+      client.save({ signal: one.signal }),
+      client.restore({ target: "head", signal: one.signal }),
+      client.status({ signal: one.signal }),
+      client.verifyAll({ signal: one.signal }),
+    ]) {
       await assert.rejects(call, { code: "interrupted" });
     }
   });

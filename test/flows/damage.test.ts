@@ -25,7 +25,11 @@ async function scene(): Promise<Scene> {
   const client = await clientOf(folder);
   const control = client.controlDirectory;
   const points: Scene["points"] = [];
-  for (const make of [makeFirst, makeSecond, (at: string): void => fs.writeFileSync(path.join(at, "third"), "third\n".repeat(50))]) {
+  for (const make of [
+    makeFirst,
+    makeSecond,
+    (at: string): void => fs.writeFileSync(path.join(at, "third"), "third\n".repeat(50)),
+  ]) {
     const before = new Set(filesOf(path.join(control, "store")));
     make(folder);
     const { save_point_id: id } = await client.save();
@@ -78,24 +82,68 @@ interface Damage {
 }
 
 const store = (at: Scene, name: string): string => path.join(at.control, "store", name);
-const descriptor = (at: Scene, sequence: number): string => path.join(at.control, "workspaces/main/points", `${sequence}`.padStart(10, "0"), "descriptor.json");
-const caches = (at: Scene, pattern: RegExp): string[] => filesOf(path.join(at.control, "cache")).filter((name) => pattern.test(name)).map((name) => path.join(at.control, "cache", name));
-const indexes = (at: Scene): string[] => filesOf(path.join(at.control, "store/index")).map((name) => store(at, `index/${name}`));
+const descriptor = (at: Scene, sequence: number): string =>
+  path.join(at.control, "workspaces/main/points", `${sequence}`.padStart(10, "0"), "descriptor.json");
+const caches = (at: Scene, pattern: RegExp): string[] =>
+  filesOf(path.join(at.control, "cache"))
+    .filter((name) => pattern.test(name))
+    .map((name) => path.join(at.control, "cache", name));
+const indexes = (at: Scene): string[] =>
+  filesOf(path.join(at.control, "store/index")).map((name) => store(at, `index/${name}`));
 
 const DAMAGES: Damage[] = [
   { name: "a flipped byte in a descriptor", hurt: (at) => flip(descriptor(at, 2)), names: /descriptor/ },
   { name: "an empty descriptor", hurt: (at) => fs.writeFileSync(descriptor(at, 2), ""), names: /descriptor/ },
   { name: "a flipped byte in a snapshot", hurt: (at) => flip(store(at, at.points[1]!.snapshot)), names: /snapshot/ },
   { name: "a missing snapshot", hurt: (at) => fs.rmSync(store(at, at.points[1]!.snapshot)), harmless: true },
-  { name: "a flipped byte in every index file", hurt: (at) => indexes(at).forEach((file) => flip(file)), names: /index/ },
-  { name: "missing index files, caches too", hurt: (at) => [...indexes(at), ...caches(at, /./)].forEach((file) => fs.rmSync(file)), names: /index|tree|content/ },
-  { name: "a flipped byte in the packs of the second point", hurt: (at) => at.points[1]!.dataPacks.forEach((name) => flip(store(at, name), 0.3)), lost: [1, 2], names: /pack|tree|content/ },
-  { name: "missing packs of the second point", hurt: (at) => at.points[1]!.dataPacks.forEach((name) => fs.rmSync(store(at, name))), lost: [1, 2], names: /pack|tree|content/ },
-  { name: "a truncated pack of the third point", hurt: (at) => fs.truncateSync(store(at, at.points[2]!.dataPacks[0]!), 20), lost: [2], names: /pack|tree|content/ },
-  { name: "a flipped byte in the index cache", hurt: (at) => caches(at, /^index/).forEach((file) => flip(file)), harmless: true },
-  { name: "a flipped byte in the stat cache", hurt: (at) => caches(at, /^stat-[0-9a-f]+$/).forEach((file) => flip(file)), harmless: true },
-  { name: "a catalog of nonsense", hurt: (at) => caches(at, /^points-/).forEach((file) => fs.writeFileSync(file, "nonsense\n".repeat(30))), harmless: true },
-  { name: "no caches at all", hurt: (at) => fs.rmSync(path.join(at.control, "cache"), { recursive: true }), harmless: true },
+  {
+    name: "a flipped byte in every index file",
+    hurt: (at) => indexes(at).forEach((file) => flip(file)),
+    names: /index/,
+  },
+  {
+    name: "missing index files, caches too",
+    hurt: (at) => [...indexes(at), ...caches(at, /./)].forEach((file) => fs.rmSync(file)),
+    names: /index|tree|content/,
+  },
+  {
+    name: "a flipped byte in the packs of the second point",
+    hurt: (at) => at.points[1]!.dataPacks.forEach((name) => flip(store(at, name), 0.3)),
+    lost: [1, 2],
+    names: /pack|tree|content/,
+  },
+  {
+    name: "missing packs of the second point",
+    hurt: (at) => at.points[1]!.dataPacks.forEach((name) => fs.rmSync(store(at, name))),
+    lost: [1, 2],
+    names: /pack|tree|content/,
+  },
+  {
+    name: "a truncated pack of the third point",
+    hurt: (at) => fs.truncateSync(store(at, at.points[2]!.dataPacks[0]!), 20),
+    lost: [2],
+    names: /pack|tree|content/,
+  },
+  {
+    name: "a flipped byte in the index cache",
+    hurt: (at) => caches(at, /^index/).forEach((file) => flip(file)),
+    harmless: true,
+  },
+  {
+    name: "a flipped byte in the stat cache",
+    hurt: (at) => caches(at, /^stat-[0-9a-f]+$/).forEach((file) => flip(file)),
+    harmless: true,
+  },
+  {
+    name: "a catalog of nonsense",
+    hurt: (at) => caches(at, /^points-/).forEach((file) => fs.writeFileSync(file, "nonsense\n".repeat(30))),
+    harmless: true,
+  },
+  {
+    name: "no caches at all",
+    hurt: (at) => fs.rmSync(path.join(at.control, "cache"), { recursive: true }),
+    harmless: true,
+  },
   { name: "no key in the clear", hurt: (at) => fs.rmSync(path.join(at.control, "store-key")), harmless: true },
   { name: "a damaged key in the clear", hurt: (at) => flip(path.join(at.control, "store-key")), harmless: true },
 ];
@@ -119,7 +167,8 @@ describe("damage", () => {
 
       const verified = run("verify", "--all");
       assert.equal(verified.status, damage.harmless === true ? 0 : 6, verified.stdout);
-      if (damage.names !== undefined) assert.match(JSON.stringify(verified.data["problems"] ?? verified.error), damage.names);
+      if (damage.names !== undefined)
+        assert.match(JSON.stringify(verified.data["problems"] ?? verified.error), damage.names);
 
       const before = keptFiles(at.control);
       const looked = run("doctor");
@@ -139,7 +188,10 @@ describe("damage", () => {
       run("doctor", "--repair");
       const saved = run("save", "--reread", "-m", "after the repair");
       assert.equal(saved.status, 0, saved.stdout + saved.stderr);
-      assert.equal((saved.data["save_point"] as { payload_root_hash: string }).payload_root_hash, walkDigests(folder).state);
+      assert.equal(
+        (saved.data["save_point"] as { payload_root_hash: string }).payload_root_hash,
+        walkDigests(folder).state,
+      );
       assert.deepEqual((await at.client.verify("head")).problems, []);
       for (const [i, point] of at.points.entries()) {
         const problem = await at.client.restore({ target: point.id, to }).then(

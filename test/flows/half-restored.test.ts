@@ -10,7 +10,10 @@ import { clientOf, newFolder } from "../fixtures/work.ts";
 /** What meets a restore on its way, or comes between it and its recovery, never keeps the workspace from being used. */
 
 function leftOut(done: Outcome): [string, string][] {
-  return (done.data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [where, reason]);
+  return (done.data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [
+    where,
+    reason,
+  ]);
 }
 
 /** False where that is not allowed. */
@@ -100,7 +103,10 @@ describe("a restore leaves what is mounted alone and lists it", () => {
     const done = cairn(["restore", first, "-C", folder]);
     assert.equal(done.status, 10, done.stdout + done.stderr);
     assert.deepEqual(fs.readdirSync(at), ["inside"]);
-    assert.ok(leftOut(done).some(([where, reason]) => where === "sub" && reason === "mounted"), done.stdout);
+    assert.ok(
+      leftOut(done).some(([where, reason]) => where === "sub" && reason === "mounted"),
+      done.stdout,
+    );
     assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
     cairn(["save", "-C", folder]);
     assert.deepEqual(fs.readdirSync(at), ["inside"]);

@@ -16,7 +16,12 @@ const canDrop = isRoot && spawnSync("setpriv", ["--version"]).error === undefine
 const noRoot = isRoot ? false : "needs root";
 
 /** The command without the right to go past permissions. */
-const DROPPED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-dac_override,-dac_read_search,-fowner", "--"];
+const DROPPED = [
+  "setpriv",
+  "--bounding-set=-dac_override,-dac_read_search,-fowner",
+  "--inh-caps=-dac_override,-dac_read_search,-fowner",
+  "--",
+];
 
 function leftOut(data: Record<string, unknown>): LeftOut[] {
   return data["left_out"] as LeftOut[];
@@ -62,7 +67,10 @@ describe("a restore loses nothing", () => {
     ["rewritten", (at: string) => fs.writeFileSync(at, "written in between\n")],
     ["replaced", (at: string) => (fs.rmSync(at), fs.writeFileSync(at, "written in between\n"))],
     ["rewritten with its old size and time", (at: string) => rewriteQuietly(at)],
-    ["turned into a directory", (at: string) => (fs.rmSync(at), fs.mkdirSync(at), fs.writeFileSync(path.join(at, "x"), "written in between\n"))],
+    [
+      "turned into a directory",
+      (at: string) => (fs.rmSync(at), fs.mkdirSync(at), fs.writeFileSync(path.join(at, "x"), "written in between\n")),
+    ],
   ] as const) {
     test(`when a file is ${name} between the undo point and the swap`, async () => {
       const folder = newFolder();
@@ -81,8 +89,12 @@ describe("a restore loses nothing", () => {
       fs.rmSync(pause);
       const done = await running.ended;
       assert.equal(done.status, 10, done.stdout + done.stderr);
-      assert.deepEqual(leftOut(done.data).map(({ path: where, reason }) => [where, reason]), [["f", "changed_since"]]);
-      for (const [entry, facts] of after) if (entry === "f" || entry.startsWith("f/")) assert.equal(readFolder(folder).get(entry), facts);
+      assert.deepEqual(
+        leftOut(done.data).map(({ path: where, reason }) => [where, reason]),
+        [["f", "changed_since"]],
+      );
+      for (const [entry, facts] of after)
+        if (entry === "f" || entry.startsWith("f/")) assert.equal(readFolder(folder).get(entry), facts);
       assert.equal(fs.readFileSync(path.join(folder, "other"), "utf8"), "first\n");
     });
   }
@@ -202,53 +214,79 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     }
   });
 
-  test("with entries that cannot be read: they stay, and are listed", { skip: canDrop ? false : "needs root and setpriv" }, async () => {
-    const folder = newFolder();
-    const at = (name: string): string => path.join(folder, name);
-    fs.writeFileSync(at("readable"), "first\n");
-    fs.writeFileSync(at("taken"), "first\n");
-    const client = await clientOf(folder);
-    const { save_point_id: first } = await client.save();
-    fs.writeFileSync(at("readable"), "second\n");
-    fs.writeFileSync(at("taken"), "second, and nobody may read it\n");
-    fs.mkdirSync(at("closed"));
-    fs.writeFileSync(at("closed/inside"), "cannot be seen\n");
-    fs.writeFileSync(at("secret"), "cannot be read\n");
-    for (const [name, mode] of [["taken", 0], ["closed", 0], ["secret", 0]] as const) fs.chmodSync(at(name), mode);
-    const saved = cairn(["save", folder], { prefix: DROPPED });
-    assert.equal(saved.status, 10, saved.stdout + saved.stderr);
-    const done = cairn(["restore", first, "-C", folder], { prefix: DROPPED });
-    assert.equal(done.status, 10, done.stdout + done.stderr);
-    assert.deepEqual(leftOut(done.data).map(({ path: where }) => where).toSorted(), ["closed", "secret", "taken"]);
-    assert.equal(fs.readFileSync(at("readable"), "utf8"), "first\n");
-    assert.equal(fs.readFileSync(at("taken"), "utf8"), "second, and nobody may read it\n");
-    assert.equal(fs.readFileSync(at("secret"), "utf8"), "cannot be read\n");
-    assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen\n");
-  });
+  test(
+    "with entries that cannot be read: they stay, and are listed",
+    { skip: canDrop ? false : "needs root and setpriv" },
+    async () => {
+      const folder = newFolder();
+      const at = (name: string): string => path.join(folder, name);
+      fs.writeFileSync(at("readable"), "first\n");
+      fs.writeFileSync(at("taken"), "first\n");
+      const client = await clientOf(folder);
+      const { save_point_id: first } = await client.save();
+      fs.writeFileSync(at("readable"), "second\n");
+      fs.writeFileSync(at("taken"), "second, and nobody may read it\n");
+      fs.mkdirSync(at("closed"));
+      fs.writeFileSync(at("closed/inside"), "cannot be seen\n");
+      fs.writeFileSync(at("secret"), "cannot be read\n");
+      for (const [name, mode] of [
+        ["taken", 0],
+        ["closed", 0],
+        ["secret", 0],
+      ] as const)
+        fs.chmodSync(at(name), mode);
+      const saved = cairn(["save", folder], { prefix: DROPPED });
+      assert.equal(saved.status, 10, saved.stdout + saved.stderr);
+      const done = cairn(["restore", first, "-C", folder], { prefix: DROPPED });
+      assert.equal(done.status, 10, done.stdout + done.stderr);
+      assert.deepEqual(
+        leftOut(done.data)
+          .map(({ path: where }) => where)
+          .toSorted(),
+        ["closed", "secret", "taken"],
+      );
+      assert.equal(fs.readFileSync(at("readable"), "utf8"), "first\n");
+      assert.equal(fs.readFileSync(at("taken"), "utf8"), "second, and nobody may read it\n");
+      assert.equal(fs.readFileSync(at("secret"), "utf8"), "cannot be read\n");
+      assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen\n");
+    },
+  );
 
-  test("with entries that the target's save could not read: they stay, whoever can read them now", { skip: canDrop ? false : "needs root and setpriv" }, async () => {
-    const folder = newFolder();
-    const at = (name: string): string => path.join(folder, name);
-    fs.writeFileSync(at("a"), "first\n");
-    fs.writeFileSync(at("secret"), "cannot be read yet\n");
-    fs.mkdirSync(at("closed"));
-    fs.writeFileSync(at("closed/inside"), "cannot be seen yet\n");
-    for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0);
-    const first = cairn(["save", folder], { prefix: DROPPED });
-    assert.equal(first.status, 10, first.stdout + first.stderr);
-    for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0o755);
-    fs.writeFileSync(at("a"), "second\n");
-    fs.writeFileSync(at("new"), "second\n");
-    const target = (first.data["save_point"] as { save_point_id: string }).save_point_id;
-    const plan = cairnOk(["restore", target, "--plan", "-C", folder]).data["plan"] as { entries: { path: string; action: string }[] };
-    assert.deepEqual(plan.entries.filter(({ action }) => action === "keep").map((entry) => entry.path), ["closed", "closed/inside", "secret"]);
-    const done = cairn(["restore", target, "-C", folder]);
-    assert.equal(done.status, 10, done.stdout + done.stderr);
-    assert.deepEqual(leftOut(done.data).map((entry) => entry.path), ["closed", "closed/inside", "secret"]);
-    assert.deepEqual(fs.readdirSync(folder), ["a", "closed", "secret"]);
-    assert.equal(fs.readFileSync(at("a"), "utf8"), "first\n");
-    assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen yet\n");
-  });
+  test(
+    "with entries that the target's save could not read: they stay, whoever can read them now",
+    { skip: canDrop ? false : "needs root and setpriv" },
+    async () => {
+      const folder = newFolder();
+      const at = (name: string): string => path.join(folder, name);
+      fs.writeFileSync(at("a"), "first\n");
+      fs.writeFileSync(at("secret"), "cannot be read yet\n");
+      fs.mkdirSync(at("closed"));
+      fs.writeFileSync(at("closed/inside"), "cannot be seen yet\n");
+      for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0);
+      const first = cairn(["save", folder], { prefix: DROPPED });
+      assert.equal(first.status, 10, first.stdout + first.stderr);
+      for (const name of ["secret", "closed"]) fs.chmodSync(at(name), 0o755);
+      fs.writeFileSync(at("a"), "second\n");
+      fs.writeFileSync(at("new"), "second\n");
+      const target = (first.data["save_point"] as { save_point_id: string }).save_point_id;
+      const plan = cairnOk(["restore", target, "--plan", "-C", folder]).data["plan"] as {
+        entries: { path: string; action: string }[];
+      };
+      assert.deepEqual(
+        plan.entries.filter(({ action }) => action === "keep").map((entry) => entry.path),
+        ["closed", "closed/inside", "secret"],
+      );
+      const done = cairn(["restore", target, "-C", folder]);
+      assert.equal(done.status, 10, done.stdout + done.stderr);
+      assert.deepEqual(
+        leftOut(done.data).map((entry) => entry.path),
+        ["closed", "closed/inside", "secret"],
+      );
+      assert.deepEqual(fs.readdirSync(folder), ["a", "closed", "secret"]);
+      assert.equal(fs.readFileSync(at("a"), "utf8"), "first\n");
+      assert.equal(fs.readFileSync(at("closed/inside"), "utf8"), "cannot be seen yet\n");
+    },
+  );
 
   test("with a file system mounted inside: it is left alone and listed", { skip: noRoot }, async (t) => {
     const folder = newFolder();
@@ -264,15 +302,40 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     const done = cairn(["restore", first, "-C", folder]);
     assert.equal(done.status, 10, done.stdout + done.stderr);
     assert.equal(fs.readFileSync(path.join(inside, "data"), "utf8"), "of another file system\n");
-    assert.ok(leftOut(done.data).some(({ reason }) => reason === "mounted"), done.stdout);
+    assert.ok(
+      leftOut(done.data).some(({ reason }) => reason === "mounted"),
+      done.stdout,
+    );
     assert.equal(fs.existsSync(path.join(folder, "goes/beside")), false);
   });
 
   test("of names that try to be something else", async () => {
     const folder = newFolder();
-    const names = ["-rf", "--json", "new\nline", "tab\there", "quote\"'`$(touch x)", "back\\slash", "*?[a]!#", " leading", "trailing ", "\u001b[31mred", "\u007f", "ü".repeat(127), "a".repeat(255), "…", "%2e%2e", "con", ".cairnignore2"];
+    const names = [
+      "-rf",
+      "--json",
+      "new\nline",
+      "tab\there",
+      "quote\"'`$(touch x)",
+      "back\\slash",
+      "*?[a]!#",
+      " leading",
+      "trailing ",
+      "\u001b[31mred",
+      "\u007f",
+      "ü".repeat(127),
+      "a".repeat(255),
+      "…",
+      "%2e%2e",
+      "con",
+      ".cairnignore2",
+    ];
     const raw = names.map((name) => Buffer.from(name));
-    raw.push(Buffer.from([0xff, 0xfe, 0x80]), Buffer.from("caf\xe9", "latin1"), Buffer.concat([Buffer.from([0xed, 0xa0, 0x80])]));
+    raw.push(
+      Buffer.from([0xff, 0xfe, 0x80]),
+      Buffer.from("caf\xe9", "latin1"),
+      Buffer.concat([Buffer.from([0xed, 0xa0, 0x80])]),
+    );
     const fill = (text: string): void => {
       for (const name of raw) fs.writeFileSync(Buffer.concat([Buffer.from(`${folder}/`), name]), text);
     };
@@ -296,11 +359,19 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
   test("of paths that are longer than any system call takes", async () => {
     const folder = newFolder();
     const part = "d".repeat(200);
-    spawnSync("python3", ["-c", `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.mkdir("${part}"); os.chdir("${part}")\nopen("deep","w").write("first")`, folder]);
+    spawnSync("python3", [
+      "-c",
+      `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.mkdir("${part}"); os.chdir("${part}")\nopen("deep","w").write("first")`,
+      folder,
+    ]);
     const client = await clientOf(folder);
     const { save_point_id: first } = await client.save();
     const before = readFolder(folder);
-    spawnSync("python3", ["-c", `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.chdir("${part}")\nopen("deep","w").write("second"); open("new","w").write("x")`, folder]);
+    spawnSync("python3", [
+      "-c",
+      `import os,sys\nos.chdir(sys.argv[1])\nfor i in range(25):\n os.chdir("${part}")\nopen("deep","w").write("second"); open("new","w").write("x")`,
+      folder,
+    ]);
     const changed = readFolder(folder);
     await client.restore({ target: first });
     assertFolder(folder, before, "restored");
@@ -318,7 +389,13 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     fs.writeFileSync(file, "same\n");
     const client = await clientOf(folder);
     const states = [];
-    for (const change of [() => undefined, () => fs.chmodSync(file, 0o4711), () => setAttribute(file, "user.x", "1"), () => setAttribute(file, "user.x", "2"), () => fs.lutimesSync(file, 5, 5)]) {
+    for (const change of [
+      () => undefined,
+      () => fs.chmodSync(file, 0o4711),
+      () => setAttribute(file, "user.x", "1"),
+      () => setAttribute(file, "user.x", "2"),
+      () => fs.lutimesSync(file, 5, 5),
+    ]) {
       change();
       const { save_point_id: id } = await client.save();
       states.push({ id, state: readFolder(folder), inode: fs.statSync(file).ino });
@@ -354,4 +431,3 @@ function lines(stream: NodeJS.ReadableStream): () => Promise<string> {
     return line;
   };
 }
-

@@ -27,7 +27,8 @@ function restic(client: Client, ...args: string[]): string {
       RESTIC_CACHE_DIR: path.join(SCRATCH, "restic-cache"),
     },
   });
-  if (child.status !== 0) throw new Error(`restic ${args.join(" ")}: ${child.status}\n${child.stdout}\n${child.stderr}`);
+  if (child.status !== 0)
+    throw new Error(`restic ${args.join(" ")}: ${child.status}\n${child.stdout}\n${child.stderr}`);
   return child.stdout;
 }
 
@@ -47,9 +48,22 @@ function corpus(folder: string): void {
   const at = (name: string): string => path.join(folder, name);
   fs.mkdirSync(at("corpus/empty-dir"), { recursive: true });
   fs.writeFileSync(at("corpus/empty"), "");
-  for (const mode of [0o4755, 0o2711, 0o1777, 0o400, 0]) fs.writeFileSync(at(`corpus/mode-${mode.toString(8)}`), `${mode}`);
+  for (const mode of [0o4755, 0o2711, 0o1777, 0o400, 0])
+    fs.writeFileSync(at(`corpus/mode-${mode.toString(8)}`), `${mode}`);
   for (const mode of [0o4755, 0o2711, 0o1777, 0o400, 0]) fs.chmodSync(at(`corpus/mode-${mode.toString(8)}`), mode);
-  for (const name of ["new\nline", "quote\"'", "back\\slash", "\u001b[1m", "ü", "日本", "a".repeat(255), "-rf", "\u2028 <&>", "😀"]) fs.writeFileSync(at(`corpus/${name}`), name);
+  for (const name of [
+    "new\nline",
+    "quote\"'",
+    "back\\slash",
+    "\u001b[1m",
+    "ü",
+    "日本",
+    "a".repeat(255),
+    "-rf",
+    "\u2028 <&>",
+    "😀",
+  ])
+    fs.writeFileSync(at(`corpus/${name}`), name);
   fs.writeFileSync(Buffer.concat([Buffer.from(`${at("corpus")}/`), Buffer.from([0xff, 0xfe, 0x41])]), "not UTF-8");
   fs.writeFileSync(at("corpus/large"), randomBytes(3_000_000));
   fs.writeFileSync(at("corpus/times"), "t");
@@ -91,7 +105,8 @@ describe("restic in our store", { skip }, () => {
     states.set((await client.save({ message: "second", tags: ["kept"] })).save_point_id, readFolder(folder));
   });
 
-  const snapshotOf = (id: string): Snapshot => snapshots(client).find(({ tags }) => tags?.includes(`cairn:${id}`) === true)!;
+  const snapshotOf = (id: string): Snapshot =>
+    snapshots(client).find(({ tags }) => tags?.includes(`cairn:${id}`) === true)!;
 
   test("it lists a snapshot for every point and finds nothing wrong with any byte", async () => {
     const { save_points: points } = await client.history();
@@ -169,7 +184,8 @@ describe("restic in our store", { skip }, () => {
     restic(client, "forget", snapshotOf(victim.save_point_id).id, "--prune");
     const { problems } = await client.verifyAll();
     assert.ok(problems.length > 0);
-    for (const { point } of problems) assert.ok(point === null || point === victim.save_point_id, JSON.stringify(problems));
+    for (const { point } of problems)
+      assert.ok(point === null || point === victim.save_point_id, JSON.stringify(problems));
     // Content that went is stored again when it is seen again.
     const again = await client.save({ message: "again" });
     assert.deepEqual((await client.verify(again.save_point_id)).problems, []);

@@ -15,7 +15,10 @@ import { clientOf } from "../fixtures/work.ts";
 /** The built command as an ordinary user, from a copy that this user can read. */
 
 const NOBODY = 65_534;
-const skip = process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined ? false : "needs root and setpriv";
+const skip =
+  process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined
+    ? false
+    : "needs root and setpriv";
 
 describe("an ordinary user", { skip }, () => {
   let place: string;
@@ -30,7 +33,8 @@ describe("an ordinary user", { skip }, () => {
     fs.copyFileSync(path.join(ROOT, "package.json"), path.join(place, "package.json"));
     for (const name of ["koffi", "sodium-native", "@koromix"]) {
       const from = path.join(ROOT, "node_modules", name);
-      if (fs.existsSync(from)) fs.cpSync(from, path.join(place, "node_modules", name), { recursive: true, dereference: true });
+      if (fs.existsSync(from))
+        fs.cpSync(from, path.join(place, "node_modules", name), { recursive: true, dereference: true });
     }
     const node = path.join(place, "node");
     fs.copyFileSync(fs.realpathSync(process.execPath), node);
@@ -87,7 +91,11 @@ describe("an ordinary user", { skip }, () => {
     const done = cairn(["restore", "latest", "--to", to, "--control-dir", control, "-C", source], options);
     assert.equal(done.status, 10, done.stdout + done.stderr);
     const left = done.data["left_out"] as LeftOut[];
-    for (const name of ["owned", "null"]) assert.ok(left.some((entry) => entry.path === name && entry.reason === "not_permitted"), `${name}: ${done.stdout}`);
+    for (const name of ["owned", "null"])
+      assert.ok(
+        left.some((entry) => entry.path === name && entry.reason === "not_permitted"),
+        `${name}: ${done.stdout}`,
+      );
     assert.equal(fs.readFileSync(path.join(to, "owned"), "utf8"), "owned by somebody else\n");
     assert.equal(fs.readFileSync(path.join(to, "plain"), "utf8"), "plain\n");
     assert.equal(fs.existsSync(path.join(to, "null")), false);
