@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -57,6 +57,31 @@ void describe("what the stat cache vouches for", () => {
       const content = createHash("sha256").update(fs.readFileSync(file)).digest();
       assert.ok(saves.store.index.lookup(content, 0) >= 0, `round ${i}`);
       assertSame(await saves.look(root), saved, `round ${i}`);
+    }
+  });
+
+  test("new content is found within the same second where times have whole seconds", async (t) => {
+    const saves = await TestStore.create(t);
+    const folder = temporaryFolder(t);
+    const mounted = path.join(folder, "mounted");
+    fs.mkdirSync(mounted);
+    const image = path.join(folder, "image");
+    fs.writeFileSync(image, "");
+    fs.truncateSync(image, 8 << 20);
+    // Inodes of 128 bytes have no room for nanoseconds.
+    const made = spawnSync("mkfs.ext4", ["-q", "-F", "-I", "128", image], { stdio: "ignore" }).status === 0;
+    if (!made || spawnSync("mount", ["-o", "loop", image, mounted], { stdio: "ignore" }).status !== 0) return t.skip("no mkfs.ext4, or mounting is not allowed");
+    try {
+      const root = path.join(mounted, "root");
+      fs.mkdirSync(root);
+      const file = path.join(root, "file");
+      for (let i = 0; i < 6; i++) {
+        fs.writeFileSync(file, `same size ${i}`);
+        await sleep(100);
+        assertSame(await saves.save(root), await saves.look(root), `round ${i}`);
+      }
+    } finally {
+      spawnSync("umount", [mounted], { stdio: "ignore" });
     }
   });
 

@@ -73,6 +73,14 @@ function isYoung(s: Uint32Array, within: number): boolean {
   return now - changed < within;
 }
 
+/**
+ * Seconds within which a further change may leave a change time as it is: a tick of the kernel's clock, or where the
+ * file system has whole seconds (ext4 with small inodes, some network ones; two on FAT) one of these.
+ */
+function tickOf(s: Uint32Array): number {
+  return s[STAT.CTIME_NS] === 0 && s[STAT.MTIME_NS] === 0 ? 2.1 : 0.05;
+}
+
 /** An entry by its name in a held directory, the record to fill, and the record it had before (-1: none). */
 export interface EntryToRead {
   dirfd: number;
@@ -223,7 +231,7 @@ export class EntryReader {
     if (young && sys.native && Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT && thread.sink !== null) {
       sys.settle(fd);
       sys.fstat(fd, stat);
-      young = isYoung(stat.words, 0.05);
+      young = isYoung(stat.words, tickOf(stat.words));
     }
     for (let attempt = 0; ; attempt++) {
       fillRecord(table.records, base, stat.words);
