@@ -1,9 +1,11 @@
+import { lstatSync } from "node:fs";
 import type { HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
+import { isMountPoint } from "../fs/mounts.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/scan-directories.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -107,7 +109,7 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
     ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
     excludes: input.exclude ?? [],
     rules: more.rules,
-    skip: controlDirectoriesInside(workspace.root).map((path) => path.slice(workspace.root.length + 1)),
+    skip: neverPart(workspace.root),
     reread: input.reread ?? false,
     crossMounts: input.crossMounts ?? false,
     head: more.head === null ? null : headContent(more.head),
@@ -117,6 +119,16 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
     ...(onProgress === undefined ? {} : { onProgress }),
   };
 }
+
+/** What is no part of a folder's state: control directories inside it, and what a file system keeps at its own root. */
+function neverPart(root: Buffer): string[] {
+  const controls = controlDirectoriesInside(root).map((path) => path.slice(root.length + 1));
+  const kept = lstatSync(Buffer.concat([root, Buffer.from(`/${LOST_AND_FOUND}`)]), { throwIfNoEntry: false });
+  const isSystems = kept?.isDirectory() === true && kept.uid === 0 && (kept.mode & 0o777) === 0o700 && isMountPoint(root);
+  return isSystems ? [...controls, LOST_AND_FOUND] : controls;
+}
+
+const LOST_AND_FOUND = "lost+found";
 
 function headContent({ descriptor }: Point): HeadContent {
   const { content, entries, bytes, complete, metadata_digest: metadataDigest } = descriptor;
