@@ -7,7 +7,7 @@ import { makeNode } from "../../src/engines/testing-edits.ts";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import { cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
-import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertFolder, differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 
@@ -95,8 +95,19 @@ describe("a disk that is full", { skip: skipMount }, () => {
     assertFolder(folder, now, "nothing was touched");
     assert.equal(cairn(["history", folder]).status, 0);
     assert.equal(cairn(["status", folder]).status, 0);
-    fs.rmSync(filler);
     fs.rmSync(`${filler}-2`);
+    // Wherever it runs out: a point is there or not, and what is there is whole.
+    for (const spare of [40, 300, 700, 1100, 1500]) {
+      fs.rmSync(filler);
+      fill(filler, spare << 10);
+      fs.writeFileSync(path.join(folder, "a"), noise(1 << 20, spare));
+      const done = cairn(["save", folder, "--allow", "space"]);
+      assert.ok(done.status === 0 || done.status === 8, `${spare} KiB: ${done.stdout}${done.stderr}`);
+      const back = cairn(["restore", first, "-C", folder]);
+      assert.ok(back.status === 0 || back.status === 8, `${spare} KiB: ${back.stdout}${back.stderr}`);
+      if (back.status === 0) assertFolder(folder, firstState, `restored with ${spare} KiB`);
+    }
+    fs.rmSync(filler);
     cairnOk(["save", folder, "--allow", "space"]);
     assertNoLeftovers(client, folder, "after it");
     await client.restore({ target: first });
@@ -206,6 +217,38 @@ describe("stopping", () => {
       await assert.rejects(call, { code: "interrupted" });
     }
   });
+});
+
+test("a restore that is stopped at any moment ends as before or as wanted", async () => {
+  const folder = newFolder();
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  const { save_point_id: first } = await client.save();
+  const wanted = readFolder(folder);
+  makeSecond(folder);
+  const before = readFolder(folder);
+  const outcomes = new Set<string>();
+  for (let i = 0; i < 14; i++) {
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(), i * 6);
+    const code = await client.restore({ target: first, signal: controller.signal }).then(
+      () => "done",
+      (error: unknown) => (error as { code?: string }).code,
+    );
+    clearTimeout(timer);
+    assert.ok(code === "done" || code === "interrupted", `${code}`);
+    outcomes.add(code);
+    // Stopped after its commit it is finished by the next call.
+    await client.status();
+    const now = readFolder(folder);
+    if (differencesOf(now, before).length > 0) {
+      assertFolder(folder, wanted, `stopped after ${i * 6} ms`);
+      await client.undo();
+      assertFolder(folder, before, "undone");
+    } else assert.equal(code, "interrupted");
+    assertNoLeftovers(client, folder, `stopped after ${i * 6} ms`);
+  }
+  assert.ok(outcomes.has("interrupted"));
 });
 
 function mountSmall(t: TestContext, mebibytes: number): string {

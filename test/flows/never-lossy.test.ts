@@ -63,6 +63,34 @@ describe("a restore loses nothing", () => {
     assertFolder(folder, before, "undone");
   });
 
+  test("when a folder goes that still holds something the target ignores", async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.writeFileSync(at(".cairnignore"), "*.log\n");
+    fs.writeFileSync(at(".gitignore"), "*\n");
+    fs.mkdirSync(at("sub"));
+    fs.writeFileSync(at("sub/.cairnignore"), "!keep.log\n*.tmp\n");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.rmSync(at(".cairnignore"));
+    fs.mkdirSync(at("new/deep"), { recursive: true });
+    for (const name of ["new/a.log", "new/deep/b.txt", "sub/x.tmp", "sub/keep.log", "sub/plain"])
+      fs.writeFileSync(at(name), `${name}\n`);
+    const before = readFolder(folder);
+    const done = cairnOk(["restore", first, "-C", folder]);
+    assert.deepEqual(done.data["left_out"], []);
+    assert.deepEqual(
+      ["new/a.log", "new/deep", "sub/x.tmp", "sub/keep.log", "sub/plain", ".gitignore"].map((name) =>
+        fs.existsSync(at(name)),
+      ),
+      [true, false, true, false, false, true],
+    );
+    // The folder that had to stay.
+    assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 1, modified: 0, removed: 0 });
+    await client.undo();
+    assertFolder(folder, before, "undone");
+  });
+
   for (const [name, edit] of [
     ["rewritten", (at: string) => fs.writeFileSync(at, "written in between\n")],
     ["replaced", (at: string) => (fs.rmSync(at), fs.writeFileSync(at, "written in between\n"))],
