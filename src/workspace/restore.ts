@@ -10,7 +10,7 @@ import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import { recordPath } from "../formats/record.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
-import { mountOf } from "../fs/mounts.ts";
+import { filesystemKind, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
@@ -122,6 +122,8 @@ export async function finishRestore(
   const undoId = await checkDisplaced(workspace, call, { intent, steps });
   failpoint("restore.displaced-checked");
   if (intent.root !== null) setRoot(workspace, intent.root);
+  if (!isOrdered(workspace)) syncFolder(workspace.root);
+  failpoint("restore.folder-durable");
   const state = workspace.state();
   writeState(workspace.found.paths, {
     ...state,
@@ -133,6 +135,23 @@ export async function finishRestore(
   failpoint("restore.staging-removed");
   journal.end();
   return undoId;
+}
+
+/** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */
+const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
+
+function isOrdered(workspace: Workspace): boolean {
+  const { journal } = workspace.found.paths;
+  return fs.statSync(workspace.root).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
+}
+
+function syncFolder(root: Buffer): void {
+  const fd = fs.openSync(root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  try {
+    if (syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** The present as a point: by the target's rules, never by the present ones. */
@@ -190,7 +209,8 @@ async function stage(
   });
   const fd = fs.openSync(more.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
-    if (steps.some((step) => step.op === "put") && syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
+    const needed = steps.some((step) => step.op === "put") || !isOrdered(workspace);
+    if (needed && syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);
   }
