@@ -166,10 +166,10 @@ function readJournal(workspace: Workspace): CleanupJournal | null {
   try {
     journal = JSON.parse(bytes.toString("utf8")) as CleanupJournal;
   } catch (error) {
-    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run cairn doctor", cause: error });
+    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run `cairn doctor`", cause: error });
   }
   if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop))
-    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run cairn doctor" });
+    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run `cairn doctor`" });
   if (journal.version !== 1)
     throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, {
       hint: "use the newer cairn that wrote it",

@@ -71,7 +71,7 @@ export function writeWorkspace(control: ControlPaths, workspace: PlacedWorkspace
 export function readState(paths: WorkspacePaths): WorkspaceState {
   const state = readRecord(paths.state, decodeState);
   if (state === null)
-    throw new CairnError("damaged", `${paths.state} is missing`, { hint: "run cairn doctor --repair" });
+    throw new CairnError("damaged", `${paths.state} is missing`, { hint: "run `cairn doctor --repair`" });
   return state;
 }
 

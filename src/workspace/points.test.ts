@@ -185,7 +185,9 @@ test("targets are resolved by id, prefix and word", (context) => {
   assert.equal(idOf("head~0"), second);
   assert.equal(idOf("head~1", undo), second);
   assert.throws(() => idOf("head~2"), hasCode("not_found"));
-  assert.throws(() => idOf("abc"), hasCode("invalid_id"));
+  assert.throws(() => idOf("a"), hasCode("ambiguous"));
+  const other = save(points, { save_point_id: `9${"0".repeat(31)}` as SavePointId });
+  assert.equal(idOf("9"), other);
   assert.throws(() => idOf("../../etc"), hasCode("invalid_id"));
   assert.throws(() => idOf("0".repeat(33)), hasCode("invalid_id"));
   assert.throws(() => idOf("fffff"), hasCode("not_found"));

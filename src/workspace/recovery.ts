@@ -84,7 +84,7 @@ function moveHead(workspace: Workspace): string[] {
 /** Where the staging directory lies now: it moves with the folder or the control directory that it is in; what lies where it was recorded may be another's. */
 function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
-  if (!name.startsWith(STAGING_PREFIX)) throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run cairn doctor" });
+  if (!name.startsWith(STAGING_PREFIX)) throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
   const inControl = path.join(workspace.found.control.temporary, name);
   const inFolder = path.join(workspace.root.toString("utf8"), name);
   return fs.existsSync(inFolder) ? inFolder : inControl;

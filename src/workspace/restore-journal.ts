@@ -52,7 +52,7 @@ export class RestoreJournal {
       intent = JSON.parse(bytes.toString("utf8")) as RestoreIntent;
       if (intent.format !== "cairn.restore" || typeof intent.staging !== "string") throw new Error("not a restore's journal");
     } catch (error) {
-      throw new CairnError("damaged", `${this.#intent} cannot be read: ${(error as Error).message}`, { hint: "run cairn doctor" });
+      throw new CairnError("damaged", `${this.#intent} cannot be read: ${(error as Error).message}`, { hint: "run `cairn doctor`" });
     }
     if (intent.version !== 1) throw new CairnError("newer_version", `${this.#intent} has version ${String(intent.version)}`, { hint: "use the newer cairn that wrote it" });
     const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;

@@ -4,11 +4,10 @@ import type { DamagedPoint, Point, Points } from "./points.ts";
 
 /** What a person means by a target: a full id, a unique prefix, `latest`, `head`, `head~N`. */
 
-const MIN_PREFIX = 4;
 const MAX_CANDIDATES = 20;
 
 function nothingSaved(): CairnError {
-  return new CairnError("not_found", "nothing has been saved yet", { hint: "save a point first: cairn save" });
+  return new CairnError("not_found", "nothing has been saved yet", { hint: "save a point first: `cairn save`" });
 }
 
 function headPoint(points: Points, head: SavePointId | null): Point {
@@ -16,7 +15,7 @@ function headPoint(points: Points, head: SavePointId | null): Point {
   const point = points.byId(head);
   if (point === null)
     throw new CairnError("damaged", `head is ${head}, and there is no such point`, {
-      hint: "run cairn doctor --repair",
+      hint: "run `cairn doctor --repair`",
     });
   return point;
 }
@@ -67,12 +66,7 @@ export function resolveTarget(points: Points, target: string, head: SavePointId 
   }
   const steps = /^head(?:~([0-9]{1,9})?)?$/.exec(target);
   if (steps !== null) return beforeHead(points, head, target === "head" ? 0 : Number(steps[1] ?? "1"));
-  if (/^[0-9a-f]{1,32}$/i.test(target)) {
-    if (target.length >= MIN_PREFIX) return byPrefix(points, target.toLowerCase());
-    throw new CairnError("invalid_id", `${target} is too short: at least ${MIN_PREFIX} digits`, {
-      hint: "see `cairn history`",
-    });
-  }
+  if (/^[0-9a-f]{1,32}$/i.test(target)) return byPrefix(points, target.toLowerCase());
   throw new CairnError("invalid_id", `not a save point: ${JSON.stringify(target.slice(0, 80))}`, {
     hint: "use an id, a prefix of one, latest, head or head~N",
   });

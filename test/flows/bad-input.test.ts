@@ -163,7 +163,7 @@ describe("ids and paths that mean nothing", () => {
     for (const [args, status, code] of [
       [["restore", "zzzz", "-C", folder], 2, "invalid_id"],
       [["restore", "../../etc", "-C", folder], 2, "invalid_id"],
-      [["restore", "abc", "-C", folder], 2, "invalid_id"],
+      [["restore", "abg", "-C", folder], 2, "invalid_id"],
       [["restore", "", "-C", folder], 2, null],
       [["restore", "f".repeat(33), "-C", folder], 2, "invalid_id"],
       [["restore", "0123456789abcdef0123456789abcdef", "-C", folder], 3, "not_found"],

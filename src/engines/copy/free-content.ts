@@ -64,7 +64,7 @@ async function snapshotTrees(
   const [first] = damaged;
   if (first !== undefined)
     throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
-      hint: "run cairn doctor --repair first",
+      hint: "run `cairn doctor --repair` first",
     });
   requireMarks(ask.unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
   return snapshots

@@ -77,7 +77,7 @@ function inspectSealed(kind: string, file: FileToInspect, repository: Repository
   const sealed = file.read();
   const name = basename(file.path);
   if (kind !== "config" && /^[0-9a-f]{64}$/.test(name) && objectIdOf(sha256(sealed)) !== name) {
-    throw new CairnError("damaged", `${file.path}: its SHA-256 is not its name`, { hint: "run cairn doctor" });
+    throw new CairnError("damaged", `${file.path}: its SHA-256 is not its name`, { hint: "run `cairn doctor`" });
   }
   const plain = openMessage(repository.keys, sealed);
   switch (kind) {
