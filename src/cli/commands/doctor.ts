@@ -37,8 +37,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const mendable = result.findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined);
     const hint = mendable
       ? `\`${context.commandLine(["doctor", "--repair"], input.argument(0))}\` mends what can be mended`
-      : undefined;
-    outcome.error = new CairnError("damaged", "doctor found damage", hint === undefined ? {} : { hint });
+      : "what is still in the folder is stored again by the next save; a point that stays damaged goes with `cairn cleanup --only POINT`";
+    outcome.error = new CairnError("damaged", "doctor found damage", { hint });
   }
   return outcome;
 }
