@@ -14,6 +14,10 @@ import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "./contract.t
 /** What changed from one point to another, or to the folder as it is now. */
 export async function diff(workspace: Workspace, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
   if (b === null) workspace.engine.prepare();
+  return workspace.engine.reading(async () => diffReading(workspace, a, b, options));
+}
+
+async function diffReading(workspace: Workspace, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
   const before = await workspace.source(from);

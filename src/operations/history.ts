@@ -12,6 +12,11 @@ const PAGE = 200;
 
 /** The points of a workspace, newest first; damaged ones apart, hiding nothing. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
+  const list = async (): Promise<HistoryResult> => listHistory(workspace, limit, options);
+  return options.path === undefined ? list() : workspace.engine.reading(list);
+}
+
+async function listHistory(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
   const filtered = options.grep !== undefined || options.tag !== undefined || options.path !== undefined;
   const kept: Point[] = [];
   const damaged: DamagedPoint[] = [];

@@ -37,9 +37,11 @@ async function planTo(
   const { target, paths, keepPresent, undoing = false } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
-  const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
-  const source = await workspace.source(target);
-  const entries = await planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing });
+  const entries = await workspace.engine.reading(async () => {
+    const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
+    const source = await workspace.source(target);
+    return planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing });
+  });
   const published = entries.map(publicEntry);
   return {
     id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),

@@ -24,7 +24,7 @@ export async function changesSinceHead(workspace: Workspace, looked: LookedAt, h
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted) return countChanges(looked.scan.table, looked.scan.old);
-  return countDifferences(await workspace.source(head), presentSource(looked.scan), signal);
+  return workspace.engine.reading(async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal));
 }
 
 /** Finishes what an unclean end left, when nobody works in the workspace just now. */

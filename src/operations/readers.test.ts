@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CopyEngine } from "../engines/copy/copy-engine.ts";
+import { findWorkspace } from "../workspace/find-workspace.ts";
+import { Workspace } from "../workspace/workspace.ts";
+import { diff } from "./diff.ts";
+import { history } from "./history.ts";
+import { read, show } from "./show.ts";
+import { testFolder } from "./testing-folder.ts";
+
+test("what reads points goes on when other saves merge the store's packs meanwhile", async (t) => {
+  const { client, folder, write } = await testFolder(t, { "dir/a": "first" });
+  const { save_point_id: first } = await client.save();
+  write("dir/a", "second");
+  const { save_point_id: second } = await client.save();
+  const readers = Array.from({ length: 4 }, () => new Workspace(findWorkspace(folder)!, (found, options) => new CopyEngine({ ...options, control: found.control.root })));
+  for (const reader of readers) await (reader.engine as CopyEngine).store();
+  for (let i = 0; i < 40; i++) {
+    write("other", `${i}`);
+    await client.save();
+  }
+  const [differs, lists, reads, finds] = readers;
+  assert.deepEqual((await diff(differs!, first, second, {})).entries.map(({ path }) => path), ["dir/a"]);
+  assert.deepEqual((await show(lists!, first, "dir")).entries.map(({ path }) => path), ["dir/a"]);
+  const pieces: Uint8Array[] = [];
+  for await (const piece of read(reads!, first, "dir/a", {})) pieces.push(piece);
+  assert.equal(Buffer.concat(pieces).toString(), "first");
+  assert.equal((await history(finds!, 0, { path: "dir/a" })).save_points.length, 2);
+  for (const reader of readers) await reader.close();
+});
