@@ -25,6 +25,7 @@ export function writeSections(fd: number, tables: { table: ScanTable; old: ScanT
 }
 
 const BUFFER_BYTES = 1 << 20;
+const SHORT = 64;
 const KEPT_FLAGS = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
 
 /** Collects small pieces into large writes and keeps the checksum. */
@@ -53,6 +54,11 @@ class SectionWriter {
   }
 
   bytes(source: Buffer, start: number, end: number): void {
+    if (end - start <= SHORT && this.#used + end - start <= BUFFER_BYTES) {
+      // A call costs more than a name has bytes.
+      for (let from = start; from < end; from++) this.#buffer[this.#used++] = source[from]!;
+      return;
+    }
     for (let from = start; from < end; ) {
       if (this.#used === BUFFER_BYTES) this.#flush();
       const n = Math.min(end - from, BUFFER_BYTES - this.#used);

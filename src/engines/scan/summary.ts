@@ -158,7 +158,7 @@ function countDirectory(at: { table: ScanTable; old: ScanTable | null; directory
   let i = 0;
   let j = 0;
   while (i < present.length || j < before.length) {
-    const order = i === present.length ? 1 : j === before.length ? -1 : Buffer.compare(table.recordName(present[i]!), old!.recordName(before[j]!));
+    const order = i === present.length ? 1 : j === before.length ? -1 : compareNames(table, present[i]!, old!, before[j]!);
     if (order === 0) {
       if (recordDiffers(table, present[i]!, old!, before[j]!, moved)) changes.modified++;
       i++;
@@ -171,6 +171,19 @@ function countDirectory(at: { table: ScanTable; old: ScanTable | null; directory
       i++;
     } else changes.removed += 1 + below(old!, before[j++]!);
   }
+}
+
+/** Raw byte order of two records' names, without a view of either. */
+function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): number {
+  const p = a.records[x * RECORD_WORDS]!;
+  const q = b.records[y * RECORD_WORDS]!;
+  const m = a.records[x * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
+  const n = b.records[y * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
+  for (let i = 0; i < m && i < n; i++) {
+    const difference = a.names[p + i]! - b.names[q + i]!;
+    if (difference !== 0) return difference;
+  }
+  return m - n;
 }
 
 function presentRecords(table: ScanTable, first: number, count: number): number[] {
@@ -194,15 +207,19 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const x = a * RECORD_WORDS;
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-  const timesCount = !(directory && moved.has(table.records[x + R.SUB]!));
-  for (const word of [R.MODE, R.UID, R.GID, R.RDEV_MAJOR, R.RDEV_MINOR]) if (table.records[x + word] !== old.records[y + word]) return true;
-  if (timesCount) for (const word of [R.MTIME, R.MTIME + 1, R.MTIME_NS]) if (table.records[x + word] !== old.records[y + word]) return true;
-  if (!directory) {
-    for (const word of [R.SIZE, R.SIZE + 1]) if (table.records[x + word] !== old.records[y + word]) return true;
-    for (let word = R.HASH; word < R.HASH + 8; word++) if (table.records[x + word] !== old.records[y + word]) return true;
-  }
+  const differ = (words: readonly number[]): boolean => words.some((word) => table.records[x + word] !== old.records[y + word]);
+  if (!directory && differ(CONTENT)) return true;
+  // The system moves the change time with everything that is compared below.
+  if (!differ(UNTOUCHED)) return false;
+  if (differ(METADATA)) return true;
+  if (!(directory && moved.has(table.records[x + R.SUB]!)) && differ(TIMES)) return true;
   return !sameExtras(table, a, old, b);
 }
+
+const CONTENT = [R.SIZE, R.SIZE + 1, ...Array.from({ length: 8 }, (_, i) => R.HASH + i)];
+const UNTOUCHED = [R.CTIME_NS, R.CTIME, R.CTIME + 1, R.INO, R.INO + 1];
+const METADATA = [R.MODE, R.UID, R.GID, R.RDEV_MAJOR, R.RDEV_MINOR];
+const TIMES = [R.MTIME, R.MTIME + 1, R.MTIME_NS];
 
 /** Holes and chunks follow from the content; targets and attributes are state of their own. */
 function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boolean {
