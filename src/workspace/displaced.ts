@@ -114,6 +114,8 @@ async function amendUndoPoint(workspace: Workspace, call: WorkspaceCall, more: {
       unchanged: false,
     });
   } catch (error) {
+    // Its snapshot first: without the claim nobody would know that it is nobody's.
+    await workspace.engine.discard([id]);
     points.abandon(sequence);
     throw error;
   }
