@@ -6,11 +6,11 @@ import type { Arena } from "../../native.ts";
 import { EntryReader, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { NOTED_LIMIT, type ScanTask, STAGING_PREFIX } from "./task.ts";
+import { NOTED_LIMIT, type ScanTask, STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
-const STAGING = Buffer.from(STAGING_PREFIX, "latin1");
+const DOT = 0x2e;
 const ENOENT = -2;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
@@ -103,7 +103,7 @@ class DirectoryScanner {
     const rules = this.#rulesOf(directory, fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
-      if (directory === 0 && bytes.compare(STAGING, 0, STAGING.length, offset, offset + STAGING.length) === 0) return false;
+      if (directory === 0 && bytes[offset] === DOT && STAGING_NAME.test(bytes.toString("latin1", offset, bytes.indexOf(0, offset)))) return false;
       if (rules.empty && this.#skip.size === 0) return true;
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
       if (this.#skip.size > 0 && this.#skip.has(this.#thread.entryPath(directory, Buffer.from(name, "latin1")).toString("latin1"))) return false;

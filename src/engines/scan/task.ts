@@ -8,6 +8,8 @@ export const SINGLE_BLOB_LIMIT = 512 * 1024;
 
 /** Names that a scan never sees in a workspace's root: what a restore stages there. */
 export const STAGING_PREFIX = ".cairn-restore-";
+/** Exactly those names; anything else that begins alike is the user's. */
+export const STAGING_NAME = /^\.cairn-restore-[0-9a-f]{16}$/;
 
 /** What every thread of a scan is given: plain data and shared memory. */
 export interface ScanTask {
