@@ -154,3 +154,19 @@ test("undo covers the paths of a partial restore, keeps edits made since, and tw
   await client.undo();
   assert.deepEqual(await read(), ["edited since", "three"]);
 });
+
+test("a large file that a restore put there is no change, and one that only a look has read is stored", async (t) => {
+  const { client, folder, write } = await testFolder(t, { small: "one" });
+  const large = (seed: number): string =>
+    Array.from({ length: 150_000 }, (_, i) => ((i * 7919 + seed) % 99_991).toString(36)).join(" ");
+  write("large", large(1));
+  await client.save();
+  rmSync(join(folder, "large"));
+  await client.restore({ target: "head" });
+  assert.equal((await client.status()).clean, true);
+  write("new", large(2));
+  assert.deepEqual((await client.status()).changes, { added: 1, modified: 0, removed: 0 });
+  await client.save();
+  assert.deepEqual((await client.verify("head")).problems, []);
+  assert.equal(await text(client.read("head", "new")), large(2));
+});

@@ -164,9 +164,9 @@ export class EntryReader {
   }
 
   /**
-   * A scan that only looks does not read large files: with size and times as they were the content counts as the
-   * same, else as another one that nobody knows. Its record says no more than the old one, so that a save that uses
-   * it as its cache still reads the file.
+   * A scan that only looks reads no large file that it can tell without: with size and times as they were the content
+   * counts as the same, with another size as another one that nobody knows. Its record says no more than the old one,
+   * so that a save that uses it as its cache still reads the file. What a restore has just put there is read.
    */
   #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
     const { task, table, old, stat } = this.#thread;
@@ -178,6 +178,8 @@ export class EntryReader {
       oldRecord >= 0 &&
       (flags & FLAG.OMITTED) === 0 &&
       [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every((word) => old!.records[was + word] === table.records[base + word]);
+    const resized = oldRecord >= 0 && [R.SIZE, R.SIZE + 1].some((word) => old!.records[was + word] !== table.records[base + word]);
+    if (!same && !resized) return false;
     const from = same ? old!.records : table.records;
     for (let i = 0; i < 8; i++) table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
     if (!same) return true;
