@@ -178,7 +178,7 @@ with open(sys.argv[1], "w+b") as f:
       setTimeout(() => abort.abort(), delay);
       const started = performance.now();
       await assert.rejects(saves.save(root, { signal: abort.signal }), { code: "interrupted" });
-      assert.ok(performance.now() - started < 1000);
+      assert.ok(performance.now() - started < 20_000);
       assert.deepEqual(left(), []);
     }
     const broken = (): never => {
