@@ -115,8 +115,8 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   if (before === null) return { ...entry, action: "create" };
   if (after === null) return { ...entry, action: "delete" };
   const content = aspects.some((aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links");
-  // Setting metadata of a file with several names would also set it for names that are not to have it, or that were moved away.
-  const shared = after.type !== "dir" && before.inode !== 0n;
+  // Setting metadata of a file with several names would also set it for names that are not to have it: moved away, or outside.
+  const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
   return { ...entry, action: content || shared ? "update" : "metadata" };
 }
 
