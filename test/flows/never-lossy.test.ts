@@ -226,6 +226,30 @@ for line in sys.stdin: m[0:4] = line.encode()[:4]; print("written", flush=True)`
     }
   });
 
+  test("of a file that has another name outside the folder", async () => {
+    const folder = newFolder();
+    const outside = newFolder("outside");
+    const file = path.join(folder, "f");
+    fs.writeFileSync(path.join(outside, "f"), "of the store outside\n");
+    fs.linkSync(path.join(outside, "f"), file);
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    fs.chmodSync(file, 0o600);
+    fs.lutimesSync(file, 5, 5);
+    const { save_point_id: second } = await client.save();
+    const before = readFolder(outside);
+    await client.restore({ target: first });
+    assertFolder(outside, before, "only its metadata differed");
+    await client.restore({ target: second });
+    fs.rmSync(file);
+    fs.linkSync(path.join(outside, "f"), file);
+    fs.writeFileSync(file, "written through the folder\n");
+    const written = readFolder(outside);
+    await client.restore({ target: first });
+    assertFolder(outside, written, "its content differed");
+    assert.equal(fs.readFileSync(file, "utf8"), "of the store outside\n");
+  });
+
   test("when times are set back, so that a changed file looks like the saved one", async () => {
     const folder = newFolder();
     const file = path.join(folder, "f");
