@@ -42,7 +42,8 @@ export function isObjectId(text: string): text is ObjectId {
 
 /** Checks the form before the text is ever used in a path. */
 export function parseSavePointId(text: string): SavePointId {
-  if (!SHORT.test(text)) throw new CairnError("invalid_id", `not a save point id: ${JSON.stringify(text.slice(0, 80))}`);
+  if (!SHORT.test(text))
+    throw new CairnError("invalid_id", `not a save point id: ${JSON.stringify(text.slice(0, 80))}`);
   return text as SavePointId;
 }
 

@@ -3,7 +3,13 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
 import type { PointContent } from "./point-content.ts";
-import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "./store-care.ts";
+import type {
+  ExamineRequest,
+  PointRemains,
+  StoreFinding,
+  StoreVerification,
+  VerifyStoreRequest,
+} from "./store-care.ts";
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 

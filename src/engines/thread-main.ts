@@ -48,5 +48,13 @@ function kindOf({ kind }: EngineRequest): Kind {
 
 function failureOf(error: unknown): ThreadMessage {
   const { code, message, hint, details } = toCairnError(error);
-  return { failure: { code, message, full: error instanceof TableFull, ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) } };
+  return {
+    failure: {
+      code,
+      message,
+      full: error instanceof TableFull,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    },
+  };
 }

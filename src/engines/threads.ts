@@ -85,7 +85,14 @@ export class EngineThread {
     this.#waiting = null;
     if ("reply" in message) return waiting?.resolve(message.reply as never);
     const { code, message: text, hint, details, full } = message.failure;
-    waiting?.reject(full ? new TableFull() : new CairnError(code, text, { ...(hint === undefined ? {} : { hint }), ...(details === undefined ? {} : { details }) }));
+    waiting?.reject(
+      full
+        ? new TableFull()
+        : new CairnError(code, text, {
+            ...(hint === undefined ? {} : { hint }),
+            ...(details === undefined ? {} : { details }),
+          }),
+    );
   }
 
   #lost(error: unknown): void {
@@ -102,6 +109,7 @@ export class EngineThread {
 /** The values of settled calls; throws what failed first in earnest, rather than what was stopped because of it. */
 export function firstFailure<T>(settled: readonly PromiseSettledResult<T>[]): T[] {
   const reasons = settled.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
-  if (reasons.length > 0) throw reasons.find((reason) => !(reason instanceof CairnError && reason.code === "interrupted")) ?? reasons[0];
+  if (reasons.length > 0)
+    throw reasons.find((reason) => !(reason instanceof CairnError && reason.code === "interrupted")) ?? reasons[0];
   return settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
 }

@@ -23,11 +23,16 @@ export interface TreeSlices {
 export function sliceTree(tree: Uint8Array): TreeSlices | null {
   const bytes = Buffer.from(tree.buffer, tree.byteOffset, tree.byteLength);
   const end = bytes.length - TAIL.length;
-  if (end < HEAD.length || bytes.compare(HEAD, 0, HEAD.length, 0, HEAD.length) !== 0 || bytes.compare(TAIL, 0, TAIL.length, end) !== 0) return null;
+  if (
+    end < HEAD.length ||
+    bytes.compare(HEAD, 0, HEAD.length, 0, HEAD.length) !== 0 ||
+    bytes.compare(TAIL, 0, TAIL.length, end) !== 0
+  )
+    return null;
   if (end === HEAD.length) return { bytes, starts: [HEAD.length] };
   if (bytes.compare(FIRST, 0, FIRST.length, HEAD.length, HEAD.length + FIRST.length) !== 0) return null;
   const starts = [HEAD.length];
-  for (let at = HEAD.length; ; ) {
+  for (let at = HEAD.length; ;) {
     at = bytes.indexOf(NEXT, at + 1);
     if (at < 0 || at >= end) break;
     // The same bytes come between two attributes of one node; only a node goes on with its type.

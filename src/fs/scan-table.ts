@@ -121,7 +121,12 @@ export interface TableBuffers {
 }
 
 export function allocateTable(entries: number): TableBuffers {
-  const capacity = { records: entries, directories: entries, names: Math.min(entries * 96, 2 ** 32 - 65536), extras: Math.min(entries * 256, 2 ** 32 - 65536) };
+  const capacity = {
+    records: entries,
+    directories: entries,
+    names: Math.min(entries * 96, 2 ** 32 - 65536),
+    extras: Math.min(entries * 256, 2 ** 32 - 65536),
+  };
   return {
     capacity,
     control: new SharedArrayBuffer(C.WORDS * 4),

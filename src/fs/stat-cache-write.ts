@@ -14,7 +14,11 @@ export interface SectionCounts {
  * Writes a scan's table as one dense table: records in directory order, names and extras without gaps, section after
  * section through one small buffer, so that a table of any size costs no memory beside the scan's own.
  */
-export function writeSections(fd: number, tables: { table: ScanTable; old: ScanTable | null }, firstCrc: number): { counts: SectionCounts; crc: number } {
+export function writeSections(
+  fd: number,
+  tables: { table: ScanTable; old: ScanTable | null },
+  firstCrc: number,
+): { counts: SectionCounts; crc: number } {
   const writer = new SectionWriter(fd, firstCrc);
   const dense = new DenseTable(tables.table, tables.old);
   const counts = dense.directories(writer);
@@ -59,7 +63,7 @@ class SectionWriter {
       for (let from = start; from < end; from++) this.#buffer[this.#used++] = source[from]!;
       return;
     }
-    for (let from = start; from < end; ) {
+    for (let from = start; from < end;) {
       if (this.#used === BUFFER_BYTES) this.#flush();
       const n = Math.min(end - from, BUFFER_BYTES - this.#used);
       source.copy(this.#buffer, this.#used, from, from + n);
@@ -76,7 +80,7 @@ class SectionWriter {
   #flush(): void {
     const part = this.#buffer.subarray(0, this.#used);
     this.#crc = crc32(part, this.#crc);
-    for (let at = 0; at < part.length; ) at += fs.writeSync(this.#fd, part, at, part.length - at);
+    for (let at = 0; at < part.length;) at += fs.writeSync(this.#fd, part, at, part.length - at);
     this.#used = 0;
   }
 }
@@ -132,52 +136,66 @@ class DenseTable {
     for (let record = first; record < first + n; record++) {
       const nameAndFlags = from.records[record * RECORD_WORDS + R.NAME_FLAGS]!;
       counts.names += nameAndFlags & 0xffff;
-      if ((nameAndFlags >>> 16) & FLAG.EXTRAS) counts.extras += from.extras.readUInt32LE(from.records[record * RECORD_WORDS + R.EXTRAS]!);
+      if ((nameAndFlags >>> 16) & FLAG.EXTRAS)
+        counts.extras += from.extras.readUInt32LE(from.records[record * RECORD_WORDS + R.EXTRAS]!);
     }
   }
 
   records(out: SectionWriter): void {
     let nameAt = 0;
     let extraAt = 0;
-    this.#each((from, record, directory) => {
-      const base = record * RECORD_WORDS;
-      const at = out.take(RECORD_WORDS);
-      const { words } = out;
-      for (let i = 0; i < RECORD_WORDS; i++) words[at + i] = from.records[base + i]!;
-      words[at + R.NAME] = nameAt;
-      nameAt += words[at + R.NAME_FLAGS]! & 0xffff;
-      if ((words[at + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
-        extraAt += from.extras.readUInt32LE(words[at + R.EXTRAS]!);
-        words[at + R.EXTRAS] = extraAt - from.extras.readUInt32LE(from.records[base + R.EXTRAS]!);
-      }
-      if ((words[at + R.MODE]! & 0xf000) === 0x4000 && this.#isSame(directory)) words[at + R.SUB] = this.#newOfOld.get(words[at + R.SUB]!) ?? 0;
-    }, (path) => {
-      nameAt += path;
-    });
+    this.#each(
+      (from, record, directory) => {
+        const base = record * RECORD_WORDS;
+        const at = out.take(RECORD_WORDS);
+        const { words } = out;
+        for (let i = 0; i < RECORD_WORDS; i++) words[at + i] = from.records[base + i]!;
+        words[at + R.NAME] = nameAt;
+        nameAt += words[at + R.NAME_FLAGS]! & 0xffff;
+        if ((words[at + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
+          extraAt += from.extras.readUInt32LE(words[at + R.EXTRAS]!);
+          words[at + R.EXTRAS] = extraAt - from.extras.readUInt32LE(from.records[base + R.EXTRAS]!);
+        }
+        if ((words[at + R.MODE]! & 0xf000) === 0x4000 && this.#isSame(directory))
+          words[at + R.SUB] = this.#newOfOld.get(words[at + R.SUB]!) ?? 0;
+      },
+      (path) => {
+        nameAt += path;
+      },
+    );
   }
 
   names(out: SectionWriter): void {
-    this.#each((from, record) => {
-      const base = record * RECORD_WORDS;
-      const start = from.records[base]!;
-      out.bytes(from.names, start, start + (from.records[base + R.NAME_FLAGS]! & 0xffff));
-    }, (length, directory) => {
-      const start = this.#table.directories[directory * DIRECTORY_WORDS + D.PATH]!;
-      out.bytes(this.#table.names, start, start + length);
-    });
+    this.#each(
+      (from, record) => {
+        const base = record * RECORD_WORDS;
+        const start = from.records[base]!;
+        out.bytes(from.names, start, start + (from.records[base + R.NAME_FLAGS]! & 0xffff));
+      },
+      (length, directory) => {
+        const start = this.#table.directories[directory * DIRECTORY_WORDS + D.PATH]!;
+        out.bytes(this.#table.names, start, start + length);
+      },
+    );
   }
 
   extras(out: SectionWriter): void {
-    this.#each((from, record) => {
-      const base = record * RECORD_WORDS;
-      if (((from.records[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0) return;
-      const start = from.records[base + R.EXTRAS]!;
-      out.bytes(from.extras, start, start + from.extras.readUInt32LE(start));
-    }, () => undefined);
+    this.#each(
+      (from, record) => {
+        const base = record * RECORD_WORDS;
+        if (((from.records[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0) return;
+        const start = from.records[base + R.EXTRAS]!;
+        out.bytes(from.extras, start, start + from.extras.readUInt32LE(start));
+      },
+      () => undefined,
+    );
   }
 
   /** Every record in directory order, and after a directory's records the length of its path. */
-  #each(visit: (from: ScanTable, record: number, directory: number) => void, after: (pathLength: number, directory: number) => void): void {
+  #each(
+    visit: (from: ScanTable, record: number, directory: number) => void,
+    after: (pathLength: number, directory: number) => void,
+  ): void {
     const { directories } = this.#table;
     for (let d = 0; d < this.#count; d++) {
       const from = this.#from(d);

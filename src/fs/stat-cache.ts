@@ -71,7 +71,12 @@ function readStatCache(fd: number): StatCache | null {
   if (header.toString("latin1", 0, 8) !== MAGIC) return null;
   // What was not looked at then must not pass for absent now.
   if (syscalls().native && (header.readUInt32LE(AT.FLAGS) & COMPLETE) === 0) return null;
-  const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [number, number, number, number];
+  const [directories, records, names, extras] = [0, 4, 8, 12].map((at) => header.readUInt32LE(AT.COUNTS + at)) as [
+    number,
+    number,
+    number,
+    number,
+  ];
   const lengths = [directories * DIRECTORY_WORDS * 4, records * RECORD_WORDS * 4, names, extras];
   if (HEADER + lengths.reduce((sum, length) => sum + length, 0) !== size || directories === 0) return null;
   let crc = crc32(header.subarray(AT.TREE));
@@ -79,7 +84,7 @@ function readStatCache(fd: number): StatCache | null {
   const buffers = lengths.map((length) => {
     const buffer = new SharedArrayBuffer(Math.max(length, 4));
     const bytes = Buffer.from(buffer as unknown as ArrayBuffer);
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       const part = fs.readSync(fd, bytes, at, Math.min(length - at, 1 << 28), position + at);
       if (part === 0) throw new Error("short");
       at += part;
@@ -123,7 +128,9 @@ export function writeStatCache(path: string, table: ScanTable, old: ScanTable | 
   try {
     fs.writeSync(fd, header);
     const { counts, crc } = writeSections(fd, { table, old }, crc32(header.subarray(AT.TREE)));
-    [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) => header.writeUInt32LE(count, AT.COUNTS + i * 4));
+    [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) =>
+      header.writeUInt32LE(count, AT.COUNTS + i * 4),
+    );
     header.writeUInt32LE(crc, AT.CRC);
     fs.writeSync(fd, header, 0, HEADER, 0);
   } finally {

@@ -3,7 +3,42 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, DiffOptions, DiffResult, DoctorOptions, DoctorResult, EngineReason, EngineType, ForkOptions, ForkResult, HistoryOptions, HistoryResult, PathInput, PolicyEdit, PolicyResult, ReleaseOptions, ReleaseResult, RestoreOptions, RestorePlan, RestoreResult, RunOptions, RunResult, SaveOptions, SavePoint, SaveResult, ShowResult, StatusResult, StoreInfo, VerifyResult, ViewLease, WorkspaceCallOptions, WorkspaceRef } from "./contract.ts";
+import type {
+  CallOptions,
+  CleanupOptions,
+  CleanupPlan,
+  CleanupResult,
+  DiffOptions,
+  DiffResult,
+  DoctorOptions,
+  DoctorResult,
+  EngineReason,
+  EngineType,
+  ForkOptions,
+  ForkResult,
+  HistoryOptions,
+  HistoryResult,
+  PathInput,
+  PolicyEdit,
+  PolicyResult,
+  ReleaseOptions,
+  ReleaseResult,
+  RestoreOptions,
+  RestorePlan,
+  RestoreResult,
+  RunOptions,
+  RunResult,
+  SaveOptions,
+  SavePoint,
+  SaveResult,
+  ShowResult,
+  StatusResult,
+  StoreInfo,
+  VerifyResult,
+  ViewLease,
+  WorkspaceCallOptions,
+  WorkspaceRef,
+} from "./contract.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -80,7 +115,10 @@ export class CairnClient {
     const { found } = this.#options;
     if (name === undefined || name === found.workspace.name) return found;
     const other = workspaceNamed(found.control, name);
-    if (other === null) throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, { hint: "see `cairn workspaces`" });
+    if (other === null)
+      throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, {
+        hint: "see `cairn workspaces`",
+      });
     return other;
   }
 
@@ -109,7 +147,8 @@ export class CairnClient {
 
   async restore(options: RestoreOptions): Promise<RestoreResult> {
     const { to } = options;
-    if (to !== undefined) return this.#with(options.workspaceName, async (workspace) => restoreTo(workspace, { ...options, to }));
+    if (to !== undefined)
+      return this.#with(options.workspaceName, async (workspace) => restoreTo(workspace, { ...options, to }));
     return this.#with(options.workspaceName, async (workspace) => restore(workspace, options));
   }
 
@@ -135,7 +174,9 @@ export class CairnClient {
   }
 
   async fork(target: string, path: string, options: ForkOptions = {}): Promise<ForkResult> {
-    return this.#with(options.workspaceName, async (workspace) => fork(workspace, { point: target, path }, { ...options, factory: this.#options.factory }));
+    return this.#with(options.workspaceName, async (workspace) =>
+      fork(workspace, { point: target, path }, { ...options, factory: this.#options.factory }),
+    );
   }
 
   async undo(options: WorkspaceCallOptions = {}): Promise<RestoreResult> {
@@ -223,7 +264,10 @@ export class CairnClient {
   }
 
   async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-    return run(command, options, { save: async (each) => this.save(each), root: this.workspacePath(options.workspaceName) });
+    return run(command, options, {
+      save: async (each) => this.save(each),
+      root: this.workspacePath(options.workspaceName),
+    });
   }
 
   async release(options: ReleaseOptions = {}): Promise<ReleaseResult> {
@@ -250,4 +294,3 @@ export class CairnClient {
     await this.close();
   }
 }
-

@@ -12,20 +12,35 @@ import type { Workspace } from "../workspace/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "./contract.ts";
 
 /** What changed from one point to another, or to the folder as it is now. */
-export async function diff(workspace: Workspace, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
+export async function diff(
+  workspace: Workspace,
+  a: string,
+  b: string | null,
+  options: DiffOptions,
+): Promise<DiffResult> {
   if (b === null) workspace.engine.prepare();
   return workspace.engine.reading(async () => diffReading(workspace, a, b, options));
 }
 
-async function diffReading(workspace: Workspace, a: string, b: string | null, options: DiffOptions): Promise<DiffResult> {
+async function diffReading(
+  workspace: Workspace,
+  a: string,
+  b: string | null,
+  options: DiffOptions,
+): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
   const before = await workspace.source(from);
-  const after = to === null ? presentSource((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan) : await workspace.source(to);
+  const after =
+    to === null
+      ? presentSource((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan)
+      : await workspace.source(to);
   throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
   for (const path of paths) mustExist(path, before, after);
-  const wanted = withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(options.signal))).filter(({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0));
+  const wanted = withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(options.signal))).filter(
+    ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
+  );
   return {
     from: from.descriptor.save_point_id,
     to: to?.descriptor.save_point_id ?? null,
@@ -71,7 +86,8 @@ function entriesOf(differences: readonly Difference[]): DiffEntry[] {
     paired.add(difference).add(from);
     entries.push({ path, entry: renamed(difference, from) });
   }
-  for (const difference of differences) if (!paired.has(difference)) entries.push({ path: difference.path, entry: plain(difference) });
+  for (const difference of differences)
+    if (!paired.has(difference)) entries.push({ path: difference.path, entry: plain(difference) });
   return entries.sort((a, b) => Buffer.compare(a.path, b.path)).map(({ entry }) => entry);
 }
 

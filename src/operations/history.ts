@@ -25,7 +25,13 @@ async function listHistory(workspace: Workspace, limit: number, options: History
   for (;;) {
     throwIfAborted(options.signal);
     const list = workspace.points.list({ limit: filtered ? PAGE : limit, ...(before === undefined ? {} : { before }) });
-    damaged.push(...list.damaged.map(({ id, problem }) => ({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" })));
+    damaged.push(
+      ...list.damaged.map(({ id, problem }) => ({
+        save_point_id: id,
+        detail: problem.message,
+        hint: problem.hint ?? "see `cairn doctor`",
+      })),
+    );
     for (const point of list.points) {
       if (filtered && !(await fits(workspace, point, options))) continue;
       kept.push(point);

@@ -74,11 +74,14 @@ test("inspect shows what the stat cache knows of each entry", async (t) => {
   const { content } = await library.inspect(cache);
   const { sample, entries } = content as { entries: number; sample: { path: string; size: number; kind: string }[] };
   assert.equal(entries, 3);
-  assert.deepEqual(sample.map(({ path, size, kind }) => [path, kind, kind === "file" ? size : 0]), [
-    ["a", "file", 3],
-    ["deep", "directory", 0],
-    ["deep/b", "file", 7],
-  ]);
+  assert.deepEqual(
+    sample.map(({ path, size, kind }) => [path, kind, kind === "file" ? size : 0]),
+    [
+      ["a", "file", 3],
+      ["deep", "directory", 0],
+      ["deep/b", "file", 7],
+    ],
+  );
   truncateSync(cache, statSync(cache).size - 1);
   await assert.rejects(library.inspect(cache), hasCode("damaged"));
 });

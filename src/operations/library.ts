@@ -8,7 +8,18 @@ import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
-import type { AdoptOptions, CallOptions, EngineResult, EngineType, InitOptions, InspectOptions, InspectResult, OpenOptions, RelocateResult, WorkspaceInfo } from "./contract.ts";
+import type {
+  AdoptOptions,
+  CallOptions,
+  EngineResult,
+  EngineType,
+  InitOptions,
+  InspectOptions,
+  InspectResult,
+  OpenOptions,
+  RelocateResult,
+  WorkspaceInfo,
+} from "./contract.ts";
 import { detectEngine, requireEngine } from "./engine.ts";
 import { forget } from "./forget.ts";
 import { inspect } from "./inspect.ts";
@@ -34,22 +45,33 @@ export class Library {
 
   async init(path: string, options: InitOptions = {}): Promise<CairnClient> {
     const adopted = await this.#init(path, options);
-    if (!adopted.created) throw new CairnError("already_exists", `${path} is a self-contained workspace already`, { hint: "open it instead" });
+    if (!adopted.created)
+      throw new CairnError("already_exists", `${path} is a self-contained workspace already`, {
+        hint: "open it instead",
+      });
     return this.#client(adopted);
   }
 
   async adopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
     const adopted = await this.#adopt(path, options);
-    if (!adopted.created) throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
+    if (!adopted.created)
+      throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
     return this.#client(adopted);
   }
 
   async open(path: string, options: OpenOptions = {}): Promise<CairnClient> {
-    const found = options.controlDirectory === undefined ? findWorkspace(path, { exact: true }) : openControlDirectory(options.controlDirectory, path);
+    const found =
+      options.controlDirectory === undefined
+        ? findWorkspace(path, { exact: true })
+        : openControlDirectory(options.controlDirectory, path);
     if (found === null) {
-      throw new CairnError("not_a_workspace", `${path} ${existsSync(path) ? "is not a workspace" : "is not there, and no workspace is known there"}`, {
-        hint: "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them",
-      });
+      throw new CairnError(
+        "not_a_workspace",
+        `${path} ${existsSync(path) ? "is not a workspace" : "is not there, and no workspace is known there"}`,
+        {
+          hint: "save it once (`cairn save DIR`), or go to a folder that is one; `cairn workspaces` lists them",
+        },
+      );
     }
     return this.#opened(found, false);
   }
@@ -107,7 +129,8 @@ export class Library {
       engine: options.engineType ?? "copy",
       controlDirectory: options.controlDirectory,
       populate: populateWith(options),
-      guard: (real, chosen) => checkLocation(real, { allow: options.allow, control: chosen?.root ?? options.controlDirectory }),
+      guard: (real, chosen) =>
+        checkLocation(real, { allow: options.allow, control: chosen?.root ?? options.controlDirectory }),
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });

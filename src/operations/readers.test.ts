@@ -13,15 +13,28 @@ test("what reads points goes on when other saves merge the store's packs meanwhi
   const { save_point_id: first } = await client.save();
   write("dir/a", "second");
   const { save_point_id: second } = await client.save();
-  const readers = Array.from({ length: 4 }, () => new Workspace(findWorkspace(folder)!, (found, options) => new CopyEngine({ ...options, control: found.control.root })));
+  const readers = Array.from(
+    { length: 4 },
+    () =>
+      new Workspace(
+        findWorkspace(folder)!,
+        (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+      ),
+  );
   for (const reader of readers) await (reader.engine as CopyEngine).store();
   for (let i = 0; i < 40; i++) {
     write("other", `${i}`);
     await client.save();
   }
   const [differs, lists, reads, finds] = readers;
-  assert.deepEqual((await diff(differs!, first, second, {})).entries.map(({ path }) => path), ["dir/a"]);
-  assert.deepEqual((await show(lists!, first, "dir")).entries.map(({ path }) => path), ["dir/a"]);
+  assert.deepEqual(
+    (await diff(differs!, first, second, {})).entries.map(({ path }) => path),
+    ["dir/a"],
+  );
+  assert.deepEqual(
+    (await show(lists!, first, "dir")).entries.map(({ path }) => path),
+    ["dir/a"],
+  );
   const pieces: Uint8Array[] = [];
   for await (const piece of read(reads!, first, "dir/a", {})) pieces.push(piece);
   assert.equal(Buffer.concat(pieces).toString(), "first");

@@ -18,15 +18,27 @@ import { holdersOf } from "./status.ts";
 export async function planRestore(workspace: Workspace, options: RestoreOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const paths = options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped);
-  return planTo(workspace, options, { target: workspace.resolve(options.target), paths, keepPresent: options.keepPresent ?? false });
+  return planTo(workspace, options, {
+    target: workspace.resolve(options.target),
+    paths,
+    keepPresent: options.keepPresent ?? false,
+  });
 }
 
 /** What an undo would do now. */
 export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see `cairn history`" });
-  return planTo(workspace, options, { target: workspace.resolve(last.undo_id), paths: last.paths?.map((path) => rawPath(path)) ?? null, keepPresent: false, undoing: true });
+  if (last === null)
+    throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
+      hint: "see `cairn history`",
+    });
+  return planTo(workspace, options, {
+    target: workspace.resolve(last.undo_id),
+    paths: last.paths?.map((path) => rawPath(path)) ?? null,
+    keepPresent: false,
+    undoing: true,
+  });
 }
 
 async function planTo(
@@ -44,7 +56,10 @@ async function planTo(
   });
   const published = entries.map(publicEntry);
   return {
-    id: createHash("sha256").update(JSON.stringify([target.descriptor.save_point_id, published])).digest("hex").slice(0, 32),
+    id: createHash("sha256")
+      .update(JSON.stringify([target.descriptor.save_point_id, published]))
+      .digest("hex")
+      .slice(0, 32),
     restored_to: target.descriptor.save_point_id,
     entries: published,
     holders: holdersOf(workspace),

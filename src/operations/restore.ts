@@ -31,7 +31,10 @@ export async function undo(workspace: Workspace, options: WorkspaceCallOptions):
   using _lock = await workspace.lock("undo", options);
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null) throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", { hint: "see `cairn history`" });
+  if (last === null)
+    throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
+      hint: "see `cairn history`",
+    });
   return await run(workspace, started, {
     ...options,
     target: workspace.resolve(last.undo_id),
@@ -48,8 +51,22 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const { head } = workspace.state();
-  if (head === null) return { restored_to: null, undo_id: null, changes: NOTHING, left_out: [], method: "entries", duration_ms: since(started) };
-  return await run(workspace, started, { ...options, target: workspace.resolve("head"), paths: null, keepPresent: false, kind: "restore" });
+  if (head === null)
+    return {
+      restored_to: null,
+      undo_id: null,
+      changes: NOTHING,
+      left_out: [],
+      method: "entries",
+      duration_ms: since(started),
+    };
+  return await run(workspace, started, {
+    ...options,
+    target: workspace.resolve("head"),
+    paths: null,
+    keepPresent: false,
+    kind: "restore",
+  });
 }
 
 async function run(workspace: Workspace, started: number, input: RestoreInput): Promise<RestoreResult> {

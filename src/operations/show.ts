@@ -36,7 +36,10 @@ function below(parent: Uint8Array, name: Uint8Array): Uint8Array {
 
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {
   const node = findNode(source, path);
-  if (node === null) throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, { hint: "see `cairn show POINT` for what it holds" });
+  if (node === null)
+    throw new CairnError("not_found", `${displayPath(path).path} is not in save point ${target}`, {
+      hint: "see `cairn show POINT` for what it holds",
+    });
   return node;
 }
 
@@ -52,7 +55,9 @@ function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
     gid: node.gid,
     user: node.user,
     group: node.group,
-    ...(target === undefined ? {} : { target: target.path, ...(target.path_b64 === undefined ? {} : { target_b64: target.path_b64 }) }),
+    ...(target === undefined
+      ? {}
+      : { target: target.path, ...(target.path_b64 === undefined ? {} : { target_b64: target.path_b64 }) }),
   };
 }
 
@@ -65,7 +70,12 @@ function isoTime(node: TreeNode): string {
 }
 
 /** A file's content in order; target null is the folder as it is now. */
-export async function* read(workspace: Workspace, target: string | null, path: PathInput, options: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {
+export async function* read(
+  workspace: Workspace,
+  target: string | null,
+  path: PathInput,
+  options: WorkspaceCallOptions,
+): AsyncGenerator<Uint8Array> {
   const where = normalizeTyped(path);
   if (target === null) {
     yield* readPresent(workspace, where, options);
@@ -94,10 +104,16 @@ async function pieceOf(workspace: Workspace, source: TreeSource, node: TreeNode)
 }
 
 function notAFile(path: Uint8Array): CairnError {
-  return new CairnError("conflict", `${displayPath(path).path} is not a file`, { hint: "`cairn show` lists directories" });
+  return new CairnError("conflict", `${displayPath(path).path} is not a file`, {
+    hint: "`cairn show` lists directories",
+  });
 }
 
-async function* readPresent(workspace: Workspace, path: Uint8Array, options: WorkspaceCallOptions): AsyncGenerator<Uint8Array> {
+async function* readPresent(
+  workspace: Workspace,
+  path: Uint8Array,
+  options: WorkspaceCallOptions,
+): AsyncGenerator<Uint8Array> {
   const absolute = joinRaw(workspace.root, path);
   let fd: number;
   try {

@@ -10,7 +10,11 @@ const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;
 
 /** The folder compared with head, and how its workspace is doing. */
-export async function status(workspace: Workspace, options: WorkspaceCallOptions, engineReasons: readonly EngineReason[]): Promise<StatusResult> {
+export async function status(
+  workspace: Workspace,
+  options: WorkspaceCallOptions,
+  engineReasons: readonly EngineReason[],
+): Promise<StatusResult> {
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
   const state = workspace.state();
@@ -44,5 +48,9 @@ export function holdersOf(workspace: Workspace): Holder[] {
   const root = workspace.root;
   return findHolders(root, { budgetMs: HOLDERS_BUDGET_MS })
     .holders.filter(({ kind }) => kind === "open-write" || kind === "mapping")
-    .map(({ pid, command, path }) => ({ pid, command, ...displayPath(path.subarray(0, root.length).equals(root) ? path.subarray(root.length + 1) : path) }));
+    .map(({ pid, command, path }) => ({
+      pid,
+      command,
+      ...displayPath(path.subarray(0, root.length).equals(root) ? path.subarray(root.length + 1) : path),
+    }));
 }

@@ -238,7 +238,15 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
 function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
   const moved = (place: string): string => join(staged, basename(place));
   const { file, state, points, lock, journal, catalog } = paths;
-  return { root: staged, file: moved(file), state: moved(state), points: moved(points), lock: moved(lock), journal: moved(journal), catalog: moved(catalog) };
+  return {
+    root: staged,
+    file: moved(file),
+    state: moved(state),
+    points: moved(points),
+    lock: moved(lock),
+    journal: moved(journal),
+    catalog: moved(catalog),
+  };
 }
 
 function renameUnlessTaken(staged: string, path: string): boolean {

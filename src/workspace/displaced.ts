@@ -22,7 +22,11 @@ interface Changed {
  * mapping that was still open, goes into a further point, which from then on is the one to undo with. Returns its id,
  * or the undo point's own when nothing changed. Contents are read again: a mapping need not move any time.
  */
-export async function checkDisplaced(workspace: Workspace, call: WorkspaceCall, restore: { intent: RestoreIntent; steps: readonly Step[] }): Promise<SavePointId> {
+export async function checkDisplaced(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  restore: { intent: RestoreIntent; steps: readonly Step[] },
+): Promise<SavePointId> {
   const { intent, steps } = restore;
   const names = steps.flatMap((step): Changed[] => {
     if (step.op === "put") {
@@ -44,12 +48,19 @@ function inodeOf(place: string): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
-async function changedSince(workspace: Workspace, call: WorkspaceCall, more: { intent: RestoreIntent; names: readonly Changed[] }): Promise<Changed[]> {
+async function changedSince(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  more: { intent: RestoreIntent; names: readonly Changed[] },
+): Promise<Changed[]> {
   const { signal: _ignored, ...rest } = call;
   const staging = presentSource(await workspace.engine.lookAt(Buffer.from(more.intent.staging), rest));
   const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
   const saved = await workspace.source(workspace.points.byId(more.intent.undo_id)!);
-  const wanted = savedNodes(saved, more.names.map(({ path }) => path));
+  const wanted = savedNodes(
+    saved,
+    more.names.map(({ path }) => path),
+  );
   return more.names.filter(({ path, name }) => {
     const now = there.get(Buffer.from(name).toString("latin1"));
     const was = wanted.get(Buffer.from(path).toString("latin1"));
@@ -64,7 +75,10 @@ function isOther(was: TreeNode, now: TreeNode): boolean {
 }
 
 /** The nodes at many paths, every directory read once. */
-function savedNodes(source: Parameters<typeof findNode>[0], paths: readonly Uint8Array[]): ReadonlyMap<string, TreeNode> {
+function savedNodes(
+  source: Parameters<typeof findNode>[0],
+  paths: readonly Uint8Array[],
+): ReadonlyMap<string, TreeNode> {
   const lists = new Map<string, TreeNode[]>();
   const cached = {
     ...source,
@@ -83,7 +97,11 @@ function savedNodes(source: Parameters<typeof findNode>[0], paths: readonly Uint
   return nodes;
 }
 
-async function amendUndoPoint(workspace: Workspace, call: WorkspaceCall, more: { intent: RestoreIntent; changed: readonly Changed[] }): Promise<SavePointId> {
+async function amendUndoPoint(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  more: { intent: RestoreIntent; changed: readonly Changed[] },
+): Promise<SavePointId> {
   const { points } = workspace;
   const undo = points.byId(more.intent.undo_id)!;
   const id = newSavePointId();

@@ -21,7 +21,8 @@ export function exactDifferences(before: TreeSource, after: TreeSource, fields: 
     if (found.has(path)) continue;
     const raw = Buffer.from(path, "latin1");
     const sides = { before: findNode(before, raw), after: findNode(after, raw) };
-    if (sides.before !== null && sides.after !== null) found.set(path, exact({ path: raw, ...sides, aspects: [] }, maps));
+    if (sides.before !== null && sides.after !== null)
+      found.set(path, exact({ path: raw, ...sides, aspects: [] }, maps));
   }
   return [...found.values()]
     .filter(({ before: old, after: now, aspects }) => old === null || now === null || aspects.length > 0)

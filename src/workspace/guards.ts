@@ -40,7 +40,8 @@ export function realFolder(path: RawPath): Buffer {
     return real;
   } catch (error) {
     const shown = printablePath(rawBytes(path));
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw new CairnError("not_found", `${shown} is not there`, { cause: error });
+    if ((error as NodeJS.ErrnoException).code === "ENOENT")
+      throw new CairnError("not_found", `${shown} is not there`, { cause: error });
     throw toCairnError(error, `look at ${shown}`);
   }
 }

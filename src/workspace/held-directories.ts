@@ -1,7 +1,17 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
-import { ATTRIBUTE_MOUNT_ROOT, newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscallError, syscalls, wide } from "../fs/syscalls.ts";
+import {
+  ATTRIBUTE_MOUNT_ROOT,
+  newStatBuffer,
+  putName,
+  signedWide,
+  STAT,
+  type StatBuffer,
+  syscallError,
+  syscalls,
+  wide,
+} from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -25,7 +35,10 @@ export class HeldDirectories {
   parentOf(path: Uint8Array): { fd: number; name: Buffer } {
     const bytes = Buffer.from(path.buffer, path.byteOffset, path.byteLength);
     const slash = bytes.lastIndexOf(47);
-    return { fd: this.open(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash)), name: bytes.subarray(slash + 1) };
+    return {
+      fd: this.open(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash)),
+      name: bytes.subarray(slash + 1),
+    };
   }
 
   /** A directory's descriptor, valid until the next call; the root's own for the empty path. */
@@ -35,11 +48,13 @@ export class HeldDirectories {
     if (this.#last?.path === key) return this.#last.fd;
     let fd = this.root;
     for (const part of key.split("/")) {
-      if (part === "" || part === "." || part === "..") throw new CairnError("internal", "a path of a plan leads out of the workspace");
+      if (part === "" || part === "." || part === "..")
+        throw new CairnError("internal", "a path of a plan leads out of the workspace");
       putName(this.#name, 0, Buffer.from(part, "latin1"));
       const next = this.sys.open(fd, this.#name, 0, DIRECTORY, 0);
       if (fd !== this.root) this.sys.close(fd);
-      if (next < 0) throw syscallError(next, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
+      if (next < 0)
+        throw syscallError(next, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
       fd = next;
     }
     if (this.#last !== null) this.sys.close(this.#last.fd);
@@ -71,7 +86,10 @@ export class HeldDirectories {
   /** True when another file or folder is mounted over the entry. */
   isMounted(dirfd: number, name: Uint8Array): boolean {
     putName(this.#name, 0, name);
-    return this.sys.stat(dirfd, this.#name, 0, this.#stat) === 0 && (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0;
+    return (
+      this.sys.stat(dirfd, this.#name, 0, this.#stat) === 0 &&
+      (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) !== 0
+    );
   }
 
   /** Forgets the kept directory, after it may have been removed or replaced. */

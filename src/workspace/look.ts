@@ -12,26 +12,42 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 const RECOVERY_WAIT_MS = 200;
 
 /** Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with. */
-export async function lookAtWorkspace(workspace: Workspace, call: WorkspaceCall, head: Point | null): Promise<LookedAt> {
+export async function lookAtWorkspace(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  head: Point | null,
+): Promise<LookedAt> {
   const exclude = head?.descriptor.rules.exclude ?? [];
-  return workspace.engine.look(stageRequest(workspace, { ...call, exclude }, { rules: null, head, id: newSavePointId() }));
+  return workspace.engine.look(
+    stageRequest(workspace, { ...call, exclude }, { rules: null, head, id: newSavePointId() }),
+  );
 }
 
 /** What the folder has that head has not, and the other way round. */
-export async function changesSinceHead(workspace: Workspace, looked: LookedAt, head: Point | null, signal?: AbortSignal): Promise<ChangeCounts> {
+export async function changesSinceHead(
+  workspace: Workspace,
+  looked: LookedAt,
+  head: Point | null,
+  signal?: AbortSignal,
+): Promise<ChangeCounts> {
   const tree = Buffer.from(looked.scan.tree).toString("hex");
   if (head === null) return { ...countChanges(looked.scan.table, null), modified: 0, removed: 0 };
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted) return countChanges(looked.scan.table, looked.scan.old);
-  return workspace.engine.reading(async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal));
+  return workspace.engine.reading(async () =>
+    countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
+  );
 }
 
 /** Finishes what an unclean end left, when nobody works in the workspace just now. */
 export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   if (!needsRecovery(workspace)) return;
   try {
-    using _lock = await workspace.lock("recover", { ...call, lockTimeoutMs: Math.min(call.lockTimeoutMs ?? RECOVERY_WAIT_MS, RECOVERY_WAIT_MS) });
+    using _lock = await workspace.lock("recover", {
+      ...call,
+      lockTimeoutMs: Math.min(call.lockTimeoutMs ?? RECOVERY_WAIT_MS, RECOVERY_WAIT_MS),
+    });
     await recoverWorkspace(workspace, call);
   } catch (error) {
     // Somebody is at work, or nothing may be written here: it waits for the next writer.

@@ -30,7 +30,8 @@ export function listSequences(directory: string): readonly number[] {
     if (known?.mtimeNs === mtimeNs && known.ino === ino) return known.sequences;
     const sequences = sortedSequences(readdirSync(directory));
     const age = BigInt(Date.now()) * 1_000_000n - mtimeNs;
-    if (age > (isCoarse(mtimeNs) ? COARSE_TICK_NS : CLOCK_TICK_NS)) listings.set(directory, { mtimeNs, ino, sequences });
+    if (age > (isCoarse(mtimeNs) ? COARSE_TICK_NS : CLOCK_TICK_NS))
+      listings.set(directory, { mtimeNs, ino, sequences });
     else listings.delete(directory);
     return sequences;
   } catch (error) {

@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -275,7 +284,10 @@ test("ten thousand points cost a list of twenty and a prefix no more than a few 
   for (let sequence = 1; sequence <= 10_000; sequence++) {
     last = newSavePointId();
     mkdirSync(points.pathsOf(sequence).root);
-    writeFileSync(points.pathsOf(sequence).descriptor, encodeDescriptorFile({ ...descriptor, save_point_id: last, sequence }));
+    writeFileSync(
+      points.pathsOf(sequence).descriptor,
+      encodeDescriptorFile({ ...descriptor, save_point_id: last, sequence }),
+    );
     lines += `${String(sequence).padStart(10, "0")} ${last} s\n`;
   }
   appendFileSync(paths.catalog, lines);
@@ -307,15 +319,20 @@ test("a number that another process took within one tick of the directory's cloc
   assert.deepEqual(points.sequences(), [1, 2]);
 });
 
-test("a claim that cannot be written leaves nothing", { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 }, (context) => {
-  const { paths, points } = scratch(context);
-  // Room for directories only.
-  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k,nr_inodes=4", "none", paths.points]).status !== 0) return context.skip("mounting is not allowed");
-  try {
-    writeFileSync(join(paths.points, "filler"), Buffer.alloc(4096));
-    assert.throws(() => points.claim(1, newSavePointId()), hasCode("no_space"));
-    assert.deepEqual(readdirSync(paths.points), ["filler"]);
-  } finally {
-    spawnSync("umount", ["--lazy", paths.points]);
-  }
-});
+test(
+  "a claim that cannot be written leaves nothing",
+  { skip: spawnSync("mount", ["--version"]).error !== undefined || process.geteuid?.() !== 0 },
+  (context) => {
+    const { paths, points } = scratch(context);
+    // Room for directories only.
+    if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=4k,nr_inodes=4", "none", paths.points]).status !== 0)
+      return context.skip("mounting is not allowed");
+    try {
+      writeFileSync(join(paths.points, "filler"), Buffer.alloc(4096));
+      assert.throws(() => points.claim(1, newSavePointId()), hasCode("no_space"));
+      assert.deepEqual(readdirSync(paths.points), ["filler"]);
+    } finally {
+      spawnSync("umount", ["--lazy", paths.points]);
+    }
+  },
+);

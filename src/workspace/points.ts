@@ -396,7 +396,8 @@ export class Points {
         renameSync(this.pathsOf(sequence).root, join(staged, pointDirectoryName(sequence)));
         removed++;
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `remove the point with sequence number ${sequence}`);
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+          throw toCairnError(error, `remove the point with sequence number ${sequence}`);
       }
       failpoint("points.moved-away");
     }

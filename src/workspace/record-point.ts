@@ -102,7 +102,11 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   return { point, changes, readBytes: staged.scan.notes.bytesRead, leftOut, scan: staged.scan };
 }
 
-export function stageRequest(workspace: Workspace, input: SaveInput, more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId }): StageRequest {
+export function stageRequest(
+  workspace: Workspace,
+  input: SaveInput,
+  more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId },
+): StageRequest {
   const { signal, onProgress } = input;
   return {
     root: workspace.root,
@@ -124,7 +128,8 @@ export function stageRequest(workspace: Workspace, input: SaveInput, more: { rul
 function neverPart(root: Buffer): string[] {
   const controls = controlDirectoriesInside(root).map((path) => path.slice(root.length + 1));
   const kept = lstatSync(Buffer.concat([root, Buffer.from(`/${LOST_AND_FOUND}`)]), { throwIfNoEntry: false });
-  const isSystems = kept?.isDirectory() === true && kept.uid === 0 && (kept.mode & 0o777) === 0o700 && isMountPoint(root);
+  const isSystems =
+    kept?.isDirectory() === true && kept.uid === 0 && (kept.mode & 0o777) === 0o700 && isMountPoint(root);
   return isSystems ? [...controls, LOST_AND_FOUND] : controls;
 }
 
@@ -143,7 +148,11 @@ function isUnchanged(head: Point | null, { content, scan }: StagedContent): bool
 }
 
 /** Counts against head: by the previous scan where that was head's state, else by comparing trees. */
-async function changesSince(workspace: Workspace, head: Point | null, more: { staged: StagedContent; signal: AbortSignal | undefined }): Promise<ChangeCounts> {
+async function changesSince(
+  workspace: Workspace,
+  head: Point | null,
+  more: { staged: StagedContent; signal: AbortSignal | undefined },
+): Promise<ChangeCounts> {
   const { staged, signal } = more;
   if (head === null) {
     const { files, directories, links, other } = staged.summary.entries;
@@ -179,15 +188,26 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
 function describe(
   workspace: Workspace,
   input: SaveInput,
-  more: { id: SavePointId; sequence: number; head: Point | null; staged: StagedContent; unchanged: boolean; options: RecordOptions },
+  more: {
+    id: SavePointId;
+    sequence: number;
+    head: Point | null;
+    staged: StagedContent;
+    unchanged: boolean;
+    options: RecordOptions;
+  },
 ): Descriptor {
   const { id, sequence, head, staged, unchanged, options } = more;
   const { scan, summary } = staged;
   const { notes } = scan;
   const latest = workspace.points.latest();
-  const detached = head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  const detached =
+    head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
   const rules = rulesOfTask({ excludes: input.exclude ?? [], rules: options.rules }).record(
-    notes.ignoreFiles.map(({ path, text }) => ({ directory: Buffer.from(path).toString("latin1"), text: Buffer.from(text).toString("latin1") })),
+    notes.ignoreFiles.map(({ path, text }) => ({
+      directory: Buffer.from(path).toString("latin1"),
+      text: Buffer.from(text).toString("latin1"),
+    })),
   );
   return {
     save_point_id: id,

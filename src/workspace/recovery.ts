@@ -21,7 +21,13 @@ const REMEMBERED = 10;
 
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
-  return fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) || workspace.points.unfinished().length > 0 || workspace.points.unsettled().length > 0 || isCleanupPending(workspace) || deadPartials(workspace.found.control).length > 0;
+  return (
+    fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) ||
+    workspace.points.unfinished().length > 0 ||
+    workspace.points.unsettled().length > 0 ||
+    isCleanupPending(workspace) ||
+    deadPartials(workspace.found.control).length > 0
+  );
 }
 
 /** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
@@ -36,9 +42,17 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
     failpoint("recovery.discarded");
     workspace.points.removeLeftovers();
-    recovered.push({ at, operation: "save", outcome: "rolled_back", detail: "a save ended before its point was complete; it left nothing", kept: [] });
+    recovered.push({
+      at,
+      operation: "save",
+      outcome: "rolled_back",
+      detail: "a save ended before its point was complete; it left nothing",
+      kept: [],
+    });
   }
-  recovered.push(...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })));
+  recovered.push(
+    ...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })),
+  );
   recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
   const restore = await recoverRestore(workspace, call);
@@ -84,13 +98,17 @@ function moveHead(workspace: Workspace): string[] {
 /** Where the staging directory lies now: it moves with the folder or the control directory that it is in; what lies where it was recorded may be another's. */
 function stagingNow(workspace: Workspace, recorded: string): string {
   const name = path.basename(recorded);
-  if (!name.startsWith(STAGING_PREFIX)) throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
+  if (!name.startsWith(STAGING_PREFIX))
+    throw new CairnError("damaged", `${recorded} is no staging directory of a restore`, { hint: "run `cairn doctor`" });
   const inControl = path.join(workspace.found.control.temporary, name);
   const inFolder = path.join(workspace.root.toString("utf8"), name);
   return fs.existsSync(inFolder) ? inFolder : inControl;
 }
 
-async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+async function recoverRestore(
+  workspace: Workspace,
+  call: WorkspaceCall,
+): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
   const journal = new RestoreJournal(workspace.found.paths.journal);
   const left = journal.read();
   if (left === null) return null;
@@ -102,11 +120,26 @@ async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promis
     fs.rmSync(intent.staging, { recursive: true, force: true });
     journal.end();
     return steps === null
-      ? { operation: intent.kind, outcome: "rolled_back", detail: `the restore of ${short} had not begun to change the folder`, kept: [] }
+      ? {
+          operation: intent.kind,
+          outcome: "rolled_back",
+          detail: `the restore of ${short} had not begun to change the folder`,
+          kept: [],
+        }
       : { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was complete`, kept: [] };
   }
-  const applied = new StepRunner({ root: workspace.root, staging: intent.staging, resuming: true, hidesIgnored: () => true }).run(steps);
+  const applied = new StepRunner({
+    root: workspace.root,
+    staging: intent.staging,
+    resuming: true,
+    hidesIgnored: () => true,
+  }).run(steps);
   await finishRestore(workspace, call, { intent, steps, journal });
   const kept = applied.kept.map(({ path: where }) => recordPath(where));
-  return { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was interrupted and has been finished`, kept };
+  return {
+    operation: intent.kind,
+    outcome: "completed",
+    detail: `the restore of ${short} was interrupted and has been finished`,
+    kept,
+  };
 }

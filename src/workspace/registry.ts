@@ -73,10 +73,14 @@ function readOwn(path: string): Buffer | null {
 
 function stateDirectoryClosed(cause: CairnError): CairnError {
   const from = process.env["XDG_STATE_HOME"] === undefined ? "HOME" : "XDG_STATE_HOME";
-  return new CairnError("permission", `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`, {
-    hint: `it follows from ${from} in the environment; set that to a folder of your own`,
-    cause,
-  });
+  return new CairnError(
+    "permission",
+    `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`,
+    {
+      hint: `it follows from ${from} in the environment; set that to a folder of your own`,
+      cause,
+    },
+  );
 }
 
 /** What is registered for exactly this real path, null when nothing. Throws `damaged`, `newer_version`. */

@@ -69,7 +69,8 @@ export function removeWorkspace(found: FoundWorkspace): void {
   failpoint("release.workspace-renamed");
   rmSync(doomed, { recursive: true, force: true });
   rmSync(paths.catalog, { force: true });
-  for (const name of readdirSync(control.cache)) if (name.startsWith(`stat-${workspace.id}`)) rmSync(join(control.cache, name), { force: true });
+  for (const name of readdirSync(control.cache))
+    if (name.startsWith(`stat-${workspace.id}`)) rmSync(join(control.cache, name), { force: true });
 }
 
 /** Throws `busy` while a view of its points is open or a folder is being made from them. */

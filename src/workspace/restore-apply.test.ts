@@ -12,7 +12,15 @@ import type { Step } from "./restore-steps.ts";
 /** renameat2(2) as network file systems have it: without flags. */
 function withoutRenameFlags(t: TestContext): void {
   const sys = syscalls();
-  t.mock.method(sys, "rename", ((rename) => (...args: Parameters<typeof rename>) => (args[6] === 0 ? rename(...args) : -22))(sys.rename.bind(sys)) as typeof sys.rename);
+  t.mock.method(
+    sys,
+    "rename",
+    (
+      (rename) =>
+      (...args: Parameters<typeof rename>) =>
+        args[6] === 0 ? rename(...args) : -22
+    )(sys.rename.bind(sys)) as typeof sys.rename,
+  );
   assert.notEqual(RENAME.NOREPLACE, 0);
 }
 
@@ -30,7 +38,8 @@ test("steps are carried out where the file system's rename takes no flags, and n
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));
   const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
   for (const each of [folder, staging]) fs.mkdirSync(each);
-  for (const [name, text] of Object.entries({ goes: "old", changes: "old", late: "unsaved" })) fs.writeFileSync(path.join(folder, name), text);
+  for (const [name, text] of Object.entries({ goes: "old", changes: "old", late: "unsaved" }))
+    fs.writeFileSync(path.join(folder, name), text);
   for (const number of [0, 1, 2]) fs.writeFileSync(path.join(staging, stagedName(number)), "new");
   const inode = (number: number): string => fs.statSync(path.join(staging, stagedName(number))).ino.toString();
   const steps: Step[] = [
@@ -40,9 +49,16 @@ test("steps are carried out where the file system's rename takes no flags, and n
     { op: "put", path: Buffer.from("late"), staged: 2, inode: inode(2), old: null },
   ];
   withoutRenameFlags(t);
-  const done = new StepRunner({ root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true }).run(steps);
-  assert.deepEqual([done.created, done.updated, done.deleted, done.kept.map(({ reason }) => reason)], [1, 1, 1, ["not_saved"]]);
-  const texts = Object.fromEntries(fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]));
+  const done = new StepRunner({ root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true }).run(
+    steps,
+  );
+  assert.deepEqual(
+    [done.created, done.updated, done.deleted, done.kept.map(({ reason }) => reason)],
+    [1, 1, 1, ["not_saved"]],
+  );
+  const texts = Object.fromEntries(
+    fs.readdirSync(folder).map((name) => [name, fs.readFileSync(path.join(folder, name), "utf8")]),
+  );
   assert.deepEqual(texts, { changes: "new", comes: "new", late: "unsaved" });
   assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
 });

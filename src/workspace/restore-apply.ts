@@ -127,8 +127,10 @@ export class StepRunner {
     const result = this.#held.sys.unlink(fd, this.#from, 0, true);
     if (result === 0) this.#done.deleted++;
     else if (result === ENOTEMPTY || result === EEXIST) {
-      if (!this.#options.hidesIgnored(step.path)) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
-    } else if (result !== ENOENT && result !== ENOTDIR) throw this.#error(result, step.path, "cannot remove the directory");
+      if (!this.#options.hidesIgnored(step.path))
+        this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
+    } else if (result !== ENOENT && result !== ENOTDIR)
+      throw this.#error(result, step.path, "cannot remove the directory");
   }
 
   #mkdir(step: Extract<Step, { op: "mkdir" }>): void {
@@ -150,9 +152,14 @@ export class StepRunner {
     if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, step.staged);
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
-    if (step.old === null && now !== null) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (step.old === null && now !== null)
+      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (step.old !== null && (now === null || !sameIdentity(now, step.old))) {
-      return this.#keep(step.path, "changed_since", now === null ? "it vanished after it was saved" : "it changed after it was saved");
+      return this.#keep(
+        step.path,
+        "changed_since",
+        now === null ? "it vanished after it was saved" : "it changed after it was saved",
+      );
     }
     putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
     putName(this.#to, 0, name);
@@ -161,7 +168,8 @@ export class StepRunner {
         ? this.#renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
         : this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
     if ((result === EINVAL || result === ENOSYS) && step.old !== null) result = this.#twoRenames(fd, step.staged);
-    if (result === EEXIST) return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+    if (result === EEXIST)
+      return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     this.#counted(step);
   }
@@ -199,7 +207,8 @@ export class StepRunner {
     if (this.#held.identity(this.#staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
     putName(this.#from, 0, Buffer.from(stagedName(staged)));
     putName(this.#to, 0, name);
-    if (this.#held.identity(fd, name) === null) sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
+    if (this.#held.identity(fd, name) === null)
+      sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
     sys.rename(this.#staging, this.#aside(staged), 0, this.#staging, this.#from, 0, RENAME.NOREPLACE);
   }
 
@@ -228,7 +237,13 @@ export class StepRunner {
   #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): void {
     if (metadata.dropXattrs.length === 0 || metadata.type === "symlink") return;
     putName(this.#from, 0, name);
-    const fd = this.#held.sys.open(dirfd, this.#from, 0, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW, 0);
+    const fd = this.#held.sys.open(
+      dirfd,
+      this.#from,
+      0,
+      fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW,
+      0,
+    );
     if (fd < 0) return;
     this.#dropOpen(fd, metadata);
     this.#held.sys.close(fd);
@@ -262,7 +277,7 @@ function reasonToKeep({ code, details }: CairnError): KeptReason | null {
 
 /** After a kill: as it was saved, or as the step leaves it. The change time moves with either. */
 function isOldOrDone(now: Identity, { old, metadata }: Extract<Step, { op: "meta" }>): boolean {
-  const hasTime = (time: { mtimeSec: number; mtimeNs: number }): boolean => now.mtimeSec === time.mtimeSec && now.mtimeNs === time.mtimeNs;
+  const hasTime = (time: { mtimeSec: number; mtimeNs: number }): boolean =>
+    now.mtimeSec === time.mtimeSec && now.mtimeNs === time.mtimeNs;
   return now.inode === old.inode && now.size === old.size && (hasTime(old) || hasTime(metadata));
 }
-

@@ -50,11 +50,17 @@ export class RestoreJournal {
     let intent: RestoreIntent;
     try {
       intent = JSON.parse(bytes.toString("utf8")) as RestoreIntent;
-      if (intent.format !== "cairn.restore" || typeof intent.staging !== "string") throw new Error("not a restore's journal");
+      if (intent.format !== "cairn.restore" || typeof intent.staging !== "string")
+        throw new Error("not a restore's journal");
     } catch (error) {
-      throw new CairnError("damaged", `${this.#intent} cannot be read: ${(error as Error).message}`, { hint: "run `cairn doctor`" });
+      throw new CairnError("damaged", `${this.#intent} cannot be read: ${(error as Error).message}`, {
+        hint: "run `cairn doctor`",
+      });
     }
-    if (intent.version !== 1) throw new CairnError("newer_version", `${this.#intent} has version ${String(intent.version)}`, { hint: "use the newer cairn that wrote it" });
+    if (intent.version !== 1)
+      throw new CairnError("newer_version", `${this.#intent} has version ${String(intent.version)}`, {
+        hint: "use the newer cairn that wrote it",
+      });
     const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;
     return { intent, steps: steps === null ? null : decodeSteps(steps) };
   }

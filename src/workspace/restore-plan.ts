@@ -62,14 +62,16 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (isAtOrBelowAny(difference.path, mounts)) entries.push(mountedThere(difference));
     else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
   }
-  if (input.paths !== null && input.undoing !== true) for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
+  if (input.paths !== null && input.undoing !== true)
+    for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
   return entries;
 }
 
 function isAtOrBelowAny(path: Uint8Array, places: ReadonlySet<string>): boolean {
   if (places.size === 0) return false;
   const text = Buffer.from(path).toString("latin1");
-  for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1)) if (places.has(text.slice(0, end))) return true;
+  for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1))
+    if (places.has(text.slice(0, end))) return true;
   return false;
 }
 
@@ -80,7 +82,15 @@ function unknownInTarget({ path, before, after }: Difference): PlannedEntry {
 }
 
 function mountedThere({ path, before, after }: Difference): PlannedEntry {
-  return { path, before, after, old: null, action: "keep", reason: "mounted", detail: "another file system is mounted there" };
+  return {
+    path,
+    before,
+    after,
+    old: null,
+    action: "keep",
+    reason: "mounted",
+    detail: "another file system is mounted there",
+  };
 }
 
 /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
@@ -91,14 +101,22 @@ function isWanted(difference: Difference, paths: readonly Uint8Array[] | null, f
     if (path.length === 0 || Buffer.compare(difference.path, path) === 0 || isAtOrBelow(difference.path, path)) {
       found.add(path);
       wanted = true;
-    } else if (difference.before?.type !== "dir" && difference.after?.type === "dir" && isAtOrBelow(path, difference.path)) wanted = true;
+    } else if (
+      difference.before?.type !== "dir" &&
+      difference.after?.type === "dir" &&
+      isAtOrBelow(path, difference.path)
+    )
+      wanted = true;
   }
   return wanted;
 }
 
 function mustExist(input: PlanInput, path: Uint8Array): void {
   if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
-  throw new CairnError("not_found", `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`);
+  throw new CairnError(
+    "not_found",
+    `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`,
+  );
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
@@ -107,14 +125,26 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const old = record === null ? null : identityOf(record);
   const entry = { path, before, after, old };
   if (before === null && record !== null && record.flags & FLAG.OMITTED) {
-    return { ...entry, action: "keep", reason: "unreadable", detail: "what is there now could not be read, so it could not be saved" };
+    return {
+      ...entry,
+      action: "keep",
+      reason: "unreadable",
+      detail: "what is there now could not be read, so it could not be saved",
+    };
   }
   if (before !== null && record !== null && record.flags & FLAG.TORN) {
-    return { ...entry, action: "keep", reason: "changing", detail: "it changes while it is read, so it could not be saved whole" };
+    return {
+      ...entry,
+      action: "keep",
+      reason: "changing",
+      detail: "it changes while it is read, so it could not be saved whole",
+    };
   }
   if (before === null) return { ...entry, action: "create" };
   if (after === null) return { ...entry, action: "delete" };
-  const content = aspects.some((aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links");
+  const content = aspects.some(
+    (aspect) => aspect === "content" || aspect === "type" || aspect === "target" || aspect === "links",
+  );
   // Setting metadata of a file with several names would also set it for names that are not to have it: moved away, or outside.
   const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
   return { ...entry, action: content || shared ? "update" : "metadata" };

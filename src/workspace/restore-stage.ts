@@ -64,10 +64,12 @@ class Stager {
         const wasDirectory = before?.type === "dir";
         const isDirectory = after?.type === "dir";
         if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
-        if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null) removals.push({ op: "remove", path: where, old, kept: this.#count++ });
+        if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
+          removals.push({ op: "remove", path: where, old, kept: this.#count++ });
         if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
         if (after === null || isDirectory) continue;
-        if (action === "metadata" && old !== null) metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
+        if (action === "metadata" && old !== null)
+          metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
         else puts.push(this.#stage(where, after, wasDirectory ? null : old));
       }
       const times = this.#directoryTimes();
@@ -87,7 +89,12 @@ class Stager {
     else if (group === 0n || !this.#linkToAnchor(group, stagedName(number))) {
       if (node.type === "file") {
         const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
-        this.#writer.file(this.#staging, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#input.target.content(node));
+        this.#writer.file(
+          this.#staging,
+          node,
+          { ...place, ...(holes === undefined ? {} : { holes }) },
+          this.#input.target.content(node),
+        );
       } else this.#writer.special(this.#staging, node, place);
     }
     if (group !== 0n) this.#groups.set(group, name);
@@ -107,7 +114,12 @@ class Stager {
     }
     const { ino, size, mtimeNs } = fs.lstatSync(staged, { bigint: true });
     const { inode, size: saved, mtimeSec, mtimeNs: rest } = identityOf(record);
-    if (ino.toString() === inode && size === BigInt(saved) && mtimeNs === BigInt(mtimeSec) * 1_000_000_000n + BigInt(rest)) return true;
+    if (
+      ino.toString() === inode &&
+      size === BigInt(saved) &&
+      mtimeNs === BigInt(mtimeSec) * 1_000_000_000n + BigInt(rest)
+    )
+      return true;
     fs.unlinkSync(staged);
     return false;
   }
@@ -121,10 +133,19 @@ class Stager {
   #directoryTimes(): Step[] {
     const finder = this.#finder;
     const wanted = new Map<string, Step>();
-    const leaving = new Set(this.#input.plan.filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir").map(({ path: where }) => key(where)));
+    const leaving = new Set(
+      this.#input.plan
+        .filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir")
+        .map(({ path: where }) => key(where)),
+    );
     for (const { path: where, before, after, action } of this.#input.plan) {
       if (action === "keep") continue;
-      if (after?.type === "dir") wanted.set(key(where), { op: "dirmeta", path: where, metadata: metadataOf(after, before?.type === "dir" ? before : null) });
+      if (after?.type === "dir")
+        wanted.set(key(where), {
+          op: "dirmeta",
+          path: where,
+          metadata: metadataOf(after, before?.type === "dir" ? before : null),
+        });
     }
     for (const { path: where, action } of this.#input.plan) {
       if (action === "keep" || action === "metadata") continue;
@@ -169,4 +190,3 @@ const SLASH = Buffer.from("/");
 function key(where: Uint8Array): string {
   return Buffer.from(where).toString("latin1");
 }
-

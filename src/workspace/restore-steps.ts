@@ -58,14 +58,19 @@ export function nodeOfMetadata(metadata: StepMetadata): TreeNode {
     deviceId: 0n,
     links: 1,
     size: 0,
-    xattrs: metadata.xattrs.map(({ name, value }) => ({ name: Buffer.from(name, "base64"), value: Buffer.from(value, "base64") })),
+    xattrs: metadata.xattrs.map(({ name, value }) => ({
+      name: Buffer.from(name, "base64"),
+      value: Buffer.from(value, "base64"),
+    })),
     device: 0n,
   };
 }
 
 /** One line of JSON a step, in order. */
 export function encodeSteps(steps: readonly Step[]): Uint8Array {
-  return Buffer.from(steps.map((step) => `${JSON.stringify({ ...step, path: Buffer.from(step.path).toString("base64") })}\n`).join(""));
+  return Buffer.from(
+    steps.map((step) => `${JSON.stringify({ ...step, path: Buffer.from(step.path).toString("base64") })}\n`).join(""),
+  );
 }
 
 export function decodeSteps(bytes: Uint8Array): Step[] {
@@ -73,7 +78,8 @@ export function decodeSteps(bytes: Uint8Array): Step[] {
   for (const line of Buffer.from(bytes).toString("utf8").split("\n")) {
     if (line === "") continue;
     const step = JSON.parse(line) as { op?: unknown; path?: unknown };
-    if (typeof step.op !== "string" || typeof step.path !== "string") throw new CairnError("damaged", "a line of a restore's journal is not a step");
+    if (typeof step.op !== "string" || typeof step.path !== "string")
+      throw new CairnError("damaged", "a line of a restore's journal is not a step");
     steps.push({ ...(step as unknown as Step), path: Buffer.from(step.path, "base64") });
   }
   return steps;

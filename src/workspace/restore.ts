@@ -106,7 +106,12 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   }
   failpoint("restore.committed");
   const finder = new RecordFinder(present.scan!);
-  const applied = new StepRunner({ root: workspace.root, staging, resuming: false, hidesIgnored: (where) => finder.hidesIgnored(where) }).run(steps);
+  const applied = new StepRunner({
+    root: workspace.root,
+    staging,
+    resuming: false,
+    hidesIgnored: (where) => finder.hidesIgnored(where),
+  }).run(steps);
   failpoint("restore.swapped");
   const finalUndo = await finishRestore(workspace, input, { intent, steps, journal });
   return { undoId: finalUndo, changes: applied, leftOut: leftOutEntries(present, plan, applied, input.paths) };
@@ -160,7 +165,8 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
   const rules = rulesOf(input.target);
   const cause: Cause = { ...input.cause, kind: input.kind, restored_to: descriptor.save_point_id };
   const what = input.kind === "undo" ? "before undo" : `before restore of ${descriptor.save_point_id.slice(0, 8)}`;
-  const save = async (more: IgnoreRecord): Promise<Saved> => recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true });
+  const save = async (more: IgnoreRecord): Promise<Saved> =>
+    recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true });
   const saved = await save(rules);
   const hidden = await inTheWay(workspace, input, saved);
   if (hidden.length === 0) return saved;
@@ -170,10 +176,19 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
 /** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
   if (saved.scan!.notes.ignoredCount === 0) return [];
-  const plan = await planRestore({ present: await workspace.source(saved.point), scan: saved.scan!, target: await workspace.source(input.target), paths: input.paths, keepPresent: true, undoing: true });
+  const plan = await planRestore({
+    present: await workspace.source(saved.point),
+    scan: saved.scan!,
+    target: await workspace.source(input.target),
+    paths: input.paths,
+    keepPresent: true,
+    undoing: true,
+  });
   const finder = new RecordFinder(saved.scan!);
   return plan
-    .filter(({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where))
+    .filter(
+      ({ action, path: where }) => action === "create" && finder.find(where) === null && exists(workspace.root, where),
+    )
     .map(({ path: where }) => where);
 }
 
@@ -188,13 +203,22 @@ function exists(root: Uint8Array, where: Uint8Array): boolean {
 
 /** A gitignore pattern that takes exactly one path back in. */
 function unignored(where: Uint8Array): string {
-  return `!/${Buffer.from(where).toString("utf8").replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
+  return `!/${Buffer.from(where)
+    .toString("utf8")
+    .replaceAll(/[\\*?[\]!# ]/g, "\\$&")}`;
 }
 
 async function stage(
   workspace: Workspace,
   input: RestoreInput,
-  more: { plan: PlannedEntry[]; target: TreeSource; source: TreeSource; present: Saved; staging: string; holes: ReadonlyMap<string, HoleList> },
+  more: {
+    plan: PlannedEntry[];
+    target: TreeSource;
+    source: TreeSource;
+    present: Saved;
+    staging: string;
+    holes: ReadonlyMap<string, HoleList>;
+  },
 ): Promise<Step[]> {
   const steps = await stageRestore({
     plan: more.plan,
@@ -218,9 +242,18 @@ async function stage(
 }
 
 /** Members of link groups that are right already, also where they were not asked for: the others are linked to them. */
-function anchorsOf(more: { plan: readonly PlannedEntry[]; target: TreeSource; source: TreeSource; present: Saved }): ReadonlyMap<bigint, Uint8Array> {
+function anchorsOf(more: {
+  plan: readonly PlannedEntry[];
+  target: TreeSource;
+  source: TreeSource;
+  present: Saved;
+}): ReadonlyMap<bigint, Uint8Array> {
   const anchors = new Map<bigint, Uint8Array>();
-  const wanted = new Set(more.plan.flatMap(({ after, action }) => (after !== null && after.inode !== 0n && action !== "metadata" ? [after.inode] : [])));
+  const wanted = new Set(
+    more.plan.flatMap(({ after, action }) =>
+      after !== null && after.inode !== 0n && action !== "metadata" ? [after.inode] : [],
+    ),
+  );
   if (wanted.size === 0) return anchors;
   const changed = new Set(more.plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   for (const [, group] of more.present.scan!.groups) {
@@ -239,7 +272,9 @@ export async function manifestOf(workspace: Workspace, point: Point): Promise<Ma
 
 /** Exact holes of a point's sparse files, by path in latin1. */
 function holesOf(manifest: Manifest | null): ReadonlyMap<string, HoleList> {
-  return new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]));
+  return new Map(
+    (manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]),
+  );
 }
 
 /** On the workspace's own file system: in the control directory where that is the same mount, else in the workspace's root. */
@@ -248,7 +283,10 @@ function stagingDirectory(workspace: Workspace): string {
   const { temporary } = workspace.found.control;
   fs.mkdirSync(temporary, { recursive: true, mode: 0o700 });
   const root = workspace.root.toString("utf8");
-  const same = Buffer.from(root).equals(workspace.root) && fs.statSync(workspace.root).dev === fs.statSync(temporary).dev && mountOf(root)?.id === mountOf(temporary)?.id;
+  const same =
+    Buffer.from(root).equals(workspace.root) &&
+    fs.statSync(workspace.root).dev === fs.statSync(temporary).dev &&
+    mountOf(root)?.id === mountOf(temporary)?.id;
   return same ? path.join(temporary, name) : path.join(root, name);
 }
 
@@ -264,7 +302,15 @@ function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>)
     const owner = facts.uid === root.uid && facts.gid === root.gid ? {} : { uid: root.uid, gid: root.gid };
     new NodeWriter().finishDirectory(
       fd,
-      { mode: root.mode, uid: facts.uid, gid: facts.gid, ...owner, xattrs: [], mtimeSec: root.mtime_sec, mtimeNs: root.mtime_ns },
+      {
+        mode: root.mode,
+        uid: facts.uid,
+        gid: facts.gid,
+        ...owner,
+        xattrs: [],
+        mtimeSec: root.mtime_sec,
+        mtimeNs: root.mtime_ns,
+      },
       new Uint8Array(0),
     );
   } finally {
@@ -272,12 +318,25 @@ function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>)
   }
 }
 
-function leftOutEntries(present: Saved, plan: readonly PlannedEntry[], applied: AppliedSteps, paths: readonly Uint8Array[] | null): LeftOutEntry[] {
-  const kept = plan.filter(({ action }) => action === "keep").map(({ path: where, reason, detail }) => ({ path: where, reason: reason ?? ("not_saved" as const), detail: detail ?? "" }));
+function leftOutEntries(
+  present: Saved,
+  plan: readonly PlannedEntry[],
+  applied: AppliedSteps,
+  paths: readonly Uint8Array[] | null,
+): LeftOutEntry[] {
+  const kept = plan
+    .filter(({ action }) => action === "keep")
+    .map(({ path: where, reason, detail }) => ({
+      path: where,
+      reason: reason ?? ("not_saved" as const),
+      detail: detail ?? "",
+    }));
   const listed = new Set(kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
-  const asked = (where: Uint8Array): boolean => paths === null || paths.some((each) => each.length === 0 || isAtOrBelow(where, each));
+  const asked = (where: Uint8Array): boolean =>
+    paths === null || paths.some((each) => each.length === 0 || isAtOrBelow(where, each));
   const untouched = leftOutOf(present.scan!).filter(
-    ({ path: where, reason }) => reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
+    ({ path: where, reason }) =>
+      reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
   );
   return [...kept, ...untouched, ...applied.kept, ...applied.notSet.map(notSetEntry)];
 }

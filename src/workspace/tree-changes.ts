@@ -10,7 +10,9 @@ import { diffTrees, type Difference } from "./tree-diff.ts";
 export function withoutMovedTimes(all: readonly Difference[]): Difference[] {
   const moved = new Set<string>();
   for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
-  return all.filter((difference) => !isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1")));
+  return all.filter(
+    (difference) => !isTimesOnly(difference) || !moved.has(Buffer.from(difference.path).toString("latin1")),
+  );
 }
 
 function isTimesOnly({ after, aspects }: Difference): boolean {
@@ -22,7 +24,11 @@ function parentKey(path: Uint8Array): string {
   return text.slice(0, Math.max(text.lastIndexOf("/"), 0));
 }
 
-export async function countDifferences(before: TreeSource, after: TreeSource, signal: AbortSignal | undefined): Promise<ChangeCounts> {
+export async function countDifferences(
+  before: TreeSource,
+  after: TreeSource,
+  signal: AbortSignal | undefined,
+): Promise<ChangeCounts> {
   const counts: ChangeCounts = { added: 0, modified: 0, removed: 0 };
   for (const difference of withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(signal)))) {
     if (difference.before === null) counts.added++;

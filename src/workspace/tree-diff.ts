@@ -30,7 +30,11 @@ interface Sides<T> {
   after: T;
 }
 
-function* directories(sources: Sides<TreeSource>, parent: Uint8Array, references: Sides<Uint8Array | null>): Generator<Difference> {
+function* directories(
+  sources: Sides<TreeSource>,
+  parent: Uint8Array,
+  references: Sides<Uint8Array | null>,
+): Generator<Difference> {
   for (const pair of pairsOf(sources, references)) yield* entry(sources, parent, pair);
 }
 
@@ -83,7 +87,10 @@ function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<Tre
   };
   const aspects = before === null || after === null ? [] : differences(before, after);
   const differs = before === null || after === null || aspects.length > 0;
-  const descend = below.before === null ? below.after !== null : below.after === null || Buffer.compare(below.before, below.after) !== 0;
+  const descend =
+    below.before === null
+      ? below.after !== null
+      : below.after === null || Buffer.compare(below.before, below.after) !== 0;
   if (!differs && !descend) return;
   const path = parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]);
   if (differs) yield { path, before, after, aspects };
@@ -94,7 +101,10 @@ function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<Tre
 export function findNode(source: TreeSource, path: Uint8Array): TreeNode | null {
   let directory = source.root;
   let node: TreeNode | null = null;
-  const names = Buffer.from(path).toString("latin1").split("/").map((part) => Buffer.from(part, "latin1"));
+  const names = Buffer.from(path)
+    .toString("latin1")
+    .split("/")
+    .map((part) => Buffer.from(part, "latin1"));
   for (const [i, name] of names.entries()) {
     node = source.list(directory).find((entry) => Buffer.compare(entry.name, name) === 0) ?? null;
     if (node === null || (i < names.length - 1 && node.type !== "dir")) return null;
@@ -122,7 +132,9 @@ export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
 
 function sameAttributes(a: TreeNode, b: TreeNode): boolean {
   if (a.xattrs.length !== b.xattrs.length) return false;
-  return a.xattrs.every((attribute, i) => sameBytes(attribute.name, b.xattrs[i]!.name) && sameBytes(attribute.value, b.xattrs[i]!.value));
+  return a.xattrs.every(
+    (attribute, i) => sameBytes(attribute.name, b.xattrs[i]!.name) && sameBytes(attribute.value, b.xattrs[i]!.value),
+  );
 }
 
 function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

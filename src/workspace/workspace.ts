@@ -20,7 +20,19 @@ export interface WorkspaceCall {
 }
 
 export interface WorkspaceProgress {
-  phase: "waiting" | "recovering" | "scanning" | "storing" | "trees" | "committing" | "planning" | "restoring" | "verifying" | "cleaning" | "compacting" | "repairing";
+  phase:
+    | "waiting"
+    | "recovering"
+    | "scanning"
+    | "storing"
+    | "trees"
+    | "committing"
+    | "planning"
+    | "restoring"
+    | "verifying"
+    | "cleaning"
+    | "compacting"
+    | "repairing";
   done: number;
   total?: number;
   bytes?: number;

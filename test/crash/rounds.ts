@@ -24,9 +24,10 @@ export function passesOf(args: readonly string[], cwd?: string): string[] {
 export function chosenPasses(names: readonly string[], limit: number): number[] {
   const all = names.map((_name, i) => i + 1);
   if (LONG || all.length <= limit) return all;
-  const chosen = new Set<number>();
+  // Before anything was done, and after everything was.
+  const chosen = new Set([1, all.length]);
   // The first pass of each name as far as the limit goes, then any.
-  for (const name of shuffled([...new Set(names)]).slice(0, limit)) chosen.add(names.indexOf(name) + 1);
+  for (const name of shuffled([...new Set(names)]).slice(0, limit - 2)) chosen.add(names.indexOf(name) + 1);
   while (chosen.size < limit) chosen.add(1 + Math.floor(random() * all.length));
   return [...chosen].toSorted((a, b) => a - b);
 }

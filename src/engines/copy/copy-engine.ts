@@ -12,7 +12,25 @@ import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cac
 import { groupName, userName } from "../../fs/users.ts";
 import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
-import type { AmendRequest, Degradation, Engine, FreeRequest, HeadContent, HeldGroup, KeptContent, LookedAt, PointContent, RootMetadata, ShareRequest, StagedContent, StageRequest, StoreFacts, TreeSource, WriteRequest, WrittenContent } from "../engine.ts";
+import type {
+  AmendRequest,
+  Degradation,
+  Engine,
+  FreeRequest,
+  HeadContent,
+  HeldGroup,
+  KeptContent,
+  LookedAt,
+  PointContent,
+  RootMetadata,
+  ShareRequest,
+  StagedContent,
+  StageRequest,
+  StoreFacts,
+  TreeSource,
+  WriteRequest,
+  WrittenContent,
+} from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -28,7 +46,13 @@ import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
-import type { ExamineRequest, PointRemains, StoreFinding, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
+import type {
+  ExamineRequest,
+  PointRemains,
+  StoreFinding,
+  StoreVerification,
+  VerifyStoreRequest,
+} from "../store-care.ts";
 import { pointRemains } from "./point-remains.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { examineAccess } from "./store-access.ts";
@@ -85,9 +109,16 @@ export class CopyEngine implements Engine {
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */
-  async #adding<T>(signal: AbortSignal | undefined, work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>): Promise<T> {
+  async #adding<T>(
+    signal: AbortSignal | undefined,
+    work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
+  ): Promise<T> {
     const store = await this.store();
-    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) });
+    const lock = await acquireLock(store.repository, {
+      exclusive: false,
+      waitMs: LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
     try {
       // What was known before the lock may have been moved or removed since.
       await store.refresh();
@@ -99,7 +130,10 @@ export class CopyEngine implements Engine {
     }
   }
 
-  async #stageLocked(request: StageRequest, held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock }): Promise<StagedContent> {
+  async #stageLocked(
+    request: StageRequest,
+    held: { store: EmbeddedStore; cache: StatCache | null; lock: RepositoryLock },
+  ): Promise<StagedContent> {
     const { store, cache, lock } = held;
     const root = rootMetadata(request.root);
     let summary: ScanSummary | undefined;
@@ -109,21 +143,38 @@ export class CopyEngine implements Engine {
       store: this.#target(store),
       finish: (scanned) => {
         const same = cache === null || this.#vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
-        if (same !== null && store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0) {
+        if (
+          same !== null &&
+          store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0
+        ) {
           summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
         summary = summarise(scanned.table, scanned.old, scanned.groups);
         const manifest = manifestOf(scanned, summary);
-        const built = snapshotTree({ path: request.recordedRoot ?? request.root, tree: scanned.tree, root, manifest, adoptedAt: this.#options.adoptedAt });
+        const built = snapshotTree({
+          path: request.recordedRoot ?? request.root,
+          tree: scanned.tree,
+          root,
+          manifest,
+          adoptedAt: this.#options.adoptedAt,
+        });
         top = built.tree;
         return built.blobs;
       },
     });
     failpoint("stage.scanned");
-    const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId));
-    const content: CopyContent = { tree: hex(result.tree), snapshot_tree: hex(top!), snapshot, root: recordedRoot(root) };
+    const snapshot = await this.#publish(
+      { store, lock, packs: result.packs },
+      this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
+    );
+    const content: CopyContent = {
+      tree: hex(result.tree),
+      snapshot_tree: hex(top!),
+      snapshot,
+      root: recordedRoot(root),
+    };
     return {
       content,
       scan: result,
@@ -138,11 +189,19 @@ export class CopyEngine implements Engine {
   }
 
   #target(store: EmbeddedStore): NonNullable<ScanOptions["store"]> {
-    return { keys: store.repository.keys, index: store.index, directory: workDirectoryOf(store), level: this.#options.level ?? 1 };
+    return {
+      keys: store.repository.keys,
+      index: store.index,
+      directory: workDirectoryOf(store),
+      level: this.#options.level ?? 1,
+    };
   }
 
   /** Packs, their index, then the snapshot: durable in that order. */
-  async #publish(work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] }, snapshot: Snapshot): Promise<ObjectId> {
+  async #publish(
+    work: { store: EmbeddedStore; lock: RepositoryLock; packs: readonly FinishedPack[] },
+    snapshot: Snapshot,
+  ): Promise<ObjectId> {
     const { store, lock, packs } = work;
     await lock.recheck();
     await store.publish(packs);
@@ -179,18 +238,44 @@ export class CopyEngine implements Engine {
         onProgress: request.onProgress,
         finish: (scanned) => {
           const staging = presentSource(scanned);
-          const nodes = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
-          const edits = request.edits.map(({ path: where, name }) => ({ path: where, node: nodes.get(Buffer.from(name).toString("latin1"))! }));
+          const nodes = new Map(
+            staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]),
+          );
+          const edits = request.edits.map(({ path: where, name }) => ({
+            path: where,
+            node: nodes.get(Buffer.from(name).toString("latin1"))!,
+          }));
           const made = editTree(store.source(Buffer.from(base.tree, "hex")), edits);
-          const bytes = manifest === null ? new Uint8Array(0) : amendedManifest(manifest, { edits: request.edits, summary: summarise(scanned.table, scanned.old, scanned.groups) });
-          const metadata = { mode: root.mode, uid: root.uid, gid: root.gid, mtimeSec: root.mtime_sec, mtimeNs: root.mtime_ns };
-          const built = snapshotTree({ path: request.root, tree: made.tree, root: metadata, manifest: bytes, adoptedAt: this.#options.adoptedAt });
+          const bytes =
+            manifest === null
+              ? new Uint8Array(0)
+              : amendedManifest(manifest, {
+                  edits: request.edits,
+                  summary: summarise(scanned.table, scanned.old, scanned.groups),
+                });
+          const metadata = {
+            mode: root.mode,
+            uid: root.uid,
+            gid: root.gid,
+            mtimeSec: root.mtime_sec,
+            mtimeNs: root.mtime_ns,
+          };
+          const built = snapshotTree({
+            path: request.root,
+            tree: made.tree,
+            root: metadata,
+            manifest: bytes,
+            adoptedAt: this.#options.adoptedAt,
+          });
           tree = made.tree;
           top = built.tree;
           return [...made.blobs, ...built.blobs];
         },
       });
-      const snapshot = await this.#publish({ store, lock, packs: result.packs }, this.#snapshot(request, hex(top!) as ObjectId));
+      const snapshot = await this.#publish(
+        { store, lock, packs: result.packs },
+        this.#snapshot(request, hex(top!) as ObjectId),
+      );
       const content: CopyContent = { tree: hex(tree!), snapshot_tree: hex(top!), snapshot, root };
       return { content, bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0) };
     });
@@ -198,7 +283,14 @@ export class CopyEngine implements Engine {
 
   async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
     const { repository } = await this.store();
-    return scan({ root, cache: null, excludes: [], rules: null, chunkerPolynomial: repository.chunkerPolynomial, onProgress: call.onProgress });
+    return scan({
+      root,
+      cache: null,
+      excludes: [],
+      rules: null,
+      chunkerPolynomial: repository.chunkerPolynomial,
+      onProgress: call.onProgress,
+    });
   }
 
   async look(request: StageRequest): Promise<LookedAt> {
@@ -231,7 +323,9 @@ export class CopyEngine implements Engine {
     if (ask.foreign !== true) return { bytes, repositoryId: repository.id, foreign: false };
     const { snapshots, damaged } = await repository.listSnapshots();
     // One that cannot be read may be anybody's.
-    const foreign = damaged.length > 0 || snapshots.some(({ snapshot }) => snapshot.tags?.some((tag) => tag.startsWith("cairn:")) !== true);
+    const foreign =
+      damaged.length > 0 ||
+      snapshots.some(({ snapshot }) => snapshot.tags?.some((tag) => tag.startsWith("cairn:")) !== true);
     return { bytes, repositoryId: repository.id, foreign };
   }
 
@@ -258,18 +352,25 @@ export class CopyEngine implements Engine {
   }
 
   /** What nodes cannot say; without a manifest that can be read, files are written without holes. */
-  async #beyondNodes(content: PointContent): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath; damaged: WrittenContent["damaged"] }> {
+  async #beyondNodes(
+    content: PointContent,
+  ): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath; damaged: WrittenContent["damaged"] }> {
     let manifest: Manifest | null = null;
     const damaged: WrittenContent["damaged"] = [];
     try {
       manifest = await this.manifest(content);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      damaged.push({ path: new Uint8Array(0), detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}` });
+      damaged.push({
+        path: new Uint8Array(0),
+        detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}`,
+      });
     }
     return {
       damaged,
-      holes: new Map((manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes])),
+      holes: new Map(
+        (manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]),
+      ),
       lossless: losslessByPath(manifest?.lossless ?? []),
     };
   }
@@ -277,9 +378,16 @@ export class CopyEngine implements Engine {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const snapshot = await store.repository.saveSnapshot(this.#snapshot({ root: point.root, pointId: point.pointId }, tree));
+    const snapshot = await store.repository.saveSnapshot(
+      this.#snapshot({ root: point.root, pointId: point.pointId }, tree),
+    );
     const { statCache } = this.#options;
-    leaveSeed({ from: statCache, to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`), tree: Buffer.from(content.tree, "hex"), folder: point.folder });
+    leaveSeed({
+      from: statCache,
+      to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`),
+      tree: Buffer.from(content.tree, "hex"),
+      folder: point.folder,
+    });
     // Whatever is changed after this has a later change time, however coarse the clock.
     await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };
@@ -339,7 +447,10 @@ export class CopyEngine implements Engine {
       fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
       // At no moment is there a cache beside the basis of another one.
       dropCacheBasis(this.#options.statCache);
-      writeStatCache(this.#options.statCache, result.table, result.old, { tree: result.tree, epoch: Buffer.from(epoch, "hex") });
+      writeStatCache(this.#options.statCache, result.table, result.old, {
+        tree: result.tree,
+        epoch: Buffer.from(epoch, "hex"),
+      });
       writeCacheBasis(this.#options.statCache, store.index.covered);
     } catch {
       // A cache that cannot be written is only slow.
@@ -367,7 +478,10 @@ export class CopyEngine implements Engine {
     return hex(cache.epoch) === store.index.epoch && cacheBasisHolds(this.#options.statCache, store.index.covered);
   }
 
-  #snapshot(request: Pick<StageRequest, "root" | "pointId">, tree: ObjectId): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
+  #snapshot(
+    request: Pick<StageRequest, "root" | "pointId">,
+    tree: ObjectId,
+  ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
     const { uid, gid, username } = userInfo();
     return {
       time: new Date().toISOString(),
@@ -385,7 +499,11 @@ export class CopyEngine implements Engine {
   /** Caches that make the next call fast; losing them costs a re-read. */
   async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
     if (result.packs.length > 0) await maintain(store);
-    const current = cache !== null && Buffer.compare(cache.tree, result.tree) === 0 && this.#vouches(store, cache) && result.notes.filesRead === 0;
+    const current =
+      cache !== null &&
+      Buffer.compare(cache.tree, result.tree) === 0 &&
+      this.#vouches(store, cache) &&
+      result.notes.filesRead === 0;
     if (!current) this.#keepCache(store, result);
     store.index.saveCache();
   }
@@ -412,7 +530,13 @@ async function maintain(store: EmbeddedStore): Promise<void> {
 
 /** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
 function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
-  if (head === null || head.content.tree !== hex(scanned.tree) || head.metadataDigest !== hex(scanned.meta) || !head.complete) return null;
+  if (
+    head === null ||
+    head.content.tree !== hex(scanned.tree) ||
+    head.metadataDigest !== hex(scanned.meta) ||
+    !head.complete
+  )
+    return null;
   // What was read again may have other holes with the same content.
   if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
   const was = (head.content as CopyContent).root;
@@ -423,7 +547,12 @@ function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetad
 /** What this machine keeps a scan from seeing. */
 function degradations(): Degradation[] {
   if (syscalls().native) return [];
-  return [{ what: "extended attributes, access lists and holes", reason: "not recorded: native calls are not available here" }];
+  return [
+    {
+      what: "extended attributes, access lists and holes",
+      reason: "not recorded: native calls are not available here",
+    },
+  ];
 }
 
 function workDirectoryOf(store: EmbeddedStore): string {
@@ -454,12 +583,15 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
 function amendedManifest(manifest: Manifest, more: { edits: AmendRequest["edits"]; summary: ScanSummary }): Uint8Array {
   const edited = new Set(more.edits.map(({ path: where }) => hex(where)));
   const places = new Map(more.edits.map(({ path: where, name }) => [hex(name), where]));
-  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] => list.flatMap((item) => {
-    const where = places.get(hex(item.path));
-    return where === undefined ? [] : [{ ...item, path: where }];
-  });
+  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
+    list.flatMap((item) => {
+      const where = places.get(hex(item.path));
+      return where === undefined ? [] : [{ ...item, path: where }];
+    });
   const merged = <T extends { path: Uint8Array }>(old: readonly T[], now: readonly T[]): T[] =>
-    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) => comparePaths(a.path, b.path));
+    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) =>
+      comparePaths(a.path, b.path),
+    );
   const writer = new ByteWriter(4096);
   encodeManifest(writer, {
     ...manifest,

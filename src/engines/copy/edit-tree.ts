@@ -23,12 +23,25 @@ interface SplitEdit {
   node: TreeNode;
 }
 
-function edited(source: TreeSource, directory: Uint8Array, edits: readonly SplitEdit[], blobs: ExtraBlob[]): Uint8Array {
+function edited(
+  source: TreeSource,
+  directory: Uint8Array,
+  edits: readonly SplitEdit[],
+  blobs: ExtraBlob[],
+): Uint8Array {
   const byName = new Map<string, SplitEdit[]>();
-  for (const edit of edits) byName.set(edit.names[0]!, [...(byName.get(edit.names[0]!) ?? []), { names: edit.names.slice(1), node: edit.node }]);
+  for (const edit of edits)
+    byName.set(edit.names[0]!, [
+      ...(byName.get(edit.names[0]!) ?? []),
+      { names: edit.names.slice(1), node: edit.node },
+    ]);
   const writer = new ByteWriter(64 * 1024);
   beginTree(writer);
-  for (const node of source.list(directory)) appendNode(writer, editedNode(source, node, { edits: byName.get(Buffer.from(node.name).toString("latin1")) ?? [], blobs }));
+  for (const node of source.list(directory))
+    appendNode(
+      writer,
+      editedNode(source, node, { edits: byName.get(Buffer.from(node.name).toString("latin1")) ?? [], blobs }),
+    );
   endTree(writer);
   const bytes = Uint8Array.from(writer.view());
   const id = sha256(bytes);
@@ -36,7 +49,11 @@ function edited(source: TreeSource, directory: Uint8Array, edits: readonly Split
   return id;
 }
 
-function editedNode(source: TreeSource, node: TreeNode, more: { edits: readonly SplitEdit[]; blobs: ExtraBlob[] }): TreeNode {
+function editedNode(
+  source: TreeSource,
+  node: TreeNode,
+  more: { edits: readonly SplitEdit[]; blobs: ExtraBlob[] },
+): TreeNode {
   const { edits, blobs } = more;
   if (edits.length === 0) return node;
   const own = edits.find(({ names }) => names.length === 0);

@@ -74,7 +74,8 @@ export class EmbeddedStore {
 
   /** Takes in what other processes did to the index since it was loaded. */
   async refresh(): Promise<void> {
-    if (!(await this.index.refresh(this.repository))) this.index = await BlobIndex.load(this.repository, this.paths.indexCache);
+    if (!(await this.index.refresh(this.repository)))
+      this.index = await BlobIndex.load(this.repository, this.paths.indexCache);
   }
 
   get storage(): LocalStorage {
@@ -171,10 +172,14 @@ async function openByPassword(paths: StorePaths, storage: LocalStorage): Promise
   try {
     password = fs.readFileSync(paths.passwordFile, "utf8").trimEnd();
   } catch (error) {
-    throw new CairnError("damaged", `neither ${paths.keyFile} nor ${paths.passwordFile} can be read, so the store cannot be opened`, {
-      hint: "put either file back from a copy",
-      cause: error,
-    });
+    throw new CairnError(
+      "damaged",
+      `neither ${paths.keyFile} nor ${paths.passwordFile} can be read, so the store cannot be opened`,
+      {
+        hint: "put either file back from a copy",
+        cause: error,
+      },
+    );
   }
   const repository = await Repository.open(storage, { password });
   try {
@@ -193,11 +198,16 @@ export async function lookIntoRepository(root: string, passwordFile?: string): P
   const storage = new LocalStorage(root, { temporaryDirectory: path.join(root, "tmp") });
   const { keyFile, passwordFile: beside } = storePaths(path.dirname(root));
   try {
-    if (passwordFile === undefined && fs.existsSync(keyFile)) return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
+    if (passwordFile === undefined && fs.existsSync(keyFile))
+      return await Repository.open(storage, { keys: decodeMasterKeys(fs.readFileSync(keyFile)) });
     return await Repository.open(storage, { password: fs.readFileSync(passwordFile ?? beside, "utf8").trimEnd() });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `open ${root}`);
-    throw new CairnError("not_found", `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`, { hint: "name its password file: --password-file FILE", cause: error });
+    throw new CairnError(
+      "not_found",
+      `${root} is sealed, and ${passwordFile ?? `${keyFile} and ${beside}`} cannot be read`,
+      { hint: "name its password file: --password-file FILE", cause: error },
+    );
   }
 }
 
@@ -205,8 +215,12 @@ function openPack(file: string, id: string): number {
   try {
     return fs.openSync(file, "r");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toCairnError(error, `cannot open pack ${id.slice(0, 12)}`);
-    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, { hint: "run `cairn doctor` to see what needs it", details: { missing_pack: id } });
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+      throw toCairnError(error, `cannot open pack ${id.slice(0, 12)}`);
+    throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`, {
+      hint: "run `cairn doctor` to see what needs it",
+      details: { missing_pack: id },
+    });
   }
 }
 

@@ -32,7 +32,8 @@ export function snapshotTree(input: SnapshotTreeInput): { blobs: ExtraBlob[]; tr
   let metadata = input.root;
   for (let depth = components.length - 1; depth >= 0; depth--) {
     const nodes = [directoryNode(components[depth]!, tree, metadata)];
-    if (depth === 0) nodes.push(directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(input.adoptedAt)));
+    if (depth === 0)
+      nodes.push(directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(input.adoptedAt)));
     tree = addTree(blobs, nodes);
     metadata = ancestorMetadata(components.slice(0, depth), input.adoptedAt);
   }
@@ -41,11 +42,16 @@ export function snapshotTree(input: SnapshotTreeInput): { blobs: ExtraBlob[]; tr
 
 /** The manifest of a snapshot's topmost tree; null where it has none. */
 export function readManifest(store: EmbeddedStore, snapshotRoot: Uint8Array): Manifest | null {
-  const directory = store.tree(snapshotRoot).find(({ name, type }) => type === "dir" && Buffer.from(name).toString("latin1") === ".cairn");
-  const file = directory && store.tree(directory.subtree!).find(({ name }) => Buffer.from(name).toString("latin1") === "manifest.json");
+  const directory = store
+    .tree(snapshotRoot)
+    .find(({ name, type }) => type === "dir" && Buffer.from(name).toString("latin1") === ".cairn");
+  const file =
+    directory &&
+    store.tree(directory.subtree!).find(({ name }) => Buffer.from(name).toString("latin1") === "manifest.json");
   if (file?.content === undefined) return null;
   const parts: Uint8Array[] = [];
-  for (let at = 0; at < file.content.length; at += 32) parts.push(store.read(file.content.subarray(at, at + 32), "data"));
+  for (let at = 0; at < file.content.length; at += 32)
+    parts.push(store.read(file.content.subarray(at, at + 32), "data"));
   return decodeManifest(Buffer.concat(parts));
 }
 
@@ -81,7 +87,11 @@ function privateRoot(adoptedAt: number): RootMetadata {
 }
 
 function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
-  const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part]).concat(components.length === 0 ? [Buffer.from("/")] : [])));
+  const stat = fs.lstatSync(
+    Buffer.concat(
+      components.flatMap((part) => [Buffer.from("/"), part]).concat(components.length === 0 ? [Buffer.from("/")] : []),
+    ),
+  );
   return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: adoptedAt, mtimeNs: 0 };
 }
 

@@ -1,5 +1,11 @@
 import { ByteWriter } from "../../formats/bytes.ts";
-import { appendMetadataEntry, appendStateEntry, beginMetadataNode, beginStateNode, type DigestEntry } from "../../formats/digest.ts";
+import {
+  appendMetadataEntry,
+  appendStateEntry,
+  beginMetadataNode,
+  beginStateNode,
+  type DigestEntry,
+} from "../../formats/digest.ts";
 import { appendNode, beginTree, endTree } from "../../formats/tree.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
@@ -97,7 +103,8 @@ class TreeBuilder {
     if (!reusable) return false;
     const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
     if (task.distrust && sink !== null && !sink.known(old!.directoryBytes, (oldBase + D.TREE) * 4)) return false;
-    for (let word = D.TREE; word < D.META + 8; word++) table.directories[base + word] = old!.directories[oldBase + word]!;
+    for (let word = D.TREE; word < D.META + 8; word++)
+      table.directories[base + word] = old!.directories[oldBase + word]!;
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.REUSED);
     return true;
   }
@@ -126,7 +133,11 @@ class TreeBuilder {
       const base = record * RECORD_WORDS;
       const mode = from.records[base + R.MODE]!;
       if (mode === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
-      if (mode >>> 12 === TYPE.DIRECTORY && this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED) continue;
+      if (
+        mode >>> 12 === TYPE.DIRECTORY &&
+        this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED
+      )
+        continue;
       present.push(record);
     }
     return present;
@@ -145,10 +156,16 @@ class TreeBuilder {
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;
-    const group = type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(inodeKey(onDevice, words, base)) : undefined;
+    const group =
+      type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1
+        ? this.#groups.get(inodeKey(onDevice, words, base))
+        : undefined;
     const bytes = this.#digests.bytes;
     const child = type === TYPE.DIRECTORY ? this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS : 0;
-    const node = nodeOfRecord(from, record, { group, subtree: type === TYPE.DIRECTORY ? bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4) : null });
+    const node = nodeOfRecord(from, record, {
+      group,
+      subtree: type === TYPE.DIRECTORY ? bytes.subarray((child + D.TREE) * 4, (child + D.TREE + 8) * 4) : null,
+    });
     const device = type === TYPE.CHARDEV || type === TYPE.BLOCKDEV;
     const entry: DigestEntry = {
       type: DIGEST_TYPE[type] ?? "s",

@@ -70,7 +70,8 @@ void describe("what the stat cache vouches for", () => {
     fs.truncateSync(image, 8 << 20);
     // Inodes of 128 bytes have no room for nanoseconds.
     const made = spawnSync("mkfs.ext4", ["-q", "-F", "-I", "128", image], { stdio: "ignore" }).status === 0;
-    if (!made || spawnSync("mount", ["-o", "loop", image, mounted], { stdio: "ignore" }).status !== 0) return t.skip("no mkfs.ext4, or mounting is not allowed");
+    if (!made || spawnSync("mount", ["-o", "loop", image, mounted], { stdio: "ignore" }).status !== 0)
+      return t.skip("no mkfs.ext4, or mounting is not allowed");
     try {
       const root = path.join(mounted, "root");
       fs.mkdirSync(root);

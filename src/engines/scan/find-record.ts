@@ -85,7 +85,10 @@ export class RecordFinder {
     while (low <= high) {
       const middle = (low + high) >> 1;
       const order = Buffer.compare(name, from.recordName(middle));
-      if (order === 0) return from.records[middle * RECORD_WORDS + R.MODE] === 0 ? null : { table: from, record: middle, flags: from.recordFlags(middle) };
+      if (order === 0)
+        return from.records[middle * RECORD_WORDS + R.MODE] === 0
+          ? null
+          : { table: from, record: middle, flags: from.recordFlags(middle) };
       if (order < 0) high = middle - 1;
       else low = middle + 1;
     }

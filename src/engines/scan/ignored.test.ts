@@ -85,7 +85,12 @@ void describe("ignore rules of a scan", () => {
   test("what a restore stages is never recorded when it lies in the root", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
-    write(root, { file: "x", ".cairn-restore-0123456789abcdef/0": "staged", ".cairn-restore-mine": "an ordinary file too", "dir/.cairn-restore-1234": "an ordinary file" });
+    write(root, {
+      file: "x",
+      ".cairn-restore-0123456789abcdef/0": "staged",
+      ".cairn-restore-mine": "an ordinary file too",
+      "dir/.cairn-restore-1234": "an ordinary file",
+    });
     const saved = await saves.save(root);
     assert.deepEqual(recorded(saved), [".cairn-restore-mine", "dir", "dir/.cairn-restore-1234", "file"]);
     const skipped = await saves.save(root, { skip: ["dir"] });

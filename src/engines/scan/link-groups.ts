@@ -21,9 +21,19 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
     for (let record = first; record < end; record++) {
       const at = record * RECORD_WORDS;
       const mode = from.records[at + R.MODE]!;
-      if (mode === 0 || mode >>> 12 === TYPE.DIRECTORY || from.records[at + R.NLINK]! < 2 || from.recordFlags(record) & FLAG.OMITTED) continue;
+      if (
+        mode === 0 ||
+        mode >>> 12 === TYPE.DIRECTORY ||
+        from.records[at + R.NLINK]! < 2 ||
+        from.recordFlags(record) & FLAG.OMITTED
+      )
+        continue;
       const name = from.recordName(record);
-      addMember(groups, inodeKey(table.directories[base + D.DEVICE]!, from.records, at), parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]));
+      addMember(
+        groups,
+        inodeKey(table.directories[base + D.DEVICE]!, from.records, at),
+        parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]),
+      );
     }
   }
   for (const [key, group] of groups) {

@@ -43,7 +43,10 @@ function nodesOf(result: ScanResult, directory: number, newOfOld: ReadonlyMap<nu
     const sub = from.records[at + R.SUB]!;
     const child = mode >>> 12 === TYPE.DIRECTORY ? (same ? newOfOld.get(sub)! : sub) : -1;
     if (child >= 0 && table.directories[child * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) continue;
-    const group = child < 0 && from.records[at + R.NLINK]! > 1 ? groups.get(inodeKey(table.directories[base + D.DEVICE]!, from.records, at)) : undefined;
+    const group =
+      child < 0 && from.records[at + R.NLINK]! > 1
+        ? groups.get(inodeKey(table.directories[base + D.DEVICE]!, from.records, at))
+        : undefined;
     nodes.push(nodeOfRecord(from, record, { group, subtree: child < 0 ? null : treeOf(result, child) }));
   }
   return nodes;

@@ -61,7 +61,16 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
 }
 
 function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
-  for (const word of [STAT.SIZE, STAT.SIZE + 1, STAT.MTIME, STAT.MTIME_NS, STAT.CTIME, STAT.CTIME_NS, STAT.INO, STAT.INO + 1]) {
+  for (const word of [
+    STAT.SIZE,
+    STAT.SIZE + 1,
+    STAT.MTIME,
+    STAT.MTIME_NS,
+    STAT.CTIME,
+    STAT.CTIME_NS,
+    STAT.INO,
+    STAT.INO + 1,
+  ]) {
     if (a[word] !== b[word]) return false;
   }
   return true;
@@ -115,7 +124,7 @@ export class EntryReader {
     this.#extras = [];
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
-    const type = stat.words[STAT.MODE]! >>> 12 & 15;
+    const type = (stat.words[STAT.MODE]! >>> 12) & 15;
     if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
     else if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
     else {
@@ -177,11 +186,15 @@ export class EntryReader {
     const same =
       oldRecord >= 0 &&
       (flags & FLAG.OMITTED) === 0 &&
-      [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every((word) => old!.records[was + word] === table.records[base + word]);
-    const resized = oldRecord >= 0 && [R.SIZE, R.SIZE + 1].some((word) => old!.records[was + word] !== table.records[base + word]);
+      [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every(
+        (word) => old!.records[was + word] === table.records[base + word],
+      );
+    const resized =
+      oldRecord >= 0 && [R.SIZE, R.SIZE + 1].some((word) => old!.records[was + word] !== table.records[base + word]);
     if (!same && !resized) return false;
     const from = same ? old!.records : table.records;
-    for (let i = 0; i < 8; i++) table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
+    for (let i = 0; i < 8; i++)
+      table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
     if (!same) return true;
     for (const word of [R.CTIME, R.CTIME + 1, R.CTIME_NS]) table.records[base + word] = from[was + word]!;
     this.#flags |= flags & (FLAG.CHUNKED | FLAG.YOUNG | FLAG.TORN);
@@ -246,7 +259,10 @@ export class EntryReader {
       if (attempt === 1) {
         this.#flags |= FLAG.TORN;
         if (thread.notes.torn.length < 1000) {
-          thread.notes.torn.push({ path: thread.entryPath(directory, table.recordName(record)), reason: "changed while it was read" });
+          thread.notes.torn.push({
+            path: thread.entryPath(directory, table.recordName(record)),
+            reason: "changed while it was read",
+          });
         }
         break;
       }
@@ -306,12 +322,14 @@ export class EntryReader {
     const { sys, scratch } = this.#thread;
     const length = sys.llistxattr(dirfd, names, name, scratch);
     if (length <= 0) return;
-    this.#collect(scratch.bytes, length, (at, end) => sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#thread.value, 0));
+    this.#collect(scratch.bytes, length, (at, end) =>
+      sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#thread.value, 0),
+    );
   }
 
   #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): void {
     const found: Extra[] = [];
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       const end = list.indexOf(0, at);
       const size = get(at, end);
       if (size >= 0) {
@@ -332,7 +350,7 @@ export class EntryReader {
     if (wide(stat.words, STAT.BLOCKS) * 512 >= size) return;
     const { sys } = this.#thread;
     const holes: number[] = [];
-    for (let at = 0; at < size; ) {
+    for (let at = 0; at < size;) {
       const hole = sys.seek(fd, at, 4);
       if (hole < 0 || hole >= size) break;
       const data = sys.seek(fd, hole, 3);

@@ -47,7 +47,8 @@ export class ChunkQueues {
 
   /** Works on one waiting chunk of any thread; false when there was none. */
   help(): boolean {
-    for (let i = 0; i < this.#queues.length; i++) if (this.helpOne((this.#thread.thread + i) % this.#queues.length)) return true;
+    for (let i = 0; i < this.#queues.length; i++)
+      if (this.helpOne((this.#thread.thread + i) % this.#queues.length)) return true;
     return false;
   }
 
@@ -91,7 +92,8 @@ export function chunkQueuesOf(thread: ScanThread): ChunkQueues {
 /** Made when the first large file comes: most scans have none. */
 function chunkerOf(thread: ScanThread): Chunker {
   let chunker = CHUNKERS.get(thread);
-  if (chunker === undefined) CHUNKERS.set(thread, (chunker = new Chunker(thread.task.chunkerPolynomial, thread.task.rings[thread.thread]!)));
+  if (chunker === undefined)
+    CHUNKERS.set(thread, (chunker = new Chunker(thread.task.chunkerPolynomial, thread.task.rings[thread.thread]!)));
   return chunker;
 }
 

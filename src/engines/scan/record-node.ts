@@ -61,7 +61,11 @@ function deviceNumber(major: number, minor: number): bigint {
 }
 
 /** The node that stands for a record in a tree. `subtree` is the tree of a directory. */
-export function nodeOfRecord(from: ScanTable, record: number, more: { group: LinkGroup | undefined; subtree: Uint8Array | null }): TreeNode {
+export function nodeOfRecord(
+  from: ScanTable,
+  record: number,
+  more: { group: LinkGroup | undefined; subtree: Uint8Array | null },
+): TreeNode {
   const words = from.records;
   const base = record * RECORD_WORDS;
   const type = words[base + R.MODE]! >>> 12;
@@ -83,9 +87,16 @@ export function nodeOfRecord(from: ScanTable, record: number, more: { group: Lin
     links: type === TYPE.DIRECTORY ? 0 : (group?.members ?? 1),
     size: file ? wide(words, base + R.SIZE) : 0,
     xattrs: extras.xattrs,
-    device: type === TYPE.CHARDEV || type === TYPE.BLOCKDEV ? deviceNumber(words[base + R.RDEV_MAJOR]!, words[base + R.RDEV_MINOR]!) : 0n,
+    device:
+      type === TYPE.CHARDEV || type === TYPE.BLOCKDEV
+        ? deviceNumber(words[base + R.RDEV_MAJOR]!, words[base + R.RDEV_MINOR]!)
+        : 0n,
   };
-  if (file) node.content = node.size === 0 ? EMPTY : (extras.chunks ?? from.recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4));
+  if (file)
+    node.content =
+      node.size === 0
+        ? EMPTY
+        : (extras.chunks ?? from.recordBytes.subarray((base + R.HASH) * 4, (base + R.HASH + 8) * 4));
   else if (type === TYPE.LINK) node.linktarget = extras.target ?? EMPTY;
   else if (more.subtree !== null) node.subtree = more.subtree;
   return node;

@@ -103,10 +103,19 @@ class DirectoryScanner {
     const rules = this.#rulesOf(directory, fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
-      if (directory === 0 && bytes[offset] === DOT && STAGING_NAME.test(bytes.toString("latin1", offset, bytes.indexOf(0, offset)))) return false;
+      if (
+        directory === 0 &&
+        bytes[offset] === DOT &&
+        STAGING_NAME.test(bytes.toString("latin1", offset, bytes.indexOf(0, offset)))
+      )
+        return false;
       if (rules.empty && this.#skip.size === 0) return true;
       const name = bytes.toString("latin1", offset, bytes.indexOf(0, offset));
-      if (this.#skip.size > 0 && this.#skip.has(this.#thread.entryPath(directory, Buffer.from(name, "latin1")).toString("latin1"))) return false;
+      if (
+        this.#skip.size > 0 &&
+        this.#skip.has(this.#thread.entryPath(directory, Buffer.from(name, "latin1")).toString("latin1"))
+      )
+        return false;
       if (!rules.ignores(name, this.#isDirectory(fd, offset))) return true;
       const base = directory * DIRECTORY_WORDS;
       table.directories[base + D.IGNORED]!++;
@@ -128,7 +137,11 @@ class DirectoryScanner {
     const { table } = this.#thread;
     const parent = this.#rulesOf(directory === 0 ? -1 : table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
     const path = table.directoryPath(directory);
-    const rules = IgnoreRules.enterDirectory(parent, path.toString("latin1"), parent.needsFiles ? this.#ignoreFile(directory, path, fd) : null);
+    const rules = IgnoreRules.enterDirectory(
+      parent,
+      path.toString("latin1"),
+      parent.needsFiles ? this.#ignoreFile(directory, path, fd) : null,
+    );
     this.#rules.set(directory, rules);
     return rules;
   }
@@ -171,7 +184,7 @@ class DirectoryScanner {
   #allOf(fd: number): Uint8Array | null {
     const { sys, content } = this.#thread;
     const parts: Uint8Array[] = [];
-    for (let length = 0; length <= MAX_IGNORE_FILE_BYTES; ) {
+    for (let length = 0; length <= MAX_IGNORE_FILE_BYTES;) {
       const n = sys.read(fd, content, 0, content.bytes.length, length);
       if (n < 0) return null;
       if (n === 0) break;
@@ -192,7 +205,12 @@ class DirectoryScanner {
     if (old !== null && oldDirectory >= 0 && (old.directories[oldBase + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0) {
       const first = old.directories[oldBase + D.FIRST]!;
       const count = old.directories[oldBase + D.COUNT]!;
-      while (position < names.length && position < count && this.#sameEntry(directory, fd, names[position]!, first + position)) position++;
+      while (
+        position < names.length &&
+        position < count &&
+        this.#sameEntry(directory, fd, names[position]!, first + position)
+      )
+        position++;
       if (position === names.length && position === count) {
         table.directories[base + D.FIRST] = first;
         table.directories[base + D.COUNT] = count;
@@ -303,11 +321,13 @@ class DirectoryScanner {
       const record = start + i;
       if ((i & 63) === 0) this.#thread.checkStop();
       while (cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) > 0) cursor++;
-      const oldRecord = cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
+      const oldRecord =
+        cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) {
         table.records[record * RECORD_WORDS + R.MODE] = 0;
-        if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, nameAt(arena, name)), errnoName(-result));
+        if (result !== ENOENT)
+          this.#thread.noteOmitted(this.#thread.entryPath(directory, nameAt(arena, name)), errnoName(-result));
         continue;
       }
       if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
@@ -318,7 +338,11 @@ class DirectoryScanner {
     }
   }
 
-  #newRecord(directory: number, fd: number, entry: { arena: Arena; name: number; record: number; oldRecord: number }): void {
+  #newRecord(
+    directory: number,
+    fd: number,
+    entry: { arena: Arena; name: number; record: number; oldRecord: number },
+  ): void {
     const { table, old, stat, notes } = this.#thread;
     const { arena, name, record, oldRecord } = entry;
     const base = record * RECORD_WORDS;
@@ -329,14 +353,19 @@ class DirectoryScanner {
     table.records[base] = at;
     table.records[base + R.NAME_FLAGS] = length;
     if (this.#isForeignMount(type)) {
-      if (notes.mounts.length < NOTED_LIMIT) notes.mounts.push(this.#thread.entryPath(directory, table.recordName(record)));
+      if (notes.mounts.length < NOTED_LIMIT)
+        notes.mounts.push(this.#thread.entryPath(directory, table.recordName(record)));
       table.records[base + R.MODE] = 0;
       return;
     }
     this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-      table.records[base + R.SUB] = this.#thread.addDirectory(directory, table.recordName(record), was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1);
+      table.records[base + R.SUB] = this.#thread.addDirectory(
+        directory,
+        table.recordName(record),
+        was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1,
+      );
     } else if (table.records[base + R.NLINK]! > 1) {
       this.#noteLinked(directory);
     }
@@ -363,7 +392,8 @@ class DirectoryScanner {
       table.records[(start + i) * RECORD_WORDS] = at;
       table.records[(start + i) * RECORD_WORDS + R.NAME_FLAGS] = length;
     });
-    for (let i = 0; i < names.length; i += PART) this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
+    for (let i = 0; i < names.length; i += PART)
+      this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
   }
 
   /** One part of a long listing, on whichever thread took it. */
@@ -399,7 +429,13 @@ function sameName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: 
 }
 
 /** Compares a NUL-terminated name with a record's name, as raw bytes. */
-function compareName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: Uint32Array, record: number): number {
+function compareName(
+  bytes: Uint8Array,
+  at: number,
+  oldNames: Uint8Array,
+  records: Uint32Array,
+  record: number,
+): number {
   const start = records[record * RECORD_WORDS]!;
   const length = records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
   for (let i = 0; i < length; i++) {

@@ -6,7 +6,14 @@ import { openBelow } from "../../fs/open-below.ts";
 import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
-import { type ContentSink, NOTED_LIMIT, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
+import {
+  type ContentSink,
+  NOTED_LIMIT,
+  newScanNotes,
+  type ScanNotes,
+  type ScanTask,
+  SINGLE_BLOB_LIMIT,
+} from "./task.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 

@@ -133,7 +133,10 @@ class Scan {
     const timer =
       onProgress === undefined
         ? undefined
-        : setInterval(() => onProgress({ phase, done: this.#table.control[phase === "trees" ? C.NEXT_TREE : C.FILES_DONE]! }), PROGRESS_MS);
+        : setInterval(
+            () => onProgress({ phase, done: this.#table.control[phase === "trees" ? C.NEXT_TREE : C.FILES_DONE]! }),
+            PROGRESS_MS,
+          );
     try {
       this.#addRoot();
       const notes = await this.#scan();
@@ -142,7 +145,15 @@ class Scan {
       phase = "trees";
       await this.#build(groups);
       throwIfAborted(signal);
-      const result: ScanResult = { table: this.#table, old, directories: this.#table.control[C.DIRECTORIES]!, notes, groups, packs: this.#packs, ...this.#rootDigests() };
+      const result: ScanResult = {
+        table: this.#table,
+        old,
+        directories: this.#table.control[C.DIRECTORIES]!,
+        notes,
+        groups,
+        packs: this.#packs,
+        ...this.#rootDigests(),
+      };
       if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
       return result;
     } catch (error) {
@@ -188,7 +199,10 @@ class Scan {
 
   async #scan(): Promise<ScanNotes> {
     const { store } = this.#options;
-    const sink = store === undefined ? null : { keys: store.keys, index: store.index.shared, directory: store.directory, level: store.level };
+    const sink =
+      store === undefined
+        ? null
+        : { keys: store.keys, index: store.index.shared, directory: store.directory, level: store.level };
     const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store: sink }));
     return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
   }
@@ -210,7 +224,8 @@ class Scan {
   }
 
   #rootDigests(): { tree: Uint8Array; state: Uint8Array; meta: Uint8Array } {
-    const at = (word: number): Uint8Array => Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
+    const at = (word: number): Uint8Array =>
+      Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
     return { tree: at(D.TREE), state: at(D.STATE), meta: at(D.META) };
   }
 }
@@ -231,4 +246,3 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   }
   return all;
 }
-

@@ -71,7 +71,9 @@ export class StoreSink implements ContentSink {
 
   /** Hands over what is complete, and the unfinished packs as tails. */
   takePacks(): ThreadPacks {
-    const tails = [this.#data?.takeTail(), this.#tree?.takeTail()].filter((tail) => tail !== null && tail !== undefined);
+    const tails = [this.#data?.takeTail(), this.#tree?.takeTail()].filter(
+      (tail) => tail !== null && tail !== undefined,
+    );
     return this.#taken(tails);
   }
 

@@ -35,7 +35,13 @@ interface Visited {
 export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entry: Visited) => void): void {
   const count = table.control[C.DIRECTORIES]!;
   const omitted = omittedDirectories(table);
-  const entry: Visited = { table, record: 0, directory: 0, device: 0, path: () => pathOf(table, entry.directory, entry.table.recordName(entry.record)) };
+  const entry: Visited = {
+    table,
+    record: 0,
+    directory: 0,
+    device: 0,
+    path: () => pathOf(table, entry.directory, entry.table.recordName(entry.record)),
+  };
   for (let directory = 0; directory < count; directory++) {
     const base = directory * DIRECTORY_WORDS;
     const flags = table.directories[base + D.FLAGS]!;
@@ -72,7 +78,13 @@ function pathOf(table: ScanTable, directory: number, name: Buffer): Buffer {
 }
 
 export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkGroups): ScanSummary {
-  const summary: ScanSummary = { entries: { files: 0, directories: 0, links: 0, other: 0 }, bytes: 0, holes: [], hashes: [], lossless: [] };
+  const summary: ScanSummary = {
+    entries: { files: 0, directories: 0, links: 0, other: 0 },
+    bytes: 0,
+    holes: [],
+    hashes: [],
+    lossless: [],
+  };
   const { entries } = summary;
   eachRecord(table, old, (entry) => {
     const { table: from, record, path } = entry;
@@ -102,7 +114,11 @@ function noteLossless(summary: ScanSummary, entry: Visited, groups: LinkGroups):
   const type = table.records[base + R.MODE]! >>> 12;
   const seconds = signedWide(table.records, base + R.MTIME);
   if (seconds > LAST_SECOND || seconds < FIRST_SECOND) {
-    summary.lossless.push({ path: path(), field: "mtime", value: Buffer.from(`${seconds}.${table.records[base + R.MTIME_NS]}`) });
+    summary.lossless.push({
+      path: path(),
+      field: "mtime",
+      value: Buffer.from(`${seconds}.${table.records[base + R.MTIME_NS]}`),
+    });
   }
   if (type !== TYPE.FILE && type !== TYPE.DIRECTORY && table.records[base + R.NLINK]! > 1) {
     const group = groups.get(inodeKey(entry.device, table.records, base));
@@ -110,23 +126,34 @@ function noteLossless(summary: ScanSummary, entry: Visited, groups: LinkGroups):
   }
   if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return;
   const extras = recordExtras(table, record);
-  if (extras.target !== undefined && !isUtf8(extras.target)) summary.lossless.push({ path: path(), field: "linktarget", value: Uint8Array.from(extras.target) });
+  if (extras.target !== undefined && !isUtf8(extras.target))
+    summary.lossless.push({ path: path(), field: "linktarget", value: Uint8Array.from(extras.target) });
   extras.xattrs.forEach(({ name }, index) => {
-    if (!isUtf8(name)) summary.lossless.push({ path: path(), field: "xattr_name", index, value: Uint8Array.from(name) });
+    if (!isUtf8(name))
+      summary.lossless.push({ path: path(), field: "xattr_name", index, value: Uint8Array.from(name) });
   });
 }
 
-function noteExtras(summary: ScanSummary, from: ScanTable, file: { record: number; path: () => Buffer; size: number; chunked: boolean }): void {
+function noteExtras(
+  summary: ScanSummary,
+  from: ScanTable,
+  file: { record: number; path: () => Buffer; size: number; chunked: boolean },
+): void {
   const extras = recordExtras(from, file.record);
   if (extras.holes !== undefined) {
     const holes = Buffer.from(extras.holes);
     const list: [number, number][] = [];
-    for (let at = 0; at < holes.length; at += 16) list.push([Number(holes.readBigUInt64LE(at)), Number(holes.readBigUInt64LE(at + 8))]);
+    for (let at = 0; at < holes.length; at += 16)
+      list.push([Number(holes.readBigUInt64LE(at)), Number(holes.readBigUInt64LE(at + 8))]);
     summary.holes.push({ path: file.path(), holes: list });
   }
   if (!file.chunked) return;
   const at = (file.record * RECORD_WORDS + R.HASH) * 4;
-  summary.hashes.push({ path: file.path(), sha256: Uint8Array.from(from.recordBytes.subarray(at, at + 32)), size: file.size });
+  summary.hashes.push({
+    path: file.path(),
+    sha256: Uint8Array.from(from.recordBytes.subarray(at, at + 32)),
+    size: file.size,
+  });
 }
 
 export interface ChangeCounts {
@@ -143,22 +170,37 @@ export function countChanges(table: ScanTable, old: ScanTable | null): ChangeCou
   const changes: ChangeCounts = { added: 0, modified: 0, removed: 0 };
   const count = table.control[C.DIRECTORIES]!;
   const moved = new Set<number>();
-  for (let directory = count - 1; directory >= 0; directory--) countDirectory({ table, old, directory, changes, moved });
+  for (let directory = count - 1; directory >= 0; directory--)
+    countDirectory({ table, old, directory, changes, moved });
   return changes;
 }
 
-function countDirectory(at: { table: ScanTable; old: ScanTable | null; directory: number; changes: ChangeCounts; moved: Set<number> }): void {
+function countDirectory(at: {
+  table: ScanTable;
+  old: ScanTable | null;
+  directory: number;
+  changes: ChangeCounts;
+  moved: Set<number>;
+}): void {
   const { table, old, directory, changes, moved } = at;
   const base = directory * DIRECTORY_WORDS;
   const flags = table.directories[base + D.FLAGS]!;
   if (flags & (DIRECTORY_FLAG.SAME | DIRECTORY_FLAG.OMITTED)) return;
   const present = presentRecords(table, table.directories[base + D.FIRST]!, table.directories[base + D.COUNT]!);
   const oldDirectory = table.directories[base + D.OLD]! - 1;
-  const before = oldDirectory < 0 || old === null ? [] : presentRecords(old, old.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!, old.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!);
+  const before =
+    oldDirectory < 0 || old === null
+      ? []
+      : presentRecords(
+          old,
+          old.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!,
+          old.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!,
+        );
   let i = 0;
   let j = 0;
   while (i < present.length || j < before.length) {
-    const order = i === present.length ? 1 : j === before.length ? -1 : compareNames(table, present[i]!, old!, before[j]!);
+    const order =
+      i === present.length ? 1 : j === before.length ? -1 : compareNames(table, present[i]!, old!, before[j]!);
     if (order === 0) {
       if (recordDiffers(table, present[i]!, old!, before[j]!, moved)) changes.modified++;
       i++;
@@ -189,7 +231,8 @@ function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): number 
 function presentRecords(table: ScanTable, first: number, count: number): number[] {
   const present: number[] = [];
   for (let record = first; record < first + count; record++) {
-    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0) present.push(record);
+    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0)
+      present.push(record);
   }
   return present;
 }
@@ -207,7 +250,8 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const x = a * RECORD_WORDS;
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-  const differ = (words: readonly number[]): boolean => words.some((word) => table.records[x + word] !== old.records[y + word]);
+  const differ = (words: readonly number[]): boolean =>
+    words.some((word) => table.records[x + word] !== old.records[y + word]);
   if (!directory && differ(CONTENT)) return true;
   // The system moves the change time with everything that is compared below.
   if (!differ(UNTOUCHED)) return false;
@@ -226,7 +270,11 @@ function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boo
   const x = recordExtras(table, a);
   const y = recordExtras(old, b);
   if (Buffer.compare(x.target ?? EMPTY, y.target ?? EMPTY) !== 0 || x.xattrs.length !== y.xattrs.length) return false;
-  return x.xattrs.every((attribute, i) => Buffer.compare(attribute.name, y.xattrs[i]!.name) === 0 && Buffer.compare(attribute.value, y.xattrs[i]!.value) === 0);
+  return x.xattrs.every(
+    (attribute, i) =>
+      Buffer.compare(attribute.name, y.xattrs[i]!.name) === 0 &&
+      Buffer.compare(attribute.value, y.xattrs[i]!.value) === 0,
+  );
 }
 
 const EMPTY = new Uint8Array(0);

@@ -62,7 +62,18 @@ export interface ScanNotes {
 }
 
 export function newScanNotes(): ScanNotes {
-  return { files: 0, bytesRead: 0, filesRead: 0, ignored: [], ignoredCount: 0, omitted: [], omittedCount: 0, torn: [], mounts: [], ignoreFiles: [] };
+  return {
+    files: 0,
+    bytesRead: 0,
+    filesRead: 0,
+    ignored: [],
+    ignoredCount: 0,
+    omitted: [],
+    omittedCount: 0,
+    torn: [],
+    mounts: [],
+    ignoreFiles: [],
+  };
 }
 
 /** The most of a list of paths that is carried along; beyond it only the count is kept. */

@@ -1,6 +1,15 @@
 import fs from "node:fs";
 import type { TreeNode } from "../../formats/tree.ts";
-import { errnoName, newStatBuffer, putName, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
+import {
+  errnoName,
+  newStatBuffer,
+  putName,
+  STAT,
+  syscallError,
+  type Syscalls,
+  syscalls,
+  TYPE,
+} from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 
 /** What could not be set on an entry that was otherwise written. */
@@ -48,12 +57,23 @@ export class NodeWriter {
   }
 
   /** Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written. */
-  file(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array; holes?: HoleList }, pieces: Iterable<Uint8Array>): void {
+  file(
+    dirfd: number,
+    node: TreeNode,
+    place: { name: Uint8Array; path: Uint8Array; holes?: HoleList },
+    pieces: Iterable<Uint8Array>,
+  ): void {
     const fd = this.create(dirfd, place);
     try {
       let position = 0;
       for (const piece of pieces) {
-        this.write(fd, arenaOver(piece), { offset: 0, length: piece.length, position, path: place.path, holes: place.holes });
+        this.write(fd, arenaOver(piece), {
+          offset: 0,
+          length: piece.length,
+          position,
+          path: place.path,
+          holes: place.holes,
+        });
         position += piece.length;
       }
       if (place.holes !== undefined) this.sys.ftruncate(fd, node.size);
@@ -72,20 +92,35 @@ export class NodeWriter {
   }
 
   /** Writes bytes at a position, leaving recorded holes out. */
-  write(fd: number, arena: Arena, part: { offset: number; length: number; position: number; path: Uint8Array; holes?: HoleList | undefined }): void {
+  write(
+    fd: number,
+    arena: Arena,
+    part: { offset: number; length: number; position: number; path: Uint8Array; holes?: HoleList | undefined },
+  ): void {
     if (part.holes === undefined) return this.#writeAll(fd, arena, part);
     let at = part.position;
     const end = part.position + part.length;
     for (const [hole, length] of part.holes) {
       if (hole + length <= at || hole >= end) continue;
-      if (hole > at) this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: hole - at, position: at });
+      if (hole > at)
+        this.#writeAll(fd, arena, {
+          ...part,
+          offset: part.offset + at - part.position,
+          length: hole - at,
+          position: at,
+        });
       at = Math.min(end, hole + length);
     }
-    if (at < end) this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: end - at, position: at });
+    if (at < end)
+      this.#writeAll(fd, arena, { ...part, offset: part.offset + at - part.position, length: end - at, position: at });
   }
 
-  #writeAll(fd: number, arena: Arena, part: { offset: number; length: number; position: number; path: Uint8Array }): void {
-    for (let done = 0; done < part.length; ) {
+  #writeAll(
+    fd: number,
+    arena: Arena,
+    part: { offset: number; length: number; position: number; path: Uint8Array },
+  ): void {
+    for (let done = 0; done < part.length;) {
       const n = this.sys.write(fd, arena, part.offset + done, part.length - done, part.position + done);
       if (n < 0) throw syscallError(n, `cannot write ${shown(part.path)}`);
       done += n;
@@ -182,7 +217,9 @@ export class NodeWriter {
       putName(this.#value, 0, target);
       return this.sys.symlink(this.#value, 0, dirfd, this.#name, 0);
     }
-    const type = { fifo: TYPE.PIPE, socket: TYPE.SOCKET, dev: TYPE.BLOCKDEV, chardev: TYPE.CHARDEV }[node.type as "fifo"];
+    const type = { fifo: TYPE.PIPE, socket: TYPE.SOCKET, dev: TYPE.BLOCKDEV, chardev: TYPE.CHARDEV }[
+      node.type as "fifo"
+    ];
     const major = Number((node.device >> 8n) & 0xfffn) + Number((node.device >> 32n) & ~0xfffn & 0xffffffffn);
     const minor = Number(node.device & 0xffn) + Number((node.device >> 12n) & 0xffffff00n);
     return this.sys.mknod(dirfd, this.#name, 0, (type << 12) | 0o600, major, minor);
@@ -192,21 +229,41 @@ export class NodeWriter {
   metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     const aspects: NotSet["aspects"] = [];
-    if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 && (node.uid !== this.#uid || node.gid !== this.#gid)) aspects.push("owner");
-    if (this.#inherits && node.type !== "symlink" && node.type !== "dir" && !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))) {
+    if (
+      this.#mayOwn &&
+      this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 &&
+      (node.uid !== this.#uid || node.gid !== this.#gid)
+    )
+      aspects.push("owner");
+    if (
+      this.#inherits &&
+      node.type !== "symlink" &&
+      node.type !== "dir" &&
+      !node.xattrs.some(({ name }) => ACCESS_ACL.equals(name))
+    ) {
       // A list that says no more than the mode takes a longer one away; it is refused where there are none.
       this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
     }
-    const set = ({ name, value }: TreeNode["xattrs"][number]): boolean => this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
+    const set = ({ name, value }: TreeNode["xattrs"][number]): boolean =>
+      this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
     const refused = node.xattrs.filter((attribute) => !set(attribute));
-    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, this.#readOnly ? readable(node.mode) : node.mode) < 0) aspects.push("mode");
+    if (
+      node.type !== "symlink" &&
+      this.sys.chmod(dirfd, this.#name, 0, this.#readOnly ? readable(node.mode) : node.mode) < 0
+    )
+      aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
-    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native) aspects.push("times");
+    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native)
+      aspects.push("times");
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
   }
 
   /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
-  finishDirectory(fd: number, node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">, path: Uint8Array): void {
+  finishDirectory(
+    fd: number,
+    node: Pick<TreeNode, "uid" | "gid" | "mode" | "xattrs" | "mtimeSec" | "mtimeNs">,
+    path: Uint8Array,
+  ): void {
     this.#finish(fd, (this.#readOnly ? { ...node, mode: 0o555 } : node) as TreeNode, path);
   }
 

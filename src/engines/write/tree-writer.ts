@@ -119,7 +119,8 @@ export class TreeWriter {
   }
 
   #checked(fd: number, path: Uint8Array): number {
-    if (fd < 0) throw syscallError(fd, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
+    if (fd < 0)
+      throw syscallError(fd, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
     return fd;
   }
 
@@ -143,7 +144,8 @@ export class TreeWriter {
         } else if (node.type === "file") this.#file(fd, node, path, small);
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node, group: `${node.inode}` });
-        else if (node.type !== "irregular" && this.#nodes.special(fd, node, { name: node.name, path })) this.#out.others++;
+        else if (node.type !== "irregular" && this.#nodes.special(fd, node, { name: node.name, path }))
+          this.#out.others++;
       }
       this.#writeSmall(fd, job.path, small);
       if (job.node !== null) this.#finishDirectory(fd, job.node, job.path);
@@ -169,7 +171,11 @@ export class TreeWriter {
   #tree(job: DirectoryJob): TreeNode[] {
     const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
     try {
-      if (entry < 0) throw new CairnError("damaged", `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`);
+      if (entry < 0)
+        throw new CairnError(
+          "damaged",
+          `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`,
+        );
       return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
@@ -192,7 +198,11 @@ export class TreeWriter {
     }
     if (content.length === 32 && !this.#task.holes.has(latin1(path))) {
       const entry = this.#index.lookup(content, 0, DATA_BLOB);
-      if (entry < 0) return void this.#out.damaged.push({ path, detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store` });
+      if (entry < 0)
+        return void this.#out.damaged.push({
+          path,
+          detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store`,
+        });
       small.push({ node, place: { ...this.#index.place(entry), id: content } });
       return;
     }
@@ -210,7 +220,12 @@ export class TreeWriter {
   #whole(fd: number, node: TreeNode, path: Uint8Array): void {
     const holes = this.#task.holes.get(latin1(path));
     try {
-      this.#nodes.file(fd, node, { name: node.name, path, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node.content!));
+      this.#nodes.file(
+        fd,
+        node,
+        { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
+        this.#pieces(node.content!),
+      );
       this.#out.files++;
       this.#out.bytes += node.size;
     } catch (error) {
@@ -227,14 +242,15 @@ export class TreeWriter {
 
   #blob(id: Uint8Array): Uint8Array {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
-    if (entry < 0) throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
+    if (entry < 0)
+      throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
     return this.#reader.read({ ...this.#index.place(entry), id });
   }
 
   /** Files of one blob each: read in the order of the packs, in large reads. */
   #writeSmall(fd: number, directory: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
     small.sort((a, b) => Buffer.compare(a.place.pack, b.place.pack) || a.place.offset - b.place.offset);
-    for (let from = 0; from < small.length; ) {
+    for (let from = 0; from < small.length;) {
       let to = from + 1;
       while (to < small.length && Buffer.compare(small[to]!.place.pack, small[from]!.place.pack) === 0) to++;
       this.#writePack(fd, directory, small.slice(from, to));
@@ -243,7 +259,8 @@ export class TreeWriter {
   }
 
   #writePack(fd: number, directory: Uint8Array, files: { node: TreeNode; place: BlobPlace }[]): void {
-    const pathOf = (node: TreeNode): Uint8Array => (directory.length === 0 ? node.name : Buffer.concat([directory, SLASH, node.name]));
+    const pathOf = (node: TreeNode): Uint8Array =>
+      directory.length === 0 ? node.name : Buffer.concat([directory, SLASH, node.name]);
     const seen = new Set<number>();
     const damaged = (i: number, error: CairnError): void => {
       seen.add(i);

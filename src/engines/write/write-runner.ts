@@ -1,4 +1,11 @@
-import { type DirectoryJob, type LargeFile, type RangeJob, TreeWriter, type WriteOutcome, type WriteTask } from "./tree-writer.ts";
+import {
+  type DirectoryJob,
+  type LargeFile,
+  type RangeJob,
+  TreeWriter,
+  type WriteOutcome,
+  type WriteTask,
+} from "./tree-writer.ts";
 import type { NotSet } from "./node-writer.ts";
 
 export type WriteRequest =

@@ -50,7 +50,10 @@ export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeRes
   }
 }
 
-type Work = { kind: "directories"; jobs: DirectoryJob[] } | { kind: "range"; job: RangeJob } | { kind: "finish"; file: LargeFile };
+type Work =
+  | { kind: "directories"; jobs: DirectoryJob[] }
+  | { kind: "range"; job: RangeJob }
+  | { kind: "finish"; file: LargeFile };
 
 class TreeWriting {
   readonly #options: WriteTreeOptions;
@@ -95,7 +98,17 @@ class TreeWriting {
           await thread.ask({ kind: "write-begin", task });
         }),
       );
-      this.#add({ kind: "directories", jobs: [{ path: new Uint8Array(0), tree: this.#options.tree, node: null, whole: (this.#options.paths ?? null) === null }] });
+      this.#add({
+        kind: "directories",
+        jobs: [
+          {
+            path: new Uint8Array(0),
+            tree: this.#options.tree,
+            node: null,
+            whole: (this.#options.paths ?? null) === null,
+          },
+        ],
+      });
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
@@ -146,7 +159,8 @@ class TreeWriting {
 
   async #do(thread: EngineThread, work: Work): Promise<void> {
     if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
-    else if (work.kind === "finish") this.#result.notSet.push(...(await thread.ask({ kind: "write-finish", file: work.file })));
+    else if (work.kind === "finish")
+      this.#result.notSet.push(...(await thread.ask({ kind: "write-finish", file: work.file })));
     else {
       const { bytes, damaged } = await thread.ask({ kind: "write-range", job: work.job });
       this.#result.bytes += bytes;
