@@ -4,12 +4,10 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
-import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
+import type { Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
-import { groupName, userName } from "../../fs/users.ts";
 import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type {
@@ -17,12 +15,10 @@ import type {
   Degradation,
   Engine,
   FreeRequest,
-  HeadContent,
   HeldGroup,
   KeptContent,
   LookedAt,
   PointContent,
-  RootMetadata,
   ShareRequest,
   StagedContent,
   StageRequest,
@@ -37,7 +33,6 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { presentSource } from "../scan/present-source.ts";
 import { editTree } from "./edit-tree.ts";
-import { comparePaths } from "../scan/link-groups.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
@@ -45,6 +40,14 @@ import { leaveSeed, takeSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
+import {
+  amendedManifest,
+  type CopyContent,
+  manifestOf,
+  recordedRoot,
+  rootMetadata,
+  sameAsHead,
+} from "./copy-content.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import type {
   ExamineRequest,
@@ -59,13 +62,6 @@ import { examineAccess } from "./store-access.ts";
 import { examineStore } from "./store-doctor.ts";
 import { verifyStore } from "./verify-store.ts";
 
-/** What a point of this engine needs to be found again; part of its descriptor. */
-export interface CopyContent extends PointContent {
-  snapshot_tree: string;
-  snapshot: string;
-  root: { mode: number; uid: number; gid: number; user: string; group: string; mtime_sec: number; mtime_ns: number };
-}
-
 export interface CopyEngineOptions {
   control: string;
   /** stat cache of the workspace at hand */
@@ -78,7 +74,6 @@ export interface CopyEngineOptions {
 
 const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
-const BILLION = 1_000_000_000n;
 /** Of no index. */
 const UNKNOWN_EPOCH = "0".repeat(32);
 const PROGRAM = "cairn 0.1.0";
@@ -528,22 +523,6 @@ async function maintain(store: EmbeddedStore): Promise<void> {
   }
 }
 
-/** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
-function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
-  if (
-    head === null ||
-    head.content.tree !== hex(scanned.tree) ||
-    head.metadataDigest !== hex(scanned.meta) ||
-    !head.complete
-  )
-    return null;
-  // What was read again may have other holes with the same content.
-  if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
-  const was = (head.content as CopyContent).root;
-  const now = recordedRoot(root);
-  return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
-}
-
 /** What this machine keeps a scan from seeing. */
 function degradations(): Degradation[] {
   if (syscalls().native) return [];
@@ -558,65 +537,4 @@ function degradations(): Degradation[] {
 function workDirectoryOf(store: EmbeddedStore): string {
   fs.mkdirSync(store.workDirectory, { recursive: true, mode: 0o700 });
   return store.workDirectory;
-}
-
-function recordedRoot(root: RootMetadata): CopyContent["root"] {
-  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
-  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
-}
-
-/** Mode, owner and time of a folder. */
-export function rootMetadata(root: Uint8Array): RootMetadata {
-  const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
-  // Never negative, also before 1970.
-  const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
-  return {
-    mode: Number(stat.mode) & 0o7777,
-    uid: Number(stat.uid),
-    gid: Number(stat.gid),
-    mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
-    mtimeNs: Number(nanoseconds),
-  };
-}
-
-/** A manifest whose edited entries have the holes and hashes of what took their place. */
-function amendedManifest(manifest: Manifest, more: { edits: AmendRequest["edits"]; summary: ScanSummary }): Uint8Array {
-  const edited = new Set(more.edits.map(({ path: where }) => hex(where)));
-  const places = new Map(more.edits.map(({ path: where, name }) => [hex(name), where]));
-  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
-    list.flatMap((item) => {
-      const where = places.get(hex(item.path));
-      return where === undefined ? [] : [{ ...item, path: where }];
-    });
-  const merged = <T extends { path: Uint8Array }>(old: readonly T[], now: readonly T[]): T[] =>
-    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) =>
-      comparePaths(a.path, b.path),
-    );
-  const writer = new ByteWriter(4096);
-  encodeManifest(writer, {
-    ...manifest,
-    stateDigest: null,
-    metadataDigest: null,
-    holeMaps: merged(manifest.holeMaps, more.summary.holes),
-    fileHashes: merged(manifest.fileHashes, more.summary.hashes),
-    lossless: merged(manifest.lossless, more.summary.lossless),
-  });
-  return Uint8Array.from(writer.view());
-}
-
-function manifestOf(result: ScanResult, summary: ScanSummary): Uint8Array {
-  const writer = new ByteWriter(4096);
-  const { notes } = result;
-  encodeManifest(writer, {
-    stateDigest: hex(result.state),
-    metadataDigest: hex(result.meta),
-    complete: notes.omittedCount === 0,
-    entries: summary.entries,
-    labels: [],
-    holeMaps: summary.holes.toSorted((a, b) => comparePaths(a.path, b.path)),
-    fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
-    omitted: notes.omitted.toSorted((a, b) => comparePaths(a.path, b.path)),
-    lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
-  });
-  return Uint8Array.from(writer.view());
 }

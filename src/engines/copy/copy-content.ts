@@ -1,0 +1,98 @@
+import fs from "node:fs";
+import { ByteWriter } from "../../formats/bytes.ts";
+import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { groupName, userName } from "../../fs/users.ts";
+import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
+import { comparePaths } from "../scan/link-groups.ts";
+import type { ScanResult } from "../scan/scan.ts";
+import type { ScanSummary } from "../scan/summary.ts";
+import { hex } from "./embedded-store.ts";
+
+/** What a point of this engine needs to be found again; part of its descriptor. */
+export interface CopyContent extends PointContent {
+  snapshot_tree: string;
+  snapshot: string;
+  root: { mode: number; uid: number; gid: number; user: string; group: string; mtime_sec: number; mtime_ns: number };
+}
+
+const BILLION = 1_000_000_000n;
+
+/** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
+export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
+  if (
+    head === null ||
+    head.content.tree !== hex(scanned.tree) ||
+    head.metadataDigest !== hex(scanned.meta) ||
+    !head.complete
+  )
+    return null;
+  // What was read again may have other holes with the same content.
+  if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
+  const was = (head.content as CopyContent).root;
+  const now = recordedRoot(root);
+  return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
+}
+
+export function recordedRoot(root: RootMetadata): CopyContent["root"] {
+  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
+  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+}
+
+/** Mode, owner and time of a folder. */
+export function rootMetadata(root: Uint8Array): RootMetadata {
+  const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
+  // Never negative, also before 1970.
+  const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
+  return {
+    mode: Number(stat.mode) & 0o7777,
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
+    mtimeNs: Number(nanoseconds),
+  };
+}
+
+/** A manifest whose edited entries have the holes and hashes of what took their place. */
+export function amendedManifest(
+  manifest: Manifest,
+  more: { edits: AmendRequest["edits"]; summary: ScanSummary },
+): Uint8Array {
+  const edited = new Set(more.edits.map(({ path: where }) => hex(where)));
+  const places = new Map(more.edits.map(({ path: where, name }) => [hex(name), where]));
+  const moved = <T extends { path: Uint8Array }>(list: readonly T[]): T[] =>
+    list.flatMap((item) => {
+      const where = places.get(hex(item.path));
+      return where === undefined ? [] : [{ ...item, path: where }];
+    });
+  const merged = <T extends { path: Uint8Array }>(old: readonly T[], now: readonly T[]): T[] =>
+    [...old.filter((item) => !edited.has(hex(item.path))), ...moved(now)].toSorted((a, b) =>
+      comparePaths(a.path, b.path),
+    );
+  const writer = new ByteWriter(4096);
+  encodeManifest(writer, {
+    ...manifest,
+    stateDigest: null,
+    metadataDigest: null,
+    holeMaps: merged(manifest.holeMaps, more.summary.holes),
+    fileHashes: merged(manifest.fileHashes, more.summary.hashes),
+    lossless: merged(manifest.lossless, more.summary.lossless),
+  });
+  return Uint8Array.from(writer.view());
+}
+
+export function manifestOf(result: ScanResult, summary: ScanSummary): Uint8Array {
+  const writer = new ByteWriter(4096);
+  const { notes } = result;
+  encodeManifest(writer, {
+    stateDigest: hex(result.state),
+    metadataDigest: hex(result.meta),
+    complete: notes.omittedCount === 0,
+    entries: summary.entries,
+    labels: [],
+    holeMaps: summary.holes.toSorted((a, b) => comparePaths(a.path, b.path)),
+    fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
+    omitted: notes.omitted.toSorted((a, b) => comparePaths(a.path, b.path)),
+    lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
+  });
+  return Uint8Array.from(writer.view());
+}
