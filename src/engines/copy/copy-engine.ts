@@ -31,8 +31,6 @@ import { writeTree } from "../write/write-tree.ts";
 import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
-import { presentSource } from "../scan/present-source.ts";
-import { editTree } from "./edit-tree.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
@@ -40,14 +38,8 @@ import { leaveSeed, takeSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
-import {
-  amendedManifest,
-  type CopyContent,
-  manifestOf,
-  recordedRoot,
-  rootMetadata,
-  sameAsHead,
-} from "./copy-content.ts";
+import { scanAmendment } from "./amend-point.ts";
+import { type CopyContent, manifestOf, recordedRoot, rootMetadata, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import type {
   ExamineRequest,
@@ -218,61 +210,19 @@ export class CopyEngine implements Engine {
 
   async amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }> {
     return this.#adding(undefined, async (store, lock) => {
-      const base = request.content as CopyContent;
-      const { root } = base;
-      const manifest = await this.manifest(base);
-      let tree: Uint8Array | undefined;
-      let top: Uint8Array | undefined;
-      const result = await scan({
-        root: request.staging,
-        cache: null,
-        excludes: [],
-        rules: null,
-        chunkerPolynomial: store.repository.chunkerPolynomial,
-        store: this.#target(store),
-        onProgress: request.onProgress,
-        finish: (scanned) => {
-          const staging = presentSource(scanned);
-          const nodes = new Map(
-            staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]),
-          );
-          const edits = request.edits.map(({ path: where, name }) => ({
-            path: where,
-            node: nodes.get(Buffer.from(name).toString("latin1"))!,
-          }));
-          const made = editTree(store.source(Buffer.from(base.tree, "hex")), edits);
-          const bytes =
-            manifest === null
-              ? new Uint8Array(0)
-              : amendedManifest(manifest, {
-                  edits: request.edits,
-                  summary: summarise(scanned.table, scanned.old, scanned.groups),
-                });
-          const metadata = {
-            mode: root.mode,
-            uid: root.uid,
-            gid: root.gid,
-            mtimeSec: root.mtime_sec,
-            mtimeNs: root.mtime_ns,
-          };
-          const built = snapshotTree({
-            path: request.root,
-            tree: made.tree,
-            root: metadata,
-            manifest: bytes,
-            adoptedAt: this.#options.adoptedAt,
-          });
-          tree = made.tree;
-          top = built.tree;
-          return [...made.blobs, ...built.blobs];
-        },
+      const amended = await scanAmendment(request, {
+        store,
+        target: this.#target(store),
+        manifest: await this.manifest(request.content),
+        adoptedAt: this.#options.adoptedAt,
       });
       const snapshot = await this.#publish(
-        { store, lock, packs: result.packs },
-        this.#snapshot(request, hex(top!) as ObjectId),
+        { store, lock, packs: amended.packs },
+        this.#snapshot(request, amended.snapshotTree as ObjectId),
       );
-      const content: CopyContent = { tree: hex(tree!), snapshot_tree: hex(top!), snapshot, root };
-      return { content, bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0) };
+      const { root } = request.content as CopyContent;
+      const content: CopyContent = { tree: amended.tree, snapshot_tree: amended.snapshotTree, snapshot, root };
+      return { content, bytesStored: amended.packs.reduce((sum, pack) => sum + pack.size, 0) };
     });
   }
 
