@@ -89,11 +89,11 @@ export function pointPaths(points: string, sequence: number): PointPaths {
   const root = join(points, pointDirectoryName(sequence));
   return {
     root,
-    intent: join(root, "intent"),
-    descriptor: join(root, "descriptor.json"),
-    pin: join(root, "pin.json"),
-    tags: join(root, "tags.json"),
-    verification: join(root, "verification.json"),
+    intent: `${root}/intent`,
+    descriptor: `${root}/descriptor.json`,
+    pin: `${root}/pin.json`,
+    tags: `${root}/tags.json`,
+    verification: `${root}/verification.json`,
   };
 }
 

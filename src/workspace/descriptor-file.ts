@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeDescriptor, type Descriptor, encodeDescriptor } from "../formats/descriptor.ts";
 
@@ -27,5 +27,5 @@ export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
 }
 
 function checksumOf(body: Uint8Array): string {
-  return createHash("sha256").update(body).digest("hex");
+  return hash("sha256", body, "hex");
 }

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -240,7 +240,7 @@ export class Points {
     return {
       sequence,
       descriptor,
-      checksum: createHash("sha256").update(bytes).digest("hex"),
+      checksum: hash("sha256", bytes, "hex"),
       pin,
       tags,
       verification,
@@ -346,7 +346,7 @@ export class Points {
   /** Ids that begin with a prefix of some digits, damaged points' too where they are known; perhaps some of points that are gone. */
   idsWith(prefixes: readonly string[]): SavePointId[] {
     if (this.#catalog.lines < this.sequences().length) this.#complete(this.sequences());
-    return prefixes.flatMap((prefix) => this.#catalog.idsWith(prefix));
+    return this.#catalog.idsWith(prefixes);
   }
 
   /** How many finished points there are, damaged ones too. */

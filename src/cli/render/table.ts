@@ -18,15 +18,18 @@ export async function renderTable(
   right: readonly number[] = [],
 ): Promise<string[]> {
   const measure = await measureFor(rows);
+  const measured = rows.map((row) => row.map(measure));
   const widths: number[] = [];
-  for (const row of rows) {
-    row.forEach((cell, column) => {
-      widths[column] = Math.max(widths[column] ?? 0, measure(cell));
+  for (const row of measured) {
+    row.forEach((width, column) => {
+      widths[column] = Math.max(widths[column] ?? 0, width);
     });
   }
-  return rows.map((row) =>
+  return rows.map((row, line) =>
     row
-      .map((cell, column) => pad(cell, (widths[column] ?? 0) - measure(cell), right.includes(column)))
+      .map((cell, column) =>
+        pad(cell, (widths[column] ?? 0) - (measured[line]?.[column] ?? 0), right.includes(column)),
+      )
       .join("  ")
       .trimEnd(),
   );
