@@ -7,7 +7,7 @@ import type { ByteWriter } from "./bytes.ts";
  */
 
 /** 1 where a byte stands for itself in a quoted name and in a JSON string. */
-const PLAIN = new Uint8Array(256);
+export const PLAIN = new Uint8Array(256);
 for (let c = 0x20; c < 0x7f; c++) PLAIN[c] = 1;
 for (const c of '"\\<>&') PLAIN[c.charCodeAt(0)] = 0;
 

@@ -8,11 +8,12 @@ import { goModeOf, type NodeAttribute, type TreeNode } from "./tree-node.ts";
  * every changed directory, so it copies prepared pieces byte by byte instead of joining strings.
  */
 
-function piece(text: string): Uint8Array {
+/** Bytes that are copied into many nodes. */
+export function piece(text: string): Uint8Array {
   return Buffer.from(text, "utf8");
 }
 
-const NAME = piece('{"name":"');
+export const NAME = piece('{"name":"');
 const ATIME = piece('","atime":"');
 const CTIME = piece('","ctime":"');
 const SIZE = piece(',"size":');
@@ -27,7 +28,7 @@ let kindMode = -1;
 let kind: Uint8Array = piece("");
 
 /** `","type":"file","mode":420,"mtime":"`, from the end of the name to the first time. */
-function kindPiece(type: TreeNode["type"], mode: number): Uint8Array {
+export function kindPiece(type: TreeNode["type"], mode: number): Uint8Array {
   if (type === kindType && mode === kindMode) return kind;
   const key = `${type}${mode}`;
   let found = kinds.get(key);
@@ -52,7 +53,10 @@ let ownerGroup = "";
 let owner: Uint8Array = piece("");
 
 /** `","uid":0,"gid":0,"user":"root","group":"root"`, from the end of the last time. */
-function ownerPiece(scratch: ByteWriter, node: TreeNode): Uint8Array {
+export function ownerPiece(
+  scratch: ByteWriter,
+  node: Pick<TreeNode, "uid" | "gid" | "user" | "group">,
+): Uint8Array {
   if (node.uid === ownerUid && node.gid === ownerGid && node.user === ownerUser && node.group === ownerGroup) {
     return owner;
   }
@@ -76,7 +80,8 @@ function appendText(w: ByteWriter, key: string, value: string): void {
   w.u8(0x22);
 }
 
-function put(to: Uint8Array, at: number, from: Uint8Array): number {
+/** Copies a short piece to `at`; returns the position after it. */
+export function put(to: Uint8Array, at: number, from: Uint8Array): number {
   const n = from.length;
   for (let i = 0; i < n; i++) to[at + i] = from[i]!;
   return at + n;

@@ -6,9 +6,11 @@ import {
   beginStateNode,
   type DigestEntry,
 } from "../../formats/digest.ts";
+import { appendPlainFile, type PlainFile } from "../../formats/plain-file.ts";
 import { appendNode, beginTree, endTree } from "../../formats/tree.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { TYPE } from "../../fs/syscalls.ts";
+import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
+import { groupName, userName } from "../../fs/users.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { inodeKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -48,11 +50,13 @@ class TreeBuilder {
   readonly #meta = new Encoder();
   readonly #digests: Arena;
   readonly #newOfOld = new Map<number, number>();
+  readonly #file: PlainFile;
 
   constructor(thread: ScanThread, groups: LinkGroups) {
     this.#thread = thread;
     this.#groups = groups;
     this.#digests = arenaOver(thread.table.directoryBytes);
+    this.#file = newPlainFile(thread.table);
     const { directories, control } = thread.table;
     for (let d = 0; d < control[C.DIRECTORIES]!; d++) {
       const old = directories[d * DIRECTORY_WORDS + D.OLD]!;
@@ -118,7 +122,10 @@ class TreeBuilder {
     beginTree(this.#tree.writer);
     beginStateNode(this.#state.writer, records.length);
     beginMetadataNode(this.#meta.writer, records.length);
-    for (const record of records) this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
+    for (const record of records) {
+      if (this.#plainFile(from, record)) continue;
+      this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
+    }
     endTree(this.#tree.writer);
     const at = base * 4;
     this.#finish(this.#state, at + D.STATE * 4);
@@ -149,6 +156,33 @@ class TreeBuilder {
     this.#thread.hash(arena, 0, length, this.#digests, at);
     if (store) this.#thread.sink?.tree(this.#digests.bytes, at, arena, 0, length);
     encoder.writer.reset();
+  }
+
+  /** A file of the common kind, straight from its record; false for every other entry. */
+  #plainFile(from: ScanTable, record: number): boolean {
+    const words = from.records;
+    const base = record * RECORD_WORDS;
+    const mode = words[base + R.MODE]!;
+    const nameAndFlags = words[base + R.NAME_FLAGS]!;
+    if (mode >>> 12 !== TYPE.FILE || words[base + R.NLINK] !== 1) return false;
+    if ((nameAndFlags >>> 16) & (FLAG.EXTRAS | FLAG.CHUNKED)) return false;
+    const size = wide(words, base + R.SIZE);
+    if (size === 0) return false;
+    const file = this.#file;
+    const uid = words[base + R.UID]!;
+    const gid = words[base + R.GID]!;
+    if (uid !== file.uid) file.user = userName((file.uid = uid));
+    if (gid !== file.gid) file.group = groupName((file.gid = gid));
+    file.names = from.names;
+    file.nameAt = words[base + R.NAME]!;
+    file.nameLength = nameAndFlags & 0xffff;
+    file.mode = mode & 0o7777;
+    file.size = size;
+    file.mtimeSec = signedWide(words, base + R.MTIME);
+    file.mtimeNs = words[base + R.MTIME_NS]!;
+    file.ids = from.recordBytes;
+    file.idAt = (base + R.HASH) * 4;
+    return appendPlainFile(this.#tree.writer, this.#state.writer, this.#meta.writer, file);
   }
 
   #entry(place: { from: ScanTable; record: number; flags: number; device: number }): void {
@@ -189,6 +223,24 @@ class TreeBuilder {
     if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
     appendMetadataEntry(this.#meta.writer, entry);
   }
+}
+
+function newPlainFile(table: ScanTable): PlainFile {
+  return {
+    names: table.names,
+    nameAt: 0,
+    nameLength: 0,
+    mode: 0,
+    size: 0,
+    mtimeSec: 0,
+    mtimeNs: 0,
+    uid: -1,
+    gid: -1,
+    user: "",
+    group: "",
+    ids: table.recordBytes,
+    idAt: 0,
+  };
 }
 
 /** A writer and the arena over its bytes, made anew only when the writer has grown. */
