@@ -53,10 +53,7 @@ let ownerGroup = "";
 let owner: Uint8Array = piece("");
 
 /** `","uid":0,"gid":0,"user":"root","group":"root"`, from the end of the last time. */
-export function ownerPiece(
-  scratch: ByteWriter,
-  node: Pick<TreeNode, "uid" | "gid" | "user" | "group">,
-): Uint8Array {
+export function ownerPiece(scratch: ByteWriter, node: Pick<TreeNode, "uid" | "gid" | "user" | "group">): Uint8Array {
   if (node.uid === ownerUid && node.gid === ownerGid && node.user === ownerUser && node.group === ownerGroup) {
     return owner;
   }

@@ -37,7 +37,7 @@ export const R = {
 export const FLAG = {
   /** a variable part lies in the extras arena at word EXTRAS */
   EXTRAS: 1,
-  /** read so soon after its last change that a later change may not show: read again next time */
+  /** read (a directory: listed) so soon after its last change that a later change may not show: read again next time */
   YOUNG: 2,
   /** could not be read: not part of the state */
   OMITTED: 4,
@@ -79,6 +79,8 @@ export const DIRECTORY_FLAG = {
   /** some entry is a member of a hard-link group */
   LINKED: 16,
   DIFFERS: 32,
+  /** its own times vouch for the names in it being those of the previous table */
+  LISTED: 64,
 } as const;
 
 /** Tags in an entry's extras: u32 total length, then tag u8, u32 length, bytes. */

@@ -17,9 +17,8 @@ export interface SectionCounts {
 export function writeSections(
   fd: number,
   tables: { table: ScanTable; old: ScanTable | null },
-  firstCrc: number,
 ): { counts: SectionCounts; crc: number } {
-  const writer = new SectionWriter(fd, firstCrc);
+  const writer = new SectionWriter(fd);
   const dense = new DenseTable(tables.table, tables.old);
   const counts = dense.directories(writer);
   dense.records(writer);
@@ -30,6 +29,8 @@ export function writeSections(
 
 const BUFFER_BYTES = 1 << 20;
 const SHORT = 64;
+/** Ends every name, so that system calls take it where it lies. */
+const NUL = Buffer.alloc(1);
 const KEPT_FLAGS = DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE | DIRECTORY_FLAG.LINKED;
 
 /** Collects small pieces into large writes and keeps the checksum. */
@@ -37,12 +38,11 @@ class SectionWriter {
   readonly #fd: number;
   readonly #buffer = Buffer.from(new ArrayBuffer(BUFFER_BYTES));
   readonly #words = new Uint32Array(this.#buffer.buffer);
-  #crc: number;
+  #crc = 0;
   #used = 0;
 
-  constructor(fd: number, firstCrc: number) {
+  constructor(fd: number) {
     this.#fd = fd;
-    this.#crc = firstCrc;
   }
 
   /** Room for words at a multiple of four; the returned index is of `words`. Sections of words come before those of bytes. */
@@ -135,7 +135,7 @@ class DenseTable {
     counts.records += n;
     for (let record = first; record < first + n; record++) {
       const nameAndFlags = from.records[record * RECORD_WORDS + R.NAME_FLAGS]!;
-      counts.names += nameAndFlags & 0xffff;
+      counts.names += (nameAndFlags & 0xffff) + 1;
       if ((nameAndFlags >>> 16) & FLAG.EXTRAS)
         counts.extras += from.extras.readUInt32LE(from.records[record * RECORD_WORDS + R.EXTRAS]!);
     }
@@ -151,7 +151,7 @@ class DenseTable {
         const { words } = out;
         for (let i = 0; i < RECORD_WORDS; i++) words[at + i] = from.records[base + i]!;
         words[at + R.NAME] = nameAt;
-        nameAt += words[at + R.NAME_FLAGS]! & 0xffff;
+        nameAt += (words[at + R.NAME_FLAGS]! & 0xffff) + 1;
         if ((words[at + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) {
           extraAt += from.extras.readUInt32LE(words[at + R.EXTRAS]!);
           words[at + R.EXTRAS] = extraAt - from.extras.readUInt32LE(from.records[base + R.EXTRAS]!);
@@ -171,6 +171,7 @@ class DenseTable {
         const base = record * RECORD_WORDS;
         const start = from.records[base]!;
         out.bytes(from.names, start, start + (from.records[base + R.NAME_FLAGS]! & 0xffff));
+        out.bytes(NUL, 0, 1);
       },
       (length, directory) => {
         const start = this.#table.directories[directory * DIRECTORY_WORDS + D.PATH]!;

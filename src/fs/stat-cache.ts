@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
-import { writeSections } from "./stat-cache-write.ts";
+import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -10,7 +10,7 @@ import { syscalls } from "./syscalls.ts";
  * It is disposable: a file that does not check out is ignored, which only costs a re-read.
  * Layout: docs/formats/stat-cache.md.
  */
-const MAGIC = "CAIRNSC1";
+const MAGIC = "CAIRNSC2";
 const HEADER = 256;
 const AT = { COUNTS: 8, CRC: 32, TREE: 64, EPOCH: 96, FLAGS: 112 } as const;
 /** Attributes and holes were looked at; without native calls they cannot be. */
@@ -79,7 +79,7 @@ function readStatCache(fd: number): StatCache | null {
   ];
   const lengths = [directories * DIRECTORY_WORDS * 4, records * RECORD_WORDS * 4, names, extras];
   if (HEADER + lengths.reduce((sum, length) => sum + length, 0) !== size || directories === 0) return null;
-  let crc = crc32(header.subarray(AT.TREE));
+  let crc = 0;
   let position = HEADER;
   const buffers = lengths.map((length) => {
     const buffer = new SharedArrayBuffer(Math.max(length, 4));
@@ -93,6 +93,7 @@ function readStatCache(fd: number): StatCache | null {
     crc = crc32(bytes.subarray(0, length), crc);
     return buffer;
   }) as [SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer, SharedArrayBuffer];
+  crc = crc32(header.subarray(AT.TREE), crc);
   if (crc !== header.readUInt32LE(AT.CRC)) return null;
   const control = new SharedArrayBuffer(C.WORDS * 4);
   const table = new ScanTable({
@@ -113,29 +114,54 @@ function readStatCache(fd: number): StatCache | null {
   };
 }
 
-/**
- * Writes the table of a finished scan, with unchanged directories taken from the previous one.
- * Atomic by rename; not synced, since a lost cache only costs a re-read.
- */
-export function writeStatCache(path: string, table: ScanTable, old: ScanTable | null, key: StatCacheKey): void {
+/** A cache's sections, written under a temporary name; nothing is known of it until it is finished. */
+export interface StatCacheDraft {
+  readonly temporary: string;
+  readonly counts: SectionCounts;
+  readonly crc: number;
+}
+
+let drafts = 0;
+
+/** A name for a draft beside the cache; what a killed process left under such a name goes with time. */
+export function statCacheTemporary(path: string): string {
+  return `${path}.${process.pid}-${drafts++}.tmp`;
+}
+
+/** Writes the table of a finished scan as a draft, with unchanged directories taken from the previous table. */
+export function draftStatCache(temporary: string, table: ScanTable, old: ScanTable | null): StatCacheDraft {
+  const fd = fs.openSync(temporary, "w", 0o600);
+  try {
+    fs.writeSync(fd, Buffer.alloc(HEADER));
+    return { temporary, ...writeSections(fd, { table, old }) };
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Makes a draft the cache: atomic by rename; not synced, since a lost cache only costs a re-read. */
+export function finishStatCache(path: string, draft: StatCacheDraft, key: StatCacheKey): void {
   const header = Buffer.alloc(HEADER);
+  const { temporary, counts } = draft;
   header.write(MAGIC, 0, "latin1");
   header.set(key.tree, AT.TREE);
   header.set(key.epoch, AT.EPOCH);
   header.writeUInt32LE(syscalls().native ? COMPLETE : 0, AT.FLAGS);
-  const temporary = `${path}.${process.pid}.tmp`;
-  const fd = fs.openSync(temporary, "w", 0o600);
+  [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) =>
+    header.writeUInt32LE(count, AT.COUNTS + i * 4),
+  );
+  header.writeUInt32LE(crc32(header.subarray(AT.TREE), draft.crc), AT.CRC);
+  const fd = fs.openSync(temporary, "r+");
   try {
-    fs.writeSync(fd, header);
-    const { counts, crc } = writeSections(fd, { table, old }, crc32(header.subarray(AT.TREE)));
-    [counts.directories, counts.records, counts.names, counts.extras].forEach((count, i) =>
-      header.writeUInt32LE(count, AT.COUNTS + i * 4),
-    );
-    header.writeUInt32LE(crc, AT.CRC);
     fs.writeSync(fd, header, 0, HEADER, 0);
   } finally {
     fs.closeSync(fd);
   }
   failpoint("stat-cache-staged");
   fs.renameSync(temporary, path);
+}
+
+/** Writes the table of a finished scan as the cache. */
+export function writeStatCache(path: string, table: ScanTable, old: ScanTable | null, key: StatCacheKey): void {
+  finishStatCache(path, draftStatCache(statCacheTemporary(path), table, old), key);
 }

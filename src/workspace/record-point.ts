@@ -7,7 +7,7 @@ import { recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
 import { isMountPoint } from "../fs/mounts.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
-import { rulesOfTask } from "../engines/scan/scan-directories.ts";
+import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { controlDirectoriesInside, type GuardName } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
@@ -79,9 +79,9 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   const unchanged = isUnchanged(head, staged);
   const leftOut = leftOutOf(staged.scan);
   if (head !== null && unchanged && input.skipUnchanged === true) {
+    await staged.settled();
     await staged.discard();
     points.abandon(sequence);
-    await staged.settled();
     return { point: head, changes, readBytes: staged.scan.notes.bytesRead, leftOut };
   }
   failpoint("save.staged");

@@ -27,9 +27,7 @@ export async function renderTable(
   }
   return rows.map((row, line) =>
     row
-      .map((cell, column) =>
-        pad(cell, (widths[column] ?? 0) - (measured[line]?.[column] ?? 0), right.includes(column)),
-      )
+      .map((cell, column) => pad(cell, (widths[column] ?? 0) - (measured[line]?.[column] ?? 0), right.includes(column)))
       .join("  ")
       .trimEnd(),
   );

@@ -7,7 +7,7 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { ObjectId } from "../../ids.ts";
 import { syscalls } from "../../fs/syscalls.ts";
-import { loadStatCache, type StatCache, writeStatCache } from "../../fs/stat-cache.ts";
+import type { StatCache } from "../../fs/stat-cache.ts";
 import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type {
@@ -28,16 +28,16 @@ import type {
   WrittenContent,
 } from "../engine.ts";
 import { writeTree } from "../write/write-tree.ts";
-import { prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
+import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { type ScanSummary, summarise } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
-import { leaveSeed, takeSeed } from "./cache-seed.ts";
+import { leaveSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
-import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
+import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { type CopyContent, manifestOf, recordedRoot, rootMetadata, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
@@ -76,8 +76,11 @@ export class CopyEngine implements Engine {
   readonly #options: CopyEngineOptions;
   #store: Promise<EmbeddedStore> | undefined;
 
+  readonly #kept: KeptScan;
+
   constructor(options: CopyEngineOptions) {
     this.#options = options;
+    this.#kept = new KeptScan(options.statCache);
   }
 
   /** The store as it is now; opened once per operation, since other processes may change it between two. */
@@ -91,7 +94,7 @@ export class CopyEngine implements Engine {
   }
 
   async stage(request: StageRequest): Promise<StagedContent> {
-    const cache = this.#cache(request.root);
+    const cache = this.#kept.load(request.root);
     return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
@@ -128,8 +131,9 @@ export class CopyEngine implements Engine {
     const result = await scan({
       ...this.#scanOptions(request, store, cache),
       store: this.#target(store),
+      draft: this.#kept.draftPlace(),
       finish: (scanned) => {
-        const same = cache === null || this.#vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
+        const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
         if (
           same !== null &&
           store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0
@@ -152,10 +156,16 @@ export class CopyEngine implements Engine {
       },
     });
     failpoint("stage.scanned");
-    const snapshot = await this.#publish(
-      { store, lock, packs: result.packs },
-      this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
-    );
+    let snapshot: ObjectId;
+    try {
+      snapshot = await this.#publish(
+        { store, lock, packs: result.packs },
+        this.#snapshot({ root: request.recordedRoot ?? request.root, pointId: request.pointId }, hex(top!) as ObjectId),
+      );
+    } catch (error) {
+      await discardDraft(result.draft);
+      throw error;
+    }
     const content: CopyContent = {
       tree: hex(result.tree),
       snapshot_tree: hex(top!),
@@ -171,7 +181,10 @@ export class CopyEngine implements Engine {
       degraded: degradations(),
       settled: async () => this.#settled(store, result, cache),
       // One that stays is found as a snapshot without a point.
-      discard: async () => store.storage.remove("snapshots", snapshot).catch(() => undefined),
+      discard: async () => {
+        await discardDraft(result.draft);
+        await store.storage.remove("snapshots", snapshot).catch(() => undefined);
+      },
     };
   }
 
@@ -240,14 +253,14 @@ export class CopyEngine implements Engine {
 
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
-    const cache = this.#cache(request.root);
+    const cache = this.#kept.load(request.root);
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
     if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
       // Whether the store still has all of it is known only of what the old cache relied on; else each is looked up once.
-      const isVouched = cache !== null && this.#vouches(store, cache);
-      this.#keepCache(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
+      const isVouched = cache !== null && this.#kept.vouches(store, cache);
+      await this.#kept.keep(store, result, isVouched ? store.index.epoch : UNKNOWN_EPOCH);
     }
     return { scan: result, previousTree: cache === null ? null : hex(cache.tree) };
   }
@@ -381,27 +394,6 @@ export class CopyEngine implements Engine {
     this.#store = undefined;
   }
 
-  /** The stat cache; a fork's first one comes from the workspace that it was made of. */
-  #cache(root: Uint8Array): StatCache | null {
-    const { statCache } = this.#options;
-    return loadStatCache(statCache) ?? takeSeed(statCache, root);
-  }
-
-  #keepCache(store: EmbeddedStore, result: ScanResult, epoch: string = store.index.epoch): void {
-    try {
-      fs.mkdirSync(path.dirname(this.#options.statCache), { recursive: true, mode: 0o700 });
-      // At no moment is there a cache beside the basis of another one.
-      dropCacheBasis(this.#options.statCache);
-      writeStatCache(this.#options.statCache, result.table, result.old, {
-        tree: result.tree,
-        epoch: Buffer.from(epoch, "hex"),
-      });
-      writeCacheBasis(this.#options.statCache, store.index.covered);
-    } catch {
-      // A cache that cannot be written is only slow.
-    }
-  }
-
   #scanOptions(request: StageRequest, store: EmbeddedStore, cache: StatCache | null): ScanOptions {
     return {
       root: request.root,
@@ -411,16 +403,11 @@ export class CopyEngine implements Engine {
       skip: request.skip,
       reread: request.reread,
       crossMounts: request.crossMounts,
-      distrust: cache !== null && !this.#vouches(store, cache),
+      distrust: cache !== null && !this.#kept.vouches(store, cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       onProgress: request.onProgress,
     };
-  }
-
-  /** True when every id that the stat cache knows is in the store for certain. */
-  #vouches(store: EmbeddedStore, cache: StatCache): boolean {
-    return hex(cache.epoch) === store.index.epoch && cacheBasisHolds(this.#options.statCache, store.index.covered);
   }
 
   #snapshot(
@@ -447,9 +434,10 @@ export class CopyEngine implements Engine {
     const current =
       cache !== null &&
       Buffer.compare(cache.tree, result.tree) === 0 &&
-      this.#vouches(store, cache) &&
+      this.#kept.vouches(store, cache) &&
       result.notes.filesRead === 0;
-    if (!current) this.#keepCache(store, result);
+    if (current) await discardDraft(result.draft);
+    else await this.#kept.keep(store, result);
     store.index.saveCache();
   }
 }

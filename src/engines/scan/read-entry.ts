@@ -76,6 +76,11 @@ function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
   return true;
 }
 
+/** True when a directory may have been changed once more after it was listed without its times telling. */
+export function isYoungDirectory(s: Uint32Array): boolean {
+  return isYoung(s, tickOf(s));
+}
+
 function isYoung(s: Uint32Array, within: number): boolean {
   const now = Date.now() / 1000;
   const changed = s[STAT.CTIME + 1]! * 4294967296 + s[STAT.CTIME]! + s[STAT.CTIME_NS]! / 1e9;
@@ -128,6 +133,7 @@ export class EntryReader {
     if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
     else if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
     else {
+      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words)) this.#flags |= FLAG.YOUNG;
       if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
       this.#pathAttributes(dirfd, names, name);
     }

@@ -1,12 +1,12 @@
-import fs from "node:fs";
-import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
-import type { Arena } from "../../native.ts";
-import { EntryReader, sameStat } from "./read-entry.ts";
+import { type Arena, arenaOver } from "../../native.ts";
+import { DirectoryRules } from "./directory-rules.ts";
+import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { NOTED_LIMIT, type ScanTask, STAGING_NAME } from "./task.ts";
+import { NOTED_LIMIT, STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
@@ -23,22 +23,24 @@ export function scanDirectories(thread: ScanThread): void {
 /** What a listing has become after ignored names were taken out: name offsets in raw order. */
 type Names = readonly number[];
 
+/** The names of a directory, NUL-terminated in an arena. */
+interface Listed {
+  names: Names;
+  arena: Arena;
+}
+
 class DirectoryScanner {
   readonly #thread: ScanThread;
   readonly #reader: EntryReader;
-  readonly #rules = new Map<number, IgnoreRules>();
-  readonly #hasRules: boolean;
+  readonly #rules: DirectoryRules;
   readonly #newOfOld = new Map<number, number>();
   readonly #skip: ReadonlySet<string>;
 
   constructor(thread: ScanThread) {
     this.#thread = thread;
     this.#reader = new EntryReader(thread);
-    const { task } = thread;
-    this.#skip = new Set(task.skip);
-    const rules = rulesOfTask(task);
-    this.#hasRules = !rules.emptyBelow;
-    this.#rules.set(-1, rules);
+    this.#rules = new DirectoryRules(thread);
+    this.#skip = new Set(thread.task.skip);
   }
 
   run(): void {
@@ -80,15 +82,42 @@ class DirectoryScanner {
     const fd = thread.openDirectory(directory);
     if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
     try {
+      const known = this.#knownNames(directory);
+      if (known !== null) return this.#small(directory, fd, known);
       const listed = thread.listing.read(thread.sys, fd);
       if (listed < 0) return this.#omitDirectory(directory, errnoName(-listed));
+      thread.notes.listed++;
+      if (thread.listing.has(IGNORE_NAME)) thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.IGNORE_FILE);
       const names = this.#filter(directory, fd);
       if (names.length > PART) this.#split(directory, names);
-      else this.#small(directory, fd, names);
+      else this.#small(directory, fd, { names, arena: thread.listing.names });
     } finally {
       thread.sys.close(fd);
     }
   }
+
+  /**
+   * The names that the previous table has, where the directory's own times say that they are still those and no rule
+   * had or has a part in them; else null.
+   */
+  #knownNames(directory: number): Listed | null {
+    const { table, old } = this.#thread;
+    const base = directory * DIRECTORY_WORDS;
+    if ((table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.LISTED) === 0 || this.#skip.size > 0) return null;
+    const was = old!.directories;
+    const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
+    if (was[oldBase + D.FLAGS]! & (DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.IGNORE_FILE)) return null;
+    if (was[oldBase + D.IGNORED] !== 0) return null;
+    if (!this.#rules.emptyWithoutFile(directory)) return null;
+    const names: number[] = [];
+    const end = was[oldBase + D.FIRST]! + was[oldBase + D.COUNT]!;
+    for (let record = was[oldBase + D.FIRST]!; record < end; record++) {
+      names.push(old!.records[record * RECORD_WORDS + R.NAME]!);
+    }
+    return { names, arena: (this.#oldNames ??= arenaOver(old!.names)) };
+  }
+
+  #oldNames: Arena | undefined;
 
   #omitDirectory(directory: number, reason: string): void {
     const { table } = this.#thread;
@@ -99,8 +128,8 @@ class DirectoryScanner {
   /** Names that are part of the state: neither ignored nor staged by a restore. */
   #filter(directory: number, fd: number): Names {
     const { listing, table } = this.#thread;
-    if (directory !== 0 && !this.#hasRules && this.#skip.size === 0) return listing.offsets;
-    const rules = this.#rulesOf(directory, fd);
+    if (directory !== 0 && !this.#rules.any && this.#skip.size === 0) return listing.offsets;
+    const rules = this.#rules.listed(directory, fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
       if (
@@ -130,72 +159,9 @@ class DirectoryScanner {
     return sys.stat(fd, listing.names, offset, stat2) === 0 && (stat2.words[STAT.MODE]! & 0xf000) === DIRECTORY_MODE;
   }
 
-  /** The rules that hold in a directory, from its parents' and its own ignore file. */
-  #rulesOf(directory: number, fd: number): IgnoreRules {
-    const known = this.#rules.get(directory);
-    if (known !== undefined) return known;
-    const { table } = this.#thread;
-    const parent = this.#rulesOf(directory === 0 ? -1 : table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
-    const path = table.directoryPath(directory);
-    const rules = IgnoreRules.enterDirectory(
-      parent,
-      path.toString("latin1"),
-      parent.needsFiles ? this.#ignoreFile(directory, path, fd) : null,
-    );
-    this.#rules.set(directory, rules);
-    return rules;
-  }
-
-  /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
-  #ignoreFile(directory: number, path: Buffer, fd: number): Uint8Array | null {
-    if (fd >= 0) {
-      if (!this.#thread.listing.has(IGNORE_NAME)) return null;
-      const text = this.#readSmallFile(fd, IGNORE_FILE);
-      if (text !== null) this.#thread.notes.ignoreFiles.push({ path: Uint8Array.from(path), text });
-      return text;
-    }
-    const own = this.#thread.openDirectory(directory);
-    if (own < 0) return null;
-    try {
-      return this.#readSmallFile(own, IGNORE_FILE);
-    } finally {
-      this.#thread.sys.close(own);
-    }
-  }
-
-  #readSmallFile(dirfd: number, name: string): Uint8Array | null {
-    const { sys, paths } = this.#thread;
-    Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${name}\0`, 0, "latin1");
-    const fd = sys.open(dirfd, paths, 0, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW, 0);
-    if (fd < 0) return null;
-    try {
-      return this.#regular(fd) ? this.#allOf(fd) : null;
-    } finally {
-      sys.close(fd);
-    }
-  }
-
-  #regular(fd: number): boolean {
-    const { sys, stat2 } = this.#thread;
-    return sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
-  }
-
-  /** The content of an ignore file, of a longer one so much that it is refused; null when it cannot be read. */
-  #allOf(fd: number): Uint8Array | null {
-    const { sys, content } = this.#thread;
-    const parts: Uint8Array[] = [];
-    for (let length = 0; length <= MAX_IGNORE_FILE_BYTES;) {
-      const n = sys.read(fd, content, 0, content.bytes.length, length);
-      if (n < 0) return null;
-      if (n === 0) break;
-      parts.push(Uint8Array.from(content.bytes.subarray(0, n)));
-      length += n;
-    }
-    return Buffer.concat(parts);
-  }
-
   /** A directory of ordinary size: nothing is written as long as it is what the old table says. */
-  #small(directory: number, fd: number, names: Names): void {
+  #small(directory: number, fd: number, listed: Listed): void {
+    const { names, arena } = listed;
     const { table, old } = this.#thread;
     const base = directory * DIRECTORY_WORDS;
     const oldDirectory = table.directories[base + D.OLD]! - 1;
@@ -208,7 +174,7 @@ class DirectoryScanner {
       while (
         position < names.length &&
         position < count &&
-        this.#sameEntry(directory, fd, names[position]!, first + position)
+        this.#sameEntry(directory, fd, { arena, name: names[position]! }, first + position)
       )
         position++;
       if (position === names.length && position === count) {
@@ -225,7 +191,7 @@ class DirectoryScanner {
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
     const oldFirst = position > 0 ? old!.directories[oldBase + D.FIRST]! : 0;
     for (let i = 0; i < position; i++) this.#takeOver(directory, oldFirst + i, start + i);
-    this.#records(directory, fd, { names, from: position, start, arena: this.#thread.listing.names });
+    this.#records(directory, fd, { names, from: position, start, arena });
     this.#done(names.length);
   }
 
@@ -234,11 +200,12 @@ class DirectoryScanner {
   }
 
   /** True when the entry is as the old record says; its directory is queued or its links noted then. */
-  #sameEntry(directory: number, fd: number, name: number, oldRecord: number): boolean {
-    const { old, sys, listing, stat } = this.#thread;
-    if (!sameName(listing.names.bytes, name, old!.names, old!.records, oldRecord)) return false;
-    if (sys.stat(fd, listing.names, name, stat) < 0) return false;
-    if (!this.#vouched(fd, listing.names, name, oldRecord)) return false;
+  #sameEntry(directory: number, fd: number, entry: { arena: Arena; name: number }, oldRecord: number): boolean {
+    const { old, sys, stat } = this.#thread;
+    const { arena, name } = entry;
+    if (compareName(arena.bytes, name, old!.names, old!.records, oldRecord) !== 0) return false;
+    if (sys.stat(fd, arena, name, stat) < 0) return false;
+    if (!this.#vouched(fd, arena, name, oldRecord)) return false;
     this.#follow(directory, oldRecord);
     return true;
   }
@@ -279,11 +246,25 @@ class DirectoryScanner {
     if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const oldChild = words[base + R.SUB]!;
       if (this.#newOfOld.has(oldChild)) return;
-      this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild));
+      const listed = this.#asListed(oldRecord) ? DIRECTORY_FLAG.LISTED : 0;
+      this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, listed));
     } else if (words[base + R.NLINK]! > 1) {
       // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
       this.#noteLinked(directory);
     }
+  }
+
+  /**
+   * Whether a directory whose record is vouched for (`thread.stat` describes it) still has the names that were listed.
+   * One that was listed too soon after a change loses that mark, in the previous table, and is listed once more.
+   */
+  #asListed(oldRecord: number): boolean {
+    const { old, stat, task } = this.#thread;
+    if (!task.trustDirectoryTimes) return false;
+    const flags = old!.recordFlags(oldRecord);
+    if ((flags & FLAG.YOUNG) === 0) return true;
+    if (!isYoungDirectory(stat.words)) old!.setRecordFlags(oldRecord, flags & ~FLAG.YOUNG);
+    return false;
   }
 
   /** Notes a directory with a member of a link group, which `thread.stat` describes when it is the first one noted. */
@@ -415,17 +396,8 @@ class DirectoryScanner {
   }
 }
 
-/** The rules above the root: a point's recorded ones, or the present excludes and whatever files are found. */
-export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
-  return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
-}
-
 function nameAt(arena: Arena, at: number): Uint8Array {
   return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
-}
-
-function sameName(bytes: Uint8Array, at: number, oldNames: Uint8Array, records: Uint32Array, record: number): boolean {
-  return compareName(bytes, at, oldNames, records, record) === 0;
 }
 
 /** Compares a NUL-terminated name with a record's name, as raw bytes. */

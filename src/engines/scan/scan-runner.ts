@@ -1,21 +1,24 @@
 import type { LinkGroups } from "./record-node.ts";
+import { draftStatCache, type StatCacheDraft } from "../../fs/stat-cache.ts";
 import { buildTrees } from "./build-trees.ts";
 import { scanDirectories } from "./scan-directories.ts";
 import { ScanThread } from "./scan-thread.ts";
 import { type ExtraBlob, StoreSink, type StoreSinkTask, type ThreadPacks } from "./store-sink.ts";
 import type { ScanNotes, ScanTask } from "./task.ts";
 
-/** What the main thread posts, in this order; `end` may come at any time. */
+/** What the main thread posts, in this order: `draft` to a thread that gets no `tail`; `abort` may come at any time. */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
   | { kind: "trees"; groups: LinkGroups }
   | { kind: "tail"; tails: ThreadPacks["tails"]; blobs: ExtraBlob[] }
+  | { kind: "draft"; temporary: string }
   | { kind: "abort" };
 
 export type ScanReply =
   | { kind: "scanned"; notes: ScanNotes }
   | { kind: "built"; packs: ThreadPacks | null }
   | { kind: "finished"; packs: ThreadPacks }
+  | { kind: "drafted"; draft: StatCacheDraft }
   | { kind: "aborted" };
 
 /** One thread of a scan, driven by requests; the same object runs inline where a thread is not worth its start. */
@@ -37,6 +40,8 @@ export class ScanRunner {
         return { kind: "built", packs: this.#sink?.takePacks() ?? null };
       case "tail":
         return { kind: "finished", packs: this.#sink!.finish(request.tails, request.blobs) };
+      case "draft":
+        return { kind: "drafted", draft: draftStatCache(request.temporary, this.#thread!.table, this.#thread!.old) };
       case "abort":
         this.#sink?.abort();
         this.#thread?.close();

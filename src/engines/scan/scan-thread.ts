@@ -94,7 +94,7 @@ export class ScanThread {
   }
 
   /** Adds a child directory and queues it; its number. */
-  addDirectory(parent: number, name: Uint8Array, old: number): number {
+  addDirectory(parent: number, name: Uint8Array, old: number, flags = 0): number {
     const { table } = this;
     const directory = table.takeDirectory();
     const parentPath = table.directoryPath(parent);
@@ -110,6 +110,7 @@ export class ScanThread {
     table.directories[base + D.PATH] = path;
     table.directories[base + D.PATH_LENGTH] = length;
     table.directories[base + D.OLD] = old + 1;
+    table.directories[base + D.FLAGS] = flags;
     this.addJob(directory, 0, 0);
     return directory;
   }

@@ -1,9 +1,10 @@
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
+import { keepsDirectoryTimes } from "../../fs/directory-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
-import type { StatCache } from "../../fs/stat-cache.ts";
+import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
@@ -39,6 +40,8 @@ export interface ScanOptions {
   chunkerPolynomial: string;
   /** where new content goes; absent: only look */
   store?: { keys: MasterKeys; index: BlobIndex; directory: string; level: CompressionLevel };
+  /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
+  draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
   signal?: AbortSignal;
@@ -56,6 +59,8 @@ export interface ScanResult {
   state: Uint8Array;
   meta: Uint8Array;
   packs: FinishedPack[];
+  /** The stat cache of this scan, being written by an idle thread; null where none was asked for, or is of any use. */
+  draft: Promise<StatCacheDraft | null> | null;
 }
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
@@ -71,14 +76,21 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
   }
   for (;;) {
     const threads = takeThreads();
+    let drafting: ScanResult["draft"] = null;
     try {
-      return await new Scan(options, threads, { capacity, inline: false }).run();
+      const result = await new Scan(options, threads, { capacity, inline: false }).run();
+      drafting = result.draft;
+      return result;
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
       forgetClaims(options);
       capacity *= GROWTH;
     } finally {
-      giveBackThreads(threads);
+      if (drafting === null) giveBackThreads(threads);
+      else {
+        giveBackThreads(threads.slice(0, -1));
+        void drafting.then(() => giveBackThreads(threads.slice(-1)));
+      }
     }
   }
 }
@@ -115,6 +127,7 @@ class Scan {
       skip: options.skip ?? [],
       reread: options.reread ?? false,
       distrust: options.distrust ?? false,
+      trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       quick: options.quick ?? false,
       crossMounts: options.crossMounts ?? false,
       fileLimit: size.inline ? INLINE_FILE_BYTES : Number.MAX_SAFE_INTEGER,
@@ -145,6 +158,7 @@ class Scan {
       phase = "trees";
       await this.#build(groups);
       throwIfAborted(signal);
+      this.#startDraft(notes);
       const result: ScanResult = {
         table: this.#table,
         old,
@@ -152,12 +166,14 @@ class Scan {
         notes,
         groups,
         packs: this.#packs,
+        draft: this.#draft,
         ...this.#rootDigests(),
       };
       if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
       return result;
     } catch (error) {
       this.#stop();
+      await discardDraft(this.#draft);
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
       for (const { path } of [...this.#packs, ...this.#tails]) fs.rmSync(path, { force: true });
       throw error;
@@ -217,6 +233,23 @@ class Scan {
     }
   }
 
+  /** Has the last thread, which is idle from now on, write the stat cache, unless the present one is as good. */
+  #startDraft(notes: ScanNotes): void {
+    const { draft, cache } = this.#options;
+    if (draft === undefined || this.#threads.length < 2) return;
+    if (cache !== null && notes.filesRead === 0 && Buffer.compare(cache.tree, this.#rootDigests().tree) === 0) return;
+    this.#draft = this.#threads
+      .at(-1)!
+      .ask({ kind: "draft", temporary: draft })
+      .then((reply) => (reply.kind === "drafted" ? reply.draft : null))
+      .catch(() => {
+        fs.rmSync(draft, { force: true });
+        return null;
+      });
+  }
+
+  #draft: ScanResult["draft"] = null;
+
   /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
   async #finish(blobs: ExtraBlob[]): Promise<void> {
     const reply = await this.#threads[0]!.ask({ kind: "tail", tails: this.#tails, blobs });
@@ -230,10 +263,17 @@ class Scan {
   }
 }
 
+/** Removes a draft that nobody finishes. */
+export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
+  const written = await draft;
+  if (written !== null) fs.rmSync(written.temporary, { force: true });
+}
+
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   const all = newScanNotes();
   for (const part of parts) {
     all.files += part.files;
+    all.listed += part.listed;
     all.bytesRead += part.bytesRead;
     all.filesRead += part.filesRead;
     all.ignoredCount += part.ignoredCount;

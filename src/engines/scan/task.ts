@@ -26,6 +26,8 @@ export interface ScanTask {
   reread: boolean;
   /** look up each cached blob and tree id before using it */
   distrust: boolean;
+  /** a directory whose times are as they were is not listed again */
+  trustDirectoryTimes: boolean;
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
   /** one ring of shared memory per thread, for cutting large files */
@@ -50,6 +52,8 @@ export interface ContentSink {
 /** What one thread noticed; added up by the caller. */
 export interface ScanNotes {
   files: number;
+  /** directories whose names were read */
+  listed: number;
   bytesRead: number;
   filesRead: number;
   ignored: string[];
@@ -64,6 +68,7 @@ export interface ScanNotes {
 export function newScanNotes(): ScanNotes {
   return {
     files: 0,
+    listed: 0,
     bytesRead: 0,
     filesRead: 0,
     ignored: [],

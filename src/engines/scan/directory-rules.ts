@@ -1,0 +1,109 @@
+import fs from "node:fs";
+import { IGNORE_FILE, IgnoreRules, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS } from "../../fs/scan-table.ts";
+import { STAT, TYPE } from "../../fs/syscalls.ts";
+import type { ScanThread } from "./scan-thread.ts";
+import type { ScanTask } from "./task.ts";
+
+const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW;
+
+/** The rules above the root: a point's recorded ones, or the present excludes and whatever files are found. */
+export function rulesOfTask(task: Pick<ScanTask, "excludes" | "rules">): IgnoreRules {
+  return task.rules === null ? IgnoreRules.fromExcludes(task.excludes) : IgnoreRules.fromRecord(task.rules);
+}
+
+/** The ignore rules of a scan's directories, as one thread learns them. */
+export class DirectoryRules {
+  /** False when nothing in any directory can be ignored. */
+  readonly any: boolean;
+  readonly #thread: ScanThread;
+  readonly #top: IgnoreRules;
+  readonly #known = new Map<number, IgnoreRules>();
+
+  constructor(thread: ScanThread) {
+    this.#thread = thread;
+    this.#top = rulesOfTask(thread.task);
+    this.any = !this.#top.emptyBelow;
+  }
+
+  /** The rules that hold in a directory, which this thread has open as `fd` and just listed. */
+  listed(directory: number, fd: number): IgnoreRules {
+    return this.#of(directory, fd);
+  }
+
+  /** True when nothing can be ignored in a directory in which no ignore file lies. */
+  emptyWithoutFile(directory: number): boolean {
+    const rules = IgnoreRules.enterDirectory(this.#parent(directory), this.#path(directory), null);
+    if (!rules.empty) return false;
+    this.#known.set(directory, rules);
+    return true;
+  }
+
+  #of(directory: number, fd: number): IgnoreRules {
+    const known = this.#known.get(directory);
+    if (known !== undefined) return known;
+    const parent = this.#parent(directory);
+    const file = parent.needsFiles ? this.#ignoreFile(directory, fd) : null;
+    const rules = IgnoreRules.enterDirectory(parent, this.#path(directory), file);
+    this.#known.set(directory, rules);
+    return rules;
+  }
+
+  #parent(directory: number): IgnoreRules {
+    if (directory === 0) return this.#top;
+    return this.#of(this.#thread.table.directories[directory * DIRECTORY_WORDS + D.PARENT]!, -1);
+  }
+
+  #path(directory: number): string {
+    return this.#thread.table.directoryPath(directory).toString("latin1");
+  }
+
+  /** The bytes of a directory's ignore file; noted only by the thread that lists the directory (fd ≥ 0). */
+  #ignoreFile(directory: number, fd: number): Uint8Array | null {
+    const { table, notes, sys } = this.#thread;
+    if ((table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.IGNORE_FILE) === 0) return null;
+    if (fd >= 0) {
+      const text = this.#read(fd);
+      if (text !== null) notes.ignoreFiles.push({ path: Uint8Array.from(table.directoryPath(directory)), text });
+      return text;
+    }
+    const own = this.#thread.openDirectory(directory);
+    if (own < 0) return null;
+    try {
+      return this.#read(own);
+    } finally {
+      sys.close(own);
+    }
+  }
+
+  #read(dirfd: number): Uint8Array | null {
+    const { sys, paths } = this.#thread;
+    Buffer.from(paths.bytes.buffer, paths.bytes.byteOffset).write(`${IGNORE_FILE}\0`, 0, "latin1");
+    const fd = sys.open(dirfd, paths, 0, OPEN_FLAGS, 0);
+    if (fd < 0) return null;
+    try {
+      return this.#isRegular(fd) ? this.#content(fd) : null;
+    } finally {
+      sys.close(fd);
+    }
+  }
+
+  #isRegular(fd: number): boolean {
+    const { sys, stat2 } = this.#thread;
+    return sys.fstat(fd, stat2) === 0 && stat2.words[STAT.MODE]! >>> 12 === TYPE.FILE;
+  }
+
+  /** The content of an ignore file, of a longer one so much that it is refused; null when it cannot be read. */
+  #content(fd: number): Uint8Array | null {
+    const { sys, content } = this.#thread;
+    const parts: Uint8Array[] = [];
+    for (let length = 0; length <= MAX_IGNORE_FILE_BYTES;) {
+      const n = sys.read(fd, content, 0, content.bytes.length, length);
+      if (n < 0) return null;
+      if (n === 0) break;
+      parts.push(Uint8Array.from(content.bytes.subarray(0, n)));
+      length += n;
+    }
+    return Buffer.concat(parts);
+  }
+}

@@ -1,0 +1,26 @@
+import fs from "node:fs";
+
+/**
+ * File systems of this kernel that change a directory's times with every name that comes, goes or is renamed in it, at
+ * the moment when it does. Others (network ones, those of other programs) may do it late or not at all.
+ */
+const KEEPING: ReadonlySet<number> = new Set([
+  0xef53, // ext2, ext3, ext4
+  0x58465342, // xfs
+  0x9123683e, // btrfs
+  0x01021994, // tmpfs
+  0xf2f52010, // f2fs
+  0x2fc12fc1, // zfs
+  0xca451a4e, // bcachefs
+  0x794c7630, // overlayfs, whose upper layer is one of these
+]);
+
+/** True where a directory with unchanged times is known to hold unchanged names. */
+export function keepsDirectoryTimes(path: Uint8Array): boolean {
+  if (process.platform !== "linux") return false;
+  try {
+    return KEEPING.has(fs.statfsSync(Buffer.from(path)).type);
+  } catch {
+    return false;
+  }
+}
