@@ -8,7 +8,7 @@ import { loadStatCache, type StatCache, writeStatCache } from "../fs/stat-cache.
 import { syscalls } from "../fs/syscalls.ts";
 import { createEmbeddedStore, EmbeddedStore, storePaths } from "./copy/embedded-store.ts";
 import { scan, type ScanOptions, type ScanResult } from "./scan/scan.ts";
-import { type ScanSummary, summarise } from "./scan/summary.ts";
+import type { ScanSummary } from "./scan/summary.ts";
 import { losslessByPath } from "./write/exact-nodes.ts";
 import type { HoleList } from "./write/node-writer.ts";
 import { writeTree, type WriteTreeOptions, type WriteTreeResult } from "./write/write-tree.ts";
@@ -93,7 +93,7 @@ export class TestStore {
       await store.publish(result.packs);
       const epoch = Buffer.from(store.index.epoch, "hex");
       writeStatCache(this.cachePath, result.table, result.old, { tree: result.tree, epoch });
-      return { ...result, summary: summarise(result.table, result.old, result.groups) };
+      return { ...result, summary: result.summarise() };
     } finally {
       store.index.endSession();
     }

@@ -1,19 +1,18 @@
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
 import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
 import type { ScanRequest } from "./scan/scan-runner.ts";
-import type { EngineRequest, ThreadMessage } from "./thread-protocol.ts";
+import type { EngineRequest, ThreadMessage, ThreadStart, WorkKind } from "./thread-protocol.ts";
 import type { VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteRequest } from "./write/write-runner.ts";
 
 /** What a worker thread does: a request at a time, then its reply. Each kind of work is loaded when it is first asked for. */
 type Handle = (request: EngineRequest) => unknown;
-type Kind = "scan" | "write" | "verify";
 
 const port = parentPort;
 if (port !== null) {
-  const handles = new Map<Kind, Handle>();
-  const load = async (kind: Kind): Promise<Handle> => {
+  const handles = new Map<WorkKind, Promise<Handle>>();
+  const load = async (kind: WorkKind): Promise<Handle> => {
     if (kind === "scan") {
       const { ScanRunner } = await import("./scan/scan-runner.ts");
       const runner = new ScanRunner();
@@ -28,12 +27,18 @@ if (port !== null) {
     const runner = new VerifyRunner();
     return (request) => runner.handle(request as VerifyRequest);
   };
-  const answer = async (request: EngineRequest): Promise<ThreadMessage> => {
-    const kind = kindOf(request);
+  const loaded = async (kind: WorkKind): Promise<Handle> => {
     let handle = handles.get(kind);
-    if (handle === undefined) handles.set(kind, (handle = await load(kind)));
+    if (handle === undefined) handles.set(kind, (handle = load(kind)));
+    return handle;
+  };
+  const answer = async (request: EngineRequest): Promise<ThreadMessage> => {
+    const handle = await loaded(kindOf(request));
     return { reply: handle(request) };
   };
+  const { kind } = workerData as ThreadStart;
+  // A failure to load is told to whoever asks.
+  if (kind !== null) loaded(kind).catch(() => undefined);
   port.on("message", (request: EngineRequest) => {
     void answer(request)
       .catch(failureOf)
@@ -41,7 +46,7 @@ if (port !== null) {
   });
 }
 
-function kindOf({ kind }: EngineRequest): Kind {
+function kindOf({ kind }: EngineRequest): WorkKind {
   if (kind.startsWith("write-")) return "write";
   return kind.startsWith("verify-") ? "verify" : "scan";
 }

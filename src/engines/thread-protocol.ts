@@ -14,6 +14,15 @@ export type EngineReplies<Request> = Request extends ScanRequest
       ? VerifyReplies<Request>
       : never;
 
+/** Kinds of work, each with code of its own. */
+export type WorkKind = "scan" | "write" | "verify";
+
+/** What a thread is started with: the folder of compiled code, and the work whose code it loads without being asked. */
+export interface ThreadStart {
+  compileCache: string | null;
+  kind: WorkKind | null;
+}
+
 /** What a thread posts: an event while it works, or the end of a request. */
 export type ThreadMessage =
   | { event: EngineEvent }

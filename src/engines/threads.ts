@@ -3,7 +3,14 @@ import path from "node:path";
 import { Worker } from "node:worker_threads";
 import { CairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
-import type { EngineEvent, EngineReplies, EngineRequest, ThreadMessage } from "./thread-protocol.ts";
+import type {
+  EngineEvent,
+  EngineReplies,
+  EngineRequest,
+  ThreadMessage,
+  ThreadStart,
+  WorkKind,
+} from "./thread-protocol.ts";
 
 /**
  * The worker threads of this process: started when first wanted, kept for the next call, never keeping the
@@ -31,9 +38,9 @@ export function threadsAreWarm(): boolean {
   return idle.length >= THREADS;
 }
 
-/** Starts the threads, so that their start overlaps with other work. */
-export function warmThreads(): void {
-  giveBackThreads(takeThreads());
+/** Starts the threads, so that their start overlaps with other work, and has them load what a kind of work needs. */
+export function warmThreads(kind: WorkKind): void {
+  while (idle.length < THREADS) idle.push(new EngineThread(kind));
 }
 
 /** The folder that this process keeps compiled code in; threads do not take that over by themselves. */
@@ -54,12 +61,13 @@ export class EngineThread {
   usable = true;
   onEvent: ((event: EngineEvent) => void) | null = null;
 
-  constructor() {
+  /** `kind`: the work that it will be asked for first */
+  constructor(kind: WorkKind | null = null) {
     this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
       resourceLimits: { maxYoungGenerationSizeMb: 4 },
       // What Node was started with need not be possible here, as `--input-type` is not.
       execArgv: [],
-      workerData: { compileCache: compileCacheFolder() },
+      workerData: { compileCache: compileCacheFolder(), kind } satisfies ThreadStart,
       // Meant for the program's own text; a thread with a file would not start.
       ...(process.execArgv.some((argument) => argument.startsWith("--input-type")) ? { execArgv: [] } : {}),
     });

@@ -34,7 +34,7 @@ export async function changesSinceHead(
   if (head === null) return { ...countChanges(looked.scan.table, null), modified: 0, removed: 0 };
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
-  if (looked.previousTree === wanted) return countChanges(looked.scan.table, looked.scan.old);
+  if (looked.previousTree === wanted) return looked.scan.countChanges();
   return workspace.engine.reading(async () =>
     countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
   );

@@ -1,6 +1,6 @@
 import { lstatSync } from "node:fs";
 import type { HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
-import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
+import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
@@ -159,7 +159,7 @@ async function changesSince(
     return { added: files + directories + links + other, modified: 0, removed: 0 };
   }
   if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
-  if (staged.previousTree === head.descriptor.content.tree) return countChanges(staged.scan.table, staged.scan.old);
+  if (staged.previousTree === head.descriptor.content.tree) return staged.scan.countChanges();
   return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
 }
 

@@ -4,7 +4,6 @@ import type { AmendRequest } from "../engine.ts";
 import { presentSource } from "../scan/present-source.ts";
 import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
-import { summarise } from "../scan/summary.ts";
 import { amendedManifest, type CopyContent } from "./copy-content.ts";
 import { editTree } from "./edit-tree.ts";
 import { type EmbeddedStore, hex } from "./embedded-store.ts";
@@ -53,7 +52,7 @@ function amendedTrees(
   const nodes = new Map(staging.list(staging.root).map((node) => [hex(node.name), node]));
   const edits = request.edits.map(({ path, name }) => ({ path, node: nodes.get(hex(name))! }));
   const edited = editTree(more.store.source(Buffer.from(tree, "hex")), edits);
-  const summary = summarise(scanned.table, scanned.old, scanned.groups);
+  const summary = scanned.summarise();
   const built = snapshotTree({
     path: request.root,
     tree: edited.tree,

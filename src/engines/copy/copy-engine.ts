@@ -31,7 +31,7 @@ import { writeTree } from "../write/write-tree.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
-import { type ScanSummary, summarise } from "../scan/summary.ts";
+import type { ScanSummary } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
@@ -142,7 +142,7 @@ export class CopyEngine implements Engine {
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
           return [];
         }
-        summary = summarise(scanned.table, scanned.old, scanned.groups);
+        summary = scanned.summarise();
         const manifest = manifestOf(scanned, summary);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,

@@ -19,7 +19,7 @@ const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written agai
  * no clean-up takes packs away meanwhile. Throws what keeps the store from being opened.
  */
 export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest): Promise<StoreVerification> {
-  warmThreads();
+  warmThreads("verify");
   const store = await EmbeddedStore.open(paths);
   let lock: RepositoryLock | null = null;
   try {

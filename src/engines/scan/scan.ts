@@ -9,13 +9,14 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
-import type { LinkGroup } from "./record-node.ts";
+import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
 import type { ExtraBlob } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
+import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
@@ -61,6 +62,10 @@ export interface ScanResult {
   packs: FinishedPack[];
   /** The stat cache of this scan, being written by an idle thread; null where none was asked for, or is of any use. */
   draft: Promise<StatCacheDraft | null> | null;
+  /** What it holds; counted once. */
+  summarise(): ScanSummary;
+  /** What differs from the previous table; counted once. */
+  countChanges(): ChangeCounts;
 }
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
@@ -103,7 +108,7 @@ function forgetClaims({ store }: ScanOptions): void {
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
 export function prepareScan(statCache: string): void {
   const size = fs.statSync(statCache, { throwIfNoEntry: false })?.size;
-  if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads();
+  if (size === undefined || size > INLINE_ENTRIES * RECORD_WORDS * 4) warmThreads("scan");
 }
 
 class Scan {
@@ -156,7 +161,10 @@ class Scan {
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old);
       phase = "trees";
-      await this.#build(groups);
+      const counts = countsOf(this.#table, old, groups);
+      const building = this.#build(groups);
+      if (this.#threads.length > 1) this.#count(counts);
+      await building;
       throwIfAborted(signal);
       this.#startDraft(notes);
       const result: ScanResult = {
@@ -167,6 +175,7 @@ class Scan {
         groups,
         packs: this.#packs,
         draft: this.#draft,
+        ...counts,
         ...this.#rootDigests(),
       };
       if (this.#options.store !== undefined) await this.#finish(this.#options.finish?.(result) ?? []);
@@ -181,6 +190,14 @@ class Scan {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);
     }
+  }
+
+  /** While the threads build trees this one counts what is asked for afterwards. */
+  #count(counts: Pick<ScanResult, "summarise" | "countChanges">): void {
+    // Without records of its own the table is the previous one.
+    if (this.#table.control[C.RECORDS] === 0) return;
+    if (this.#options.cache !== null) counts.countChanges();
+    if (this.#options.store !== undefined) counts.summarise();
   }
 
   #stop(): void {
@@ -261,6 +278,19 @@ class Scan {
       Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
     return { tree: at(D.TREE), state: at(D.STATE), meta: at(D.META) };
   }
+}
+
+function countsOf(
+  table: ScanTable,
+  old: ScanTable | null,
+  groups: LinkGroups,
+): Pick<ScanResult, "summarise" | "countChanges"> {
+  let summary: ScanSummary | undefined;
+  let changes: ChangeCounts | undefined;
+  return {
+    summarise: () => (summary ??= summarise(table, old, groups)),
+    countChanges: () => (changes ??= countChanges(table, old)),
+  };
 }
 
 /** Removes a draft that nobody finishes. */

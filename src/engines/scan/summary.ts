@@ -89,6 +89,11 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
   eachRecord(table, old, (entry) => {
     const { table: from, record, path } = entry;
     const base = record * RECORD_WORDS;
+    if (isOrdinaryFile(from.records, base)) {
+      entries.files++;
+      summary.bytes += wide(from.records, base + R.SIZE);
+      return;
+    }
     noteLossless(summary, entry, groups);
     const type = from.records[base + R.MODE]! >>> 12;
     if (type === TYPE.FILE) {
@@ -102,6 +107,15 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     else entries.other++;
   });
   return summary;
+}
+
+/** A file that has nothing beyond its node, and a time from 1970 to 2106: nearly every entry. */
+function isOrdinaryFile(words: Uint32Array, base: number): boolean {
+  return (
+    words[base + R.MODE]! >>> 12 === TYPE.FILE &&
+    ((words[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0 &&
+    words[base + R.MTIME + 1] === 0
+  );
 }
 
 /** Go's times end with the year 9999. */
@@ -250,20 +264,24 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const x = a * RECORD_WORDS;
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
-  const differ = (words: readonly number[]): boolean =>
-    words.some((word) => table.records[x + word] !== old.records[y + word]);
-  if (!directory && differ(CONTENT)) return true;
+  if (!directory && wordsDiffer(table.records, x, old.records, y, CONTENT)) return true;
   // The system moves the change time with everything that is compared below.
-  if (!differ(UNTOUCHED)) return false;
-  if (differ(METADATA)) return true;
-  if (!(directory && moved.has(table.records[x + R.SUB]!)) && differ(TIMES)) return true;
+  if (!wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) return false;
+  if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
+  const hasMoved = directory && moved.has(table.records[x + R.SUB]!);
+  if (!hasMoved && wordsDiffer(table.records, x, old.records, y, TIMES)) return true;
   return !sameExtras(table, a, old, b);
 }
 
-const CONTENT = [R.SIZE, R.SIZE + 1, ...Array.from({ length: 8 }, (_, i) => R.HASH + i)];
-const UNTOUCHED = [R.CTIME_NS, R.CTIME, R.CTIME + 1, R.INO, R.INO + 1];
-const METADATA = [R.MODE, R.UID, R.GID, R.RDEV_MAJOR, R.RDEV_MINOR];
-const TIMES = [R.MTIME, R.MTIME + 1, R.MTIME_NS];
+function wordsDiffer(a: Uint32Array, x: number, b: Uint32Array, y: number, words: Uint8Array): boolean {
+  for (let i = 0; i < words.length; i++) if (a[x + words[i]!] !== b[y + words[i]!]) return true;
+  return false;
+}
+
+const CONTENT = Uint8Array.from([R.SIZE, R.SIZE + 1, ...Array.from({ length: 8 }, (_, i) => R.HASH + i)]);
+const UNTOUCHED = Uint8Array.from([R.CTIME_NS, R.CTIME, R.CTIME + 1, R.INO, R.INO + 1]);
+const METADATA = Uint8Array.from([R.MODE, R.UID, R.GID, R.RDEV_MAJOR, R.RDEV_MINOR]);
+const TIMES = Uint8Array.from([R.MTIME, R.MTIME + 1, R.MTIME_NS]);
 
 /** Holes and chunks follow from the content; targets and attributes are state of their own. */
 function sameExtras(table: ScanTable, a: number, old: ScanTable, b: number): boolean {
