@@ -9,16 +9,17 @@ import type { Inspected } from "./inspected.ts";
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const INDEX_CACHE_MAGIC = "CAIRNIX";
-const VERSION = 1;
+const VERSIONS = { "stat cache": 2, "index cache": 1 } as const;
 const SAMPLE = 1000;
 const HINT = "it is a cache: remove it, and it is made again";
 
-function checkVersion(magic: string, what: string): void {
+function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   const version = Number(magic[7]);
-  if (version === VERSION) return;
-  if (version > VERSION)
-    throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${VERSION}`, { hint: HINT });
-  throw new CairnError("damaged", `${what}: no version that ever was`, { hint: HINT });
+  const known = VERSIONS[what];
+  if (version === known) return;
+  if (version > known)
+    throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${known}`, { hint: HINT });
+  throw new CairnError("damaged", `${what}: a version that is used no more`, { hint: HINT });
 }
 
 /** Counts, what it was valid for, and its first entries. Throws `damaged` when its checksum is wrong. */
@@ -35,7 +36,7 @@ export function inspectStatCache(path: string, magic: string): Inspected {
     sample: sampleOf(table, directories),
     sample_complete: records <= SAMPLE,
   };
-  return { format: "stat-cache", version: VERSION, content };
+  return { format: "stat-cache", version: VERSIONS["stat cache"], content };
 }
 
 function sampleOf(table: ScanTable, directories: number): unknown[] {
@@ -100,7 +101,7 @@ export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
     packs: cache.table.packCount,
     index_files: [...cache.covered].sort(),
   };
-  return { format: "index-cache", version: VERSION, content };
+  return { format: "index-cache", version: VERSIONS["index cache"], content };
 }
 
 function hex(bytes: Uint8Array): string {
