@@ -3,7 +3,7 @@ import path from "node:path";
 import { type DataCase, samplesOf } from "../bench.ts";
 import type { DataName } from "../data/data-sets.ts";
 import { LoopVolume } from "../loop-volume.ts";
-import { alternate } from "../measure.ts";
+import { alternate, runCommand } from "../measure.ts";
 import { ratioBars } from "../result.ts";
 
 const BARS: Record<DataName, number> = { small: 0.36, tree: 0.42, big: 0.63 };
@@ -23,7 +23,13 @@ export const fullRestore: DataCase = {
     };
     try {
       const contenders = [
-        { name: "cairn", prepare, command: cairn.on("fork", cairn.latestId(), target) },
+        {
+          name: "cairn",
+          prepare,
+          command: cairn.on("fork", cairn.latestId(), target),
+          // A fork is a workspace; the next one gets the same place.
+          after: () => void runCommand(cairn.command("release", target, "--delete-points")),
+        },
         { name: "restic", prepare, command: restic.command("restore", "latest", "--target", target) },
       ];
       const samples = samplesOf(alternate(contenders, bench.repeats));
