@@ -17,6 +17,9 @@ interface Changed {
   name: Uint8Array;
 }
 
+/** Nodes of the undo point by path in latin1: at least those of everything that is displaced. */
+export type SavedNodes = ReadonlyMap<string, TreeNode>;
+
 /**
  * Looks at what a restore displaced before it is deleted: what was written to in between, through a descriptor or a
  * mapping that was still open, goes into a further point, which from then on is the one to undo with. Returns its id,
@@ -25,9 +28,9 @@ interface Changed {
 export async function checkDisplaced(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { intent: RestoreIntent; steps: readonly Step[] },
+  restore: { intent: RestoreIntent; steps: readonly Step[]; saved?: SavedNodes | undefined },
 ): Promise<SavePointId> {
-  const { intent, steps } = restore;
+  const { intent, steps, saved } = restore;
   const names = steps.flatMap((step): Changed[] => {
     if (step.op === "put") {
       const name = stagedName(step.staged);
@@ -39,7 +42,7 @@ export async function checkDisplaced(
   });
   const undo = workspace.points.byId(intent.undo_id);
   if (names.length === 0 || undo === null) return intent.undo_id;
-  const changed = await changedSince(workspace, call, { intent, names });
+  const changed = await changedSince(workspace, call, { intent, names, saved });
   if (changed.length === 0) return intent.undo_id;
   return amendUndoPoint(workspace, call, { intent, changed });
 }
@@ -51,16 +54,12 @@ function inodeOf(place: string): string | undefined {
 async function changedSince(
   workspace: Workspace,
   call: WorkspaceCall,
-  more: { intent: RestoreIntent; names: readonly Changed[] },
+  more: { intent: RestoreIntent; names: readonly Changed[]; saved: SavedNodes | undefined },
 ): Promise<Changed[]> {
   const { signal: _ignored, ...rest } = call;
   const staging = presentSource(await workspace.engine.lookAt(Buffer.from(more.intent.staging), rest));
   const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
-  const saved = await workspace.source(workspace.points.byId(more.intent.undo_id)!);
-  const wanted = savedNodes(
-    saved,
-    more.names.map(({ path }) => path),
-  );
+  const wanted = more.saved ?? (await savedNodes(workspace, more));
   return more.names.filter(({ path, name }) => {
     const now = there.get(Buffer.from(name).toString("latin1"));
     const was = wanted.get(Buffer.from(path).toString("latin1"));
@@ -74,11 +73,12 @@ function isOther(was: TreeNode, now: TreeNode): boolean {
   return differences(was, now).some((aspect) => aspect !== "links");
 }
 
-/** The nodes at many paths, every directory read once. */
-function savedNodes(
-  source: Parameters<typeof findNode>[0],
-  paths: readonly Uint8Array[],
-): ReadonlyMap<string, TreeNode> {
+/** What the undo point has at the paths, every directory read once. */
+async function savedNodes(
+  workspace: Workspace,
+  more: { intent: RestoreIntent; names: readonly Changed[] },
+): Promise<SavedNodes> {
+  const source = await workspace.source(workspace.points.byId(more.intent.undo_id)!);
   const lists = new Map<string, TreeNode[]>();
   const cached = {
     ...source,
@@ -90,7 +90,7 @@ function savedNodes(
     },
   };
   const nodes = new Map<string, TreeNode>();
-  for (const path of paths) {
+  for (const { path } of more.names) {
     const node = findNode(cached, path);
     if (node !== null) nodes.set(Buffer.from(path).toString("latin1"), node);
   }

@@ -8,6 +8,7 @@ import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
+import type { TreeNode } from "../formats/tree.ts";
 import { recordPath } from "../formats/record.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
@@ -16,7 +17,7 @@ import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./points.ts";
-import { checkDisplaced } from "./displaced.ts";
+import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
 import { findNode, type PlannedEntry, planRestore } from "./restore-plan.ts";
@@ -25,6 +26,8 @@ import type { Step } from "./restore-steps.ts";
 import { differences } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
+import { presentAndPrevious } from "../engines/scan/present-source.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface RestoreInput extends WorkspaceCall {
@@ -65,9 +68,8 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const source = await workspace.source(present.point);
   const manifest = await manifestOf(workspace, input.target);
   const plan = await planRestore({
-    present: source,
+    ...sidesOf(present.scan!, source, target),
     scan: present.scan!,
-    target,
     paths: input.paths,
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
@@ -113,18 +115,29 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     hidesIgnored: (where) => finder.hidesIgnored(where),
   }).run(steps);
   failpoint("restore.swapped");
-  const finalUndo = await finishRestore(workspace, input, { intent, steps, journal });
+  const finalUndo = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
   return { undoId: finalUndo, changes: applied, leftOut: leftOutEntries(present, plan, applied, input.paths) };
+}
+
+/** Where the target is what the present was scanned against, the two are compared without reading any tree. */
+function sidesOf(
+  scan: ScanResult,
+  present: TreeSource,
+  target: TreeSource,
+): { present: TreeSource; target: TreeSource } {
+  const pair = presentAndPrevious(scan);
+  if (pair === null || Buffer.compare(pair.previous.root, target.root) !== 0) return { present, target };
+  return { present: pair.present, target: pair.previous };
 }
 
 /** From the swapped entries to the record: shared with recovery, and safe to do again. */
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { intent: RestoreIntent; steps: readonly Step[]; journal: RestoreJournal },
+  restore: { intent: RestoreIntent; steps: readonly Step[]; journal: RestoreJournal; saved?: SavedNodes },
 ): Promise<SavePointId> {
-  const { intent, steps, journal } = restore;
-  const undoId = await checkDisplaced(workspace, call, { intent, steps });
+  const { intent, steps, journal, saved } = restore;
+  const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
   failpoint("restore.displaced-checked");
   if (intent.root !== null) setRoot(workspace, intent.root);
   if (!isOrdered(workspace)) syncFolder(workspace.root);
@@ -140,6 +153,14 @@ export async function finishRestore(
   failpoint("restore.staging-removed");
   journal.end();
   return undoId;
+}
+
+/** What the undo point has where the plan changes something. */
+function savedNodesOf(plan: readonly PlannedEntry[]): SavedNodes {
+  const nodes = new Map<string, TreeNode>();
+  for (const { path: where, before } of plan)
+    if (before !== null) nodes.set(Buffer.from(where).toString("latin1"), before);
+  return nodes;
 }
 
 /** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */

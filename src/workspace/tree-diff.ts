@@ -42,6 +42,11 @@ function* directories(
 function* pairsOf(sources: Sides<TreeSource>, references: Sides<Uint8Array | null>): Generator<Sides<TreeNode | null>> {
   const { before, after } = references;
   if (before !== null && after !== null) {
+    const known = sources.before.differing?.(sources.after, before, after);
+    if (known !== undefined) {
+      yield* known;
+      return;
+    }
     const a = sources.before.raw === undefined ? null : sliceTree(sources.before.raw(before));
     const b = a === null || sources.after.raw === undefined ? null : sliceTree(sources.after.raw(after));
     if (a !== null && b !== null) {

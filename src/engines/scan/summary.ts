@@ -230,7 +230,7 @@ function countDirectory(at: {
 }
 
 /** Raw byte order of two records' names, without a view of either. */
-function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): number {
+export function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): number {
   const p = a.records[x * RECORD_WORDS]!;
   const q = b.records[y * RECORD_WORDS]!;
   const m = a.records[x * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;

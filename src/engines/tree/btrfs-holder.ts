@@ -1,0 +1,170 @@
+import fs from "node:fs";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import {
+  createSnapshot,
+  destroySubvolume,
+  isSubvolume,
+  nestedSubvolumes,
+  requireSubvolume,
+  setReadOnly,
+} from "../../fs/btrfs.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import type { Degradation } from "../engine.ts";
+import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+
+const SLASH = 0x2f;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
+/** Deeper than any tree is; ends a walk that something keeps adding to. */
+const MOST_ROUNDS = 100;
+
+/**
+ * Holds trees as btrfs snapshots: one ioctl, whatever the number of files.
+ *
+ * The moment of a capture is that of the ioctl. It writes out what the page cache still holds of the folder and
+ * commits, so nothing has to be synced before or after. A subvolume inside the folder is an empty directory in a
+ * snapshot: each is named as the degradation `nested_subvolume`.
+ * A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
+ */
+export function btrfsHolder(): TreeHolder {
+  return {
+    type: "btrfs-snapshot",
+    atomic: true,
+    capture: (root, place, call) => snapshot(Buffer.from(root), Buffer.from(place), true, call),
+    materialise: (place, target, call) => snapshot(Buffer.from(place), Buffer.from(target), false, call),
+    remove: (place) => remove(Buffer.from(place)),
+  };
+}
+
+async function snapshot(from: Buffer, to: Buffer, readOnly: boolean, call: HolderCall): Promise<Captured> {
+  throwIfAborted(call.signal);
+  return held(from, async (source) => {
+    requireSubvolume(source, printablePath(from));
+    return held(parentOf(to), async (parent) => {
+      const before = nestedIn(source);
+      await createSnapshot(source, parent, nameOf(to), { readOnly });
+      try {
+        throwIfAborted(call.signal);
+        // Asked on both sides, so that one that comes or goes meanwhile is not missed.
+        return { degraded: asDegradations([...before, ...nestedIn(source)]) };
+      } catch (error) {
+        await remove(to);
+        throw error;
+      }
+    });
+  });
+}
+
+function nestedIn(source: number): string[] {
+  return nestedSubvolumes(source).map((each) =>
+    each.path === null ? `the subvolume with the id ${each.id}` : printablePath(each.path),
+  );
+}
+
+function asDegradations(nested: readonly string[]): Degradation[] {
+  return [...new Set(nested)].toSorted().map((reason) => ({ what: "nested_subvolume", reason }));
+}
+
+async function remove(place: Buffer): Promise<void> {
+  const stats = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (stats === undefined) return;
+  if (!stats.isDirectory() || !isSubvolume(place)) {
+    throw new CairnError("refused", `remove ${printablePath(place)}: it is not a subvolume`, {
+      hint: "look at what it is; a tree held by btrfs is always a subvolume",
+    });
+  }
+  await held(parentOf(place), (parent) => removeSubvolume(parent, nameOf(place)));
+}
+
+/** Removes a subvolume of a held directory with those inside it, read-only or not. */
+async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> {
+  // Names are below held directories, so that nothing outside is reached by a link put in the way.
+  const path = below(parent, name);
+  for (let round = 0; ; round++) {
+    try {
+      await held(path, (fd) => removeNested(fd));
+      await destroySubvolume(parent, name);
+      return;
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === "ENOENT") return;
+      if (errno === "EPERM" && (await removeEntries(path))) return;
+      // A subvolume was made inside meanwhile.
+      const again = errno === "ENOTEMPTY" || (errno === "EROFS" && round === 0);
+      if (!again || round >= MOST_ROUNDS) throw error;
+      if (errno === "EROFS") await held(path, (fd) => setReadOnly(fd, false));
+    }
+  }
+}
+
+async function removeNested(fd: number): Promise<void> {
+  const nested = nestedSubvolumes(fd);
+  if (nested.length === 0) return;
+  await setReadOnly(fd, false);
+  for (const { path } of nested) {
+    if (path === null) continue;
+    const at = path.lastIndexOf(SLASH);
+    const directory = at < 0 ? below(fd, Buffer.from(".")) : below(fd, path.subarray(0, at));
+    await held(directory, (inner) => removeSubvolume(inner, path.subarray(at + 1)));
+  }
+}
+
+/**
+ * An ordinary user without `user_subvol_rm_allowed` may still remove what is his own entry by entry, and the empty
+ * subvolume like a directory. False where he may not.
+ */
+async function removeEntries(path: Buffer): Promise<boolean> {
+  try {
+    await held(path, (fd) => setReadOnly(fd, false));
+    await openUp(path);
+    await fs.promises.rm(path, { recursive: true, force: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Gives the owner back the right to remove what is in a folder. */
+async function openUp(folder: Buffer): Promise<void> {
+  const entries = await fs.promises.readdir(folder, { encoding: "buffer", withFileTypes: true });
+  for (const entry of entries) {
+    if (!entry.isDirectory()) continue;
+    const path = Buffer.concat([folder, Buffer.from("/"), entry.name]);
+    await fs.promises.chmod(path, 0o700);
+    await openUp(path);
+  }
+}
+
+async function held<T>(path: Buffer, work: (fd: number) => Promise<T>): Promise<T> {
+  const fd = opened(path);
+  try {
+    return await work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function opened(path: Buffer): number {
+  try {
+    return fs.openSync(path, DIRECTORY);
+  } catch (error) {
+    throw toCairnError(error, `open ${printablePath(path)}`);
+  }
+}
+
+/** A path to an entry of a held directory. */
+function below(fd: number, name: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(`/proc/self/fd/${fd}/`), name]);
+}
+
+function errnoOf(error: unknown): string | undefined {
+  return error instanceof CairnError ? (error.details?.["errno"] as string | undefined) : undefined;
+}
+
+function parentOf(path: Buffer): Buffer {
+  const at = path.lastIndexOf(SLASH);
+  return at <= 0 ? Buffer.from("/") : path.subarray(0, at);
+}
+
+function nameOf(path: Buffer): Buffer {
+  return path.subarray(path.lastIndexOf(SLASH) + 1);
+}

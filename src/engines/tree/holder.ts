@@ -1,0 +1,38 @@
+import type { Degradation, EngineType } from "../engine.ts";
+
+/** How a file system holds whole trees: copies that share their content until one of them is written to. */
+export interface TreeHolder {
+  readonly type: Exclude<EngineType, "copy">;
+  /** True when a capture is one moment of the whole tree. */
+  readonly atomic: boolean;
+  /**
+   * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree on the same file system, at an
+   * absolute path that does not exist yet and whose parent does. Durable when it returns, as far as the file system
+   * can; on failure nothing is left at `place`.
+   * Throws `unsupported` where the holder cannot hold this folder, `already_exists`, `interrupted`, `no_space`.
+   */
+  capture(root: Uint8Array, place: string, call: HolderCall): Promise<Captured>;
+  /**
+   * A writable copy of a held tree, or of any folder that the holder can copy, at `target` (absolute, raw bytes),
+   * which does not exist yet and whose parent does. On failure nothing is left at `target`.
+   * Throws as {@link capture} does.
+   */
+  materialise(place: string, target: Uint8Array, call: HolderCall): Promise<Captured>;
+  /**
+   * Removes a held or half-made tree; done again, or with nothing there, it does nothing. Not durable by itself:
+   * after a power cut the tree may be there again. Throws `permission`, or `refused` for what is no tree of this holder.
+   */
+  remove(place: string): Promise<void>;
+}
+
+export interface HolderCall {
+  /** Seen between steps; one call to the file system is not stopped, but what it made is taken back. */
+  signal?: AbortSignal | undefined;
+  /** Told how many entries are done, by holders that go from entry to entry. */
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+export interface Captured {
+  /** What of the tree is not held as it was, or not by this holder's own means. */
+  degraded: Degradation[];
+}

@@ -1,0 +1,399 @@
+import fs from "node:fs";
+import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { type Arena, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
+import type { NativeFunction } from "../native.ts";
+import { filesystemKind } from "./mounts.ts";
+import { checkName, printablePath, rawBytes } from "./safe-path.ts";
+import type { RawPath } from "./safe-path.ts";
+import { errnoName } from "./syscalls.ts";
+
+/**
+ * Subvolumes and snapshots of btrfs, by ioctl on held directories: no process is started.
+ *
+ * Everything here needs native calls ({@link btrfsAvailable}) except {@link isSubvolume}. What may wait for the disk
+ * runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
+ * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system), `usage` (an unfit name),
+ * `conflict` (subvolumes inside, a swap file), else what the errno means.
+ */
+
+/**
+ * Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number.
+ * They are the same on x64 and arm64.
+ */
+const REQUEST = {
+  /** _IOW(15, btrfs_ioctl_vol_args) */
+  SNAP_DESTROY: 0x5000940f,
+  /** _IOW(22, u64) and _IOR(24, u64): the number of a transaction */
+  WAIT_SYNC: 0x40089416,
+  START_SYNC: 0x80089418,
+  /** _IOW(23 and 24, btrfs_ioctl_vol_args_v2) */
+  SNAP_CREATE_V2: 0x50009417,
+  SUBVOL_CREATE_V2: 0x50009418,
+  /** _IOR(25, u64), _IOW(26, u64) */
+  SUBVOL_GETFLAGS: 0x80089419,
+  SUBVOL_SETFLAGS: 0x4008941a,
+  /** _IOR(60, btrfs_ioctl_get_subvol_info_args), Linux 4.18 */
+  GET_SUBVOL_INFO: 0x81f8943c,
+  /** _IOWR(61, btrfs_ioctl_get_subvol_rootref_args), Linux 4.18 */
+  GET_SUBVOL_ROOTREF: 0xd000943d,
+  /** _IOWR(62, btrfs_ioctl_ino_lookup_user_args), Linux 4.18 */
+  INO_LOOKUP_USER: 0xd000943e,
+  /** _IOW(63, btrfs_ioctl_vol_args_v2), Linux 5.7 */
+  SNAP_DESTROY_V2: 0x5000943f,
+} as const;
+
+/** Bytes of every structure that carries a name; its last byte stays NUL. */
+const ARGUMENT_SIZE = 4096;
+/** btrfs_ioctl_vol_args: s64 fd, char name[4088]. */
+const VOL_ARGS_NAME = 8;
+/** btrfs_ioctl_vol_args_v2: s64 fd, u64 transid, u64 flags, 32 bytes for quota groups, char name[4040] or u64 subvolid. */
+const VOL_ARGS_V2 = { FD: 0, FLAGS: 16, NAME: 56, ID: 56 } as const;
+/** btrfs_ioctl_get_subvol_info_args; the times are u64 seconds and u32 nanoseconds in 16 bytes. */
+const INFO = {
+  SIZE: 504,
+  ID: 0,
+  NAME: 8,
+  PARENT_ID: 264,
+  DIRECTORY: 272,
+  GENERATION: 280,
+  FLAGS: 288,
+  UUID: 296,
+  PARENT_UUID: 312,
+  RECEIVED_UUID: 328,
+  CTRANSID: 344,
+  OTRANSID: 352,
+} as const;
+/** btrfs_ioctl_get_subvol_rootref_args: u64 min_treeid, 255 × (u64 treeid, u64 dirid), u8 num_items. */
+const ROOTREF = { MINIMUM: 0, ITEMS: 8, ITEM_SIZE: 16, COUNT: 4088 } as const;
+/** btrfs_ioctl_ino_lookup_user_args: u64 dirid, u64 treeid, char name[256], char path[3824]. */
+const LOOKUP = { DIRECTORY: 0, ID: 8, NAME: 16, PATH: 272 } as const;
+
+const READ_ONLY = 2n;
+const SPEC_BY_ID = 16n;
+/** Inode number of every subvolume's root directory, and of nothing else. */
+const ROOT_INODE = 256;
+const BTRFS_MAGIC = 0x9123683e;
+const NAME_MAX = 255;
+
+const EINTR = 4;
+const EOVERFLOW = 75;
+
+export interface SubvolumeInfo {
+  /** Unique in the file system, never used again. */
+  readonly id: number;
+  /** Its name in the directory that holds it; empty for the top level. */
+  readonly name: Buffer;
+  /** The subvolume and the directory in that which hold it; 0 for the top level and when it is deleted. */
+  readonly parentId: number;
+  readonly directoryInode: number;
+  /** Transaction of the last change of its tree on disk. */
+  readonly generation: number;
+  readonly readOnly: boolean;
+  readonly uuid: string;
+  /** What it is a snapshot of, and what it was received from; null when it is neither. */
+  readonly parentUuid: string | null;
+  readonly receivedUuid: string | null;
+  /** Transactions of the last change of its content and of its creation. */
+  readonly ctransid: number;
+  readonly otransid: number;
+}
+
+export interface NestedSubvolume {
+  readonly id: number;
+  /** Below the directory asked about, raw bytes; null where this user may not look up the way to it. */
+  readonly path: Buffer | null;
+}
+
+type Ioctl = NativeFunction & { async?: (...args: unknown[]) => void };
+
+let bound: Ioctl | null | undefined;
+
+function ioctl(): Ioctl {
+  bound ??= process.platform === "linux" ? bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)") : null;
+  if (bound === null) {
+    throw new CairnError("unsupported", "btrfs needs native calls, which do not work in this process", {
+      hint: "install the package with its optional native parts, on Linux",
+    });
+  }
+  return bound;
+}
+
+/** True when the calls of this module can be made at all; says nothing about a file system. */
+export function btrfsAvailable(): boolean {
+  return process.platform === "linux" && nativeAvailable();
+}
+
+/** 0, or the errno. For what only looks at memory. */
+function ask(fd: number, request: number, argument: Arena): number {
+  const call = ioctl();
+  for (;;) {
+    if (call(fd, request, argument.address) >= 0) return 0;
+    const errno = lastErrno();
+    if (errno !== EINTR) return errno;
+  }
+}
+
+/** 0, or the errno; waits on a thread of the pool, so that timers and signals go on. */
+async function wait(fd: number, request: number, argument: Arena): Promise<number> {
+  const call = ioctl();
+  if (call.async === undefined) return ask(fd, request, argument);
+  for (;;) {
+    const errno = await new Promise<number>((resolve, reject) => {
+      call.async!(fd, request, argument.address, (error: unknown, result: number) => {
+        // The callback finds the errno of its own call.
+        if (error) reject(toCairnError(error, "call btrfs"));
+        else resolve(result >= 0 ? 0 : lastErrno());
+      });
+    });
+    // The argument is named here so that its bytes live as long as the call.
+    if (errno !== EINTR || argument.bytes.length === 0) return errno;
+  }
+}
+
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  ENOTTY: "unsupported",
+  EOPNOTSUPP: "unsupported",
+  EXDEV: "unsupported",
+  EINVAL: "unsupported",
+  ENOTEMPTY: "conflict",
+  ETXTBSY: "conflict",
+  EBUSY: "busy",
+};
+
+const HINTS: Readonly<Record<string, string>> = {
+  ENOTTY: "only btrfs can do this; choose another engine",
+  EXDEV: "both must lie on the same btrfs file system",
+  EROFS: "the file system is mounted read-only, or the folder lies in a read-only snapshot",
+  EDQUOT: "a quota group is full: raise its limit or remove points",
+  ETXTBSY: "a swap file in it is in use: turn it off with swapoff, or move it to a subvolume of its own",
+};
+
+type Hints = Readonly<Record<string, string>>;
+
+function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
+  const name = errnoName(errno);
+  const hint = hints[name] ?? HINTS[name];
+  return new CairnError(CODES[name] ?? codeOfErrno(name), `${doing}: ${name}`, {
+    ...(hint === undefined ? {} : { hint }),
+    details: { errno: name },
+  });
+}
+
+/** A new argument with a name in it. Throws `usage` for what cannot be the name of a directory. */
+function namedArgument(name: string | Uint8Array, at: number): Arena {
+  const bytes = rawBytes(name);
+  checkName(bytes);
+  if (bytes.length > NAME_MAX) {
+    throw new CairnError("usage", `the name ${printablePath(bytes)} has ${bytes.length} bytes`, {
+      hint: `names have at most ${NAME_MAX} bytes`,
+    });
+  }
+  const argument = newArena(ARGUMENT_SIZE);
+  argument.bytes.set(bytes, at);
+  return argument;
+}
+
+function viewOf(argument: Arena): DataView {
+  return new DataView(argument.bytes.buffer, argument.bytes.byteOffset, argument.bytes.length);
+}
+
+function textAt(argument: Arena, at: number): Buffer {
+  return Buffer.from(argument.bytes.subarray(at, argument.bytes.indexOf(0, at)));
+}
+
+/** True when a directory (a path, a last link is not followed; or a descriptor) is the root of a btrfs subvolume. */
+export function isSubvolume(place: RawPath | number): boolean {
+  const path = typeof place === "number" ? `/proc/self/fd/${place}` : place;
+  try {
+    const stats = typeof place === "number" ? fs.fstatSync(place) : fs.lstatSync(place);
+    if (!stats.isDirectory() || stats.ino !== ROOT_INODE) return false;
+    return fs.statfsSync(path).type >>> 0 === BTRFS_MAGIC;
+  } catch (error) {
+    throw toCairnError(error, `look at ${printablePath(path)}`);
+  }
+}
+
+/** Throws `unsupported`, saying what is there instead and what to do, when a directory is not a subvolume. */
+export function requireSubvolume(fd: number, shown: string): void {
+  if (isSubvolume(fd)) return;
+  const { name } = filesystemKind(`/proc/self/fd/${fd}`);
+  if (name !== "btrfs") {
+    throw new CairnError("unsupported", `${shown} lies on ${name}, not on btrfs`, { hint: "choose another engine" });
+  }
+  throw new CairnError("unsupported", `${shown} is a plain directory on btrfs, not a subvolume`, {
+    hint: "`cairn init --engine btrfs-snapshot` makes it one in place",
+  });
+}
+
+/**
+ * What btrfs knows of the subvolume that holds an open file or directory. Any user may ask.
+ * A few µs, whatever its size.
+ */
+export function subvolumeInfo(fd: number): SubvolumeInfo {
+  const argument = newArena(INFO.SIZE);
+  const errno = ask(fd, REQUEST.GET_SUBVOL_INFO, argument);
+  if (errno !== 0) throw failure(errno, "ask btrfs about a subvolume");
+  const view = viewOf(argument);
+  const number = (at: number): number => Number(view.getBigUint64(at, true));
+  return {
+    id: number(INFO.ID),
+    name: textAt(argument, INFO.NAME),
+    parentId: number(INFO.PARENT_ID),
+    directoryInode: number(INFO.DIRECTORY),
+    generation: number(INFO.GENERATION),
+    // Here the flags are those on disk, where read-only is bit 0; in GETFLAGS and SETFLAGS it is bit 1.
+    readOnly: (view.getBigUint64(INFO.FLAGS, true) & 1n) !== 0n,
+    uuid: uuidAt(argument, INFO.UUID) ?? "",
+    parentUuid: uuidAt(argument, INFO.PARENT_UUID),
+    receivedUuid: uuidAt(argument, INFO.RECEIVED_UUID),
+    ctransid: number(INFO.CTRANSID),
+    otransid: number(INFO.OTRANSID),
+  };
+}
+
+function uuidAt(argument: Arena, at: number): string | null {
+  const hex = Buffer.from(argument.bytes.subarray(at, at + 16)).toString("hex");
+  if (/^0*$/.test(hex)) return null;
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+/** Makes an empty subvolume `name` in a held directory; durable with the file system's next commit. */
+export async function createSubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
+  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
+  const errno = await wait(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
+  if (errno !== 0) throw failure(errno, `make the subvolume ${printablePath(rawBytes(name))}`);
+}
+
+/**
+ * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`.
+ *
+ * It is one moment of the whole tree: that of the call. What was written before, also what the page cache still
+ * holds, is in it: the call itself writes that out first, then commits the file system's transaction, so that the
+ * snapshot is durable when it returns. (Linux 5.7 removed the way not to wait for the commit.)
+ * Its time does not depend on the number of files, but on what waits to be written.
+ * An ordinary user must own the root of the subvolume.
+ */
+export async function createSnapshot(
+  fromFd: number,
+  parentFd: number,
+  name: string | Uint8Array,
+  options: { readOnly: boolean },
+): Promise<void> {
+  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
+  const view = viewOf(argument);
+  view.setBigInt64(VOL_ARGS_V2.FD, BigInt(fromFd), true);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, options.readOnly ? READ_ONLY : 0n, true);
+  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, argument);
+  if (errno === 0) return;
+  throw failure(errno, `make the snapshot ${printablePath(rawBytes(name))}`, {
+    EPERM: "only root and the owner of a subvolume's root directory may snapshot it",
+    EINVAL: "only a whole subvolume can be snapshot, not a directory in one",
+  });
+}
+
+const DESTROY_HINTS: Hints = {
+  EPERM:
+    "an ordinary user needs the mount option user_subvol_rm_allowed; or it is the default subvolume, or being sent",
+  EROFS: "an ordinary user has to make a read-only snapshot writable before its removal",
+  ENOTEMPTY: "remove the subvolumes inside it first",
+  EINVAL: "only a subvolume can be removed so; or it is a mount point",
+};
+
+/**
+ * Removes the subvolume `name` of a held directory with all that is in it. It is gone from the directory at once,
+ * durably with the next commit; its space is given back by the kernel in the background.
+ * An ordinary user needs the mount option `user_subvol_rm_allowed`, and a writable subvolume that he may write to
+ * ({@link setReadOnly}). Throws `conflict` while another subvolume lies inside.
+ */
+export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
+  const argument = namedArgument(name, VOL_ARGS_NAME);
+  const errno = await wait(parentFd, REQUEST.SNAP_DESTROY, argument);
+  if (errno !== 0) throw failure(errno, `remove the subvolume ${printablePath(rawBytes(name))}`, DESTROY_HINTS);
+}
+
+/** The same by id, for a subvolume whose path is not reachable; `fd` is anything on that file system. Linux 5.7. */
+export async function destroySubvolumeById(fd: number, id: number): Promise<void> {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, SPEC_BY_ID, true);
+  view.setBigUint64(VOL_ARGS_V2.ID, BigInt(id), true);
+  const errno = await wait(fd, REQUEST.SNAP_DESTROY_V2, argument);
+  if (errno !== 0) throw failure(errno, `remove the subvolume with the id ${id}`, DESTROY_HINTS);
+}
+
+function flagsOf(fd: number, argument: Arena): bigint {
+  const errno = ask(fd, REQUEST.SUBVOL_GETFLAGS, argument);
+  if (errno !== 0) throw failure(errno, "ask whether a subvolume is read-only");
+  return viewOf(argument).getBigUint64(0, true);
+}
+
+/** True when the subvolume whose root is `fd` refuses every write, also root's. */
+export function isReadOnly(fd: number): boolean {
+  return (flagsOf(fd, newArena(8)) & READ_ONLY) !== 0n;
+}
+
+/**
+ * Makes the subvolume whose root is `fd` read-only or writable; for its owner and root.
+ * Whoever holds a file in it open for writing can go on with that after it was made read-only.
+ */
+export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> {
+  const argument = newArena(8);
+  const flags = flagsOf(fd, argument);
+  const wanted = readOnly ? flags | READ_ONLY : flags & ~READ_ONLY;
+  if (wanted === flags) return;
+  viewOf(argument).setBigUint64(0, wanted, true);
+  const errno = await wait(fd, REQUEST.SUBVOL_SETFLAGS, argument);
+  if (errno === 0) return;
+  throw failure(errno, `make a subvolume ${readOnly ? "read-only" : "writable"}`, {
+    EPERM: "only root and the owner may, and not while it is being sent",
+  });
+}
+
+/**
+ * The subvolumes directly inside the one whose root is `fd` (not those inside these), by id; as an ordinary user too.
+ * Costs some µs and some per subvolume found, whatever the number of files. Mounts are not looked at.
+ */
+export function nestedSubvolumes(fd: number): NestedSubvolume[] {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  const found: NestedSubvolume[] = [];
+  for (;;) {
+    const errno = ask(fd, REQUEST.GET_SUBVOL_ROOTREF, argument);
+    // EOVERFLOW: there are more, and the kernel has put where to go on.
+    if (errno !== 0 && errno !== EOVERFLOW) throw failure(errno, "list the subvolumes inside a subvolume");
+    for (let i = 0; i < argument.bytes[ROOTREF.COUNT]!; i++) {
+      const at = ROOTREF.ITEMS + i * ROOTREF.ITEM_SIZE;
+      const id = view.getBigUint64(at, true);
+      found.push({ id: Number(id), path: pathOf(fd, id, view.getBigUint64(at + 8, true)) });
+    }
+    if (errno === 0) return found;
+  }
+}
+
+function pathOf(fd: number, id: bigint, directory: bigint): Buffer | null {
+  const argument = newArena(ARGUMENT_SIZE);
+  const view = viewOf(argument);
+  view.setBigUint64(LOOKUP.DIRECTORY, directory, true);
+  view.setBigUint64(LOOKUP.ID, id, true);
+  // Gone since it was listed, a directory that this user may not read, or a path beyond what the structure holds.
+  if (ask(fd, REQUEST.INO_LOOKUP_USER, argument) !== 0) return null;
+  // The way to the directory ends in a slash, or is empty.
+  return Buffer.concat([textAt(argument, LOOKUP.PATH), textAt(argument, LOOKUP.NAME)]);
+}
+
+/** Begins to commit the file system that holds `fd`; the transaction to wait for with {@link waitSync}. */
+export function startSync(fd: number): bigint {
+  const argument = newArena(8);
+  const errno = ask(fd, REQUEST.START_SYNC, argument);
+  if (errno !== 0) throw failure(errno, "begin a commit of btrfs");
+  return viewOf(argument).getBigUint64(0, true);
+}
+
+/** Waits until a transaction of {@link startSync} is on disk; 0n: the one that runs. */
+export async function waitSync(fd: number, transaction: bigint): Promise<void> {
+  const argument = newArena(8);
+  viewOf(argument).setBigUint64(0, transaction, true);
+  const errno = await wait(fd, REQUEST.WAIT_SYNC, argument);
+  if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
+}

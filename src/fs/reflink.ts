@@ -1,0 +1,83 @@
+import fs from "node:fs";
+import os from "node:os";
+import { bindNative, lastErrno, type NativeFunction, newArena } from "../native.ts";
+import { EINTR, type Syscalls } from "./syscall-abi.ts";
+
+/** Clones of files: a second file that shares the first one's blocks until either is written to. */
+
+const FICLONE = 0x40049409;
+const FS_IOC_FIEMAP = 0xc020660b;
+const FS_IOC_GETFLAGS = 0x80086601;
+const FS_IOC_SETFLAGS = 0x40086602;
+const FS_NOCOW_FL = 0x00800000;
+
+const CODES: Record<string, number> = os.constants.errno;
+const errnos = (...names: string[]): ReadonlySet<number> => new Set(names.map((name) => -(CODES[name] ?? 0)));
+const REFUSED = errnos("EOPNOTSUPP", "ENOTSUP", "ENOSYS", "ENOTTY", "EXDEV", "EINVAL", "ETXTBSY", "EPERM", "EISDIR");
+const FULL = errnos("ENOSPC", "EDQUOT");
+const ENOSYS = -(CODES["ENOSYS"] ?? 38);
+const EXDEV = -(CODES["EXDEV"] ?? 18);
+
+let bound: NativeFunction | null | undefined;
+
+function ioctl(fd: number, request: number, argument: number): number {
+  bound ??= process.platform === "linux" ? bindNative("int ioctl(int fd, uint64_t request, uint64_t argument)") : null;
+  if (bound === null) return ENOSYS;
+  for (;;) {
+    const result = bound(fd, request, argument);
+    if (result >= 0) return result;
+    const errno = lastErrno();
+    if (errno !== EINTR) return -errno;
+  }
+}
+
+/**
+ * Makes an open empty file a clone of another, in one moment: 0, or minus errno (`cloneAnswer` says what that means).
+ * What has not been written back of the first is written first. Holes stay; metadata is not touched.
+ */
+export function cloneFile(sys: Syscalls, from: number, to: number): number {
+  if (sys.native) return ioctl(to, FICLONE, from);
+  if (process.platform !== "linux") return ENOSYS;
+  try {
+    fs.copyFileSync(`/proc/self/fd/${from}`, `/proc/self/fd/${to}`, fs.constants.COPYFILE_FICLONE_FORCE);
+    return 0;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).errno ?? ENOSYS;
+  }
+}
+
+/** What the result of `cloneFile` says: refused for this file or file system (a copy may do), no space, or failed. */
+export function cloneAnswer(result: number): "cloned" | "refused" | "full" | "failed" {
+  if (result >= 0) return "cloned";
+  if (REFUSED.has(result)) return "refused";
+  return FULL.has(result) ? "full" : "failed";
+}
+
+/** True when the two files lie on different file systems. */
+export function isOtherFileSystem(result: number): boolean {
+  return result === EXDEV;
+}
+
+const map = newArena(32);
+const mapWords = new Uint32Array(map.bytes.buffer, map.bytes.byteOffset, 8);
+
+/** Number of extents of an open file, which a clone takes time for; minus errno where the file system does not say. */
+export function extentCount(fd: number): number {
+  mapWords.fill(0);
+  mapWords[2] = 0xffffffff;
+  mapWords[3] = 0x7fffffff;
+  const result = ioctl(fd, FS_IOC_FIEMAP, map.address);
+  return result < 0 ? result : mapWords[5]!;
+}
+
+/**
+ * Gives an empty file the mark "written in place" when the other has it: btrfs clones only between files that agree.
+ * True when it was set.
+ */
+export function takeOverNoCow(from: number, to: number): boolean {
+  mapWords[0] = 0;
+  if (ioctl(from, FS_IOC_GETFLAGS, map.address) < 0 || (mapWords[0]! & FS_NOCOW_FL) === 0) return false;
+  if (ioctl(to, FS_IOC_GETFLAGS, map.address) < 0) return false;
+  mapWords[0] = mapWords[0]! | FS_NOCOW_FL;
+  return ioctl(to, FS_IOC_SETFLAGS, map.address) >= 0;
+}
