@@ -1,8 +1,7 @@
 import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
-import { type Arena, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
-import type { NativeFunction } from "../native.ts";
+import { type Arena, bindNative, lastErrno, nativeAvailable, type NativeFunction, newArena } from "../native.ts";
 import { filesystemKind } from "./mounts.ts";
 import { checkName, printablePath, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
@@ -110,7 +109,8 @@ type Ioctl = NativeFunction & { async?: (...args: unknown[]) => void };
 let bound: Ioctl | null | undefined;
 
 function ioctl(): Ioctl {
-  bound ??= process.platform === "linux" ? bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)") : null;
+  bound ??=
+    process.platform === "linux" ? bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)") : null;
   if (bound === null) {
     throw new CairnError("unsupported", "btrfs needs native calls, which do not work in this process", {
       hint: "install the package with its optional native parts, on Linux",
@@ -178,6 +178,17 @@ function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
     ...(hint === undefined ? {} : { hint }),
     details: { errno: name },
   });
+}
+
+/** Where something was tried, for an error's message. */
+function shownPlace(parentFd: number, name: string | Uint8Array): string {
+  let parent = Buffer.from("?");
+  try {
+    parent = fs.readlinkSync(`/proc/self/fd/${parentFd}`, { encoding: "buffer" });
+  } catch {
+    // The message does without it.
+  }
+  return printablePath(Buffer.concat([parent, Buffer.from("/"), rawBytes(name)]));
 }
 
 /** A new argument with a name in it. Throws `usage` for what cannot be the name of a directory. */
@@ -262,7 +273,7 @@ function uuidAt(argument: Arena, at: number): string | null {
 export async function createSubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_V2.NAME);
   const errno = await wait(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
-  if (errno !== 0) throw failure(errno, `make the subvolume ${printablePath(rawBytes(name))}`);
+  if (errno !== 0) throw failure(errno, `make the subvolume ${shownPlace(parentFd, name)}`);
 }
 
 /**
@@ -286,7 +297,8 @@ export async function createSnapshot(
   view.setBigUint64(VOL_ARGS_V2.FLAGS, options.readOnly ? READ_ONLY : 0n, true);
   const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, argument);
   if (errno === 0) return;
-  throw failure(errno, `make the snapshot ${printablePath(rawBytes(name))}`, {
+  throw failure(errno, `make the snapshot ${shownPlace(parentFd, name)}`, {
+    ENOTTY: "a snapshot must lie on the same btrfs file system as what it is of",
     EPERM: "only root and the owner of a subvolume's root directory may snapshot it",
     EINVAL: "only a whole subvolume can be snapshot, not a directory in one",
   });
@@ -309,7 +321,7 @@ const DESTROY_HINTS: Hints = {
 export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_NAME);
   const errno = await wait(parentFd, REQUEST.SNAP_DESTROY, argument);
-  if (errno !== 0) throw failure(errno, `remove the subvolume ${printablePath(rawBytes(name))}`, DESTROY_HINTS);
+  if (errno !== 0) throw failure(errno, `remove the subvolume ${shownPlace(parentFd, name)}`, DESTROY_HINTS);
 }
 
 /** The same by id, for a subvolume whose path is not reachable; `fd` is anything on that file system. Linux 5.7. */

@@ -8,12 +8,16 @@ import {
   requireSubvolume,
   setReadOnly,
 } from "../../fs/btrfs.ts";
+import { newArena } from "../../native.ts";
+import { openBelow } from "../../fs/open-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
+import { syscallError, syscalls } from "../../fs/syscalls.ts";
 import type { Degradation } from "../engine.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 
 const SLASH = 0x2f;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
+const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
 /** Deeper than any tree is; ends a walk that something keeps adding to. */
 const MOST_ROUNDS = 100;
 
@@ -81,7 +85,7 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
   const path = below(parent, name);
   for (let round = 0; ; round++) {
     try {
-      await held(path, (fd) => removeNested(fd));
+      await held(path, removeNested, NO_LINK);
       await destroySubvolume(parent, name);
       return;
     } catch (error) {
@@ -91,9 +95,13 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
       // A subvolume was made inside meanwhile.
       const again = errno === "ENOTEMPTY" || (errno === "EROFS" && round === 0);
       if (!again || round >= MOST_ROUNDS) throw error;
-      if (errno === "EROFS") await held(path, (fd) => setReadOnly(fd, false));
+      if (errno === "EROFS") await held(path, makeWritable, NO_LINK);
     }
   }
+}
+
+function makeWritable(fd: number): Promise<void> {
+  return setReadOnly(fd, false);
 }
 
 async function removeNested(fd: number): Promise<void> {
@@ -103,9 +111,20 @@ async function removeNested(fd: number): Promise<void> {
   for (const { path } of nested) {
     if (path === null) continue;
     const at = path.lastIndexOf(SLASH);
-    const directory = at < 0 ? below(fd, Buffer.from(".")) : below(fd, path.subarray(0, at));
-    await held(directory, (inner) => removeSubvolume(inner, path.subarray(at + 1)));
+    const directory = openedBelow(fd, path.subarray(0, Math.max(at, 0)));
+    try {
+      await removeSubvolume(directory, path.subarray(at + 1));
+    } finally {
+      fs.closeSync(directory);
+    }
   }
+}
+
+/** A directory below a held one, with no link on the way. */
+function openedBelow(root: number, path: Uint8Array): number {
+  const fd = openBelow(syscalls(), root, path, NO_LINK, newArena(4096));
+  if (fd < 0) throw syscallError(fd, `open ${printablePath(path)}`);
+  return fd;
 }
 
 /**
@@ -114,7 +133,7 @@ async function removeNested(fd: number): Promise<void> {
  */
 async function removeEntries(path: Buffer): Promise<boolean> {
   try {
-    await held(path, (fd) => setReadOnly(fd, false));
+    await held(path, makeWritable, NO_LINK);
     await openUp(path);
     await fs.promises.rm(path, { recursive: true, force: true });
     return true;
@@ -134,8 +153,8 @@ async function openUp(folder: Buffer): Promise<void> {
   }
 }
 
-async function held<T>(path: Buffer, work: (fd: number) => Promise<T>): Promise<T> {
-  const fd = opened(path);
+async function held<T>(path: Buffer, work: (fd: number) => Promise<T>, flags = DIRECTORY): Promise<T> {
+  const fd = opened(path, flags);
   try {
     return await work(fd);
   } finally {
@@ -143,9 +162,9 @@ async function held<T>(path: Buffer, work: (fd: number) => Promise<T>): Promise<
   }
 }
 
-function opened(path: Buffer): number {
+function opened(path: Buffer, flags: number): number {
   try {
-    return fs.openSync(path, DIRECTORY);
+    return fs.openSync(path, flags);
   } catch (error) {
     throw toCairnError(error, `open ${printablePath(path)}`);
   }
@@ -157,7 +176,8 @@ function below(fd: number, name: Uint8Array): Buffer {
 }
 
 function errnoOf(error: unknown): string | undefined {
-  return error instanceof CairnError ? (error.details?.["errno"] as string | undefined) : undefined;
+  if (!(error instanceof CairnError)) return undefined;
+  return (error.details?.["errno"] ?? (error.cause as { code?: unknown } | undefined)?.code) as string | undefined;
 }
 
 function parentOf(path: Buffer): Buffer {
