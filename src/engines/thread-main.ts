@@ -3,6 +3,7 @@ import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
 import type { ScanRequest } from "./scan/scan-runner.ts";
 import type { EngineRequest, ThreadMessage, ThreadStart, WorkKind } from "./thread-protocol.ts";
+import type { CloneRequest } from "./tree/clone-runner.ts";
 import type { VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteRequest } from "./write/write-runner.ts";
 
@@ -22,6 +23,11 @@ if (port !== null) {
       const { WriteRunner } = await import("./write/write-runner.ts");
       const runner = new WriteRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
       return (request) => runner.handle(request as WriteRequest);
+    }
+    if (kind === "clone") {
+      const { CloneRunner } = await import("./tree/clone-runner.ts");
+      const runner = new CloneRunner();
+      return (request) => runner.handle(request as CloneRequest);
     }
     const { VerifyRunner } = await import("./verify/verify-runner.ts");
     const runner = new VerifyRunner();
@@ -48,6 +54,7 @@ if (port !== null) {
 
 function kindOf({ kind }: EngineRequest): WorkKind {
   if (kind.startsWith("write-")) return "write";
+  if (kind.startsWith("clone-")) return "clone";
   return kind.startsWith("verify-") ? "verify" : "scan";
 }
 

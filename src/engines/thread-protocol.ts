@@ -1,10 +1,11 @@
 import type { ErrorCode } from "../errors.ts";
+import type { CloneReplies, CloneRequest } from "./tree/clone-runner.ts";
 import type { ScanReply, ScanRequest } from "./scan/scan-runner.ts";
 import type { VerifyReplies, VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteEvent, WriteReplies, WriteRequest } from "./write/write-runner.ts";
 
 /** What the worker threads can be asked, and what they answer. */
-export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest;
+export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest | CloneRequest;
 export type EngineEvent = WriteEvent;
 export type EngineReplies<Request> = Request extends ScanRequest
   ? ScanReply
@@ -12,10 +13,12 @@ export type EngineReplies<Request> = Request extends ScanRequest
     ? WriteReplies<Request>
     : Request extends VerifyRequest
       ? VerifyReplies<Request>
-      : never;
+      : Request extends CloneRequest
+        ? CloneReplies<Request>
+        : never;
 
 /** Kinds of work, each with code of its own. */
-export type WorkKind = "scan" | "write" | "verify";
+export type WorkKind = "scan" | "write" | "verify" | "clone";
 
 /** What a thread is started with: the folder of compiled code, and the work whose code it loads without being asked. */
 export interface ThreadStart {

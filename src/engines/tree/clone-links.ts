@@ -42,11 +42,17 @@ export class CloneLinks {
 
   /** The slot of an inode by its numbers. */
   slotOf(device: number, low: number, high: number): number {
-    const block = Math.imul((low >>> BLOCK_BITS) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(device, 0xc2b2ae35), 0x9e3779b1);
+    const block = Math.imul(
+      (low >>> BLOCK_BITS) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(device, 0xc2b2ae35),
+      0x9e3779b1,
+    );
     let slot = (((block >>> 8) << BLOCK_BITS) | (low & ((1 << BLOCK_BITS) - 1))) & this.#mask;
     for (let probes = 0; probes <= this.#mask; probes++, slot = (slot + 1) & this.#mask) {
       const at = slot * SLOT;
-      if (Atomics.load(this.#slots, at) === STATE.FREE && Atomics.compareExchange(this.#slots, at, 0, STATE.NAMED) === 0) {
+      if (
+        Atomics.load(this.#slots, at) === STATE.FREE &&
+        Atomics.compareExchange(this.#slots, at, 0, STATE.NAMED) === 0
+      ) {
         this.#slots[at + S.DEVICE] = device;
         this.#slots[at + S.INODE] = low;
         this.#slots[at + S.INODE + 1] = high;
@@ -74,7 +80,10 @@ export class CloneLinks {
     for (;;) {
       const state = Atomics.load(this.#slots, at);
       if (state === STATE.READY) return false;
-      if (state === STATE.FAILED && Atomics.compareExchange(this.#slots, at, STATE.FAILED, STATE.MAKING) === STATE.FAILED)
+      if (
+        state === STATE.FAILED &&
+        Atomics.compareExchange(this.#slots, at, STATE.FAILED, STATE.MAKING) === STATE.FAILED
+      )
         return true;
       checkStop();
       Atomics.wait(this.#slots, at, STATE.MAKING, 20);

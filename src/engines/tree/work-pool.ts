@@ -1,7 +1,18 @@
 import { CairnError } from "../../errors.ts";
 
 /** Words of the shared memory before the bytes of the paths that wait. */
-const W = { LOCK: 0, IDLE: 1, STOP: 2, DONE: 3, SIGNAL: 4, USED: 5, COUNT: 6, THREADS: 7, PROGRESS: 8, WORDS: 16 } as const;
+const W = {
+  LOCK: 0,
+  IDLE: 1,
+  STOP: 2,
+  DONE: 3,
+  SIGNAL: 4,
+  USED: 5,
+  COUNT: 6,
+  THREADS: 7,
+  PROGRESS: 8,
+  WORDS: 16,
+} as const;
 const POOL_BYTES = 1 << 20;
 const WAIT_MS = 20;
 

@@ -1,0 +1,157 @@
+import fs from "node:fs";
+import { DT, DirectoryListing } from "../../fs/listing.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import {
+  ATTRIBUTE_MOUNT_ROOT,
+  errnoName,
+  newStatBuffer,
+  openDirectory,
+  STAT,
+  type StatBuffer,
+  syscallError,
+  TYPE,
+} from "../../fs/syscalls.ts";
+import { newArena } from "../../native.ts";
+import { STAGING_NAME } from "../scan/task.ts";
+import { shown } from "../write/node-writer.ts";
+import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
+import { CloneLinks } from "./clone-links.ts";
+import type { CloneTask } from "./clone-runner.ts";
+import { WorkPool } from "./work-pool.ts";
+
+const FILE = 8;
+/** Entries between two looks at whether to stop, or whether another thread waits. */
+const BATCH = 32;
+/** Rights without which nothing below a finished directory could be reached by its owner. */
+const OWNER_ENTERS = 0o500;
+
+/** Clones directories on one thread until none is left anywhere. */
+export class DirectoryCloner {
+  readonly #pool: WorkPool;
+  readonly #entries: EntryCloner;
+  readonly #from: number;
+  readonly #to: number;
+  readonly #listing = new DirectoryListing();
+  readonly #stat: StatBuffer = newStatBuffer();
+  readonly #path = newArena(8192);
+  /** names that are left out, by the path of their directory */
+  readonly #skip = new Map<string, Set<string>>();
+
+  constructor(task: CloneTask) {
+    this.#pool = new WorkPool(task.pool);
+    this.#from = openDirectory(Buffer.from(task.from));
+    this.#to = openDirectory(Buffer.from(task.to));
+    const links = new CloneLinks(task.links);
+    this.#entries = new EntryCloner(task, { pool: this.#pool, links, target: this.#to });
+    for (const path of task.skip) {
+      const slash = path.lastIndexOf("/");
+      const parent = path.slice(0, Math.max(slash, 0));
+      this.#skip.set(parent, (this.#skip.get(parent) ?? new Set()).add(path.slice(slash + 1)));
+    }
+  }
+
+  run(): CloneOutcome {
+    try {
+      for (let path = this.#pool.take(); path !== null; path = this.#pool.take()) {
+        this.#directory(path);
+        this.#pool.share();
+      }
+      return this.#entries.out;
+    } catch (error) {
+      this.#pool.stop();
+      throw error;
+    } finally {
+      this.#entries.close();
+      fs.closeSync(this.#from);
+      fs.closeSync(this.#to);
+    }
+  }
+
+  #directory(path: Uint8Array): void {
+    const { sys, out } = this.#entries;
+    const from = openBelow(sys, this.#from, path, DIRECTORY, this.#path);
+    if (from < 0) return this.#lost(path, from);
+    const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
+    try {
+      if (to < 0) throw syscallError(to, `cannot open the directory ${shown(path)}`);
+      const listed = this.#listing.read(sys, from);
+      if (listed < 0) return this.#lost(path, listed);
+      const known = sys.fstat(from, this.#stat);
+      if (known < 0) return this.#lost(path, known);
+      const stat = this.#stat.words.slice();
+      this.#all({ path, from, to, device: deviceOf(this.#stat) });
+      if (path.length === 0) return;
+      out.entries++;
+      if ((stat[STAT.MODE]! & OWNER_ENTERS) === OWNER_ENTERS) this.#entries.metadata(from, to, stat, () => path);
+      else out.closed.push({ path, stat });
+    } finally {
+      sys.close(from);
+      if (to >= 0) sys.close(to);
+    }
+  }
+
+  #lost(path: Uint8Array, result: number): void {
+    const { out } = this.#entries;
+    if (path.length === 0) throw syscallError(result, "cannot read the folder");
+    if (errnoName(-result) !== "ENOENT") out.omitted.push({ path, reason: errnoName(-result) });
+    out.gone.push(path);
+  }
+
+  /** The directories in a directory first, so that another thread has something to do. */
+  #all(pair: DirectoryPair): void {
+    const { names } = this.#listing;
+    const offsets = this.#wanted(pair.path);
+    const later: number[] = [];
+    for (const name of offsets) {
+      const type = names.bytes[name - 1]!;
+      if (type === DT.DIRECTORY || (type === DT.UNKNOWN && this.#isDirectory(pair, name))) this.#child(pair, name);
+      else later.push(name);
+    }
+    this.#pool.advance(offsets.length - later.length);
+    for (let i = 0; i < later.length; i++) {
+      if (i % BATCH === 0) {
+        this.#pool.checkStop();
+        this.#pool.share();
+        if (i > 0) this.#pool.advance(BATCH);
+      }
+      const name = later[i]!;
+      const type = names.bytes[name - 1]!;
+      if (type === FILE || type === DT.UNKNOWN) this.#entries.file(pair, names, name);
+      else this.#entries.other(pair, names, name);
+    }
+    this.#pool.advance(later.length === 0 ? 0 : ((later.length - 1) % BATCH) + 1);
+  }
+
+  #wanted(path: Uint8Array): readonly number[] {
+    const skip = this.#skip.size === 0 ? undefined : this.#skip.get(Buffer.from(path).toString("latin1"));
+    const { names, offsets } = this.#listing;
+    if (skip === undefined && path.length > 0) return offsets;
+    const bytes = Buffer.from(names.bytes.buffer);
+    return offsets.filter((at) => {
+      const name = bytes.toString("latin1", at, bytes.indexOf(0, at));
+      return skip?.has(name) !== true && !(path.length === 0 && STAGING_NAME.test(name));
+    });
+  }
+
+  #isDirectory(pair: DirectoryPair, name: number): boolean {
+    const { sys } = this.#entries;
+    if (sys.stat(pair.from, this.#listing.names, name, this.#stat) < 0) return false;
+    return this.#stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
+  }
+
+  /** Makes a directory and queues it, unless it cannot be read or another file system is mounted there. */
+  #child(pair: DirectoryPair, name: number): void {
+    const { sys, out } = this.#entries;
+    const { names } = this.#listing;
+    const fd = sys.open(pair.from, names, name, DIRECTORY, 0);
+    if (fd < 0) return this.#entries.omit(pair, names, name, fd);
+    const known = sys.fstat(fd, this.#stat);
+    sys.close(fd);
+    if (known < 0) return this.#entries.omit(pair, names, name, known);
+    const path = this.#entries.pathOf(pair.path, names, name);
+    if (this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) return void out.mounts.push(path);
+    const made = sys.mkdir(pair.to, names, name, 0o700);
+    if (made < 0) throw syscallError(made, `cannot make the directory ${shown(path)}`);
+    this.#pool.push(path);
+  }
+}

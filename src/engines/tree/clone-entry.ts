@@ -1,0 +1,400 @@
+import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { cloneAnswer, cloneFile, extentCount, isOtherFileSystem, takeOverNoCow } from "../../fs/reflink.ts";
+import {
+  errnoName,
+  newStatBuffer,
+  putName,
+  signedWide,
+  STAT,
+  type StatBuffer,
+  syscallError,
+  type Syscalls,
+  syscalls,
+  TYPE,
+  wide,
+} from "../../fs/syscalls.ts";
+import { type Arena, newArena } from "../../native.ts";
+import { type NotSet, shown } from "../write/node-writer.ts";
+import type { CloneLinks } from "./clone-links.ts";
+import type { CloneTask } from "./clone-runner.ts";
+import { copyContent } from "./copy-content.ts";
+import type { WorkPool } from "./work-pool.ts";
+
+export const DIRECTORY =
+  fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
+const O_NOATIME = fs.constants.O_NOATIME ?? 0;
+const EPERM = -1;
+const ENOENT = -2;
+const ELOOP = -40;
+const ENXIO = -6;
+const NO_NAME = newArena(1);
+
+/** What one thread did. */
+export interface CloneOutcome {
+  /** of all kinds, without the root */
+  entries: number;
+  files: number;
+  bytes: number;
+  cloned: number;
+  /** files that the file system would not clone, or that are in too many pieces, with what it said of the first */
+  copied: number;
+  refusal: string | null;
+  fragmented: number;
+  linked: number;
+  omitted: { path: Uint8Array; reason: string }[];
+  torn: Uint8Array[];
+  mounts: Uint8Array[];
+  notSet: NotSet[];
+  /** directories that are complete but for their metadata, which would lock their owner out */
+  closed: { path: Uint8Array; stat: Uint32Array }[];
+  /** directories that vanished or were closed to us after they were made */
+  gone: Uint8Array[];
+}
+
+export function newOutcome(): CloneOutcome {
+  const counts = { entries: 0, files: 0, bytes: 0, cloned: 0, copied: 0, fragmented: 0, linked: 0 };
+  return { ...counts, refusal: null, omitted: [], torn: [], mounts: [], notSet: [], closed: [], gone: [] };
+}
+
+/** The two sides of a directory that is being cloned, both held. */
+export interface DirectoryPair {
+  path: Uint8Array;
+  from: number;
+  to: number;
+  /** device of the source, to tell files of another file system */
+  device: number;
+}
+
+/** Clones entries that are no directories, and the metadata of all; one per thread. */
+export class EntryCloner {
+  readonly sys: Syscalls = syscalls();
+  readonly out: CloneOutcome = newOutcome();
+  readonly #task: CloneTask;
+  readonly #pool: WorkPool;
+  readonly #links: CloneLinks;
+  readonly #target: number;
+  readonly #stat: StatBuffer = newStatBuffer();
+  readonly #after: StatBuffer = newStatBuffer();
+  readonly #list: Arena = newArena(64 * 1024);
+  readonly #value: Arena = newArena(128 * 1024);
+  readonly #path: Arena = newArena(8192);
+  readonly #uid = process.geteuid?.() ?? 0;
+  readonly #gid = process.getegid?.() ?? 0;
+  #noAtime = O_NOATIME;
+  /** directory that the last link was made from */
+  #firstDirectory: Uint8Array | null = null;
+  #firstFd = -1;
+
+  constructor(task: CloneTask, shared: { pool: WorkPool; links: CloneLinks; target: number }) {
+    this.#task = task;
+    this.#pool = shared.pool;
+    this.#links = shared.links;
+    this.#target = shared.target;
+  }
+
+  close(): void {
+    if (this.#firstFd >= 0) this.sys.close(this.#firstFd);
+    this.#firstFd = -1;
+  }
+
+  pathOf(directory: Uint8Array, names: Arena, name: number): Buffer {
+    const own = names.bytes.subarray(name, names.bytes.indexOf(0, name));
+    return directory.length === 0 ? Buffer.from(own) : Buffer.concat([directory, SLASH, own]);
+  }
+
+  /** A regular file. */
+  file(pair: DirectoryPair, names: Arena, name: number): void {
+    for (let attempt = 1; ; attempt++) {
+      const from = this.#openSource(pair.from, names, name);
+      if (from === ENOENT) return;
+      if (from === ELOOP || from === ENXIO) return this.other(pair, names, name);
+      if (from < 0) return this.omit(pair, names, name, from);
+      try {
+        const { words } = this.#stat;
+        const known = this.sys.fstat(from, this.#stat);
+        if (known < 0) return this.omit(pair, names, name, known);
+        if (words[STAT.MODE]! >>> 12 !== TYPE.FILE) return this.other(pair, names, name);
+        const settled =
+          words[STAT.NLINK]! > 1 ? this.#grouped(pair, names, name, from) : this.#make(pair, names, name, from);
+        if (settled || attempt === 2) {
+          if (!settled) this.out.torn.push(this.pathOf(pair.path, names, name));
+          return;
+        }
+        this.sys.unlink(pair.to, names, name, false);
+      } finally {
+        this.sys.close(from);
+      }
+    }
+  }
+
+  #openSource(dirfd: number, names: Arena, name: number): number {
+    const fd = this.sys.open(dirfd, names, name, READ | this.#noAtime, 0);
+    if (fd !== EPERM || this.#noAtime === 0) return fd;
+    // Somebody else's file.
+    const again = this.sys.open(dirfd, names, name, READ, 0);
+    if (again >= 0) this.#noAtime = 0;
+    return again;
+  }
+
+  omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
+    if (result !== ENOENT)
+      this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: errnoName(-result) });
+  }
+
+  /** A file with several names: made once, then linked. */
+  #grouped(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
+    const path = this.pathOf(pair.path, names, name);
+    const slot = this.#slot();
+    if (!this.#links.claim(slot, () => this.#pool.checkStop())) {
+      this.#link(pair, names, name, this.#links.first(slot));
+      this.out.files++;
+      return true;
+    }
+    let made = false;
+    const settledBefore = this.out.omitted.length;
+    try {
+      // A group that changes is told as torn at once: others may link to it from now on.
+      if (!this.#make(pair, names, name, from)) this.out.torn.push(path);
+      made = this.out.omitted.length === settledBefore;
+    } finally {
+      this.#links.made(slot, made ? path : null);
+    }
+    return true;
+  }
+
+  #slot(): number {
+    const { words } = this.#stat;
+    const device = Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;
+    return this.#links.slotOf(device, words[STAT.INO]!, words[STAT.INO + 1]!);
+  }
+
+  #link(pair: DirectoryPair, names: Arena, name: number, first: Uint8Array): void {
+    const slash = first.lastIndexOf(47);
+    const parent = first.subarray(0, Math.max(slash, 0));
+    if (this.#firstDirectory === null || Buffer.compare(parent, this.#firstDirectory) !== 0) {
+      this.close();
+      this.#firstFd = openBelow(this.sys, this.#target, parent, DIRECTORY, this.#path);
+      if (this.#firstFd < 0) throw syscallError(this.#firstFd, `cannot open the directory ${shown(parent)}`);
+      this.#firstDirectory = Uint8Array.from(parent);
+    }
+    putName(this.#path, 0, first.subarray(slash + 1));
+    const result = this.sys.link(this.#firstFd, this.#path, 0, pair.to, names, name);
+    if (result < 0) throw syscallError(result, `cannot link ${shown(this.pathOf(pair.path, names, name))}`);
+    this.out.linked++;
+    this.out.entries++;
+  }
+
+  /** Makes the entry of an open file that `#stat` describes; false when it changed meanwhile. */
+  #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
+    const { sys } = this;
+    const to = sys.open(pair.to, names, name, CREATE, 0o600);
+    if (to < 0) throw syscallError(to, `cannot create ${shown(this.pathOf(pair.path, names, name))}`);
+    try {
+      const before = this.#stat.words;
+      const size = wide(before, STAT.SIZE);
+      let how: "cloned" | "copied" | "empty" = "empty";
+      if (size > 0) {
+        const failed = this.#content(pair, names, name, { from, to });
+        if (typeof failed === "number") {
+          this.omit(pair, names, name, failed);
+          sys.unlink(pair.to, names, name, false);
+          return true;
+        }
+        how = failed;
+      }
+      this.metadata(from, to, before, () => this.pathOf(pair.path, names, name));
+      const known = sys.fstat(from, this.#after);
+      const settled = known >= 0 && sameContent(before, this.#after.words);
+      this.#count(size, how);
+      return settled;
+    } finally {
+      sys.close(to);
+    }
+  }
+
+  #count(size: number, how: "cloned" | "copied" | "empty"): void {
+    this.out.entries++;
+    this.out.files++;
+    this.out.bytes += size;
+    if (how === "cloned") this.out.cloned++;
+    if (how === "copied") this.out.copied++;
+  }
+
+  /** Fills a file; minus errno when the source cannot be read. Throws when the target cannot be written. */
+  #content(
+    pair: DirectoryPair,
+    names: Arena,
+    name: number,
+    { from, to }: { from: number; to: number },
+  ): "cloned" | "copied" | number {
+    const path = (): string => shown(this.pathOf(pair.path, names, name));
+    if (!this.#inTooManyPieces(from)) {
+      let result = cloneFile(this.sys, from, to);
+      let answer = cloneAnswer(result);
+      if (answer === "refused" && takeOverNoCow(from, to)) {
+        result = cloneFile(this.sys, from, to);
+        answer = cloneAnswer(result);
+      }
+      if (answer === "cloned") return "cloned";
+      if (answer === "full") throw syscallError(result, `cannot clone ${path()}`);
+      if (isOtherFileSystem(result) && this.#device() === pair.device)
+        throw new CairnError(
+          "unsupported",
+          "the two folders lie on different file systems, between which nothing is cloned",
+        );
+      this.out.refusal ??= errnoName(-result);
+    } else this.out.fragmented++;
+    const result = copyContent(this.sys, from, to, {
+      size: wide(this.#stat.words, STAT.SIZE),
+      checkStop: () => this.#pool.checkStop(),
+      path,
+    });
+    return result < 0 ? result : "copied";
+  }
+
+  #device(): number {
+    return deviceOf(this.#stat);
+  }
+
+  /** Blocks tell first, since counting takes a call. */
+  #inTooManyPieces(from: number): boolean {
+    const { extentLimit } = this.#task;
+    if (wide(this.#stat.words, STAT.BLOCKS) * 512 < extentLimit * SMALLEST_BLOCK) return false;
+    return extentCount(from) > extentLimit;
+  }
+
+  /** Owner, attributes, mode and times of an open entry, in the order in which none undoes another. */
+  metadata(from: number, to: number, words: Uint32Array, path: () => Uint8Array): void {
+    const { sys } = this;
+    const aspects: NotSet["aspects"] = [];
+    if (
+      (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
+      sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!) < 0
+    )
+      aspects.push("owner");
+    const listed = sys.flistxattr(from, this.#list);
+    if (listed > 0 && !this.#attributes(from, to, listed)) aspects.push("xattrs");
+    if (sys.fchmod(to, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
+    if (sys.utimens(to, NO_NAME, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.native)
+      aspects.push("times");
+    if (aspects.length > 0) this.#note(path(), aspects);
+  }
+
+  #note(path: Uint8Array, aspects: NotSet["aspects"]): void {
+    this.out.notSet.push({ path: Uint8Array.from(path), aspects, detail: "the system refuses it" });
+  }
+
+  #attributes(from: number, to: number, listed: number): boolean {
+    let all = true;
+    for (let at = 0; at < listed; at = this.#list.bytes.indexOf(0, at) + 1) {
+      const size = this.sys.fgetxattr(from, this.#list, at, this.#value, 0);
+      if (size >= 0 && this.sys.fsetxattr(to, this.#list, at, this.#value, 0, size) < 0) all = false;
+    }
+    return all;
+  }
+
+  /** A link, pipe, socket or device; or whatever the name has become. */
+  other(pair: DirectoryPair, names: Arena, name: number): void {
+    const known = this.sys.stat(pair.from, names, name, this.#stat);
+    if (known < 0) return this.omit(pair, names, name, known);
+    const { words } = this.#stat;
+    const type = words[STAT.MODE]! >>> 12;
+    // It was something else when it was listed, and is neither for long.
+    if (type === TYPE.FILE || type === TYPE.DIRECTORY)
+      return void this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: "it is being replaced" });
+    if (words[STAT.NLINK]! < 2) return void this.#special(pair, names, name);
+    const path = this.pathOf(pair.path, names, name);
+    const slot = this.#slot();
+    if (!this.#links.claim(slot, () => this.#pool.checkStop()))
+      return this.#link(pair, names, name, this.#links.first(slot));
+    let made = false;
+    try {
+      made = this.#special(pair, names, name);
+    } finally {
+      this.#links.made(slot, made ? path : null);
+    }
+  }
+
+  #special(pair: DirectoryPair, names: Arena, name: number): boolean {
+    const { sys } = this;
+    const { words } = this.#stat;
+    const link = words[STAT.MODE]! >>> 12 === TYPE.LINK;
+    let result: number;
+    if (link) {
+      const length = sys.readlink(pair.from, names, name, this.#value);
+      if (length < 0) {
+        this.omit(pair, names, name, length);
+        return false;
+      }
+      this.#value.bytes[length] = 0;
+      result = sys.symlink(this.#value, 0, pair.to, names, name);
+    } else {
+      const mode = (words[STAT.MODE]! & 0xf000) | 0o600;
+      result = sys.mknod(pair.to, names, name, mode, words[STAT.RDEV_MAJOR]!, words[STAT.RDEV_MINOR]!);
+    }
+    if (result === EPERM) {
+      this.omit(pair, names, name, result);
+      return false;
+    }
+    if (result < 0) throw syscallError(result, `cannot make ${shown(this.pathOf(pair.path, names, name))}`);
+    this.#metadataByName(pair, names, name, link);
+    this.out.entries++;
+    return true;
+  }
+
+  /** Like `metadata`, for what is not opened. */
+  #metadataByName(pair: DirectoryPair, names: Arena, name: number, link: boolean): void {
+    const { sys } = this;
+    const { words } = this.#stat;
+    const aspects: NotSet["aspects"] = [];
+    if (
+      (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
+      sys.lchown(pair.to, names, name, words[STAT.UID]!, words[STAT.GID]!) < 0
+    )
+      aspects.push("owner");
+    const listed = sys.llistxattr(pair.from, names, name, this.#list);
+    if (listed > 0 && !this.#attributesByName(pair, names, name, listed)) aspects.push("xattrs");
+    if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)
+      if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
+    const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
+    if (times < 0 || !sys.native) aspects.push("times");
+    if (aspects.length > 0) this.#note(this.pathOf(pair.path, names, name), aspects);
+  }
+
+  #attributesByName(pair: DirectoryPair, names: Arena, name: number, listed: number): boolean {
+    const { sys } = this;
+    let all = true;
+    for (let at = 0; at < listed;) {
+      const end = this.#list.bytes.indexOf(0, at);
+      const attribute = this.#list.bytes.subarray(at, end);
+      const size = sys.lgetxattr(pair.from, names, name, attribute, this.#value, 0);
+      const value = this.#value.bytes.subarray(0, Math.max(size, 0));
+      if (size >= 0 && sys.lsetxattr(pair.to, names, name, attribute, value) < 0) all = false;
+      at = end + 1;
+    }
+    return all;
+  }
+}
+
+const SLASH = Buffer.from("/");
+/** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
+const SMALLEST_BLOCK = 1024;
+
+export function deviceOf({ words }: StatBuffer): number {
+  return Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;
+}
+
+function sameContent(a: Uint32Array, b: Uint32Array): boolean {
+  return (
+    a[STAT.CTIME_NS] === b[STAT.CTIME_NS] &&
+    a[STAT.CTIME] === b[STAT.CTIME] &&
+    a[STAT.MTIME_NS] === b[STAT.MTIME_NS] &&
+    a[STAT.MTIME] === b[STAT.MTIME] &&
+    a[STAT.SIZE] === b[STAT.SIZE] &&
+    a[STAT.SIZE + 1] === b[STAT.SIZE + 1]
+  );
+}

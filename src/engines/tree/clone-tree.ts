@@ -1,0 +1,237 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { cloneAnswer, cloneFile } from "../../fs/reflink.ts";
+import {
+  errnoName,
+  newStatBuffer,
+  openDirectory,
+  putName,
+  signedWide,
+  STAT,
+  syscallError,
+  type Syscalls,
+  syscalls,
+} from "../../fs/syscalls.ts";
+import { newArena } from "../../native.ts";
+import { comparePaths } from "../scan/link-groups.ts";
+import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import { type NotSet, shown } from "../write/node-writer.ts";
+import { type CloneOutcome, DIRECTORY, EntryCloner, newOutcome } from "./clone-entry.ts";
+import { CloneLinks, newSharedLinks } from "./clone-links.ts";
+import type { CloneTask } from "./clone-runner.ts";
+import { WorkPool } from "./work-pool.ts";
+
+export interface CloneTreeOptions {
+  /** the folder, absolute, raw bytes */
+  from: Uint8Array;
+  /** where the clone comes: does not exist, or is an empty directory; absolute, raw bytes */
+  to: Uint8Array;
+  /** entries that are left out with all below them, by path in latin1 */
+  skip?: readonly string[];
+  /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
+  extentLimit?: number;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((done: number) => void) | undefined;
+}
+
+export interface CloneTreeResult {
+  /** of all kinds, without the folder itself */
+  entries: number;
+  /** regular files; each name of a hard-link group counts */
+  files: number;
+  /** their sizes, once for a group */
+  bytes: number;
+  /** files that share their content with the source, and files whose content was copied */
+  cloned: number;
+  copied: number;
+  /** why files were copied: the name of the error of the first refusal, and how many were in too many pieces */
+  refusal: string | null;
+  fragmented: number;
+  /** further names of entries that were made already */
+  linked: number;
+  /** entries that could not be read, or not be made; they are not there */
+  omitted: { path: Uint8Array; reason: string }[];
+  /** files that changed again while they were cloned once more; they are there */
+  torn: Uint8Array[];
+  /** other file systems, left out */
+  mounts: Uint8Array[];
+  /** what the system refused to set; the entry is there */
+  notSet: NotSet[];
+}
+
+const EXTENT_LIMIT = 100_000;
+const PROGRESS_MS = 100;
+const OWNER_WRITES = 0o300;
+
+/**
+ * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly.
+ * What vanishes meanwhile is not in it. Nothing is synced.
+ * On failure what was made so far stays, for `removeTree`; `unsupported` leaves nothing when the file system clones no files.
+ * Throws `unsupported`, `no_space`, `already_exists`, `interrupted`, `not_found`.
+ */
+export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
+  throwIfAborted(options.signal);
+  const to = Buffer.from(options.to);
+  const inodes = checkSource(Buffer.from(options.from));
+  const made = prepare(to);
+  try {
+    probe(to);
+  } catch (error) {
+    if (made) fs.rmdirSync(to);
+    throw error;
+  }
+  const threads = takeThreads();
+  const pool = WorkPool.create(threads.length);
+  const task: CloneTask = {
+    from: options.from,
+    to: options.to,
+    skip: options.skip ?? [],
+    extentLimit: options.extentLimit ?? EXTENT_LIMIT,
+    pool: pool.shared,
+    links: newSharedLinks(inodes),
+  };
+  const stop = (): void => pool.stop();
+  options.signal?.addEventListener("abort", stop, { once: true });
+  const timer =
+    options.onProgress === undefined
+      ? undefined
+      : setInterval(() => options.onProgress!(pool.progress), PROGRESS_MS).unref();
+  try {
+    const asked = await Promise.allSettled(
+      threads.map(async (thread) => thread.ask({ kind: "clone-tree", task } as const)),
+    );
+    const outcome = merge(firstFailure(asked));
+    finish(task, pool, outcome);
+    throwIfAborted(options.signal);
+    options.onProgress?.(outcome.entries);
+    const { closed: _closed, gone: _gone, ...result } = outcome;
+    return result;
+  } finally {
+    clearInterval(timer);
+    options.signal?.removeEventListener("abort", stop);
+    giveBackThreads(threads);
+  }
+}
+
+/** The number of inodes in use where the folder lies; 0 where the file system does not say. */
+function checkSource(from: Buffer): number {
+  try {
+    const { files, ffree } = fs.statfsSync(from);
+    return files - ffree;
+  } catch (error) {
+    throw toCairnError(error, "the folder cannot be cloned");
+  }
+}
+
+/** Makes the target, or takes an empty one, and gives it nothing to pass on; true when it was made. */
+function prepare(to: Buffer): boolean {
+  let made = true;
+  try {
+    fs.mkdirSync(to, 0o700);
+  } catch (error) {
+    made = false;
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, "the clone cannot be made");
+    if (!fs.lstatSync(to).isDirectory() || fs.readdirSync(to).length > 0)
+      throw new CairnError("already_exists", `cannot clone to ${shown(to)}: there is something already`);
+  }
+  const sys = syscalls();
+  const fd = openDirectory(to);
+  try {
+    const name = newArena(64);
+    for (const list of ["system.posix_acl_default", "system.posix_acl_access"]) {
+      putName(name, 0, Buffer.from(list));
+      sys.fremovexattr(fd, name, 0);
+    }
+    // A group of the parent's would pass on to what is made in it on some mounts.
+    sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+    sys.fchmod(fd, 0o700);
+  } finally {
+    sys.close(fd);
+  }
+  return made;
+}
+
+/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work. */
+function probe(to: Buffer): void {
+  const sys = syscalls();
+  const names = ["a", "b"].map((name) =>
+    Buffer.concat([to, Buffer.from(`/.probe-${randomBytes(8).toString("hex")}${name}`)]),
+  );
+  const fds: number[] = [];
+  try {
+    for (const name of names) fds.push(fs.openSync(name, "wx+", 0o600));
+    fs.writeSync(fds[0]!, Buffer.alloc(4096, 1));
+    const result = cloneFile(sys, fds[0]!, fds[1]!);
+    if (cloneAnswer(result) === "cloned") return;
+    if (cloneAnswer(result) !== "refused") throw syscallError(result, "cloning a file");
+    throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-result)}`, {
+      hint: "XFS and btrfs do",
+    });
+  } catch (error) {
+    throw toCairnError(error, "trying whether files can be cloned");
+  } finally {
+    for (const fd of fds) fs.closeSync(fd);
+    for (const name of names) fs.rmSync(name, { force: true });
+  }
+}
+
+function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
+  const all = newOutcome();
+  for (const each of outcomes) {
+    for (const count of ["entries", "files", "bytes", "cloned", "copied", "fragmented", "linked"] as const)
+      all[count] += each[count];
+    all.refusal ??= each.refusal;
+    for (const list of ["omitted", "torn", "mounts", "notSet", "closed", "gone"] as const)
+      for (const entry of each[list]) (all[list] as unknown[]).push(entry);
+  }
+  return all;
+}
+
+/** What is left when all directories are filled: those that vanished, those that lock their owner out, the root itself. */
+function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
+  const sys = syscalls();
+  const from = openDirectory(Buffer.from(task.from));
+  const target = openDirectory(Buffer.from(task.to));
+  const entries = new EntryCloner(task, { pool, links: new CloneLinks(task.links), target });
+  const path = newArena(8192);
+  try {
+    for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
+    const empty = new Uint8Array(0);
+    for (const { path: each, stat } of outcome.closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
+      const source = openBelow(sys, from, each, DIRECTORY, path);
+      const own = openBelow(sys, target, each, DIRECTORY, path);
+      if (own >= 0) entries.metadata(source, own, stat, () => each);
+      if (source >= 0) sys.close(source);
+      if (own >= 0) sys.close(own);
+    }
+    const stat = newStatBuffer();
+    const known = sys.fstat(from, stat);
+    if (known < 0) throw syscallError(known, "cannot look at the folder");
+    entries.metadata(from, target, stat.words, () => empty);
+    outcome.notSet.push(...entries.out.notSet);
+  } finally {
+    sys.close(from);
+    sys.close(target);
+  }
+}
+
+/** Takes away a directory whose source vanished after it was made; the one it is in keeps its mode and times. */
+function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void {
+  const arena = newArena(8192);
+  const stat = newStatBuffer();
+  const slash = directory.lastIndexOf(47);
+  const parent = openBelow(sys, target, directory.subarray(0, Math.max(slash, 0)), DIRECTORY, arena);
+  if (parent < 0) return;
+  sys.fstat(parent, stat);
+  const mode = stat.words[STAT.MODE]! & 0o7777;
+  const locked = (mode & OWNER_WRITES) !== OWNER_WRITES;
+  if (locked) sys.fchmod(parent, mode | OWNER_WRITES);
+  putName(arena, 0, directory.subarray(slash + 1));
+  sys.unlink(parent, arena, 0, true);
+  if (locked) sys.fchmod(parent, mode);
+  putName(arena, 0, new Uint8Array(0));
+  sys.utimens(parent, arena, 0, signedWide(stat.words, STAT.MTIME), stat.words[STAT.MTIME_NS]!);
+  sys.close(parent);
+}

@@ -1,0 +1,66 @@
+import { toCairnError } from "../../errors.ts";
+import type { Degradation } from "../engine.ts";
+import { giveBackThreads, takeThreads } from "../threads.ts";
+import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
+import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import { removeTree } from "./remove-tree.ts";
+
+/** A capture or copy with all that was found on the way. */
+export interface ReflinkCaptured extends Captured {
+  result: CloneTreeResult;
+}
+
+export interface ReflinkHolder extends TreeHolder {
+  readonly type: "reflink-copy";
+  capture(root: Uint8Array, place: string, call: HolderCall): Promise<ReflinkCaptured>;
+  materialise(place: string, target: Uint8Array, call: HolderCall): Promise<ReflinkCaptured>;
+}
+
+/**
+ * Trees whose files are clones of the folder's, made one after the other: each file is of one moment, the tree is not.
+ * Works within one XFS or btrfs. What is held can be written to by whoever may; only its place keeps people away.
+ */
+export function reflinkHolder(): ReflinkHolder {
+  const clone = async (from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<ReflinkCaptured> => {
+    try {
+      // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
+      await settle(from);
+      const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
+      await settle(to);
+      return { degraded: degradationsOf(result), result };
+    } catch (error) {
+      const failure = toCairnError(error, "cloning the folder");
+      if (failure.code !== "already_exists") await removeTree(to).catch(() => undefined);
+      throw failure;
+    }
+  };
+  return {
+    type: "reflink-copy",
+    atomic: false,
+    capture: async (root, place, call) => clone(root, Buffer.from(place), call),
+    materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
+    remove: async (place) => removeTree(Buffer.from(place)),
+  };
+}
+
+/** Has what waits to be written there written, without keeping this thread from anything else. */
+async function settle(folder: Uint8Array): Promise<void> {
+  const threads = takeThreads();
+  try {
+    await threads[0]!.ask({ kind: "clone-settle", folder } as const);
+  } finally {
+    giveBackThreads(threads);
+  }
+}
+
+/** How a clone falls short of the folder, in words. */
+function degradationsOf(result: CloneTreeResult): Degradation[] {
+  const degraded: Degradation[] = [];
+  const add = (count: number, what: string, reason: string): void => {
+    if (count > 0) degraded.push({ what: what.replace("#", `${count}`), reason });
+  };
+  const refused = result.copied - result.fragmented;
+  add(refused, "# files copied", `the file system does not clone them: ${result.refusal ?? "refused"}`);
+  add(result.fragmented, "# files copied", "they are in too many pieces to be cloned quickly");
+  return degraded;
+}

@@ -1,0 +1,80 @@
+import fs from "node:fs";
+import { toCairnError } from "../../errors.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
+import { type Arena, newArena } from "../../native.ts";
+import { comparePaths } from "../scan/link-groups.ts";
+import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import { shown } from "../write/node-writer.ts";
+import { DIRECTORY } from "./clone-entry.ts";
+import { WorkPool } from "./work-pool.ts";
+
+const ENOENT = -2;
+
+/**
+ * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.
+ * Throws `permission` and what the file system fails.
+ */
+export async function removeTree(place: Uint8Array): Promise<void> {
+  const at = Buffer.from(place);
+  if (!isThere(at)) return;
+  const threads = takeThreads();
+  const pool = WorkPool.create(threads.length);
+  try {
+    fs.chmodSync(at, 0o700);
+    const asked = await Promise.allSettled(
+      threads.map(async (thread) => thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const)),
+    );
+    removeEmptied(
+      at,
+      firstFailure(asked).flatMap(({ emptied }) => emptied),
+    );
+    fs.rmdirSync(at);
+  } catch (error) {
+    throw toCairnError(error, `removing ${shown(at)}`);
+  } finally {
+    giveBackThreads(threads);
+  }
+}
+
+function isThere(at: Buffer): boolean {
+  try {
+    if (fs.lstatSync(at).isDirectory()) return true;
+    fs.unlinkSync(at);
+    return false;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw toCairnError(error, `removing ${shown(at)}`);
+  }
+}
+
+/** Directories from the end of the tree's order to its start: those in a directory before itself. */
+function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
+  const sys = syscalls();
+  const root = openDirectory(place);
+  const arena = newArena(8192);
+  let parent: Uint8Array | null = null;
+  let fd = -1;
+  try {
+    for (const path of directories.toSorted((a, b) => comparePaths(b, a))) {
+      const slash = path.lastIndexOf(47);
+      const own = path.subarray(0, Math.max(slash, 0));
+      if (parent === null || Buffer.compare(parent, own) !== 0) {
+        if (fd >= 0) sys.close(fd);
+        fd = openBelow(sys, root, own, DIRECTORY, arena);
+        if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${shown(own)}`);
+        parent = own;
+      }
+      if (fd >= 0) removeDirectory(sys, fd, path.subarray(slash + 1), arena);
+    }
+  } finally {
+    if (fd >= 0) sys.close(fd);
+    sys.close(root);
+  }
+}
+
+function removeDirectory(sys: Syscalls, fd: number, name: Uint8Array, arena: Arena): void {
+  putName(arena, 0, name);
+  const result = sys.unlink(fd, arena, 0, true);
+  if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove ${shown(name)}`);
+}
