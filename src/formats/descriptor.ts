@@ -8,7 +8,8 @@ import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath
  */
 
 export const DESCRIPTOR_FORMAT = "cairn.descriptor";
-export const DESCRIPTOR_VERSION = 1;
+/** Of points that hold a tree; the others say 1, which earlier programs read too. */
+export const DESCRIPTOR_VERSION = 2;
 /** Omitted entries beyond these are only counted. */
 export const MAX_OMITTED = 1000;
 
@@ -30,14 +31,22 @@ export interface RootMetadata {
   mtime_ns: number;
 }
 
+/** A whole tree that a point holds beside its descriptor, under the name `tree`. */
+export interface HeldTree {
+  /** The engine that made it. */
+  engine: string;
+}
+
 export interface DescriptorContent {
-  /** The tree blob of the workspace's root. */
-  tree: ObjectId;
-  /** The tree that the snapshot names: the path from `/` down to the workspace. */
-  snapshot_tree: ObjectId;
+  /** The tree blob of the workspace's root; "" in a point that holds a tree and is not sealed yet. */
+  tree: ObjectId | "";
+  /** The tree that the snapshot names: the path from `/` down to the workspace; "" likewise. */
+  snapshot_tree: ObjectId | "";
   /** For information; a lost snapshot is written again. */
   snapshot: ObjectId | null;
   root: RootMetadata;
+  /** Absent in a point whose content is in the store from the start. */
+  held?: HeldTree;
 }
 
 export interface EntryCounts {
@@ -107,7 +116,7 @@ export interface Descriptor {
 export function encodeDescriptor(descriptor: Descriptor): Uint8Array {
   return encodeChecked(
     descriptor,
-    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION),
+    (value) => encodeRecord(value, DESCRIPTOR_FORMAT, value.content.held === undefined ? 1 : DESCRIPTOR_VERSION),
     decodeDescriptor,
   );
 }
@@ -117,6 +126,13 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   const { value, fields } = decodeRecord(bytes, DESCRIPTOR_FORMAT, DESCRIPTOR_VERSION);
   checkIdentity(fields);
   checkContent(fields.object("content"));
+  fields.boolean("undo");
+  checkState(fields);
+  return value as unknown as Descriptor;
+}
+
+/** Checks what sealing finds out: digests, counts, what was left out, rules. */
+export function checkState(fields: Fields): void {
   fields.hexOrNull("state_digest", 64);
   fields.hexOrNull("metadata_digest", 64);
   fields.boolean("complete");
@@ -125,12 +141,10 @@ export function decodeDescriptor(bytes: Uint8Array): Descriptor {
   fields.integer("bytes");
   fields.integer("bytes_stored");
   fields.boolean("unchanged");
-  fields.boolean("undo");
   fields.list("labels", checkLabel);
   const omitted = fields.list("omitted", checkOmitted, MAX_OMITTED);
   fields.integer("omitted_count", Number.MAX_SAFE_INTEGER, omitted.length);
   checkRules(fields.object("rules"));
-  return value as unknown as Descriptor;
 }
 
 function checkIdentity(fields: Fields): void {
@@ -153,9 +167,12 @@ function checkIdentity(fields: Fields): void {
 }
 
 function checkContent(content: Fields): void {
-  content.hex("tree", 64);
-  content.hex("snapshot_tree", 64);
-  content.hexOrNull("snapshot", 64);
+  const isOpen = content.has("held") && content.text("tree") === "";
+  if (content.has("held") && content.object("held").text("engine") === "")
+    throw content.wrong("held", "an engine's tree");
+  if (isOpen) {
+    if (content.text("snapshot_tree") !== "") throw content.wrong("snapshot_tree", "empty, as the tree is");
+  } else checkTrees(content);
   const root = content.object("root");
   root.integer("mode", 0o7777);
   root.integer("uid", 0xffffffff);
@@ -164,6 +181,13 @@ function checkContent(content: Fields): void {
   root.text("group");
   root.integer("mtime_sec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
   root.integer("mtime_ns", 999999999);
+}
+
+/** Checks the ids by which the store knows the content. */
+export function checkTrees(content: Fields): void {
+  content.hex("tree", 64);
+  content.hex("snapshot_tree", 64);
+  content.hexOrNull("snapshot", 64);
 }
 
 function checkLabel(element: unknown, label: string): void {

@@ -83,6 +83,10 @@ export interface PointPaths {
   readonly pin: string;
   readonly tags: string;
   readonly verification: string;
+  /** what reading a held tree found out */
+  readonly seal: string;
+  /** the held tree of a point of an engine that clones */
+  readonly tree: string;
 }
 
 export function pointPaths(points: string, sequence: number): PointPaths {
@@ -94,6 +98,8 @@ export function pointPaths(points: string, sequence: number): PointPaths {
     pin: `${root}/pin.json`,
     tags: `${root}/tags.json`,
     verification: `${root}/verification.json`,
+    seal: `${root}/seal.json`,
+    tree: `${root}/tree`,
   };
 }
 

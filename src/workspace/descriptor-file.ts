@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeDescriptor, type Descriptor, encodeDescriptor } from "../formats/descriptor.ts";
+import { decodeSeal, encodeSeal, type SealFile } from "../formats/seal-file.ts";
 
 /**
  * A descriptor as its file holds it: the last member, `checksum`, is the SHA-256 of all bytes before it, so that no
@@ -12,18 +13,39 @@ const TAIL = '"}\n';
 const LENGTH = HEAD.length + 64 + TAIL.length;
 
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
-  const bytes = encodeDescriptor(descriptor);
-  const body = Buffer.from(bytes.subarray(0, bytes.length - 2));
-  return Buffer.concat([body, Buffer.from(`${HEAD}${checksumOf(body)}${TAIL}`)]);
+  return withChecksum(encodeDescriptor(descriptor));
 }
 
 /** Throws `damaged`, `newer_version`. */
 export function decodeDescriptorFile(bytes: Uint8Array): Descriptor {
   const { checksum: _checksum, ...descriptor } = decodeDescriptor(bytes) as Descriptor & { checksum?: unknown };
+  requireChecksum(bytes);
+  return descriptor;
+}
+
+/** A seal as its file holds it, with a checksum likewise. */
+export function encodeSealFile(seal: SealFile): Uint8Array {
+  return withChecksum(encodeSeal(seal));
+}
+
+/** Throws `damaged`, `newer_version`. */
+export function decodeSealFile(bytes: Uint8Array): SealFile {
+  const { checksum: _checksum, ...seal } = decodeSeal(bytes) as SealFile & { checksum?: unknown };
+  requireChecksum(bytes);
+  return seal;
+}
+
+/** A JSON object's bytes with the checksum as one more member. */
+function withChecksum(bytes: Uint8Array): Uint8Array {
+  const body = Buffer.from(bytes.subarray(0, bytes.length - 2));
+  return Buffer.concat([body, Buffer.from(`${HEAD}${checksumOf(body)}${TAIL}`)]);
+}
+
+function requireChecksum(bytes: Uint8Array): void {
   const body = bytes.subarray(0, Math.max(bytes.length - LENGTH, 0));
   const wanted = `${HEAD}${checksumOf(body)}${TAIL}`;
-  if (Buffer.from(bytes.subarray(body.length)).toString("latin1") === wanted) return descriptor;
-  throw new CairnError("damaged", "its checksum is not that of its bytes");
+  if (Buffer.from(bytes.subarray(body.length)).toString("latin1") !== wanted)
+    throw new CairnError("damaged", "its checksum is not that of its bytes");
 }
 
 function checksumOf(body: Uint8Array): string {

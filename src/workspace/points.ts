@@ -13,6 +13,7 @@ import {
 } from "../formats/control.ts";
 import type { PinFile, TagsFile, VerificationFile } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
+import { type SealFile, sealedDescriptor } from "../formats/seal-file.ts";
 import {
   durableRemove,
   durableWrite,
@@ -22,7 +23,7 @@ import {
   temporaryName,
 } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
-import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
+import { decodeDescriptorFile, decodeSealFile, encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
@@ -40,6 +41,8 @@ export interface Point {
   readonly descriptor: Descriptor;
   /** SHA-256 of the descriptor's bytes, 64 hex digits. */
   readonly checksum: string;
+  /** False while only a held tree has its content: digests, ids and counts of the descriptor are empty then. */
+  readonly sealed: boolean;
   readonly pin: PinFile | null;
   /** The edited tags, or those it was made with. */
   readonly tags: readonly string[];
@@ -218,7 +221,7 @@ export class Points {
 
   #point(sequence: number, bytes: Uint8Array, names: ReadonlySet<string>): Point {
     const paths = this.pathsOf(sequence);
-    const descriptor = checkedDescriptor(paths.descriptor, bytes, sequence);
+    const descriptor = sealedOrNot(paths, checkedDescriptor(paths.descriptor, bytes, sequence), names);
     const problems: CairnError[] = [];
     let pinIsUnreadable = false;
     const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
@@ -241,6 +244,7 @@ export class Points {
       sequence,
       descriptor,
       checksum: hash("sha256", bytes, "hex"),
+      sealed: descriptor.content.tree !== "",
       pin,
       tags,
       verification,
@@ -414,6 +418,12 @@ export class Points {
     removeLeftovers(this.#directory, undefined, { exclusive: true });
   }
 
+  /** Seals a point: from now on it reads as if it had been read when it was made. Durable by rename. */
+  seal(sequence: number, seal: SealFile): Point {
+    durableWrite(this.pathsOf(sequence).seal, encodeSealFile(seal));
+    return this.read(sequence);
+  }
+
   writePin(sequence: number, pin: PinFile | null): void {
     const { pin: path } = this.pathsOf(sequence);
     if (pin === null) durableRemove(path);
@@ -441,6 +451,24 @@ function isUnfinished(root: string): boolean {
 }
 
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
+
+/** The descriptor with what its seal adds. Throws `damaged` when there is a seal that cannot be read. */
+function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: ReadonlySet<string>): Descriptor {
+  if (descriptor.content.tree !== "" || !names.has("seal.json")) return descriptor;
+  const bytes = readSmallFile(paths.seal, MAX_DESCRIPTOR_BYTES);
+  if (bytes === null) return descriptor;
+  try {
+    const seal = decodeSealFile(bytes);
+    if (seal.save_point_id !== descriptor.save_point_id) throw new CairnError("damaged", "it is another point's");
+    return sealedDescriptor(descriptor, seal);
+  } catch (error) {
+    const failed = toCairnError(error);
+    throw new CairnError(failed.code, `${paths.seal}: ${failed.message}`, {
+      hint: failed.hint ?? "remove that file: the point is sealed again from its tree",
+      cause: error,
+    });
+  }
+}
 
 function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): Descriptor {
   let descriptor: Descriptor;

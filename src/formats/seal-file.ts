@@ -1,0 +1,58 @@
+import { type Descriptor, type DescriptorContent, checkState, checkTrees } from "./descriptor.ts";
+import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
+
+/**
+ * What sealing found out about a point that was made without being read: `seal.json` beside its descriptor, which
+ * stays as it was written.
+ */
+
+const FORMAT = "cairn.seal";
+const VERSION = 1;
+
+/** The members of a descriptor that only reading the tree can fill. */
+export type SealedState = Pick<
+  Descriptor,
+  | "state_digest"
+  | "metadata_digest"
+  | "complete"
+  | "entries"
+  | "bytes"
+  | "bytes_stored"
+  | "unchanged"
+  | "labels"
+  | "omitted"
+  | "omitted_count"
+  | "rules"
+>;
+
+export interface SealFile extends SealedState {
+  save_point_id: Descriptor["save_point_id"];
+  sealed_at: string;
+  content: Pick<DescriptorContent, "tree" | "snapshot_tree" | "snapshot">;
+}
+
+/** The bytes of a seal, which read back equal. Throws `internal` when a field has no possible value. */
+export function encodeSeal(seal: SealFile): Uint8Array {
+  return encodeChecked(seal, (value) => encodeRecord(value, FORMAT, VERSION), decodeSeal);
+}
+
+/** Throws `damaged`, naming the field, or `newer_version`. */
+export function decodeSeal(bytes: Uint8Array): SealFile {
+  const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
+  fields.hex("save_point_id", 32);
+  fields.time("sealed_at");
+  checkTrees(fields.object("content"));
+  checkState(fields);
+  return value as unknown as SealFile;
+}
+
+/** The descriptor as it would be had the point been read when it was made. */
+export function sealedDescriptor(descriptor: Descriptor, seal: SealFile): Descriptor {
+  const { content, sealed_at: _at, save_point_id: _id, ...state } = seal;
+  const {
+    format: _format,
+    version: _version,
+    ...known
+  } = state as typeof state & { format?: string; version?: number };
+  return { ...descriptor, ...known, content: { ...descriptor.content, ...content } };
+}
