@@ -35,7 +35,9 @@ try {
     tags: ["auto"],
     cause: { kind: "schedule", job: "agent-7" },
   });
-  console.log(`saved ${saved.save_point_id}: ${saved.changes.added} added, ${saved.changes.modified} modified`);
+  const { changes } = saved;
+  const what = changes === null ? "held, not read yet" : `${changes.added} added, ${changes.modified} modified`;
+  console.log(`saved ${saved.save_point_id}: ${what}`);
 } catch (error) {
   if (!(error instanceof CairnError)) throw error;
   // `retryable` is for the orchestrator: another host may hold the lock for a moment.

@@ -61,6 +61,7 @@ export const POINT: SavePoint = {
   metadata_digest: "c".repeat(64),
   entries: 12,
   bytes: 34_567,
+  sealed: true,
   bytes_stored: 1234,
   unchanged: false,
   complete: true,

@@ -3,6 +3,7 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
 import type { PointContent } from "./point-content.ts";
+import type { TreeHolder } from "./tree/holder.ts";
 import type {
   ExamineRequest,
   PointRemains,
@@ -185,6 +186,8 @@ export interface FreeRequest {
  */
 export interface Engine {
   readonly type: EngineType;
+  /** Holds whole trees for this workspace's points, where its file system can; null where points go into the store at once. */
+  readonly holder: TreeHolder | null;
   /** Says that the folder is about to be looked at, so that what that needs can start meanwhile. */
   prepare(): void;
   /** Records the folder as it is. */

@@ -2,6 +2,20 @@ import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { type Arena, bindNative, lastErrno, nativeAvailable, type NativeFunction, newArena } from "../native.ts";
+import {
+  ARGUMENT_SIZE,
+  BTRFS_MAGIC,
+  INFO,
+  LOOKUP,
+  NAME_MAX,
+  READ_ONLY,
+  REQUEST,
+  ROOT_INODE,
+  ROOTREF,
+  SPEC_BY_ID,
+  VOL_ARGS_NAME,
+  VOL_ARGS_V2,
+} from "./btrfs-abi.ts";
 import { filesystemKind } from "./mounts.ts";
 import { checkName, printablePath, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
@@ -15,65 +29,6 @@ import { errnoName } from "./syscalls.ts";
  * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system), `usage` (an unfit name),
  * `conflict` (subvolumes inside, a swap file), else what the errno means.
  */
-
-/**
- * Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number.
- * They are the same on x64 and arm64.
- */
-const REQUEST = {
-  /** _IOW(15, btrfs_ioctl_vol_args) */
-  SNAP_DESTROY: 0x5000940f,
-  /** _IOW(22, u64) and _IOR(24, u64): the number of a transaction */
-  WAIT_SYNC: 0x40089416,
-  START_SYNC: 0x80089418,
-  /** _IOW(23 and 24, btrfs_ioctl_vol_args_v2) */
-  SNAP_CREATE_V2: 0x50009417,
-  SUBVOL_CREATE_V2: 0x50009418,
-  /** _IOR(25, u64), _IOW(26, u64) */
-  SUBVOL_GETFLAGS: 0x80089419,
-  SUBVOL_SETFLAGS: 0x4008941a,
-  /** _IOR(60, btrfs_ioctl_get_subvol_info_args), Linux 4.18 */
-  GET_SUBVOL_INFO: 0x81f8943c,
-  /** _IOWR(61, btrfs_ioctl_get_subvol_rootref_args), Linux 4.18 */
-  GET_SUBVOL_ROOTREF: 0xd000943d,
-  /** _IOWR(62, btrfs_ioctl_ino_lookup_user_args), Linux 4.18 */
-  INO_LOOKUP_USER: 0xd000943e,
-  /** _IOW(63, btrfs_ioctl_vol_args_v2), Linux 5.7 */
-  SNAP_DESTROY_V2: 0x5000943f,
-} as const;
-
-/** Bytes of every structure that carries a name; its last byte stays NUL. */
-const ARGUMENT_SIZE = 4096;
-/** btrfs_ioctl_vol_args: s64 fd, char name[4088]. */
-const VOL_ARGS_NAME = 8;
-/** btrfs_ioctl_vol_args_v2: s64 fd, u64 transid, u64 flags, 32 bytes for quota groups, char name[4040] or u64 subvolid. */
-const VOL_ARGS_V2 = { FD: 0, FLAGS: 16, NAME: 56, ID: 56 } as const;
-/** btrfs_ioctl_get_subvol_info_args; the times are u64 seconds and u32 nanoseconds in 16 bytes. */
-const INFO = {
-  SIZE: 504,
-  ID: 0,
-  NAME: 8,
-  PARENT_ID: 264,
-  DIRECTORY: 272,
-  GENERATION: 280,
-  FLAGS: 288,
-  UUID: 296,
-  PARENT_UUID: 312,
-  RECEIVED_UUID: 328,
-  CTRANSID: 344,
-  OTRANSID: 352,
-} as const;
-/** btrfs_ioctl_get_subvol_rootref_args: u64 min_treeid, 255 × (u64 treeid, u64 dirid), u8 num_items. */
-const ROOTREF = { MINIMUM: 0, ITEMS: 8, ITEM_SIZE: 16, COUNT: 4088 } as const;
-/** btrfs_ioctl_ino_lookup_user_args: u64 dirid, u64 treeid, char name[256], char path[3824]. */
-const LOOKUP = { DIRECTORY: 0, ID: 8, NAME: 16, PATH: 272 } as const;
-
-const READ_ONLY = 2n;
-const SPEC_BY_ID = 16n;
-/** Inode number of every subvolume's root directory, and of nothing else. */
-const ROOT_INODE = 256;
-const BTRFS_MAGIC = 0x9123683e;
-const NAME_MAX = 255;
 
 const EINTR = 4;
 const EOVERFLOW = 75;
@@ -140,11 +95,17 @@ async function wait(fd: number, request: number, argument: Arena): Promise<numbe
   if (call.async === undefined) return ask(fd, request, argument);
   for (;;) {
     const errno = await new Promise<number>((resolve, reject) => {
-      call.async!(fd, request, argument.address, (error: unknown, result: number) => {
+      const ended = (error: unknown, result: number): void => {
         // The callback finds the errno of its own call.
         if (error) reject(toCairnError(error, "call btrfs"));
         else resolve(result >= 0 ? 0 : lastErrno());
-      });
+      };
+      try {
+        call.async!(fd, request, argument.address, ended);
+      } catch {
+        // There is a limit to how many calls wait at once.
+        resolve(ask(fd, request, argument));
+      }
     });
     // The argument is named here so that its bytes live as long as the call.
     if (errno !== EINTR || argument.bytes.length === 0) return errno;

@@ -2,6 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
+import { ensureSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
   CallOptions,
@@ -132,6 +133,30 @@ export class CairnClient {
     }
   }
 
+  /** For calls that need contents or digests: points that are only held are sealed first. */
+  async #sealed<T>(
+    name: string | undefined,
+    options: WorkspaceCallOptions | CallOptions,
+    work: (workspace: Workspace) => Promise<T>,
+  ): Promise<T> {
+    return this.#with(name, async (workspace) => {
+      await ensureSealed(workspace, options);
+      return work(workspace);
+    });
+  }
+
+  /** Both: what is only held is sealed first, and what was moved away is looked up once more. */
+  async #readingSealed<T>(
+    name: string | undefined,
+    options: WorkspaceCallOptions | CallOptions,
+    work: (workspace: Workspace) => Promise<T>,
+  ): Promise<T> {
+    return this.#reading(name, async (workspace) => {
+      await ensureSealed(workspace, options);
+      return work(workspace);
+    });
+  }
+
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     const workspace = new Workspace(this.#found(name), this.#options.factory);
     try {
@@ -148,12 +173,14 @@ export class CairnClient {
   async restore(options: RestoreOptions): Promise<RestoreResult> {
     const { to } = options;
     if (to !== undefined)
-      return this.#with(options.workspaceName, async (workspace) => restoreTo(workspace, { ...options, to }));
-    return this.#with(options.workspaceName, async (workspace) => restore(workspace, options));
+      return this.#sealed(options.workspaceName, options, async (workspace) =>
+        restoreTo(workspace, { ...options, to }),
+      );
+    return this.#sealed(options.workspaceName, options, async (workspace) => restore(workspace, options));
   }
 
   async previewCleanup(options: CleanupOptions = {}): Promise<CleanupPlan> {
-    return this.#with(options.workspaceName, async (workspace) => previewCleanup(workspace, options));
+    return this.#sealed(options.workspaceName, options, async (workspace) => previewCleanup(workspace, options));
   }
 
   async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
@@ -162,7 +189,7 @@ export class CairnClient {
   }
 
   async view(target: string, options: WorkspaceCallOptions = {}): Promise<ViewLease> {
-    return this.#with(options.workspaceName, async (workspace) => view(workspace, target, options));
+    return this.#sealed(options.workspaceName, options, async (workspace) => view(workspace, target, options));
   }
 
   async listViews(): Promise<ViewLease[]> {
@@ -174,42 +201,45 @@ export class CairnClient {
   }
 
   async fork(target: string, path: string, options: ForkOptions = {}): Promise<ForkResult> {
-    return this.#with(options.workspaceName, async (workspace) =>
+    return this.#sealed(options.workspaceName, options, async (workspace) =>
       fork(workspace, { point: target, path }, { ...options, factory: this.#options.factory }),
     );
   }
 
   async undo(options: WorkspaceCallOptions = {}): Promise<RestoreResult> {
-    return this.#with(options.workspaceName, async (workspace) => undo(workspace, options));
+    return this.#sealed(options.workspaceName, options, async (workspace) => undo(workspace, options));
   }
 
   async restoreLatest(workspaceName?: string, options: CallOptions = {}): Promise<RestoreResult> {
-    return this.#with(workspaceName, async (workspace) => restoreLatest(workspace, options));
+    return this.#sealed(workspaceName, options, async (workspace) => restoreLatest(workspace, options));
   }
 
   async planRestore(options: RestoreOptions): Promise<RestorePlan> {
-    return this.#reading(options.workspaceName, async (workspace) => planRestore(workspace, options));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) => planRestore(workspace, options));
   }
 
   async planUndo(options: WorkspaceCallOptions = {}): Promise<RestorePlan> {
-    return this.#reading(options.workspaceName, async (workspace) => planUndo(workspace, options));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) => planUndo(workspace, options));
   }
 
   async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
-    return this.#reading(options.workspaceName, async (workspace) => status(workspace, options, this.engineReasons));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) =>
+      status(workspace, options, this.engineReasons),
+    );
   }
 
   async diff(a: string, b: string | null = null, options: DiffOptions = {}): Promise<DiffResult> {
-    return this.#reading(options.workspaceName, async (workspace) => diff(workspace, a, b, options));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) => diff(workspace, a, b, options));
   }
 
   async show(target: string, path: PathInput = "", options: WorkspaceCallOptions = {}): Promise<ShowResult> {
-    return this.#reading(options.workspaceName, async (workspace) => show(workspace, target, path));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) => show(workspace, target, path));
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
     const workspace = new Workspace(this.#found(options.workspaceName), this.#options.factory);
     try {
+      await ensureSealed(workspace, options);
       yield* read(workspace, target, path, options);
     } finally {
       await workspace.close();
@@ -217,7 +247,10 @@ export class CairnClient {
   }
 
   async history(workspaceName?: string, limit = 0, options: HistoryOptions = {}): Promise<HistoryResult> {
-    return this.#reading(workspaceName, async (workspace) => history(workspace, limit, options));
+    const work = async (workspace: Workspace): Promise<HistoryResult> => history(workspace, limit, options);
+    return options.path === undefined
+      ? this.#reading(workspaceName, work)
+      : this.#readingSealed(workspaceName, options, work);
   }
 
   async latestSavePoint(workspaceName?: string): Promise<SavePoint | null> {
@@ -248,11 +281,11 @@ export class CairnClient {
   }
 
   async verify(target: string, options: WorkspaceCallOptions = {}): Promise<VerifyResult> {
-    return this.#with(options.workspaceName, async (workspace) => verify(workspace, target, options));
+    return this.#sealed(options.workspaceName, options, async (workspace) => verify(workspace, target, options));
   }
 
   async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
-    return this.#with(undefined, async (workspace) => verifyAll(workspace, options));
+    return this.#sealed(undefined, options, async (workspace) => verifyAll(workspace, options));
   }
 
   async doctor(options: DoctorOptions = {}): Promise<DoctorResult> {

@@ -33,7 +33,7 @@ test("a fork is a workspace of its own, equal to its point, and clean from the s
   assert.equal(next.parent_id, save_point.save_point_id);
   assert.equal(next.read_bytes, "only here".length, "the rest is known from the workspace that it came from");
   write("a.txt", "changed here");
-  assert.equal((await client.save()).changes.modified > 0, true);
+  assert.equal((await client.save()).changes!.modified > 0, true);
   assert.equal(fs.readFileSync(join(target, "a.txt"), "utf8"), "a");
   assert.equal((await client.history()).save_points.length, 2);
 });

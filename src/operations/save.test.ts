@@ -44,7 +44,7 @@ test("reread reads every file again, whatever the times say", async (t) => {
   await client.save();
   assert.equal((await client.save({ reread: true })).read_bytes, 10);
   write("c", "three");
-  assert.equal((await client.save()).changes.added, 1);
+  assert.equal((await client.save()).changes!.added, 1);
 });
 
 test("a restore lets what the point does not have stay when it is told to", async (t) => {

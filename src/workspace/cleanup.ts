@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { removeHeldTrees } from "./held-trees.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
@@ -55,14 +56,18 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
   failpoint("cleanup.committed");
   dropPlan(workspace.found.control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
-  const removed = removePoints(workspace, journal, call);
+  const removed = await removePoints(workspace, journal, call);
   const freed = await free(workspace, { removed, journal, waitMs: WAIT_MS });
   durableRemove(journalPath(workspace));
   return { removed, ...freed };
 }
 
 /** The descriptors. Returns the ids of those that are gone now. */
-function removePoints(workspace: Workspace, journal: CleanupJournal, call: WorkspaceCall): SavePointId[] {
+async function removePoints(
+  workspace: Workspace,
+  journal: CleanupJournal,
+  call: WorkspaceCall,
+): Promise<SavePointId[]> {
   const { points, found } = workspace;
   call.onProgress?.({ phase: "cleaning", done: 0, total: journal.drop.length });
   const drop = stillUnneeded(workspace, journal.drop);
@@ -72,6 +77,11 @@ function removePoints(workspace: Workspace, journal: CleanupJournal, call: Works
   if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
+  await removeHeldTrees(
+    points,
+    drop.map(({ sequence }) => sequence),
+  );
+  failpoint("cleanup.trees-removed");
   points.removeAll(drop.map(({ sequence }) => sequence));
   failpoint("cleanup.points-removed");
   call.onProgress?.({ phase: "cleaning", done: drop.length, total: journal.drop.length });
@@ -124,7 +134,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   if (journal === null) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   workspace.points.removeMovedAway();
-  const removed = removePoints(workspace, journal, call);
+  const removed = await removePoints(workspace, journal, call);
   workspace.points.refresh();
   const problem = await freeIfPossible(workspace, removed, journal);
   durableRemove(journalPath(workspace));

@@ -155,11 +155,13 @@ class Doctor {
       for (const { id } of new Points(workspacePaths(control, name)).list().damaged) if (id === null) nameless++;
     }
     return {
-      points: held.map(({ point: { descriptor } }) => ({
-        id: descriptor.save_point_id,
-        createdAt: descriptor.created_at,
-        content: descriptor.content as unknown as ExamineRequest["points"][number]["content"],
-      })),
+      points: held
+        .filter(({ point }) => point.sealed)
+        .map(({ point: { descriptor } }) => ({
+          id: descriptor.save_point_id,
+          createdAt: descriptor.created_at,
+          content: descriptor.content as unknown as ExamineRequest["points"][number]["content"],
+        })),
       known: knownIds(control),
       nameless,
       recordedDamage: held.filter(({ point }) => point.verification?.ok === false).length,

@@ -36,8 +36,9 @@ export function keptContent(control: ControlPaths, without: ReadonlySet<SavePoin
   const unreadable: (string | null)[] = [];
   for (const { name } of listWorkspaces(control)) {
     const { points, damaged } = new Points(workspacePaths(control, name)).list();
-    for (const { descriptor } of points)
-      if (!without.has(descriptor.save_point_id)) contents.push(descriptor.content as unknown as PointContent);
+    for (const { descriptor, sealed } of points)
+      if (sealed && !without.has(descriptor.save_point_id))
+        contents.push(descriptor.content as unknown as PointContent);
     for (const { id } of damaged) if (id === null || !without.has(id)) unreadable.push(id);
   }
   return { contents, unreadable };

@@ -1,8 +1,9 @@
 import { lstatSync } from "node:fs";
-import type { HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
+import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import type { SealedState } from "../formats/seal-file.ts";
 import { recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
 import { isMountPoint } from "../fs/mounts.ts";
@@ -36,7 +37,8 @@ export interface LeftOutEntry {
 
 export interface Saved {
   point: Point;
-  changes: ChangeCounts;
+  /** against head; null where nothing was read */
+  changes: ChangeCounts | null;
   readBytes: number;
   leftOut: LeftOutEntry[];
   /** the scan behind it; absent when head was returned */
@@ -48,6 +50,8 @@ export interface RecordOptions {
   rules: IgnoreRecord | null;
   /** made by a restore or an undo: becomes neither head nor latest */
   undo: boolean;
+  /** why the workspace's own engine was passed over */
+  degraded?: readonly Degradation[];
 }
 
 /**
@@ -141,7 +145,7 @@ function headContent({ descriptor }: Point): HeadContent {
 }
 
 /** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
-function isUnchanged(head: Point | null, { content, scan }: StagedContent): boolean {
+export function isUnchanged(head: Point | null, { content, scan }: StagedContent): boolean {
   if (head === null || head.descriptor.content.tree !== content.tree) return false;
   const { metadata_digest: digest } = head.descriptor;
   return digest === null || digest === Buffer.from(scan.meta).toString("hex");
@@ -198,17 +202,9 @@ function describe(
   },
 ): Descriptor {
   const { id, sequence, head, staged, unchanged, options } = more;
-  const { scan, summary } = staged;
-  const { notes } = scan;
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
-  const rules = rulesOfTask({ excludes: input.exclude ?? [], rules: options.rules }).record(
-    notes.ignoreFiles.map(({ path, text }) => ({
-      directory: Buffer.from(path).toString("latin1"),
-      text: Buffer.from(text).toString("latin1"),
-    })),
-  );
   return {
     save_point_id: id,
     workspace_id: workspace.found.workspace.id,
@@ -217,30 +213,47 @@ function describe(
     created_at: new Date().toISOString(),
     message: input.message ?? "",
     tags: [...new Set(input.tags ?? [])],
-    engine: workspace.engine.type,
+    engine: workspace.found.controlFile.engine,
     effective_engine: workspace.engine.type,
-    degraded: staged.degraded.map(({ what, reason }) => `${what}: ${reason}`),
+    degraded: [...(options.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
     content: staged.content as unknown as Descriptor["content"],
+    ...sealedStateOf(staged, { exclude: input.exclude ?? [], rules: options.rules, unchanged }),
+    undo: options.undo,
+  } as Descriptor;
+}
+
+/** What reading a tree says of a point. */
+export function sealedStateOf(
+  { scan, summary, bytesStored }: StagedContent,
+  more: { exclude: readonly string[]; rules: IgnoreRecord | null; unchanged: boolean },
+): SealedState {
+  const { notes } = scan;
+  const rules = rulesOfTask({ excludes: more.exclude, rules: more.rules }).record(
+    notes.ignoreFiles.map(({ path, text }) => ({
+      directory: Buffer.from(path).toString("latin1"),
+      text: Buffer.from(text).toString("latin1"),
+    })),
+  );
+  return {
     state_digest: Buffer.from(scan.state).toString("hex"),
     metadata_digest: Buffer.from(scan.meta).toString("hex"),
     complete: notes.omittedCount === 0 && notes.torn.length === 0,
     entries: summary.entries,
     bytes: summary.bytes,
-    bytes_stored: staged.bytesStored,
-    unchanged,
+    bytes_stored: bytesStored,
+    unchanged: more.unchanged,
     labels: notes.torn.map(({ path, reason }) => ({ ...recordPath(path), label: "torn-possible", reason })),
     omitted: notes.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
     omitted_count: notes.omittedCount,
     rules: {
-      ignore_file: options.rules === null,
+      ignore_file: more.rules === null,
       exclude: rules.excludes,
       files: rules.files,
       ignored_count: notes.ignoredCount,
       ignored_sample: notes.ignored.slice(0, 20).map((path) => recordPath(Buffer.from(path, "latin1"))),
     },
-    undo: options.undo,
-  } as Descriptor;
+  };
 }

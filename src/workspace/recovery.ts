@@ -7,6 +7,7 @@ import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
 import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
+import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Point, Points } from "./points.ts";
@@ -40,6 +41,10 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   const claims = workspace.points.unfinished();
   if (claims.length > 0) {
     await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
+    await removeHeldTrees(
+      workspace.points,
+      claims.map(({ sequence }) => sequence),
+    );
     failpoint("recovery.discarded");
     workspace.points.removeLeftovers();
     recovered.push({

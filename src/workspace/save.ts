@@ -1,5 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { capturePoint } from "./capture.ts";
 import { folderIdentity, isAtMountRoot, writeWorkspace } from "./control-directory.ts";
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -9,7 +10,8 @@ import type { Workspace } from "./workspace.ts";
 
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
-  workspace.engine.prepare();
+  const { holder } = workspace.engine;
+  if (holder === null) workspace.engine.prepare();
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   acceptOtherFolder(workspace, input);
@@ -17,6 +19,7 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   const head = workspace.byId(state.head);
   if (input.onDetached === "refuse") refuseDetached(workspace, head);
   await guardSpace(workspace, { ...input, first: head === null });
+  if (holder !== null) return await capturePoint(workspace, input, holder);
   return await recordPoint(workspace, input, { rules: null, undo: false });
 }
 

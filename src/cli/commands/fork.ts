@@ -45,7 +45,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       const { path, name: made } = result.workspace;
       return [
         `${style.green("forked")} ${style.bold(from)} into ${printable(path)} (workspace ${printable(made)})`,
-        `  ${plural(result.save_point.entries, "entry")}, ${formatBytes(result.save_point.bytes)}`,
+        `  ${plural(result.save_point.entries ?? 0, "entry")}, ${formatBytes(result.save_point.bytes ?? 0)}`,
         ...renderLeftOut(result.left_out, style),
         `  look: ${style.cyan(`cairn -C ${printable(shellQuote(path))} status`)}`,
       ].join("\n");

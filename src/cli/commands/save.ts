@@ -41,7 +41,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.openOrAdopt(input.argument(0), input.list("allow"));
   const result = await client.save(options);
   const { changes, read_bytes, duration_ms, left_out, ...savePoint } = result;
-  const untouched = changes.added + changes.modified + changes.removed === 0;
+  const untouched = changes !== null && changes.added + changes.modified + changes.removed === 0;
   return {
     data: { save_point: savePoint, changes, read_bytes, duration_ms, left_out },
     exitStatus: result.complete || left_out.length === 0 ? 0 : EXIT_PARTLY,

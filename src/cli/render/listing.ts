@@ -38,7 +38,9 @@ export async function renderPoint(
     ["cause", describeCause(point)],
     [
       "holds",
-      `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`,
+      point.entries === null || point.bytes === null
+        ? "held whole, not read yet"
+        : `${plural(point.entries, "entry")}, ${formatBytes(point.bytes)}; added ${formatBytes(point.bytes_stored)} to the store`,
     ],
     ["engine", point.effective_engine],
     ["state digest", point.payload_root_hash ?? style.dim("not sealed yet")],

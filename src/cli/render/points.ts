@@ -38,10 +38,14 @@ export function renderSave(view: SaveView): string {
   const id = style.bold(shorten(result.save_point_id));
   if (view.skipped) return `nothing changed since ${id}; no point was made (${formatDuration(result.duration_ms)})`;
   const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
-  const changed = result.unchanged ? "nothing changed" : formatCounts(result.changes);
+  const changed = result.unchanged || result.changes === null ? "nothing changed" : formatCounts(result.changes);
+  const facts =
+    result.entries === null || result.bytes === null
+      ? `held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read and counted when something needs it`
+      : `${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`;
   const lines = [
     `${style.green("saved")} ${id}${message}`,
-    `  ${changed} · ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in all · stored ${formatBytes(result.bytes_stored)} in ${formatDuration(result.duration_ms)}`,
+    `  ${facts}`,
     ...result.degraded.map(
       (degradation) => `  ${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`,
     ),
@@ -82,7 +86,7 @@ export async function renderHistory(view: HistoryView): Promise<string> {
     point.save_point_id === result.head ? style.green("*") : " ",
     style.bold(shorten(point.save_point_id)),
     style.dim(formatAge(point.created_at, view.now)),
-    formatBytes(point.bytes_stored),
+    point.sealed ? formatBytes(point.bytes_stored) : style.dim("held"),
     describePoint(point, style),
   ]);
   const lines = await renderTable(rows, [3]);

@@ -37,6 +37,7 @@ import { freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
+import type { TreeHolder } from "../tree/holder.ts";
 import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { type CopyContent, manifestOf, recordedRoot, rootMetadata, sameAsHead } from "./copy-content.ts";
@@ -62,6 +63,7 @@ export interface CopyEngineOptions {
   adoptedAt: number;
   /** zstd level of new content */
   level?: 1 | 3;
+  holder?: TreeHolder | null;
 }
 
 const CLOCK_TICK_MS = 10;
@@ -73,6 +75,7 @@ const PROGRAM = "cairn 0.1.0";
 /** Keeps points in the repository inside the control directory. */
 export class CopyEngine implements Engine {
   readonly type = "copy";
+  readonly holder: TreeHolder | null;
   readonly #options: CopyEngineOptions;
   #store: Promise<EmbeddedStore> | undefined;
 
@@ -80,6 +83,7 @@ export class CopyEngine implements Engine {
 
   constructor(options: CopyEngineOptions) {
     this.#options = options;
+    this.holder = options.holder ?? null;
     this.#kept = new KeptScan(options.statCache);
   }
 

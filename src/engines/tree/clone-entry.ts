@@ -241,11 +241,7 @@ export class EntryCloner {
       }
       if (answer === "cloned") return "cloned";
       if (answer === "full") throw syscallError(result, `cannot clone ${path()}`);
-      if (isOtherFileSystem(result) && this.#device() === pair.device)
-        throw new CairnError(
-          "unsupported",
-          "the two folders lie on different file systems, between which nothing is cloned",
-        );
+      if (isOtherFileSystem(result) && this.#device() === pair.device) throw otherFileSystem();
       this.out.refusal ??= errnoName(-result);
     } else this.out.fragmented++;
     const result = copyContent(this.sys, from, to, {
@@ -383,6 +379,13 @@ export class EntryCloner {
 const SLASH = Buffer.from("/");
 /** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
 const SMALLEST_BLOCK = 1024;
+
+export function otherFileSystem(): CairnError {
+  return new CairnError(
+    "unsupported",
+    "the two folders lie on different file systems, between which nothing is cloned",
+  );
+}
 
 export function deviceOf({ words }: StatBuffer): number {
   return Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { cloneAnswer, cloneFile } from "../../fs/reflink.ts";
+import { cloneAnswer, cloneFile, isOtherFileSystem } from "../../fs/reflink.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -18,7 +18,7 @@ import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import { type NotSet, shown } from "../write/node-writer.ts";
-import { type CloneOutcome, DIRECTORY, EntryCloner, newOutcome } from "./clone-entry.ts";
+import { type CloneOutcome, DIRECTORY, EntryCloner, newOutcome, otherFileSystem } from "./clone-entry.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-runner.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -77,7 +77,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
   const inodes = checkSource(Buffer.from(options.from));
   const made = prepare(to);
   try {
-    probe(to);
+    probe(options.from, to);
   } catch (error) {
     if (made) fs.rmdirSync(to);
     throw error;
@@ -153,8 +153,8 @@ function prepare(to: Buffer): boolean {
   return made;
 }
 
-/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work. */
-function probe(to: Buffer): void {
+/** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work, or not from there. */
+function probe(from: Uint8Array, to: Buffer): void {
   const sys = syscalls();
   const names = ["a", "b"].map((name) =>
     Buffer.concat([to, Buffer.from(`/.probe-${randomBytes(8).toString("hex")}${name}`)]),
@@ -162,9 +162,10 @@ function probe(to: Buffer): void {
   const fds: number[] = [];
   try {
     for (const name of names) fds.push(fs.openSync(name, "wx+", 0o600));
-    fs.writeSync(fds[0]!, Buffer.alloc(4096, 1));
+    // A hole, since content would have to reach the disk first.
+    fs.ftruncateSync(fds[0]!, 65_536);
     const result = cloneFile(sys, fds[0]!, fds[1]!);
-    if (cloneAnswer(result) === "cloned") return;
+    if (cloneAnswer(result) === "cloned") return checkSameFileSystem(sys, from, fds[1]!);
     if (cloneAnswer(result) !== "refused") throw syscallError(result, "cloning a file");
     throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-result)}`, {
       hint: "XFS and btrfs do",
@@ -175,6 +176,14 @@ function probe(to: Buffer): void {
     for (const fd of fds) fs.closeSync(fd);
     for (const name of names) fs.rmSync(name, { force: true });
   }
+}
+
+/** A directory is no file to clone, but where it lies is looked at first. */
+function checkSameFileSystem(sys: Syscalls, from: Uint8Array, file: number): void {
+  const source = openDirectory(Buffer.from(from));
+  const result = cloneFile(sys, source, file);
+  sys.close(source);
+  if (isOtherFileSystem(result)) throw otherFileSystem();
 }
 
 function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {

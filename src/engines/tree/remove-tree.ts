@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
@@ -13,7 +13,7 @@ const ENOENT = -2;
 
 /**
  * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.
- * Throws `permission` and what the file system fails.
+ * Throws `refused` for what is no directory, `permission`, and what the file system fails.
  */
 export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
@@ -38,14 +38,10 @@ export async function removeTree(place: Uint8Array): Promise<void> {
 }
 
 function isThere(at: Buffer): boolean {
-  try {
-    if (fs.lstatSync(at).isDirectory()) return true;
-    fs.unlinkSync(at);
-    return false;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw toCairnError(error, `removing ${shown(at)}`);
-  }
+  const stat = fs.lstatSync(at, { throwIfNoEntry: false });
+  if (stat === undefined) return false;
+  if (!stat.isDirectory()) throw new CairnError("refused", `${shown(at)} is no directory`);
+  return true;
 }
 
 /** Directories from the end of the tree's order to its start: those in a directory before itself. */

@@ -100,10 +100,12 @@ export interface SavePoint {
   restored_from: SavePointId | null;
   cause: Cause;
   metadata_digest: string | null;
-  /** Number of recorded entries, without the root. */
-  entries: number;
-  /** Sum of the sizes of its files. */
-  bytes: number;
+  /** False while only a held tree has its content: digests and counts are not known then. */
+  sealed: boolean;
+  /** Number of recorded entries, without the root; null until sealed. */
+  entries: number | null;
+  /** Sum of the sizes of its files; null until sealed. */
+  bytes: number | null;
   /** What this point added to the store. */
   bytes_stored: number;
   /** True when nothing had changed since its parent. */
@@ -177,7 +179,8 @@ export interface SaveOptions extends WorkspaceCallOptions {
 
 /** The point, with what only this call knows. The CLI prints the point as `save_point` and the rest beside it. */
 export interface SaveResult extends SavePoint {
-  changes: Changes;
+  /** Against head; null where the tree was held without being read. */
+  changes: Changes | null;
   read_bytes: number;
   duration_ms: number;
   /** What the point does not hold; exit 10 when `complete` is false. */

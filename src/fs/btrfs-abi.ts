@@ -1,0 +1,58 @@
+/**
+ * Request numbers of linux/btrfs.h: direction « 30 | size of the argument « 16 | 0x94 « 8 | number.
+ * They are the same on x64 and arm64.
+ */
+export const REQUEST = {
+  /** _IOW(15, btrfs_ioctl_vol_args) */
+  SNAP_DESTROY: 0x5000940f,
+  /** _IOW(22, u64) and _IOR(24, u64): the number of a transaction */
+  WAIT_SYNC: 0x40089416,
+  START_SYNC: 0x80089418,
+  /** _IOW(23 and 24, btrfs_ioctl_vol_args_v2) */
+  SNAP_CREATE_V2: 0x50009417,
+  SUBVOL_CREATE_V2: 0x50009418,
+  /** _IOR(25, u64), _IOW(26, u64) */
+  SUBVOL_GETFLAGS: 0x80089419,
+  SUBVOL_SETFLAGS: 0x4008941a,
+  /** _IOR(60, btrfs_ioctl_get_subvol_info_args), Linux 4.18 */
+  GET_SUBVOL_INFO: 0x81f8943c,
+  /** _IOWR(61, btrfs_ioctl_get_subvol_rootref_args), Linux 4.18 */
+  GET_SUBVOL_ROOTREF: 0xd000943d,
+  /** _IOWR(62, btrfs_ioctl_ino_lookup_user_args), Linux 4.18 */
+  INO_LOOKUP_USER: 0xd000943e,
+  /** _IOW(63, btrfs_ioctl_vol_args_v2), Linux 5.7 */
+  SNAP_DESTROY_V2: 0x5000943f,
+} as const;
+
+/** Bytes of every structure that carries a name; its last byte stays NUL. */
+export const ARGUMENT_SIZE = 4096;
+/** btrfs_ioctl_vol_args: s64 fd, char name[4088]. */
+export const VOL_ARGS_NAME = 8;
+/** btrfs_ioctl_vol_args_v2: s64 fd, u64 transid, u64 flags, 32 bytes for quota groups, char name[4040] or u64 subvolid. */
+export const VOL_ARGS_V2 = { FD: 0, FLAGS: 16, NAME: 56, ID: 56 } as const;
+/** btrfs_ioctl_get_subvol_info_args; the times are u64 seconds and u32 nanoseconds in 16 bytes. */
+export const INFO = {
+  SIZE: 504,
+  ID: 0,
+  NAME: 8,
+  PARENT_ID: 264,
+  DIRECTORY: 272,
+  GENERATION: 280,
+  FLAGS: 288,
+  UUID: 296,
+  PARENT_UUID: 312,
+  RECEIVED_UUID: 328,
+  CTRANSID: 344,
+  OTRANSID: 352,
+} as const;
+/** btrfs_ioctl_get_subvol_rootref_args: u64 min_treeid, 255 × (u64 treeid, u64 dirid), u8 num_items. */
+export const ROOTREF = { MINIMUM: 0, ITEMS: 8, ITEM_SIZE: 16, COUNT: 4088 } as const;
+/** btrfs_ioctl_ino_lookup_user_args: u64 dirid, u64 treeid, char name[256], char path[3824]. */
+export const LOOKUP = { DIRECTORY: 0, ID: 8, NAME: 16, PATH: 272 } as const;
+
+export const READ_ONLY = 2n;
+export const SPEC_BY_ID = 16n;
+/** Inode number of every subvolume's root directory, and of nothing else. */
+export const ROOT_INODE = 256;
+export const BTRFS_MAGIC = 0x9123683e;
+export const NAME_MAX = 255;

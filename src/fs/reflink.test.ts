@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { type LoopFileSystem, loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
+import { nativeAvailable } from "../native.ts";
+import { cloneAnswer, cloneFile, extentCount, isOtherFileSystem } from "./reflink.ts";
+import { syscalls } from "./syscalls.ts";
+
+/** Runs with two open files of the file system, the first with 1 MiB of content. */
+function withFiles(volume: LoopFileSystem, work: (from: number, to: number) => void): void {
+  const from = fs.openSync(path.join(volume.root, "from"), "w+");
+  const to = fs.openSync(path.join(volume.root, "to"), "w+");
+  try {
+    fs.writeSync(from, Buffer.alloc(1 << 20, "content"));
+    work(from, to);
+  } finally {
+    fs.closeSync(from);
+    fs.closeSync(to);
+  }
+}
+
+void describe("clones of files", () => {
+  for (const kind of ["xfs", "btrfs"] as const) {
+    test(`a clone holds the same content and takes no space on ${kind}`, (t) => {
+      const volume = loopFileSystem(t, kind);
+      if (volume === null) return;
+      withFiles(volume, (from, to) => {
+        fs.fsyncSync(from);
+        const before = fs.statfsSync(volume.root).bfree;
+        const result = cloneFile(syscalls(), from, to);
+        assert.equal(cloneAnswer(result), "cloned");
+        fs.fsyncSync(to);
+        assert.deepEqual(fs.readFileSync(path.join(volume.root, "to")), Buffer.alloc(1 << 20, "content"));
+        const used = (before - fs.statfsSync(volume.root).bfree) * fs.statfsSync(volume.root).bsize;
+        assert.ok(used < 1 << 19, `took ${used} bytes`);
+      });
+    });
+  }
+
+  test("a clone is refused, and nothing is written, on a file system that has none", (t) => {
+    const volume = loopFileSystem(t, "ext4");
+    if (volume === null) return;
+    withFiles(volume, (from, to) => {
+      assert.equal(cloneAnswer(cloneFile(syscalls(), from, to)), "refused");
+      assert.equal(fs.fstatSync(to).size, 0);
+    });
+  });
+
+  test("two file systems are told from one that clones nothing", { skip: !nativeAvailable() }, (t) => {
+    const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "btrfs")];
+    if (one === null || other === null) return;
+    withFiles(one, (from) =>
+      withFiles(other, (_, to) => {
+        const result = cloneFile(syscalls(), from, to);
+        assert.equal(cloneAnswer(result), "refused");
+        assert.ok(isOtherFileSystem(result));
+      }),
+    );
+  });
+
+  test("pieces are counted", { skip: !nativeAvailable() }, (t) => {
+    const volume = loopFileSystem(t, "xfs");
+    if (volume === null) return;
+    withFiles(volume, (from, to) => {
+      for (let i = 0; i < 50; i++) fs.writeSync(to, Buffer.alloc(4096, 1), 0, 4096, i * 8192);
+      fs.fsyncSync(from);
+      fs.fsyncSync(to);
+      // Space that was reserved between them may count too.
+      const many = extentCount(to);
+      assert.ok(many >= 50 && many <= 100, `${many}`);
+      const few = extentCount(from);
+      assert.ok(few >= 1 && few < 10, `${few}`);
+    });
+  });
+});

@@ -1,0 +1,132 @@
+import { lstatSync } from "node:fs";
+import type { Degradation } from "../engines/engine.ts";
+import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Descriptor, RootMetadata } from "../formats/descriptor.ts";
+import { groupName, userName } from "../fs/users.ts";
+import { newSavePointId } from "../ids.ts";
+import { writeState } from "./control-directory.ts";
+import { controlDirectoriesInside } from "./guards.ts";
+import type { Point } from "./points.ts";
+import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import type { Workspace } from "./workspace.ts";
+
+/**
+ * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
+ * tree cannot be held this time, the store takes the content, and the point says so.
+ *
+ * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor
+ * gets its name. Record: head moves. For the holder of the workspace's lock.
+ */
+export async function capturePoint(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved> {
+  const passedOver = whyNotHeld(workspace, input);
+  if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
+  const { points } = workspace;
+  const state = workspace.state();
+  const head = workspace.byId(state.head);
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  const { tree } = points.pathsOf(sequence);
+  points.claim(sequence, id);
+  let captured: Captured;
+  try {
+    captured = await holder.capture(workspace.root, tree, { signal: input.signal });
+  } catch (error) {
+    points.abandon(sequence);
+    const failed = toCairnError(error);
+    if (failed.code !== "unsupported") throw error;
+    return recordInstead(workspace, input, { what: holder.type, reason: failed.message });
+  }
+  failpoint("capture.held");
+  let point: Point;
+  try {
+    const descriptor = describeHeld(workspace, input, { id, sequence, head, holder, tree, captured });
+    point = points.commit(descriptor, { keepClaim: true });
+  } catch (error) {
+    await holder.remove(tree);
+    points.abandon(sequence);
+    throw error;
+  }
+  failpoint("save.committed");
+  writeState(workspace.found.paths, { ...state, head: id });
+  failpoint("save.head-moved");
+  points.settle(sequence);
+  return { point, changes: null, readBytes: 0, leftOut: [] };
+}
+
+/** What a held tree cannot do; null where it can. */
+function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
+  if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
+  if (input.skipUnchanged === true) return "whether something changed is not known without reading";
+  if (controlDirectoriesInside(workspace.root).length > 0)
+    return "a control directory lies inside the folder, and it must not become part of a point";
+  return null;
+}
+
+async function recordInstead(workspace: Workspace, input: SaveInput, degradation: Degradation): Promise<Saved> {
+  return recordPoint(workspace, input, { rules: null, undo: false, degraded: [degradation] });
+}
+
+function describeHeld(
+  workspace: Workspace,
+  input: SaveInput,
+  more: {
+    id: Descriptor["save_point_id"];
+    sequence: number;
+    head: Point | null;
+    holder: TreeHolder;
+    tree: string;
+    captured: Captured;
+  },
+): Descriptor {
+  const { id, sequence, head, holder, tree, captured } = more;
+  const latest = workspace.points.latest();
+  const detached =
+    head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  return {
+    save_point_id: id,
+    workspace_id: workspace.found.workspace.id,
+    workspace_name: workspace.found.workspace.name,
+    sequence,
+    created_at: new Date().toISOString(),
+    message: input.message ?? "",
+    tags: [...new Set(input.tags ?? [])],
+    engine: holder.type,
+    effective_engine: holder.type,
+    degraded: captured.degraded.map(({ what, reason }) => `${what}: ${reason}`),
+    parent_id: head?.descriptor.save_point_id ?? null,
+    restored_from: detached ? head.descriptor.save_point_id : null,
+    cause: input.cause ?? { kind: "person" },
+    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: { engine: holder.type } },
+    state_digest: null,
+    metadata_digest: null,
+    complete: true,
+    entries: { files: 0, directories: 0, links: 0, other: 0 },
+    bytes: 0,
+    bytes_stored: 0,
+    unchanged: false,
+    labels: [],
+    omitted: [],
+    omitted_count: 0,
+    rules: { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
+    undo: false,
+  } as Descriptor;
+}
+
+/** Mode, owner and time of a held tree's root are those of the folder at that moment. */
+function rootOf(tree: string): RootMetadata {
+  const facts = lstatSync(tree, { bigint: true });
+  if (!facts.isDirectory()) throw new CairnError("internal", `${tree} is no folder`);
+  const [uid, gid] = [Number(facts.uid), Number(facts.gid)];
+  const seconds = facts.mtimeNs / 1_000_000_000n - (facts.mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
+  return {
+    mode: Number(facts.mode) & 0o7777,
+    uid,
+    gid,
+    user: userName(uid),
+    group: groupName(gid),
+    mtime_sec: Number(seconds),
+    mtime_ns: Number(facts.mtimeNs - seconds * 1_000_000_000n),
+  };
+}
