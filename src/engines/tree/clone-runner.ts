@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import { openDirectory, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
@@ -46,7 +47,7 @@ export class CloneRunner {
 function settle(folder: Uint8Array): null {
   const fd = openDirectory(Buffer.from(folder));
   const result = syscalls().syncfs(fd);
-  syscalls().close(fd);
+  fs.closeSync(fd);
   if (result < 0 && syscalls().native) throw syscallError(result, "writing the file system back");
   return null;
 }

@@ -148,7 +148,7 @@ function prepare(to: Buffer): boolean {
     sys.fchown(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
     sys.fchmod(fd, 0o700);
   } finally {
-    sys.close(fd);
+    fs.closeSync(fd);
   }
   return made;
 }
@@ -182,7 +182,7 @@ function probe(from: Uint8Array, to: Buffer): void {
 function checkSameFileSystem(sys: Syscalls, from: Uint8Array, file: number): void {
   const source = openDirectory(Buffer.from(from));
   const result = cloneFile(sys, source, file);
-  sys.close(source);
+  fs.closeSync(source);
   if (isOtherFileSystem(result)) throw otherFileSystem();
 }
 
@@ -221,8 +221,8 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
     entries.metadata(from, target, stat.words, () => empty);
     outcome.notSet.push(...entries.out.notSet);
   } finally {
-    sys.close(from);
-    sys.close(target);
+    fs.closeSync(from);
+    fs.closeSync(target);
   }
 }
 

@@ -65,7 +65,7 @@ function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
     }
   } finally {
     if (fd >= 0) sys.close(fd);
-    sys.close(root);
+    fs.closeSync(root);
   }
 }
 
