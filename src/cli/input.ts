@@ -1,4 +1,5 @@
 import { CairnError } from "../errors.ts";
+import type { EngineType } from "../operations/contract.ts";
 
 type Argument = string | string[] | undefined;
 
@@ -104,4 +105,13 @@ export function parseBase64(text: string, what: string): Uint8Array {
   if (bytes.length === 0 || canonical !== text.replace(/=+$/, ""))
     throw usage(`${what} is not base64: ${JSON.stringify(text)}`);
   return bytes;
+}
+
+const ENGINES: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"];
+
+/** An engine by its name; `what` is the option or command that wants it. */
+export function parseEngine(text: string, what: string): EngineType {
+  const engine = ENGINES.find((known) => known === text);
+  if (engine === undefined) throw usage(`${what} knows ${ENGINES.join(", ")}; found ${JSON.stringify(text)}`);
+  return engine;
 }

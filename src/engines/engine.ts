@@ -2,6 +2,7 @@ import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import type { ScanResult } from "./scan/scan.ts";
+import type { Degradation, EngineType } from "./engine-type.ts";
 import type { PointContent } from "./point-content.ts";
 import type { TreeHolder } from "./tree/holder.ts";
 import type {
@@ -14,10 +15,8 @@ import type {
 import type { EntryCounts, ScanSummary } from "./scan/summary.ts";
 import type { NotSet } from "./write/node-writer.ts";
 
+export type { Degradation, EngineType } from "./engine-type.ts";
 export type { PointContent } from "./point-content.ts";
-
-/** How a save point holds content. Each engine reports what it really did, with every degradation. */
-export type EngineType = "btrfs-snapshot" | "juicefs-clone" | "reflink-copy" | "copy";
 
 /** The root directory's own metadata, which no tree holds. */
 export interface RootMetadata {
@@ -49,11 +48,6 @@ export interface TreeSource {
   differing?(other: TreeSource, own: Uint8Array, theirs: Uint8Array): NodePair[] | undefined;
   /** The content of a file node in order, in pieces that are valid until the next. */
   content(node: TreeNode): Iterable<Uint8Array>;
-}
-
-export interface Degradation {
-  what: string;
-  reason: string;
 }
 
 /** What head holds: taken over when the folder is found to be the same. */

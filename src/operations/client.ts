@@ -14,6 +14,7 @@ import type {
   DoctorOptions,
   DoctorResult,
   EngineReason,
+  EngineResult,
   EngineType,
   ForkOptions,
   ForkResult,
@@ -43,6 +44,7 @@ import type {
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
+import { setEngine } from "./engine.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
 import { pin } from "./pin.ts";
@@ -55,6 +57,7 @@ import { restoreTo } from "./restore-to.ts";
 import { planRestore, planUndo } from "./restore-plan.ts";
 import { save } from "./save.ts";
 import { read, show } from "./show.ts";
+import { seal } from "./seal.ts";
 import { status } from "./status.ts";
 import { shortIds } from "./short-ids.ts";
 import { store } from "./store.ts";
@@ -294,6 +297,15 @@ export class CairnClient {
 
   async store(options: CallOptions = {}): Promise<StoreInfo> {
     return this.#with(undefined, async (workspace) => store(workspace, options));
+  }
+
+  async setEngine(type: EngineType, options: CallOptions = {}): Promise<EngineResult> {
+    return this.#with(undefined, async (workspace) => setEngine(workspace, type, options));
+  }
+
+  /** Seals what is only held; how many points that were. */
+  async seal(options: WorkspaceCallOptions = {}): Promise<{ sealed: number }> {
+    return this.#with(options.workspaceName, async (workspace) => seal(workspace, options));
   }
 
   async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {

@@ -147,6 +147,10 @@ export interface Client {
   /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
   policy(options?: CallOptions): Promise<PolicyResult>;
   setPolicy(policy: PolicyEdit, options?: CallOptions): Promise<PolicyResult>;
+  /** Changes how further points hold content; those that are there stay what they are. Throws `unsupported`. */
+  setEngine(type: EngineType, options?: CallOptions): Promise<EngineResult>;
+  /** Seals what is only held; how many points that were. */
+  seal(options?: WorkspaceCallOptions): Promise<{ sealed: number }>;
   /** Shortest unique prefixes, at least 8 digits, among all points of the control directory; unknown ids likewise. */
   shortIds(ids: readonly SavePointId[]): Promise<string[]>;
   /** Stops keeping the folder, whose files stay as they are. */

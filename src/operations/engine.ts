@@ -1,29 +1,99 @@
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { probeHolder } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
-import type { EngineReason, EngineResult, EngineType } from "./contract.ts";
+import { durableWrite } from "../fs/durable.ts";
+import { newControlId } from "../ids.ts";
+import { writeControl } from "../workspace/control-directory.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
+import { chooseControlDirectory } from "../workspace/control-place.ts";
+import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
+import type { Workspace } from "../workspace/workspace.ts";
+import type { CallOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
 
-const NOT_YET: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"];
+/** From the fastest to the one that always works. */
+const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
+const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
+const REASONS_FILE = "engines.json";
 
-/** The best engine for a path, and why each better one was passed over. */
-export function detectEngine(path: string): EngineResult {
-  const passed = NOT_YET.map((engine): EngineReason => ({
-    engine,
-    chosen: false,
-    reason: "this version cannot use it yet",
-  }));
-  return {
-    path,
-    engine: "copy",
-    engine_reasons: [...passed, { engine: "copy", chosen: true, reason: "works on every file system" }],
-  };
+/**
+ * The best engine for a path, and why each better one was passed over: by doing it in a temporary folder beside where
+ * the points are or would be. Never fails for a folder that exists.
+ */
+export async function detectEngine(path: string, controlDirectory?: string): Promise<EngineResult> {
+  const folder = realPathOf(path);
+  const place = placeOfPoints(folder, controlDirectory);
+  const reasons: EngineReason[] = [];
+  let best: EngineType | null = null;
+  for (const engine of ORDER) {
+    const answer = await probeHolder(engine, folder, place);
+    if (answer !== null) {
+      reasons.push({ engine, chosen: false, ...answer });
+      continue;
+    }
+    reasons.push({
+      engine,
+      chosen: best === null,
+      reason: best === null ? "tried, and it works here" : `works here too; ${best} is better`,
+    });
+    best ??= engine;
+  }
+  return { path, engine: best ?? "copy", engine_reasons: [...reasons, { ...COPY, chosen: best === null }] };
 }
 
-/** Throws `unsupported` when the engine does not work at a path. */
-export function requireEngine(path: string, type: EngineType): void {
-  const reason = detectEngine(path).engine_reasons.find(({ engine }) => engine === type);
-  if (reason?.chosen === true) return;
-  throw new CairnError(
-    "unsupported",
-    `the engine ${type} does not work at ${path}: ${reason?.reason ?? "there is no such engine"}`,
-    { hint: "leave the engine out: copy works everywhere" },
-  );
+/** The lowest folder there is on the way to a folder's points. */
+function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
+  const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
+  let place = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
+  while (!existsSync(place)) place = dirname(place);
+  return place;
+}
+
+/** Throws `unsupported` when the engine does not work at a path, with why and what would help. */
+export async function requireEngine(path: string, type: EngineType, controlDirectory?: string): Promise<void> {
+  if (type === "copy") return;
+  const folder = realPathOf(path);
+  const answer = await probeHolder(type, folder, placeOfPoints(folder, controlDirectory));
+  if (answer === null) return;
+  throw new CairnError("unsupported", `the engine ${type} does not work at ${path}: ${answer.reason}`, {
+    hint: answer.hint ?? "leave the engine out: copy works everywhere",
+  });
+}
+
+/** What the last probe said, as far as it is remembered; asking costs nothing. */
+export function rememberedReasons({ control, controlFile }: FoundWorkspace): EngineReason[] {
+  const engine = controlFile.engine as EngineType;
+  try {
+    const known = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as EngineReason[];
+    if (Array.isArray(known) && known.some((each) => each.engine === engine && each.chosen)) return known;
+  } catch {
+    // It is a cache.
+  }
+  return [{ engine, chosen: true, reason: engine === "copy" ? COPY.reason : "chosen for this workspace" }];
+}
+
+/** Remembers what a probe said, with the engine that is in use as the chosen one. */
+export function rememberReasons(control: ControlPaths, engine: EngineType, reasons: readonly EngineReason[]): void {
+  try {
+    mkdirSync(control.cache, { recursive: true, mode: 0o700 });
+    const now = reasons.map((each) => ({ ...each, chosen: each.engine === engine }));
+    durableWrite(join(control.cache, REASONS_FILE), Buffer.from(JSON.stringify(now)));
+  } catch {
+    // Only for people to read.
+  }
+}
+
+/**
+ * Changes how the control directory's further points hold content; the ones that there are stay what they are.
+ * Throws `unsupported` when the engine does not work there.
+ */
+export async function setEngine(workspace: Workspace, type: EngineType, options: CallOptions): Promise<EngineResult> {
+  const { found } = workspace;
+  const path = workspace.root.toString("utf8");
+  await requireEngine(path, type, found.control.root);
+  using _lock = await workspace.lock("engine", options);
+  writeControl(found.control, { ...found.controlFile, engine: type });
+  const { engine_reasons: reasons } = await detectEngine(path, found.control.root);
+  rememberReasons(found.control, type, reasons);
+  return { path, engine: type, engine_reasons: reasons.map((each) => ({ ...each, chosen: each.engine === type })) };
 }

@@ -20,7 +20,7 @@ import type {
   RelocateResult,
   WorkspaceInfo,
 } from "./contract.ts";
-import { detectEngine, requireEngine } from "./engine.ts";
+import { detectEngine, rememberedReasons, rememberReasons, requireEngine } from "./engine.ts";
 import { forget } from "./forget.ts";
 import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./policy.ts";
@@ -40,7 +40,7 @@ export class Library {
   }
 
   async validateEngine(path: string, type: EngineType): Promise<void> {
-    requireEngine(path, type);
+    await requireEngine(path, type);
   }
 
   async init(path: string, options: InitOptions = {}): Promise<CairnClient> {
@@ -111,7 +111,11 @@ export class Library {
   async #init(path: string, options: InitOptions): Promise<Adopted> {
     checkedQuota(options.quotaBytes ?? null);
     const engine = options.engineType ?? "copy";
-    if (options.engineType !== undefined) requireEngine(path, options.engineType);
+    if (engine === "btrfs-snapshot")
+      throw new CairnError("unsupported", "a self-contained workspace is made with a plain folder, no subvolume", {
+        hint: "make the subvolume first, and adopt it: cairn init --engine btrfs-snapshot DIR",
+      });
+    await requireEngine(path, engine);
     return initSelfContained(path, {
       name: options.name,
       engine,
@@ -123,10 +127,11 @@ export class Library {
   async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
     checkedQuota(options.quotaBytes ?? null);
     const folder = realFolder(path);
-    if (options.engineType !== undefined) requireEngine(path, options.engineType);
-    return adoptFolder(folder, {
+    const engine = options.engineType ?? "copy";
+    await requireEngine(path, engine, options.controlDirectory);
+    const adopted = await adoptFolder(folder, {
       name: options.name,
-      engine: options.engineType ?? "copy",
+      engine,
       controlDirectory: options.controlDirectory,
       populate: populateWith(options),
       guard: (real, chosen) =>
@@ -134,6 +139,11 @@ export class Library {
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });
+    if (adopted.created) {
+      const { engine_reasons: reasons } = await detectEngine(path, adopted.found.control.root);
+      rememberReasons(adopted.found.control, adopted.found.controlFile.engine as EngineType, reasons);
+    }
+    return adopted;
   }
 
   #client(adopted: Adopted): CairnClient {
@@ -141,8 +151,7 @@ export class Library {
   }
 
   #opened(found: FoundWorkspace, created: boolean): CairnClient {
-    const { engine_reasons } = detectEngine(realPathOf(found.folder).toString("utf8"));
-    return new CairnClient({ found, factory: this.#factory, created, engineReasons: engine_reasons });
+    return new CairnClient({ found, factory: this.#factory, created, engineReasons: rememberedReasons(found) });
   }
 }
 

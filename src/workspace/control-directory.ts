@@ -57,6 +57,11 @@ export function readControl(control: ControlPaths): ControlFile | null {
   return readRecord(control.file, decodeControl);
 }
 
+/** Replaces the control directory's own file durably. */
+export function writeControl(control: ControlPaths, file: ControlFile): void {
+  durableWrite(control.file, encodeControl(file));
+}
+
 /** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */
 export function readWorkspace(control: ControlPaths, name: string): PlacedWorkspace | null {
   return readRecord(workspacePaths(control, name).file, decodeWorkspace);

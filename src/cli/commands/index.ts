@@ -46,6 +46,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },
   release: { group: SETUP, summary: "stop keeping a folder", load: () => import("./release.ts") },
   engine: { group: SETUP, summary: "which engine a folder can use, and why", load: () => import("./engine.ts") },
+  seal: {
+    group: SETUP,
+    summary: "read what save points only hold, so that it is proven and stored",
+    load: () => import("./seal.ts"),
+  },
   completion: { group: SETUP, summary: "print a completion script for a shell", load: () => import("./completion.ts") },
   __complete: {
     group: SETUP,

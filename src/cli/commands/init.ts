@@ -1,9 +1,9 @@
 import { resolve } from "node:path";
-import type { AdoptOptions, Client, EngineType, InitOptions } from "../../operations/contract.ts";
+import type { AdoptOptions, Client, InitOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { parseGuards } from "../context.ts";
-import { usage } from "../input.ts";
+import { parseEngine, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
 
@@ -66,12 +66,4 @@ function readOptions(context: Context, input: Input): AdoptOptions {
   const control = context.globals.controlDirectory;
   if (control !== undefined) options.controlDirectory = resolve(context.cwd, control);
   return options;
-}
-
-const ENGINES: readonly EngineType[] = ["btrfs-snapshot", "juicefs-clone", "reflink-copy", "copy"];
-
-function parseEngine(text: string, what: string): EngineType {
-  const engine = ENGINES.find((known) => known === text);
-  if (engine === undefined) throw usage(`${what} knows ${ENGINES.join(", ")}; found ${JSON.stringify(text)}`);
-  return engine;
 }

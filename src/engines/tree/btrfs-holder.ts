@@ -12,7 +12,7 @@ import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { syscallError, syscalls } from "../../fs/syscalls.ts";
-import type { Degradation } from "../engine.ts";
+import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 
 const SLASH = 0x2f;

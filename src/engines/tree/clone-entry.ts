@@ -191,7 +191,9 @@ export class EntryCloner {
   /** Makes the entry of an open file that `#stat` describes; false when it changed meanwhile. */
   #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const { sys } = this;
-    const to = sys.open(pair.to, names, name, CREATE, 0o600);
+    const listed = sys.flistxattr(from, this.#list);
+    const mode = this.#createdMode(listed > 0);
+    const to = sys.open(pair.to, names, name, CREATE, mode);
     if (to < 0) throw syscallError(to, `cannot create ${shown(this.pathOf(pair.path, names, name))}`);
     try {
       const before = this.#stat.words;
@@ -206,7 +208,7 @@ export class EntryCloner {
         }
         how = failed;
       }
-      this.metadata(from, to, before, () => this.pathOf(pair.path, names, name));
+      this.#apply({ from, to, listed, mode }, before, () => this.pathOf(pair.path, names, name));
       const known = sys.fstat(from, this.#after);
       const settled = known >= 0 && sameContent(before, this.#after.words);
       this.#count(size, how);
@@ -263,18 +265,36 @@ export class EntryCloner {
     return extentCount(from) > extentLimit;
   }
 
-  /** Owner, attributes, mode and times of an open entry, in the order in which none undoes another. */
+  /** The final mode where a new file can have it at once: that spares a call. */
+  #createdMode(attributes: boolean): number {
+    const { words } = this.#stat;
+    const mode = words[STAT.MODE]! & 0o7777;
+    const own = words[STAT.UID] === this.#uid && words[STAT.GID] === this.#gid;
+    return own && !attributes && mode < 0o1000 && (mode & this.#task.umask) === 0 ? mode : 0o600;
+  }
+
+  /** Owner, attributes, mode and times of an open directory. */
   metadata(from: number, to: number, words: Uint32Array, path: () => Uint8Array): void {
+    this.#apply({ from, to, listed: this.sys.flistxattr(from, this.#list), mode: -1 }, words, path);
+  }
+
+  /** In the order in which none undoes another. `listed`: length of the source's attribute names; `mode`: what it has. */
+  #apply(
+    entry: { from: number; to: number; listed: number; mode: number },
+    words: Uint32Array,
+    path: () => Uint8Array,
+  ): void {
     const { sys } = this;
+    const { to } = entry;
     const aspects: NotSet["aspects"] = [];
     if (
       (words[STAT.UID] !== this.#uid || words[STAT.GID] !== this.#gid) &&
       sys.fchown(to, words[STAT.UID]!, words[STAT.GID]!) < 0
     )
       aspects.push("owner");
-    const listed = sys.flistxattr(from, this.#list);
-    if (listed > 0 && !this.#attributes(from, to, listed)) aspects.push("xattrs");
-    if (sys.fchmod(to, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
+    if (entry.listed > 0 && !this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
+    const mode = words[STAT.MODE]! & 0o7777;
+    if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
     if (sys.utimens(to, NO_NAME, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.native)
       aspects.push("times");
     if (aspects.length > 0) this.#note(path(), aspects);

@@ -14,6 +14,8 @@ export interface CloneTask {
   skip: readonly string[];
   /** files in more pieces than this are copied */
   extentLimit: number;
+  /** bits that new files are never given */
+  umask: number;
   pool: SharedArrayBuffer;
   links: SharedLinks;
 }

@@ -89,6 +89,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     to: options.to,
     skip: options.skip ?? [],
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
+    umask: umaskNow(),
     pool: pool.shared,
     links: newSharedLinks(inodes),
   };
@@ -122,6 +123,16 @@ function checkSource(from: Buffer): number {
     return files - ffree;
   } catch (error) {
     throw toCairnError(error, "the folder cannot be cloned");
+  }
+}
+
+/** The umask by a look that does not change it for a moment; all bits where that cannot be. */
+function umaskNow(): number {
+  try {
+    const line = /^Umask:\s*([0-7]+)$/mu.exec(fs.readFileSync("/proc/self/status", "latin1"));
+    return line === null ? 0o777 : Number.parseInt(line[1]!, 8);
+  } catch {
+    return 0o777;
   }
 }
 

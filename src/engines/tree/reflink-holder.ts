@@ -1,5 +1,5 @@
 import { toCairnError } from "../../errors.ts";
-import type { Degradation } from "../engine.ts";
+import type { Degradation } from "../engine-type.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
