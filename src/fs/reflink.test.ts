@@ -20,7 +20,7 @@ function withFiles(volume: LoopFileSystem, work: (from: number, to: number) => v
   }
 }
 
-void describe("clones of files", () => {
+void describe("clones of files", { skip: !nativeAvailable() }, () => {
   for (const kind of ["xfs", "btrfs"] as const) {
     test(`a clone holds the same content and takes no space on ${kind}`, (t) => {
       const volume = loopFileSystem(t, kind);
@@ -47,7 +47,7 @@ void describe("clones of files", () => {
     });
   });
 
-  test("two file systems are told from one that clones nothing", { skip: !nativeAvailable() }, (t) => {
+  test("two file systems are told from one that clones nothing", (t) => {
     const [one, other] = [loopFileSystem(t, "xfs"), loopFileSystem(t, "btrfs")];
     if (one === null || other === null) return;
     withFiles(one, (from) =>
@@ -59,7 +59,7 @@ void describe("clones of files", () => {
     );
   });
 
-  test("pieces are counted", { skip: !nativeAvailable() }, (t) => {
+  test("pieces are counted", (t) => {
     const volume = loopFileSystem(t, "xfs");
     if (volume === null) return;
     withFiles(volume, (from, to) => {

@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import os from "node:os";
 import { bindNative, lastErrno, type NativeFunction, newArena } from "../native.ts";
 import { EINTR, type Syscalls } from "./syscall-abi.ts";
@@ -34,16 +33,10 @@ function ioctl(fd: number, request: number, argument: number): number {
 /**
  * Makes an open empty file a clone of another, in one moment: 0, or minus errno (`cloneAnswer` says what that means).
  * What has not been written back of the first is written first. Holes stay; metadata is not touched.
+ * Only on Linux, and with native calls: elsewhere the answer is "refused".
  */
 export function cloneFile(sys: Syscalls, from: number, to: number): number {
-  if (sys.native) return ioctl(to, FICLONE, from);
-  if (process.platform !== "linux") return ENOSYS;
-  try {
-    fs.copyFileSync(`/proc/self/fd/${from}`, `/proc/self/fd/${to}`, fs.constants.COPYFILE_FICLONE_FORCE);
-    return 0;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).errno ?? ENOSYS;
-  }
+  return sys.native ? ioctl(to, FICLONE, from) : ENOSYS;
 }
 
 /** What the result of `cloneFile` says: refused for this file or file system (a copy may do), no space, or failed. */

@@ -19,7 +19,7 @@ export function newSharedLinks(inodes: number): SharedLinks {
   const slots = 2 ** Math.max(12, Math.ceil(Math.log2(wanted)));
   return {
     slots: new SharedArrayBuffer(slots * SLOT * 4),
-    paths: new SharedArrayBuffer(Math.min(2 ** 30, 2 ** 20 + slots * 128)),
+    paths: new SharedArrayBuffer(Math.min(2 ** 31, 2 ** 24 + slots * 512)),
   };
 }
 

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { cloneAnswer, cloneFile, isOtherFileSystem } from "../../fs/reflink.ts";
+import { isAtOrBelow } from "../../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -69,11 +71,12 @@ const OWNER_WRITES = 0o300;
  * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly.
  * What vanishes meanwhile is not in it. Nothing is synced.
  * On failure what was made so far stays, for `removeTree`; `unsupported` leaves nothing when the file system clones no files.
- * Throws `unsupported`, `no_space`, `already_exists`, `interrupted`, `not_found`.
+ * Throws `unsupported`, `no_space`, `already_exists`, `interrupted`, `not_found`, `refused` for a place inside the folder.
  */
 export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeResult> {
   throwIfAborted(options.signal);
   const to = Buffer.from(options.to);
+  checkPlaces(options, to);
   const inodes = checkSource(Buffer.from(options.from));
   const made = prepare(to);
   try {
@@ -82,6 +85,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     if (made) fs.rmdirSync(to);
     throw error;
   }
+  failpoint("clone.place-made");
   const threads = takeThreads();
   const pool = WorkPool.create(threads.length);
   const task: CloneTask = {
@@ -101,9 +105,15 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
       : setInterval(() => options.onProgress!(pool.progress), PROGRESS_MS).unref();
   try {
     const asked = await Promise.allSettled(
-      threads.map(async (thread) => thread.ask({ kind: "clone-tree", task } as const)),
+      threads.map(async (thread) =>
+        // Where one has ended by itself, the other would wait for it.
+        thread.ask({ kind: "clone-tree", task } as const).finally(() => {
+          if (!thread.usable) pool.stop();
+        }),
+      ),
     );
     const outcome = merge(firstFailure(asked));
+    failpoint("clone.filled");
     finish(task, pool, outcome);
     throwIfAborted(options.signal);
     options.onProgress?.(outcome.entries);
@@ -114,6 +124,22 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     options.signal?.removeEventListener("abort", stop);
     giveBackThreads(threads);
   }
+}
+
+function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
+  if (!syscalls().native)
+    throw new CairnError("unsupported", "without native calls no file is cloned, and attributes would be lost", {
+      hint: "unset CAIRN_NO_NATIVE, or see why koffi does not load",
+    });
+  const root = Buffer.from(from);
+  if (!isAtOrBelow(to, root)) return;
+  const below = to.toString("latin1", root.length + 1);
+  if (
+    to.length > root.length &&
+    skip?.some((each) => isAtOrBelow(Buffer.from(below, "latin1"), Buffer.from(each, "latin1")))
+  )
+    return;
+  throw new CairnError("refused", `the clone ${shown(to)} would lie in the folder that it is made of`);
 }
 
 /** The number of inodes in use where the folder lies; 0 where the file system does not say. */

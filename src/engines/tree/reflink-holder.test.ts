@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
@@ -92,6 +92,28 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
       fs.readdirSync(volume).filter((name) => name.startsWith("killed")),
       [],
     );
+  });
+
+  test("nothing is left when the disk is full", async (t) => {
+    const small = loopFileSystem(t, "xfs");
+    if (small === null) return;
+    const folder = path.join(small.root, "folder");
+    makeMany(folder);
+    fs.mkdirSync(path.join(small.root, "fillers"));
+    const { bavail, bsize } = fs.statfsSync(small.root);
+    for (let size = bavail * bsize - (4 << 20), i = 0; size >= 4096; i++) {
+      const filler = path.join(small.root, "fillers", `${i}`);
+      if (spawnSync("fallocate", ["-l", `${size}`, filler]).status !== 0 || i === 0)
+        size = Math.min(size >> 2, 1 << 20);
+    }
+    await assert.rejects(holder.capture(Buffer.from(folder), path.join(small.root, "held"), {}), { code: "no_space" });
+    assert.deepEqual(fs.readdirSync(small.root).toSorted(), ["fillers", "folder"]);
+  });
+
+  test("a place inside the folder is refused", async () => {
+    fs.mkdirSync(at("outer/inner"), { recursive: true });
+    await assert.rejects(holder.capture(Buffer.from(at("outer")), at("outer/inner/held"), {}), { code: "refused" });
+    assert.deepEqual(fs.readdirSync(at("outer/inner")), []);
   });
 
   test("removal follows no link", async () => {

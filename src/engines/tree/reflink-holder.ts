@@ -1,4 +1,5 @@
 import { toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
@@ -26,11 +27,12 @@ export function reflinkHolder(): ReflinkHolder {
       // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
       await settle(from);
       const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
+      failpoint("clone.finished");
       await settle(to);
       return { degraded: degradationsOf(result), result };
     } catch (error) {
       const failure = toCairnError(error, "cloning the folder");
-      if (failure.code !== "already_exists") await removeTree(to).catch(() => undefined);
+      if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
       throw failure;
     }
   };

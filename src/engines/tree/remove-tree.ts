@@ -23,7 +23,11 @@ export async function removeTree(place: Uint8Array): Promise<void> {
   try {
     fs.chmodSync(at, 0o700);
     const asked = await Promise.allSettled(
-      threads.map(async (thread) => thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const)),
+      threads.map(async (thread) =>
+        thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const).finally(() => {
+          if (!thread.usable) pool.stop();
+        }),
+      ),
     );
     removeEmptied(
       at,
