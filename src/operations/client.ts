@@ -2,6 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
+import { readControl } from "../workspace/control-directory.ts";
 import { ensureSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
@@ -100,7 +101,7 @@ export class CairnClient {
   }
 
   get engineType(): EngineType {
-    return this.#options.found.controlFile.engine as EngineType;
+    return this.#found(undefined).controlFile.engine as EngineType;
   }
 
   get controlDirectory(): string {
@@ -117,7 +118,9 @@ export class CairnClient {
 
   #found(name: string | undefined): FoundWorkspace {
     const { found } = this.#options;
-    if (name === undefined || name === found.workspace.name) return found;
+    // Another process may have chosen another engine since.
+    if (name === undefined || name === found.workspace.name)
+      return { ...found, controlFile: readControl(found.control) ?? found.controlFile };
     const other = workspaceNamed(found.control, name);
     if (other === null)
       throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, {

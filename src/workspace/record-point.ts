@@ -72,7 +72,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     points.abandon(sequence);
     throw error;
   }
-  let changes: ChangeCounts;
+  let changes: ChangeCounts | null;
   try {
     changes = await changesSince(workspace, head, { staged, signal: input.signal });
   } catch (error) {
@@ -151,17 +151,19 @@ export function isUnchanged(head: Point | null, { content, scan }: StagedContent
   return digest === null || digest === Buffer.from(scan.meta).toString("hex");
 }
 
-/** Counts against head: by the previous scan where that was head's state, else by comparing trees. */
+/** Counts against head, null where head was never read: by the previous scan where that was head's state, else by comparing trees. */
 async function changesSince(
   workspace: Workspace,
   head: Point | null,
   more: { staged: StagedContent; signal: AbortSignal | undefined },
-): Promise<ChangeCounts> {
+): Promise<ChangeCounts | null> {
   const { staged, signal } = more;
   if (head === null) {
     const { files, directories, links, other } = staged.summary.entries;
     return { added: files + directories + links + other, modified: 0, removed: 0 };
   }
+  // What is only held has not been read: nobody knows by what it differs.
+  if (!head.sealed) return null;
   if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
   if (staged.previousTree === head.descriptor.content.tree) return staged.scan.countChanges();
   return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);

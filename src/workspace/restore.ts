@@ -149,10 +149,22 @@ export async function finishRestore(
     last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
   });
   failpoint("restore.recorded");
-  fs.rmSync(intent.staging, { recursive: true, force: true });
+  removeStaging(workspace, { intent, steps });
   failpoint("restore.staging-removed");
   journal.end();
   return undoId;
+}
+
+/** Where it lay in the folder itself, its coming and going moved the folder's time, which is put back. */
+function removeStaging(workspace: Workspace, more: { intent: RestoreIntent; steps: readonly Step[] }): void {
+  const { intent, steps } = more;
+  const isInside = path.dirname(intent.staging) === workspace.root.toString("utf8");
+  fs.rmSync(intent.staging, { recursive: true, force: true });
+  if (!isInside) return;
+  if (intent.root !== null) return setRoot(workspace, intent.root);
+  const undo = workspace.points.byId(intent.undo_id);
+  if (undo !== null && steps.every((step) => Buffer.from(step.path).includes(0x2f)))
+    setRoot(workspace, undo.descriptor.content.root);
 }
 
 /** What the undo point has where the plan changes something. */

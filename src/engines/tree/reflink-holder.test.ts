@@ -101,7 +101,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     makeMany(folder);
     fs.mkdirSync(path.join(small.root, "fillers"));
     const { bavail, bsize } = fs.statfsSync(small.root);
-    for (let size = bavail * bsize - (4 << 20), i = 0; size >= 4096; i++) {
+    for (let size = bavail * bsize - (4 << 20), i = 0; size >= 65_536; i++) {
       const filler = path.join(small.root, "fillers", `${i}`);
       if (spawnSync("fallocate", ["-l", `${size}`, filler]).status !== 0 || i === 0)
         size = Math.min(size >> 2, 1 << 20);

@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { Client, EngineType } from "../../src/operations/contract.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { type LoopKind, loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
+import { cairnLibrary, resticCheck } from "../fixtures/work.ts";
+
+const CASES: readonly { on: LoopKind; engine: EngineType }[] = [
+  { on: "btrfs", engine: "btrfs-snapshot" },
+  { on: "btrfs", engine: "reflink-copy" },
+  { on: "btrfs", engine: "copy" },
+  { on: "xfs", engine: "reflink-copy" },
+  { on: "xfs", engine: "copy" },
+  { on: "ext4", engine: "copy" },
+];
+
+interface Place {
+  client: Client;
+  folder: string;
+  root: string;
+}
+
+/** A workspace on a fresh file system; null where there can be none, and the test is skipped. */
+async function placeOn(t: TestContext, on: LoopKind, engine: EngineType): Promise<Place | null> {
+  const volume = loopFileSystem(t, on);
+  if (volume === null) return null;
+  const folder = path.join(volume.root, "ws");
+  if (engine === "btrfs-snapshot") execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  else fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: engine });
+  return { client, folder, root: volume.root };
+}
+
+for (const { on, engine } of CASES) {
+  test(`${engine} on ${on}: points are saved, sealed, proven, given back and forked with the digests that a walk finds`, async (t) => {
+    const place = await placeOn(t, on, engine);
+    if (place === null) return;
+    const { client, folder, root } = place;
+    const first = { state: readFolder(folder), digests: walkDigests(folder) };
+    const a = await client.save({ message: "first" });
+    makeSecond(folder);
+    const second = { state: readFolder(folder), digests: walkDigests(folder) };
+    const b = await client.save({ message: "second" });
+    const held = engine !== "copy";
+    for (const point of [a, b]) {
+      assert.equal(point.effective_engine, engine);
+      assert.deepEqual(point.degraded, []);
+      assert.deepEqual([point.sealed, point.entries === null], [!held, held]);
+    }
+    assert.deepEqual(await client.seal(), { sealed: held ? 2 : 0 });
+    const [sealedB, sealedA] = (await client.history()).save_points;
+    assert.equal(sealedA!.payload_root_hash, first.digests.state);
+    assert.equal(sealedB!.payload_root_hash, second.digests.state);
+    assert.equal((await client.status()).clean, true);
+    await client.setEngine("copy");
+    const copied = await client.save({ message: "by the copy engine" });
+    assert.deepEqual([copied.unchanged, copied.metadata_digest], [true, sealedB!.metadata_digest]);
+    await client.setEngine(engine);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+
+    makeUnsaved(folder);
+    const unsaved = readFolder(folder);
+    await client.restore({ target: a.save_point_id });
+    assertFolder(folder, first.state, "restored");
+    await client.undo();
+    assertFolder(folder, unsaved, "undone");
+
+    const fork = path.join(root, "fork");
+    await client.fork(b.save_point_id, fork);
+    assertFolder(fork, second.state, "forked");
+    resticCheck(client, engine);
+  });
+}
+
+test("points of several engines live in one history when the engine is changed", async (t) => {
+  const place = await placeOn(t, "btrfs", "btrfs-snapshot");
+  if (place === null) return;
+  const { client, folder } = place;
+  const states = new Map<string, ReturnType<typeof readFolder>>();
+  const save = async (): Promise<void> => {
+    fs.appendFileSync(path.join(folder, "same/updated.txt"), "more\n");
+    states.set((await client.save()).save_point_id, readFolder(folder));
+  };
+  await save();
+  for (const engine of ["reflink-copy", "copy", "btrfs-snapshot"] as const) {
+    assert.equal((await client.setEngine(engine)).engine, engine);
+    const again = await (await cairnLibrary()).open(folder);
+    assert.equal(again.engineType, engine);
+    await save();
+    await again.save({ message: engine });
+  }
+  for (const [id, state] of states) {
+    await client.restore({ target: id });
+    assertFolder(folder, state, id);
+  }
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("points that hold trees are cleaned up, and the workspace released, with nothing left of them", async (t) => {
+  for (const engine of ["btrfs-snapshot", "reflink-copy"] as const) {
+    const place = await placeOn(t, "btrfs", engine);
+    if (place === null) return;
+    const { client, folder, root } = place;
+    for (let i = 0; i < 12; i++) {
+      fs.writeFileSync(path.join(folder, "turn"), `turn ${i}\n`);
+      await client.save({ message: `turn ${i}` });
+    }
+    const plan = await client.previewCleanup({ retention: { keepLast: 3 } });
+    const { removed } = await client.runCleanup(plan.plan_id);
+    assert.equal(removed.length, 9, engine);
+    assert.equal((await client.history()).save_points.length, 3);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await client.save();
+    await client.release({ deletePoints: true });
+    assert.equal(fs.existsSync(client.controlDirectory), false, engine);
+    const subvolumes = execFileSync("btrfs", ["subvolume", "list", root], { encoding: "utf8" }).trim().split("\n");
+    assert.equal(
+      subvolumes.filter((line) => line !== "").length,
+      engine === "btrfs-snapshot" ? 1 : 0,
+      subvolumes.join(),
+    );
+  }
+});
+
+test("an engine that does not work at a place is refused, with why", async (t) => {
+  const volume = loopFileSystem(t, "ext4");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  const library = await cairnLibrary();
+  const { engine, engine_reasons: reasons } = await library.detectEngine(folder);
+  assert.equal(engine, "copy");
+  assert.deepEqual(
+    reasons.map(({ engine: each, chosen }) => [each, chosen]),
+    [
+      ["btrfs-snapshot", false],
+      ["juicefs-clone", false],
+      ["reflink-copy", false],
+      ["copy", true],
+    ],
+  );
+  for (const each of ["btrfs-snapshot", "reflink-copy", "juicefs-clone"] as const)
+    await assert.rejects(library.adopt(folder, { engineType: each }), { code: "unsupported" });
+  assert.deepEqual(
+    fs.readdirSync(volume.root).filter((name) => name !== "lost+found"),
+    ["ws"],
+  );
+});
+
+test("a folder that is no subvolume any more is saved into the store, and the point says why", async (t) => {
+  const place = await placeOn(t, "btrfs", "btrfs-snapshot");
+  if (place === null) return;
+  const { client, folder } = place;
+  await client.save();
+  execFileSync("btrfs", ["-q", "subvolume", "delete", folder]);
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "file"), "in a plain folder\n");
+  const saved = await client.save();
+  assert.deepEqual([saved.engine, saved.effective_engine, saved.sealed], ["btrfs-snapshot", "copy", true]);
+  assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
+});
