@@ -18,11 +18,12 @@ try {
 
   // Back to the point the workspace stands at. A rollback stays a rollback; what a crash left unsaved is saved first.
   const restored = await client.restoreLatest();
-  const { created, updated, deleted } = restored.changes;
+  // An engine that exchanges whole trees compares nothing.
+  const { created, updated, deleted } = restored.changes ?? { created: 0, updated: 0, deleted: 0 };
+  const isOther = restored.method === "exchange" || created + updated + deleted > 0;
   if (restored.restored_to === null) console.log("a new workspace");
   else console.log(`at ${restored.restored_to}: ${created} created, ${updated} updated, ${deleted} deleted`);
-  if (restored.undo_id !== null && created + updated + deleted > 0)
-    console.log(`what was there before: restore ${restored.undo_id}`);
+  if (restored.undo_id !== null && isOther) console.log(`what was there before: restore ${restored.undo_id}`);
 
   // The work: one line a run.
   const folder = client.workspacePath("main");

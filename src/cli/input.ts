@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import type { EngineType } from "../operations/contract.ts";
+import type { EngineType, MethodOption } from "../operations/contract.ts";
 
 type Argument = string | string[] | undefined;
 
@@ -114,4 +114,17 @@ export function parseEngine(text: string, what: string): EngineType {
   const engine = ENGINES.find((known) => known === text);
   if (engine === undefined) throw usage(`${what} knows ${ENGINES.join(", ")}; found ${JSON.stringify(text)}`);
   return engine;
+}
+
+export const METHOD_OPTION = {
+  flags: "--method <how>",
+  text: "exchange (whole trees, also where it cannot be known who has them open) or entries",
+};
+
+/** What `--method` asks for. */
+export function parseMethod(input: Input): MethodOption {
+  const text = input.text("method");
+  if (text === undefined) return {};
+  if (text === "exchange" || text === "entries") return { method: text };
+  throw usage(`--method knows exchange and entries; found ${JSON.stringify(text)}`);
 }

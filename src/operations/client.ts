@@ -37,6 +37,7 @@ import type {
   ShowResult,
   StatusResult,
   StoreInfo,
+  UndoOptions,
   VerifyResult,
   ViewLease,
   WorkspaceCallOptions,
@@ -182,7 +183,7 @@ export class CairnClient {
       return this.#sealed(options.workspaceName, options, async (workspace) =>
         restoreTo(workspace, { ...options, to }),
       );
-    return this.#sealed(options.workspaceName, options, async (workspace) => restore(workspace, options));
+    return this.#with(options.workspaceName, async (workspace) => restore(workspace, options));
   }
 
   async previewCleanup(options: CleanupOptions = {}): Promise<CleanupPlan> {
@@ -212,12 +213,12 @@ export class CairnClient {
     );
   }
 
-  async undo(options: WorkspaceCallOptions = {}): Promise<RestoreResult> {
-    return this.#sealed(options.workspaceName, options, async (workspace) => undo(workspace, options));
+  async undo(options: UndoOptions = {}): Promise<RestoreResult> {
+    return this.#with(options.workspaceName, async (workspace) => undo(workspace, options));
   }
 
   async restoreLatest(workspaceName?: string, options: CallOptions = {}): Promise<RestoreResult> {
-    return this.#sealed(workspaceName, options, async (workspace) => restoreLatest(workspace, options));
+    return this.#with(workspaceName, async (workspace) => restoreLatest(workspace, options));
   }
 
   async planRestore(options: RestoreOptions): Promise<RestorePlan> {

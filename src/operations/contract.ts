@@ -52,6 +52,7 @@ import type {
   SaveOptions,
   SavePoint,
   SaveResult,
+  UndoOptions,
   WorkspaceCallOptions,
 } from "./contract/points.ts";
 
@@ -102,7 +103,7 @@ export interface Client {
   restore(options: RestoreOptions): Promise<RestoreResult>;
   planRestore(options: RestoreOptions): Promise<RestorePlan>;
   /** Back to before the last restore or undo. `nothing_to_undo`. */
-  undo(options?: WorkspaceCallOptions): Promise<RestoreResult>;
+  undo(options?: UndoOptions): Promise<RestoreResult>;
   planUndo(options?: WorkspaceCallOptions): Promise<RestorePlan>;
   /** To head, the present saved first when it differs; nothing saved → nothing done, `restored_to: null`. */
   restoreLatest(workspaceName?: string, options?: CallOptions): Promise<RestoreResult>;

@@ -121,7 +121,7 @@ test("a restore into another folder touches nothing else, and takes paths", asyn
   fs.writeFileSync(join(folder, "a.txt"), "unsaved");
   const whole = await client.restore({ target: "head", to: join(root, "whole") });
   assert.equal(whole.undo_id, null);
-  assert.equal(whole.changes.created, saved.entries);
+  assert.equal(whole.changes!.created, saved.entries);
   assert.equal(walkDigests(join(root, "whole")).state, saved.payload_root_hash);
   const part = await client.restore({ target: "head", to: join(root, "part"), paths: ["sub/deep", "a.txt"] });
   assert.deepEqual(fs.readdirSync(join(root, "part"), { recursive: true }).sort(), [
@@ -130,7 +130,7 @@ test("a restore into another folder touches nothing else, and takes paths", asyn
     "sub/deep",
     "sub/deep/c.txt",
   ]);
-  assert.equal(part.changes.created, 4);
+  assert.equal(part.changes!.created, 4);
   assert.equal(fs.readFileSync(join(folder, "a.txt"), "utf8"), "unsaved");
   assert.equal((await client.history()).save_points.length, 1);
   await assert.rejects(client.restore({ target: "head", to: join(root, "whole") }), hasCode("already_exists"));

@@ -131,7 +131,7 @@ test("a restore touches nothing that matches, and keeps the root's inode", async
   const before = facts();
   const restored = await client.restore({ target: first.save_point_id });
   assert.deepEqual(
-    [restored.changes.updated, restored.changes.created, restored.changes.deleted, restored.method],
+    [restored.changes!.updated, restored.changes!.created, restored.changes!.deleted, restored.method],
     [1, 0, 0, "entries"],
   );
   assert.deepEqual([facts(), statSync(folder).ino], [before, root]);

@@ -1,10 +1,13 @@
 import { CairnError } from "../errors.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
+import type { SavePointId } from "../ids.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
+import { restoreByExchange, whyNotExchanged } from "../workspace/exchange.ts";
 import { type RestoreInput, restoreInPlace } from "../workspace/restore.ts";
+import { sealPending, sealPoint } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, RestoreOptions, RestoreResult, WorkspaceCallOptions } from "./contract.ts";
+import type { CallOptions, MethodOption, RestoreOptions, RestoreResult, UndoOptions } from "./contract.ts";
 import { publicLeftOut } from "./save.ts";
 
 const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
@@ -12,7 +15,6 @@ const NOTHING = { created: 0, updated: 0, deleted: 0, metadata: 0 };
 /** Saves the present, then makes the folder equal to a point. */
 export async function restore(workspace: Workspace, options: RestoreOptions): Promise<RestoreResult> {
   const started = performance.now();
-  workspace.engine.prepare();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   return await run(workspace, started, {
@@ -25,9 +27,8 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
 }
 
 /** Back to the state before the last restore or undo; twice is redo. */
-export async function undo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestoreResult> {
+export async function undo(workspace: Workspace, options: UndoOptions): Promise<RestoreResult> {
   const started = performance.now();
-  workspace.engine.prepare();
   using _lock = await workspace.lock("undo", options);
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
@@ -47,7 +48,6 @@ export async function undo(workspace: Workspace, options: WorkspaceCallOptions):
 /** To head, which is the latest unless detached: what a crash left unsaved is saved first. */
 export async function restoreLatest(workspace: Workspace, options: CallOptions): Promise<RestoreResult> {
   const started = performance.now();
-  workspace.engine.prepare();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const { head } = workspace.state();
@@ -69,17 +69,43 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   });
 }
 
-async function run(workspace: Workspace, started: number, input: RestoreInput): Promise<RestoreResult> {
-  const restored = await restoreInPlace(workspace, input);
+async function run(workspace: Workspace, started: number, input: RestoreInput & MethodOption): Promise<RestoreResult> {
+  const exchanged = await exchangeIfPossible(workspace, input);
+  if (exchanged !== null)
+    return {
+      restored_to: input.target.descriptor.save_point_id,
+      undo_id: exchanged,
+      changes: null,
+      left_out: [],
+      method: "exchange",
+      duration_ms: since(started),
+    };
+  workspace.engine.prepare();
+  await sealPending(workspace, input);
+  const target = workspace.byId(input.target.descriptor.save_point_id) ?? input.target;
+  const restored = await restoreInPlace(workspace, { ...input, target });
   const { created, updated, deleted, metadata } = restored.changes;
   return {
-    restored_to: input.target.descriptor.save_point_id,
+    restored_to: target.descriptor.save_point_id,
     undo_id: restored.undoId,
     changes: { created, updated, deleted, metadata },
     left_out: restored.leftOut.map(publicLeftOut),
     method: "entries",
     duration_ms: since(started),
   };
+}
+
+/** Id of the undo point when whole trees could change places; null where it has to go entry by entry. */
+async function exchangeIfPossible(
+  workspace: Workspace,
+  input: RestoreInput & MethodOption,
+): Promise<SavePointId | null> {
+  const { holder } = workspace.engine;
+  if (holder?.atomic !== true || input.method === "entries" || input.paths !== null || input.keepPresent) return null;
+  // Which ignore rules the point has is known once it was read.
+  const target = await sealPoint(workspace, input.target, input);
+  if (whyNotExchanged(workspace, target, input.method === "exchange") !== null) return null;
+  return restoreByExchange(workspace, { ...input, target });
 }
 
 function since(started: number): number {

@@ -53,7 +53,7 @@ test("a restore lets what the point does not have stay when it is told to", asyn
   write("a", "two");
   write("new", "stays");
   const restored = await client.restore({ target: first.save_point_id, keepPresent: true });
-  assert.deepEqual([restored.changes.updated, restored.changes.deleted], [1, 0]);
+  assert.deepEqual([restored.changes!.updated, restored.changes!.deleted], [1, 0]);
   assert.deepEqual(readdirSync(folder), ["a", "new"]);
   await client.restore({ target: first.save_point_id });
   assert.equal(existsSync(join(folder, "new")), false);
@@ -73,5 +73,5 @@ test("another folder at the path goes on with the points, and that is said once"
   }
   assert.equal(warnings.length, 1);
   assert.match(warnings[0] ?? "", /is another folder than the one that was saved before/);
-  assert.equal((await (await library.open(folder)).restore({ target: first.save_point_id })).changes.deleted, 1);
+  assert.equal((await (await library.open(folder)).restore({ target: first.save_point_id })).changes!.deleted, 1);
 });

@@ -9,6 +9,7 @@ import { newSavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./points.ts";
+import { guardSpace } from "./save-guard.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -28,7 +29,8 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   const id = newSavePointId();
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
-  points.claim(sequence, id);
+  // The capture makes the claim durable with itself.
+  points.claim(sequence, id, { durable: false });
   let captured: Captured;
   try {
     captured = await holder.capture(workspace.root, tree, { signal: input.signal });
@@ -65,12 +67,14 @@ function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
 }
 
 async function recordInstead(workspace: Workspace, input: SaveInput, degradation: Degradation): Promise<Saved> {
+  await guardSpace(workspace, { ...input, first: workspace.state().head === null });
   return recordPoint(workspace, input, { rules: null, undo: false, degraded: [degradation] });
 }
 
-function describeHeld(
+/** The descriptor of a point whose tree is held and not read. */
+export function describeHeld(
   workspace: Workspace,
-  input: SaveInput,
+  input: Pick<SaveInput, "message" | "tags" | "cause" | "exclude">,
   more: {
     id: Descriptor["save_point_id"];
     sequence: number;

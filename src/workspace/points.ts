@@ -115,7 +115,7 @@ export class Points {
    * Claims a number by making its directory. A writer that slept while another took its lock over fails here with
    * `conflict`: it decided on the number before it slept.
    */
-  claim(sequence: number, id: SavePointId): void {
+  claim(sequence: number, id: SavePointId, options: { durable?: boolean } = {}): void {
     const { root, intent } = this.pathsOf(sequence);
     try {
       mkdirSync(root, { mode: 0o700 });
@@ -129,7 +129,7 @@ export class Points {
     }
     try {
       writeFileSync(intent, id, { mode: 0o600 });
-      fsyncDirectory(this.#directory);
+      if (options.durable !== false) fsyncDirectory(this.#directory);
     } catch (error) {
       this.abandon(sequence);
       throw toCairnError(error, `claim ${root}`);

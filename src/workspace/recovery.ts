@@ -7,6 +7,7 @@ import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
 import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
+import { isExchangePending, recoverExchange } from "./exchange.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
@@ -26,6 +27,7 @@ export function needsRecovery(workspace: Workspace): boolean {
     fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) ||
     workspace.points.unfinished().length > 0 ||
     workspace.points.unsettled().length > 0 ||
+    isExchangePending(workspace.found.paths.journal) ||
     isCleanupPending(workspace) ||
     deadPartials(workspace.found.control).length > 0
   );
@@ -60,8 +62,8 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   );
   recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
-  const restore = await recoverRestore(workspace, call);
-  if (restore !== null) recovered.push({ at, ...restore });
+  for (const restore of [await recoverExchange(workspace), await recoverRestore(workspace, call)])
+    if (restore !== null) recovered.push({ at, ...restore });
   failpoint("recovery.restored");
   const state = workspace.state();
   writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });

@@ -5,6 +5,7 @@ import { folderIdentity, isAtMountRoot, writeWorkspace } from "./control-directo
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
+import { checkSpace } from "./guards.ts";
 import { guardSpace } from "./save-guard.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -18,8 +19,12 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   const state = workspace.state();
   const head = workspace.byId(state.head);
   if (input.onDetached === "refuse") refuseDetached(workspace, head);
+  if (holder !== null) {
+    // What a held tree comes to cost is known when it is sealed, and the quota is the store's.
+    checkSpace(workspace.found.control.root, 0, { allow: input.allow });
+    return await capturePoint(workspace, input, holder);
+  }
   await guardSpace(workspace, { ...input, first: head === null });
-  if (holder !== null) return await capturePoint(workspace, input, holder);
   return await recordPoint(workspace, input, { rules: null, undo: false });
 }
 

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { RestoreOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
-import { usage } from "../input.ts";
+import { METHOD_OPTION, parseMethod, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 
@@ -15,6 +15,7 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
     { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
+    METHOD_OPTION,
     { flags: "--keep-present", text: "let entries stay that the save point does not have" },
     {
       flags: "--path-b64 <base64>",
@@ -37,6 +38,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     ...context.callOptions(),
     target: input.required(0),
     keepPresent: input.flag("keepPresent"),
+    ...parseMethod(input),
   };
   const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
   // The workspace's root itself is the whole of it.

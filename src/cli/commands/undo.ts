@@ -1,11 +1,12 @@
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { METHOD_OPTION, parseMethod } from "../input.ts";
 import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
 
 export const command: CommandDefinition = {
   name: "undo",
-  options: [{ flags: "--plan", text: "say what would be done, do nothing" }],
+  options: [{ flags: "--plan", text: "say what would be done, do nothing" }, METHOD_OPTION],
   examples: [
     { line: "cairn undo", text: "back to the state before the last restore or undo" },
     { line: "cairn undo && cairn undo", text: "twice is redo" },
@@ -16,5 +17,7 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const client = await context.open();
   if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-  return restoreOutcome(context, client, { result: await client.undo(context.callOptions()) });
+  return restoreOutcome(context, client, {
+    result: await client.undo({ ...context.callOptions(), ...parseMethod(input) }),
+  });
 }

@@ -20,7 +20,7 @@ export function renderRestore(view: RestoreView): string {
   const where = view.to === undefined ? "" : ` into ${printable(view.to)}`;
   const lines = [
     `${style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
-    `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}${result.method === "exchange" ? " · the root folder was exchanged" : ""}`,
+    `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
   ];
   if (result.undo_id !== null) {
@@ -32,6 +32,7 @@ export function renderRestore(view: RestoreView): string {
 }
 
 function describeCounts({ changes }: RestoreResult): string {
+  if (changes === null) return "the whole folder changed places with a copy of the point";
   const { created, updated, deleted, metadata } = changes;
   return created + updated + deleted + metadata === 0 ? "nothing had to change" : formatCounts(changes);
 }

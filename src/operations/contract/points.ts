@@ -189,7 +189,19 @@ export interface SaveResult extends SavePoint {
 
 // ---------------------------------------------------------------------------------------- restore, undo
 
-export interface RestoreOptions extends WorkspaceCallOptions {
+/** How a folder gets its new state, where the engine leaves a choice. */
+export interface MethodOption {
+  /**
+   * `exchange`: whole trees change places also where it cannot be known whether a process has something in the folder
+   * open. `entries`: never. Absent: whole trees where it is known that nobody has. What is not possible goes entry by
+   * entry; the result says how it was.
+   */
+  method?: "exchange" | "entries";
+}
+
+export interface UndoOptions extends WorkspaceCallOptions, MethodOption {}
+
+export interface RestoreOptions extends WorkspaceCallOptions, MethodOption {
   /** A full id, any unique prefix, `latest`, `head`, `head~N`. */
   target: string;
   /** Only these and what is under them. Absent from the target: they are removed. In neither: `not_found`. */
@@ -215,7 +227,8 @@ export interface RestoreResult {
   restored_to: SavePointId | null;
   /** `restore` to it brings the state before this call back. Null when the folder was not touched. */
   undo_id: SavePointId | null;
-  changes: RestoreChanges;
+  /** Null where whole trees changed places: nothing was compared. */
+  changes: RestoreChanges | null;
   /** Not empty: exit 10. */
   left_out: LeftOut[];
   method: "exchange" | "entries";

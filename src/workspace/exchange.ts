@@ -1,0 +1,247 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import type { TreeHolder } from "../engines/tree/holder.ts";
+import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { CairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Cause } from "../formats/descriptor.ts";
+import { isSubvolume, nestedSubvolumes, subvolumeInfo } from "../fs/btrfs.ts";
+import { temporaryName } from "../fs/durable.ts";
+import { findHolders } from "../fs/holders.ts";
+import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
+import { putName, RENAME, syscallError, syscalls } from "../fs/syscalls.ts";
+import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
+import { newArena } from "../native.ts";
+import { describeHeld } from "./capture.ts";
+import { writeState } from "./control-directory.ts";
+import { controlDirectoriesInside } from "./guards.ts";
+import type { Point } from "./points.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/**
+ * Restore by exchanging whole trees: a writable copy of the target is made aside and changes places with the folder in
+ * one call, so that at every instant something whole lies at the folder's path. What was displaced becomes the undo
+ * point, whole, after the exchange: whoever has a file of it open may have gone on writing until then.
+ *
+ * Intent: a link in the journal directory whose target says what is under way (a link's target is part of the same
+ * transaction as the exchange; a file's content would have to be synced first). Stage: the copy. Commit: the exchange.
+ * Then the undo point, head, the displaced tree's removal, the link's. Killed before the commit the copy goes; after
+ * it the rest is done by whoever comes next.
+ */
+export interface ExchangeInput extends WorkspaceCall {
+  target: Point;
+  kind: "restore" | "undo";
+  cause?: Cause | undefined;
+}
+
+const JOURNAL = "exchange";
+/** Stands for the copy's uuid before there is a copy. */
+const NOT_MADE = "0".repeat(32);
+const HOLDERS_BUDGET_MS = 100;
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+
+interface Intent {
+  target: SavePointId;
+  undoId: SavePointId;
+  kind: "restore" | "undo";
+  /** name of the copy's place in the control directory's temporary folder */
+  staging: string;
+  /** of the copy, hex: whose it is that lies at the folder's path tells whether the exchange took place */
+  uuid: string;
+}
+
+/**
+ * Why the folder cannot change places with a copy of a point's tree; null where it can. With `isSure` the caller
+ * vouches for processes that cannot be asked.
+ */
+export function whyNotExchanged(
+  workspace: Workspace,
+  { descriptor, sequence, sealed }: Point,
+  isSure: boolean,
+): string | null {
+  const { root, points } = workspace;
+  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
+  const { tree } = points.pathsOf(sequence);
+  if (!fs.existsSync(tree) || !isSubvolume(tree)) return "the point holds no tree";
+  const { rules, complete, omitted_count: omitted } = descriptor;
+  const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
+  if (!sealed || isRuled) return "ignore rules have a part in the point";
+  if (!complete || omitted > 0) return "the point left something out";
+  if (!isSubvolume(root)) return "the folder is no subvolume";
+  const mounts = readMounts();
+  if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
+  if (mountOf(root)?.id !== mountOf(workspace.found.control.root)?.id) return "the points lie on another mount";
+  if (hasNested(root) || hasNested(Buffer.from(tree))) return "there are subvolumes inside";
+  if (controlDirectoriesInside(root).length > 0) return "a control directory lies inside";
+  const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
+  if (holders.length > 0)
+    return `process ${holders[0]!.pid} (${holders[0]!.command}) has the folder or something in it open`;
+  return unknown.length > 0 && !isSure ? "whether a process has something in it open cannot be known" : null;
+}
+
+function hasNested(place: Buffer): boolean {
+  return withFolder(place, (fd) => nestedSubvolumes(fd).length > 0);
+}
+
+function withFolder<T>(place: Buffer | string, work: (fd: number) => T): T {
+  const fd = fs.openSync(place, DIRECTORY);
+  try {
+    return work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function uuidOf(place: Buffer | string): string {
+  return Buffer.from(withFolder(place, (fd) => subvolumeInfo(fd).uuid)).toString("hex");
+}
+
+/** For the holder of the workspace's lock, where `whyNotExchanged` found nothing. Returns the undo point's id. */
+export async function restoreByExchange(workspace: Workspace, input: ExchangeInput): Promise<SavePointId> {
+  const holder = workspace.engine.holder!;
+  const { control, paths } = workspace.found;
+  const { descriptor, sequence } = input.target;
+  fs.mkdirSync(control.temporary, { recursive: true, mode: 0o700 });
+  const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
+  const staging = path.join(control.temporary, name);
+  const asked: Intent = {
+    target: descriptor.save_point_id,
+    undoId: newSavePointId(),
+    kind: input.kind,
+    staging: name,
+    uuid: NOT_MADE,
+  };
+  writeIntent(paths.journal, asked);
+  failpoint("exchange.intent");
+  let intent: Intent;
+  try {
+    await holder.materialise(workspace.points.pathsOf(sequence).tree, Buffer.from(staging), { signal: input.signal });
+    failpoint("exchange.staged");
+    intent = { ...asked, uuid: uuidOf(staging) };
+    writeIntent(paths.journal, intent);
+    failpoint("exchange.known");
+    exchange(workspace.root, staging);
+  } catch (error) {
+    await holder.remove(staging);
+    removeIntent(paths.journal);
+    throw error;
+  }
+  failpoint("exchange.exchanged");
+  await finishExchange(workspace, holder, { intent, cause: input.cause });
+  return intent.undoId;
+}
+
+/** Both names change places in one call; there is no moment without either. */
+function exchange(root: Buffer, staging: string): void {
+  const sys = syscalls();
+  const [from, to] = [newArena(512), newArena(512)];
+  putName(from, 0, Buffer.from(path.basename(staging)));
+  const at = root.lastIndexOf(0x2f);
+  putName(to, 0, root.subarray(at + 1));
+  const result = withFolder(path.dirname(staging), (aside) =>
+    withFolder(at === 0 ? "/" : root.subarray(0, at), (parent) =>
+      sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE),
+    ),
+  );
+  if (result < 0) throw syscallError(result, "exchange the folder and the copy of the point");
+}
+
+async function finishExchange(
+  workspace: Workspace,
+  holder: TreeHolder,
+  more: { intent: Intent; cause?: Cause | undefined },
+): Promise<void> {
+  const { intent } = more;
+  const { control, paths } = workspace.found;
+  const staging = path.join(control.temporary, intent.staging);
+  if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holder, { ...more, staging });
+  failpoint("exchange.saved");
+  const at = new Date().toISOString();
+  const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
+  writeState(paths, { ...workspace.state(), head: intent.target, last_restore: last });
+  failpoint("exchange.recorded");
+  await holder.remove(staging);
+  failpoint("exchange.displaced-removed");
+  removeIntent(paths.journal);
+}
+
+/** The displaced tree as the undo point. */
+async function recordDisplaced(
+  workspace: Workspace,
+  holder: TreeHolder,
+  more: { intent: Intent; staging: string; cause?: Cause | undefined },
+): Promise<void> {
+  const { points } = workspace;
+  const { intent, staging } = more;
+  const head = workspace.byId(workspace.state().head);
+  const sequence = points.nextSequence();
+  const { tree } = points.pathsOf(sequence);
+  points.claim(sequence, intent.undoId);
+  try {
+    const captured = await holder.capture(Buffer.from(staging), tree, {});
+    failpoint("exchange.held");
+    const cause: Cause = { ...more.cause, kind: intent.kind, restored_to: intent.target };
+    const message = intent.kind === "undo" ? "before undo" : `before restore of ${intent.target.slice(0, 8)}`;
+    const described = describeHeld(
+      workspace,
+      { message, cause },
+      { id: intent.undoId, sequence, head, holder, tree, captured },
+    );
+    points.commit({ ...described, undo: true });
+  } catch (error) {
+    await holder.remove(tree);
+    points.abandon(sequence);
+    throw error;
+  }
+}
+
+/** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
+export async function recoverExchange(
+  workspace: Workspace,
+): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+  const { control, paths } = workspace.found;
+  const intent = readIntent(paths.journal);
+  const { holder } = workspace.engine;
+  if (intent === null || holder === null) return null;
+  const short = intent.target.slice(0, 8);
+  if (isSubvolume(workspace.root) && uuidOf(workspace.root) === intent.uuid) {
+    await finishExchange(workspace, holder, { intent });
+    const detail = `the restore of ${short} was interrupted and has been finished`;
+    return { operation: intent.kind, outcome: "completed", detail, kept: [] };
+  }
+  await holder.remove(path.join(control.temporary, intent.staging));
+  removeIntent(paths.journal);
+  const detail = `the restore of ${short} had not begun to change the folder`;
+  return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
+}
+
+/** True when an exchange was interrupted; cheap. */
+export function isExchangePending(journal: string): boolean {
+  return fs.lstatSync(path.join(journal, JOURNAL), { throwIfNoEntry: false }) !== undefined;
+}
+
+function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: Intent): void {
+  const temporary = path.join(journal, temporaryName());
+  fs.symlinkSync(["cairn.exchange.1", target, undoId, kind, staging, uuid].join(":"), temporary);
+  fs.renameSync(temporary, path.join(journal, JOURNAL));
+}
+
+function removeIntent(journal: string): void {
+  fs.rmSync(path.join(journal, JOURNAL), { force: true });
+}
+
+function readIntent(journal: string): Intent | null {
+  if (!isExchangePending(journal)) return null;
+  const place = path.join(journal, JOURNAL);
+  const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = fs.readlinkSync(place).split(":");
+  const isSound =
+    format === "cairn.exchange.1" &&
+    isSavePointId(target) &&
+    isSavePointId(undoId) &&
+    (kind === "restore" || kind === "undo") &&
+    /^\.cairn-restore-[0-9a-f]{16}$/.test(staging) &&
+    /^[0-9a-f]{32}$/.test(uuid);
+  if (isSound) return { target, undoId, kind, staging, uuid };
+  throw new CairnError("damaged", `${place} says nothing that could be understood`, { hint: "run `cairn doctor`" });
+}
