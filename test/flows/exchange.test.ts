@@ -1,0 +1,168 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import type { Client } from "../../src/operations/contract.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
+import { cairnLibrary, assertNoLeftovers } from "../fixtures/work.ts";
+
+interface Place {
+  client: Client;
+  folder: string;
+  root: string;
+}
+
+async function onBtrfs(t: TestContext): Promise<Place | null> {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return null;
+  const folder = path.join(volume.root, "ws");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot" });
+  return { client, folder, root: volume.root };
+}
+
+const EXCHANGE = { method: "exchange" } as const;
+
+function subvolumes(root: string): number {
+  const listed = execFileSync("btrfs", ["subvolume", "list", root], { encoding: "utf8" });
+  return listed.split("\n").filter((line) => line !== "").length;
+}
+
+void describe("a restore by exchange", () => {
+  test("gives every state back, undone and done again, and leaves nothing but points", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, root } = place;
+    const first = readFolder(folder);
+    const a = await client.save({ message: "first" });
+    makeSecond(folder);
+    const second = readFolder(folder);
+    const b = await client.save({ message: "second" });
+    makeUnsaved(folder);
+    const unsaved = readFolder(folder);
+    const restored = await client.restore({ target: a.save_point_id, ...EXCHANGE });
+    assert.deepEqual([restored.method, restored.changes, restored.left_out], ["exchange", null, []]);
+    assertFolder(folder, first, "restored");
+    assert.equal((await client.status()).head, a.save_point_id);
+    assert.equal((await client.undo(EXCHANGE)).method, "exchange");
+    assertFolder(folder, unsaved, "undone");
+    assert.equal((await client.undo(EXCHANGE)).method, "exchange");
+    assertFolder(folder, first, "done again");
+    assert.equal((await client.restore({ target: b.save_point_id, ...EXCHANGE })).method, "exchange");
+    assertFolder(folder, second, "the other");
+    assert.equal((await client.restore({ target: restored.undo_id!, method: "entries" })).method, "entries");
+    assertFolder(folder, unsaved, "by entries");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assert.equal((await client.status()).clean, true);
+    assertNoLeftovers(client, folder, "exchange");
+    const held = (await client.history()).save_points.filter(({ effective_engine: engine }) => engine !== "copy").length;
+    assert.ok(subvolumes(root) <= held + 1, "no tree without its point");
+  });
+
+  test("leaves no moment in which the folder's path is not there", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const points = [await client.save()];
+    makeSecond(folder);
+    points.push(await client.save());
+    const script = `
+import os, sys
+count = 0
+os.write(1, b"r")
+while not os.path.exists(sys.argv[2]):
+    os.stat(sys.argv[1]); os.stat(sys.argv[1] + "/same/kept.txt"); count += 1
+print(count)
+`;
+    const stop = `${folder}.stop`;
+    const watcher = spawn("python3", ["-c", script, folder, stop], { stdio: ["ignore", "pipe", "inherit"] });
+    t.after(() => watcher.kill());
+    await once(watcher.stdout, "data");
+    let said = "";
+    watcher.stdout.on("data", (text: Buffer) => (said += text.toString()));
+    for (let i = 0; i < 20; i++) {
+      const { method } = await client.restore({ target: points[i % 2]!.save_point_id, ...EXCHANGE });
+      assert.equal(method, "exchange");
+    }
+    fs.writeFileSync(stop, "");
+    const [code] = (await once(watcher, "close")) as [number];
+    assert.equal(code, 0);
+    assert.ok(Number(said) > 100, said);
+  });
+
+  test("goes entry by entry when a process works in the folder or has a file of it open", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const first = readFolder(folder);
+    const a = await client.save();
+    makeSecond(folder);
+    const holders = [
+      { what: "its working directory", script: "cd \"$1/same\"; echo r; read line" },
+      { what: "an open file", script: "exec 3>>\"$1/same/kept.txt\"; echo r; read line" },
+    ];
+    for (const { what, script } of holders) {
+      const child = spawn("sh", ["-c", script, "sh", folder], { stdio: ["pipe", "pipe", "inherit"] });
+      t.after(() => child.kill());
+      await once(child.stdout, "data");
+      const { ino } = fs.statSync(folder);
+      const inode = fs.statSync(path.join(folder, "same/kept.txt")).ino;
+      const { method } = await client.restore({ target: a.save_point_id, ...EXCHANGE });
+      assert.equal(method, "entries", what);
+      assert.deepEqual([fs.statSync(folder).ino, fs.statSync(path.join(folder, "same/kept.txt")).ino], [ino, inode]);
+      assertFolder(folder, first, what);
+      child.stdin.end();
+      await once(child, "close");
+      await client.undo({ method: "entries" });
+    }
+    assert.equal((await client.restore({ target: a.save_point_id, ...EXCHANGE })).method, "exchange");
+  });
+
+  test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "cache/\n");
+    fs.mkdirSync(path.join(folder, "cache"));
+    fs.writeFileSync(path.join(folder, "cache/kept"), "before\n");
+    const a = await client.save();
+    fs.writeFileSync(path.join(folder, "cache/kept"), "after\n");
+    makeSecond(folder);
+    const { method } = await client.restore({ target: a.save_point_id, ...EXCHANGE });
+    assert.equal(method, "entries");
+    assert.equal(fs.readFileSync(path.join(folder, "cache/kept"), "utf8"), "after\n");
+  });
+
+  test("goes entry by entry when only some paths are asked for, or a subvolume lies inside", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const a = await client.save();
+    makeSecond(folder);
+    const part = await client.restore({ target: a.save_point_id, paths: ["same"], ...EXCHANGE });
+    assert.equal(part.method, "entries");
+    execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "inside")]);
+    fs.writeFileSync(path.join(folder, "inside/file"), "not to be lost\n");
+    const whole = await client.restore({ target: a.save_point_id, ...EXCHANGE });
+    assert.equal(whole.method, "entries");
+  });
+
+  test("keeps what a process wrote into the displaced tree until then in the undo point", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const a = await client.save();
+    await client.seal();
+    fs.writeFileSync(path.join(folder, "same/kept.txt"), "written before the exchange\n");
+    const { undo_id: undoId, method } = await client.restore({ target: a.save_point_id, ...EXCHANGE });
+    assert.equal(method, "exchange");
+    const parts: Uint8Array[] = [];
+    for await (const part of client.read(undoId!, "same/kept.txt")) parts.push(part);
+    assert.equal(Buffer.concat(parts).toString(), "written before the exchange\n");
+  });
+});
