@@ -94,7 +94,7 @@ function withFolder<T>(place: Buffer | string, work: (fd: number) => T): T {
 }
 
 function uuidOf(place: Buffer | string): string {
-  return Buffer.from(withFolder(place, (fd) => subvolumeInfo(fd).uuid)).toString("hex");
+  return withFolder(place, (fd) => subvolumeInfo(fd).uuid).replaceAll("-", "");
 }
 
 /** For the holder of the workspace's lock, where `whyNotExchanged` found nothing. Returns the undo point's id. */
