@@ -285,6 +285,29 @@ export async function destroySubvolume(parentFd: number, name: string | Uint8Arr
   if (errno !== 0) throw failure(errno, `remove the subvolume ${shownPlace(parentFd, name)}`, DESTROY_HINTS);
 }
 
+/**
+ * Removes a subvolume without waiting for the event loop, for paths that nobody else works in: it is made writable
+ * first, and where it cannot be removed as a whole that is all, so that its entries can be removed.
+ */
+export function destroySubvolumeNow(parent: string, name: string): void {
+  const parentFd = fs.openSync(parent, FOLDER);
+  try {
+    const own = fs.openSync(`/proc/self/fd/${parentFd}/${name}`, FOLDER | fs.constants.O_NOFOLLOW);
+    try {
+      const argument = newArena(8);
+      viewOf(argument).setBigUint64(0, flagsOf(own, argument) & ~READ_ONLY, true);
+      ask(own, REQUEST.SUBVOL_SETFLAGS, argument);
+    } finally {
+      fs.closeSync(own);
+    }
+    ask(parentFd, REQUEST.SNAP_DESTROY, namedArgument(name, VOL_ARGS_NAME));
+  } finally {
+    fs.closeSync(parentFd);
+  }
+}
+
+const FOLDER = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
+
 /** The same by id, for a subvolume whose path is not reachable; `fd` is anything on that file system. Linux 5.7. */
 export async function destroySubvolumeById(fd: number, id: number): Promise<void> {
   const argument = newArena(ARGUMENT_SIZE);

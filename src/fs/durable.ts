@@ -18,6 +18,7 @@ import {
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { removeAll } from "./remove-all.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
@@ -228,7 +229,7 @@ export function removeLeftovers(
     if (!name.startsWith(prefix)) continue;
     const path = join(directory, name);
     if (options.exclusive !== true && !isAbandoned(path, name, prefix)) continue;
-    rmSync(path, { recursive: true, force: true });
+    removeAll(path);
     removed.push(name);
   }
   return removed;

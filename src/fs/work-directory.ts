@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { processFacts, thisProcess } from "./lock-owner.ts";
+import { removeAll } from "./remove-all.ts";
 
 /**
  * A folder for one operation's unfinished files, named after its process, so that whoever comes later can tell
@@ -30,7 +31,7 @@ function machine(): string {
 
 /** Removes the folders of processes that are gone; another machine's or container's only when they are old. Best effort. */
 export function removeDeadWorkDirectories(parent: string): void {
-  for (const directory of deadWorkDirectories(parent)) fs.rmSync(directory, { recursive: true, force: true });
+  for (const directory of deadWorkDirectories(parent)) removeAll(directory);
 }
 
 /** The folders of processes that are gone. */

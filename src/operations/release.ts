@@ -3,7 +3,6 @@ import type { KeptContent } from "../engines/engine.ts";
 import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
-import { removeHeldTrees } from "../workspace/held-trees.ts";
 import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { lockRegistry } from "../workspace/registry.ts";
@@ -51,7 +50,6 @@ async function deletePoints(
 ): Promise<{ points_deleted: number; bytes_freed: number }> {
   const { found, engine, points } = workspace;
   const count = points.committed().length;
-  await removeHeldTrees(points, points.sequences());
   const { bytes, foreign } = await engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) {
     removeControlDirectory(found);

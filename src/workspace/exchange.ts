@@ -128,7 +128,8 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
     throw error;
   }
   failpoint("exchange.exchanged");
-  await finishExchange(workspace, holder, { intent, cause: input.cause });
+  await recordDisplaced(workspace, holder, { intent, cause: input.cause });
+  await finishExchange(workspace, holder, intent);
   return intent.undoId;
 }
 
@@ -147,15 +148,10 @@ function exchange(root: Buffer, staging: string): void {
   if (result < 0) throw syscallError(result, "exchange the folder and the copy of the point");
 }
 
-async function finishExchange(
-  workspace: Workspace,
-  holder: TreeHolder,
-  more: { intent: Intent; cause?: Cause | undefined },
-): Promise<void> {
-  const { intent } = more;
+/** From the undo point to the record. */
+async function finishExchange(workspace: Workspace, holder: TreeHolder, intent: Intent): Promise<void> {
   const { control, paths } = workspace.found;
   const staging = path.join(control.temporary, intent.staging);
-  if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holder, { ...more, staging });
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
@@ -170,14 +166,16 @@ async function finishExchange(
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
-  more: { intent: Intent; staging: string; cause?: Cause | undefined },
+  more: { intent: Intent; cause?: Cause | undefined },
 ): Promise<void> {
-  const { points } = workspace;
-  const { intent, staging } = more;
+  const { points, found } = workspace;
+  const { intent } = more;
+  const staging = path.join(found.control.temporary, intent.staging);
   const head = workspace.byId(workspace.state().head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
-  points.claim(sequence, intent.undoId);
+  // The capture makes the claim durable with itself.
+  points.claim(sequence, intent.undoId, { durable: false });
   try {
     const captured = await holder.capture(Buffer.from(staging), tree, {});
     failpoint("exchange.held");
@@ -206,7 +204,8 @@ export async function recoverExchange(
   if (intent === null || holder === null) return null;
   const short = intent.target.slice(0, 8);
   if (isSubvolume(workspace.root) && uuidOf(workspace.root) === intent.uuid) {
-    await finishExchange(workspace, holder, { intent });
+    if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holder, { intent });
+    await finishExchange(workspace, holder, intent);
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }

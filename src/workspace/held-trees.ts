@@ -1,20 +1,71 @@
-import { existsSync } from "node:fs";
+import { existsSync, lstatSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { whyNotAsMade } from "../engines/tree/as-made.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
-import type { Points } from "./points.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import type { Point, Points } from "./points.ts";
 
 /** Sealed points do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;
+/** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
+const GOING = "tree-going";
 
 /** Removes the held trees of points that are about to go, or that were never finished. */
 export async function removeHeldTrees(points: Points, sequences: readonly number[]): Promise<void> {
-  for (const sequence of sequences) await removeHeldTree(points.pathsOf(sequence).tree);
+  for (const sequence of sequences) await removeTreeOf(points, sequence);
 }
 
-/** Removes the held trees of sealed points but for the newest ones. For the holder of the workspace's lock. */
-export async function dropOldTrees(points: Points): Promise<void> {
-  const held = points.sequences().filter((sequence) => {
+async function removeTreeOf(points: Points, sequence: number): Promise<void> {
+  const { root, tree } = points.pathsOf(sequence);
+  const going = join(root, GOING);
+  await removeHeldTree(going);
+  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return;
+  try {
+    renameSync(tree, going);
+  } catch (error) {
+    throw toCairnError(error, `remove ${tree}`);
+  }
+  failpoint("held-tree.going");
+  await removeHeldTree(going);
+  failpoint("held-tree.gone");
+}
+
+/**
+ * Removes the held trees of sealed points but for the newest ones, and what an earlier removal left. What cannot be
+ * removed stays: it costs room only. For the holder of the workspace's lock.
+ */
+export async function dropOldTrees(points: Points, onWarning?: (message: string) => void): Promise<void> {
+  const sequences = points.sequences();
+  const held = sequences.filter((sequence) => {
     const { tree, seal } = points.pathsOf(sequence);
     return existsSync(tree) && existsSync(seal);
   });
-  await removeHeldTrees(points, held.slice(0, -KEPT_TREES));
+  const left = sequences.filter((sequence) => existsSync(join(points.pathsOf(sequence).root, GOING)));
+  for (const sequence of new Set([...held.slice(0, -KEPT_TREES), ...left])) {
+    try {
+      await removeTreeOf(points, sequence);
+    } catch (error) {
+      onWarning?.(`a tree that no point needs any more could not be removed: ${toCairnError(error).message}`);
+    }
+  }
+}
+
+/** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
+export function heldTreeProblem(points: Points, { descriptor, sequence }: Point): CairnError | null {
+  const { tree } = points.pathsOf(sequence);
+  const who = `the point ${descriptor.save_point_id}`;
+  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined)
+    return new CairnError("damaged", `${tree}: the tree that ${who} held is gone`, {
+      hint: "it was never sealed, so nothing else has its content: remove the point with `cairn cleanup --only`",
+    });
+  const reason = whyNotAsMade(tree, descriptor.effective_engine);
+  return reason === null ? null : changedTree(tree, who, reason);
+}
+
+/** A tree that is not what was captured must not become what the point says was there. */
+export function changedTree(tree: string, who: string, reason: string): CairnError {
+  return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {
+    hint: "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
+  });
 }

@@ -22,6 +22,7 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { decodeDescriptorFile, decodeSealFile, encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
@@ -154,7 +155,7 @@ export class Points {
     const paths = this.pathsOf(sequence);
     if (existsSync(paths.descriptor)) return;
     forgetListing(this.#directory);
-    rmSync(paths.root, { recursive: true, force: true });
+    removeAll(paths.root);
   }
 
   /**
@@ -204,7 +205,7 @@ export class Points {
       if (known.has(sequence) && existsSync(paths.descriptor)) continue;
       if (existsSync(paths.descriptor)) removed.push(...removeLeftovers(paths.root, undefined, { exclusive: true }));
       else if (isUnfinished(paths.root)) {
-        rmSync(paths.root, { recursive: true, force: true });
+        removeAll(paths.root);
         removed.push(pointDirectoryName(sequence));
       }
     }
@@ -381,7 +382,7 @@ export class Points {
     }
     fsyncDirectory(this.#directory);
     failpoint("point-removed");
-    rmSync(staged, { recursive: true, force: true });
+    removeAll(staged);
     this.#catalog.compact(new Set(this.sequences()));
     return true;
   }
@@ -407,7 +408,7 @@ export class Points {
     }
     fsyncDirectory(this.#directory);
     failpoint("points.gone");
-    rmSync(staged, { recursive: true, force: true });
+    removeAll(staged);
     forgetListing(this.#directory);
     this.#catalog.compact(new Set(this.sequences()));
     return removed;

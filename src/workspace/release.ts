@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory, temporaryName } from "../fs/durable.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
@@ -50,7 +51,7 @@ export function removeControlDirectory(found: FoundWorkspace): void {
     throw toCairnError(error, `remove ${root}`);
   }
   failpoint("release.control-renamed");
-  rmSync(doomed, { recursive: true, force: true });
+  removeAll(doomed);
 }
 
 /** Removes one workspace of several with its records; what its points hold in the store is the caller's to free. */
@@ -67,7 +68,7 @@ export function removeWorkspace(found: FoundWorkspace): void {
     throw toCairnError(error, `remove ${paths.root}`);
   }
   failpoint("release.workspace-renamed");
-  rmSync(doomed, { recursive: true, force: true });
+  removeAll(doomed);
   rmSync(paths.catalog, { force: true });
   for (const name of readdirSync(control.cache))
     if (name.startsWith(`stat-${workspace.id}`)) rmSync(join(control.cache, name), { force: true });

@@ -1,9 +1,12 @@
 import { existsSync } from "node:fs";
 import type { StagedContent } from "../engines/engine.ts";
-import { CairnError } from "../errors.ts";
+import { changedSince } from "../engines/tree/as-made.ts";
+import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";
-import { dropOldTrees } from "./held-trees.ts";
+import { removeLeftovers } from "../fs/durable.ts";
+import type { SavePointId } from "../ids.ts";
+import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point } from "./points.ts";
 import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -18,46 +21,98 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 export async function sealPoint(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   if (point.sealed) return point;
   const { descriptor, sequence } = point;
-  const { tree } = workspace.points.pathsOf(sequence);
-  if (!existsSync(tree))
-    throw new CairnError("damaged", `${tree}: the tree that the point ${descriptor.save_point_id} held is gone`, {
-      hint: "it was never sealed, so nothing else has its content; see `cairn doctor`",
-    });
+  const { root, tree } = workspace.points.pathsOf(sequence);
+  const problem = heldTreeProblem(workspace.points, point);
+  if (problem !== null) throw problem;
+  // Of an attempt that was killed.
+  removeLeftovers(root, undefined, { exclusive: true });
   const parent = parentOf(workspace, point);
   await workspace.engine.discard([descriptor.save_point_id]);
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
+    { rules: null, head: parent, id: descriptor.save_point_id },
+  );
   const staged = await workspace.engine.stage({
-    ...stageRequest(
-      workspace,
-      { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-      { rules: null, head: parent, id: descriptor.save_point_id },
-    ),
+    ...request,
     root: Buffer.from(tree),
     recordedRoot: workspace.found.recordedFolder ?? workspace.root,
   });
+  let seal: SealFile;
+  try {
+    requireAsMade(workspace, point, staged);
+    seal = sealOf(point, staged, parent);
+  } catch (error) {
+    await staged.settled();
+    await staged.discard();
+    throw error;
+  }
   failpoint("seal.staged");
-  const sealed = workspace.points.seal(sequence, sealOf(point, staged, parent));
+  const sealed = workspace.points.seal(sequence, seal);
   failpoint("seal.committed");
   await staged.settled();
   return sealed;
 }
 
-/** Seals every point that is not, oldest first. For the holder of the workspace's lock. */
-export async function sealPending(workspace: Workspace, call: WorkspaceCall): Promise<number> {
-  let count = 0;
-  for (const sequence of unsealed(workspace)) {
-    await sealPoint(workspace, workspace.points.read(sequence), call);
-    count++;
-  }
-  if (count > 0) await dropOldTrees(workspace.points);
-  return count;
+/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
+function requireAsMade(workspace: Workspace, point: Point, { scan }: StagedContent): void {
+  const problem = heldTreeProblem(workspace.points, point);
+  if (problem !== null) throw problem;
+  const { descriptor, sequence } = point;
+  const { tree } = workspace.points.pathsOf(sequence);
+  // Snapshots are as old as their files say; clones are new, so that a later change shows in each inode.
+  if (descriptor.effective_engine !== "reflink-copy") return;
+  const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
+  if (changed !== null)
+    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
 }
 
-/** For calls that need digests or contents: seals what is not, under the lock, when there is anything. */
+export interface SealedPending {
+  sealed: number;
+  /** points that cannot be sealed, and why; they stay as they are and keep nobody from the others */
+  problems: { id: SavePointId | null; problem: CairnError }[];
+}
+
+/**
+ * Seals every point that is not, oldest first; what is damaged is passed over and said. For the holder of the
+ * workspace's lock. Throws what is not about one point, e.g. `no_space`.
+ */
+export async function sealPending(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+  const done: SealedPending = { sealed: 0, problems: [] };
+  for (const sequence of unsealed(workspace)) {
+    let id: SavePointId | null = null;
+    try {
+      const point = workspace.points.read(sequence);
+      id = point.descriptor.save_point_id;
+      if (point.sealed) continue;
+      await sealPoint(workspace, point, call);
+      done.sealed++;
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code !== "damaged" && problem.code !== "newer_version") throw problem;
+      done.problems.push({ id, problem });
+      call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
+    }
+  }
+  if (done.sealed > 0) await dropOldTrees(workspace.points, call.onWarning);
+  return done;
+}
+
+/**
+ * For calls that need digests or contents: seals what is not, under the lock, when there is anything. Where there is
+ * no room for that, the call goes on with what is sealed: it may be the one that makes room.
+ */
 export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   if (unsealed(workspace).length === 0) return;
   workspace.engine.prepare();
   using _lock = await workspace.lock("seal", call);
-  await sealPending(workspace, call);
+  try {
+    await sealPending(workspace, call);
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code !== "no_space") throw problem;
+    call.onWarning?.(`not every point could be sealed: ${problem.message}`);
+  }
 }
 
 /** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */
