@@ -49,7 +49,8 @@ export function reflinkHolder(): ReflinkHolder {
 async function settle(folder: Uint8Array): Promise<void> {
   const threads = takeThreads();
   try {
-    await threads[0]!.ask({ kind: "clone-settle", folder } as const);
+    // All of them: a thread that was never asked for anything keeps the process from ending.
+    await Promise.all(threads.map(async (thread) => thread.ask({ kind: "clone-settle", folder } as const)));
   } finally {
     giveBackThreads(threads);
   }
