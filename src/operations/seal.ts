@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import { sealPending } from "../workspace/seal.ts";
+import { sealAll } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { WorkspaceCallOptions } from "./contract.ts";
 
@@ -12,7 +12,7 @@ export async function seal(workspace: Workspace, options: WorkspaceCallOptions):
   workspace.engine.prepare();
   using _lock = await workspace.lock("seal", options);
   await recoverWorkspace(workspace, options);
-  const { sealed, problems } = await sealPending(workspace, options);
+  const { sealed, problems } = await sealAll(workspace, options);
   const [first] = problems;
   if (first === undefined) return { sealed };
   const more = problems.length === 1 ? "" : ` (and ${problems.length - 1} more like it)`;

@@ -172,7 +172,7 @@ async function dropForSize(
   // The dropped ones last, so that they count for nobody.
   const dropped = points.filter(({ descriptor }) => leaving.includes(descriptor.save_point_id));
   const sizes = await workspace.engine.heldBytes(
-    [...candidates.map((point) => [contentOf(point)]), dropped.map(contentOf)],
+    [...candidates.map((point) => contentsOf([point])), contentsOf(dropped)],
     keptContent(workspace.found.control, asked),
   );
   candidates.forEach(({ descriptor }, i) => {
@@ -183,8 +183,14 @@ async function dropForSize(
   });
 }
 
-function contentOf({ descriptor }: Point): { id: string; content: PointContent } {
-  return { id: descriptor.save_point_id, content: descriptor.content as unknown as PointContent };
+/** What points have in the store: nothing, those that are not sealed. */
+function contentsOf(points: readonly Point[]): { id: string; content: PointContent }[] {
+  return points
+    .filter(({ sealed }) => sealed)
+    .map(({ descriptor }) => ({
+      id: descriptor.save_point_id,
+      content: descriptor.content as unknown as PointContent,
+    }));
 }
 
 /** Bytes that only these points hold. */
@@ -192,7 +198,7 @@ async function bytesOf(workspace: Workspace, drop: readonly Point[]): Promise<nu
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
   const [rest, all] = await workspace.engine.heldBytes(
-    [drop.map(contentOf)],
+    [contentsOf(drop)],
     keptContent(workspace.found.control, without),
   );
   return all! - rest!;

@@ -7,6 +7,8 @@ import type { Descriptor } from "../formats/descriptor.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import { isCleanupPending } from "./cleanup.ts";
+import { heldTreeProblem } from "./held-trees.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
@@ -75,6 +77,26 @@ export function recordFindings(workspace: Workspace): Checkup[] {
       });
     }),
   );
+}
+
+/** Points that only a held tree has the content of. */
+export function heldFindings(workspace: Workspace): Checkup[] {
+  // What a cleanup was killed in has lost its trees and is about to go.
+  if (isCleanupPending(workspace)) return [];
+  return eachWorkspace(workspace).flatMap(({ points }) => {
+    const open = points.list().points.filter(({ sealed }) => !sealed);
+    const problems = open.flatMap((point) => heldTreeProblem(points, point) ?? []);
+    const well = open.length - problems.length;
+    const waiting: Checkup = {
+      kind: "held",
+      severity: "info",
+      detail: `${well} point${well === 1 ? " is" : "s are"} not sealed yet; whatever needs the contents does it`,
+    };
+    return [
+      ...problems.map(({ message }): Checkup => ({ kind: "held", severity: "damage", detail: message })),
+      ...(well === 0 ? [] : [waiting]),
+    ];
+  });
 }
 
 interface Records {

@@ -4,7 +4,7 @@ import type { Lock } from "../fs/lock.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { controlFindings, lockFindings } from "./doctor-control.ts";
-import { descriptorFindings, recordFindings, stateFindings } from "./doctor-points.ts";
+import { descriptorFindings, heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { Points } from "./points.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { type HeldPoint, verifyHeld } from "./verify.ts";
@@ -68,6 +68,7 @@ class Doctor {
       await this.#take(stateFindings(this.#workspace));
       if (opens) await this.#take(this.#interrupted());
       await this.#take(recordFindings(this.#workspace));
+      await this.#take(heldFindings(this.#workspace));
       await this.#take(await descriptorFindings(this.#workspace, opens));
       if (opens) await this.#store();
     } finally {

@@ -37,6 +37,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
     ...request,
     root: Buffer.from(tree),
     recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+    ...heldAt(point),
   });
   let seal: SealFile;
   try {
@@ -52,6 +53,12 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   failpoint("seal.committed");
   await staged.settled();
   return sealed;
+}
+
+/** A snapshot is of one moment, in which nothing mapped is left to be written; clones are made one after the other. */
+function heldAt({ descriptor }: Point): { heldAt?: number } {
+  const { held } = descriptor.content;
+  return held?.engine === "btrfs-snapshot" ? { heldAt: Date.parse(held.at) } : {};
 }
 
 /** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
@@ -77,9 +84,13 @@ export interface SealedPending {
  * Seals every point that is not, oldest first; what is damaged is passed over and said. For the holder of the
  * workspace's lock. Throws what is not about one point, e.g. `no_space`.
  */
-export async function sealPending(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+export async function sealPending(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  sequences: readonly number[] = unsealed(workspace),
+): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
-  for (const sequence of unsealed(workspace)) {
+  for (const sequence of sequences) {
     let id: SavePointId | null = null;
     try {
       const point = workspace.points.read(sequence);
@@ -113,6 +124,15 @@ export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): P
     if (problem.code !== "no_space") throw problem;
     call.onWarning?.(`not every point could be sealed: ${problem.message}`);
   }
+}
+
+/** Seals as {@link sealPending} does, and also names the points whose tree is gone, which only their descriptors tell. */
+export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+  const open = workspace.points.list().points.filter(({ sealed }) => !sealed);
+  const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
+  // Also what an earlier call was killed in.
+  if (done.sealed === 0) await dropOldTrees(workspace.points, call.onWarning);
+  return done;
 }
 
 /** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */

@@ -6,6 +6,7 @@ import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
+import { heldTreeProblem } from "./held-trees.ts";
 import { type DamagedPoint, type Point, Points } from "./points.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -109,7 +110,7 @@ class Verification {
     let verification: StoreVerification;
     try {
       verification = await this.#workspace.engine.verify({
-        points: held.map(({ point }) => pointToVerify(point)),
+        points: held.filter(({ point }) => point.sealed).map(({ point }) => pointToVerify(point)),
         everything,
         deep,
         signal,
@@ -123,7 +124,7 @@ class Verification {
         problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }],
       };
     }
-    const problems = verification.problems.map(verifyProblem);
+    const problems = [...verification.problems.map(verifyProblem), ...held.flatMap((each) => this.#unsealed(each))];
     await this.#record(held, problems);
     if (verification.more > 0) {
       problems.push({
@@ -135,7 +136,20 @@ class Verification {
     }
     const sum = (of: "files" | "bytes"): number =>
       verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
-    return { checked: { points: held.length, files: sum("files"), bytes: sum("bytes") }, problems };
+    return { checked: { points: verification.verdicts.length, files: sum("files"), bytes: sum("bytes") }, problems };
+  }
+
+  /** Of a point that is only held nothing can be proven; what speaks against its tree is a problem. */
+  #unsealed({ point, paths }: HeldPoint): VerifyProblem[] {
+    if (point.sealed) return [];
+    const { save_point_id: id, workspace_name: name } = point.descriptor;
+    const problem = heldTreeProblem(new Points(paths), point);
+    if (problem !== null) return [{ point: id, kind: "tree", detail: problem.message, hint: hintOf(problem) }];
+    const detail = `the point ${id} is not sealed: its content was not looked at`;
+    if (paths.root === this.#workspace.found.paths.root)
+      return [{ point: id, kind: "tree", detail, hint: "`cairn seal` says why it cannot be sealed" }];
+    this.#input.onWarning?.(`${detail}; seal the workspace ${JSON.stringify(name)}`);
+    return [];
   }
 
   /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
@@ -149,6 +163,7 @@ class Verification {
         const points = new Points(paths);
         const present = new Set(points.committed());
         for (const { point } of group) {
+          if (!point.sealed && !byPoint.has(point.descriptor.save_point_id)) continue;
           const own = byPoint.get(point.descriptor.save_point_id) ?? [];
           const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
           if (present.has(point.sequence)) points.writeVerification(point.sequence, record);

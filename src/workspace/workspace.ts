@@ -1,6 +1,6 @@
 import path from "node:path";
 import type { Engine, TreeSource } from "../engines/engine.ts";
-import { throwIfAborted } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
@@ -84,8 +84,12 @@ export class Workspace {
     return id === null ? null : this.points.byId(id);
   }
 
-  /** A point's content, to be read. */
+  /** A point's content, to be read. Throws `damaged` for one that is not sealed, which callers have tried before. */
   async source(point: Point): Promise<TreeSource> {
+    if (!point.sealed)
+      throw new CairnError("damaged", `the content of the point ${point.descriptor.save_point_id} was never read`, {
+        hint: "`cairn seal` reads it, or says why it cannot",
+      });
     return this.engine.source(point.descriptor.content as unknown as Parameters<Engine["source"]>[0]);
   }
 

@@ -1,0 +1,46 @@
+import fs from "node:fs";
+import { C, R, RECORD_WORDS } from "../../fs/scan-table.ts";
+import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../../fs/btrfs.ts";
+import { printablePath } from "../../fs/safe-path.ts";
+import { signedWide } from "../../fs/syscalls.ts";
+import type { ScanResult } from "../scan/scan.ts";
+
+/** How it shows that a held tree was written to after it was made. */
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+/** Clocks are put back by a little now and then. */
+const SLACK_MS = 1000;
+
+/**
+ * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
+ * A snapshot is unchanged when no transaction since its own changed it.
+ */
+export function whyNotAsMade(place: string, engine: string): string | null {
+  if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
+  if (engine !== "btrfs-snapshot" || !isSubvolume(place) || !btrfsAvailable()) return null;
+  const fd = fs.openSync(place, DIRECTORY);
+  try {
+    const { ctransid, otransid } = subvolumeInfo(fd);
+    return ctransid > otransid ? "was changed after it was made" : null;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/**
+ * The name of an entry of a scanned tree, "." for its root, whose inode was changed after a moment (ms since 1970);
+ * null where there is none. Entries as a previous scan had them are not looked at: they were there before.
+ */
+export function changedSince({ table }: ScanResult, place: string, moment: number): string | null {
+  const { records } = table;
+  const limit = moment + SLACK_MS;
+  if (fs.lstatSync(place).ctimeMs > limit) return ".";
+  const count = table.control[C.RECORDS]!;
+  for (let record = 0; record < count; record++) {
+    const base = record * RECORD_WORDS;
+    if (records[base + R.MODE] === 0) continue;
+    if (signedWide(records, base + R.CTIME) * 1000 + records[base + R.CTIME_NS]! / 1e6 > limit)
+      return printablePath(table.recordName(record));
+  }
+  return null;
+}
