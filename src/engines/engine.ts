@@ -71,6 +71,8 @@ export interface StageRequest {
   /** entries that are never part of a state, by path in latin1 */
   skip: readonly string[];
   reread: boolean;
+  /** The folder is a tree that nothing changes any more, held at or after this moment: milliseconds since 1970. */
+  heldAt?: number;
   crossMounts: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;

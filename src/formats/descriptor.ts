@@ -35,6 +35,10 @@ export interface RootMetadata {
 export interface HeldTree {
   /** The engine that made it. */
   engine: string;
+  /** When it was begun: what the tree holds was so then or later. UTC with milliseconds. */
+  at: string;
+  /** Places in it that are no part of the state: subvolumes inside the folder, and what other mounts hid. */
+  apart?: RecordedPath[];
 }
 
 export interface DescriptorContent {
@@ -168,8 +172,7 @@ function checkIdentity(fields: Fields): void {
 
 function checkContent(content: Fields): void {
   const isOpen = content.has("held") && content.text("tree") === "";
-  if (content.has("held") && content.object("held").text("engine") === "")
-    throw content.wrong("held", "an engine's tree");
+  if (content.has("held")) checkHeld(content.object("held"));
   if (isOpen) {
     if (content.text("snapshot_tree") !== "") throw content.wrong("snapshot_tree", "empty, as the tree is");
   } else checkTrees(content);
@@ -181,6 +184,12 @@ function checkContent(content: Fields): void {
   root.text("group");
   root.integer("mtime_sec", Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER);
   root.integer("mtime_ns", 999999999);
+}
+
+function checkHeld(held: Fields): void {
+  if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
+  held.time("at");
+  if (held.has("apart")) held.list("apart", (element, label) => checkPath(new Fields(element, label)));
 }
 
 /** Checks the ids by which the store knows the content. */

@@ -142,8 +142,8 @@ test("each field of a descriptor that is missing or of another type is damage th
 test("a newer descriptor is refused by name, another format is damage", () => {
   const value = parse(encodeDescriptor(descriptor));
   const text = (more: object) => Buffer.from(JSON.stringify({ ...value, ...more }));
-  assert.throws(() => decodeDescriptor(text({ version: 2 })), { code: "newer_version" });
-  assert.throws(() => decodeDescriptor(text({ version: 2, sequence: null })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 3 })), { code: "newer_version" });
+  assert.throws(() => decodeDescriptor(text({ version: 3, sequence: null })), { code: "newer_version" });
   assert.throws(() => decodeDescriptor(text({ version: 0 })), { code: "damaged" });
   assert.throws(() => decodeDescriptor(text({ version: "1" })), { code: "damaged" });
   assert.throws(() => decodeDescriptor(text({ format: "cairn.pin" })), /format/);

@@ -3,14 +3,15 @@ import type { Degradation } from "../engines/engine.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Descriptor, RootMetadata } from "../formats/descriptor.ts";
+import type { Descriptor, HeldTree, RootMetadata } from "../formats/descriptor.ts";
+import { recordPath } from "../formats/record.ts";
 import { groupName, userName } from "../fs/users.ts";
 import { newSavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./points.ts";
 import { guardSpace } from "./save-guard.ts";
-import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { type LeftOutEntry, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -31,19 +32,20 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   const { tree } = points.pathsOf(sequence);
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
+  const at = new Date().toISOString();
   let captured: Captured;
   try {
     captured = await holder.capture(workspace.root, tree, { signal: input.signal });
   } catch (error) {
     points.abandon(sequence);
     const failed = toCairnError(error);
-    if (failed.code !== "unsupported") throw error;
+    if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
     return recordInstead(workspace, input, { what: holder.type, reason: failed.message });
   }
   failpoint("capture.held");
   let point: Point;
   try {
-    const descriptor = describeHeld(workspace, input, { id, sequence, head, holder, tree, captured });
+    const descriptor = describeHeld(workspace, input, { id, sequence, head, holder, tree, captured, at });
     point = points.commit(descriptor, { keepClaim: true });
   } catch (error) {
     await holder.remove(tree);
@@ -54,8 +56,17 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   writeState(workspace.found.paths, { ...state, head: id });
   failpoint("save.head-moved");
   points.settle(sequence);
-  return { point, changes: null, readBytes: 0, leftOut: [] };
+  return { point, changes: null, readBytes: 0, leftOut: leftOutOf(captured) };
 }
+
+function leftOutOf({ apart, torn }: Captured): LeftOutEntry[] {
+  return [
+    ...torn.map((path) => ({ path, reason: "changing" as const, detail: CHANGED })),
+    ...apart.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
+  ];
+}
+
+const CHANGED = "it was changed while it was cloned";
 
 /** What a held tree cannot do; null where it can. */
 function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
@@ -82,9 +93,10 @@ export function describeHeld(
     holder: TreeHolder;
     tree: string;
     captured: Captured;
+    at: string;
   },
 ): Descriptor {
-  const { id, sequence, head, holder, tree, captured } = more;
+  const { id, sequence, head, holder, tree, captured, at } = more;
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
@@ -102,20 +114,24 @@ export function describeHeld(
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
-    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: { engine: holder.type } },
+    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: heldOf(holder, captured, at) },
     state_digest: null,
     metadata_digest: null,
-    complete: true,
+    complete: captured.torn.length === 0,
     entries: { files: 0, directories: 0, links: 0, other: 0 },
     bytes: 0,
     bytes_stored: 0,
     unchanged: false,
-    labels: [],
+    labels: captured.torn.map((path) => ({ ...recordPath(path), label: "torn-possible", reason: CHANGED })),
     omitted: [],
     omitted_count: 0,
     rules: { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
     undo: false,
   } as Descriptor;
+}
+
+function heldOf({ type: engine }: TreeHolder, { apart }: Captured, at: string): HeldTree {
+  return { engine, at, ...(apart.length === 0 ? {} : { apart: apart.map((path) => recordPath(path)) }) };
 }
 
 /** Mode, owner and time of a held tree's root are those of the folder at that moment. */

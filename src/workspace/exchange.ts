@@ -52,27 +52,33 @@ interface Intent {
 }
 
 /**
- * Why the folder cannot change places with a copy of a point's tree; null where it can. With `isSure` the caller
- * vouches for processes that cannot be asked.
+ * Why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the tree
+ * holds beyond the state is known from the seal.
  */
-export function whyNotExchanged(
-  workspace: Workspace,
-  { descriptor, sequence, sealed }: Point,
-  isSure: boolean,
-): string | null {
-  const { root, points } = workspace;
+export function whyNotCopied(workspace: Workspace, { descriptor, sequence, sealed }: Point): string | null {
   if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
-  const { tree } = points.pathsOf(sequence);
+  const { tree } = workspace.points.pathsOf(sequence);
   if (!fs.existsSync(tree) || !isSubvolume(tree)) return "the point holds no tree";
   const { rules, complete, omitted_count: omitted } = descriptor;
   const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
   if (!sealed || isRuled) return "ignore rules have a part in the point";
   if (!complete || omitted > 0) return "the point left something out";
+  return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
+}
+
+/**
+ * Why the folder cannot change places with a copy of a point's tree; null where it can. With `isSure` the caller
+ * vouches for processes that cannot be asked.
+ */
+export function whyNotExchanged(workspace: Workspace, point: Point, isSure: boolean): string | null {
+  const { root } = workspace;
+  const whole = whyNotCopied(workspace, point);
+  if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
   if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
   if (mountOf(root)?.id !== mountOf(workspace.found.control.root)?.id) return "the points lie on another mount";
-  if (hasNested(root) || hasNested(Buffer.from(tree))) return "there are subvolumes inside";
+  if (hasNested(root)) return "there are subvolumes inside";
   if (controlDirectoriesInside(root).length > 0) return "a control directory lies inside";
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
   if (holders.length > 0)
@@ -176,6 +182,7 @@ async function recordDisplaced(
   const { tree } = points.pathsOf(sequence);
   // The capture makes the claim durable with itself.
   points.claim(sequence, intent.undoId, { durable: false });
+  const at = new Date().toISOString();
   try {
     const captured = await holder.capture(Buffer.from(staging), tree, {});
     failpoint("exchange.held");
@@ -184,7 +191,7 @@ async function recordDisplaced(
     const described = describeHeld(
       workspace,
       { message, cause },
-      { id: intent.undoId, sequence, head, holder, tree, captured },
+      { id: intent.undoId, sequence, head, holder, tree, captured, at },
     );
     points.commit({ ...described, undo: true });
   } catch (error) {

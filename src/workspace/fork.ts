@@ -36,7 +36,7 @@ import { type Point, Points } from "./points.ts";
 import { registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
 import { type LeftOutEntry, recordPoint } from "./record-point.ts";
-import { checkRoom, requireStillThere, writeContent } from "./write-content.ts";
+import { checkRoom, requireStillThere, writeWhole } from "./write-content.ts";
 import { type EngineFactory, Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
@@ -81,7 +81,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
     requireStillThere(workspace, input.point);
     const partial = PartialFolder.begin(control, "fork", target);
     try {
-      const { leftOut } = await writeContent(workspace, { ...input, folder: partial.staging, paths: null });
+      const { leftOut } = await writeWhole(workspace, { ...input, folder: partial.staging });
       const making = { partial, target, ...placeOf(partial, target) };
       await (input.standalone === undefined
         ? addWorkspace(workspace, input, making)
@@ -223,11 +223,19 @@ function firstDescriptor(
     parent_id: null,
     restored_from: null,
     cause: causeOf(workspace, from),
-    content: made.content as unknown as Descriptor["content"],
+    // Its content is in the store; the tree is the other point's.
+    engine: workspace.engine.type,
+    effective_engine: workspace.engine.type,
+    degraded: [],
+    content: withoutTree(made.content as unknown as Descriptor["content"]),
     bytes_stored: 0,
     unchanged: false,
     undo: false,
   };
+}
+
+function withoutTree({ held: _held, ...content }: Descriptor["content"]): Descriptor["content"] {
+  return content;
 }
 
 /** A control directory of its own, into whose store the folder is saved. */

@@ -3,8 +3,9 @@ import { NodeWriter } from "../engines/write/node-writer.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
-import { freeSpace } from "../fs/mounts.ts";
+import { freeSpace, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { PartialFolder, requireFree } from "./partial-folder.ts";
@@ -60,6 +61,24 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
       ...[...written.notSet, ...notSet].map(notSetEntry),
     ],
   };
+}
+
+/**
+ * Fills a folder with all of a point: as a copy of the tree that the point holds, which shares its room, where that
+ * is possible; else by writing.
+ */
+export async function writeWhole(
+  workspace: Workspace,
+  input: Omit<WriteInput, "paths" | "readOnly">,
+): Promise<WrittenFolder> {
+  const { point, folder, signal } = input;
+  const { tree } = workspace.points.pathsOf(point.sequence);
+  const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
+  if (!isBeside || whyNotCopied(workspace, point) !== null) return writeContent(workspace, { ...input, paths: null });
+  fs.rmdirSync(folder);
+  await workspace.engine.holder!.materialise(tree, folder, { signal });
+  failpoint("write.tree-copied");
+  return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
 }
 
 const PROGRESS_MS = 100;
@@ -143,7 +162,8 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
     if (paths !== null) await requirePaths(workspace, point, paths);
     const partial = PartialFolder.begin(workspace.found.control, "restore", target);
     try {
-      const written = await writeContent(workspace, { ...input, folder: partial.staging });
+      const whole = { ...input, folder: partial.staging };
+      const written = paths === null ? await writeWhole(workspace, whole) : await writeContent(workspace, whole);
       if (paths !== null) fs.chmodSync(partial.staging, 0o777 & ~process.umask());
       partial.commit();
       partial.end();

@@ -406,6 +406,7 @@ export class CopyEngine implements Engine {
       rules: request.rules,
       skip: request.skip,
       reread: request.reread,
+      ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),
       crossMounts: request.crossMounts,
       distrust: cache !== null && !this.#kept.vouches(store, cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,

@@ -81,8 +81,7 @@ export function isYoungDirectory(s: Uint32Array): boolean {
   return isYoung(s, tickOf(s));
 }
 
-function isYoung(s: Uint32Array, within: number): boolean {
-  const now = Date.now() / 1000;
+function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {
   const changed = s[STAT.CTIME + 1]! * 4294967296 + s[STAT.CTIME]! + s[STAT.CTIME_NS]! / 1e9;
   return now - changed < within;
 }
@@ -161,8 +160,19 @@ export class EntryReader {
     this.#thread.hash(content, 0, length, this.#digest, 0);
     const at = (oldRecord * RECORD_WORDS + R.HASH) * 4;
     if (Buffer.compare(this.#digest.bytes, old!.recordBytes.subarray(at, at + 32)) !== 0) return false;
-    if (!isYoung(stat.words, YOUNG_SECONDS)) old!.setRecordFlags(oldRecord, old!.recordFlags(oldRecord) & ~FLAG.YOUNG);
+    if (!this.#isYoung()) old!.setRecordFlags(oldRecord, old!.recordFlags(oldRecord) & ~FLAG.YOUNG);
     return true;
+  }
+
+  /**
+   * Whether a further change of the file that `thread.stat` describes may not show in its times: soon after a change
+   * a store through a mapping need not move them. Holding a tree writes back what was mapped, so there only the clock
+   * is in doubt.
+   */
+  #isYoung(): boolean {
+    const { stat, task } = this.#thread;
+    if (task.heldAt === null) return isYoung(stat.words, YOUNG_SECONDS);
+    return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
   }
 
   /** The content of a small file into the thread's buffer; bytes read, or minus errno. */
@@ -248,8 +258,14 @@ export class EntryReader {
     const thread = this.#thread;
     const { sys, stat, stat2, table } = thread;
     const base = record * RECORD_WORDS;
-    let young = isYoung(stat.words, YOUNG_SECONDS);
-    if (young && sys.native && Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT && thread.sink !== null) {
+    let young = this.#isYoung();
+    if (
+      young &&
+      thread.task.heldAt === null &&
+      sys.native &&
+      Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT &&
+      thread.sink !== null
+    ) {
       sys.settle(fd);
       sys.fstat(fd, stat);
       young = isYoung(stat.words, tickOf(stat.words));

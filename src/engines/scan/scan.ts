@@ -35,6 +35,8 @@ export interface ScanOptions {
   rules: IgnoreRecord | null;
   skip?: readonly string[];
   reread?: boolean;
+  /** nothing in the folder has changed since this moment, in milliseconds since 1970, or will */
+  heldAt?: number;
   distrust?: boolean;
   quick?: boolean;
   crossMounts?: boolean;
@@ -131,6 +133,7 @@ class Scan {
       rules: options.rules,
       skip: options.skip ?? [],
       reread: options.reread ?? false,
+      heldAt: options.heldAt ?? null,
       distrust: options.distrust ?? false,
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       quick: options.quick ?? false,

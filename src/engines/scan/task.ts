@@ -24,6 +24,8 @@ export interface ScanTask {
   skip: readonly string[];
   /** read every file whatever the cache says */
   reread: boolean;
+  /** nothing has changed since this moment (milliseconds since 1970): no file is young for what was written later */
+  heldAt: number | null;
   /** look up each cached blob and tree id before using it */
   distrust: boolean;
   /** a directory whose times are as they were is not listed again */
