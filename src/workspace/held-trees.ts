@@ -63,6 +63,19 @@ export function heldTreeProblem(points: Points, { descriptor, sequence }: Point)
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
+/**
+ * Why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not be
+ * a copy of the point; null where it is. Ignore rules are not looked at.
+ */
+export function whyTreeIsNotThePoint(points: Points, { descriptor, sequence }: Point): string | null {
+  const { tree } = points.pathsOf(sequence);
+  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
+  if ((descriptor.content.held?.apart ?? []).length > 0) return "subvolumes or mounts were inside the folder";
+  if (!descriptor.complete || descriptor.omitted_count > 0) return "the point left something out";
+  const changed = whyNotAsMade(tree, descriptor.effective_engine);
+  return changed === null ? null : `the tree ${changed}`;
+}
+
 /** A tree that is not what was captured must not become what the point says was there. */
 export function changedTree(tree: string, who: string, reason: string): CairnError {
   return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {

@@ -146,7 +146,7 @@ test("a damaged descriptor is listed as damaged and hides nothing", (context) =>
 test("a newer descriptor is refused by name and left as it is", (context) => {
   const { points } = scratch(context);
   save(points);
-  const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":2');
+  const bytes = readFileSync(points.pathsOf(1).descriptor, "utf8").replace('"version":1', '"version":3');
   writeFileSync(points.pathsOf(1).descriptor, bytes);
   assert.equal(points.list().damaged[0]?.problem.code, "newer_version");
 });

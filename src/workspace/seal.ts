@@ -3,6 +3,7 @@ import type { StagedContent } from "../engines/engine.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { rawPath } from "../formats/record.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
@@ -36,6 +37,10 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   const staged = await workspace.engine.stage({
     ...request,
     root: Buffer.from(tree),
+    skip: [
+      ...request.skip,
+      ...(descriptor.content.held?.apart ?? []).map((each) => Buffer.from(rawPath(each)).toString("latin1")),
+    ],
     recordedRoot: workspace.found.recordedFolder ?? workspace.root,
     ...heldAt(point),
   });
@@ -44,7 +49,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
     requireAsMade(workspace, point, staged);
     seal = sealOf(point, staged, parent);
   } catch (error) {
-    await staged.settled();
+    // Nothing of it goes into the stat cache: what it has is not looked at again.
     await staged.discard();
     throw error;
   }
@@ -151,14 +156,18 @@ function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
 function sealOf(point: Point, staged: StagedContent, parent: Point | null): SealFile {
   const { descriptor } = point;
   const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
+  const read = sealedStateOf(staged, {
+    exclude: descriptor.rules.exclude,
+    rules: null,
+    unchanged: isUnchanged(parent, staged),
+  });
   return {
     save_point_id: descriptor.save_point_id,
     sealed_at: new Date().toISOString(),
     content: { tree, snapshot_tree: snapshotTree, snapshot },
-    ...sealedStateOf(staged, {
-      exclude: descriptor.rules.exclude,
-      rules: null,
-      unchanged: isUnchanged(parent, staged),
-    }),
+    ...read,
+    // What the capture found out cannot be seen in the tree.
+    complete: descriptor.complete && read.complete,
+    labels: [...descriptor.labels, ...read.labels],
   };
 }

@@ -9,7 +9,8 @@ export interface TreeHolder {
    * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree on the same file system, at an
    * absolute path that does not exist yet and whose parent does. Durable when it returns, as far as the file system
    * can; on failure nothing is left at `place`.
-   * Throws `unsupported` where the holder cannot hold this folder, `already_exists`, `interrupted`, `no_space`.
+   * Throws `unsupported` where the holder cannot hold this folder, or not whole and with all that its entries have;
+   * `permission`, `already_exists`, `interrupted`, `no_space`.
    */
   capture(root: Uint8Array, place: string, call: HolderCall): Promise<Captured>;
   /**
@@ -35,4 +36,11 @@ export interface HolderCall {
 export interface Captured {
   /** What of the tree is not held as it was, or not by this holder's own means. */
   degraded: Degradation[];
+  /**
+   * Raw paths of what is another file system's or another subvolume's, and so no part of the folder's state. Whatever
+   * the tree has at these places is not the folder's.
+   */
+  apart: readonly Uint8Array[];
+  /** Raw paths of files that were changed while they were held. */
+  torn: readonly Uint8Array[];
 }

@@ -1,6 +1,7 @@
-import { toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
@@ -29,7 +30,7 @@ export function reflinkHolder(): ReflinkHolder {
       const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
       failpoint("clone.finished");
       await settle(to);
-      return { degraded: degradationsOf(result), result };
+      return { degraded: degradationsOf(result), apart: result.mounts, torn: result.torn, result };
     } catch (error) {
       const failure = toCairnError(error, "cloning the folder");
       if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
@@ -39,7 +40,13 @@ export function reflinkHolder(): ReflinkHolder {
   return {
     type: "reflink-copy",
     atomic: false,
-    capture: async (root, place, call) => clone(root, Buffer.from(place), call),
+    capture: async (root, place, call) => {
+      const captured = await clone(root, Buffer.from(place), call);
+      const reason = whyNotWhole(captured.result);
+      if (reason === null) return captured;
+      await removeTree(Buffer.from(place));
+      throw new CairnError("unsupported", reason);
+    },
     materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),
   };
@@ -54,6 +61,16 @@ async function settle(folder: Uint8Array): Promise<void> {
   } finally {
     giveBackThreads(threads);
   }
+}
+
+/** What a clone lacks of the folder without anything in it telling; null where it has all. */
+function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
+  const [unread] = omitted;
+  if (unread !== undefined)
+    return `${omitted.length} ${omitted.length === 1 ? "entry" : "entries"} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
+  const [unlike] = notSet;
+  if (unlike === undefined) return null;
+  return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
 }
 
 /** How a clone falls short of the folder, in words. */
