@@ -102,9 +102,10 @@ async function exchangeIfPossible(
 ): Promise<SavePointId | null> {
   const { holder } = workspace.engine;
   if (holder?.atomic !== true || input.method === "entries" || input.paths !== null || input.keepPresent) return null;
+  const isUndo = input.kind === "undo";
   // Which ignore rules the point has is known once it was read.
-  const target = await sealPoint(workspace, input.target, input);
-  if (whyNotExchanged(workspace, target, input.method === "exchange") !== null) return null;
+  const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
+  if (whyNotExchanged(workspace, target, { isSure: input.method === "exchange", isUndo }) !== null) return null;
   return restoreByExchange(workspace, { ...input, target });
 }
 

@@ -55,24 +55,35 @@ interface Intent {
  * Why a writable copy of a point's tree would not be the point's state; null where it would. No walk: what the tree
  * holds beyond the state is known from the seal.
  */
-export function whyNotCopied(workspace: Workspace, { descriptor, sequence, sealed }: Point): string | null {
-  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
-  const { tree } = workspace.points.pathsOf(sequence);
-  if (!fs.existsSync(tree) || !isSubvolume(tree)) return "the point holds no tree";
+export function whyNotCopied(workspace: Workspace, point: Point): string | null {
+  const { descriptor, sealed } = point;
   const { rules, complete, omitted_count: omitted } = descriptor;
   const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
   if (!sealed || isRuled) return "ignore rules have a part in the point";
   if (!complete || omitted > 0) return "the point left something out";
+  return whyNotHeld(workspace, point);
+}
+
+function whyNotHeld(workspace: Workspace, { sequence }: Point): string | null {
+  if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
+  const { tree } = workspace.points.pathsOf(sequence);
+  if (!fs.existsSync(tree) || !isSubvolume(tree)) return "the point holds no tree";
   return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
 }
 
 /**
  * Why the folder cannot change places with a copy of a point's tree; null where it can. With `isSure` the caller
- * vouches for processes that cannot be asked.
+ * vouches for processes that cannot be asked. To take a restore back, what was displaced comes back as it was, also
+ * what rules hide in it: its seal is not waited for.
  */
-export function whyNotExchanged(workspace: Workspace, point: Point, isSure: boolean): string | null {
+export function whyNotExchanged(
+  workspace: Workspace,
+  point: Point,
+  how: { isSure: boolean; isUndo: boolean },
+): string | null {
   const { root } = workspace;
-  const whole = whyNotCopied(workspace, point);
+  const { isSure, isUndo } = how;
+  const whole = isUndo && !point.sealed ? whyNotHeld(workspace, point) : whyNotCopied(workspace, point);
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
