@@ -104,7 +104,7 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     for (let size = bavail * bsize - (4 << 20), i = 0; size >= 65_536; i++) {
       const filler = path.join(small.root, "fillers", `${i}`);
       if (spawnSync("fallocate", ["-l", `${size}`, filler]).status !== 0 || i === 0)
-        size = Math.min(size >> 2, 1 << 20);
+        size = i === 0 ? 1 << 20 : size >> 4;
     }
     await assert.rejects(holder.capture(Buffer.from(folder), path.join(small.root, "held"), {}), { code: "no_space" });
     assert.deepEqual(fs.readdirSync(small.root).toSorted(), ["fillers", "folder"]);
