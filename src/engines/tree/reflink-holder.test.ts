@@ -100,12 +100,13 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     const folder = path.join(small.root, "folder");
     makeMany(folder);
     fs.mkdirSync(path.join(small.root, "fillers"));
-    const { bavail, bsize } = fs.statfsSync(small.root);
-    for (let size = bavail * bsize - (4 << 20), i = 0; size >= 65_536; i++) {
-      const filler = path.join(small.root, "fillers", `${i}`);
-      if (spawnSync("fallocate", ["-l", `${size}`, filler]).status !== 0 || i === 0)
-        size = i === 0 ? 1 << 20 : size >> 4;
+    for (let size = 16 << 20, i = 0; size >= 65_536; i++) {
+      const filler = path.join(small.root, "fillers", `${size}-${i}`);
+      if (spawnSync("fallocate", ["-l", `${size}`, filler]).status !== 0) size >>= 4;
     }
+    // Room for a part of it.
+    const one = fs.readdirSync(path.join(small.root, "fillers")).find((name) => name.startsWith(`${1 << 20}-`));
+    fs.rmSync(path.join(small.root, "fillers", one!));
     await assert.rejects(holder.capture(Buffer.from(folder), path.join(small.root, "held"), {}), { code: "no_space" });
     assert.deepEqual(fs.readdirSync(small.root).toSorted(), ["fillers", "folder"]);
   });
