@@ -3,7 +3,7 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
-import { ensureSealed } from "../workspace/seal.ts";
+import { ensureSealed, withSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
   CallOptions,
@@ -146,10 +146,7 @@ export class CairnClient {
     options: WorkspaceCallOptions | CallOptions,
     work: (workspace: Workspace) => Promise<T>,
   ): Promise<T> {
-    return this.#with(name, async (workspace) => {
-      await ensureSealed(workspace, options);
-      return work(workspace);
-    });
+    return this.#with(name, async (workspace) => withSealed(workspace, options, async () => work(workspace)));
   }
 
   /** Both: what is only held is sealed first, and what was moved away is looked up once more. */
@@ -158,10 +155,7 @@ export class CairnClient {
     options: WorkspaceCallOptions | CallOptions,
     work: (workspace: Workspace) => Promise<T>,
   ): Promise<T> {
-    return this.#reading(name, async (workspace) => {
-      await ensureSealed(workspace, options);
-      return work(workspace);
-    });
+    return this.#reading(name, async (workspace) => withSealed(workspace, options, async () => work(workspace)));
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {

@@ -118,16 +118,38 @@ export async function sealPending(
  * For calls that need digests or contents: seals what is not, under the lock, when there is anything. Where there is
  * no room for that, the call goes on with what is sealed: it may be the one that makes room.
  */
-export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  if (unsealed(workspace).length === 0) return;
+export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+  if (unsealed(workspace).length === 0) return NOTHING;
   workspace.engine.prepare();
   using _lock = await workspace.lock("seal", call);
   try {
-    await sealPending(workspace, call);
+    return await sealPending(workspace, call);
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code !== "no_space") throw problem;
     call.onWarning?.(`not every point could be sealed: ${problem.message}`);
+    return { sealed: 0, problems: [{ id: null, problem }] };
+  }
+}
+
+const NOTHING: SealedPending = { sealed: 0, problems: [] };
+/** So many saves of others between sealing and reading are had in mind. */
+const MOST_ROUNDS = 5;
+
+/** {@link ensureSealed}, then the work; both again when the work needs a point that another process saved meanwhile. */
+export async function withSealed<T>(workspace: Workspace, call: WorkspaceCall, work: () => Promise<T>): Promise<T> {
+  for (let round = 1; ; round++) {
+    const { problems } = await ensureSealed(workspace, call);
+    try {
+      return await work();
+    } catch (error) {
+      const id = toCairnError(error).details?.["unsealed"];
+      if (typeof id !== "string") throw error;
+      const problem = problems.find((each) => each.id === id || each.id === null)?.problem ?? whyOpen(workspace, id);
+      if (problem !== null) throw problem;
+      if (round === MOST_ROUNDS) throw error;
+      workspace.points.refresh();
+    }
   }
 }
 
@@ -138,6 +160,11 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
   // Also what an earlier call was killed in.
   if (done.sealed === 0) await dropOldTrees(workspace.points, call.onWarning);
   return done;
+}
+
+function whyOpen({ points }: Workspace, id: string): CairnError | null {
+  const point = points.byId(id as SavePointId);
+  return point === null ? null : heldTreeProblem(points, point);
 }
 
 /** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */

@@ -89,6 +89,7 @@ export class Workspace {
     if (!point.sealed)
       throw new CairnError("damaged", `the content of the point ${point.descriptor.save_point_id} was never read`, {
         hint: "`cairn seal` reads it, or says why it cannot",
+        details: { unsealed: point.descriptor.save_point_id },
       });
     return this.engine.source(point.descriptor.content as unknown as Parameters<Engine["source"]>[0]);
   }

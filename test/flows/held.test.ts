@@ -1,0 +1,421 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { CairnError } from "../../src/errors.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import {
+  assertHeldTidy,
+  heldPlace,
+
+  type HoldingEngine,
+  treeOf,
+} from "../fixtures/held-place.ts";
+import type { LoopKind } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { resticCheck } from "../fixtures/work.ts";
+
+/** Attempts to lose something between the moment when a tree is held and the one when it is read. */
+
+const CASES: readonly { kind: LoopKind; engine: HoldingEngine }[] = [
+  { kind: "btrfs", engine: "btrfs-snapshot" },
+  { kind: "xfs", engine: "reflink-copy" },
+];
+
+function command(args: readonly string[]): void {
+  execFileSync(args[0]!, args.slice(1), { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+/** Writes into a held tree behind Cairn's back, read-only or not. */
+function tamper(tree: string, engine: HoldingEngine, edit: () => void): void {
+  if (engine === "btrfs-snapshot") command(["btrfs", "property", "set", "-ts", tree, "ro", "false"]);
+  edit();
+  if (engine === "btrfs-snapshot") command(["btrfs", "property", "set", "-ts", tree, "ro", "true"]);
+}
+
+/** Longer than the clock is in doubt. */
+function later(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1200);
+}
+
+for (const on of CASES) {
+  const title = `${on.engine} on ${on.kind}`;
+
+  test(`${title}: what is written between a save and its seal is in no earlier point`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const before = { state: readFolder(folder), digest: walkDigests(folder).state };
+    const open = fs.openSync(path.join(folder, "same/updated.txt"), "r+");
+    const { save_point_id: id } = await client.save();
+    // Through a descriptor that was open, in place, by size, and by name.
+    fs.writeSync(open, "LATER", 0);
+    fs.closeSync(open);
+    fs.appendFileSync(path.join(folder, "big"), "later");
+    fs.rmSync(path.join(folder, "goes"), { recursive: true });
+    fs.writeFileSync(path.join(folder, "later"), "later\n");
+    assert.deepEqual(await client.seal(), { sealed: 1 });
+    const { save_points } = await client.history();
+    assert.equal(save_points[0]!.payload_root_hash, before.digest);
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: id, to });
+    assertFolder(to, before.state, "as it was saved");
+    assert.equal((await client.status()).clean, false);
+  });
+
+  test(`${title}: ignore files and exclusions are obeyed when a point is sealed, as they were when it was saved`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
+    fs.writeFileSync(path.join(folder, "same/noise.log"), "noise\n");
+    fs.writeFileSync(path.join(folder, "secret"), "not this time\n");
+    const { save_point_id: id } = await client.save({ exclude: ["/secret"] });
+    // Rules of later do not count.
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "/same/\n");
+    await client.seal();
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: id, to });
+    for (const name of ["goes", "same/noise.log", "secret"])
+      assert.equal(fs.existsSync(path.join(to, name)), false, name);
+    assert.equal(fs.readFileSync(path.join(to, ".cairnignore"), "utf8"), "/goes/\n*.log\n");
+    assert.ok(fs.existsSync(path.join(to, "same/kept.txt")));
+    const [point] = (await client.history()).save_points;
+    assert.equal(point!.payload_root_hash, walkDigests(to).state);
+    // The same from the engine that reads at once.
+    fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
+    await client.setEngine("copy");
+    const copied = await client.save({ exclude: ["/secret"] });
+    assert.equal(copied.payload_root_hash, point!.payload_root_hash);
+  });
+
+  test(`${title}: a held tree that is gone or was changed is named, and keeps nobody from the others`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const states = new Map<string, ReturnType<typeof readFolder>>();
+    const save = async (): Promise<string> => {
+      fs.appendFileSync(path.join(folder, "same/updated.txt"), "more\n");
+      const { save_point_id: id } = await client.save();
+      states.set(id, readFolder(folder));
+      return id;
+    };
+    const well = await save();
+    const gone = await save();
+    const changed = await save();
+    const last = await save();
+    command(
+      on.engine === "btrfs-snapshot"
+        ? ["btrfs", "-q", "subvolume", "delete", treeOf(client, 2)]
+        : ["rm", "-r", treeOf(client, 2)],
+    );
+    if (on.engine === "reflink-copy") later();
+    tamper(treeOf(client, 3), on.engine, () => {
+      fs.writeFileSync(path.join(treeOf(client, 3), "same/kept.txt"), "NEVER changed\n");
+    });
+
+    const doctor = await client.doctor();
+    assert.equal(doctor.healthy, false);
+    await assert.rejects(client.seal(), { code: "damaged" });
+    const seal = cairn(["seal", "-C", folder]);
+    assert.equal(seal.status, 6, seal.stdout);
+    const { save_points, damaged } = await client.history();
+    assert.deepEqual(damaged, []);
+    assert.deepEqual(
+      save_points.map(({ save_point_id: id, sealed }) => [id, sealed]),
+      [
+        [last, true],
+        [changed, false],
+        [gone, false],
+        [well, true],
+      ],
+    );
+    const { problems } = await client.verifyAll();
+    assert.deepEqual(problems.map(({ point }) => point).toSorted(), [gone, changed].toSorted());
+    const named = (await client.doctor()).findings.filter(({ severity }) => severity === "damage");
+    assert.ok(
+      named.some(({ detail }) => detail.includes(gone)),
+      JSON.stringify(named),
+    );
+    for (const each of [gone, changed]) {
+      assert.equal((await client.verify(each)).problems.length, 1);
+      await assert.rejects(client.restore({ target: each }), { code: "damaged" });
+      await assert.rejects(client.restore({ target: each, to: path.join(volume.root, "no") }), { code: "damaged" });
+      await assert.rejects(client.fork(each, path.join(volume.root, "no")), { code: "damaged" });
+      assert.equal(fs.existsSync(path.join(volume.root, "no")), false);
+    }
+    assert.equal((await client.status()).clean, true);
+    assert.equal(JSON.stringify(await client.diff(well, last)).includes("updated.txt"), true);
+    await client.restore({ target: well });
+    assertFolder(folder, states.get(well)!, "restored");
+    await client.undo();
+    assertFolder(folder, states.get(last)!, "undone");
+    await save();
+    // They go like any other point.
+    cairnOk(["cleanup", "--keep-last", "1", "-C", folder]);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assert.deepEqual(
+      (await client.doctor()).findings.filter(({ severity }) => severity === "damage"),
+      [],
+    );
+    assertHeldTidy(place, "cleaned up");
+  });
+
+  test(`${title}: a head whose tree is gone is named, and the next save goes on without it`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    const { save_point_id: head } = await client.save();
+    command(
+      on.engine === "btrfs-snapshot"
+        ? ["btrfs", "-q", "subvolume", "delete", treeOf(client, 2)]
+        : ["rm", "-r", treeOf(client, 2)],
+    );
+    await assert.rejects(
+      client.status(),
+      (error: CairnError) => error.code === "damaged" && error.message.includes(head),
+    );
+    const next = await client.save();
+    assert.equal(next.parent_id, head);
+    assert.equal((await client.status()).clean, true);
+    assert.equal((await client.history()).save_points[0]!.payload_root_hash, walkDigests(folder).state);
+  });
+
+  test(`${title}: doctor and verify of points that are not sealed yet`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    makeSecond(folder);
+    await client.save();
+    const doctor = cairnOk(["doctor", "-C", folder]).data as {
+      healthy: boolean;
+      findings: { kind: string; severity: string }[];
+    };
+    assert.equal(doctor.healthy, true);
+    assert.deepEqual(
+      doctor.findings.map(({ kind, severity }) => [kind, severity]),
+      [["held", "info"]],
+    );
+    cairnOk(["doctor", "--repair", "-C", folder]);
+    assert.deepEqual(
+      (await client.history()).save_points.map(({ sealed }) => sealed),
+      [false, false],
+    );
+    const verified = cairnOk(["verify", "--all", "-C", folder]).data as {
+      checked: { points: number };
+      problems: unknown[];
+    };
+    assert.deepEqual([verified.checked.points, verified.problems], [2, []]);
+    assert.deepEqual(
+      (await client.history()).save_points.map(({ sealed, integrity_state }) => [sealed, integrity_state]),
+      [
+        [true, "verified"],
+        [true, "verified"],
+      ],
+    );
+  });
+}
+
+for (const on of CASES) {
+  const title = `${on.engine} on ${on.kind}`;
+
+  test(`${title}: a save on a full disk fails with what is missing, leaves nothing, and works again when there is room`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    await client.save();
+    await client.seal();
+    const before = (await client.history()).save_points;
+    const filler = path.join(volume.root, "filler");
+    fill(filler);
+    for (const args of [["save"], ["save", "--allow", "space"]]) {
+      const failed = cairn([...args, "-C", folder]);
+      if (failed.status === 0) continue;
+      assert.deepEqual([failed.status, failed.error?.code], [8, "no_space"], failed.stdout);
+    }
+    // Whatever became of these: points are whole, nothing is left, and there is a way out.
+    const meanwhile = cairn(["status", "-C", folder]);
+    assert.ok(meanwhile.status === 0 || meanwhile.status === 8, meanwhile.stdout);
+    fs.rmSync(filler, { recursive: true });
+    if (on.kind === "btrfs") command(["btrfs", "filesystem", "sync", volume.root]);
+    const state = readFolder(folder);
+    const { save_point_id: id } = await client.save();
+    await client.seal();
+    const { save_points, damaged } = await client.history();
+    assert.deepEqual(damaged, []);
+    assert.deepEqual(
+      save_points.slice(-before.length).map(({ save_point_id }) => save_point_id),
+      before.map(({ save_point_id }) => save_point_id),
+    );
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: id, to });
+    assertFolder(to, state, "restored");
+    fs.rmSync(to, { recursive: true });
+    assertHeldTidy(place, "full");
+    resticCheck(client, "full");
+  });
+
+  test(`${title}: processes that save, seal and look at once lose nothing`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    const outcomes: string[] = [];
+    const run = async (args: readonly string[], times: number): Promise<void> => {
+      for (let i = 0; i < times; i++) {
+        const done = await startCairn([...args, "-C", folder]).ended;
+        if (done.status !== 0) outcomes.push(`${args.join(" ")}: ${done.status} ${done.stdout}`);
+      }
+    };
+    await Promise.all([
+      run(["save"], 6),
+      run(["save"], 6),
+      run(["seal"], 6),
+      run(["verify", "--all"], 3),
+      run(["status"], 5),
+    ]);
+    assert.deepEqual(outcomes, []);
+    await client.seal();
+    const { save_points, damaged } = await client.history();
+    assert.deepEqual(damaged, []);
+    assert.equal(save_points.length, 13);
+    const { state } = walkDigests(folder);
+    for (const { payload_root_hash: digest } of save_points) assert.equal(digest, state);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertHeldTidy(place, "at once");
+  });
+}
+
+/** Writes until there is no room, in ever smaller pieces. */
+function fill(place: string): void {
+  fs.mkdirSync(place);
+  for (let size = 8 << 20, n = 0; size >= 512; size >>= 2) {
+    for (;;) {
+      const file = path.join(place, `${n++}`);
+      try {
+        const fd = fs.openSync(file, "w");
+        try {
+          const bytes = Buffer.alloc(size, n);
+          for (let at = 0; at < size;) at += fs.writeSync(fd, bytes, at);
+          fs.fsyncSync(fd);
+        } finally {
+          fs.closeSync(fd);
+        }
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+        break;
+      }
+    }
+  }
+}
+
+test("a subvolume inside the folder is named, is no part of the point, and the digests stay what they are", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const alone = walkDigests(folder);
+  command(["btrfs", "-q", "subvolume", "create", path.join(folder, "same/inner")]);
+  fs.writeFileSync(path.join(folder, "same/inner/file"), "in the inner one\n");
+  const now = fs.statSync(path.join(folder, "same")).mtime;
+  fs.utimesSync(path.join(folder, "same"), now, 1_400_000_000);
+  const saved = await client.save();
+  assert.deepEqual(saved.degraded, [{ what: "nested_subvolume", reason: "same/inner" }]);
+  assert.deepEqual(
+    saved.left_out.map(({ path: where, reason }) => [where, reason]),
+    [["same/inner", "mounted"]],
+  );
+  await client.seal();
+  const again = await client.save();
+  volume.remount();
+  await client.seal();
+  const [second, first] = (await client.history()).save_points;
+  assert.equal(first!.payload_root_hash, alone.state);
+  assert.deepEqual(
+    [second!.payload_root_hash, second!.metadata_digest],
+    [first!.payload_root_hash, first!.metadata_digest],
+  );
+  assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
+  // The engine that reads comes to the same.
+  await client.setEngine("copy");
+  const copied = await client.save();
+  assert.deepEqual(
+    [copied.payload_root_hash, copied.metadata_digest],
+    [first!.payload_root_hash, first!.metadata_digest],
+  );
+  await client.setEngine("btrfs-snapshot");
+  // A restore leaves the inner one alone, here and beside.
+  fs.writeFileSync(path.join(folder, "same/kept.txt"), "edited\n");
+  await client.restore({ target: again.save_point_id });
+  assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "never changes\n");
+  assert.equal(fs.readFileSync(path.join(folder, "same/inner/file"), "utf8"), "in the inner one\n");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+/** Until whoever copies held trees asks whether they are what the point holds. */
+const UNTIL_ASKED = { todo: "whyNotCopied has to ask whyTreeIsNotThePoint" };
+
+test("the place of a subvolume that was inside the folder does not come back with a copy of the tree", UNTIL_ASKED, async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const inner = path.join(folder, "same/inner");
+  const state = readFolder(folder, { withoutRootTime: true });
+  const { mtime } = fs.statSync(path.join(folder, "same"));
+  command(["btrfs", "-q", "subvolume", "create", inner]);
+  const { save_point_id: id } = await client.save();
+  command(["btrfs", "-q", "subvolume", "delete", inner]);
+  const fork = path.join(volume.root, "fork");
+  await client.fork(id, fork);
+  assert.equal(fs.existsSync(path.join(fork, "same/inner")), false);
+  await client.restore({ target: id });
+  assert.equal(fs.existsSync(inner), false);
+  fs.utimesSync(path.join(folder, "same"), mtime, mtime);
+  assert.equal(readFolder(folder).size, state.size);
+});
+
+test("a held tree that was changed after its point was sealed gives nothing back", UNTIL_ASKED, async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const state = readFolder(folder);
+  const { save_point_id: id } = await client.save();
+  await client.seal();
+  tamper(treeOf(client, 1), "btrfs-snapshot", () => {
+    fs.writeFileSync(path.join(treeOf(client, 1), "same/kept.txt"), "NEVER changed\n");
+  });
+  fs.appendFileSync(path.join(folder, "same/kept.txt"), "edited\n");
+  await client.restore({ target: id });
+  assertFolder(folder, state, "restored");
+  const to = path.join(volume.root, "to");
+  await client.restore({ target: id, to });
+  assertFolder(to, state, "beside");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("what is mounted inside the folder, and what lies below it, are no part of a snapshot's point", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const inner = path.join(folder, "goes/mounted");
+  fs.mkdirSync(inner);
+  fs.writeFileSync(path.join(inner, "hidden"), "below the mount\n");
+  command(["mount", "-t", "tmpfs", "none", inner]);
+  fs.writeFileSync(path.join(inner, "on-it"), "on the mount\n");
+  const saved = await client.save();
+  assert.deepEqual(saved.degraded, [{ what: "mount", reason: "goes/mounted" }]);
+  await client.seal();
+  await client.setEngine("copy");
+  const copied = await client.save();
+  const [, held] = (await client.history()).save_points;
+  command(["umount", inner]);
+  assert.deepEqual(
+    [held!.payload_root_hash, held!.metadata_digest],
+    [copied.payload_root_hash, copied.metadata_digest],
+  );
+});
