@@ -99,6 +99,8 @@ void describe("the reflink holder", { skip: "reason" in made ? made.reason : fal
     if (small === null) return;
     const folder = path.join(small.root, "folder");
     makeMany(folder);
+    // What is set aside for files that were just written is free again.
+    small.remount();
     fs.mkdirSync(path.join(small.root, "fillers"));
     for (let size = 16 << 20, i = 0; size >= 65_536; i++) {
       const filler = path.join(small.root, "fillers", `${size}-${i}`);
