@@ -291,6 +291,8 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   run: RUN,
   doctor: DOCTOR,
   store: STORE,
+  setEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
+  seal: { sealed: 2 },
   policy: { retention: null, quota_bytes: null },
   setPolicy: { retention: { keepLast: 5 }, quota_bytes: null },
   release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },

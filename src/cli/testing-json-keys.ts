@@ -35,6 +35,8 @@ export const DATA_KEYS: Record<string, string> = {
   "relocate a b": "workspace from",
   "release d": "workspace points_deleted bytes_freed",
   engine: "path engine engine_reasons",
+  "engine set copy": "path engine engine_reasons",
+  seal: "sealed",
   "completion fish": "shell script",
   "__complete points": "candidates",
 };

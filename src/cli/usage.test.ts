@@ -11,7 +11,7 @@ import { VERSION } from "./version.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork history status diff show view pin unpin tag cleanup verify doctor store inspect init workspaces relocate release engine completion __complete",
+    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -31,8 +31,8 @@ test("the options of every command are these", async () => {
   }
   assert.deepEqual(options, {
     save: "-m,--message -t,--tag --cause --exclude --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
-    restore: "--plan --to --keep-present --path-b64",
-    undo: "--plan",
+    restore: "--plan --to --method --keep-present --path-b64",
+    undo: "--plan --method",
     run: "-m,--message -t,--tag",
     fork: "--name --standalone --allow",
     history: "-n,--limit --grep --tag --path --path-b64",

@@ -63,7 +63,11 @@ const seal: SealFile = {
 test("a descriptor that holds a tree says version 2, reads back, and one with ids says version 1", () => {
   const bytes = encodeDescriptor(held);
   assert.match(Buffer.from(bytes).toString(), /^\{"format":"cairn\.descriptor","version":2,/);
-  const { format: _format, version: _version, ...back } = decodeDescriptor(bytes) as Descriptor & Record<string, unknown>;
+  const {
+    format: _format,
+    version: _version,
+    ...back
+  } = decodeDescriptor(bytes) as Descriptor & Record<string, unknown>;
   assert.deepEqual(back, held);
   const { held: _held, ...content } = { ...held.content, tree: TREE, snapshot_tree: TREE };
   assert.match(Buffer.from(encodeDescriptor({ ...held, content })).toString(), /"version":1,/);
@@ -89,9 +93,11 @@ test("a seal fills what reading finds out and leaves the rest as it was written"
 
 test("a seal is refused when a member is missing, of another type or newer", () => {
   const value = JSON.parse(Buffer.from(encodeSeal(seal)).toString()) as Record<string, unknown>;
-  const read = (more: object): (() => void) => () => decodeSeal(Buffer.from(JSON.stringify({ ...value, ...more })));
-  for (const key of Object.keys(value))
-    assert.throws(read({ [key]: undefined }), { code: "damaged" }, key);
+  const read =
+    (more: object): (() => void) =>
+    () =>
+      decodeSeal(Buffer.from(JSON.stringify({ ...value, ...more })));
+  for (const key of Object.keys(value)) assert.throws(read({ [key]: undefined }), { code: "damaged" }, key);
   assert.throws(read({ version: 2 }), { code: "newer_version" });
   assert.throws(read({ content: { ...seal.content, tree: "" } }), { code: "damaged" });
   assert.throws(read({ entries: { files: -1 } }), { code: "damaged" });

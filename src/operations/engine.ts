@@ -11,9 +11,11 @@ import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/fin
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
 
-/** From the fastest to the one that always works. */
+/** From the fastest on; what always works comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
 const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
+/** Only chosen when asked for: it touches every file, where copy looks at each and reads what changed. */
+const ON_REQUEST: ReadonlySet<EngineType> = new Set(["reflink-copy"]);
 const REASONS_FILE = "engines.json";
 
 /**
@@ -31,10 +33,20 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
       reasons.push({ engine, chosen: false, ...answer });
       continue;
     }
+    if (ON_REQUEST.has(engine)) {
+      reasons.push({
+        engine,
+        chosen: false,
+        reason: "works here; better than copy for few large files that change often",
+        hint: `ask for it: cairn engine set ${engine}`,
+      });
+      continue;
+    }
+    const isBest = best === null;
     reasons.push({
       engine,
-      chosen: best === null,
-      reason: best === null ? "tried, and it works here" : `works here too; ${best} is better`,
+      chosen: isBest,
+      reason: isBest ? "tried, and it works here" : `works here too; ${best} is better`,
     });
     best ??= engine;
   }
@@ -60,11 +72,18 @@ export async function requireEngine(path: string, type: EngineType, controlDirec
   });
 }
 
+/** What the last probe said; a cache. */
+interface Remembered {
+  format: "cairn.engines";
+  version: 1;
+  reasons: EngineReason[];
+}
+
 /** What the last probe said, as far as it is remembered; asking costs nothing. */
 export function rememberedReasons({ control, controlFile }: FoundWorkspace): EngineReason[] {
   const engine = controlFile.engine as EngineType;
   try {
-    const known = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as EngineReason[];
+    const { reasons: known } = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as Remembered;
     if (Array.isArray(known) && known.some((each) => each.engine === engine && each.chosen)) return known;
   } catch {
     // It is a cache.
@@ -77,7 +96,8 @@ export function rememberReasons(control: ControlPaths, engine: EngineType, reaso
   try {
     mkdirSync(control.cache, { recursive: true, mode: 0o700 });
     const now = reasons.map((each) => ({ ...each, chosen: each.engine === engine }));
-    durableWrite(join(control.cache, REASONS_FILE), Buffer.from(JSON.stringify(now)));
+    const file: Remembered = { format: "cairn.engines", version: 1, reasons: now };
+    durableWrite(join(control.cache, REASONS_FILE), Buffer.from(`${JSON.stringify(file)}\n`));
   } catch {
     // Only for people to read.
   }

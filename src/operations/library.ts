@@ -127,8 +127,8 @@ export class Library {
   async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
     checkedQuota(options.quotaBytes ?? null);
     const folder = realFolder(path);
-    const engine = options.engineType ?? "copy";
-    await requireEngine(path, engine, options.controlDirectory);
+    const engine = options.engineType ?? (await detectEngine(path, options.controlDirectory)).engine;
+    if (options.engineType !== undefined) await requireEngine(path, engine, options.controlDirectory);
     const adopted = await adoptFolder(folder, {
       name: options.name,
       engine,

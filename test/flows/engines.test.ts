@@ -153,6 +153,27 @@ test("an engine that does not work at a place is refused, with why", async (t) =
   );
 });
 
+test("a subvolume is adopted with snapshots and a plain folder with copy when no engine is asked for", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  const [subvolume, plain] = ["subvolume", "plain"].map((name) => path.join(volume.root, name)) as [string, string];
+  execFileSync("btrfs", ["-q", "subvolume", "create", subvolume]);
+  fs.mkdirSync(plain);
+  for (const [folder, engine] of [
+    [subvolume, "btrfs-snapshot"],
+    [plain, "copy"],
+  ] as const) {
+    assert.equal((await library.detectEngine(folder)).engine, engine);
+    const client = await library.adopt(folder);
+    assert.equal(client.engineType, engine);
+    assert.equal((await client.save()).effective_engine, engine);
+    const { engine: used, engine_reasons: reasons } = await client.status();
+    assert.deepEqual([used, reasons.find(({ chosen }) => chosen)?.engine], [engine, engine]);
+    assert.equal(reasons.length, 4, "why the others were passed over");
+  }
+});
+
 test("a folder that is no subvolume any more is saved into the store, and the point says why", async (t) => {
   const place = await placeOn(t, "btrfs", "btrfs-snapshot");
   if (place === null) return;

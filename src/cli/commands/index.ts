@@ -38,6 +38,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   tag: { group: KEEP, summary: "add or remove a save point's tags", load: () => import("./tag.ts") },
   cleanup: { group: KEEP, summary: "remove save points by rules or by id", load: () => import("./cleanup.ts") },
   verify: { group: CARE, summary: "read everything again and prove it whole", load: () => import("./verify.ts") },
+  seal: { group: CARE, summary: "read and store what save points only hold", load: () => import("./seal.ts") },
   doctor: { group: CARE, summary: "find what is wrong and mend it", load: () => import("./doctor.ts") },
   store: { group: CARE, summary: "where the store is, and how restic opens it", load: () => import("./store.ts") },
   inspect: { group: CARE, summary: "print any file that Cairn writes", load: () => import("./inspect.ts") },
@@ -46,11 +47,6 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },
   release: { group: SETUP, summary: "stop keeping a folder", load: () => import("./release.ts") },
   engine: { group: SETUP, summary: "which engine a folder can use, and why", load: () => import("./engine.ts") },
-  seal: {
-    group: SETUP,
-    summary: "read what save points only hold, so that it is proven and stored",
-    load: () => import("./seal.ts"),
-  },
   completion: { group: SETUP, summary: "print a completion script for a shell", load: () => import("./completion.ts") },
   __complete: {
     group: SETUP,

@@ -13,7 +13,7 @@ import { decodePolicy } from "../../formats/policy.ts";
 import { decodeRegistration } from "../../formats/registration.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { decodeDescriptorFile } from "../../workspace/descriptor-file.ts";
+import { decodeDescriptorFile, decodeSealFile } from "../../workspace/descriptor-file.ts";
 import { decodeSteps } from "../../workspace/restore-steps.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -41,6 +41,8 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.cache-basis": { name: "stat-cache-basis", file: null },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
+  "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
+  "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
   "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/ },
   "cairn.cleanup-plan": { name: "cleanup-plan", file: null },
   "cairn.view": { name: "view", file: null },
