@@ -7,13 +7,7 @@ import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import {
-  assertHeldTidy,
-  heldPlace,
-
-  type HoldingEngine,
-  treeOf,
-} from "../fixtures/held-place.ts";
+import { assertHeldTidy, heldPlace, type HoldingEngine, treeOf } from "../fixtures/held-place.ts";
 import type { LoopKind } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { resticCheck } from "../fixtures/work.ts";
@@ -360,24 +354,28 @@ test("a subvolume inside the folder is named, is no part of the point, and the d
 /** Until whoever copies held trees asks whether they are what the point holds. */
 const UNTIL_ASKED = { todo: "whyNotCopied has to ask whyTreeIsNotThePoint" };
 
-test("the place of a subvolume that was inside the folder does not come back with a copy of the tree", UNTIL_ASKED, async (t) => {
-  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
-  if (place === null) return;
-  const { client, folder, volume } = place;
-  const inner = path.join(folder, "same/inner");
-  const state = readFolder(folder, { withoutRootTime: true });
-  const { mtime } = fs.statSync(path.join(folder, "same"));
-  command(["btrfs", "-q", "subvolume", "create", inner]);
-  const { save_point_id: id } = await client.save();
-  command(["btrfs", "-q", "subvolume", "delete", inner]);
-  const fork = path.join(volume.root, "fork");
-  await client.fork(id, fork);
-  assert.equal(fs.existsSync(path.join(fork, "same/inner")), false);
-  await client.restore({ target: id });
-  assert.equal(fs.existsSync(inner), false);
-  fs.utimesSync(path.join(folder, "same"), mtime, mtime);
-  assert.equal(readFolder(folder).size, state.size);
-});
+test(
+  "the place of a subvolume that was inside the folder does not come back with a copy of the tree",
+  UNTIL_ASKED,
+  async (t) => {
+    const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const inner = path.join(folder, "same/inner");
+    const state = readFolder(folder, { withoutRootTime: true });
+    const { mtime } = fs.statSync(path.join(folder, "same"));
+    command(["btrfs", "-q", "subvolume", "create", inner]);
+    const { save_point_id: id } = await client.save();
+    command(["btrfs", "-q", "subvolume", "delete", inner]);
+    const fork = path.join(volume.root, "fork");
+    await client.fork(id, fork);
+    assert.equal(fs.existsSync(path.join(fork, "same/inner")), false);
+    await client.restore({ target: id });
+    assert.equal(fs.existsSync(inner), false);
+    fs.utimesSync(path.join(folder, "same"), mtime, mtime);
+    assert.equal(readFolder(folder).size, state.size);
+  },
+);
 
 test("a held tree that was changed after its point was sealed gives nothing back", UNTIL_ASKED, async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });

@@ -2,10 +2,11 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { toCairnError } from "../../errors.ts";
-import { createSubvolume, isSubvolume } from "../../fs/btrfs.ts";
+import { isSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
-import { filesystemKind, mountOf } from "../../fs/mounts.ts";
+import { filesystemKind, type Mount, mountOf } from "../../fs/mounts.ts";
 import { cloneAnswer, cloneFile } from "../../fs/reflink.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
@@ -23,9 +24,10 @@ const CLONE_BYTES = 64 * 1024;
  */
 export async function probeHolder(type: TreeHolder["type"], folder: Buffer, place: string): Promise<ProbeAnswer> {
   try {
-    if (mountOf(folder)?.id !== mountOf(place)?.id)
+    const apart = whyApart(type, mountOf(folder), mountOf(place));
+    if (apart !== null)
       return {
-        reason: `the points lie on another file system, in ${printablePath(place)}`,
+        reason: `the points lie on ${apart}, in ${printablePath(place)}`,
         hint: "let the control directory be on the folder's file system: --control-dir",
       };
     switch (type) {
@@ -41,6 +43,13 @@ export async function probeHolder(type: TreeHolder["type"], folder: Buffer, plac
   }
 }
 
+/** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
+function whyApart(type: TreeHolder["type"], of: Mount | null, points: Mount | null): string | null {
+  if (of?.id === points?.id) return null;
+  if (of?.device !== points?.device) return "another file system";
+  return type === "btrfs-snapshot" ? null : "another mount of the file system";
+}
+
 async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
   if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
   if (!isSubvolume(folder))
@@ -49,19 +58,15 @@ async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
       hint: "make it one: btrfs subvolume create NEW, then cp -a --reflink=always the folder's content into it",
     };
   return inTemporary(place, async (work) => {
-    const parent = fs.openSync(work, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-    const [made, held] = [path.join(work, "made"), path.join(work, "held")];
+    const held = path.join(work, "held");
     try {
-      await createSubvolume(parent, "made");
-      await btrfsHolder().capture(Buffer.from(made), held, {});
+      await btrfsHolder().capture(folder, held, {});
       return null;
     } catch (error) {
       const { message, hint } = toCairnError(error);
       return { reason: message, ...(hint === undefined ? {} : { hint }) };
     } finally {
-      fs.closeSync(parent);
       await removeHeldTree(held);
-      await removeHeldTree(made);
     }
   });
 }
@@ -99,6 +104,6 @@ async function inTemporary(
   try {
     return await work(folder);
   } finally {
-    fs.rmSync(folder, { recursive: true, force: true });
+    removeAll(folder);
   }
 }

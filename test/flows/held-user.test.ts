@@ -1,0 +1,185 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { buildCommand, cairn, cairnOk, ROOT, type Outcome, type RunOptions } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { type HoldingEngine, subvolumesOf } from "../fixtures/held-place.ts";
+import { type LoopFileSystem, type LoopKind, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+
+/** Held trees of an ordinary user, and in a folder that is a mount of its own. */
+
+const skip =
+  process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined
+    ? false
+    : "needs root and setpriv";
+
+interface Point {
+  save_point_id: string;
+  effective_engine: string;
+  degraded: { what: string; reason: string }[];
+  payload_root_hash: string | null;
+  complete: boolean;
+}
+
+describe("an ordinary user", { skip }, () => {
+  let place: string;
+
+  before(() => {
+    buildCommand();
+    place = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-user-"));
+    fs.chmodSync(place, 0o755);
+    fs.cpSync(path.join(ROOT, "dist"), path.join(place, "dist"), { recursive: true });
+    fs.copyFileSync(path.join(ROOT, "package.json"), path.join(place, "package.json"));
+    for (const name of ["koffi", "sodium-native", "@koromix"]) {
+      const from = path.join(ROOT, "node_modules", name);
+      if (fs.existsSync(from))
+        fs.cpSync(from, path.join(place, "node_modules", name), { recursive: true, dereference: true });
+    }
+    fs.copyFileSync(fs.realpathSync(process.execPath), path.join(place, "node"));
+    fs.chmodSync(path.join(place, "node"), 0o755);
+    for (const each of ["state", "home"]) own(path.join(place, each));
+  });
+
+  after(() => fs.rmSync(place, { recursive: true, force: true }));
+
+  /** The command as the user, who owns a folder on a fresh file system and the place of its control directory. */
+  function begin(
+    t: TestContext,
+    on: { kind: LoopKind; engine: HoldingEngine; mountOptions?: readonly string[]; fill?: (folder: string) => void },
+  ): { volume: LoopFileSystem; folder: string; run: (...args: string[]) => Outcome; options: RunOptions } | null {
+    const volume = loopFileSystem(t, on.kind, { mountOptions: on.mountOptions ?? [] });
+    if (volume === null) return null;
+    fs.chownSync(volume.root, ORDINARY_USER, ORDINARY_USER);
+    const folder = path.join(volume.root, "ws");
+    if (on.engine === "btrfs-snapshot") execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+    else fs.mkdirSync(folder);
+    makeFirst(folder);
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
+    on.fill?.(folder);
+    const options: RunOptions = {
+      cwd: folder,
+      prefix: [
+        "setpriv",
+        `--reuid=${ORDINARY_USER}`,
+        `--regid=${ORDINARY_USER}`,
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--",
+      ],
+      node: path.join(place, "node"),
+      command: path.join(place, "dist/cli.js"),
+      env: { XDG_STATE_HOME: path.join(place, "state"), HOME: path.join(place, "home") },
+    };
+    cairnOk(["init", folder, "--engine", on.engine], options);
+    return { volume, folder, options, run: (...args) => cairnOk(args, options) };
+  }
+
+  for (const mountOptions of [["user_subvol_rm_allowed"], []]) {
+    const how =
+      mountOptions.length > 0 ? "with user_subvol_rm_allowed" : "where subvolumes may only be removed entry by entry";
+    test(`saves, seals, restores, cleans up and releases snapshots of its own, ${how}`, (t) => {
+      const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions });
+      if (begun === null) return;
+      const { volume, folder, run } = begun;
+      const state = readFolder(folder);
+      const { state: digest } = walkDigests(folder);
+      const first = run("save").data["save_point"] as Point;
+      assert.deepEqual([first.effective_engine, first.degraded], ["btrfs-snapshot", []]);
+      for (let i = 0; i < 10; i++) {
+        fs.writeFileSync(path.join(folder, "same/updated.txt"), `turn ${i}\n`);
+        run("save");
+      }
+      run("seal");
+      const history = run("history", "--limit", "0").data["save_points"] as Point[];
+      assert.equal(history.at(-1)!.payload_root_hash, digest);
+      // Of eleven, the trees of eight are left.
+      assert.equal(subvolumesOf(volume.root).filter((each) => each.endsWith("/tree")).length, 8);
+      run("restore", first.save_point_id);
+      assertFolder(folder, state, "restored");
+      run("undo");
+      assert.equal(fs.readFileSync(path.join(folder, "same/updated.txt"), "utf8"), "turn 9\n");
+      run("verify", "--all");
+      run("cleanup", "--keep-last", "2");
+      run("release", folder, "--delete-points");
+      assert.deepEqual(subvolumesOf(volume.root), ["ws"]);
+    });
+  }
+
+  test("has a folder whose subvolume is somebody else's saved into the store, and the point says why", (t) => {
+    const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+    if (begun === null) return;
+    const { folder, run } = begun;
+    run("save");
+    fs.chownSync(folder, 4711, 4711);
+    const saved = run("save", folder).data["save_point"] as Point;
+    assert.equal(saved.effective_engine, "copy");
+    assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
+  });
+
+  test("has what a clone cannot be given saved into the store, whole", (t) => {
+    const begun = begin(t, { kind: "xfs", engine: "reflink-copy" });
+    if (begun === null) return;
+    const { folder, run } = begun;
+    const held = run("save").data["save_point"] as Point;
+    assert.equal(held.effective_engine, "reflink-copy");
+    fs.chownSync(path.join(folder, "same/kept.txt"), 4711, 4712);
+    const saved = run("save").data["save_point"] as Point;
+    assert.deepEqual([saved.effective_engine, saved.degraded[0]?.what, saved.complete], ["copy", "reflink-copy", true]);
+    fs.chmodSync(path.join(folder, "same/kept.txt"), 0o600);
+    const partly = cairn(["save"], begun.options);
+    assert.equal(partly.status, 10, partly.stdout);
+    const point = partly.data["save_point"] as Point;
+    assert.deepEqual([point.effective_engine, point.complete], ["copy", false]);
+    run("seal");
+  });
+});
+
+function own(folder: string): void {
+  fs.mkdirSync(folder);
+  fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
+}
+
+describe("a folder that is the mount of a subvolume", { skip }, () => {
+  test("is held by snapshots whose control directory lies on another mount of the file system, and restored entry by entry", (t) => {
+    const volume = loopFileSystem(t, "btrfs");
+    if (volume === null) return;
+    execFileSync("btrfs", ["-q", "subvolume", "create", path.join(volume.root, "inner")]);
+    const folder = path.join(path.dirname(volume.root), "mounted");
+    fs.mkdirSync(folder);
+    const device = execFileSync("findmnt", ["-no", "SOURCE", volume.root], { encoding: "utf8" }).trim();
+    execFileSync("mount", ["-o", "subvol=inner", device, folder]);
+    try {
+      makeFirst(folder);
+      const control = path.join(volume.root, "control");
+      const cloned = cairn(["init", folder, "--engine", "reflink-copy", "--control-dir", control]);
+      assert.match(cloned.error?.message ?? "", /another mount of the file system/);
+      const elsewhere = cairn(["init", folder, "--engine", "btrfs-snapshot"]);
+      assert.match(elsewhere.error?.message ?? "", /another file system/);
+      assert.match(elsewhere.error?.hint ?? "", /--control-dir/);
+      cairnOk(["init", folder, "--engine", "btrfs-snapshot", "--control-dir", control]);
+      const state = readFolder(folder);
+      const { state: digest } = walkDigests(folder);
+      const saved = cairnOk(["save", folder]).data["save_point"] as Point;
+      assert.deepEqual([saved.effective_engine, saved.degraded], ["btrfs-snapshot", []]);
+      fs.writeFileSync(path.join(folder, "same/kept.txt"), "edited\n");
+      const restored = cairnOk(["restore", saved.save_point_id, "-C", folder]);
+      assert.equal(restored.data["method"], "entries");
+      assertFolder(folder, state, "restored");
+      cairnOk(["undo", "-C", folder]);
+      assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "edited\n");
+      cairnOk(["verify", "--all", "-C", folder]);
+      const points = cairnOk(["history", "--limit", "0", "-C", folder]).data["save_points"] as Point[];
+      assert.equal(points.find(({ save_point_id: id }) => id === saved.save_point_id)?.payload_root_hash, digest);
+      cairnOk(["release", folder, "--delete-points"]);
+      assert.deepEqual(subvolumesOf(volume.root), ["inner"]);
+    } finally {
+      execFileSync("umount", [folder]);
+      fs.rmdirSync(folder);
+    }
+  });
+});
