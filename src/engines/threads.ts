@@ -71,10 +71,11 @@ export class EngineThread {
       // Meant for the program's own text; a thread with a file would not start.
       ...(process.execArgv.some((argument) => argument.startsWith("--input-type")) ? { execArgv: [] } : {}),
     });
-    this.#worker.unref();
     this.#worker.on("message", (message: ThreadMessage) => this.#message(message));
     this.#worker.on("error", (error) => this.#lost(error));
     this.#worker.on("exit", () => this.#lost(new CairnError("internal", "a worker thread ended by itself")));
+    // Listening for messages holds the process, so this comes after it.
+    this.#worker.unref();
   }
 
   async ask<Request extends EngineRequest>(request: Request): Promise<EngineReplies<Request>> {

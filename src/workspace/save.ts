@@ -13,6 +13,7 @@ import type { Workspace } from "./workspace.ts";
 export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
   const { holder } = workspace.engine;
   if (holder === null) workspace.engine.prepare();
+  else holder.prepare?.();
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   acceptOtherFolder(workspace, input);

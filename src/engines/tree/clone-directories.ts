@@ -16,7 +16,7 @@ import { STAGING_NAME } from "../scan/task.ts";
 import { shown } from "../write/node-writer.ts";
 import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-runner.ts";
+import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
 
 const FILE = 8;

@@ -18,7 +18,7 @@ import {
 import { type Arena, newArena } from "../../native.ts";
 import { type NotSet, shown } from "../write/node-writer.ts";
 import type { CloneLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-runner.ts";
+import type { CloneTask } from "./clone-task.ts";
 import { copyContent } from "./copy-content.ts";
 import type { WorkPool } from "./work-pool.ts";
 

@@ -2,23 +2,8 @@ import fs from "node:fs";
 import { openDirectory, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
-import type { SharedLinks } from "./clone-links.ts";
+import type { CloneTask } from "./clone-task.ts";
 import { DirectoryRemover, type RemoveOutcome } from "./remove-directories.ts";
-
-/** What every thread that clones a tree is given. */
-export interface CloneTask {
-  /** absolute paths of the two folders, raw bytes; the second is empty */
-  from: Uint8Array;
-  to: Uint8Array;
-  /** entries that are left out, by path in latin1 */
-  skip: readonly string[];
-  /** files in more pieces than this are copied */
-  extentLimit: number;
-  /** bits that new files are never given */
-  umask: number;
-  pool: SharedArrayBuffer;
-  links: SharedLinks;
-}
 
 export type CloneRequest =
   | { kind: "clone-tree"; task: CloneTask }

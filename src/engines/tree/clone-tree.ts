@@ -22,7 +22,7 @@ import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import { type NotSet, shown } from "../write/node-writer.ts";
 import { type CloneOutcome, DIRECTORY, EntryCloner, newOutcome, otherFileSystem } from "./clone-entry.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
-import type { CloneTask } from "./clone-runner.ts";
+import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
 
 export interface CloneTreeOptions {

@@ -5,6 +5,8 @@ export interface TreeHolder {
   readonly type: Exclude<EngineType, "copy">;
   /** True when a capture is one moment of the whole tree. */
   readonly atomic: boolean;
+  /** Says that a tree is about to be held, so that what that needs can start meanwhile. */
+  prepare?(): void;
   /**
    * Holds the folder `root` (absolute, raw bytes) as it is at `place`: a read-only tree on the same file system, at an
    * absolute path that does not exist yet and whose parent does. Durable when it returns, as far as the file system

@@ -2,7 +2,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { giveBackThreads, takeThreads, warmThreads } from "../threads.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
@@ -40,6 +40,7 @@ export function reflinkHolder(): ReflinkHolder {
   return {
     type: "reflink-copy",
     atomic: false,
+    prepare: () => warmThreads("clone"),
     capture: async (root, place, call) => {
       const captured = await clone(root, Buffer.from(place), call);
       const reason = whyNotWhole(captured.result);

@@ -1,0 +1,16 @@
+import type { SharedLinks } from "./clone-links.ts";
+
+/** What every thread that clones a tree is given. */
+export interface CloneTask {
+  /** absolute paths of the two folders, raw bytes; the second is empty */
+  from: Uint8Array;
+  to: Uint8Array;
+  /** entries that are left out, by path in latin1 */
+  skip: readonly string[];
+  /** files in more pieces than this are copied */
+  extentLimit: number;
+  /** bits that new files are never given */
+  umask: number;
+  pool: SharedArrayBuffer;
+  links: SharedLinks;
+}
