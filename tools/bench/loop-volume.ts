@@ -2,13 +2,22 @@ import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import { runCommand } from "./measure.ts";
 
-/** A fresh ext4 in a sparse file: creating files on one where many were just deleted is slow, which would punish whoever comes second. */
+/** How each kind is made. */
+const MAKERS = {
+  ext4: ["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-N", "600000", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+  btrfs: ["/sbin/mkfs.btrfs", "-q", "-f"],
+  xfs: ["/sbin/mkfs.xfs", "-q", "-f"],
+} as const;
+
+/** A fresh file system in a sparse file: on ext4 creating files on one where many were just deleted is slow, which would punish whoever comes second. */
 export class LoopVolume {
   readonly mountPoint: string;
   readonly #image: string;
+  readonly #kind: keyof typeof MAKERS;
   #mounted = false;
 
-  constructor(folder: string) {
+  constructor(folder: string, kind: keyof typeof MAKERS = "ext4") {
+    this.#kind = kind;
     mkdirSync(folder, { recursive: true });
     this.mountPoint = path.join(folder, "mnt");
     this.#image = path.join(folder, "volume.img");
@@ -19,8 +28,8 @@ export class LoopVolume {
     this.close();
     mkdirSync(this.mountPoint, { recursive: true });
     runCommand({ program: "truncate", args: ["-s", "8G", this.#image] });
-    const options = ["-q", "-F", "-m", "0", "-N", "600000", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
-    runCommand({ program: "/sbin/mkfs.ext4", args: [...options, this.#image] });
+    const [program, ...options] = MAKERS[this.#kind];
+    runCommand({ program, args: [...options, this.#image] });
     runCommand({ program: "mount", args: ["-o", "loop", this.#image, this.mountPoint] });
     this.#mounted = true;
   }

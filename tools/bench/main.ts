@@ -4,16 +4,18 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, CASES_ON_REQUEST } from "./cases/index.ts";
+import { CASES, CASES_ON_REQUEST, ENGINE_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const USAGE = `npm run bench -- save-points [options]
+const ALL_CASES = [...CASES, ...CASES_ON_REQUEST, ...ENGINE_CASES];
+
+const USAGE = `npm run bench -- save-points | engines [options]
 Compares Cairn with restic, git and borg on the same data in one run and holds the medians against the bars.
 
   -n, --repeats N     measurements of each (default 5)
-  --only CASE         one case; may be given again: ${[...CASES, ...CASES_ON_REQUEST].map((one) => one.name).join(", ")}
+  --only CASE         one case; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}
   --data NAME         small, tree, big or all (default all)
   --quick             a twentieth of the data and 2 repeats: whether it runs, not how fast it is
   --json FILE         also write the samples and bars as JSON
@@ -37,9 +39,9 @@ const { values, positionals } = parseArgs({
 });
 
 function chosenCases(): BenchCase[] {
-  if (values.only === undefined) return [...CASES];
+  if (values.only === undefined) return positionals[0] === "engines" ? [...ENGINE_CASES] : [...CASES];
   return values.only.map((name) => {
-    const found = [...CASES, ...CASES_ON_REQUEST].find((one) => one.name === name);
+    const found = ALL_CASES.find((one) => one.name === name);
     if (found === undefined) throw new Error(`no case ${name}`);
     return found;
   });
@@ -99,7 +101,7 @@ function printBars(results: readonly Result[]): void {
 }
 
 async function main(): Promise<void> {
-  if (values.help || positionals[0] !== "save-points") {
+  if (values.help || !["save-points", "engines"].includes(positionals[0] ?? "")) {
     console.log(USAGE);
     process.exitCode = values.help ? 0 : 2;
     return;

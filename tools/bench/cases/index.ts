@@ -1,4 +1,7 @@
 import type { BenchCase } from "../bench.ts";
+import { engineSpace } from "./engine-space.ts";
+import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
+import { snapshots } from "./snapshots.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
 import { manyPoints } from "./many-points.ts";
@@ -27,3 +30,6 @@ export const CASES: readonly BenchCase[] = [
 
 /** Too long for every run; named by `--only`. */
 export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion];
+
+/** Engines that hold whole trees, each on a file system of its own; needs root. */
+export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge];

@@ -1,0 +1,79 @@
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import type { Bench } from "../bench.ts";
+import { LoopVolume } from "../loop-volume.ts";
+import { runCommand } from "../measure.ts";
+
+interface Client {
+  readonly controlDirectory: string;
+  save(options?: object): Promise<{ save_point_id: string; effective_engine: string }>;
+  seal(): Promise<unknown>;
+  restore(options: { target: string; method: "exchange" }): Promise<{ method: string }>;
+  fork(target: string, path: string): Promise<unknown>;
+}
+
+interface Library {
+  adopt(folder: string, options: { engineType: string }): Promise<Client>;
+}
+
+/** A workspace with so many small files on a fresh file system of its own. */
+export class EnginePlace {
+  readonly folder: string;
+  readonly root: string;
+  readonly client: Client;
+  readonly #volume: LoopVolume;
+
+  private constructor(volume: LoopVolume, client: Client) {
+    this.#volume = volume;
+    this.root = volume.mountPoint;
+    this.folder = path.join(volume.mountPoint, "workspace");
+    this.client = client;
+  }
+
+  static async make(
+    bench: Bench,
+    on: { kind: "btrfs" | "xfs"; engine: string; files: number; large?: number },
+  ): Promise<EnginePlace> {
+    if (process.getuid?.() !== 0) throw new Error("not root: no file system can be mounted");
+    const scratch = bench.folder(`engines-${on.kind}`);
+    process.env["XDG_STATE_HOME"] = path.join(scratch, "state");
+    rmSync(path.join(scratch, "state"), { recursive: true, force: true });
+    const volume = new LoopVolume(scratch, on.kind);
+    volume.fresh();
+    try {
+      const folder = path.join(volume.mountPoint, "workspace");
+      if (on.kind === "btrfs") runCommand({ program: "btrfs", args: ["-q", "subvolume", "create", folder] });
+      else mkdirSync(folder);
+      for (let i = 0; i < on.files; i++) {
+        if (i % 100 === 0) mkdirSync(path.join(folder, `d${i / 100}`));
+        writeFileSync(path.join(folder, `d${Math.floor(i / 100)}`, `f${i}`), `${i} `.repeat(200 + (i % 400)));
+      }
+      if (on.large !== undefined) {
+        const args = ["if=/dev/urandom", `of=${path.join(folder, "large")}`, "bs=1M", `count=${on.large >> 20}`];
+        runCommand({ program: "dd", args: [...args, "status=none"] });
+      }
+      runCommand({ program: "sync", args: [] });
+      const library = (await import(path.resolve(import.meta.dirname, "../../../dist/index.js"))) as Library;
+      return new EnginePlace(volume, await library.adopt(folder, { engineType: on.engine }));
+    } catch (error) {
+      volume.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#volume.close();
+  }
+}
+
+/** Milliseconds of one call. */
+export async function timed(call: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await call();
+  return performance.now() - start;
+}
+
+export function percentile(samples: readonly number[], share: number): number {
+  const sorted = samples.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
