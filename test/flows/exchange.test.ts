@@ -60,7 +60,9 @@ void describe("a restore by exchange", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
     assert.equal((await client.status()).clean, true);
     assertNoLeftovers(client, folder, "exchange");
-    const held = (await client.history()).save_points.filter(({ effective_engine: engine }) => engine !== "copy").length;
+    const held = (await client.history()).save_points.filter(
+      ({ effective_engine: engine }) => engine !== "copy",
+    ).length;
     assert.ok(subvolumes(root) <= held + 1, "no tree without its point");
   });
 
@@ -103,8 +105,8 @@ print(count)
     const a = await client.save();
     makeSecond(folder);
     const holders = [
-      { what: "its working directory", script: "cd \"$1/same\"; echo r; read line" },
-      { what: "an open file", script: "exec 3>>\"$1/same/kept.txt\"; echo r; read line" },
+      { what: "its working directory", script: 'cd "$1/same"; echo r; read line' },
+      { what: "an open file", script: 'exec 3>>"$1/same/kept.txt"; echo r; read line' },
     ];
     for (const { what, script } of holders) {
       const child = spawn("sh", ["-c", script, "sh", folder], { stdio: ["pipe", "pipe", "inherit"] });

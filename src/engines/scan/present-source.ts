@@ -144,10 +144,8 @@ function saySame(a: { table: ScanTable; record: number }, b: { table: ScanTable;
   return true;
 }
 
-const STATE = Uint8Array.from([
-  ...[R.MODE, R.UID, R.GID, R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS],
-  ...Array.from({ length: 8 }, (_, i) => R.HASH + i),
-]);
+const FACTS = [R.MODE, R.UID, R.GID, R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS];
+const STATE = Uint8Array.from([...FACTS, ...Array.from({ length: 8 }, (_, i) => R.HASH + i)]);
 
 function treeOf(table: ScanTable, directory: number): Uint8Array {
   const at = (directory * DIRECTORY_WORDS + D.TREE) * 4;
