@@ -37,8 +37,6 @@ export interface HeldTree {
   engine: string;
   /** When it was begun: what the tree holds was so then or later. UTC with milliseconds. */
   at: string;
-  /** Places in it that are no part of the state: subvolumes inside the folder, and what other mounts hid. */
-  apart?: RecordedPath[];
 }
 
 export interface DescriptorContent {
@@ -189,7 +187,6 @@ function checkContent(content: Fields): void {
 function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
-  if (held.has("apart")) held.list("apart", (element, label) => checkPath(new Fields(element, label)));
 }
 
 /** Checks the ids by which the store knows the content. */

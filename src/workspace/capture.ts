@@ -3,15 +3,17 @@ import type { Degradation } from "../engines/engine.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Descriptor, HeldTree, RootMetadata } from "../formats/descriptor.ts";
+import type { Descriptor, RootMetadata } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
+import { mountsInside } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { groupName, userName } from "../fs/users.ts";
 import { newSavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./points.ts";
 import { guardSpace } from "./save-guard.ts";
-import { type LeftOutEntry, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -43,6 +45,12 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
     return recordInstead(workspace, input, { what: holder.type, reason: failed.message });
   }
   failpoint("capture.held");
+  const partial = whyPartial(captured);
+  if (partial !== null) {
+    await holder.remove(tree);
+    points.abandon(sequence);
+    return recordInstead(workspace, input, { what: holder.type, reason: partial });
+  }
   let point: Point;
   try {
     const descriptor = describeHeld(workspace, input, { id, sequence, head, holder, tree, captured, at });
@@ -56,14 +64,21 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   writeState(workspace.found.paths, { ...state, head: id });
   failpoint("save.head-moved");
   points.settle(sequence);
-  return { point, changes: null, readBytes: 0, leftOut: leftOutOf(captured) };
+  return {
+    point,
+    changes: null,
+    readBytes: 0,
+    leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
+  };
 }
 
-function leftOutOf({ apart, torn }: Captured): LeftOutEntry[] {
-  return [
-    ...torn.map((path) => ({ path, reason: "changing" as const, detail: CHANGED })),
-    ...apart.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
-  ];
+/** What the folder has and the tree has not: going back to such a point would take it away. Null where there is none. */
+function whyPartial({ apart, degraded }: Captured): string | null {
+  const nested = degraded.find(({ what }) => what === "nested_subvolume")?.reason;
+  const path = nested ?? (apart[0] === undefined ? null : printablePath(apart[0]));
+  return path === null
+    ? null
+    : `${path} is a subvolume or a file system of its own, which cannot be held with the folder`;
 }
 
 const CHANGED = "it was changed while it was cloned";
@@ -72,6 +87,9 @@ const CHANGED = "it was changed while it was cloned";
 function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
   if (input.skipUnchanged === true) return "whether something changed is not known without reading";
+  const [mount] = mountsInside(workspace.root);
+  if (mount !== undefined)
+    return `something is mounted at ${printablePath(mount.mountPoint)}, and a held tree has what lies below instead`;
   if (controlDirectoriesInside(workspace.root).length > 0)
     return "a control directory lies inside the folder, and it must not become part of a point";
   return null;
@@ -114,7 +132,7 @@ export function describeHeld(
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
-    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: heldOf(holder, captured, at) },
+    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: { engine: holder.type, at } },
     state_digest: null,
     metadata_digest: null,
     complete: captured.torn.length === 0,
@@ -128,10 +146,6 @@ export function describeHeld(
     rules: { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
     undo: false,
   } as Descriptor;
-}
-
-function heldOf({ type: engine }: TreeHolder, { apart }: Captured, at: string): HeldTree {
-  return { engine, at, ...(apart.length === 0 ? {} : { apart: apart.map((path) => recordPath(path)) }) };
 }
 
 /** Mode, owner and time of a held tree's root are those of the folder at that moment. */

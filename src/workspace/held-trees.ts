@@ -70,7 +70,6 @@ export function heldTreeProblem(points: Points, { descriptor, sequence }: Point)
 export function whyTreeIsNotThePoint(points: Points, { descriptor, sequence }: Point): string | null {
   const { tree } = points.pathsOf(sequence);
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
-  if ((descriptor.content.held?.apart ?? []).length > 0) return "subvolumes or mounts were inside the folder";
   if (!descriptor.complete || descriptor.omitted_count > 0) return "the point left something out";
   const changed = whyNotAsMade(tree, descriptor.effective_engine);
   return changed === null ? null : `the tree ${changed}`;

@@ -3,7 +3,6 @@ import type { StagedContent } from "../engines/engine.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { rawPath } from "../formats/record.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
@@ -37,10 +36,6 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   const staged = await workspace.engine.stage({
     ...request,
     root: Buffer.from(tree),
-    skip: [
-      ...request.skip,
-      ...(descriptor.content.held?.apart ?? []).map((each) => Buffer.from(rawPath(each)).toString("latin1")),
-    ],
     recordedRoot: workspace.found.recordedFolder ?? workspace.root,
     ...heldAt(point),
   });

@@ -9,7 +9,6 @@ import {
   requireSubvolume,
   setReadOnly,
 } from "../../fs/btrfs.ts";
-import { mountsInside } from "../../fs/mounts.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -28,8 +27,8 @@ const MOST_ROUNDS = 100;
  *
  * The moment of a capture is that of the ioctl. It writes out what the page cache still holds of the folder and
  * commits, so nothing has to be synced before or after. A subvolume inside the folder is an empty directory in a
- * snapshot, whose times change with every look, and where something is mounted is what the mount hides: each is named
- * as the degradation `nested_subvolume` or `mount`, and set apart.
+ * snapshot, whose times change with every look: each is named as the degradation `nested_subvolume`, and apart. What a
+ * mount hides is in it, and what is mounted is not: that is the caller's to look at.
  * A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
  * The removal takes a time that does not depend on the number of files, except for an ordinary user where
  * `user_subvol_rm_allowed` is missing: there it goes entry by entry, and again after a kill.
@@ -55,12 +54,7 @@ async function snapshot(from: Buffer, to: Buffer, readOnly: boolean, call: Holde
         throwIfAborted(call.signal);
         // Asked on both sides, so that one that comes or goes meanwhile is not missed.
         const nested = [...before, ...nestedSubvolumes(source)];
-        const mounts = readOnly ? mountsIn(from) : [];
-        return {
-          degraded: [...asDegradations(nested), ...mountedOver(mounts)],
-          apart: apartOf(nested, mounts),
-          torn: [],
-        };
+        return { degraded: asDegradations(nested), apart: nested.flatMap(({ path }) => path ?? []), torn: [] };
       } catch (error) {
         await remove(to);
         throw error;
@@ -72,23 +66,6 @@ async function snapshot(from: Buffer, to: Buffer, readOnly: boolean, call: Holde
 function asDegradations(nested: readonly NestedSubvolume[]): Degradation[] {
   const shown = nested.map(({ id, path }) => (path === null ? `the subvolume with the id ${id}` : printablePath(path)));
   return [...new Set(shown)].toSorted().map((reason) => ({ what: "nested_subvolume", reason }));
-}
-
-/** Raw paths below a folder at which something is mounted: a snapshot has there what the mount hides. */
-function mountsIn(folder: Buffer): Buffer[] {
-  const real = fs.realpathSync.native(folder, "buffer");
-  return mountsInside(real).map(({ mountPoint }) => mountPoint.subarray(real.length + 1));
-}
-
-function mountedOver(mounts: readonly Buffer[]): Degradation[] {
-  return mounts.map((path) => ({ what: "mount", reason: printablePath(path) }));
-}
-
-function apartOf(nested: readonly NestedSubvolume[], mounts: readonly Buffer[]): Buffer[] {
-  const paths = new Map<string, Buffer>();
-  for (const path of [...nested.map((each) => each.path), ...mounts])
-    if (path !== null) paths.set(path.toString("latin1"), path);
-  return [...paths.values()].toSorted(Buffer.compare);
 }
 
 async function remove(place: Buffer): Promise<void> {

@@ -39,8 +39,8 @@ export interface Captured {
   /** What of the tree is not held as it was, or not by this holder's own means. */
   degraded: Degradation[];
   /**
-   * Raw paths of what is another file system's or another subvolume's, and so no part of the folder's state. Whatever
-   * the tree has at these places is not the folder's.
+   * Raw paths of what is another file system's or another subvolume's, as far as they are known: it is not in the
+   * tree, and whatever the tree has at these places is not the folder's.
    */
   apart: readonly Uint8Array[];
   /** Raw paths of files that were changed while they were held. */
