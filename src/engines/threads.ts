@@ -64,7 +64,7 @@ export class EngineThread {
   /** `kind`: the work that it will be asked for first */
   constructor(kind: WorkKind | null = null) {
     this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
-      resourceLimits: { maxYoungGenerationSizeMb: 4 },
+      resourceLimits: { maxYoungGenerationSizeMb: 3 },
       // What Node was started with need not be possible here, as `--input-type` is not.
       execArgv: [],
       workerData: { compileCache: compileCacheFolder(), kind } satisfies ThreadStart,
