@@ -4,7 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { cairnOk } from "../fixtures/command.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import {
   assertHeldTidy,
@@ -281,3 +281,21 @@ function remove(folder: string, engine: HoldingEngine): void {
   if (engine === "btrfs-snapshot") execFileSync("btrfs", ["-q", "subvolume", "delete", folder]);
   else fs.rmSync(folder, { recursive: true });
 }
+
+test("a workspace of several, killed while its held points are deleted, leaves the others whole and no subvolume", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, volume } = place;
+  await client.save();
+  const other = path.join(volume.root, "other");
+  makeHoldable(other, "btrfs-snapshot");
+  const second = await (await cairnLibrary()).adopt(other, { controlDirectory: client.controlDirectory });
+  await second.save();
+  await second.save();
+  const killed = cairn(["release", other, "--delete-points"], { failpoint: "release.workspace-renamed" });
+  assert.ok(killed.killed, killed.stderr);
+  await client.save();
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  remove(other, "btrfs-snapshot");
+  assertHeldTidy(place, "released");
+});
