@@ -16,6 +16,7 @@ import { newArena } from "../native.ts";
 import { describeHeld } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
+import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./points.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -57,17 +58,18 @@ interface Intent {
  */
 export function whyNotCopied(workspace: Workspace, point: Point): string | null {
   const { descriptor, sealed } = point;
-  const { rules, complete, omitted_count: omitted } = descriptor;
+  const { rules } = descriptor;
   const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
   if (!sealed || isRuled) return "ignore rules have a part in the point";
-  if (!complete || omitted > 0) return "the point left something out";
   return whyNotHeld(workspace, point);
 }
 
-function whyNotHeld(workspace: Workspace, { sequence }: Point): string | null {
+function whyNotHeld(workspace: Workspace, point: Point): string | null {
   if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
-  const { tree } = workspace.points.pathsOf(sequence);
-  if (!fs.existsSync(tree) || !isSubvolume(tree)) return "the point holds no tree";
+  const other = whyTreeIsNotThePoint(workspace.points, point);
+  if (other !== null) return other;
+  const { tree } = workspace.points.pathsOf(point.sequence);
+  if (!isSubvolume(tree)) return "the point holds no tree of one moment";
   return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
 }
 
