@@ -34,7 +34,7 @@ export async function probeHolder(type: TreeHolder["type"], folder: Buffer, plac
       case "btrfs-snapshot":
         return await probeBtrfs(folder, place);
       case "reflink-copy":
-        return inTemporary(place, probeReflink);
+        return await inTemporary(place, probeReflink);
       case "juicefs-clone":
         return probeJuicefs(folder);
     }
