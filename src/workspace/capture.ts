@@ -1,4 +1,4 @@
-import { lstatSync } from "node:fs";
+import { closeSync, existsSync, lstatSync, openSync } from "node:fs";
 import type { Degradation } from "../engines/engine.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -32,6 +32,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   const id = newSavePointId();
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
+  markHolding(workspace);
   // The capture makes the claim durable with itself.
   points.claim(sequence, id, { durable: false });
   const at = new Date().toISOString();
@@ -163,4 +164,9 @@ function rootOf(tree: string): RootMetadata {
     mtime_sec: Number(seconds),
     mtime_ns: Number(facts.mtimeNs - seconds * 1_000_000_000n),
   };
+}
+
+/** Before the first tree, so that no unsealed point is ever overlooked. */
+export function markHolding({ found }: Workspace): void {
+  if (!existsSync(found.paths.holds)) closeSync(openSync(found.paths.holds, "a", 0o600));
 }

@@ -57,6 +57,8 @@ export interface WorkspacePaths {
   /** Held by the one writer. */
   readonly lock: string;
   readonly journal: string;
+  /** Empty; there once a point of the workspace held a tree, so that others need not look for one. */
+  readonly holds: string;
   /** Which point has which id; made again when missing. */
   readonly catalog: string;
 }
@@ -71,6 +73,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     points: join(root, "points"),
     lock: join(root, "lock"),
     journal: join(root, "journal"),
+    holds: join(root, "holds-trees"),
     catalog: join(control.cache, `points-${directory}`),
   };
 }

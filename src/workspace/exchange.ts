@@ -13,7 +13,7 @@ import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts
 import { putName, RENAME, syscallError, syscalls } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { newArena } from "../native.ts";
-import { describeHeld } from "./capture.ts";
+import { describeHeld, markHolding } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
@@ -193,6 +193,7 @@ async function recordDisplaced(
   const head = workspace.byId(workspace.state().head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
+  markHolding(workspace);
   // The capture makes the claim durable with itself.
   points.claim(sequence, intent.undoId, { durable: false });
   const at = new Date().toISOString();

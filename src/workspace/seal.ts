@@ -162,12 +162,19 @@ function whyOpen({ points }: Workspace, id: string): CairnError | null {
   return point === null ? null : heldTreeProblem(points, point);
 }
 
-/** Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. */
-function unsealed({ points }: Workspace): number[] {
-  return points.sequences().filter((sequence) => {
+/**
+ * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. Points are
+ * sealed oldest first, so what is older than a sealed one is sealed or cannot be, which `sealAll` says.
+ */
+function unsealed({ points, found }: Workspace): number[] {
+  if (!existsSync(found.paths.holds)) return [];
+  const open: number[] = [];
+  for (const sequence of points.sequences().toReversed()) {
     const { tree, seal, descriptor } = points.pathsOf(sequence);
-    return existsSync(tree) && !existsSync(seal) && existsSync(descriptor);
-  });
+    if (existsSync(seal)) break;
+    if (existsSync(tree) && existsSync(descriptor)) open.push(sequence);
+  }
+  return open.reverse();
 }
 
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
