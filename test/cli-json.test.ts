@@ -189,12 +189,14 @@ test("run prints what it promises and passes the exit status on", () => {
   run("run --json -- true", { pinned: "run -- true" });
 });
 
-test("pin, unpin, tag, store, inspect, workspaces and engine print what they promise", () => {
+test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what they promise", () => {
   for (const line of ["pin head", "unpin head", "tag head x"]) check(run(line).data["save_point"], "save_point");
   const { repository } = run("store").data;
   assert.equal(run(`inspect ${repository}/config`, { pinned: "inspect x" }).data["format"], "restic-config");
   checkAll(run("workspaces").data["workspaces"], "workspace_info", 2);
   checkAll(run("engine").data["engine_reasons"], "engine_reason", 4);
+  checkAll(run("engine set copy").data["engine_reasons"], "engine_reason", 4);
+  assert.equal(run("seal").data["sealed"], 0);
   run("completion fish");
   ran.add("__complete");
 });
