@@ -13,6 +13,8 @@ export function removeTemporaries({ found }: Workspace): void {
   removeDeadWorkDirectories(control.temporary);
   for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, undefined, { exclusive: true });
   removeLeftovers(control.root);
+  // Whoever writes there at this moment does without what it was writing.
+  removeLeftovers(control.cache, undefined, { exclusive: true });
   // A killed attempt to make it lies beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
