@@ -8,6 +8,7 @@ import { writeControl } from "../workspace/control-directory.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
+import { recoverWorkspace } from "../workspace/recovery.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
 
@@ -112,6 +113,7 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   const path = workspace.root.toString("utf8");
   await requireEngine(path, type, found.control.root);
   using _lock = await workspace.lock("engine", options);
+  await recoverWorkspace(workspace, options);
   writeControl(found.control, { ...found.controlFile, engine: type });
   const { engine_reasons: reasons } = await detectEngine(path, found.control.root);
   rememberReasons(found.control, type, reasons);

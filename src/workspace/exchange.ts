@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { TreeHolder } from "../engines/tree/holder.ts";
+import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -148,7 +149,7 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
   }
   failpoint("exchange.exchanged");
   await recordDisplaced(workspace, holder, { intent, cause: input.cause });
-  await finishExchange(workspace, holder, intent);
+  await finishExchange(workspace, intent);
   return intent.undoId;
 }
 
@@ -168,7 +169,7 @@ function exchange(root: Buffer, staging: string): void {
 }
 
 /** From the undo point to the record. */
-async function finishExchange(workspace: Workspace, holder: TreeHolder, intent: Intent): Promise<void> {
+async function finishExchange(workspace: Workspace, intent: Intent): Promise<void> {
   const { control, paths } = workspace.found;
   const staging = path.join(control.temporary, intent.staging);
   failpoint("exchange.saved");
@@ -176,7 +177,7 @@ async function finishExchange(workspace: Workspace, holder: TreeHolder, intent: 
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
   writeState(paths, { ...workspace.state(), head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
-  await holder.remove(staging);
+  await removeHeldTree(staging);
   failpoint("exchange.displaced-removed");
   removeIntent(paths.journal);
 }
@@ -221,16 +222,16 @@ export async function recoverExchange(
 ): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
   const { control, paths } = workspace.found;
   const intent = readIntent(paths.journal);
-  const { holder } = workspace.engine;
-  if (intent === null || holder === null) return null;
+  if (intent === null) return null;
+  const staging = path.join(control.temporary, intent.staging);
   const short = intent.target.slice(0, 8);
   if (isSubvolume(workspace.root) && uuidOf(workspace.root) === intent.uuid) {
-    if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holder, { intent });
-    await finishExchange(workspace, holder, intent);
+    if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
+    await finishExchange(workspace, intent);
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
-  await holder.remove(path.join(control.temporary, intent.staging));
+  await removeHeldTree(staging);
   removeIntent(paths.journal);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };

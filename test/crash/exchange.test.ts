@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { cairnOk } from "../fixtures/command.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
@@ -71,4 +71,28 @@ test("an exchange that is killed at any step, also a second time, ends in the ol
   assert.deepEqual((await client.verifyAll()).problems, []);
   assert.equal(fs.existsSync(path.join(client.controlDirectory, "partial")), false);
   failed = false;
+});
+
+test("an exchange that was killed is finished when the engine has been changed since by another workspace", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot" });
+  const first = readFolder(folder);
+  const { save_point_id: id } = await client.save();
+  await client.seal();
+  const fork = path.join(volume.root, "fork");
+  await client.fork("head", fork);
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  const args = ["-C", folder, "restore", id, "--method", "exchange"];
+  assert.ok(cairn(args, { failpoint: "exchange.exchanged" }).killed);
+  assertFolder(folder, first, "exchanged");
+  cairnOk(["engine", "set", "copy", fork]);
+  cairnOk(["-C", folder, "undo"]);
+  assertFolder(folder, unsaved, "undone");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "tmp")), []);
 });

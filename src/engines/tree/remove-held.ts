@@ -1,13 +1,18 @@
 import fs from "node:fs";
 import { isSubvolume } from "../../fs/btrfs.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
-import { removeTree } from "./remove-tree.ts";
+import type { TreeHolder } from "./holder.ts";
+import { reflinkHolder } from "./reflink-holder.ts";
+
+/**
+ * The holder that a tree is one of, told by the tree that lies there: the workspace's engine may have been changed
+ * since, or not have been used that time.
+ */
+export function holderOf(place: string): TreeHolder {
+  return isSubvolume(place) ? btrfsHolder() : reflinkHolder();
+}
 
 /** Removes a held or half-made tree, whichever holder made it; with nothing there it does nothing. */
 export async function removeHeldTree(place: string): Promise<void> {
-  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
-  if (facts === undefined) return;
-  // Not by the engine's name: that may have been changed, or not have been used this time.
-  if (facts.isDirectory() && isSubvolume(place)) await btrfsHolder().remove(place);
-  else await removeTree(Buffer.from(place));
+  if (fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined) await holderOf(place).remove(place);
 }
