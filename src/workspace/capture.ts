@@ -1,19 +1,19 @@
-import { closeSync, existsSync, lstatSync, openSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../engines/engine.ts";
+import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Descriptor, RootMetadata } from "../formats/descriptor.ts";
+import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { groupName, userName } from "../fs/users.ts";
 import { newSavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./points.ts";
 import { guardSpace } from "./save-guard.ts";
-import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
@@ -115,25 +115,14 @@ export function describeHeld(
     at: string;
   },
 ): Descriptor {
-  const { id, sequence, head, holder, tree, captured, at } = more;
-  const latest = workspace.points.latest();
-  const detached =
-    head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
+  const { holder, tree, captured, at } = more;
+  const root = recordedRoot(rootMetadata(Buffer.from(tree)));
   return {
-    save_point_id: id,
-    workspace_id: workspace.found.workspace.id,
-    workspace_name: workspace.found.workspace.name,
-    sequence,
-    created_at: new Date().toISOString(),
-    message: input.message ?? "",
-    tags: [...new Set(input.tags ?? [])],
+    ...pointFacts(workspace, input, more),
     engine: holder.type,
     effective_engine: holder.type,
     degraded: captured.degraded.map(({ what, reason }) => `${what}: ${reason}`),
-    parent_id: head?.descriptor.save_point_id ?? null,
-    restored_from: detached ? head.descriptor.save_point_id : null,
-    cause: input.cause ?? { kind: "person" },
-    content: { tree: "", snapshot_tree: "", snapshot: null, root: rootOf(tree), held: { engine: holder.type, at } },
+    content: { tree: "", snapshot_tree: "", snapshot: null, root, held: { engine: holder.type, at } },
     state_digest: null,
     metadata_digest: null,
     complete: captured.torn.length === 0,
@@ -146,23 +135,6 @@ export function describeHeld(
     omitted_count: 0,
     rules: { ignore_file: true, exclude: [...(input.exclude ?? [])], ignored_count: 0, ignored_sample: [] },
     undo: false,
-  } as Descriptor;
-}
-
-/** Mode, owner and time of a held tree's root are those of the folder at that moment. */
-function rootOf(tree: string): RootMetadata {
-  const facts = lstatSync(tree, { bigint: true });
-  if (!facts.isDirectory()) throw new CairnError("internal", `${tree} is no folder`);
-  const [uid, gid] = [Number(facts.uid), Number(facts.gid)];
-  const seconds = facts.mtimeNs / 1_000_000_000n - (facts.mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
-  return {
-    mode: Number(facts.mode) & 0o7777,
-    uid,
-    gid,
-    user: userName(uid),
-    group: groupName(gid),
-    mtime_sec: Number(seconds),
-    mtime_ns: Number(facts.mtimeNs - seconds * 1_000_000_000n),
   };
 }
 

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
-import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
@@ -62,10 +62,10 @@ export function whyNotCopied(workspace: Workspace, point: Point): string | null 
   const { rules } = descriptor;
   const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
   if (!sealed || isRuled) return "ignore rules have a part in the point";
-  return whyNotHeld(workspace, point);
+  return whyNotWhole(workspace, point);
 }
 
-function whyNotHeld(workspace: Workspace, point: Point): string | null {
+function whyNotWhole(workspace: Workspace, point: Point): string | null {
   if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
   const other = whyTreeIsNotThePoint(workspace.points, point);
   if (other !== null) return other;
@@ -86,12 +86,13 @@ export function whyNotExchanged(
 ): string | null {
   const { root } = workspace;
   const { isSure, isUndo } = how;
-  const whole = isUndo && !point.sealed ? whyNotHeld(workspace, point) : whyNotCopied(workspace, point);
+  const whole = isUndo && !point.sealed ? whyNotWhole(workspace, point) : whyNotCopied(workspace, point);
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
   if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
-  if (mountOf(root)?.id !== mountOf(workspace.found.control.root)?.id) return "the points lie on another mount";
+  if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
+    return "the points lie on another mount";
   if (hasNested(root)) return "there are subvolumes inside";
   if (controlDirectoriesInside(root).length > 0) return "a control directory lies inside";
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
@@ -261,7 +262,7 @@ function readIntent(journal: string): Intent | null {
     isSavePointId(target) &&
     isSavePointId(undoId) &&
     (kind === "restore" || kind === "undo") &&
-    /^\.cairn-restore-[0-9a-f]{16}$/.test(staging) &&
+    STAGING_NAME.test(staging) &&
     /^[0-9a-f]{32}$/.test(uuid);
   if (isSound) return { target, undoId, kind, staging, uuid };
   throw new CairnError("damaged", `${place} says nothing that could be understood`, { hint: "run `cairn doctor`" });

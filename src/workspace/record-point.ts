@@ -203,7 +203,36 @@ function describe(
     options: RecordOptions;
   },
 ): Descriptor {
-  const { id, sequence, head, staged, unchanged, options } = more;
+  const { staged, unchanged, options } = more;
+  return {
+    ...pointFacts(workspace, input, more),
+    engine: workspace.found.controlFile.engine,
+    effective_engine: workspace.engine.type,
+    degraded: [...(options.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
+    content: staged.content as unknown as Descriptor["content"],
+    ...sealedStateOf(staged, { exclude: input.exclude ?? [], rules: options.rules, unchanged }),
+    undo: options.undo,
+  };
+}
+
+/** What a descriptor says of a point whatever holds its content: its ids, its place in the history, why it is there. */
+export function pointFacts(
+  workspace: Workspace,
+  input: Pick<SaveInput, "message" | "tags" | "cause">,
+  { id, sequence, head }: { id: SavePointId; sequence: number; head: Point | null },
+): Pick<
+  Descriptor,
+  | "save_point_id"
+  | "workspace_id"
+  | "workspace_name"
+  | "sequence"
+  | "created_at"
+  | "message"
+  | "tags"
+  | "parent_id"
+  | "restored_from"
+  | "cause"
+> {
   const latest = workspace.points.latest();
   const detached =
     head !== null && latest !== null && latest.descriptor.save_point_id !== head.descriptor.save_point_id;
@@ -215,16 +244,10 @@ function describe(
     created_at: new Date().toISOString(),
     message: input.message ?? "",
     tags: [...new Set(input.tags ?? [])],
-    engine: workspace.found.controlFile.engine,
-    effective_engine: workspace.engine.type,
-    degraded: [...(options.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
     parent_id: head?.descriptor.save_point_id ?? null,
     restored_from: detached ? head.descriptor.save_point_id : null,
     cause: input.cause ?? { kind: "person" },
-    content: staged.content as unknown as Descriptor["content"],
-    ...sealedStateOf(staged, { exclude: input.exclude ?? [], rules: options.rules, unchanged }),
-    undo: options.undo,
-  } as Descriptor;
+  };
 }
 
 /** What reading a tree says of a point. */

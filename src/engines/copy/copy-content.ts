@@ -1,8 +1,7 @@
-import fs from "node:fs";
 import { ByteWriter } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
-import { groupName, userName } from "../../fs/users.ts";
 import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
+import { recordedRoot } from "../root-metadata.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import type { ScanSummary } from "../scan/summary.ts";
@@ -14,8 +13,6 @@ export interface CopyContent extends PointContent {
   snapshot: string;
   root: { mode: number; uid: number; gid: number; user: string; group: string; mtime_sec: number; mtime_ns: number };
 }
-
-const BILLION = 1_000_000_000n;
 
 /** Head, when the folder is just as head has it, itself and all that a manifest says: then nothing need be made anew. */
 export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: RootMetadata): HeadContent | null {
@@ -31,25 +28,6 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   const was = (head.content as CopyContent).root;
   const now = recordedRoot(root);
   return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
-}
-
-export function recordedRoot(root: RootMetadata): CopyContent["root"] {
-  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
-  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
-}
-
-/** Mode, owner and time of a folder. */
-export function rootMetadata(root: Uint8Array): RootMetadata {
-  const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
-  // Never negative, also before 1970.
-  const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
-  return {
-    mode: Number(stat.mode) & 0o7777,
-    uid: Number(stat.uid),
-    gid: Number(stat.gid),
-    mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
-    mtimeNs: Number(nanoseconds),
-  };
 }
 
 /** A manifest whose edited entries have the holes and hashes of what took their place. */

@@ -40,7 +40,8 @@ import type { HoleList } from "../write/node-writer.ts";
 import type { TreeHolder } from "../tree/holder.ts";
 import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
-import { type CopyContent, manifestOf, recordedRoot, rootMetadata, sameAsHead } from "./copy-content.ts";
+import { recordedRoot, rootMetadata } from "../root-metadata.ts";
+import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
 import type {
   ExamineRequest,

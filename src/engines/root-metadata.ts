@@ -1,0 +1,26 @@
+import fs from "node:fs";
+import type { RootMetadata as RecordedRoot } from "../formats/descriptor.ts";
+import { groupName, userName } from "../fs/users.ts";
+import type { RootMetadata } from "./engine.ts";
+
+const BILLION = 1_000_000_000n;
+
+/** A root's metadata as descriptors have it, with the names that its owner has here. */
+export function recordedRoot(root: RootMetadata): RecordedRoot {
+  const { mode, uid, gid, mtimeSec, mtimeNs } = root;
+  return { mode, uid, gid, user: userName(uid), group: groupName(gid), mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+}
+
+/** Mode, owner and time of a folder. */
+export function rootMetadata(root: Uint8Array): RootMetadata {
+  const stat = fs.lstatSync(Buffer.from(root), { bigint: true });
+  // Never negative, also before 1970.
+  const nanoseconds = ((stat.mtimeNs % BILLION) + BILLION) % BILLION;
+  return {
+    mode: Number(stat.mode) & 0o7777,
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
+    mtimeNs: Number(nanoseconds),
+  };
+}
