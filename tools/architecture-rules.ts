@@ -94,6 +94,12 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
     users: /^compose\.ts$/,
     reason: "code that takes an engine works with every engine",
   },
+  {
+    files: /^engines\/tree\/(?:btrfs|juicefs|reflink)-holder\.ts$/,
+    home: /^engines\/tree\//,
+    users: /^compose\.ts$/,
+    reason: "code that takes a holder of trees works with every holder",
+  },
 ];
 
 /** Folders whose functions give the same answer for the same bytes, always and everywhere. */

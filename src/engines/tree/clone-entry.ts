@@ -33,22 +33,34 @@ const ELOOP = -40;
 const ENXIO = -6;
 const NO_NAME = newArena(1);
 
-/** What one thread did. */
-export interface CloneOutcome {
-  /** of all kinds, without the root */
+/** What was cloned, and what not. */
+export interface CloneTreeResult {
+  /** of all kinds, without the folder itself */
   entries: number;
+  /** regular files; each name of a hard-link group counts */
   files: number;
+  /** their sizes, once for a group */
   bytes: number;
+  /** files that share their content with the source, and files whose content was copied */
   cloned: number;
-  /** files that the file system would not clone, or that are in too many pieces, with what it said of the first */
   copied: number;
+  /** why files were copied: the name of the error of the first refusal, and how many were in too many pieces */
   refusal: string | null;
   fragmented: number;
+  /** further names of entries that were made already */
   linked: number;
+  /** entries that could not be read, or not be made; they are not there */
   omitted: { path: Uint8Array; reason: string }[];
+  /** files that changed again while they were cloned once more; they are there */
   torn: Uint8Array[];
+  /** other file systems, left out */
   mounts: Uint8Array[];
+  /** what the system refused to set; the entry is there */
   notSet: NotSet[];
+}
+
+/** What one thread did. */
+export interface CloneOutcome extends CloneTreeResult {
   /** directories that are complete but for their metadata, which would lock their owner out */
   closed: { path: Uint8Array; stat: Uint32Array }[];
   /** directories that vanished or were closed to us after they were made */

@@ -19,8 +19,17 @@ import {
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
-import { type NotSet, shown } from "../write/node-writer.ts";
-import { type CloneOutcome, DIRECTORY, EntryCloner, newOutcome, otherFileSystem } from "./clone-entry.ts";
+import { shown } from "../write/node-writer.ts";
+import {
+  type CloneOutcome,
+  type CloneTreeResult,
+  DIRECTORY,
+  EntryCloner,
+  newOutcome,
+  otherFileSystem,
+} from "./clone-entry.ts";
+
+export type { CloneTreeResult } from "./clone-entry.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -36,31 +45,6 @@ export interface CloneTreeOptions {
   extentLimit?: number;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
-}
-
-export interface CloneTreeResult {
-  /** of all kinds, without the folder itself */
-  entries: number;
-  /** regular files; each name of a hard-link group counts */
-  files: number;
-  /** their sizes, once for a group */
-  bytes: number;
-  /** files that share their content with the source, and files whose content was copied */
-  cloned: number;
-  copied: number;
-  /** why files were copied: the name of the error of the first refusal, and how many were in too many pieces */
-  refusal: string | null;
-  fragmented: number;
-  /** further names of entries that were made already */
-  linked: number;
-  /** entries that could not be read, or not be made; they are not there */
-  omitted: { path: Uint8Array; reason: string }[];
-  /** files that changed again while they were cloned once more; they are there */
-  torn: Uint8Array[];
-  /** other file systems, left out */
-  mounts: Uint8Array[];
-  /** what the system refused to set; the entry is there */
-  notSet: NotSet[];
 }
 
 const EXTENT_LIMIT = 100_000;
