@@ -127,7 +127,8 @@ export class Library {
   async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
     checkedQuota(options.quotaBytes ?? null);
     const folder = realFolder(path);
-    const engine = options.engineType ?? (await detectEngine(path, options.controlDirectory)).engine;
+    const detected = await detectEngine(path, options.controlDirectory);
+    const engine = options.engineType ?? detected.engine;
     if (options.engineType !== undefined) await requireEngine(path, engine, options.controlDirectory);
     const adopted = await adoptFolder(folder, {
       name: options.name,
@@ -139,10 +140,8 @@ export class Library {
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });
-    if (adopted.created) {
-      const { engine_reasons: reasons } = await detectEngine(path, adopted.found.control.root);
-      rememberReasons(adopted.found.control, adopted.found.controlFile.engine as EngineType, reasons);
-    }
+    const { control, controlFile } = adopted.found;
+    if (adopted.created) rememberReasons(control, controlFile.engine as EngineType, detected.engine_reasons);
     return adopted;
   }
 
