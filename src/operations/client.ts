@@ -3,7 +3,7 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
-import { ensureSealed, withSealed } from "../workspace/seal.ts";
+import { type SealProblem, withSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
   CallOptions,
@@ -144,9 +144,11 @@ export class CairnClient {
   async #sealed<T>(
     name: string | undefined,
     options: WorkspaceCallOptions | CallOptions,
-    work: (workspace: Workspace) => Promise<T>,
+    work: (workspace: Workspace, problems: readonly SealProblem[]) => Promise<T>,
   ): Promise<T> {
-    return this.#with(name, async (workspace) => withSealed(workspace, options, async () => work(workspace)));
+    return this.#with(name, async (workspace) =>
+      withSealed(workspace, options, async (problems) => work(workspace, problems)),
+    );
   }
 
   /** Both: what is only held is sealed first, and what was moved away is looked up once more. */
@@ -240,7 +242,6 @@ export class CairnClient {
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
     const workspace = new Workspace(this.#found(options.workspaceName), this.#options.factory);
     try {
-      await ensureSealed(workspace, options);
       yield* read(workspace, target, path, options);
     } finally {
       await workspace.close();
@@ -282,11 +283,15 @@ export class CairnClient {
   }
 
   async verify(target: string, options: WorkspaceCallOptions = {}): Promise<VerifyResult> {
-    return this.#sealed(options.workspaceName, options, async (workspace) => verify(workspace, target, options));
+    return this.#sealed(options.workspaceName, options, async (workspace, unsealed) =>
+      verify(workspace, target, { ...options, unsealed }),
+    );
   }
 
   async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
-    return this.#sealed(undefined, options, async (workspace) => verifyAll(workspace, options));
+    return this.#sealed(undefined, options, async (workspace, unsealed) =>
+      verifyAll(workspace, { ...options, unsealed }),
+    );
   }
 
   async doctor(options: DoctorOptions = {}): Promise<DoctorResult> {

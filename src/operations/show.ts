@@ -4,6 +4,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { findNode } from "../workspace/restore-plan.ts";
+import { withSealed } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { ListedEntry, PathInput, ShowResult, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
@@ -81,7 +82,7 @@ export async function* read(
     yield* readPresent(workspace, where, options);
     return;
   }
-  const source = await workspace.source(workspace.resolve(target));
+  const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
   const node = await workspace.engine.reading(async () => mustFind(source, where, target));
   if (node.type !== "file") throw notAFile(where);
   const ids = node.content ?? new Uint8Array(0);

@@ -1,13 +1,13 @@
 import { existsSync } from "node:fs";
 import type { StagedContent } from "../engines/engine.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
-import { type CairnError, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
-import type { Point } from "./points.ts";
+import type { Point, Points } from "./points.ts";
 import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -74,10 +74,16 @@ function requireAsMade(workspace: Workspace, point: Point, { scan }: StagedConte
     throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
 }
 
+/** A point that cannot be sealed, and why; id null: any that is not sealed. */
+export interface SealProblem {
+  id: SavePointId | null;
+  problem: CairnError;
+}
+
 export interface SealedPending {
   sealed: number;
-  /** points that cannot be sealed, and why; they stay as they are and keep nobody from the others */
-  problems: { id: SavePointId | null; problem: CairnError }[];
+  /** what cannot be sealed stays as it is and keeps nobody from the others */
+  problems: SealProblem[];
 }
 
 /**
@@ -131,16 +137,24 @@ const NOTHING: SealedPending = { sealed: 0, problems: [] };
 /** So many saves of others between sealing and reading are had in mind. */
 const MOST_ROUNDS = 5;
 
-/** {@link ensureSealed}, then the work; both again when the work needs a point that another process saved meanwhile. */
-export async function withSealed<T>(workspace: Workspace, call: WorkspaceCall, work: () => Promise<T>): Promise<T> {
+/**
+ * {@link ensureSealed}, then the work, which is told what could not be sealed; both again when the work needs a point
+ * that another process saved meanwhile.
+ */
+export async function withSealed<T>(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  work: (problems: readonly SealProblem[]) => Promise<T>,
+): Promise<T> {
   for (let round = 1; ; round++) {
     const { problems } = await ensureSealed(workspace, call);
     try {
-      return await work();
+      return await work(problems);
     } catch (error) {
       const id = toCairnError(error).details?.["unsealed"];
       if (typeof id !== "string") throw error;
-      const problem = problems.find((each) => each.id === id || each.id === null)?.problem ?? whyOpen(workspace, id);
+      const point = workspace.points.byId(id as SavePointId);
+      const problem = point === null ? null : whyUnsealed(workspace.points, point, problems);
       if (problem !== null) throw problem;
       if (round === MOST_ROUNDS) throw error;
       workspace.points.refresh();
@@ -157,14 +171,26 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
   return done;
 }
 
-function whyOpen({ points }: Workspace, id: string): CairnError | null {
-  const point = points.byId(id as SavePointId);
-  return point === null ? null : heldTreeProblem(points, point);
+/**
+ * Why a point that is not sealed cannot be, as far as that is known without reading its tree; null where nothing
+ * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over.
+ */
+export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
+  const { sequence, descriptor } = point;
+  const id = descriptor.save_point_id;
+  const known =
+    heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
+  if (known !== null) return known;
+  const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
+  if (!passedOver) return null;
+  return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
+    hint: "`cairn seal` says why",
+  });
 }
 
 /**
- * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. Points are
- * sealed oldest first, so what is older than a sealed one is sealed or cannot be, which `sealAll` says.
+ * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. What was passed
+ * over is not tried again; `sealAll` does.
  */
 function unsealed({ points, found }: Workspace): number[] {
   if (!existsSync(found.paths.holds)) return [];

@@ -6,13 +6,15 @@ import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
-import { heldTreeProblem } from "./held-trees.ts";
 import { type DamagedPoint, type Point, Points } from "./points.ts";
-import type { Workspace, WorkspaceCall } from "./workspace.ts";
+import { type SealProblem, whyUnsealed } from "./seal.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface VerifyInput extends WorkspaceCall {
   /** Also hash large files as a whole. */
   deep?: boolean | undefined;
+  /** Why points of this workspace could not be sealed just now. */
+  unsealed?: readonly SealProblem[] | undefined;
   /** The caller holds the lock of its workspace already. */
   lockHeld?: boolean | undefined;
 }
@@ -49,6 +51,7 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
     if (problem.code !== "damaged") throw problem;
     return { checked: { points: 0, files: 0, bytes: 0 }, problems: [descriptorProblem(null, problem)] };
   }
+  if (!point.sealed && whyUnsealed(workspace.points, point, input.unsealed ?? []) === null) throw neverRead(point);
   return verifyHeld(workspace, [{ point, paths: workspace.found.paths }], input);
 }
 
@@ -139,16 +142,18 @@ class Verification {
     return { checked: { points: verification.verdicts.length, files: sum("files"), bytes: sum("bytes") }, problems };
   }
 
-  /** Of a point that is only held nothing can be proven; what speaks against its tree is a problem. */
+  /**
+   * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it was saved
+   * after this verification began is none, nor that it waits for the seal of another workspace.
+   */
   #unsealed({ point, paths }: HeldPoint): VerifyProblem[] {
     if (point.sealed) return [];
     const { save_point_id: id, workspace_name: name } = point.descriptor;
-    const problem = heldTreeProblem(new Points(paths), point);
+    const own = paths.root === this.#workspace.found.paths.root;
+    const problem = whyUnsealed(new Points(paths), point, own ? (this.#input.unsealed ?? []) : []);
     if (problem !== null) return [{ point: id, kind: "tree", detail: problem.message, hint: hintOf(problem) }];
-    const detail = `the point ${id} is not sealed: its content was not looked at`;
-    if (paths.root === this.#workspace.found.paths.root)
-      return [{ point: id, kind: "tree", detail, hint: "`cairn seal` says why it cannot be sealed" }];
-    this.#input.onWarning?.(`${detail}; seal the workspace ${JSON.stringify(name)}`);
+    const why = own ? "it was saved meanwhile" : `seal the workspace ${JSON.stringify(name)}`;
+    this.#input.onWarning?.(`the point ${id} is not sealed, its content was not looked at: ${why}`);
     return [];
   }
 

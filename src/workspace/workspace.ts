@@ -86,15 +86,19 @@ export class Workspace {
 
   /** A point's content, to be read. Throws `damaged` for one that is not sealed, which callers have tried before. */
   async source(point: Point): Promise<TreeSource> {
-    if (!point.sealed)
-      throw new CairnError("damaged", `the content of the point ${point.descriptor.save_point_id} was never read`, {
-        hint: "`cairn seal` reads it, or says why it cannot",
-        details: { unsealed: point.descriptor.save_point_id },
-      });
+    if (!point.sealed) throw neverRead(point);
     return this.engine.source(point.descriptor.content as unknown as Parameters<Engine["source"]>[0]);
   }
 
   async close(): Promise<void> {
     await this.engine.close();
   }
+}
+
+/** That a point is not sealed; who seals and tries again knows it by its details. */
+export function neverRead({ descriptor: { save_point_id: id } }: Point): CairnError {
+  return new CairnError("damaged", `the content of the point ${id} was never read`, {
+    hint: "`cairn seal` reads it, or says why it cannot",
+    details: { unsealed: id },
+  });
 }

@@ -3,8 +3,13 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { CopyEngine } from "../../src/engines/copy/copy-engine.ts";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
+import { read } from "../../src/operations/show.ts";
+import { findWorkspace } from "../../src/workspace/find-workspace.ts";
+import { verifyAll, verifyPoint } from "../../src/workspace/verify.ts";
+import { Workspace } from "../../src/workspace/workspace.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, heldPlace, type HoldingEngine, treeOf } from "../fixtures/held-place.ts";
@@ -177,6 +182,32 @@ for (const on of CASES) {
     assert.equal(next.parent_id, head);
     assert.equal((await client.status()).clean, true);
     assert.equal((await client.history()).save_points[0]!.payload_root_hash, walkDigests(folder).state);
+  });
+
+  test(`${title}: a point that another process saves while all are verified is no damage, and is read when it is asked for`, async (t) => {
+    const place = await heldPlace(t, { ...on, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    await client.save();
+    await client.seal();
+    fs.writeFileSync(path.join(folder, "later"), "later\n");
+    await client.save();
+    // As after the call has sealed what there was.
+    const workspace = new Workspace(
+      findWorkspace(folder)!,
+      (found, options) => new CopyEngine({ ...options, control: found.control.root }),
+    );
+    const warnings: string[] = [];
+    const onWarning = (message: string): number => warnings.push(message);
+    const all = await verifyAll(workspace, { onWarning, unsealed: [] });
+    assert.deepEqual([all.checked.points, all.problems, warnings.length], [1, [], 1]);
+    assert.match(warnings[0]!, /is not sealed, its content was not looked at: it was saved meanwhile/);
+    await assert.rejects(verifyPoint(workspace, "latest", { unsealed: [] }), /was never read/);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of read(workspace, "latest", "later", {})) pieces.push(piece);
+    assert.equal(Buffer.concat(pieces).toString(), "later\n");
+    await workspace.close();
+    assert.deepEqual((await client.verify("latest")).problems, []);
   });
 
   test(`${title}: doctor and verify of points that are not sealed yet`, async (t) => {
