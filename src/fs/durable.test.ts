@@ -104,6 +104,9 @@ test("a small file is bounded before it is read", (context) => {
   writeFileSync(path, "0123456789");
   assert.equal(readSmallFile(path, 10)?.length, 10);
   assert.throws(() => readSmallFile(path, 9), hasCode("damaged"));
+  writeFileSync(path, "y".repeat(200_000));
+  assert.equal(readSmallFile(path, 200_000)?.toString(), "y".repeat(200_000));
+  assert.throws(() => readSmallFile(path, 199_999), hasCode("damaged"));
 });
 
 test("leftovers of a killed writer go, those of a running or a young one stay", (context) => {

@@ -3,12 +3,14 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fstatSync,
   fsyncSync,
   linkSync,
   lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
+  readSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -172,20 +174,35 @@ export function durableMkdir(path: string, options: DurableMkdirOptions = {}): b
 
 /** A small file's bytes, or null where there is none. Throws `damaged` beyond `limit` bytes or for what is no regular file. */
 export function readSmallFile(path: string, limit: number): Buffer | null {
-  let bytes: Buffer;
+  let fd: number;
   try {
-    const facts = lstatSync(path);
     // Opening a pipe would wait for its writer.
-    if (!facts.isFile()) throw new CairnError("damaged", `${path} is no regular file`);
-    const { size } = facts;
-    if (size > limit) throw new CairnError("damaged", `${path} has ${size} bytes where at most ${limit} are expected`);
-    bytes = readFileSync(path);
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     const name = errnoOf(error);
     if (name === "ENOENT" || name === "ENOTDIR") return null;
-    throw toCairnError(error, `read ${path}`);
+    throw name === "ELOOP" || name === "ENXIO" ? irregular(path) : toCairnError(error, `read ${path}`);
   }
-  return bytes;
+  try {
+    const length = readSync(fd, firstBytes, 0, firstBytes.length, 0);
+    if (length < firstBytes.length && length <= limit) return Buffer.from(firstBytes.subarray(0, length));
+    const { size } = fstatSync(fd);
+    if (size > limit) throw new CairnError("damaged", `${path} has ${size} bytes where at most ${limit} are expected`);
+    return readFileSync(fd);
+  } catch (error) {
+    throw !(error instanceof CairnError) && !fstatSync(fd).isFile()
+      ? irregular(path)
+      : toCairnError(error, `read ${path}`);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Most small files fit: one read, and nobody asks for the size first. */
+const firstBytes = Buffer.allocUnsafeSlow(64 << 10);
+
+function irregular(path: string): CairnError {
+  return new CairnError("damaged", `${path} is no regular file`);
 }
 
 function writerIsGone(name: string, prefix: string): boolean {

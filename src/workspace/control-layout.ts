@@ -93,7 +93,7 @@ export interface PointPaths {
 }
 
 export function pointPaths(points: string, sequence: number): PointPaths {
-  const root = join(points, pointDirectoryName(sequence));
+  const root = `${points}/${pointDirectoryName(sequence)}`;
   return {
     root,
     intent: `${root}/intent`,

@@ -42,9 +42,9 @@ function withChecksum(bytes: Uint8Array): Uint8Array {
 }
 
 function requireChecksum(bytes: Uint8Array): void {
-  const body = bytes.subarray(0, Math.max(bytes.length - LENGTH, 0));
-  const wanted = `${HEAD}${checksumOf(body)}${TAIL}`;
-  if (Buffer.from(bytes.subarray(body.length)).toString("latin1") !== wanted)
+  const length = Math.max(bytes.length - LENGTH, 0);
+  const found = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("latin1", length);
+  if (found !== `${HEAD}${checksumOf(bytes.subarray(0, length))}${TAIL}`)
     throw new CairnError("damaged", "its checksum is not that of its bytes");
 }
 

@@ -179,7 +179,7 @@ export class Points {
     if (options.keepClaim !== true) this.settle(sequence);
     failpoint("point-committed");
     this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
-    return this.#point(sequence, bytes, new Set());
+    return pointOf(this.pathsOf(sequence), bytes, { sequence, names: [] });
   }
 
   /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
@@ -217,40 +217,7 @@ export class Points {
     const paths = this.pathsOf(sequence);
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
     if (bytes === null) throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
-    return this.#point(sequence, bytes, new Set(readdirSync(paths.root)));
-  }
-
-  #point(sequence: number, bytes: Uint8Array, names: ReadonlySet<string>): Point {
-    const paths = this.pathsOf(sequence);
-    const descriptor = sealedOrNot(paths, checkedDescriptor(paths.descriptor, bytes, sequence), names);
-    const problems: CairnError[] = [];
-    let pinIsUnreadable = false;
-    const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
-      if (!names.has(path.slice(paths.root.length + 1))) return null;
-      try {
-        const content = readSmallFile(path, MAX_SIDECAR_BYTES);
-        return content === null ? null : decode(content);
-      } catch (error) {
-        const failed = toCairnError(error);
-        problems.push(new CairnError(failed.code, `${path}: ${failed.message}`, { cause: error }));
-        pinIsUnreadable ||= path === paths.pin;
-        return null;
-      }
-    };
-    const tags = sidecar<TagsFile>(paths.tags, decodeTags)?.tags ?? descriptor.tags;
-    // A pin that cannot be read still pins: the doubt is the point's benefit.
-    const pin = sidecar<PinFile>(paths.pin, decodePin) ?? (pinIsUnreadable ? UNREADABLE_PIN : null);
-    const verification = sidecar<VerificationFile>(paths.verification, decodeVerification);
-    return {
-      sequence,
-      descriptor,
-      checksum: hash("sha256", bytes, "hex"),
-      sealed: descriptor.content.tree !== "",
-      pin,
-      tags,
-      verification,
-      problems,
-    };
+    return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
   }
 
   /** Points newest first, reading only as many as are asked for; damaged ones are listed and hide nothing. */
@@ -454,8 +421,8 @@ function isUnfinished(root: string): boolean {
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
 
 /** The descriptor with what its seal adds. Throws `damaged` when there is a seal that cannot be read. */
-function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: ReadonlySet<string>): Descriptor {
-  if (descriptor.content.tree !== "" || !names.has("seal.json")) return descriptor;
+function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly string[]): Descriptor {
+  if (descriptor.content.tree !== "" || !names.includes("seal.json")) return descriptor;
   const bytes = readSmallFile(paths.seal, MAX_DESCRIPTOR_BYTES);
   if (bytes === null) return descriptor;
   try {
@@ -484,4 +451,41 @@ function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): D
   }
   if (descriptor.sequence === sequence) return descriptor;
   throw new CairnError("damaged", `${path} says it is number ${descriptor.sequence}`, { hint: "see `cairn doctor`" });
+}
+
+/** A point of its descriptor's bytes and of the files beside it, of which there are those with `names`. */
+function pointOf(
+  paths: PointPaths,
+  bytes: Uint8Array,
+  { sequence, names }: { sequence: number; names: readonly string[] },
+): Point {
+  const descriptor = sealedOrNot(paths, checkedDescriptor(paths.descriptor, bytes, sequence), names);
+  const problems: CairnError[] = [];
+  let pinIsUnreadable = false;
+  const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
+    if (!names.includes(path.slice(paths.root.length + 1))) return null;
+    try {
+      const content = readSmallFile(path, MAX_SIDECAR_BYTES);
+      return content === null ? null : decode(content);
+    } catch (error) {
+      const failed = toCairnError(error);
+      problems.push(new CairnError(failed.code, `${path}: ${failed.message}`, { cause: error }));
+      pinIsUnreadable ||= path === paths.pin;
+      return null;
+    }
+  };
+  const tags = sidecar<TagsFile>(paths.tags, decodeTags)?.tags ?? descriptor.tags;
+  // A pin that cannot be read still pins: the doubt is the point's benefit.
+  const pin = sidecar<PinFile>(paths.pin, decodePin) ?? (pinIsUnreadable ? UNREADABLE_PIN : null);
+  const verification = sidecar<VerificationFile>(paths.verification, decodeVerification);
+  return {
+    sequence,
+    descriptor,
+    checksum: hash("sha256", bytes, "hex"),
+    sealed: descriptor.content.tree !== "",
+    pin,
+    tags,
+    verification,
+    problems,
+  };
 }

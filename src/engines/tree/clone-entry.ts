@@ -31,7 +31,6 @@ const EPERM = -1;
 const ENOENT = -2;
 const ELOOP = -40;
 const ENXIO = -6;
-const NO_NAME = newArena(1);
 
 /** What was cloned, and what not. */
 export interface CloneTreeResult {
@@ -94,6 +93,7 @@ export class EntryCloner {
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #path: Arena = newArena(8192);
+  readonly #noName: Arena = newArena(1);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   #noAtime = O_NOATIME;
@@ -307,7 +307,7 @@ export class EntryCloner {
     if (entry.listed > 0 && !this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
     if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
-    if (sys.utimens(to, NO_NAME, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.native)
+    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.native)
       aspects.push("times");
     if (aspects.length > 0) this.#note(path(), aspects);
   }

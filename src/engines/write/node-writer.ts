@@ -36,6 +36,7 @@ export class NodeWriter {
   readonly sys: Syscalls = syscalls();
   readonly notSet: NotSet[] = [];
   readonly #name: Arena = newArena(1024);
+  readonly #noName: Arena = newArena(1);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
@@ -153,7 +154,7 @@ export class NodeWriter {
     // The other way round for an entry that was there before and could not be written to.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
-    const times = this.sys.utimens(fd, EMPTY_NAME, 0, node.mtimeSec, node.mtimeNs);
+    const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
     if (times < 0 || !this.sys.native) aspects.push("times");
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
   }
@@ -275,7 +276,7 @@ export class NodeWriter {
   /** Sets an open entry's modification time, in nanoseconds since 1970. */
   setTimes(fd: number, mtimeNs: bigint): void {
     const nanoseconds = ((mtimeNs % BILLION) + BILLION) % BILLION;
-    this.sys.utimens(fd, EMPTY_NAME, 0, Number((mtimeNs - nanoseconds) / BILLION), Number(nanoseconds));
+    this.sys.utimens(fd, this.#noName, 0, Number((mtimeNs - nanoseconds) / BILLION), Number(nanoseconds));
   }
 
   /** One more name of an entry that exists already. */
@@ -303,7 +304,6 @@ function minimalAccessList(mode: number): Uint8Array {
   return list;
 }
 
-const EMPTY_NAME = newArena(1);
 const BILLION = 1_000_000_000n;
 
 /** A path in a message. */
