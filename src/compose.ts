@@ -1,5 +1,6 @@
 import { CopyEngine } from "./engines/copy/copy-engine.ts";
 import { btrfsHolder } from "./engines/tree/btrfs-holder.ts";
+import { juicefsHolder } from "./engines/tree/juicefs-holder.ts";
 import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
 import type { TreeHolder } from "./engines/tree/holder.ts";
 import type { CairnLibrary } from "./operations/contract.ts";
@@ -12,6 +13,7 @@ const engineFor: EngineFactory = (found, options) =>
 
 function holderFor(engine: string): TreeHolder | null {
   if (engine === "btrfs-snapshot") return btrfsHolder();
+  if (engine === "juicefs-clone") return juicefsHolder();
   if (engine === "reflink-copy") return reflinkHolder();
   return null;
 }

@@ -67,8 +67,8 @@ function requireAsMade(workspace: Workspace, point: Point, { scan }: StagedConte
   if (problem !== null) throw problem;
   const { descriptor, sequence } = point;
   const { tree } = workspace.points.pathsOf(sequence);
-  // Snapshots are as old as their files say; clones are new, so that a later change shows in each inode.
-  if (descriptor.effective_engine !== "reflink-copy") return;
+  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
+  if (descriptor.effective_engine === "btrfs-snapshot") return;
   const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
   if (changed !== null)
     throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);

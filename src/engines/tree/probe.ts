@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { toCairnError } from "../../errors.ts";
-import { isSubvolume } from "../../fs/btrfs.ts";
+import { isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { filesystemKind, type Mount, mountOf } from "../../fs/mounts.ts";
 import { cloneAnswer, cloneFile } from "../../fs/reflink.ts";
@@ -11,12 +11,17 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 import type { TreeHolder } from "./holder.ts";
+import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
+import { juicefsHolder } from "./juicefs-holder.ts";
 import { removeHeldTree } from "./remove-held.ts";
 
 /** What a probe found: null when the holder works for the folder, else why not and what would help. */
 export type ProbeAnswer = { reason: string; hint?: string } | null;
 
 const CLONE_BYTES = 64 * 1024;
+const JUICEFS_MOUNT = "fuse.juicefs";
+/** Three entries; what takes longer than that is of no use. */
+const PROBE_LIMIT_MS = 20_000;
 
 /**
  * Whether a holder can hold the trees of `folder` in `place`, a folder on the way to where points will be: by doing it
@@ -24,19 +29,17 @@ const CLONE_BYTES = 64 * 1024;
  */
 export async function probeHolder(type: TreeHolder["type"], folder: Buffer, place: string): Promise<ProbeAnswer> {
   try {
+    if (type === "juicefs-clone" && mountOf(folder)?.type !== JUICEFS_MOUNT)
+      return { reason: "the folder is not on a mount of JuiceFS" };
     const apart = whyApart(type, mountOf(folder), mountOf(place));
-    if (apart !== null)
-      return {
-        reason: `the points lie on ${apart}, in ${printablePath(place)}`,
-        hint: "let the control directory be on the folder's file system: --control-dir",
-      };
+    if (apart !== null) return pointsApart(apart, place);
     switch (type) {
       case "btrfs-snapshot":
         return await probeBtrfs(folder, place);
       case "reflink-copy":
         return await inTemporary(place, probeReflink);
       case "juicefs-clone":
-        return probeJuicefs(folder);
+        return await probeJuicefs(place);
     }
   } catch (error) {
     return { reason: toCairnError(error).message };
@@ -55,20 +58,53 @@ async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
   if (!isSubvolume(folder))
     return {
       reason: "the folder is a plain directory, and only a subvolume can be snapshot",
-      hint: "make it one: btrfs subvolume create NEW, then cp -a --reflink=always the folder's content into it",
+      hint: "ask for it and the folder is made one in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` where it is a workspace already",
     };
-  return inTemporary(place, async (work) => {
-    const held = path.join(work, "held");
-    try {
-      await btrfsHolder().capture(folder, held, {});
-      return null;
-    } catch (error) {
-      const { message, hint } = toCairnError(error);
-      return { reason: message, ...(hint === undefined ? {} : { hint }) };
-    } finally {
-      await removeHeldTree(held);
-    }
-  });
+  return inTemporary(place, async (work) => snapshotInto(work, folder));
+}
+
+async function snapshotInto(work: string, folder: Buffer): Promise<ProbeAnswer> {
+  const held = path.join(work, "held");
+  try {
+    await btrfsHolder().capture(folder, held, {});
+    return null;
+  } catch (error) {
+    const { message, hint } = toCairnError(error);
+    return { reason: message, ...(hint === undefined ? {} : { hint }) };
+  } finally {
+    await removeHeldTree(held);
+  }
+}
+
+/**
+ * Whether a new subvolume in `parent` could be held by snapshots in `place`: by making one in a temporary folder of
+ * each. Null where it works. Never throws for folders that exist.
+ */
+export async function probeNewSubvolume(parent: Buffer, place: string): Promise<ProbeAnswer> {
+  try {
+    if (filesystemKind(parent).name !== "btrfs") return { reason: "the folder is not on btrfs" };
+    const apart = whyApart("btrfs-snapshot", mountOf(parent), mountOf(place));
+    if (apart !== null) return pointsApart(apart, place);
+    return await inTemporary(place, async (work) => {
+      const fresh = path.join(work, "fresh");
+      try {
+        await makeSubvolume(Buffer.from(fresh));
+        return await snapshotInto(work, Buffer.from(fresh));
+      } finally {
+        await removeHeldTree(fresh);
+      }
+    });
+  } catch (error) {
+    const { message, hint } = toCairnError(error);
+    return { reason: message, ...(hint === undefined ? {} : { hint }) };
+  }
+}
+
+function pointsApart(apart: string, place: string): ProbeAnswer {
+  return {
+    reason: `the points lie on ${apart}, in ${printablePath(place)}`,
+    hint: "let the control directory be on the folder's file system: --control-dir",
+  };
 }
 
 function probeReflink(work: string): ProbeAnswer {
@@ -90,9 +126,22 @@ function probeReflink(work: string): ProbeAnswer {
   }
 }
 
-function probeJuicefs(folder: Buffer): ProbeAnswer {
-  if (mountOf(folder)?.type !== "fuse.juicefs") return { reason: "the folder is not on JuiceFS" };
-  return { reason: "this version cannot use it yet" };
+async function probeJuicefs(place: string): Promise<ProbeAnswer> {
+  if (findJuicefs() === null) return JUICEFS_MISSING;
+  return inTemporary(place, async (work) => {
+    const [from, held] = [path.join(work, "from"), path.join(work, "held")];
+    fs.mkdirSync(path.join(from, "folder"), { recursive: true });
+    fs.writeFileSync(path.join(from, "folder", "file"), randomBytes(CLONE_BYTES));
+    fs.symlinkSync("folder/file", path.join(from, "link"));
+    try {
+      await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, {});
+      const [a, b] = [from, held].map((each) => fs.readFileSync(path.join(each, "folder", "file")));
+      return a!.equals(b!) ? null : { reason: "what juicefs clone makes has another content" };
+    } catch (error) {
+      const { message, hint } = toCairnError(error);
+      return { reason: message, ...(hint === undefined ? {} : { hint }) };
+    }
+  });
 }
 
 async function inTemporary(

@@ -2,10 +2,11 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { giveBackThreads, takeThreads, warmThreads } from "../threads.ts";
+import { warmThreads } from "../threads.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
+import { settleFileSystem } from "./settle.ts";
 
 /** A capture or copy with all that was found on the way. */
 export interface ReflinkCaptured extends Captured {
@@ -23,49 +24,44 @@ export interface ReflinkHolder extends TreeHolder {
  * Works within one XFS or btrfs. What is held can be written to by whoever may; only its place keeps people away.
  */
 export function reflinkHolder(): ReflinkHolder {
-  const clone = async (from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<ReflinkCaptured> => {
-    try {
-      // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
-      await settle(from);
-      const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
-      failpoint("clone.finished");
-      await settle(to);
-      return { degraded: degradationsOf(result), apart: result.mounts, torn: result.torn, result };
-    } catch (error) {
-      const failure = toCairnError(error, "cloning the folder");
-      if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
-      throw failure;
-    }
-  };
   return {
     type: "reflink-copy",
     atomic: false,
     prepare: () => warmThreads("clone"),
     capture: async (root, place, call) => {
-      const captured = await clone(root, Buffer.from(place), call);
+      const captured = await cloneSettled(root, Buffer.from(place), call);
       const reason = whyNotWhole(captured.result);
       if (reason === null) return captured;
       await removeTree(Buffer.from(place));
       throw new CairnError("unsupported", reason);
     },
-    materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
+    materialise: async (place, target, call) => cloneSettled(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),
   };
 }
 
-/** Has what waits to be written there written, without keeping this thread from anything else. */
-async function settle(folder: Uint8Array): Promise<void> {
-  const threads = takeThreads();
+/**
+ * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes): what waits to be
+ * written is written before and after. On failure nothing is left there, the place itself included; unless there was
+ * something before.
+ */
+export async function cloneSettled(from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<ReflinkCaptured> {
   try {
-    // All of them: a thread that was never asked for anything keeps the process from ending.
-    await Promise.all(threads.map(async (thread) => thread.ask({ kind: "clone-settle", folder } as const)));
-  } finally {
-    giveBackThreads(threads);
+    // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
+    await settleFileSystem(from);
+    const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
+    failpoint("clone.finished");
+    await settleFileSystem(to);
+    return { degraded: degradationsOf(result), apart: result.mounts, torn: result.torn, result };
+  } catch (error) {
+    const failure = toCairnError(error, "cloning the folder");
+    if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
+    throw failure;
   }
 }
 
 /** What a clone lacks of the folder without anything in it telling; null where it has all. */
-function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
+export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
   const [unread] = omitted;
   if (unread !== undefined)
     return `${omitted.length} ${omitted.length === 1 ? "entry" : "entries"} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
