@@ -176,6 +176,11 @@ export interface FreeRequest {
   signal?: AbortSignal | undefined;
 }
 
+/** What a call that changes nothing is stopped by. */
+export interface StoppableCall {
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * An engine holds the content of save points of one control directory.
  * Its user holds the workspace's lock for every call that changes something.
@@ -195,7 +200,7 @@ export interface Engine {
   /** A point's content with some entries as they now lie in another folder. */
   amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
   /** Keeps what is read from being moved away while `work` runs. */
-  reading<T>(work: () => Promise<T>): Promise<T>;
+  reading<T>(work: () => Promise<T>, call?: StoppableCall): Promise<T>;
   /** A point's content, to be read. */
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
@@ -213,12 +218,12 @@ export interface Engine {
   /** Whether it is whole; packs are not read through. Nothing is changed. */
   examine(request: ExamineRequest): Promise<StoreFinding[]>;
   /** What it still knows by itself of points, without their descriptors. */
-  remains(wanted: (pointId: string) => boolean): Promise<PointRemains[]>;
+  remains(wanted: (pointId: string) => boolean, call?: StoppableCall): Promise<PointRemains[]>;
   /**
    * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
    * one group after the other. Throws `damaged` when something could not be followed.
    */
-  heldBytes(groups: readonly HeldGroup[], others: KeptContent): Promise<number[]>;
+  heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
   /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
   free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }>;
   /** Takes back what the engine holds for points that were never completed, by their ids. */

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
@@ -13,7 +13,9 @@ import type {
   DiffOptions,
   DiffResult,
   DoctorOptions,
+  Conversion,
   DoctorResult,
+  EngineOptions,
   EngineReason,
   EngineResult,
   EngineType,
@@ -74,6 +76,7 @@ export interface ClientOptions {
   factory: EngineFactory;
   created: boolean;
   engineReasons: readonly EngineReason[];
+  conversion?: Conversion | undefined;
 }
 
 /** One open control directory with one of its workspaces in hand. Every call opens what it needs and closes it again. */
@@ -90,6 +93,10 @@ export class CairnClient {
 
   get engineReasons(): readonly EngineReason[] {
     return this.#options.engineReasons;
+  }
+
+  get conversion(): Conversion | null {
+    return this.#options.conversion ?? null;
   }
 
   get repoRoot(): string {
@@ -199,7 +206,8 @@ export class CairnClient {
     return this.#with(undefined, async (workspace) => listViews(workspace));
   }
 
-  async closeView(viewId: string): Promise<ViewLease> {
+  async closeView(viewId: string, options: CallOptions = {}): Promise<ViewLease> {
+    throwIfAborted(options.signal);
     return this.#with(undefined, async (workspace) => closeView(workspace, viewId));
   }
 
@@ -236,7 +244,9 @@ export class CairnClient {
   }
 
   async show(target: string, path: PathInput = "", options: WorkspaceCallOptions = {}): Promise<ShowResult> {
-    return this.#readingSealed(options.workspaceName, options, async (workspace) => show(workspace, target, path));
+    return this.#readingSealed(options.workspaceName, options, async (workspace) =>
+      show(workspace, target, path, options),
+    );
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
@@ -302,7 +312,7 @@ export class CairnClient {
     return this.#with(undefined, async (workspace) => store(workspace, options));
   }
 
-  async setEngine(type: EngineType, options: CallOptions = {}): Promise<EngineResult> {
+  async setEngine(type: EngineType, options: EngineOptions = {}): Promise<EngineResult> {
     return this.#with(undefined, async (workspace) => setEngine(workspace, type, options));
   }
 

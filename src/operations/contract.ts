@@ -11,6 +11,8 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type {
   DoctorOptions,
   DoctorResult,
+  Conversion,
+  EngineOptions,
   EngineResult,
   ForkOptions,
   ForkResult,
@@ -65,7 +67,7 @@ export type * from "./contract/care.ts";
 export interface InitOptions extends CallOptions {
   /** Of the whole; letters, digits, `-`, `_`. Default: the folder's name. */
   name?: string;
-  /** Absent: the best that works there. */
+  /** Absent: the best that works there. With `btrfs-snapshot` a plain folder on btrfs is made a subvolume in place. */
   engineType?: EngineType;
   /** Store quota in bytes, default 20 % of the file system. */
   quotaBytes?: number;
@@ -94,6 +96,8 @@ export interface Client {
   /** True when this call made the control directory. */
   readonly created: boolean;
   readonly engineReasons: readonly EngineReason[];
+  /** What this call converted the folder by; null where it was fit for its engine. */
+  readonly conversion: Conversion | null;
   /** Absolute. Unknown: `not_found`. */
   workspacePath(name?: string): string;
 
@@ -130,7 +134,7 @@ export interface Client {
   view(target: string, options?: WorkspaceCallOptions): Promise<ViewLease>;
   listViews(): Promise<ViewLease[]>;
   /** Unknown: `not_found`. */
-  closeView(viewId: string): Promise<ViewLease>;
+  closeView(viewId: string, options?: CallOptions): Promise<ViewLease>;
   pin(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
   unpin(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
   tag(
@@ -148,8 +152,11 @@ export interface Client {
   /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
   policy(options?: CallOptions): Promise<PolicyResult>;
   setPolicy(policy: PolicyEdit, options?: CallOptions): Promise<PolicyResult>;
-  /** Changes how further points hold content; those that are there stay what they are. Throws `unsupported`. */
-  setEngine(type: EngineType, options?: CallOptions): Promise<EngineResult>;
+  /**
+   * Changes how further points hold content; those that are there stay what they are. For `btrfs-snapshot` a plain
+   * folder on btrfs is made a subvolume in place. `unsupported`; for that also `refused`, `permission`, `conflict`.
+   */
+  setEngine(type: EngineType, options?: EngineOptions): Promise<EngineResult>;
   /** Seals what is only held; how many points that were. */
   seal(options?: WorkspaceCallOptions): Promise<{ sealed: number }>;
   /** Shortest unique prefixes, at least 8 digits, among all points of the control directory; unknown ids likewise. */

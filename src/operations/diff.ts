@@ -5,7 +5,7 @@ import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
 import { findNode } from "../workspace/restore-plan.ts";
-import { collectPaced, newPacer } from "../workspace/pacer.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import { diffTrees, type Difference } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -19,7 +19,7 @@ export async function diff(
   options: DiffOptions,
 ): Promise<DiffResult> {
   if (b === null) workspace.engine.prepare();
-  return workspace.engine.reading(async () => diffReading(workspace, a, b, options));
+  return workspace.engine.reading(async () => diffReading(workspace, a, b, options), options);
 }
 
 async function diffReading(

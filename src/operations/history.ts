@@ -2,7 +2,7 @@ import type { Point } from "../workspace/points.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { differences } from "../workspace/tree-diff.ts";
-import { throwIfAborted } from "../errors.ts";
+import { newPacer } from "../pacer.ts";
 import { normalizeTyped } from "../fs/safe-path.ts";
 import type { DamagedPoint, HistoryOptions, HistoryResult } from "./contract.ts";
 import { publicPoint } from "./public-point.ts";
@@ -13,7 +13,7 @@ const PAGE = 200;
 /** The points of a workspace, newest first; damaged ones apart, hiding nothing. */
 export async function history(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
   const list = async (): Promise<HistoryResult> => listHistory(workspace, limit, options);
-  return options.path === undefined ? list() : workspace.engine.reading(list);
+  return options.path === undefined ? list() : workspace.engine.reading(list, options);
 }
 
 async function listHistory(workspace: Workspace, limit: number, options: HistoryOptions): Promise<HistoryResult> {
@@ -22,8 +22,9 @@ async function listHistory(workspace: Workspace, limit: number, options: History
   const damaged: DamagedPoint[] = [];
   let truncated = false;
   let before: number | undefined;
+  const pace = newPacer(options.signal);
   for (;;) {
-    throwIfAborted(options.signal);
+    await pace();
     const list = workspace.points.list({ limit: filtered ? PAGE : limit, ...(before === undefined ? {} : { before }) });
     damaged.push(
       ...list.damaged.map(({ id, problem }) => ({
@@ -33,6 +34,7 @@ async function listHistory(workspace: Workspace, limit: number, options: History
       })),
     );
     for (const point of list.points) {
+      if (filtered) await pace();
       if (filtered && !(await fits(workspace, point, options))) continue;
       kept.push(point);
     }

@@ -32,7 +32,7 @@ test("what reads points goes on when other saves merge the store's packs meanwhi
     ["dir/a"],
   );
   assert.deepEqual(
-    (await show(lists!, first, "dir")).entries.map(({ path }) => path),
+    (await show(lists!, first, "dir", {})).entries.map(({ path }) => path),
     ["dir/a"],
   );
   const pieces: Uint8Array[] = [];

@@ -52,8 +52,9 @@ async function planTo(
   const entries = await workspace.engine.reading(async () => {
     const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
     const source = await workspace.source(target);
-    return planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing });
-  });
+    const { signal } = options;
+    return planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing, signal });
+  }, options);
   const published = entries.map(publicEntry);
   return {
     id: createHash("sha256")

@@ -3,6 +3,7 @@ import type { TreeSource } from "../engines/engine.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
+import { newPacer } from "../pacer.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { withSealed } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -13,21 +14,37 @@ import { publicPoint } from "./public-point.ts";
 const PIECE = 1024 * 1024;
 
 /** What a point holds at a path: a directory's entries, or the one entry itself. */
-export async function show(workspace: Workspace, target: string, path: PathInput): Promise<ShowResult> {
-  return workspace.engine.reading(async () => showReading(workspace, target, path));
+export async function show(
+  workspace: Workspace,
+  target: string,
+  path: PathInput,
+  options: WorkspaceCallOptions,
+): Promise<ShowResult> {
+  throwIfAborted(options.signal);
+  return workspace.engine.reading(async () => showReading(workspace, target, { path, ...options }), options);
 }
 
-async function showReading(workspace: Workspace, target: string, path: PathInput): Promise<ShowResult> {
+async function showReading(
+  workspace: Workspace,
+  target: string,
+  { path, signal }: { path: PathInput } & WorkspaceCallOptions,
+): Promise<ShowResult> {
   const point = workspace.resolve(target);
   const source = await workspace.source(point);
   const where = normalizeTyped(path);
   const node = where.length === 0 ? null : mustFind(source, where, target);
   const listed = node === null ? source.list(source.root) : node.type === "dir" ? source.list(node.subtree!) : [node];
+  const entries: ListedEntry[] = [];
+  const pace = newPacer(signal);
+  for (const each of listed) {
+    await pace();
+    entries.push(listedEntry(each, each === node ? where : below(where, each.name)));
+  }
   return {
     save_point: publicPoint(point),
     ...displayPath(where),
     kind: node === null ? "directory" : kindOf(node),
-    entries: listed.map((each) => listedEntry(each, each === node ? where : below(where, each.name))),
+    entries,
   };
 }
 
@@ -83,11 +100,13 @@ export async function* read(
     return;
   }
   const source = await withSealed(workspace, options, async () => workspace.source(workspace.resolve(target)));
-  const node = await workspace.engine.reading(async () => mustFind(source, where, target));
+  const node = await workspace.engine.reading(async () => mustFind(source, where, target), options);
   if (node.type !== "file") throw notAFile(where);
   const ids = node.content ?? new Uint8Array(0);
+  throwIfAborted(options.signal);
+  const pace = newPacer(options.signal);
   for (let at = 0; at < ids.length; at += 32) {
-    throwIfAborted(options.signal);
+    await pace();
     const piece = await pieceOf(workspace, source, { ...node, content: ids.subarray(at, at + 32) });
     for (let start = 0; start < piece.length; start += PIECE) yield piece.subarray(start, start + PIECE);
   }
@@ -123,9 +142,11 @@ async function* readPresent(
   } catch (error) {
     throw toCairnError(error, `read ${displayPath(path).path}`);
   }
+  throwIfAborted(options.signal);
+  const pace = newPacer(options.signal);
   try {
     for (;;) {
-      throwIfAborted(options.signal);
+      await pace();
       const buffer = Buffer.allocUnsafe(PIECE);
       const n = fs.readSync(fd, buffer, 0, PIECE, null);
       if (n === 0) return;

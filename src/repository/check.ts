@@ -1,13 +1,13 @@
 import { closeSync } from "node:fs";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { sha256 } from "../crypto/hash.ts";
-import { throwIfAborted, toCairnError } from "../errors.ts";
+import { toCairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/key-file.ts";
 import { objectIdOf } from "../ids.ts";
 import { arenaOver, type Arena } from "../native.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
-import { eachIndexFile, isContiguous, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, type ReadTree } from "./live.ts";
 import { packSizeOf } from "./pack-copy.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
@@ -92,7 +92,7 @@ export interface CheckOptions {
 export async function checkStructure(repository: Repository, options: CheckOptions): Promise<CheckReport> {
   const problems: CheckProblem[] = [];
   await checkKeys(repository, problems);
-  const { snapshots, damaged } = await repository.listSnapshots();
+  const { snapshots, damaged } = await repository.listSnapshots(options.signal);
   const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
   for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
   const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
@@ -156,8 +156,7 @@ async function checkPacks(
   const planned = new Map<string, PlannedPack>();
   const absent: PackState[] = [];
   const seen = new Set<string>();
-  const damaged = await eachIndexFile(repository, names, (file) => {
-    throwIfAborted(signal);
+  const take = (file: IndexFileContent): void => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       const size = stored.get(name);
@@ -171,7 +170,8 @@ async function checkPacks(
       planned.set(name, { name, size, blobs: pack.blobs.length });
     }
     index.cover(file.name);
-  });
+  };
+  const damaged = await eachIndexFile(repository, names, take, { signal });
   for (const file of damaged) problems.push(damage("index_damaged", file.name, file.error.message));
   for (const [name, size] of stored) {
     if (!seen.has(name))

@@ -1,5 +1,6 @@
-import { throwIfAborted, toCairnError } from "../errors.ts";
+import { toCairnError } from "../errors.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "./blob-index.ts";
 import type { CheckProblem, CheckReport, CheckRoot, Consequence } from "./check.ts";
 import type { ReadTree } from "./live.ts";
@@ -66,6 +67,7 @@ class Finder {
   readonly #index: BlobIndex;
   readonly #bad: ReadonlyMap<string, string>;
   readonly #options: ExplainOptions;
+  readonly #pace: Pacer;
   /** Trees that were walked: what is broken below them. Sound ones are only counted as done. */
   readonly #broken = new Map<number, Broken[]>();
   readonly #sound: Uint8Array;
@@ -74,6 +76,7 @@ class Finder {
     this.#index = index;
     this.#bad = bad;
     this.#options = options;
+    this.#pace = newPacer(options.signal);
     this.#sound = new Uint8Array((index.count >>> 3) + 1);
   }
 
@@ -87,7 +90,7 @@ class Finder {
     if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return [];
     const known = this.#broken.get(entry);
     if (known !== undefined) return known;
-    throwIfAborted(this.#options.signal);
+    await this.#pace();
     const found = await this.#walk(entry, id);
     if (found.length === 0) this.#sound[entry >>> 3]! |= 1 << (entry & 7);
     else this.#broken.set(entry, found);

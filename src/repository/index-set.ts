@@ -2,6 +2,7 @@ import { CairnError } from "../errors.ts";
 import { decodeIndex, IndexWriter } from "../formats/index-file.ts";
 import type { IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 
 /** Reading all index files in turn, and writing a few new ones in place of some of them. */
@@ -37,9 +38,12 @@ export async function eachIndexFile(
   repository: Repository,
   names: Iterable<string>,
   each: (file: IndexFileContent) => void | Promise<void>,
+  options: { signal?: AbortSignal | undefined } = {},
 ): Promise<DamagedFile[]> {
+  const pace = newPacer(options.signal);
   const damaged: DamagedFile[] = [];
   for (const name of names) {
+    await pace();
     let file: IndexFileContent;
     try {
       file = await loadIndexFile(repository, name);

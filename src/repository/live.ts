@@ -1,6 +1,7 @@
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
 
 export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
@@ -77,8 +78,9 @@ export class LiveSet {
       if (entry < 0) this.#problem({ kind: "missing_tree", id: key, detail: "a root tree is not in the index" });
       else if (this.#set(entry)) stack.push(entry);
     }
+    const pace = newPacer(options.signal);
     while (stack.length > 0) {
-      throwIfAborted(options.signal);
+      await pace();
       await this.#walk(stack.pop()!, stack, readTree);
       this.#trees++;
       if ((this.#trees & 1023) === 0) options.onTree?.(this.#trees);

@@ -128,7 +128,10 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     }
     if (Date.now() >= until) throw busy(repository, rival);
     // Two that met while placing must not meet again.
-    await sleep(Math.min(10 + Math.random() * 20 * 2 ** Math.min(attempt, 4), Math.max(1, until - Date.now())));
+    const pause = Math.min(10 + Math.random() * 20 * 2 ** Math.min(attempt, 4), Math.max(1, until - Date.now()));
+    const woken = options.signal === undefined ? {} : { signal: options.signal };
+    // Woken by an abort it says so above.
+    await sleep(pause, undefined, woken).catch(() => undefined);
   }
 }
 

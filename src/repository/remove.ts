@@ -1,6 +1,7 @@
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
@@ -37,8 +38,9 @@ export async function removeSnapshots(
 ): Promise<number> {
   return withLock(repository, { ...options, exclusive: true }, async () => {
     let removed = 0;
+    const pace = newPacer(options.signal);
     for (const id of ids) {
-      throwIfAborted(options.signal);
+      await pace();
       if (await removeFile(repository, "snapshots", id)) removed++;
       failpoint("remove.snapshot-removed");
     }
@@ -143,9 +145,10 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
+  const pace = newPacer(context.options.signal);
   for (const name of affected) {
     for (const pack of (await loadIndexFile(repository, name)).packs) {
-      throwIfAborted(context.options.signal);
+      await pace();
       const packName = objectIdOf(pack.id);
       if (repacking.has(packName) && !done.has(packName)) {
         done.add(packName);

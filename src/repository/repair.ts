@@ -1,10 +1,11 @@
 import { zstdDecompressSync } from "node:zlib";
 import { sha256 } from "../crypto/hash.ts";
 import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import { eachIndexFile, IndexFileWriter, isContiguous } from "./index-set.ts";
 import { withLock } from "./locks.ts";
 import { PackCopier, packSizeOf } from "./pack-copy.ts";
@@ -55,9 +56,10 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
   const rewrite = new Set<string>();
   const listed = new Set<string>();
   const unreadable: IndexRepairPlan["unreadable"] = [];
+  const pace = newPacer(options.signal);
   const damaged = await eachIndexFile(repository, basis, async (file) => {
     for (const pack of file.packs) {
-      throwIfAborted(options.signal);
+      await pace();
       const name = objectIdOf(pack.id);
       const reason = reasonToDrop(stored.get(name), pack.blobs, options.damagedPacks?.has(name) === true);
       if (reason === null) {
@@ -70,7 +72,7 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
   });
   for (const [name, size] of stored) {
     if (listed.has(name) || options.damagedPacks?.has(name) === true) continue;
-    throwIfAborted(options.signal);
+    await pace();
     try {
       add.push({ name, blobs: await loadPackHeader(repository, name, size) });
     } catch (error) {
@@ -169,6 +171,7 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
   const copier = new PackCopier(repository);
   const lost: string[] = [];
   const done: string[] = [];
+  const pace = newPacer(options.signal);
   const wanted = new Set(
     [...(options.damagedPacks ?? [])].filter((name) => plan.drop.some((pack) => pack.name === name)),
   );
@@ -178,6 +181,7 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
       if (!wanted.delete(name) || !(await repository.storage.exists("data", name))) continue;
       const bytes = await repository.storage.load("data", name);
       for (const blob of pack.blobs) {
+        await pace();
         if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
         else lost.push(objectIdOf(blob.id));
       }

@@ -9,6 +9,7 @@ import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/co
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import { indexText, packIndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
 import type { SaveOptions, Storage } from "./storage/storage.ts";
@@ -176,10 +177,12 @@ export class Repository {
   }
 
   /** Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither. */
-  async listSnapshots(): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
+  async listSnapshots(signal?: AbortSignal): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
+    const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
     for (const { name } of await this.storage.list("snapshots")) {
+      await pace();
       try {
         snapshots.push({ id: parseObjectId(name), snapshot: await this.loadSnapshot(name) });
       } catch (error) {

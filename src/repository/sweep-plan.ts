@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
-import { eachIndexFile, isContiguous, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { Repository } from "./repository.ts";
 
@@ -67,7 +67,7 @@ interface Duplicate {
 
 /** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
-  const { snapshots, damaged } = await repository.listSnapshots();
+  const { snapshots, damaged } = await repository.listSnapshots(options.signal);
   const blocking = damaged.filter((file) => options.withoutSnapshots?.has(file.name) !== true);
   if (blocking.length > 0) {
     const [first] = blocking;
@@ -106,7 +106,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   await live.mark(roots, options.readTree, options);
   requireComplete(live);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
-  const { packs, duplicates } = await readFacts(repository, { index, live, stored });
+  const { packs, duplicates } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
   return decide(options, { index, live, packs, stored });
@@ -114,11 +114,11 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
 
 async function readFacts(
   repository: Repository,
-  from: { index: BlobIndex; live: LiveSet; stored: Map<string, number> },
+  from: { index: BlobIndex; live: LiveSet; stored: Map<string, number>; signal: AbortSignal | undefined },
 ): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[] }> {
   const packs = new Map<string, PackFacts>();
   const duplicates: Duplicate[] = [];
-  const damaged = await eachIndexFile(repository, from.index.covered, (file) => {
+  const take = (file: IndexFileContent): void => {
     const frozen = file.foreign || file.packs.some((pack) => !isContiguous(pack.blobs));
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
@@ -131,7 +131,8 @@ async function readFacts(
       facts.indexes.push(file.name);
       if (frozen) facts.frozen = true;
     }
-  });
+  };
+  const damaged = await eachIndexFile(repository, from.index.covered, take, { signal: from.signal });
   if (damaged.length > 0) throw damaged[0]!.error;
   return { packs, duplicates };
 }

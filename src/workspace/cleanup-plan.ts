@@ -63,7 +63,12 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   const decisions =
     input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
   if (input.only === null && input.rules.maxBytes !== undefined && !keepsByRule(input.rules)) {
-    await dropForSize(workspace, points, { decisions, maxBytes: input.rules.maxBytes, protections });
+    await dropForSize(workspace, points, {
+      decisions,
+      maxBytes: input.rules.maxBytes,
+      protections,
+      call: input,
+    });
   }
   if (input.keepYoung === true) keepYoung(points, decisions);
   throwIfAborted(input.signal);
@@ -78,7 +83,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
     workspace_name: workspace.found.workspace.name,
     rules: input.only === null ? input.rules : null,
     drop: drop.map(({ descriptor, sequence, checksum }) => ({ id: descriptor.save_point_id, sequence, checksum })),
-    bytes: await bytesOf(workspace, drop),
+    bytes: await bytesOf(workspace, drop, input),
   };
   const protectedByHistory = decisions.filter(
     ({ id, keep }) =>
@@ -156,7 +161,12 @@ function decideOnly(
 async function dropForSize(
   workspace: Workspace,
   points: readonly Point[],
-  more: { decisions: RetentionDecision[]; maxBytes: number; protections: ReadonlyMap<SavePointId, unknown> },
+  more: {
+    decisions: RetentionDecision[];
+    maxBytes: number;
+    protections: ReadonlyMap<SavePointId, unknown>;
+    call: WorkspaceCall;
+  },
 ): Promise<void> {
   const young = Date.now() - DAY_MS;
   const decisionOf = new Map(more.decisions.map((decision) => [decision.id, decision]));
@@ -174,6 +184,7 @@ async function dropForSize(
   const sizes = await workspace.engine.heldBytes(
     [...candidates.map((point) => contentsOf([point])), contentsOf(dropped)],
     keptContent(workspace.found.control, asked),
+    more.call,
   );
   candidates.forEach(({ descriptor }, i) => {
     if (sizes[i + 1]! <= more.maxBytes) return;
@@ -194,12 +205,13 @@ function contentsOf(points: readonly Point[]): { id: string; content: PointConte
 }
 
 /** Bytes that only these points hold. */
-async function bytesOf(workspace: Workspace, drop: readonly Point[]): Promise<number> {
+async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
   const [rest, all] = await workspace.engine.heldBytes(
     [contentsOf(drop)],
     keptContent(workspace.found.control, without),
+    call,
   );
   return all! - rest!;
 }

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
@@ -38,12 +38,17 @@ function journalPath(workspace: Workspace): string {
  *
  * Intent and commit: the journal, one durable write; before it nothing has happened, after it the removal is finished
  * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more.
+ * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
  */
 export async function runPlan(workspace: Workspace, plan: StoredPlan, call: WorkspaceCall): Promise<Cleaned> {
   requireFresh(workspace, plan);
   // Asked before anything is removed: what cannot be read may be what is needed.
   if (plan.drop.length > 0)
-    await workspace.engine.heldBytes([], keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))));
+    await workspace.engine.heldBytes(
+      [],
+      keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))),
+      call,
+    );
   const journal: CleanupJournal = {
     format: "cairn.cleanup",
     version: 1,
@@ -51,13 +56,14 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
     drop: plan.drop,
     thorough: plan.rules === null,
   };
+  throwIfAborted(call.signal);
   failpoint("cleanup.checked");
   durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`));
   failpoint("cleanup.committed");
   dropPlan(workspace.found.control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
   const removed = await removePoints(workspace, journal, call);
-  const freed = await free(workspace, { removed, journal, waitMs: WAIT_MS });
+  const freed = await free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal });
   durableRemove(journalPath(workspace));
   return { removed, ...freed };
 }
@@ -90,7 +96,12 @@ async function removePoints(
 
 async function free(
   workspace: Workspace,
-  more: { removed: readonly SavePointId[]; journal: CleanupJournal; waitMs: number },
+  more: {
+    removed: readonly SavePointId[];
+    journal: CleanupJournal;
+    waitMs: number;
+    signal: AbortSignal | undefined;
+  },
 ): Promise<{ bytesFreed: number; postponed: boolean }> {
   const { control } = workspace.found;
   const freed = await workspace.engine.free({
@@ -98,7 +109,7 @@ async function free(
     kept: () => keptContent(control, new Set()),
     thorough: more.journal.thorough,
     waitMs: more.waitMs,
-    signal: undefined,
+    signal: more.signal,
   });
   failpoint("cleanup.freed");
   return freed;
@@ -136,7 +147,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   workspace.points.removeMovedAway();
   const removed = await removePoints(workspace, journal, call);
   workspace.points.refresh();
-  const problem = await freeIfPossible(workspace, removed, journal);
+  const problem = await freeIfPossible(workspace, { removed, journal, signal: call.signal });
   durableRemove(journalPath(workspace));
   return [
     {
@@ -150,15 +161,12 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
 }
 
 /** A store that is damaged or in use must not keep anybody from saving: its space is freed by a later cleanup. */
-async function freeIfPossible(
-  workspace: Workspace,
-  removed: readonly SavePointId[],
-  journal: CleanupJournal,
-): Promise<string> {
+async function freeIfPossible(workspace: Workspace, more: Omit<Parameters<typeof free>[1], "waitMs">): Promise<string> {
   try {
-    const { postponed } = await free(workspace, { removed, journal, waitMs: 0 });
+    const { postponed } = await free(workspace, { ...more, waitMs: 0 });
     return postponed ? "; the space is given back by the next cleanup" : "";
   } catch (error) {
+    if (toCairnError(error).code === "interrupted") throw error;
     return `; the space could not be given back: ${toCairnError(error).message}`;
   }
 }

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import type { StoppableCall } from "../engines/engine.ts";
 import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
@@ -111,7 +112,10 @@ function eachWorkspace({ found }: Workspace): Records[] {
 }
 
 /** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
-export async function descriptorFindings(workspace: Workspace, opens: boolean): Promise<Checkup[]> {
+export async function descriptorFindings(
+  workspace: Workspace,
+  { opens, signal }: { opens: boolean } & StoppableCall,
+): Promise<Checkup[]> {
   const damaged = eachWorkspace(workspace).flatMap((records) =>
     records.points.list().damaged.map((point) => ({ records, point })),
   );
@@ -120,6 +124,7 @@ export async function descriptorFindings(workspace: Workspace, opens: boolean): 
     ? await remainsOf(
         workspace,
         damaged.map(({ point }) => point),
+        signal,
       )
     : new Map<DamagedPoint, PointRemains>();
   return damaged.map(({ records, point }): Checkup => {
@@ -133,7 +138,7 @@ export async function descriptorFindings(workspace: Workspace, opens: boolean): 
       severity: "damage",
       detail,
       repair: "it is written again from its snapshot; message, tags, cause and parent are lost",
-      mend: async () => rebuildDescriptor(workspace, { ...records, point, left }),
+      mend: async () => rebuildDescriptor(workspace, { ...records, point, left, signal }),
     };
   });
 }
@@ -142,6 +147,7 @@ export async function descriptorFindings(workspace: Workspace, opens: boolean): 
 async function remainsOf(
   workspace: Workspace,
   damaged: readonly DamagedPoint[],
+  signal: AbortSignal | undefined,
 ): Promise<Map<DamagedPoint, PointRemains>> {
   const healthy = new Set<string>(
     eachWorkspace(workspace).flatMap(({ points }) => [
@@ -149,7 +155,7 @@ async function remainsOf(
       ...points.unfinished().flatMap(({ id }) => id ?? []),
     ]),
   );
-  const remains = await workspace.engine.remains((id) => !healthy.has(id));
+  const remains = await workspace.engine.remains((id) => !healthy.has(id), { signal });
   const found = new Map<DamagedPoint, PointRemains>();
   for (const point of damaged) {
     const left = remains.find(({ id }) => id === point.id);
@@ -163,11 +169,11 @@ async function remainsOf(
 
 async function rebuildDescriptor(
   workspace: Workspace,
-  of: Records & { point: DamagedPoint; left: PointRemains },
+  of: Records & { point: DamagedPoint; left: PointRemains } & StoppableCall,
 ): Promise<void> {
   const { left, points, point } = of;
   const asked = { id: left.id, content: left.content, stateDigest: null, metadataDigest: null };
-  const { verdicts } = await workspace.engine.verify({ points: [asked], everything: false });
+  const { verdicts } = await workspace.engine.verify({ points: [asked], everything: false, signal: of.signal });
   const [verdict] = verdicts;
   const { stateDigest = null, metadataDigest = null } = verdict ?? {};
   if (verdict === undefined || stateDigest === null || metadataDigest === null) {

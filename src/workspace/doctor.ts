@@ -69,7 +69,7 @@ class Doctor {
       if (opens) await this.#take(this.#interrupted());
       await this.#take(recordFindings(this.#workspace));
       await this.#take(heldFindings(this.#workspace));
-      await this.#take(await descriptorFindings(this.#workspace, opens));
+      await this.#take(await descriptorFindings(this.#workspace, { opens, signal: this.#input.signal }));
       if (opens) await this.#store();
     } finally {
       lock?.release();

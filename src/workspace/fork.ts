@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
@@ -87,6 +87,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
         ? addWorkspace(workspace, input, making)
         : addStandalone(workspace, input, making));
       failpoint("fork.workspace-made");
+      throwIfAborted(input.signal);
       partial.commit();
       partial.end();
       return { ...inPlace(target), leftOut };
@@ -95,7 +96,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
       partial.abandon();
       throw error;
     }
-  });
+  }, input);
 }
 
 /** A folder that is gone may still be a workspace with points: it is not taken over. */

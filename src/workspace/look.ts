@@ -35,8 +35,9 @@ export async function changesSinceHead(
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted) return looked.scan.countChanges();
-  return workspace.engine.reading(async () =>
-    countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
+  return workspace.engine.reading(
+    async () => countDifferences(await workspace.source(head), presentSource(looked.scan), signal),
+    { signal },
   );
 }
 

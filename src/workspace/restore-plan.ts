@@ -6,7 +6,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
-import { newPacer } from "./pacer.ts";
+import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
 import { type Difference, findNode } from "./tree-diff.ts";

@@ -6,7 +6,7 @@ import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-re
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
-import { newPacer } from "./pacer.ts";
+import { newPacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";

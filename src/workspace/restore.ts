@@ -57,7 +57,7 @@ export function rulesOf(point: Point): IgnoreRecord {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  return workspace.engine.reading(async () => restoreReading(workspace, input));
+  return workspace.engine.reading(async () => restoreReading(workspace, input), input);
 }
 
 async function restoreReading(workspace: Workspace, input: RestoreInput): Promise<Restored> {

@@ -1,6 +1,6 @@
 import type { TreeSource } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
-import { collectPaced, newPacer } from "./pacer.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
 import { diffTrees, type Difference } from "./tree-diff.ts";
 
 /**

@@ -55,7 +55,7 @@ export async function openView(
       partial.abandon();
       throw error;
     }
-  });
+  }, call);
 }
 
 /** Under the workspace's lock, so that no cleanup decides meanwhile. */

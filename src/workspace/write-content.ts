@@ -172,7 +172,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       partial.abandon();
       throw error;
     }
-  });
+  }, input);
 }
 
 /** Once clean-up is kept out: a point that went meanwhile is not there. */

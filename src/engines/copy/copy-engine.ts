@@ -22,6 +22,7 @@ import type {
   ShareRequest,
   StagedContent,
   StageRequest,
+  StoppableCall,
   StoreFacts,
   TreeSource,
   WriteRequest,
@@ -215,9 +216,9 @@ export class CopyEngine implements Engine {
     return id;
   }
 
-  async reading<T>(work: () => Promise<T>): Promise<T> {
+  async reading<T>(work: () => Promise<T>, call: StoppableCall = {}): Promise<T> {
     const store = await this.store();
-    const lock = await readersLock(store);
+    const lock = await readersLock(store, call);
     try {
       await store.refresh();
       return await work();
@@ -356,8 +357,8 @@ export class CopyEngine implements Engine {
     return { ...content, snapshot };
   }
 
-  async heldBytes(groups: readonly HeldGroup[], others: KeptContent): Promise<number[]> {
-    return heldBytes(await this.store(), groups, others);
+  async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
+    return heldBytes(await this.store(), groups, { others, ...call });
   }
 
   async free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }> {
@@ -389,8 +390,8 @@ export class CopyEngine implements Engine {
     return examineStore(store, request);
   }
 
-  async remains(wanted: (pointId: string) => boolean): Promise<PointRemains[]> {
-    return pointRemains(await this.store(), wanted);
+  async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
+    return pointRemains(await this.store(), wanted, call.signal);
   }
 
   async close(): Promise<void> {
@@ -449,9 +450,13 @@ export class CopyEngine implements Engine {
 }
 
 /** Null where nothing can be written, as on a volume that is mounted to be read. */
-async function readersLock(store: EmbeddedStore): Promise<RepositoryLock | null> {
+async function readersLock(store: EmbeddedStore, { signal }: StoppableCall): Promise<RepositoryLock | null> {
   try {
-    return await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS });
+    return await acquireLock(store.repository, {
+      exclusive: false,
+      waitMs: LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
   } catch (error) {
     if (error instanceof CairnError && error.code === "permission") return null;
     throw error;

@@ -3,7 +3,7 @@ import { acquireLock } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep } from "../../repository/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { FreeRequest, HeldGroup, KeptContent, PointContent } from "../engine.ts";
+import type { FreeRequest, HeldGroup, KeptContent, PointContent, StoppableCall } from "../engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 /** What share of the store points hold, and giving it back. */
@@ -25,9 +25,10 @@ function readTreeOf(store: EmbeddedStore): ReadTree {
 export async function heldBytes(
   store: EmbeddedStore,
   groups: readonly HeldGroup[],
-  others: KeptContent,
+  { others, signal }: { others: KeptContent } & StoppableCall,
 ): Promise<number[]> {
-  const lock = await acquireLock(store.repository, { exclusive: false, waitMs: 10_000 });
+  const stop = signal === undefined ? {} : { signal };
+  const lock = await acquireLock(store.repository, { exclusive: false, waitMs: 10_000, ...stop });
   try {
     await store.refresh();
     const live = new LiveSet(store.index);
@@ -35,16 +36,18 @@ export async function heldBytes(
     const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
     await live.mark(
       [
-        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable })),
+        ...(await snapshotTrees(store, { without: asked, unreadable: others.unreadable, ...stop })),
         ...others.contents.flatMap(treesOf),
       ],
       readTree,
+      stop,
     );
     const bytes = [live.bytes];
     for (const group of groups) {
       await live.mark(
         group.flatMap(({ content }) => treesOf(content)),
         readTree,
+        stop,
       );
       bytes.push(live.bytes);
     }
@@ -58,9 +61,9 @@ export async function heldBytes(
 /** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
 async function snapshotTrees(
   store: EmbeddedStore,
-  ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"] },
+  ask: { without: ReadonlySet<string>; unreadable: KeptContent["unreadable"]; signal?: AbortSignal },
 ): Promise<Uint8Array[]> {
-  const { snapshots, damaged } = await store.repository.listSnapshots();
+  const { snapshots, damaged } = await store.repository.listSnapshots(ask.signal);
   const [first] = damaged;
   if (first !== undefined)
     throw new CairnError("damaged", `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown`, {
@@ -94,7 +97,7 @@ export async function freeContent(
   const { signal, waitMs } = request;
   const stop = signal === undefined ? {} : { signal };
   const tags = new Set(request.pointIds.map((id) => `${TAG}${id}`));
-  const { snapshots } = await repository.listSnapshots();
+  const { snapshots } = await repository.listSnapshots(signal);
   requireMarks(request.kept().unreadable, new Set(snapshots.flatMap(({ snapshot }) => snapshot.tags ?? [])));
   const gone = snapshots
     .filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true)

@@ -1,4 +1,5 @@
 import { toCairnError } from "../../errors.ts";
+import { newPacer } from "../../pacer.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { PointRemains } from "../store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
@@ -38,9 +39,15 @@ function stepsTo(
 }
 
 /** What the store still knows of points, by the tags of their snapshots. Those that cannot be read are absent. */
-export async function pointRemains(store: EmbeddedStore, wanted: (id: string) => boolean): Promise<PointRemains[]> {
+export async function pointRemains(
+  store: EmbeddedStore,
+  wanted: (id: string) => boolean,
+  signal?: AbortSignal,
+): Promise<PointRemains[]> {
+  const pace = newPacer(signal);
   const remains: PointRemains[] = [];
-  for (const { id: snapshotId, snapshot } of (await store.repository.listSnapshots()).snapshots) {
+  for (const { id: snapshotId, snapshot } of (await store.repository.listSnapshots(signal)).snapshots) {
+    await pace();
     const id = snapshot.tags?.find((tag) => tag.startsWith(TAG))?.slice(TAG.length);
     const [path] = snapshot.paths;
     if (id === undefined || !wanted(id) || path === undefined) continue;

@@ -47,7 +47,7 @@ class StoreExamination {
   async run(): Promise<StoreFinding[]> {
     const { repository } = this.#store;
     const { signal, points } = this.#request;
-    const { snapshots, damaged } = await repository.listSnapshots();
+    const { snapshots, damaged } = await repository.listSnapshots(signal);
     const readTree = (place: Parameters<typeof this.tree>[0]): Uint8Array => this.tree(place);
     const roots = points.flatMap(({ id, content }) => [
       { label: id, tree: Buffer.from(content.tree, "hex") },

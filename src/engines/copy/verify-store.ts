@@ -1,4 +1,5 @@
 import { CairnError, toCairnError } from "../../errors.ts";
+import { newPacer } from "../../pacer.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
@@ -25,8 +26,8 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
   try {
     lock = await sharedLock(store.repository, request.signal);
     await store.refresh();
-    const damagedIndexes = await readIndexFiles(store.repository);
-    const { snapshots, damaged } = await store.repository.listSnapshots();
+    const damagedIndexes = await readIndexFiles(store.repository, request.signal);
+    const { snapshots, damaged } = await store.repository.listSnapshots(request.signal);
     const others = request.everything ? foreignPoints(snapshots, request.points) : [];
     const content = await proveContent(store, request, [...request.points.map(checkedPoint), ...others]);
     notePacks(paths, content.damagedPacks, request.everything);
@@ -47,9 +48,11 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
 }
 
 /** Index files that are not what was written. A sound one says what the index made of it earlier says. */
-async function readIndexFiles(repository: Repository): Promise<DamagedFile[]> {
+async function readIndexFiles(repository: Repository, signal: AbortSignal | undefined): Promise<DamagedFile[]> {
+  const pace = newPacer(signal);
   const damaged: DamagedFile[] = [];
   for (const { name } of await repository.storage.list("index")) {
+    await pace();
     try {
       await repository.loadUnpacked("index", name);
     } catch (error) {

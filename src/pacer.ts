@@ -1,15 +1,16 @@
 import { setImmediate } from "node:timers/promises";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "./errors.ts";
 
 /** How long this thread works before it lets signals and other callers in. */
 const SLICE_MS = 25;
 
-/** A pause to be awaited between two pieces of work: it takes one only when a slice of time is over, and throws once aborted. */
+/** A pause to be awaited between two pieces of work: it takes one only when a slice of time is over. Throws once aborted. */
 export type Pacer = () => Promise<void>;
 
 export function newPacer(signal: AbortSignal | undefined): Pacer {
   let since = performance.now();
   return async () => {
+    throwIfAborted(signal);
     if (performance.now() - since < SLICE_MS) return;
     await setImmediate();
     since = performance.now();

@@ -1,0 +1,270 @@
+import assert from "node:assert/strict";
+import { randomFillSync } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { before, describe, test } from "node:test";
+import type { CallOptions, Client } from "../../src/operations/contract.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
+import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+
+/**
+ * Every call that may take long is stopped by its signal and leaves nothing half done. The first stop is asked for as
+ * soon as the event loop turns, so a call that never lets it turn is found whatever the machine's speed; how long the
+ * others took is only held against a bound that no loaded machine reaches, and printed.
+ */
+
+const DIRECTORIES = 200;
+const FILES = 30;
+const POINTS = 24;
+const BIG = 64 << 20;
+/** Of the stops of one call, half take no longer; the specification says 100. */
+const BOUND_MS = 1000;
+/** Moments of a stop, as shares of the time that the whole call takes. */
+const MOMENTS = [0.1, 0.3, 0.6];
+
+type Call = (options: CallOptions) => Promise<unknown>;
+
+function fill(folder: string): void {
+  for (let d = 0; d < DIRECTORIES; d++) {
+    fs.mkdirSync(path.join(folder, `d${d}`), { recursive: true });
+    for (let f = 0; f < FILES; f++)
+      fs.writeFileSync(path.join(folder, `d${d}/f${f}`), randomFillSync(Buffer.alloc(600)));
+  }
+  fs.writeFileSync(path.join(folder, "big"), randomFillSync(Buffer.alloc(BIG)));
+}
+
+/** Touches every directory, so that the points on both sides share no tree. */
+function change(folder: string): void {
+  for (let d = 0; d < DIRECTORIES; d++)
+    fs.writeFileSync(path.join(folder, `d${d}/f0`), randomFillSync(Buffer.alloc(600)));
+}
+
+interface Stopped {
+  /** the code it failed with, or `done` */
+  code: string;
+  /** from the abort to the end of the call */
+  ms: number;
+}
+
+/** Aborts a call after so many milliseconds; null: when the event loop turns first. */
+async function stopAfter(call: Call, ms: number | null): Promise<Stopped> {
+  const controller = new AbortController();
+  let at = Number.POSITIVE_INFINITY;
+  const abort = (): void => {
+    at = performance.now();
+    controller.abort();
+  };
+  const timer = ms === null ? void setImmediate(abort) : setTimeout(abort, ms);
+  const code = await call({ signal: controller.signal }).then(
+    () => "done",
+    (error: unknown) => (error as { code?: string }).code ?? String(error),
+  );
+  clearTimeout(timer);
+  return { code, ms: performance.now() - at };
+}
+
+/** Stops a call at several moments; `check` says what must hold after each. Ends with the whole call, whose result it returns. */
+async function stopOften<T>(
+  name: string,
+  call: (options: CallOptions) => Promise<T>,
+  check: () => unknown,
+): Promise<T> {
+  const ahead = AbortSignal.abort();
+  await assert.rejects(async () => call({ signal: ahead }), { code: "interrupted" }, `${name}: aborted beforehand`);
+  const first = await stopAfter(call, null);
+  assert.equal(first.code, "interrupted", `${name}: aborted at the first turn of the event loop`);
+  await check();
+  const began = performance.now();
+  const result = await call({});
+  const whole = performance.now() - began;
+  const took: number[] = [];
+  for (const moment of MOMENTS) {
+    const { code, ms } = await stopAfter(call, whole * moment);
+    assert.ok(code === "interrupted" || code === "done", `${name}: ${code}`);
+    if (code === "done") continue;
+    took.push(ms);
+    await check();
+  }
+  took.sort((a, b) => a - b);
+  const median = took[Math.floor(took.length / 2)];
+  process.stdout.write(
+    `# ${name}: ${whole.toFixed(0)} ms; stopped in ${took.map((ms) => ms.toFixed(0)).join(", ")} ms\n`,
+  );
+  assert.ok(median === undefined || median < BOUND_MS, `${name}: stopped in ${took.join(", ")} ms`);
+  return result;
+}
+
+async function drain(pieces: AsyncIterable<Uint8Array>): Promise<number> {
+  let bytes = 0;
+  for await (const piece of pieces) bytes += piece.length;
+  return bytes;
+}
+
+describe("stopping a call", () => {
+  let folder: string;
+  let client: Client;
+  /** oldest first */
+  const points: string[] = [];
+  const tidy = (what: string): void => assertNoLeftovers(client, folder, what);
+
+  before(async () => {
+    folder = newFolder("abort");
+    fill(folder);
+    client = await clientOf(folder);
+    points.push((await client.save()).save_point_id);
+    change(folder);
+    points.push((await client.save()).save_point_id);
+    for (let i = points.length; i < POINTS; i++) {
+      fs.writeFileSync(path.join(folder, `d${i}/f1`), `point ${i}`);
+      points.push((await client.save()).save_point_id);
+    }
+  });
+
+  test("proofs and looks stop soon and change nothing", async () => {
+    const [first, second] = points;
+    const calls: Record<string, Call> = {
+      verify: async (options) => client.verify(first!, options),
+      verifyAll: async (options) => client.verifyAll(options),
+      doctor: async (options) => client.doctor(options),
+      "doctor --repair": async (options) => client.doctor({ ...options, repair: true }),
+      status: async (options) => client.status(options),
+      "diff of two points": async (options) => client.diff(first!, second!, options),
+      "diff with the folder": async (options) => client.diff(first!, null, options),
+      "history --path": async (options) => client.history(undefined, 0, { ...options, path: "d1/f1" }),
+      "restore --plan": async (options) => client.planRestore({ ...options, target: first! }),
+      "show of a file": async (options) => drain(client.read(first!, "big", options)),
+      "read of a present file": async (options) => drain(client.read(null, "big", options)),
+    };
+    for (const [name, call] of Object.entries(calls)) await stopOften(name, call, () => tidy(name));
+    assert.equal((await client.verifyAll()).problems.length, 0);
+    for (const call of [
+      async (options: CallOptions) => client.show(first!, "", options),
+      async (options: CallOptions) => client.history(undefined, 0, options),
+    ])
+      await assert.rejects(async () => call({ signal: AbortSignal.abort() }), { code: "interrupted" });
+  });
+
+  test("folders that are made elsewhere are whole or not there", async () => {
+    const [first] = points;
+    const parent = newFolder("elsewhere");
+    let made = 0;
+    const here = (): string[] => fs.readdirSync(parent).filter((name) => !done.has(name));
+    const done = new Set<string>();
+    const elsewhere = (what: (target: string, options: CallOptions) => Promise<unknown>): Call => {
+      return async (options) => {
+        const name = `${made++}`;
+        await what(path.join(parent, name), options);
+        done.add(name);
+      };
+    };
+    const calls: Record<string, Call> = {
+      fork: elsewhere(async (target, options) => client.fork(first!, target, options)),
+      "fork --standalone": elsewhere(async (target, options) =>
+        client.fork(first!, target, { ...options, standalone: true }),
+      ),
+      "restore --to": elsewhere(async (to, options) => client.restore({ ...options, target: first!, to })),
+    };
+    for (const [name, call] of Object.entries(calls)) {
+      await stopOften(name, call, async () => {
+        assert.deepEqual(here(), [], `${name}: nothing is left beside what was made`);
+        assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "partial")), [], name);
+      });
+    }
+    const views = path.join(client.controlDirectory, "views");
+    const view: Call = async (options) => {
+      const { view_id: id } = await client.view(first!, options);
+      await assert.rejects(client.closeView(id, { signal: AbortSignal.abort() }), { code: "interrupted" });
+      await client.closeView(id);
+    };
+    await stopOften("view", view, async () => {
+      assert.deepEqual(await client.listViews(), []);
+      assert.deepEqual(fs.readdirSync(views), []);
+    });
+  });
+
+  test("a clean-up that is stopped has removed nothing, or all that it listed", async () => {
+    const retention = { keepLast: 2 };
+    const plans = path.join(client.controlDirectory, "plans");
+    const stored = (): number => (fs.existsSync(plans) ? fs.readdirSync(plans).length : 0);
+    let plansMade = 0;
+    const preview = async (options: CallOptions): Promise<unknown> => {
+      const plan = await client.previewCleanup({ ...options, retention });
+      plansMade++;
+      return plan;
+    };
+    await stopOften("cleanup --plan", preview, () => assert.equal(stored(), plansMade));
+    const before = (await client.history()).save_points.length;
+    const { plan_id: id, reclaimable_save_points: listed } = await client.previewCleanup({ retention });
+    assert.ok(listed.length > POINTS / 2);
+    const stopped = await stopAfter(async (options) => client.runCleanup(id, options), null);
+    assert.equal(stopped.code, "interrupted");
+    assert.equal((await client.history()).save_points.length, before, "stopped before its commit");
+    // Stopped once the points are gone: the rest is for whoever comes next.
+    const controller = new AbortController();
+    const onProgress = ({ phase, done }: { phase: string; done: number }): void => {
+      if (phase === "cleaning" && done > 0) controller.abort();
+    };
+    await assert.rejects(client.runCleanup(id, { signal: controller.signal, onProgress }), { code: "interrupted" });
+    assert.equal((await client.history()).save_points.length, before - listed.length);
+    const { recovered } = await client.status();
+    assert.deepEqual(
+      recovered.map(({ operation, outcome }) => [operation, outcome]),
+      [["cleanup", "completed"]],
+    );
+    await assert.rejects(client.runCleanup(id), { code: "not_found" });
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    tidy("cleanup");
+    resticCheck(client, "cleanup");
+  });
+
+  test("a repair that reads everything stops soon and can be done again", async () => {
+    const data = path.join(client.controlDirectory, "store/data");
+    const packs = fs
+      .readdirSync(data, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.join(entry.parentPath, entry.name))
+      .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size);
+    const [pack] = packs;
+    fs.chmodSync(pack!, 0o600);
+    const fd = fs.openSync(pack!, "r+");
+    fs.writeSync(fd, Buffer.alloc(16, 0x55), 0, 16, 1000);
+    fs.closeSync(fd);
+    assert.ok((await client.verifyAll()).problems.length > 0);
+    const stopped = await stopAfter(async (options) => client.doctor({ ...options, repair: true }), null);
+    assert.equal(stopped.code, "interrupted");
+    const later = await stopAfter(async (options) => client.doctor({ ...options, repair: true }), 150);
+    assert.ok(later.code === "interrupted" || later.code === "done", later.code);
+    await client.doctor({ repair: true });
+    // What the pack held is lost for good; nothing else is.
+    const left = (await client.verifyAll()).problems;
+    assert.deepEqual(
+      [...new Set(left.map(({ kind }) => kind))].toSorted(),
+      ["content"],
+      JSON.stringify(left.slice(0, 9)),
+    );
+  });
+});
+
+test("a seal that is stopped leaves the point as it was", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill, options: { size: 768 << 20 } });
+  if (place === null) return;
+  const { client, folder } = place;
+  const before = readFolder(folder);
+  await client.save();
+  const seals: Call = async (options) => client.seal(options);
+  const first = await stopAfter(seals, null);
+  assert.equal(first.code, "interrupted");
+  for (const ms of [20, 60, 200]) {
+    const { code } = await stopAfter(seals, ms);
+    assert.ok(code === "interrupted" || code === "done", code);
+    if (code === "done") break;
+    assert.equal((await client.history()).save_points[0]!.sealed, false);
+    const stray = fs.readdirSync(path.join(client.controlDirectory, "store/snapshots"));
+    assert.deepEqual(stray, [], "no snapshot of a point that is not sealed");
+  }
+  await client.seal();
+  assert.equal((await client.history()).save_points[0]!.sealed, true);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assertFolder(folder, before, "the folder is as it was");
+});
