@@ -54,20 +54,32 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
   for (const dead of deadPartials(control)) {
     const whole = isWhole(dead);
     if (!whole) await takeBackFork(workspace, dead.record);
-    if (dead.record.purpose === "view") takeBackView(workspace, dead.record);
+    const isOpen = dead.record.purpose === "view" && !takeBackView(workspace, dead.record);
     settlePartial(dead);
-    recovered.push(entryOf(dead, whole));
+    recovered.push(dead.record.closing === true ? closingEntry(isOpen) : entryOf(dead, whole));
   }
   return recovered;
 }
 
-/** A view's folder that never got its lease: nobody was told of it. */
-function takeBackView(workspace: Workspace, record: PartialRecord): void {
+/** A view's folder that has no lease, yet or any more, goes. False for a view that is open. */
+function takeBackView(workspace: Workspace, record: PartialRecord): boolean {
   const { control } = workspace.found;
   const folder = Buffer.from(rawPath(record.target));
   const id = basename(folder.toString("latin1"));
-  if (dirname(folder.toString("utf8")) !== control.views || fs.existsSync(leasePath(control, id))) return;
+  if (dirname(folder.toString("utf8")) !== control.views || fs.existsSync(leasePath(control, id))) return false;
+  failpoint("view.taking-back");
   removeTree(folder);
+  return true;
+}
+
+function closingEntry(isOpen: boolean): RecoveredEntry {
+  return {
+    at: new Date().toISOString(),
+    operation: "view",
+    outcome: isOpen ? "rolled_back" : "completed",
+    detail: isOpen ? "a view that was to be closed is still open" : "a view that was closed has been removed",
+    kept: [],
+  };
 }
 
 function isWhole({ record, committed }: DeadPartial): boolean {

@@ -30,6 +30,8 @@ export interface PartialRecord {
   control?: { path: string; id: ControlId };
   /** The entries are on their way into the target. */
   moving?: true;
+  /** The target was whole, and is being taken away. */
+  closing?: true;
 }
 
 const PREFIX = ".cairn-partial-";
@@ -74,22 +76,29 @@ export class PartialFolder {
     this.#target = Buffer.from(rawPath(record.target));
   }
 
-  /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
-  static begin(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
-    const directory = directoryOf(control);
+  static #of(
+    control: ControlPaths,
+    purpose: PartialRecord["purpose"],
+    place: { target: Buffer; inside: string },
+  ): PartialFolder {
+    const { target, inside } = place;
     const suffix = randomBytes(8).toString("hex");
-    // The root of a mount cannot be replaced.
-    const inside = isMountRoot(target) ? "/" : "";
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
-    const record: PartialRecord = {
+    return new PartialFolder(control, path.join(directoryOf(control), `${suffix}.json`), {
       format: "cairn.partial",
       version: 1,
       purpose,
       staging: recordPath(staging),
       target: recordPath(target),
       owner: newOwner(purpose, false),
-    };
-    const folder = new PartialFolder(control, path.join(directory, `${suffix}.json`), record);
+    });
+  }
+
+  /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
+  static begin(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
+    // The root of a mount cannot be replaced.
+    const folder = PartialFolder.#of(control, purpose, { target, inside: isMountRoot(target) ? "/" : "" });
+    const { staging } = folder;
     folder.#write();
     failpoint("partial.recorded");
     try {
@@ -100,6 +109,15 @@ export class PartialFolder {
       throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
     }
     failpoint("partial.made");
+    return folder;
+  }
+
+  /** Records that a folder is about to be taken away; nothing is made. */
+  static beginClosing(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
+    const folder = PartialFolder.#of(control, purpose, { target, inside: "" });
+    folder.#record = { ...folder.#record, closing: true };
+    folder.#write();
+    failpoint("partial.closing");
     return folder;
   }
 

@@ -69,16 +69,29 @@ async function leaseNow(workspace: Workspace, lease: Lease, call: WorkspaceCall)
   writeLease(workspace.found.control, lease);
 }
 
-/** Closes a view and removes its folder. Throws `not_found` for one that is not open. */
+/**
+ * Closes a view and removes its folder. Throws `not_found` for one that is not open.
+ *
+ * Intent: the folder is recorded. Commit: the lease goes, and with it the point's protection. Then the folder goes; a
+ * kill before the commit leaves the view open and whole, one after it leaves a folder that the next command removes.
+ */
 export function closeView(workspace: Workspace, id: string): Lease {
   const { control } = workspace.found;
   leasePath(control, id);
   const lease = listLeases(control).find(({ view_id }) => view_id === id);
   if (lease === undefined)
     throw new CairnError("not_found", `no view ${id} is open here`, { hint: "see `cairn view --list`" });
-  // The folder first: without its lease nobody would know that it may go.
-  removeTree(Buffer.from(join(control.views, id)));
+  const folder = Buffer.from(join(control.views, id));
+  const closing = PartialFolder.beginClosing(control, "view", folder);
+  try {
+    removeLease(control, id);
+  } catch (error) {
+    closing.end();
+    throw error;
+  }
+  failpoint("view.lease-removed");
+  removeTree(folder);
   failpoint("view.folder-removed");
-  removeLease(control, id);
+  closing.end();
   return lease;
 }

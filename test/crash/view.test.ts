@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { Client, ViewLease } from "../../src/operations/contract.ts";
+import { cairn } from "../fixtures/command.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`view.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+interface Scene {
+  client: Client;
+  folder: string;
+  /** the older of two points, with nothing but a view to protect it */
+  point: string;
+  /** state digest of a view of it, as it comes out: read-only modes */
+  wanted: string;
+}
+
+async function scene(name: string): Promise<Scene> {
+  const folder = newFolder(name);
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  const { save_point_id: point } = await client.save();
+  makeSecond(folder);
+  await client.save();
+  const view = await client.view(point);
+  const wanted = walkDigests(view.path).state;
+  await client.closeView(view.view_id);
+  return { client, folder, point, wanted };
+}
+
+/** Every view that is listed is whole and protects its point; nothing is there that is not listed. */
+async function checkViews({ client, point, wanted }: Scene, where: string): Promise<ViewLease[]> {
+  const { controlDirectory } = client;
+  const views = await client.listViews();
+  const files = views.flatMap(({ view_id: id }) => [id, `${id}.json`]).toSorted();
+  assert.deepEqual(fs.readdirSync(path.join(controlDirectory, "views")).toSorted(), files, where);
+  assert.deepEqual(fs.readdirSync(path.join(controlDirectory, "partial")), [], where);
+  for (const view of views) assert.equal(walkDigests(view.path).state, wanted, where);
+  const { reclaimable_save_points: gone } = await client.previewCleanup({ retention: { keepLast: 1 } });
+  assert.deepEqual(gone, views.length === 0 ? [point] : [], `${where}: the point is protected while it is looked at`);
+  return views;
+}
+
+/** After the kill, often a second one in the command that recovers; then a command that meets what is left. */
+async function settle({ client, folder }: Scene, pass: number): Promise<string | null> {
+  const second =
+    pass % 2 === 0 ? killAt(["save", "--skip-unchanged", "-C", folder], 1 + Math.floor(random() * 6)) : null;
+  await saveAndCheck(client, folder, `view, pass ${pass}`);
+  return second;
+}
+
+test("a view that is killed while it is opened is not there or open and whole, and its point protected", async () => {
+  const at = await scene("view");
+  const { client, folder, point } = at;
+  const args = ["view", point, "-C", folder];
+  const names = passesOf(args);
+  for (const view of await client.listViews()) await client.closeView(view.view_id);
+  const outcomes = new Set<number>();
+  for (const pass of chosenPasses(names, 16)) {
+    const killed = killAt(args, pass);
+    const where = `view killed at ${pass} (${killed}, then ${await settle(at, pass)})`;
+    const views = await checkViews(at, where);
+    outcomes.add(views.length);
+    assertNoLeftovers(client, folder, where);
+    for (const { view_id: id } of views) await client.closeView(id);
+    await checkViews(at, `${where}, closed`);
+  }
+  assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
+  resticCheck(client, "view");
+});
+
+test("a view that is killed while it is closed is open and whole, or gone", async () => {
+  const at = await scene("close");
+  const { client, folder, point } = at;
+  const argsFor = (id: string): string[] => ["view", "--close", id, "-C", folder];
+  const names = passesOf(argsFor((await client.view(point)).view_id));
+  assert.ok(names.includes("view.lease-removed") && names.includes("view.folder-removed"), names.join());
+  const outcomes = new Set<number>();
+  for (let pass = 1; pass <= names.length; pass++) {
+    const { view_id: id } = await client.view(point);
+    const killed = killAt(argsFor(id), pass);
+    const where = `view --close killed at ${pass} (${killed}, then ${await settle(at, pass)})`;
+    const views = await checkViews(at, where);
+    outcomes.add(views.length);
+    assertNoLeftovers(client, folder, where);
+    if (views.length > 0) await client.closeView(id);
+    await assert.rejects(client.closeView(id), { code: "not_found" });
+  }
+  assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
+});
+
+test("looking at the list of views changes nothing, and a list that is killed neither", async () => {
+  const at = await scene("list");
+  const { client, folder, point } = at;
+  const { view_id: id } = await client.view(point);
+  const names = passesOf(["view", "--list", "-C", folder]);
+  for (let pass = 1; pass <= names.length; pass++) killAt(["view", "--list", "-C", folder], pass);
+  assert.deepEqual(
+    (await checkViews(at, "listed")).map((view) => view.view_id),
+    [id],
+  );
+});
+
+test("a view outlives the process that opened it, and is closed also when somebody removed its folder", async () => {
+  const at = await scene("lease");
+  const { client, folder, point } = at;
+  const { data } = cairn(["view", point, "-C", folder]);
+  const { view_id: id, path: place } = data["view"] as ViewLease;
+  assert.deepEqual(
+    (await checkViews(at, "its process has ended")).map((view) => view.view_id),
+    [id],
+  );
+  fs.rmSync(place, { recursive: true });
+  // Still protected: only who opened it knows whether it is done with.
+  await assert.rejects(client.previewCleanup({ only: [point] }), { code: "refused" });
+  assert.equal((await client.closeView(id)).view_id, id);
+  assert.deepEqual(await checkViews(at, "closed"), []);
+  failed = false;
+});
