@@ -191,7 +191,7 @@ export class Context {
   }
 }
 
-const GUARDS = ["home", "nested", "git", "space"] as const;
+const GUARDS = ["home", "nested", "git", "space", "holders"] as const;
 type Guard = (typeof GUARDS)[number];
 
 export function parseGuards(names: readonly string[]): Guard[] {

@@ -224,6 +224,16 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
   };
 }
 
+/** The uuid of the subvolume whose root lies at a path (a last link is not followed), as 32 hex digits. */
+export function subvolumeUuid(place: RawPath): string {
+  const fd = fs.openSync(place, FOLDER | fs.constants.O_NOFOLLOW);
+  try {
+    return subvolumeInfo(fd).uuid.replaceAll("-", "");
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 function uuidAt(argument: Arena, at: number): string | null {
   const hex = Buffer.from(argument.bytes.subarray(at, at + 16)).toString("hex");
   if (/^0*$/.test(hex)) return null;
@@ -235,6 +245,25 @@ export async function createSubvolume(parentFd: number, name: string | Uint8Arra
   const argument = namedArgument(name, VOL_ARGS_V2.NAME);
   const errno = await wait(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
   if (errno !== 0) throw failure(errno, `make the subvolume ${shownPlace(parentFd, name)}`);
+}
+
+/** Makes an empty subvolume at an absolute path that does not exist; throws as {@link createSubvolume} does. */
+export async function makeSubvolume(place: Buffer): Promise<void> {
+  const at = place.lastIndexOf(0x2f);
+  const parent = openFolder(at <= 0 ? "/" : place.subarray(0, at));
+  try {
+    await createSubvolume(parent, place.subarray(at + 1));
+  } finally {
+    fs.closeSync(parent);
+  }
+}
+
+function openFolder(place: RawPath): number {
+  try {
+    return fs.openSync(place, FOLDER);
+  } catch (error) {
+    throw toCairnError(error, `open ${printablePath(rawBytes(place))}`);
+  }
 }
 
 /**

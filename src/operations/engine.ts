@@ -4,13 +4,15 @@ import { probeHolder } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { newControlId } from "../ids.ts";
-import { writeControl } from "../workspace/control-directory.ts";
+import { readControl, writeControl } from "../workspace/control-directory.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
+import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
+import type { EngineOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
+import { convert } from "./convert.ts";
 
 /** From the fastest on; what always works comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
@@ -55,7 +57,7 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
 }
 
 /** The lowest folder there is on the way to a folder's points. */
-function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
+export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
   let place = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
   while (!existsSync(place)) place = dirname(place);
@@ -105,17 +107,27 @@ export function rememberReasons(control: ControlPaths, engine: EngineType, reaso
 }
 
 /**
- * Changes how the control directory's further points hold content; the ones that there are stay what they are.
- * Throws `unsupported` when the engine does not work there.
+ * Changes how the control directory's further points hold content; the ones that there are stay what they are. For
+ * btrfs-snapshot a plain folder on btrfs is made a subvolume in place.
+ * Throws `unsupported` when the engine does not work there, and what {@link convert} throws.
  */
-export async function setEngine(workspace: Workspace, type: EngineType, options: CallOptions): Promise<EngineResult> {
-  const { found } = workspace;
-  const path = workspace.root.toString("utf8");
-  await requireEngine(path, type, found.control.root);
+export async function setEngine(workspace: Workspace, type: EngineType, options: EngineOptions): Promise<EngineResult> {
+  const { found, root } = workspace;
+  const path = root.toString("utf8");
+  const toConvert = (): boolean => type === "btrfs-snapshot" && isPlainOnBtrfs(root);
+  if (!toConvert()) await requireEngine(path, type, found.control.root);
   using _lock = await workspace.lock("engine", options);
   await recoverWorkspace(workspace, options);
-  writeControl(found.control, { ...found.controlFile, engine: type });
+  // It may have been one conversion that was finished just now.
+  const conversion = toConvert() ? await convert(workspace, options) : null;
+  if (conversion === null)
+    writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
   const { engine_reasons: reasons } = await detectEngine(path, found.control.root);
   rememberReasons(found.control, type, reasons);
-  return { path, engine: type, engine_reasons: reasons.map((each) => ({ ...each, chosen: each.engine === type })) };
+  return {
+    path,
+    engine: type,
+    engine_reasons: reasons.map((each) => ({ ...each, chosen: each.engine === type })),
+    ...(conversion === null ? {} : { conversion }),
+  };
 }

@@ -3,6 +3,7 @@ import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.
 import { CairnError } from "../errors.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, initSelfContained } from "../workspace/adopt.ts";
+import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
@@ -11,6 +12,7 @@ import { CairnClient } from "./client.ts";
 import type {
   AdoptOptions,
   CallOptions,
+  Conversion,
   EngineResult,
   EngineType,
   InitOptions,
@@ -20,7 +22,8 @@ import type {
   RelocateResult,
   WorkspaceInfo,
 } from "./contract.ts";
-import { detectEngine, rememberedReasons, rememberReasons, requireEngine } from "./engine.ts";
+import { convertAdopted } from "./convert.ts";
+import { detectEngine, placeOfPoints, rememberedReasons, rememberReasons, requireEngine } from "./engine.ts";
 import { forget } from "./forget.ts";
 import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./policy.ts";
@@ -124,15 +127,22 @@ export class Library {
     });
   }
 
-  async #adopt(path: string, options: AdoptOptions): Promise<Adopted> {
+  async #adopt(path: string, options: AdoptOptions): Promise<AdoptedHere> {
     checkedQuota(options.quotaBytes ?? null);
     const folder = realFolder(path);
     const detected = await detectEngine(path, options.controlDirectory);
     const engine = options.engineType ?? detected.engine;
-    if (options.engineType !== undefined) await requireEngine(path, engine, options.controlDirectory);
+    const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
+    if (toConvert)
+      await requireConvertible(folder, {
+        place: placeOfPoints(folder, options.controlDirectory),
+        allow: options.allow,
+        signal: options.signal,
+      });
+    else if (options.engineType !== undefined) await requireEngine(path, engine, options.controlDirectory);
     const adopted = await adoptFolder(folder, {
       name: options.name,
-      engine,
+      engine: toConvert ? "copy" : engine,
       controlDirectory: options.controlDirectory,
       populate: populateWith(options),
       guard: (real, chosen) =>
@@ -141,18 +151,30 @@ export class Library {
       signal: options.signal,
     });
     const { control, controlFile } = adopted.found;
+    if (toConvert && adopted.created) return this.#converted(adopted, options);
     if (adopted.created) rememberReasons(control, controlFile.engine as EngineType, detected.engine_reasons);
     return adopted;
   }
 
-  #client(adopted: Adopted): CairnClient {
-    return this.#opened(adopted.found, adopted.created);
+  async #converted(adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
+    const { found, conversion } = await convertAdopted(adopted.found, this.#factory, options);
+    const { engine_reasons: reasons } = await detectEngine(found.folder.toString("utf8"), found.control.root);
+    rememberReasons(found.control, found.controlFile.engine as EngineType, reasons);
+    return { ...adopted, found, conversion };
   }
 
-  #opened(found: FoundWorkspace, created: boolean): CairnClient {
-    return new CairnClient({ found, factory: this.#factory, created, engineReasons: rememberedReasons(found) });
+  #client(adopted: AdoptedHere): CairnClient {
+    return this.#opened(adopted.found, adopted.created, adopted.conversion);
+  }
+
+  #opened(found: FoundWorkspace, created: boolean, conversion?: Conversion): CairnClient {
+    const engineReasons = rememberedReasons(found);
+    return new CairnClient({ found, factory: this.#factory, created, engineReasons, conversion });
   }
 }
+
+/** With what the folder was converted by, where it had to be. */
+type AdoptedHere = Adopted & { conversion?: Conversion };
 
 /** The workspace in the control directory that was named; `conflict` when that one does not keep the folder. */
 function inWantedControl(found: FoundWorkspace, path: string, wanted: string | undefined): FoundWorkspace {

@@ -242,7 +242,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
 /** The places of a workspace that still lies under another name. */
 function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
   const moved = (place: string): string => join(staged, basename(place));
-  const { file, state, points, lock, journal, holds, catalog } = paths;
+  const { file, state, points, lock, journal, holds, original, catalog } = paths;
   return {
     root: staged,
     file: moved(file),
@@ -251,6 +251,7 @@ function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
     lock: moved(lock),
     journal: moved(journal),
     holds: moved(holds),
+    original: moved(original),
     catalog: moved(catalog),
   };
 }

@@ -59,6 +59,8 @@ export interface WorkspacePaths {
   readonly journal: string;
   /** Empty; there once a point of the workspace held a tree, so that others need not look for one. */
   readonly holds: string;
+  /** Where the folder lies that was converted in place, until the first point after that. */
+  readonly original: string;
   /** Which point has which id; made again when missing. */
   readonly catalog: string;
 }
@@ -74,6 +76,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     lock: join(root, "lock"),
     journal: join(root, "journal"),
     holds: join(root, "holds-trees"),
+    original: join(root, "original.json"),
     catalog: join(control.cache, `points-${directory}`),
   };
 }

@@ -7,13 +7,12 @@ import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
-import { isSubvolume, nestedSubvolumes, subvolumeInfo } from "../fs/btrfs.ts";
+import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
 import { temporaryName } from "../fs/durable.ts";
+import { exchangeFolders, withDirectory } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
-import { putName, RENAME, syscallError, syscalls } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
-import { newArena } from "../native.ts";
 import { describeHeld, markHolding } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
@@ -41,7 +40,6 @@ const JOURNAL = "exchange";
 /** Stands for the copy's uuid before there is a copy. */
 const NOT_MADE = "0".repeat(32);
 const HOLDERS_BUDGET_MS = 100;
-const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
 interface Intent {
   target: SavePointId;
@@ -102,20 +100,7 @@ export function whyNotExchanged(
 }
 
 function hasNested(place: Buffer): boolean {
-  return withFolder(place, (fd) => nestedSubvolumes(fd).length > 0);
-}
-
-function withFolder<T>(place: Buffer | string, work: (fd: number) => T): T {
-  const fd = fs.openSync(place, DIRECTORY);
-  try {
-    return work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-function uuidOf(place: Buffer | string): string {
-  return withFolder(place, (fd) => subvolumeInfo(fd).uuid).replaceAll("-", "");
+  return withDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
 }
 
 /** For the holder of the workspace's lock, where `whyNotExchanged` found nothing. Returns the undo point's id. */
@@ -139,10 +124,10 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
   try {
     await holder.materialise(workspace.points.pathsOf(sequence).tree, Buffer.from(staging), { signal: input.signal });
     failpoint("exchange.staged");
-    intent = { ...asked, uuid: uuidOf(staging) };
+    intent = { ...asked, uuid: subvolumeUuid(staging) };
     writeIntent(paths.journal, intent);
     failpoint("exchange.known");
-    exchange(workspace.root, staging);
+    exchangeFolders(workspace.root, Buffer.from(staging));
   } catch (error) {
     await holder.remove(staging);
     removeIntent(paths.journal);
@@ -152,21 +137,6 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
   await recordDisplaced(workspace, holder, { intent, cause: input.cause });
   await finishExchange(workspace, intent);
   return intent.undoId;
-}
-
-/** Both names change places in one call; there is no moment without either. */
-function exchange(root: Buffer, staging: string): void {
-  const sys = syscalls();
-  const [from, to] = [newArena(512), newArena(512)];
-  putName(from, 0, Buffer.from(path.basename(staging)));
-  const at = root.lastIndexOf(0x2f);
-  putName(to, 0, root.subarray(at + 1));
-  const result = withFolder(path.dirname(staging), (aside) =>
-    withFolder(at === 0 ? "/" : root.subarray(0, at), (parent) =>
-      sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE),
-    ),
-  );
-  if (result < 0) throw syscallError(result, "exchange the folder and the copy of the point");
 }
 
 /** From the undo point to the record. */
@@ -226,7 +196,7 @@ export async function recoverExchange(
   if (intent === null) return null;
   const staging = path.join(control.temporary, intent.staging);
   const short = intent.target.slice(0, 8);
-  if (isSubvolume(workspace.root) && uuidOf(workspace.root) === intent.uuid) {
+  if (isSubvolume(workspace.root) && subvolumeUuid(workspace.root) === intent.uuid) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
     await finishExchange(workspace, intent);
     const detail = `the restore of ${short} was interrupted and has been finished`;

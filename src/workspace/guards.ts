@@ -14,7 +14,7 @@ import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
 /** What is checked before the first byte is written for a folder. */
 
 /** Guards that can be overridden by name (`--allow NAME`); the others cannot. */
-export type GuardName = "home" | "nested" | "git" | "space";
+export type GuardName = "home" | "nested" | "git" | "space" | "holders";
 
 export interface LocationOptions {
   allow?: readonly GuardName[] | undefined;

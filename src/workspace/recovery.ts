@@ -7,6 +7,8 @@ import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
 import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
+import { recoverConversion } from "./convert.ts";
+import { isConversionPending } from "./convert-intent.ts";
 import { isExchangePending, recoverExchange } from "./exchange.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
@@ -28,6 +30,7 @@ export function needsRecovery(workspace: Workspace): boolean {
     workspace.points.unfinished().length > 0 ||
     workspace.points.unsettled().length > 0 ||
     isExchangePending(workspace.found.paths.journal) ||
+    isConversionPending(workspace.found.paths.journal) ||
     isCleanupPending(workspace) ||
     deadPartials(workspace.found.control).length > 0
   );
@@ -62,8 +65,12 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   );
   recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
-  for (const restore of [await recoverExchange(workspace), await recoverRestore(workspace, call)])
-    if (restore !== null) recovered.push({ at, ...restore });
+  for (const finished of [
+    await recoverConversion(workspace),
+    await recoverExchange(workspace),
+    await recoverRestore(workspace, call),
+  ])
+    if (finished !== null) recovered.push({ at, ...finished });
   failpoint("recovery.restored");
   const state = workspace.state();
   writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });

@@ -1,7 +1,9 @@
+import { lstatSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint } from "./capture.ts";
-import { folderIdentity, isAtMountRoot, writeWorkspace } from "./control-directory.ts";
+import { folderIdentity, isAtMountRoot, readWorkspace, writeWorkspace } from "./control-directory.ts";
+import { removeOriginal } from "./kept-original.ts";
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
@@ -23,17 +25,25 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed, and the quota is the store's.
     checkSpace(workspace.found.control.root, 0, { allow: input.allow });
-    return await capturePoint(workspace, input, holder);
+    return await withoutOriginal(workspace, input, await capturePoint(workspace, input, holder));
   }
   await guardSpace(workspace, { ...input, first: head === null });
-  return await recordPoint(workspace, input, { rules: null, undo: false });
+  return await withoutOriginal(workspace, input, await recordPoint(workspace, input, { rules: null, undo: false }));
+}
+
+async function withoutOriginal(workspace: Workspace, input: SaveInput, saved: Saved): Promise<Saved> {
+  await removeOriginal(workspace, saved.point, input);
+  return saved;
 }
 
 /** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */
 function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
   // A self-contained one is found from beside it and changes its inode with every host it moves to.
   if (!found.rootChanged || found.controlFile.self_contained) return;
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = found.workspace;
+  // What was recovered a moment ago may have recorded it.
+  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
+  if (recorded.root_inode === lstatSync(found.folder, { bigint: true }).ino.toString()) return;
+  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = recorded;
   writeWorkspace(found.control, { ...rest, ...folderIdentity(found.folder, isAtMountRoot(found.control)) });
   input.onWarning?.(
     `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,

@@ -1,6 +1,7 @@
-import type { EngineResult } from "../../operations/contract.ts";
+import type { EngineResult, GuardName } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
+import { parseGuards } from "../context.ts";
 import { parseEngine, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { printable } from "../render/format.ts";
@@ -10,11 +11,22 @@ export const command: CommandDefinition = {
   arguments: [
     { name: "[words...]", text: "[show] [DIR] or set TYPE [DIR]; default: the current folder", completes: "folders" },
   ],
+  options: [
+    {
+      flags: "--allow <guard>",
+      text: "set: holders: convert the folder although what others have open cannot be known",
+      repeat: true,
+    },
+  ],
   examples: [
     { line: "cairn engine show ~/project", text: "the best engine there, and why the others were passed over" },
     {
       line: "cairn engine set reflink-copy",
       text: "how further save points hold content; older ones stay as they are",
+    },
+    {
+      line: "cairn engine set btrfs-snapshot",
+      text: "a plain folder on btrfs is made a subvolume in place: copied, compared, exchanged",
     },
   ],
   run,
@@ -22,27 +34,28 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const words = input.rest(0);
-  if (words[0] === "set") return set(context, words.slice(1));
+  if (words[0] === "set") return set(context, words.slice(1), parseGuards(input.list("allow")));
   const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
   if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
   const library = await context.library();
   return shown(context, await library.detectEngine(context.chosenFolder(folder) ?? context.cwd));
 }
 
-async function set(context: Context, words: readonly string[]): Promise<Outcome> {
+async function set(context: Context, words: readonly string[], allow: readonly GuardName[]): Promise<Outcome> {
   const [type, folder, ...more] = words;
   if (type === undefined || more.length > 0) throw usage("engine set wants a type: cairn engine set TYPE [DIR]");
   const client = await context.open(folder);
-  return shown(context, await client.setEngine(parseEngine(type, "engine set")));
+  return shown(context, await client.setEngine(parseEngine(type, "engine set"), { ...context.callOptions(), allow }));
 }
 
 function shown(context: Context, result: EngineResult): Outcome {
   return {
     data: result,
     async text() {
-      const { renderEngineReasons } = await import("../render/status.ts");
+      const { renderConversion, renderEngineReasons } = await import("../render/status.ts");
       return [
         `${printable(result.path)}: ${context.style.bold(result.engine)}`,
+        ...(result.conversion === undefined ? [] : renderConversion(result.conversion)),
         ...renderEngineReasons(result.engine_reasons, context.style),
       ].join("\n");
     },

@@ -18,10 +18,18 @@ export const command: CommandDefinition = {
     },
     { flags: "--self-contained", text: "make DIR/main the workspace and DIR/.cairn the control directory" },
     { flags: "--quota <size>", text: "how large the store may grow, e.g. 50GiB; default: 20 % of the file system" },
-    { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
+    {
+      flags: "--allow <guard>",
+      text: "override a guard: home, nested, git, space, holders; may be repeated",
+      repeat: true,
+    },
   ],
   examples: [
     { line: "cairn init ~/project", text: "begin to keep a folder; nothing in it moves" },
+    {
+      line: "cairn init ~/project --engine btrfs-snapshot",
+      text: "on btrfs: instant save points; a plain folder is made a subvolume in place",
+    },
     {
       line: "cairn init /shared/agent-7 --self-contained",
       text: "a new folder that can move between hosts with all its points",
@@ -39,16 +47,23 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     throw usage("--self-contained and --control-dir exclude each other");
   const client: Client = selfContained ? await library.init(folder, options) : await library.adopt(folder, options);
   const engineReasons = [...client.engineReasons];
-  const data = { workspace: client.workspace, engine_reasons: engineReasons, adopted: !selfContained };
+  const { conversion } = client;
+  const data = {
+    workspace: client.workspace,
+    engine_reasons: engineReasons,
+    adopted: !selfContained,
+    ...(conversion === null ? {} : { conversion }),
+  };
   await client.close();
   return {
     data,
     async text() {
-      const { renderEngineReasons } = await import("../render/status.ts");
+      const { renderConversion, renderEngineReasons } = await import("../render/status.ts");
       const { style } = context;
       const { path, control_directory: control } = data.workspace;
       return [
         `${style.green("ready")}: ${printable(path)}`,
+        ...(conversion === null ? [] : renderConversion(conversion).map((line) => `  ${line}`)),
         `  control directory: ${printable(control)}`,
         ...renderEngineReasons(engineReasons, style).map((line) => `  ${line}`),
         `  save it: ${style.cyan(context.commandLine(["save"], selfContained ? path : input.argument(0)))}`,

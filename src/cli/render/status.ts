@@ -1,5 +1,5 @@
-import type { EngineReason, StatusResult } from "../../operations/contract.ts";
-import { formatAge, formatBytes, formatCounts, limited, plural, printable } from "./format.ts";
+import type { Conversion, EngineReason, StatusResult } from "../../operations/contract.ts";
+import { formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
@@ -74,6 +74,14 @@ function describeHead(view: StatusView): string {
 function explainEngine(reasons: readonly EngineReason[]): string {
   const chosen = reasons.find((reason) => reason.chosen);
   return chosen === undefined ? "" : ` (${printable(chosen.reason)})`;
+}
+
+/** What became of a folder that was converted in place, and where it lies as it was. */
+export function renderConversion({ original, entries, bytes, duration_ms: duration }: Conversion): string[] {
+  return [
+    `made a subvolume in place: ${plural(entries, "entry")}, ${formatBytes(bytes)}, copied and compared in ${formatDuration(duration)}`,
+    `as it was before, it lies in ${printable(original)} until the next save point`,
+  ];
 }
 
 export function renderEngineReasons(reasons: readonly EngineReason[], style: Style): string[] {

@@ -25,7 +25,7 @@ export interface TreeHolder {
    * Removes a held or half-made tree; done again, or with nothing there, it does nothing. Not durable by itself:
    * after a power cut the tree may be there again. Throws `permission`, or `refused` for what is no tree of this holder.
    */
-  remove(place: string): Promise<void>;
+  remove(place: string | Uint8Array): Promise<void>;
 }
 
 export interface HolderCall {

@@ -1,22 +1,13 @@
-import { CairnError, toCairnError } from "../../errors.ts";
-import { failpoint } from "../../failpoint.ts";
-import type { Degradation } from "../engine-type.ts";
-import { printablePath } from "../../fs/safe-path.ts";
+import { CairnError } from "../../errors.ts";
 import { warmThreads } from "../threads.ts";
-import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
-import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
+import type { HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
-import { settleFileSystem } from "./settle.ts";
-
-/** A capture or copy with all that was found on the way. */
-export interface ReflinkCaptured extends Captured {
-  result: CloneTreeResult;
-}
 
 export interface ReflinkHolder extends TreeHolder {
   readonly type: "reflink-copy";
-  capture(root: Uint8Array, place: string, call: HolderCall): Promise<ReflinkCaptured>;
-  materialise(place: string, target: Uint8Array, call: HolderCall): Promise<ReflinkCaptured>;
+  capture(root: Uint8Array, place: string, call: HolderCall): Promise<ClonedTree>;
+  materialise(place: string, target: Uint8Array, call: HolderCall): Promise<ClonedTree>;
 }
 
 /**
@@ -38,46 +29,4 @@ export function reflinkHolder(): ReflinkHolder {
     materialise: async (place, target, call) => cloneSettled(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),
   };
-}
-
-/**
- * Clones a folder to a place that does not exist or is an empty directory (absolute, raw bytes): what waits to be
- * written is written before and after. On failure nothing is left there, the place itself included; unless there was
- * something before.
- */
-export async function cloneSettled(from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<ReflinkCaptured> {
-  try {
-    // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
-    await settleFileSystem(from);
-    const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
-    failpoint("clone.finished");
-    await settleFileSystem(to);
-    return { degraded: degradationsOf(result), apart: result.mounts, torn: result.torn, result };
-  } catch (error) {
-    const failure = toCairnError(error, "cloning the folder");
-    if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);
-    throw failure;
-  }
-}
-
-/** What a clone lacks of the folder without anything in it telling; null where it has all. */
-export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
-  const [unread] = omitted;
-  if (unread !== undefined)
-    return `${omitted.length} ${omitted.length === 1 ? "entry" : "entries"} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
-  const [unlike] = notSet;
-  if (unlike === undefined) return null;
-  return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
-}
-
-/** How a clone falls short of the folder, in words. */
-function degradationsOf(result: CloneTreeResult): Degradation[] {
-  const degraded: Degradation[] = [];
-  const add = (count: number, what: string, reason: string): void => {
-    if (count > 0) degraded.push({ what: what.replace("#", `${count}`), reason });
-  };
-  const refused = result.copied - result.fragmented;
-  add(refused, "# files copied", `the file system does not clone them: ${result.refusal ?? "refused"}`);
-  add(result.fragmented, "# files copied", "they are in too many pieces to be cloned quickly");
-  return degraded;
 }

@@ -149,8 +149,26 @@ export interface ReleaseResult {
   bytes_freed: number;
 }
 
+export interface EngineOptions extends CallOptions {
+  /** `holders`: convert although what other processes have open cannot be known. */
+  allow?: readonly GuardName[];
+}
+
+/** A plain folder that was made a subvolume in place. */
+export interface Conversion {
+  /** Where the folder lies as it was, absolute; removed by the first save after. */
+  original: string;
+  original_b64?: string;
+  /** What was copied and compared. */
+  entries: number;
+  bytes: number;
+  duration_ms: number;
+}
+
 export interface EngineResult {
   path: string;
   engine: EngineType;
   engine_reasons: EngineReason[];
+  /** Where the folder had to be converted for the engine. */
+  conversion?: Conversion;
 }

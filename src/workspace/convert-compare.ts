@@ -1,0 +1,74 @@
+import fs from "node:fs";
+import { presentSource } from "../engines/scan/present-source.ts";
+import { scan, type ScanResult } from "../engines/scan/scan.ts";
+import { CairnError } from "../errors.ts";
+import { nameOf, parentOf, withDirectory } from "../fs/exchange-folders.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { putName, syscalls } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
+import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts";
+import { diffTrees } from "./tree-diff.ts";
+import type { WorkspaceCall } from "./workspace.ts";
+
+/** Nothing is hidden from a comparison, whatever ignore files say. */
+const NO_RULES = { excludes: [], files: [] };
+const SHOWN = 5;
+
+/**
+ * Reads two folders from end to end and throws `conflict`, with what differs, unless they hold the same: both digests,
+ * every extended attribute, and what their roots say of themselves.
+ */
+export async function requireSameTrees(one: Buffer, other: Buffer, call: WorkspaceCall): Promise<void> {
+  const chunkerPolynomial = formatPolynomial(randomPolynomial());
+  const [a, b] = [await read(one, chunkerPolynomial, call), await read(other, chunkerPolynomial, call)];
+  const paths: string[] = [];
+  // Also attributes that no digest covers are compared; trees of equal states need not have the same ids.
+  for (const { path } of diffTrees(presentSource(a), presentSource(b)))
+    if (paths.push(printablePath(path)) > SHOWN) break;
+  const isSame =
+    paths.length === 0 && equal(a.state, b.state) && equal(a.meta, b.meta) && rootFacts(one) === rootFacts(other);
+  if (isSame && a.notes.torn.length === 0 && a.notes.omittedCount === 0) return;
+  const named = paths.length === 0 ? "what the folder says of itself" : paths.slice(0, SHOWN).join(", ");
+  throw new CairnError("conflict", `${printablePath(one)} is not what was copied of it: ${named}`, {
+    hint: "somebody writes into it: try again when nobody does",
+  });
+}
+
+async function read(root: Buffer, chunkerPolynomial: string, call: WorkspaceCall): Promise<ScanResult> {
+  return scan({
+    root,
+    cache: null,
+    excludes: [],
+    rules: NO_RULES,
+    chunkerPolynomial,
+    onProgress: ({ done }) => call.onProgress?.({ phase: "verifying", done }),
+    ...(call.signal === undefined ? {} : { signal: call.signal }),
+  });
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
+
+/** What a folder says of itself and no tree holds: mode, owner, time and extended attributes. */
+export function rootFacts(folder: Buffer): string {
+  const { mode, uid, gid, mtimeNs } = fs.lstatSync(folder, { bigint: true });
+  return JSON.stringify([mode, uid, gid, mtimeNs].map(String).concat(attributesOf(folder)));
+}
+
+function attributesOf(folder: Buffer): string[] {
+  const sys = syscalls();
+  const [name, list, value] = [newArena(512), newArena(64 << 10), newArena(64 << 10)];
+  putName(name, 0, nameOf(folder));
+  return withDirectory(parentOf(folder), (parent) => {
+    const length = Math.max(sys.llistxattr(parent, name, 0, list), 0);
+    const names = Buffer.from(list.bytes.subarray(0, length))
+      .toString("latin1")
+      .split("\0")
+      .filter((each) => each !== "");
+    return names.toSorted().map((each) => {
+      const size = sys.lgetxattr(parent, name, 0, Buffer.from(each, "latin1"), value, 0);
+      return `${each}=${Buffer.from(value.bytes.subarray(0, Math.max(size, 0))).toString("hex")}`;
+    });
+  });
+}

@@ -1,0 +1,52 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError } from "../errors.ts";
+import { temporaryName } from "../fs/durable.ts";
+
+/** What a conversion writes down before it begins: the target of a link, as for an exchange. */
+export interface ConvertIntent {
+  /** name, beside the folder, of the copy and after the exchange of the original */
+  name: string;
+  /** of the copy's subvolume, 32 hex digits: whose it is that lies at the folder's path tells whether the exchange took place */
+  uuid: string;
+  /** ns since 1970: the copy was begun after it, so that what changed before is in it */
+  since: bigint;
+  /** ns since 1970: the copy was whole and compared before it; 0 until then */
+  made: bigint;
+}
+
+const JOURNAL = "convert";
+const PREFIX = ".cairn-original-";
+/** Stands for the copy's uuid before there is a copy. */
+export const NOT_MADE = "0".repeat(32);
+
+/** The name beside a folder for 16 hex digits. */
+export function originalName(digits: string): string {
+  return `${PREFIX}${digits}`;
+}
+
+/** True when a conversion was interrupted; cheap. */
+export function isConversionPending(journal: string): boolean {
+  return fs.lstatSync(path.join(journal, JOURNAL), { throwIfNoEntry: false }) !== undefined;
+}
+
+export function writeConvertIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
+  const temporary = path.join(journal, temporaryName());
+  fs.symlinkSync(["cairn.convert.1", name, uuid, since, made].join(":"), temporary);
+  fs.renameSync(temporary, path.join(journal, JOURNAL));
+}
+
+export function removeConvertIntent(journal: string): void {
+  fs.rmSync(path.join(journal, JOURNAL), { force: true });
+}
+
+/** Null where there is none. Throws `damaged`. */
+export function readConvertIntent(journal: string): ConvertIntent | null {
+  if (!isConversionPending(journal)) return null;
+  const place = path.join(journal, JOURNAL);
+  const said = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/.exec(
+    fs.readlinkSync(place),
+  );
+  if (said !== null) return { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
+  throw new CairnError("damaged", `${place} says nothing that could be understood`, { hint: "run `cairn doctor`" });
+}

@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { isSubvolume } from "../../src/fs/btrfs.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { fillOddly } from "../fixtures/odd-entries.ts";
+import { subvolumesOf } from "../fixtures/held-place.ts";
+import { loopFileSystem, type LoopFileSystem, type LoopOptions } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, cairnLibrary, pauseFile } from "../fixtures/work.ts";
+
+/** A plain folder on btrfs that is made a subvolume in place. */
+
+const SURE = { allow: ["holders"] } as const;
+const ALLOW = ["--allow", "holders"];
+
+interface Place {
+  volume: LoopFileSystem;
+  folder: string;
+}
+
+function plainFolder(t: TestContext, options: LoopOptions = {}): Place | null {
+  const volume = loopFileSystem(t, "btrfs", options);
+  if (volume === null) return null;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  return { volume, folder };
+}
+
+/** What lies beside the folder and its control directory. */
+function besides({ volume }: Place): string[] {
+  return fs.readdirSync(volume.root).filter((name) => name !== "ws" && name !== ".cairn-control");
+}
+
+function assertUntouched(place: Place, state: FolderState, context: string): void {
+  assertFolder(place.folder, state, context);
+  assert.equal(isSubvolume(place.folder), false, context);
+  assert.deepEqual(besides(place), [], context);
+  assert.deepEqual(subvolumesOf(place.volume.root), [], context);
+}
+
+void describe("a plain folder on btrfs", () => {
+  test("is adopted as a subvolume that has everything it had, and the original goes with the first save", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    fillOddly(folder);
+    const state = readFolder(folder);
+    const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
+    assert.ok(isSubvolume(folder));
+    assertFolder(folder, state, "converted");
+    assert.equal(client.engineType, "btrfs-snapshot");
+    const { original, entries } = client.conversion!;
+    assert.equal(entries, state.size - 1);
+    assertFolder(original, state, "the original");
+    const saved = await client.save();
+    assert.deepEqual([saved.effective_engine, saved.degraded], ["btrfs-snapshot", []]);
+    assert.deepEqual(besides(place), []);
+    assert.equal((await client.status()).clean, true);
+    makeSecond(folder);
+    await client.restore({ target: saved.save_point_id, method: "exchange" });
+    assertFolder(folder, state, "restored");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertNoLeftovers(client, folder, "converted");
+  });
+
+  test("keeps its history when its engine is changed, and both kinds of points give back what they hold", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const first = readFolder(folder);
+    const client = await (await cairnLibrary()).adopt(folder);
+    const a = await client.save({ message: "by copy" });
+    const { conversion, engine } = await client.setEngine("btrfs-snapshot", SURE);
+    assert.equal(engine, "btrfs-snapshot");
+    assert.ok(fs.existsSync(conversion!.original));
+    assert.deepEqual([(await client.status()).clean, (await client.status()).head], [true, a.save_point_id]);
+    makeSecond(folder);
+    const second = readFolder(folder);
+    const warnings: string[] = [];
+    const b = await client.save({ message: "held", onWarning: (text) => warnings.push(text) });
+    assert.deepEqual([b.parent_id, b.effective_engine, warnings], [a.save_point_id, "btrfs-snapshot", []]);
+    assert.deepEqual(besides(place), []);
+    await client.restore({ target: a.save_point_id });
+    assertFolder(folder, first, "by copy");
+    await client.restore({ target: b.save_point_id });
+    assertFolder(folder, second, "held");
+    assert.equal((await client.setEngine("btrfs-snapshot")).conversion, undefined);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertNoLeftovers(client, folder, "engine set");
+  });
+
+  test("is converted from the command line, which says where the original is", (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const { data } = cairnOk(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+    const { original } = data["conversion"] as { original: string };
+    assert.deepEqual(besides(place), [path.basename(original)]);
+    cairnOk(["save", folder]);
+    assert.deepEqual(besides(place), []);
+  });
+});
+
+void describe("a conversion", () => {
+  test("is refused while a process works in the folder or has something in it open, and names it", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const state = readFolder(folder);
+    for (const script of ['cd "$1/same"; echo r; read line', 'exec 3<"$1/same/kept.txt"; echo r; read line']) {
+      const child = spawn("sh", ["-c", script, "sh", folder], { stdio: ["pipe", "pipe", "inherit"] });
+      t.after(() => child.kill());
+      await once(child.stdout, "data");
+      const refused = cairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+      assert.equal(refused.error?.code, "refused");
+      assert.ok(refused.error?.message.includes(`process ${child.pid} (sh)`), refused.error?.message);
+      child.stdin.end();
+      await once(child, "close");
+    }
+    assertUntouched(place, state, "refused");
+    assert.deepEqual(fs.existsSync(path.join(place.volume.root, ".cairn-control")), false);
+  });
+
+  test("is refused for subvolumes and mounts inside, for a mount point and what nobody may change, each by name", (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder, volume } = place;
+    makeFirst(folder);
+    const refusal = (): string => {
+      const refused = cairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+      assert.equal(refused.error?.code, "refused", refused.stdout);
+      assert.ok(refused.error.hint, refused.error.message);
+      return refused.error.message;
+    };
+    execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "same/inner")]);
+    assert.match(refusal(), /same\/inner/);
+    execFileSync("btrfs", ["-q", "subvolume", "delete", path.join(folder, "same/inner")]);
+    const mounted = path.join(folder, "same/mounted");
+    fs.mkdirSync(mounted);
+    const during = (args: string[], at: string, wanted: RegExp): void => {
+      execFileSync("mount", [...args, at]);
+      try {
+        assert.match(refusal(), wanted);
+      } finally {
+        execFileSync("umount", [at]);
+      }
+    };
+    during(["-t", "tmpfs", "none"], mounted, /same\/mounted/);
+    during(["--bind", folder], folder, /mounted at it/);
+    const elsewhere = path.join(volume.root, "elsewhere");
+    fs.mkdirSync(elsewhere);
+    during(["--bind", folder], elsewhere, /a second time.*elsewhere/);
+    fs.rmdirSync(elsewhere);
+    const fixed = path.join(folder, "same/kept.txt");
+    execFileSync("chattr", ["+i", fixed]);
+    try {
+      assert.match(refusal(), /same\/kept\.txt/);
+    } finally {
+      execFileSync("chattr", ["-i", fixed]);
+    }
+    cairnOk(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+  });
+
+  for (const { when, failpoint } of [
+    { when: "after it was copied", failpoint: "convert.copied" },
+    { when: "after both were compared", failpoint: "convert.compared" },
+    { when: "after everything was looked at", failpoint: "convert.known" },
+    { when: "into the original after the exchange", failpoint: "convert.exchanged" },
+  ])
+    test(`changes nothing when somebody writes ${when}, and what was written is there`, async (t) => {
+      const place = plainFolder(t);
+      if (place === null) return;
+      const { folder, volume } = place;
+      makeFirst(folder);
+      const pause = pauseFile();
+      const running = startCairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW], {
+        failpoint: `${failpoint}@${pause}`,
+      });
+      await running.paused;
+      const [original] = failpoint === "convert.exchanged" ? besides(place) : ["ws"];
+      fs.appendFileSync(path.join(volume.root, original!, "goes/deep/a"), "late\n");
+      fs.rmSync(pause);
+      const ended = await running.ended;
+      assert.equal(ended.error?.code, "conflict", ended.stdout);
+      assert.match(ended.error.message, /goes\/deep\/a/);
+      assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nlate\n");
+      assertUntouched(place, readFolder(folder), when);
+      cairnOk(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+      assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nlate\n");
+    });
+
+  test("keeps both when somebody writes into the original and into what took its place", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder, volume } = place;
+    makeFirst(folder);
+    const pause = pauseFile();
+    const running = startCairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW], {
+      failpoint: `convert.exchanged@${pause}`,
+    });
+    await running.paused;
+    const [beside] = besides(place);
+    fs.appendFileSync(path.join(volume.root, beside!, "goes/deep/a"), "to the original\n");
+    fs.appendFileSync(path.join(folder, "goes/deep/a"), "to the copy\n");
+    fs.rmSync(pause);
+    const { error } = await running.ended;
+    assert.equal(error?.code, "conflict");
+    assert.ok(error.message.includes(beside!), error.message);
+    assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nto the original\n");
+    assert.equal(fs.readFileSync(path.join(volume.root, beside!, "goes/deep/a"), "utf8"), "a\nto the copy\n");
+  });
+
+  test("leaves the original where somebody wrote into it later, and the save says so", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
+    const { original } = client.conversion!;
+    fs.appendFileSync(path.join(original, "same/kept.txt"), "by one who had it open\n");
+    const warnings: string[] = [];
+    await client.save({ onWarning: (text) => warnings.push(text) });
+    assert.match(warnings.join(), /same\/kept\.txt/);
+    assert.ok(warnings.join().includes(original));
+    assert.ok(fs.existsSync(path.join(original, "same/kept.txt")));
+  });
+
+  test("that finds no room leaves nothing behind and says so", async (t) => {
+    const place = plainFolder(t, { size: 128 << 20 });
+    if (place === null) return;
+    const { folder } = place;
+    // Small files lie among the metadata, which their clones need as much of again.
+    for (let i = 0; ; i++) {
+      const { bavail, bsize } = fs.statfsSync(folder);
+      if (bavail * bsize < 24 << 20 || i > 200_000) break;
+      try {
+        fs.writeFileSync(path.join(folder, `file-${i}`), Buffer.alloc(1900, i % 251));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+        for (let back = i; back > i - 500; back--) fs.rmSync(path.join(folder, `file-${back}`), { force: true });
+        break;
+      }
+    }
+    const failed = cairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
+    assert.equal(failed.error?.code, "no_space", failed.stdout + failed.stderr);
+    assert.ok(failed.error.hint);
+    assert.equal(isSubvolume(folder), false);
+    assert.deepEqual(besides(place), []);
+  });
+});
