@@ -51,7 +51,7 @@ export function beginMetadataNode(w: ByteWriter, count: number): void {
 }
 
 /** Writes a 32-bit integer at `p`; returns the position after it. */
-export function put32(b: Uint8Array, p: number, v: number): number {
+function put32(b: Uint8Array, p: number, v: number): number {
   b[p] = v;
   b[p + 1] = v >>> 8;
   b[p + 2] = v >>> 16;
@@ -60,7 +60,7 @@ export function put32(b: Uint8Array, p: number, v: number): number {
 }
 
 /** Writes a signed 64-bit integer, a safe one, at `p`; returns the position after it. */
-export function put64(b: Uint8Array, p: number, v: number): number {
+function put64(b: Uint8Array, p: number, v: number): number {
   const high = Math.floor(v / 0x100000000);
   return put32(b, put32(b, p, v - high * 0x100000000), high);
 }

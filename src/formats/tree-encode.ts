@@ -9,11 +9,11 @@ import { goModeOf, type NodeAttribute, type TreeNode } from "./tree-node.ts";
  */
 
 /** Bytes that are copied into many nodes. */
-export function piece(text: string): Uint8Array {
+function piece(text: string): Uint8Array {
   return Buffer.from(text, "utf8");
 }
 
-export const NAME = piece('{"name":"');
+const NAME = piece('{"name":"');
 const ATIME = piece('","atime":"');
 const CTIME = piece('","ctime":"');
 const SIZE = piece(',"size":');
@@ -78,7 +78,7 @@ function appendText(w: ByteWriter, key: string, value: string): void {
 }
 
 /** Copies a short piece to `at`; returns the position after it. */
-export function put(to: Uint8Array, at: number, from: Uint8Array): number {
+function put(to: Uint8Array, at: number, from: Uint8Array): number {
   const n = from.length;
   for (let i = 0; i < n; i++) to[at + i] = from[i]!;
   return at + n;

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
-import { kernelModuleText } from "../../tools/build-kernel.ts";
 import { CHUNK_DATA_START, Chunker, gearTable, MAX_CHUNK, MIN_CHUNK, newChunkMemory } from "./chunker.ts";
 import { noiseBlob } from "./test-packs.ts";
 
@@ -162,8 +161,4 @@ test("a polynomial that is not hex digits is damaged", () => {
   for (const wrong of ["", "xyz", "25B468838dcb75", "0x25b468838dcb75", "25b468838dcb7525b4"]) {
     assert.throws(() => gearTable(wrong), { code: "damaged" });
   }
-});
-
-test("the committed kernel is what its source assembles to", async () => {
-  assert.equal(readFileSync(new URL("./chunker-kernel.ts", import.meta.url), "utf8"), await kernelModuleText());
 });

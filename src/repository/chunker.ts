@@ -1,20 +1,10 @@
 import { expandKey } from "../crypto/key-derivation.ts";
 import { CairnError } from "../errors.ts";
+import { newKernel, newSharedMemory, type SharedMemory } from "../web-assembly.ts";
 import { CHUNKER_KERNEL } from "./chunker-kernel.ts";
 
-/** A shared WebAssembly.Memory: files are read into its buffer, from `CHUNK_DATA_START` on. */
-export interface ChunkMemory {
-  readonly buffer: SharedArrayBuffer;
-}
-
-/** The part of WebAssembly that is used; the type library that has it would bring the browser's globals along. */
-interface WebAssemblyApi {
-  readonly Memory: new (limits: { initial: number; maximum: number; shared: true }) => ChunkMemory;
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: Record<string, unknown> };
-}
-
-const webAssembly = (globalThis as unknown as { WebAssembly: WebAssemblyApi }).WebAssembly;
+/** A shared memory: files are read into its buffer, from `CHUNK_DATA_START` on. */
+export type ChunkMemory = SharedMemory;
 
 /** Files up to this size are one blob; no chunk but a file's last is smaller. */
 export const MIN_CHUNK = 512 * 1024;
@@ -24,7 +14,6 @@ export const MAX_CHUNK = 8 * 1024 * 1024;
 
 /** Offset of the caller's bytes in a chunk memory; what lies before belongs to the kernel. */
 export const CHUNK_DATA_START = 65_536;
-const PAGE = 65_536;
 const GEAR_BYTES = 256 * 8;
 
 /** Bits 41–62 before the normal size, 45–62 after it, as the upper 32 bits of the hash. */
@@ -47,8 +36,7 @@ export function gearTable(polynomial: string): Uint8Array {
 
 /** A shared memory with room for `bytes` bytes from `CHUNK_DATA_START` on, for files to be read into. One polynomial per memory. */
 export function newChunkMemory(bytes: number): ChunkMemory {
-  const pages = Math.max(2, Math.ceil((CHUNK_DATA_START + bytes) / PAGE));
-  return new webAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  return newSharedMemory(CHUNK_DATA_START + Math.max(bytes, 1));
 }
 
 /** One hash over ranges of a buffer; keeps its value from range to range. */
@@ -58,7 +46,10 @@ interface Scanner {
   scan(at: number, end: number, strict: boolean): number;
 }
 
-let compiled: object | undefined;
+interface ChunkerKernel {
+  reset(): void;
+  scan(at: number, end: number, strict: number): number;
+}
 
 function kernelScanner(gear: Uint8Array, memory: ChunkMemory): Scanner {
   const view = new DataView(memory.buffer);
@@ -68,10 +59,8 @@ function kernelScanner(gear: Uint8Array, memory: ChunkMemory): Scanner {
     view.setBigUint64(at, value, true);
     view.setBigUint64(GEAR_BYTES + at, BigInt.asUintN(64, value << 1n), true);
   }
-  compiled ??= new webAssembly.Module(Buffer.from(CHUNKER_KERNEL, "base64"));
-  const { exports } = new webAssembly.Instance(compiled, { cairn: { memory } });
-  const scan = exports["scan"] as (at: number, end: number, strict: number) => number;
-  return { reset: exports["reset"] as () => void, scan: (at, end, strict) => scan(at, end, strict ? 1 : 0) };
+  const kernel = newKernel<ChunkerKernel>(CHUNKER_KERNEL, { cairn: { memory } });
+  return { reset: kernel.reset, scan: (at, end, strict) => kernel.scan(at, end, strict ? 1 : 0) };
 }
 
 /** The same in TypeScript, in two 32-bit halves: the oracle of the kernel, byte for byte. */

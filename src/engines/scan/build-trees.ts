@@ -6,12 +6,11 @@ import {
   beginStateNode,
   type DigestEntry,
 } from "../../formats/digest.ts";
-import { appendPlainFile, type PlainFile } from "../../formats/plain-file.ts";
 import { appendNode, beginTree, endTree } from "../../formats/tree.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
-import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
-import { groupName, userName } from "../../fs/users.ts";
+import { TYPE } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
+import { type NodeWriters, PlainFiles } from "./plain-files.ts";
 import { inodeKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
@@ -50,13 +49,14 @@ class TreeBuilder {
   readonly #meta = new Encoder();
   readonly #digests: Arena;
   readonly #newOfOld = new Map<number, number>();
-  readonly #file: PlainFile;
+  readonly #plain = new PlainFiles();
+  readonly #writers: NodeWriters;
 
   constructor(thread: ScanThread, groups: LinkGroups) {
     this.#thread = thread;
     this.#groups = groups;
     this.#digests = arenaOver(thread.table.directoryBytes);
-    this.#file = newPlainFile(thread.table);
+    this.#writers = { tree: this.#tree.writer, state: this.#state.writer, metadata: this.#meta.writer };
     const { directories, control } = thread.table;
     for (let d = 0; d < control[C.DIRECTORIES]!; d++) {
       const old = directories[d * DIRECTORY_WORDS + D.OLD]!;
@@ -118,13 +118,16 @@ class TreeBuilder {
     const base = directory * DIRECTORY_WORDS;
     const from = this.#source(flags);
     const first = table.directories[base + D.FIRST]!;
-    const records = this.#present(from, first, table.directories[base + D.COUNT]!, flags);
+    const end = first + table.directories[base + D.COUNT]!;
+    let present = 0;
+    for (let record = first; record < end; record++) if (this.#isPresent(from, record, flags)) present++;
     beginTree(this.#tree.writer);
-    beginStateNode(this.#state.writer, records.length);
-    beginMetadataNode(this.#meta.writer, records.length);
-    for (const record of records) {
-      if (this.#plainFile(from, record)) continue;
-      this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
+    beginStateNode(this.#state.writer, present);
+    beginMetadataNode(this.#meta.writer, present);
+    for (let record = first; record < end; record++) {
+      record = this.#plain.append(from, { first: record, end }, this.#writers);
+      if (record < end && this.#isPresent(from, record, flags))
+        this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
     }
     endTree(this.#tree.writer);
     const at = base * 4;
@@ -133,21 +136,13 @@ class TreeBuilder {
     this.#finish(this.#tree, at + D.TREE * 4, true);
   }
 
-  /** Records that are part of the state, in order. */
-  #present(from: ScanTable, first: number, count: number, flags: number): number[] {
-    const present: number[] = [];
-    for (let record = first; record < first + count; record++) {
-      const base = record * RECORD_WORDS;
-      const mode = from.records[base + R.MODE]!;
-      if (mode === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
-      if (
-        mode >>> 12 === TYPE.DIRECTORY &&
-        this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED
-      )
-        continue;
-      present.push(record);
-    }
-    return present;
+  /** Whether a record is part of the state. */
+  #isPresent(from: ScanTable, record: number, flags: number): boolean {
+    const base = record * RECORD_WORDS;
+    const mode = from.records[base + R.MODE]!;
+    if (mode === 0 || from.recordFlags(record) & FLAG.OMITTED) return false;
+    if (mode >>> 12 !== TYPE.DIRECTORY) return true;
+    return (this.#await(this.#child(flags, from.records[base + R.SUB]!)) & DIRECTORY_FLAG.OMITTED) === 0;
   }
 
   #finish(encoder: Encoder, at: number, store = false): void {
@@ -156,33 +151,6 @@ class TreeBuilder {
     this.#thread.hash(arena, 0, length, this.#digests, at);
     if (store) this.#thread.sink?.tree(this.#digests.bytes, at, arena, 0, length);
     encoder.writer.reset();
-  }
-
-  /** A file of the common kind, straight from its record; false for every other entry. */
-  #plainFile(from: ScanTable, record: number): boolean {
-    const words = from.records;
-    const base = record * RECORD_WORDS;
-    const mode = words[base + R.MODE]!;
-    const nameAndFlags = words[base + R.NAME_FLAGS]!;
-    if (mode >>> 12 !== TYPE.FILE || words[base + R.NLINK] !== 1) return false;
-    if ((nameAndFlags >>> 16) & (FLAG.EXTRAS | FLAG.CHUNKED)) return false;
-    const size = wide(words, base + R.SIZE);
-    if (size === 0) return false;
-    const file = this.#file;
-    const uid = words[base + R.UID]!;
-    const gid = words[base + R.GID]!;
-    if (uid !== file.uid) file.user = userName((file.uid = uid));
-    if (gid !== file.gid) file.group = groupName((file.gid = gid));
-    file.names = from.names;
-    file.nameAt = words[base + R.NAME]!;
-    file.nameLength = nameAndFlags & 0xffff;
-    file.mode = mode & 0o7777;
-    file.size = size;
-    file.mtimeSec = signedWide(words, base + R.MTIME);
-    file.mtimeNs = words[base + R.MTIME_NS]!;
-    file.ids = from.recordBytes;
-    file.idAt = (base + R.HASH) * 4;
-    return appendPlainFile(this.#tree.writer, this.#state.writer, this.#meta.writer, file);
   }
 
   #entry(place: { from: ScanTable; record: number; flags: number; device: number }): void {
@@ -223,24 +191,6 @@ class TreeBuilder {
     if (type === TYPE.DIRECTORY) entry.node = bytes.subarray((child + D.META) * 4, (child + D.META + 8) * 4);
     appendMetadataEntry(this.#meta.writer, entry);
   }
-}
-
-function newPlainFile(table: ScanTable): PlainFile {
-  return {
-    names: table.names,
-    nameAt: 0,
-    nameLength: 0,
-    mode: 0,
-    size: 0,
-    mtimeSec: 0,
-    mtimeNs: 0,
-    uid: -1,
-    gid: -1,
-    user: "",
-    group: "",
-    ids: table.recordBytes,
-    idAt: 0,
-  };
 }
 
 /** A writer and the arena over its bytes, made anew only when the writer has grown. */
