@@ -30,6 +30,7 @@ import { newWorkspaceId } from "../ids.ts";
 import type { ControlId, WorkspaceId } from "../ids.ts";
 import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
+import { writeRecord } from "./write-record.ts";
 
 /** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
 export interface PlacedWorkspace extends WorkspaceFile {
@@ -59,7 +60,7 @@ export function readControl(control: ControlPaths): ControlFile | null {
 
 /** Replaces the control directory's own file durably. */
 export function writeControl(control: ControlPaths, file: ControlFile): void {
-  durableWrite(control.file, encodeControl(file));
+  writeRecord(control, control.file, encodeControl(file));
 }
 
 /** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */

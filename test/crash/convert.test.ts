@@ -1,0 +1,200 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { isSubvolume } from "../../src/fs/btrfs.ts";
+import type { Client } from "../../src/operations/contract.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { subvolumesOf } from "../fixtures/held-place.ts";
+import { type LoopFileSystem, loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { fillOddly } from "../fixtures/odd-entries.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, cairnLibrary } from "../fixtures/work.ts";
+import { killAt, passesOf, random, SEED } from "./rounds.ts";
+
+/** Conversions of plain folders to subvolumes, when they are killed at any step, and what finishes them too. */
+
+let failed = 0;
+after(() => {
+  if (failed > 0) process.stderr.write(`convert.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+const ALLOW = ["--allow", "holders"];
+
+/** What lies beside the folders of a test. */
+function besides(volume: LoopFileSystem): string[] {
+  return fs.readdirSync(volume.root).filter((name) => !/^(ws-\d+|\.cairn-control)$/.test(name));
+}
+
+function freshFolder(volume: LoopFileSystem, number: number): string {
+  const folder = path.join(volume.root, `ws-${number}`);
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  fillOddly(folder);
+  return folder;
+}
+
+function assertDone(volume: LoopFileSystem, client: Client, folder: string, context: string): void {
+  assert.deepEqual(besides(volume), [], `${context}: beside the folder`);
+  assertNoLeftovers(client, folder, context);
+  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  assert.deepEqual(fs.readdirSync(journal), [], context);
+  const plain = subvolumesOf(volume.root).filter((each) => !/\/points\/\d{10}\/tree$/.test(each));
+  assert.deepEqual(plain, isSubvolume(folder) ? [path.basename(folder)] : [], `${context}: subvolumes`);
+}
+
+/** The workspace with all that it left is gone, so that the next one begins with nothing. */
+async function forget(client: Client, folder: string): Promise<void> {
+  await client.release({ deletePoints: true });
+  if (isSubvolume(folder)) execFileSync("btrfs", ["-q", "subvolume", "delete", folder]);
+  else fs.rmSync(folder, { recursive: true });
+}
+
+test("a conversion that is killed at any step, and its recovery too, leaves the old folder or the new one, whole", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  failed++;
+  const library = await cairnLibrary();
+  const commandOf = (folder: string): string[] => ["engine", "set", "btrfs-snapshot", folder, ...ALLOW];
+  const traced = freshFolder(volume, 0);
+  const traceable = await library.adopt(traced);
+  await traceable.save();
+  const names = passesOf(commandOf(traced));
+  assert.ok(names.includes("convert.exchanged") && names.includes("convert.recorded"), names.join(" "));
+  await traceable.save();
+  await forget(traceable, traced);
+  const outcomes = new Map<boolean, number>();
+  for (let pass = 1; pass <= names.length; pass++) {
+    const folder = freshFolder(volume, pass);
+    const state = readFolder(folder);
+    const client = await library.adopt(folder);
+    const { save_point_id: first } = await client.save();
+    const kills = [killAt(commandOf(folder), pass)];
+    assertFolder(folder, state, `killed at ${kills[0]}`);
+    const isNew = isSubvolume(folder);
+    outcomes.set(isNew, (outcomes.get(isNew) ?? 0) + 1);
+    for (let again = 0; again < pass % 3; again++) {
+      kills.push(killAt(["status", folder], 1 + Math.floor(random() * 8)));
+      assertFolder(folder, state, `killed at ${kills.join(", then ")}`);
+    }
+    const where = `killed at ${kills.join(", then ")}`;
+    if (pass % 2 === 0) killAt(["save", folder], 1 + Math.floor(random() * 20));
+    const warnings: string[] = [];
+    const saved = await client.save({ onWarning: (text) => warnings.push(text) });
+    assert.deepEqual(warnings, [], where);
+    assert.equal(isSubvolume(folder), isNew, where);
+    assertFolder(folder, state, where);
+    const { save_points: points, damaged } = await client.history();
+    assert.deepEqual(
+      [points.at(-1)!.save_point_id, points[0]!.save_point_id, damaged],
+      [first, saved.save_point_id, []],
+      where,
+    );
+    assert.equal(client.engineType, isNew ? "btrfs-snapshot" : "copy", where);
+    await client.seal();
+    assertDone(volume, client, folder, where);
+    if (pass % 4 === 0) assert.deepEqual((await client.verifyAll()).problems, [], where);
+    if (!isNew && pass % 4 === 1) {
+      cairnOk(commandOf(folder));
+      assertFolder(folder, state, `${where}, then converted`);
+      await client.save();
+      await client.seal();
+      assertDone(volume, client, folder, `${where}, then converted`);
+    }
+    await forget(client, folder);
+  }
+  assert.equal(outcomes.size, 2, "both outcomes were seen");
+  failed--;
+});
+
+test("an adoption that converts and is killed at any step leaves a workspace or none, and the folder whole", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  failed++;
+  const library = await cairnLibrary();
+  const commandOf = (folder: string): string[] => ["init", folder, "--engine", "btrfs-snapshot", ...ALLOW];
+  const traced = freshFolder(volume, 0);
+  const names = passesOf(commandOf(traced));
+  await (await library.open(traced)).save();
+  await forget(await library.open(traced), traced);
+  for (let pass = 1; pass <= names.length; pass += 1 + (pass % 3)) {
+    const folder = freshFolder(volume, pass);
+    const state = readFolder(folder);
+    const where = `init killed at ${killAt(commandOf(folder), pass)}`;
+    assertFolder(folder, state, where);
+    const client = await library.openOrAdopt(folder);
+    await client.save();
+    assertFolder(folder, state, where);
+    await client.seal();
+    assertDone(volume, client, folder, where);
+    await forget(client, folder);
+  }
+  failed--;
+});
+
+test("the original of a conversion goes whole when the save that removes it is killed", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  for (const [number, failpoint] of ["point-committed", "original.going", "original.removed"].entries()) {
+    const folder = freshFolder(volume, number);
+    const state = readFolder(folder);
+    const client = await library.adopt(folder, { engineType: "btrfs-snapshot", allow: ["holders"] });
+    const { original } = client.conversion!;
+    assert.ok(cairn(["save", folder], { failpoint }).killed, failpoint);
+    // As a kill in the middle of the removal leaves it.
+    if (failpoint === "original.going") fs.rmSync(path.join(original, "goes"), { recursive: true });
+    await client.save();
+    assertFolder(folder, state, failpoint);
+    await client.seal();
+    assertDone(volume, client, folder, failpoint);
+    await forget(client, folder);
+  }
+});
+
+test("a conversion that was killed after the exchange is taken back when the original was written to, also by a killed recovery", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  const file = "goes/deep/a";
+  const killed = async (number: number): Promise<{ folder: string; client: Client; beside: string }> => {
+    const folder = freshFolder(volume, number);
+    const client = await library.adopt(folder);
+    await client.save();
+    const args = ["engine", "set", "btrfs-snapshot", folder, ...ALLOW];
+    assert.ok(cairn(args, { failpoint: "convert.exchanged" }).killed);
+    assert.ok(isSubvolume(folder));
+    return { folder, client, beside: path.join(volume.root, besides(volume)[0]!) };
+  };
+  for (const [number, failpoint] of [null, "convert.exchanged-back", "convert.copy-removed"].entries()) {
+    const where = `recovery killed at ${failpoint}`;
+    const { folder, client, beside } = await killed(number);
+    fs.appendFileSync(path.join(beside, file), "late\n");
+    if (failpoint !== null) assert.ok(cairn(["status", folder], { failpoint }).killed, where);
+    const recovered = (await client.status()).recovered.at(-1);
+    if (failpoint !== "convert.copy-removed") assert.equal(recovered?.outcome, "rolled_back", where);
+    assert.equal(fs.readFileSync(path.join(folder, file), "utf8"), "a\nlate\n", where);
+    assert.equal(isSubvolume(folder), false, where);
+    await client.save();
+    assertDone(volume, client, folder, where);
+    await forget(client, folder);
+  }
+  const copy = await killed(10);
+  fs.appendFileSync(path.join(copy.folder, file), "into the new one\n");
+  assert.equal((await copy.client.status()).recovered.at(-1)?.outcome, "completed");
+  await copy.client.save();
+  await copy.client.seal();
+  assert.equal(fs.readFileSync(path.join(copy.folder, file), "utf8"), "a\ninto the new one\n");
+  assertDone(volume, copy.client, copy.folder, "written into the copy");
+  await forget(copy.client, copy.folder);
+  const both = await killed(11);
+  fs.appendFileSync(path.join(both.beside, file), "into the original\n");
+  fs.appendFileSync(path.join(both.folder, file), "into the copy\n");
+  assert.ok(cairn(["status", both.folder], { failpoint: "convert.exchanged-back" }).killed);
+  const detail = (await both.client.status()).recovered.at(-1)?.detail ?? "";
+  assert.ok(detail.includes(both.beside), detail);
+  assert.equal(fs.readFileSync(path.join(both.folder, file), "utf8"), "a\ninto the original\n");
+  assert.equal(fs.readFileSync(path.join(both.beside, file), "utf8"), "a\ninto the copy\n");
+});
