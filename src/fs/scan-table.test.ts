@@ -54,6 +54,35 @@ void describe("the table of a scan", () => {
     assert.equal(table.recordFlags(record), FLAG.EXTRAS);
   });
 
+  test("records are as if they were copied one by one when many are, side by side or not, with extras or without", () => {
+    const rows = ["a", "bb", "", "n".repeat(255), "e"];
+    for (const layout of ["side by side", "apart", "out of order", "with extras"]) {
+      const from = new ScanTable(allocateTable(20));
+      for (const [i, row] of rows.entries()) {
+        const record = from.takeRecords(1);
+        const at = layout === "out of order" ? 1500 - 300 * i : from.takeNames(row.length + 1);
+        if (layout === "apart" && i === 2) from.takeNames(7);
+        from.names.write(`${row}\0`, at, "latin1");
+        from.records.fill(1000 + i, record * RECORD_WORDS, (record + 1) * RECORD_WORDS);
+        from.records[record * RECORD_WORDS] = at;
+        from.records[record * RECORD_WORDS + R.NAME_FLAGS] = row.length | ((i === 1 ? FLAG.YOUNG : 0) << 16);
+        if (layout === "with extras" && i === 3)
+          from.setExtras(record, [{ tag: EXTRA.LINK_TARGET, value: Buffer.from("there") }]);
+      }
+      const [together, apart] = [new ScanTable(allocateTable(20)), new ScanTable(allocateTable(20))];
+      for (const to of [together, apart]) {
+        to.takeNames(11);
+        to.takeRecords(2);
+      }
+      together.copyRecords(from, 1, together.takeRecords(4), 4);
+      for (let i = 1; i < 5; i++) apart.copyRecord(from, i, apart.takeRecords(1));
+      assert.deepEqual(together.records, apart.records, layout);
+      assert.deepEqual(together.names, apart.names, layout);
+      assert.deepEqual(together.extras, apart.extras, layout);
+      assert.deepEqual(together.control, apart.control, layout);
+    }
+  });
+
   test("a record is whole in another table when it is copied with name and extras", () => {
     const from = new ScanTable(allocateTable(10));
     const to = new ScanTable(allocateTable(10));

@@ -27,6 +27,8 @@ type Names = readonly number[];
 interface Listed {
   names: Names;
   arena: Arena;
+  /** the names are those of the old records, one by one */
+  known: boolean;
 }
 
 class DirectoryScanner {
@@ -90,7 +92,7 @@ class DirectoryScanner {
       if (thread.listing.has(IGNORE_NAME)) thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.IGNORE_FILE);
       const names = this.#filter(directory, fd);
       if (names.length > PART) this.#split(directory, names);
-      else this.#small(directory, fd, { names, arena: thread.listing.names });
+      else this.#small(directory, fd, { names, arena: thread.listing.names, known: false });
     } finally {
       thread.sys.close(fd);
     }
@@ -114,7 +116,7 @@ class DirectoryScanner {
     for (let record = was[oldBase + D.FIRST]!; record < end; record++) {
       names.push(old!.records[record * RECORD_WORDS + R.NAME]!);
     }
-    return { names, arena: (this.#oldNames ??= arenaOver(old!.names)) };
+    return { names, arena: (this.#oldNames ??= arenaOver(old!.names)), known: true };
   }
 
   #oldNames: Arena | undefined;
@@ -161,7 +163,7 @@ class DirectoryScanner {
 
   /** A directory of ordinary size: nothing is written as long as it is what the old table says. */
   #small(directory: number, fd: number, listed: Listed): void {
-    const { names, arena } = listed;
+    const { names, arena, known } = listed;
     const { table, old } = this.#thread;
     const base = directory * DIRECTORY_WORDS;
     const oldDirectory = table.directories[base + D.OLD]! - 1;
@@ -174,7 +176,7 @@ class DirectoryScanner {
       while (
         position < names.length &&
         position < count &&
-        this.#sameEntry(directory, fd, { arena, name: names[position]! }, first + position)
+        this.#sameEntry(directory, fd, { arena, name: names[position]!, known }, first + position)
       )
         position++;
       if (position === names.length && position === count) {
@@ -189,9 +191,11 @@ class DirectoryScanner {
     table.directories[base + D.FIRST] = start;
     table.directories[base + D.COUNT] = names.length;
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
-    const oldFirst = position > 0 ? old!.directories[oldBase + D.FIRST]! : 0;
-    for (let i = 0; i < position; i++) this.#takeOver(directory, oldFirst + i, start + i);
-    this.#records(directory, fd, { names, from: position, start, arena });
+    const oldFirst = position > 0 || known ? old!.directories[oldBase + D.FIRST]! : 0;
+    if (position > 0 || known) table.copyRecords(old!, oldFirst, start, known ? names.length : position);
+    for (let i = 0; i < position; i++) this.#takenOver(directory, oldFirst + i, start + i);
+    if (known) this.#knownRecords(directory, fd, { names, from: position, start, arena, oldFirst });
+    else this.#records(directory, fd, { names, from: position, start, arena });
     this.#done(names.length);
   }
 
@@ -200,10 +204,15 @@ class DirectoryScanner {
   }
 
   /** True when the entry is as the old record says; its directory is queued or its links noted then. */
-  #sameEntry(directory: number, fd: number, entry: { arena: Arena; name: number }, oldRecord: number): boolean {
+  #sameEntry(
+    directory: number,
+    fd: number,
+    entry: { arena: Arena; name: number; known: boolean },
+    oldRecord: number,
+  ): boolean {
     const { old, sys, stat } = this.#thread;
-    const { arena, name } = entry;
-    if (compareName(arena.bytes, name, old!.names, old!.records, oldRecord) !== 0) return false;
+    const { arena, name, known } = entry;
+    if (!known && compareName(arena.bytes, name, old!.names, old!.records, oldRecord) !== 0) return false;
     if (sys.stat(fd, arena, name, stat) < 0) return false;
     if (!this.#vouched(fd, arena, name, oldRecord)) return false;
     this.#follow(directory, oldRecord);
@@ -276,10 +285,9 @@ class DirectoryScanner {
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
   }
 
-  /** Copies an unchanged record into this scan's table. */
-  #takeOver(directory: number, oldRecord: number, record: number): void {
-    const { table, old } = this.#thread;
-    table.copyRecord(old!, oldRecord, record);
+  /** What a record means that was copied into this scan's table because the old one is vouched for. */
+  #takenOver(directory: number, oldRecord: number, record: number): void {
+    const { table } = this.#thread;
     const base = record * RECORD_WORDS;
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       this.#follow(directory, oldRecord);
@@ -305,18 +313,38 @@ class DirectoryScanner {
       const oldRecord =
         cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
       const result = sys.stat(fd, arena, name, stat);
-      if (result < 0) {
-        table.records[record * RECORD_WORDS + R.MODE] = 0;
-        if (result !== ENOENT)
-          this.#thread.noteOmitted(this.#thread.entryPath(directory, nameAt(arena, name)), errnoName(-result));
-        continue;
-      }
-      if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
-        this.#takeOver(directory, oldRecord, record);
-        continue;
-      }
-      this.#newRecord(directory, fd, { arena, name, record, oldRecord });
+      if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
+      else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
+        table.copyRecord(old!, oldRecord, record);
+        this.#takenOver(directory, oldRecord, record);
+      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord });
     }
+  }
+
+  /** The same for records that were copied already, name by name from those that begin at `oldFirst`. */
+  #knownRecords(
+    directory: number,
+    fd: number,
+    work: { names: Names; from: number; start: number; arena: Arena; oldFirst: number },
+  ): void {
+    const { sys, stat } = this.#thread;
+    const { names, start, arena, oldFirst } = work;
+    for (let i = work.from; i < names.length; i++) {
+      const name = names[i]!;
+      const record = start + i;
+      if ((i & 63) === 0) this.#thread.checkStop();
+      const result = sys.stat(fd, arena, name, stat);
+      if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
+      else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
+      else this.#newRecord(directory, fd, { arena, name, record, oldRecord: oldFirst + i });
+    }
+  }
+
+  /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
+  #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
+    const { table } = this.#thread;
+    table.records[record * RECORD_WORDS + R.MODE] = 0;
+    if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
   }
 
   #newRecord(
@@ -331,6 +359,8 @@ class DirectoryScanner {
     const type = (stat.words[STAT.MODE]! & 0xf000) >>> 12;
     const at = table.takeNames(length + 1);
     table.names.set(arena.bytes.subarray(name, name + length), at);
+    // The old record may stand here.
+    table.records.fill(0, base, base + RECORD_WORDS);
     table.records[base] = at;
     table.records[base + R.NAME_FLAGS] = length;
     if (this.#isForeignMount(type)) {
