@@ -3,8 +3,8 @@ import type { CommandWords, OptionWords } from "./words.ts";
 
 const ACTIONS = {
   points: 'COMPREPLY=($(compgen -W "$(__cairn_points)" -- "$cur"))',
-  files: 'COMPREPLY=($(compgen -f -- "$cur"))',
-  folders: 'COMPREPLY=($(compgen -d -- "$cur"))',
+  files: "__cairn_paths -f",
+  folders: "__cairn_paths -d",
   shells: 'COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur"))',
   nothing: ":",
 } as const;
@@ -27,6 +27,10 @@ export function bashScript(commands: readonly CommandWords[], globals: readonly 
   return `# bash completion for cairn; made by \`cairn completion bash\`
 __cairn_points() {
   cairn "\${chosen[@]}" __complete points 2>/dev/null | cut -f 1
+}
+__cairn_paths() {
+  local found
+  while IFS= read -r found; do COMPREPLY+=("$found"); done < <(compgen "$1" -- "$cur")
 }
 _cairn() {
   local cur=\${COMP_WORDS[COMP_CWORD]} word command= place=0 i

@@ -45,7 +45,10 @@ for (const shell of SHELLS) {
       if (entry.hidden !== true) assert.ok(script.includes(name), name);
     }
     assert.match(script, /__complete points/);
-    const ran = spawnSync(shell, ["-n"], { input: script, encoding: "utf8" });
+    const folder = mkdtempSync(join(tmpdir(), "cairn-completion-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    writeFileSync(join(folder, "script"), script);
+    const ran = spawnSync(shell, ["-n", join(folder, "script")], { encoding: "utf8" });
     if (ran.error === undefined) assert.deepEqual([ran.status, ran.stderr], [0, ""]);
     else t.diagnostic(`${shell} is not installed`);
   });

@@ -23,21 +23,27 @@ export function zshScript(commands: readonly CommandWords[], globals: readonly O
   return `#compdef cairn
 # zsh completion for cairn; made by \`cairn completion zsh\`
 __cairn_points() {
-  local -a points chosen
+  local -a points
   local line
-  [[ -n \${opt_args[-C]} ]] && chosen=(-C "\${opt_args[-C]}")
+  __cairn_directory
   for line in "\${(@f)$(cairn "\${chosen[@]}" __complete points 2>/dev/null)}"; do
     [[ -n $line ]] && points+=("\${line%%$'\\t'*}:\${\${line#*$'\\t'}//:/\\\\:}")
   done
   _describe -V 'save point' points
 }
+__cairn_directory() {
+  local given=\${opt_args[-C]:-\${opt_args[--directory]}}
+  [[ -n $given ]] && chosen=(-C "\${(Q)given}")
+}
 _cairn() {
+  local -a chosen
   local curcontext=$curcontext state line
   local -A opt_args
   local -a commands=(
 ${names.join("\n")}
   )
   _arguments -C ${globalSpecs.join(" ")} '1: :->command' '*:: :->rest'
+  __cairn_directory
   case $state in
     command) _describe command commands ;;
     rest)
