@@ -47,6 +47,7 @@ test("the options of every command are these", async () => {
     inspect: "--password-file",
     init: "--name --engine --self-contained --quota --allow",
     release: "--delete-points",
+    engine: "--allow",
   });
 });
 

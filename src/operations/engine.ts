@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { probeHolder } from "../engines/tree/probe.ts";
+import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { newControlId } from "../ids.ts";
@@ -56,12 +56,32 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
   return { path, engine: best ?? "copy", engine_reasons: [...reasons, { ...COPY, chosen: best === null }] };
 }
 
+/**
+ * The engine of a self-contained workspace that is about to be made, whose folder will be a subvolume where that helps.
+ * Throws `unsupported` when the one that is asked for does not work there.
+ */
+export async function engineOfNew(path: string, wanted: EngineType | undefined): Promise<EngineType> {
+  if (wanted !== undefined && wanted !== "btrfs-snapshot") {
+    await requireEngine(path, wanted);
+    return wanted;
+  }
+  const place = existingAncestor(realPathOf(path).toString("utf8"));
+  const answer = await probeNewSubvolume(Buffer.from(place), place);
+  if (answer === null) return "btrfs-snapshot";
+  if (wanted === undefined) return "copy";
+  throw unsupported(wanted, path, answer);
+}
+
+function existingAncestor(place: string): string {
+  return existsSync(place) ? place : existingAncestor(dirname(place));
+}
+
 /** The lowest folder there is on the way to a folder's points. */
 export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
-  let place = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
-  while (!existsSync(place)) place = dirname(place);
-  return place;
+  return existingAncestor(
+    found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root,
+  );
 }
 
 /** Throws `unsupported` when the engine does not work at a path, with why and what would help. */
@@ -70,8 +90,12 @@ export async function requireEngine(path: string, type: EngineType, controlDirec
   const folder = realPathOf(path);
   const answer = await probeHolder(type, folder, placeOfPoints(folder, controlDirectory));
   if (answer === null) return;
-  throw new CairnError("unsupported", `the engine ${type} does not work at ${path}: ${answer.reason}`, {
-    hint: answer.hint ?? "leave the engine out: copy works everywhere",
+  throw unsupported(type, path, answer);
+}
+
+function unsupported(type: EngineType, path: string, { reason, hint }: NonNullable<ProbeAnswer>): CairnError {
+  return new CairnError("unsupported", `the engine ${type} does not work at ${path}: ${reason}`, {
+    hint: hint ?? "leave the engine out: copy works everywhere",
   });
 }
 

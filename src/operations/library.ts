@@ -23,7 +23,14 @@ import type {
   WorkspaceInfo,
 } from "./contract.ts";
 import { convertAdopted } from "./convert.ts";
-import { detectEngine, placeOfPoints, rememberedReasons, rememberReasons, requireEngine } from "./engine.ts";
+import {
+  detectEngine,
+  engineOfNew,
+  placeOfPoints,
+  rememberedReasons,
+  rememberReasons,
+  requireEngine,
+} from "./engine.ts";
 import { forget } from "./forget.ts";
 import { inspect } from "./inspect.ts";
 import { checkedQuota } from "./policy.ts";
@@ -113,18 +120,14 @@ export class Library {
 
   async #init(path: string, options: InitOptions): Promise<Adopted> {
     checkedQuota(options.quotaBytes ?? null);
-    const engine = options.engineType ?? "copy";
-    if (engine === "btrfs-snapshot")
-      throw new CairnError("unsupported", "a self-contained workspace is made with a plain folder, no subvolume", {
-        hint: "make the subvolume first, and adopt it: cairn init --engine btrfs-snapshot DIR",
-      });
-    await requireEngine(path, engine);
-    return initSelfContained(path, {
+    const adopted = await initSelfContained(path, {
       name: options.name,
-      engine,
+      engine: await engineOfNew(path, options.engineType),
       populate: populateWith(options),
       guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
     });
+    if (adopted.created) await this.#probe(adopted.found);
+    return adopted;
   }
 
   async #adopt(path: string, options: AdoptOptions): Promise<AdoptedHere> {
@@ -158,9 +161,14 @@ export class Library {
 
   async #converted(adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
     const { found, conversion } = await convertAdopted(adopted.found, this.#factory, options);
-    const { engine_reasons: reasons } = await detectEngine(found.folder.toString("utf8"), found.control.root);
-    rememberReasons(found.control, found.controlFile.engine as EngineType, reasons);
+    await this.#probe(found);
     return { ...adopted, found, conversion };
+  }
+
+  /** Remembers what works where the folder lies now. */
+  async #probe({ folder, control, controlFile }: FoundWorkspace): Promise<void> {
+    const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), control.root);
+    rememberReasons(control, controlFile.engine as EngineType, reasons);
   }
 
   #client(adopted: AdoptedHere): CairnClient {

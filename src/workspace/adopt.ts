@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
 import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { Lock } from "../fs/lock.ts";
@@ -229,7 +230,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     options.guard?.(Buffer.from(root), { root: controlRoot, where: "given", reason });
     if (!isNew) refuseUnlessFree(root);
     const folder = join(root, MAIN_WORKSPACE);
-    mkdirSync(folder, { recursive: true, mode: 0o755 });
+    await makeMain(folder, options.engine);
     failpoint("init-folder-made");
     const { created } = await createControlDirectory(controlRoot, {
       id,
@@ -249,6 +250,19 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
     if (isNew) removeIfEmpty(root);
     throw toCairnError(error);
+  }
+}
+
+/** The folder of a self-contained workspace; a subvolume where the engine needs one. */
+async function makeMain(folder: string, engine: string): Promise<void> {
+  if (engine !== "btrfs-snapshot") return void mkdirSync(folder, { recursive: true, mode: 0o755 });
+  // Of an attempt with another engine that was killed: it is empty.
+  if (existsSync(folder) && !isSubvolume(folder)) rmdirSync(folder);
+  try {
+    await makeSubvolume(Buffer.from(folder));
+  } catch (error) {
+    const isMade = toCairnError(error).code === "already_exists" && isSubvolume(folder);
+    if (!isMade) throw error;
   }
 }
 

@@ -1,0 +1,76 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test } from "node:test";
+import { isSubvolume } from "../../src/fs/btrfs.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { subvolumesOf } from "../fixtures/held-place.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { cairnLibrary } from "../fixtures/work.ts";
+import { killAt, passesOf } from "../crash/rounds.ts";
+
+void describe("a self-contained workspace on btrfs", () => {
+  test("is made with a subvolume and held by snapshots, asked for or not, and goes back to what it saved", async (t) => {
+    const volume = loopFileSystem(t, "btrfs");
+    if (volume === null) return;
+    const library = await cairnLibrary();
+    for (const [name, options] of [
+      ["chosen", {}],
+      ["asked/for", { engineType: "btrfs-snapshot" }],
+    ] as const) {
+      const place = path.join(volume.root, name);
+      const client = await library.init(place, options);
+      const main = path.join(place, "main");
+      assert.deepEqual([client.engineType, isSubvolume(main)], ["btrfs-snapshot", true]);
+      assert.deepEqual(client.engineReasons.find(({ chosen }) => chosen)?.engine, "btrfs-snapshot");
+      makeFirst(main);
+      const first = readFolder(main);
+      const saved = await client.save();
+      assert.deepEqual([saved.effective_engine, saved.degraded], ["btrfs-snapshot", []]);
+      makeSecond(main);
+      const { method } = await client.restore({ target: saved.save_point_id, method: "exchange" });
+      assert.equal(method, "exchange");
+      assertFolder(main, first, "restored");
+      assert.deepEqual(fs.readdirSync(place).toSorted(), [".cairn", "main"]);
+    }
+    const copied = await library.init(path.join(volume.root, "copied"), { engineType: "copy" });
+    assert.deepEqual([copied.engineType, isSubvolume(copied.workspace.path)], ["copy", false]);
+  });
+
+  test("is refused the engine elsewhere, with why, and made with copy when none is asked for", async (t) => {
+    const volume = loopFileSystem(t, "ext4");
+    if (volume === null) return;
+    const place = path.join(volume.root, "place");
+    const refused = cairn(["init", "--self-contained", place, "--engine", "btrfs-snapshot"]);
+    assert.equal(refused.error?.code, "unsupported");
+    assert.match(refused.error.message, /not on btrfs/);
+    assert.equal(fs.existsSync(place), false);
+    cairnOk(["init", "--self-contained", place]);
+    assert.equal((await (await cairnLibrary()).open(place)).engineType, "copy");
+  });
+
+  test("is one when several processes make it at once, or when they are killed while they do", async (t) => {
+    const volume = loopFileSystem(t, "btrfs");
+    if (volume === null) return;
+    const library = await cairnLibrary();
+    const place = path.join(volume.root, "raced");
+    const racing = Array.from({ length: 4 }, () => startCairn(["init", "--self-contained", place]));
+    const outcomes = await Promise.all(racing.map(({ ended }) => ended));
+    for (const { status, error } of outcomes)
+      assert.ok(status === 0 || error?.code === "already_exists", error?.message);
+    assert.equal(outcomes.filter(({ status }) => status === 0).length, 1);
+    assert.ok(isSubvolume(path.join(place, "main")));
+    const names = passesOf(["init", "--self-contained", path.join(volume.root, "listed")]);
+    for (let pass = 1; pass <= names.length; pass += 2) {
+      const killed = path.join(volume.root, `killed-${pass}`);
+      const where = `killed at ${killAt(["init", "--self-contained", killed], pass)}`;
+      const client = await library.openOrInit(killed);
+      assert.ok(isSubvolume(path.join(killed, "main")), where);
+      assert.equal((await client.save()).effective_engine, "btrfs-snapshot", where);
+      const held = subvolumesOf(volume.root).filter((each) => each.startsWith(`killed-${pass}/`));
+      assert.equal(held.filter((each) => !/\/tree$/.test(each) && !each.includes(".cairn-tmp-")).length, 1, where);
+    }
+  });
+});
