@@ -1,13 +1,25 @@
 import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
+import type { Point } from "../workspace/points.ts";
+import { leftOutOfPoint } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
+import type {
+  EngineReason,
+  EngineType,
+  Holder,
+  Incomplete,
+  Recovered,
+  StatusResult,
+  WorkspaceCallOptions,
+} from "./contract.ts";
+import { publicLeftOut } from "./save.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 import { pointCount } from "./store.ts";
 
 const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;
+const SHOWN_LEFT_OUT = 100;
 
 /** The folder compared with head, and how its workspace is doing. */
 export async function status(
@@ -28,6 +40,7 @@ export async function status(
     clean: changes.added + changes.modified + changes.removed === 0,
     changes,
     head: state.head,
+    head_incomplete: head === null ? null : incompleteOf(head),
     latest: latest?.descriptor.save_point_id ?? null,
     detached: head !== null && latest !== null && head.descriptor.save_point_id !== latest.descriptor.save_point_id,
     engine: workspace.found.controlFile.engine as EngineType,
@@ -41,6 +54,13 @@ export async function status(
     last_backup_at: null,
     last_proof_at: null,
   };
+}
+
+/** What a point does not hold, by its own record; null when it is complete. */
+function incompleteOf({ descriptor }: Point): Incomplete | null {
+  if (descriptor.complete) return null;
+  const { entries, count } = leftOutOfPoint(descriptor);
+  return { count, left_out: entries.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) };
 }
 
 /** Processes that have a file of the folder open for writing, as far as this user can see. */

@@ -4,7 +4,7 @@ import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
-import { recordPath } from "../formats/record.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
 import { isMountPoint } from "../fs/mounts.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
@@ -189,6 +189,21 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
     ...torn.map(({ path, reason }) => ({ path, reason: "changing" as const, detail: reason })),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
   ];
+}
+
+/** The same of a point that is there: its descriptor names the first of them and how many there were. */
+export function leftOutOfPoint(descriptor: Descriptor): { entries: LeftOutEntry[]; count: number } {
+  const { omitted, omitted_count: unreadable } = descriptor;
+  const torn = descriptor.labels.filter(({ label }) => label === "torn-possible");
+  const entries = [
+    ...omitted.map((each) => ({ path: rawPath(each), reason: "unreadable" as const, detail: inWords(each.reason) })),
+    ...torn.map((each) => ({
+      path: rawPath(each),
+      reason: "changing" as const,
+      detail: typeof each["reason"] === "string" ? each["reason"] : "it was written to while it was read",
+    })),
+  ];
+  return { entries, count: unreadable + torn.length };
 }
 
 function describe(

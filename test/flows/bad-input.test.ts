@@ -154,6 +154,28 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
   });
 });
 
+describe("a file that may not be read", { skip: skipDrop }, () => {
+  test("is said by status for as long as head does not hold it", async () => {
+    const folder = newFolder();
+    fs.writeFileSync(path.join(folder, "open"), "open");
+    fs.writeFileSync(path.join(folder, "closed"), "closed", { mode: 0 });
+    fs.chmodSync(path.join(folder, "closed"), 0);
+    const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
+    assert.equal(dropped("save", folder).status, 10);
+    const status = dropped("status", folder);
+    assert.equal(status.status, 0, status.stderr);
+    assert.equal(status.data["clean"], true);
+    const left = { path: "closed", reason: "unreadable", detail: "permission denied (EACCES)" };
+    assert.deepEqual(status.data["head_incomplete"], { count: 1, left_out: [left] });
+    fs.chmodSync(path.join(folder, "closed"), 0o600);
+    const changed = dropped("status", folder);
+    assert.deepEqual([changed.data["clean"], changed.data["changes"]], [false, { added: 1, modified: 0, removed: 0 }]);
+    assert.equal(dropped("save", folder).status, 0);
+    const whole = dropped("status", folder);
+    assert.deepEqual([whole.data["clean"], whole.data["head_incomplete"]], [true, null]);
+  });
+});
+
 describe("ids and paths that mean nothing", () => {
   test("are refused by name, with the exit status of their kind", async () => {
     const folder = newFolder();

@@ -31,6 +31,20 @@ test("status tells clean, changed, never saved and gone back", async () => {
   );
 });
 
+test("status says that the folder is as it was saved, but that the save point does not hold all of it", async () => {
+  const incomplete = {
+    count: 12,
+    left_out: [{ path: "key", reason: "unreadable" as const, detail: "permission denied" }],
+  };
+  const text = await fakeStatus({ clean: true, head_incomplete: incomplete });
+  assert.match(text, /^state +unchanged since the last save point, which is incomplete$/m);
+  assert.match(
+    text,
+    /^incomplete: the save point lacks 12 entries of the folder that could not be recorded\n {2}key {2}permission denied$/m,
+  );
+  assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
+});
+
 test("status tells what was recovered, who has files open and what rules hide", async () => {
   const text = await fakeStatus({
     recovered: [

@@ -31,6 +31,19 @@ export async function renderStatus(view: StatusView): Promise<string> {
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
   for (const degradation of status.degraded)
     lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
+  if (status.head_incomplete !== null) {
+    const { count, left_out: leftOut } = status.head_incomplete;
+    lines.push(
+      `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
+    );
+    lines.push(
+      ...limited(
+        leftOut.map((entry) => `  ${printable(entry.path)}  ${style.dim(printable(entry.detail))}`),
+        10,
+        style,
+      ),
+    );
+  }
   for (const holder of status.holders) {
     lines.push(
       `${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
@@ -59,6 +72,8 @@ export async function renderStatus(view: StatusView): Promise<string> {
 function describeState(view: StatusView): string {
   const { status, style } = view;
   if (status.head === null) return style.yellow(`never saved; save it: ${view.save}`);
+  if (status.clean && status.head_incomplete !== null)
+    return style.yellow("unchanged since the last save point, which is incomplete");
   if (status.clean) return style.green("clean");
   return style.yellow(`changed since the last save point: ${formatCounts(status.changes)}`);
 }

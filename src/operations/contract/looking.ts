@@ -8,6 +8,7 @@ import type {
   EngineType,
   EntryKind,
   Holder,
+  LeftOut,
   NamedPath,
   PathInput,
   SavePoint,
@@ -47,11 +48,20 @@ export interface Recovered {
   kept: NamedPath[];
 }
 
+/** What a point lacks of the folder that it was made of. */
+export interface Incomplete {
+  count: number;
+  /** The first of them, at most 100. */
+  left_out: LeftOut[];
+}
+
 export interface StatusResult {
   workspace: WorkspaceRef;
   clean: boolean;
   changes: Changes;
   head: SavePointId | null;
+  /** What could not be read, or not while it held still, when head was saved; null when head is complete. */
+  head_incomplete: Incomplete | null;
   latest: SavePointId | null;
   detached: boolean;
   engine: EngineType;
