@@ -1,22 +1,19 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { buildCommand, cairn, cairnOk, ROOT, type Outcome, type RunOptions } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { type HoldingEngine, subvolumesOf } from "../fixtures/held-place.ts";
 import { type LoopFileSystem, type LoopKind, loopFileSystem, ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
 /** Held trees of an ordinary user, and in a folder that is a mount of its own. */
 
-const skip =
-  process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined
-    ? false
-    : "needs root and setpriv";
+const skip = whyNoOrdinaryUser() ?? false;
 
 interface Point {
   save_point_id: string;
@@ -27,25 +24,11 @@ interface Point {
 }
 
 describe("an ordinary user", { skip }, () => {
-  let place: string;
+  let user: OrdinaryUser;
 
-  before(() => {
-    buildCommand();
-    place = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-user-"));
-    fs.chmodSync(place, 0o755);
-    fs.cpSync(path.join(ROOT, "dist"), path.join(place, "dist"), { recursive: true });
-    fs.copyFileSync(path.join(ROOT, "package.json"), path.join(place, "package.json"));
-    for (const name of ["koffi", "sodium-native", "@koromix"]) {
-      const from = path.join(ROOT, "node_modules", name);
-      if (fs.existsSync(from))
-        fs.cpSync(from, path.join(place, "node_modules", name), { recursive: true, dereference: true });
-    }
-    fs.copyFileSync(fs.realpathSync(process.execPath), path.join(place, "node"));
-    fs.chmodSync(path.join(place, "node"), 0o755);
-    for (const each of ["state", "home"]) own(path.join(place, each));
-  });
+  before(() => (user = installForOrdinaryUser()));
 
-  after(() => fs.rmSync(place, { recursive: true, force: true }));
+  after(() => user.remove());
 
   /** The command as the user, who owns a folder on a fresh file system and the place of its control directory. */
   function begin(
@@ -61,20 +44,7 @@ describe("an ordinary user", { skip }, () => {
     makeFirst(folder);
     spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
     on.fill?.(folder);
-    const options: RunOptions = {
-      cwd: folder,
-      prefix: [
-        "setpriv",
-        `--reuid=${ORDINARY_USER}`,
-        `--regid=${ORDINARY_USER}`,
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--",
-      ],
-      node: path.join(place, "node"),
-      command: path.join(place, "dist/cli.js"),
-      env: { XDG_STATE_HOME: path.join(place, "state"), HOME: path.join(place, "home") },
-    };
+    const options = user.optionsIn(folder);
     cairnOk(["init", folder, "--engine", on.engine], options);
     return { volume, folder, options, run: (...args) => cairnOk(args, options) };
   }
@@ -138,11 +108,6 @@ describe("an ordinary user", { skip }, () => {
     run("seal");
   });
 });
-
-function own(folder: string): void {
-  fs.mkdirSync(folder);
-  fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
-}
 
 describe("a folder that is the mount of a subvolume", { skip }, () => {
   test("is held by snapshots whose control directory lies on another mount of the file system, and restored entry by entry", (t) => {

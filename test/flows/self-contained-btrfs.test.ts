@@ -69,8 +69,8 @@ void describe("a self-contained workspace on btrfs", () => {
       const client = await library.openOrInit(killed);
       assert.ok(isSubvolume(path.join(killed, "main")), where);
       assert.equal((await client.save()).effective_engine, "btrfs-snapshot", where);
-      const held = subvolumesOf(volume.root).filter((each) => each.startsWith(`killed-${pass}/`));
-      assert.equal(held.filter((each) => !/\/tree$/.test(each) && !each.includes(".cairn-tmp-")).length, 1, where);
+      const held: string[] = subvolumesOf(volume.root).filter((each: string) => each.startsWith(`killed-${pass}/`));
+      assert.equal(held.filter((each) => !each.endsWith("/tree") && !each.includes(".cairn-tmp-")).length, 1, where);
     }
   });
 });
