@@ -6,17 +6,21 @@ import { test, type TestContext } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { Client, EngineType } from "../../src/operations/contract.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { type LoopKind, loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { type HeldKind, heldVolume, makeHoldable } from "../fixtures/held-place.ts";
+import { juicefsVolume } from "../fixtures/juicefs.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
-import { cairnLibrary, resticCheck } from "../fixtures/work.ts";
+import { assertNoLeftovers, cairnLibrary, resticCheck } from "../fixtures/work.ts";
 
-const CASES: readonly { on: LoopKind; engine: EngineType }[] = [
+const CASES: readonly { on: HeldKind; engine: EngineType }[] = [
   { on: "btrfs", engine: "btrfs-snapshot" },
   { on: "btrfs", engine: "reflink-copy" },
   { on: "btrfs", engine: "copy" },
   { on: "xfs", engine: "reflink-copy" },
   { on: "xfs", engine: "copy" },
   { on: "ext4", engine: "copy" },
+  { on: "juicefs", engine: "juicefs-clone" },
+  { on: "juicefs", engine: "copy" },
 ];
 
 interface Place {
@@ -26,12 +30,11 @@ interface Place {
 }
 
 /** A workspace on a fresh file system; null where there can be none, and the test is skipped. */
-async function placeOn(t: TestContext, on: LoopKind, engine: EngineType): Promise<Place | null> {
-  const volume = loopFileSystem(t, on);
+async function placeOn(t: TestContext, on: HeldKind, engine: EngineType): Promise<Place | null> {
+  const volume = heldVolume(t, on);
   if (volume === null) return null;
   const folder = path.join(volume.root, "ws");
-  if (engine === "btrfs-snapshot") execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
-  else fs.mkdirSync(folder);
+  makeHoldable(folder, engine);
   makeFirst(folder);
   const client = await (await cairnLibrary()).adopt(folder, { engineType: engine });
   return { client, folder, root: volume.root };
@@ -103,8 +106,12 @@ test("points of several engines live in one history when the engine is changed",
 });
 
 test("points that hold trees are cleaned up, and the workspace released, with nothing left of them", async (t) => {
-  for (const engine of ["btrfs-snapshot", "reflink-copy"] as const) {
-    const place = await placeOn(t, "btrfs", engine);
+  for (const { on, engine } of [
+    { on: "btrfs", engine: "btrfs-snapshot" },
+    { on: "btrfs", engine: "reflink-copy" },
+    { on: "juicefs", engine: "juicefs-clone" },
+  ] as const) {
+    const place = await placeOn(t, on, engine);
     if (place === null) return;
     const { client, folder, root } = place;
     for (let i = 0; i < 12; i++) {
@@ -119,6 +126,7 @@ test("points that hold trees are cleaned up, and the workspace released, with no
     await client.save();
     await client.release({ deletePoints: true });
     assert.equal(fs.existsSync(client.controlDirectory), false, engine);
+    if (on !== "btrfs") continue;
     const subvolumes = execFileSync("btrfs", ["subvolume", "list", root], { encoding: "utf8" }).trim().split("\n");
     assert.equal(
       subvolumes.filter((line) => line !== "").length,
@@ -185,4 +193,65 @@ test("a folder that is no subvolume any more is saved into the store, and the po
   const saved = await client.save();
   assert.deepEqual([saved.engine, saved.effective_engine, saved.sealed], ["btrfs-snapshot", "copy", true]);
   assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
+});
+
+test("a folder on JuiceFS is adopted with clones, whose points lie at the root of its mount; without the program with copy, and says why", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  const folder = path.join(volume.root, "a b", "ws");
+  fs.mkdirSync(folder, { recursive: true });
+  makeFirst(folder);
+  const withProgram = process.env["PATH"];
+  const { engine, engine_reasons: reasons } = await library.detectEngine(folder);
+  assert.equal(engine, "juicefs-clone", JSON.stringify(reasons));
+  assert.deepEqual(fs.readdirSync(volume.root), ["a b"], "nothing is left");
+  const client = await library.adopt(folder);
+  assert.equal(client.engineType, "juicefs-clone");
+  assert.equal(path.dirname(client.controlDirectory), path.join(volume.root, ".cairn-control"));
+  const held = await client.save();
+  assert.deepEqual([held.effective_engine, held.degraded, held.sealed], ["juicefs-clone", [], false]);
+
+  process.env["PATH"] = withProgram!.slice(volume.programs.length + 1);
+  const without = await library.detectEngine(folder);
+  assert.equal(without.engine, "copy");
+  const why = without.engine_reasons.find(({ engine: each }) => each === "juicefs-clone");
+  assert.match(why?.reason ?? "", /program juicefs is not/);
+  assert.match(why?.hint ?? "", /install/);
+  const saved = await client.save();
+  assert.deepEqual([saved.engine, saved.effective_engine, saved.complete], ["juicefs-clone", "copy", true]);
+  assert.equal(saved.degraded[0]?.what, "juicefs-clone");
+  assert.match(saved.degraded[0]?.reason ?? "", /program juicefs is not/);
+  process.env["PATH"] = withProgram;
+  await client.seal();
+  const digests = (await client.history()).save_points.map((each) => each.payload_root_hash);
+  assert.deepEqual(digests, [walkDigests(folder).state, walkDigests(folder).state]);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a clone by JuiceFS that is not whole, or that fails, is saved into the store whole, and the point says why", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const { state } = walkDigests(folder);
+  const program = path.join(volume.programs, "juicefs");
+  fs.renameSync(program, path.join(volume.programs, "whole"));
+  for (const [lines, why] of [
+    ['"${0%/*}/whole" "$@" && rm "$4/big" && touch -r "$3" "$4"', /big is not in it/],
+    ['"${0%/*}/whole" "$@" && touch "$4/moded/mode"', /another time/],
+    ['echo "<FATAL>: clone failed: input/output error" >&2; exit 1', /input\/output error/],
+    ["echo nonsense", /no clone is at/],
+    ['mkdir "$4"; echo "permission denied" >&2; exit 1', /permission denied/],
+  ] as const) {
+    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    const saved = await client.save();
+    assert.deepEqual([saved.effective_engine, saved.complete], ["copy", true], lines);
+    assert.equal(saved.payload_root_hash, state);
+    assert.match(saved.degraded[0]?.reason ?? "", why);
+  }
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assertNoLeftovers(client, folder, "fallen back");
 });

@@ -161,10 +161,10 @@ test("a place inside the folder, one that is taken and a folder that is not ther
   const { from, program } = placeWith('cp -a "$3" "$4"');
   const holder = juicefsHolder({ program });
   const capture = async (root: Buffer, place: string): Promise<unknown> => holder.capture(root, place, {});
-  await assert.rejects(capture(from, `${from}/held`), { code: "refused" });
-  await assert.rejects(capture(from, `${from}/below`), { code: "refused" });
+  await assert.rejects(capture(from, `${from.toString()}/held`), { code: "refused" });
+  await assert.rejects(capture(from, `${from.toString()}/below`), { code: "refused" });
   await assert.rejects(capture(from, path.dirname(from.toString())), { code: "already_exists" });
-  await assert.rejects(capture(Buffer.from(`${from}x`), `${from}y`), { code: "not_found" });
+  await assert.rejects(capture(Buffer.from(`${from.toString()}x`), `${from.toString()}y`), { code: "not_found" });
   assert.deepEqual(fs.readdirSync(from).toSorted(), ["a", "b", "below"]);
 });
 
