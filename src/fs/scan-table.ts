@@ -81,6 +81,8 @@ export const DIRECTORY_FLAG = {
   DIFFERS: 32,
   /** its own times vouch for the names in it being those of the previous table */
   LISTED: 64,
+  /** each record has the name of the record at its place in the previous table */
+  ALIGNED: 128,
 } as const;
 
 /** Tags in an entry's extras: u32 total length, then tag u8, u32 length, bytes. */
@@ -99,7 +101,8 @@ export const C = {
   STOP: 8,
   NEXT_TREE: 9,
   FILES_DONE: 11,
-  BYTES_DONE: 12,
+  /** content that was read, in KiB, for progress */
+  KIB_DONE: 12,
   YOUNG: 13,
   WORDS: 64,
 } as const;

@@ -190,7 +190,7 @@ class DirectoryScanner {
     const start = table.takeRecords(names.length);
     table.directories[base + D.FIRST] = start;
     table.directories[base + D.COUNT] = names.length;
-    table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS | (known ? DIRECTORY_FLAG.ALIGNED : 0));
     const oldFirst = position > 0 || known ? old!.directories[oldBase + D.FIRST]! : 0;
     if (position > 0 || known) table.copyRecords(old!, oldFirst, start, known ? names.length : position);
     for (let i = 0; i < position; i++) this.#takenOver(directory, oldFirst + i, start + i);

@@ -31,8 +31,16 @@ interface Visited {
   path(): Buffer;
 }
 
-/** Calls `visit` for every record that is part of the state, with one object that is only good until the next. */
-export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entry: Visited) => void): void {
+/**
+ * Calls `visit` for every record that is part of the state, with one object that is only good until the next. `pass`
+ * may deal with records on its own: it returns the first, up to `end`, that it did not.
+ */
+export function eachRecord(
+  table: ScanTable,
+  old: ScanTable | null,
+  visit: (entry: Visited) => void,
+  pass?: (words: Uint32Array, record: number, end: number) => number,
+): void {
   const count = table.control[C.DIRECTORIES]!;
   const omitted = omittedDirectories(table);
   const entry: Visited = {
@@ -50,7 +58,9 @@ export function eachRecord(table: ScanTable, old: ScanTable | null, visit: (entr
     const first = table.directories[base + D.FIRST]!;
     const end = first + table.directories[base + D.COUNT]!;
     for (let record = first; record < end; record++) {
-      if (from.records[record * RECORD_WORDS + R.MODE] === 0 || from.recordFlags(record) & FLAG.OMITTED) continue;
+      if (pass !== undefined) record = pass(from.records, record, end);
+      if (record === end) break;
+      if (!isPresent(from, record)) continue;
       entry.table = from;
       entry.record = record;
       entry.directory = directory;
@@ -86,15 +96,10 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     lossless: [],
   };
   const { entries } = summary;
-  eachRecord(table, old, (entry) => {
+  const visit = (entry: Visited): void => {
+    noteLossless(summary, entry, groups);
     const { table: from, record, path } = entry;
     const base = record * RECORD_WORDS;
-    if (isOrdinaryFile(from.records, base)) {
-      entries.files++;
-      summary.bytes += wide(from.records, base + R.SIZE);
-      return;
-    }
-    noteLossless(summary, entry, groups);
     const type = from.records[base + R.MODE]! >>> 12;
     if (type === TYPE.FILE) {
       entries.files++;
@@ -105,15 +110,26 @@ export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkG
     } else if (type === TYPE.DIRECTORY) entries.directories++;
     else if (type === TYPE.LINK) entries.links++;
     else entries.other++;
+  };
+  eachRecord(table, old, visit, (words, first, end) => {
+    let record = first;
+    let bytes = 0;
+    for (let base = first * RECORD_WORDS; record < end && isOrdinaryFile(words, base); base += RECORD_WORDS) {
+      bytes += wide(words, base + R.SIZE);
+      record++;
+    }
+    entries.files += record - first;
+    summary.bytes += bytes;
+    return record;
   });
   return summary;
 }
 
-/** A file that has nothing beyond its node, and a time from 1970 to 2106: nearly every entry. */
+/** A file that is part of the state and has nothing beyond its node, and a time from 1970 to 2106: nearly every entry. */
 function isOrdinaryFile(words: Uint32Array, base: number): boolean {
   return (
     words[base + R.MODE]! >>> 12 === TYPE.FILE &&
-    ((words[base + R.NAME_FLAGS]! >>> 16) & FLAG.EXTRAS) === 0 &&
+    ((words[base + R.NAME_FLAGS]! >>> 16) & (FLAG.EXTRAS | FLAG.OMITTED)) === 0 &&
     words[base + R.MTIME + 1] === 0
   );
 }
@@ -200,6 +216,7 @@ function countDirectory(at: {
   const base = directory * DIRECTORY_WORDS;
   const flags = table.directories[base + D.FLAGS]!;
   if (flags & (DIRECTORY_FLAG.SAME | DIRECTORY_FLAG.OMITTED)) return;
+  if (flags & DIRECTORY_FLAG.ALIGNED) return countAligned(at);
   const present = presentRecords(table, table.directories[base + D.FIRST]!, table.directories[base + D.COUNT]!);
   const oldDirectory = table.directories[base + D.OLD]! - 1;
   const before =
@@ -229,6 +246,32 @@ function countDirectory(at: {
   }
 }
 
+/** The same for a directory in which each record has the name of the one at its place in the previous table. */
+function countAligned({ table, old, directory, changes, moved }: Parameters<typeof countDirectory>[0]): void {
+  const base = directory * DIRECTORY_WORDS;
+  const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
+  const shift = old!.directories[oldBase + D.FIRST]! - table.directories[base + D.FIRST]!;
+  const end = table.directories[base + D.FIRST]! + table.directories[base + D.COUNT]!;
+  for (let record = table.directories[base + D.FIRST]!; record < end; record++) {
+    if (sameWords(table.records, record * RECORD_WORDS, old!.records, (record + shift) * RECORD_WORDS)) continue;
+    const is = isPresent(table, record);
+    const was = isPresent(old!, record + shift);
+    if (is && was) {
+      if (recordDiffers(table, record, old!, record + shift, moved)) changes.modified++;
+    } else if (is || was) {
+      moved.add(directory);
+      if (is) changes.added++;
+      else changes.removed += 1 + below(old!, record + shift);
+    }
+  }
+}
+
+/** Whether two records say the same, wherever their names lie. */
+function sameWords(a: Uint32Array, x: number, b: Uint32Array, y: number): boolean {
+  for (let word = R.NAME_FLAGS; word < RECORD_WORDS; word++) if (a[x + word] !== b[y + word]) return false;
+  return true;
+}
+
 /** Raw byte order of two records' names, without a view of either. */
 export function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): number {
   const p = a.records[x * RECORD_WORDS]!;
@@ -244,11 +287,12 @@ export function compareNames(a: ScanTable, x: number, b: ScanTable, y: number): 
 
 function presentRecords(table: ScanTable, first: number, count: number): number[] {
   const present: number[] = [];
-  for (let record = first; record < first + count; record++) {
-    if (table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0)
-      present.push(record);
-  }
+  for (let record = first; record < first + count; record++) if (isPresent(table, record)) present.push(record);
   return present;
+}
+
+function isPresent(table: ScanTable, record: number): boolean {
+  return table.records[record * RECORD_WORDS + R.MODE] !== 0 && (table.recordFlags(record) & FLAG.OMITTED) === 0;
 }
 
 /** Entries under a removed directory. */
