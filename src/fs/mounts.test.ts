@@ -45,6 +45,31 @@ test("a path resolves to the mount on top when mounts hide each other", () => {
   assert.equal(sourceOf("/deep/er/x"), "stacked");
 });
 
+test("a mount of JuiceFS is told from those around, below and above it, and from names that only begin alike", () => {
+  const mounts = parseMountinfo(
+    String.raw`
+27 1 254:0 / / rw - ext4 /dev/vda rw
+50 27 0:60 / /mnt/jfs rw,relatime shared:9 - fuse.juicefs JuiceFS:my\040vol rw,user_id=0
+51 50 0:61 / /mnt/jfs/in\040ner rw - fuse.juicefs JuiceFS:other rw
+52 27 0:62 / /mnt/jfs2 rw - fuse.other JuiceFS:no rw
+53 50 254:0 /disk /mnt/jfs/disk rw - ext4 /dev/vda rw
+54 27 0:60 /team\134a /srv/team\043a rw - fuse.juicefs JuiceFS:my\040vol rw
+`,
+  );
+  const found = (path: string): (string | undefined)[] => {
+    const mount = resolveMount(Buffer.from(path), mounts);
+    return [mount?.type, mount?.source, mount?.mountPoint.toString()];
+  };
+  assert.deepEqual(found("/mnt/jfs/ws"), ["fuse.juicefs", "JuiceFS:my vol", "/mnt/jfs"]);
+  assert.deepEqual(found("/mnt/jfs/in ner/ws"), ["fuse.juicefs", "JuiceFS:other", "/mnt/jfs/in ner"]);
+  assert.deepEqual(found("/mnt/jfs/in"), ["fuse.juicefs", "JuiceFS:my vol", "/mnt/jfs"]);
+  assert.equal(found("/mnt/jfs2/ws")[0], "fuse.other");
+  assert.equal(found("/mnt/jfs/disk/ws")[0], "ext4");
+  assert.equal(found("/mnt/jf")[0], "ext4");
+  assert.deepEqual(found("/srv/team#a/ws"), ["fuse.juicefs", "JuiceFS:my vol", "/srv/team#a"]);
+  assert.equal(mounts.at(-1)!.root.toString(), "/team\\a");
+});
+
 test("the mounts of this machine hold the temporary folder", () => {
   const mounts = readMounts();
   assert.ok(mounts.length > 0);

@@ -222,7 +222,12 @@ test("a folder on JuiceFS is adopted with clones, whose points lie at the root o
   assert.deepEqual([saved.engine, saved.effective_engine, saved.complete], ["juicefs-clone", "copy", true]);
   assert.equal(saved.degraded[0]?.what, "juicefs-clone");
   assert.match(saved.degraded[0]?.reason ?? "", /program juicefs is not/);
+  const { healthy, findings } = await client.doctor();
+  const finding = findings.find(({ kind }) => kind === "engine");
+  assert.deepEqual([healthy, finding?.severity], [true, "warning"]);
+  assert.match(finding?.detail ?? "", /program juicefs is not .*; install/);
   process.env["PATH"] = withProgram;
+  assert.ok((await client.doctor()).findings.every(({ kind }) => kind !== "engine"));
   await client.seal();
   const digests = (await client.history()).save_points.map((each) => each.payload_root_hash);
   assert.deepEqual(digests, [walkDigests(folder).state, walkDigests(folder).state]);
