@@ -4,6 +4,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
 import { compareTrees, type TreeComparison } from "./compare-trees.ts";
+import { flushOpenFiles } from "./flush-open-files.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { findJuicefs, JUICEFS_MISSING, runJuicefsClone } from "./juicefs-command.ts";
 import { relink } from "./relink.ts";
@@ -28,7 +29,8 @@ const PAUSE_MS = 150;
  * A clone comes into sight complete, and each file in it is of one moment; the tree is not. So the clone is compared
  * with the folder: where something changed meanwhile it is made once more, and what differs after that is told as torn.
  * A difference that no change explains means that the clone is not whole. The names of one file come out as files of
- * their own and are made one again.
+ * their own and are made one again. JuiceFS keeps what is written to an open file for some seconds, and its clone is
+ * without that: files that are known to be open are synced before.
  *
  * What is held can be written to by whoever may; only its place keeps people away. Where JuiceFS keeps a trash, what
  * was removed takes its room until that is emptied.
@@ -67,6 +69,7 @@ async function cloneAndCheck(from: Uint8Array, to: Uint8Array, call: HolderCall 
   const program = call.program ?? findJuicefs();
   if (program === null) throw new CairnError("unsupported", JUICEFS_MISSING.reason, { hint: JUICEFS_MISSING.hint });
   await settleFileSystem(from);
+  await flushOpenFiles(from);
   let compared: TreeComparison;
   for (let attempt = 1; ; attempt++) {
     const since = Date.now();
