@@ -26,6 +26,26 @@ test("a step is told in one line without control characters", () => {
   assert.equal(describeProgress({ phase: "committing", done: 0 }), "committing");
 });
 
+test("bytes are told with how many there are and how many a second", () => {
+  const reading = { phase: "scanning", done: 0, bytes: 0 } as const;
+  for (const [mode, terminal] of [
+    ["plain", false],
+    ["auto", true],
+  ] as const) {
+    const { reporter, written, wait } = watch(mode, terminal);
+    reporter.report(reading);
+    wait(2000);
+    reporter.report({ ...reading, bytes: 600 << 20 });
+    assert.match(written(), /scanning 0, 600 MiB, 300 MiB\/s/);
+    // Another phase has a rate of its own.
+    reporter.report({ phase: "restoring", done: 0, total: 1, bytes: 1 << 20, total_bytes: 4 << 20 });
+    wait(2000);
+    reporter.report({ phase: "restoring", done: 0, total: 1, bytes: 3 << 20, total_bytes: 4 << 20 });
+    assert.match(written(), terminal ? /restoring 0 of 1, 3 MiB of 4/ : /restoring 0 of 1, 3 MiB of 4 MiB, 1 MiB\/s/);
+    if (terminal) assert.match(written(), /█{7}░{13} {2}37 % {2}restoring/);
+  }
+});
+
 test("a bar appears after a moment, is redrawn at most ten times a second and is taken away", () => {
   const { reporter, written, wait } = watch("auto", true);
   reporter.report(STEP);

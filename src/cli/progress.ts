@@ -26,6 +26,7 @@ export interface ProgressReporter {
 const QUIET_START_MS = 300;
 const BAR_EVERY_MS = 100;
 const LINE_EVERY_MS = 2000;
+const RATE_AFTER_MS = 1000;
 
 export function makeProgress(sink: ProgressSink, options: ProgressOptions): ProgressReporter {
   if (options.mode === "json") return jsonLines(sink);
@@ -48,11 +49,13 @@ function jsonLines(sink: ProgressSink): ProgressReporter {
 
 function plainLines(sink: ProgressSink, clock: () => number): ProgressReporter {
   let last = clock();
+  const rate = makeRate(clock);
   return {
     report(progress) {
+      const speed = rate(progress);
       if (clock() - last < LINE_EVERY_MS) return;
       last = clock();
-      sink.write(`${describeProgress(progress)}\n`);
+      sink.write(`${describeProgress(progress, speed)}\n`);
     },
     finish() {},
   };
@@ -61,13 +64,15 @@ function plainLines(sink: ProgressSink, clock: () => number): ProgressReporter {
 function bars(sink: ProgressSink, clock: () => number): ProgressReporter {
   let next = clock() + QUIET_START_MS;
   let shown = false;
+  const rate = makeRate(clock);
   return {
     report(progress) {
+      const speed = rate(progress);
       if (clock() < next) return;
       next = clock() + BAR_EVERY_MS;
       shown = true;
       const room = Math.max(20, sink.columns - 1);
-      sink.write(`\r\u001b[2K${(drawBar(progress) + describeProgress(progress)).slice(0, room)}`);
+      sink.write(`\r\u001b[2K${(drawBar(progress) + describeProgress(progress, speed)).slice(0, room)}`);
     },
     finish() {
       if (shown) sink.write("\r\u001b[2K");
@@ -77,21 +82,43 @@ function bars(sink: ProgressSink, clock: () => number): ProgressReporter {
   };
 }
 
+/** Bytes a second since the phase began; null until that means something, and where no bytes are told. */
+function makeRate(clock: () => number): (progress: Progress) => number | null {
+  let [phase, began, from] = ["", 0, 0];
+  return (progress) => {
+    const { bytes = 0 } = progress;
+    if (progress.phase !== phase || bytes < from) [phase, began, from] = [progress.phase, clock(), bytes];
+    const passed = clock() - began;
+    return passed < RATE_AFTER_MS || bytes === from ? null : ((bytes - from) * 1000) / passed;
+  };
+}
+
 const BAR_WIDTH = 20;
 
 function drawBar(progress: Progress): string {
-  if (progress.total === undefined || progress.total <= 0) return "";
-  const part = Math.min(1, Math.max(0, progress.done / progress.total));
+  const parts = [
+    [progress.done, progress.total],
+    [progress.bytes, progress.total_bytes],
+  ].flatMap(([done = 0, total = 0]) => (total > 0 ? [Math.min(1, Math.max(0, done / total))] : []));
+  if (progress.total === undefined || parts.length === 0) return "";
+  // Entries and bytes count alike: one large file moves the bar, and so do many small ones.
+  const part = parts.reduce((sum, each) => sum + each, 0) / parts.length;
   const full = Math.floor(part * BAR_WIDTH);
   return `${"█".repeat(full)}${"░".repeat(BAR_WIDTH - full)} ${String(Math.floor(part * 100)).padStart(3)} %  `;
 }
 
-/** `storing 1,200 of 5,000, 31 MiB  src/a.ts` */
-export function describeProgress(progress: Progress): string {
+/** `storing 1,200 of 5,000, 31 MiB, 12 MiB/s  src/a.ts` */
+export function describeProgress(progress: Progress, bytesPerSecond: number | null = null): string {
   let text: string = progress.phase;
-  if (progress.done > 0 || progress.total !== undefined) text += ` ${formatCount(progress.done)}`;
+  if (progress.done > 0 || progress.total !== undefined || (progress.bytes ?? 0) > 0)
+    text += ` ${formatCount(progress.done)}`;
   if (progress.total !== undefined) text += ` of ${formatCount(progress.total)}`;
-  if (progress.bytes !== undefined && progress.bytes > 0) text += `, ${formatBytes(progress.bytes)}`;
+  if (progress.bytes !== undefined && progress.bytes > 0) {
+    text += `, ${formatBytes(progress.bytes)}`;
+    if (progress.total_bytes !== undefined && progress.total_bytes >= progress.bytes)
+      text += ` of ${formatBytes(progress.total_bytes)}`;
+    if (bytesPerSecond !== null) text += `, ${formatBytes(bytesPerSecond)}/s`;
+  }
   if (progress.current !== undefined) text += `  ${printable(progress.current)}`;
   return text;
 }

@@ -1,7 +1,7 @@
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
-import type { ScanResult } from "./scan/scan.ts";
+import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "./engine-type.ts";
 import type { PointContent } from "./point-content.ts";
 import type { TreeHolder } from "./tree/holder.ts";
@@ -80,7 +80,7 @@ export interface StageRequest {
   pointId: string;
   message: string;
   signal?: AbortSignal;
-  onProgress?: ((progress: { phase: "scanning" | "trees"; done: number }) => void) | undefined;
+  onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
 
 /** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */

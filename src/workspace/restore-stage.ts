@@ -6,10 +6,11 @@ import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-re
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
-import { newPacer } from "../pacer.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
+import type { WorkspaceProgress } from "./workspace.ts";
 
 export interface StageInput {
   plan: readonly PlannedEntry[];
@@ -22,7 +23,7 @@ export interface StageInput {
   anchors: ReadonlyMap<bigint, Uint8Array>;
   root: Uint8Array;
   signal?: AbortSignal | undefined;
-  onProgress?: ((done: number, total: number) => void) | undefined;
+  onProgress?: ((progress: Omit<WorkspaceProgress, "phase">) => void) | undefined;
 }
 
 /**
@@ -39,16 +40,20 @@ class Stager {
   readonly #staging: number;
   readonly #finder: RecordFinder;
   readonly #groups = new Map<bigint, Buffer>();
+  readonly #pace: Pacer;
   #count = 0;
+  #bytes = 0;
+  #reportAt = 0;
+  #totalBytes: number | undefined;
 
   constructor(input: StageInput) {
     this.#input = input;
+    this.#pace = newPacer(input.signal);
     this.#finder = new RecordFinder(input.scan);
     this.#staging = fs.openSync(input.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   }
 
   async run(): Promise<Step[]> {
-    const pace = newPacer(this.#input.signal);
     const { plan } = this.#input;
     const removals: Step[] = [];
     const removedDirectories: Step[] = [];
@@ -57,8 +62,8 @@ class Stager {
     const metadata: Step[] = [];
     try {
       for (const [i, entry] of plan.entries()) {
-        if ((i & 31) === 0) this.#input.onProgress?.(i, plan.length);
-        await pace();
+        this.#report(i);
+        await this.#pace();
         const { before, after, path: where, old, action } = entry;
         if (action === "keep") continue;
         const wasDirectory = before?.type === "dir";
@@ -70,7 +75,7 @@ class Stager {
         if (after === null || isDirectory) continue;
         if (action === "metadata" && old !== null)
           metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
-        else puts.push(this.#stage(where, after, wasDirectory ? null : old));
+        else puts.push(await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i }));
       }
       const times = this.#directoryTimes();
       return [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
@@ -79,7 +84,18 @@ class Stager {
     }
   }
 
-  #stage(where: Uint8Array, node: TreeNode, old: Identity | null): Step {
+  /** At most ten times a second. */
+  #report(done: number): void {
+    const { onProgress, plan } = this.#input;
+    const now = performance.now();
+    if (onProgress === undefined || now < this.#reportAt) return;
+    this.#reportAt = now + PROGRESS_MS;
+    this.#totalBytes ??= plan.reduce((sum, { after, action }) => sum + writtenBytes(after, action), 0);
+    onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
+  }
+
+  async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step> {
+    const { where, node, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
     const place = { name, path: where };
@@ -89,12 +105,13 @@ class Stager {
     else if (group === 0n || !this.#linkToAnchor(group, stagedName(number))) {
       if (node.type === "file") {
         const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
-        this.#writer.file(
-          this.#staging,
-          node,
-          { ...place, ...(holes === undefined ? {} : { holes }) },
-          this.#input.target.content(node),
-        );
+        const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
+        const content = this.#input.target.content(node);
+        for (const bytes of this.#writer.fileInSteps(this.#staging, node, whole, content)) {
+          this.#bytes += bytes;
+          this.#report(entry.done);
+          await this.#pace();
+        }
       } else this.#writer.special(this.#staging, node, place);
     }
     if (group !== 0n) this.#groups.set(group, name);
@@ -183,6 +200,12 @@ class Stager {
       device: 0n,
     };
   }
+}
+
+const PROGRESS_MS = 100;
+
+function writtenBytes(after: TreeNode | null, action: PlannedEntry["action"]): number {
+  return after?.type === "file" && (action === "create" || action === "update") ? after.size : 0;
 }
 
 const SLASH = Buffer.from("/");

@@ -262,7 +262,7 @@ async function stage(
     anchors: anchorsOf(more),
     root: workspace.root,
     signal: input.signal,
-    onProgress: (done, total) => input.onProgress?.({ phase: "restoring", done, total }),
+    onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
   });
   const fd = fs.openSync(more.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {

@@ -36,6 +36,7 @@ export interface WorkspaceProgress {
   done: number;
   total?: number;
   bytes?: number;
+  total_bytes?: number;
   current?: string;
 }
 

@@ -47,7 +47,12 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
       ? {}
       : {
           onProgress: throttled(({ done, bytes }) =>
-            onProgress({ phase: "restoring", done, bytes, ...(paths === null ? { total } : {}) }),
+            onProgress({
+              phase: "restoring",
+              done,
+              bytes,
+              ...(paths === null ? { total, total_bytes: descriptor.bytes } : {}),
+            }),
           ),
         }),
   });

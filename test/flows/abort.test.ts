@@ -3,7 +3,7 @@ import { randomFillSync } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { before, describe, test } from "node:test";
-import type { CallOptions, Client } from "../../src/operations/contract.ts";
+import type { CallOptions, Client, Progress } from "../../src/operations/contract.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
@@ -181,6 +181,39 @@ describe("stopping a call", () => {
       assert.deepEqual(await client.listViews(), []);
       assert.deepEqual(fs.readdirSync(views), []);
     });
+  });
+
+  test("one large file is told in bytes while it is read and written, and a restore of it can be stopped half way", async () => {
+    const place = newFolder("large");
+    fs.writeFileSync(path.join(place, "big"), randomFillSync(Buffer.alloc(BIG * 3)));
+    const own = await clientOf(place);
+    const read: number[] = [];
+    const { save_point_id: id } = await own.save({
+      onProgress: ({ phase, bytes = 0 }) => void (phase === "scanning" && read.push(bytes)),
+    });
+    assert.deepEqual(
+      read,
+      read.toSorted((a, b) => a - b),
+    );
+    assert.ok(
+      read.some((bytes) => bytes > 0 && bytes <= BIG * 3),
+      read.join(),
+    );
+    fs.writeFileSync(path.join(place, "big"), "something else");
+    const before = readFolder(place);
+    const controller = new AbortController();
+    const written: [number, number | undefined][] = [];
+    const onProgress = ({ phase, bytes = 0, total_bytes: total }: Progress): void => {
+      if (phase !== "restoring" || bytes === 0) return;
+      written.push([bytes, total]);
+      controller.abort();
+    };
+    await assert.rejects(own.restore({ target: id, signal: controller.signal, onProgress }), { code: "interrupted" });
+    assert.ok(written[0]![0] < BIG * 3, "it was stopped before the file was whole");
+    assert.equal(written[0]![1], BIG * 3);
+    assert.equal(written.length, 1);
+    assertFolder(place, before, "nothing was touched");
+    assertNoLeftovers(own, place, "stopped");
   });
 
   test("a clean-up that is stopped has removed nothing, or all that it listed", async () => {

@@ -156,7 +156,7 @@ export class EntryReader {
     sys.close(fd);
     if (!unchanged) return false;
     notes.filesRead++;
-    notes.bytesRead += length;
+    this.#thread.countRead(length);
     this.#thread.hash(content, 0, length, this.#digest, 0);
     const at = (oldRecord * RECORD_WORDS + R.HASH) * 4;
     if (Buffer.compare(this.#digest.bytes, old!.recordBytes.subarray(at, at + 32)) !== 0) return false;
@@ -308,7 +308,6 @@ export class EntryReader {
     if (size > SINGLE_BLOB_LIMIT) {
       const result = readLargeFile(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
       if (result.error < 0) return result.error;
-      thread.notes.bytesRead += result.length;
       this.#setSize(base, result.length);
       if (result.chunks !== null) {
         this.#flags |= FLAG.CHUNKED;
@@ -320,7 +319,7 @@ export class EntryReader {
     let length = this.#readAll(fd, size);
     if (length < 0) return length;
     if (length > SINGLE_BLOB_LIMIT) length = SINGLE_BLOB_LIMIT;
-    thread.notes.bytesRead += length;
+    thread.countRead(length);
     this.#setSize(base, length);
     thread.hash(content, 0, length, this.#records, hashAt);
     if (length > 0) thread.sink?.data(this.#records.bytes, hashAt, content, 0, length);

@@ -117,6 +117,7 @@ export function readLargeFile(thread: ScanThread, fd: number, size: number, hash
     whole.update(ring.bytes.subarray(reading.end, reading.end + n));
     reading.end += n;
     position += n;
+    thread.countRead(n);
     // A file that grows without end is cut off at what it was; the caller sees that it changed.
     const eof = n === 0 || position >= size + 64 * READ_BYTES;
     for (;;) {

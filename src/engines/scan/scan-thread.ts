@@ -15,6 +15,8 @@ import {
   SINGLE_BLOB_LIMIT,
 } from "./task.ts";
 
+/** So much is read before the other threads are told of it. */
+const REPORTED_BYTES = 1024 * 1024;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
 /** Buffers of this thread, used by one scan after the other. */
@@ -64,6 +66,7 @@ export class ScanThread {
   readonly notes: ScanNotes = newScanNotes();
   readonly rootFd: number;
   #root: number | undefined;
+  #unreported = 0;
 
   constructor(task: ScanTask, thread: number, sink: ContentSink | null) {
     const buffers = threadBuffers();
@@ -137,6 +140,15 @@ export class ScanThread {
   entryPath(directory: number, name: Uint8Array): Buffer {
     const parent = this.table.directoryPath(directory);
     return parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, Buffer.from("/"), name]);
+  }
+
+  /** Bytes of a file's content that were just read. */
+  countRead(length: number): void {
+    this.notes.bytesRead += length;
+    this.#unreported += length;
+    if (this.#unreported < REPORTED_BYTES) return;
+    Atomics.add(this.table.control, C.KIB_DONE, this.#unreported >>> 10);
+    this.#unreported &= 1023;
   }
 
   noteOmitted(path: Uint8Array, reason: string): void {

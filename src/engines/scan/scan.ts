@@ -25,6 +25,14 @@ const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
 
+export interface ScanProgress {
+  phase: "scanning" | "trees";
+  /** entries, or trees */
+  done: number;
+  /** content read so far, to a few MiB */
+  bytes?: number;
+}
+
 export interface ScanOptions {
   /** the folder, raw bytes of its absolute path */
   root: Uint8Array;
@@ -48,7 +56,7 @@ export interface ScanOptions {
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
   signal?: AbortSignal;
-  onProgress?: ((progress: { phase: "scanning" | "trees"; done: number }) => void) | undefined;
+  onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
 
 export interface ScanResult {
@@ -150,14 +158,9 @@ class Scan {
     throwIfAborted(signal);
     const stop = (): void => this.#stop();
     signal?.addEventListener("abort", stop, { once: true });
-    let phase: "scanning" | "trees" = "scanning";
+    let phase: ScanProgress["phase"] = "scanning";
     const timer =
-      onProgress === undefined
-        ? undefined
-        : setInterval(
-            () => onProgress({ phase, done: this.#table.control[phase === "trees" ? C.NEXT_TREE : C.FILES_DONE]! }),
-            PROGRESS_MS,
-          );
+      onProgress === undefined ? undefined : setInterval(() => onProgress(this.#progress(phase)), PROGRESS_MS);
     try {
       this.#addRoot();
       const notes = await this.#scan();
@@ -193,6 +196,12 @@ class Scan {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);
     }
+  }
+
+  #progress(phase: ScanProgress["phase"]): ScanProgress {
+    const { control } = this.#table;
+    if (phase === "trees") return { phase, done: control[C.NEXT_TREE]! };
+    return { phase, done: control[C.FILES_DONE]!, bytes: control[C.KIB_DONE]! * 1024 };
   }
 
   /** While the threads build trees this one counts what is asked for afterwards. */

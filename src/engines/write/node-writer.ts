@@ -64,6 +64,17 @@ export class NodeWriter {
     place: { name: Uint8Array; path: Uint8Array; holes?: HoleList },
     pieces: Iterable<Uint8Array>,
   ): void {
+    const steps = this.fileInSteps(dirfd, node, place, pieces);
+    while (steps.next().done !== true);
+  }
+
+  /** The same for a caller that does something else between two pieces; ended early it closes the file as it is. */
+  *fileInSteps(
+    dirfd: number,
+    node: TreeNode,
+    place: { name: Uint8Array; path: Uint8Array; holes?: HoleList },
+    pieces: Iterable<Uint8Array>,
+  ): Generator<number, void, void> {
     const fd = this.create(dirfd, place);
     try {
       let position = 0;
@@ -76,6 +87,7 @@ export class NodeWriter {
           holes: place.holes,
         });
         position += piece.length;
+        yield piece.length;
       }
       if (place.holes !== undefined) this.sys.ftruncate(fd, node.size);
       this.finishFile(fd, node, place.path);

@@ -48,6 +48,8 @@ export interface Progress {
   total?: number;
   /** Bytes handled so far in this phase. */
   bytes?: number;
+  /** Absent while it is not known. */
+  total_bytes?: number;
   /** What is being worked on: a path, a point, the holder of a lock. */
   current?: string;
 }
