@@ -3,6 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
+import { warmThreads } from "../threads.ts";
 import { compareTrees, type TreeComparison } from "./compare-trees.ts";
 import { flushOpenFiles } from "./flush-open-files.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
@@ -50,6 +51,7 @@ export function juicefsHolder(options: JuicefsOptions = {}): TreeHolder {
   return {
     type: "juicefs-clone",
     atomic: false,
+    prepare: () => warmThreads("clone"),
     capture: async (root, place, call) => clone(root, Buffer.from(place), call),
     materialise: async (place, target, call) => clone(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),
