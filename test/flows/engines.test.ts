@@ -3,10 +3,12 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { Client, EngineType } from "../../src/operations/contract.ts";
+import { startCairn } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { type HeldKind, heldVolume, makeHoldable } from "../fixtures/held-place.ts";
+import { assertHeldTidy, type HeldKind, heldVolume, makeHoldable } from "../fixtures/held-place.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
@@ -260,3 +262,54 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
   assert.deepEqual((await client.verifyAll()).problems, []);
   assertNoLeftovers(client, folder, "fallen back");
 });
+
+test("a clone that goes on after its save was killed comes to nothing", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const program = path.join(volume.programs, "juicefs");
+  const [whole, begun, ended] = ["whole", "begun", "ended"].map((name) => path.join(volume.programs, name)) as [
+    string,
+    string,
+    string,
+  ];
+  fs.renameSync(program, whole);
+  // Both before and after the next call has cleaned up.
+  for (const afterwards of [false, true]) {
+    const wait = afterwards ? `while [ -e '${begun}' ]; do sleep 0.05; done;` : "sleep 0.3;";
+    const lines = `touch '${begun}'; ${wait} '${whole}' "$@"; touch '${ended}'`;
+    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    const saving = startCairn(["save", folder]);
+    await until(() => fs.existsSync(begun));
+    saving.child.kill("SIGKILL");
+    await saving.ended;
+    if (!afterwards) await until(() => fs.existsSync(ended));
+    fs.rmSync(program);
+    fs.symlinkSync(whole, program);
+    const points = (await client.history()).save_points.length;
+    const saved = await client.save();
+    assert.equal(saved.effective_engine, "juicefs-clone");
+    fs.rmSync(begun);
+    await until(() => fs.existsSync(ended));
+    for (const each of [ended, program]) fs.rmSync(each);
+    await client.seal();
+    const { save_points: all, damaged } = await client.history();
+    assert.deepEqual([all.length, damaged], [points + 1, []]);
+    assert.equal(all[0]!.payload_root_hash, walkDigests(folder).state);
+    assertHeldTidy(
+      { engine: "juicefs-clone", volume: { kind: "juicefs", root: volume.root }, folder, client },
+      `${afterwards}`,
+    );
+  }
+});
+
+/** Waits for something that another process does. */
+async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; !isSo(); i++) {
+    assert.ok(i < 600, "it does not happen");
+    await setTimeout(50);
+  }
+}
