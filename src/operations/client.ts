@@ -48,7 +48,7 @@ import type {
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
-import { setEngine } from "./engine.ts";
+import { currentReasons, setEngine } from "./engine.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
 import { pin } from "./pin.ts";
@@ -235,7 +235,7 @@ export class CairnClient {
 
   async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
     return this.#readingSealed(options.workspaceName, options, async (workspace) =>
-      status(workspace, options, this.engineReasons),
+      status(workspace, options, await currentReasons(workspace.found)),
     );
   }
 

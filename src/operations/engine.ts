@@ -1,11 +1,12 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
+import { fileSystemId } from "../fs/file-system-id.ts";
 import { newControlId } from "../ids.ts";
 import { readControl, writeControl } from "../workspace/control-directory.ts";
-import type { ControlPaths } from "../workspace/control-layout.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
 import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
@@ -103,27 +104,61 @@ function unsupported(type: EngineType, path: string, { reason, hint }: NonNullab
 interface Remembered {
   format: "cairn.engines";
   version: 1;
+  /** the file systems that were probed: the folder's and the control directory's */
+  file_systems?: (string | null)[];
   reasons: EngineReason[];
 }
 
-/** What the last probe said, as far as it is remembered; asking costs nothing. */
-export function rememberedReasons({ control, controlFile }: FoundWorkspace): EngineReason[] {
-  const engine = controlFile.engine as EngineType;
+function remembered({ control, controlFile }: FoundWorkspace): Remembered | null {
   try {
-    const { reasons: known } = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as Remembered;
-    if (Array.isArray(known) && known.some((each) => each.engine === engine && each.chosen)) return known;
+    const known = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as Remembered;
+    const isRight = (each: EngineReason): boolean => each.engine === controlFile.engine && each.chosen;
+    if (Array.isArray(known.reasons) && known.reasons.some(isRight)) return known;
   } catch {
     // It is a cache.
   }
-  return [{ engine, chosen: true, reason: engine === "copy" ? COPY.reason : "chosen for this workspace" }];
+  return null;
+}
+
+/** What the last probe said, as far as it is remembered; asking costs nothing. */
+export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
+  const engine = found.controlFile.engine as EngineType;
+  const reason = engine === "copy" ? COPY.reason : "chosen for this workspace";
+  return remembered(found)?.reasons ?? [{ engine, chosen: true, reason }];
+}
+
+/** The same; probes anew where nothing is remembered of the file systems that folder and control directory lie on now. */
+export async function currentReasons(found: FoundWorkspace): Promise<EngineReason[]> {
+  const now = fileSystemsOf(found);
+  if (now.includes(null) || isDeepStrictEqual(remembered(found)?.file_systems, now)) return rememberedReasons(found);
+  await probeReasons(found);
+  return rememberedReasons(found);
+}
+
+/** Probes what works where the folder lies now, and remembers it. */
+export async function probeReasons(found: FoundWorkspace): Promise<EngineReason[]> {
+  const { folder, control, controlFile } = found;
+  const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), control.root);
+  rememberReasons(found, controlFile.engine as EngineType, reasons);
+  return reasons;
+}
+
+function fileSystemsOf({ folder, control }: FoundWorkspace): (string | null)[] {
+  return [fileSystemId(folder), fileSystemId(Buffer.from(control.root))];
 }
 
 /** Remembers what a probe said, with the engine that is in use as the chosen one. */
-export function rememberReasons(control: ControlPaths, engine: EngineType, reasons: readonly EngineReason[]): void {
+export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
+  const { control } = found;
   try {
     mkdirSync(control.cache, { recursive: true, mode: 0o700 });
     const now = reasons.map((each) => ({ ...each, chosen: each.engine === engine }));
-    const file: Remembered = { format: "cairn.engines", version: 1, reasons: now };
+    const file: Remembered = {
+      format: "cairn.engines",
+      version: 1,
+      file_systems: fileSystemsOf(found),
+      reasons: now,
+    };
     durableWrite(join(control.cache, REASONS_FILE), Buffer.from(`${JSON.stringify(file)}\n`));
   } catch {
     // Only for people to read.
@@ -147,7 +182,7 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   if (conversion === null)
     writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
   const { engine_reasons: reasons } = await detectEngine(path, found.control.root);
-  rememberReasons(found.control, type, reasons);
+  rememberReasons(found, type, reasons);
   return {
     path,
     engine: type,

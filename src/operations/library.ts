@@ -27,6 +27,7 @@ import {
   detectEngine,
   engineOfNew,
   placeOfPoints,
+  probeReasons,
   rememberedReasons,
   rememberReasons,
   requireEngine,
@@ -126,7 +127,7 @@ export class Library {
       populate: populateWith(options),
       guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
     });
-    if (adopted.created) await this.#probe(adopted.found);
+    if (adopted.created) await probeReasons(adopted.found);
     return adopted;
   }
 
@@ -153,22 +154,16 @@ export class Library {
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });
-    const { control, controlFile } = adopted.found;
     if (toConvert && adopted.created) return this.#converted(adopted, options);
-    if (adopted.created) rememberReasons(control, controlFile.engine as EngineType, detected.engine_reasons);
+    if (adopted.created)
+      rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, detected.engine_reasons);
     return adopted;
   }
 
   async #converted(adopted: Adopted, options: AdoptOptions): Promise<AdoptedHere> {
     const { found, conversion } = await convertAdopted(adopted.found, this.#factory, options);
-    await this.#probe(found);
+    await probeReasons(found);
     return { ...adopted, found, conversion };
-  }
-
-  /** Remembers what works where the folder lies now. */
-  async #probe({ folder, control, controlFile }: FoundWorkspace): Promise<void> {
-    const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), control.root);
-    rememberReasons(control, controlFile.engine as EngineType, reasons);
   }
 
   #client(adopted: AdoptedHere): CairnClient {
@@ -176,6 +171,15 @@ export class Library {
   }
 
   #opened(found: FoundWorkspace, created: boolean, conversion?: Conversion): CairnClient {
+    const { control, controlFile, workspace } = found;
+    if (found.via === "self-contained")
+      noteSelfContained({
+        folder: found.folder,
+        control: control.root,
+        controlId: controlFile.id,
+        workspaceId: workspace.id,
+        workspaceName: workspace.name,
+      });
     const engineReasons = rememberedReasons(found);
     return new CairnClient({ found, factory: this.#factory, created, engineReasons, conversion });
   }
