@@ -22,7 +22,7 @@ export interface Mount {
 const BACKSLASH = 0x5c;
 
 /** The kernel writes blanks, tabs, newlines, backslashes and `#` as three octal digits. */
-function unescapeOctal(field: string): Buffer {
+export function unescapeOctal(field: string): Buffer {
   const bytes = Buffer.from(field, "latin1");
   let length = 0;
   for (let at = 0; at < bytes.length; at++) {

@@ -9,6 +9,9 @@ const FS_IOC_FIEMAP = 0xc020660b;
 const FS_IOC_GETFLAGS = 0x80086601;
 const FS_IOC_SETFLAGS = 0x40086602;
 const FS_NOCOW_FL = 0x00800000;
+const FS_COMPR_FL = 0x4;
+/** Written at once, not dumped, access times not kept, directory written at once, and what is made in it not copied on write. */
+const CARRIED = 0x8 | 0x40 | 0x80 | 0x10000 | FS_NOCOW_FL;
 
 const CODES: Record<string, number> = os.constants.errno;
 const errnos = (...names: string[]): ReadonlySet<number> => new Set(names.map((name) => -(CODES[name] ?? 0)));
@@ -73,4 +76,18 @@ export function takeOverNoCow(from: number, to: number): boolean {
   if (ioctl(to, FS_IOC_GETFLAGS, map.address) < 0) return false;
   mapWords[0] = mapWords[0]! | FS_NOCOW_FL;
   return ioctl(to, FS_IOC_SETFLAGS, map.address) >= 0;
+}
+
+/**
+ * Gives a directory the marks of another that chattr(1) sets and that nothing else carries over. Compression is an
+ * attribute, which these calls would change: where it is set they are left alone.
+ */
+export function takeOverMarks(from: number, to: number): void {
+  mapWords[0] = 0;
+  if (ioctl(from, FS_IOC_GETFLAGS, map.address) < 0) return;
+  const marks = mapWords[0]! & CARRIED;
+  if (marks === 0 || (mapWords[0]! & FS_COMPR_FL) !== 0) return;
+  if (ioctl(to, FS_IOC_GETFLAGS, map.address) < 0) return;
+  mapWords[0] = mapWords[0]! | marks;
+  ioctl(to, FS_IOC_SETFLAGS, map.address);
 }

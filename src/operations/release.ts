@@ -2,7 +2,9 @@ import { existsSync } from "node:fs";
 import type { KeptContent } from "../engines/engine.ts";
 import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import { keptOriginal } from "../workspace/kept-original.ts";
 import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { lockRegistry } from "../workspace/registry.ts";
@@ -35,6 +37,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   using _workspace = await workspace.lock("release", options);
   // A restore that was interrupted is finished first: afterwards nobody would.
   if (existsSync(found.folder)) await recoverWorkspace(workspace, options);
+  warnOfOriginal(workspace, options);
   const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0 };
   if (options.deletePoints !== true) {
     retireWorkspace(found);
@@ -42,6 +45,19 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   }
   requireIdle(found);
   return { ...released, ...(await deletePoints(workspace, options)) };
+}
+
+/** Nothing is left that would remove it. */
+function warnOfOriginal({ found }: Workspace, { onWarning }: ReleaseOptions): void {
+  try {
+    const original = keptOriginal(found);
+    if (original !== null)
+      onWarning?.(
+        `the folder as it was before its conversion stays in ${printablePath(original.place)}; remove it when you do not need it`,
+      );
+  } catch (error) {
+    onWarning?.(toCairnError(error).message);
+  }
 }
 
 async function deletePoints(

@@ -5,9 +5,10 @@ import { findObstacles } from "../engines/tree/walk-entries.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
+import { boundSockets, mountedElsewhere, swapFiles } from "../fs/folder-ties.ts";
 import { findHolders } from "../fs/holders.ts";
-import { filesystemKind, isMountPoint, type Mount, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { checkSpace, controlDirectoriesInside, type GuardName } from "./guards.ts";
 
 /** What keeps a folder from being converted in place, each named with what would help. */
@@ -62,7 +63,7 @@ function requirePlace(folder: Buffer): void {
   const inside = mountsInside(folder, mounts).map(({ mountPoint }) => mountPoint);
   if (inside.length > 0)
     throw refusal(folder, `something is mounted inside: ${listed(inside)}`, { hint: "unmount it first" });
-  const shownElsewhere = boundElsewhere(folder, mounts);
+  const shownElsewhere = mountedElsewhere(folder);
   if (shownElsewhere.length > 0)
     throw refusal(
       folder,
@@ -71,6 +72,14 @@ function requirePlace(folder: Buffer): void {
         hint: "unmount that first, and mount it again afterwards",
       },
     );
+  const sockets = boundSockets(folder);
+  if (sockets.length > 0)
+    throw refusal(folder, `a program listens on ${listed(sockets)}, and nobody would reach it any more`, {
+      hint: "end that program, and start it again afterwards",
+    });
+  const swap = swapFiles(folder);
+  if (swap.length > 0)
+    throw refusal(folder, `the system swaps to ${listed(swap)}`, { hint: "turn that off with swapoff first" });
   const [control] = controlDirectoriesInside(folder);
   if (control !== undefined)
     throw refusal(folder, `the control directory ${control} lies inside`, {
@@ -81,17 +90,6 @@ function requirePlace(folder: Buffer): void {
     throw refusal(folder, `${staging} lies in it, which an interrupted restore of another workspace left`, {
       hint: "look what it is and move it away",
     });
-}
-
-/** Mount points of this namespace that show the folder, or something in it, under another path. */
-function boundElsewhere(folder: Buffer, mounts: readonly Mount[]): Buffer[] {
-  const own = mountOf(folder, mounts);
-  if (own === null) return [];
-  const below = folder.subarray(own.mountPoint.length === 1 ? 0 : own.mountPoint.length);
-  const place = Buffer.concat([own.root.length === 1 ? Buffer.alloc(0) : own.root, below]);
-  return mounts
-    .filter(({ id, device, root }) => id !== own.id && device === own.device && isAtOrBelow(root, place))
-    .map(({ mountPoint }) => mountPoint);
 }
 
 function requireRights(folder: Buffer): void {

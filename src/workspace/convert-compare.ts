@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { scan, type ScanResult } from "../engines/scan/scan.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import { nameOf, parentOf, withDirectory } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { putName, syscalls } from "../fs/syscalls.ts";
@@ -35,6 +35,8 @@ export async function requireSameTrees(one: Buffer, other: Buffer, call: Workspa
 }
 
 async function read(root: Buffer, chunkerPolynomial: string, call: WorkspaceCall): Promise<ScanResult> {
+  call.onProgress?.({ phase: "verifying", done: 0 });
+  throwIfAborted(call.signal);
   return scan({
     root,
     cache: null,

@@ -95,7 +95,12 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
     facts = rootFacts(root);
     exchangeFolders(root, aside);
   } catch (error) {
-    await takeBack(workspace, intent);
+    try {
+      await takeBack(workspace, intent);
+    } catch (other) {
+      // The intent is still there: whoever comes next tries again.
+      input.onWarning?.(`the copy ${printablePath(aside)} could not be removed yet: ${toCairnError(other).message}`);
+    }
     throw asFailure(root, error);
   }
   failpoint("convert.exchanged");

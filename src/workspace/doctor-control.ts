@@ -11,6 +11,7 @@ import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-direc
 import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directory.ts";
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
+import { keptOriginal } from "./kept-original.ts";
 import { registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -42,6 +43,7 @@ export function controlFindings(workspace: Workspace): Checkup[] {
     ...leftoverFindings(workspace),
     ...workspaceFindings(workspace),
     ...folderFindings(workspace),
+    ...originalFindings(workspace),
     ...registryFindings(workspace),
   ];
 }
@@ -127,6 +129,18 @@ function folderFindings({ found }: Workspace): Checkup[] {
       },
     },
   ];
+}
+
+/** What a conversion left for the next save to remove, or for somebody to look at. */
+function originalFindings({ found }: Workspace): Checkup[] {
+  try {
+    const original = keptOriginal(found);
+    if (original === null) return [];
+    const detail = `the folder as it was before its conversion lies in ${printablePath(original.place)}; a save removes it when nobody wrote into it since`;
+    return [{ kind: "original", severity: "info", detail }];
+  } catch (error) {
+    return [{ kind: "original", severity: "warning", detail: toCairnError(error).message }];
+  }
 }
 
 function registryFindings({ found }: Workspace): Checkup[] {

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
+import net from "node:net";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { setAttribute } from "../../src/engines/testing-edits.ts";
 import { isSubvolume } from "../../src/fs/btrfs.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
@@ -50,10 +52,18 @@ void describe("a plain folder on btrfs", () => {
     const { folder } = place;
     makeFirst(folder);
     fillOddly(folder);
+    fs.mkdirSync(path.join(folder, "odd/in-place"));
+    execFileSync("chattr", ["+C", "+A", path.join(folder, "odd/in-place")]);
+    fs.writeFileSync(path.join(folder, "odd/in-place/disk"), Buffer.alloc(100_000, 7));
+    const marks = (): string =>
+      execFileSync("lsattr", ["-d", "odd/in-place", "odd/in-place/disk"], { cwd: folder, encoding: "utf8" });
+    const marked = marks();
+    assert.match(marked, /A.*C.*odd\/in-place\n/);
     const state = readFolder(folder);
     const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
     assert.ok(isSubvolume(folder));
     assertFolder(folder, state, "converted");
+    assert.equal(marks(), marked);
     assert.equal(client.engineType, "btrfs-snapshot");
     const { original, entries } = client.conversion!;
     assert.equal(entries, state.size - 1);
@@ -130,7 +140,7 @@ void describe("a conversion", () => {
     assert.deepEqual(fs.existsSync(path.join(place.volume.root, ".cairn-control")), false);
   });
 
-  test("is refused for subvolumes and mounts inside, for a mount point and what nobody may change, each by name", (t) => {
+  test("is refused for subvolumes and mounts inside, for a mount point, a socket and what nobody may change, each by name", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
     const { folder, volume } = place;
@@ -159,6 +169,21 @@ void describe("a conversion", () => {
     const elsewhere = path.join(volume.root, "elsewhere");
     fs.mkdirSync(elsewhere);
     during(["--bind", folder], elsewhere, /a second time.*elsewhere/);
+    fs.rmdirSync(elsewhere);
+    const server = net.createServer().listen(path.join(folder, "listening"));
+    await once(server, "listening");
+    assert.match(refusal(), /listens on .*ws\/listening/);
+    server.close();
+    await once(server, "close");
+    fs.mkdirSync(elsewhere);
+    const script = 'mount --make-rprivate /; mount --bind "$1" "$2"; echo r; cd /; read line';
+    const apart = spawn("unshare", ["-m", "sh", "-c", script, "sh", folder, elsewhere], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    await once(apart.stdout, "data");
+    assert.match(refusal(), /a second time.*elsewhere/);
+    apart.stdin.end();
+    await once(apart, "close");
     fs.rmdirSync(elsewhere);
     const fixed = path.join(folder, "same/kept.txt");
     execFileSync("chattr", ["+i", fixed]);
@@ -234,26 +259,68 @@ void describe("a conversion", () => {
     assert.ok(fs.existsSync(path.join(original, "same/kept.txt")));
   });
 
+  test("that is stopped leaves the folder as it is, and nothing behind", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    for (let i = 0; i < 500; i++) fs.writeFileSync(path.join(folder, `file-${i}`), Buffer.alloc(20_000, i));
+    const state = readFolder(folder);
+    const library = await cairnLibrary();
+    for (const phase of ["storing", "verifying"]) {
+      const stop = new AbortController();
+      const adopting = library.adopt(folder, {
+        engineType: "btrfs-snapshot",
+        ...SURE,
+        signal: stop.signal,
+        onProgress: (progress) => progress.phase === phase && stop.abort(),
+      });
+      await assert.rejects(adopting, { code: "interrupted" }, phase);
+      assertUntouched(place, state, phase);
+    }
+  });
+
+  test("has its original named by doctor and by a release, which leave it where it is", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot", ...SURE });
+    const { original } = client.conversion!;
+    const { findings } = await client.doctor();
+    assert.ok(findings.some(({ kind, detail }) => kind === "original" && detail.includes(original)));
+    const warnings: string[] = [];
+    await client.release({ deletePoints: true, onWarning: (text) => warnings.push(text) });
+    assert.ok(warnings.join().includes(original));
+    assertFolder(original, readFolder(folder), "the original");
+  });
+
   test("that finds no room leaves nothing behind and says so", async (t) => {
     const place = plainFolder(t, { size: 128 << 20 });
     if (place === null) return;
     const { folder } = place;
-    // Small files lie among the metadata, which their clones need as much of again.
-    for (let i = 0; ; i++) {
-      const { bavail, bsize } = fs.statfsSync(folder);
-      if (bavail * bsize < 24 << 20 || i > 200_000) break;
+    // Attributes lie among the metadata, of which clones need as much again.
+    const fileOf = (i: number): string => path.join(folder, `file-${i}`);
+    const value = Buffer.alloc(16_000, "a");
+    let last = 0;
+    for (let isFull = false; !isFull; last++) {
       try {
-        fs.writeFileSync(path.join(folder, `file-${i}`), Buffer.alloc(1900, i % 251));
+        fs.writeFileSync(fileOf(last), "");
+        isFull = !setAttribute(fileOf(last), "user.large", value);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
-        for (let back = i; back > i - 500; back--) fs.rmSync(path.join(folder, `file-${back}`), { force: true });
-        break;
+        isFull = true;
       }
     }
-    const failed = cairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW]);
-    assert.equal(failed.error?.code, "no_space", failed.stdout + failed.stderr);
-    assert.ok(failed.error.hint);
-    assert.equal(isSubvolume(folder), false);
-    assert.deepEqual(besides(place), []);
+    for (let i = last; i > last - 300; i--) fs.rmSync(fileOf(i), { force: true });
+    const args = ["init", folder, "--engine", "btrfs-snapshot", ...ALLOW];
+    for (const more of [[], ["--allow", "space"]]) {
+      const failed = cairn([...args, ...more]);
+      assert.equal(failed.error?.code, "no_space", failed.stdout + failed.stderr);
+      assert.ok(failed.error.hint, failed.stdout);
+      if (more.length > 0) assert.match(failed.error.message, /ws is not converted/);
+      assert.equal(isSubvolume(folder), false);
+      assert.deepEqual(besides(place), []);
+    }
   });
 });

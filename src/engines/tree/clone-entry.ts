@@ -1,7 +1,14 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { cloneAnswer, cloneFile, extentCount, isOtherFileSystem, takeOverNoCow } from "../../fs/reflink.ts";
+import {
+  cloneAnswer,
+  cloneFile,
+  extentCount,
+  isOtherFileSystem,
+  takeOverMarks,
+  takeOverNoCow,
+} from "../../fs/reflink.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -285,8 +292,9 @@ export class EntryCloner {
     return own && !attributes && mode < 0o1000 && (mode & this.#task.umask) === 0 ? mode : 0o600;
   }
 
-  /** Owner, attributes, mode and times of an open directory. */
+  /** Owner, attributes, marks, mode and times of an open directory. */
   metadata(from: number, to: number, words: Uint32Array, path: () => Uint8Array): void {
+    if (from >= 0) takeOverMarks(from, to);
     this.#apply({ from, to, listed: this.sys.flistxattr(from, this.#list), mode: -1 }, words, path);
   }
 

@@ -9,6 +9,7 @@ import {
 } from "../../formats/control.ts";
 import { parseJson, type JsonObject } from "../../formats/fields.ts";
 import { decodeManifest } from "../../formats/manifest.ts";
+import { decodeOriginal } from "../../formats/original.ts";
 import { decodePolicy } from "../../formats/policy.ts";
 import { decodeRegistration } from "../../formats/registration.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
@@ -36,6 +37,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.pin": { name: "save-point-pin", file: /^pin\.json$/, check: decodePin },
   "cairn.tags": { name: "save-point-tags", file: /^tags\.json$/, check: decodeTags },
   "cairn.verification": { name: "save-point-verification", file: /^verification\.json$/, check: decodeVerification },
+  "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
