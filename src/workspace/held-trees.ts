@@ -31,23 +31,43 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   failpoint("held-tree.gone");
 }
 
+export interface DropOptions {
+  /** Only trees of points up to this number; no newer one may be sealed then. */
+  newest?: number;
+  /** No more than so many, so that whoever sealed one point does not wait for the trees of many. */
+  most?: number;
+  /** Gives up looking after so many points in a row that hold nothing. */
+  lookBack?: number;
+  onWarning?: ((message: string) => void) | undefined;
+}
+
 /**
  * Removes the held trees of sealed points but for the newest ones, and what an earlier removal left. What cannot be
  * removed stays: it costs room only. For the holder of the workspace's lock.
  */
-export async function dropOldTrees(points: Points, onWarning?: (message: string) => void): Promise<void> {
-  const sequences = points.sequences();
-  const held = sequences.filter((sequence) => {
-    const { tree, seal } = points.pathsOf(sequence);
-    return existsSync(tree) && existsSync(seal);
-  });
-  const left = sequences.filter((sequence) => existsSync(join(points.pathsOf(sequence).root, GOING)));
-  for (const sequence of new Set([...held.slice(0, -KEPT_TREES), ...left])) {
-    try {
-      await removeTreeOf(points, sequence);
-    } catch (error) {
-      onWarning?.(`a tree that no point needs any more could not be removed: ${toCairnError(error).message}`);
+export async function dropOldTrees(points: Points, options: DropOptions = {}): Promise<void> {
+  const { newest = Infinity, most = Infinity, lookBack = Infinity, onWarning } = options;
+  let spare = 0;
+  let empty = 0;
+  let tried = 0;
+  for (const sequence of points.sequences().toReversed()) {
+    if (sequence > newest) continue;
+    const { root, tree, seal } = points.pathsOf(sequence);
+    const going = join(root, GOING);
+    const isHeld = existsSync(tree);
+    const isSpare = isHeld && existsSync(seal) && ++spare > KEPT_TREES;
+    const isGoing = existsSync(going);
+    empty = isHeld || isGoing ? 0 : empty + 1;
+    if (isSpare || isGoing) {
+      tried++;
+      try {
+        if (isSpare) await removeTreeOf(points, sequence);
+        else await removeHeldTree(going);
+      } catch (error) {
+        onWarning?.(`a tree that no point needs any more could not be removed: ${toCairnError(error).message}`);
+      }
     }
+    if (tried >= most || empty >= lookBack) return;
   }
 }
 

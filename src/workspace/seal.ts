@@ -104,6 +104,9 @@ export async function sealPending(
       if (point.sealed) continue;
       await sealPoint(workspace, point, call);
       done.sealed++;
+      // One more than there came, so that what an earlier call left goes too.
+      const { onWarning } = call;
+      await dropOldTrees(workspace.points, { newest: sequence, most: 2, lookBack: FEW_POINTS, onWarning });
     } catch (error) {
       const problem = toCairnError(error);
       if (problem.code !== "damaged" && problem.code !== "newer_version") throw problem;
@@ -111,7 +114,6 @@ export async function sealPending(
       call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
     }
   }
-  if (done.sealed > 0) await dropOldTrees(workspace.points, call.onWarning);
   return done;
 }
 
@@ -133,6 +135,8 @@ export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): P
   }
 }
 
+/** What a call that is about something else looks back for trees to remove. */
+const FEW_POINTS = 64;
 const NOTHING: SealedPending = { sealed: 0, problems: [] };
 /** So many saves of others between sealing and reading are had in mind. */
 const MOST_ROUNDS = 5;
@@ -166,8 +170,8 @@ export async function withSealed<T>(
 export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
   const open = workspace.points.list().points.filter(({ sealed }) => !sealed);
   const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
-  // Also what an earlier call was killed in.
-  if (done.sealed === 0) await dropOldTrees(workspace.points, call.onWarning);
+  // Also what earlier calls were killed in, or left for later.
+  await dropOldTrees(workspace.points, { onWarning: call.onWarning });
   return done;
 }
 
