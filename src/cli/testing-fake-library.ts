@@ -261,6 +261,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     inspect: { path: `${ROOT}/x`, format: "save-point-descriptor", version: 1, bytes: 10, content: { a: 1 } },
     listWorkspaces: [INFO],
     relocate: { workspace: REF, from: "/tmp/cairn-fake/old" },
+    forget: false,
   }) as unknown as CairnLibrary;
   return fake;
 }

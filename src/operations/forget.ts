@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { controlPaths } from "../workspace/control-layout.ts";
+import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspace/control-layout.ts";
 import { realPathOf } from "../workspace/find-workspace.ts";
 import { controlOf, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
 
@@ -13,7 +14,7 @@ export async function forget(path: string): Promise<boolean> {
   const folder = realPathOf(path);
   using _registry = await lockRegistry({ purpose: "release" });
   const registration = readRegistration(folder);
-  if (registration === null) return false;
+  if (registration === null) return forgetSelfContained(folder);
   const control = controlOf(registration);
   if (existsSync(controlPaths(control).file)) {
     throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control}`, {
@@ -21,4 +22,13 @@ export async function forget(path: string): Promise<boolean> {
     });
   }
   return unregister(folder);
+}
+
+/** By its workspace or its root, when what lies beside it is gone; while that is there, it is noted again anyway. */
+function forgetSelfContained(folder: Buffer): boolean {
+  for (const main of [folder, Buffer.concat([folder, Buffer.from(`/${MAIN_WORKSPACE}`)])]) {
+    const beside = join(dirname(main.toString("utf8")), SELF_CONTAINED_CONTROL);
+    if (!existsSync(controlPaths(beside).file) && unregister(main)) return true;
+  }
+  return false;
 }

@@ -7,6 +7,7 @@ import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
+import { noteSelfContained } from "../workspace/registry.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { CairnClient } from "./client.ts";
 import type {

@@ -125,9 +125,8 @@ test("init and adopt set the quota that they were given", async (t) => {
   await assert.rejects(library.init(join(root, "bad"), { quotaBytes: -1 }), hasCode("usage"));
 });
 
-test("workspaces of self-contained folders are not registered; others are listed with their points", async (t) => {
-  const { client, library, folder, root } = await testFolder(t, { a: "one" });
-  await library.init(join(root, "self"));
+test("workspaces are listed with their points", async (t) => {
+  const { client, library, folder } = await testFolder(t, { a: "one" });
   await client.save();
   const [info, ...others] = await library.listWorkspaces();
   assert.deepEqual(others, []);

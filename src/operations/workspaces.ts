@@ -6,15 +6,15 @@ import { displayPath } from "../fs/safe-path.ts";
 import { listWorkspaces as listIn, type PlacedWorkspace } from "../workspace/control-directory.ts";
 import { controlPaths } from "../workspace/control-layout.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
-import { controlOf, listRegistered, readRegistration } from "../workspace/registry.ts";
+import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, WorkspaceInfo } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
-/** Every folder that this user keeps, by path; missing ones and those whose records cannot be read too. */
+/** Every folder that this user keeps, by path, also self-contained ones that were opened here; missing ones and those whose records cannot be read too. */
 export async function listWorkspaces(factory: EngineFactory, options: CallOptions): Promise<WorkspaceInfo[]> {
   const infos = new Map<string, WorkspaceInfo>();
-  const registered = listRegistered();
+  const registered = [...listRegistered(), ...listSelfContained()];
   for (const { problem } of registered) if (problem !== undefined) options.onWarning?.(problem.message);
   const registrations = registered.flatMap(({ registration }) => (registration === null ? [] : [registration]));
   for (const root of new Set(registrations.map(controlOf))) {

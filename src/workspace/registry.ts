@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -28,8 +28,20 @@ function registryDirectory(): string {
   return join(userStateDirectory(), "workspaces");
 }
 
+function notesDirectory(): string {
+  return join(userStateDirectory(), "self-contained");
+}
+
 function registrationPath(folder: RawPath): string {
-  return join(registryDirectory(), `${createHash("sha256").update(rawBytes(folder)).digest("hex")}.json`);
+  return join(registryDirectory(), nameOf(folder));
+}
+
+function notePath(folder: RawPath): string {
+  return join(notesDirectory(), nameOf(folder));
+}
+
+function nameOf(folder: RawPath): string {
+  return `${createHash("sha256").update(rawBytes(folder)).digest("hex")}.json`;
 }
 
 export interface NewRegistration {
@@ -43,7 +55,12 @@ export interface NewRegistration {
 
 /** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
 export function registerWorkspace(entry: NewRegistration): void {
-  const record: Registration = {
+  durableMkdir(registryDirectory());
+  durableWrite(registrationPath(entry.folder), encodeRegistration(recordOf(entry)));
+}
+
+function recordOf(entry: NewRegistration): Registration {
+  return {
     ...recordPath(rawBytes(entry.folder)),
     control: recordPath(rawBytes(entry.control)),
     control_id: entry.controlId,
@@ -51,13 +68,32 @@ export function registerWorkspace(entry: NewRegistration): void {
     workspace_name: entry.workspaceName,
     registered_at: new Date().toISOString(),
   };
-  durableMkdir(registryDirectory());
-  durableWrite(registrationPath(entry.folder), encodeRegistration(record));
 }
 
-/** Forgets a folder; true when it was registered. The control directory stays as it is. */
+/**
+ * Notes a self-contained workspace, so that it is listed. Nothing is found by such a note: the folder may be another
+ * host's, or mounted elsewhere tomorrow. Best effort: opening it once more notes it again.
+ */
+export function noteSelfContained(entry: NewRegistration): void {
+  const file = notePath(entry.folder);
+  try {
+    const known = readSmallFile(file, MAX_REGISTRATION_BYTES);
+    if (known !== null && decodeRegistration(known).workspace_id === entry.workspaceId) return;
+  } catch {
+    // It is written anew.
+  }
+  try {
+    mkdirSync(notesDirectory(), { recursive: true, mode: 0o700 });
+    durableWrite(file, encodeRegistration(recordOf(entry)));
+  } catch {
+    // Nobody may write there; then it is not listed.
+  }
+}
+
+/** Forgets a folder; true when it was registered or noted. The control directory stays as it is. */
 export function unregister(folder: RawPath): boolean {
-  return durableRemove(registrationPath(folder));
+  const wasNoted = durableRemove(notePath(folder));
+  return durableRemove(registrationPath(folder)) || wasNoted;
 }
 
 /** A state directory of somebody else is met where `su` or `sudo` kept the environment. */
@@ -118,18 +154,27 @@ export interface RegistryEntry {
 
 /** Everything in the user's registry; damaged files are listed and hide nothing. */
 export function listRegistered(): RegistryEntry[] {
+  return listIn(registryDirectory());
+}
+
+/** The self-contained workspaces that this user has opened, as `listRegistered` tells the others. */
+export function listSelfContained(): RegistryEntry[] {
+  return listIn(notesDirectory());
+}
+
+function listIn(directory: string): RegistryEntry[] {
   let names: string[];
   try {
-    names = readdirSync(registryDirectory());
+    names = readdirSync(directory);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    const failed = toCairnError(error, `list ${registryDirectory()}`);
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    const failed = toCairnError(error, `list ${directory}`);
     throw failed.code === "permission" ? stateDirectoryClosed(failed) : failed;
   }
   const entries: RegistryEntry[] = [];
   for (const name of names.sort()) {
     if (!/^[0-9a-f]{64}\.json$/.test(name)) continue;
-    const file = join(registryDirectory(), name);
+    const file = join(directory, name);
     try {
       const bytes = readSmallFile(file, MAX_REGISTRATION_BYTES);
       if (bytes !== null) entries.push(entryOf(file, decodeRegistration(bytes)));

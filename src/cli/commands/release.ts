@@ -37,13 +37,15 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
 }
 
+const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
+
 /** Null: its control directory was gone, and the folder is forgotten now. */
 async function openOrForget(context: Context, folder: string): Promise<Client | null> {
   try {
     return await context.openExisting(folder);
   } catch (error) {
     const path = context.chosenFolder(folder);
-    const isGone = error instanceof CairnError && error.code === "not_found" && path !== undefined;
+    const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined;
     if (!isGone || !(await (await context.library()).forget(path))) throw error;
     return null;
   }

@@ -6,7 +6,9 @@ import { renderTable } from "../render/table.ts";
 
 export const command: CommandDefinition = {
   name: "workspaces",
-  examples: [{ line: "cairn workspaces", text: "every folder that this user keeps; missing ones are marked" }],
+  examples: [
+    { line: "cairn workspaces", text: "every folder that this user keeps or has opened; missing ones are marked" },
+  ],
   run,
 };
 
@@ -18,8 +20,7 @@ async function run(context: Context): Promise<Outcome> {
 
 async function render(context: Context, workspaces: readonly WorkspaceInfo[]): Promise<string> {
   const { style } = context;
-  if (workspaces.length === 0)
-    return "no folder is registered yet; `cairn save DIR` begins with one (self-contained ones are not listed)";
+  if (workspaces.length === 0) return "no folder is known yet; `cairn save DIR` begins with one";
   const now = Date.now();
   const rows = workspaces.map((workspace) => [
     workspace.present ? style.green("present") : style.yellow("missing"),

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+test("self-contained workspaces are listed once they were made or opened here", async (t) => {
+  const { root, library, folder } = await testFolder(t);
+  const made = await library.init(join(root, "agent"));
+  writeFileSync(join(root, "agent/main/file"), "x");
+  await made.save();
+  const listed = await library.listWorkspaces();
+  assert.deepEqual(
+    listed.map(({ path, present, points, problem }) => [path, present, points, problem]),
+    [
+      [join(root, "agent/main"), true, 1, undefined],
+      [folder, true, 0, undefined],
+    ],
+  );
+  // Another user, or host, who finds it there.
+  rmSync(join(root, "state"), { recursive: true });
+  assert.deepEqual(await library.listWorkspaces(), []);
+  await library.open(join(root, "agent/main"));
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path }) => path),
+    [join(root, "agent/main")],
+  );
+});
+
+test("one that was moved is listed where it was opened since, and one that is gone is named until it is forgotten", async (t) => {
+  const { root, library, client } = await testFolder(t);
+  await client.release();
+  const before = join(root, "before");
+  await library.init(before);
+  renameSync(before, join(root, "after"));
+  const [missing, ...more] = await library.listWorkspaces();
+  assert.deepEqual([missing!.path, missing!.present, more], [join(before, "main"), false, []]);
+  assert.match(missing!.problem!, /control directory .* is not there/);
+  await library.open(join(root, "after"));
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path, present }) => [path, present]),
+    [[join(root, "after/main"), true]],
+  );
+  // Its old place is nobody's: another one may be made there.
+  const again = await library.init(before);
+  assert.equal(again.created, true);
+  assert.equal((await library.listWorkspaces()).length, 2);
+  assert.equal(await library.forget(join(root, "after")), false, "it is there");
+  rmSync(join(root, "after"), { recursive: true });
+  assert.equal((await library.listWorkspaces()).filter(({ present }) => !present).length, 1);
+  assert.equal(await library.forget(join(root, "after")), true);
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path }) => path),
+    [join(before, "main")],
+  );
+  await again.release({ deletePoints: true });
+  assert.deepEqual(await library.listWorkspaces(), []);
+  assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
+});
+
+test("a self-contained workspace works where nothing can be noted", async (t) => {
+  const { root, library } = await testFolder(t);
+  rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });
+  writeFileSync(join(root, "state/cairn/self-contained"), "in the way");
+  const made = await library.init(join(root, "agent"));
+  assert.equal((await made.save()).sequence, 1);
+  await assert.rejects(library.open(join(root, "nothing")), hasCode("not_a_workspace"));
+  mkdirSync(join(root, "nothing"));
+  assert.equal((await library.listWorkspaces()).length, 1);
+});
