@@ -18,8 +18,11 @@ import { convert } from "./convert.ts";
 /** From the fastest on; what always works comes after them. */
 const ORDER = ["btrfs-snapshot", "juicefs-clone", "reflink-copy"] as const;
 const COPY: EngineReason = { engine: "copy", chosen: false, reason: "works on every file system" };
-/** Only chosen when asked for: it touches every file, where copy looks at each and reads what changed. */
-const ON_REQUEST: ReadonlySet<EngineType> = new Set(["reflink-copy"]);
+/** Only chosen when asked for: they touch every file, where copy looks at each and reads what changed. */
+const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
+  ["juicefs-clone", "works here; its clones are compared with the folder, file by file, and read when they are sealed"],
+  ["reflink-copy", "works here; better than copy for few large files that change often"],
+]);
 const REASONS_FILE = "engines.json";
 
 /**
@@ -37,13 +40,9 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
       reasons.push({ engine, chosen: false, ...answer });
       continue;
     }
-    if (ON_REQUEST.has(engine)) {
-      reasons.push({
-        engine,
-        chosen: false,
-        reason: "works here; better than copy for few large files that change often",
-        hint: `ask for it: cairn engine set ${engine}`,
-      });
+    const reason = ON_REQUEST.get(engine);
+    if (reason !== undefined) {
+      reasons.push({ engine, chosen: false, reason, hint: `ask for it: cairn engine set ${engine}` });
       continue;
     }
     const isBest = best === null;

@@ -197,7 +197,7 @@ test("a folder that is no subvolume any more is saved into the store, and the po
   assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
 });
 
-test("a folder on JuiceFS is adopted with clones, whose points lie at the root of its mount; without the program with copy, and says why", async (t) => {
+test("a folder on JuiceFS is adopted with clones when they are asked for, whose points lie at the root of its mount; without the program copy is used, and says why", async (t) => {
   const volume = juicefsVolume(t, "stand-in");
   if (volume === null) return;
   const library = await cairnLibrary();
@@ -206,9 +206,10 @@ test("a folder on JuiceFS is adopted with clones, whose points lie at the root o
   makeFirst(folder);
   const withProgram = process.env["PATH"];
   const { engine, engine_reasons: reasons } = await library.detectEngine(folder);
-  assert.equal(engine, "juicefs-clone", JSON.stringify(reasons));
+  assert.equal(engine, "copy", JSON.stringify(reasons));
+  assert.match(reasons.find((each) => each.engine === "juicefs-clone")?.reason ?? "", /works here/);
   assert.deepEqual(fs.readdirSync(volume.root), ["a b"], "nothing is left");
-  const client = await library.adopt(folder);
+  const client = await library.adopt(folder, { engineType: "juicefs-clone" });
   assert.equal(client.engineType, "juicefs-clone");
   assert.equal(path.dirname(client.controlDirectory), path.join(volume.root, ".cairn-control"));
   const held = await client.save();
