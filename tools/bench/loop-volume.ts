@@ -4,20 +4,24 @@ import { runCommand } from "./measure.ts";
 
 /** How each kind is made. */
 const MAKERS = {
-  ext4: ["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-N", "600000", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+  ext4: ["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-N", "2400000", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
   btrfs: ["/sbin/mkfs.btrfs", "-q", "-f"],
   xfs: ["/sbin/mkfs.xfs", "-q", "-f"],
 } as const;
+
+export type VolumeKind = keyof typeof MAKERS;
 
 /** A fresh file system in a sparse file: on ext4 creating files on one where many were just deleted is slow, which would punish whoever comes second. */
 export class LoopVolume {
   readonly mountPoint: string;
   readonly #image: string;
-  readonly #kind: keyof typeof MAKERS;
+  readonly #kind: VolumeKind;
+  readonly #size: string;
   #mounted = false;
 
-  constructor(folder: string, kind: keyof typeof MAKERS = "ext4") {
+  constructor(folder: string, kind: VolumeKind = "ext4", size = "8G") {
     this.#kind = kind;
+    this.#size = size;
     mkdirSync(folder, { recursive: true });
     this.mountPoint = path.join(folder, "mnt");
     this.#image = path.join(folder, "volume.img");
@@ -27,7 +31,7 @@ export class LoopVolume {
   fresh(): void {
     this.close();
     mkdirSync(this.mountPoint, { recursive: true });
-    runCommand({ program: "truncate", args: ["-s", "8G", this.#image] });
+    runCommand({ program: "truncate", args: ["-s", this.#size, this.#image] });
     const [program, ...options] = MAKERS[this.#kind];
     runCommand({ program, args: [...options, this.#image] });
     runCommand({ program: "mount", args: ["-o", "loop", this.#image, this.mountPoint] });

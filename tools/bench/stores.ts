@@ -9,7 +9,7 @@ import { type Command, runCommand } from "./measure.ts";
  */
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
-const CAIRN = process.env["CAIRN_BENCH_COMMAND"] ?? path.join(ROOT, "cairn");
+export const CAIRN = process.env["CAIRN_BENCH_COMMAND"] ?? path.join(ROOT, "cairn");
 
 export interface Store {
   readonly name: string;

@@ -1,14 +1,14 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Bench } from "../bench.ts";
-import { LoopVolume } from "../loop-volume.ts";
+import { LoopVolume, type VolumeKind } from "../loop-volume.ts";
 import { runCommand } from "../measure.ts";
 
 interface Client {
   readonly controlDirectory: string;
   save(options?: object): Promise<{ save_point_id: string; effective_engine: string }>;
   seal(): Promise<unknown>;
-  restore(options: { target: string; method: "exchange" }): Promise<{ method: string }>;
+  restore(options: { target: string; method?: "exchange" }): Promise<{ method: string }>;
   fork(target: string, path: string): Promise<unknown>;
 }
 
@@ -32,13 +32,13 @@ export class EnginePlace {
 
   static async make(
     bench: Bench,
-    on: { kind: "btrfs" | "xfs"; engine: string; files: number; large?: number },
+    on: { kind: VolumeKind; engine: string; files: number; large?: number; size?: string },
   ): Promise<EnginePlace> {
     if (process.getuid?.() !== 0) throw new Error("not root: no file system can be mounted");
     const scratch = bench.folder(`engines-${on.kind}`);
     process.env["XDG_STATE_HOME"] = path.join(scratch, "state");
     rmSync(path.join(scratch, "state"), { recursive: true, force: true });
-    const volume = new LoopVolume(scratch, on.kind);
+    const volume = new LoopVolume(scratch, on.kind, on.size);
     volume.fresh();
     try {
       const folder = path.join(volume.mountPoint, "workspace");

@@ -1,4 +1,5 @@
 import type { BenchCase } from "../bench.ts";
+import { engineLatency, engineLatencyMillion } from "./engine-latency.ts";
 import { engineSpace } from "./engine-space.ts";
 import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
 import { snapshots } from "./snapshots.ts";
@@ -29,7 +30,7 @@ export const CASES: readonly BenchCase[] = [
 ];
 
 /** Too long for every run; named by `--only`. */
-export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion];
+export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion, engineLatencyMillion];
 
 /** Engines that hold whole trees, each on a file system of its own; needs root. */
-export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge];
+export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge, engineLatency];

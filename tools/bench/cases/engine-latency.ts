@@ -1,0 +1,149 @@
+import { closeSync, openSync, rmSync, writeSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import path from "node:path";
+import type { Bench, OwnCase } from "../bench.ts";
+import { type Command, runCommand, timeCommand } from "../measure.ts";
+import { median, type Result } from "../result.ts";
+import { CAIRN, GitStore, isInstalled } from "../stores.ts";
+import { EnginePlace, percentile, timed } from "./engine-place.ts";
+
+const MB = 1 << 20;
+const DIRTY = [0, 100 * MB, 1024 * MB];
+
+interface Setting {
+  kind: "btrfs" | "xfs" | "ext4";
+  engine: string;
+  files: number;
+  dirty: number;
+  rounds: number;
+}
+
+const ENGINES = [
+  { kind: "btrfs", engine: "btrfs-snapshot" },
+  { kind: "xfs", engine: "reflink-copy" },
+  { kind: "ext4", engine: "copy" },
+] as const;
+
+/** Each engine where it belongs: save and going back, with so much just written and not yet on the disk. */
+export const engineLatency: OwnCase = {
+  name: "engine-latency",
+  data: null,
+  run: async (bench) => measureAll(bench, "engine-latency", bench.quick ? [100] : [1000, 100_000]),
+};
+
+/** The same with a million files; takes about an hour. */
+export const engineLatencyMillion: OwnCase = {
+  name: "engine-latency-million",
+  data: null,
+  run: async (bench) => measureAll(bench, "engine-latency-million", [bench.quick ? 1000 : 1_000_000]),
+};
+
+async function measureAll(bench: Bench, name: string, sizes: readonly number[]): Promise<Result> {
+  const samples: Record<string, number[]> = {};
+  const notes: string[] = [];
+  for (const on of ENGINES) {
+    for (const files of sizes) {
+      const place = await EnginePlace.make(bench, { ...on, files, size: "30G" });
+      try {
+        for (const dirty of bench.quick ? [0, MB] : DIRTY) {
+          const rounds = files > 500_000 ? Math.min(3, bench.repeats) : bench.repeats;
+          const times = await measure(bench, place, { ...on, files, dirty, rounds });
+          for (const [what, values] of Object.entries(times)) {
+            const row = `${on.engine}, ${files} files, ${dirty / MB} MB: ${what}`;
+            samples[row] = values;
+            notes.push(`${row}: p50 ${median(values).toFixed(1)} ms, p99 ${percentile(values, 0.99).toFixed(1)} ms`);
+          }
+        }
+      } finally {
+        place.close();
+      }
+    }
+  }
+  return {
+    case: name,
+    unit: "ms",
+    samples,
+    bars: [],
+    meaning: "Save and restore as calls of the library and as whole commands, beside others that copy the folder.",
+    notes,
+  };
+}
+
+async function measure(bench: Bench, place: EnginePlace, on: Setting): Promise<Record<string, number[]>> {
+  const { client, folder } = place;
+  const times: Record<string, number[]> = {};
+  const add = (what: string, value: number): void => {
+    (times[what] ??= []).push(value);
+  };
+  const { save_point_id: target } = await client.save();
+  await client.seal();
+  const peers = peersOf(bench, place, on);
+  for (let round = 0; round < on.rounds; round++) {
+    for (const turn of ["library", "command"] as const) {
+      makeDirty(folder, on.dirty);
+      const save = { program: CAIRN, args: ["save", folder] };
+      add(`save, ${turn}`, await once(turn, async () => client.save(), save));
+      makeDirty(folder, on.dirty);
+      const restore = { program: CAIRN, args: ["-C", folder, "restore", target] };
+      add(`restore, ${turn}`, await once(turn, async () => client.restore({ target }), restore));
+    }
+    for (const { name, command, after } of peers) {
+      makeDirty(folder, on.dirty);
+      add(name, timeCommand(command, { sync: false }));
+      after?.();
+    }
+    rmSync(path.join(folder, DIRTY_NAME), { force: true });
+  }
+  return times;
+}
+
+async function once(turn: "library" | "command", call: () => Promise<unknown>, command: Command): Promise<number> {
+  return turn === "library" ? timed(call) : timeCommand(command, { sync: false });
+}
+
+interface Peer {
+  name: string;
+  command: Command;
+  after?: () => void;
+}
+
+function peersOf(bench: Bench, place: EnginePlace, on: Setting): Peer[] {
+  const { folder, root } = place;
+  const copy = path.join(root, "copy");
+  const remove = (): void => rmSync(copy, { recursive: true, force: true });
+  const cp = (name: string, ...flags: string[]): Peer => {
+    return { name, command: { program: "cp", args: ["-a", ...flags, folder, copy] }, after: remove };
+  };
+  const peers: Peer[] = [on.kind === "ext4" ? cp("cp -a") : cp("cp -a --reflink=always", "--reflink=always")];
+  if (on.kind === "btrfs") {
+    peers.push({
+      name: "btrfs subvolume snapshot",
+      command: { program: "btrfs", args: ["-q", "subvolume", "snapshot", "-r", folder, copy] },
+      after: () => runCommand({ program: "btrfs", args: ["-q", "subvolume", "delete", copy] }),
+    });
+  }
+  if (isInstalled("git")) {
+    const git = new GitStore(bench.folder("engines-git", `${on.kind}-${on.files}-${on.dirty}`), folder);
+    git.fresh();
+    const command = git.save();
+    // Something must differ for git to commit.
+    makeDirty(folder, MB);
+    runCommand(command);
+    if (on.dirty > 0) peers.push({ name: "git add, git commit", command });
+  }
+  return peers;
+}
+
+const DIRTY_NAME = "dirty";
+
+/** Rewrites a file of so many bytes, which then wait in the page cache; none for 0. */
+function makeDirty(folder: string, bytes: number): void {
+  if (bytes === 0) return;
+  const piece = randomBytes(Math.min(bytes, 8 * MB));
+  const fd = openSync(path.join(folder, DIRTY_NAME), "w");
+  for (let at = 0; at < bytes; at += piece.length) {
+    piece.writeUInt32LE(at / MB, 0);
+    writeSync(fd, piece, 0, Math.min(piece.length, bytes - at));
+  }
+  closeSync(fd);
+}
