@@ -164,8 +164,10 @@ function asFailure(root: Buffer, error: unknown): CairnError {
 }
 
 /** What of the displaced original is not in the copy, the empty path for the folder itself; null where nothing is. */
-async function changedInOriginal(aside: Buffer, { since }: ConvertIntent): Promise<Buffer | null> {
-  if (fs.lstatSync(aside, { bigint: true }).mtimeNs >= since) return Buffer.alloc(0);
+async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent): Promise<Buffer | null> {
+  const { mtimeNs, ctimeNs } = fs.lstatSync(aside, { bigint: true });
+  // The exchange itself gave it a change time; an earlier one means that the clock was set back, and tells nothing.
+  if (mtimeNs >= since || ctimeNs < made) return Buffer.alloc(0);
   return changedAfter(aside, since);
 }
 

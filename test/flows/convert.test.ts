@@ -223,6 +223,36 @@ void describe("a conversion", () => {
       assert.equal(fs.readFileSync(path.join(folder, "goes/deep/a"), "utf8"), "a\nlate\n");
     });
 
+  test("sees what is stored through a mapping of the original, which nobody writes back", async (t) => {
+    const place = plainFolder(t);
+    if (place === null) return;
+    const { folder } = place;
+    makeFirst(folder);
+    const pause = pauseFile();
+    const running = startCairn(["init", folder, "--engine", "btrfs-snapshot", ...ALLOW], {
+      failpoint: `convert.known@${pause}`,
+    });
+    await running.paused;
+    const script = `
+import mmap, os, sys
+file = open(sys.argv[1], "r+b")
+pages = mmap.mmap(file.fileno(), 0)
+pages[0:4] = b"late"
+os.write(1, b"r")
+sys.stdin.read()
+`;
+    const writer = spawn("python3", ["-c", script, path.join(folder, "big")], { stdio: ["pipe", "pipe", "inherit"] });
+    t.after(() => writer.kill());
+    await once(writer.stdout, "data");
+    fs.rmSync(pause);
+    const { error, stdout } = await running.ended;
+    assert.equal(error?.code, "conflict", stdout);
+    assert.equal(fs.readFileSync(path.join(folder, "big")).subarray(0, 4).toString(), "late");
+    writer.stdin.end();
+    await once(writer, "close");
+    assertUntouched(place, readFolder(folder), "mapped");
+  });
+
   test("keeps both when somebody writes into the original and into what took its place", async (t) => {
     const place = plainFolder(t);
     if (place === null) return;
