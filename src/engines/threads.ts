@@ -68,8 +68,6 @@ export class EngineThread {
       // What Node was started with need not be possible here, as `--input-type` is not.
       execArgv: [],
       workerData: { compileCache: compileCacheFolder(), kind } satisfies ThreadStart,
-      // Meant for the program's own text; a thread with a file would not start.
-      ...(process.execArgv.some((argument) => argument.startsWith("--input-type")) ? { execArgv: [] } : {}),
     });
     this.#worker.on("message", (message: ThreadMessage) => this.#message(message));
     this.#worker.on("error", (error) => this.#lost(error));
