@@ -48,7 +48,7 @@ export interface NewPack {
   readonly id: Uint8Array;
   /** The plain bytes of its header. */
   readonly header: Uint8Array;
-  /** What `packIndexText` makes of both, where a worker has done it already. */
+  /** What `packIndexText` makes of both, where that was done already. */
   readonly indexText?: Uint8Array;
 }
 

@@ -9,7 +9,8 @@ import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import { Repository } from "../../repository/repository.ts";
+import { packIndexText } from "../../repository/index-text.ts";
+import { type NewPack, Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
@@ -91,10 +92,12 @@ export class EmbeddedStore {
   async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
     const { storage, repository, index } = this;
-    await Promise.all(packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true })));
+    const saved = packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true }));
+    const listed = packs.reduce((sum, pack) => sum + pack.blobs, 0) > FEW_BLOBS ? packs : packs.map(withIndexText);
+    await Promise.all(saved);
     await storage.sync(["data"]);
     failpoint("store.packs-durable");
-    const names = await repository.saveIndex(packs);
+    const names = await repository.saveIndex(listed);
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);
     const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
     for (const name of names) index.cover(name, blobs / names.length);
@@ -145,6 +148,13 @@ export class EmbeddedStore {
     this.#reader = undefined;
     fs.rmSync(this.workDirectory, { recursive: true, force: true });
   }
+}
+
+/** Of so many the index is made while the disk is busy with the packs; of more it would take too much memory. */
+const FEW_BLOBS = 20_000;
+
+function withIndexText(pack: FinishedPack): NewPack {
+  return { ...pack, indexText: packIndexText(pack.id, pack.header) };
 }
 
 async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {
