@@ -141,7 +141,7 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): Plan
 
 /** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
 export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<RecoveredEntry[]> {
-  const journal = readJournal(workspace);
+  const journal = readCleanupJournal(workspace);
   if (journal === null) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   workspace.points.removeMovedAway();
@@ -176,7 +176,8 @@ export function isCleanupPending(workspace: Workspace): boolean {
   return readSmallFile(journalPath(workspace), MAX_JOURNAL_BYTES) !== null;
 }
 
-function readJournal(workspace: Workspace): CleanupJournal | null {
+/** Null where no removal is under way. Throws `damaged`, `newer_version`. */
+export function readCleanupJournal(workspace: Workspace): CleanupJournal | null {
   const file = journalPath(workspace);
   const bytes = readSmallFile(file, MAX_JOURNAL_BYTES);
   if (bytes === null) return null;
@@ -184,10 +185,10 @@ function readJournal(workspace: Workspace): CleanupJournal | null {
   try {
     journal = JSON.parse(bytes.toString("utf8")) as CleanupJournal;
   } catch (error) {
-    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run `cairn doctor`", cause: error });
+    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run `cairn doctor --repair`", cause: error });
   }
   if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop))
-    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run `cairn doctor`" });
+    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run `cairn doctor --repair`" });
   if (journal.version !== 1)
     throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, {
       hint: "use the newer cairn that wrote it",

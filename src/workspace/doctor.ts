@@ -5,6 +5,7 @@ import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { controlFindings, lockFindings } from "./doctor-control.ts";
 import { descriptorFindings, heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
+import { journalFindings } from "./doctor-journal.ts";
 import { Points } from "./points.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { type HeldPoint, verifyHeld } from "./verify.ts";
@@ -66,7 +67,12 @@ class Doctor {
         (finding) => CLOSED.has(finding.kind) && finding.severity === "damage" && finding.repaired !== true,
       );
       await this.#take(stateFindings(this.#workspace));
-      if (opens) await this.#take(this.#interrupted());
+      await this.#take(journalFindings(this.#workspace));
+      // What says how to finish it cannot be read.
+      const isBlocked = [...this.#findings.values()].some(
+        ({ kind, repaired }) => kind === "journal" && repaired !== true,
+      );
+      if (opens && !isBlocked) await this.#take(this.#interrupted());
       await this.#take(recordFindings(this.#workspace));
       await this.#take(heldFindings(this.#workspace));
       await this.#take(await descriptorFindings(this.#workspace, { opens, signal: this.#input.signal }));

@@ -192,7 +192,7 @@ export async function recoverExchange(
   workspace: Workspace,
 ): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
   const { control, paths } = workspace.found;
-  const intent = readIntent(paths.journal);
+  const intent = readExchangeIntent(paths.journal);
   if (intent === null) return null;
   const staging = path.join(control.temporary, intent.staging);
   const short = intent.target.slice(0, 8);
@@ -223,7 +223,8 @@ function removeIntent(journal: string): void {
   fs.rmSync(path.join(journal, JOURNAL), { force: true });
 }
 
-function readIntent(journal: string): Intent | null {
+/** Null where none is under way. Throws `damaged`. */
+export function readExchangeIntent(journal: string): Intent | null {
   if (!isExchangePending(journal)) return null;
   const place = path.join(journal, JOURNAL);
   const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = fs.readlinkSync(place).split(":");
@@ -235,5 +236,7 @@ function readIntent(journal: string): Intent | null {
     STAGING_NAME.test(staging) &&
     /^[0-9a-f]{32}$/.test(uuid);
   if (isSound) return { target, undoId, kind, staging, uuid };
-  throw new CairnError("damaged", `${place} says nothing that could be understood`, { hint: "run `cairn doctor`" });
+  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
+    hint: "run `cairn doctor --repair`",
+  });
 }

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import type { RecordedPath } from "../formats/record.ts";
 import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
@@ -23,6 +24,10 @@ export interface RestoreIntent {
   at: string;
 }
 
+function checksumOf(intent: object): string {
+  return Buffer.from(sha256(Buffer.from(JSON.stringify(intent)))).toString("hex");
+}
+
 const MAX_STEPS_BYTES = 4 * 2 ** 30 - 1;
 
 export class RestoreJournal {
@@ -36,7 +41,8 @@ export class RestoreJournal {
 
   begin(intent: RestoreIntent): void {
     durableRemove(this.#steps);
-    durableWrite(this.#intent, Buffer.from(`${JSON.stringify(intent)}\n`), { mode: 0o600 });
+    const record = { ...intent, checksum: checksumOf(intent) };
+    durableWrite(this.#intent, Buffer.from(`${JSON.stringify(record)}\n`), { mode: 0o600 });
   }
 
   /** The commit point: from here on the restore is finished, whoever does it. */
@@ -47,22 +53,38 @@ export class RestoreJournal {
   read(): { intent: RestoreIntent; steps: Step[] | null } | null {
     const bytes = readSmallFile(this.#intent, 64 << 20);
     if (bytes === null) return null;
-    let intent: RestoreIntent;
+    const intent = this.#decode(bytes);
+    const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;
+    return { intent, steps: steps === null ? null : this.#decodeSteps(steps) };
+  }
+
+  #decode(bytes: Buffer): RestoreIntent {
+    let record: RestoreIntent & { checksum?: unknown };
     try {
-      intent = JSON.parse(bytes.toString("utf8")) as RestoreIntent;
-      if (intent.format !== "cairn.restore" || typeof intent.staging !== "string")
-        throw new Error("not a restore's journal");
+      record = JSON.parse(bytes.toString("utf8")) as typeof record;
+      if (record.format !== "cairn.restore") throw new Error("not a restore's journal");
     } catch (error) {
-      throw new CairnError("damaged", `${this.#intent} cannot be read: ${(error as Error).message}`, {
-        hint: "run `cairn doctor`",
-      });
+      throw this.#damaged(this.#intent, (error as Error).message);
     }
-    if (intent.version !== 1)
-      throw new CairnError("newer_version", `${this.#intent} has version ${String(intent.version)}`, {
+    if (Number.isInteger(record.version) && record.version !== 1)
+      throw new CairnError("newer_version", `${this.#intent} has version ${String(record.version)}`, {
         hint: "use the newer cairn that wrote it",
       });
-    const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;
-    return { intent, steps: steps === null ? null : decodeSteps(steps) };
+    const { checksum, ...intent } = record;
+    if (checksum !== checksumOf(intent)) throw this.#damaged(this.#intent, "it is not what was written");
+    return intent;
+  }
+
+  #decodeSteps(bytes: Buffer): Step[] {
+    try {
+      return decodeSteps(bytes);
+    } catch (error) {
+      throw this.#damaged(this.#steps, (error as Error).message);
+    }
+  }
+
+  #damaged(file: string, why: string): CairnError {
+    return new CairnError("damaged", `${file} cannot be read: ${why}`, { hint: "run `cairn doctor --repair`" });
   }
 
   /** Steps first: an intent without steps means that nothing was touched, which is true again only once it is forgotten whole. */

@@ -1,5 +1,6 @@
 import type { TreeNode } from "../formats/tree.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 
 /** Metadata to be set on an entry whose content is right. */
@@ -66,16 +67,26 @@ export function nodeOfMetadata(metadata: StepMetadata): TreeNode {
   };
 }
 
-/** One line of JSON a step, in order. */
+/** One line of JSON a step, in order, and one that ends them with the SHA-256 of all before it. */
 export function encodeSteps(steps: readonly Step[]): Uint8Array {
-  return Buffer.from(
+  const lines = Buffer.from(
     steps.map((step) => `${JSON.stringify({ ...step, path: Buffer.from(step.path).toString("base64") })}\n`).join(""),
   );
+  return Buffer.concat([lines, Buffer.from(endLine(lines))]);
 }
 
+function endLine(lines: Uint8Array): string {
+  return `${JSON.stringify({ op: "end", sha256: Buffer.from(sha256(lines)).toString("hex") })}\n`;
+}
+
+/** Throws `damaged` for anything but what was written, whole. */
 export function decodeSteps(bytes: Uint8Array): Step[] {
   const steps: Step[] = [];
-  for (const line of Buffer.from(bytes).toString("utf8").split("\n")) {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
+  if (text.subarray(lines.length).toString("latin1") !== endLine(lines))
+    throw new CairnError("damaged", "the steps of a restore are not what was written");
+  for (const line of lines.toString("utf8").split("\n")) {
     if (line === "") continue;
     const step = JSON.parse(line) as { op?: unknown; path?: unknown };
     if (typeof step.op !== "string" || typeof step.path !== "string")

@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import type { Client, Finding } from "../../src/operations/contract.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
+import { clientOf, newFolder } from "../fixtures/work.ts";
+
+/** An interrupted command whose journal was damaged: named, taken out of the way when asked, and nothing lost by it. */
+
+interface Scene {
+  folder: string;
+  client: Client;
+  journal: string;
+  kept: string;
+  /** what was there before the restore that was killed */
+  before: FolderState;
+  /** as the kill left it */
+  half: FolderState;
+}
+
+/** A restore killed between its steps. */
+async function halfRestored(step = 6): Promise<Scene> {
+  const folder = newFolder("damaged");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  const { save_point_id: first } = await client.save();
+  makeSecond(folder);
+  await client.save();
+  makeUnsaved(folder);
+  const before = readFolder(folder);
+  assert.ok(cairn(["restore", first, "-C", folder], { failpoint: `restore.step:${step}` }).killed);
+  const control = client.controlDirectory;
+  const journal = path.join(control, "workspaces/main/journal");
+  return { folder, client, journal, kept: path.join(control, "kept"), before, half: readFolder(folder) };
+}
+
+function flip(file: string, at: number): void {
+  const bytes = fs.readFileSync(file);
+  bytes[Math.floor(bytes.length * at)]! ^= 1;
+  fs.writeFileSync(file, bytes);
+}
+
+function journalFindings(findings: readonly Finding[]): Finding[] {
+  return findings.filter(({ kind }) => kind === "journal");
+}
+
+function blocked({ folder }: Scene): void {
+  for (const args of [["save"], ["status"], ["undo"]]) {
+    const done = cairn([...args, "-C", folder]);
+    assert.equal(done.status, 6, `${args[0]}: ${done.stdout}`);
+    assert.match(done.error!.hint!, /cairn doctor --repair/);
+  }
+}
+
+/** All content of files below a directory. */
+function contents(directory: string): string[] {
+  return fs
+    .readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => fs.readFileSync(path.join(entry.parentPath, entry.name), "latin1"));
+}
+
+/** After the repair everything works, the folder is as it was left, and what was there before can be had. */
+async function checkMended(scene: Scene): Promise<void> {
+  const { folder, client, journal, kept, before, half } = scene;
+  assertFolder(folder, half, "a repair leaves the folder alone");
+  assert.deepEqual(fs.readdirSync(journal), []);
+  const after = await client.doctor();
+  assert.deepEqual(journalFindings(after.findings), []);
+  assert.equal(after.healthy, true);
+  assert.equal(after.findings.filter(({ kind }) => kind === "kept").length, fs.readdirSync(kept).length);
+  cairnOk(["save", "-m", "half", "-C", folder]);
+  const points = (await client.history()).save_points;
+  const undo = points.find(({ cause }) => cause["kind"] === "restore");
+  await client.restore({ target: undo!.save_point_id });
+  assertFolder(folder, before, "what was there before the restore");
+  await client.undo();
+  assertFolder(folder, half, "and back again");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+}
+
+const DAMAGES: Record<string, (journal: string) => void> = {
+  "what is under way is cut": (journal) => fs.truncateSync(path.join(journal, "restore.json"), 100),
+  "one bit of it is another": (journal) => flip(path.join(journal, "restore.json"), 0.6),
+  "one bit of the steps is another": (journal) => flip(path.join(journal, "restore.steps"), 0.5),
+  "a step is missing": (journal) => {
+    const file = path.join(journal, "restore.steps");
+    const lines = fs.readFileSync(file, "utf8").split("\n");
+    fs.writeFileSync(file, [...lines.slice(0, 2), ...lines.slice(3)].join("\n"));
+  },
+  "the steps are empty": (journal) => fs.truncateSync(path.join(journal, "restore.steps")),
+};
+
+for (const [name, damage] of Object.entries(DAMAGES)) {
+  test(`a restore that was killed is taken out of the way by doctor when ${name}`, async () => {
+    const scene = await halfRestored();
+    const { client, journal, kept, folder } = scene;
+    damage(journal);
+    blocked(scene);
+    const found = await client.doctor();
+    assert.equal(found.healthy, false);
+    const [finding, ...more] = journalFindings(found.findings);
+    assert.deepEqual(more, []);
+    assert.equal(finding!.severity, "damage");
+    assert.match(
+      finding!.detail,
+      /a restore was interrupted and cannot be finished: .*restore\.(json|steps) cannot be read/,
+    );
+    assert.ok(finding!.repair?.includes(kept));
+    assert.ok(!found.findings.some(({ kind }) => kind === "interrupted"), "nobody is told that it will be finished");
+    assert.equal(fs.existsSync(kept), false, "a look changes nothing");
+    assertFolder(folder, scene.half, "a look changes nothing");
+    const mended = cairnOk(["doctor", "--repair", "-C", folder]);
+    const [repaired] = journalFindings(mended.data["findings"] as Finding[]);
+    assert.equal(repaired!.repaired, true);
+    const [place, ...others] = fs.readdirSync(kept);
+    assert.deepEqual(others, []);
+    assert.ok(repaired!.repair!.includes(path.join(kept, place!)));
+    const names = fs.readdirSync(path.join(kept, place!));
+    assert.ok(names.includes("restore.json") && names.includes("restore.steps"), names.join());
+    assert.ok(
+      names.some((each) => /^cairn-restore-[0-9a-f]{16}$/.test(each)),
+      names.join(),
+    );
+    // Nobody saved it but the undo point; it was displaced before the kill.
+    assert.ok(contents(path.join(kept, place!)).some((text) => text === "nobody saved this\n"));
+    await checkMended(scene);
+  });
+}
+
+test("a repair of a damaged journal that is killed is gone on with by the next", async () => {
+  for (const failpoint of ["doctor.staging-kept", "doctor.journal-kept", "doctor.journal-kept:2"]) {
+    const scene = await halfRestored();
+    const { journal, folder, kept } = scene;
+    flip(path.join(journal, "restore.steps"), 0.5);
+    assert.ok(cairn(["doctor", "--repair", "-C", folder], { failpoint }).killed, failpoint);
+    cairnOk(["doctor", "--repair", "-C", folder]);
+    assert.ok(contents(kept).includes("nobody saved this\n"), failpoint);
+    fs.rmSync(path.join(journal, "restore.steps"), { force: true });
+    await checkMended(scene);
+  }
+});
+
+test("journals of a cleanup and of an exchange that cannot be read are taken out of the way too", async () => {
+  const folder = newFolder("journals");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  fs.writeFileSync(path.join(journal, "cleanup.json"), '{"format":"cairn.cleanup","drop":');
+  fs.symlinkSync("nonsense", path.join(journal, "exchange"));
+  assert.equal(cairn(["save", "-C", folder]).status, 6);
+  assert.equal(journalFindings((await client.doctor()).findings).length, 2);
+  await client.doctor({ repair: true });
+  assert.deepEqual(fs.readdirSync(journal), []);
+  cairnOk(["save", "-C", folder]);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a repair leaves the staging folder of another workspace's restore where it is", async () => {
+  const scene = await halfRestored();
+  const { client, folder, journal } = scene;
+  const fork = path.join(newFolder("parent"), "fork");
+  fs.renameSync(path.join(journal, "restore.json"), path.join(journal, "..", "restore.json"));
+  fs.renameSync(path.join(journal, "restore.steps"), path.join(journal, "..", "restore.steps"));
+  cairnOk(["fork", "head", fork, "-C", folder]);
+  fs.rmSync(path.join(fork, "same"), { recursive: true });
+  const other = await clientOf(fork);
+  assert.equal(other.controlDirectory, client.controlDirectory);
+  assert.ok(cairn(["restore", "head", "-C", fork], { failpoint: "restore.committed" }).killed);
+  for (const name of ["restore.json", "restore.steps"])
+    fs.renameSync(path.join(journal, "..", name), path.join(journal, name));
+  flip(path.join(journal, "restore.json"), 0.6);
+  await client.doctor({ repair: true });
+  await other.status();
+  assert.equal((await other.status()).clean, true, "the other one's restore was finished");
+  await checkMended(scene);
+});
