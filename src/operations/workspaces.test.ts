@@ -58,6 +58,19 @@ test("one that was moved is listed where it was opened since, and one that is go
   assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
 });
 
+test("a self-contained workspace that was relocated is listed where it lies now", async (t) => {
+  const { root, library, client } = await testFolder(t);
+  await client.release();
+  await library.init(join(root, "before"));
+  renameSync(join(root, "before"), join(root, "after"));
+  await library.relocate(join(root, "before"), join(root, "after"));
+  const listed = await library.listWorkspaces();
+  assert.deepEqual(
+    listed.map(({ path, present }) => [path, present]),
+    [[join(root, "after/main"), true]],
+  );
+});
+
 test("a self-contained workspace works where nothing can be noted", async (t) => {
   const { root, library } = await testFolder(t);
   rmSync(join(root, "state/cairn/self-contained"), { recursive: true, force: true });

@@ -11,7 +11,14 @@ import {
 } from "./control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { pathIs, workspaceAt, workspaceWhere } from "./find-workspace.ts";
-import { controlOf, readRegistration, registerWorkspace, unregister } from "./registry.ts";
+import {
+  controlOf,
+  type NewRegistration,
+  noteSelfContained,
+  readRegistration,
+  registerWorkspace,
+  unregister,
+} from "./registry.ts";
 
 /** What was kept at a folder's old path, found also when an earlier relocation was killed half way. */
 export interface Relocatable {
@@ -45,14 +52,16 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
   const controlFile = readControl(control);
   if (controlFile === null) throw new CairnError("not_found", `${kept.control} is not there any more`);
   const beside = controlFile.self_contained && kept.workspace.name === MAIN_WORKSPACE;
-  if (!beside) {
-    registerWorkspace({
-      folder: to,
-      control: kept.control,
-      controlId: controlFile.id,
-      workspaceId: kept.workspace.id,
-      workspaceName: kept.workspace.name,
-    });
+  const entry: NewRegistration = {
+    folder: to,
+    control: kept.control,
+    controlId: controlFile.id,
+    workspaceId: kept.workspace.id,
+    workspaceName: kept.workspace.name,
+  };
+  if (beside) noteSelfContained(entry);
+  else {
+    registerWorkspace(entry);
     failpoint("relocate.registered");
   }
   const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = kept.workspace;
