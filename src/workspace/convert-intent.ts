@@ -48,5 +48,7 @@ export function readConvertIntent(journal: string): ConvertIntent | null {
     fs.readlinkSync(place),
   );
   if (said !== null) return { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
-  throw new CairnError("damaged", `${place} says nothing that could be understood`, { hint: "run `cairn doctor`" });
+  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
+    hint: "run `cairn doctor --repair`",
+  });
 }

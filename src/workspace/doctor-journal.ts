@@ -8,6 +8,7 @@ import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { readCleanupJournal } from "./cleanup.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
+import { readConvertIntent } from "./convert-intent.ts";
 import { readExchangeIntent } from "./exchange.ts";
 import { RestoreJournal } from "./restore-journal.ts";
 import type { Workspace } from "./workspace.ts";
@@ -17,7 +18,7 @@ interface DamagedJournal {
   problem: CairnError;
   /** names in the journal directory; the first one's going is the commit: nobody looks for the others without it */
   files: readonly string[];
-  operation: "restore" | "cleanup";
+  operation: "restore" | "cleanup" | "conversion";
 }
 
 /**
@@ -36,6 +37,7 @@ function damagedJournals(workspace: Workspace): DamagedJournal[] {
   const attempts: (Omit<DamagedJournal, "problem"> & { read: () => unknown })[] = [
     { files: ["restore.json", "restore.steps"], operation: "restore", read: () => new RestoreJournal(journal).read() },
     { files: ["exchange"], operation: "restore", read: () => readExchangeIntent(journal) },
+    { files: ["convert"], operation: "conversion", read: () => readConvertIntent(journal) },
     { files: ["cleanup.json"], operation: "cleanup", read: () => readCleanupJournal(workspace) },
   ];
   return attempts.flatMap(({ read, ...rest }) => {
@@ -53,10 +55,12 @@ function finding(workspace: Workspace, damaged: DamagedJournal): Checkup {
   const place = path.join(keptDirectory(workspace), `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
   // Written by a newer version: that one can finish it.
   if (problem.code === "newer_version") return { kind: "journal", severity: "damage", detail: problem.message };
-  const left =
-    operation === "restore"
-      ? `the folder may be part as it was and part as wanted; ${undoOf(workspace)}`
-      : "some of its points may be gone, those that are listed are whole";
+  const left = {
+    restore: () => `the folder may be part as it was and part as wanted; ${undoOf(workspace)}`,
+    cleanup: () => "some of its points may be gone, those that are listed are whole",
+    conversion: () =>
+      "the folder is whole; its copy, or what it was before, lies beside it and stays (.cairn-original-…)",
+  }[operation]();
   return {
     kind: "journal",
     severity: "damage",

@@ -144,7 +144,7 @@ test("a repair of a damaged journal that is killed is gone on with by the next",
   }
 });
 
-test("journals of a cleanup and of an exchange that cannot be read are taken out of the way too", async () => {
+test("journals of a cleanup, an exchange and a conversion that cannot be read are taken out of the way too", async () => {
   const folder = newFolder("journals");
   makeFirst(folder);
   const client = await clientOf(folder);
@@ -152,8 +152,9 @@ test("journals of a cleanup and of an exchange that cannot be read are taken out
   const journal = path.join(client.controlDirectory, "workspaces/main/journal");
   fs.writeFileSync(path.join(journal, "cleanup.json"), '{"format":"cairn.cleanup","drop":');
   fs.symlinkSync("nonsense", path.join(journal, "exchange"));
+  fs.symlinkSync("cairn.convert.1:elsewhere:0:0:0", path.join(journal, "convert"));
   assert.equal(cairn(["save", "-C", folder]).status, 6);
-  assert.equal(journalFindings((await client.doctor()).findings).length, 2);
+  assert.equal(journalFindings((await client.doctor()).findings).length, 3);
   await client.doctor({ repair: true });
   assert.deepEqual(fs.readdirSync(journal), []);
   cairnOk(["save", "-C", folder]);
