@@ -1,6 +1,7 @@
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
+import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "./engine-type.ts";
 import type { PointContent } from "./point-content.ts";
@@ -73,6 +74,8 @@ export interface StageRequest {
   reread: boolean;
   /** The folder is a tree that nothing changes any more, held at or after this moment: milliseconds since 1970. */
   heldAt?: number;
+  /** The folder is a clone, made after `heldAt`; what is said of its entries is what their sources were then. */
+  clonedFrom?: ClonedFrom;
   crossMounts: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;

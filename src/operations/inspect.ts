@@ -2,7 +2,14 @@ import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { InspectOptions, InspectResult } from "./contract.ts";
-import { INDEX_CACHE_MAGIC, inspectIndexCache, inspectStatCache, STAT_CACHE_MAGIC } from "./inspect/caches.ts";
+import {
+  INDEX_CACHE_MAGIC,
+  inspectIndexCache,
+  inspectOrigins,
+  inspectStatCache,
+  ORIGINS_MAGIC,
+  STAT_CACHE_MAGIC,
+} from "./inspect/caches.ts";
 import { cut, type Inspected } from "./inspect/inspected.ts";
 import { inspectPlain, inspectRecord } from "./inspect/records.ts";
 import { inspectKey, inspectRepositoryFile, type FileToInspect } from "./inspect/repository-file.ts";
@@ -43,6 +50,7 @@ async function decode(file: FileToInspect, options: InspectOptions): Promise<Ins
   const head = readStart(file, Math.min(HEAD_BYTES, file.size));
   const magic = Buffer.from(head.subarray(0, 8)).toString("latin1");
   if (magic.startsWith(STAT_CACHE_MAGIC)) return inspectStatCache(file.path, magic);
+  if (magic.startsWith(ORIGINS_MAGIC)) return inspectOrigins(file.path, magic);
   if (magic.startsWith(INDEX_CACHE_MAGIC)) return inspectIndexCache(file.path, head);
   const stored = await inspectRepositoryFile(file, options.passwordFile);
   if (stored !== null) return stored;

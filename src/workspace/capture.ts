@@ -7,6 +7,7 @@ import { failpoint } from "../failpoint.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { mountsInside } from "../fs/mounts.ts";
+import { writeOrigins } from "../fs/origins.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newSavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
@@ -65,6 +66,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   writeState(workspace.found.paths, { ...state, head: id });
   failpoint("save.head-moved");
   points.settle(sequence);
+  keepOrigins(points.pathsOf(sequence).origins, captured);
   return {
     point,
     changes: null,
@@ -80,6 +82,16 @@ function whyPartial({ apart, degraded }: Captured): string | null {
   return path === null
     ? null
     : `${path} is a subvolume or a file system of its own, which cannot be held with the folder`;
+}
+
+/** After the commit: it is only there to make sealing fast, and a kill while it is written leaves what checks out as none. */
+function keepOrigins(file: string, { origins }: Captured): void {
+  if (origins === undefined) return;
+  try {
+    writeOrigins(file, origins);
+  } catch {
+    // Then everything is read when the point is sealed.
+  }
 }
 
 const CHANGED = "it was changed while it was cloned";

@@ -93,6 +93,8 @@ export interface PointPaths {
   readonly seal: string;
   /** the held tree of a point of an engine that clones */
   readonly tree: string;
+  /** what the entries of that tree were cloned from; disposable */
+  readonly origins: string;
 }
 
 export function pointPaths(points: string, sequence: number): PointPaths {
@@ -106,6 +108,7 @@ export function pointPaths(points: string, sequence: number): PointPaths {
     verification: `${root}/verification.json`,
     seal: `${root}/seal.json`,
     tree: `${root}/tree`,
+    origins: `${root}/origins`,
   };
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, renameSync } from "node:fs";
+import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { whyNotAsMade } from "../engines/tree/as-made.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
@@ -17,8 +17,9 @@ export async function removeHeldTrees(points: Points, sequences: readonly number
 }
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
-  const { root, tree } = points.pathsOf(sequence);
+  const { root, tree, origins } = points.pathsOf(sequence);
   const going = join(root, GOING);
+  rmSync(origins, { force: true });
   await removeHeldTree(going);
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return;
   try {

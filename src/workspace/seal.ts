@@ -1,10 +1,11 @@
-import { existsSync } from "node:fs";
-import type { StagedContent } from "../engines/engine.ts";
-import { changedSince } from "../engines/tree/as-made.ts";
+import { existsSync, rmSync } from "node:fs";
+import type { StagedContent, StageRequest } from "../engines/engine.ts";
+import { changedSince, latestChange } from "../engines/tree/as-made.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
+import { loadOrigins } from "../fs/origins.ts";
 import type { SavePointId } from "../ids.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point, Points } from "./points.ts";
@@ -37,7 +38,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
     ...request,
     root: Buffer.from(tree),
     recordedRoot: workspace.found.recordedFolder ?? workspace.root,
-    ...heldAt(point),
+    ...heldAt(workspace.points, point),
   });
   let seal: SealFile;
   try {
@@ -49,16 +50,28 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
     throw error;
   }
   failpoint("seal.staged");
+  // Before the commit, after which nobody would look for it.
+  rmSync(workspace.points.pathsOf(sequence).origins, { force: true });
+  failpoint("seal.origins-removed");
   const sealed = workspace.points.seal(sequence, seal);
   failpoint("seal.committed");
   await staged.settled();
   return sealed;
 }
 
-/** A snapshot is of one moment, in which nothing mapped is left to be written; clones are made one after the other. */
-function heldAt({ descriptor }: Point): { heldAt?: number } {
+/**
+ * What is known of a tree's making. Before a snapshot or a clone of a file is made, all that was stored in it by then
+ * through mappings is written back, so that a later store moves its times. A clone's own inodes are new, and stand for
+ * those that they were made from.
+ */
+function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
   const { held } = descriptor.content;
-  return held?.engine === "btrfs-snapshot" ? { heldAt: Date.parse(held.at) } : {};
+  if (held === undefined) return {};
+  const at = Date.parse(held.at);
+  if (held.engine === "btrfs-snapshot") return { heldAt: at };
+  const origins = held.engine === "reflink-copy" ? loadOrigins(points.pathsOf(sequence).origins) : null;
+  if (origins === null) return {};
+  return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
 }
 
 /** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */

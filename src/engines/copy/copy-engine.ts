@@ -409,6 +409,7 @@ export class CopyEngine implements Engine {
       skip: request.skip,
       reread: request.reread,
       ...(request.heldAt === undefined ? {} : { heldAt: request.heldAt }),
+      ...(request.clonedFrom === undefined ? {} : { clonedFrom: request.clonedFrom }),
       crossMounts: request.crossMounts,
       distrust: cache !== null && !this.#kept.vouches(store, cache),
       chunkerPolynomial: store.repository.chunkerPolynomial,

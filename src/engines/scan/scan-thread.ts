@@ -6,6 +6,7 @@ import { openBelow } from "../../fs/open-below.ts";
 import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { asSource } from "./as-source.ts";
 import {
   type ContentSink,
   NOTED_LIMIT,
@@ -52,7 +53,7 @@ export class ScanThread {
   readonly sink: ContentSink | null;
   readonly table: ScanTable;
   readonly old: ScanTable | null;
-  readonly sys: Syscalls = syscalls();
+  readonly sys: Syscalls;
   readonly listing: DirectoryListing;
   readonly stat: StatBuffer;
   readonly stat2: StatBuffer;
@@ -78,6 +79,7 @@ export class ScanThread {
     this.value = buffers.value;
     this.paths = buffers.paths;
     this.task = task;
+    this.sys = task.clonedFrom === null ? syscalls() : asSource(syscalls(), task.clonedFrom);
     this.thread = thread;
     this.sink = sink;
     this.table = new ScanTable(task.table);

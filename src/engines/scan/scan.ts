@@ -9,6 +9,7 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
+import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
@@ -45,6 +46,7 @@ export interface ScanOptions {
   reread?: boolean;
   /** nothing in the folder has changed since this moment, in milliseconds since 1970, or will */
   heldAt?: number;
+  clonedFrom?: ClonedFrom;
   distrust?: boolean;
   quick?: boolean;
   crossMounts?: boolean;
@@ -142,6 +144,7 @@ class Scan {
       skip: options.skip ?? [],
       reread: options.reread ?? false,
       heldAt: options.heldAt ?? null,
+      clonedFrom: options.clonedFrom ?? null,
       distrust: options.distrust ?? false,
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       quick: options.quick ?? false,

@@ -2,6 +2,7 @@ import type { newChunkMemory } from "../../repository/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import type { TableBuffers } from "../../fs/scan-table.ts";
+import type { ClonedFrom } from "./as-source.ts";
 
 /** Files up to this size are one blob, larger ones are cut by content. */
 export const SINGLE_BLOB_LIMIT = 512 * 1024;
@@ -26,6 +27,8 @@ export interface ScanTask {
   reread: boolean;
   /** nothing has changed since this moment (milliseconds since 1970): no file is young for what was written later */
   heldAt: number | null;
+  /** the folder is a clone, and its entries are looked at as those that they were cloned from */
+  clonedFrom: ClonedFrom | null;
   /** look up each cached blob and tree id before using it */
   distrust: boolean;
   /** a directory whose times are as they were is not listed again */

@@ -11,6 +11,11 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 /** Clocks are put back by a little now and then. */
 const SLACK_MS = 1000;
 
+/** The latest change time of what was made by a moment, both in ms since 1970. */
+export function latestChange(moment: number): number {
+  return moment + SLACK_MS;
+}
+
 /**
  * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
  * A snapshot is unchanged when no transaction since its own changed it.
@@ -29,11 +34,12 @@ export function whyNotAsMade(place: string, engine: string): string | null {
 
 /**
  * The name of an entry of a scanned tree, "." for its root, whose inode was changed after a moment (ms since 1970);
- * null where there is none. Entries as a previous scan had them are not looked at: they were there before.
+ * null where there is none. Entries as a previous scan had them are not looked at: they were there before. So it is
+ * with a clone that was scanned as its source: what was changed after it was made was not shown as that.
  */
 export function changedSince({ table }: ScanResult, place: string, moment: number): string | null {
   const { records } = table;
-  const limit = moment + SLACK_MS;
+  const limit = latestChange(moment);
   if (fs.lstatSync(place).ctimeMs > limit) return ".";
   const count = table.control[C.RECORDS]!;
   for (let record = 0; record < count; record++) {

@@ -14,7 +14,7 @@ import {
 import { newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
 import { shown } from "../write/node-writer.ts";
-import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
+import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner, sameContent } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -33,6 +33,7 @@ export class DirectoryCloner {
   readonly #to: number;
   readonly #listing = new DirectoryListing();
   readonly #stat: StatBuffer = newStatBuffer();
+  readonly #before: StatBuffer = newStatBuffer();
   readonly #path = newArena(8192);
   /** names that are left out, by the path of their directory */
   readonly #skip = new Map<string, Set<string>>();
@@ -56,7 +57,7 @@ export class DirectoryCloner {
         this.#directory(path);
         this.#pool.share();
       }
-      return this.#entries.out;
+      return this.#entries.outcome();
     } catch (error) {
       this.#pool.stop();
       throw error;
@@ -74,14 +75,18 @@ export class DirectoryCloner {
     const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
     try {
       if (to < 0) throw syscallError(to, `cannot open the directory ${shown(path)}`);
+      const looked = sys.fstat(from, this.#before);
       const listed = this.#listing.read(sys, from);
       if (listed < 0) return this.#lost(path, listed);
       const known = sys.fstat(from, this.#stat);
       if (known < 0) return this.#lost(path, known);
       const stat = this.#stat.words.slice();
+      const before = this.#before.words.slice();
       this.#all({ path, from, to, device: deviceOf(this.#stat) });
       if (path.length === 0) return;
       out.entries++;
+      // Its names are those of that moment only where it was not changed while it was listed.
+      if (looked >= 0 && sameContent(before, stat)) this.#entries.madeFrom(to, stat);
       if ((stat[STAT.MODE]! & OWNER_ENTERS) === OWNER_ENTERS) this.#entries.metadata(from, to, stat, () => path);
       else out.closed.push({ path, stat });
     } finally {

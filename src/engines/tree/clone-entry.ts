@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { OriginList } from "../../fs/origins.ts";
 import {
   cloneAnswer,
   cloneFile,
@@ -63,6 +64,8 @@ export interface CloneTreeResult {
   mounts: Uint8Array[];
   /** what the system refused to set; the entry is there */
   notSet: NotSet[];
+  /** what the entries were cloned from, as `OriginList` has it; empty where it was not asked for */
+  origins: Uint32Array[];
 }
 
 /** What one thread did. */
@@ -75,7 +78,7 @@ export interface CloneOutcome extends CloneTreeResult {
 
 export function newOutcome(): CloneOutcome {
   const counts = { entries: 0, files: 0, bytes: 0, cloned: 0, copied: 0, fragmented: 0, linked: 0 };
-  return { ...counts, refusal: null, omitted: [], torn: [], mounts: [], notSet: [], closed: [], gone: [] };
+  return { ...counts, refusal: null, omitted: [], torn: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
 }
 
 /** The two sides of a directory that is being cloned, both held. */
@@ -97,6 +100,8 @@ export class EntryCloner {
   readonly #target: number;
   readonly #stat: StatBuffer = newStatBuffer();
   readonly #after: StatBuffer = newStatBuffer();
+  readonly #made: StatBuffer = newStatBuffer();
+  readonly #origins: OriginList | null;
   readonly #list: Arena = newArena(64 * 1024);
   readonly #value: Arena = newArena(128 * 1024);
   readonly #path: Arena = newArena(8192);
@@ -113,6 +118,13 @@ export class EntryCloner {
     this.#pool = shared.pool;
     this.#links = shared.links;
     this.#target = shared.target;
+    this.#origins = task.origins ? new OriginList() : null;
+  }
+
+  /** What was done so far. */
+  outcome(): CloneOutcome {
+    if (this.#origins !== null) this.out.origins = [this.#origins.take()];
+    return this.out;
   }
 
   close(): void {
@@ -230,11 +242,27 @@ export class EntryCloner {
       this.#apply({ from, to, listed, mode }, before, () => this.pathOf(pair.path, names, name));
       const known = sys.fstat(from, this.#after);
       const settled = known >= 0 && sameContent(before, this.#after.words);
+      if (settled) this.madeFrom(to, before);
       this.#count(size, how);
       return settled;
     } finally {
       sys.close(to);
     }
+  }
+
+  /** Notes what an open entry was cloned from: stat words of the source, which it still had when that was done. */
+  madeFrom(to: number, source: Uint32Array): void {
+    if (this.#origins !== null && this.sys.fstat(to, this.#made) >= 0) this.#origins.add(this.#made.words, source);
+  }
+
+  /** The same for what is not opened, unless the name stands for something else by now. */
+  #madeByName(pair: DirectoryPair, names: Arena, name: number): void {
+    if (this.#origins === null || this.sys.stat(pair.from, names, name, this.#after) < 0) return;
+    const before = this.#stat.words;
+    const after = this.#after.words;
+    const same = before[STAT.INO] === after[STAT.INO] && before[STAT.INO + 1] === after[STAT.INO + 1];
+    if (same && sameContent(before, after) && this.sys.stat(pair.to, names, name, this.#made) >= 0)
+      this.#origins.add(this.#made.words, before);
   }
 
   #count(size: number, how: "cloned" | "copied" | "empty"): void {
@@ -378,6 +406,7 @@ export class EntryCloner {
     }
     if (result < 0) throw syscallError(result, `cannot make ${shown(this.pathOf(pair.path, names, name))}`);
     this.#metadataByName(pair, names, name, link);
+    this.#madeByName(pair, names, name);
     this.out.entries++;
     return true;
   }
@@ -431,7 +460,8 @@ export function deviceOf({ words }: StatBuffer): number {
   return Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;
 }
 
-function sameContent(a: Uint32Array, b: Uint32Array): boolean {
+/** True when nothing tells that what two looks found was changed between them. */
+export function sameContent(a: Uint32Array, b: Uint32Array): boolean {
   return (
     a[STAT.CTIME_NS] === b[STAT.CTIME_NS] &&
     a[STAT.CTIME] === b[STAT.CTIME] &&

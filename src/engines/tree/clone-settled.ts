@@ -17,14 +17,25 @@ export interface ClonedTree extends Captured {
  * written is written before and after. On failure nothing is left there, the place itself included; unless there was
  * something before.
  */
-export async function cloneSettled(from: Uint8Array, to: Uint8Array, call: HolderCall): Promise<ClonedTree> {
+export async function cloneSettled(
+  from: Uint8Array,
+  to: Uint8Array,
+  call: HolderCall & { origins?: boolean },
+): Promise<ClonedTree> {
   try {
     // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
     await settleFileSystem(from);
-    const result = await cloneTree({ from, to, signal: call.signal, onProgress: call.onProgress });
+    const { signal, onProgress, origins } = call;
+    const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });
     failpoint("clone.finished");
     await settleFileSystem(to);
-    return { degraded: degradationsOf(result), apart: result.mounts, torn: result.torn, result };
+    return {
+      degraded: degradationsOf(result),
+      apart: result.mounts,
+      torn: result.torn,
+      origins: result.origins,
+      result,
+    };
   } catch (error) {
     const failure = toCairnError(error, "cloning the folder");
     if (failure.code !== "already_exists" && failure.code !== "refused") await removeTree(to).catch(() => undefined);

@@ -11,6 +11,8 @@ export interface CloneTask {
   extentLimit: number;
   /** bits that new files are never given */
   umask: number;
+  /** note what each entry was cloned from */
+  origins: boolean;
   pool: SharedArrayBuffer;
   links: SharedLinks;
 }

@@ -43,6 +43,8 @@ export interface CloneTreeOptions {
   skip?: readonly string[];
   /** files in more pieces than this are copied, since cloning them is slow and keeps them so */
   extentLimit?: number;
+  /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
+  origins?: boolean;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
 }
@@ -78,6 +80,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     skip: options.skip ?? [],
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
     umask: umaskNow(),
+    origins: options.origins ?? false,
     pool: pool.shared,
     links: newSharedLinks(inodes),
   };
@@ -213,7 +216,7 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
     for (const count of ["entries", "files", "bytes", "cloned", "copied", "fragmented", "linked"] as const)
       all[count] += each[count];
     all.refusal ??= each.refusal;
-    for (const list of ["omitted", "torn", "mounts", "notSet", "closed", "gone"] as const)
+    for (const list of ["omitted", "torn", "mounts", "notSet", "origins", "closed", "gone"] as const)
       for (const entry of each[list]) (all[list] as unknown[]).push(entry);
   }
   return all;

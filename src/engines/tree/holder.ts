@@ -45,4 +45,6 @@ export interface Captured {
   apart: readonly Uint8Array[];
   /** Raw paths of files that were changed while they were held. */
   torn: readonly Uint8Array[];
+  /** What its entries were cloned from (`OriginList`), where the holder knows. */
+  origins?: readonly Uint32Array[];
 }

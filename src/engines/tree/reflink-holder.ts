@@ -20,7 +20,7 @@ export function reflinkHolder(): ReflinkHolder {
     atomic: false,
     prepare: () => warmThreads("clone"),
     capture: async (root, place, call) => {
-      const captured = await cloneSettled(root, Buffer.from(place), call);
+      const captured = await cloneSettled(root, Buffer.from(place), { ...call, origins: true });
       const reason = whyNotWhole(captured.result);
       if (reason === null) return captured;
       await removeTree(Buffer.from(place));

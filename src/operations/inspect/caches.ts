@@ -1,25 +1,29 @@
 import { CairnError } from "../../errors.ts";
 import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { listOrigins, loadOrigins } from "../../fs/origins.ts";
 import { loadStatCache } from "../../fs/stat-cache.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { readIndexCache } from "../../repository/index-cache.ts";
 import type { Inspected } from "./inspected.ts";
 
-/** The two caches with a binary layout. Both can be removed at any time. */
+/** What has a binary layout and can be removed at any time. */
 
 export const STAT_CACHE_MAGIC = "CAIRNSC";
 export const INDEX_CACHE_MAGIC = "CAIRNIX";
-const VERSIONS = { "stat cache": 2, "index cache": 1 } as const;
+export const ORIGINS_MAGIC = "CAIRNOR";
+const VERSIONS = { "stat cache": 2, "index cache": 1, origins: 1 } as const;
 const SAMPLE = 1000;
 const HINT = "it is a cache: remove it, and it is made again";
+const ORIGINS_HINT = "it can be removed: the point's tree is read when it is sealed";
 
 function checkVersion(magic: string, what: keyof typeof VERSIONS): void {
   const version = Number(magic[7]);
+  const hint = what === "origins" ? ORIGINS_HINT : HINT;
   const known = VERSIONS[what];
   if (version === known) return;
   if (version > known)
-    throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${known}`, { hint: HINT });
-  throw new CairnError("damaged", `${what}: a version that is used no more`, { hint: HINT });
+    throw new CairnError("newer_version", `${what}: version ${version}; this program knows ${known}`, { hint });
+  throw new CairnError("damaged", `${what}: a version that is used no more`, { hint });
 }
 
 /** Counts, what it was valid for, and its first entries. Throws `damaged` when its checksum is wrong. */
@@ -102,6 +106,23 @@ export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
     index_files: [...cache.covered].sort(),
   };
   return { format: "index-cache", version: VERSIONS["index cache"], content };
+}
+
+/** Counts, and the first records. Throws `damaged` when its checksum is wrong. */
+export function inspectOrigins(path: string, magic: string): Inspected {
+  checkVersion(magic, "origins");
+  const origins = loadOrigins(path);
+  if (origins === null)
+    throw new CairnError("damaged", "origins: cut off, or its checksum is wrong", { hint: ORIGINS_HINT });
+  const sample: unknown[] = [];
+  let entries = 0;
+  for (const { clone, source, changed, links, size } of listOrigins(origins)) {
+    if (entries++ >= SAMPLE) continue;
+    const time = `${changed.seconds}.${String(changed.nanoseconds).padStart(9, "0")}`;
+    sample.push({ inode: `${clone}`, source: { inode: `${source}`, ctime: time, links, size: Number(size) } });
+  }
+  const content = { entries, sample, sample_complete: entries <= SAMPLE };
+  return { format: "origins", version: VERSIONS.origins, content };
 }
 
 function hex(bytes: Uint8Array): string {
