@@ -10,16 +10,17 @@ import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures
 
 /**
  * Every call that may take long is stopped by its signal and leaves nothing half done. The first stop is asked for as
- * soon as the event loop turns, so a call that never lets it turn is found whatever the machine's speed; how long the
- * others took is only held against a bound that no loaded machine reaches, and printed.
+ * soon as the event loop turns, so a call that never lets it turn is found whatever the machine's speed; one that goes
+ * on in spite of its signal by what it reports afterwards. How long it took is only printed: it includes taking back
+ * what was made.
  */
 
 const DIRECTORIES = 200;
 const FILES = 30;
 const POINTS = 24;
 const BIG = 64 << 20;
-/** Of the stops of one call, half take no longer; the specification says 100. */
-const BOUND_MS = 1000;
+/** Reports that may be under way when a call is stopped; they come ten times a second. */
+const LATE_REPORTS = 3;
 /** Moments of a stop, as shares of the time that the whole call takes. */
 const MOMENTS = [0.1, 0.3, 0.6];
 
@@ -45,6 +46,8 @@ interface Stopped {
   code: string;
   /** from the abort to the end of the call */
   ms: number;
+  /** reports after the abort */
+  late: number;
 }
 
 /** Aborts a call after so many milliseconds; null: when the event loop turns first. */
@@ -55,13 +58,15 @@ async function stopAfter(call: Call, ms: number | null): Promise<Stopped> {
     at = performance.now();
     controller.abort();
   };
+  let late = 0;
+  const onProgress = (): void => void (controller.signal.aborted && late++);
   const timer = ms === null ? void setImmediate(abort) : setTimeout(abort, ms);
-  const code = await call({ signal: controller.signal }).then(
+  const code = await call({ signal: controller.signal, onProgress }).then(
     () => "done",
     (error: unknown) => (error as { code?: string }).code ?? String(error),
   );
   clearTimeout(timer);
-  return { code, ms: performance.now() - at };
+  return { code, ms: performance.now() - at, late };
 }
 
 /** Stops a call at several moments; `check` says what must hold after each. Ends with the whole call, whose result it returns. */
@@ -80,18 +85,16 @@ async function stopOften<T>(
   const whole = performance.now() - began;
   const took: number[] = [];
   for (const moment of MOMENTS) {
-    const { code, ms } = await stopAfter(call, whole * moment);
+    const { code, ms, late } = await stopAfter(call, whole * moment);
+    assert.ok(late <= LATE_REPORTS, `${name}: went on in spite of its signal, with ${late} reports`);
     assert.ok(code === "interrupted" || code === "done", `${name}: ${code}`);
     if (code === "done") continue;
     took.push(ms);
     await check();
   }
-  took.sort((a, b) => a - b);
-  const median = took[Math.floor(took.length / 2)];
   process.stdout.write(
     `# ${name}: ${whole.toFixed(0)} ms; stopped in ${took.map((ms) => ms.toFixed(0)).join(", ")} ms\n`,
   );
-  assert.ok(median === undefined || median < BOUND_MS, `${name}: stopped in ${took.join(", ")} ms`);
   return result;
 }
 
@@ -134,12 +137,12 @@ describe("stopping a call", () => {
       "history --path": async (options) => client.history(undefined, 0, { ...options, path: "d1/f1" }),
       "restore --plan": async (options) => client.planRestore({ ...options, target: first! }),
       "show of a file": async (options) => drain(client.read(first!, "big", options)),
-      "read of a present file": async (options) => drain(client.read(null, "big", options)),
     };
     for (const [name, call] of Object.entries(calls)) await stopOften(name, call, () => tidy(name));
     assert.equal((await client.verifyAll()).problems.length, 0);
     for (const call of [
       async (options: CallOptions) => client.show(first!, "", options),
+      async (options: CallOptions) => drain(client.read(null, "big", options)),
       async (options: CallOptions) => client.history(undefined, 0, options),
     ])
       await assert.rejects(async () => call({ signal: AbortSignal.abort() }), { code: "interrupted" });
