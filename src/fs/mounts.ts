@@ -1,4 +1,13 @@
-import { closeSync, openSync, readFileSync, readdirSync, realpathSync, statSync, statfsSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  statSync,
+  statfsSync,
+} from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
 import { bindNative, newArena } from "../native.ts";
 import type { NativeFunction } from "../native.ts";
@@ -249,4 +258,14 @@ export function filesystemUuid(path: RawPath): string | null {
     }
   }
   return null;
+}
+
+/**
+ * Tells a folder's file system from others, also after a reboot: its UUID where that is known, else what is mounted
+ * there. Null where there is no such folder.
+ */
+export function filesystemId(path: RawPath): string | null {
+  if (!existsSync(path)) return null;
+  const mount = mountOf(path);
+  return filesystemUuid(path) ?? (mount === null ? null : `${mount.type} ${mount.source}`);
 }

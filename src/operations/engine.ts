@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
-import { fileSystemId } from "../fs/file-system-id.ts";
+import { filesystemId } from "../fs/mounts.ts";
 import { newControlId } from "../ids.ts";
 import { readControl, writeControl } from "../workspace/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
@@ -143,7 +143,7 @@ export async function probeReasons(found: FoundWorkspace): Promise<EngineReason[
 }
 
 function fileSystemsOf({ folder, control }: FoundWorkspace): (string | null)[] {
-  return [fileSystemId(folder), fileSystemId(Buffer.from(control.root))];
+  return [filesystemId(folder), filesystemId(control.root)];
 }
 
 /** Remembers what a probe said, with the engine that is in use as the chosen one. */
