@@ -66,6 +66,14 @@ export function extentCount(fd: number): number {
   return result < 0 ? result : mapWords[5]!;
 }
 
+/** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
+const SMALLEST_BLOCK = 1024;
+
+/** True when an open file that occupies so many bytes is in more pieces than `limit`. Bytes tell first, since counting takes a call. */
+export function isFragmented(fd: number, occupied: number, limit: number): boolean {
+  return occupied >= limit * SMALLEST_BLOCK && extentCount(fd) > limit;
+}
+
 /**
  * Gives an empty file the mark "written in place" when the other has it: btrfs clones only between files that agree.
  * True when it was set.

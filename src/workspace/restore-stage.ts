@@ -4,6 +4,7 @@ import type { TreeSource } from "../engines/engine.ts";
 import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
+import type { HeldFiles } from "../engines/tree/held-files.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -15,6 +16,8 @@ import type { WorkspaceProgress } from "./workspace.ts";
 export interface StageInput {
   plan: readonly PlannedEntry[];
   target: TreeSource;
+  /** the target's held tree, where it has one: what is in it is not read from the store */
+  held: HeldFiles | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
   scan: ScanResult;
   staging: string;
@@ -103,19 +106,30 @@ class Stager {
     const first = this.#groups.get(group);
     if (group !== 0n && first !== undefined) this.#writer.link(this.#staging, first, this.#staging, place);
     else if (group === 0n || !this.#linkToAnchor(group, stagedName(number))) {
-      if (node.type === "file") {
-        const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
-        const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
-        const content = this.#input.target.content(node);
-        for (const bytes of this.#writer.fileInSteps(this.#staging, node, whole, content)) {
-          this.#bytes += bytes;
-          this.#report(entry.done);
-          await this.#pace();
-        }
-      } else this.#writer.special(this.#staging, node, place);
+      if (node.type === "file") await this.#file(entry, place);
+      else this.#writer.special(this.#staging, node, place);
     }
     if (group !== 0n) this.#groups.set(group, name);
     return { op: "put", path: where, staged: number, inode: this.#inode(number), old };
+  }
+
+  async #file(
+    { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
+    place: { name: Uint8Array; path: Uint8Array },
+  ): Promise<void> {
+    const { held } = this.#input;
+    if (held !== null && this.#writer.filledFile(this.#staging, node, place, (fd) => held.fill(where, node, fd))) {
+      this.#bytes += node.size;
+      return;
+    }
+    const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
+    const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
+    const content = this.#input.target.content(node);
+    for (const bytes of this.#writer.fileInSteps(this.#staging, node, whole, content)) {
+      this.#bytes += bytes;
+      this.#report(done);
+      await this.#pace();
+    }
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */

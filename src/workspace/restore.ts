@@ -16,6 +16,7 @@ import { isAtOrBelow } from "../fs/safe-path.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
+import { heldFilesOf } from "./held-trees.ts";
 import type { Point } from "./points.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
@@ -253,17 +254,24 @@ async function stage(
     holes: ReadonlyMap<string, HoleList>;
   },
 ): Promise<Step[]> {
-  const steps = await stageRestore({
-    plan: more.plan,
-    target: more.target,
-    scan: more.present.scan!,
-    staging: more.staging,
-    holes: more.holes,
-    anchors: anchorsOf(more),
-    root: workspace.root,
-    signal: input.signal,
-    onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
-  });
+  const held = heldFilesOf(workspace.points, input.target);
+  let steps: Step[];
+  try {
+    steps = await stageRestore({
+      plan: more.plan,
+      target: more.target,
+      held,
+      scan: more.present.scan!,
+      staging: more.staging,
+      holes: more.holes,
+      anchors: anchorsOf(more),
+      root: workspace.root,
+      signal: input.signal,
+      onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
+    });
+  } finally {
+    held?.close();
+  }
   const fd = fs.openSync(more.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
   try {
     const needed = steps.some((step) => step.op === "put") || !isOrdered(workspace);

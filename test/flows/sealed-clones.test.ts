@@ -348,3 +348,18 @@ test("all kinds of entries are known again, and links and attributes are what th
   const copied = await client.save({ reread: true });
   assert.deepEqual([copied.payload_root_hash, copied.metadata_digest], [wanted.state, point!.metadata_digest]);
 });
+
+test("a fork is a clone of the held tree, and the first seal in it reads nothing", async (t) => {
+  const place = await known(t);
+  if (place === null) return;
+  const { client, volume } = place;
+  const fork = path.join(volume.root, "fork");
+  await client.fork("head", fork);
+  fs.writeFileSync(path.join(fork, "9/0/9.txt"), "nine\n");
+  tick();
+  const own = await (await cairnLibrary()).open(fork);
+  await own.save();
+  const wanted = walkDigests(fork);
+  assert.deepEqual(await seal({ ...place, folder: fork }), { files: 1, bytes: 5 });
+  assert.equal((await own.history()).save_points[0]!.payload_root_hash, wanted.state);
+});

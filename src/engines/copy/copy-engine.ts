@@ -100,7 +100,8 @@ export class CopyEngine implements Engine {
   }
 
   async stage(request: StageRequest): Promise<StagedContent> {
-    const cache = this.#kept.load(request.root);
+    // A fork's first cache is of its folder, also where a clone of that is read.
+    const cache = this.#kept.load((request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root);
     return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 

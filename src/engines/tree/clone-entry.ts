@@ -5,7 +5,7 @@ import { OriginList } from "../../fs/origins.ts";
 import {
   cloneAnswer,
   cloneFile,
-  extentCount,
+  isFragmented,
   isOtherFileSystem,
   takeOverMarks,
   takeOverNoCow,
@@ -149,6 +149,7 @@ export class EntryCloner {
         const known = this.sys.fstat(from, this.#stat);
         if (known < 0) return this.omit(pair, names, name, known);
         if (words[STAT.MODE]! >>> 12 !== TYPE.FILE) return this.other(pair, names, name);
+        this.requireOld(words, () => this.pathOf(pair.path, names, name));
         const settled =
           words[STAT.NLINK]! > 1 ? this.#grouped(pair, names, name, from) : this.#make(pair, names, name, from);
         if (settled || attempt === 2) {
@@ -169,6 +170,12 @@ export class EntryCloner {
     const again = this.sys.open(dirfd, names, name, READ, 0);
     if (again >= 0) this.#noAtime = 0;
     return again;
+  }
+
+  /** Throws `damaged` for what was changed later than the task allows. */
+  requireOld(words: Uint32Array, path: () => Uint8Array): void {
+    if (signedWide(words, STAT.CTIME) * 1000 + words[STAT.CTIME_NS]! / 1e6 <= this.#task.until) return;
+    throw new CairnError("damaged", `${shown(path())} was changed after the tree was made`);
   }
 
   omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
@@ -281,7 +288,7 @@ export class EntryCloner {
     { from, to }: { from: number; to: number },
   ): "cloned" | "copied" | number {
     const path = (): string => shown(this.pathOf(pair.path, names, name));
-    if (!this.#inTooManyPieces(from)) {
+    if (!isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, this.#task.extentLimit)) {
       let result = cloneFile(this.sys, from, to);
       let answer = cloneAnswer(result);
       if (answer === "refused" && takeOverNoCow(from, to)) {
@@ -303,13 +310,6 @@ export class EntryCloner {
 
   #device(): number {
     return deviceOf(this.#stat);
-  }
-
-  /** Blocks tell first, since counting takes a call. */
-  #inTooManyPieces(from: number): boolean {
-    const { extentLimit } = this.#task;
-    if (wide(this.#stat.words, STAT.BLOCKS) * 512 < extentLimit * SMALLEST_BLOCK) return false;
-    return extentCount(from) > extentLimit;
   }
 
   /** The final mode where a new file can have it at once: that spares a call. */
@@ -366,6 +366,7 @@ export class EntryCloner {
     const known = this.sys.stat(pair.from, names, name, this.#stat);
     if (known < 0) return this.omit(pair, names, name, known);
     const { words } = this.#stat;
+    this.requireOld(words, () => this.pathOf(pair.path, names, name));
     const type = words[STAT.MODE]! >>> 12;
     // It was something else when it was listed, and is neither for long.
     if (type === TYPE.FILE || type === TYPE.DIRECTORY)
@@ -446,8 +447,6 @@ export class EntryCloner {
 }
 
 const SLASH = Buffer.from("/");
-/** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
-const SMALLEST_BLOCK = 1024;
 
 export function otherFileSystem(): CairnError {
   return new CairnError(

@@ -96,6 +96,27 @@ export class NodeWriter {
     }
   }
 
+  /** Creates a file whose content something else gives it; false, and nothing is there, when that declines. */
+  filledFile(
+    dirfd: number,
+    node: TreeNode,
+    place: { name: Uint8Array; path: Uint8Array },
+    fill: (fd: number) => boolean,
+  ): boolean {
+    const fd = this.create(dirfd, place);
+    let filled = false;
+    try {
+      filled = fill(fd);
+      if (filled) this.finishFile(fd, node, place.path);
+    } finally {
+      this.sys.close(fd);
+    }
+    if (filled) return true;
+    putName(this.#name, 0, place.name);
+    this.sys.unlink(dirfd, this.#name, 0, false);
+    return false;
+  }
+
   /** Creates an empty file that only its owner can read. */
   create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): number {
     putName(this.#name, 0, place.name);

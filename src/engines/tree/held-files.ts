@@ -1,0 +1,117 @@
+import fs from "node:fs";
+import type { TreeNode } from "../../formats/tree.ts";
+import { openBelow } from "../../fs/open-below.ts";
+import { cloneAnswer, cloneFile, isFragmented } from "../../fs/reflink.ts";
+import {
+  newStatBuffer,
+  openDirectory,
+  putName,
+  signedWide,
+  STAT,
+  type StatBuffer,
+  type Syscalls,
+  syscalls,
+  TYPE,
+  wide,
+} from "../../fs/syscalls.ts";
+import { type Arena, newArena } from "../../native.ts";
+import { latestChange } from "./as-made.ts";
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
+const EXTENT_LIMIT = 100_000;
+
+/**
+ * The files of a held tree, for others to share their content. None is given away that was changed after the tree was
+ * made, or whose way there was; what a change within a second of that is not told by its time must differ in size or
+ * time of last change.
+ */
+export class HeldFiles {
+  readonly #sys: Syscalls = syscalls();
+  readonly #root: number;
+  readonly #limit: number;
+  readonly #stat: StatBuffer = newStatBuffer();
+  readonly #path: Arena = newArena(8192);
+  /** directories, by path in latin1, and whether they are as they were made */
+  readonly #asMade = new Map<string, boolean>();
+  #directory: Uint8Array | null = null;
+  #fd = -1;
+  #refused = false;
+
+  /** `place`: the tree; `made`: when it was complete, in ms since 1970. */
+  constructor(place: string, made: number) {
+    this.#root = openDirectory(place);
+    this.#limit = latestChange(made);
+  }
+
+  /**
+   * Fills an open empty file with the content of the tree's file at a raw path, which is to be what the node says;
+   * false where it is not there as that, or cannot be cloned: then there may be anything in the file.
+   */
+  fill(where: Uint8Array, node: TreeNode, to: number): boolean {
+    if (this.#refused) return false;
+    const slash = where.lastIndexOf(47);
+    const directory = this.#open(where.subarray(0, Math.max(slash, 0)));
+    if (directory < 0) return false;
+    putName(this.#path, 0, where.subarray(slash + 1));
+    const from = this.#sys.open(directory, this.#path, 0, READ, 0);
+    if (from < 0) return false;
+    try {
+      if (!this.#is(node, from)) return false;
+      if (isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, EXTENT_LIMIT)) return false;
+      const answer = cloneAnswer(cloneFile(this.#sys, from, to));
+      // Where one is refused, others mostly are.
+      this.#refused = answer === "refused";
+      return answer === "cloned" && this.#is(node, from);
+    } finally {
+      this.#sys.close(from);
+    }
+  }
+
+  close(): void {
+    if (this.#fd >= 0) this.#sys.close(this.#fd);
+    this.#fd = -1;
+    this.#directory = null;
+    fs.closeSync(this.#root);
+  }
+
+  #is(node: TreeNode, fd: number): boolean {
+    const { words } = this.#stat;
+    return (
+      this.#unchanged(fd) &&
+      words[STAT.MODE]! >>> 12 === TYPE.FILE &&
+      wide(words, STAT.SIZE) === node.size &&
+      signedWide(words, STAT.MTIME) === node.mtimeSec &&
+      words[STAT.MTIME_NS] === node.mtimeNs
+    );
+  }
+
+  #unchanged(fd: number): boolean {
+    const { words } = this.#stat;
+    if (this.#sys.fstat(fd, this.#stat) < 0) return false;
+    return signedWide(words, STAT.CTIME) * 1000 + words[STAT.CTIME_NS]! / 1e6 <= this.#limit;
+  }
+
+  /** Keeps the last directory open; -1 for one that was changed, or is below one. */
+  #open(directory: Uint8Array): number {
+    if (this.#directory !== null && Buffer.compare(directory, this.#directory) === 0) return this.#fd;
+    if (this.#fd >= 0) this.#sys.close(this.#fd);
+    this.#directory = Uint8Array.from(directory);
+    this.#fd = this.#isAsMade(directory) ? openBelow(this.#sys, this.#root, directory, DIRECTORY, this.#path) : -1;
+    return this.#fd;
+  }
+
+  #isAsMade(directory: Uint8Array): boolean {
+    const key = Buffer.from(directory).toString("latin1");
+    const known = this.#asMade.get(key);
+    if (known !== undefined) return known;
+    let is = directory.length === 0 || this.#isAsMade(directory.subarray(0, Math.max(directory.lastIndexOf(47), 0)));
+    if (is) {
+      const fd = openBelow(this.#sys, this.#root, directory, DIRECTORY, this.#path);
+      is = fd >= 0 && this.#unchanged(fd);
+      if (fd >= 0) this.#sys.close(fd);
+    }
+    this.#asMade.set(key, is);
+    return is;
+  }
+}

@@ -1,0 +1,204 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { cairn } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertHeldTidy, heldPlace, type HeldPlace, pointsDirectory, treeOf } from "../fixtures/held-place.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+
+/** What a point's tree of clones still holds is cloned back, and shares its room with it. */
+
+const LARGE = 48 << 20;
+
+function later(ms = 1200): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
+/** Bytes of a file system that are in use, once all is written. */
+function used(root: string): number {
+  execFileSync("sync", ["-f", root]);
+  const { bsize, blocks, bfree } = fs.statfsSync(root);
+  return (blocks - bfree) * bsize;
+}
+
+interface Saved extends HeldPlace {
+  id: string;
+  state: ReturnType<typeof readFolder>;
+}
+
+/** A point with a large file of which no byte can be compressed, sealed; null where it cannot be. */
+async function saved(t: TestContext, kind: "xfs" | "btrfs" = "xfs"): Promise<Saved | null> {
+  const place = await heldPlace(t, {
+    kind,
+    engine: "reflink-copy",
+    options: { size: 640 << 20 },
+    fill: (folder) => {
+      makeFirst(folder);
+      fs.writeFileSync(path.join(folder, "large"), randomBytes(LARGE));
+    },
+  });
+  if (place === null) return null;
+  const { save_point_id: id } = await place.client.save();
+  await place.client.seal();
+  return { ...place, id, state: readFolder(place.folder) };
+}
+
+for (const kind of ["xfs", "btrfs"] as const) {
+  test(`on ${kind} a restore clones files back from the held tree, and they take no room`, async (t) => {
+    const place = await saved(t, kind);
+    if (place === null) return;
+    const { client, folder, volume, id, state } = place;
+    makeSecond(folder);
+    fs.rmSync(path.join(folder, "large"));
+    const second = readFolder(folder);
+    const before = used(volume.root);
+    await client.restore({ target: id });
+    const grown = used(volume.root) - before;
+    assert.ok(grown < LARGE / 4, `${grown} bytes more are in use`);
+    assertFolder(folder, state, "given back");
+    assert.equal(
+      (await client.history()).save_points.find((each) => each.save_point_id === id)!.payload_root_hash,
+      walkDigests(folder).state,
+    );
+    assert.equal((await client.status()).clean, true);
+    // Written to, it is the folder's own.
+    fs.writeFileSync(path.join(folder, "large"), "small");
+    await client.undo();
+    assertFolder(folder, second, "undone");
+    assert.deepEqual((await client.verify(id)).problems, []);
+    assertHeldTidy(place, "after an undo");
+  });
+
+  test(`on ${kind} forks and restores elsewhere are clones of the held tree`, async (t) => {
+    const place = await saved(t, kind);
+    if (place === null) return;
+    const { client, volume, id, state } = place;
+    const before = used(volume.root);
+    const to = path.join(volume.root, "to");
+    assert.deepEqual((await client.restore({ target: id, to })).left_out, []);
+    const fork = path.join(volume.root, "fork");
+    await client.fork(id, fork);
+    const grown = used(volume.root) - before;
+    assert.ok(grown < LARGE / 4, `${grown} bytes more are in use`);
+    assertFolder(to, state, "elsewhere");
+    assertFolder(fork, state, "forked");
+  });
+}
+
+const TAMPERINGS: readonly { title: string; edit: (tree: string) => void }[] = [
+  { title: "is gone", edit: (tree) => fs.rmSync(tree, { recursive: true }) },
+  {
+    title: "has other content in files whose sizes and times were set back",
+    edit: (tree) => {
+      for (const name of ["large", "same/updated.txt"]) {
+        const { atime, mtime } = fs.statSync(path.join(tree, name));
+        const fd = fs.openSync(path.join(tree, name), "r+");
+        fs.writeSync(fd, "NEVER", 0);
+        fs.closeSync(fd);
+        fs.utimesSync(path.join(tree, name), atime, mtime);
+      }
+    },
+  },
+  {
+    title: "has another folder in the place of one",
+    edit: (tree) => {
+      fs.renameSync(path.join(tree, "goes/deep"), path.join(tree, "goes/deep-away"));
+      fs.cpSync(path.join(tree, "goes/deep-away"), path.join(tree, "goes/deep"), {
+        recursive: true,
+        preserveTimestamps: true,
+      });
+      fs.writeFileSync(path.join(tree, "goes/deep/a"), "NEVER");
+    },
+  },
+  {
+    title: "has links where files and folders were",
+    edit: (tree) => {
+      fs.writeFileSync(path.join(tree, "../elsewhere"), "NEVER");
+      fs.rmSync(path.join(tree, "same/updated.txt"));
+      fs.symlinkSync("../../elsewhere", path.join(tree, "same/updated.txt"));
+      fs.renameSync(path.join(tree, "goes"), path.join(tree, "away"));
+      fs.symlinkSync("away", path.join(tree, "goes"));
+    },
+  },
+];
+
+for (const { title, edit } of TAMPERINGS) {
+  test(`a held tree that ${title} gives nothing back: the store does`, async (t) => {
+    const place = await saved(t);
+    if (place === null) return;
+    const { client, folder, volume, id, state } = place;
+    later();
+    edit(treeOf(client, 1));
+    makeSecond(folder);
+    fs.rmSync(path.join(folder, "large"));
+    await client.restore({ target: id });
+    assertFolder(folder, state, "given back");
+    const to = path.join(volume.root, "to");
+    await client.restore({ target: id, to });
+    assertFolder(to, state, "elsewhere");
+    await client.fork(id, path.join(volume.root, "fork"));
+    assertFolder(path.join(volume.root, "fork"), state, "forked");
+  });
+}
+
+test("a restore of clones that is killed leaves the old state or the new one", async (t) => {
+  const place = await saved(t);
+  if (place === null) return;
+  const { client, folder, id, state } = place;
+  makeSecond(folder);
+  fs.rmSync(path.join(folder, "large"));
+  const second = readFolder(folder);
+  for (const [name, wanted] of [
+    ["restore.staging-made", second],
+    ["restore.staged", second],
+    ["restore.committed", state],
+  ] as const) {
+    const killed = cairn(["restore", id, "-C", folder], { failpoint: name });
+    assert.ok(killed.killed, `${name}: ${killed.stderr}`);
+    await client.status();
+    await client.seal();
+    assertFolder(folder, wanted, name);
+    for (const place of [
+      path.join(client.controlDirectory, "tmp"),
+      path.join(path.dirname(pointsDirectory(client)), "journal"),
+    ])
+      assert.deepEqual(fs.readdirSync(place), [], name);
+  }
+});
+
+test("a fork or a restore elsewhere that is killed while clones are made is not there", async (t) => {
+  const place = await saved(t);
+  if (place === null) return;
+  const { client, folder, volume, id, state } = place;
+  const to = path.join(volume.root, "to");
+  const there = fs.readdirSync(volume.root);
+  for (const name of ["clone.place-made", "clone.filled", "clone.finished", "write.tree-copied"])
+    for (const call of [
+      ["restore", id, "--to", to],
+      ["fork", id, to],
+    ]) {
+      const killed = cairn([...call, "-C", folder], { failpoint: name });
+      assert.ok(killed.killed, `${name}: ${killed.stderr}`);
+      await client.save({ skipUnchanged: true });
+      assert.deepEqual(fs.readdirSync(volume.root), there, `${name} ${call[0]}`);
+      assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "partial")), [], `${name} ${call[0]}`);
+    }
+  await client.fork(id, to);
+  assertFolder(to, state, "at last");
+});
+
+test("a fork that is stopped leaves nothing, whatever it is made of", async (t) => {
+  const place = await saved(t);
+  if (place === null) return;
+  const { client, volume, id } = place;
+  const abort = new AbortController();
+  const stopped = client.fork(id, path.join(volume.root, "stopped"), { signal: abort.signal });
+  setTimeout(() => abort.abort(), 10);
+  await assert.rejects(stopped, { code: "interrupted" });
+  assert.equal(fs.existsSync(path.join(volume.root, "stopped")), false);
+  assertHeldTidy(place, "after a fork was stopped");
+});
