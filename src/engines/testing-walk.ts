@@ -1,9 +1,11 @@
 import { createHash } from "node:crypto";
 import fs from "node:fs";
+import { putName, syscalls } from "../fs/syscalls.ts";
+import { newArena } from "../native.ts";
 
 /**
  * The two digests of a folder, by a walk of its own over node:fs: what the scan must come to, written from the
- * rules alone. Extended attributes are not looked at, so trees that have some only fit in the state digest.
+ * rules alone. Without native calls extended attributes are not seen.
  */
 export function walkDigests(root: string | Buffer): { state: string; meta: string } {
   const fd = fs.openSync(root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
@@ -59,7 +61,11 @@ function digestDirectory(fd: number, groups: ReadonlyMap<string, Buffer[]>): { s
     const [type, forState, forMeta] = contentOf(at, stat, groups);
     const head = Buffer.concat([Buffer.from(type), sized(name), u32(Number(stat.mode & 0o7777n))]);
     state.update(head).update(forState);
-    meta.update(head).update(forMeta).update(metadataOf(stat, groups));
+    const attributes = attributesOf(fd, name);
+    meta
+      .update(head)
+      .update(forMeta)
+      .update(metadataOf(stat, groups, attributes));
   }
   return { state: state.digest(), meta: meta.digest() };
 }
@@ -81,7 +87,31 @@ function contentOf(at: Buffer, stat: fs.BigIntStats, groups: ReadonlyMap<string,
   return same(stat.isCharacterDevice() ? "c" : "b", Buffer.concat([u32(major), u32(minor)]));
 }
 
-function metadataOf(stat: fs.BigIntStats, groups: ReadonlyMap<string, Buffer[]>): Buffer {
+const NAMES = newArena(16384);
+const VALUES = newArena(256 << 10);
+
+/** Those that are digested, sorted by their names. */
+function attributesOf(fd: number, name: Buffer): [Buffer, Buffer][] {
+  const sys = syscalls();
+  putName(NAMES, 0, name);
+  const length = sys.llistxattr(fd, NAMES, 0, VALUES);
+  if (length <= 0) return [];
+  const found = Buffer.from(VALUES.bytes.slice(0, length)).toString("latin1").split("\0");
+  return found
+    .filter((each) => /^user\.|^system\.posix_acl_|^security\.capability$/.test(each))
+    .map((each) => Buffer.from(each, "latin1"))
+    .toSorted(Buffer.compare)
+    .map((each) => {
+      const size = sys.lgetxattr(fd, NAMES, 0, each, VALUES, 0);
+      return [each, Buffer.from(VALUES.bytes.slice(0, Math.max(size, 0)))];
+    });
+}
+
+function metadataOf(
+  stat: fs.BigIntStats,
+  groups: ReadonlyMap<string, Buffer[]>,
+  attributes: readonly [Buffer, Buffer][],
+): Buffer {
   const nanoseconds = ((stat.mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
   const members = stat.isDirectory() ? undefined : groups.get(keyOf(stat));
   const linked = members !== undefined && members.length > 1;
@@ -90,7 +120,8 @@ function metadataOf(stat: fs.BigIntStats, groups: ReadonlyMap<string, Buffer[]>)
     u32(Number(nanoseconds)),
     u32(Number(stat.uid)),
     u32(Number(stat.gid)),
-    u32(0),
+    u32(attributes.length),
+    ...attributes.flatMap(([name, value]) => [sized(name), sized(value)]),
     Buffer.from([linked ? 1 : 0]),
     linked ? sized(members[0]!) : Buffer.alloc(0),
   ]);

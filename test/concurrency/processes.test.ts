@@ -137,46 +137,6 @@ test("a second writer is told who holds the workspace, and goes on at once when 
   fs.rmSync(pause);
 });
 
-test("readers find whole points while a cleanup runs", async () => {
-  const folder = newFolder();
-  const client = await clientOf(folder);
-  for (let i = 0; i < 24; i++) {
-    fs.writeFileSync(path.join(folder, `f${i % 5}`), Buffer.alloc(50_000, `${i} `));
-    await client.save({ message: `${i}` });
-  }
-  const { save_points: all } = await client.history();
-  const kept = all.slice(0, 3).map(({ save_point_id: id }) => id);
-  let busy = true;
-  const cleaning = (async () => {
-    for (const keep of [18, 12, 7, 3]) {
-      const done: Outcome = await startCairn(["cleanup", "-C", folder, "--keep-last", `${keep}`]).ended;
-      assert.equal(done.status, 0, done.stdout + done.stderr);
-    }
-    busy = false;
-  })();
-  let rounds = 0;
-  const reading = (async () => {
-    for (; busy || rounds < 2; rounds++) {
-      for (const id of kept) {
-        assert.deepEqual((await client.verify(id)).problems, []);
-        await client.diff(id, kept[0]!);
-      }
-      assert.deepEqual((await client.history()).damaged, []);
-      await client.status();
-      const to = path.join(SCRATCH, `read-${rounds}`);
-      assert.deepEqual((await client.restore({ target: kept[1]!, to })).left_out, []);
-    }
-  })();
-  await Promise.all([cleaning, reading]);
-  assert.deepEqual(
-    (await client.history()).save_points.map(({ save_point_id: id }) => id),
-    kept,
-  );
-  assert.deepEqual((await client.verifyAll()).problems, []);
-  resticCheck(client, "after the cleanups");
-  assert.ok(rounds > 0);
-});
-
 async function run(
   program: string,
   args: readonly string[],

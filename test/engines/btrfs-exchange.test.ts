@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
@@ -64,65 +63,6 @@ void describe("a restore by exchange", () => {
       ({ effective_engine: engine }) => engine !== "copy",
     ).length;
     assert.ok(subvolumes(root) <= held + 1, "no tree without its point");
-  });
-
-  test("leaves no moment in which the folder's path is not there", async (t) => {
-    const place = await onBtrfs(t);
-    if (place === null) return;
-    const { client, folder } = place;
-    const points = [await client.save()];
-    makeSecond(folder);
-    points.push(await client.save());
-    const script = `
-import os, sys
-count = 0
-os.write(1, b"r")
-while not os.path.exists(sys.argv[2]):
-    os.stat(sys.argv[1]); os.stat(sys.argv[1] + "/same/kept.txt"); count += 1
-print(count)
-`;
-    const stop = `${folder}.stop`;
-    const watcher = spawn("python3", ["-c", script, folder, stop], { stdio: ["ignore", "pipe", "inherit"] });
-    t.after(() => watcher.kill());
-    await once(watcher.stdout, "data");
-    let said = "";
-    watcher.stdout.on("data", (text: Buffer) => (said += text.toString()));
-    for (let i = 0; i < 20; i++) {
-      const { method } = await client.restore({ target: points[i % 2]!.save_point_id, ...EXCHANGE });
-      assert.equal(method, "exchange");
-    }
-    fs.writeFileSync(stop, "");
-    const [code] = (await once(watcher, "close")) as [number];
-    assert.equal(code, 0);
-    assert.ok(Number(said) > 100, said);
-  });
-
-  test("goes entry by entry when a process works in the folder or has a file of it open", async (t) => {
-    const place = await onBtrfs(t);
-    if (place === null) return;
-    const { client, folder } = place;
-    const first = readFolder(folder);
-    const a = await client.save();
-    makeSecond(folder);
-    const holders = [
-      { what: "its working directory", script: 'cd "$1/same"; echo r; read line' },
-      { what: "an open file", script: 'exec 3>>"$1/same/kept.txt"; echo r; read line' },
-    ];
-    for (const { what, script } of holders) {
-      const child = spawn("sh", ["-c", script, "sh", folder], { stdio: ["pipe", "pipe", "inherit"] });
-      t.after(() => child.kill());
-      await once(child.stdout, "data");
-      const { ino } = fs.statSync(folder);
-      const inode = fs.statSync(path.join(folder, "same/kept.txt")).ino;
-      const { method } = await client.restore({ target: a.save_point_id, ...EXCHANGE });
-      assert.equal(method, "entries", what);
-      assert.deepEqual([fs.statSync(folder).ino, fs.statSync(path.join(folder, "same/kept.txt")).ino], [ino, inode]);
-      assertFolder(folder, first, what);
-      child.stdin.end();
-      await once(child, "close");
-      await client.undo({ method: "entries" });
-    }
-    assert.equal((await client.restore({ target: a.save_point_id, ...EXCHANGE })).method, "exchange");
   });
 
   test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {

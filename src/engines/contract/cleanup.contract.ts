@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { type EngineClauses, removeFolder } from "../../../test/fixtures/engine-clauses.ts";
+import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
+import { assertHeldTidy, subvolumesOf, treeOf } from "../../../test/fixtures/held-place.ts";
+import { makeFirst } from "../../../test/fixtures/two-states.ts";
+import { cairnLibrary, resticCheck } from "../../../test/fixtures/work.ts";
+
+/** Trees that are kept for speed; older points are in the store alone. */
+const KEPT_TREES = 8;
+
+/** What nobody keeps any more goes, with all that belonged to it, and nothing else does. */
+export function cleanupClauses(clauses: EngineClauses): void {
+  const { clause, holds } = clauses;
+  clause(
+    "points are cleaned up, and the workspace released, with nothing left of them",
+    async (place) => {
+      const { client, folder, volume, engine } = place;
+      const states: ReturnType<typeof readFolder>[] = [];
+      for (let i = 0; i < 12; i++) {
+        fs.writeFileSync(path.join(folder, "turn"), `turn ${i}\n`);
+        await client.save({ message: `turn ${i}` });
+        states.push(readFolder(folder));
+      }
+      const trees = (): number => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i))).length;
+      if (holds) {
+        assert.equal(trees(), 12, "not sealed, they are all there is");
+        await client.seal();
+        assert.equal(trees(), KEPT_TREES, "sealed, only the newest stay");
+      }
+      const { save_points: points } = await client.history();
+      await client.restore({ target: points.at(-1)!.save_point_id, to: path.join(volume.root, "to") });
+      assertFolder(path.join(volume.root, "to"), states[0]!, "the oldest, from the store alone");
+      const plan = await client.previewCleanup({ retention: { keepLast: 3 } });
+      const { removed } = await client.runCleanup(plan.plan_id);
+      assert.deepEqual(
+        removed.toSorted(),
+        points
+          .slice(3)
+          .map(({ save_point_id: id }) => id)
+          .toSorted(),
+        engine,
+      );
+      assert.deepEqual(
+        (await client.history()).save_points.map(({ save_point_id: id }) => id),
+        points.slice(0, 3).map(({ save_point_id: id }) => id),
+      );
+      assert.equal(trees(), holds ? 3 : 0);
+      assertHeldTidy(place, "cleaned up");
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      resticCheck(client, "cleaned up");
+      await client.save();
+      await client.release({ deletePoints: true });
+      assert.equal(fs.existsSync(client.controlDirectory), false, engine);
+      if (volume.kind === "btrfs")
+        assert.deepEqual(
+          subvolumesOf(volume.root),
+          engine === "btrfs-snapshot" ? ["ws"] : [],
+          "only the folder itself",
+        );
+      assertFolder(folder, states.at(-1)!, "the folder is as it was");
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
+    "a workspace that is released leaves the others of its control directory whole, and goes with its points alone",
+    async (place) => {
+      const { client, volume } = place;
+      await client.save();
+      const other = path.join(volume.root, "other");
+      await client.fork("head", other);
+      const fork = await (await cairnLibrary()).open(other);
+      fs.appendFileSync(path.join(other, "big"), "of the fork alone\n");
+      await fork.save();
+      await fork.save();
+      await fork.release({ deletePoints: true });
+      removeFolder(volume, other);
+      await client.seal();
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      assert.equal((await client.history()).save_points.length, 1);
+      assertHeldTidy(place, "released");
+    },
+    { fill: makeFirst },
+  );
+}

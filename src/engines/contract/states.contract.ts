@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
+import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
+import { assertHeldTidy } from "../../../test/fixtures/held-place.ts";
+import { makeFirst, makeSecond, makeUnsaved } from "../../../test/fixtures/two-states.ts";
+import { resticCheck } from "../../../test/fixtures/work.ts";
+import { walkDigests } from "../testing-walk.ts";
+
+/** What goes in comes out, with the digests that a walk of its own finds. */
+export function stateClauses({ clause, holds }: EngineClauses): void {
+  clause(
+    "points are saved, sealed, proven, given back and forked with the digests that a walk finds",
+    async (place) => {
+      const { client, folder, volume, engine } = place;
+      const first = { state: readFolder(folder), digests: walkDigests(folder) };
+      const a = await client.save({ message: "first" });
+      makeSecond(folder);
+      const second = { state: readFolder(folder), digests: walkDigests(folder) };
+      const b = await client.save({ message: "second" });
+      for (const point of [a, b]) {
+        assert.equal(point.effective_engine, engine);
+        assert.deepEqual(point.degraded, []);
+        assert.deepEqual([point.sealed, point.entries === null], [!holds, holds]);
+      }
+      assert.deepEqual(await client.seal(), { sealed: holds ? 2 : 0 });
+      const [sealedB, sealedA] = (await client.history()).save_points;
+      assert.equal(sealedA!.payload_root_hash, first.digests.state);
+      assert.equal(sealedB!.payload_root_hash, second.digests.state);
+      assert.equal((await client.status()).clean, true);
+      await client.setEngine("copy");
+      const copied = await client.save({ message: "by the copy engine" });
+      assert.deepEqual([copied.unchanged, copied.metadata_digest], [true, sealedB!.metadata_digest]);
+      await client.setEngine(engine);
+      assert.deepEqual((await client.verifyAll()).problems, []);
+
+      makeUnsaved(folder);
+      const unsaved = readFolder(folder);
+      await client.restore({ target: a.save_point_id });
+      assertFolder(folder, first.state, "restored");
+      await client.undo();
+      assertFolder(folder, unsaved, "undone");
+
+      const fork = path.join(volume.root, "fork");
+      await client.fork(b.save_point_id, fork);
+      assertFolder(fork, second.state, "forked");
+      resticCheck(client, engine);
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
+    "ignore files and exclusions are obeyed as they were when a point was saved, also when it is sealed later",
+    async ({ client, folder, volume }) => {
+      fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
+      fs.writeFileSync(path.join(folder, "same/noise.log"), "noise\n");
+      fs.writeFileSync(path.join(folder, "secret"), "not this time\n");
+      const { save_point_id: id } = await client.save({ exclude: ["/secret"] });
+      // Rules of later do not count.
+      fs.writeFileSync(path.join(folder, ".cairnignore"), "/same/\n");
+      await client.seal();
+      const to = path.join(volume.root, "to");
+      await client.restore({ target: id, to });
+      for (const name of ["goes", "same/noise.log", "secret"])
+        assert.equal(fs.existsSync(path.join(to, name)), false, name);
+      assert.equal(fs.readFileSync(path.join(to, ".cairnignore"), "utf8"), "/goes/\n*.log\n");
+      assert.ok(fs.existsSync(path.join(to, "same/kept.txt")));
+      const [point] = (await client.history()).save_points;
+      assert.equal(point!.payload_root_hash, walkDigests(to).state);
+      // The same from the engine that reads at once.
+      fs.writeFileSync(path.join(folder, ".cairnignore"), "/goes/\n*.log\n");
+      await client.setEngine("copy");
+      const copied = await client.save({ exclude: ["/secret"] });
+      assert.equal(copied.payload_root_hash, point!.payload_root_hash);
+      // What is ignored stays through a restore.
+      fs.writeFileSync(path.join(folder, "same/noise.log"), "louder\n");
+      fs.rmSync(path.join(folder, "same/kept.txt"));
+      await client.restore({ target: id });
+      assert.equal(fs.readFileSync(path.join(folder, "same/noise.log"), "utf8"), "louder\n");
+      assert.equal(fs.readFileSync(path.join(folder, "secret"), "utf8"), "not this time\n");
+      assert.ok(fs.existsSync(path.join(folder, "same/kept.txt")));
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
+    "a folder with nothing in it, and one from which everything went, are states like any other",
+    async (place) => {
+      const { client, folder } = place;
+      const empty = { state: readFolder(folder), digest: walkDigests(folder).state };
+      const { save_point_id: nothing } = await client.save();
+      makeFirst(folder);
+      const full = readFolder(folder);
+      const { save_point_id: everything } = await client.save();
+      await client.restore({ target: nothing });
+      assertFolder(folder, empty.state, "nothing");
+      await client.save();
+      await client.restore({ target: everything });
+      assertFolder(folder, full, "everything");
+      await client.seal();
+      const { save_points: points } = await client.history();
+      assert.equal(points.at(-1)!.payload_root_hash, empty.digest);
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      assertHeldTidy(place, "empty");
+    },
+  );
+}

@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+
+/** Folders of which a snapshot is not the whole. */
+
+function command(args: readonly string[]): void {
+  execFileSync(args[0]!, args.slice(1), { stdio: ["ignore", "ignore", "pipe"] });
+}
+
+test("a folder with a subvolume inside is saved into the store, whole, and forked whole", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  await client.save();
+  await client.seal();
+  const inner = path.join(folder, "same/inner");
+  command(["btrfs", "-q", "subvolume", "create", inner]);
+  fs.writeFileSync(path.join(inner, "file"), "in the inner one\n");
+  const state = readFolder(folder);
+  const saved = await client.save();
+  assert.deepEqual([saved.engine, saved.effective_engine, saved.sealed], ["btrfs-snapshot", "copy", true]);
+  assert.deepEqual(
+    saved.degraded.map(({ what, reason }) => [what, reason.includes("same/inner")]),
+    [["btrfs-snapshot", true]],
+  );
+  assert.equal(saved.payload_root_hash, walkDigests(folder).state);
+  assert.equal((await client.status()).clean, true);
+  fs.writeFileSync(path.join(folder, "same/kept.txt"), "edited\n");
+  fs.writeFileSync(path.join(inner, "file"), "edited\n");
+  // Nothing is renamed across its border: what cannot be put in place stays as it is, and is named.
+  const { left_out: left } = await client.restore({ target: saved.save_point_id });
+  assert.deepEqual(
+    left.map(({ path: where, reason }) => [where, reason]),
+    [["same/inner/file", "mounted"]],
+  );
+  assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "never changes\n");
+  assert.equal(fs.readFileSync(path.join(inner, "file"), "utf8"), "edited\n");
+  const fork = path.join(volume.root, "fork");
+  await client.fork(saved.save_point_id, fork);
+  assertFolder(fork, state, "forked");
+  // Without it snapshots go on.
+  command(["btrfs", "-q", "subvolume", "delete", inner]);
+  assert.equal((await client.save()).effective_engine, "btrfs-snapshot");
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("what is mounted inside the folder is no part of its points, and what lies below is once it is seen", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const inner = path.join(folder, "goes/mounted");
+  fs.mkdirSync(inner);
+  fs.writeFileSync(path.join(inner, "hidden"), "below the mount\n");
+  command(["mount", "-t", "tmpfs", "none", inner]);
+  fs.writeFileSync(path.join(inner, "on-it"), "on the mount\n");
+  const saved = await client.save();
+  assert.equal(saved.effective_engine, "copy");
+  assert.match(saved.degraded[0]!.reason, /goes\/mounted/);
+  assert.deepEqual(
+    saved.left_out.map(({ path: where, reason }) => [where, reason]),
+    [["goes/mounted", "mounted"]],
+  );
+  command(["umount", inner]);
+  const state = readFolder(folder);
+  const again = await client.save();
+  assert.equal(again.effective_engine, "btrfs-snapshot");
+  await client.seal();
+  const [held] = (await client.history()).save_points;
+  assert.equal(held!.payload_root_hash, walkDigests(folder).state);
+  await client.restore({ target: again.save_point_id });
+  assertFolder(folder, state, "restored");
+});

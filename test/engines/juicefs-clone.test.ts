@@ -1,0 +1,3 @@
+import { engineContract } from "../../src/engines/engine.contract.ts";
+
+engineContract({ engine: "juicefs-clone", on: "juicefs" });

@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { startCairn } from "../fixtures/command.ts";
+import { assertHeldTidy } from "../fixtures/held-place.ts";
+import { juicefsVolume } from "../fixtures/juicefs.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, cairnLibrary } from "../fixtures/work.ts";
+
+/** What only an engine whose clones another program makes has to bear. */
+
+test("a folder on JuiceFS is adopted with clones when they are asked for, whose points lie at the root of its mount; without the program copy is used, and says why", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  const folder = path.join(volume.root, "a b", "ws");
+  fs.mkdirSync(folder, { recursive: true });
+  makeFirst(folder);
+  const withProgram = process.env["PATH"];
+  const { engine, engine_reasons: reasons } = await library.detectEngine(folder);
+  assert.equal(engine, "copy", JSON.stringify(reasons));
+  assert.match(reasons.find((each) => each.engine === "juicefs-clone")?.reason ?? "", /works here/);
+  assert.deepEqual(fs.readdirSync(volume.root), ["a b"], "nothing is left");
+  const client = await library.adopt(folder, { engineType: "juicefs-clone" });
+  assert.equal(client.engineType, "juicefs-clone");
+  assert.equal(path.dirname(client.controlDirectory), path.join(volume.root, ".cairn-control"));
+  const held = await client.save();
+  assert.deepEqual([held.effective_engine, held.degraded, held.sealed], ["juicefs-clone", [], false]);
+
+  process.env["PATH"] = withProgram!.slice(volume.programs.length + 1);
+  const without = await library.detectEngine(folder);
+  assert.equal(without.engine, "copy");
+  const why = without.engine_reasons.find(({ engine: each }) => each === "juicefs-clone");
+  assert.match(why?.reason ?? "", /program juicefs is not/);
+  assert.match(why?.hint ?? "", /install/);
+  const saved = await client.save();
+  assert.deepEqual([saved.engine, saved.effective_engine, saved.complete], ["juicefs-clone", "copy", true]);
+  assert.equal(saved.degraded[0]?.what, "juicefs-clone");
+  assert.match(saved.degraded[0]?.reason ?? "", /program juicefs is not/);
+  const { healthy, findings } = await client.doctor();
+  const finding = findings.find(({ kind }) => kind === "engine");
+  assert.deepEqual([healthy, finding?.severity], [true, "warning"]);
+  assert.match(finding?.detail ?? "", /program juicefs is not .*; install/);
+  process.env["PATH"] = withProgram;
+  assert.ok((await client.doctor()).findings.every(({ kind }) => kind !== "engine"));
+  await client.seal();
+  const digests = (await client.history()).save_points.map((each) => each.payload_root_hash);
+  assert.deepEqual(digests, [walkDigests(folder).state, walkDigests(folder).state]);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a clone by JuiceFS that is not whole, or that fails, is saved into the store whole, and the point says why", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const { state } = walkDigests(folder);
+  const program = path.join(volume.programs, "juicefs");
+  fs.renameSync(program, path.join(volume.programs, "whole"));
+  for (const [lines, why] of [
+    ['"${0%/*}/whole" "$@" && rm "$4/big" && touch -r "$3" "$4"', /big is not in it/],
+    ['"${0%/*}/whole" "$@" && touch "$4/moded/mode"', /another time/],
+    ['echo "<FATAL>: clone failed: input/output error" >&2; exit 1', /input\/output error/],
+    ["echo nonsense", /no clone is at/],
+    ['mkdir "$4"; echo "permission denied" >&2; exit 1', /permission denied/],
+  ] as const) {
+    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    const saved = await client.save();
+    assert.deepEqual([saved.effective_engine, saved.complete], ["copy", true], lines);
+    assert.equal(saved.payload_root_hash, state);
+    assert.match(saved.degraded[0]?.reason ?? "", why);
+  }
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assertNoLeftovers(client, folder, "fallen back");
+});
+
+test("a clone that goes on after its save was killed comes to nothing", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const program = path.join(volume.programs, "juicefs");
+  const [whole, begun, ended] = ["whole", "begun", "ended"].map((name) => path.join(volume.programs, name)) as [
+    string,
+    string,
+    string,
+  ];
+  fs.renameSync(program, whole);
+  // Both before and after the next call has cleaned up.
+  for (const afterwards of [false, true]) {
+    const wait = afterwards ? `while [ -e '${begun}' ]; do sleep 0.05; done;` : "sleep 0.3;";
+    const lines = `touch '${begun}'; ${wait} '${whole}' "$@"; touch '${ended}'`;
+    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    const saving = startCairn(["save", folder]);
+    await until(() => fs.existsSync(begun));
+    saving.child.kill("SIGKILL");
+    await saving.ended;
+    if (!afterwards) await until(() => fs.existsSync(ended));
+    fs.rmSync(program);
+    fs.symlinkSync(whole, program);
+    const points = (await client.history()).save_points.length;
+    const saved = await client.save();
+    assert.equal(saved.effective_engine, "juicefs-clone");
+    fs.rmSync(begun);
+    await until(() => fs.existsSync(ended));
+    for (const each of [ended, program]) fs.rmSync(each);
+    await client.seal();
+    const { save_points: all, damaged } = await client.history();
+    assert.deepEqual([all.length, damaged], [points + 1, []]);
+    assert.equal(all[0]!.payload_root_hash, walkDigests(folder).state);
+    assertHeldTidy(
+      { engine: "juicefs-clone", volume: { kind: "juicefs", root: volume.root }, folder, client },
+      `${afterwards}`,
+    );
+  }
+});
+
+/** Waits for something that another process does. */
+async function until(isSo: () => boolean): Promise<void> {
+  for (let i = 0; !isSo(); i++) {
+    assert.ok(i < 600, "it does not happen");
+    await setTimeout(50);
+  }
+}
