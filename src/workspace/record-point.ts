@@ -37,7 +37,7 @@ export interface LeftOutEntry {
 
 export interface Saved {
   point: Point;
-  /** against head; null where nothing was read */
+  /** against head; null where nothing was read, and for what was there before a restore, where nobody asks */
   changes: ChangeCounts | null;
   readBytes: number;
   leftOut: LeftOutEntry[];
@@ -50,6 +50,8 @@ export interface RecordOptions {
   rules: IgnoreRecord | null;
   /** made by a restore or an undo: becomes neither head nor latest */
   undo: boolean;
+  /** the tree that the folder will have next */
+  goingTo?: string | undefined;
   /** why the workspace's own engine was passed over */
   degraded?: readonly Degradation[];
 }
@@ -67,14 +69,16 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   points.claim(sequence, id);
   let staged: StagedContent;
   try {
-    staged = await workspace.engine.stage(stageRequest(workspace, input, { rules: options.rules, head, id }));
+    const { rules, goingTo } = options;
+    const request = stageRequest(workspace, input, { rules, head, id });
+    staged = await workspace.engine.stage(goingTo === undefined ? request : { ...request, goingTo });
   } catch (error) {
     points.abandon(sequence);
     throw error;
   }
   let changes: ChangeCounts | null;
   try {
-    changes = await changesSince(workspace, head, { staged, signal: input.signal });
+    changes = options.undo ? null : await changesSince(workspace, head, { staged, signal: input.signal });
   } catch (error) {
     await staged.discard();
     points.abandon(sequence);
