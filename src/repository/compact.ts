@@ -29,8 +29,8 @@ export interface CompactResult {
 
 const NOTHING: CompactResult = { mergedIndexes: 0, mergedPacks: 0, newPacks: 0, removedUnindexed: 0, postponed: false };
 
-/** Bytes on disk at which each size class of index files ends; larger ones are left as they are. */
-const CLASS_ENDS = [4 * 1024, 64 * 1024, 1024 * 1024];
+/** Bytes on disk at which each size class of index files ends; larger ones, of which two exceed the budget, are left. */
+const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
 /** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
