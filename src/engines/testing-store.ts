@@ -47,8 +47,9 @@ export class TestStore {
     this.work = store.paths.temporary;
   }
 
-  static async create(t: TestContext): Promise<TestStore> {
-    const control = temporaryFolder(t);
+  /** `parent` to have it on another file system. */
+  static async create(t: TestContext, parent?: string): Promise<TestStore> {
+    const control = temporaryFolder(t, parent);
     const paths = storePaths(control);
     fs.mkdirSync(paths.temporary, { recursive: true });
     await createEmbeddedStore(paths);

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
+import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../../native.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertRestored, assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
@@ -206,6 +207,38 @@ with open(sys.argv[1], "w+b") as f:
     assert.deepEqual(after.notes.torn, []);
     assertSame(after, await saves.look(root));
   });
+
+  for (const kind of ["xfs", "btrfs"] as const) {
+    test(`a file that is written to all the time is read as it was at one moment, on ${kind}`, async (t) => {
+      const volume = loopFileSystem(t, kind);
+      if (volume === null) return;
+      const saves = await TestStore.create(t, volume.root);
+      const root = temporaryFolder(t, volume.root);
+      const file = path.join(root, "changing");
+      const size = 20_000_000;
+      fs.writeFileSync(file, Buffer.alloc(size));
+      fs.writeFileSync(path.join(root, "quiet"), "x");
+      // The end is never behind the beginning, and at most one ahead: unless it is read later than that.
+      const script = `const fs=require("fs");const f=fs.openSync(process.argv[1],"r+");fs.writeSync(1,"go");const n=Buffer.alloc(8);for(let i=1;;i++){n.writeDoubleLE(i);fs.writeSync(f,n,0,8,${size - 8});fs.writeSync(f,n,0,8,0)}`;
+      const child = started(t, process.execPath, ["-e", script, file]);
+      await child.stdout![Symbol.asyncIterator]().next();
+      const saved = await saves.save(root);
+      await ended(child);
+      assert.deepEqual(notedPaths(saved.notes.torn), []);
+      const to = temporaryFolder(t, volume.root);
+      await saves.write(saved, to);
+      const read = fs.readFileSync(path.join(to, "changing"));
+      const [head, tail] = [read.readDoubleLE(0), read.readDoubleLE(size - 8)];
+      assert.ok(head > 0 && (tail === head || tail === head + 1), `${head} ${tail}`);
+      assert.deepEqual(
+        fs.readdirSync(saves.work).filter((name) => !name.startsWith("work-")),
+        [],
+      );
+      const after = await saves.save(root);
+      assert.ok(after.notes.filesRead > 0);
+      assertSame(after, await saves.look(root));
+    });
+  }
 
   test("a scan ends when entries come and go under it", async (t) => {
     const saves = await TestStore.create(t);

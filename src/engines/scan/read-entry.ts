@@ -1,10 +1,11 @@
 import fs from "node:fs";
+import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
 import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { SINGLE_BLOB_LIMIT } from "./task.ts";
+import { NOTED_LIMIT, SINGLE_BLOB_LIMIT } from "./task.ts";
 
 const ENOENT = -2;
 const ELOOP = -40;
@@ -14,6 +15,8 @@ const YOUNG_SECONDS = 60;
 const SETTLE_LIMIT = 64;
 const OPEN_FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
+/** A file without a name, in the directory that is given; Linux only. */
+const O_TMPFILE = 0x400000 | fs.constants.O_DIRECTORY;
 
 export interface Extra {
   tag: number;
@@ -115,6 +118,7 @@ export class EntryReader {
   #noAtime = O_NOATIME;
   #extras: Extra[] = [];
   #flags = 0;
+  #makesNoClones = false;
 
   constructor(thread: ScanThread) {
     this.#thread = thread;
@@ -271,29 +275,62 @@ export class EntryReader {
       young = isYoung(stat.words, tickOf(stat.words));
     }
     for (let attempt = 0; ; attempt++) {
-      fillRecord(table.records, base, stat.words);
-      const error = this.#content(fd, stat, record);
-      if (error < 0) return this.#omit(record, directory, errnoName(-error));
-      sys.fstat(fd, stat2);
-      // What was opened is no file any more than what was listed is: another entry took its place.
-      if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record);
-      if (sameContentStat(stat.words, stat2.words) && error === 1) break;
-      if (attempt === 1) {
-        this.#flags |= FLAG.TORN;
-        if (thread.notes.torn.length < 1000) {
-          thread.notes.torn.push({
-            path: thread.entryPath(directory, table.recordName(record)),
-            reason: "changed while it was read",
-          });
+      const clone = attempt === 1 ? this.#capture(fd) : -1;
+      try {
+        fillRecord(table.records, base, stat.words);
+        const error = this.#content(clone < 0 ? fd : clone, stat, record);
+        if (error < 0) return this.#omit(record, directory, errnoName(-error));
+        sys.fstat(fd, stat2);
+        // What was opened is no file any more than what was listed is: another entry took its place.
+        if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record);
+        const isWhole = error === 1 && (clone >= 0 || sameContentStat(stat.words, stat2.words));
+        if (!isWhole && attempt === 1) this.#torn(record, directory);
+        if (isWhole || attempt === 1) {
+          if (young) this.#flags |= FLAG.YOUNG;
+          this.#attributes(fd);
+          this.#holes(clone < 0 ? fd : clone, stat);
+          return;
         }
-        break;
+      } finally {
+        if (clone >= 0) sys.close(clone);
       }
       stat.words.set(stat2.words);
+      young = true;
       this.#extras = [];
     }
-    if (young) this.#flags |= FLAG.YOUNG;
-    this.#attributes(fd);
-    this.#holes(fd, stat);
+  }
+
+  /**
+   * A clone of an open file that is being written to, so that what is read is of one moment; its size and blocks go to
+   * `thread.stat`, whose times are those of just before. -1 where the file system makes none.
+   */
+  #capture(fd: number): number {
+    const { task, sys, stat, stat2 } = this.#thread;
+    if (task.captureIn === null || this.#makesNoClones) return -1;
+    let clone: number;
+    try {
+      clone = fs.openSync(task.captureIn, O_TMPFILE | fs.constants.O_RDWR, 0o600);
+    } catch {
+      this.#makesNoClones = true;
+      return -1;
+    }
+    takeOverNoCow(fd, clone);
+    const answer = cloneAnswer(cloneFile(sys, fd, clone));
+    if (answer !== "cloned" || sys.fstat(clone, stat2) < 0) {
+      fs.closeSync(clone);
+      this.#makesNoClones = answer === "refused";
+      return -1;
+    }
+    for (const word of [STAT.SIZE, STAT.SIZE + 1, STAT.BLOCKS, STAT.BLOCKS + 1]) stat.words[word] = stat2.words[word]!;
+    return clone;
+  }
+
+  #torn(record: number, directory: number): void {
+    this.#flags |= FLAG.TORN;
+    const { notes, table } = this.#thread;
+    if (notes.torn.length >= NOTED_LIMIT) return;
+    const path = this.#thread.entryPath(directory, table.recordName(record));
+    notes.torn.push({ path, reason: "changed while it was read" });
   }
 
   /** Reads and stores the content; 1 when the length was as stated, 0 when not, or minus errno. */

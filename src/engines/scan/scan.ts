@@ -145,6 +145,7 @@ class Scan {
       reread: options.reread ?? false,
       heldAt: options.heldAt ?? null,
       clonedFrom: options.clonedFrom ?? null,
+      captureIn: options.store?.directory ?? null,
       distrust: options.distrust ?? false,
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       quick: options.quick ?? false,

@@ -29,6 +29,8 @@ export interface ScanTask {
   heldAt: number | null;
   /** the folder is a clone, and its entries are looked at as those that they were cloned from */
   clonedFrom: ClonedFrom | null;
+  /** a directory in which clones of files may be made for a moment; null: a file that changes is read as it is */
+  captureIn: string | null;
   /** look up each cached blob and tree id before using it */
   distrust: boolean;
   /** a directory whose times are as they were is not listed again */
