@@ -1,3 +1,6 @@
+import { describe } from "node:test";
 import { engineContract } from "../../src/engines/engine.contract.ts";
 
-engineContract({ engine: "btrfs-snapshot", on: "btrfs" });
+void describe("snapshots of btrfs", () => {
+  engineContract({ engine: "btrfs-snapshot", on: "btrfs" });
+});

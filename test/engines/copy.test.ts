@@ -1,5 +1,8 @@
+import { describe } from "node:test";
 import { engineContract } from "../../src/engines/engine.contract.ts";
 
-engineContract({ engine: "copy", on: "ext4" });
-// All of it goes through copy on these too, in the contracts of the engines that are at home there.
-for (const on of ["btrfs", "xfs", "juicefs"] as const) engineContract({ engine: "copy", on }, ["states"]);
+void describe("the store alone", () => {
+  engineContract({ engine: "copy", on: "ext4" });
+  // All of it goes through copy on these too, in the contracts of the engines that are at home there.
+  for (const on of ["btrfs", "xfs", "juicefs"] as const) engineContract({ engine: "copy", on }, ["states"]);
+});

@@ -1,3 +1,6 @@
+import { describe } from "node:test";
 import { engineContract } from "../../src/engines/engine.contract.ts";
 
-engineContract({ engine: "juicefs-clone", on: "juicefs" });
+void describe("clones of JuiceFS", () => {
+  engineContract({ engine: "juicefs-clone", on: "juicefs" });
+});

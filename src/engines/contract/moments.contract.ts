@@ -86,6 +86,7 @@ for (let i = 1; ; i++) {
     async (place) => {
       const { client, folder } = place;
       await client.save();
+      await client.seal();
       const codes = new Set<string>();
       for (const ms of [0, 1, 3, 8, 20]) {
         fs.appendFileSync(path.join(folder, "big"), `${ms}`);
@@ -101,7 +102,7 @@ for (let i = 1; ; i++) {
         codes.add(code);
         const { save_points: points, damaged } = await client.history();
         assert.deepEqual([points.length, damaged], [before + (code === "done" ? 1 : 0), []], code);
-        if (!holds) assertHeldTidy(place, `stopped after ${ms} ms`);
+        assertHeldTidy(place, `stopped after ${ms} ms`);
       }
       assert.ok(codes.has("interrupted") && codes.size <= 2, [...codes].join());
       await client.save();
@@ -135,6 +136,7 @@ for (let i = 1; ; i++) {
         assert.ok(code === "done" || code === "interrupted", code);
         if (code === "done") await client.undo();
         assertFolder(folder, unsaved, "undone");
+        assertHeldTidy(place, `stopped after ${ms} ms`);
       }
       await client.save();
       await client.seal();
@@ -161,6 +163,7 @@ print(count)
       const stop = `${folder}.stop`;
       const watcher = spawn("python3", ["-c", script, folder, stop], { stdio: ["ignore", "pipe", "inherit"] });
       t.after(() => watcher.kill());
+      const ended = once(watcher, "close");
       await once(watcher.stdout, "data");
       let said = "";
       watcher.stdout.on("data", (text: Buffer) => (said += text.toString()));
@@ -169,7 +172,7 @@ print(count)
         assert.equal(restored.method, method);
       }
       fs.writeFileSync(stop, "");
-      const [code] = (await once(watcher, "close")) as [number];
+      const [code] = (await ended) as [number];
       assert.equal(code, 0);
       assert.ok(Number(said) > 100, said);
     },
