@@ -5,6 +5,7 @@ import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "./engine-type.ts";
 import type { PointContent } from "./point-content.ts";
+import type { HeldTree } from "./tree/held-files.ts";
 import type { TreeHolder } from "./tree/holder.ts";
 import type {
   ExamineRequest,
@@ -137,6 +138,8 @@ export interface WriteRequest {
   paths: readonly Uint8Array[] | null;
   /** nothing may be written to: for people to look into */
   readOnly?: boolean;
+  /** a held tree that should have the content too, and when it was complete (ms since 1970): what is as it was made is cloned */
+  held?: HeldTree | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: (progress: { done: number; bytes: number }) => void;
 }

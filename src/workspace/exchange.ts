@@ -16,7 +16,7 @@ import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { describeHeld, markHolding } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
-import { mayHideEntries, whyTreeIsNotThePoint } from "./held-trees.ts";
+import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./points.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -56,7 +56,10 @@ interface Intent {
  * holds beyond the state is known from the seal.
  */
 export function whyNotCopied(workspace: Workspace, point: Point): string | null {
-  if (mayHideEntries(point)) return "ignore rules have a part in the point";
+  const { descriptor, sealed } = point;
+  const { rules } = descriptor;
+  const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
+  if (!sealed || isRuled) return "ignore rules have a part in the point";
   return whyNotWhole(workspace, point);
 }
 

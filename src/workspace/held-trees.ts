@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { whyNotAsMade } from "../engines/tree/as-made.ts";
-import { HeldFiles } from "../engines/tree/held-files.ts";
+import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -97,16 +97,11 @@ export function whyTreeIsNotThePoint(points: Points, { descriptor, sequence }: P
   return changed === null ? null : `the tree ${changed}`;
 }
 
-/** Whether a point's tree may hold what is no part of its state, because rules hide it; known once it is sealed. */
-export function mayHideEntries({ descriptor: { rules }, sealed }: Point): boolean {
-  return !sealed || rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
-}
-
-/** The files of a point's held tree, to be closed; null where it has none that is the point. */
-export function heldFilesOf(points: Points, point: Point): HeldFiles | null {
+/** A point's held tree, whose files may be cloned; null where it has none that is the point. */
+export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   if (whyTreeIsNotThePoint(points, point) !== null) return null;
   const { descriptor, sequence } = point;
-  return new HeldFiles(points.pathsOf(sequence).tree, Date.parse(descriptor.created_at));
+  return { place: points.pathsOf(sequence).tree, made: Date.parse(descriptor.created_at) };
 }
 
 /** A tree that is not what was captured must not become what the point says was there. */

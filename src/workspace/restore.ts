@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import type { TreeSource } from "../engines/engine.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { HeldFiles } from "../engines/tree/held-files.ts";
 import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -16,7 +17,7 @@ import { isAtOrBelow } from "../fs/safe-path.ts";
 import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
-import { heldFilesOf } from "./held-trees.ts";
+import { heldTreeOf } from "./held-trees.ts";
 import type { Point } from "./points.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
@@ -255,7 +256,8 @@ async function stage(
     holes: ReadonlyMap<string, HoleList>;
   },
 ): Promise<Step[]> {
-  const held = heldFilesOf(workspace.points, input.target);
+  const tree = heldTreeOf(workspace.points, input.target);
+  const held = tree === null ? null : new HeldFiles(tree);
   let steps: Step[];
   try {
     steps = await stageRestore({

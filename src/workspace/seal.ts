@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from "node:fs";
 import type { StagedContent, StageRequest } from "../engines/engine.ts";
-import { changedSince, latestChange } from "../engines/tree/as-made.ts";
+import { changedSince } from "../engines/tree/as-made.ts";
+import { latestChange } from "../engines/tree/latest-change.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";

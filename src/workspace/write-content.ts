@@ -1,14 +1,13 @@
 import fs from "node:fs";
-import { latestChange } from "../engines/tree/as-made.ts";
 import { NodeWriter } from "../engines/write/node-writer.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
 import { freeSpace, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
-import { mayHideEntries, whyTreeIsNotThePoint } from "./held-trees.ts";
+import { heldTreeOf } from "./held-trees.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./points.ts";
@@ -44,6 +43,7 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
     target: folder,
     paths,
     readOnly: readOnly ?? false,
+    held: heldTreeOf(workspace.points, point) ?? undefined,
     signal,
     ...(onProgress === undefined
       ? {}
@@ -78,40 +78,14 @@ export async function writeWhole(
   workspace: Workspace,
   input: Omit<WriteInput, "paths" | "readOnly">,
 ): Promise<WrittenFolder> {
-  const { point } = input;
-  if (!(await copyTree(workspace, input))) return writeContent(workspace, { ...input, paths: null });
+  const { point, folder, signal } = input;
+  const { tree } = workspace.points.pathsOf(point.sequence);
+  const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
+  if (!isBeside || whyNotCopied(workspace, point) !== null) return writeContent(workspace, { ...input, paths: null });
+  fs.rmdirSync(folder);
+  await workspace.engine.holder!.materialise(tree, folder, { signal });
   failpoint("write.tree-copied");
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
-}
-
-/** False where that is not possible, or would not be what the point holds; then the folder is empty. */
-async function copyTree(workspace: Workspace, input: Omit<WriteInput, "paths" | "readOnly">): Promise<boolean> {
-  const { point, folder, signal, onProgress } = input;
-  const { tree, root } = workspace.points.pathsOf(point.sequence);
-  if (mountOf(folder)?.id !== mountOf(root)?.id) return false;
-  if (whyNotCopied(workspace, point) !== null && !isTreeOfClones(workspace, point)) return false;
-  const { mode } = fs.lstatSync(folder);
-  fs.rmdirSync(folder);
-  try {
-    await workspace.engine.holder!.materialise(tree, folder, {
-      signal,
-      until: latestChange(Date.parse(point.descriptor.created_at)),
-      onProgress: (done) => onProgress?.({ phase: "restoring", done, total: countOf(point) }),
-    });
-    return true;
-  } catch (error) {
-    const { code } = toCairnError(error);
-    if (code !== "damaged" && code !== "unsupported") throw error;
-    fs.mkdirSync(folder, { mode: mode & 0o777 });
-    return false;
-  }
-}
-
-/** Whether the point's tree is made of clones, which can be cloned again, entry by entry, each with a look at its age. */
-function isTreeOfClones(workspace: Workspace, point: Point): boolean {
-  const { holder } = workspace.engine;
-  if (holder?.type !== "reflink-copy" || point.descriptor.effective_engine !== holder.type) return false;
-  return !mayHideEntries(point) && whyTreeIsNotThePoint(workspace.points, point) === null;
 }
 
 const PROGRESS_MS = 100;

@@ -297,7 +297,7 @@ export class CopyEngine implements Engine {
 
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {
     const store = await this.store();
-    const { target, paths, readOnly, signal, onProgress } = request;
+    const { target, paths, readOnly, held, signal, onProgress } = request;
     const tree = Buffer.from(content.tree, "hex");
     store.tree(tree);
     const { damaged, ...beyond } = await this.#beyondNodes(content);
@@ -309,6 +309,7 @@ export class CopyEngine implements Engine {
       tree,
       paths,
       readOnly: readOnly ?? false,
+      held,
       ...beyond,
       read: (id) => store.read(id, "data"),
       ...(signal === undefined ? {} : { signal }),

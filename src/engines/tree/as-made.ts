@@ -4,17 +4,11 @@ import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../../fs/btrfs.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { signedWide } from "../../fs/syscalls.ts";
 import type { ScanResult } from "../scan/scan.ts";
+import { latestChange } from "./latest-change.ts";
 
 /** How it shows that a held tree was written to after it was made. */
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-/** Clocks are put back by a little now and then. */
-const SLACK_MS = 1000;
-
-/** The latest change time of what was made by a moment, both in ms since 1970. */
-export function latestChange(moment: number): number {
-  return moment + SLACK_MS;
-}
 
 /**
  * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.

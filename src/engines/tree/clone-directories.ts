@@ -81,7 +81,6 @@ export class DirectoryCloner {
       const known = sys.fstat(from, this.#stat);
       if (known < 0) return this.#lost(path, known);
       const stat = this.#stat.words.slice();
-      this.#entries.requireOld(stat, () => path);
       const before = this.#before.words.slice();
       this.#all({ path, from, to, device: deviceOf(this.#stat) });
       if (path.length === 0) return;

@@ -149,7 +149,6 @@ export class EntryCloner {
         const known = this.sys.fstat(from, this.#stat);
         if (known < 0) return this.omit(pair, names, name, known);
         if (words[STAT.MODE]! >>> 12 !== TYPE.FILE) return this.other(pair, names, name);
-        this.requireOld(words, () => this.pathOf(pair.path, names, name));
         const settled =
           words[STAT.NLINK]! > 1 ? this.#grouped(pair, names, name, from) : this.#make(pair, names, name, from);
         if (settled || attempt === 2) {
@@ -170,12 +169,6 @@ export class EntryCloner {
     const again = this.sys.open(dirfd, names, name, READ, 0);
     if (again >= 0) this.#noAtime = 0;
     return again;
-  }
-
-  /** Throws `damaged` for what was changed later than the task allows. */
-  requireOld(words: Uint32Array, path: () => Uint8Array): void {
-    if (signedWide(words, STAT.CTIME) * 1000 + words[STAT.CTIME_NS]! / 1e6 <= this.#task.until) return;
-    throw new CairnError("damaged", `${shown(path())} was changed after the tree was made`);
   }
 
   omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
@@ -366,7 +359,6 @@ export class EntryCloner {
     const known = this.sys.stat(pair.from, names, name, this.#stat);
     if (known < 0) return this.omit(pair, names, name, known);
     const { words } = this.#stat;
-    this.requireOld(words, () => this.pathOf(pair.path, names, name));
     const type = words[STAT.MODE]! >>> 12;
     // It was something else when it was listed, and is neither for long.
     if (type === TYPE.FILE || type === TYPE.DIRECTORY)

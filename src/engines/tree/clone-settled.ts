@@ -25,8 +25,8 @@ export async function cloneSettled(
   try {
     // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
     await settleFileSystem(from);
-    const { signal, onProgress, until, origins } = call;
-    const result = await cloneTree({ from, to, signal, onProgress, until, origins: origins ?? false });
+    const { signal, onProgress, origins } = call;
+    const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });
     failpoint("clone.finished");
     await settleFileSystem(to);
     return {

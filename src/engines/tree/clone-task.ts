@@ -13,8 +13,6 @@ export interface CloneTask {
   umask: number;
   /** note what each entry was cloned from */
   origins: boolean;
-  /** an entry that was changed after this moment, in milliseconds since 1970, ends all */
-  until: number;
   pool: SharedArrayBuffer;
   links: SharedLinks;
 }

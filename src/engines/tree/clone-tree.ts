@@ -45,8 +45,6 @@ export interface CloneTreeOptions {
   extentLimit?: number;
   /** note what each entry is cloned from, for {@link CloneTreeResult.origins} */
   origins?: boolean;
-  /** an entry that was changed after this moment (milliseconds since 1970) makes the call throw `damaged` */
-  until?: number | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((done: number) => void) | undefined;
 }
@@ -83,7 +81,6 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
     umask: umaskNow(),
     origins: options.origins ?? false,
-    until: options.until ?? Number.POSITIVE_INFINITY,
     pool: pool.shared,
     links: newSharedLinks(inodes),
   };
@@ -245,7 +242,6 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
     const stat = newStatBuffer();
     const known = sys.fstat(from, stat);
     if (known < 0) throw syscallError(known, "cannot look at the folder");
-    entries.requireOld(stat.words, () => empty);
     entries.metadata(from, target, stat.words, () => empty);
     outcome.notSet.push(...entries.out.notSet);
   } finally {

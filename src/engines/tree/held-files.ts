@@ -15,11 +15,18 @@ import {
   wide,
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { latestChange } from "./as-made.ts";
+import { latestChange } from "./latest-change.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const EXTENT_LIMIT = 100_000;
+
+/** A held tree: plain data. */
+export interface HeldTree {
+  place: string;
+  /** when it was complete, in milliseconds since 1970 */
+  made: number;
+}
 
 /**
  * The files of a held tree, for others to share their content. None is given away that was changed after the tree was
@@ -38,9 +45,8 @@ export class HeldFiles {
   #fd = -1;
   #refused = false;
 
-  /** `place`: the tree; `made`: when it was complete, in ms since 1970. */
-  constructor(place: string, made: number) {
-    this.#root = openDirectory(place);
+  constructor({ place, made }: HeldTree) {
+    this.#root = openTree(place);
     this.#limit = latestChange(made);
   }
 
@@ -49,7 +55,7 @@ export class HeldFiles {
    * false where it is not there as that, or cannot be cloned: then there may be anything in the file.
    */
   fill(where: Uint8Array, node: TreeNode, to: number): boolean {
-    if (this.#refused) return false;
+    if (this.#refused || this.#root < 0) return false;
     const slash = where.lastIndexOf(47);
     const directory = this.#open(where.subarray(0, Math.max(slash, 0)));
     if (directory < 0) return false;
@@ -72,7 +78,7 @@ export class HeldFiles {
     if (this.#fd >= 0) this.#sys.close(this.#fd);
     this.#fd = -1;
     this.#directory = null;
-    fs.closeSync(this.#root);
+    if (this.#root >= 0) fs.closeSync(this.#root);
   }
 
   #is(node: TreeNode, fd: number): boolean {
@@ -113,5 +119,14 @@ export class HeldFiles {
     }
     this.#asMade.set(key, is);
     return is;
+  }
+}
+
+/** -1 for a tree that is gone: who reads a point does not keep its tree from being removed. */
+function openTree(place: string): number {
+  try {
+    return openDirectory(place);
+  } catch {
+    return -1;
   }
 }

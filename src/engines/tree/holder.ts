@@ -33,11 +33,6 @@ export interface HolderCall {
   signal?: AbortSignal | undefined;
   /** Told how many entries are done, by holders that go from entry to entry. */
   onProgress?: ((done: number) => void) | undefined;
-  /**
-   * Entries whose inodes were changed after this moment, in milliseconds since 1970, are not copied: the call throws
-   * `damaged`. For holders that go from entry to entry; others know it of the tree.
-   */
-  until?: number;
 }
 
 export interface Captured {

@@ -1,8 +1,7 @@
 import { CairnError } from "../../errors.ts";
-import { printablePath } from "../../fs/safe-path.ts";
 import { warmThreads } from "../threads.ts";
 import { cloneSettled, type ClonedTree, whyNotWhole } from "./clone-settled.ts";
-import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import type { HolderCall, TreeHolder } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
 
 export interface ReflinkHolder extends TreeHolder {
@@ -27,18 +26,7 @@ export function reflinkHolder(): ReflinkHolder {
       await removeTree(Buffer.from(place));
       throw new CairnError("unsupported", reason);
     },
-    materialise: async (place, target, call) => {
-      const copied = await cloneSettled(Buffer.from(place), target, call);
-      // Who names a moment wants the tree as it was then, or none.
-      const reason = call.until === undefined ? null : (whyNotWhole(copied.result) ?? whyTorn(copied));
-      if (reason === null) return copied;
-      await removeTree(target);
-      throw new CairnError("unsupported", reason);
-    },
+    materialise: async (place, target, call) => cloneSettled(Buffer.from(place), target, call),
     remove: async (place) => removeTree(Buffer.from(place)),
   };
-}
-
-function whyTorn({ torn }: Captured): string | null {
-  return torn[0] === undefined ? null : `${printablePath(torn[0])} was changed while it was cloned`;
 }

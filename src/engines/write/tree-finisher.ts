@@ -5,6 +5,7 @@ import { openBelow } from "../../fs/open-below.ts";
 import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
+import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import { type HoleList, NodeWriter, type NotSet, shown } from "./node-writer.ts";
 import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
 
@@ -14,6 +15,7 @@ const SLASH = 47;
 
 interface Options {
   readOnly: boolean;
+  held: HeldTree | null;
   holes: ReadonlyMap<string, HoleList>;
   read(id: Uint8Array): Uint8Array;
 }
@@ -23,6 +25,7 @@ export class TreeFinisher {
   readonly #options: Options;
   readonly #target: number;
   readonly #writer: NodeWriter;
+  readonly #held: HeldFiles | null;
   readonly #path = newArena(8192);
   readonly #stat = newStatBuffer();
   readonly #result: Pick<WriteOutcome, "files" | "damaged"> & { entries: number; notSet: NotSet[] } = {
@@ -36,6 +39,7 @@ export class TreeFinisher {
     this.#options = options;
     this.#target = openDirectory(Buffer.from(target));
     this.#writer = new NodeWriter({ readOnly: options.readOnly });
+    this.#held = options.held === null ? null : new HeldFiles(options.held);
   }
 
   /** Writes the first member of each group and links the others to it; the directories they are in keep their times. */
@@ -67,6 +71,7 @@ export class TreeFinisher {
   }
 
   end(): void {
+    this.#held?.close();
     fs.closeSync(this.#target);
   }
 
@@ -109,8 +114,11 @@ export class TreeFinisher {
       return;
     }
     try {
+      const held = this.#held;
+      const isCloned = held !== null && this.#writer.filledFile(dirfd, node, place, (to) => held.fill(path, node, to));
       const holes = this.#options.holes.get(Buffer.from(path).toString("latin1"));
-      this.#writer.file(dirfd, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
+      if (!isCloned)
+        this.#writer.file(dirfd, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
       first.set(group, path);
       this.#result.files++;
     } catch (error) {

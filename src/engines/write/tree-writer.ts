@@ -9,6 +9,7 @@ import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../reposit
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { decodeTree } from "../../formats/tree.ts";
+import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "./exact-nodes.ts";
 import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
 
@@ -26,6 +27,7 @@ export interface WriteTask {
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly: boolean;
+  held: HeldTree | null;
   /** word 0: threads that wait for work; word 1: stop */
   control: SharedArrayBuffer;
 }
@@ -88,6 +90,7 @@ export class TreeWriter {
   readonly #reader: BlobReader;
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
+  readonly #held: HeldFiles | null;
   readonly #path = newArena(8192);
   readonly #target: number;
   #out = newOutcome();
@@ -98,6 +101,7 @@ export class TreeWriter {
     this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
+    this.#held = task.held === null ? null : new HeldFiles(task.held);
     this.#nodes = new NodeWriter({ readOnly: task.readOnly, within: this.#target });
   }
 
@@ -194,6 +198,12 @@ export class TreeWriter {
     if (content.length === 0) {
       this.#nodes.file(fd, node, place, []);
       this.#out.files++;
+      return;
+    }
+    const held = this.#held;
+    if (held !== null && this.#nodes.filledFile(fd, node, place, (to) => held.fill(path, node, to))) {
+      this.#out.files++;
+      this.#out.bytes += node.size;
       return;
     }
     if (content.length === 32 && !this.#task.holes.has(latin1(path))) {
@@ -327,6 +337,7 @@ export class TreeWriter {
   }
 
   close(): void {
+    this.#held?.close();
     this.#reader.close();
     fs.closeSync(this.#target);
   }

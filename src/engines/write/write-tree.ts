@@ -2,6 +2,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { type EngineThread, giveBackThreads, takeThreads } from "../threads.ts";
+import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import type { HoleList, NotSet } from "./node-writer.ts";
 import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
@@ -19,6 +20,8 @@ export interface WriteTreeOptions {
   paths?: readonly Uint8Array[] | null;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
+  /** a held tree whose files are cloned where they are as they were made */
+  held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
   /** what the manifest says of entries whose nodes cannot */
   lossless?: LosslessByPath;
@@ -89,6 +92,7 @@ class TreeWriting {
       lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
       readOnly: this.#options.readOnly ?? false,
+      held: this.#options.held ?? null,
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
@@ -225,8 +229,8 @@ class TreeWriting {
   /** Hard links, then directories that lock their owner out. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const { target, readOnly, holes, read } = this.#options;
-    const finisher = new TreeFinisher(target, { readOnly: readOnly ?? false, holes, read });
+    const { target, readOnly, held, holes, read } = this.#options;
+    const finisher = new TreeFinisher(target, { readOnly: readOnly ?? false, held: held ?? null, holes, read });
     try {
       finisher.link(this.#linked);
       finisher.close(this.#closed);
