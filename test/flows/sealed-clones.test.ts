@@ -38,6 +38,9 @@ interface Read {
   bytes: number;
 }
 
+/** How many folders the last seal listed. */
+let listed = 0;
+
 /** Seals what is not; what was read for that. */
 async function seal({ folder }: HeldPlace): Promise<Read> {
   const engines: WatchedEngine[] = [];
@@ -53,6 +56,7 @@ async function seal({ folder }: HeldPlace): Promise<Read> {
     await workspace.close();
   }
   const notes = engines.flatMap((engine) => engine.notes);
+  listed = notes.reduce((sum, each) => sum + each.listed, 0);
   return {
     files: notes.reduce((sum, { filesRead }) => sum + filesRead, 0),
     bytes: notes.reduce((sum, { bytesRead }) => sum + bytesRead, 0),
@@ -258,6 +262,31 @@ test("a file that changed just before its clone was made is read once more by th
   assert.deepEqual(await seal(place), { files: 1, bytes: 7 });
   await client.save();
   assert.deepEqual(await seal(place), { files: 0, bytes: 0 });
+});
+
+test("a folder that changed just before it was cloned is listed once more by the next seal", async (t) => {
+  const place = await known(t);
+  if (place === null) return;
+  const { client, folder } = place;
+  const at = path.join(folder, "8/2");
+  for (let sequence = 2; ; sequence++) {
+    assert.ok(sequence < 12, "the machine is too busy");
+    fs.writeFileSync(path.join(at, `more-${sequence}`), "more\n");
+    await client.save();
+    const { content } = JSON.parse(
+      fs.readFileSync(path.join(treeOf(client, sequence), "../descriptor.json"), "utf8"),
+    ) as { content: { held: { at: string } } };
+    await seal(place);
+    if (Date.parse(content.held.at) - fs.statSync(at).ctimeMs < 45) break;
+  }
+  tick();
+  await client.save();
+  // The root is always listed.
+  await seal(place);
+  assert.equal(listed, 2);
+  await client.save();
+  await seal(place);
+  assert.equal(listed, 1);
 });
 
 test("a clone is sealed when its folder has gone meanwhile, or is another one", async (t) => {

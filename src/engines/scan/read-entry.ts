@@ -79,9 +79,12 @@ function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
   return true;
 }
 
-/** True when a directory may have been changed once more after it was listed without its times telling. */
-export function isYoungDirectory(s: Uint32Array): boolean {
-  return isYoung(s, tickOf(s));
+/**
+ * True when a directory may have been changed once more after it was listed without its times telling; `heldAt`: when
+ * the tree was held that has its names (ms since 1970), null for the folder itself.
+ */
+export function isYoungDirectory(s: Uint32Array, heldAt: number | null): boolean {
+  return heldAt === null ? isYoung(s, tickOf(s)) : isYoung(s, tickOf(s), heldAt / 1000);
 }
 
 function isYoung(s: Uint32Array, within: number, now = Date.now() / 1000): boolean {
@@ -136,7 +139,7 @@ export class EntryReader {
     if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
     else if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
     else {
-      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words)) this.#flags |= FLAG.YOUNG;
+      if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
       if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
       this.#pathAttributes(dirfd, names, name);
     }
