@@ -22,6 +22,9 @@ import { WorkPool } from "./work-pool.ts";
 const FILE = 8;
 /** Entries between two looks at whether to stop, or whether another thread waits. */
 const BATCH = 32;
+/** So often and so long a directory is listed that is changed each time. */
+const LEAST_LISTINGS = 3;
+const LISTING_MS = 50;
 /** Rights without which nothing below a finished directory could be reached by its owner. */
 const OWNER_ENTERS = 0o500;
 
@@ -70,28 +73,43 @@ export class DirectoryCloner {
 
   #directory(path: Uint8Array): void {
     const { sys, out } = this.#entries;
-    const from = openBelow(sys, this.#from, path, DIRECTORY, this.#path);
+    const from = this.#list(path);
     if (from < 0) return this.#lost(path, from);
+    const isSteady = sameContent(this.#before.words, this.#stat.words);
     const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
     try {
       if (to < 0) throw syscallError(to, `cannot open the directory ${shown(path)}`);
-      const looked = sys.fstat(from, this.#before);
-      const listed = this.#listing.read(sys, from);
-      if (listed < 0) return this.#lost(path, listed);
-      const known = sys.fstat(from, this.#stat);
-      if (known < 0) return this.#lost(path, known);
       const stat = this.#stat.words.slice();
-      const before = this.#before.words.slice();
       this.#all({ path, from, to, device: deviceOf(this.#stat) });
       if (path.length === 0) return;
       out.entries++;
       // Its names are those of that moment only where it was not changed while it was listed.
-      if (looked >= 0 && sameContent(before, stat)) this.#entries.madeFrom(to, stat);
+      if (isSteady) this.#entries.madeFrom(to, stat);
       if ((stat[STAT.MODE]! & OWNER_ENTERS) === OWNER_ENTERS) this.#entries.metadata(from, to, stat, () => path);
       else out.closed.push({ path, stat });
     } finally {
       sys.close(from);
       if (to >= 0) sys.close(to);
+    }
+  }
+
+  /**
+   * Opens and lists a directory: a descriptor, or minus errno. Again while it is being changed: a name that is given to
+   * another entry meanwhile may be in no part of a listing.
+   */
+  #list(path: Uint8Array): number {
+    const { sys } = this.#entries;
+    const until = performance.now() + LISTING_MS;
+    for (let again = 1; ; again++) {
+      const fd = openBelow(sys, this.#from, path, DIRECTORY, this.#path);
+      if (fd < 0) return fd;
+      const looked = sys.fstat(fd, this.#before);
+      const listed = looked < 0 ? looked : this.#listing.read(sys, fd);
+      const known = listed < 0 ? listed : sys.fstat(fd, this.#stat);
+      const isLast = again >= LEAST_LISTINGS && performance.now() > until;
+      if (known >= 0 && (isLast || sameContent(this.#before.words, this.#stat.words))) return fd;
+      sys.close(fd);
+      if (known < 0) return known;
     }
   }
 
