@@ -6,9 +6,11 @@ import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, 
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { nativeAvailable } from "../native.ts";
+import { TEMPORARY_PREFIX } from "./durable.ts";
 import { newOwner } from "./lock-owner.ts";
 import { acquireLock, breakLock, lockHolder } from "./lock.ts";
 import type { AcquireOptions } from "./lock.ts";
@@ -241,3 +243,17 @@ test(
     assert.equal(child.stdout.trim(), "none permission none permission", child.stderr);
   },
 );
+
+test("a lock is taken when the record that is about to be linked is swept away as a leftover", async (context) => {
+  const path = scratch(context);
+  const gate = join(dirname(path), "gate");
+  writeFileSync(gate, "");
+  const holding = startHolder(path, { CAIRN_FAILPOINT: `lock.record-written@${gate}` }, { forceOwnerFiles: true });
+  const unfinished = (): string[] => readdirSync(dirname(path)).filter((name) => name.startsWith(TEMPORARY_PREFIX));
+  while (unfinished().length === 0) await sleep(20);
+  for (const name of unfinished()) rmSync(join(dirname(path), name));
+  rmSync(gate);
+  const child = await holding;
+  context.after(() => kill(child));
+  assert.equal(lockHolder(path)?.pid, child.pid);
+});

@@ -12,6 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { failpoint } from "../failpoint.ts";
 import { temporaryName } from "./durable.ts";
 import { livenessOf, parseOwner, thisProcess } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
@@ -261,15 +262,20 @@ export class OwnerFiles {
     if (this.#createRecord(this.#pathOf(top + 1), { ...owner, released: true })) removeQuietly(this.#pathOf(top));
   }
 
-  /** False when the name is taken. A record appears whole: it is written under another name and linked. */
-  #createRecord(path: string, owner: LockOwner): boolean {
+  /**
+   * False when the name is taken. A record appears whole: it is written under another name and linked. Whoever holds
+   * the lock may take that name for one that a kill left, so it is written again when it is gone.
+   */
+  #createRecord(path: string, owner: LockOwner, tries = LINK_TRIES): boolean {
     const temporary = join(this.#directory, temporaryName());
     try {
       writeFileSync(temporary, encodeOwner(owner), { flag: "wx", mode: 0o600, flush: true });
+      failpoint("lock.record-written");
       linkSync(temporary, path);
       return true;
     } catch (error) {
       if (errnoOf(error) === "EEXIST") return false;
+      if (errnoOf(error) === "ENOENT" && tries > 1) return this.#createRecord(path, owner, tries - 1);
       if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(errnoOf(error) ?? "")) throw error;
       return createWithoutLink(path, owner);
     } finally {
@@ -277,6 +283,9 @@ export class OwnerFiles {
     }
   }
 }
+
+/** A sweep for each of them in a row is none that goes on by chance. */
+const LINK_TRIES = 20;
 
 function createWithoutLink(path: string, owner: LockOwner): boolean {
   try {
