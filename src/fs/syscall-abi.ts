@@ -56,8 +56,8 @@ export interface Syscalls {
   /** Sets mtime (and atime to the same) exactly; an empty name means the descriptor itself. */
   utimens(dirfd: number, names: Arena, name: number, seconds: number, nanoseconds: number): number;
   ftruncate(fd: number, size: number): number;
-  /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
-  seek(fd: number, offset: number, whence: 3 | 4): number;
+  /** lseek with SEEK_SET (0), SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
+  seek(fd: number, offset: number, whence: 0 | 3 | 4): number;
   /** sync_file_range over the whole file: start write-back, or wait until all of it is on its way down. */
   startWriteback(fd: number): number;
   settle(fd: number): number;

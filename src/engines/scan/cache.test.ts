@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../../native.ts";
+import { D } from "../../fs/scan-table.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertRestored, assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
 
@@ -239,6 +240,26 @@ with open(sys.argv[1], "w+b") as f:
       assertSame(after, await saves.look(root));
     });
   }
+
+  test("a name that is given to one file after the other is seen nearly always, on btrfs", async (t) => {
+    const volume = loopFileSystem(t, "btrfs");
+    if (volume === null) return;
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t, volume.root);
+    const script = `const fs=require("fs");process.chdir(process.argv[1]);for(let i=0;;i++){fs.writeFileSync("new","x");fs.renameSync("new","name");if(i===9)fs.writeSync(1,"go")}`;
+    const child = started(t, process.execPath, ["-e", script, root]);
+    await child.stdout![Symbol.asyncIterator]().next();
+    let seen = 0;
+    for (let i = 0; i < 200; i++) {
+      const { table } = await saves.look(root);
+      const first = table.directories[D.FIRST]!;
+      const records = Array.from({ length: table.directories[D.COUNT]! }, (_, at) => first + at);
+      if (records.some((record) => table.recordName(record).toString() === "name")) seen++;
+    }
+    await ended(child);
+    // Listed once, one in twelve is missed; what is changed all the time may still be.
+    assert.ok(seen >= 193, `${seen}`);
+  });
 
   test("a scan ends when entries come and go under it", async (t) => {
     const saves = await TestStore.create(t);

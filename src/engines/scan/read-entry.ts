@@ -63,7 +63,8 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
   );
 }
 
-function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
+/** True when nothing was changed between two looks at one entry, as far as its times tell. */
+export function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
   for (const word of [
     STAT.SIZE,
     STAT.SIZE + 1,
