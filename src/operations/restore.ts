@@ -95,7 +95,7 @@ async function run(workspace: Workspace, started: number, input: RestoreInput & 
   };
 }
 
-/** Id of the undo point when whole trees could change places; null where it has to go entry by entry. */
+/** Id of the undo point when whole trees could change places; null where it has to go entry by entry, which is said where the other was asked for. */
 async function exchangeIfPossible(
   workspace: Workspace,
   input: RestoreInput & MethodOption,
@@ -105,7 +105,11 @@ async function exchangeIfPossible(
   const isUndo = input.kind === "undo";
   // Which ignore rules the point has is known once it was read.
   const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
-  if (whyNotExchanged(workspace, target, { isSure: input.method === "exchange", isUndo }) !== null) return null;
+  const reason = whyNotExchanged(workspace, target, { isSure: input.method === "exchange", isUndo });
+  if (reason !== null) {
+    if (input.method === "exchange") input.onWarning?.(`restored entry by entry, not by an exchange: ${reason}`);
+    return null;
+  }
   return restoreByExchange(workspace, { ...input, target });
 }
 

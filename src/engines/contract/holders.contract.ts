@@ -41,8 +41,11 @@ export function holderClauses({ clause, atomic }: EngineClauses): void {
         const own = { pid: child.pid, command: "sh", path: at };
         for (const look of [async () => client.status(), async () => client.planRestore({ target })])
           assert.deepEqual(await holdersSeen(look, writes === true), writes === true ? [own] : [], what);
-        const { method, left_out: left } = await client.restore(ask);
+        const warnings: string[] = [];
+        const onWarning = (message: string): number => warnings.push(message);
+        const { method, left_out: left } = await client.restore({ ...ask, onWarning });
         assert.deepEqual([method, left], ["entries", []], what);
+        if (atomic) assert.match(warnings.join(), new RegExp(`not by an exchange: process ${child.pid} \\(`), what);
         assert.deepEqual(inodes(), before, `${what}: what stays the same is the same`);
         assertFolder(folder, first, what);
         await end();
