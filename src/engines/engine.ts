@@ -73,8 +73,6 @@ export interface StageRequest {
   /** entries that are never part of a state, by path in latin1 */
   skip: readonly string[];
   reread: boolean;
-  /** the tree, hex, that the folder will have next: a restore of it is under way */
-  goingTo?: string;
   /** The folder is a tree that nothing changes any more, held at or after this moment: milliseconds since 1970. */
   heldAt?: number;
   /** The folder is a clone, made after `heldAt`; what is said of its entries is what their sources were then. */

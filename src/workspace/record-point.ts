@@ -50,8 +50,6 @@ export interface RecordOptions {
   rules: IgnoreRecord | null;
   /** made by a restore or an undo: becomes neither head nor latest */
   undo: boolean;
-  /** the tree that the folder will have next */
-  goingTo?: string | undefined;
   /** why the workspace's own engine was passed over */
   degraded?: readonly Degradation[];
 }
@@ -69,9 +67,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   points.claim(sequence, id);
   let staged: StagedContent;
   try {
-    const { rules, goingTo } = options;
-    const request = stageRequest(workspace, input, { rules, head, id });
-    staged = await workspace.engine.stage(goingTo === undefined ? request : { ...request, goingTo });
+    staged = await workspace.engine.stage(stageRequest(workspace, input, { rules: options.rules, head, id }));
   } catch (error) {
     points.abandon(sequence);
     throw error;

@@ -199,10 +199,9 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
   const { descriptor } = input.target;
   const rules = rulesOf(input.target);
   const cause: Cause = { ...input.cause, kind: input.kind, restored_to: descriptor.save_point_id };
-  const goingTo = input.paths === null && input.keepPresent !== true ? descriptor.content.tree : undefined;
   const what = input.kind === "undo" ? "before undo" : `before restore of ${descriptor.save_point_id.slice(0, 8)}`;
   const save = async (more: IgnoreRecord): Promise<Saved> =>
-    recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true, goingTo });
+    recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true });
   const saved = await save(rules);
   const hidden = await inTheWay(workspace, input, saved);
   if (hidden.length === 0) return saved;

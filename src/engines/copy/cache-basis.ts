@@ -27,11 +27,6 @@ export function writeCacheBasis(statCache: string, indexes: Iterable<string>): v
   fs.renameSync(temporary, place);
 }
 
-/** After the stat cache itself. */
-export function moveCacheBasis(from: string, to: string): void {
-  fs.renameSync(placeOf(from), placeOf(to));
-}
-
 /** True when every index file that the cache relies on is still there. */
 export function cacheBasisHolds(statCache: string, indexes: ReadonlySet<string>): boolean {
   try {

@@ -101,8 +101,7 @@ export class CopyEngine implements Engine {
 
   async stage(request: StageRequest): Promise<StagedContent> {
     // A fork's first cache is of its folder, also where a clone of that is read.
-    const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
-    const cache = this.#kept.load(folder, request.goingTo);
+    const cache = this.#kept.load((request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root);
     return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
@@ -187,7 +186,7 @@ export class CopyEngine implements Engine {
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
       degraded: degradations(),
-      settled: async () => this.#settled(store, { result, cache, goingTo: request.goingTo }),
+      settled: async () => this.#settled(store, result, cache),
       // One that stays is found as a snapshot without a point.
       discard: async () => {
         await discardDraft(result.draft);
@@ -440,10 +439,7 @@ export class CopyEngine implements Engine {
   }
 
   /** Caches that make the next call fast; losing them costs a re-read. */
-  async #settled(
-    store: EmbeddedStore,
-    { result, cache, goingTo }: { result: ScanResult; cache: StatCache | null; goingTo: string | undefined },
-  ): Promise<void> {
+  async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
     if (result.packs.length > 0) await maintain(store);
     const current =
       cache !== null &&
@@ -451,7 +447,6 @@ export class CopyEngine implements Engine {
       this.#kept.vouches(store, cache) &&
       result.notes.filesRead === 0;
     if (current) await discardDraft(result.draft);
-    else if (cache !== null && hex(cache.tree) === goingTo) await this.#kept.keepAside(store, result);
     else await this.#kept.keep(store, result);
     store.index.saveCache();
   }
