@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { crc32 } from "node:zlib";
+import { readDisposable } from "./disposable-file.ts";
 import { STAT } from "./syscall-abi.ts";
 
 /**
@@ -81,19 +82,7 @@ export interface Origins {
 
 /** Reads a file of records; null where there is none that checks out. */
 export function loadOrigins(path: string): Origins | null {
-  let fd: number;
-  try {
-    fd = fs.openSync(path, "r");
-  } catch {
-    return null;
-  }
-  try {
-    return readOrigins(fd);
-  } catch {
-    return null;
-  } finally {
-    fs.closeSync(fd);
-  }
+  return readDisposable(path, readOrigins);
 }
 
 function readOrigins(fd: number): Origins | null {

@@ -3,6 +3,7 @@ import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
 import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
+import { readDisposable } from "./disposable-file.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -32,36 +33,16 @@ export interface StatCache extends StatCacheKey {
 
 /** Reads a cache; null where there is none that checks out. */
 export function loadStatCache(path: string): StatCache | null {
-  let fd: number;
-  try {
-    fd = fs.openSync(path, "r");
-  } catch {
-    return null;
-  }
-  try {
-    return readStatCache(fd);
-  } catch {
-    return null;
-  } finally {
-    fs.closeSync(fd);
-  }
+  return readDisposable(path, readStatCache);
 }
 
 /** The state that a cache describes, 32 bytes, without reading the rest; null for what is no cache. */
 export function statCacheTree(path: string): Uint8Array | null {
-  const header = Buffer.alloc(HEADER);
-  let fd: number;
-  try {
-    fd = fs.openSync(path, "r");
-  } catch {
-    return null;
-  }
-  try {
+  return readDisposable(path, (fd) => {
+    const header = Buffer.alloc(HEADER);
     const whole = fs.readSync(fd, header, 0, HEADER, 0) === HEADER && header.toString("latin1", 0, 8) === MAGIC;
     return whole ? header.subarray(AT.TREE, AT.TREE + 32) : null;
-  } finally {
-    fs.closeSync(fd);
-  }
+  });
 }
 
 function readStatCache(fd: number): StatCache | null {
