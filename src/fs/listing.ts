@@ -1,6 +1,10 @@
 import type { Arena } from "../native.ts";
 import { newArena } from "../native.ts";
-import type { Syscalls } from "./syscalls.ts";
+import { sameContentStat, type StatBuffer, type Syscalls } from "./syscall-abi.ts";
+
+/** So often and so long a directory is listed that is changed each time. */
+const LEAST_LISTINGS = 3;
+const LISTING_MS = 50;
 
 /** d_type values of a directory listing; 0 where the file system does not say. */
 export const DT = { UNKNOWN: 0, DIRECTORY: 4 } as const;
@@ -29,6 +33,26 @@ export class DirectoryListing {
     }
     this.#index(filled);
     return 0;
+  }
+
+  /**
+   * Opens and reads a directory: its descriptor, or minus errno. Again while it is being changed: on btrfs a name that
+   * is given to another entry meanwhile may be in no part of a listing, nor in a second one by the same descriptor.
+   * `before` and `after` are what the directory was then; they differ for one that is changed all the time.
+   */
+  openSteady(sys: Syscalls, open: () => number, { before, after }: { before: StatBuffer; after: StatBuffer }): number {
+    const until = Date.now() + LISTING_MS;
+    for (let again = 1; ; again++) {
+      const fd = open();
+      if (fd < 0) return fd;
+      const looked = sys.fstat(fd, before);
+      const listed = looked < 0 ? looked : this.read(sys, fd);
+      const known = listed < 0 ? listed : sys.fstat(fd, after);
+      const isLast = again >= LEAST_LISTINGS && Date.now() > until;
+      if (known >= 0 && (isLast || sameContentStat(before.words, after.words))) return fd;
+      sys.close(fd);
+      if (known < 0) return known;
+    }
   }
 
   /** True when the directory has an entry of that name, which ends with NUL. */

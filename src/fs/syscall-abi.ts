@@ -56,8 +56,8 @@ export interface Syscalls {
   /** Sets mtime (and atime to the same) exactly; an empty name means the descriptor itself. */
   utimens(dirfd: number, names: Arena, name: number, seconds: number, nanoseconds: number): number;
   ftruncate(fd: number, size: number): number;
-  /** lseek with SEEK_SET (0), SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
-  seek(fd: number, offset: number, whence: 0 | 3 | 4): number;
+  /** lseek with SEEK_DATA (3) or SEEK_HOLE (4); ENXIO past the last data. */
+  seek(fd: number, offset: number, whence: 3 | 4): number;
   /** sync_file_range over the whole file: start write-back, or wait until all of it is on its way down. */
   startWriteback(fd: number): number;
   settle(fd: number): number;
@@ -145,4 +145,21 @@ export function wide(words: Uint32Array, index: number): number {
 /** A 64-bit signed value of two words as a number. */
 export function signedWide(words: Uint32Array, index: number): number {
   return (words[index + 1]! | 0) * 4294967296 + words[index]!;
+}
+
+const CONTENT_WORDS = [
+  STAT.SIZE,
+  STAT.SIZE + 1,
+  STAT.MTIME,
+  STAT.MTIME_NS,
+  STAT.CTIME,
+  STAT.CTIME_NS,
+  STAT.INO,
+  STAT.INO + 1,
+];
+
+/** True when nothing was changed between two looks at one entry, as far as its times tell. */
+export function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
+  for (const word of CONTENT_WORDS) if (a[word] !== b[word]) return false;
+  return true;
 }

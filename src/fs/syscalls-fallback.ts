@@ -28,7 +28,6 @@ const ENXIO = CODES["ENXIO"] ?? 6;
 const EEXIST = CODES["EEXIST"] ?? 17;
 const LINUX = process.platform === "linux";
 const BILLION = 1_000_000_000n;
-const SEEK_SET = 0;
 const SEEK_DATA = 3;
 
 /**
@@ -78,8 +77,6 @@ function descriptorCalls(reader: DirentReader): DescriptorCalls {
     ftruncate: (fd, size) => done(() => fs.ftruncateSync(fd, size)),
     seek: (fd, offset, whence) =>
       attempt(() => {
-        // Node reads whole directories at a time, and files at a position.
-        if (whence === SEEK_SET) return offset;
         const { size } = fs.fstatSync(fd);
         if (offset >= size) return -ENXIO;
         return whence === SEEK_DATA ? offset : size;

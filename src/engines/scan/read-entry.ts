@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
-import { errnoName, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
+import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -61,23 +61,6 @@ export function sameStat(words: Uint32Array, base: number, s: Uint32Array): bool
     words[base + R.GID] === s[STAT.GID] &&
     words[base + R.NLINK] === s[STAT.NLINK]
   );
-}
-
-/** True when nothing was changed between two looks at one entry, as far as its times tell. */
-export function sameContentStat(a: Uint32Array, b: Uint32Array): boolean {
-  for (const word of [
-    STAT.SIZE,
-    STAT.SIZE + 1,
-    STAT.MTIME,
-    STAT.MTIME_NS,
-    STAT.CTIME,
-    STAT.CTIME_NS,
-    STAT.INO,
-    STAT.INO + 1,
-  ]) {
-    if (a[word] !== b[word]) return false;
-  }
-  return true;
 }
 
 /**

@@ -3,17 +3,13 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } f
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { DirectoryRules } from "./directory-rules.ts";
-import { EntryReader, isYoungDirectory, sameContentStat, sameStat } from "./read-entry.ts";
+import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { NOTED_LIMIT, STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
-/** So often and so long a directory is listed that is changed each time. */
-const LEAST_LISTINGS = 3;
-const LISTING_MS = 50;
-const SEEK_SET = 0;
 const DOT = 0x2e;
 const ENOENT = -2;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
@@ -85,13 +81,13 @@ class DirectoryScanner {
 
   #directory(directory: number): void {
     const thread = this.#thread;
-    const fd = thread.openDirectory(directory);
+    const known = this.#knownNames(directory);
+    const open = (): number => thread.openDirectory(directory);
+    const looks = { before: thread.stat2, after: thread.stat };
+    const fd = known === null ? thread.listing.openSteady(thread.sys, open, looks) : open();
     if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
     try {
-      const known = this.#knownNames(directory);
       if (known !== null) return this.#small(directory, fd, known);
-      const listed = this.#list(fd);
-      if (listed < 0) return this.#omitDirectory(directory, errnoName(-listed));
       thread.notes.listed++;
       if (thread.listing.has(IGNORE_NAME)) thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.IGNORE_FILE);
       const names = this.#filter(directory, fd);
@@ -99,22 +95,6 @@ class DirectoryScanner {
       else this.#small(directory, fd, { names, arena: thread.listing.names, known: false });
     } finally {
       thread.sys.close(fd);
-    }
-  }
-
-  /**
-   * Lists an open directory; again while it is being changed: on btrfs a name that is given to another entry meanwhile
-   * may be in no part of a listing. Minus errno where it cannot be read.
-   */
-  #list(fd: number): number {
-    const { sys, listing, stat, stat2 } = this.#thread;
-    const until = Date.now() + LISTING_MS;
-    for (let again = 1; ; again++) {
-      const looked = sys.fstat(fd, stat2);
-      const listed = listing.read(sys, fd);
-      if (listed < 0 || looked < 0 || sys.fstat(fd, stat) < 0 || sameContentStat(stat.words, stat2.words))
-        return listed;
-      if ((again >= LEAST_LISTINGS && Date.now() > until) || sys.seek(fd, 0, SEEK_SET) < 0) return listed;
     }
   }
 

@@ -6,6 +6,7 @@ import {
   errnoName,
   newStatBuffer,
   openDirectory,
+  sameContentStat,
   STAT,
   type StatBuffer,
   syscallError,
@@ -14,7 +15,7 @@ import {
 import { newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
 import { shown } from "../write/node-writer.ts";
-import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner, sameContent } from "./clone-entry.ts";
+import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -22,9 +23,6 @@ import { WorkPool } from "./work-pool.ts";
 const FILE = 8;
 /** Entries between two looks at whether to stop, or whether another thread waits. */
 const BATCH = 32;
-/** So often and so long a directory is listed that is changed each time. */
-const LEAST_LISTINGS = 3;
-const LISTING_MS = 50;
 /** Rights without which nothing below a finished directory could be reached by its owner. */
 const OWNER_ENTERS = 0o500;
 
@@ -73,9 +71,10 @@ export class DirectoryCloner {
 
   #directory(path: Uint8Array): void {
     const { sys, out } = this.#entries;
-    const from = this.#list(path);
+    const open = (): number => openBelow(sys, this.#from, path, DIRECTORY, this.#path);
+    const from = this.#listing.openSteady(sys, open, { before: this.#before, after: this.#stat });
     if (from < 0) return this.#lost(path, from);
-    const isSteady = sameContent(this.#before.words, this.#stat.words);
+    const isSteady = sameContentStat(this.#before.words, this.#stat.words);
     const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
     try {
       if (to < 0) throw syscallError(to, `cannot open the directory ${shown(path)}`);
@@ -90,26 +89,6 @@ export class DirectoryCloner {
     } finally {
       sys.close(from);
       if (to >= 0) sys.close(to);
-    }
-  }
-
-  /**
-   * Opens and lists a directory: a descriptor, or minus errno. Again while it is being changed: a name that is given to
-   * another entry meanwhile may be in no part of a listing.
-   */
-  #list(path: Uint8Array): number {
-    const { sys } = this.#entries;
-    const until = performance.now() + LISTING_MS;
-    for (let again = 1; ; again++) {
-      const fd = openBelow(sys, this.#from, path, DIRECTORY, this.#path);
-      if (fd < 0) return fd;
-      const looked = sys.fstat(fd, this.#before);
-      const listed = looked < 0 ? looked : this.#listing.read(sys, fd);
-      const known = listed < 0 ? listed : sys.fstat(fd, this.#stat);
-      const isLast = again >= LEAST_LISTINGS && performance.now() > until;
-      if (known >= 0 && (isLast || sameContent(this.#before.words, this.#stat.words))) return fd;
-      sys.close(fd);
-      if (known < 0) return known;
     }
   }
 

@@ -14,6 +14,7 @@ import {
   errnoName,
   newStatBuffer,
   putName,
+  sameContentStat,
   signedWide,
   STAT,
   type StatBuffer,
@@ -241,7 +242,7 @@ export class EntryCloner {
       }
       this.#apply({ from, to, listed, mode }, before, () => this.pathOf(pair.path, names, name));
       const known = sys.fstat(from, this.#after);
-      const settled = known >= 0 && sameContent(before, this.#after.words);
+      const settled = known >= 0 && sameContentStat(before, this.#after.words);
       if (settled) this.madeFrom(to, before);
       this.#count(size, how);
       return settled;
@@ -261,7 +262,7 @@ export class EntryCloner {
     const before = this.#stat.words;
     const after = this.#after.words;
     const same = before[STAT.INO] === after[STAT.INO] && before[STAT.INO + 1] === after[STAT.INO + 1];
-    if (same && sameContent(before, after) && this.sys.stat(pair.to, names, name, this.#made) >= 0)
+    if (same && sameContentStat(before, after) && this.sys.stat(pair.to, names, name, this.#made) >= 0)
       this.#origins.add(this.#made.words, before);
   }
 
@@ -449,16 +450,4 @@ export function otherFileSystem(): CairnError {
 
 export function deviceOf({ words }: StatBuffer): number {
   return Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;
-}
-
-/** True when nothing tells that what two looks found was changed between them. */
-export function sameContent(a: Uint32Array, b: Uint32Array): boolean {
-  return (
-    a[STAT.CTIME_NS] === b[STAT.CTIME_NS] &&
-    a[STAT.CTIME] === b[STAT.CTIME] &&
-    a[STAT.MTIME_NS] === b[STAT.MTIME_NS] &&
-    a[STAT.MTIME] === b[STAT.MTIME] &&
-    a[STAT.SIZE] === b[STAT.SIZE] &&
-    a[STAT.SIZE + 1] === b[STAT.SIZE + 1]
-  );
 }
