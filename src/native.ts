@@ -86,3 +86,9 @@ export function newArena(size: number, shared = false): Arena {
   const buffer = shared ? new SharedArrayBuffer(size) : new ArrayBuffer(size);
   return arenaOver(Buffer.from(buffer as ArrayBuffer));
 }
+
+/** The same, bound when it is first asked for: a module that only might need it loads no native code. */
+export function bindNativeLater(signature: string): () => NativeFunction | null {
+  let bound: NativeFunction | null | undefined;
+  return () => (bound === undefined ? (bound = bindNative(signature)) : bound);
+}

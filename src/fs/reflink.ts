@@ -54,16 +54,25 @@ export function isOtherFileSystem(result: number): boolean {
   return result === EXDEV;
 }
 
-const map = newArena(32);
-const mapWords = new Uint32Array(map.bytes.buffer, map.bytes.byteOffset, 8);
+let kept: { address: number; words: Uint32Array } | undefined;
+
+/** Room for what the calls below ask and answer; made when it is first wanted, since it loads native code. */
+function argument(): { address: number; words: Uint32Array } {
+  if (kept === undefined) {
+    const { bytes, address } = newArena(32);
+    kept = { address, words: new Uint32Array(bytes.buffer, bytes.byteOffset, 8) };
+  }
+  return kept;
+}
 
 /** Number of extents of an open file, which a clone takes time for; minus errno where the file system does not say. */
 export function extentCount(fd: number): number {
-  mapWords.fill(0);
-  mapWords[2] = 0xffffffff;
-  mapWords[3] = 0x7fffffff;
-  const result = ioctl(fd, FS_IOC_FIEMAP, map.address);
-  return result < 0 ? result : mapWords[5]!;
+  const { address, words } = argument();
+  words.fill(0);
+  words[2] = 0xffffffff;
+  words[3] = 0x7fffffff;
+  const result = ioctl(fd, FS_IOC_FIEMAP, address);
+  return result < 0 ? result : words[5]!;
 }
 
 /** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
@@ -79,11 +88,12 @@ export function isFragmented(fd: number, occupied: number, limit: number): boole
  * True when it was set.
  */
 export function takeOverNoCow(from: number, to: number): boolean {
-  mapWords[0] = 0;
-  if (ioctl(from, FS_IOC_GETFLAGS, map.address) < 0 || (mapWords[0]! & FS_NOCOW_FL) === 0) return false;
-  if (ioctl(to, FS_IOC_GETFLAGS, map.address) < 0) return false;
-  mapWords[0] = mapWords[0]! | FS_NOCOW_FL;
-  return ioctl(to, FS_IOC_SETFLAGS, map.address) >= 0;
+  const { address, words } = argument();
+  words[0] = 0;
+  if (ioctl(from, FS_IOC_GETFLAGS, address) < 0 || (words[0]! & FS_NOCOW_FL) === 0) return false;
+  if (ioctl(to, FS_IOC_GETFLAGS, address) < 0) return false;
+  words[0] = words[0]! | FS_NOCOW_FL;
+  return ioctl(to, FS_IOC_SETFLAGS, address) >= 0;
 }
 
 /**
@@ -91,11 +101,12 @@ export function takeOverNoCow(from: number, to: number): boolean {
  * attribute, which these calls would change: where it is set they are left alone.
  */
 export function takeOverMarks(from: number, to: number): void {
-  mapWords[0] = 0;
-  if (ioctl(from, FS_IOC_GETFLAGS, map.address) < 0) return;
-  const marks = mapWords[0]! & CARRIED;
-  if (marks === 0 || (mapWords[0]! & FS_COMPR_FL) !== 0) return;
-  if (ioctl(to, FS_IOC_GETFLAGS, map.address) < 0) return;
-  mapWords[0] = mapWords[0]! | marks;
-  ioctl(to, FS_IOC_SETFLAGS, map.address);
+  const { address, words } = argument();
+  words[0] = 0;
+  if (ioctl(from, FS_IOC_GETFLAGS, address) < 0) return;
+  const marks = words[0]! & CARRIED;
+  if (marks === 0 || (words[0]! & FS_COMPR_FL) !== 0) return;
+  if (ioctl(to, FS_IOC_GETFLAGS, address) < 0) return;
+  words[0] = words[0]! | marks;
+  ioctl(to, FS_IOC_SETFLAGS, address);
 }

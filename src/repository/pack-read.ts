@@ -4,7 +4,7 @@ import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodePackHeader } from "../formats/pack-header.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
-import { bindNative, newArena } from "../native.ts";
+import { bindNativeLater, newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 
 /** A pack's header as opened: its blobs, and where they end. */
@@ -18,7 +18,9 @@ export interface PackHeader {
 
 const MAX_HEADER = 64 * 1024 * 1024;
 
-const nativePread = bindNative("int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)");
+const nativePread = bindNativeLater(
+  "int64_t pread64(int descriptor, uint64_t target, uint64_t length, int64_t offset)",
+);
 
 /** Reads up to `length` bytes at `position` of a file into an arena. Returns how many there were. */
 export function readAt(
@@ -30,7 +32,7 @@ export function readAt(
 ): number {
   let done = 0;
   while (done < length) {
-    let count = nativePread?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
+    let count = nativePread()?.(descriptor, target.address + targetOffset + done, length - done, position + done) ?? -1;
     // The second way also turns a failed native call into the error it was.
     if (count < 0)
       count = readThroughNode(

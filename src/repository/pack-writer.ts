@@ -8,7 +8,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { COMPRESSED_ENTRY_SIZE } from "../formats/pack-header.ts";
 import type { BlobType } from "../formats/pack-header.ts";
-import { bindNative } from "../native.ts";
+import { bindNativeLater } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
 import type { CompressionLevel } from "./compression.ts";
@@ -55,7 +55,9 @@ const COPY_SIZE = 1024 * 1024;
 const MAX_BLOBS = 65_536;
 const SYNC_FILE_RANGE_WRITE = 2;
 
-const syncFileRange = bindNative("int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)");
+const syncFileRange = bindNativeLater(
+  "int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)",
+);
 
 /**
  * Compresses, seals and writes blobs of one type into packs under temporary names. Synchronous, one per
@@ -218,7 +220,7 @@ export class PackWriter {
     trailer.writeUInt32LE(sealed.length, sealed.length);
     this.#write(trailer);
     this.storedBytes += trailer.length;
-    syncFileRange?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
+    syncFileRange()?.(this.#descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
     closeSync(this.#descriptor);
     return {
       id: this.#hash.digest(),

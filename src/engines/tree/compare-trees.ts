@@ -50,7 +50,6 @@ const TICK_MS = 20;
 const NAMES_TICK_MS = 120;
 /** So long nothing else gets a turn in this process. */
 const TURN_MS = 20;
-const NO_NAME = newArena(1);
 
 /**
  * Compares a copy with the folder it was made of, entry by entry: names, kinds, modes, owners, sizes, times, device
@@ -91,6 +90,8 @@ class TreeComparer {
   readonly #from: Side;
   readonly #copy: Side;
   readonly #path: Arena = newArena(8192);
+  /** stands for the open directory itself */
+  readonly #noName: Arena = newArena(1);
   readonly #open: Uint8Array[] = [new Uint8Array(0)];
   readonly #groups = new Map<string, Group>();
   readonly #changed = new Map<string, Uint8Array>();
@@ -146,11 +147,11 @@ class TreeComparer {
         const listed = side.listing.read(this.#sys, side.fd);
         if (listed < 0) throw syscallError(listed, `cannot read the directory ${shown(path)}`);
       }
-      this.#look(this.#from, NO_NAME, 0);
+      this.#look(this.#from, this.#noName, 0);
       const moved = this.#isRecent(NAMES_TICK_MS);
       if (path.length === 0) {
-        this.#look(this.#copy, NO_NAME, 0);
-        this.#compare(path, NO_NAME, 0);
+        this.#look(this.#copy, this.#noName, 0);
+        this.#compare(path, this.#noName, 0);
       }
       await this.#names(path, moved);
     } finally {
@@ -205,7 +206,7 @@ class TreeComparer {
   /** Looks at an entry of the open directory, the directory itself for no name; false when it is gone. */
   #look(side: Side, names: Arena, name: number): boolean {
     const known =
-      names === NO_NAME ? this.#sys.fstat(side.fd, side.stat) : this.#sys.stat(side.fd, names, name, side.stat);
+      names === this.#noName ? this.#sys.fstat(side.fd, side.stat) : this.#sys.stat(side.fd, names, name, side.stat);
     if (known === ENOENT) return false;
     if (known < 0) throw syscallError(known, "cannot look at an entry");
     if (side === this.#copy) this.#out.newest = Math.max(this.#out.newest, changeTime(side.stat));
@@ -246,7 +247,7 @@ class TreeComparer {
   #attributesOf(side: Side, names: Arena, name: number): Map<string, string> {
     const found = new Map<string, string>();
     const { fd, list, value } = side;
-    const own = names === NO_NAME;
+    const own = names === this.#noName;
     const length = own ? this.#sys.flistxattr(fd, list) : this.#sys.llistxattr(fd, names, name, list);
     for (let at = 0; at < length;) {
       const end = list.bytes.indexOf(0, at);

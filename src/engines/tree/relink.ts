@@ -14,7 +14,7 @@ export function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[]
   if (groups.length === 0) return;
   const sys = syscalls();
   const root = openDirectory(Buffer.from(tree));
-  const [path, from, to] = [newArena(8192), newArena(512), newArena(512)];
+  const [path, from, to, noName] = [newArena(8192), newArena(512), newArena(512), newArena(1)];
   const stat = newStatBuffer();
   const parentOf = (entry: Uint8Array): { fd: number; name: Uint8Array } => {
     const slash = entry.lastIndexOf(0x2f);
@@ -32,7 +32,7 @@ export function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[]
         sys.fstat(own.fd, stat),
         sys.unlink(own.fd, to, 0, false),
         sys.link(first.fd, from, 0, own.fd, to, 0),
-        sys.utimens(own.fd, EMPTY, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!),
+        sys.utimens(own.fd, noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!),
       ])
         if (result < 0) throw syscallError(result, `cannot link ${shown(entry)} again`);
     } finally {
@@ -52,5 +52,3 @@ export function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[]
     fs.closeSync(root);
   }
 }
-
-const EMPTY = newArena(1);
