@@ -13,10 +13,9 @@ import type { ControlId } from "../ids.ts";
 import {
   createControlDirectory,
   createWorkspace,
-  folderIdentity,
-  isAtMountRoot,
   listWorkspaces,
   writeWorkspace,
+  withFolder,
 } from "./control-directory.ts";
 import type { PlacedWorkspace } from "./control-directory.ts";
 import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
@@ -95,8 +94,7 @@ function idsIn(parent: string): string[] {
 
 function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
   const { released_at: _released, ...settings } = workspace.settings;
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
-  writeWorkspace(control, { ...rest, ...folderIdentity(folder, isAtMountRoot(control)), settings });
+  writeWorkspace(control, { ...withFolder(control, workspace, folder), settings });
   failpoint("adopt-taken-up");
 }
 

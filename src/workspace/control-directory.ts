@@ -288,6 +288,12 @@ export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentit
   };
 }
 
+/** A workspace's record for another folder, or for one that is another by now. */
+export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
+  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
+  return { ...rest, ...folderIdentity(folder, isAtMountRoot(control)) };
+}
+
 function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWorkspace {
   return {
     id: options.id ?? newWorkspaceId(),

@@ -10,14 +10,7 @@ import { makeSubvolume, isSubvolume, startSync, subvolumeUuid, waitSync } from "
 import { exchangeFolders, parentOf } from "../fs/exchange-folders.ts";
 import { openDirectory } from "../fs/syscalls.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import {
-  folderIdentity,
-  isAtMountRoot,
-  readControl,
-  readWorkspace,
-  writeControl,
-  writeWorkspace,
-} from "./control-directory.ts";
+import { readControl, readWorkspace, writeControl, writeWorkspace, withFolder } from "./control-directory.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { requireSameTrees, rootFacts } from "./convert-compare.ts";
 import {
@@ -213,8 +206,7 @@ async function recordConverted(workspace: Workspace, intent: ConvertIntent): Pro
   });
   failpoint("convert.original-recorded");
   const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = recorded;
-  writeWorkspace(found.control, { ...rest, ...folderIdentity(root, isAtMountRoot(found.control)) });
+  writeWorkspace(found.control, withFolder(found.control, recorded, root));
   failpoint("convert.recorded");
   removeConvertIntent(found.paths.journal);
 }

@@ -2,13 +2,7 @@ import { readdirSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import {
-  folderIdentity,
-  isAtMountRoot,
-  readControl,
-  writeWorkspace,
-  type PlacedWorkspace,
-} from "./control-directory.ts";
+import { readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
 import { pathIs, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import {
@@ -64,8 +58,7 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
     registerWorkspace(entry);
     failpoint("relocate.registered");
   }
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = kept.workspace;
-  writeWorkspace(control, { ...rest, ...folderIdentity(to, isAtMountRoot(control)) });
+  writeWorkspace(control, withFolder(control, kept.workspace, to));
   failpoint("relocate.moved");
   if (!from.equals(to)) unregister(from);
 }

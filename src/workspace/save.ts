@@ -2,7 +2,7 @@ import { lstatSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint } from "./capture.ts";
-import { folderIdentity, isAtMountRoot, readWorkspace, writeWorkspace } from "./control-directory.ts";
+import { readWorkspace, writeWorkspace, withFolder } from "./control-directory.ts";
 import { removeOriginal } from "./kept-original.ts";
 import type { Point } from "./points.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -43,8 +43,7 @@ function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
   // What was recovered a moment ago may have recorded it.
   const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
   if (recorded.root_inode === lstatSync(found.folder, { bigint: true }).ino.toString()) return;
-  const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = recorded;
-  writeWorkspace(found.control, { ...rest, ...folderIdentity(found.folder, isAtMountRoot(found.control)) });
+  writeWorkspace(found.control, withFolder(found.control, recorded, found.folder));
   input.onWarning?.(
     `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
   );
