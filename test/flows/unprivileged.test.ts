@@ -1,63 +1,40 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import type { LeftOut } from "../../src/operations/contract.ts";
-import { buildCommand, cairnOk, ROOT, type RunOptions, cairn } from "../fixtures/command.ts";
+import { cairn, cairnOk, type RunOptions } from "../fixtures/command.ts";
 import { differencesOf, readFolder } from "../fixtures/folder-state.ts";
+import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { clientOf } from "../fixtures/work.ts";
 
 /** The built command as an ordinary user, from a copy that this user can read. */
 
-const NOBODY = 65_534;
-const skip =
-  process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined
-    ? false
-    : "needs root and setpriv";
-
-describe("an ordinary user", { skip }, () => {
+describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
+  let user: OrdinaryUser;
   let place: string;
   let folder: string;
   let options: RunOptions;
 
   before(() => {
-    buildCommand();
-    place = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-user-"));
-    fs.chmodSync(place, 0o755);
-    fs.cpSync(path.join(ROOT, "dist"), path.join(place, "dist"), { recursive: true });
-    fs.copyFileSync(path.join(ROOT, "package.json"), path.join(place, "package.json"));
-    for (const name of ["koffi", "sodium-native", "@koromix"]) {
-      const from = path.join(ROOT, "node_modules", name);
-      if (fs.existsSync(from))
-        fs.cpSync(from, path.join(place, "node_modules", name), { recursive: true, dereference: true });
-    }
-    const node = path.join(place, "node");
-    fs.copyFileSync(fs.realpathSync(process.execPath), node);
-    fs.chmodSync(node, 0o755);
+    user = installForOrdinaryUser();
+    place = user.place;
     folder = path.join(place, "work");
-    for (const each of [folder, path.join(place, "state"), path.join(place, "home")]) {
-      fs.mkdirSync(each);
-      fs.chownSync(each, NOBODY, NOBODY);
-    }
-    options = {
-      cwd: folder,
-      prefix: ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", "--inh-caps=-all", "--"],
-      node,
-      command: path.join(place, "dist/cli.js"),
-      env: { XDG_STATE_HOME: path.join(place, "state"), HOME: path.join(place, "home") },
-    };
+    fs.mkdirSync(folder);
+    fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
+    options = user.optionsIn(folder);
   });
 
-  after(() => fs.rmSync(place, { recursive: true, force: true }));
+  after(() => user.remove());
 
   test("saves, restores and undoes what is its own, whole", () => {
     makeFirst(folder);
-    spawnSync("chown", ["-R", `${NOBODY}:${NOBODY}`, folder]);
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
     const state = readFolder(folder);
     const first = (cairnOk(["save", folder], options).data["save_point"] as { save_point_id: string }).save_point_id;
     fs.rmSync(path.join(folder, "goes"), { recursive: true });
@@ -86,7 +63,7 @@ describe("an ordinary user", { skip }, () => {
     // The user gets the control directory as its own, as after a copy.
     const control = path.join(place, "control");
     fs.cpSync(client.controlDirectory, control, { recursive: true });
-    spawnSync("chown", ["-R", `${NOBODY}:${NOBODY}`, control]);
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, control]);
     const to = path.join(place, "home/to");
     const done = cairn(["restore", "latest", "--to", to, "--control-dir", control, "-C", source], options);
     assert.equal(done.status, 10, done.stdout + done.stderr);
