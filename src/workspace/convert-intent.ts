@@ -1,7 +1,4 @@
-import fs from "node:fs";
-import path from "node:path";
-import { CairnError } from "../errors.ts";
-import { temporaryName } from "../fs/durable.ts";
+import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 
 /** What a conversion writes down before it begins: the target of a link, as for an exchange. */
 export interface ConvertIntent {
@@ -17,9 +14,6 @@ export interface ConvertIntent {
 
 const JOURNAL = "convert";
 const PREFIX = ".cairn-original-";
-/** Stands for the copy's uuid before there is a copy. */
-export const NOT_MADE = "0".repeat(32);
-
 /** The name beside a folder for 16 hex digits. */
 export function originalName(digits: string): string {
   return `${PREFIX}${digits}`;
@@ -27,28 +21,23 @@ export function originalName(digits: string): string {
 
 /** True when a conversion was interrupted; cheap. */
 export function isConversionPending(journal: string): boolean {
-  return fs.lstatSync(path.join(journal, JOURNAL), { throwIfNoEntry: false }) !== undefined;
+  return isIntentPending(journal, JOURNAL);
 }
 
 export function writeConvertIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
-  const temporary = path.join(journal, temporaryName());
-  fs.symlinkSync(["cairn.convert.1", name, uuid, since, made].join(":"), temporary);
-  fs.renameSync(temporary, path.join(journal, JOURNAL));
+  writeIntentLink(journal, JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
 }
 
 export function removeConvertIntent(journal: string): void {
-  fs.rmSync(path.join(journal, JOURNAL), { force: true });
+  removeIntentLink(journal, JOURNAL);
 }
 
 /** Null where there is none. Throws `damaged`. */
 export function readConvertIntent(journal: string): ConvertIntent | null {
-  if (!isConversionPending(journal)) return null;
-  const place = path.join(journal, JOURNAL);
-  const said = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/.exec(
-    fs.readlinkSync(place),
-  );
-  if (said !== null) return { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
-  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
-    hint: "run `cairn doctor --repair`",
+  return readIntentLink(journal, JOURNAL, (target) => {
+    const said = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/.exec(
+      target,
+    );
+    return said && { name: said[1]!, uuid: said[2]!, since: BigInt(said[3]!), made: BigInt(said[4]!) };
   });
 }

@@ -15,13 +15,13 @@ import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { requireSameTrees, rootFacts } from "./convert-compare.ts";
 import {
   type ConvertIntent,
-  NOT_MADE,
   originalName,
   readConvertIntent,
   removeConvertIntent,
   writeConvertIntent,
 } from "./convert-intent.ts";
 import type { GuardName } from "./guards.ts";
+import { NOT_MADE } from "./intent-link.ts";
 import { recordOriginal } from "./kept-original.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

@@ -4,11 +4,9 @@ import path from "node:path";
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
-import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
-import { temporaryName } from "../fs/durable.ts";
 import { exchangeFolders, withDirectory } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
@@ -17,6 +15,7 @@ import { describeHeld, markHolding } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
+import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Point } from "./points.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -37,8 +36,6 @@ export interface ExchangeInput extends WorkspaceCall {
 }
 
 const JOURNAL = "exchange";
-/** Stands for the copy's uuid before there is a copy. */
-const NOT_MADE = "0".repeat(32);
 const HOLDERS_BUDGET_MS = 100;
 
 interface Intent {
@@ -210,33 +207,28 @@ export async function recoverExchange(
 
 /** True when an exchange was interrupted; cheap. */
 export function isExchangePending(journal: string): boolean {
-  return fs.lstatSync(path.join(journal, JOURNAL), { throwIfNoEntry: false }) !== undefined;
+  return isIntentPending(journal, JOURNAL);
 }
 
 function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: Intent): void {
-  const temporary = path.join(journal, temporaryName());
-  fs.symlinkSync(["cairn.exchange.1", target, undoId, kind, staging, uuid].join(":"), temporary);
-  fs.renameSync(temporary, path.join(journal, JOURNAL));
+  writeIntentLink(journal, JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
 }
 
 function removeIntent(journal: string): void {
-  fs.rmSync(path.join(journal, JOURNAL), { force: true });
+  removeIntentLink(journal, JOURNAL);
 }
 
 /** Null where none is under way. Throws `damaged`. */
 export function readExchangeIntent(journal: string): Intent | null {
-  if (!isExchangePending(journal)) return null;
-  const place = path.join(journal, JOURNAL);
-  const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = fs.readlinkSync(place).split(":");
-  const isSound =
-    format === "cairn.exchange.1" &&
-    isSavePointId(target) &&
-    isSavePointId(undoId) &&
-    (kind === "restore" || kind === "undo") &&
-    STAGING_NAME.test(staging) &&
-    /^[0-9a-f]{32}$/.test(uuid);
-  if (isSound) return { target, undoId, kind, staging, uuid };
-  throw new CairnError("damaged", `${place} says nothing that could be understood`, {
-    hint: "run `cairn doctor --repair`",
+  return readIntentLink(journal, JOURNAL, (words) => {
+    const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = words.split(":");
+    const isSound =
+      format === "cairn.exchange.1" &&
+      isSavePointId(target) &&
+      isSavePointId(undoId) &&
+      (kind === "restore" || kind === "undo") &&
+      STAGING_NAME.test(staging) &&
+      /^[0-9a-f]{32}$/.test(uuid);
+    return isSound ? { target, undoId, kind, staging, uuid } : null;
   });
 }
