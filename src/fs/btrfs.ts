@@ -51,6 +51,11 @@ export interface SubvolumeInfo {
   /** Transactions of the last change of its content and of its creation. */
   readonly ctransid: number;
   readonly otransid: number;
+  /**
+   * When an inode in it was changed last, in ms since 1970; in a snapshot, when one of its source was before the commit
+   * that made it. What the kernel writes out later, and a write that changes no time, do not move it.
+   */
+  readonly changed: number;
 }
 
 export interface NestedSubvolume {
@@ -221,6 +226,7 @@ export function subvolumeInfo(fd: number): SubvolumeInfo {
     receivedUuid: uuidAt(argument, INFO.RECEIVED_UUID),
     ctransid: number(INFO.CTRANSID),
     otransid: number(INFO.OTRANSID),
+    changed: number(INFO.CTIME) * 1000 + view.getUint32(INFO.CTIME + 8, true) / 1e6,
   };
 }
 
@@ -269,9 +275,11 @@ function openFolder(place: RawPath): number {
 /**
  * Makes `name` in a held directory a snapshot of the subvolume whose root is `fromFd`.
  *
- * It is one moment of the whole tree: that of the call. What was written before, also what the page cache still
- * holds, is in it: the call itself writes that out first, then commits the file system's transaction, so that the
- * snapshot is durable when it returns. (Linux 5.7 removed the way not to wait for the commit.)
+ * What was written before, also what the page cache still holds, is in it: the call itself writes that out first, then
+ * commits the file system's transaction, so that the snapshot is durable when it returns. (Linux 5.7 removed the way
+ * not to wait for the commit.) It is one moment of all names and metadata. Content that is written between the two
+ * steps and not synced is missing, so that a file has its earlier content or is cut short, also to nothing; what synced
+ * before it went on is whole.
  * Its time does not depend on the number of files, but on what waits to be written.
  * An ordinary user must own the root of the subvolume.
  */

@@ -57,6 +57,26 @@ function capture(place: Place, name: string, signal?: AbortSignal): ReturnType<t
   return holder.capture(Buffer.from(place.root), place.at(name), { signal });
 }
 
+/** A process that replaces two files with the same number, one after the other, and syncs neither. */
+async function writing(t: TestContext, folder: string, { pauseMs }: { pauseMs: number }): Promise<void> {
+  const script = `const fs = require("fs"); process.chdir(process.argv[1]);
+const pause = new Int32Array(new SharedArrayBuffer(4));
+for (let i = 1; ; i++) {
+  for (const name of ["first", "second"]) {
+    fs.writeFileSync("new", String(i + " ").repeat(10000)); fs.renameSync("new", name);
+  }
+  if (i === 1) fs.writeSync(1, "go");
+  Atomics.wait(pause, 0, 0, ${pauseMs});
+}`;
+  const writer = spawn(process.execPath, ["-e", script, folder], { stdio: ["ignore", "pipe", "inherit"] });
+  const gone = new Promise((resolve) => writer.once("exit", resolve));
+  t.after(async () => {
+    writer.kill("SIGKILL");
+    await gone;
+  });
+  await writer.stdout[Symbol.asyncIterator]().next();
+}
+
 describe("the btrfs holder", { skip }, () => {
   after(() => {
     if (!("reason" in made)) made.close();
@@ -83,26 +103,38 @@ describe("the btrfs holder", { skip }, () => {
     assert.deepEqual(differencesOf(readFolder(place.at("fork")), second), []);
   });
 
-  test("a point is one moment of the whole tree while others write", async (t) => {
+  test("a point is one moment of the whole tree while others write, or says which files may be cut short", async (t) => {
     const place = await workspace();
-    const script = `const fs = require("fs"); process.chdir(process.argv[1]);
-for (let i = 1; ; i++) {
-  for (const name of ["first", "second"]) { fs.writeFileSync("new", String(i)); fs.renameSync("new", name); }
-  if (i === 1) fs.writeSync(1, "go");
-}`;
-    const writer = spawn(process.execPath, ["-e", script, place.root], { stdio: ["ignore", "pipe", "inherit"] });
-    t.after(() => writer.kill());
-    await writer.stdout[Symbol.asyncIterator]().next();
-    for (let i = 0; i < 15; i++) {
-      await capture(place, `point-${i}`);
-      const [first, second] = ["first", "second"].map((name) =>
-        Number(fs.readFileSync(place.at(`point-${i}/${name}`), "utf8")),
-      );
-      assert.ok(first! - second! === 0 || first! - second! === 1, `${first} and ${second}`);
+    await writing(t, place.root, { pauseMs: 0 });
+    for (let i = 0; i < 40; i++) {
+      const { torn } = await capture(place, `point-${i}`);
+      const named = torn.map(String);
+      const [first, second] = ["first", "second"].map((name) => {
+        const text = fs.readFileSync(place.at(`point-${i}/${name}`), "utf8");
+        assert.ok(text !== "" || named.includes(name), `${name} is cut short and not named`);
+        return Number(text.slice(0, text.indexOf(" ")));
+      });
+      if (named.length > 0)
+        assert.deepEqual(
+          named.filter((name) => !["first", "second", "new"].includes(name)),
+          [],
+        );
+      else assert.ok(first! - second! === 0 || first! - second! === 1, `${first} and ${second}`);
     }
-    const gone = new Promise((resolve) => writer.once("exit", resolve));
-    writer.kill();
-    await gone;
+  });
+
+  test("a point is made again until no write falls into it", async (t) => {
+    const place = await workspace();
+    makeFirst(place.root);
+    await writing(t, place.root, { pauseMs: 60 });
+    let whole = 0;
+    for (let i = 0; i < 10; i++) {
+      const { torn } = await capture(place, `point-${i}`);
+      if (torn.length === 0) whole++;
+      await new Promise((resolve) => setTimeout(resolve, i * 7));
+    }
+    assert.ok(whole > 0);
+    assert.deepEqual(fs.readdirSync(place.own).length, 11);
   });
 
   test("a point is on the disk when the capture returns, with what was only in memory", async (t) => {

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import {
   createSnapshot,
@@ -8,6 +9,7 @@ import {
   nestedSubvolumes,
   requireSubvolume,
   setReadOnly,
+  subvolumeInfo,
 } from "../../fs/btrfs.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
@@ -15,18 +17,25 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { syscallError, syscalls } from "../../fs/syscalls.ts";
 import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import { filesChangedAfter } from "./walk-entries.ts";
 
 const SLASH = 0x2f;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 const NO_LINK = DIRECTORY | fs.constants.O_NOFOLLOW;
 /** Deeper than any tree is; ends a walk that something keeps adding to. */
 const MOST_ROUNDS = 100;
+/** The clock of inodes moves so often at the least: of two writes within it only the first changes a time. */
+const TICK_MS = 10;
+/** So many snapshots are made while others write into the folder. */
+const ATTEMPTS = 3;
 
 /**
  * Holds trees as btrfs snapshots: one ioctl, whatever the number of files.
  *
  * The moment of a capture is that of the ioctl. It writes out what the page cache still holds of the folder and
- * commits, so nothing has to be synced before or after. A subvolume inside the folder is an empty directory in a
+ * commits, so nothing has to be synced before or after. Content that is written between the two and not synced is not in
+ * it, so it is looked up whether something was: then the capture is made again, and after the last attempt the files in
+ * question are torn. (One write call that began before and lasts through both is not noticed.) A subvolume inside the folder is an empty directory in a
  * snapshot, whose times change with every look: each is named as the degradation `nested_subvolume`, and apart. What a
  * mount hides is in it, and what is mounted is not: that is the caller's to look at.
  * A read-only snapshot can be renamed within its directory but not moved to another (the directory above it can).
@@ -37,29 +46,87 @@ export function btrfsHolder(): TreeHolder {
   return {
     type: "btrfs-snapshot",
     atomic: true,
-    capture: (root, place, call) => snapshot(Buffer.from(root), Buffer.from(place), true, call),
-    materialise: (place, target, call) => snapshot(Buffer.from(place), Buffer.from(target), false, call),
+    capture: (root, place, call) => capture(Buffer.from(root), Buffer.from(place), call),
+    materialise: (place, target, call) => materialise(Buffer.from(place), Buffer.from(target), call),
     remove: (place) => remove(Buffer.from(place)),
   };
 }
 
-async function snapshot(from: Buffer, to: Buffer, readOnly: boolean, call: HolderCall): Promise<Captured> {
-  throwIfAborted(call.signal);
-  return held(from, async (source) => {
-    requireSubvolume(source, printablePath(from));
-    return held(parentOf(to), async (parent) => {
-      const before = nestedSubvolumes(source);
-      await createSnapshot(source, parent, nameOf(to), { readOnly });
+/**
+ * Makes snapshots until one is of a folder in which nothing was written meanwhile: the file system takes names at the
+ * end of the call, and content at its beginning. After the last attempt the files that may be cut short are named.
+ */
+async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
+  return heldSubvolume(from, async (source) => {
+    for (let attempt = 1; ; attempt++) {
+      const rest = await comeToRest(source);
+      const began = Date.now();
+      const captured = await snapshot(source, to, { readOnly: true, call });
+      if (rest !== null && (await held(to, async (made) => subvolumeInfo(made).changed, NO_LINK)) === rest)
+        return captured;
+      if (attempt < ATTEMPTS && (await takeBack(to))) continue;
       try {
-        throwIfAborted(call.signal);
-        // Asked on both sides, so that one that comes or goes meanwhile is not missed.
-        const nested = [...before, ...nestedSubvolumes(source)];
-        return { degraded: asDegradations(nested), apart: nested.flatMap(({ path }) => path ?? []), torn: [] };
+        return { ...captured, torn: await filesChangedAfter(to, BigInt(began - TICK_MS) * 1_000_000n, call.signal) };
       } catch (error) {
         await remove(to);
         throw error;
       }
-    });
+    }
+  });
+}
+
+/** The time of the last change, which is a tick ago; null where others go on writing. Waits once. */
+async function comeToRest(source: number): Promise<number | null> {
+  for (const wait of [true, false]) {
+    const { changed } = subvolumeInfo(source);
+    const since = Date.now() - changed;
+    // One from the future is of a clock that was put back.
+    if (since > TICK_MS || since < -TICK_MS) return changed;
+    if (wait) await setTimeout(TICK_MS - since + 1);
+  }
+  return null;
+}
+
+/** False where the user may not remove a snapshot as a whole, so that it has to do. */
+async function takeBack(place: Buffer): Promise<boolean> {
+  try {
+    await held(parentOf(place), (parent) => destroySubvolume(parent, nameOf(place)));
+  } catch (error) {
+    if (errnoOf(error) === "EPERM") return false;
+    await remove(place);
+  }
+  return true;
+}
+
+async function materialise(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
+  return heldSubvolume(from, (source) => snapshot(source, to, { readOnly: false, call }));
+}
+
+function heldSubvolume<T>(path: Buffer, work: (fd: number) => Promise<T>): Promise<T> {
+  return held(path, (fd) => {
+    requireSubvolume(fd, printablePath(path));
+    return work(fd);
+  });
+}
+
+async function snapshot(
+  source: number,
+  to: Buffer,
+  { readOnly, call }: { readOnly: boolean; call: HolderCall },
+): Promise<Captured> {
+  throwIfAborted(call.signal);
+  return held(parentOf(to), async (parent) => {
+    const before = nestedSubvolumes(source);
+    await createSnapshot(source, parent, nameOf(to), { readOnly });
+    try {
+      throwIfAborted(call.signal);
+      // Asked on both sides, so that one that comes or goes meanwhile is not missed.
+      const nested = [...before, ...nestedSubvolumes(source)];
+      return { degraded: asDegradations(nested), apart: nested.flatMap(({ path }) => path ?? []), torn: [] };
+    } catch (error) {
+      await remove(to);
+      throw error;
+    }
   });
 }
 

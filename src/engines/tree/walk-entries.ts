@@ -79,13 +79,29 @@ export async function changedAfter(root: Uint8Array, moment: bigint, signal?: Ab
     root,
     ({ path, stat }) => {
       if (found !== null) return false;
-      const changed = BigInt(signedWide(stat, STAT.CTIME)) * BILLION + BigInt(stat[STAT.CTIME_NS]!);
-      if (changed >= moment) found = path();
+      if (changeTime(stat) >= moment) found = path();
       return found === null;
     },
     signal,
   );
   return found;
+}
+
+/** The paths of all regular files of which that is true. */
+export async function filesChangedAfter(root: Uint8Array, moment: bigint, signal?: AbortSignal): Promise<Buffer[]> {
+  const found: Buffer[] = [];
+  await walkEntries(
+    root,
+    ({ path, stat }) => {
+      if (stat[STAT.MODE]! >>> 12 === TYPE.FILE && changeTime(stat) >= moment) found.push(path());
+    },
+    signal,
+  );
+  return found;
+}
+
+function changeTime(stat: Uint32Array): bigint {
+  return BigInt(signedWide(stat, STAT.CTIME)) * BILLION + BigInt(stat[STAT.CTIME_NS]!);
 }
 
 /** What of a folder cannot be cloned as a whole and then be removed. */
