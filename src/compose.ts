@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { CopyEngine } from "./engines/copy/copy-engine.ts";
 import { btrfsHolder } from "./engines/tree/btrfs-holder.ts";
 import { juicefsHolder } from "./engines/tree/juicefs-holder.ts";
@@ -5,6 +6,9 @@ import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
 import type { TreeHolder } from "./engines/tree/holder.ts";
 import type { CairnLibrary } from "./operations/contract.ts";
 import { Library } from "./operations/library.ts";
+import { LocalStorage } from "./repository/storage/local.ts";
+import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
+import type { Storage } from "./repository/storage/storage.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
 
 /** Which engine holds the points of a workspace. The only place that names concrete ones. */
@@ -16,6 +20,24 @@ function holderFor(engine: string): TreeHolder | null {
   if (engine === "juicefs-clone") return juicefsHolder();
   if (engine === "reflink-copy") return reflinkHolder();
   return null;
+}
+
+type OpenScheme = (rest: string, options: OpenStorageOptions) => Promise<Storage>;
+
+/** One entry a scheme; what it needs is loaded when a location asks for it. */
+const STORAGES: Readonly<Record<string, OpenScheme>> = {
+  local: async (path, options) => {
+    const root = resolve(options.cwd ?? process.cwd(), path);
+    const within = { temporaryDirectory: resolve(root, "tmp") };
+    return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
+  },
+};
+
+/** Where a repository's files lie, by its location. `usage` when no storage is known by its scheme. */
+export async function openStorage(location: string, options: OpenStorageOptions = {}): Promise<Storage> {
+  const { scheme, rest } = splitLocation(location);
+  if (!Object.hasOwn(STORAGES, scheme)) throw unknownScheme(scheme, Object.keys(STORAGES));
+  return STORAGES[scheme]!(rest, options);
 }
 
 /** The library, wired to this build's engines. */

@@ -50,6 +50,8 @@ export interface Storage {
   localPath?(kind: FileKind, name: string): string;
   /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns how many. */
   clearTemporaries?(ageMs: number): number;
+  /** Gives connections back; nothing is asked of the storage afterwards. Absent where there is nothing to close. */
+  close?(): Promise<void>;
 }
 
 const NAME = /^[0-9a-f]{64}$/;

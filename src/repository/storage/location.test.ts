@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { CairnError } from "../../errors.ts";
+import { splitLocation } from "./location.ts";
+
+test("splitLocation takes a path for local when it has no scheme", () => {
+  assert.deepEqual(splitLocation("/srv/backups"), { scheme: "local", rest: "/srv/backups" });
+  assert.deepEqual(splitLocation("./a:b"), { scheme: "local", rest: "./a:b" });
+  assert.deepEqual(splitLocation("backups"), { scheme: "local", rest: "backups" });
+});
+
+test("splitLocation cuts at the first colon when there is a scheme", () => {
+  assert.deepEqual(splitLocation("local:a:b"), { scheme: "local", rest: "a:b" });
+  assert.deepEqual(splitLocation("rest:https://host:8000/x"), { scheme: "rest", rest: "https://host:8000/x" });
+  assert.deepEqual(splitLocation("SFTP:user@host:/x"), { scheme: "sftp", rest: "user@host:/x" });
+});
+
+test("splitLocation says usage when nothing is named", () => {
+  for (const location of ["", "local:"])
+    assert.throws(
+      () => splitLocation(location),
+      (error) => error instanceof CairnError && error.code === "usage",
+    );
+});

@@ -1,0 +1,44 @@
+import { CairnError } from "../../errors.ts";
+import type { Storage } from "./storage.ts";
+
+/** What a repository is called on a command line: `/path`, `local:/path`, `rest:https://host/`, `sftp:user@host:/path`, `s3:host/bucket`. */
+
+export interface OpenStorageOptions {
+  /** True: what an empty repository needs is made where the storage has such things (folders, a bucket's prefix). Default false. */
+  create?: boolean;
+  /** Where credentials and settings of a storage are looked up; default: the process's own. */
+  env?: Readonly<Record<string, string | undefined>>;
+  /** Relative paths begin here; default: the current folder. */
+  cwd?: string;
+  signal?: AbortSignal;
+}
+
+/** Opens where a repository lies; `usage` for a location that cannot be one. Whoever opens it closes it. */
+export type StorageFactory = (location: string, options?: OpenStorageOptions) => Promise<Storage>;
+
+export interface SplitLocation {
+  /** Lower case; `local` for a path without a scheme. */
+  readonly scheme: string;
+  /** What follows the scheme and its colon; a path as given for `local`. */
+  readonly rest: string;
+}
+
+const SCHEME = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/s;
+
+/** Splits a location. A path that has a colon in it is written `./a:b` or `local:a:b`. `usage` when it is empty. */
+export function splitLocation(location: string): SplitLocation {
+  const match = /^[./~]/.test(location) ? null : SCHEME.exec(location);
+  const split =
+    match === null ? { scheme: "local", rest: location } : { scheme: match[1]!.toLowerCase(), rest: match[2]! };
+  if (split.rest !== "") return split;
+  throw new CairnError("usage", `a repository's location is wanted, found ${JSON.stringify(location)}`, {
+    hint: "for example /srv/backups or local:/srv/backups",
+  });
+}
+
+/** The error for a scheme that nobody serves. `known` are those that are served. */
+export function unknownScheme(scheme: string, known: readonly string[]): CairnError {
+  return new CairnError("usage", `no storage is known by ${JSON.stringify(`${scheme}:`)}`, {
+    hint: `a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
+  });
+}
