@@ -135,7 +135,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   await dropPacks(repository, merged);
   keepInStep(index, { files, packs, merged, copied, names });
   const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index);
-  repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+  await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
   return {

@@ -254,7 +254,7 @@ async function deleteOld(repository: Repository, staged: Staged, total: SweepRes
     failpoint("sweep.unindexed-removed");
   }
   await repository.storage.sync(["data"]);
-  repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+  await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   failpoint("sweep.packs-durable");
   total.removedPacks += plan.remove.filter((facts) => doomed.has(facts.name)).length;
   total.repackedPacks += plan.repack.filter((facts) => doomed.has(facts.name)).length;

@@ -13,10 +13,12 @@ export class CountingStorage implements Storage {
     this.#inner = inner;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
     if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.close !== undefined) this.close = () => inner.close!();
   }
 
   localPath?: (kind: FileKind, name: string) => string;
-  clearTemporaries?: (ageMs: number) => number;
+  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
+  close?: () => Promise<void>;
 
   get location(): string {
     return this.#inner.location;

@@ -38,6 +38,8 @@ export interface ByteRange {
 export interface Storage {
   /** For messages: a path or an address, never with a secret in it. */
   readonly location: string;
+  /** A folder of this machine from which `saveFile` only renames; absent where there is none. */
+  readonly temporaryDirectory?: string;
   save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void>;
   /** Takes over the file at `temporaryPath` (same file system preferred): it is gone from there afterwards. */
   saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void>;
@@ -49,7 +51,7 @@ export interface Storage {
   /** The path of the file where it is an ordinary local one, for synchronous readers in worker threads. */
   localPath?(kind: FileKind, name: string): string;
   /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns how many. */
-  clearTemporaries?(ageMs: number): number;
+  clearTemporaries?(ageMs: number): number | Promise<number>;
   /** Gives connections back; nothing is asked of the storage afterwards. Absent where there is nothing to close. */
   close?(): Promise<void>;
 }

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CountingStorage } from "./counting.ts";
+import { LimitedStorage, TokenBucket, type LimitTimers } from "./limited.ts";
+import { MemoryStorage } from "./memory.ts";
+import { storageContract } from "./storage.contract.ts";
+
+const NAME = "ab".repeat(32);
+
+/** A clock that only pauses move. */
+function timers(): LimitTimers & { at: number } {
+  const clock = {
+    at: 0,
+    now: () => clock.at,
+    sleep: async (ms: number) => {
+      clock.at += ms;
+    },
+  };
+  return clock;
+}
+
+storageContract(
+  "limited",
+  () => new LimitedStorage(new MemoryStorage(), { calls: 2, uploadRate: 1e9, downloadRate: 1e9 }),
+);
+
+test("a token bucket lets bytes through at its rate, whatever the size of the pieces", async () => {
+  for (const piece of [100, 1000, 25_000]) {
+    const clock = timers();
+    const bucket = new TokenBucket(1000, clock);
+    for (let sent = 0; sent < 100_000; sent += piece) await bucket.take(piece);
+    await bucket.take(0);
+    // All but the burst of a quarter of a second is waited for.
+    assert.equal(clock.at, 99_750, `${piece} bytes at a time`);
+  }
+});
+
+test("a token bucket saves up no more than a burst while nobody sends", async () => {
+  const clock = timers();
+  const bucket = new TokenBucket(1000, clock);
+  clock.at = 3_600_000;
+  await bucket.take(250);
+  await bucket.take(1000);
+  await bucket.take(0);
+  assert.equal(clock.at, 3_601_000);
+});
+
+test("a token bucket serves callers in their order", async () => {
+  const order: number[] = [];
+  const bucket = new TokenBucket(1000, timers());
+  await Promise.all([1, 2, 3].map((who) => bucket.take(5000).then(() => order.push(who))));
+  assert.deepEqual(order, [1, 2, 3]);
+});
+
+test("limited storage paces what is sent and what is received apart", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-limited-"));
+  try {
+    const clock = timers();
+    const storage = new LimitedStorage(new MemoryStorage(), { uploadRate: 1000, downloadRate: 4000 }, clock);
+    await storage.save("data", NAME, Buffer.alloc(10_250));
+    writeFileSync(join(folder, "pack"), Buffer.alloc(3000));
+    await storage.saveFile("data", "cd".repeat(32), join(folder, "pack"));
+    assert.equal(clock.at, 10_000);
+    await storage.load("data", NAME);
+    await storage.load("data", NAME, { offset: 0, length: 1000 });
+    assert.equal(clock.at, 10_000 + Math.ceil(9250 / 4));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("limited storage keeps to its number of calls at once, failed ones too", async () => {
+  let under = 0;
+  let most = 0;
+  const slow = new MemoryStorage();
+  const load = slow.load.bind(slow);
+  slow.load = async (...args) => {
+    most = Math.max(most, ++under);
+    await new Promise((resolve) => setImmediate(resolve));
+    under--;
+    return load(...args);
+  };
+  const counting = new CountingStorage(slow);
+  const storage = new LimitedStorage(counting, { calls: 3 });
+  const tried = await Promise.allSettled(Array.from({ length: 20 }, () => storage.load("data", NAME)));
+  assert.equal(tried.filter(({ status }) => status === "rejected").length, 20);
+  assert.equal(counting.count("load"), 20);
+  assert.equal(most, 3);
+});

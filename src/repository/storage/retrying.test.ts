@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { CountingStorage } from "./counting.ts";
+import { FaultyStorage } from "./faulty.ts";
+import { MemoryStorage } from "./memory.ts";
+import { RetryingStorage, type RetryEvent, type RetryOptions } from "./retrying.ts";
+import { storageContract } from "./storage.contract.ts";
+import type { Storage } from "./storage.ts";
+
+const NAME = "ab".repeat(32);
+const BYTES = Buffer.from("0123456789");
+
+function coded(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof CairnError && error.code === code;
+}
+
+/** A retrying storage whose pauses only move a clock. */
+function patient(options: RetryOptions = {}): {
+  memory: MemoryStorage;
+  faulty: FaultyStorage;
+  counting: CountingStorage;
+  storage: RetryingStorage;
+  events: RetryEvent[];
+  pauses: number[];
+} {
+  let clock = 0;
+  const memory = new MemoryStorage();
+  const faulty = new FaultyStorage(memory);
+  const counting = new CountingStorage(faulty);
+  const events: RetryEvent[] = [];
+  const pauses: number[] = [];
+  const storage = new RetryingStorage(counting, {
+    now: () => clock,
+    sleep: async (ms) => {
+      pauses.push(ms);
+      clock += ms;
+    },
+    random: () => 1,
+    onRetry: (event) => events.push(event),
+    ...options,
+  });
+  return { memory, faulty, counting, storage, events, pauses };
+}
+
+storageContract("retrying", () => new RetryingStorage(new MemoryStorage()));
+
+test("retrying storage calls again after a failure that may pass, with pauses that double", async () => {
+  const { faulty, counting, storage, events, pauses } = patient();
+  faulty.arm({ operation: "save", fault: "fail", times: 3 });
+  await storage.save("data", NAME, BYTES);
+  assert.equal(counting.count("save"), 4);
+  assert.deepEqual(pauses, [500, 1000, 2000]);
+  assert.deepEqual(
+    events.map((event) => [event.operation, event.kind, event.attempt, event.error.code]),
+    [1, 2, 3].map((attempt) => ["save", "data", attempt, "io"]),
+  );
+  for (const operation of ["load", "list", "exists", "sync", "remove"] as const)
+    faulty.arm({ operation, fault: "fail" });
+  assert.deepEqual(Buffer.from(await storage.load("data", NAME)), BYTES);
+  assert.equal((await storage.list("data")).length, 1);
+  assert.equal(await storage.exists("data", NAME), true);
+  await storage.sync(["data"]);
+  await storage.remove("data", NAME);
+  assert.equal(events.length, 8);
+});
+
+test("retrying storage draws each pause between half and all of its length", async () => {
+  const draws = [0, 0.5];
+  const { faulty, storage, pauses } = patient({ random: () => draws.shift()! });
+  faulty.arm({ operation: "list", fault: "fail", times: 2 });
+  await storage.list("index");
+  assert.deepEqual(pauses, [250, 750]);
+});
+
+test("retrying storage lets errors that do not pass through at once", async () => {
+  const { faulty, counting, storage, pauses } = patient();
+  faulty.arm({ operation: "save", fault: "no_space", times: 5 });
+  await assert.rejects(storage.save("data", NAME, BYTES), coded("no_space"));
+  await assert.rejects(storage.load("data", NAME), coded("not_found"));
+  await assert.rejects(storage.remove("data", NAME), coded("not_found"));
+  assert.equal(counting.count("save") + counting.count("load") + counting.count("remove"), 3);
+  assert.deepEqual(pauses, []);
+});
+
+test("retrying storage gives up after its attempts and after its time, and says so", async () => {
+  const few = patient({ attempts: 3 });
+  few.faulty.arm({ operation: "load", fault: "fail", times: 100 });
+  await assert.rejects(few.storage.load("data", NAME), /given up after 3 attempts in 2 s/);
+  assert.equal(few.counting.count("load"), 3);
+  const short = patient({ totalMs: 4000, attempts: 100 });
+  short.faulty.arm({ operation: "load", fault: "fail", times: 100 });
+  await assert.rejects(short.storage.load("data", NAME), coded("io"));
+  assert.deepEqual(short.pauses, [500, 1000, 2000]);
+});
+
+test("retrying storage waits as long as the storage asks for", async () => {
+  const memory = new MemoryStorage();
+  const pauses: number[] = [];
+  let asked = 0;
+  const busy = Object.assign(Object.create(memory) as Storage, {
+    list: async () => {
+      if (asked++ === 0) throw new CairnError("busy", "slow down", { details: { retryAfterMs: 7000 } });
+      return [];
+    },
+  });
+  const storage = new RetryingStorage(busy, { sleep: async (ms) => void pauses.push(ms), random: () => 0 });
+  assert.deepEqual(await storage.list("data"), []);
+  assert.deepEqual(pauses, [7000]);
+});
+
+test("retrying storage takes a late success for one", async () => {
+  const { faulty, storage, memory } = patient();
+  faulty.arm({ operation: "save", fault: "late_success" });
+  await storage.save("config", "config", BYTES);
+  faulty.arm({ operation: "save", fault: "late_success" });
+  await storage.save("data", NAME, BYTES);
+  assert.deepEqual(Buffer.from(await memory.load("data", NAME)), BYTES);
+  faulty.arm({ operation: "remove", fault: "late_success" });
+  await storage.remove("data", NAME);
+  assert.equal(await memory.exists("data", NAME), false);
+});
+
+test("retrying storage says already_exists when the config there is not ours, also after a failure", async () => {
+  const { faulty, storage, memory } = patient();
+  await memory.save("config", "config", Buffer.from("somebody else's"));
+  await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
+  faulty.arm({ operation: "save", fault: "fail" });
+  await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
+  assert.equal(Buffer.from(await memory.load("config", "config")).toString(), "somebody else's");
+});
+
+test("retrying storage finds the file that was taken over although the call failed", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-retrying-"));
+  try {
+    const { faulty, storage, memory } = patient();
+    const temporary = join(folder, "pack");
+    writeFileSync(temporary, BYTES);
+    faulty.arm({ operation: "saveFile", fault: "late_success" });
+    await storage.saveFile("data", NAME, temporary);
+    assert.deepEqual(Buffer.from(await memory.load("data", NAME)), BYTES);
+    assert.equal(existsSync(temporary), false);
+    faulty.arm({ operation: "saveFile", fault: "fail" });
+    await assert.rejects(storage.saveFile("data", "cd".repeat(32), temporary), coded("not_found"));
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("retrying storage ends its pause and makes no further attempt when it is stopped", async () => {
+  const stop = new AbortController();
+  const faulty = new FaultyStorage(new MemoryStorage(), [{ operation: "load", fault: "fail", times: 100 }]);
+  const counting = new CountingStorage(faulty);
+  const storage = new RetryingStorage(counting, {
+    signal: stop.signal,
+    firstDelayMs: 3_600_000,
+    maxDelayMs: 3_600_000,
+    totalMs: Infinity,
+    onRetry: () => setImmediate(() => stop.abort()),
+  });
+  await assert.rejects(storage.load("data", NAME), coded("interrupted"));
+  await assert.rejects(storage.load("data", NAME), coded("interrupted"));
+  assert.equal(counting.count("load"), 1);
+});

@@ -1,0 +1,163 @@
+import { existsSync } from "node:fs";
+import { setTimeout as sleepFor } from "node:timers/promises";
+import { CairnError, throwIfAborted } from "../../errors.ts";
+import type { StorageOperation } from "./counting.ts";
+import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+
+export interface RetryEvent {
+  readonly operation: StorageOperation;
+  readonly kind: FileKind;
+  /** Of the attempt that failed, from 1. */
+  readonly attempt: number;
+  /** Until the next one, milliseconds. */
+  readonly delayMs: number;
+  readonly error: CairnError;
+}
+
+export interface RetryOptions {
+  /** Of one call, the first included. Default 10. */
+  attempts?: number;
+  /** No attempt begins later than this after a call did, milliseconds. Default 15 minutes. */
+  totalMs?: number;
+  /** Longest pause before the second attempt; doubled for each further one. Default 500 ms. */
+  firstDelayMs?: number;
+  /** No pause is longer, milliseconds. Default 60 s. */
+  maxDelayMs?: number;
+  /** Ends pauses and further attempts with `interrupted`; an attempt under way ends by itself. */
+  signal?: AbortSignal | undefined;
+  /** Told before each pause, so that a long one does not look like a hang. */
+  onRetry?: ((event: RetryEvent) => void) | undefined;
+  /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
+  now?: () => number;
+  sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
+  random?: () => number;
+}
+
+/** What a call that may have worked although it failed looks at before it is made again. */
+type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
+
+/**
+ * Makes calls again that failed with an error that may pass (`retryable`: `io`, `busy`), after pauses that double, each
+ * a random part between half and all of its length. A storage that knows better says `retryAfterMs` in the error's details.
+ * Every other error is final at once, and so is the last one when attempts or time are used up.
+ *
+ * An attempt that failed may have done its work: a file that is gone when it is removed again, a temporary file that
+ * was taken over, and a `config` with our own bytes in it are successes then, and only then.
+ */
+export class RetryingStorage implements Storage {
+  readonly #inner: Storage;
+  readonly #options: RetryOptions;
+
+  constructor(inner: Storage, options: RetryOptions = {}) {
+    this.#inner = inner;
+    this.#options = options;
+    if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
+    if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.close !== undefined) this.close = () => inner.close!();
+  }
+
+  readonly temporaryDirectory?: string;
+  localPath?: (kind: FileKind, name: string) => string;
+  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
+  close?: () => Promise<void>;
+
+  get location(): string {
+    return this.#inner.location;
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
+    const isOurs: LateSuccess<void> = async (error) => {
+      if (error.code !== "already_exists" || kind !== "config") return null;
+      const there = await this.load(kind, name);
+      if (!Buffer.from(there).equals(bytes)) return null;
+      if (options.durable !== false) await this.sync([kind]);
+      return { value: undefined };
+    };
+    await this.#retry("save", kind, { call: () => this.#inner.save(kind, name, bytes, options), late: isOurs });
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
+    const wasTaken: LateSuccess<void> = async () => {
+      if (existsSync(temporaryPath) || !(await this.exists(kind, name))) return null;
+      if (options.durable !== false) await this.sync([kind]);
+      return { value: undefined };
+    };
+    const call = (): Promise<void> => this.#inner.saveFile(kind, name, temporaryPath, options);
+    await this.#retry("saveFile", kind, { call, late: wasTaken });
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    return this.#retry("load", kind, { call: () => this.#inner.load(kind, name, range) });
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    return this.#retry("list", kind, { call: () => this.#inner.list(kind) });
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    return this.#retry("exists", kind, { call: () => this.#inner.exists(kind, name) });
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
+    await this.#retry("remove", kind, { call: () => this.#inner.remove(kind, name), late: isGone });
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    const [first] = kinds;
+    if (first !== undefined) await this.#retry("sync", first, { call: () => this.#inner.sync(kinds) });
+  }
+
+  async #retry<T>(
+    operation: StorageOperation,
+    kind: FileKind,
+    work: { call: () => Promise<T>; late?: LateSuccess<T> },
+  ): Promise<T> {
+    const { attempts = 10, totalMs = 900_000, signal } = this.#options;
+    const now = this.#options.now ?? (() => performance.now());
+    const begun = now();
+    for (let attempt = 1; ; attempt++) {
+      throwIfAborted(signal);
+      try {
+        return await work.call();
+      } catch (error) {
+        if (!(error instanceof CairnError)) throw error;
+        const late = attempt === 1 || work.late === undefined ? null : await work.late(error);
+        if (late !== null) return late.value;
+        if (!error.retryable) throw error;
+        const delayMs = this.#delay(attempt, error);
+        const spent = now() - begun;
+        if (attempt >= attempts || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
+        this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
+        await (this.#options.sleep ?? pause)(delayMs, signal);
+      }
+    }
+  }
+
+  #delay(attempt: number, error: CairnError): number {
+    const { firstDelayMs = 500, maxDelayMs = 60_000, random = Math.random } = this.#options;
+    const whole = Math.min(maxDelayMs, firstDelayMs * 2 ** Math.min(attempt - 1, 30));
+    const wanted = error.details?.["retryAfterMs"];
+    const least = typeof wanted === "number" && wanted > 0 ? wanted : 0;
+    return Math.max(least, whole * (0.5 + random() / 2));
+  }
+}
+
+function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {
+  if (attempts === 1) return error;
+  const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
+  return new CairnError(error.code, message, {
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.details === undefined ? {} : { details: error.details }),
+    cause: error,
+  });
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleepFor(ms, undefined, signal === undefined ? {} : { signal });
+  } catch {
+    throwIfAborted(signal);
+  }
+}
