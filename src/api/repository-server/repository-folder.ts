@@ -1,0 +1,307 @@
+import { createHash, randomBytes, type Hash } from "node:crypto";
+import { constants, lstatSync, renameSync, type Stats } from "node:fs";
+import { link, lstat, mkdir, open, readdir, rm, stat, unlink, type FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { FILE_KINDS, isFileName, type FileKind, type StoredFile } from "../../repository/storage/storage.ts";
+
+/** Holds unfinished uploads; no request can name it, and no list shows it. */
+const UPLOADS = ".cairn-uploads";
+/** An upload on which nothing moves is ended long before. */
+const ABANDONED_MS = 3_600_000;
+const STATS_AT_ONCE = 64;
+const NO_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
+
+let uploads = 0;
+const uploadMark = randomBytes(6).toString("hex");
+
+/** A file that is open for reading. */
+export interface OpenFile {
+  readonly handle: FileHandle;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/**
+ * A repository in restic's default layout in a folder of this machine, used by several requests at once without
+ * stopping any other. Files are 0600, folders 0700. Failures are system errors or CairnErrors.
+ */
+export class RepositoryFolder {
+  readonly root: string;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** Makes the folders; those that are there are kept. Durable when it returns. */
+  async create(): Promise<void> {
+    await makeDirectories(this.root);
+    for (const kind of FILE_KINDS) if (kind !== "config") await makeDirectory(join(this.root, kind));
+    await syncDirectory(this.root);
+  }
+
+  /** True when a file of this kind could be stored. */
+  async has(kind: FileKind): Promise<boolean> {
+    try {
+      // It may be a link to another disk, which only the one who owns the machine can make.
+      return (await stat(kind === "config" ? this.root : join(this.root, kind))).isDirectory();
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Bytes, or null where there is no such file. */
+  async size(kind: FileKind, name: string): Promise<number | null> {
+    const facts = await factsOf(this.#path(kind, name));
+    return facts?.isFile() === true ? facts.size : null;
+  }
+
+  /** Null where there is no such file. The caller closes it. */
+  async open(kind: FileKind, name: string): Promise<OpenFile | null> {
+    let handle: FileHandle;
+    try {
+      // Opening a pipe would wait for its writer.
+      handle = await open(this.#path(kind, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch (error) {
+      if (isAbsent(error)) return null;
+      throw error;
+    }
+    const facts = await handle.stat();
+    if (facts.isFile()) return { handle, size: facts.size };
+    await handle.close();
+    return null;
+  }
+
+  /** The files of a kind, in portions; null where the repository has no such folder. */
+  async list(kind: FileKind, withSizes: boolean): Promise<AsyncIterable<StoredFile[]> | null> {
+    const folder = join(this.root, kind);
+    let names: string[];
+    try {
+      names = await readdir(folder);
+    } catch (error) {
+      if (isAbsent(error)) return null;
+      throw error;
+    }
+    return kind === "data" ? listData(folder, { names, withSizes }) : listOne(kind, folder, { names, withSizes });
+  }
+
+  /** False where there was none. Durable when it returns. */
+  async remove(kind: FileKind, name: string): Promise<boolean> {
+    const path = this.#path(kind, name);
+    try {
+      await unlink(path);
+    } catch (error) {
+      if (isAbsent(error)) return false;
+      throw error;
+    }
+    await syncDirectory(dirname(path));
+    return true;
+  }
+
+  /** Makes durable that a file is there which a client is about to take for saved. */
+  async settle(kind: FileKind, name: string): Promise<void> {
+    await syncDirectory(dirname(this.#path(kind, name)));
+  }
+
+  /** A place for the bytes of a new file. */
+  async upload(kind: FileKind, name: string): Promise<Upload> {
+    const folder = join(this.root, UPLOADS);
+    const temporary = join(folder, `${uploadMark}-${uploads++}`);
+    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    let handle: FileHandle;
+    try {
+      handle = await open(temporary, flags, 0o600);
+    } catch (error) {
+      if (!isAbsent(error)) throw error;
+      await makeDirectory(folder);
+      handle = await open(temporary, flags, 0o600);
+    }
+    return new Upload({ kind, name, temporary, handle, path: this.#path(kind, name) });
+  }
+
+  /** Removes what killed servers left of uploads. Best effort. */
+  async clearUploads(): Promise<void> {
+    const folder = join(this.root, UPLOADS);
+    for (const name of await readdir(folder).catch(() => [])) {
+      const path = join(folder, name);
+      const facts = await factsOf(path).catch(() => null);
+      if (facts?.isFile() !== true || name.startsWith(uploadMark) || Date.now() - facts.mtimeMs < ABANDONED_MS)
+        continue;
+      await unlink(path).catch(() => undefined);
+    }
+  }
+
+  #path(kind: FileKind, name: string): string {
+    if (!isFileName(kind, name)) throw new CairnError("invalid_id", `not a name of a file of ${kind}`);
+    if (kind === "config") return join(this.root, "config");
+    return kind === "data" ? join(this.root, kind, name.slice(0, 2), name) : join(this.root, kind, name);
+  }
+}
+
+interface UploadParts {
+  kind: FileKind;
+  name: string;
+  temporary: string;
+  handle: FileHandle;
+  path: string;
+}
+
+/**
+ * A file on its way in. Its steps: the bytes go to a temporary file ‖ they are compared with the name and flushed ‖
+ * ● a link gives the file its name ‖ the temporary name goes ‖ the folder is flushed. A kill before ● leaves a temporary
+ * file that nothing shows; a kill after it leaves the whole file, and perhaps its temporary name beside it.
+ */
+export class Upload {
+  readonly #parts: UploadParts;
+  readonly #hash: Hash = createHash("sha256");
+  #open = true;
+
+  constructor(parts: UploadParts) {
+    this.#parts = parts;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#hash.update(bytes);
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await this.#parts.handle.write(bytes, done, bytes.length - done);
+      if (bytesWritten === 0) throw new CairnError("io", "the operating system wrote nothing");
+      done += bytesWritten;
+    }
+  }
+
+  /**
+   * Gives the file its name, durably; `there` when one has it already, which then stays as it is. Throws `damaged` when
+   * the bytes are not those that the name stands for.
+   */
+  async finish(): Promise<"saved" | "there"> {
+    const { kind, name, handle, temporary, path } = this.#parts;
+    const digest = this.#hash.digest("hex");
+    if (kind !== "config" && digest !== name)
+      throw new CairnError("damaged", `the bytes that arrived are not those of ${kind} ${name.slice(0, 8)}`);
+    failpoint("serve-received");
+    await handle.sync();
+    await this.#close();
+    failpoint("serve-flushed");
+    const outcome = await this.#giveName(kind, path);
+    failpoint("serve-named");
+    await rm(temporary, { force: true });
+    failpoint("serve-single");
+    await syncDirectory(dirname(path));
+    return outcome;
+  }
+
+  /** Ends it and leaves nothing, unless it was finished. */
+  async discard(): Promise<void> {
+    await this.#close().catch(() => undefined);
+    await rm(this.#parts.temporary, { force: true }).catch(() => undefined);
+  }
+
+  async #giveName(kind: FileKind, path: string): Promise<"saved" | "there"> {
+    try {
+      return await this.#link(path);
+    } catch (error) {
+      if (!isAbsent(error) || kind !== "data") throw error;
+      await makeDirectory(dirname(path));
+      await syncDirectory(dirname(dirname(path)));
+      return this.#link(path);
+    }
+  }
+
+  async #link(path: string): Promise<"saved" | "there"> {
+    const { temporary } = this.#parts;
+    try {
+      await link(temporary, path);
+    } catch (error) {
+      const { code = "" } = error as NodeJS.ErrnoException;
+      if (code === "EEXIST") return "there";
+      if (!NO_LINKS.has(code)) throw error;
+      // Where there are no links: nothing else of this process runs between these two calls.
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return "there";
+      renameSync(temporary, path);
+    }
+    return "saved";
+  }
+
+  async #close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    await this.#parts.handle.close();
+  }
+}
+
+interface Listing {
+  names: readonly string[];
+  withSizes: boolean;
+}
+
+async function* listData(folder: string, { names, withSizes }: Listing): AsyncGenerator<StoredFile[]> {
+  for (const part of names) {
+    if (!/^[0-9a-f]{2}$/.test(part)) continue;
+    let files: string[];
+    try {
+      files = await readdir(join(folder, part));
+    } catch (error) {
+      if (isAbsent(error)) continue;
+      throw error;
+    }
+    yield* listOne("data", join(folder, part), { names: files, withSizes });
+  }
+}
+
+async function* listOne(kind: FileKind, folder: string, { names, withSizes }: Listing): AsyncGenerator<StoredFile[]> {
+  const wanted = names.filter((name) => isFileName(kind, name));
+  for (let start = 0; start < wanted.length; start += STATS_AT_ONCE) {
+    const portion = wanted.slice(start, start + STATS_AT_ONCE);
+    if (!withSizes) yield portion.map((name) => ({ name, size: 0 }));
+    else {
+      const facts = await Promise.all(portion.map((name) => factsOf(join(folder, name))));
+      yield portion.flatMap((name, place) => {
+        const found = facts[place];
+        return found?.isFile() === true ? [{ name, size: found.size }] : [];
+      });
+    }
+  }
+}
+
+async function factsOf(path: string): Promise<Stats | null> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (isAbsent(error)) return null;
+    throw error;
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ENOENT" || code === "ENOTDIR";
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  }
+}
+
+/** With the missing ones above it, each made durable. */
+async function makeDirectories(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let at = path; at.length >= first.length; at = dirname(at)) await syncDirectory(dirname(at));
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some file systems cannot; there nothing more can be done.
+    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,246 @@
+import { createServer as createPlain, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecure } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
+import type { Credentials } from "./credentials.ts";
+import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
+
+export interface RepositoryServerOptions extends ServedFolder {
+  host: string;
+  /** 0: any that is free. */
+  port: number;
+  /** PEM. */
+  tls?: { certificate: Buffer; key: Buffer };
+  /** Null: nobody is asked who they are. */
+  credentials: Credentials | null;
+  /** More are not accepted. Default 200. */
+  maximumConnections?: number;
+  /** How long a request's head may take. Default 20 s. */
+  headMs?: number;
+  /** A connection on which nothing moves for so long is ended. Default two minutes. */
+  silenceMs?: number;
+  /** How long `stop` lets requests go on. Default 10 s. */
+  graceMs?: number;
+  /** Lines for whoever runs it: what failed here, and not for a request's own fault. */
+  onProblem: (message: string) => void;
+}
+
+const MAX_HEAD_BYTES = 16 << 10;
+const MAX_PIPELINED = 8;
+/** What is read of a body that nobody wants, so that its sender gets to see the answer. */
+const MAX_UNWANTED_BYTES = 64 << 20;
+const TELL_EVERY_MS = 1000;
+
+/** A server of restic's REST protocol on a folder; it listens once `start` is done. */
+export class RepositoryServer {
+  readonly #options: RepositoryServerOptions;
+  readonly #server: Server;
+  readonly #handler: RequestHandler;
+  readonly #underWay = new WeakMap<Socket, number>();
+  #stopping: Promise<void> | undefined;
+  #toldAt = 0;
+  #untold = 0;
+
+  private constructor(options: RepositoryServerOptions) {
+    this.#options = options;
+    this.#handler = new RequestHandler(options);
+    const limits = {
+      maxHeaderSize: MAX_HEAD_BYTES,
+      headersTimeout: options.headMs ?? 20_000,
+      connectionsCheckingInterval: Math.min(5000, options.headMs ?? 5000),
+      // A large file over a slow line may take as long as it likes while it moves.
+      requestTimeout: 0,
+      keepAliveTimeout: 60_000,
+      noDelay: true,
+    };
+    const { tls } = options;
+    this.#server =
+      tls === undefined
+        ? createPlain(limits)
+        : createSecure({
+            ...limits,
+            cert: tls.certificate,
+            key: tls.key,
+            minVersion: "TLSv1.2",
+            handshakeTimeout: 20_000,
+          });
+    this.#server.maxHeadersCount = 100;
+    this.#server.maxConnections = options.maximumConnections ?? 200;
+    this.#server.setTimeout(options.silenceMs ?? 120_000, (socket) => socket.destroy());
+    this.#server.on("request", (request, response) => void this.#serve(request, response, false));
+    this.#server.on("checkContinue", (request, response) => void this.#serve(request, response, true));
+    this.#server.on("clientError", (error, socket) => refuseNoise(error, socket as Socket));
+  }
+
+  /** Listens. Throws `usage` for a certificate or key that does not fit, `busy` for a port that is taken. */
+  static async start(options: RepositoryServerOptions): Promise<RepositoryServer> {
+    let server: RepositoryServer;
+    try {
+      server = new RepositoryServer(options);
+    } catch (error) {
+      throw new CairnError("usage", `the certificate or its key: ${(error as Error).message}`, { cause: error });
+    }
+    await server.#listen();
+    return server;
+  }
+
+  /** The address as a client needs it, e.g. `http://127.0.0.1:8000/`. */
+  get url(): string {
+    const { address, family, port } = this.#server.address() as AddressInfo;
+    const host = family === "IPv6" ? `[${address}]` : address;
+    return `${this.#options.tls === undefined ? "http" : "https"}://${host}:${port}/`;
+  }
+
+  /** Accepts nothing more, lets requests end, and cuts off those that take too long. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    const closed = new Promise<void>((done) => this.#server.close(() => done()));
+    this.#server.closeIdleConnections();
+    const late = setTimeout(() => this.#server.closeAllConnections(), this.#options.graceMs ?? 10_000);
+    await closed;
+    clearTimeout(late);
+  }
+
+  async #listen(): Promise<void> {
+    const { host, port } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#server.once("error", reject);
+    this.#server.listen({ host, port }, resolve);
+    try {
+      await promise;
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EADDRINUSE")
+        throw new CairnError("busy", `another program listens on ${host}:${port}`, { cause: error });
+      if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND" || code === "EAI_AGAIN")
+        throw new CairnError("usage", `${host} is no address of this machine`, { cause: error });
+      throw toCairnError(error, `listen on ${host}:${port}`);
+    }
+    this.#server.off("error", reject);
+    this.#server.on("error", (error) => this.#tell(`the server: ${error.message}`));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, wantsContinue: boolean): Promise<void> {
+    const { socket } = request;
+    const underWay = (this.#underWay.get(socket) ?? 0) + 1;
+    this.#underWay.set(socket, underWay);
+    if (underWay > MAX_PIPELINED) return void socket.destroy();
+    // Their ends are seen where they are read and written.
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    let reply: Reply | undefined;
+    try {
+      reply = await this.#reply(request, () => (wantsContinue ? response.writeContinue() : undefined));
+      await send(request, response, reply);
+    } catch (error) {
+      // The head is out, so all that can be said is that the rest is missing.
+      if (!isGone(request, error)) this.#tell(describe(request, error));
+      socket.destroy();
+    } finally {
+      await reply?.done?.().catch(() => undefined);
+      this.#underWay.set(socket, (this.#underWay.get(socket) ?? 1) - 1);
+    }
+    await settle(request, response, this.#stopping !== undefined);
+  }
+
+  async #reply(request: IncomingMessage, proceed: () => void): Promise<Reply> {
+    try {
+      // restic sends neither; a web page that reaches for a server on this machine does.
+      if (request.headers.origin !== undefined || request.headers["sec-fetch-site"] !== undefined)
+        return refusal(403, "this server is not for web pages");
+      let user: string | null = null;
+      if (this.#options.credentials !== null) {
+        const login = await this.#options.credentials.login(request.headers.authorization);
+        if ("refused" in login) return login.refused === "busy" ? tooBusy() : unknownUser();
+        user = login.user;
+      }
+      return await this.#handler.answer(request, user, proceed);
+    } catch (error) {
+      const wrapped = toCairnError(error);
+      const { http } = ERROR_TABLE[wrapped.code];
+      if (http < 500 && error instanceof CairnError) return refusal(http, wrapped.message);
+      if (isGone(request, error)) return refusal(400, "the request was cut short");
+      this.#tell(describe(request, error));
+      return refusal(
+        wrapped.code === "no_space" ? 507 : 500,
+        wrapped.code === "no_space" ? "the disk is full" : "it failed here",
+      );
+    }
+  }
+
+  /** At most a line a second: what fails for every request must not fill the disk. */
+  #tell(message: string): void {
+    const now = performance.now();
+    if (now - this.#toldAt < TELL_EVERY_MS) {
+      this.#untold++;
+      return;
+    }
+    this.#options.onProblem(this.#untold === 0 ? message : `${message} (${this.#untold} more before it)`);
+    this.#toldAt = now;
+    this.#untold = 0;
+  }
+}
+
+function unknownUser(): Reply {
+  const headers = { "www-authenticate": 'Basic realm="repositories", charset="UTF-8"' };
+  return { status: 401, headers, text: "the user or the password is not known here" };
+}
+
+function tooBusy(): Reply {
+  return { status: 503, headers: { "retry-after": 1 }, text: "too many try to log in" };
+}
+
+async function send(request: IncomingMessage, response: ServerResponse, reply: Reply): Promise<void> {
+  if (response.destroyed) return;
+  const text = reply.text === undefined ? "" : `${reply.text}\n`;
+  const headers: Record<string, string | number> = { "x-content-type-options": "nosniff", ...reply.headers };
+  if (reply.body === undefined && headers["content-length"] === undefined) {
+    headers["content-length"] = Buffer.byteLength(text);
+    if (text !== "") headers["content-type"] = "text/plain; charset=utf-8";
+  }
+  response.writeHead(reply.status, headers);
+  if (request.method === "HEAD") response.end();
+  else if (reply.body === undefined) response.end(text);
+  else {
+    await reply.body(response);
+    response.end();
+  }
+}
+
+/** Reads what is left of a body that was refused; more than that, or one that never ends, costs its connection. */
+async function settle(request: IncomingMessage, response: ServerResponse, stopping: boolean): Promise<void> {
+  const { socket } = request;
+  if (request.complete || socket.destroyed) return;
+  let unwanted = 0;
+  request.on("data", (chunk: Buffer) => {
+    unwanted += chunk.length;
+    if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
+  });
+  request.resume();
+  if (stopping && !response.writableEnded) socket.destroy();
+}
+
+/** What is no HTTP gets a line and no more. */
+function refuseNoise(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+  const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+}
+
+function isGone(request: IncomingMessage, error: unknown): boolean {
+  if (request.socket.destroyed) return true;
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ECONNRESET" || code === "EPIPE" || code === "interrupted" || code === "ERR_STREAM_PREMATURE_CLOSE";
+}
+
+function describe(request: IncomingMessage, error: unknown): string {
+  const path = (request.url ?? "")
+    .split("?")[0]
+    ?.replaceAll(/[^\x21-\x7e]/g, "?")
+    .slice(0, 200);
+  return `${request.method ?? ""} ${path}: ${(error as Error).message}`;
+}
