@@ -65,7 +65,8 @@ export class RepositoryFolder {
       // Opening a pipe would wait for its writer.
       handle = await open(this.#path(kind, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     } catch (error) {
-      if (isAbsent(error)) return null;
+      // A link, or a socket: no file of a repository.
+      if (isAbsent(error) || ["ELOOP", "ENXIO"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
       throw error;
     }
     const facts = await handle.stat();

@@ -135,6 +135,7 @@ export class RepositoryServer {
     let reply: Reply | undefined;
     try {
       reply = await this.#reply(request, () => (wantsContinue ? response.writeContinue() : undefined));
+      if (this.#stopping !== undefined) response.shouldKeepAlive = false;
       await send(request, response, reply);
     } catch (error) {
       // The head is out, so all that can be said is that the rest is missing.
@@ -144,7 +145,7 @@ export class RepositoryServer {
       await reply?.done?.().catch(() => undefined);
       this.#underWay.set(socket, (this.#underWay.get(socket) ?? 1) - 1);
     }
-    await settle(request, response, this.#stopping !== undefined);
+    discardRest(request);
   }
 
   async #reply(request: IncomingMessage, proceed: () => void): Promise<Reply> {
@@ -211,8 +212,8 @@ async function send(request: IncomingMessage, response: ServerResponse, reply: R
   }
 }
 
-/** Reads what is left of a body that was refused; more than that, or one that never ends, costs its connection. */
-async function settle(request: IncomingMessage, response: ServerResponse, stopping: boolean): Promise<void> {
+/** Reads what is left of a body that was refused; more than a bounded part of it costs its connection. */
+function discardRest(request: IncomingMessage): void {
   const { socket } = request;
   if (request.complete || socket.destroyed) return;
   let unwanted = 0;
@@ -221,7 +222,6 @@ async function settle(request: IncomingMessage, response: ServerResponse, stoppi
     if (unwanted > MAX_UNWANTED_BYTES) socket.destroy();
   });
   request.resume();
-  if (stopping && !response.writableEnded) socket.destroy();
 }
 
 /** What is no HTTP gets a line and no more. */

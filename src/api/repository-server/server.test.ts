@@ -1,0 +1,468 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
+import { CairnError } from "../../errors.ts";
+import { makeNode } from "../../engines/testing-edits.ts";
+import { TYPE } from "../../fs/syscalls.ts";
+import { Credentials, htpasswdLine } from "./credentials.ts";
+import { RepositoryServer, type RepositoryServerOptions } from "./server.ts";
+
+interface Served {
+  server: RepositoryServer;
+  root: string;
+  problems: string[];
+  /** Of the repository `r`, which is there. */
+  ask(method: string, path: string, settings?: Asked): Promise<Answer>;
+  raw(): Promise<Wire>;
+}
+
+interface Asked {
+  body?: string | Uint8Array;
+  headers?: Record<string, string>;
+}
+
+interface Answer {
+  status: number;
+  headers: Headers;
+  text: string;
+}
+
+async function serve(t: TestContext, options: Partial<RepositoryServerOptions> = {}): Promise<Served> {
+  const root = options.root ?? mkdtempSync(join(tmpdir(), "cairn-server-"));
+  const problems: string[] = [];
+  const server = await RepositoryServer.start({
+    root,
+    host: "127.0.0.1",
+    port: 0,
+    appendOnly: false,
+    privateRepositories: false,
+    maximumFileBytes: 1 << 20,
+    credentials: null,
+    graceMs: 500,
+    onProblem: (message) => problems.push(message),
+    ...options,
+  });
+  const wires: Wire[] = [];
+  t.after(async () => {
+    for (const wire of wires) wire.socket.destroy();
+    await server.stop();
+    if (options.root === undefined) rmSync(root, { recursive: true, force: true });
+  });
+  const ask: Served["ask"] = async (method, path, { body, headers } = {}) => {
+    const answer = await fetch(`${server.url}${path}`, {
+      method,
+      ...(headers === undefined ? {} : { headers }),
+      ...(body === undefined ? {} : { body: body as string }),
+    });
+    return { status: answer.status, headers: answer.headers, text: await answer.text() };
+  };
+  const raw: Served["raw"] = async () => {
+    const wire = new Wire(Number(new URL(server.url).port));
+    wires.push(wire);
+    await wire.connected;
+    return wire;
+  };
+  return { server, root, problems, ask, raw };
+}
+
+/** A connection on which anything can be said. */
+class Wire {
+  readonly socket: Socket;
+  readonly connected: Promise<void>;
+  /** All that came until the server closed. */
+  readonly closed: Promise<string>;
+  #text = "";
+  #waiting: { pattern: RegExp; found: () => void }[] = [];
+
+  constructor(port: number) {
+    this.socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    this.connected = new Promise((done, fail) => this.socket.once("connect", done).once("error", fail));
+    this.socket.on("data", (chunk) => {
+      this.#text += chunk.toString("latin1");
+      this.#waiting = this.#waiting.filter(({ pattern, found }) => !pattern.test(this.#text) || void found());
+    });
+    this.socket.on("error", () => undefined);
+    this.closed = new Promise((done) => {
+      const end = (): void => done(this.#text);
+      this.socket.on("end", end).on("close", end);
+    });
+  }
+
+  say(text: string | Uint8Array): this {
+    this.socket.write(text);
+    return this;
+  }
+
+  async until(pattern: RegExp): Promise<void> {
+    if (pattern.test(this.#text)) return;
+    await new Promise<void>((found) => this.#waiting.push({ pattern, found }));
+  }
+}
+
+/** What happens on the other side of a connection is waited for, not timed. */
+async function eventually(what: string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 2000; i++) {
+    if (holds()) return;
+    await sleep(10);
+  }
+  assert.fail(what);
+}
+
+function nameOf(bytes: Uint8Array | string): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function basic(user: string, password: string): { authorization: string } {
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` };
+}
+
+test("the protocol's requests are answered as restic's document has them", async (t) => {
+  const { ask, root } = await serve(t);
+  const bytes = randomBytes(1000);
+  const name = nameOf(bytes);
+  assert.equal((await ask("GET", "r/data/")).status, 404);
+  assert.equal((await ask("POST", `r/data/${name}`, { body: bytes })).status, 404);
+  assert.equal((await ask("HEAD", "r/config")).status, 404);
+  assert.equal((await ask("POST", "r/")).status, 400);
+  assert.equal((await ask("POST", "r/?create=true")).status, 200);
+  assert.equal((await ask("POST", "r?create=true")).status, 200);
+  assert.equal((await ask("POST", `r/data/${name}`, { body: bytes })).status, 200);
+  assert.equal((await ask("POST", `r/data/${name}`, { body: bytes })).status, 403);
+  assert.equal((await ask("POST", "r/config", { body: "config" })).status, 200);
+  assert.equal((await ask("POST", "r/config", { body: "other" })).status, 403);
+  assert.equal((await ask("GET", "r/config")).text, "config");
+  const head = await ask("HEAD", `r/data/${name}`);
+  assert.deepEqual([head.status, head.headers.get("content-length")], [200, "1000"]);
+  const v1 = await ask("GET", "r/data/");
+  assert.deepEqual(
+    [v1.headers.get("content-type"), v1.text],
+    ["application/vnd.x.restic.rest.v1", JSON.stringify([name])],
+  );
+  const v2 = await ask("GET", "r/data/", { headers: { accept: "application/vnd.x.restic.rest.v2" } });
+  assert.deepEqual(
+    [v2.headers.get("content-type"), v2.text],
+    ["application/vnd.x.restic.rest.v2", JSON.stringify([{ name, size: 1000 }])],
+  );
+  assert.equal((await ask("GET", "r/index/")).text, "[]");
+  assert.equal((await ask("DELETE", `r/data/${name}`)).status, 200);
+  assert.equal((await ask("DELETE", `r/data/${name}`)).status, 404);
+  assert.equal((await ask("PUT", `r/data/${name}`, { body: bytes })).status, 405);
+  assert.equal((await ask("DELETE", "r/")).status, 405);
+  assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
+});
+
+test("ranges give just the bytes that were asked for", async (t) => {
+  const { ask } = await serve(t);
+  const text = "0123456789";
+  const path = `r/index/${nameOf(text)}`;
+  await ask("POST", "r/?create=true");
+  await ask("POST", path, { body: text });
+  const cases: [string, number, string, string | null][] = [
+    ["bytes=2-4", 206, "234", "bytes 2-4/10"],
+    ["bytes=7-", 206, "789", "bytes 7-9/10"],
+    ["bytes=7-99", 206, "789", "bytes 7-9/10"],
+    ["bytes=-3", 206, "789", "bytes 7-9/10"],
+    ["bytes=-99", 206, text, "bytes 0-9/10"],
+    ["bytes=10-", 416, "", "bytes */10"],
+    ["bytes=99-100", 416, "", "bytes */10"],
+    ["bytes=-0", 416, "", "bytes */10"],
+    ["bytes=4-2", 200, text, null],
+    ["bytes=0-1,3-4", 200, text, null],
+    ["bytes=x", 200, text, null],
+    ["bytes=-", 200, text, null],
+    ["lines=1-2", 200, text, null],
+  ];
+  for (const [range, status, part, told] of cases) {
+    const answer = await ask("GET", path, { headers: { range } });
+    assert.deepEqual([answer.status, answer.text, answer.headers.get("content-range")], [status, part, told], range);
+  }
+});
+
+test("paths that lead elsewhere reach nothing", async (t) => {
+  const { raw, root } = await serve(t, { root: mkdtempSync(join(tmpdir(), "cairn-server-")) });
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const secret = nameOf("secret");
+  mkdirSync(join(root, "..", "cairn-outside-data"), { recursive: true });
+  t.after(() => rmSync(join(root, "..", "cairn-outside-data"), { recursive: true, force: true }));
+  for (const path of [
+    "/../cairn-outside-data/config",
+    "/..%2fcairn-outside-data/config",
+    "/%2e%2e/cairn-outside-data/?create=true",
+    "/a%00b/?create=true",
+    "/a%2f..%2f..%2fx/?create=true",
+    "//x/?create=true",
+    "/.hidden/?create=true",
+    "/ x/?create=true",
+    `/r/data/../../${secret}`,
+    "http://elsewhere/r/?create=true",
+    "\\..\\x",
+  ]) {
+    const wire = await raw();
+    const said = await wire.say(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`)
+      .closed;
+    assert.match(said, /^HTTP\/1\.1 4\d\d /, path);
+  }
+  assert.deepEqual(readdirSync(root), []);
+  assert.deepEqual(readdirSync(join(root, "..", "cairn-outside-data")), []);
+});
+
+test("what is no regular file with a digest's name is neither shown nor read", async (t) => {
+  const { ask, root } = await serve(t);
+  await ask("POST", "r/?create=true");
+  const [pipe, folder, linked] = ["ab".repeat(32), "cd".repeat(32), "ef".repeat(32)];
+  makeNode(join(root, "r/index", pipe), TYPE.PIPE);
+  mkdirSync(join(root, "r/index", folder));
+  symlinkSync("/etc/passwd", join(root, "r/index", linked));
+  writeFileSync(join(root, "r/index/leftover"), "x");
+  const list = await ask("GET", "r/index/", { headers: { accept: "application/vnd.x.restic.rest.v2" } });
+  assert.equal(list.text, "[]");
+  for (const name of [pipe, folder, linked]) assert.equal((await ask("GET", `r/index/${name}`)).status, 404);
+  for (const name of [pipe, folder, linked]) assert.equal((await ask("HEAD", `r/index/${name}`)).status, 404);
+});
+
+test("an upload that its client leaves in the middle leaves nothing", async (t) => {
+  const { ask, raw, root, problems } = await serve(t);
+  await ask("POST", "r/?create=true");
+  const bytes = randomBytes(100_000);
+  const uploads = join(root, "r/.cairn-uploads");
+  for (const end of ["destroy", "resetAndDestroy"] as const) {
+    const wire = await raw();
+    wire
+      .say(`POST /r/data/${nameOf(bytes)} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n`)
+      .say(bytes.subarray(0, 50_000));
+    await eventually("the upload has begun", () => existsSync(uploads) && readdirSync(uploads).length === 1);
+    assert.equal((await ask("GET", "r/data/")).text, "[]");
+    wire.socket[end]();
+    await eventually("the upload is gone", () => readdirSync(uploads).length === 0);
+  }
+  assert.equal((await ask("GET", "r/data/")).text, "[]");
+  assert.deepEqual(problems, []);
+  assert.equal((await ask("POST", `r/data/${nameOf(bytes)}`, { body: bytes })).status, 200);
+});
+
+test("two uploads of one file at once both succeed and leave one", async (t) => {
+  const { ask, root } = await serve(t);
+  await ask("POST", "r/?create=true");
+  const bytes = randomBytes(300_000);
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, () => ask("POST", `r/data/${nameOf(bytes)}`, { body: bytes })),
+  );
+  for (const { status } of answers) assert.ok(status === 200 || status === 403, String(status));
+  assert.ok(answers.some(({ status }) => status === 200));
+  assert.deepEqual(JSON.parse((await ask("GET", "r/data/")).text), [nameOf(bytes)]);
+  assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
+  const configs = await Promise.all(["a", "b", "c", "d"].map((body) => ask("POST", "r/config", { body })));
+  assert.deepEqual(configs.map(({ status }) => status).toSorted(), [200, 403, 403, 403]);
+});
+
+test("files that are too large are refused, announced or not, and the connection goes on", async (t) => {
+  const { ask, raw, root } = await serve(t, { maximumFileBytes: 1000 });
+  await ask("POST", "r/?create=true");
+  const name = "ab".repeat(32);
+  assert.equal((await ask("POST", `r/data/${name}`, { body: Buffer.alloc(200_000) })).status, 413);
+  const wire = await raw();
+  wire.say(`POST /r/data/${name} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  wire.say(`7d0\r\n${"x".repeat(2000)}\r\n`);
+  await wire.until(/^HTTP\/1\.1 413 /);
+  wire.say("0\r\n\r\n").say("HEAD /r/config HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  assert.match(await wire.closed, /HTTP\/1\.1 404 /);
+  assert.deepEqual(readdirSync(join(root, "r/data")), []);
+  const asking = await raw();
+  asking.say(
+    `POST /r/data/${name} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n`,
+  );
+  await asking.until(/^HTTP\/1\.1 413 /);
+});
+
+test("a head that never ends, silence and noise cost only their own connection", async (t) => {
+  const { ask, raw, root } = await serve(t, { headMs: 200, silenceMs: 400 });
+  await ask("POST", "r/?create=true");
+  const slow = await raw();
+  slow.say("GET /r/data/ HTTP/1.1\r\nHost: x\r\n");
+  const silent = await raw();
+  silent.say(`POST /r/data/${"ab".repeat(32)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf`);
+  const noise = await raw();
+  noise.say(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 0xc4, 3, 3, 13, 10]));
+  const long = await raw();
+  long.say(`GET /${"a".repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  assert.match(await slow.closed, /^HTTP\/1\.1 (?:400|408)/);
+  assert.equal(await silent.closed, "");
+  assert.match(await noise.closed, /^HTTP\/1\.1 400/);
+  assert.match(await long.closed, /^HTTP\/1\.1 431/);
+  await eventually("the upload is gone", () => readdirSync(join(root, "r/.cairn-uploads")).length === 0);
+  assert.equal((await ask("GET", "r/data/")).text, "[]");
+});
+
+test("connections beyond the bound are not accepted", async (t) => {
+  const { raw, ask } = await serve(t, { maximumConnections: 3 });
+  const wires = [await raw(), await raw(), await raw()];
+  // Seen by the server once they have been answered.
+  for (const wire of wires) await wire.say("GET /x/data/ HTTP/1.1\r\nHost: x\r\n\r\n").until(/404/);
+  assert.equal(await (await raw()).closed, "");
+  for (const wire of wires) wire.socket.destroy();
+  await eventually("there is room again", () => wires.every(({ socket }) => socket.destroyed));
+  for (let i = 0; ; i++) {
+    const status = await ask("GET", "x/data/")
+      .then((answer) => answer.status)
+      .catch(() => 0);
+    if (status === 404) break;
+    assert.ok(i < 100, "no room");
+    await sleep(20);
+  }
+});
+
+test("a web page cannot use it", async (t) => {
+  const { raw, root } = await serve(t);
+  for (const header of ["Origin: http://elsewhere", "Origin: null", "Sec-Fetch-Site: cross-site"]) {
+    const wire = await raw();
+    wire.say(`POST /r/?create=true HTTP/1.1\r\nHost: x\r\n${header}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    assert.match(await wire.closed, /^HTTP\/1\.1 403/);
+  }
+  assert.deepEqual(readdirSync(root), []);
+});
+
+test("users are known by either form of password, and the file is read again when it changes", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  const said: string[] = [];
+  const note = (message: string): void => void said.push(message);
+  const sha = `bob:{SHA}${createHash("sha1").update("bobs").digest("base64")}`;
+  const line = await htpasswdLine("alice", "pässwörd");
+  writeFileSync(file, `${line}\n${sha}\n`);
+  const { ask } = await serve(t, { credentials: Credentials.open(file, note), privateRepositories: true });
+  const status = async (path: string, user: string, password: string): Promise<number> =>
+    (await ask("POST", path, { headers: basic(user, password) })).status;
+  assert.equal(await status("alice/r/?create=true", "alice", "pässwörd"), 200);
+  assert.equal(await status("alice/r/?create=true", "alice", "pässwörd"), 200);
+  assert.equal(await status("bob/?create=true", "bob", "bobs"), 200);
+  assert.equal(await status("alice/r/?create=true", "bob", "bobs"), 403);
+  assert.equal(await status("?create=true", "alice", "pässwörd"), 403);
+  for (const [user, password] of [
+    ["alice", "x"],
+    ["alice", ""],
+    ["carol", "bobs"],
+    ["", "bobs"],
+    ["bob", "bobs\0"],
+  ] as const)
+    assert.equal(await status("bob/?create=true", user, password), 401, user);
+  for (const authorization of ["", "Basic", "Basic !", "Bearer x", `Basic ${"A".repeat(6000)}`, "Basic Ym9i"])
+    assert.equal((await ask("POST", "bob/?create=true", { headers: { authorization } })).status, 401);
+  const without = await ask("POST", "bob/?create=true");
+  assert.match(without.headers.get("www-authenticate")!, /^Basic /);
+
+  const fresh = join(folder, "new");
+  writeFileSync(fresh, `bob:$2y$05$abcdefghijklmnopqrstuv\n${await htpasswdLine("carol", "c")}\n`);
+  renameSync(fresh, file);
+  for (let i = 0; (await status("alice/r/?create=true", "alice", "pässwörd")) === 200; i++) {
+    assert.ok(i < 300, "alice can still log in");
+    await sleep(20);
+  }
+  assert.equal(await status("bob/?create=true", "bob", "bobs"), 401);
+  assert.equal(await status("carol/?create=true", "carol", "c"), 200);
+  assert.match(said.join("\n"), /line 1: .*bcrypt.*cannot log in/);
+  assert.doesNotMatch(said.join("\n"), /abcdefgh/);
+});
+
+test("a file of users that is not there or not understood keeps the server from starting", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  const start = (code: string, pattern: RegExp): void =>
+    void assert.throws(
+      () => Credentials.open(file, () => undefined),
+      (error) => error instanceof CairnError && error.code === code && pattern.test(error.message),
+    );
+  start("not_found", /no file of users/);
+  writeFileSync(file, "# nobody\n");
+  start("usage", /names no user/);
+  writeFileSync(file, "bob:$2y$05$abcdefghijklmnopqrstuv\n");
+  start("usage", /line 1: .*bcrypt/);
+});
+
+test("a full disk is said so and nothing of the file is shown", async (t) => {
+  const disk = loopFileSystem(t, "ext4", { size: 16 << 20 });
+  if (disk === null) return;
+  const { ask, root, problems } = await serve(t, { root: disk.root, maximumFileBytes: 1 << 30 });
+  await ask("POST", "r/?create=true");
+  const small = randomBytes(1000);
+  assert.equal((await ask("POST", `r/data/${nameOf(small)}`, { body: small })).status, 200);
+  const large = randomBytes(24 << 20);
+  const answer = await ask("POST", `r/data/${nameOf(large)}`, { body: large });
+  assert.deepEqual([answer.status, answer.text], [507, "the disk is full\n"]);
+  assert.deepEqual(JSON.parse((await ask("GET", "r/data/")).text), [nameOf(small)]);
+  assert.deepEqual(readdirSync(join(root, "r/.cairn-uploads")), []);
+  assert.match(problems.join("\n"), /ENOSPC/);
+  const again = randomBytes(100_000);
+  assert.equal((await ask("POST", `r/data/${nameOf(again)}`, { body: again })).status, 200);
+});
+
+test("what a killed server left of uploads goes after an hour, what is younger stays", async (t) => {
+  const { ask, root } = await serve(t);
+  await ask("POST", "r/?create=true");
+  const uploads = join(root, "r/.cairn-uploads");
+  mkdirSync(uploads);
+  for (const name of ["old", "young"]) writeFileSync(join(uploads, name), "x");
+  utimesSync(join(uploads, "old"), 1, 1);
+  const bytes = randomBytes(10);
+  await ask("POST", `r/index/${nameOf(bytes)}`, { body: bytes });
+  await eventually("the old one is gone", () => !existsSync(join(uploads, "old")));
+  assert.deepEqual(readdirSync(uploads), ["young"]);
+});
+
+test("stop lets an upload that goes on come to its end, and ends one that does not", async (t) => {
+  const { server, ask, raw, root } = await serve(t, { graceMs: 60_000 });
+  await ask("POST", "r/?create=true");
+  const bytes = randomBytes(1000);
+  const uploads = join(root, "r/.cairn-uploads");
+  const head = `POST /r/data/${nameOf(bytes)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n`;
+  const wire = await raw();
+  wire.say(head).say(bytes.subarray(0, 500));
+  await eventually("it has begun", () => existsSync(uploads) && readdirSync(uploads).length === 1);
+  const stopped = server.stop();
+  wire.say(bytes.subarray(500));
+  assert.match(await wire.closed, /^HTTP\/1\.1 200 /);
+  await stopped;
+  assert.deepEqual(readFileSync(join(root, "r/data", nameOf(bytes).slice(0, 2), nameOf(bytes))), bytes);
+  const hanging = await serve(t, { root, graceMs: 100 });
+  const half = await hanging.raw();
+  half.say(`POST /r/data/${"ab".repeat(32)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf`);
+  await eventually("it has begun", () => readdirSync(uploads).length === 1);
+  await hanging.server.stop();
+  await eventually("it is gone", () => readdirSync(uploads).length === 0);
+});
+
+test("a port that is taken and an address of elsewhere are said so", async (t) => {
+  const { server, root } = await serve(t);
+  const options = {
+    root,
+    appendOnly: false,
+    privateRepositories: false,
+    maximumFileBytes: 1,
+    credentials: null,
+    onProblem: () => undefined,
+  };
+  const coded = (code: string) => (error: unknown) => error instanceof CairnError && error.code === code;
+  const port = Number(new URL(server.url).port);
+  await assert.rejects(RepositoryServer.start({ ...options, host: "127.0.0.1", port }), coded("busy"));
+  await assert.rejects(RepositoryServer.start({ ...options, host: "203.0.113.7", port: 0 }), coded("usage"));
+  const tls = { certificate: Buffer.from("no"), key: Buffer.from("no") };
+  await assert.rejects(RepositoryServer.start({ ...options, host: "127.0.0.1", port: 0, tls }), coded("usage"));
+});
