@@ -31,6 +31,7 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
     const within = { temporaryDirectory: resolve(root, "tmp") };
     return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
   },
+  rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
 };
 
 /** Where a repository's files lie, by its location. `usage` when no storage is known by its scheme. */
@@ -42,5 +43,5 @@ export async function openStorage(location: string, options: OpenStorageOptions 
 
 /** The library, wired to this build's engines. */
 export async function openLibrary(): Promise<CairnLibrary> {
-  return new Library(engineFor);
+  return new Library(engineFor, openStorage);
 }

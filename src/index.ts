@@ -5,16 +5,19 @@
 import { openLibrary } from "./compose.ts";
 import type {
   AdoptOptions,
+  BackupRepository,
   CairnLibrary,
   CallOptions,
   Client,
   EngineResult,
   EngineType,
   InitOptions,
+  InitRepositoryOptions,
   InspectOptions,
   InspectResult,
   OpenOptions,
   RelocateResult,
+  RepositoryOptions,
   WorkspaceInfo,
 } from "./operations/contract.ts";
 
@@ -88,4 +91,14 @@ export async function relocate(oldPath: string, newPath: string, options?: CallO
 /** Forgets where a folder's points lay, when its control directory is gone for good. Throws `conflict` when it is there. */
 export async function forget(path: string): Promise<boolean> {
   return (await loaded()).forget(path);
+}
+
+/** Makes an empty repository off the machine, in restic's format. Throws `already_exists`. */
+export async function initRepository(options: InitRepositoryOptions): Promise<BackupRepository> {
+  return (await loaded()).initRepository(options);
+}
+
+/** Opens a repository, whoever made it. Throws `not_found`, `wrong_password`. */
+export async function openRepository(options: RepositoryOptions): Promise<BackupRepository> {
+  return (await loaded()).openRepository(options);
 }

@@ -39,7 +39,8 @@ function run(line: string, expected: Expected = {}): Outcome & { data: Record<st
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
   const envelope = JSON.parse(done.stdout) as Record<string, unknown>;
   assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"], said);
-  assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, words[0]], said);
+  const command = words.slice(0, words[0] === "backup" ? 2 : 1).join(" ");
+  assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, command], said);
   assert.equal(envelope["ok"], [0, 10].includes(done.status ?? -1), said);
   if (envelope["error"] !== null) check(envelope["error"], "error", said);
   ran.add(words[0]!);
@@ -54,8 +55,11 @@ function run(line: string, expected: Expected = {}): Outcome & { data: Record<st
 
 /** By the whole line, else by the first pinned line of the command. */
 function pinnedKeys(line: string): string | undefined {
-  const [command] = line.split(" ");
-  return DATA_KEYS[line] ?? Object.entries(DATA_KEYS).find(([pinned]) => pinned.split(" ")[0] === command)?.[1];
+  const words = line.split(" ");
+  const count = words[0] === "backup" ? 2 : 1;
+  const command = words.slice(0, count).join(" ");
+  const isOf = (pinned: string): boolean => pinned.split(" ").slice(0, count).join(" ") === command;
+  return DATA_KEYS[line] ?? Object.entries(DATA_KEYS).find(([pinned]) => isOf(pinned))?.[1];
 }
 
 function check(value: unknown, shape: keyof typeof OBJECT_KEYS, said: string = shape): void {
@@ -234,6 +238,15 @@ test("relocate and release print what they promise", () => {
   const { data } = run(`relocate ${WORK} ${MOVED}`, { cwd: SCRATCH, pinned: "relocate a b" });
   check(data["workspace"], "workspace");
   check(run(`release ${MOVED}`, { cwd: SCRATCH, pinned: "release d" }).data["workspace"], "workspace");
+});
+
+test("backup prints what it promises", () => {
+  const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "echo"].join(" ");
+  run(`backup init ${repository}=x`, { pinned: "backup init -r x" });
+  const created = run(`backup create ${repository}=x`, { pinned: "backup create -r x" }).data;
+  check(created["snapshot"], "snapshot");
+  check(created["added"], "transferred");
+  checkAll(run(`backup list ${repository}=x`, { pinned: "backup list -r x" }).data["snapshots"], "snapshot", 1);
 });
 
 after(() => {

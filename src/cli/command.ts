@@ -1,6 +1,6 @@
 import type { CairnError } from "../errors.ts";
 import type { Context } from "./context.ts";
-import type { ArgumentDefinition, OptionDefinition } from "./definitions.ts";
+import type { ArgumentDefinition, OptionDefinition, VerbTable } from "./definitions.ts";
 import type { Input } from "./input.ts";
 
 export interface Example {
@@ -14,6 +14,8 @@ export interface CommandDefinition {
   arguments?: readonly ArgumentDefinition[];
   options?: readonly OptionDefinition[];
   examples: readonly Example[];
+  /** Of a command that is only a group: what comes next on the line, each a command of its own. */
+  verbs?: VerbTable<CommandDefinition>;
   run(context: Context, input: Input): Promise<Outcome>;
 }
 
@@ -32,4 +34,6 @@ export interface Outcome {
   exitStatus?: number;
   /** A failure beside the data, e.g. damage that was found. */
   error?: CairnError;
+  /** What goes on after all that was printed, e.g. a server until it is stopped. Its failure is told on stderr. */
+  afterwards?: () => Promise<void>;
 }

@@ -3,7 +3,7 @@ export interface ArgumentDefinition {
   name: string;
   text: string;
   /** What the shell completes here. */
-  completes?: "points" | "files" | "folders" | "shells";
+  completes?: "points" | "files" | "folders" | "shells" | "backups";
 }
 
 export interface OptionDefinition {
@@ -20,6 +20,11 @@ export interface TableEntry {
   hidden?: boolean;
   load(): Promise<{ command: { arguments?: readonly ArgumentDefinition[]; options?: readonly OptionDefinition[] } }>;
 }
+
+/** The commands of a group, by name, in the order of the help. Only the one that is called gets loaded. */
+export type VerbTable<Definition> = Readonly<
+  Record<string, { summary: string; load(): Promise<{ command: Definition }> }>
+>;
 
 /** By name, in the order of the help. */
 export type CommandTable = Readonly<Record<string, TableEntry>>;

@@ -11,6 +11,7 @@ export type Parsed =
   | { kind: "call"; name: string; definition: CommandDefinition; input: Input; globals: Globals }
   | { kind: "print"; name: string | null; text: string; json: boolean };
 
+/** Global options that take a value. */
 const WITH_VALUE = new Set(["-C", "--directory", "--progress", "--control-dir", "--lock-timeout"]);
 
 /** The first word that is no option: the command's name. */
@@ -35,25 +36,54 @@ function asHelpOption(argv: readonly string[]): readonly string[] {
   const place = argv.indexOf("help");
   if (place === -1 || commandNameOf(argv) !== "help") return argv;
   const rest = argv.slice(place + 1);
-  const about = rest.find((word) => !word.startsWith("-"));
-  const options = [...argv.slice(0, place), ...rest.filter((word) => word !== about)];
+  const [about, ...verb] = rest.filter((word) => !word.startsWith("-"));
+  const options = [...argv.slice(0, place), ...rest.filter((word) => word.startsWith("-"))];
   if (about === undefined) return [...options, "--help"];
-  return Object.hasOwn(COMMANDS, about) ? [...options, about, "--help"] : [...options, about];
+  return Object.hasOwn(COMMANDS, about) ? [...options, about, ...verb, "--help"] : [...options, about];
+}
+
+/** The verb of a group's line, and the line with it right behind the group's name. Null without one. */
+function withVerb(
+  argv: readonly string[],
+  name: string,
+  group: CommandDefinition,
+): { argv: readonly string[]; verb: string } | null {
+  const place = argv.indexOf(name);
+  const valued = new Set(WITH_VALUE);
+  for (const { flags } of group.options ?? [])
+    if (flags.includes("<")) for (const word of flags.split(/[ ,]+/)) if (word.startsWith("-")) valued.add(word);
+  for (let at = place + 1; at < argv.length; at++) {
+    const word = argv[at]!;
+    if (valued.has(word)) at++;
+    else if (!word.startsWith("-")) {
+      if (!Object.hasOwn(group.verbs ?? {}, word)) return null;
+      return {
+        argv: [...argv.slice(0, place + 1), word, ...argv.slice(place + 1, at), ...argv.slice(at + 1)],
+        verb: word,
+      };
+    }
+  }
+  return null;
 }
 
 /** Reads the arguments. Throws `usage`. */
 export async function parse(given: readonly string[]): Promise<Parsed> {
-  const argv = asHelpOption(given);
-  const name = commandNameOf(argv);
-  const entry = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  const definition = entry === undefined ? undefined : (await entry.load()).command;
+  let argv = asHelpOption(given);
+  const command = commandNameOf(argv);
+  const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
+  const group = entry === undefined ? undefined : (await entry.load()).command;
+  const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
+  argv = chosen?.argv ?? argv;
+  const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
+  const name = definition?.name ?? command;
   let printed = "";
   let call: { args: unknown[]; options: Record<string, unknown> } | undefined;
-  const program = buildProgram(definition, (args, options) => {
+  const called: Called = (args, options) => {
     call = { args, options };
-  });
-  for (const command of [program, ...program.commands]) {
-    command.exitOverride().configureOutput({
+  };
+  const program = buildProgram({ definition, group: group?.verbs === undefined ? undefined : group }, called);
+  for (const each of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
+    each.exitOverride().configureOutput({
       writeOut: (text) => {
         printed += text;
       },
@@ -72,8 +102,10 @@ export async function parse(given: readonly string[]): Promise<Parsed> {
     if (error.code !== "commander.help") throw usageError(error, name, definition);
   }
   if (call === undefined || definition === undefined || name === undefined) {
+    if (json && group?.verbs !== undefined)
+      throw usage(`cairn ${group.name} wants a verb`, `\`cairn ${group.name} --help\` lists them`);
     if (json) throw usage("no command was given", "`cairn --help` lists the commands");
-    program.outputHelp();
+    (program.commands.find((each) => each.name() === group?.name) ?? program).outputHelp();
     return { kind: "print", name: null, text: printed, json };
   }
   const globals = readGlobals(program.opts());
@@ -93,8 +125,14 @@ function usageError(error: CommanderError, name: string | undefined, definition:
 
 type Called = (args: unknown[], options: Record<string, unknown>) => void;
 
+interface Wanted {
+  definition: CommandDefinition | undefined;
+  /** The group that the definition is a verb of, or is itself. */
+  group: CommandDefinition | undefined;
+}
+
 /** The whole program; only one command, if any, with its arguments and options. */
-export function buildProgram(definition: CommandDefinition | undefined, called: Called): Command {
+export function buildProgram({ definition, group }: Wanted, called: Called): Command {
   const program = new Command("cairn")
     .description("Keeps every state of the folders that agents and people work in.")
     .version(VERSION, "-V, --version", "print the version")
@@ -113,9 +151,20 @@ export function buildProgram(definition: CommandDefinition | undefined, called: 
       .description(entry.summary)
       .helpGroup(`${entry.group}:`);
     command.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
-    if (definition?.name === name) addDefinition(command, definition, called);
+    if (group?.name === name) addVerbs(command, { group, definition }, called);
+    else if (definition?.name === name) addDefinition(command, definition, called);
   }
   return program;
+}
+
+function addVerbs(command: Command, { group, definition }: Wanted, called: Called): void {
+  command.helpCommand(false);
+  for (const [verb, { summary }] of Object.entries(group?.verbs ?? {})) {
+    const made = command.command(verb).description(summary);
+    made.helpOption("-h, --help", "print help").configureHelp({ showGlobalOptions: true });
+    if (definition?.name === `${group?.name} ${verb}`) addDefinition(made, definition, called);
+  }
+  command.addHelpText("after", examplesText(group!));
 }
 
 function addDefinition(command: Command, definition: CommandDefinition, called: Called): void {

@@ -118,7 +118,15 @@ export function describeProgress(progress: Progress, bytesPerSecond: number | nu
     if (progress.total_bytes !== undefined && progress.total_bytes >= progress.bytes)
       text += ` of ${formatBytes(progress.total_bytes)}`;
     if (bytesPerSecond !== null) text += `, ${formatBytes(bytesPerSecond)}/s`;
+    if (bytesPerSecond !== null && (progress.total_bytes ?? 0) > progress.bytes)
+      text += `, ${remaining((progress.total_bytes! - progress.bytes) / bytesPerSecond)} left`;
   }
   if (progress.current !== undefined) text += `  ${printable(progress.current)}`;
   return text;
+}
+
+/** `12 s`, `3 min`, `2.5 h`: as exact as a guess from a rate can be. */
+function remaining(seconds: number): string {
+  if (seconds < 100) return `${Math.max(1, Math.ceil(seconds))} s`;
+  return seconds < 6000 ? `${Math.ceil(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }

@@ -26,6 +26,7 @@ import type {
   WorkspaceInfo,
   WorkspaceRef,
 } from "../operations/contract.ts";
+import { CREATED, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
 
 export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;
 export const ID_B = "5f6e7d8c000000000000000000000002" as SavePointId;
@@ -249,7 +250,10 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
       fake.closed++;
     },
   } as unknown as Client;
+  const repository = { info: REPOSITORY_INFO, ...answering(REPOSITORY_ANSWERS), close: async () => undefined };
   fake.library = answering({
+    initRepository: repository,
+    openRepository: repository,
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
     validateEngine: undefined,
     init: client,
@@ -267,6 +271,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
 }
 
 const CLIENT_ANSWERS: Record<string, unknown> = {
+  createBackup: CREATED,
   save: SAVED,
   restore: RESTORED,
   planRestore: PLAN,

@@ -1,3 +1,5 @@
+import { BACKUP_DATA_KEYS, BACKUP_OBJECT_KEYS } from "./testing-backup-lines.ts";
+
 /** These lists are a contract with everybody who reads the output: they may grow, no name in them may go. */
 
 export const POINT_KEYS =
@@ -37,8 +39,11 @@ export const DATA_KEYS: Record<string, string> = {
   engine: "path engine engine_reasons",
   "engine set copy": "path engine engine_reasons",
   seal: "sealed",
+  "serve-repository --path /tmp --listen 127.0.0.1:0 --no-auth --check":
+    "url repository path append_only private_repositories authentication tls",
   "completion fish": "shell script",
   "__complete points": "candidates",
+  ...BACKUP_DATA_KEYS,
 };
 
 /** Objects inside the data: keys that are always there, then those that may be, after a bar. */
@@ -66,4 +71,5 @@ export const OBJECT_KEYS = {
   workspace_info: "name path id engine control_directory present points store_bytes last_save_at | path_b64 problem",
   policy: "retention quota_bytes",
   error: "code message hint retryable | details",
+  ...BACKUP_OBJECT_KEYS,
 } as const satisfies Record<string, string>;

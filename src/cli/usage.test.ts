@@ -2,16 +2,20 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
+import type { CommandDefinition } from "./command.ts";
+import { REPOSITORY_OPTIONS } from "./commands/backup/repository.ts";
 import { COMMANDS } from "./commands/index.ts";
+import { BACKUP_VERBS } from "./completion/words.ts";
 import { asksForJson, commandNameOf } from "./program.ts";
 import { argsOf, fakeLibrary, ROOT } from "./testing-fake-library.ts";
+import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import { VERSION } from "./version.ts";
 
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect init workspaces relocate release engine completion __complete",
+    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect backup init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -45,10 +49,43 @@ test("the options of every command are these", async () => {
     verify: "--all",
     doctor: "--repair --break-locks",
     inspect: "--password-file",
+    backup: "-r,--repo --password-file --password-command",
     init: "--name --engine --self-contained --quota --allow",
     release: "--delete-points",
     engine: "--allow",
   });
+});
+
+test("the verbs of backup and their options are these", async () => {
+  const { command: group } = await COMMANDS["backup"]!.load();
+  const options: Record<string, string> = {};
+  const verbs = (group as CommandDefinition).verbs!;
+  for (const [verb, entry] of Object.entries(verbs)) {
+    const { command } = await entry.load();
+    assert.equal(command.name, `backup ${verb}`);
+    assert.ok(command.examples.length > 0, `backup ${verb} has no example`);
+    const words = (command.options ?? [])
+      .filter((option) => !REPOSITORY_OPTIONS.includes(option))
+      .map((option) => option.flags.replace(/ [<[].*/, "").replace(", ", ","));
+    options[verb] = words.join(" ");
+    assert.ok(
+      REPOSITORY_OPTIONS.every((option) => command.options?.includes(option)),
+      verb,
+    );
+  }
+  assert.deepEqual(Object.keys(verbs), BACKUP_VERBS);
+  assert.deepEqual(options, BACKUP_OPTIONS);
+});
+
+test("a verb is found behind its group's options, and help knows it", async () => {
+  const { envelope } = await runJson(["backup", "-r", "create", "list", "--latest", "1"]);
+  assert.deepEqual([envelope.command, envelope.error], ["backup list", null]);
+  for (const line of ["backup create --help", "help backup create", "backup --help"]) {
+    const help = await runFake(line.split(" "));
+    assert.match(help.stdout, line === "backup --help" ? /init +make an empty/ : /Usage: cairn backup create/, line);
+    assert.equal(help.status, 0);
+  }
+  assert.match((await runFake(["backup"])).stdout, /Usage: cairn backup/);
 });
 
 test("help lists every command, and a command's help has examples", async () => {
@@ -114,6 +151,7 @@ const WRONG: [string, RegExp][] = [
   ["init --self-contained --control-dir x", /exclude each other/],
   ["completion tcsh", /completion knows/],
   ["engine a b", /one folder/],
+  ...WRONG_BACKUPS,
 ];
 
 for (const [line, message] of WRONG) {

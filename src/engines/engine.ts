@@ -1,6 +1,8 @@
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
+import type { BlobIndex } from "../repository/blob-index.ts";
+import type { Repository } from "../repository/repository.ts";
 import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "./engine-type.ts";
@@ -182,6 +184,15 @@ export interface FreeRequest {
   signal?: AbortSignal | undefined;
 }
 
+/** Where a point's content lies, to be taken elsewhere as it is stored; while the engine is `reading`. */
+export interface StoredContent {
+  readonly repository: Repository;
+  /** As it is now. */
+  readonly index: BlobIndex;
+  /** id of the tree that the point's snapshot names: the path from `/` down to the folder, and its manifest */
+  readonly snapshotTree: Uint8Array;
+}
+
 /** What a call that changes nothing is stopped by. */
 export interface StoppableCall {
   signal?: AbortSignal | undefined;
@@ -211,6 +222,8 @@ export interface Engine {
   source(content: PointContent): Promise<TreeSource>;
   /** What a tree cannot say of a point: holes, whole-file hashes, raw names; null where the point has no manifest. */
   manifest(content: PointContent): Promise<Manifest | null>;
+  /** The repository that holds a point's content. */
+  stored(content: PointContent): Promise<StoredContent>;
   /** How much the engine's store holds, cheaply, and which one it is. */
   storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */

@@ -6,7 +6,10 @@ import { readControl } from "../workspace/control-directory.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
+  BackupRepository,
   CallOptions,
+  CreateBackupOptions,
+  CreateBackupResult,
   CleanupOptions,
   CleanupPlan,
   CleanupResult,
@@ -45,6 +48,8 @@ import type {
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./contract.ts";
+import { createBackup } from "./backup/create.ts";
+import { OpenedRepository } from "./backup/opened-repository.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -319,6 +324,29 @@ export class CairnClient {
   /** Seals what is only held; how many points that were. */
   async seal(options: WorkspaceCallOptions = {}): Promise<{ sealed: number }> {
     return this.#with(options.workspaceName, async (workspace) => seal(workspace, options));
+  }
+
+  async createBackup(into: BackupRepository, options: CreateBackupOptions = {}): Promise<CreateBackupResult> {
+    if (!(into instanceof OpenedRepository))
+      throw new CairnError("usage", "createBackup wants a repository that this library has opened");
+    let point = options.point;
+    if (options.save === true) {
+      if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+      const {
+        tags: _tags,
+        hostname: _host,
+        skipIfUnchanged: _skip,
+        point: _point,
+        dryRun: _dry,
+        save: _save,
+        ...call
+      } = options;
+      point = (await this.save({ ...call, skipUnchanged: true })).save_point_id;
+    }
+    const chosen = point === undefined ? options : { ...options, point };
+    return this.#sealed(options.workspaceName, options, async (workspace) =>
+      createBackup(workspace, into.access, chosen),
+    );
   }
 
   async run(command: readonly string[], options: RunOptions = {}): Promise<RunResult> {

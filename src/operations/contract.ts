@@ -9,6 +9,13 @@
  */
 import type { ControlId, SavePointId } from "../ids.ts";
 import type {
+  BackupRepository,
+  CreateBackupOptions,
+  CreateBackupResult,
+  InitRepositoryOptions,
+  RepositoryOptions,
+} from "./contract/backups.ts";
+import type {
   DoctorOptions,
   DoctorResult,
   Conversion,
@@ -61,6 +68,7 @@ import type {
 export type * from "./contract/points.ts";
 export type * from "./contract/looking.ts";
 export type * from "./contract/care.ts";
+export type * from "./contract/backups.ts";
 
 // -------------------------------------------------------------------------------------------- the library
 
@@ -145,6 +153,11 @@ export interface Client {
   previewCleanup(options?: CleanupOptions): Promise<CleanupPlan>;
   /** Removes exactly what the plan lists. `stale_plan`; `not_found` for a plan that ran already. */
   runCleanup(planId: string, options?: CallOptions): Promise<CleanupResult>;
+  /**
+   * Puts a save point into a repository: what that lacks of it is transferred, and the snapshot is written last.
+   * `not_found`, `damaged` (nothing damaged is passed on), `busy`, `no_space`, `interrupted`; all can be repeated.
+   */
+  createBackup(into: BackupRepository, options?: CreateBackupOptions): Promise<CreateBackupResult>;
   /** Save, run, save. */
   run(command: readonly string[], options?: RunOptions): Promise<RunResult>;
   doctor(options?: DoctorOptions): Promise<DoctorResult>;
@@ -185,6 +198,10 @@ export interface CairnLibrary {
   openOrAdopt(path: string, options?: AdoptOptions): Promise<Client>;
   /** The nearest initialised folder at or above path, or null. */
   find(path: string): Promise<string | null>;
+  /** An empty repository in restic's format. `already_exists`, `permission`. */
+  initRepository(options: InitRepositoryOptions): Promise<BackupRepository>;
+  /** `not_found` when there is none, `wrong_password`, `usage` for a location that no storage is known by. */
+  openRepository(options: RepositoryOptions): Promise<BackupRepository>;
   inspect(file: string, options?: InspectOptions): Promise<InspectResult>;
   listWorkspaces(options?: CallOptions): Promise<WorkspaceInfo[]>;
   /** The folder was moved from one path to the other; its points follow. `not_found`, `conflict` when it is another folder. */

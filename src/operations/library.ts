@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { createEmbeddedStore, storePaths, storePolynomial } from "../engines/copy/embedded-store.ts";
 import { CairnError } from "../errors.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, initSelfContained } from "../workspace/adopt.ts";
@@ -8,19 +8,26 @@ import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { writePolicy } from "../workspace/policy.ts";
 import { noteSelfContained } from "../workspace/registry.ts";
+import type { StorageFactory } from "../repository/storage/location.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
+import { initRepository } from "./backup/init.ts";
+import { OpenedRepository } from "./backup/opened-repository.ts";
+import { RepositoryAccess } from "./backup/repository-access.ts";
 import { CairnClient } from "./client.ts";
 import type {
   AdoptOptions,
+  BackupRepository,
   CallOptions,
   Conversion,
   EngineResult,
   EngineType,
   InitOptions,
+  InitRepositoryOptions,
   InspectOptions,
   InspectResult,
   OpenOptions,
   RelocateResult,
+  RepositoryOptions,
   WorkspaceInfo,
 } from "./contract.ts";
 import { convertAdopted } from "./convert.ts";
@@ -42,9 +49,21 @@ import { listWorkspaces } from "./workspaces.ts";
 /** What needs no open control directory. */
 export class Library {
   readonly #factory: EngineFactory;
+  readonly #openStorage: StorageFactory;
 
-  constructor(factory: EngineFactory) {
+  constructor(factory: EngineFactory, openStorage: StorageFactory) {
     this.#factory = factory;
+    this.#openStorage = openStorage;
+  }
+
+  async initRepository(options: InitRepositoryOptions): Promise<BackupRepository> {
+    const found = options.like === undefined ? null : findWorkspace(options.like);
+    const polynomial = found === null ? undefined : await storePolynomial(storePaths(found.control.root));
+    return new OpenedRepository(await initRepository(this.#openStorage, options, polynomial));
+  }
+
+  async openRepository(options: RepositoryOptions): Promise<BackupRepository> {
+    return new OpenedRepository(await RepositoryAccess.open(this.#openStorage, options));
   }
 
   async detectEngine(path: string): Promise<EngineResult> {

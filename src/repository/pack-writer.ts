@@ -107,8 +107,29 @@ export class PackWriter {
       target.bytes.set(plain.bytes.subarray(offset, offset + length), at);
       stored = length;
     }
+    this.#append(id, idOffset, stored, compressed ? length : 0);
+  }
+
+  /**
+   * Stores a blob that is compressed already: its zstd frame of `length` bytes at `offset` of `frame`, and the length
+   * of its plaintext. The caller has decompressed it and compared it with its id. Errors as of `add`.
+   */
+  addCompressed(id: Uint8Array, frame: Arena, offset: number, length: number, plainLength: number): void {
+    if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
+    if (length < 1 || plainLength < 1) throw new CairnError("internal", "an empty blob is never stored");
+    let at = this.#stage.reserve(length);
+    if (at < 0) {
+      this.#flush();
+      at = this.#stage.reserve(length);
+    }
+    this.#stage.arena.bytes.set(frame.bytes.subarray(offset, offset + length), at);
+    this.#append(id, 0, length, plainLength);
+  }
+
+  /** Takes what lies at the stage's reserved place; `plainLength` 0: it is not compressed. */
+  #append(id: Uint8Array, idOffset: number, stored: number, plainLength: number): void {
     this.#stage.commit(stored);
-    this.#appendEntry(id, idOffset, stored + SEAL_OVERHEAD, compressed ? length : 0);
+    this.#appendEntry(id, idOffset, stored + SEAL_OVERHEAD, plainLength);
     this.storedBytes += stored + SEAL_OVERHEAD;
     if (this.#stage.used >= STAGE_SIZE) this.#flush();
     if (this.#blobs >= MAX_BLOBS || this.#length + this.#stage.sealedBytes >= this.#packSize) this.#finishPack();

@@ -83,6 +83,39 @@ describe("repository", () => {
     assert.equal((await Repository.open(storage, { password: "x" })).id, repository.id);
   });
 
+  test("a key that a killed creation left does not keep the repository from opening", async () => {
+    const storage = new MemoryStorage();
+    const other = new MemoryStorage();
+    await Repository.create(other, { password: "x" });
+    const [{ name }] = (await other.list("keys")) as unknown as [{ name: string }];
+    const left = await other.load("keys", name);
+    const repository = await Repository.create(storage, { password: "x" });
+    await storage.save("keys", name, left);
+    assert.equal((await Repository.open(storage, { password: "x" })).id, repository.id);
+  });
+
+  test("a place with content but no config is not made a repository", async () => {
+    const storage = new MemoryStorage();
+    await storage.save("keys", "ab".repeat(32), Buffer.from("{}"));
+    await storage.save("data", "cd".repeat(32), Buffer.from("content"));
+    await assert.rejects(
+      Repository.create(storage, { password: "x", replaceUnfinished: true }),
+      coded("already_exists"),
+    );
+    assert.deepEqual([(await storage.list("keys")).length, (await storage.list("data")).length], [1, 1]);
+  });
+
+  test("of several creations at once one wins, and its key stays", async () => {
+    const storage = new MemoryStorage();
+    const create = async (): Promise<Repository> =>
+      Repository.create(storage, { password: "x", replaceUnfinished: true });
+    const settled = await Promise.allSettled([create(), create(), create()]);
+    const won = settled.flatMap((each) => (each.status === "fulfilled" ? [each.value.id] : []));
+    assert.equal(won.length, 1);
+    assert.equal((await Repository.open(storage, { password: "x" })).id, won[0]);
+    assert.equal((await storage.list("keys")).length, 1);
+  });
+
   test("sealed files come back, and any flip or cut is named as damage", async () => {
     await withRepository(async ({ repository, storage, path }) => {
       const json = Buffer.from(JSON.stringify({ packs: [], filler: randomBytes(300_000).toString("hex") }));

@@ -32,7 +32,7 @@ export interface CreateOptions {
   keys?: MasterKeys;
   /** Lower-case hex; a fresh irreducible one by default. */
   chunkerPolynomial?: string;
-  /** True: key files without a config are leftovers of a creation that was killed, and are removed. */
+  /** True: key files of a place that is empty else are leftovers of a creation that was killed; they go once this one is done. */
   replaceUnfinished?: boolean;
 }
 
@@ -76,12 +76,15 @@ export class Repository {
     this.chunkerPolynomial = config.chunker_polynomial;
   }
 
-  /** Writes a key file, then the config, which is the commit point. `already_exists` when there is a config. */
+  /**
+   * Writes a key file, then the config, which is the commit point: of several at once one wins, and only that one removes
+   * the key files that were there before. `already_exists` when there is a config, or what a lost one has left.
+   */
   static async create(storage: Storage, options: CreateOptions): Promise<Repository> {
     if (await storage.exists("config", "config")) {
       throw new CairnError("already_exists", `there is a repository in ${storage.location} already`);
     }
-    await refuseOrRemoveKeys(storage, options.replaceUnfinished === true);
+    const leftovers = await leftoverKeys(storage, options.replaceUnfinished === true);
     const keys = options.keys ?? newMasterKeys();
     const polynomial = options.chunkerPolynomial ?? formatPolynomial(randomPolynomial());
     if (!/^[0-9a-f]{1,16}$/.test(polynomial) || !isIrreducible(BigInt(`0x${polynomial}`))) {
@@ -89,9 +92,17 @@ export class Repository {
     }
     const config = { id: randomBytes(32).toString("hex"), version: 2, chunker_polynomial: polynomial };
     const repository = new Repository(storage, keys, config);
-    await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT);
+    const key = await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT);
     failpoint("repository.key-written");
-    await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
+    try {
+      await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
+    } catch (error) {
+      // Another one was faster; after any other failure the config may be there all the same.
+      if (error instanceof CairnError && error.code === "already_exists") await removeQuietly(storage, key);
+      throw error;
+    }
+    failpoint("repository.config-written");
+    for (const name of leftovers) await removeQuietly(storage, name);
     return repository;
   }
 
@@ -104,7 +115,8 @@ export class Repository {
       if (!(error instanceof CairnError) || error.code !== "not_found") throw error;
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
-    const keys = "keys" in options ? options.keys : await keysFromPassword(storage, options.password);
+    const opensConfig = (keys: MasterKeys): boolean => opens(keys, sealed);
+    const keys = "keys" in options ? options.keys : await keysFromPassword(storage, options.password, opensConfig);
     let plain: Uint8Array;
     try {
       plain = openMessage(keys, sealed);
@@ -218,18 +230,46 @@ export class Repository {
   }
 }
 
-async function refuseOrRemoveKeys(storage: Storage, remove: boolean): Promise<void> {
-  for (const { name } of await storage.list("keys")) {
-    if (!remove)
-      throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
-    await storage.remove("keys", name);
+/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost. */
+async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
+  const names = (await storage.list("keys")).map((file) => file.name);
+  if (names.length === 0) return names;
+  if (!mayBeThere)
+    throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
+  for (const kind of ["snapshots", "index", "data"] as const) {
+    if ((await storage.list(kind)).length === 0) continue;
+    throw new CairnError("already_exists", `${storage.location} has keys and content but no config`, {
+      hint: "a repository's config was lost there: put it back from a copy, or choose another place; nothing was changed",
+    });
+  }
+  return names;
+}
+
+async function removeQuietly(storage: Storage, key: string): Promise<void> {
+  await storage.remove("keys", key).catch(() => undefined);
+}
+
+function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
+  try {
+    openMessage(keys, sealed);
+    return true;
+  } catch {
+    return false;
   }
 }
 
-/** The master keys that one of the key files gives for a password. `wrong_password`; `damaged` when no key file can be read. */
-export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
+/**
+ * The master keys that one of the key files gives for a password; of several, those that are `right` (a key file may be
+ * left of a creation that was killed). `wrong_password`; `damaged` when no key file can be read.
+ */
+export async function keysFromPassword(
+  storage: Storage,
+  password: Uint8Array | string,
+  right: (keys: MasterKeys) => boolean = () => true,
+): Promise<MasterKeys> {
   let damaged: unknown;
   let tried = 0;
+  let wrong: MasterKeys | null = null;
   for (const { name } of (await storage.list("keys")).slice(0, MAX_KEYS)) {
     let file: KeyFile;
     let derived: MasterKeys;
@@ -250,8 +290,11 @@ export async function keysFromPassword(storage: Storage, password: Uint8Array | 
     } catch {
       continue;
     }
-    return decodeMasterKeys(plain);
+    const keys = decodeMasterKeys(plain);
+    if (right(keys)) return keys;
+    wrong ??= keys;
   }
+  if (wrong !== null) return wrong;
   if (tried === 0 && damaged !== undefined) {
     throw new CairnError("damaged", `no key file of ${storage.location} can be read`, { cause: damaged });
   }

@@ -32,7 +32,9 @@ export interface WorkspaceProgress {
     | "verifying"
     | "cleaning"
     | "compacting"
-    | "repairing";
+    | "repairing"
+    | "uploading"
+    | "downloading";
   done: number;
   total?: number;
   bytes?: number;

@@ -11,6 +11,7 @@ const POINTS = "Save points";
 const LOOK = "Looking";
 const KEEP = "Keeping";
 const CARE = "Care";
+const BACKUPS = "Backups";
 const SETUP = "Setting up";
 
 /** Every command, in the order of the help. Only the one that is called gets loaded. */
@@ -42,6 +43,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   doctor: { group: CARE, summary: "find what is wrong and mend it", load: () => import("./doctor.ts") },
   store: { group: CARE, summary: "where the store is, and how restic opens it", load: () => import("./store.ts") },
   inspect: { group: CARE, summary: "print any file that Cairn writes", load: () => import("./inspect.ts") },
+  backup: {
+    group: BACKUPS,
+    summary: "keep save points in a repository off the machine",
+    load: () => import("./backup/index.ts"),
+  },
+  "serve-repository": {
+    group: BACKUPS,
+    summary: "let other machines keep their repositories here",
+    load: () => import("./serve-repository.ts"),
+  },
   init: { group: SETUP, summary: "begin to keep a folder", load: () => import("./init.ts") },
   workspaces: { group: SETUP, summary: "list the folders that are kept", load: () => import("./workspaces.ts") },
   relocate: { group: SETUP, summary: "tell Cairn that a folder has moved", load: () => import("./relocate.ts") },

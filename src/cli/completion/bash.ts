@@ -1,4 +1,4 @@
-import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
 
 const ACTIONS = {
@@ -6,6 +6,7 @@ const ACTIONS = {
   files: "__cairn_paths -f",
   folders: "__cairn_paths -d",
   shells: 'COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur"))',
+  backups: `COMPREPLY=($(compgen -W "${BACKUP_VERBS.join(" ")}" -- "$cur"))`,
   nothing: ":",
 } as const;
 

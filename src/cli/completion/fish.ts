@@ -1,4 +1,4 @@
-import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
 
 const ACTIONS = {
@@ -6,6 +6,7 @@ const ACTIONS = {
   files: "-F",
   folders: "-f -a '(__fish_complete_directories)'",
   shells: "-f -a 'bash zsh fish'",
+  backups: `-f -a '${BACKUP_VERBS.join(" ")}'`,
   nothing: "-f",
 } as const;
 

@@ -1,4 +1,7 @@
-export type Completes = "points" | "files" | "folders" | "shells" | "nothing";
+export type Completes = "points" | "files" | "folders" | "shells" | "backups" | "nothing";
+
+/** The verbs of `cairn backup`. */
+export const BACKUP_VERBS: readonly string[] = ["init", "create", "list"];
 
 export interface OptionWords {
   /** `-m`, `--message`. */

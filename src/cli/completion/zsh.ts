@@ -1,4 +1,4 @@
-import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
 
 const ACTIONS = {
@@ -6,6 +6,7 @@ const ACTIONS = {
   files: "_files",
   folders: "_files -/",
   shells: "(bash zsh fish)",
+  backups: `(${BACKUP_VERBS.join(" ")})`,
   nothing: " ",
 } as const;
 

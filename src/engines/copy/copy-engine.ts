@@ -23,6 +23,7 @@ import type {
   StagedContent,
   StageRequest,
   StoppableCall,
+  StoredContent,
   StoreFacts,
   TreeSource,
   WriteRequest,
@@ -280,6 +281,11 @@ export class CopyEngine implements Engine {
   async manifest(content: PointContent): Promise<Manifest | null> {
     const store = await this.store();
     return readManifest(store, Buffer.from((content as CopyContent).snapshot_tree, "hex"));
+  }
+
+  async stored(content: PointContent): Promise<StoredContent> {
+    const { repository, index } = await this.store();
+    return { repository, index, snapshotTree: Buffer.from((content as CopyContent).snapshot_tree, "hex") };
   }
 
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {

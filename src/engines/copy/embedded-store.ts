@@ -49,6 +49,12 @@ export async function createEmbeddedStore(paths: StorePaths): Promise<void> {
   durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
 }
 
+/** The chunker polynomial that a store cuts large files by. */
+export async function storePolynomial(paths: StorePaths): Promise<string> {
+  const storage = new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });
+  return (await openRepository(paths, storage)).chunkerPolynomial;
+}
+
 /** The store's files, whether or not it can be opened. */
 export function embeddedStorage(paths: StorePaths): Storage {
   return new LocalStorage(paths.repository, { temporaryDirectory: paths.temporary });

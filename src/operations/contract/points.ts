@@ -38,7 +38,9 @@ export type ProgressPhase =
   | "verifying"
   | "cleaning"
   | "compacting"
-  | "repairing";
+  | "repairing"
+  | "uploading"
+  | "downloading";
 
 /** At most about ten a second; `done` counts entries (points in cleanup) and never falls within one phase. */
 export interface Progress {

@@ -1,0 +1,22 @@
+import type { CommandDefinition } from "../../command.ts";
+import { usage } from "../../input.ts";
+import { REPOSITORY_OPTIONS } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup",
+  arguments: [{ name: "<verb>", text: "what to do", completes: "backups" }],
+  options: REPOSITORY_OPTIONS,
+  examples: [
+    { line: "cairn backup init -r /srv/backups", text: "make an empty repository in restic's format" },
+    { line: "cairn backup create -r /srv/backups", text: "put the save point that the folder stands at into it" },
+    { line: "cairn backup list -r /srv/backups", text: "what there is" },
+  ],
+  verbs: {
+    init: { summary: "make an empty repository", load: () => import("./init.ts") },
+    create: { summary: "put a save point into a repository", load: () => import("./create.ts") },
+    list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
+  },
+  async run() {
+    throw usage("cairn backup wants a verb", "`cairn backup --help` lists them");
+  },
+};

@@ -1,0 +1,41 @@
+import type { InitRepositoryOptions } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { printable } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup init",
+  options: REPOSITORY_OPTIONS,
+  examples: [
+    { line: "cairn backup init -r /srv/backups", text: "asks for a password; without it nothing can be read again" },
+    {
+      line: "cairn backup init -r /srv/backups --password-file ~/.backup-password",
+      text: "the password from a file; keep a copy of it elsewhere",
+    },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const library = await context.library();
+  const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true });
+  // Inside a workspace restic cuts large files there as the workspace does.
+  const like = context.chosenFolder() ?? (await library.find(context.cwd));
+  if (like !== null) options.like = like;
+  const repository = await library.initRepository(options);
+  try {
+    const { info } = repository;
+    return {
+      data: info,
+      text: () =>
+        [
+          `made the repository ${context.style.bold(info.repository_id.slice(0, 8))} in ${printable(info.location)}`,
+          "its password opens it; without the password nothing in it can ever be read",
+        ].join("\n"),
+    };
+  } finally {
+    await repository.close();
+  }
+}

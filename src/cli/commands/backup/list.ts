@@ -1,0 +1,72 @@
+import type { BackupList, ListBackupsOptions } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { OptionDefinition } from "../../definitions.ts";
+import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+/** Which snapshots a verb is about. */
+export const FILTER_OPTIONS: readonly OptionDefinition[] = [
+  { flags: "--host <name>", text: "only those of this host; several: any of them", repeat: true },
+  { flags: "--path <path>", text: "only those of this folder, absolute; several: any of them", repeat: true },
+  {
+    flags: "-t, --tag <tags>",
+    text: "only those with all of these, comma between; several: any of them",
+    repeat: true,
+  },
+];
+
+export const command: CommandDefinition = {
+  name: "backup list",
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    { flags: "--latest <count>", text: "only the newest so many of each host and folder" },
+  ],
+  examples: [
+    { line: "cairn backup list -r /srv/backups", text: "every snapshot, oldest first" },
+    { line: "cairn backup list -r /srv/backups --latest 1", text: "the newest of each folder" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: ListBackupsOptions = { ...context.callOptions(), ...readFilter(input) };
+  const latest = input.count("latest");
+  if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
+  if (latest !== undefined) options.latest = latest;
+  return withRepository(context, input, async (repository) => {
+    const list = await repository.list(options);
+    return { data: list, paged: true, text: () => render(context, list) };
+  });
+}
+
+/** What the filter options name. */
+export function readFilter(input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
+  const tags = input.list("tag").map((text) => text.split(",").filter((tag) => tag !== ""));
+  return { hosts: input.list("host"), paths: input.list("path"), tags };
+}
+
+async function render(context: Context, list: BackupList): Promise<string> {
+  const { style } = context;
+  const now = Date.now();
+  const lines: string[] = [];
+  if (list.snapshots.length === 0) lines.push("no snapshots");
+  else {
+    const rows = list.snapshots.map((snapshot) => [
+      style.bold(snapshot.snapshot_id.slice(0, 8)),
+      formatAge(snapshot.created_at, now),
+      printable(snapshot.hostname),
+      snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
+      snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),
+      printable(snapshot.paths.join(" ")),
+    ]);
+    lines.push(...(await renderTable(rows, [3])), style.dim(plural(list.snapshots.length, "snapshot")));
+  }
+  for (const { snapshot_id: id, detail } of list.damaged)
+    lines.push(style.red(`snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`));
+  return lines.join("\n");
+}

@@ -1,0 +1,120 @@
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { Writable } from "node:stream";
+import { CairnError, toCairnError } from "../errors.ts";
+import { usage } from "./input.ts";
+
+/** Where a password may come from; the first that is there counts. */
+export interface PasswordSources {
+  file?: string | undefined;
+  command?: string | undefined;
+  /** Names of variables without their prefix, e.g. `PASSWORD`: the value, `PASSWORD_FILE` and `PASSWORD_COMMAND`. */
+  variable: string;
+  env: Readonly<Record<string, string | undefined>>;
+  cwd: string;
+  /** What is asked on a terminal, e.g. `password of /srv/backups`. */
+  question: string;
+  /** Asked twice, for a password that is new. */
+  twice?: boolean;
+  signal?: AbortSignal;
+}
+
+const PREFIXES = ["CAIRN_", "RESTIC_"];
+const MAX_BYTES = 1024 * 1024;
+
+/**
+ * A repository's password: from a file, from a command, from CAIRN_… or RESTIC_… variables, or asked on the terminal.
+ * White space at both ends of files and of output is not part of it, as in restic. Throws `usage` when there is none.
+ */
+export async function readPassword(sources: PasswordSources): Promise<string> {
+  const { file, command, variable, env } = sources;
+  if (file !== undefined && command !== undefined)
+    throw usage("a password comes from a file or from a command, not from both");
+  if (file !== undefined) return fromFile(file, sources);
+  if (command !== undefined) return fromCommand(command, sources);
+  for (const prefix of PREFIXES) {
+    const name = `${prefix}${variable}`;
+    const value = env[name];
+    if (value !== undefined && value !== "") return value;
+    const named = env[`${name}_FILE`];
+    if (named !== undefined && named !== "") return fromFile(named, sources);
+    const line = env[`${name}_COMMAND`];
+    if (line !== undefined && line !== "") return fromCommand(line, sources);
+  }
+  if (process.stdin.isTTY && process.stderr.isTTY) return fromTerminal(sources);
+  throw usage("the repository's password is wanted, and there is no terminal to ask for it", HINT);
+}
+
+const HINT = "--password-file FILE, --password-command COMMAND, or the variable CAIRN_PASSWORD or CAIRN_PASSWORD_FILE";
+
+function fromFile(file: string, { cwd }: PasswordSources): string {
+  const path = resolve(cwd, file);
+  try {
+    return checked(readFileSync(path), path);
+  } catch (error) {
+    throw toCairnError(error, `reading the password file ${path}`);
+  }
+}
+
+function checked(bytes: Uint8Array, from: string): string {
+  if (bytes.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`);
+  const text = Buffer.from(bytes).toString("utf8").trim();
+  if (text === "") throw usage(`the password from ${from} is empty`);
+  return text;
+}
+
+/** Through the shell. Its errors go to the terminal and are never part of a message, for they may hold the secret. */
+async function fromCommand(command: string, { cwd, env, signal }: PasswordSources): Promise<string> {
+  const output = await new Promise<Buffer>((done, fail) => {
+    const child = execFile(
+      "/bin/sh",
+      ["-c", command],
+      {
+        cwd,
+        env: env as NodeJS.ProcessEnv,
+        encoding: "buffer",
+        maxBuffer: MAX_BYTES,
+        ...(signal === undefined ? {} : { signal }),
+      },
+      (error, stdout) => {
+        if (error === null) return done(stdout);
+        const how = typeof error.code === "number" ? `ended with status ${error.code}` : "could not be run";
+        fail(
+          new CairnError("usage", `the command that gives the password ${how}`, {
+            hint: "its output on stderr is above",
+          }),
+        );
+      },
+    );
+    child.stderr?.pipe(process.stderr);
+  });
+  return checked(output, "the command");
+}
+
+async function fromTerminal({ question, twice, signal }: PasswordSources): Promise<string> {
+  const first = await ask(`${question}: `, signal);
+  if (first === "") throw usage("the password is empty", HINT);
+  if (twice === true && (await ask("once more: ", signal)) !== first) throw usage("the two passwords are not the same");
+  return first;
+}
+
+/** Shows the question, not what is typed. */
+async function ask(question: string, signal: AbortSignal | undefined): Promise<string> {
+  process.stderr.write(question);
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const terminal = createInterface({ input: process.stdin, output: nowhere, terminal: true, historySize: 0 });
+  try {
+    return await new Promise<string>((done, fail) => {
+      const stop = (): void => fail(new CairnError("interrupted", "stopped while the password was asked for"));
+      terminal.once("line", done);
+      terminal.once("SIGINT", stop);
+      terminal.once("close", stop);
+      signal?.addEventListener("abort", stop, { once: true });
+    });
+  } finally {
+    terminal.close();
+    process.stderr.write("\n");
+  }
+}

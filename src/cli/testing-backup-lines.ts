@@ -1,0 +1,69 @@
+import type { BackupSnapshot, CreateBackupResult, RepositoryInfo } from "../operations/contract.ts";
+import type { SavePointId } from "../ids.ts";
+
+/** What the tests of the command line hold `cairn backup` against. Test only. */
+
+/** Options of each verb beside those that all have; they may grow. */
+export const BACKUP_OPTIONS: Record<string, string> = {
+  init: "",
+  create: "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run",
+  list: "--host --path -t,--tag --latest",
+};
+
+export const WRONG_BACKUPS: [string, RegExp][] = [
+  ["backup nope", /unknown command|wants a verb/],
+  ["backup list", /which repository/],
+  ["backup list -r x --latest 0", /at least 1/],
+  ["backup create head --save -r x", /not both/],
+  ["backup create -m text -r x", /--save/],
+];
+
+/** Pinned like those of the other commands: they may grow, no name in them may go. */
+export const BACKUP_DATA_KEYS: Record<string, string> = {
+  "backup init -r x": "location repository_id version",
+  "backup create -r x":
+    "location repository_id version snapshot save_point_id parent unchanged dry_run added duration_ms",
+  "backup list -r x": "location repository_id version snapshots damaged",
+};
+
+export const BACKUP_OBJECT_KEYS = {
+  snapshot:
+    "snapshot_id created_at uploaded_at hostname username paths tags tree parent program_version save_point_id files bytes",
+  transferred: "data_blobs tree_blobs bytes stored_bytes packs",
+} as const;
+
+const INFO: RepositoryInfo = { location: "/tmp/cairn-fake/x", repository_id: "c".repeat(64), version: 2 };
+
+const SNAPSHOT: BackupSnapshot = {
+  snapshot_id: "d".repeat(64),
+  created_at: "2026-11-20T09:10:11.123Z",
+  uploaded_at: null,
+  hostname: "host",
+  username: "me",
+  paths: ["/tmp/cairn-fake/project"],
+  tags: ["release"],
+  tree: "e".repeat(64),
+  parent: null,
+  program_version: "cairn 0.1.0",
+  save_point_id: null,
+  files: 3,
+  bytes: 100,
+};
+
+export const CREATED: CreateBackupResult = {
+  ...INFO,
+  snapshot: SNAPSHOT,
+  save_point_id: "1a2b3c4d000000000000000000000001" as SavePointId,
+  parent: null,
+  unchanged: false,
+  dry_run: false,
+  added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
+  duration_ms: 12,
+};
+
+/** Answers of an open repository, by method. */
+export const REPOSITORY_ANSWERS: Record<string, unknown> = {
+  list: { ...INFO, snapshots: [SNAPSHOT], damaged: [] },
+};
+
+export const REPOSITORY_INFO = INFO;

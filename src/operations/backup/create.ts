@@ -1,0 +1,239 @@
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { PointContent, StoredContent } from "../../engines/engine.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import type { ObjectId } from "../../ids.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { NearPacks } from "../../repository/near-packs.ts";
+import { NearReader } from "../../repository/near-reader.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
+import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import type { Point } from "../../workspace/points.ts";
+import type { Workspace } from "../../workspace/workspace.ts";
+import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
+import { checkTags } from "../tag.ts";
+import { readKnownTrees, writeKnownTrees } from "./known-trees.ts";
+import { byTime, pointTag, publicSnapshot } from "./public-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+const PROGRAM = "cairn 0.1.0";
+
+/**
+ * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
+ * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed.
+ *
+ * Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → look around for a lock
+ * that excludes ours → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
+ * needs: the next call finds what was indexed, `prune` takes the rest. After ● nothing more is promised by anything.
+ */
+export async function createBackup(
+  workspace: Workspace,
+  access: RepositoryAccess,
+  options: CreateBackupOptions,
+): Promise<CreateBackupResult> {
+  const started = Date.now();
+  checkTags(options.tags ?? []);
+  const point = requireSealed(workspace.resolve(options.point ?? "head"));
+  return workspace.engine.reading(async () => {
+    const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
+    const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
+    if (options.dryRun === true) return backup.run(null);
+    return access.locked(false, options, async (lock) => backup.run(lock));
+  }, options);
+}
+
+function requireSealed(point: Point): Point {
+  if (point.sealed) return point;
+  throw new CairnError("damaged", `the content of the point ${point.descriptor.save_point_id} was never read`, {
+    hint: "`cairn seal` reads it, or says why it cannot",
+    details: { unsealed: point.descriptor.save_point_id },
+  });
+}
+
+interface BackupParts {
+  access: RepositoryAccess;
+  workspace: Workspace;
+  point: Point;
+  stored: StoredContent;
+  options: CreateBackupOptions;
+  /** Milliseconds since 1970. */
+  started: number;
+}
+
+class BackupOfPoint {
+  readonly #parts: BackupParts;
+  readonly #tree: ObjectId;
+
+  constructor(parts: BackupParts) {
+    this.#parts = parts;
+    this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
+  }
+
+  /** `lock`: null in a dry run. */
+  async run(lock: RepositoryLock | null): Promise<CreateBackupResult> {
+    const { access, options } = this.#parts;
+    failpoint("backup.locked");
+    const origin = await this.#origin();
+    const parent = await this.#parent(origin);
+    const unchanged = parent?.snapshot.tree === this.#tree;
+    const index = await access.index();
+    const known = readKnownTrees(access.cache, index.epoch);
+    const plan = await this.#plan(index, known, parent);
+    const done = { plan, parent: parent?.id ?? null, unchanged };
+    if (lock === null) return this.#result({ ...done, snapshot: null, transfer: null });
+    if (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0)
+      return this.#result({ ...done, snapshot: null, transfer: null });
+    const transfer = await this.#transfer(index, plan);
+    await lock.recheck();
+    const snapshot = this.#snapshot(origin, { parent, plan, transfer });
+    failpoint("backup.transferred");
+    const id = await access.repository.saveSnapshot(snapshot);
+    failpoint("backup.snapshot-written");
+    index.saveCache(index.count < FEW_BLOBS);
+    known.delete(this.#tree);
+    writeKnownTrees(access.cache, index.epoch, [this.#tree, ...known]);
+    return this.#result({ ...done, snapshot: { id, snapshot }, transfer });
+  }
+
+  /** The point's own snapshot in its store says where it was made. */
+  async #origin(): Promise<Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">> {
+    const { stored, point, workspace, options } = this.#parts;
+    const uid = process.getuid?.() ?? 0;
+    const gid = process.getgid?.() ?? 0;
+    let origin: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid"> = {
+      paths: [workspace.root.toString("utf8")],
+      hostname: hostname(),
+      username: "",
+      uid,
+      gid,
+    };
+    const id = point.descriptor.content.snapshot;
+    try {
+      if (id !== null) origin = await stored.repository.loadSnapshot(id);
+    } catch (error) {
+      // It is for information only and is made again by `doctor`.
+      if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "damaged")) throw error;
+    }
+    const { paths, username } = origin;
+    return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
+  }
+
+  /** The newest snapshot of the same host and path, whoever made it. */
+  async #parent(origin: Pick<Snapshot, "paths" | "hostname">): Promise<ListedSnapshot | null> {
+    const { access, options } = this.#parts;
+    const { snapshots } = await access.repository.listSnapshots(options.signal);
+    const same = snapshots.filter(
+      ({ snapshot }) => snapshot.hostname === origin.hostname && snapshot.paths.join("\0") === origin.paths.join("\0"),
+    );
+    return same.sort(byTime).at(-1) ?? null;
+  }
+
+  async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
+    const { stored, options } = this.#parts;
+    const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
+    const near = new NearPacks(stored.repository.storage, "");
+    const reader = new NearReader({ repository: stored.repository, near, index: stored.index });
+    try {
+      return await planTransfer(stored.index, index, {
+        roots: [stored.snapshotTree],
+        known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
+        readTree: reader.readTree,
+        signal: options.signal,
+        onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+      });
+    } finally {
+      reader.close();
+    }
+  }
+
+  async #transfer(index: BlobIndex, plan: TransferPlan): Promise<TransferResult> {
+    const { access, stored, options } = this.#parts;
+    if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
+    const report = throttled(options.onProgress);
+    return runTransfer(
+      { repository: stored.repository, index: stored.index },
+      { repository: access.repository, index },
+      plan,
+      {
+        directory: join(access.workDirectory(), "packs"),
+        near: new NearPacks(stored.repository.storage, ""),
+        signal: options.signal,
+        onProgress: ({ done, total, bytes, totalBytes }) =>
+          report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
+      },
+    );
+  }
+
+  #snapshot(
+    origin: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">,
+    made: { parent: ListedSnapshot | null; plan: TransferPlan; transfer: TransferResult },
+  ): Snapshot {
+    const { point, options, started } = this.#parts;
+    const { descriptor } = point;
+    return {
+      time: descriptor.created_at,
+      ...(made.parent === null ? {} : { parent: made.parent.id }),
+      tree: this.#tree,
+      ...origin,
+      tags: [...new Set([...(options.tags ?? []), pointTag(descriptor.save_point_id)])],
+      program_version: PROGRAM,
+      summary: {
+        backup_start: new Date(started).toISOString(),
+        backup_end: new Date().toISOString(),
+        data_blobs: made.plan.dataBlobs,
+        tree_blobs: made.plan.treeBlobs,
+        data_added: made.plan.plainBytes,
+        data_added_packed: made.transfer.packBytes,
+        total_files_processed: descriptor.entries.files,
+        total_bytes_processed: descriptor.bytes,
+      },
+    };
+  }
+
+  #result(of: {
+    plan: TransferPlan;
+    transfer: TransferResult | null;
+    snapshot: ListedSnapshot | null;
+    parent: string | null;
+    unchanged: boolean;
+  }): CreateBackupResult {
+    const { access, point, options, started } = this.#parts;
+    const { plan, transfer, snapshot, parent, unchanged } = of;
+    return {
+      ...access.info,
+      snapshot: snapshot === null ? null : publicSnapshot(snapshot),
+      save_point_id: point.descriptor.save_point_id,
+      parent,
+      unchanged,
+      dry_run: options.dryRun === true,
+      added: {
+        data_blobs: plan.dataBlobs,
+        tree_blobs: plan.treeBlobs,
+        bytes: plan.plainBytes,
+        stored_bytes: transfer?.packBytes ?? plan.storedBytes,
+        packs: transfer?.packs ?? 0,
+      },
+      duration_ms: Date.now() - started,
+    };
+  }
+}
+
+/** The cache of so many blobs is written in a moment; of more it is written now and then. */
+const FEW_BLOBS = 300_000;
+const PROGRESS_MS = 100;
+
+function throttled<T extends { done: number; total?: number }>(
+  report: ((value: T) => void) | undefined,
+): (value: T) => void {
+  let last = 0;
+  return (value) => {
+    const now = performance.now();
+    if (report === undefined || (now - last < PROGRESS_MS && value.done !== value.total)) return;
+    last = now;
+    report(value);
+  };
+}

@@ -1,0 +1,32 @@
+import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
+import { Repository } from "../../repository/repository.ts";
+import type { StorageFactory } from "../../repository/storage/location.ts";
+import type { InitRepositoryOptions } from "../contract.ts";
+import { passwordOf, RepositoryAccess, storageOptions } from "./repository-access.ts";
+
+/**
+ * Makes an empty repository. Steps: folders or what a storage has like them → the key file → the config ●. A kill before
+ * ● leaves a key file that opens nothing, which the next call takes away. `already_exists` when there is a repository.
+ *
+ * `polynomial`: of a workspace whose cutting restic shall share; absent: a new one.
+ */
+export async function initRepository(
+  open: StorageFactory,
+  options: InitRepositoryOptions,
+  polynomial?: string,
+): Promise<RepositoryAccess> {
+  const password = await passwordOf(options);
+  const storage = await open(options.repository, { ...storageOptions(options), create: true });
+  try {
+    const repository = await Repository.create(storage, {
+      password,
+      kdf: DEFAULT_SCRYPT,
+      replaceUnfinished: true,
+      ...(polynomial === undefined ? {} : { chunkerPolynomial: polynomial }),
+    });
+    return RepositoryAccess.over(options, repository);
+  } catch (error) {
+    await storage.close?.();
+    throw error;
+  }
+}

@@ -1,0 +1,62 @@
+import type { Snapshot } from "../../formats/snapshot.ts";
+import { isSavePointId, type SavePointId } from "../../ids.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { BackupSnapshot } from "../contract.ts";
+
+const POINT_TAG = "cairn:";
+
+/** The tag by which a snapshot tells which save point it was made of. */
+export function pointTag(id: string): string {
+  return `${POINT_TAG}${id}`;
+}
+
+/** The save point that a snapshot was made of, by its tag; null for others. */
+export function pointOf(snapshot: Snapshot): SavePointId | null {
+  for (const tag of snapshot.tags ?? []) {
+    const id = tag.startsWith(POINT_TAG) ? tag.slice(POINT_TAG.length) : "";
+    if (isSavePointId(id)) return id;
+  }
+  return null;
+}
+
+/** A snapshot's tags as its maker chose them. */
+export function ownTags(snapshot: Snapshot): string[] {
+  return (snapshot.tags ?? []).filter((tag) => !tag.startsWith(POINT_TAG));
+}
+
+/** A snapshot as the library returns it and `--json` prints it. */
+export function publicSnapshot({ id, snapshot }: ListedSnapshot): BackupSnapshot {
+  const summary = snapshot.summary ?? {};
+  const text = (value: unknown): string | null => (typeof value === "string" ? value : null);
+  const count = (value: unknown): number | null => (typeof value === "number" && value >= 0 ? value : null);
+  return {
+    snapshot_id: id,
+    created_at: snapshot.time,
+    uploaded_at: text(summary["backup_end"]),
+    hostname: snapshot.hostname,
+    username: snapshot.username,
+    paths: snapshot.paths,
+    tags: ownTags(snapshot),
+    tree: snapshot.tree,
+    parent: snapshot.parent ?? null,
+    program_version: snapshot.program_version ?? null,
+    save_point_id: pointOf(snapshot),
+    files: count(summary["total_files_processed"]),
+    bytes: count(summary["total_bytes_processed"]),
+  };
+}
+
+/** Oldest first; of equal times by id, so that the order is always the same. */
+export function byTime(a: ListedSnapshot, b: ListedSnapshot): number {
+  const [x, y] = [Date.parse(a.snapshot.time), Date.parse(b.snapshot.time)];
+  if (x !== y) return x - y;
+  const [m, n] = [uploaded(a), uploaded(b)];
+  if (m !== n) return m - n;
+  return a.id < b.id ? -1 : 1;
+}
+
+function uploaded({ snapshot }: ListedSnapshot): number {
+  const end = snapshot.summary?.["backup_end"];
+  const at = typeof end === "string" ? Date.parse(end) : Number.NaN;
+  return Number.isFinite(at) ? at : Date.parse(snapshot.time);
+}

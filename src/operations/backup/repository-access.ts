@@ -1,0 +1,140 @@
+import { mkdirSync, rmSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
+import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
+import { NearPacks } from "../../repository/near-packs.ts";
+import { Repository } from "../../repository/repository.ts";
+import type { StorageFactory } from "../../repository/storage/location.ts";
+import type { Storage } from "../../repository/storage/storage.ts";
+import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
+
+const LOCK_WAIT_MS = 10_000;
+
+/** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
+export function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const configured = env["XDG_CACHE_HOME"];
+  return join(configured !== undefined && isAbsolute(configured) ? configured : join(homedir(), ".cache"), "cairn");
+}
+
+/** A repository that was opened by its location and a password, for any number of calls. */
+export class RepositoryAccess {
+  readonly location: string;
+  readonly repository: Repository;
+  /** For what can be made again: of this repository, on this machine, for this user. */
+  readonly cache: string;
+  #work: string | null = null;
+
+  private constructor(location: string, repository: Repository, cache: string) {
+    this.location = location;
+    this.repository = repository;
+    this.cache = cache;
+  }
+
+  static async open(open: StorageFactory, options: RepositoryOptions): Promise<RepositoryAccess> {
+    const storage = await open(options.repository, storageOptions(options));
+    try {
+      const password = await passwordOf(options);
+      return RepositoryAccess.over(options, await Repository.open(storage, { password }));
+    } catch (error) {
+      await storage.close?.();
+      throw withHint(error, options.repository);
+    }
+  }
+
+  static over(options: RepositoryOptions, repository: Repository): RepositoryAccess {
+    const cache = join(userCacheDirectory(options.env), "repositories", repository.id);
+    return new RepositoryAccess(options.repository, repository, cache);
+  }
+
+  get info(): RepositoryInfo {
+    const { id, version } = this.repository;
+    return { location: this.location, repository_id: id, version };
+  }
+
+  get storage(): Storage {
+    return this.repository.storage;
+  }
+
+  /** Its index as it is now; on a machine that cannot write a cache it is read anew each time. */
+  async index(): Promise<BlobIndex> {
+    return BlobIndex.load(this.repository, this.indexCache());
+  }
+
+  /** Where the index is cached; null where nothing can be. */
+  indexCache(): string | null {
+    try {
+      mkdirSync(this.cache, { recursive: true, mode: 0o700 });
+      return join(this.cache, "index");
+    } catch {
+      return null;
+    }
+  }
+
+  /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close`. */
+  workDirectory(): string {
+    if (this.#work !== null) return this.#work;
+    const parent = this.storage.temporaryDirectory ?? join(tmpdir(), `cairn-${process.getuid?.() ?? 0}`);
+    removeDeadWorkDirectories(parent);
+    this.#work = newWorkDirectory(parent);
+    mkdirSync(this.#work, { recursive: true, mode: 0o700 });
+    return this.#work;
+  }
+
+  near(): NearPacks {
+    return new NearPacks(this.storage, this.storage.localPath === undefined ? this.workDirectory() : "");
+  }
+
+  /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
+  async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
+    const { signal, lockTimeoutMs } = options;
+    const lock = await acquireLock(this.repository, {
+      exclusive,
+      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    try {
+      return await work(lock);
+    } finally {
+      await lock.release();
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#work !== null) rmSync(this.#work, { recursive: true, force: true });
+    this.#work = null;
+    await this.storage.close?.();
+  }
+}
+
+export function storageOptions(options: RepositoryOptions): Parameters<StorageFactory>[1] & object {
+  const { env, signal } = options;
+  return { ...(env === undefined ? {} : { env }), ...(signal === undefined ? {} : { signal }) };
+}
+
+/** Throws `usage` for an empty one, which restic takes for none. */
+export async function passwordOf({ password }: Pick<RepositoryOptions, "password">): Promise<string | Uint8Array> {
+  const given = typeof password === "function" ? await password() : password;
+  if (given.length > 0) return given;
+  throw new CairnError("usage", "the repository's password is empty", {
+    hint: "name a file or a command that has it: --password-file FILE, --password-command COMMAND",
+  });
+}
+
+function withHint(error: unknown, location: string): unknown {
+  if (!(error instanceof CairnError) || error.hint !== undefined) return error;
+  const hint =
+    error.code === "not_found"
+      ? `make one there: \`cairn backup init -r ${location}\``
+      : error.code === "wrong_password"
+        ? "check the password file or variable; `cairn backup key` with a password that opens it adds another"
+        : undefined;
+  if (hint === undefined) return error;
+  return new CairnError(error.code, error.message, {
+    hint,
+    cause: error,
+    ...(error.details === undefined ? {} : { details: error.details }),
+  });
+}

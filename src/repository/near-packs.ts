@@ -1,0 +1,155 @@
+import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import type { ByteRange, Storage } from "./storage/storage.ts";
+
+/** A part of a pack that is wanted. */
+export interface WantedRange extends ByteRange {
+  /** 64 hex digits. */
+  readonly pack: string;
+}
+
+export interface FetchOptions {
+  /** Ranges asked for at once; default 4. */
+  connections?: number;
+  signal?: AbortSignal | undefined;
+  /** Bytes of each range that has come. */
+  onBytes?: ((bytes: number) => void) | undefined;
+}
+
+const NO_PACK = "0".repeat(64);
+const CONNECTIONS = 4;
+/** So much is asked for with one request, so that a pack of any size takes little memory. */
+const MAX_RANGE = 16 * 1024 * 1024;
+
+/**
+ * A repository's packs as files of this machine, for readers that are synchronous: those of a local repository where
+ * they are, those of any other fetched into a folder, whole or in part. A part lies at its own offset.
+ */
+export class NearPacks {
+  /** In the layout of a repository's `data`. */
+  readonly folder: string;
+  readonly #storage: Storage;
+  readonly #isLocal: boolean;
+  /** What was fetched of each pack. */
+  readonly #here = new Map<string, ByteRange[]>();
+
+  /** `directory`: where fetched packs lie; made when it is needed, removed by whoever owns it. */
+  constructor(storage: Storage, directory: string) {
+    const own = storage.localPath?.("data", NO_PACK);
+    this.#storage = storage;
+    this.#isLocal = own !== undefined;
+    this.folder = own === undefined ? join(directory, "data") : dirname(dirname(own));
+  }
+
+  /** True when nothing ever needs to be fetched. */
+  get isLocal(): boolean {
+    return this.#isLocal;
+  }
+
+  pathOf(pack: string): string {
+    return join(this.folder, pack.slice(0, 2), pack);
+  }
+
+  /** Opens a pack for reading. `damaged` when it is not there. */
+  open(pack: string): number {
+    try {
+      return openSync(this.pathOf(pack), "r");
+    } catch (error) {
+      const known = toCairnError(error, `cannot open pack ${pack.slice(0, 12)}`);
+      if (known.code !== "not_found") throw known;
+      throw missing(this.#storage, pack, error);
+    }
+  }
+
+  /** Brings what of these ranges is not here yet. `damaged` for a pack that is missing or ends before a range. */
+  async fetch(wanted: Iterable<WantedRange>, options: FetchOptions = {}): Promise<void> {
+    if (this.#isLocal) return;
+    const left = [...wanted].flatMap((range) => (this.#has(range) ? [] : cut(range))).reverse();
+    const work = async (): Promise<void> => {
+      for (let range = left.pop(); range !== undefined; range = left.pop()) {
+        throwIfAborted(options.signal);
+        await this.#bring(range);
+        options.onBytes?.(range.length);
+      }
+    };
+    const workers = Array.from({ length: Math.min(options.connections ?? CONNECTIONS, left.length) }, work);
+    const settled = await Promise.allSettled(workers);
+    for (const result of settled) if (result.status === "rejected") throw result.reason;
+  }
+
+  /** Removes what was fetched of a pack. */
+  drop(pack: string): void {
+    if (this.#isLocal || !this.#here.delete(pack)) return;
+    rmSync(this.pathOf(pack), { force: true });
+  }
+
+  #has({ pack, offset, length }: WantedRange): boolean {
+    const here = this.#here.get(pack) ?? [];
+    return here.some((range) => range.offset <= offset && range.offset + range.length >= offset + length);
+  }
+
+  async #bring({ pack, offset, length }: WantedRange): Promise<void> {
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.#storage.load("data", pack, { offset, length });
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "not_found") throw missing(this.#storage, pack, error);
+      throw error;
+    }
+    const path = this.pathOf(pack);
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const here = this.#here.get(pack) ?? [];
+    // Nobody reads a part before it is recorded here, so it may grow in place.
+    const descriptor = openSync(path, here.length === 0 ? "w" : "r+", 0o600);
+    this.#here.set(pack, here);
+    try {
+      for (let done = 0; done < bytes.length;)
+        done += writeSync(descriptor, bytes, done, bytes.length - done, offset + done);
+    } finally {
+      closeSync(descriptor);
+    }
+    addRange(here, { offset, length });
+  }
+}
+
+/** Adds a range to a list of ranges that neither touch nor overlap. */
+function addRange(ranges: ByteRange[], added: ByteRange): void {
+  let { offset, length } = added;
+  for (let at = ranges.length - 1; at >= 0; at--) {
+    const range = ranges[at]!;
+    if (range.offset > offset + length || offset > range.offset + range.length) continue;
+    const end = Math.max(offset + length, range.offset + range.length);
+    offset = Math.min(offset, range.offset);
+    length = end - offset;
+    ranges.splice(at, 1);
+  }
+  ranges.push({ offset, length });
+}
+
+/** Where the last blob of each pack of an index ends, by pack number. */
+export function packEnds(index: BlobIndex): Float64Array {
+  const { table } = index;
+  const ends = new Float64Array(table.packCount);
+  for (let entry = 0; entry < table.count; entry++) {
+    const pack = table.packOf[entry]!;
+    ends[pack] = Math.max(ends[pack]!, table.offsetOf[entry]! + table.lengthOf[entry]!);
+  }
+  return ends;
+}
+
+function cut({ pack, offset, length }: WantedRange): WantedRange[] {
+  const parts: WantedRange[] = [];
+  for (let done = 0; done < length; done += MAX_RANGE)
+    parts.push({ pack, offset: offset + done, length: Math.min(MAX_RANGE, length - done) });
+  return parts;
+}
+
+function missing(storage: Storage, pack: string, cause: unknown): CairnError {
+  return new CairnError("damaged", `pack ${pack.slice(0, 12)} is missing from ${storage.location}`, {
+    hint: "`cairn backup verify` says what needs it",
+    details: { missing_pack: pack },
+    cause,
+  });
+}

@@ -1,0 +1,101 @@
+import { rmSync } from "node:fs";
+import { failpoint } from "../failpoint.ts";
+import { objectIdOf } from "../ids.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import type { FinishedPack } from "./pack-writer.ts";
+import type { Repository } from "./repository.ts";
+
+export interface PackUploaderOptions {
+  repository: Repository;
+  /** Kept in step with what is indexed. */
+  index: BlobIndex;
+  /** Uploads at once; default 4. */
+  connections?: number;
+  /** An index is written at the latest after so many packs; default 64. */
+  packsPerIndex?: number;
+  /** … and at the latest so long after the last one, in milliseconds; default 30 000. */
+  indexEveryMs?: number;
+}
+
+const CONNECTIONS = 4;
+const PACKS_PER_INDEX = 64;
+const INDEX_EVERY_MS = 30_000;
+
+/**
+ * Takes finished packs to a repository: uploaded as they come, and made known by an index every 64 packs or 30 seconds,
+ * so that whoever repeats a transfer that was killed finds what was there by then. An index is written only when all
+ * packs in it are durable.
+ */
+export class PackUploader {
+  readonly #options: PackUploaderOptions;
+  readonly #pending = new Set<Promise<void>>();
+  /** Uploaded or on their way, in no index yet. */
+  #unindexed: FinishedPack[] = [];
+  #lastIndex = Date.now();
+  #failure: { readonly error: unknown } | null = null;
+  packs = 0;
+  indexes = 0;
+  /** Bytes of packs that have arrived. */
+  bytes = 0;
+
+  constructor(options: PackUploaderOptions) {
+    this.#options = options;
+  }
+
+  /** Begins an upload. Does not wait; see `settle`. */
+  add(pack: FinishedPack): void {
+    this.#unindexed.push(pack);
+    const upload = this.#upload(pack).catch((error: unknown) => {
+      this.#failure ??= { error };
+    });
+    this.#pending.add(upload);
+    void upload.then(() => this.#pending.delete(upload));
+  }
+
+  async #upload(pack: FinishedPack): Promise<void> {
+    const { storage } = this.#options.repository;
+    await storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+    this.packs++;
+    this.bytes += pack.size;
+  }
+
+  /** Waits until more may be added; writes an index when one is due. Throws what an upload failed with. */
+  async settle(): Promise<void> {
+    const connections = this.#options.connections ?? CONNECTIONS;
+    while (this.#pending.size >= connections) await Promise.race(this.#pending);
+    this.#check();
+    const { packsPerIndex = PACKS_PER_INDEX, indexEveryMs = INDEX_EVERY_MS } = this.#options;
+    const isDue = this.#unindexed.length >= packsPerIndex || Date.now() - this.#lastIndex >= indexEveryMs;
+    if (isDue && this.#unindexed.length > 0) await this.checkpoint();
+  }
+
+  /** Waits for all uploads and writes the index of what none has yet. */
+  async checkpoint(): Promise<void> {
+    const { repository, index } = this.#options;
+    while (this.#pending.size > 0) await Promise.all(this.#pending);
+    this.#check();
+    const packs = this.#unindexed;
+    this.#lastIndex = Date.now();
+    if (packs.length === 0) return;
+    failpoint("transfer.packs-saved");
+    await repository.storage.sync(["data"]);
+    failpoint("transfer.packs-durable");
+    const names = await repository.saveIndex(packs);
+    this.#unindexed = [];
+    for (const pack of packs) index.addPackHeader(pack.id, pack.header);
+    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
+    for (const name of names) index.cover(name, blobs / names.length);
+    this.indexes += names.length;
+    failpoint("transfer.index-written");
+  }
+
+  /** Gives up: waits for what is on its way and removes what has not left. */
+  async abort(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+    for (const pack of this.#unindexed) rmSync(pack.path, { force: true });
+  }
+
+  #check(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+}

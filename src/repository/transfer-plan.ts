@@ -1,0 +1,164 @@
+import { CairnError } from "../errors.ts";
+import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import type { ReadTree } from "./live.ts";
+
+export interface PlanTransferOptions {
+  /** Trees whose content shall be in the target, 32 bytes each. */
+  roots: readonly Uint8Array[];
+  /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
+  known?: Uint8Array | undefined;
+  readTree: ReadTree;
+  signal?: AbortSignal | undefined;
+  onTree?: ((trees: number) => void) | undefined;
+}
+
+/** What the target lacks, as entries of the source's index. */
+export interface TransferPlan {
+  /** By kind (data, then trees), pack and offset. */
+  readonly entries: Uint32Array;
+  readonly dataBlobs: number;
+  readonly treeBlobs: number;
+  /** Sealed bytes in the source's packs. */
+  readonly storedBytes: number;
+  /** Bytes of the blobs' plaintexts. */
+  readonly plainBytes: number;
+  readonly treesWalked: number;
+}
+
+/**
+ * Walks trees of one repository and finds what another lacks of them. Each tree is walked once, also one that the target
+ * has: that a tree is there says nothing of what is below it after a transfer that was killed. `damaged` when the source
+ * does not hold something that a tree names.
+ */
+export async function planTransfer(
+  from: BlobIndex,
+  to: BlobIndex,
+  options: PlanTransferOptions,
+): Promise<TransferPlan> {
+  const walk = new TransferWalk(from, to, options);
+  for (const root of options.roots) await walk.root(root);
+  return walk.plan();
+}
+
+interface Step {
+  readonly tree: Uint8Array;
+  /** The tree at the same place below the known one. */
+  readonly beside: Uint8Array | null;
+}
+
+class TransferWalk {
+  readonly #from: BlobIndex;
+  readonly #to: BlobIndex;
+  readonly #options: PlanTransferOptions;
+  /** Two bits an entry of the source: looked at, and wanted. */
+  readonly #seen: Uint8Array;
+  readonly #wanted: number[] = [];
+  #trees = 0;
+
+  constructor(from: BlobIndex, to: BlobIndex, options: PlanTransferOptions) {
+    this.#from = from;
+    this.#to = to;
+    this.#options = options;
+    this.#seen = new Uint8Array((from.count >>> 3) + 1);
+  }
+
+  async root(root: Uint8Array): Promise<void> {
+    const pace = newPacer(this.#options.signal);
+    const stack: Step[] = [{ tree: root, beside: this.#options.known ?? null }];
+    for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
+      if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
+      const entry = this.#require(step.tree, 0, TREE_BLOB, null);
+      if (!this.#mark(entry)) continue;
+      if (this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
+      await pace();
+      await this.#directory(entry, step, stack);
+      this.#trees++;
+      if ((this.#trees & 255) === 0) this.#options.onTree?.(this.#trees);
+    }
+  }
+
+  async #directory(entry: number, step: Step, stack: Step[]): Promise<void> {
+    const nodes = await this.#nodes(entry);
+    const beside = step.beside === null ? null : await this.#besides(step.beside);
+    for (const { name, subtree, content } of nodes) {
+      if (subtree !== undefined)
+        stack.push({ tree: Uint8Array.from(subtree), beside: beside?.get(latin1(name)) ?? null });
+      for (let at = 0; content !== undefined && at < content.length; at += 32) {
+        const data = this.#require(content, at, DATA_BLOB, step.tree);
+        if (this.#mark(data) && this.#to.lookup(content, at, DATA_BLOB) < 0) this.#wanted.push(data);
+      }
+    }
+  }
+
+  async #nodes(entry: number): Promise<TreeNode[]> {
+    const read = this.#options.readTree({ ...this.#from.place(entry), id: this.#from.idOf(entry) });
+    return decodeTree(read instanceof Uint8Array ? read : await read);
+  }
+
+  /** Null when the source does not have that tree any more: then all below is walked. */
+  async #besides(tree: Uint8Array): Promise<Map<string, Uint8Array> | null> {
+    const entry = this.#from.lookup(tree, 0, TREE_BLOB);
+    if (entry < 0) return null;
+    try {
+      const trees = new Map<string, Uint8Array>();
+      for (const { name, subtree } of await this.#nodes(entry))
+        if (subtree !== undefined) trees.set(latin1(name), Uint8Array.from(subtree));
+      return trees;
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return null;
+      throw error;
+    }
+  }
+
+  #require(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB, tree: Uint8Array | null): number {
+    const entry = this.#from.lookup(bytes, at, type);
+    if (entry >= 0) return entry;
+    const id = objectIdOf(bytes.subarray(at, at + 32));
+    const where = tree === null ? "" : `, which tree ${objectIdOf(tree).slice(0, 12)} names`;
+    throw new CairnError(
+      "damaged",
+      `the source has no ${type === TREE_BLOB ? "tree" : "data"} blob ${id.slice(0, 12)}${where}`,
+      {
+        hint: "nothing was recorded in the target; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
+        details: { blob: id },
+      },
+    );
+  }
+
+  /** True the first time. */
+  #mark(entry: number): boolean {
+    const bit = 1 << (entry & 7);
+    if ((this.#seen[entry >>> 3]! & bit) !== 0) return false;
+    this.#seen[entry >>> 3]! |= bit;
+    return true;
+  }
+
+  plan(): TransferPlan {
+    const { table } = this.#from;
+    const isTree = (entry: number): number => (table.typeOf(entry) === TREE_BLOB ? 1 : 0);
+    const entries = Uint32Array.from(this.#wanted).sort(
+      (a, b) => isTree(a) - isTree(b) || table.packOf[a]! - table.packOf[b]! || table.offsetOf[a]! - table.offsetOf[b]!,
+    );
+    let [treeBlobs, storedBytes, plainBytes] = [0, 0, 0];
+    for (const entry of entries) {
+      treeBlobs += isTree(entry);
+      storedBytes += table.lengthOf[entry]!;
+      plainBytes += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+    }
+    return {
+      entries,
+      dataBlobs: entries.length - treeBlobs,
+      treeBlobs,
+      storedBytes,
+      plainBytes,
+      treesWalked: this.#trees,
+    };
+  }
+}
+
+function latin1(name: Uint8Array): string {
+  return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");
+}

@@ -1,0 +1,136 @@
+import { mkdirSync } from "node:fs";
+import { throwIfAborted } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
+import { BlobMover } from "./blob-mover.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import type { NearPacks, WantedRange } from "./near-packs.ts";
+import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
+import type { Repository } from "./repository.ts";
+import type { TransferPlan } from "./transfer-plan.ts";
+
+/** One side of a transfer. The index is up to date under a lock that is held as long as the transfer runs. */
+export interface TransferSide {
+  readonly repository: Repository;
+  readonly index: BlobIndex;
+}
+
+export interface TransferProgress {
+  /** Blobs. */
+  done: number;
+  total: number;
+  /** Sealed bytes of the source. */
+  bytes: number;
+  totalBytes: number;
+}
+
+export interface TransferOptions {
+  /** For unfinished packs, on the target's file system where that is local. Made when absent. */
+  directory: string;
+  /** The source's packs as local files. */
+  near: NearPacks;
+  uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs">;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: TransferProgress) => void) | undefined;
+}
+
+export interface TransferResult {
+  packs: number;
+  indexes: number;
+  /** Bytes of the packs that were written. */
+  packBytes: number;
+}
+
+/** Bytes that are fetched ahead of what is moved, from a source that is not local. */
+const AHEAD = 64 * 1024 * 1024;
+/** Unwanted bytes of a pack that cost less than a second request. */
+const REMOTE_GAP = 256 * 1024;
+
+/**
+ * Puts what a plan lists into the target: packs, and their index at the latest every 64 packs or 30 seconds. A kill in
+ * between leaves packs that no index names (removed by the next clean-up) and indexed ones that the next transfer finds;
+ * no snapshot is written here, so that nothing is promised yet. `damaged` when something of the source is not what its id
+ * says: then it is not passed on, and the transfer ends.
+ */
+export async function runTransfer(
+  from: TransferSide,
+  to: TransferSide,
+  plan: TransferPlan,
+  options: TransferOptions,
+): Promise<TransferResult> {
+  const { directory, near, signal, onProgress } = options;
+  const { entries } = plan;
+  if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const uploader = new PackUploader({ ...to, ...options.uploads });
+  const mover = new BlobMover({
+    from: { keys: from.repository.keys, index: from.index, openPack: (pack) => near.open(pack) },
+    to: { keys: to.repository.keys, version: to.repository.version },
+    directory,
+    onPack: (pack) => uploader.add(pack),
+  });
+  const pace = newPacer(signal);
+  try {
+    failpoint("transfer.begin");
+    let bytes = 0;
+    let fetched = 0;
+    let fetchedPacks: ReadonlySet<string> = new Set();
+    for (let at = 0; at < entries.length;) {
+      await pace();
+      throwIfAborted(signal);
+      if (at >= fetched) {
+        for (const pack of fetchedPacks) near.drop(pack);
+        ({ to: fetched, packs: fetchedPacks } = await fetchAhead(from, near, { entries, at, signal }));
+      }
+      const next = mover.moveSome(entries.subarray(0, fetched), at);
+      for (; at < next; at++) bytes += from.index.table.lengthOf[entries[at]!]!;
+      await uploader.settle();
+      onProgress?.({ done: at, total: entries.length, bytes, totalBytes: plan.storedBytes });
+    }
+    mover.finish();
+    await uploader.checkpoint();
+  } catch (error) {
+    mover.abort();
+    await uploader.abort();
+    throw error;
+  }
+  return { packs: uploader.packs, indexes: uploader.indexes, packBytes: uploader.bytes };
+}
+
+/** Makes the entries from `at` on local, as many as are fetched at once. Returns where they end, and their packs. */
+async function fetchAhead(
+  { index }: TransferSide,
+  near: NearPacks,
+  want: { entries: Uint32Array; at: number; signal: AbortSignal | undefined },
+): Promise<{ to: number; packs: ReadonlySet<string> }> {
+  const { entries, at } = want;
+  if (near.isLocal) return { to: entries.length, packs: new Set() };
+  const { table } = index;
+  const ranges: WantedRange[] = [];
+  const packs = new Set<string>();
+  let bytes = 0;
+  let to = at;
+  for (; to < entries.length; to++) {
+    const entry = entries[to]!;
+    const pack = objectIdOf(table.packId(table.packOf[entry]!));
+    // Whole packs only, so that one can be dropped once it was passed.
+    if (bytes >= AHEAD && !packs.has(pack)) break;
+    packs.add(pack);
+    bytes += table.lengthOf[entry]!;
+    addWanted(ranges, { pack, offset: table.offsetOf[entry]!, length: table.lengthOf[entry]! });
+  }
+  await near.fetch(ranges, { signal: want.signal });
+  return { to, packs };
+}
+
+/** Joins what lies close together in one pack; ranges come sorted. */
+export function addWanted(ranges: WantedRange[], range: WantedRange): void {
+  const last = ranges.at(-1);
+  const end = last === undefined ? 0 : last.offset + last.length;
+  if (last === undefined || last.pack !== range.pack || range.offset < end || range.offset - end > REMOTE_GAP) {
+    ranges.push(range);
+    return;
+  }
+  ranges[ranges.length - 1] = { ...last, length: range.offset + range.length - last.offset };
+}

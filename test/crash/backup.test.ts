@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { backup, filesOf, newRepository, noRestic, repositoryPlace, restic } from "../fixtures/repository.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { newFolder } from "../fixtures/work.ts";
+import { cairnOk } from "../fixtures/command.ts";
+import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`backup.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+function ids(place: ReturnType<typeof newRepository>): string[] {
+  return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
+}
+
+test("a backup that is killed anywhere loses nothing that was there, and the next one is whole", () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const place = newRepository("killed");
+  backup(place, "create", "--save", "-C", folder);
+  makeSecond(folder);
+  const { save_point: point } = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
+  const args = ["backup", "create", point.save_point_id, ...place.options, "-C", folder];
+  const fresh = newRepository("traced");
+  const names = passesOf(["backup", "create", point.save_point_id, ...fresh.options, "-C", folder]);
+  for (const name of ["transfer.packs-saved", "transfer.packs-durable", "transfer.index-written", "backup.transferred"])
+    assert.ok(names.includes(name), `${name} was passed`);
+  let before = ids(place);
+  let round = 0;
+  for (const pass of chosenPasses(names, 7)) {
+    fs.writeFileSync(path.join(folder, "round"), `round ${round++}`);
+    const saved = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
+    const killed = killAt(args.with(2, saved.save_point.save_point_id), pass);
+    const where = `killed at ${pass} (${killed})`;
+    const left = ids(place);
+    for (const id of before) assert.ok(left.includes(id), `${where}: snapshot ${id} is still there`);
+    assert.ok(left.length - before.length <= 1, where);
+    if (killed === "backup.snapshot-written") assert.equal(left.length, before.length + 1, where);
+    const done = backup(place, "create", "-C", folder).data as { snapshot: { snapshot_id: string } };
+    before = ids(place);
+    assert.equal(before.at(-1), done.snapshot.snapshot_id, where);
+    assert.deepEqual(filesOf(place, "locks"), [], `${where}: the dead lock is gone`);
+    const unfinished = fs.readdirSync(path.join(place.location, "tmp"), { recursive: true, withFileTypes: true });
+    assert.deepEqual(
+      unfinished.filter((entry) => entry.isFile()).map(({ name }) => name),
+      [],
+      `${where}: nothing unfinished is left`,
+    );
+  }
+  if (noRestic === false) restic(place, "check", "--read-data");
+  failed = false;
+});
+
+test("an init that is killed leaves a place where the next one makes a repository", () => {
+  for (const pass of [1, 2]) {
+    const place = repositoryPlace("init");
+    const killed = killAt(["backup", "init", ...place.options], pass);
+    if (killed === "repository.config-written") assert.equal(backup(place, "list").status, 0);
+    else backup(place, "init");
+    assert.deepEqual(ids(place), [], `killed at ${killed}`);
+    assert.equal(filesOf(place, "keys").length, 1, `killed at ${killed}`);
+    if (noRestic === false) restic(place, "snapshots");
+  }
+});

@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { SCRATCH, startCairn } from "../fixtures/command.ts";
+import {
+  backup,
+  filesOf,
+  newRepository,
+  noRestic,
+  repositoryPlace,
+  restic,
+  resticRepository,
+  resticSnapshots,
+  tryBackup,
+} from "../fixtures/repository.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { clientOf, newFolder } from "../fixtures/work.ts";
+
+/** `cairn backup create` and real restic in one repository. */
+
+interface Created {
+  snapshot: { snapshot_id: string; tree: string; tags: string[]; save_point_id: string } | null;
+  parent: string | null;
+  unchanged: boolean;
+  added: { data_blobs: number; tree_blobs: number; packs: number };
+}
+
+function created(outcome: { data: Record<string, unknown> }): Created {
+  return outcome.data as unknown as Created;
+}
+
+test("what backup create wrote is checked and restored by restic, every file of it", { skip: noRestic }, async () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const place = newRepository();
+  const first = created(backup(place, "create", "--save", "-C", folder));
+  const wanted = walkDigests(folder).state;
+  makeSecond(folder);
+  const second = created(backup(place, "create", "--save", "-C", folder, "-t", "second"));
+  assert.equal(second.parent, first.snapshot?.snapshot_id);
+  restic(place, "check", "--read-data");
+  const listed = resticSnapshots(place);
+  assert.deepEqual(
+    listed.map(({ id }) => id),
+    [first.snapshot?.snapshot_id, second.snapshot?.snapshot_id],
+  );
+  assert.deepEqual(listed[1]?.tags, ["second", `cairn:${second.snapshot?.save_point_id}`]);
+  const target = path.join(SCRATCH, "restored");
+  restic(place, "restore", first.snapshot!.snapshot_id, "--target", target, "--include", folder);
+  assert.equal(walkDigests(path.join(target, folder)).state, wanted);
+});
+
+test("an unchanged point adds one snapshot and nothing else, and none when that is asked for", async () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const place = newRepository();
+  backup(place, "create", "--save", "-C", folder);
+  const before = [filesOf(place, "index").length, filesOf(place, "data").length];
+  const again = created(backup(place, "create", "-C", folder));
+  assert.deepEqual([again.unchanged, again.added.packs], [true, 0]);
+  assert.deepEqual([filesOf(place, "index").length, filesOf(place, "data").length], before);
+  assert.equal(filesOf(place, "snapshots").length, 2);
+  assert.equal(created(backup(place, "create", "-C", folder, "--skip-if-unchanged")).snapshot, null);
+  assert.equal(created(backup(place, "create", "-C", folder, "--dry-run")).snapshot, null);
+  assert.equal(filesOf(place, "snapshots").length, 2);
+  assert.deepEqual(filesOf(place, "locks"), []);
+});
+
+for (const version of [1, 2] as const) {
+  test(`a repository of version ${version} that restic made takes backups of both`, { skip: noRestic }, async () => {
+    const folder = newFolder("backup");
+    makeFirst(folder);
+    const place = resticRepository(version);
+    restic(place, "backup", folder);
+    const [theirs] = resticSnapshots(place);
+    const ours = created(backup(place, "create", "--save", "-C", folder));
+    assert.equal(ours.parent, theirs?.id, "the parent is restic's snapshot of the same path");
+    fs.writeFileSync(path.join(folder, "more"), "more");
+    restic(place, "backup", folder);
+    backup(place, "create", "--save", "-C", folder);
+    assert.equal((backup(place, "list").data["snapshots"] as unknown[]).length, 4);
+    restic(place, "forget", "--keep-last", "1", "--prune");
+    restic(place, "check", "--read-data");
+    // What restic removed is found missing and comes again.
+    backup(place, "create", "-C", folder);
+    restic(place, "check", "--read-data");
+  });
+}
+
+test("two workspaces back up into one repository at once", async () => {
+  const place = newRepository();
+  const folders = [newFolder("backup"), newFolder("backup")];
+  for (const [i, folder] of folders.entries()) {
+    makeFirst(folder);
+    fs.writeFileSync(path.join(folder, "own"), `own ${i}`);
+  }
+  const runs = folders.map((folder) => startCairn(["backup", "create", "--save", ...place.options, "-C", folder]));
+  for (const run of runs) assert.equal((await run.ended).status, 0);
+  assert.equal((backup(place, "list").data["snapshots"] as unknown[]).length, 2);
+  if (noRestic === false) restic(place, "check", "--read-data");
+});
+
+test("a repository that cannot be opened is said so, by a status of its own", async () => {
+  const folder = newFolder("backup");
+  await clientOf(folder);
+  const place = newRepository();
+  const wrong = repositoryPlace("wrong");
+  const status = (place: { location: string; passwordFile: string }): number | null =>
+    tryBackup({ ...place, options: ["-r", place.location, "--password-file", place.passwordFile] }, "list").status;
+  assert.equal(status({ ...place, passwordFile: wrong.passwordFile }), 9);
+  assert.equal(status(wrong), 3);
+  assert.equal(status({ ...place, location: "nosuch:place" }), 2);
+  const again = tryBackup(place, "init");
+  assert.deepEqual([again.status, again.error?.code], [4, "already_exists"]);
+});
