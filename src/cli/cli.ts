@@ -56,7 +56,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   try {
     const outcome = await parsed.definition.run(context, parsed.input);
     context.progress.finish();
-    const exitStatus = outcome.exitStatus ?? outcome.error?.exitStatus ?? 0;
+    let exitStatus = outcome.exitStatus ?? outcome.error?.exitStatus ?? 0;
     if (json) {
       const data = await jsonData(outcome);
       const { warnings } = context;
@@ -65,6 +65,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
     } else {
       await printOutcome(input, context, outcome);
     }
+    if (outcome.afterwards !== undefined) exitStatus = await goOn(input, outcome.afterwards, exitStatus);
     return exitStatus;
   } catch (error) {
     context.progress.finish();
@@ -73,6 +74,18 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   } finally {
     // The result is out; a lock that cannot be given back is taken over by the next start.
     await context.close().catch(() => undefined);
+  }
+}
+
+/** The result is out, so a failure goes to stderr alone. */
+async function goOn(input: CliInput, afterwards: () => Promise<void>, exitStatus: number): Promise<number> {
+  try {
+    await afterwards();
+    return exitStatus;
+  } catch (error) {
+    const wrapped = toCairnError(error);
+    await explain(input, wrapped);
+    return wrapped.exitStatus;
   }
 }
 

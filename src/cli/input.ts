@@ -34,6 +34,11 @@ export class Input {
     return this.#options[name] === true;
   }
 
+  /** True where `--no-NAME` was given. */
+  denied(name: string): boolean {
+    return this.#options[name] === false;
+  }
+
   text(name: string): string | undefined {
     const value = this.#options[name];
     return typeof value === "string" ? value : undefined;

@@ -1,0 +1,191 @@
+import { readFileSync, realpathSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
+import { RepositoryServer } from "../../api/repository-server/server.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { printable } from "../render/format.ts";
+
+const LISTEN = "127.0.0.1:8000";
+const MAX_FILE_BYTES = 1 << 30;
+const MAX_CONNECTIONS = 200;
+const MAX_PEM_BYTES = 1 << 20;
+const MAX_PASSWORD_LENGTH = 4096;
+
+export const command: CommandDefinition = {
+  name: "serve-repository",
+  options: [
+    { flags: "--path <dir>", text: "the folder in which the repositories lie" },
+    { flags: "--listen <address>", text: `HOST:PORT; port 0 takes a free one (default ${LISTEN})` },
+    { flags: "--htpasswd <file>", text: "who may use it: lines of --hash-password or of `htpasswd -s`" },
+    { flags: "--no-auth", text: "everybody who reaches the address may use it" },
+    { flags: "--private-repositories", text: "each user sees only the repositories below a folder of their name" },
+    { flags: "--append-only", text: "nothing but locks can be removed" },
+    { flags: "--tls-cert <file>", text: "certificate (with its chain) in PEM form; with --tls-key" },
+    { flags: "--tls-key <file>", text: "its private key in PEM form" },
+    { flags: "--max-file-size <size>", text: "largest file that is taken (default 1GiB)" },
+    { flags: "--max-connections <count>", text: `more are not accepted (default ${MAX_CONNECTIONS})` },
+    { flags: "--check", text: "only say whether it could start with these options" },
+    { flags: "--hash-password <user>", text: "print a line for --htpasswd; the password is read from stdin" },
+  ],
+  examples: [
+    { line: "cairn serve-repository --path /srv/backups --no-auth", text: "for this machine alone, on port 8000" },
+    {
+      line: "cairn serve-repository --hash-password alice >> /etc/cairn/users",
+      text: "a user; the password is asked for, or read from a pipe",
+    },
+    {
+      line: "cairn serve-repository --path /srv/backups --listen 0.0.0.0:8000 --htpasswd /etc/cairn/users --private-repositories --append-only --tls-cert cert.pem --tls-key key.pem",
+      text: "for others; alice uses rest:https://alice:PASSWORD@host:8000/alice/",
+    },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const user = input.text("hashPassword");
+  if (user !== undefined) {
+    const line = await htpasswdLine(user, await newPassword(context, user));
+    return { data: { htpasswd_line: line }, text: () => line };
+  }
+  const settings = readSettings(context, input);
+  const server = await RepositoryServer.start({
+    ...settings,
+    onProblem: (message) => context.diagnose(printable(message)),
+  });
+  const { root, appendOnly, privateRepositories } = settings;
+  const data = {
+    url: server.url,
+    repository: `rest:${server.url}${privateRepositories ? "USER/" : ""}`,
+    path: root,
+    append_only: appendOnly,
+    private_repositories: privateRepositories,
+    authentication: settings.credentials === null ? "none" : "htpasswd",
+    tls: settings.tls !== undefined,
+  };
+  const outcome: Outcome = {
+    data,
+    text: () =>
+      `serving ${printable(root)} at ${context.style.cyan(data.repository)}${appendOnly ? ", append-only" : ""}`,
+  };
+  if (input.flag("check")) {
+    await server.stop();
+    return outcome;
+  }
+  return {
+    ...outcome,
+    async afterwards() {
+      await aborted(context.signal);
+      await server.stop();
+    },
+  };
+}
+
+type Settings = Omit<Parameters<typeof RepositoryServer.start>[0], "onProblem">;
+
+function readSettings(context: Context, input: Input): Settings {
+  const path = input.text("path");
+  if (path === undefined || path === "")
+    throw usage("--path names the folder in which the repositories lie; it is needed");
+  const root = servedFolder(resolve(context.cwd, path));
+  const { host, port } = parseListen(input.text("listen") ?? LISTEN);
+  const tls = readTls(context, input);
+  const credentials = readCredentials(context, input);
+  const privateRepositories = input.flag("privateRepositories");
+  if (privateRepositories && credentials === null)
+    throw usage("--private-repositories needs users", "give --htpasswd FILE instead of --no-auth");
+  if (!isLoopback(host)) {
+    if (credentials === null) context.note(`everybody who reaches ${host}:${port} may read, write and remove here`);
+    else if (tls === undefined) context.note("without --tls-cert, passwords can be read on their way");
+  }
+  const maximumConnections = input.count("maxConnections") ?? MAX_CONNECTIONS;
+  if (maximumConnections < 1) throw usage("--max-connections wants at least 1");
+  return {
+    root,
+    host,
+    port,
+    credentials,
+    privateRepositories,
+    maximumConnections,
+    appendOnly: input.flag("appendOnly"),
+    maximumFileBytes: input.size("maxFileSize") ?? MAX_FILE_BYTES,
+    ...(tls === undefined ? {} : { tls }),
+  };
+}
+
+function servedFolder(path: string): string {
+  try {
+    const root = realpathSync(path);
+    if (statSync(root).isDirectory()) return root;
+  } catch (error) {
+    const wrapped = toCairnError(error, "the folder of --path");
+    if (wrapped.code !== "not_found") throw wrapped;
+    throw new CairnError("not_found", `there is no folder ${path}`, { hint: `make it first: mkdir -m 700 ${path}` });
+  }
+  throw new CairnError("not_found", `${path} is no folder`);
+}
+
+function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[3]);
+  const host = match?.[1] ?? match?.[2];
+  if (host === undefined || port > 65_535)
+    throw usage(
+      `--listen wants HOST:PORT, found ${JSON.stringify(text)}`,
+      "for example 127.0.0.1:8000, 0.0.0.0:8000 for every address of this machine, or [::1]:8000",
+    );
+  return { host, port };
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}
+
+function readTls(context: Context, input: Input): { certificate: Buffer; key: Buffer } | undefined {
+  const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
+  if (certificate === undefined && key === undefined) return undefined;
+  if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key belong together");
+  const read = (path: string, option: string): Buffer => {
+    try {
+      const bytes = readFileSync(resolve(context.cwd, path));
+      if (bytes.length <= MAX_PEM_BYTES) return bytes;
+    } catch (error) {
+      throw toCairnError(error, `the file of ${option}`);
+    }
+    throw usage(`the file of ${option} is too large for a certificate or a key`);
+  };
+  return { certificate: read(certificate, "--tls-cert"), key: read(key, "--tls-key") };
+}
+
+function readCredentials(context: Context, input: Input): Credentials | null {
+  const file = input.text("htpasswd");
+  const open = input.denied("auth");
+  if (file !== undefined && open) throw usage("--htpasswd and --no-auth exclude each other");
+  if (open) return null;
+  if (file === undefined)
+    throw usage("who may use it? give --htpasswd FILE, or say --no-auth", "--hash-password USER makes a line of FILE");
+  return Credentials.open(resolve(context.cwd, file), (message) => context.diagnose(printable(message)));
+}
+
+/** Asked for where a person types it, else the first line of stdin. */
+async function newPassword(context: Context, user: string): Promise<string> {
+  const { cwd, env, signal } = context;
+  if (process.stdin.isTTY) {
+    const { readPassword } = await import("../password.ts");
+    return readPassword({ variable: "REST_PASSWORD", question: `password of ${user}`, twice: true, cwd, env, signal });
+  }
+  let text = "";
+  for await (const chunk of process.stdin.setEncoding("utf8")) {
+    text += chunk as string;
+    if (text.includes("\n") || text.length > MAX_PASSWORD_LENGTH) break;
+  }
+  return text.split(/\r?\n/)[0] ?? "";
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((done) => signal.addEventListener("abort", () => done(), { once: true }));
+}
