@@ -32,6 +32,7 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
     return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
   },
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
+  s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
 };
 
 /** Where a repository's files lie, by its location. `usage` when no storage is known by its scheme. */

@@ -77,6 +77,11 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   { name: "sodium-native", home: /^crypto\//, reason: "keys are handled in one folder" },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
+  {
+    name: "aws4fetch",
+    home: /^repository\/storage\/s3-requests\.ts$/,
+    reason: "credentials meet requests in one file",
+  },
   { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
   { name: "fast-check", home: /^$/, reason: "a test tool is not there at run time" },
 ];

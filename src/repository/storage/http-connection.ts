@@ -1,0 +1,198 @@
+import { createReadStream, readFileSync } from "node:fs";
+import { Agent as PlainAgent, request as plainRequest, type ClientRequest, type IncomingMessage } from "node:http";
+import { Agent as SecureAgent, request as secureRequest } from "node:https";
+import { pipeline } from "node:stream/promises";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+
+export interface HttpConnectionOptions {
+  /** Requests at once; more wait. Default 5. */
+  connections?: number | undefined;
+  /** A connection on which nothing moves for so long is given up, milliseconds. Default two minutes. */
+  silenceMs?: number | undefined;
+  /** PEM file with the certificates that vouch for the server, instead of the usual ones. */
+  caFile?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** The bytes of a request's body: in memory, or `size` bytes from the beginning of a file. */
+export type HttpBody = Uint8Array | { readonly file: string; readonly size: number };
+
+export interface HttpRequest {
+  readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
+  /** As it goes over the wire: path and query, encoded. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: HttpBody | undefined;
+  /** For messages: `cannot read data 1a2b3c4d`. */
+  readonly doing: string;
+  /** True: goes on when the caller has stopped everything else, e.g. to clean up. */
+  readonly unstoppable?: boolean | undefined;
+}
+
+const CONNECTIONS = 5;
+const SILENCE_MS = 120_000;
+/** Shorter than most servers keep one, so that they seldom end it at the moment when we ask. */
+const IDLE_MS = 15_000;
+const CHUNK_BYTES = 256 << 10;
+
+/** Requests to one server over a bounded number of connections that are kept. Every failure is a CairnError. */
+export class HttpConnection {
+  readonly #origin: URL;
+  readonly #location: string;
+  readonly #agent: PlainAgent;
+  readonly #silenceMs: number;
+  readonly #signal: AbortSignal | undefined;
+
+  /** `location` stands in messages instead of the address. */
+  constructor(origin: URL, location: string, options: HttpConnectionOptions = {}) {
+    this.#origin = origin;
+    this.#location = location;
+    this.#silenceMs = options.silenceMs ?? SILENCE_MS;
+    this.#signal = options.signal;
+    const maxSockets = options.connections ?? CONNECTIONS;
+    const kept = { keepAlive: true, maxSockets, scheduling: "lifo", timeout: IDLE_MS } as const;
+    this.#agent =
+      origin.protocol === "https:"
+        ? // Said outright: an environment variable could switch the check of certificates off otherwise.
+          new SecureAgent({ ...kept, rejectUnauthorized: true, secureContext: secureContext(options.caFile) })
+        : new PlainAgent(kept);
+  }
+
+  /**
+   * Sends a request and hands its answer, of any status, to `read`, which reads its body as far as it wants it.
+   * A connection that the server had ended just then is made anew once, for requests that change nothing.
+   */
+  async exchange<T>(request: HttpRequest, read: (answer: IncomingMessage) => Promise<T>): Promise<T> {
+    const signal = request.unstoppable === true ? undefined : this.#signal;
+    for (let again = false; ; again = true) {
+      throwIfAborted(signal);
+      const sent = this.#send(request, signal);
+      try {
+        const answer = await sent.answer;
+        const result = await read(answer);
+        if (!answer.readableEnded || !sent.request.writableFinished) sent.request.destroy();
+        return result;
+      } catch (error) {
+        sent.request.destroy();
+        if (!again && isStale(request, sent, error)) continue;
+        throw this.#error(sent.failure() ?? error, request.doing, signal);
+      }
+    }
+  }
+
+  /** Ends the connections that nobody uses. Those in use go on. */
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  #send(request: HttpRequest, signal: AbortSignal | undefined): Sent {
+    const { body } = request;
+    const secure = this.#origin.protocol === "https:";
+    const sent = (secure ? secureRequest : plainRequest)({
+      agent: this.#agent,
+      method: request.method,
+      protocol: this.#origin.protocol,
+      host: this.#origin.hostname.replace(/^\[|\]$/g, ""),
+      port: this.#origin.port || (secure ? 443 : 80),
+      path: request.path,
+      headers: request.headers,
+      timeout: this.#silenceMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    let failure: unknown;
+    let answered = false;
+    const fail = (error: unknown): void => {
+      failure ??= error;
+      sent.destroy();
+      reject(error);
+    };
+    sent.on("response", (answer) => {
+      answered = true;
+      resolve(answer);
+    });
+    // Also after the answer has come: a server that refuses early may close while we still send.
+    sent.on("error", reject);
+    sent.on("timeout", () =>
+      fail(new CairnError("io", `${request.doing} at ${this.#location}: silence for ${this.#silenceMs / 1000} s`)),
+    );
+    if (body === undefined || body instanceof Uint8Array) sent.end(body);
+    else sendFile(sent, body).catch((error: unknown) => (error instanceof CairnError ? fail(error) : reject(error)));
+    return { request: sent, answer: promise, failure: () => failure, answered: () => answered };
+  }
+
+  #error(error: unknown, doing: string, signal: AbortSignal | undefined): CairnError {
+    const text = `${doing} at ${this.#location}`;
+    if (signal?.aborted === true) return new CairnError("interrupted", `${text}: stopped by the caller`);
+    if (error instanceof CairnError) return error;
+    const message = error instanceof Error ? error.message : String(error);
+    const code = (error as NodeJS.ErrnoException).code ?? "";
+    if (/CERT|SELF_SIGNED|UNABLE_TO_|_CRL|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH/.test(code)) {
+      return new CairnError("refused", `${text}: ${message} (the server's certificate)`, {
+        hint: "name the file with the certificates that vouch for the server",
+        cause: error,
+      });
+    }
+    if (code === "EPROTO" || code.startsWith("ERR_SSL")) {
+      const hint = "http:// for a server without TLS, https:// for one with it";
+      return new CairnError("io", `${text}: ${message}`, { cause: error, hint });
+    }
+    // An error of the parser carries the bytes that it could not read.
+    const cause = code.startsWith("HPE_") ? new Error(message) : error;
+    return new CairnError("io", `${text}: ${message}`, { cause });
+  }
+}
+
+interface Sent {
+  request: ClientRequest;
+  answer: Promise<IncomingMessage>;
+  /** What ended the request from this side. */
+  failure(): unknown;
+  answered(): boolean;
+}
+
+function secureContext(caFile: string | undefined): SecureContext {
+  if (caFile === undefined)
+    return createSecureContext({ ca: [...getCACertificates("default"), ...getCACertificates("system")] });
+  let pem: string;
+  try {
+    pem = readFileSync(caFile, "utf8");
+  } catch (error) {
+    throw toCairnError(error, `the certificates in ${caFile}`);
+  }
+  try {
+    if (pem.includes("-----BEGIN CERTIFICATE-----")) return createSecureContext({ ca: pem });
+  } catch (error) {
+    throw new CairnError("usage", `the certificates in ${caFile}: ${(error as Error).message}`, { cause: error });
+  }
+  throw new CairnError("usage", `${caFile} has no certificate in PEM form`);
+}
+
+async function sendFile(sent: ClientRequest, body: { file: string; size: number }): Promise<void> {
+  if (body.size === 0) {
+    sent.end();
+    return;
+  }
+  const file = createReadStream(body.file, { end: body.size - 1, highWaterMark: CHUNK_BYTES });
+  let count = 0;
+  let unreadable: unknown;
+  file.on("data", (chunk) => (count += chunk.length));
+  file.on("error", (error) => (unreadable ??= error));
+  try {
+    await pipeline(file, sent, { end: false });
+  } catch (error) {
+    throw unreadable === undefined ? error : toCairnError(unreadable, `cannot send ${body.file}`);
+  }
+  if (count !== body.size)
+    throw new CairnError("damaged", `${body.file} became shorter while it was sent: ${count} of ${body.size} bytes`);
+  sent.end();
+}
+
+/** A kept connection that the server had ended just then: the request was not seen, and asking again changes nothing. */
+function isStale(request: HttpRequest, sent: Sent, error: unknown): boolean {
+  if (!sent.request.reusedSocket || sent.answered() || (request.method !== "GET" && request.method !== "HEAD"))
+    return false;
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === "ECONNRESET" || code === "EPIPE";
+}
