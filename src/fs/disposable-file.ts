@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { exchangePlaces } from "./exchange-folders.ts";
 
 /** What `read` makes of a file that only makes things fast; null where there is none, or none that can be read. */
 export function readDisposable<T>(path: string, read: (fd: number) => T | null): T | null {
@@ -15,4 +16,19 @@ export function readDisposable<T>(path: string, read: (fd: number) => T | null):
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/**
+ * Makes a finished temporary file the one at `path`; at every moment there is a whole one, and nothing is synced. ext4
+ * would write a file out before it is renamed over another, which costs more than the file is worth: they change places.
+ */
+export function putDisposable(temporary: string, path: string): void {
+  try {
+    exchangePlaces(Buffer.from(temporary), Buffer.from(path));
+  } catch {
+    // There is none yet, or the file system cannot do it.
+    fs.renameSync(temporary, path);
+    return;
+  }
+  fs.unlinkSync(temporary);
 }

@@ -4,8 +4,8 @@ import { putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
-/** Two paths (absolute, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
-export function exchangeFolders(one: Buffer, other: Buffer): void {
+/** Two entries (absolute paths, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
+export function exchangePlaces(one: Buffer, other: Buffer): void {
   const sys = syscalls();
   const [from, to] = [newArena(512), newArena(512)];
   putName(from, 0, nameOf(other));
@@ -13,7 +13,7 @@ export function exchangeFolders(one: Buffer, other: Buffer): void {
   const result = withDirectory(parentOf(other), (aside) =>
     withDirectory(parentOf(one), (parent) => sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE)),
   );
-  if (result < 0) throw syscallError(result, "exchange the two folders");
+  if (result < 0) throw syscallError(result, "exchange the two");
 }
 
 /** Opens a directory (a last link is not followed) for the time of a call. */

@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
 import { C, DIRECTORY_WORDS, RECORD_WORDS, ScanTable, type TableBuffers } from "./scan-table.ts";
 import { type SectionCounts, writeSections } from "./stat-cache-write.ts";
-import { readDisposable } from "./disposable-file.ts";
+import { putDisposable, readDisposable } from "./disposable-file.ts";
 import { syscalls } from "./syscalls.ts";
 
 /**
@@ -139,7 +139,7 @@ export function finishStatCache(path: string, draft: StatCacheDraft, key: StatCa
     fs.closeSync(fd);
   }
   failpoint("stat-cache-staged");
-  fs.renameSync(temporary, path);
+  putDisposable(temporary, path);
 }
 
 /** Writes the table of a finished scan as the cache. */

@@ -1,6 +1,7 @@
-import { closeSync, constants, fstatSync, openSync, readSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { crc32 } from "node:zlib";
 import { failpoint } from "../failpoint.ts";
+import { putDisposable } from "../fs/disposable-file.ts";
 import { capacityOf, BlobTable } from "./blob-table.ts";
 
 /**
@@ -46,7 +47,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
     writeAll(fd, tail);
     closeSync(fd);
     failpoint("index-cache-staged");
-    renameSync(temporary, path);
+    putDisposable(temporary, path);
   } catch (error) {
     try {
       unlinkSync(temporary);

@@ -7,7 +7,7 @@ import { changedAfter } from "../engines/tree/walk-entries.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { makeSubvolume, isSubvolume, startSync, subvolumeUuid, waitSync } from "../fs/btrfs.ts";
-import { exchangeFolders, parentOf } from "../fs/exchange-folders.ts";
+import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
 import { openDirectory } from "../fs/syscalls.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { readControl, readWorkspace, writeControl, writeWorkspace, withFolder } from "./control-directory.ts";
@@ -86,7 +86,7 @@ export async function convertFolder(workspace: Workspace, input: ConvertInput): 
     failpoint("convert.known");
     throwIfAborted(input.signal);
     facts = rootFacts(root);
-    exchangeFolders(root, aside);
+    exchangePlaces(root, aside);
   } catch (error) {
     try {
       await takeBack(workspace, intent);
@@ -166,7 +166,7 @@ async function changedInOriginal(aside: Buffer, { since, made }: ConvertIntent):
 
 /** The original in its place again. Returns where the copy stays because somebody wrote into it; null when it is gone. */
 async function exchangeBack(workspace: Workspace, intent: ConvertIntent): Promise<Buffer | null> {
-  exchangeFolders(workspace.root, besideOf(workspace.root, intent.name));
+  exchangePlaces(workspace.root, besideOf(workspace.root, intent.name));
   failpoint("convert.exchanged-back");
   return takeBack(workspace, intent);
 }

@@ -7,7 +7,7 @@ import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
-import { exchangeFolders, withDirectory } from "../fs/exchange-folders.ts";
+import { exchangePlaces, withDirectory } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
@@ -124,7 +124,7 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
     intent = { ...asked, uuid: subvolumeUuid(staging) };
     writeIntent(paths.journal, intent);
     failpoint("exchange.known");
-    exchangeFolders(workspace.root, Buffer.from(staging));
+    exchangePlaces(workspace.root, Buffer.from(staging));
   } catch (error) {
     await holder.remove(staging);
     removeIntent(paths.journal);
