@@ -6,10 +6,13 @@ import { ScanThread } from "./scan-thread.ts";
 import { type ExtraBlob, StoreSink, type StoreSinkTask, type ThreadPacks } from "./store-sink.ts";
 import type { ScanNotes, ScanTask } from "./task.ts";
 
-/** What the main thread posts, in this order: `draft` to a thread that gets no `tail`; `abort` may come at any time. */
+/**
+ * What the main thread posts, in this order: `tail` to the one thread that kept its own, `draft` to one that did not;
+ * `abort` may come at any time.
+ */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
-  | { kind: "trees"; groups: LinkGroups }
+  | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: ThreadPacks["tails"]; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
   | { kind: "abort" };
@@ -37,7 +40,7 @@ export class ScanRunner {
       case "trees":
         buildTrees(this.#thread!, request.groups);
         this.#thread!.close();
-        return { kind: "built", packs: this.#sink?.takePacks() ?? null };
+        return { kind: "built", packs: this.#sink?.takePacks(request.keepTails) ?? null };
       case "tail":
         return { kind: "finished", packs: this.#sink!.finish(request.tails, request.blobs) };
       case "draft":

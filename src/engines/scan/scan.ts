@@ -25,6 +25,8 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
+/** The thread that takes the others' unfinished packs in. */
+const FINISHING = 0;
 
 export interface ScanProgress {
   phase: "scanning" | "trees";
@@ -258,7 +260,7 @@ class Scan {
 
   /** Builds the trees, and takes the threads' packs over, the unfinished ones too. */
   async #build(groups: Map<string, LinkGroup>): Promise<void> {
-    const replies = await this.#all(() => ({ kind: "trees", groups }));
+    const replies = await this.#all((thread) => ({ kind: "trees", groups, keepTails: thread === FINISHING }));
     for (const reply of replies) {
       if (reply.kind !== "built" || reply.packs === null) continue;
       this.#packs.push(...reply.packs.packs);
@@ -285,7 +287,7 @@ class Scan {
 
   /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
   async #finish(blobs: ExtraBlob[]): Promise<void> {
-    const reply = await this.#threads[0]!.ask({ kind: "tail", tails: this.#tails, blobs });
+    const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails: this.#tails, blobs });
     if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
   }
 

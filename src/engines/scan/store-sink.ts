@@ -18,7 +18,6 @@ export interface StoreSinkTask {
 export interface ThreadPacks {
   packs: FinishedPack[];
   tails: PackTail[];
-  storedBytes: number;
 }
 
 /** A blob that the main thread made. */
@@ -69,12 +68,10 @@ export class StoreSink implements ContentSink {
     if (this.#index.claim(id, offset, TREE_BLOB)) this.#treeWriter().add(id, plain, start, length, offset);
   }
 
-  /** Hands over what is complete, and the unfinished packs as tails. */
-  takePacks(): ThreadPacks {
-    const tails = [this.#data?.takeTail(), this.#tree?.takeTail()].filter(
-      (tail) => tail !== null && tail !== undefined,
-    );
-    return this.#taken(tails);
+  /** Hands over what is complete, and the unfinished packs as tails unless they stay for `finish`. */
+  takePacks(keepTails: boolean): ThreadPacks {
+    const writers = keepTails ? [] : [this.#data, this.#tree];
+    return this.#taken(writers.flatMap((writer) => writer?.takeTail() ?? []));
   }
 
   /** Adds blobs of the main thread, takes other threads' tails in and completes the packs. */
@@ -96,6 +93,6 @@ export class StoreSink implements ContentSink {
   #taken(tails: PackTail[]): ThreadPacks {
     const packs = this.#packs;
     this.#packs = [];
-    return { packs, tails, storedBytes: (this.#data?.storedBytes ?? 0) + (this.#tree?.storedBytes ?? 0) };
+    return { packs, tails };
   }
 }
