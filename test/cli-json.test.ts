@@ -202,6 +202,7 @@ test("pin, unpin, tag, store, inspect, workspaces, engine and seal print what th
   checkAll(run("engine set copy").data["engine_reasons"], "engine_reason", 4);
   assert.equal(run("seal").data["sealed"], 0);
   run("completion fish");
+  run("serve-repository --path . --listen 127.0.0.1:0 --no-auth --check");
   ran.add("__complete");
 });
 
