@@ -6,8 +6,10 @@ import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
 import type { TreeHolder } from "./engines/tree/holder.ts";
 import type { CairnLibrary } from "./operations/contract.ts";
 import { Library } from "./operations/library.ts";
+import { type Limits, LimitedStorage, paceOf } from "./repository/storage/limited.ts";
 import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
+import { RetryingStorage } from "./repository/storage/retrying.ts";
 import type { Storage } from "./repository/storage/storage.ts";
 import type { EngineFactory } from "./workspace/workspace.ts";
 
@@ -32,14 +34,29 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
     return options.create === true ? LocalStorage.create(root, within) : new LocalStorage(root, within);
   },
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
+  sftp: async (address, options) => {
+    const { openSftpStorage } = await import("./repository/storage/sftp-open.ts");
+    return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}) });
+  },
   s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
 };
 
-/** Where a repository's files lie, by its location. `usage` when no storage is known by its scheme. */
+/**
+ * Where a repository's files lie, by its location, within the limits that were asked for; calls to other machines are
+ * made again when they fail with what may pass. `usage` when no storage is known by its scheme.
+ */
 export async function openStorage(location: string, options: OpenStorageOptions = {}): Promise<Storage> {
   const { scheme, rest } = splitLocation(location);
   if (!Object.hasOwn(STORAGES, scheme)) throw unknownScheme(scheme, Object.keys(STORAGES));
-  return STORAGES[scheme]!(rest, options);
+  const storage = limited(scheme, await STORAGES[scheme]!(rest, options), options.limits);
+  if (scheme === "local") return storage;
+  return new RetryingStorage(storage, { signal: options.signal, onRetry: options.onRetry });
+}
+
+/** SFTP keeps to the rates by itself, piece by piece. */
+function limited(scheme: string, storage: Storage, limits: Limits | undefined): Storage {
+  if (limits === undefined) return storage;
+  return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
 }
 
 /** The library, wired to this build's engines. */

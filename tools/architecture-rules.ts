@@ -82,6 +82,11 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
     home: /^repository\/storage\/s3-requests\.ts$/,
     reason: "credentials meet requests in one file",
   },
+  {
+    name: "ssh2",
+    home: /^repository\/storage\/s(?:sh|ftp)-[a-z]+\.ts$|^repository\/storage\/sftp\.ts$/,
+    reason: "only whoever opens an SFTP repository loads it",
+  },
   { name: "esbuild", home: /^$/, reason: "a build tool is not there at run time" },
   { name: "fast-check", home: /^$/, reason: "a test tool is not there at run time" },
 ];
@@ -89,7 +94,7 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
 /** Concrete adapters and the only places outside their folder that may name them. */
 export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; reason: string }[] = [
   {
-    files: /^repository\/storage\/(?:local|memory|sftp|s3|rest|faulty|counting)\.ts$/,
+    files: /^repository\/storage\/(?:local|memory|sftp|sftp-open|s3|rest|faulty|counting)\.ts$/,
     home: /^repository\/storage\//,
     // The embedded store is a folder of local files by its definition.
     users: /^compose\.ts$|^engines\/copy\/embedded-store\.ts$/,

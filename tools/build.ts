@@ -10,6 +10,7 @@ import {
   chmodSync,
 } from "node:fs";
 import { execFileSync } from "node:child_process";
+import { isBuiltin } from "node:module";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type Metafile, type Plugin } from "esbuild";
@@ -47,6 +48,34 @@ const workersBesideChunks: Plugin = {
     });
   },
 };
+
+/**
+ * ssh2 does without its compiled parts, which install scripts would make, when it cannot load them; and packages that are
+ * not ES modules get built-in modules without a `require` of their own.
+ */
+const withoutCompiledParts: Plugin = {
+  name: "without-compiled-parts",
+  setup(setup) {
+    setup.onResolve({ filter: /\.node$|^cpu-features$/ }, (wanted) =>
+      inPackage(wanted) ? { path: wanted.path, namespace: "absent" } : undefined,
+    );
+    setup.onLoad({ filter: /.*/, namespace: "absent" }, (file) => ({
+      contents: `throw new Error(${JSON.stringify(`${path.basename(file.path)} is not part of the bundle`)});`,
+    }));
+    setup.onResolve({ filter: /.*/ }, (wanted) =>
+      wanted.kind === "require-call" && inPackage(wanted) && isBuiltin(wanted.path)
+        ? { path: wanted.path.replace(/^node:/, ""), namespace: "builtin" }
+        : undefined,
+    );
+    setup.onLoad({ filter: /.*/, namespace: "builtin" }, (file) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(`node:${file.path}`)});`,
+    }));
+  },
+};
+
+function inPackage(wanted: { importer: string }): boolean {
+  return wanted.importer.includes("/node_modules/");
+}
 
 function entryPoints(): Record<string, string> {
   const entries: Record<string, string> = { cli: "src/cli/entry.ts" };
@@ -94,7 +123,7 @@ async function bundle(stage: string): Promise<void> {
     external: EXTERNAL,
     minifySyntax: true,
     legalComments: "none",
-    plugins: [workersBesideChunks],
+    plugins: [workersBesideChunks, withoutCompiledParts],
     metafile: true,
     logLevel: "warning",
   });

@@ -91,10 +91,20 @@ test("retrying storage gives up after its attempts and after its time, and says 
   few.faulty.arm({ operation: "load", fault: "fail", times: 100 });
   await assert.rejects(few.storage.load("data", NAME), /given up after 3 attempts in 2 s/);
   assert.equal(few.counting.count("load"), 3);
-  const short = patient({ totalMs: 4000, attempts: 100 });
+  const short = patient({ totalMs: 4000, attempts: 100, firstAttempts: 100 });
   short.faulty.arm({ operation: "load", fault: "fail", times: 100 });
   await assert.rejects(short.storage.load("data", NAME), coded("io"));
   assert.deepEqual(short.pauses, [500, 1000, 2000]);
+});
+
+test("retrying storage tries longer once the storage has answered, with a final error too", async () => {
+  const { faulty, counting, storage } = patient();
+  faulty.arm({ operation: "list", fault: "fail", times: 100 });
+  await assert.rejects(storage.list("data"), coded("io"));
+  assert.equal(counting.count("list"), 4);
+  await assert.rejects(storage.load("data", NAME), coded("not_found"));
+  await assert.rejects(storage.list("data"), coded("io"));
+  assert.equal(counting.count("list"), 14);
 });
 
 test("retrying storage waits as long as the storage asks for", async () => {

@@ -17,6 +17,11 @@ export interface RetryEvent {
 export interface RetryOptions {
   /** Of one call, the first included. Default 10. */
   attempts?: number;
+  /**
+   * Of one call as long as the storage has never answered, be it with an error that is final: a wrong address looks like a
+   * server that is away. Default 4, which takes some seconds.
+   */
+  firstAttempts?: number;
   /** No attempt begins later than this after a call did, milliseconds. Default 15 minutes. */
   totalMs?: number;
   /** Longest pause before the second attempt; doubled for each further one. Default 500 ms. */
@@ -47,6 +52,7 @@ type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
 export class RetryingStorage implements Storage {
   readonly #inner: Storage;
   readonly #options: RetryOptions;
+  #hasAnswered = false;
 
   constructor(inner: Storage, options: RetryOptions = {}) {
     this.#inner = inner;
@@ -114,21 +120,25 @@ export class RetryingStorage implements Storage {
     kind: FileKind,
     work: { call: () => Promise<T>; late?: LateSuccess<T> },
   ): Promise<T> {
-    const { attempts = 10, totalMs = 900_000, signal } = this.#options;
+    const { attempts = 10, firstAttempts = 4, totalMs = 900_000, signal } = this.#options;
     const now = this.#options.now ?? (() => performance.now());
     const begun = now();
     for (let attempt = 1; ; attempt++) {
       throwIfAborted(signal);
       try {
-        return await work.call();
+        const value = await work.call();
+        this.#hasAnswered = true;
+        return value;
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
+        this.#hasAnswered ||= !error.retryable;
         const late = attempt === 1 || work.late === undefined ? null : await work.late(error);
         if (late !== null) return late.value;
         if (!error.retryable) throw error;
         const delayMs = this.#delay(attempt, error);
         const spent = now() - begun;
-        if (attempt >= attempts || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
+        const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
+        if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
         this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
         await (this.#options.sleep ?? pause)(delayMs, signal);
       }

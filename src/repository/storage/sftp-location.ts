@@ -1,0 +1,100 @@
+import { posix } from "node:path";
+import { CairnError } from "../../errors.ts";
+
+export interface SftpLocation {
+  /** As it was given: a name, an alias of `~/.ssh/config`, an address (IPv6 without brackets). */
+  readonly host: string;
+  readonly user: string | undefined;
+  readonly port: number | undefined;
+  /** Relative paths begin in the folder in which the server puts the user. */
+  readonly path: string;
+}
+
+const EXAMPLES =
+  "sftp:user@host:/srv/backups or sftp://user@host:2222//srv/backups; one slash after the host is a path in the user's home";
+
+/**
+ * What follows `sftp:` in a location, as restic reads it: `[user@]host:path`, or `//[user@]host[:port]/path`, where a
+ * path from the root has two slashes. `usage` for anything else, and for a password in it.
+ */
+export function parseSftpLocation(rest: string): SftpLocation {
+  return rest.startsWith("//") ? ofUrl(rest.slice(2)) : ofCopyForm(rest);
+}
+
+function ofCopyForm(rest: string): SftpLocation {
+  // The host of an address in brackets has colons in it.
+  const match = /^(?:(.*)@)?(\[[^\]]*\]|[^:@]*):(.*)$/s.exec(rest);
+  if (match === null) throw notOne(rest, "a colon between host and path");
+  const [, user, host, path] = match;
+  return { user: userOf(user, rest), host: hostOf(host!, rest), port: undefined, path: pathOf(path!, rest) };
+}
+
+function ofUrl(rest: string): SftpLocation {
+  const match = /^(?:([^/]*)@)?(\[[^\]/]*\]|[^:/@]*)(?::([^/]*))?\/(.*)$/s.exec(rest);
+  if (match === null) throw notOne(rest, "a host, a slash and a path");
+  const [, user, host, port, path] = match;
+  if (user?.includes(":") === true) {
+    throw new CairnError("usage", "a location has no place for a password", {
+      hint: "everybody on this machine could read it; use a key or an agent, or name the password in CAIRN_SFTP_PASSWORD",
+    });
+  }
+  return {
+    user: userOf(user === undefined ? undefined : decoded(user, rest), rest),
+    host: hostOf(host!, rest),
+    port: portOf(port, rest),
+    path: pathOf(decoded(path!, rest), rest),
+  };
+}
+
+function decoded(text: string, rest: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw notOne(rest, "two hex digits after each %");
+  }
+}
+
+function userOf(user: string | undefined, rest: string): string | undefined {
+  if (user === "") throw notOne(rest, "a user's name before the @");
+  return user;
+}
+
+function hostOf(host: string, rest: string): string {
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  if (bare === "" || /[\s\0]/.test(bare)) throw notOne(rest, "a host");
+  return bare;
+}
+
+function portOf(port: string | undefined, rest: string): number | undefined {
+  if (port === undefined || port === "") return undefined;
+  const number = /^\d{1,5}$/.test(port) ? Number(port) : 0;
+  if (number < 1 || number > 65_535) throw notOne(rest, "a port from 1 to 65535");
+  return number;
+}
+
+function pathOf(path: string, rest: string): string {
+  if (path === "" || path.includes("\0")) throw notOne(rest, "a path");
+  if (path.startsWith("~")) {
+    throw new CairnError("usage", `SFTP servers do not know ~ in ${JSON.stringify(path)}`, {
+      hint: "a path without a slash in front begins in the user's home: sftp:user@host:backups",
+    });
+  }
+  const clean = posix.normalize(path);
+  return clean.length > 1 ? clean.replace(/\/$/, "") : clean;
+}
+
+function notOne(rest: string, wanted: string): CairnError {
+  const found = JSON.stringify(`sftp:${rest.replace(/:[^:@/]*@/, ":…@")}`);
+  return new CairnError("usage", `the location of an SFTP repository has ${wanted}, found ${found}`, {
+    hint: `for example ${EXAMPLES}`,
+  });
+}
+
+/** The location as messages name it; never with a secret in it. */
+export function printSftpLocation(location: SftpLocation): string {
+  const host = location.host.includes(":") ? `[${location.host}]` : location.host;
+  if (location.port === undefined)
+    return `sftp:${location.user === undefined ? "" : `${location.user}@`}${host}:${location.path}`;
+  const user = location.user === undefined ? "" : `${encodeURIComponent(location.user)}@`;
+  return `sftp://${user}${host}:${location.port}/${encodeURI(location.path)}`;
+}

@@ -1,0 +1,64 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { Pace } from "./limited.ts";
+import type { OpenStorageOptions } from "./location.ts";
+import { parseSftpLocation, printSftpLocation } from "./sftp-location.ts";
+import { SftpStorage } from "./sftp.ts";
+import { sshSettings } from "./ssh-config.ts";
+import { SshConnection, type SshTarget } from "./ssh-connection.ts";
+import { knownHostName } from "./ssh-known-hosts.ts";
+
+const SYSTEM_KNOWN_HOSTS = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
+const USUAL_KEYS = ["id_ed25519", "id_ecdsa", "id_rsa"];
+
+export interface OpenSftpOptions extends OpenStorageOptions {
+  pace?: Pace;
+}
+
+/**
+ * Opens an SFTP repository by what follows `sftp:` in its location; nothing is asked of the server before the first
+ * call, except to create it. From the environment: `CAIRN_SFTP_KEY_FILE` (instead of the usual keys),
+ * `CAIRN_SFTP_PASSPHRASE` (of keys), `CAIRN_SFTP_PASSWORD` (never asked for otherwise), `CAIRN_SFTP_KNOWN_HOSTS`
+ * (a file of known host keys, before the usual ones), `CAIRN_SFTP_CONFIG` (instead of `~/.ssh/config`), `SSH_AUTH_SOCK`.
+ */
+export async function openSftpStorage(rest: string, options: OpenSftpOptions = {}): Promise<SftpStorage> {
+  const location = parseSftpLocation(rest);
+  const target = sftpTarget(rest, options.env ?? process.env);
+  const storage = {
+    location: printSftpLocation(location),
+    connect: () => SshConnection.open(target),
+    ...(options.pace === undefined ? {} : { pace: options.pace }),
+  };
+  if (options.create === true) return SftpStorage.create(location.path, storage);
+  return new SftpStorage(location.path, storage);
+}
+
+/** How a location's server is reached and what is shown to it. */
+export function sftpTarget(rest: string, env: Readonly<Record<string, string | undefined>>): SshTarget {
+  const { host: alias, user, port } = parseSftpLocation(rest);
+  const said = (name: string): string | undefined => env[name] || undefined;
+  const home = said("HOME") ?? homedir();
+  const settings = sshSettings(alias, { user, port, home, env, file: said("CAIRN_SFTP_CONFIG") });
+  const keyFile = said("CAIRN_SFTP_KEY_FILE");
+  const knownHosts = said("CAIRN_SFTP_KNOWN_HOSTS");
+  const usual = ["known_hosts", "known_hosts2"].map((name) => join(home, ".ssh", name));
+  return {
+    host: settings.host,
+    port: settings.port,
+    user: settings.user,
+    knownAs: settings.hostKeyAlias?.toLowerCase() ?? knownHostName(settings.host, settings.port),
+    knownHostsFiles: [
+      ...(knownHosts === undefined ? [] : [knownHosts]),
+      ...(settings.knownHostsFiles ?? usual),
+      ...SYSTEM_KNOWN_HOSTS,
+    ],
+    credentials: {
+      identityFiles: keyFile === undefined ? settings.identityFiles : [keyFile],
+      defaultFiles: USUAL_KEYS.map((name) => join(home, ".ssh", name)),
+      passphrase: said("CAIRN_SFTP_PASSPHRASE"),
+      password: said("CAIRN_SFTP_PASSWORD"),
+      agent: settings.identityAgent === undefined ? (said("SSH_AUTH_SOCK") ?? null) : settings.identityAgent,
+      identitiesOnly: settings.identitiesOnly,
+    },
+  };
+}

@@ -1,0 +1,328 @@
+import { randomBytes } from "node:crypto";
+import { open as openLocal, unlink } from "node:fs/promises";
+import { posix } from "node:path";
+import type { Stats } from "ssh2";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { paceOf, type Pace } from "./limited.ts";
+import { flush, ifThere, makeFolder, renameNew, renameWithout } from "./sftp-files.ts";
+import { SftpPool } from "./sftp-pool.ts";
+import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
+import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
+import type { SshConnection } from "./ssh-connection.ts";
+import {
+  isFileName,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
+
+export interface SftpStorageOptions {
+  /** For messages. */
+  readonly location: string;
+  /** Called for the first call and again after a break. */
+  readonly connect: () => Promise<SshConnection>;
+  /** Calls that the server works on at once; more share a channel. Default 4: it is a process on the server. */
+  readonly channels?: number | undefined;
+  /** Asked piece by piece. */
+  readonly pace?: Pace | undefined;
+}
+
+const FOLDERS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
+const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
+const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
+/** Short requests under way at once, over all channels. */
+const AT_ONCE = 64;
+
+/**
+ * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, as far as the server's own
+ * settings let them.
+ *
+ * What is durable is what the server can promise: OpenSSH's flushes the file before it gets its name and once more
+ * after, which on ext4, xfs and btrfs brings the name to the disk too; there is no call for a folder, so a removal
+ * is durable with the next file that is flushed. A server without `fsync@openssh.com` promises nothing.
+ *
+ * A broken connection is `io`, and the next call connects again.
+ */
+export class SftpStorage implements Storage {
+  readonly location: string;
+  readonly #root: string;
+  readonly #pool: SftpPool;
+  readonly #pace: Pace;
+  /** Path → size of what was saved and not flushed. */
+  readonly #unsynced = new Map<FileKind, Map<string, number>>();
+  /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
+  readonly #leftovers = new Map<string, number>();
+
+  constructor(root: string, options: SftpStorageOptions) {
+    this.location = options.location;
+    this.#root = root;
+    this.#pool = new SftpPool(options.connect, options.channels ?? 4);
+    this.#pace = options.pace ?? paceOf({});
+  }
+
+  /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
+  static async create(root: string, options: SftpStorageOptions): Promise<SftpStorage> {
+    const storage = new SftpStorage(root, options);
+    await storage.#call("cannot make the repository's folders", (session) => storage.#makeFolders(session));
+    return storage;
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
+    await this.#save(kind, name, { source: sourceOf(bytes), durable: options.durable !== false });
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
+    this.#path(kind, name);
+    const doing = `cannot take ${kind} ${name.slice(0, 8)} over`;
+    try {
+      const file = await openLocal(temporaryPath, "r");
+      try {
+        const { size } = await file.stat();
+        const read = async (position: number, length: number): Promise<Buffer> => {
+          const { bytesRead, buffer } = await file.read(Buffer.allocUnsafeSlow(length), 0, length, position);
+          if (bytesRead < length) throw new CairnError("damaged", `${temporaryPath} ends at ${position + bytesRead}`);
+          return buffer;
+        };
+        await this.#save(kind, name, { source: { size, read }, durable: options.durable !== false });
+      } finally {
+        await file.close();
+      }
+      await unlink(temporaryPath);
+    } catch (error) {
+      throw toCairnError(error, doing);
+    }
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    const path = this.#path(kind, name);
+    return this.#call(`cannot read ${kind} ${name.slice(0, 8)}`, async (session) => {
+      const handle = await session.open(path, "r");
+      try {
+        if (range === undefined) return await readWhole(session, handle, this.#pace);
+        return await readRange(session, handle, { range, pace: this.#pace });
+      } finally {
+        session.closeLater(handle);
+      }
+    });
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    const found: StoredFile[] = [];
+    const doing = `cannot list ${kind}`;
+    if (kind === "config") {
+      const facts = await this.#call(doing, (session) => session.statIfThere(this.#path("config", "config")));
+      return facts?.isFile() === true ? [{ name: "config", size: facts.size }] : [];
+    }
+    const folder = posix.join(this.#root, kind);
+    if (kind !== "data") {
+      await this.#call(doing, (session) => this.#listFolder(session, kind, { folder, found }));
+      return found;
+    }
+    const names = (await this.#call(doing, (session) => session.list(folder))).map((entry) => entry.filename);
+    const folders = names.filter((name) => /^[0-9a-f]{2}$/.test(name)).map((name) => posix.join(folder, name));
+    await concurrently(folders.length, AT_ONCE, async (index) => {
+      const each = { folder: folders[index]!, found };
+      await this.#call(doing, (session) => ifThere(() => this.#listFolder(session, kind, each)));
+    });
+    return found;
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    const path = this.#path(kind, name);
+    const facts = await this.#call(`cannot look for ${kind} ${name.slice(0, 8)}`, (session) =>
+      session.statIfThere(path),
+    );
+    return facts?.isFile() === true;
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    const path = this.#path(kind, name);
+    await this.#call(`cannot remove ${kind} ${name.slice(0, 8)}`, (session) => session.remove(path));
+    this.#unsynced.get(kind)?.delete(path);
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    for (const kind of kinds) {
+      const waiting = this.#unsynced.get(kind);
+      const files = [...(waiting ?? [])];
+      await concurrently(files.length, AT_ONCE, async (index) => {
+        const [path, size] = files[index]!;
+        await this.#call(`cannot flush ${kind}`, (session) => flush(session, path, size));
+        waiting?.delete(path);
+      });
+    }
+  }
+
+  /** Those that a list came across; their age is measured by the server's own clock. */
+  async clearTemporaries(ageMs: number): Promise<number> {
+    let removed = 0;
+    try {
+      await this.#pool.run(async (session) => {
+        await this.#listFolder(session, "config", { folder: this.#root, found: [] });
+        if (this.#leftovers.size === 0) return;
+        const now = await this.#serverTime(session);
+        for (const [path, written] of this.#leftovers) {
+          this.#leftovers.delete(path);
+          if ((now - written) * 1000 < ageMs) continue;
+          await ifThere(() => session.remove(path));
+          removed++;
+        }
+      });
+    } catch {
+      return removed;
+    }
+    return removed;
+  }
+
+  /**
+   * temporary name in the file's own folder → bytes → flushed → renamed ● → flushed again. The rename is the commit: a
+   * kill or a break before it leaves an unfinished file that no list shows, after it the whole file.
+   */
+  async #save(kind: FileKind, name: string, what: { source: ByteSource; durable: boolean }): Promise<void> {
+    const path = this.#path(kind, name);
+    const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
+    await this.#call(doing, async (session) => {
+      const durable = what.durable && session.has(FSYNC);
+      const temporary = `${path}-cairn-temp-${randomBytes(8).toString("hex")}`;
+      let handle: SftpHandle | null = null;
+      try {
+        handle = await this.#create(session, kind, temporary);
+        failpoint("sftp.created");
+        await writeAll(session, handle, { source: what.source, pace: this.#pace });
+        failpoint("sftp.written");
+        if (durable) await session.sync(handle);
+        else {
+          // The last word of a file system that takes writes on trust.
+          const written = handle;
+          handle = null;
+          await session.close(written);
+        }
+        await this.#moveIn(session, kind, { temporary, path, source: what.source });
+        failpoint("sftp.renamed");
+        if (handle !== null) await session.sync(handle);
+      } catch (error) {
+        const explained = await this.#explained(session, error, what.source.size);
+        await session.remove(temporary).catch(() => undefined);
+        throw explained;
+      } finally {
+        if (handle !== null) session.closeLater(handle);
+      }
+    });
+    if (!what.durable) remember(this.#unsynced, kind, { path, size: what.source.size });
+  }
+
+  async #create(session: SftpSession, kind: FileKind, temporary: string): Promise<SftpHandle> {
+    try {
+      return await session.open(temporary, "wx");
+    } catch (error) {
+      if (kind !== "data" || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
+      await makeFolder(session, posix.dirname(temporary));
+      return session.open(temporary, "wx");
+    }
+  }
+
+  async #moveIn(
+    session: SftpSession,
+    kind: FileKind,
+    move: { temporary: string; path: string; source: ByteSource },
+  ): Promise<void> {
+    const { temporary, path, source } = move;
+    try {
+      if (kind === "config") await renameNew(session, temporary, path);
+      else if (session.has(POSIX_RENAME)) await session.renameOver(temporary, path);
+      else await renameWithout(session, temporary, { path, source });
+    } catch (error) {
+      if (statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
+      throw new CairnError("io", "somebody removed the unfinished file", { cause: error });
+    }
+  }
+
+  async #listFolder(
+    session: SftpSession,
+    kind: FileKind,
+    into: { folder: string; found: StoredFile[] },
+  ): Promise<void> {
+    for (const { filename, attrs } of await session.list(into.folder)) {
+      const path = posix.join(into.folder, filename);
+      if (TEMPORARY.test(filename)) this.#leftovers.set(path, attrs.mtime);
+      if (!isFileName(kind, filename)) continue;
+      const facts = needsLook(attrs) ? await session.statIfThere(path) : attrs;
+      if (facts?.isFile() === true) into.found.push({ name: filename, size: facts.size });
+    }
+  }
+
+  async #makeFolders(session: SftpSession): Promise<void> {
+    if ((await session.statIfThere(this.#root))?.isDirectory() !== true) {
+      const parts = this.#root.split("/");
+      for (let i = 1; i <= parts.length; i++) {
+        const path = parts.slice(0, i).join("/");
+        if (path !== "" && path !== "." && path !== "..") await makeFolder(session, path);
+      }
+    }
+    await Promise.all(FOLDERS.map((kind) => makeFolder(session, posix.join(this.#root, kind))));
+    const data = posix.join(this.#root, "data");
+    const there = new Set((await session.list(data)).map((entry) => entry.filename));
+    const missing = DATA_FOLDERS.filter((name) => !there.has(name));
+    await concurrently(missing.length, AT_ONCE, (index) => makeFolder(session, posix.join(data, missing[index]!)));
+  }
+
+  /** Seconds, by a file that is made for it. */
+  async #serverTime(session: SftpSession): Promise<number> {
+    const path = posix.join(this.#root, `clock-cairn-temp-${randomBytes(8).toString("hex")}`);
+    session.closeLater(await session.open(path, "wx"));
+    const { mtime } = await session.stat(path);
+    await session.remove(path);
+    return mtime;
+  }
+
+  /** A plain failure of a write with what the file system says: most servers have no number for a full disk. */
+  async #explained(session: SftpSession, error: unknown, bytes: number): Promise<unknown> {
+    if (statusOf(error) !== SFTP_STATUS.failure) return error;
+    const room = await session.room(this.#root);
+    if (room === null) return error;
+    const cause = error instanceof Error ? error.message : "";
+    if (room.readOnly)
+      return new CairnError("permission", `the server's file system is read-only: ${cause}`, { cause: error });
+    if (room.free >= Math.max(bytes, 1)) return error;
+    return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are wanted: ${cause}`, { cause: error });
+  }
+
+  #path(kind: FileKind, name: string): string {
+    if (!isFileName(kind, name)) {
+      throw new CairnError("invalid_id", `not a name of a file of ${kind}: ${JSON.stringify(name.slice(0, 80))}`);
+    }
+    if (kind === "config") return posix.join(this.#root, "config");
+    if (kind === "data") return posix.join(this.#root, "data", name.slice(0, 2), name);
+    return posix.join(this.#root, kind, name);
+  }
+
+  async #call<T>(doing: string, work: (session: SftpSession) => Promise<T>): Promise<T> {
+    try {
+      return await this.#pool.run(work);
+    } catch (error) {
+      const known = toCairnError(error);
+      throw new CairnError(known.code, `${doing} in ${this.location}: ${known.message}`, {
+        ...(known.hint === undefined ? {} : { hint: known.hint }),
+        ...(known.details === undefined ? {} : { details: known.details }),
+        cause: error,
+      });
+    }
+  }
+}
+
+/** Links and what a server does not describe are looked at. */
+function needsLook(attrs: Stats): boolean {
+  return !Number.isInteger(attrs.mode) || !Number.isSafeInteger(attrs.size) || attrs.isSymbolicLink();
+}
+
+function remember(map: Map<FileKind, Map<string, number>>, kind: FileKind, file: { path: string; size: number }): void {
+  const files = map.get(kind) ?? new Map<string, number>();
+  map.set(kind, files.set(file.path, file.size));
+}

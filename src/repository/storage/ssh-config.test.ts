@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir, userInfo } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
+import { sshSettings, type SshSettings, type SshSettingsOptions } from "./ssh-config.ts";
+
+function settings(
+  alias: string,
+  text: string,
+  options: SshSettingsOptions & { files?: Record<string, string> } = {},
+): SshSettings {
+  const home = mkdtempSync(join(tmpdir(), "cairn-ssh-config-"));
+  try {
+    mkdirSync(join(home, ".ssh/config.d"), { recursive: true });
+    writeFileSync(join(home, ".ssh/config"), text);
+    for (const [name, content] of Object.entries(options.files ?? {})) writeFileSync(join(home, ".ssh", name), content);
+    const found = sshSettings(alias, { home, env: {}, ...options });
+    return JSON.parse(JSON.stringify(found).replaceAll(home, "HOME")) as SshSettings;
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+const TEXT = `
+# what is common stands last
+Host backup b?ckup2 !backup22
+  HostName %h.example
+  Port = 2222
+  User "keeper of things"
+  IdentityFile ~/.ssh/backup_key
+  IdentityFile %d/.ssh/%r-%h-%p
+Host *.example
+  UserKnownHostsFile /one "~/two files"
+  IdentitiesOnly yes
+Match user nobody
+  Port 1
+Host *
+  Port 2200
+  IdentityFile ~/.ssh/common
+  HostKeyAlias alias # a comment
+`;
+
+test("the first value of a host's blocks holds, and its identity files add up", () => {
+  const found = settings("backup", TEXT);
+  assert.equal(found.host, "backup.example");
+  assert.equal(found.port, 2222);
+  assert.equal(found.user, "keeper of things");
+  assert.equal(found.hostKeyAlias, "alias");
+  const own = "HOME/.ssh/keeper of things-backup.example-2222";
+  assert.deepEqual(found.identityFiles, ["HOME/.ssh/backup_key", own, "HOME/.ssh/common"]);
+  assert.equal(found.knownHostsFiles, undefined);
+});
+
+test("blocks apply by pattern to the name that was given", () => {
+  assert.equal(settings("bxckup2", TEXT).port, 2222);
+  assert.equal(settings("backup22", TEXT).port, 2200);
+  const wild = settings("A.Example", TEXT);
+  assert.deepEqual(wild.knownHostsFiles, ["/one", "HOME/two files"]);
+  assert.equal(wild.identitiesOnly, true);
+  assert.equal(wild.host, "A.Example");
+});
+
+test("what the location says goes before the file, and without a file the defaults hold", () => {
+  const found = settings("backup", TEXT, { user: "me", port: 22 });
+  assert.deepEqual([found.user, found.port], ["me", 22]);
+  const bare = sshSettings("host", { file: "/nonexistent/config", home: "/nonexistent" });
+  assert.deepEqual([bare.host, bare.port, bare.user], ["host", 22, userInfo().username]);
+  assert.deepEqual(bare.identityFiles, []);
+});
+
+test("included files are read where they stand, and only there", () => {
+  const files = {
+    "config.d/1": "Port 7\nHost other\nUser lost",
+    "config.d/2": "User second\nPort 8",
+    mine: "User mine",
+  };
+  const found = settings("host", "Include config.d/*\nUser last\nHost elsewhere\nInclude mine", { files });
+  assert.deepEqual([found.port, found.user], [7, "second"]);
+  assert.throws(() => settings("host", "Include config"), /16 deep/);
+});
+
+test("a host that is reached through another one is refused, unless that is switched off", () => {
+  for (const keyword of ["ProxyJump jump", "proxycommand nc %h %p"]) {
+    assert.throws(
+      () => settings("host", `Host h*\n${keyword}`),
+      (error) => error instanceof CairnError && error.code === "unsupported" && /ssh -N -L/.test(error.hint!),
+    );
+    assert.equal(settings("other", `Host h*\n${keyword}`).port, 22);
+  }
+  assert.equal(settings("host", "ProxyJump none\nProxyJump jump\nProxyCommand none").port, 22);
+});
+
+test("the agent can be named or switched off", () => {
+  assert.equal(settings("host", "").identityAgent, undefined);
+  assert.equal(settings("host", "IdentityAgent none").identityAgent, null);
+  assert.equal(settings("host", "IdentityAgent SSH_AUTH_SOCK").identityAgent, undefined);
+  assert.equal(settings("host", "IdentityAgent ~/agent").identityAgent, "HOME/agent");
+  assert.equal(settings("host", "IdentityAgent ${DIR}/agent", { env: { DIR: "/run" } }).identityAgent, "/run/agent");
+});
+
+test("a port that is none is named", () => {
+  for (const port of ["0", "65536", "ssh"]) assert.throws(() => settings("host", `Port ${port}`), /1 to 65535/);
+});
