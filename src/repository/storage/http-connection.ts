@@ -126,8 +126,9 @@ export class HttpConnection {
     const text = `${doing} at ${this.#location}`;
     if (signal?.aborted === true) return new CairnError("interrupted", `${text}: stopped by the caller`);
     if (error instanceof CairnError) return error;
-    const message = error instanceof Error ? error.message : String(error);
     const code = (error as NodeJS.ErrnoException).code ?? "";
+    // Where several addresses of a host were tried, there is only a code.
+    const message = (error instanceof Error ? error.message : String(error)) || code;
     if (/CERT|SELF_SIGNED|UNABLE_TO_|_CRL|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH/.test(code)) {
       return new CairnError("refused", `${text}: ${message} (the server's certificate)`, {
         hint: "name the file with the certificates that vouch for the server",

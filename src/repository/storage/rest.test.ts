@@ -300,6 +300,28 @@ describe("a server that misbehaves", () => {
     assert.equal(requests, 3);
   });
 
+  test("connections are kept, and no more are opened than may be", async () => {
+    const sockets = new Set<unknown>();
+    answer = (request, response) => {
+      sockets.add(request.socket);
+      const found = request.method !== "HEAD" || request.url !== "/config";
+      response.writeHead(found ? 200 : 404, { "content-length": "2" }).end("[]");
+    };
+    const few = new RestStorage(storage.location, { connections: 2 });
+    const call = async (): Promise<void> => {
+      await few.save("index", name, Buffer.from("x"));
+      await few.load("index", name);
+      await few.exists("config", "config");
+      await few.list("index");
+      await few.remove("index", name);
+    };
+    await call();
+    assert.equal(sockets.size, 1);
+    await Promise.all(Array.from({ length: 10 }, call));
+    assert.equal(sockets.size, 2);
+    await few.close();
+  });
+
   test("an early refusal of a large upload is told as what it is", async () => {
     answer = (request, response) => {
       request.pause();

@@ -3,13 +3,15 @@ import { statSync, unlinkSync } from "node:fs";
 import { resolve } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { OpenStorageOptions } from "./location.ts";
+import type { HttpBody } from "./http-connection.ts";
 import { parseRestAddress, RestConnection, type RestOptions } from "./rest-connection.ts";
 import { isFileName, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
 
 const LIST_V2 = "application/vnd.x.restic.rest.v2";
-/** Bounds for what a server may make us hold: a whole file, and the text of a list (some two million files). */
+/** What a server may make us hold: a whole file, and the text of a list (some two million files). */
 const MAX_FILE_BYTES = 1 << 30;
 const MAX_LIST_BYTES = 256 << 20;
+const SIZES_AT_ONCE = 8;
 
 /**
  * A repository on a REST server for restic, version 1 or 2 of the protocol, e.g. `cairn serve-repository`.
@@ -99,7 +101,7 @@ export class RestStorage implements Storage {
     this.#connection.close();
   }
 
-  async #save(kind: FileKind, name: string, content: { body: Body; size: number }): Promise<void> {
+  async #save(kind: FileKind, name: string, content: { body: HttpBody; size: number }): Promise<void> {
     const path = pathOf(kind, name);
     const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
     // Some servers overwrite a config, and there is no second chance to ask.
@@ -147,7 +149,7 @@ export class RestStorage implements Storage {
         if (size !== null) found.push({ name, size });
       }
     };
-    await Promise.all(Array.from({ length: this.#connection.connections }, ask));
+    await Promise.all(Array.from({ length: SIZES_AT_ONCE }, ask));
     return found;
   }
 
@@ -177,8 +179,6 @@ export async function openRestStorage(address: string, options: OpenStorageOptio
   if (options.signal !== undefined) settings.signal = options.signal;
   return options.create === true ? RestStorage.create(address, settings) : new RestStorage(address, settings);
 }
-
-type Body = Uint8Array | { file: string; size: number };
 
 function pathOf(kind: FileKind, name: string): string {
   if (!isFileName(kind, name))
@@ -245,8 +245,7 @@ interface Part {
 async function readBytes(answer: IncomingMessage, part: Part): Promise<Uint8Array> {
   const known = part.length === null ? null : Buffer.allocUnsafeSlow(part.length);
   const pieces: Buffer[] = [];
-  let skip = part.skip;
-  let done = 0;
+  let [skip, done] = [part.skip, 0];
   for await (const piece of answer) {
     let chunk = piece as Buffer;
     if (skip > 0) {
