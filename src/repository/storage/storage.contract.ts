@@ -105,6 +105,37 @@ export function storageContract(label: string, make: (folder: string) => Storage
       });
     });
 
+    test("a file that is there is saved again, from memory or from a file that is gone then", async () => {
+      await within(async (storage, folder) => {
+        const bytes = randomBytes(3000);
+        const name = nameOf(bytes);
+        for (const kind of ["data", "index"] as FileKind[]) {
+          for (let i = 0; i < 2; i++) {
+            await storage.save(kind, name, bytes);
+            const temporary = join(folder, "again");
+            writeFileSync(temporary, bytes);
+            await storage.saveFile(kind, name, temporary);
+            assert.equal(existsSync(temporary), false);
+          }
+          assert.deepEqual(await storage.list(kind), [{ name, size: 3000 }]);
+          assert.deepEqual(Buffer.from(await storage.load(kind, name)), bytes);
+        }
+      });
+    });
+
+    test("many calls at once do not get in each other's way", async () => {
+      await within(async (storage) => {
+        const files = Array.from({ length: 24 }, (_, i) => randomBytes(1000 + i));
+        await Promise.all(files.map((bytes) => storage.save("data", nameOf(bytes), bytes, { durable: false })));
+        const parts = await Promise.all(
+          files.map((bytes, i) => storage.load("data", nameOf(bytes), { offset: i, length: 900 })),
+        );
+        parts.forEach((part, i) => assert.deepEqual(Buffer.from(part), files[i]!.subarray(i, i + 900)));
+        await Promise.all(files.slice(1).map((bytes) => storage.remove("data", nameOf(bytes))));
+        assert.deepEqual(await storage.list("data"), [{ name: nameOf(files[0]!), size: 1000 }]);
+      });
+    });
+
     test("a name that is not a digest never reaches a path", async () => {
       await within(async (storage) => {
         for (const name of ["../config", "", "AB".repeat(32), `${"a".repeat(63)}/`, "config"]) {
