@@ -89,6 +89,14 @@ function entryPoints(): Record<string, string> {
   return entries;
 }
 
+interface Manifest {
+  readonly name: string;
+  readonly version: string;
+  readonly license?: string;
+  /** As it was written before. */
+  readonly licenses?: readonly { readonly type: string }[];
+}
+
 /** The licences of what is bundled travel with it. */
 function thirdPartyNotices(meta: Metafile): string {
   const folders = new Set<string>();
@@ -97,13 +105,10 @@ function thirdPartyNotices(meta: Metafile): string {
     if (match?.[1] !== undefined) folders.add(match[1]);
   }
   const parts = [...folders].toSorted().map((folder) => {
-    const manifest = JSON.parse(readFileSync(path.join(ROOT, folder, "package.json"), "utf8")) as Record<
-      string,
-      string
-    >;
+    const manifest = JSON.parse(readFileSync(path.join(ROOT, folder, "package.json"), "utf8")) as Manifest;
     const licence = readdirSync(path.join(ROOT, folder)).find((name) => /^licen[cs]e/i.test(name));
     const text = licence === undefined ? "" : readFileSync(path.join(ROOT, folder, licence), "utf8").trim();
-    return `${manifest["name"]} ${manifest["version"]} (${manifest["license"]})\n\n${text}\n`;
+    return `${manifest.name} ${manifest.version} (${manifest.license ?? manifest.licenses?.[0]?.type})\n\n${text}\n`;
   });
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
@@ -124,6 +129,8 @@ async function bundle(stage: string): Promise<void> {
     minifySyntax: true,
     legalComments: "none",
     plugins: [workersBesideChunks, withoutCompiledParts],
+    // ssh2 has a WebAssembly module within its source, whose loader asks where it lies all the same.
+    define: { __dirname: '"."' },
     metafile: true,
     logLevel: "warning",
   });
