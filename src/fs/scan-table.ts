@@ -123,6 +123,7 @@ export interface TableBuffers {
   names: SharedArrayBuffer;
   extras: SharedArrayBuffer;
   jobs: SharedArrayBuffer;
+  touched: SharedArrayBuffer;
 }
 
 export function allocateTable(entries: number): TableBuffers {
@@ -140,6 +141,7 @@ export function allocateTable(entries: number): TableBuffers {
     names: new SharedArrayBuffer(capacity.names),
     extras: new SharedArrayBuffer(capacity.extras),
     jobs: new SharedArrayBuffer(entries * 16),
+    touched: new SharedArrayBuffer(entries),
   };
 }
 
@@ -162,6 +164,8 @@ export class ScanTable {
   readonly names: Buffer;
   readonly extras: Buffer;
   readonly jobs: Int32Array;
+  /** A byte for each record: 1 unless it is a file, or something like it, as the previous table has it. */
+  readonly touched: Uint8Array;
 
   constructor(buffers: TableBuffers) {
     this.buffers = buffers;
@@ -174,6 +178,7 @@ export class ScanTable {
     this.names = Buffer.from(buffers.names as unknown as ArrayBuffer);
     this.extras = Buffer.from(buffers.extras as unknown as ArrayBuffer);
     this.jobs = new Int32Array(buffers.jobs);
+    this.touched = new Uint8Array(buffers.touched);
   }
 
   #take(word: number, count: number, capacity: number): number {

@@ -85,6 +85,7 @@ function readStatCache(fd: number): StatCache | null {
     names: buffers[2],
     extras: buffers[3],
     jobs: new SharedArrayBuffer(4),
+    touched: new SharedArrayBuffer(0),
   } satisfies TableBuffers);
   return {
     table,

@@ -290,6 +290,7 @@ class DirectoryScanner {
     const { table } = this.#thread;
     const base = record * RECORD_WORDS;
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
+      table.touched[record] = 1;
       this.#follow(directory, oldRecord);
       table.records[base + R.SUB] = this.#newOfOld.get(table.records[base + R.SUB]!)!;
     } else if (table.records[base + R.NLINK]! > 1) {
@@ -343,6 +344,7 @@ class DirectoryScanner {
   /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
     const { table } = this.#thread;
+    table.touched[record] = 1;
     table.records[record * RECORD_WORDS + R.MODE] = 0;
     if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
   }
@@ -359,6 +361,7 @@ class DirectoryScanner {
     const type = (stat.words[STAT.MODE]! & 0xf000) >>> 12;
     const at = table.takeNames(length + 1);
     table.names.set(arena.bytes.subarray(name, name + length), at);
+    table.touched[record] = 1;
     // The old record may stand here.
     table.records.fill(0, base, base + RECORD_WORDS);
     table.records[base] = at;

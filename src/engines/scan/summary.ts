@@ -246,14 +246,17 @@ function countDirectory(at: {
   }
 }
 
-/** The same for a directory in which each record has the name of the one at its place in the previous table. */
+/**
+ * The same for a directory in which each record has the name of the one at its place in the previous table, and differs
+ * from that only where the scan touched it.
+ */
 function countAligned({ table, old, directory, changes, moved }: Parameters<typeof countDirectory>[0]): void {
   const base = directory * DIRECTORY_WORDS;
   const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
   const shift = old!.directories[oldBase + D.FIRST]! - table.directories[base + D.FIRST]!;
   const end = table.directories[base + D.FIRST]! + table.directories[base + D.COUNT]!;
-  for (let record = table.directories[base + D.FIRST]!; record < end; record++) {
-    if (sameWords(table.records, record * RECORD_WORDS, old!.records, (record + shift) * RECORD_WORDS)) continue;
+  const next = (from: number): number => table.touched.indexOf(1, from);
+  for (let record = next(table.directories[base + D.FIRST]!); record >= 0 && record < end; record = next(record + 1)) {
     const is = isPresent(table, record);
     const was = isPresent(old!, record + shift);
     if (is && was) {
@@ -264,12 +267,6 @@ function countAligned({ table, old, directory, changes, moved }: Parameters<type
       else changes.removed += 1 + below(old!, record + shift);
     }
   }
-}
-
-/** Whether two records say the same, wherever their names lie. */
-function sameWords(a: Uint32Array, x: number, b: Uint32Array, y: number): boolean {
-  for (let word = R.NAME_FLAGS; word < RECORD_WORDS; word++) if (a[x + word] !== b[y + word]) return false;
-  return true;
 }
 
 /** Raw byte order of two records' names, without a view of either. */
