@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { RestStorage } from "../../src/repository/storage/rest.ts";
-import { buildCommand, cairn, SCRATCH, startCairn, type Running } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, SCRATCH, startCairn, type Running } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 
@@ -184,6 +184,29 @@ describe("restic on our server", { skip: noRestic }, () => {
     assert.deepEqual(fs.readdirSync(path.join(root, "locks")), []);
     await stop(server);
   });
+});
+
+test("backups of ours go there and come back, and restic reads them", async () => {
+  const [root, source] = [newFolder("served"), newFolder("work")];
+  makeFirst(source);
+  const server = await serve(["--path", root, "--no-auth", "--append-only"]);
+  const options = { cwd: source, env: { CAIRN_PASSWORD: "password" } };
+  const to = ["-r", `${server.address}ours`];
+  // In processes of their own: the server is one too.
+  cairnOk(["save"], options);
+  cairnOk(["backup", "init", ...to], options);
+  cairnOk(["backup", "create", ...to], options);
+  assert.equal((cairnOk(["backup", "list", ...to], options).data["snapshots"] as unknown[]).length, 1);
+  if (noRestic === false) {
+    await restic(`${server.address}ours`, "check", "--read-data");
+    const target = newFolder("restored");
+    await restic(`${server.address}ours`, "restore", "latest", "--target", target, "--include", source);
+    assertFolder(path.join(target, source), readFolder(source), "ours");
+  }
+  await stop(server);
+  const gone = cairn(["backup", "list", "-r", "rest:http://user:s3cret@127.0.0.1:1/?x"], options);
+  assert.equal(gone.status, 2);
+  assert.doesNotMatch(gone.stdout + gone.stderr, /s3cret/);
 });
 
 function files(root: string): string[] {

@@ -285,10 +285,12 @@ test("files that are too large are refused, announced or not, and the connection
   assert.match(await wire.closed, /HTTP\/1\.1 404 /);
   assert.deepEqual(readdirSync(join(root, "r/data")), []);
   const asking = await raw();
-  asking.say(
-    `POST /r/data/${name} HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n`,
-  );
-  await asking.until(/^HTTP\/1\.1 413 /);
+  const announced = (length: number): string =>
+    `POST /r/data/${nameOf("x")} HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\nExpect: 100-continue\r\n\r\n`;
+  assert.match(await asking.say(announced(5000)).closed, /^HTTP\/1\.1 413 /);
+  const asked = await raw();
+  await asked.say(announced(1)).until(/^HTTP\/1\.1 100 /);
+  await asked.say("x").until(/HTTP\/1\.1 200 /);
 });
 
 test("a head that never ends, silence and noise cost only their own connection", async (t) => {

@@ -134,8 +134,13 @@ export class RepositoryServer {
     response.on("error", () => undefined);
     let reply: Reply | undefined;
     try {
-      reply = await this.#reply(request, () => (wantsContinue ? response.writeContinue() : undefined));
-      if (this.#stopping !== undefined) response.shouldKeepAlive = false;
+      let awaited = wantsContinue;
+      reply = await this.#reply(request, () => {
+        if (awaited) response.writeContinue();
+        awaited = false;
+      });
+      // Whoever was not told to go on may send the body or leave it: what comes next could be either.
+      if (awaited || this.#stopping !== undefined) response.shouldKeepAlive = false;
       await send(request, response, reply);
     } catch (error) {
       // The head is out, so all that can be said is that the rest is missing.

@@ -114,7 +114,10 @@ export class RestStorage implements Storage {
       if (refusal === null) return;
       const status = refusal.details?.["httpStatus"];
       if (status !== 403 && status !== 409 && status !== 412) throw refusal;
-      const size = await this.#size(kind, name).catch(() => null);
+      const size = await this.#size(kind, name).catch((error: CairnError) => {
+        // Whether the file is there is known only when the server says so.
+        throw error.retryable ? error : refusal;
+      });
       if (size === null || replaced) throw refusal;
       if (kind === "config") throw this.#taken();
       if (size === content.size) return;
