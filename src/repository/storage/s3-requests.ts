@@ -79,7 +79,7 @@ export class S3Requests {
   /** The answer to a request, when its status is 2xx or one that the caller accepts. */
   async send(request: S3Request): Promise<S3Answer> {
     let answer = await this.#ask(request);
-    if (!isWanted(request, answer) && !this.#regionIsSure) {
+    if (answer.status >= 300 && !this.#regionIsSure) {
       const failure = failureOf(answer);
       if (isWrongRegion(answer, failure) && failure.region !== null && failure.region !== this.#region) {
         this.#region = failure.region;
