@@ -18,6 +18,8 @@ import type {
   OpenOptions,
   RelocateResult,
   RepositoryOptions,
+  VerifyReceiptOptions,
+  VerifyReceiptResult,
   WorkspaceInfo,
 } from "./operations/contract.ts";
 
@@ -101,4 +103,9 @@ export async function initRepository(options: InitRepositoryOptions): Promise<Ba
 /** Opens a repository, whoever made it. Throws `not_found`, `wrong_password`. */
 export async function openRepository(options: RepositoryOptions): Promise<BackupRepository> {
   return (await loaded()).openRepository(options);
+}
+
+/** Checks the signature of a receipt that a restore wrote. Throws `damaged`, `conflict`. */
+export async function verifyReceipt(path: string, options?: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
+  return (await loaded()).verifyReceipt(path, options);
 }

@@ -84,7 +84,7 @@ function checkAll(values: unknown, shape: keyof typeof OBJECT_KEYS, least = 0): 
 }
 
 /** Members whose names belong to whoever gave them, or to another format. */
-const OTHERS = new Set(["cause", "content", "details"]);
+const OTHERS = new Set(["cause", "content", "details", "receipt"]);
 
 function remember(value: unknown): void {
   if (Array.isArray(value)) for (const element of value) remember(element);
@@ -181,6 +181,24 @@ test("fork and view print what they promise", () => {
   check(run(`view --close ${view.view_id}`, { pinned: "view --close v1" }).data["closed"], "view");
 });
 
+test("backup prints what it promises", () => {
+  const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "pwd"].join(" ");
+  run(`backup init ${repository}`, { pinned: "backup init -r x" });
+  const created = run(`backup create ${repository}`, { pinned: "backup create -r x" }).data;
+  check(created["snapshot"], "snapshot");
+  check(created["added"], "transferred");
+  const verified = run(`backup verify ${repository}`, { pinned: "backup verify -r x" }).data;
+  check(verified["checked"], "backup_checked");
+  checkAll(verified["problems"], "backup_problem");
+  const to = path.join(SCRATCH, "backed-up");
+  const { proof } = run(`backup restore latest --to ${to} ${repository}`, {
+    pinned: "backup restore latest --to y -r x",
+  }).data;
+  check(proof, "proof");
+  run(`receipt verify ${proof.receipt}`, { pinned: "receipt verify z" });
+  checkAll(run(`backup list ${repository}`, { pinned: "backup list -r x" }).data["snapshots"], "snapshot", 1);
+});
+
 test("run prints what it promises and passes the exit status on", () => {
   const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], { cwd: WORK });
   assert.deepEqual([done.status, done.stderr.includes("out"), done.error], [3, true, null]);
@@ -239,15 +257,6 @@ test("relocate and release print what they promise", () => {
   const { data } = run(`relocate ${WORK} ${MOVED}`, { cwd: SCRATCH, pinned: "relocate a b" });
   check(data["workspace"], "workspace");
   check(run(`release ${MOVED}`, { cwd: SCRATCH, pinned: "release d" }).data["workspace"], "workspace");
-});
-
-test("backup prints what it promises", () => {
-  const repository = ["-r", path.join(SCRATCH, "backups"), "--password-command", "echo"].join(" ");
-  run(`backup init ${repository}=x`, { pinned: "backup init -r x" });
-  const created = run(`backup create ${repository}=x`, { pinned: "backup create -r x" }).data;
-  check(created["snapshot"], "snapshot");
-  check(created["added"], "transferred");
-  checkAll(run(`backup list ${repository}=x`, { pinned: "backup list -r x" }).data["snapshots"], "snapshot", 1);
 });
 
 after(() => {

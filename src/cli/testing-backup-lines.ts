@@ -8,6 +8,8 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   create: "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run",
   list: "--host --path -t,--tag --latest",
+  verify: "--quick --subset --all",
+  restore: "--to --no-prove --receipt --path-b64 --dry-run",
 };
 
 export const WRONG_BACKUPS: [string, RegExp][] = [
@@ -16,6 +18,11 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup list -r x --latest 0", /at least 1/],
   ["backup create head --save -r x", /not both/],
   ["backup create -m text -r x", /--save/],
+  ["backup restore latest -r x", /--to DIR/],
+  ["receipt show x", /knows verify/],
+  ["backup verify -r x --subset 3/2", /--subset wants/],
+  ["backup verify -r x --subset 1/2 --quick", /not both/],
+  ["backup verify latest -r x --all", /not both/],
 ];
 
 /** Pinned like those of the other commands: they may grow, no name in them may go. */
@@ -24,11 +31,18 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup create -r x":
     "location repository_id version snapshot save_point_id parent unchanged dry_run added duration_ms",
   "backup list -r x": "location repository_id version snapshots damaged",
+  "backup verify -r x": "location repository_id version checked read_data problems duration_ms",
+  "backup restore latest --to y -r x":
+    "location repository_id version snapshot_id save_point_id target dry_run entries bytes left_out proof duration_ms",
+  "receipt verify z": "path trusted public_key receipt sha256",
 };
 
 export const BACKUP_OBJECT_KEYS = {
   snapshot:
     "snapshot_id created_at uploaded_at hostname username paths tags tree parent program_version save_point_id files bytes",
+  backup_checked: "snapshots trees packs blobs bytes digests",
+  backup_problem: "kind object detail severity losses",
+  proof: "state_digest metadata_equal receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;
 
@@ -64,6 +78,33 @@ export const CREATED: CreateBackupResult = {
 /** Answers of an open repository, by method. */
 export const REPOSITORY_ANSWERS: Record<string, unknown> = {
   list: { ...INFO, snapshots: [SNAPSHOT], damaged: [] },
+  verify: {
+    ...INFO,
+    checked: { snapshots: 1, trees: 2, packs: 3, blobs: 4, bytes: 5, digests: 1 },
+    read_data: true,
+    problems: [],
+    duration_ms: 1,
+  },
+  restore: {
+    ...INFO,
+    snapshot_id: SNAPSHOT.snapshot_id,
+    save_point_id: null,
+    target: "/tmp/cairn-fake/y",
+    dry_run: false,
+    entries: 3,
+    bytes: 100,
+    left_out: [],
+    proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
+    duration_ms: 1,
+  },
+};
+
+export const RECEIPT = {
+  path: "/tmp/cairn-fake/z",
+  trusted: true,
+  public_key: "k",
+  receipt: { snapshot_id: SNAPSHOT.snapshot_id, repository_id: INFO.repository_id },
+  sha256: "f".repeat(64),
 };
 
 export const REPOSITORY_INFO = INFO;

@@ -26,7 +26,7 @@ import type {
   WorkspaceInfo,
   WorkspaceRef,
 } from "../operations/contract.ts";
-import { CREATED, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
+import { CREATED, RECEIPT, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
 
 export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;
 export const ID_B = "5f6e7d8c000000000000000000000002" as SavePointId;
@@ -254,6 +254,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
   fake.library = answering({
     initRepository: repository,
     openRepository: repository,
+    verifyReceipt: RECEIPT,
     detectEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
     validateEngine: undefined,
     init: client,

@@ -15,7 +15,7 @@ import { VERSION } from "./version.ts";
 test("the commands are these", () => {
   assert.equal(
     Object.keys(COMMANDS).join(" "),
-    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect backup serve-repository init workspaces relocate release engine completion __complete",
+    "save restore undo run fork history status diff show view pin unpin tag cleanup verify seal doctor store inspect backup receipt serve-repository init workspaces relocate release engine completion __complete",
   );
 });
 
@@ -50,6 +50,7 @@ test("the options of every command are these", async () => {
     doctor: "--repair --break-locks",
     inspect: "--password-file",
     backup: "-r,--repo --password-file --password-command",
+    receipt: "--key",
     "serve-repository":
       "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
     init: "--name --engine --self-contained --quota --allow",

@@ -14,6 +14,8 @@ import type {
   CreateBackupResult,
   InitRepositoryOptions,
   RepositoryOptions,
+  VerifyReceiptOptions,
+  VerifyReceiptResult,
 } from "./contract/backups.ts";
 import type {
   DoctorOptions,
@@ -202,6 +204,8 @@ export interface CairnLibrary {
   initRepository(options: InitRepositoryOptions): Promise<BackupRepository>;
   /** `not_found` when there is none, `wrong_password`, `usage` for a location that no storage is known by. */
   openRepository(options: RepositoryOptions): Promise<BackupRepository>;
+  /** A receipt that a restore wrote. `damaged` when its signature is not right, `conflict` for another key than the one named. */
+  verifyReceipt(path: string, options?: VerifyReceiptOptions): Promise<VerifyReceiptResult>;
   inspect(file: string, options?: InspectOptions): Promise<InspectResult>;
   listWorkspaces(options?: CallOptions): Promise<WorkspaceInfo[]>;
   /** The folder was moved from one path to the other; its points follow. `not_found`, `conflict` when it is another folder. */

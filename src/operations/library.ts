@@ -12,6 +12,7 @@ import type { StorageFactory } from "../repository/storage/location.ts";
 import type { EngineFactory } from "../workspace/workspace.ts";
 import { initRepository } from "./backup/init.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
+import { verifyReceipt } from "./backup/receipt.ts";
 import { RepositoryAccess } from "./backup/repository-access.ts";
 import { CairnClient } from "./client.ts";
 import type {
@@ -28,6 +29,8 @@ import type {
   OpenOptions,
   RelocateResult,
   RepositoryOptions,
+  VerifyReceiptOptions,
+  VerifyReceiptResult,
   WorkspaceInfo,
 } from "./contract.ts";
 import { convertAdopted } from "./convert.ts";
@@ -64,6 +67,10 @@ export class Library {
 
   async openRepository(options: RepositoryOptions): Promise<BackupRepository> {
     return new OpenedRepository(await RepositoryAccess.open(this.#openStorage, options));
+  }
+
+  async verifyReceipt(path: string, options: VerifyReceiptOptions = {}): Promise<VerifyReceiptResult> {
+    return verifyReceipt(path, options);
   }
 
   async detectEngine(path: string): Promise<EngineResult> {

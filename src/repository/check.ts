@@ -72,6 +72,8 @@ export interface CheckReport {
   readonly roots: CheckRoot[];
   /** Entries whose pack is missing or cut. */
   readonly lost: Set<number>;
+  /** What the roots need. */
+  readonly live: LiveSet;
   readonly snapshots: number;
   readonly trees: number;
 }
@@ -79,8 +81,10 @@ export interface CheckReport {
 export interface CheckOptions {
   /** Trees that are needed beside those of the repository's own snapshots. */
   roots?: readonly CheckRoot[];
+  /** Only these of the repository's snapshots, by id; default all. */
+  snapshots?: ReadonlySet<string> | undefined;
   readTree: ReadTree;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -92,7 +96,8 @@ export interface CheckOptions {
 export async function checkStructure(repository: Repository, options: CheckOptions): Promise<CheckReport> {
   const problems: CheckProblem[] = [];
   await checkKeys(repository, problems);
-  const { snapshots, damaged } = await repository.listSnapshots(options.signal);
+  const { snapshots: all, damaged } = await repository.listSnapshots(options.signal);
+  const snapshots = all.filter(({ id }) => options.snapshots?.has(id) !== false);
   const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
   for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
   const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
@@ -121,7 +126,7 @@ export async function checkStructure(repository: Repository, options: CheckOptio
       ),
     );
   }
-  return { problems, index, packs, roots, lost, snapshots: snapshots.length, trees: live.trees };
+  return { problems, index, packs, roots, lost, live, snapshots: snapshots.length, trees: live.trees };
 }
 
 async function checkKeys(repository: Repository, problems: CheckProblem[]): Promise<void> {

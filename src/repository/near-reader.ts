@@ -8,38 +8,50 @@ import type { Repository } from "./repository.ts";
 export interface NearReaderOptions {
   repository: Repository;
   near: NearPacks;
-  index: BlobIndex;
+  /** How much of a pack is brought for the first tree that is wanted of it, in bytes by the pack's name; see `treePackEnds`. */
+  ends: ReadonlyMap<string, number>;
   signal?: AbortSignal | undefined;
 }
 
-/** Reads single blobs of a repository wherever it lies; a pack that is not local is fetched when its first blob is wanted. */
+/** Where the last blob of each pack ends; empty where packs are local, for nothing is brought there. */
+export function treePackEnds(near: NearPacks, index: BlobIndex): Map<string, number> {
+  const ends = new Map<string, number>();
+  if (near.isLocal) return ends;
+  for (const [pack, end] of packEnds(index).entries()) ends.set(objectIdOf(index.table.packId(pack)), end);
+  return ends;
+}
+
+/**
+ * Reads single blobs of a repository wherever it lies. Where packs are not local, a pack of trees is brought whole with
+ * the first of them, since its neighbours follow; of other packs only the blob itself.
+ */
 export class NearReader {
-  readonly #near: NearPacks;
+  readonly #options: NearReaderOptions;
   readonly #reader: BlobReader;
-  readonly #signal: AbortSignal | undefined;
-  /** Where the last blob of each pack ends, by the pack's name; empty for a local repository. */
-  readonly #ends = new Map<string, number>();
 
   constructor(options: NearReaderOptions) {
-    const { repository, near, index } = options;
-    this.#near = near;
-    this.#signal = options.signal;
+    const { repository, near } = options;
+    this.#options = options;
     this.#reader = new BlobReader({ keys: repository.keys, openPack: (pack) => near.open(pack) });
-    if (near.isLocal) return;
-    for (const [pack, end] of packEnds(index).entries()) this.#ends.set(objectIdOf(index.table.packId(pack)), end);
   }
 
-  /** A blob's plaintext; a fresh copy. `damaged` when it is not there or not what was written. */
-  read(place: BlobPlace): Uint8Array | Promise<Uint8Array> {
-    return this.#near.isLocal ? this.#reader.read(place) : this.#fetched(place);
+  /** A tree's plaintext; a fresh copy. `damaged` when it is not there or not what was written. */
+  readonly readTree: ReadTree = (place) => {
+    const { near, ends } = this.#options;
+    if (near.isLocal) return this.#reader.read(place);
+    const end = Math.max(ends.get(objectIdOf(place.pack)) ?? 0, place.offset + place.length);
+    return this.#fetched(place, { offset: 0, length: end });
+  };
+
+  /** Any blob's plaintext; likewise. */
+  async read(place: BlobPlace): Promise<Uint8Array> {
+    if (this.#options.near.isLocal) return this.#reader.read(place);
+    return this.#fetched(place, { offset: place.offset, length: place.length });
   }
 
-  readonly readTree: ReadTree = (place) => this.read(place);
-
-  async #fetched(place: BlobPlace): Promise<Uint8Array> {
-    const pack = objectIdOf(place.pack);
-    const length = Math.max(this.#ends.get(pack) ?? 0, place.offset + place.length);
-    await this.#near.fetch([{ pack, offset: 0, length }], { signal: this.#signal });
+  async #fetched(place: BlobPlace, range: { offset: number; length: number }): Promise<Uint8Array> {
+    const { near, signal } = this.#options;
+    await near.fetch([{ pack: objectIdOf(place.pack), ...range }], { signal });
     return this.#reader.read(place);
   }
 

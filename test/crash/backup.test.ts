@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { backup, filesOf, newRepository, noRestic, repositoryPlace, restic } from "../fixtures/repository.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
@@ -31,7 +32,7 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
     assert.ok(names.includes(name), `${name} was passed`);
   let before = ids(place);
   let round = 0;
-  for (const pass of chosenPasses(names, 7)) {
+  for (const pass of chosenPasses(names, 5)) {
     fs.writeFileSync(path.join(folder, "round"), `round ${round++}`);
     const saved = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
     const killed = killAt(args.with(2, saved.save_point.save_point_id), pass);
@@ -64,5 +65,27 @@ test("an init that is killed leaves a place where the next one makes a repositor
     assert.deepEqual(ids(place), [], `killed at ${killed}`);
     assert.equal(filesOf(place, "keys").length, 1, `killed at ${killed}`);
     if (noRestic === false) restic(place, "snapshots");
+  }
+});
+
+test("a restore that is killed leaves no folder or a whole one, and the next one removes what it left", () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const place = newRepository("restored");
+  backup(place, "create", "--save", "-C", folder);
+  const wanted = walkDigests(folder).state;
+  const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
+  const parent = newFolder("targets");
+  const names = passesOf(args(path.join(parent, "traced")));
+  assert.ok(names.includes("restore-backup.written") && names.includes("restore-backup.proven"));
+  for (const pass of chosenPasses(names, 4)) {
+    const target = path.join(parent, `target-${pass}`);
+    const killed = killAt(args(target), pass);
+    if (fs.existsSync(target)) assert.equal(walkDigests(target).state, wanted, `killed at ${pass} (${killed})`);
+    else cairnOk(args(target));
+    assert.equal(walkDigests(target).state, wanted);
+    backup(place, "restore", "latest", "--to", path.join(parent, `after-${pass}`), "--no-prove");
+    const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
+    assert.deepEqual(left, [], `killed at ${pass} (${killed})`);
   }
 });

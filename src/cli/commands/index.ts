@@ -48,6 +48,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "keep save points in a repository off the machine",
     load: () => import("./backup/index.ts"),
   },
+  receipt: {
+    group: BACKUPS,
+    summary: "check the signed record of a restore",
+    load: () => import("./receipt.ts"),
+  },
   "serve-repository": {
     group: BACKUPS,
     summary: "let other machines keep their repositories here",

@@ -1,7 +1,7 @@
 export type Completes = "points" | "files" | "folders" | "shells" | "backups" | "nothing";
 
 /** The verbs of `cairn backup`. */
-export const BACKUP_VERBS: readonly string[] = ["init", "create", "list"];
+export const BACKUP_VERBS: readonly string[] = ["init", "create", "list", "verify", "restore"];
 
 export interface OptionWords {
   /** `-m`, `--message`. */
@@ -19,5 +19,5 @@ export interface CommandWords {
 }
 
 /** Options whose value is a folder, or a file. */
-export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir"];
-export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file"];
+export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir", "--repo"];
+export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file", "--receipt"];

@@ -8,7 +8,7 @@ import type { ObjectId } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
-import { NearReader } from "../../repository/near-reader.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
@@ -136,7 +136,7 @@ class BackupOfPoint {
     const { stored, options } = this.#parts;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
     const near = new NearPacks(stored.repository.storage, "");
-    const reader = new NearReader({ repository: stored.repository, near, index: stored.index });
+    const reader = new NearReader({ repository: stored.repository, near, ends: treePackEnds(near, stored.index) });
     try {
       return await planTransfer(stored.index, index, {
         roots: [stored.snapshotTree],

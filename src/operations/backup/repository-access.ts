@@ -102,6 +102,20 @@ export class RepositoryAccess {
     }
   }
 
+  /** Under a shared lock, or without one where this user may write nothing: then it can only be hoped that nobody prunes. */
+  async reading<T>(options: CallOptions, work: () => Promise<T>): Promise<T> {
+    let isLocked = false;
+    try {
+      return await this.locked(false, options, async () => {
+        isLocked = true;
+        return work();
+      });
+    } catch (error) {
+      if (isLocked || !(error instanceof CairnError) || error.code !== "permission") throw error;
+    }
+    return work();
+  }
+
   async close(): Promise<void> {
     if (this.#work !== null) rmSync(this.#work, { recursive: true, force: true });
     this.#work = null;

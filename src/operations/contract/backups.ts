@@ -1,5 +1,5 @@
 import type { SavePointId } from "../../ids.ts";
-import type { CallOptions, WorkspaceCallOptions } from "./points.ts";
+import type { CallOptions, LeftOut, NamedPath, PathInput, WorkspaceCallOptions } from "./points.ts";
 
 /**
  * Repositories off the machine, in restic's format. Snapshots are named by their id, any unique prefix of it, or
@@ -34,6 +34,10 @@ export interface RepositoryInfo {
 export interface BackupRepository {
   readonly info: RepositoryInfo;
   list(options?: ListBackupsOptions): Promise<BackupList>;
+  /** Damage is a result; `not_found`, `ambiguous` for a snapshot that is not there. */
+  verify(options?: VerifyBackupOptions): Promise<VerifyBackupResult>;
+  /** Writes a snapshot into an absent or empty folder. `already_exists`, `no_space`; `damaged` when what was written is not what was saved. */
+  restore(snapshot: string, to: string, options?: RestoreBackupOptions): Promise<RestoreBackupResult>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -126,4 +130,92 @@ export interface CreateBackupResult extends RepositoryInfo {
   dry_run: boolean;
   added: TransferredSize;
   duration_ms: number;
+}
+
+// ------------------------------------------------------------------------------------------------ verify
+
+export interface VerifyBackupOptions extends CallOptions {
+  /** Only what these snapshots need; default everything that there is. */
+  snapshots?: readonly string[];
+  /** Structure alone: everything but the content of packs. */
+  quick?: boolean;
+  /** Of the packs only part n of m, always the same ones; all m parts together are all packs. */
+  subset?: { part: number; of: number };
+}
+
+/** A path of a snapshot that cannot be had any more, fully or in part. */
+export interface BackupLoss extends NamedPath {
+  snapshot_id: string;
+}
+
+export interface BackupProblem {
+  /** `key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, … */
+  kind: string;
+  /** Name of the file, or id of the blob, in hex. */
+  object: string;
+  detail: string;
+  /** `note`: nothing is lost, e.g. a pack that a killed writer left. */
+  severity: "damage" | "note";
+  /** What it costs: at most 1000 paths. */
+  losses: BackupLoss[];
+}
+
+export interface VerifyBackupResult extends RepositoryInfo {
+  checked: { snapshots: number; trees: number; packs: number; blobs: number; bytes: number; digests: number };
+  /** True when every byte was read that was asked for. */
+  read_data: boolean;
+  problems: BackupProblem[];
+  duration_ms: number;
+}
+
+// ----------------------------------------------------------------------------------------------- restore
+
+export interface RestoreBackupOptions extends CallOptions {
+  /** Only these and what is under them, from the root of what was saved. In none: `not_found`. */
+  paths?: readonly PathInput[];
+  /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
+  prove?: boolean;
+  /** Where the receipt goes too; it is always kept with the others of this user. */
+  receipt?: string;
+  /** Only find out how much would be written. */
+  dryRun?: boolean;
+}
+
+export interface RestoreBackupResult extends RepositoryInfo {
+  snapshot_id: string;
+  save_point_id: SavePointId | null;
+  /** Absolute. */
+  target: string;
+  dry_run: boolean;
+  entries: number;
+  bytes: number;
+  /** Not empty: exit 10. */
+  left_out: LeftOut[];
+  proof: RestoreProof | null;
+  duration_ms: number;
+}
+
+/** What was read back is the state that was saved. */
+export interface RestoreProof {
+  state_digest: string;
+  /** True when owners, times and attributes are those that were saved, too. */
+  metadata_equal: boolean;
+  /** The file, absolute; null where the snapshot records no digest that could be signed for. */
+  receipt: string | null;
+}
+
+export interface VerifyReceiptOptions extends CallOptions {
+  /** The public key that it must be signed with, in base64 or hex, or a file with it. */
+  key?: string;
+}
+
+export interface VerifyReceiptResult {
+  path: string;
+  /** True: by the key that was named, or this user's own. False: only by the one that it brings along. */
+  trusted: boolean;
+  public_key: string;
+  /** The receipt's own words, decoded. */
+  receipt: Record<string, unknown>;
+  /** SHA-256 of the file. */
+  sha256: string;
 }

@@ -15,6 +15,8 @@ export const command: CommandDefinition = {
     init: { summary: "make an empty repository", load: () => import("./init.ts") },
     create: { summary: "put a save point into a repository", load: () => import("./create.ts") },
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
+    verify: { summary: "read a repository and prove it whole", load: () => import("./verify.ts") },
+    restore: { summary: "write a snapshot into a folder, and read it again", load: () => import("./restore.ts") },
   },
   async run() {
     throw usage("cairn backup wants a verb", "`cairn backup --help` lists them");

@@ -1,0 +1,66 @@
+import { resolve } from "node:path";
+import type { RestoreBackupOptions, RestoreBackupResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
+import type { Input } from "../../input.ts";
+import { parseBase64, usage } from "../../input.ts";
+import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup restore",
+  arguments: [
+    { name: "<snapshot>", text: "a snapshot: id, prefix, latest, or a save point's id" },
+    { name: "[path...]", text: "only these, from the root of what was saved" },
+  ],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--to <dir>", text: "the absent or empty folder to write into" },
+    { flags: "--no-prove", text: "do not read again what was written" },
+    { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
+    { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
+    { flags: "--dry-run", text: "only say how much would be written" },
+  ],
+  examples: [
+    { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
+    { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const to = input.text("to");
+  if (to === undefined || to === "") throw usage("backup restore wants a folder to write into: --to DIR");
+  const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
+  const options: RestoreBackupOptions = { ...context.callOptions(), paths };
+  const receipt = input.text("receipt");
+  if (receipt !== undefined) options.receipt = resolve(context.cwd, receipt);
+  if (input.denied("prove")) options.prove = false;
+  if (input.flag("dryRun")) options.dryRun = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.restore(input.required(0), resolve(context.cwd, to), options);
+    return {
+      data: result,
+      exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
+      text: async () => {
+        const { renderLeftOut } = await import("../../render/points.ts");
+        return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
+      },
+    };
+  });
+}
+
+function render({ style }: Context, result: RestoreBackupResult): string[] {
+  if (result.dry_run) return [`would write ${formatBytes(result.bytes)} into ${printable(result.target)}`];
+  const lines = [
+    `${style.green("restored")} snapshot ${style.bold(result.snapshot_id.slice(0, 8))} into ${printable(result.target)}`,
+    `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
+  ];
+  const { proof } = result;
+  if (proof === null) return [...lines, style.dim("  not proven: only whole snapshots of save points are")];
+  lines.push(`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`);
+  if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
+  if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
+  return lines;
+}

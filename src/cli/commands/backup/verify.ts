@@ -1,0 +1,79 @@
+import { CairnError } from "../../../errors.ts";
+import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup verify",
+  arguments: [{ name: "[snapshots...]", text: "only what these need; default: everything" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--quick", text: "structure alone: what packs hold is not read" },
+    { flags: "--subset <n/m>", text: "of the packs only part n of m; all m parts together are everything" },
+    { flags: "--all", text: "everything, also what no snapshot needs; that is the default" },
+  ],
+  examples: [
+    { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 when something is damaged" },
+    { line: "cairn backup verify -r /srv/backups --subset 3/30", text: "a thirtieth, e.g. by the day of the month" },
+    { line: "cairn backup verify -r /srv/backups latest", text: "all that the newest snapshot needs" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const snapshots = input.rest(0);
+  const subset = readSubset(input.text("subset"));
+  const options: VerifyBackupOptions = { ...context.callOptions(), snapshots };
+  if (snapshots.length > 0 && input.flag("all")) throw usage("backup verify wants snapshots or --all, not both");
+  if (subset !== undefined && input.flag("quick")) throw usage("--quick reads no packs and --subset some: not both");
+  if (subset !== undefined) options.subset = subset;
+  if (input.flag("quick")) options.quick = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.verify(options);
+    const outcome: Outcome = { data: result, text: () => render(context, result) };
+    const count = result.problems.filter(({ severity }) => severity === "damage").length;
+    if (count > 0)
+      outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
+        hint: "keep what is there; further snapshots of folders that still have the content store it again",
+      });
+    return outcome;
+  });
+}
+
+function readSubset(text: string | undefined): { part: number; of: number } | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(\d{1,9})\/(\d{1,9})$/.exec(text);
+  const [part, of] = [Number(match?.[1]), Number(match?.[2])];
+  if (match === null || part < 1 || part > of)
+    throw usage(`--subset wants n/m with n from 1 to m, found ${JSON.stringify(text)}`);
+  return { part, of };
+}
+
+const SHOWN_LOSSES = 5;
+
+function render(context: Context, result: VerifyBackupResult): string {
+  const { style } = context;
+  const { checked, problems } = result;
+  const damage = problems.filter(({ severity }) => severity === "damage");
+  const lines = problems.flatMap((problem) => renderProblem(context, problem));
+  const read = result.read_data
+    ? `${plural(checked.packs, "pack")} (${formatBytes(checked.bytes)}) read, ${plural(checked.digests, "state digest")} proven`
+    : "packs were not read";
+  const summary = `${plural(checked.snapshots, "snapshot")}, ${plural(checked.trees, "tree")}; ${read}; ${formatDuration(result.duration_ms)}`;
+  lines.push(damage.length === 0 ? `${style.green("sound")}  ${summary}` : `${style.red("damaged")}  ${summary}`);
+  return lines.join("\n");
+}
+
+function renderProblem({ style }: Context, problem: BackupProblem): string[] {
+  const { kind, object, detail, severity, losses } = problem;
+  const what = `${kind.replaceAll("_", " ")}: ${object.slice(0, 12)}: ${printable(detail)}`;
+  const lines = [severity === "damage" ? style.red(what) : style.dim(what)];
+  for (const { snapshot_id: id, path } of losses.slice(0, SHOWN_LOSSES))
+    lines.push(`  costs /${printable(path)} of snapshot ${id.slice(0, 8)}`);
+  if (losses.length > SHOWN_LOSSES) lines.push(`  and ${plural(losses.length - SHOWN_LOSSES, "path")} more`);
+  return lines;
+}

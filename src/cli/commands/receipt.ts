@@ -1,0 +1,46 @@
+import { resolve } from "node:path";
+import type { VerifyReceiptOptions } from "../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../command.ts";
+import type { Context } from "../context.ts";
+import { usage } from "../input.ts";
+import type { Input } from "../input.ts";
+import { printable } from "../render/format.ts";
+
+export const command: CommandDefinition = {
+  name: "receipt",
+  arguments: [
+    { name: "<verb>", text: "verify" },
+    { name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" },
+  ],
+  options: [
+    { flags: "--key <key>", text: "the public key that it must be signed with: base64, hex, or a file with either" },
+  ],
+  examples: [
+    { line: "cairn receipt verify receipt.json", text: "is it as it was signed, and by this user's own key" },
+    { line: "cairn receipt verify receipt.json --key operator.pub", text: "by a key that was handed over before" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  if (input.required(0) !== "verify") throw usage(`receipt knows verify; found ${JSON.stringify(input.required(0))}`);
+  const options: VerifyReceiptOptions = context.callOptions();
+  const key = input.text("key");
+  if (key !== undefined) options.key = key;
+  const library = await context.library();
+  const result = await library.verifyReceipt(resolve(context.cwd, input.required(1)), options);
+  const { receipt, trusted } = result;
+  return {
+    data: result,
+    text() {
+      const said = (name: string): string => printable(String(receipt[name]));
+      return [
+        trusted
+          ? `${context.style.green("signed")} by a key that is known here: ${result.public_key}`
+          : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}; name the right one with --key`,
+        `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
+        `  on ${said("host")} at ${said("made_at")}, read again and found equal: state digest ${said("state_digest")}`,
+      ].join("\n");
+    },
+  };
+}

@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import { hasCode } from "../testing-folder.ts";
+import { backupScene, damagePack } from "./testing-far.ts";
+
+for (const scheme of ["local", "far"] as const) {
+  describe(`a repository on a ${scheme} storage`, () => {
+    test("a point goes into it, is proven there and comes back the same", async (t) => {
+      const { client, repository, folder, root, write } = await backupScene(t, scheme);
+      const first = await client.createBackup(repository, { save: true, tags: ["one"] });
+      const wanted = walkDigests(folder).state;
+      write("a.txt", "changed\n");
+      const second = await client.createBackup(repository, { save: true });
+      assert.deepEqual([second.parent, second.added.data_blobs], [first.snapshot?.snapshot_id, 2]);
+      const verified = await repository.verify();
+      assert.deepEqual([verified.problems, verified.checked.snapshots, verified.checked.digests], [[], 2, 2]);
+      const target = join(root, "restored");
+      const restored = await repository.restore(first.save_point_id, target);
+      assert.deepEqual([restored.left_out, restored.proof?.state_digest], [[], wanted]);
+      assert.equal(walkDigests(target).state, wanted);
+      assert.equal(restored.proof?.metadata_equal, true);
+      const { snapshots } = await repository.list({ tags: [["one"]] });
+      assert.deepEqual(snapshots, [first.snapshot]);
+    });
+
+    test("chosen paths are restored alone, and one that is not there is said", async (t) => {
+      const { client, repository, root } = await backupScene(t, scheme);
+      await client.createBackup(repository, { save: true });
+      const target = join(root, "restored");
+      const { proof } = await repository.restore("latest", target, { paths: ["deep", "many/7"] });
+      assert.deepEqual([proof, readdirSync(target).toSorted()], [null, ["deep", "many"]]);
+      assert.deepEqual(readdirSync(join(target, "many")), ["7"]);
+      const absent = repository.restore("latest", join(root, "other"), { paths: ["nowhere"] });
+      await assert.rejects(absent, hasCode("not_found"));
+      await assert.rejects(repository.restore("latest", target), hasCode("already_exists"));
+      assert.deepEqual(
+        readdirSync(root).filter((name) => name.includes(".cairn-partial")),
+        [],
+      );
+    });
+
+    test("damage is named with what it costs, and keeps nothing else from being restored", async (t) => {
+      const { client, repository, root, place } = await backupScene(t, scheme);
+      const { snapshot } = await client.createBackup(repository, { save: true });
+      damagePack(place, () => 20, "largest");
+      const { problems } = await repository.verify();
+      const blob = problems.find(({ kind }) => kind === "blob_damaged");
+      assert.ok(blob !== undefined && blob.losses.length > 0, JSON.stringify(problems));
+      assert.equal(blob.losses[0]?.snapshot_id, snapshot?.snapshot_id);
+      const target = join(root, "restored");
+      const restored = await repository.restore("latest", target);
+      assert.deepEqual([restored.left_out.length, restored.proof], [1, null]);
+      const lost = restored.left_out[0]!.path;
+      assert.ok(
+        blob.losses.some(({ path }) => path.endsWith(lost)),
+        `${lost} was named`,
+      );
+      assert.ok(!existsSync(join(target, lost)) && existsSync(join(target, "many")));
+      assert.deepEqual((await repository.verify({ quick: true })).problems, []);
+    });
+
+    test("a pack that is missing is found without reading any", async (t) => {
+      const { client, repository, place } = await backupScene(t, scheme);
+      await client.createBackup(repository, { save: true });
+      const pack = damagePack(place, () => 20, "largest");
+      rmSync(join(place, "data", pack.slice(0, 2), pack));
+      const { problems } = await repository.verify({ quick: true });
+      const found = problems.find(({ kind }) => kind === "pack_missing");
+      assert.deepEqual([found?.object, (found?.losses.length ?? 0) > 0], [pack, true]);
+    });
+  });
+}
+
+test("all parts of a verification together read every pack once", async (t) => {
+  const { client, repository, write } = await backupScene(t, "local");
+  for (let i = 0; i < 5; i++) {
+    write("a.txt", `round ${i}`);
+    await client.createBackup(repository, { save: true });
+  }
+  const { checked } = await repository.verify();
+  let packs = 0;
+  for (const part of [1, 2, 3]) packs += (await repository.verify({ subset: { part, of: 3 } })).checked.packs;
+  assert.equal(packs, checked.packs);
+  assert.ok((await repository.verify({ snapshots: ["latest"] })).checked.packs < checked.packs);
+  await assert.rejects(repository.verify({ snapshots: ["ffff"] }), hasCode("not_found"));
+});
+
+test("a receipt is signed over what was proven, and any change of it shows", async (t) => {
+  const { client, repository, library, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const file = join(root, "receipt.json");
+  const { proof } = await repository.restore("latest", join(root, "one"), { receipt: file });
+  assert.equal(proof?.receipt, file);
+  const first = await library.verifyReceipt(file);
+  assert.deepEqual([first.trusted, first.receipt["previous"]], [true, null]);
+  assert.equal(first.receipt["state_digest"], proof?.state_digest);
+  assert.equal((await library.verifyReceipt(file, { key: first.public_key })).trusted, true);
+  const next = await repository.restore("latest", join(root, "two"));
+  assert.equal((await library.verifyReceipt(next.proof!.receipt!)).receipt["previous"], first.sha256);
+  const other = Buffer.alloc(32, 1).toString("base64");
+  await assert.rejects(library.verifyReceipt(file, { key: other }), hasCode("conflict"));
+  const text = readFileSync(file, "utf8");
+  const body = JSON.parse(text) as { body_b64: string };
+  const changed = Buffer.from(body.body_b64, "base64").toString().replace(proof!.state_digest, "0".repeat(64));
+  writeFileSync(file, JSON.stringify({ ...body, body_b64: Buffer.from(changed).toString("base64") }));
+  await assert.rejects(library.verifyReceipt(file), hasCode("damaged"));
+});
+
+test("a password that does not fit is refused", async (t) => {
+  const { library, options } = await backupScene(t, "local");
+  await assert.rejects(library.openRepository({ ...options, password: "wrong" }), hasCode("wrong_password"));
+  await assert.rejects(library.openRepository({ ...options, password: "" }), hasCode("usage"));
+  await assert.rejects(library.openRepository({ ...options, repository: "gopher:x" }), hasCode("usage"));
+  await assert.rejects(library.initRepository(options), hasCode("already_exists"));
+});

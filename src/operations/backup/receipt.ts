@@ -1,0 +1,120 @@
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join, resolve } from "node:path";
+import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/receipt.ts";
+import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { acquireLock } from "../../fs/lock.ts";
+import { userStateDirectory } from "../../workspace/registry.ts";
+import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract.ts";
+
+const MAX_BYTES = 1 << 20;
+const PROGRAM = "cairn 0.1.0";
+const LOCK_WAIT_MS = 10_000;
+
+function directory(): string {
+  return join(userStateDirectory(), "receipts");
+}
+
+function keyFile(): string {
+  return join(userStateDirectory(), "receipt-key");
+}
+
+/** This user's signing key; made when there is none. 0600. */
+function ownKey(): SigningKey {
+  const bytes = readSmallFile(keyFile(), MAX_BYTES);
+  if (bytes !== null) return signingKeyOf(Buffer.from(bytes.toString("latin1").trim(), "base64"));
+  const key = newSigningKey();
+  durableWrite(keyFile(), Buffer.from(`${Buffer.from(key.secret).toString("base64")}\n`), { mode: 0o600 });
+  return key;
+}
+
+/** Signs what was proven and keeps it, behind the receipt before it. Returns its path. */
+export async function writeReceipt(
+  proven: Omit<ReceiptBody, "made_at" | "host" | "program" | "previous">,
+  also: string | undefined,
+): Promise<string> {
+  durableMkdir(directory());
+  using _lock = await acquireLock(join(userStateDirectory(), "receipts.lock"), {
+    purpose: "receipt",
+    timeoutMs: LOCK_WAIT_MS,
+  });
+  const key = ownKey();
+  const names = readdirSync(directory())
+    .filter((name) => name.endsWith(".json"))
+    .toSorted();
+  const last = names.at(-1);
+  const number = last === undefined ? 1 : Number.parseInt(last, 10) + 1;
+  const body = encodeReceiptBody({
+    made_at: new Date().toISOString(),
+    ...proven,
+    host: hostname(),
+    program: PROGRAM,
+    previous: last === undefined ? null : sha256(readFileSync(join(directory(), last))),
+  });
+  const receipt = encodeReceipt(body, key.publicKey, signBytes(key, body));
+  const path = join(directory(), `${String(number).padStart(10, "0")}-${proven.snapshot_id.slice(0, 8)}.json`);
+  durableWrite(path, receipt);
+  if (also === undefined) return path;
+  const other = resolve(also);
+  mkdirSync(join(other, ".."), { recursive: true });
+  durableWrite(other, receipt, { mode: 0o644 });
+  return other;
+}
+
+/** Checks a receipt's signature, by a key that is named or this user's own. Throws `damaged` when it is not right, `conflict` for another key than the one that was named. */
+export async function verifyReceipt(path: string, options: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
+  const file = resolve(path);
+  const bytes = readSmallFile(file, MAX_BYTES);
+  if (bytes === null) throw new CairnError("not_found", `there is no receipt ${file}`);
+  const { body, bodyBytes, publicKey, signature } = decodeReceipt(bytes);
+  if (!isSignedBy(publicKey, bodyBytes, signature)) {
+    throw new CairnError("damaged", `${file} is not what was signed: its signature does not fit`, {
+      hint: "do not rely on it; get it again from where it was made",
+    });
+  }
+  const shown = Buffer.from(publicKey).toString("base64");
+  const wanted = options.key === undefined ? pinnedKey() : namedKey(options.key);
+  const isTrusted = wanted !== null && Buffer.compare(wanted, publicKey) === 0;
+  if (options.key !== undefined && !isTrusted)
+    throw new CairnError("conflict", `${file} is signed by another key than the one that was named: ${shown}`);
+  return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, sha256: sha256(bytes) };
+}
+
+/** The public half of this user's own key; null when there is none. */
+function pinnedKey(): Uint8Array | null {
+  const bytes = readSmallFile(keyFile(), MAX_BYTES);
+  if (bytes === null) return null;
+  try {
+    return signingKeyOf(Buffer.from(bytes.toString("latin1").trim(), "base64")).publicKey;
+  } catch {
+    return null;
+  }
+}
+
+/** 32 bytes from hex, base64, or a file with either. */
+function namedKey(text: string): Uint8Array {
+  const direct = keyBytes(text);
+  if (direct !== null) return direct;
+  let content: string;
+  try {
+    content = readFileSync(text, "latin1");
+  } catch (error) {
+    throw toCairnError(error, `the key ${JSON.stringify(text.slice(0, 80))} is neither one nor a file with one`);
+  }
+  const read = keyBytes(content);
+  if (read === null) throw new CairnError("usage", `${text} holds no public key: 32 bytes in base64 or hex are wanted`);
+  return read;
+}
+
+function keyBytes(text: string): Uint8Array | null {
+  const trimmed = text.trim();
+  const bytes = /^[0-9a-f]{64}$/i.test(trimmed) ? Buffer.from(trimmed, "hex") : Buffer.from(trimmed, "base64");
+  return bytes.length === 32 && /^[A-Za-z0-9+/]{43}=?$|^[0-9a-f]{64}$/i.test(trimmed) ? Uint8Array.from(bytes) : null;
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}

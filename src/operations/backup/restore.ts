@@ -1,0 +1,352 @@
+import { chmodSync, closeSync, constants, openSync } from "node:fs";
+import { resolve } from "node:path";
+import { scan } from "../../engines/scan/scan.ts";
+import { losslessByPath } from "../../engines/write/exact-nodes.ts";
+import { NodeWriter, type HoleList } from "../../engines/write/node-writer.ts";
+import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { displayPath, normalizeTyped } from "../../fs/safe-path.ts";
+import { syscalls } from "../../fs/syscalls.ts";
+import { objectIdOf } from "../../ids.ts";
+import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
+import { BlobReader } from "../../repository/blob-reader.ts";
+import type { NearPacks, WantedRange } from "../../repository/near-packs.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { addWanted } from "../../repository/transfer.ts";
+import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { controlPaths } from "../../workspace/control-layout.ts";
+import { realPathOf } from "../../workspace/find-workspace.ts";
+import { checkLocation } from "../../workspace/guards.ts";
+import {
+  deadPartials,
+  isMountRoot,
+  PartialFolder,
+  requireFree,
+  settlePartial,
+} from "../../workspace/partial-folder.ts";
+import { userStateDirectory } from "../../workspace/registry.ts";
+import { notSetEntry } from "../../workspace/restore.ts";
+import { checkRoom } from "../../workspace/write-content.ts";
+import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
+import { publicLeftOut } from "../save.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { pointOf } from "./public-snapshot.ts";
+import { writeReceipt } from "./receipt.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { nameOf, readNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+
+/**
+ * Writes a snapshot into an absent or empty folder and reads it again.
+ *
+ * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
+ * everything in it is flushed, read again and its state digest compared → the folder gets the target's name ● (at the root of
+ * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
+ * which the next restore removes; after it a restored folder without a receipt.
+ */
+export async function restoreBackup(
+  access: RepositoryAccess,
+  asked: { snapshot: string; to: string },
+  options: RestoreBackupOptions,
+): Promise<RestoreBackupResult> {
+  const started = Date.now();
+  const target = realPathOf(resolve(asked.to));
+  requireFree(target);
+  checkLocation(target, { allow: ["home", "nested", "git"] });
+  settleEarlier();
+  return access.reading(options, async () => {
+    const { snapshots } = await access.repository.listSnapshots(options.signal);
+    const listed = findSnapshot(snapshots, asked.snapshot);
+    const index = await access.index();
+    const near = access.near();
+    const ends = treePackEnds(near, index);
+    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+    try {
+      const content = await snapshotContent({ reader, index }, listed.snapshot);
+      const restore = new SnapshotRestore({ access, listed, content, index, near, reader, target, options, started });
+      return await restore.run();
+    } finally {
+      reader.close();
+    }
+  });
+}
+
+function settleEarlier(): void {
+  for (const dead of deadPartials(records())) if (dead.record.purpose === "restore") settlePartial(dead);
+}
+
+/** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
+function records(): ReturnType<typeof controlPaths> {
+  return controlPaths(userStateDirectory());
+}
+
+interface RestoreParts {
+  access: RepositoryAccess;
+  listed: ListedSnapshot;
+  content: SnapshotContent;
+  index: BlobIndex;
+  near: NearPacks;
+  reader: NearReader;
+  target: Buffer;
+  options: RestoreBackupOptions;
+  started: number;
+}
+
+class SnapshotRestore {
+  readonly #parts: RestoreParts;
+  /** Raw paths below the root; null: everything. */
+  readonly #paths: readonly Uint8Array[] | null;
+
+  constructor(parts: RestoreParts) {
+    this.#parts = parts;
+    const { paths } = parts.options;
+    this.#paths = paths === undefined || paths.length === 0 ? null : paths.map(normalizeTyped);
+  }
+
+  async run(): Promise<RestoreBackupResult> {
+    const { target, options } = this.#parts;
+    const plan = await this.#plan();
+    if (options.dryRun === true)
+      return this.#result({ entries: 0, bytes: plan.plainBytes, leftOut: [], proof: null, target });
+    checkRoom(target, plan.plainBytes, undefined);
+    await this.#fetch(plan);
+    const partial = PartialFolder.begin(records(), "restore", target);
+    try {
+      const { written, leftOut } = await this.#write(partial.staging);
+      failpoint("restore-backup.written");
+      const proof = await this.#prove(partial.staging, written, leftOut);
+      failpoint("restore-backup.proven");
+      const wasMountRoot = isMountRoot(target);
+      leftOut.push(...this.#setRoot(partial.staging));
+      partial.commit();
+      // There the folder that was filled is not the one that stays.
+      if (wasMountRoot) this.#setRoot(target);
+      partial.end();
+      failpoint("restore-backup.committed");
+      const shown = proof === null ? null : { ...proof, receipt: await this.#receipt(proof, leftOut) };
+      return this.#result({ entries: written.entries, bytes: written.bytes, leftOut, proof: shown, target });
+    } catch (error) {
+      partial.abandon();
+      throw error;
+    }
+  }
+
+  /** All that is needed, walked once; of chosen paths only what is below them. */
+  async #plan(): Promise<TransferPlan> {
+    const { index, reader, content, options } = this.#parts;
+    const roots = this.#paths === null ? [content.root] : await this.#chosenRoots(this.#paths);
+    return planTransfer(index, new BlobIndex(), {
+      roots,
+      readTree: reader.readTree,
+      signal: options.signal,
+      onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+    });
+  }
+
+  /** The trees that lie at the chosen paths or above them. `not_found` for a path that is not there. */
+  async #chosenRoots(paths: readonly Uint8Array[]): Promise<Uint8Array[]> {
+    const { reader, index, content } = this.#parts;
+    const roots: Uint8Array[] = [];
+    for (const path of paths) {
+      let tree = content.root;
+      let node: TreeNode | undefined;
+      for (const name of Buffer.from(path)
+        .toString("latin1")
+        .split("/")
+        .filter((part) => part !== "")) {
+        node = (await readNodes({ reader, index }, tree)).find((each) => nameOf(each) === name);
+        if (node === undefined) throw notThere(path, this.#parts.listed.id);
+        if (node.subtree !== undefined) tree = node.subtree;
+      }
+      roots.push(tree);
+    }
+    return roots;
+  }
+
+  async #fetch(plan: TransferPlan): Promise<void> {
+    const { near, index, options } = this.#parts;
+    if (near.isLocal) return;
+    const { table } = index;
+    const ranges: WantedRange[] = [];
+    for (const entry of plan.entries) {
+      const pack = objectIdOf(table.packId(table.packOf[entry]!));
+      addWanted(ranges, { pack, offset: table.offsetOf[entry]!, length: table.lengthOf[entry]! });
+    }
+    let bytes = 0;
+    await near.fetch(ranges, {
+      signal: options.signal,
+      onBytes: (more) => {
+        bytes += more;
+        options.onProgress?.({ phase: "downloading", done: bytes, bytes, total_bytes: plan.storedBytes });
+      },
+    });
+  }
+
+  async #write(folder: Buffer): Promise<{ written: WriteTreeResult; leftOut: LeftOut[] }> {
+    const { access, index, near, content, options } = this.#parts;
+    const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
+    const { manifest } = content;
+    try {
+      const written = await writeTree({
+        keys: access.repository.keys,
+        index,
+        packs: near.folder,
+        target: folder,
+        tree: content.root,
+        paths: this.#paths,
+        holes: holesOf(manifest?.holeMaps ?? []),
+        lossless: losslessByPath(manifest?.lossless ?? []),
+        read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+        onProgress: throttled(({ done, bytes }) => options.onProgress?.({ phase: "restoring", done, bytes })),
+      });
+      const leftOut: LeftOut[] = [
+        ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
+        ...written.notSet.map(notSetEntry).map(publicLeftOut),
+        ...(this.#paths === null ? (manifest?.omitted ?? []) : []).map(({ path, reason }) => ({
+          ...displayPath(path),
+          reason: "unreadable" as const,
+          detail: `it was not saved: ${reason}`,
+        })),
+      ];
+      return { written, leftOut };
+    } finally {
+      blobs.close();
+    }
+  }
+
+  /**
+   * Everything is flushed and read again. Null where nothing whole was to be written, or where there is nothing to compare
+   * it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
+   */
+  async #prove(folder: Buffer, written: WriteTreeResult, leftOut: readonly LeftOut[]): Promise<RestoreProof | null> {
+    const { access, content, options, listed } = this.#parts;
+    const recorded = content.manifest?.stateDigest ?? null;
+    if (this.#paths !== null || options.prove === false) return null;
+    flush(folder);
+    const found = await scan({
+      root: folder,
+      cache: null,
+      excludes: [],
+      rules: { excludes: [], files: [] },
+      chunkerPolynomial: access.repository.chunkerPolynomial,
+      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      onProgress: ({ done, bytes }) =>
+        options.onProgress?.({ phase: "verifying", done, ...(bytes === undefined ? {} : { bytes }) }),
+    });
+    if (recorded === null) return null;
+    const state = Buffer.from(found.state).toString("hex");
+    if (state !== recorded) {
+      if (written.damaged.length > 0 || leftOut.some(({ aspects }) => aspects?.includes("mode") === true)) return null;
+      throw new CairnError(
+        "damaged",
+        `what was written of snapshot ${listed.id.slice(0, 8)} reads back with state digest ${state}; saved was ${recorded}`,
+        {
+          hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
+        },
+      );
+    }
+    const isMetadataEqual = Buffer.from(found.meta).toString("hex") === content.manifest?.metadataDigest;
+    return { state_digest: state, metadata_equal: isMetadataEqual, receipt: null };
+  }
+
+  /** Null for a snapshot that lacks something of what it was made of: that is not proven whole. */
+  async #receipt(proof: RestoreProof, leftOut: readonly LeftOut[]): Promise<string | null> {
+    const { access, listed, content, options, target } = this.#parts;
+    if (content.manifest?.complete !== true) return null;
+    try {
+      return await writeReceipt(
+        {
+          repository_id: access.repository.id,
+          snapshot_id: listed.id,
+          save_point_id: pointOf(listed.snapshot),
+          state_digest: proof.state_digest,
+          metadata_digest: content.manifest.metadataDigest,
+          metadata_equal: proof.metadata_equal,
+          left_out: leftOut.length,
+          target: target.toString("utf8"),
+        },
+        options.receipt,
+      );
+    } catch (error) {
+      // The folder is in place and proven all the same.
+      options.onWarning?.(`no receipt was written: ${toCairnError(error).message}`);
+      return null;
+    }
+  }
+
+  /** The folder's own mode, owner and time, where the snapshot has them. Returns what could not be set. */
+  #setRoot(folder: Buffer): LeftOut[] {
+    const { node } = this.#parts.content;
+    if (this.#paths !== null || node === null) {
+      chmodSync(folder, 0o777 & ~process.umask());
+      return [];
+    }
+    const writer = new NodeWriter();
+    const descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      writer.finishDirectory(descriptor, node, new Uint8Array(0));
+    } finally {
+      closeSync(descriptor);
+    }
+    return writer.notSet.map(notSetEntry).map(publicLeftOut);
+  }
+
+  #result(of: {
+    entries: number;
+    bytes: number;
+    leftOut: LeftOut[];
+    proof: RestoreProof | null;
+    target: Buffer;
+  }): RestoreBackupResult {
+    const { access, listed, options, started } = this.#parts;
+    return {
+      ...access.info,
+      snapshot_id: listed.id,
+      save_point_id: pointOf(listed.snapshot),
+      target: of.target.toString("utf8"),
+      dry_run: options.dryRun === true,
+      entries: of.entries,
+      bytes: of.bytes,
+      left_out: of.leftOut,
+      proof: of.proof,
+      duration_ms: Date.now() - started,
+    };
+  }
+}
+
+function holesOf(maps: readonly { path: Uint8Array; holes: HoleList }[]): Map<string, HoleList> {
+  return new Map(maps.map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
+}
+
+/** To the disk, so that what is read again is what it took. */
+function flush(folder: Buffer): void {
+  const descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    syscalls().syncfs(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function notThere(path: Uint8Array, snapshot: string): CairnError {
+  return new CairnError(
+    "not_found",
+    `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in snapshot ${snapshot.slice(0, 8)}`,
+    { hint: "`cairn backup find` looks for a name in all snapshots" },
+  );
+}
+
+const PROGRESS_MS = 100;
+
+function throttled<T>(report: (value: T) => void): (value: T) => void {
+  let last = 0;
+  return (value) => {
+    const now = performance.now();
+    if (now - last < PROGRESS_MS) return;
+    last = now;
+    report(value);
+  };
+}

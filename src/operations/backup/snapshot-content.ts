@@ -1,0 +1,83 @@
+import { CairnError } from "../../errors.ts";
+import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { objectIdOf } from "../../ids.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { NearReader } from "../../repository/near-reader.ts";
+
+/** What a snapshot holds, whoever made it. */
+export interface SnapshotContent {
+  /** id of the tree of the folder that was saved; of a snapshot of other programs the topmost one. */
+  readonly root: Uint8Array;
+  /** The folder's own entry; null where `root` is the topmost tree. */
+  readonly node: TreeNode | null;
+  /** Null in snapshots of other programs. */
+  readonly manifest: Manifest | null;
+}
+
+const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;
+
+/** Finds the saved folder and the manifest of a snapshot. `damaged` when the trees above them cannot be read. */
+export async function snapshotContent(
+  from: { reader: NearReader; index: BlobIndex },
+  snapshot: Pick<Snapshot, "tree" | "paths">,
+): Promise<SnapshotContent> {
+  const top = Buffer.from(snapshot.tree, "hex");
+  const nodes = await readNodes(from, top);
+  const manifest = await readManifest(from, nodes);
+  if (manifest === null || snapshot.paths.length !== 1) return { root: top, node: null, manifest: null };
+  // Trees of ours have one node a level above the folder, whatever its name's bytes are.
+  const depth = snapshot.paths[0]!.split("/").filter((part) => part !== "").length;
+  let level = nodes.filter((node) => nameOf(node) !== ".cairn");
+  let node: TreeNode | undefined;
+  for (let step = 0; step < depth; step++) {
+    node = level[0];
+    if (level.length !== 1 || node?.subtree === undefined)
+      throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
+    if (step + 1 < depth) level = await readNodes(from, node.subtree);
+  }
+  return { root: node?.subtree ?? top, node: node ?? null, manifest };
+}
+
+async function readManifest(
+  from: { reader: NearReader; index: BlobIndex },
+  top: readonly TreeNode[],
+): Promise<Manifest | null> {
+  const folder = top.find((node) => nameOf(node) === ".cairn")?.subtree;
+  if (folder === undefined) return null;
+  const file = (await readNodes(from, folder)).find((node) => nameOf(node) === "manifest.json");
+  if (file?.content === undefined) return null;
+  if (file.size > MAX_MANIFEST_BYTES) throw new CairnError("damaged", "a snapshot's manifest is too large to be one");
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < file.content.length; at += 32)
+    parts.push(await readBlob(from, file.content.subarray(at, at + 32), DATA_BLOB));
+  return decodeManifest(Buffer.concat(parts));
+}
+
+/** The nodes of a tree; `damaged` when it is not there or not what was written. */
+export async function readNodes(from: { reader: NearReader; index: BlobIndex }, tree: Uint8Array): Promise<TreeNode[]> {
+  return decodeTree(await readBlob(from, tree, TREE_BLOB));
+}
+
+/** A blob's plaintext by its id; likewise. */
+export async function readBlob(
+  { reader, index }: { reader: NearReader; index: BlobIndex },
+  id: Uint8Array,
+  type: typeof DATA_BLOB | typeof TREE_BLOB,
+): Promise<Uint8Array> {
+  const entry = index.lookup(id, 0, type);
+  if (entry < 0) {
+    const what = type === TREE_BLOB ? "tree" : "data";
+    throw new CairnError("damaged", `the repository has no ${what} blob ${objectIdOf(id).slice(0, 12)}`, {
+      hint: "`cairn backup verify` says what that costs",
+      details: { blob: objectIdOf(id) },
+    });
+  }
+  const place = { ...index.place(entry), id };
+  return type === TREE_BLOB ? reader.readTree(place) : reader.read(place);
+}
+
+export function nameOf({ name }: Pick<TreeNode, "name">): string {
+  return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");
+}

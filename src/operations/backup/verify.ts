@@ -1,0 +1,122 @@
+import { provenPointDigests, type DigestProblem } from "./verify-digests.ts";
+import { verifyPacks } from "./verify-packs.ts";
+import { CairnError } from "../../errors.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { checkStructure, type CheckProblem, type CheckReport, type PlannedPack } from "../../repository/check.ts";
+import { explain } from "../../repository/consequences.ts";
+import { NearReader } from "../../repository/near-reader.ts";
+import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+const MAX_LOSSES = 1000;
+
+/**
+ * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
+ * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
+ */
+export async function verifyBackup(
+  access: RepositoryAccess,
+  options: VerifyBackupOptions,
+): Promise<VerifyBackupResult> {
+  const { subset, quick, snapshots } = options;
+  if (subset !== undefined && !(subset.part >= 1 && subset.part <= subset.of && Number.isSafeInteger(subset.of)))
+    throw new CairnError("usage", `part ${subset.part} of ${subset.of} is none`);
+  if (quick === true && subset !== undefined)
+    throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
+  const started = Date.now();
+  return access.reading(options, async () => {
+    const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, snapshots);
+    const near = access.near();
+    // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
+    const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
+    const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal: options.signal });
+    try {
+      const report = await checkStructure(access.repository, {
+        readTree: reader.readTree,
+        snapshots: chosen,
+        signal: options.signal,
+      });
+      const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
+      const read = await verifyPacks({ access, report, near, packs, options });
+      const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
+      report.problems.push(...read.problems);
+      await explain(report, {
+        readTree: reader.readTree,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      });
+      const wrong = digests.filter((each): each is DigestProblem => each.problem !== null);
+      const problems = relevant(report, chosen !== undefined).map(publicProblem);
+      return {
+        ...access.info,
+        checked: {
+          snapshots: report.snapshots,
+          trees: report.trees,
+          packs: read.packs,
+          blobs: read.blobs,
+          bytes: read.bytes,
+          digests: digests.length - wrong.length,
+        },
+        read_data: quick !== true,
+        problems: [...problems, ...wrong.map(digestProblem)],
+        duration_ms: Date.now() - started,
+      };
+    } finally {
+      reader.close();
+    }
+  });
+}
+
+async function chosenIds(access: RepositoryAccess, words: readonly string[]): Promise<Set<string>> {
+  const { snapshots } = await access.repository.listSnapshots();
+  return new Set(words.map((word) => findSnapshot(snapshots, word).id));
+}
+
+/** Packs to be read: all, those that the chosen snapshots need, or a part of them that depends on nothing but their names. */
+function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBackupOptions["subset"]): PlannedPack[] {
+  let packs = report.packs;
+  if (onlyNeeded) {
+    const needed = neededPacks(report);
+    packs = packs.filter(({ name }) => needed.has(name));
+  }
+  if (subset === undefined) return packs;
+  return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
+}
+
+function neededPacks({ index, live }: CheckReport): Set<string> {
+  const { table } = index;
+  const needed = new Uint8Array(table.packCount);
+  for (let entry = 0; entry < table.count; entry++) if (live.has(entry)) needed[table.packOf[entry]!] = 1;
+  const names = new Set<string>();
+  for (let pack = 0; pack < table.packCount; pack++)
+    if (needed[pack] === 1) names.add(Buffer.from(table.packId(pack)).toString("hex"));
+  return names;
+}
+
+/** Of chosen snapshots only what concerns them, and what may concern anything. */
+function relevant(report: CheckReport, onlyNeeded: boolean): CheckProblem[] {
+  if (!onlyNeeded) return report.problems;
+  const needed = neededPacks(report);
+  return report.problems.filter(
+    ({ kind, object, consequences }) =>
+      (consequences?.length ?? 0) > 0 || kind === "key_damaged" || kind === "index_damaged" || needed.has(object),
+  );
+}
+
+function publicProblem({ kind, object, detail, severity, consequences }: CheckProblem): BackupProblem {
+  const losses = (consequences ?? []).slice(0, MAX_LOSSES).map(({ root, path }) => ({
+    snapshot_id: root.replace(/^snapshot /, ""),
+    ...displayPath(path),
+  }));
+  return { kind, object, detail, severity, losses };
+}
+
+function digestProblem({ snapshot, problem }: DigestProblem): BackupProblem {
+  return {
+    kind: "digest_wrong",
+    object: snapshot,
+    detail: problem,
+    severity: "damage",
+    losses: [{ snapshot_id: snapshot, path: "" }],
+  };
+}
