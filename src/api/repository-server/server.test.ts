@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import {
   existsSync,
@@ -17,12 +18,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { CairnError } from "../../errors.ts";
 import { makeNode } from "../../engines/testing-edits.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { Credentials, htpasswdLine } from "./credentials.ts";
 import { RepositoryServer, type RepositoryServerOptions } from "./server.ts";
+import { TlsFiles } from "./tls-files.ts";
+
+const noOpenssl = spawnSync("openssl", ["version"]).error === undefined ? false : "openssl is not installed";
 
 interface Served {
   server: RepositoryServer;
@@ -444,11 +449,43 @@ test("stop lets an upload that goes on come to its end, and ends one that does n
   await stopped;
   assert.deepEqual(readFileSync(join(root, "r/data", nameOf(bytes).slice(0, 2), nameOf(bytes))), bytes);
   const hanging = await serve(t, { root, graceMs: 100 });
+  await hanging.raw();
   const half = await hanging.raw();
   half.say(`POST /r/data/${"ab".repeat(32)} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf`);
   await eventually("it has begun", () => readdirSync(uploads).length === 1);
   await hanging.server.stop();
   await eventually("it is gone", () => readdirSync(uploads).length === 0);
+});
+
+test("a certificate that was renewed is used, and one that is broken is not", { skip: noOpenssl }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-tls-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [certificate, key] = [join(folder, "cert"), join(folder, "key")];
+  const make = (name: string): void => {
+    const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    const fresh = join(folder, "fresh");
+    execFileSync("openssl", ["req", ...kind, "-subj", `/CN=${name}`, "-keyout", key, "-out", fresh], {
+      stdio: "ignore",
+    });
+    renameSync(fresh, certificate);
+  };
+  make("first");
+  const { server, problems } = await serve(t, { tls: new TlsFiles(certificate, key), renewMs: 20 });
+  const { port } = new URL(server.url);
+  const nameShown = (): Promise<string> =>
+    new Promise((found, fail) => {
+      const socket = connectTls({ port: Number(port), host: "127.0.0.1", rejectUnauthorized: false }, () => {
+        found(String(socket.getPeerCertificate().subject.CN));
+        socket.destroy();
+      });
+      socket.on("error", fail);
+    });
+  assert.equal(await nameShown(), "first");
+  make("second");
+  while ((await nameShown()) !== "second") await sleep(10);
+  writeFileSync(certificate, "no certificate");
+  await eventually("it is said", () => problems.some((problem) => /stays as it was/.test(problem)));
+  assert.equal(await nameShown(), "second");
 });
 
 test("a port that is taken and an address of elsewhere are said so", async (t) => {
@@ -465,6 +502,8 @@ test("a port that is taken and an address of elsewhere are said so", async (t) =
   const port = Number(new URL(server.url).port);
   await assert.rejects(RepositoryServer.start({ ...options, host: "127.0.0.1", port }), coded("busy"));
   await assert.rejects(RepositoryServer.start({ ...options, host: "203.0.113.7", port: 0 }), coded("usage"));
-  const tls = { certificate: Buffer.from("no"), key: Buffer.from("no") };
+  const wrong = join(root, "wrong");
+  writeFileSync(wrong, "no certificate");
+  const tls = new TlsFiles(wrong, wrong);
   await assert.rejects(RepositoryServer.start({ ...options, host: "127.0.0.1", port: 0, tls }), coded("usage"));
 });

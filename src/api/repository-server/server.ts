@@ -1,16 +1,17 @@
 import { createServer as createPlain, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createServer as createSecure } from "node:https";
+import { createServer as createSecure, Server as SecureServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { CairnError, ERROR_TABLE, toCairnError } from "../../errors.ts";
 import type { Credentials } from "./credentials.ts";
 import { refusal, RequestHandler, type Reply, type ServedFolder } from "./requests.ts";
+import type { TlsFiles } from "./tls-files.ts";
 
 export interface RepositoryServerOptions extends ServedFolder {
   host: string;
   /** 0: any that is free. */
   port: number;
-  /** PEM. */
-  tls?: { certificate: Buffer; key: Buffer };
+  /** Absent: without TLS. */
+  tls?: TlsFiles;
   /** Null: nobody is asked who they are. */
   credentials: Credentials | null;
   /** More are not accepted. Default 200. */
@@ -19,6 +20,8 @@ export interface RepositoryServerOptions extends ServedFolder {
   headMs?: number;
   /** A connection on which nothing moves for so long is ended. Default two minutes. */
   silenceMs?: number;
+  /** How often the files of `tls` are looked at. Default a minute. */
+  renewMs?: number;
   /** How long `stop` lets requests go on. Default 10 s. */
   graceMs?: number;
   /** Lines for whoever runs it: what failed here, and not for a request's own fault. */
@@ -36,7 +39,9 @@ export class RepositoryServer {
   readonly #options: RepositoryServerOptions;
   readonly #server: Server;
   readonly #handler: RequestHandler;
+  readonly #sockets = new Set<Socket>();
   readonly #underWay = new WeakMap<Socket, number>();
+  #renewal: NodeJS.Timeout | undefined;
   #stopping: Promise<void> | undefined;
   #toldAt = 0;
   #untold = 0;
@@ -57,16 +62,14 @@ export class RepositoryServer {
     this.#server =
       tls === undefined
         ? createPlain(limits)
-        : createSecure({
-            ...limits,
-            cert: tls.certificate,
-            key: tls.key,
-            minVersion: "TLSv1.2",
-            handshakeTimeout: 20_000,
-          });
+        : createSecure({ ...limits, ...tls.read(), minVersion: "TLSv1.2", handshakeTimeout: 20_000 });
     this.#server.maxHeadersCount = 100;
     this.#server.maxConnections = options.maximumConnections ?? 200;
     this.#server.setTimeout(options.silenceMs ?? 120_000, (socket) => socket.destroy());
+    this.#server.on("connection", (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
     this.#server.on("request", (request, response) => void this.#serve(request, response, false));
     this.#server.on("checkContinue", (request, response) => void this.#serve(request, response, true));
     this.#server.on("clientError", (error, socket) => refuseNoise(error, socket as Socket));
@@ -74,13 +77,10 @@ export class RepositoryServer {
 
   /** Listens. Throws `usage` for a certificate or key that does not fit, `busy` for a port that is taken. */
   static async start(options: RepositoryServerOptions): Promise<RepositoryServer> {
-    let server: RepositoryServer;
-    try {
-      server = new RepositoryServer(options);
-    } catch (error) {
-      throw new CairnError("usage", `the certificate or its key: ${(error as Error).message}`, { cause: error });
-    }
+    const server = new RepositoryServer(options);
     await server.#listen();
+    const { tls, renewMs = 60_000 } = options;
+    if (tls !== undefined) server.#renewal = setInterval(() => server.#renew(tls), renewMs).unref();
     return server;
   }
 
@@ -98,11 +98,25 @@ export class RepositoryServer {
   }
 
   async #stop(): Promise<void> {
+    clearInterval(this.#renewal);
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     this.#server.closeIdleConnections();
-    const late = setTimeout(() => this.#server.closeAllConnections(), this.#options.graceMs ?? 10_000);
+    const late = setTimeout(() => {
+      // Also those that have not got as far as a request.
+      for (const socket of this.#sockets) socket.destroy();
+    }, this.#options.graceMs ?? 10_000);
     await closed;
     clearTimeout(late);
+  }
+
+  #renew(tls: TlsFiles): void {
+    try {
+      const pair = tls.readChanged();
+      if (pair !== null && this.#server instanceof SecureServer)
+        this.#server.setSecureContext({ ...pair, minVersion: "TLSv1.2" });
+    } catch (error) {
+      this.#tell(`the certificate stays as it was: ${(error as Error).message}`);
+    }
   }
 
   async #listen(): Promise<void> {

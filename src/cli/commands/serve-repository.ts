@@ -1,7 +1,8 @@
-import { readFileSync, realpathSync, statSync } from "node:fs";
+import { realpathSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer } from "../../api/repository-server/server.ts";
+import { TlsFiles } from "../../api/repository-server/tls-files.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -12,7 +13,6 @@ import { printable } from "../render/format.ts";
 const LISTEN = "127.0.0.1:8000";
 const MAX_FILE_BYTES = 1 << 30;
 const MAX_CONNECTIONS = 200;
-const MAX_PEM_BYTES = 1 << 20;
 const MAX_PASSWORD_LENGTH = 4096;
 
 export const command: CommandDefinition = {
@@ -24,7 +24,7 @@ export const command: CommandDefinition = {
     { flags: "--no-auth", text: "everybody who reaches the address may use it" },
     { flags: "--private-repositories", text: "each user sees only the repositories below a folder of their name" },
     { flags: "--append-only", text: "nothing but locks can be removed" },
-    { flags: "--tls-cert <file>", text: "certificate (with its chain) in PEM form; with --tls-key" },
+    { flags: "--tls-cert <file>", text: "certificate with its chain, in PEM form; read again when it was renewed" },
     { flags: "--tls-key <file>", text: "its private key in PEM form" },
     { flags: "--max-file-size <size>", text: "largest file that is taken (default 1GiB)" },
     { flags: "--max-connections <count>", text: `more are not accepted (default ${MAX_CONNECTIONS})` },
@@ -144,20 +144,11 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || host.startsWith("127.");
 }
 
-function readTls(context: Context, input: Input): { certificate: Buffer; key: Buffer } | undefined {
+function readTls(context: Context, input: Input): TlsFiles | undefined {
   const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
   if (certificate === undefined && key === undefined) return undefined;
   if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key belong together");
-  const read = (path: string, option: string): Buffer => {
-    try {
-      const bytes = readFileSync(resolve(context.cwd, path));
-      if (bytes.length <= MAX_PEM_BYTES) return bytes;
-    } catch (error) {
-      throw toCairnError(error, `the file of ${option}`);
-    }
-    throw usage(`the file of ${option} is too large for a certificate or a key`);
-  };
-  return { certificate: read(certificate, "--tls-cert"), key: read(key, "--tls-key") };
+  return new TlsFiles(resolve(context.cwd, certificate), resolve(context.cwd, key));
 }
 
 function readCredentials(context: Context, input: Input): Credentials | null {

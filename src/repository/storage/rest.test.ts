@@ -9,6 +9,7 @@ import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer, type RepositoryServerOptions } from "../../api/repository-server/server.ts";
+import { TlsFiles } from "../../api/repository-server/tls-files.ts";
 import { CairnError } from "../../errors.ts";
 import { RestStorage } from "./rest.ts";
 import { storageContract } from "./storage.contract.ts";
@@ -43,7 +44,7 @@ async function serve(options: Partial<RepositoryServerOptions> = {}): Promise<Re
 }
 
 /** A certificate for 127.0.0.1 that vouches for itself; null where openssl is not installed. */
-function makeCertificate(): { certificate: Buffer; key: Buffer; caFile: string } | null {
+function makeCertificate(): { files: TlsFiles; caFile: string } | null {
   const [key, certificate] = [join(root, "key.pem"), join(root, "cert.pem")];
   const subject = ["-subj", "/CN=cairn", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"];
   const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -52,7 +53,7 @@ function makeCertificate(): { certificate: Buffer; key: Buffer; caFile: string }
   } catch {
     return null;
   }
-  return { certificate: readFileSync(certificate), key: readFileSync(key), caFile: certificate };
+  return { files: new TlsFiles(certificate, key), caFile: certificate };
 }
 
 const tls = makeCertificate();
@@ -71,7 +72,7 @@ storageContract("rest", async (folder) => storageAt(await plain, basename(folder
 const guarded = serve({
   credentials: Credentials.open(htpasswd, (message) => problems.push(message)),
   privateRepositories: true,
-  ...(tls === null ? {} : { tls }),
+  ...(tls === null ? {} : { tls: tls.files }),
 });
 const alice = { user: "alice", password: "s3cret:with colon", ...(tls === null ? {} : { caFile: tls.caFile }) };
 storageContract(`rest with a user${tls === null ? "" : " and TLS"}`, async (folder) =>
