@@ -148,6 +148,7 @@ export class SshConnection {
   }
 
   #heard(): void {
+    if (this.#failure !== null) return;
     if (this.#waiting.size > 0) {
       this.#silence?.refresh();
       return;

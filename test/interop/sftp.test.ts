@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import path from "node:path";
+import { after, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { SCRATCH, startCairn } from "../fixtures/command.ts";
+import { backup, noRestic, repositoryPlace, restic, tryBackup, type TestRepository } from "../fixtures/repository.ts";
+import { startSshServer, type SshServer } from "../fixtures/ssh-server.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** Repositories on a real OpenSSH server: the command and restic, which asks by way of OpenSSH's client. */
+
+const server = await startSshServer();
+const unable = "reason" in server ? server.reason : false;
+const noPeer =
+  unable !== false ? unable : spawnSync("ssh", ["-V"]).error === undefined ? noRestic : "ssh is not installed";
+let repositories = 0;
+
+if (!("reason" in server)) {
+  process.env["HOME"] = server.home;
+  delete process.env["SSH_AUTH_SOCK"];
+}
+after(async () => ("reason" in server ? undefined : server.close()));
+
+function running(): SshServer {
+  assert.ok(!("reason" in server));
+  return server;
+}
+
+function place(): TestRepository {
+  const { passwordFile } = repositoryPlace("sftp");
+  const location = `sftp:${running().location(`repository ${repositories++}`)}`;
+  return { location, passwordFile, options: ["-r", location, "--password-file", passwordFile] };
+}
+
+/** restic starts a client of its own, which reads no home but the system's. */
+function byClient(): string[] {
+  const { port, user, home } = running();
+  const key = path.join(home, ".ssh/id_ed25519");
+  const hosts = path.join(home, ".ssh/known_hosts");
+  return [
+    "-o",
+    `sftp.command=ssh -F none -p ${port} -i ${key} -o IdentitiesOnly=yes -o UserKnownHostsFile=${hosts} ${user}@127.0.0.1 -s sftp`,
+  ];
+}
+
+function snapshotsOf(remote: TestRepository): { id: string }[] {
+  return JSON.parse(restic(remote, ...byClient(), "snapshots", "--json")) as { id: string }[];
+}
+
+test("restic checks and restores what cairn backup wrote to a server", { skip: noPeer }, () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const remote = place();
+  backup(remote, "init");
+  assert.equal(tryBackup(remote, "init").error?.code, "already_exists");
+  backup(remote, "create", "--save", "-C", folder);
+  const wanted = walkDigests(folder).state;
+  makeSecond(folder);
+  backup(remote, "create", "--save", "-C", folder);
+  restic(remote, ...byClient(), "check", "--read-data");
+  const [first] = snapshotsOf(remote);
+  const target = path.join(SCRATCH, "restored");
+  restic(remote, ...byClient(), "restore", first!.id, "--target", target, "--include", folder);
+  assert.equal(walkDigests(path.join(target, folder)).state, wanted);
+});
+
+test("cairn lists, verifies and backs up into what restic made on a server", { skip: noPeer }, () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const remote = place();
+  restic(remote, ...byClient(), "init");
+  restic(remote, ...byClient(), "backup", folder);
+  const [theirs] = snapshotsOf(remote);
+  const ours = backup(remote, "create", "--save", "-C", folder).data as { parent: string | null };
+  assert.equal(ours.parent, theirs?.id);
+  restic(remote, ...byClient(), "backup", folder);
+  restic(remote, ...byClient(), "forget", "--keep-last", "1", "--prune");
+  makeSecond(folder);
+  backup(remote, "create", "--save", "-C", folder);
+  restic(remote, ...byClient(), "check", "--read-data");
+  const listed = backup(remote, "list").data["snapshots"] as unknown[];
+  assert.equal(listed.length, snapshotsOf(remote).length);
+});
+
+test("a backup whose connections are killed again and again is whole in the end", { skip: unable }, async () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const remote = place();
+  backup(remote, "init");
+  const run = startCairn(["backup", "create", ...remote.options, "--save", "-C", folder]);
+  let kills = 0;
+  const killing = setInterval(() => {
+    if (running().connections() === 0 || kills >= 4) return;
+    kills++;
+    running().dropConnections();
+  }, 50);
+  const done = await run.ended.finally(() => clearInterval(killing));
+  assert.equal(done.status, 0, done.stderr);
+  assert.ok(kills > 0);
+  const listed = backup(remote, "list").data["snapshots"] as unknown[];
+  assert.equal(listed.length, 1);
+});
+
+test("a server whose key is not known gets no backup, and the error names the key", { skip: unable }, () => {
+  const remote = place();
+  process.env["HOME"] = path.join(SCRATCH, "nobody's home");
+  try {
+    const refused = tryBackup(remote, "init");
+    assert.equal(refused.status, 7);
+    assert.equal(refused.error?.code, "refused");
+    assert.match(refused.error.message, /SHA256:/);
+    assert.ok(refused.error.hint!.includes(running().knownHosts().trim()));
+  } finally {
+    process.env["HOME"] = running().home;
+  }
+});
