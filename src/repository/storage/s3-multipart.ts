@@ -43,6 +43,7 @@ export async function uploadInParts(
     const tags = await sendParts(requests, upload);
     failpoint("s3.parts-sent");
     await complete(requests, upload, tags);
+    failpoint("s3.upload-completed");
   } catch (error) {
     await abortUpload(requests, upload).catch(() => undefined);
     throw error;

@@ -1,6 +1,8 @@
 import { strict as assert } from "node:assert";
-import dns from "node:dns";
+import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import dns from "node:dns";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
@@ -396,4 +398,36 @@ test("a location is opened with what the environment says", async () => {
   opened.push(anonymous);
   await assert.rejects(anonymous.list("keys"), coded("permission"));
   assert.equal(server.seen.at(-1)?.headers.authorization, undefined);
+});
+
+describe("kills of an upload in parts", () => {
+  const CHILD = `
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { S3Storage } = await at("./s3.ts");
+const { parseS3Location } = await at("./s3-location.ts");
+const [address, name, file] = process.argv.slice(1);
+const options = { place: parseS3Location(address), credentials: ${JSON.stringify(KEY)}, multipart: { above: 10, partSize: 1000 } };
+await (await S3Storage.open(options)).saveFile("data", name, file);
+`;
+
+  for (const step of ["s3.upload-begun", "s3.parts-sent", "s3.upload-completed"]) {
+    test(`a kill at ${step} leaves the whole file or none, and what it leaves is swept away`, async () => {
+      const { server, storage } = await pair();
+      const file = temporary(BYTES);
+      const address = `${server.address}/some prefix/ü+%25`;
+      const env = { ...process.env, CAIRN_FAILPOINT: step };
+      const args = ["--input-type=module", "-e", CHILD, "--", address, NAME, file];
+      const child = spawn(process.execPath, args, { env, stdio: "inherit" });
+      const [, signal] = (await once(child, "exit")) as [number | null, string | null];
+      assert.equal(signal, "SIGKILL");
+      const done = step === "s3.upload-completed";
+      assert.deepEqual(await storage.list("data"), done ? [{ name: NAME, size: 5000 }] : []);
+      assert.equal(server.uploads.size, done ? 0 : 1);
+      // The server's clock tells whole seconds.
+      assert.equal(await storage.clearTemporaries(-60_000), done ? 0 : 1);
+      await storage.saveFile("data", NAME, file);
+      assert.deepEqual(Buffer.from(await storage.load("data", NAME)), BYTES);
+      assert.deepEqual([server.uploads.size, existsSync(file)], [0, false]);
+    });
+  }
 });

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, statSync, unlinkSync } from "node:fs";
+import { resolve } from "node:path";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { HttpBody } from "./http-connection.ts";
 import type { OpenStorageOptions } from "./location.ts";
@@ -258,8 +259,9 @@ export class S3Storage implements Storage {
 }
 
 /**
- * Opens what stands behind `s3:` in a location. Credentials, region and the rest come from the environment and AWS's
- * own files; `CAIRN_S3_ADDRESSING` (`path`, `host`) and `CAIRN_S3_ANONYMOUS=1` say what cannot be found there.
+ * Opens what stands behind `s3:` in a location. Credentials and region come from the environment and AWS's own files,
+ * certificates from `AWS_CA_BUNDLE` or `RESTIC_CACERT`; `CAIRN_S3_ADDRESSING` (`path`, `host`) and
+ * `CAIRN_S3_ANONYMOUS=1` say what cannot be found there.
  * With `create`, it is tried out at once how the server makes a file that must not be there yet.
  */
 export async function openS3Storage(rest: string, options: OpenStorageOptions = {}): Promise<S3Storage> {
@@ -270,7 +272,8 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const place = parseS3Location(rest);
   const anonymous = env["CAIRN_S3_ANONYMOUS"] === "1";
   const settings = anonymous ? { credentials: null, region: findS3Region(env) } : findS3Settings(env);
-  const caFile = env["AWS_CA_BUNDLE"] || undefined;
+  const bundle = env["AWS_CA_BUNDLE"] || env["RESTIC_CACERT"] || undefined;
+  const caFile = bundle === undefined ? undefined : resolve(options.cwd ?? process.cwd(), bundle);
   const storage = await S3Storage.open({ place, ...settings, addressing, caFile, signal: options.signal });
   if (options.create === true) await storage.conditionalWrites();
   return storage;

@@ -127,13 +127,21 @@ export class TestingS3Server {
       return errorReply(400, "AuthorizationHeaderMalformed", "another region", `<Region>${wanted}</Region>`);
     if (request.headers["x-amz-security-token"] !== sessionToken)
       return errorReply(400, "InvalidToken", "another token");
-    const text = stringToSign(request, raw, { names, date, region });
+    const canonical = canonicalRequest(request, raw, names);
+    const scope = `${date}/${region}/s3/aws4_request`;
+    const hashed = createHash("sha256").update(canonical).digest("hex");
+    const text = ["AWS4-HMAC-SHA256", request.headers["x-amz-date"], scope, hashed].join("\n");
     const key = ["aws4_request", "s3", region, date].reduceRight<Buffer>(
       (k, part) => hmac(k, part),
       Buffer.from(`AWS4${this.options.secretAccessKey}`),
     );
     if (hmac(key, text).toString("hex") !== signature)
-      return errorReply(403, "SignatureDoesNotMatch", "calculated another", `<StringToSign>${text}</StringToSign>`);
+      return errorReply(
+        403,
+        "SignatureDoesNotMatch",
+        "calculated another",
+        `<CanonicalRequest>${canonical}</CanonicalRequest>`,
+      );
     const hash = createHash("sha256").update(request.body).digest("hex");
     if (request.headers["x-amz-content-sha256"] !== hash)
       return errorReply(400, "XAmzContentSHA256Mismatch", "other bytes");
@@ -268,28 +276,19 @@ function ranged(object: Buffer, header: string): Reply {
   };
 }
 
-function stringToSign(
-  request: SeenRequest,
-  raw: string,
-  scope: { names: string; date: string; region: string },
-): string {
+function canonicalRequest(request: SeenRequest, raw: string, names: string): string {
   const [path = "", query = ""] = raw.split("?");
   const pairs = query === "" ? [] : query.split("&").map((pair) => (pair.includes("=") ? pair : `${pair}=`));
-  const canonical = [
+  const parts = path.split("/").map((part) => encode(decodeURIComponent(part)));
+  return [
     request.method,
-    path
-      .split("/")
-      .map((part) => encode(decodeURIComponent(part)))
-      .join("/"),
+    parts.join("/"),
     pairs.toSorted((a, b) => (a < b ? -1 : 1)).join("&"),
-    ...scope.names.split(";").map((name) => `${name}:${String(request.headers[name]).trim()}`),
+    ...names.split(";").map((name) => `${name}:${String(request.headers[name]).trim()}`),
     "",
-    scope.names,
+    names,
     request.headers["x-amz-content-sha256"],
   ].join("\n");
-  const hash = createHash("sha256").update(canonical).digest("hex");
-  const { date, region } = scope;
-  return ["AWS4-HMAC-SHA256", request.headers["x-amz-date"], `${date}/${region}/s3/aws4_request`, hash].join("\n");
 }
 
 function encode(text: string): string {
