@@ -160,7 +160,7 @@ test("retrying storage finds the file that was taken over although the call fail
   }
 });
 
-test("retrying storage ends its pause and makes no further attempt when it is stopped", async () => {
+test("retrying storage ends its pause when it is stopped, and lets a lock be taken away after that", async () => {
   const stop = new AbortController();
   const faulty = new FaultyStorage(new MemoryStorage(), [{ operation: "load", fault: "fail", times: 100 }]);
   const counting = new CountingStorage(faulty);
@@ -172,6 +172,10 @@ test("retrying storage ends its pause and makes no further attempt when it is st
     onRetry: () => setImmediate(() => stop.abort()),
   });
   await assert.rejects(storage.load("data", NAME), coded("interrupted"));
-  await assert.rejects(storage.load("data", NAME), coded("interrupted"));
   assert.equal(counting.count("load"), 1);
+  await assert.rejects(storage.load("data", NAME), coded("interrupted"));
+  assert.equal(counting.count("load"), 2);
+  faulty.disarm();
+  await storage.save("locks", NAME, BYTES);
+  await storage.remove("locks", NAME);
 });

@@ -28,7 +28,10 @@ export interface RetryOptions {
   firstDelayMs?: number;
   /** No pause is longer, milliseconds. Default 60 s. */
   maxDelayMs?: number;
-  /** Ends pauses and further attempts with `interrupted`; an attempt under way ends by itself. */
+  /**
+   * Ends pauses and further attempts with `interrupted`. The first attempt of a call is made all the same, so that
+   * whoever was stopped can take their lock away.
+   */
   signal?: AbortSignal | undefined;
   /** Told before each pause, so that a long one does not look like a hang. */
   onRetry?: ((event: RetryEvent) => void) | undefined;
@@ -124,7 +127,6 @@ export class RetryingStorage implements Storage {
     const now = this.#options.now ?? (() => performance.now());
     const begun = now();
     for (let attempt = 1; ; attempt++) {
-      throwIfAborted(signal);
       try {
         const value = await work.call();
         this.#hasAnswered = true;
@@ -139,6 +141,7 @@ export class RetryingStorage implements Storage {
         const spent = now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
+        throwIfAborted(signal);
         this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
         await (this.#options.sleep ?? pause)(delayMs, signal);
       }
