@@ -64,10 +64,15 @@ export class BlobReader {
 
   /** A fresh copy of the plaintext. Errors: damaged {pack, blob, offset}, and what `openPack` throws. */
   read(place: BlobPlace): Uint8Array {
+    return new Uint8Array(this.view(place));
+  }
+
+  /** The plaintext where it was decoded, for large content: good until the next call. Errors as of `read`. */
+  view(place: BlobPlace): Uint8Array {
     this.#load(place);
     this.#settle(place, this.#decoder.decode(this.#sealed, 0, place.length, place.uncompressedLength));
     const { arena, offset, length } = this.#decoder;
-    return new Uint8Array(arena.bytes.subarray(offset, offset + length));
+    return arena.bytes.subarray(offset, offset + length);
   }
 
   /** The plaintext into `target` at `offset`; returns its length. */

@@ -156,7 +156,7 @@ export class PackThread {
         this.#checkStop();
         const entry = this.#index.lookup(content, at, DATA_BLOB);
         if (entry < 0) return null;
-        hash.update(reader.read({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
+        hash.update(reader.view({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
       }
     } catch (error) {
       if (toCairnError(error).code === "interrupted") throw error;

@@ -250,11 +250,12 @@ export class TreeWriter {
     for (let at = 0; at < content.length; at += 32) yield this.#blob(content.subarray(at, at + 32));
   }
 
+  /** Good until the next one. */
   #blob(id: Uint8Array): Uint8Array {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
     if (entry < 0)
       throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
-    return this.#reader.read({ ...this.#index.place(entry), id });
+    return this.#reader.view({ ...this.#index.place(entry), id });
   }
 
   /** Files of one blob each: read in the order of the packs, in large reads. */
