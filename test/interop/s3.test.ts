@@ -115,7 +115,11 @@ test("cairn lists a bucket that restic made and backs up into it beside restic",
   assert.equal(listed.length, resticSnapshots(bucket).length);
 });
 
-test("a second init is refused", { skip: unable }, () => {
+test("init is refused where there is a repository, and where there is no bucket", { skip: unable }, () => {
+  const absent = place();
+  const location = absent.location.replace("/cairn/", "/absent/");
+  const refusal = tryBackup({ ...absent, options: ["-r", location, ...absent.options.slice(2)] }, "init").error;
+  assert.deepEqual([refusal?.code, /bucket/.test(refusal?.hint ?? "")], ["not_found", true]);
   const bucket = place();
   backup(bucket, "init");
   assert.equal(tryBackup(bucket, "init").error?.code, "already_exists");
