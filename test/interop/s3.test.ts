@@ -95,6 +95,10 @@ test("restic checks and restores what cairn backup wrote into a bucket", { skip:
   const target = path.join(SCRATCH, "restored");
   restic(bucket, "restore", first!.id, "--target", target, "--include", folder);
   assert.equal(walkDigests(path.join(target, folder)).state, wanted);
+  backup(bucket, "verify");
+  const ours = path.join(SCRATCH, "restored by us");
+  backup(bucket, "restore", "latest", "--to", ours);
+  assert.equal(walkDigests(ours).state, walkDigests(folder).state);
 });
 
 test("cairn lists a bucket that restic made and backs up into it beside restic", { skip: unable || noRestic }, () => {
@@ -104,6 +108,7 @@ test("cairn lists a bucket that restic made and backs up into it beside restic",
   restic(bucket, "init");
   restic(bucket, "backup", folder);
   const [theirs] = resticSnapshots(bucket);
+  backup(bucket, "verify");
   const ours = backup(bucket, "create", "--save", "-C", folder).data as { parent: string | null };
   assert.equal(ours.parent, theirs?.id);
   restic(bucket, "backup", folder);
