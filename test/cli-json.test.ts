@@ -195,6 +195,14 @@ test("backup prints what it promises", () => {
     pinned: "backup restore latest --to y -r x",
   }).data;
   check(proof, "proof");
+  const forgot = run(`backup forget --keep-last 1 --prune ${repository}`, {
+    pinned: "backup forget -r x --keep-last 1",
+  }).data;
+  checkAll(forgot["groups"], "forget_group", 1);
+  checkAll(forgot["groups"][0].snapshots, "forget_decision", 1);
+  run(`backup prune ${repository}`, { pinned: "backup prune -r x" });
+  checkAll(run(`backup key list ${repository}`, { pinned: "backup key list -r x" }).data["keys"], "repository_key", 1);
+  run(`backup unlock ${repository}`, { pinned: "backup unlock -r x" });
   run(`receipt verify ${proof.receipt}`, { pinned: "receipt verify z" });
   checkAll(run(`backup list ${repository}`, { pinned: "backup list -r x" }).data["snapshots"], "snapshot", 1);
 });

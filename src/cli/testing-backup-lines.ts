@@ -10,6 +10,11 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --all",
   restore: "--to --no-prove --receipt --path-b64 --dry-run",
+  forget:
+    "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
+  prune: "--max-unused --dry-run",
+  key: "--new-password-file --new-password-command",
+  unlock: "--remove-all",
 };
 
 export const WRONG_BACKUPS: [string, RegExp][] = [
@@ -20,6 +25,13 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create -m text -r x", /--save/],
   ["backup restore latest -r x", /--to DIR/],
   ["receipt show x", /knows verify/],
+  ["backup forget -r x", /wants snapshots or a rule/],
+  ["backup forget 1a2b --keep-last 1 -r x", /not both/],
+  ["backup forget --keep-last 1 --group-by moon -r x", /--group-by knows/],
+  ["backup prune --max-unused 200 -r x", /percentage/],
+  ["backup key -r x", /missing required argument/],
+  ["backup key turn -r x", /backup key knows/],
+  ["backup key remove -r x", /wants a KEY/],
   ["backup verify -r x --subset 3/2", /--subset wants/],
   ["backup verify -r x --subset 1/2 --quick", /not both/],
   ["backup verify latest -r x --all", /not both/],
@@ -34,6 +46,11 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup verify -r x": "location repository_id version checked read_data problems duration_ms",
   "backup restore latest --to y -r x":
     "location repository_id version snapshot_id save_point_id target dry_run entries bytes left_out proof duration_ms",
+  "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
+  "backup prune -r x":
+    "location repository_id version dry_run removed_packs repacked_packs new_packs unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
+  "backup key list -r x": "location repository_id version keys damaged",
+  "backup unlock -r x": "location repository_id version removed held",
   "receipt verify z": "path trusted public_key receipt sha256",
 };
 
@@ -42,6 +59,9 @@ export const BACKUP_OBJECT_KEYS = {
     "snapshot_id created_at uploaded_at hostname username paths tags tree parent program_version save_point_id files bytes",
   backup_checked: "snapshots trees packs blobs bytes digests",
   backup_problem: "kind object detail severity losses",
+  forget_group: "hostname paths tags snapshots",
+  forget_decision: "snapshot_id created_at keep reasons",
+  repository_key: "key_id created_at hostname username current",
   proof: "state_digest metadata_equal receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;
@@ -85,6 +105,22 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     problems: [],
     duration_ms: 1,
   },
+  forget: { ...INFO, dry_run: false, groups: [], removed: [], prune: null, duration_ms: 1 },
+  prune: {
+    ...INFO,
+    dry_run: false,
+    removed_packs: 1,
+    repacked_packs: 0,
+    new_packs: 0,
+    unindexed_packs: 0,
+    bytes_freed: 100,
+    unused_bytes: 0,
+    postponed: false,
+    damaged_packs: [],
+    duration_ms: 1,
+  },
+  keys: { ...INFO, keys: [], damaged: [] },
+  unlock: { ...INFO, removed: 0, held: 0 },
   restore: {
     ...INFO,
     snapshot_id: SNAPSHOT.snapshot_id,

@@ -67,8 +67,11 @@ export class Repository {
   readonly version: 1 | 2;
   /** Lower-case hex. */
   readonly chunkerPolynomial: string;
+  /** Name of the key file that it was made with, or that a password opened it with; null where it was opened by its keys. */
+  readonly keyName: string | null;
 
-  private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig) {
+  private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
+    this.keyName = keyName;
     this.storage = storage;
     this.keys = keys;
     this.id = config.id;
@@ -103,7 +106,7 @@ export class Repository {
     }
     failpoint("repository.config-written");
     for (const name of leftovers) await removeQuietly(storage, name);
-    return repository;
+    return new Repository(storage, keys, config, key);
   }
 
   /** Opens with the master keys (no key derivation) or with a password that fits one of the key files. */
@@ -116,7 +119,8 @@ export class Repository {
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
     const opensConfig = (keys: MasterKeys): boolean => opens(keys, sealed);
-    const keys = "keys" in options ? options.keys : await keysFromPassword(storage, options.password, opensConfig);
+    const found = "keys" in options ? null : await findKey(storage, options.password, opensConfig);
+    const keys = "keys" in options ? options.keys : found!.keys;
     let plain: Uint8Array;
     try {
       plain = openMessage(keys, sealed);
@@ -125,7 +129,7 @@ export class Repository {
         cause: error,
       });
     }
-    return new Repository(storage, keys, decodeConfig(plain));
+    return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
 
   /** Writes one more key file; the password then opens the repository, here and in restic. */
@@ -259,17 +263,26 @@ function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
 }
 
 /**
- * The master keys that one of the key files gives for a password; of several, those that are `right` (a key file may be
- * left of a creation that was killed). `wrong_password`; `damaged` when no key file can be read.
+ * The master keys that one of the key files gives for a password. `wrong_password`; `damaged` when no key file can be read.
  */
-export async function keysFromPassword(
+export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
+  return (await findKey(storage, password, () => true)).keys;
+}
+
+/** Of several that fit, the one that is `right`: a key file may be left of a creation that was killed. */
+interface FoundKey {
+  readonly name: string;
+  readonly keys: MasterKeys;
+}
+
+async function findKey(
   storage: Storage,
   password: Uint8Array | string,
-  right: (keys: MasterKeys) => boolean = () => true,
-): Promise<MasterKeys> {
+  right: (keys: MasterKeys) => boolean,
+): Promise<FoundKey> {
   let damaged: unknown;
   let tried = 0;
-  let wrong: MasterKeys | null = null;
+  let wrong: FoundKey | null = null;
   for (const { name } of (await storage.list("keys")).slice(0, MAX_KEYS)) {
     let file: KeyFile;
     let derived: MasterKeys;
@@ -291,8 +304,8 @@ export async function keysFromPassword(
       continue;
     }
     const keys = decodeMasterKeys(plain);
-    if (right(keys)) return keys;
-    wrong ??= keys;
+    if (right(keys)) return { name, keys };
+    wrong ??= { name, keys };
   }
   if (wrong !== null) return wrong;
   if (tried === 0 && damaged !== undefined) {

@@ -1,7 +1,17 @@
 export type Completes = "points" | "files" | "folders" | "shells" | "backups" | "nothing";
 
 /** The verbs of `cairn backup`. */
-export const BACKUP_VERBS: readonly string[] = ["init", "create", "list", "verify", "restore"];
+export const BACKUP_VERBS: readonly string[] = [
+  "init",
+  "create",
+  "list",
+  "verify",
+  "restore",
+  "forget",
+  "prune",
+  "key",
+  "unlock",
+];
 
 export interface OptionWords {
   /** `-m`, `--message`. */
@@ -20,4 +30,4 @@ export interface CommandWords {
 
 /** Options whose value is a folder, or a file. */
 export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir", "--repo"];
-export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file", "--receipt"];
+export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file", "--receipt", "--new-password-file"];

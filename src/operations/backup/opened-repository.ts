@@ -1,16 +1,28 @@
 import type {
   BackupList,
   BackupRepository,
+  CallOptions,
+  ForgetBackupsOptions,
+  ForgetBackupsResult,
   ListBackupsOptions,
+  PruneBackupsOptions,
+  PruneBackupsResult,
   RepositoryInfo,
+  RepositoryKeys,
+  RepositoryOptions,
   RestoreBackupOptions,
   RestoreBackupResult,
+  UnlockResult,
   VerifyBackupOptions,
   VerifyBackupResult,
 } from "../contract.ts";
+import { forgetBackups } from "./forget.ts";
+import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
 import { listBackups } from "./list.ts";
+import { pruneBackups } from "./prune.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
+import { unlock } from "./unlock.ts";
 import { verifyBackup } from "./verify.ts";
 
 /** An open repository as the library gives it. */
@@ -36,6 +48,34 @@ export class OpenedRepository implements BackupRepository {
 
   async restore(snapshot: string, to: string, options: RestoreBackupOptions = {}): Promise<RestoreBackupResult> {
     return restoreBackup(this.access, { snapshot, to }, options);
+  }
+
+  async forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult> {
+    return forgetBackups(this.access, options);
+  }
+
+  async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {
+    return pruneBackups(this.access, options);
+  }
+
+  async keys(_options: CallOptions = {}): Promise<RepositoryKeys> {
+    return listKeys(this.access);
+  }
+
+  async addKey(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
+    return addKey(this.access, password, options);
+  }
+
+  async removeKey(key: string, options: CallOptions = {}): Promise<RepositoryKeys> {
+    return removeKey(this.access, key, options);
+  }
+
+  async changePassword(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
+    return changePassword(this.access, password, options);
+  }
+
+  async unlock(options: CallOptions & { all?: boolean } = {}): Promise<UnlockResult> {
+    return unlock(this.access, options);
   }
 
   async close(): Promise<void> {

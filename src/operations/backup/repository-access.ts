@@ -25,12 +25,15 @@ export class RepositoryAccess {
   readonly repository: Repository;
   /** For what can be made again: of this repository, on this machine, for this user. */
   readonly cache: string;
+  /** The key file that the password in hand opens; null where that is not known. */
+  keyName: string | null;
   #work: string | null = null;
 
   private constructor(location: string, repository: Repository, cache: string) {
     this.location = location;
     this.repository = repository;
     this.cache = cache;
+    this.keyName = repository.keyName;
   }
 
   static async open(open: StorageFactory, options: RepositoryOptions): Promise<RepositoryAccess> {
@@ -124,8 +127,12 @@ export class RepositoryAccess {
 }
 
 export function storageOptions(options: RepositoryOptions): Parameters<StorageFactory>[1] & object {
-  const { env, signal } = options;
-  return { ...(env === undefined ? {} : { env }), ...(signal === undefined ? {} : { signal }) };
+  const { env, signal, onWarning } = options;
+  return {
+    ...(env === undefined ? {} : { env }),
+    ...(signal === undefined ? {} : { signal }),
+    onRetry: ({ error, delayMs }) => onWarning?.(`${error.message}; trying again in ${(delayMs / 1000).toFixed(1)} s`),
+  };
 }
 
 /** Throws `usage` for an empty one, which restic takes for none. */

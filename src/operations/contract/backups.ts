@@ -38,6 +38,22 @@ export interface BackupRepository {
   verify(options?: VerifyBackupOptions): Promise<VerifyBackupResult>;
   /** Writes a snapshot into an absent or empty folder. `already_exists`, `no_space`; `damaged` when what was written is not what was saved. */
   restore(snapshot: string, to: string, options?: RestoreBackupOptions): Promise<RestoreBackupResult>;
+  /**
+   * Removes snapshots by rules or by id, deletes under an exclusive lock. `usage` without either; `refused` when the rules
+   * keep nothing of a group; `busy`.
+   */
+  forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult>;
+  /** Frees what no snapshot needs, beside running backups; only deletes wait for an exclusive lock, and are put off without. */
+  prune(options?: PruneBackupsOptions): Promise<PruneBackupsResult>;
+  keys(options?: CallOptions): Promise<RepositoryKeys>;
+  /** One more password that opens it. */
+  addKey(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
+  /** `refused` for the one that is in use, `not_found`, `ambiguous`. */
+  removeKey(key: string, options?: CallOptions): Promise<RepositoryKeys>;
+  /** The password that opened it opens it no longer, but the new one; written before the old one goes. */
+  changePassword(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
+  /** Removes locks whose process is gone or that are 30 minutes old; `all`: every one, whoever holds it. */
+  unlock(options?: CallOptions & { all?: boolean }): Promise<UnlockResult>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -218,4 +234,105 @@ export interface VerifyReceiptResult {
   receipt: Record<string, unknown>;
   /** SHA-256 of the file. */
   sha256: string;
+}
+
+// ----------------------------------------------------------------------------------------- forget, prune
+
+/** restic's words with restic's meaning; days, weeks, months and years are those of UTC. */
+export interface BackupRetention {
+  keepLast?: number;
+  keepWithin?: string;
+  keepHourly?: number;
+  keepDaily?: number;
+  keepWeekly?: number;
+  keepMonthly?: number;
+  keepYearly?: number;
+  /** Any of these tags. */
+  keepTags?: readonly string[];
+}
+
+export type SnapshotGrouping = "host" | "paths" | "tags";
+
+export interface ForgetBackupsOptions extends CallOptions, SnapshotFilter {
+  /** Exactly these instead of rules. */
+  snapshots?: readonly string[];
+  /** For each group of its own. */
+  retention?: BackupRetention;
+  /** What makes a group; default host and paths. */
+  groupBy?: readonly SnapshotGrouping[];
+  /** Free what nothing needs any more, too. */
+  prune?: boolean;
+  dryRun?: boolean;
+}
+
+export interface ForgetDecision {
+  snapshot_id: string;
+  created_at: string;
+  keep: boolean;
+  /** The rules that keep it, or why it goes. */
+  reasons: string[];
+}
+
+export interface ForgetGroup {
+  hostname: string | null;
+  paths: string[] | null;
+  tags: string[] | null;
+  /** Newest first. */
+  snapshots: ForgetDecision[];
+}
+
+export interface ForgetBackupsResult extends RepositoryInfo {
+  dry_run: boolean;
+  groups: ForgetGroup[];
+  removed: string[];
+  /** Null unless it was asked for. */
+  prune: PruneBackupsResult | null;
+  duration_ms: number;
+}
+
+export interface PruneBackupsOptions extends CallOptions {
+  /** A pack is written anew when more than this share of it is not needed; default 0.05. */
+  maxUnused?: number;
+  dryRun?: boolean;
+}
+
+export interface PruneBackupsResult extends RepositoryInfo {
+  dry_run: boolean;
+  removed_packs: number;
+  /** Packs whose needed content was put into new ones. */
+  repacked_packs: number;
+  new_packs: number;
+  /** Files in no index, left by writers that were killed. */
+  unindexed_packs: number;
+  bytes_freed: number;
+  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay. */
+  unused_bytes: number;
+  /** True when others used the repository: what was to go goes with the next prune. */
+  postponed: boolean;
+  /** Packs that were left alone because they are damaged. */
+  damaged_packs: string[];
+  duration_ms: number;
+}
+
+// ----------------------------------------------------------------------------------------- keys and locks
+
+export interface RepositoryKey {
+  key_id: string;
+  created_at: string;
+  hostname: string;
+  username: string;
+  /** True for the one that opened the repository now. */
+  current: boolean;
+}
+
+export interface RepositoryKeys extends RepositoryInfo {
+  keys: RepositoryKey[];
+  damaged: { key_id: string; detail: string }[];
+}
+
+export interface UnlockResult extends RepositoryInfo {
+  /** Locks that were removed. */
+  removed: number;
+  /** Locks that others hold. */
+  held: number;
 }

@@ -17,6 +17,10 @@ export const command: CommandDefinition = {
     list: { summary: "list the snapshots of a repository", load: () => import("./list.ts") },
     verify: { summary: "read a repository and prove it whole", load: () => import("./verify.ts") },
     restore: { summary: "write a snapshot into a folder, and read it again", load: () => import("./restore.ts") },
+    forget: { summary: "remove snapshots by rules or by id", load: () => import("./forget.ts") },
+    prune: { summary: "free what no snapshot needs", load: () => import("./prune.ts") },
+    key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },
+    unlock: { summary: "remove locks that processes left", load: () => import("./unlock.ts") },
   },
   async run() {
     throw usage("cairn backup wants a verb", "`cairn backup --help` lists them");

@@ -1,0 +1,117 @@
+import type {
+  BackupRetention,
+  ForgetBackupsOptions,
+  ForgetBackupsResult,
+  ForgetGroup,
+  SnapshotGrouping,
+} from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { checkSpan, usage } from "../../input.ts";
+import { formatAge, plural, printable } from "../../render/format.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { renderPrune } from "./prune.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup forget",
+  arguments: [{ name: "[snapshots...]", text: "exactly these, instead of rules" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    { flags: "--keep-last <n>", text: "keep the newest n of each group" },
+    { flags: "--keep-within <span>", text: "keep those of a span before the newest, e.g. 30d or 1y6m" },
+    { flags: "--keep-hourly <n>", text: "keep the newest of each of n hours" },
+    { flags: "--keep-daily <n>", text: "… of n days" },
+    { flags: "--keep-weekly <n>", text: "… of n weeks" },
+    { flags: "--keep-monthly <n>", text: "… of n months" },
+    { flags: "--keep-yearly <n>", text: "… of n years" },
+    { flags: "--keep-tag <tag>", text: "keep those with this tag", repeat: true },
+    { flags: "--group-by <what>", text: "what makes a group: host,paths,tags; default host,paths; empty: one group" },
+    { flags: "--prune", text: "free what nothing needs any more, too" },
+    { flags: "--dry-run", text: "only say what would go, and why" },
+  ],
+  examples: [
+    {
+      line: "cairn backup forget -r /srv/backups --keep-daily 14 --keep-weekly 8 --dry-run",
+      text: "what would go, and why",
+    },
+    { line: "cairn backup forget -r /srv/backups --keep-last 10 --prune", text: "and free its content" },
+    { line: "cairn backup forget -r /srv/backups 1a2b3c4d", text: "exactly that one" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const snapshots = input.rest(0);
+  const retention = readRetention(input);
+  if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
+  if (snapshots.length === 0 && retention === null)
+    throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
+  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots };
+  if (retention !== null) options.retention = retention;
+  const groupBy = input.text("groupBy");
+  if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);
+  if (input.flag("prune")) options.prune = true;
+  if (input.flag("dryRun")) options.dryRun = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.forget(options);
+    return { data: result, paged: true, text: () => render(context, result) };
+  });
+}
+
+const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] as const;
+
+function readRetention(input: Input): BackupRetention | null {
+  const retention: BackupRetention = {};
+  for (const name of COUNTS) {
+    const count = input.count(name);
+    if (count === undefined) continue;
+    if (count < 0) throw usage(`a count must not be negative: ${count}`);
+    retention[name] = count;
+  }
+  const within = checkSpan(input.text("keepWithin"), "--keep-within");
+  if (within !== undefined) retention.keepWithin = within;
+  const tags = input.list("keepTag");
+  if (tags.length > 0) retention.keepTags = tags;
+  return Object.keys(retention).length === 0 ? null : retention;
+}
+
+const GROUPINGS: readonly SnapshotGrouping[] = ["host", "paths", "tags"];
+
+function readGrouping(text: string): SnapshotGrouping[] {
+  return text
+    .split(",")
+    .filter((word) => word !== "")
+    .map((word) => {
+      const known = GROUPINGS.find((each) => each === word);
+      if (known === undefined) throw usage(`--group-by knows ${GROUPINGS.join(", ")}; found ${JSON.stringify(word)}`);
+      return known;
+    });
+}
+
+function render(context: Context, result: ForgetBackupsResult): string {
+  const { style } = context;
+  const now = Date.now();
+  const lines = result.groups.flatMap((group) => [
+    style.bold(titleOf(group)),
+    ...group.snapshots.map(({ snapshot_id: id, created_at: at, keep, reasons }) => {
+      const word = keep ? style.green("keep") : style.red("drop");
+      return `  ${word} ${id.slice(0, 8)}  ${formatAge(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
+    }),
+  ]);
+  const going = result.groups.reduce((sum, group) => sum + group.snapshots.filter(({ keep }) => !keep).length, 0);
+  if (result.dry_run) lines.push(`${plural(going, "snapshot")} would be removed; nothing was`);
+  else if (going === 0) lines.push("nothing to remove");
+  else lines.push(`${style.green("removed")} ${plural(result.removed.length, "snapshot")}`);
+  if (result.prune !== null) lines.push(...renderPrune(context, result.prune));
+  else if (going > 0 && !result.dry_run) lines.push(style.dim("what only they needed goes with `cairn backup prune`"));
+  return lines.join("\n");
+}
+
+function titleOf({ hostname, paths, tags }: ForgetGroup): string {
+  const parts = [hostname, paths?.join(" "), tags === null ? null : `tags ${tags.join(",") || "none"}`];
+  const shown = parts.filter((part) => part !== null && part !== undefined && part !== "").join("  ");
+  return shown === "" ? "all snapshots" : printable(shown);
+}

@@ -1,0 +1,84 @@
+import type { BackupRepository, RepositoryKeys } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { readPassword } from "../../password.ts";
+import { formatAge, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup key",
+  arguments: [
+    { name: "<action>", text: "list, add, remove or passwd" },
+    { name: "[key]", text: "remove: which; an id or a prefix" },
+  ],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--new-password-file <file>", text: "add, passwd: the file that holds the new password" },
+    { flags: "--new-password-command <command>", text: "add, passwd: the command that prints it" },
+  ],
+  examples: [
+    { line: "cairn backup key list -r /srv/backups", text: "which passwords open it: by whom and when" },
+    { line: "cairn backup key add -r /srv/backups", text: "one more password" },
+    { line: "cairn backup key passwd -r /srv/backups", text: "another one instead of the one in use" },
+  ],
+  run,
+};
+
+const ACTIONS = ["list", "add", "remove", "passwd"];
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const action = input.required(0);
+  const key = input.argument(1);
+  if (!ACTIONS.includes(action)) throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
+  if ((action === "remove") !== (key !== undefined))
+    throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
+  return withRepository(context, input, async (repository) => {
+    const result = await act(context, input, { repository, action, key });
+    return { data: result, text: () => render(context, result) };
+  });
+}
+
+async function act(
+  context: Context,
+  input: Input,
+  what: { repository: BackupRepository; action: string; key: string | undefined },
+): Promise<RepositoryKeys> {
+  const { repository, action, key } = what;
+  const options = context.callOptions();
+  const fresh = async (): Promise<string> => newPassword(context, input);
+  if (action === "add") return repository.addKey(fresh, options);
+  if (action === "passwd") return repository.changePassword(fresh, options);
+  return action === "remove" ? repository.removeKey(key!, options) : repository.keys(options);
+}
+
+/** From the options, `CAIRN_NEW_PASSWORD` and its kin, or asked twice. */
+async function newPassword(context: Context, input: Input): Promise<string> {
+  context.progress.finish();
+  return readPassword({
+    file: input.text("newPasswordFile"),
+    command: input.text("newPasswordCommand"),
+    variable: "NEW_PASSWORD",
+    env: context.env,
+    cwd: context.cwd,
+    question: "the new password",
+    twice: true,
+    signal: context.signal,
+  });
+}
+
+async function render({ style }: Context, result: RepositoryKeys): Promise<string> {
+  const now = Date.now();
+  const rows = result.keys.map((key) => [
+    key.current ? style.green("*") : " ",
+    style.bold(key.key_id.slice(0, 8)),
+    formatAge(key.created_at, now),
+    printable(`${key.username}@${key.hostname}`),
+  ]);
+  const lines = await renderTable(rows, []);
+  for (const { key_id: id, detail } of result.damaged)
+    lines.push(style.red(`key ${id.slice(0, 8)} cannot be read: ${printable(detail)}`));
+  return [...lines, style.dim(`${plural(result.keys.length, "key")}; * is the one in use`)].join("\n");
+}

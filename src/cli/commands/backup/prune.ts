@@ -1,0 +1,59 @@
+import type { PruneBackupsOptions, PruneBackupsResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { formatBytes, formatDuration, plural } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup prune",
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--max-unused <percent>", text: "how much of a pack may be unused before it is written anew; default 5" },
+    { flags: "--dry-run", text: "only say what would be freed" },
+  ],
+  examples: [
+    { line: "cairn backup prune -r /srv/backups", text: "free what no snapshot needs" },
+    { line: "cairn backup prune -r /srv/backups --max-unused 0", text: "to the last byte" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: PruneBackupsOptions = context.callOptions();
+  const percent = input.text("maxUnused");
+  if (percent !== undefined) options.maxUnused = readPercent(percent);
+  if (input.flag("dryRun")) options.dryRun = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.prune(options);
+    return { data: result, text: () => renderPrune(context, result).join("\n") };
+  });
+}
+
+function readPercent(text: string): number {
+  const match = /^(\d{1,3}(?:\.\d+)?)%?$/.exec(text);
+  if (match === null || Number(match[1]) > 100)
+    throw usage(`--max-unused wants a percentage from 0 to 100, found ${JSON.stringify(text)}`);
+  return Number(match[1]) / 100;
+}
+
+export function renderPrune({ style }: Context, result: PruneBackupsResult): string[] {
+  const { removed_packs: removed, repacked_packs: repacked, unindexed_packs: unindexed } = result;
+  const freed = `${formatBytes(Math.max(0, result.bytes_freed))}`;
+  if (result.dry_run)
+    return [`would free ${freed}: ${plural(removed, "pack")} without use, ${plural(repacked, "pack")} written anew`];
+  const lines: string[] = [];
+  if (removed + repacked + unindexed === 0 && !result.postponed) lines.push("nothing to free");
+  else
+    lines.push(
+      `${style.green("freed")} ${freed}: ${plural(removed + unindexed, "pack")} removed, ${plural(repacked, "pack")} written anew, ${formatDuration(result.duration_ms)}`,
+    );
+  if (result.postponed)
+    lines.push(style.yellow("others use the repository: what could not be deleted goes with the next prune"));
+  if (result.damaged_packs.length > 0)
+    lines.push(
+      style.red(`${plural(result.damaged_packs.length, "damaged pack")} left alone: see \`cairn backup verify\``),
+    );
+  return lines;
+}

@@ -1,0 +1,31 @@
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { plural } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup unlock",
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--remove-all", text: "also locks that may be held: whoever holds one may lose what it does" },
+  ],
+  examples: [
+    {
+      line: "cairn backup unlock -r /srv/backups",
+      text: "locks whose process is gone or that are 30 minutes old; other commands do the same by themselves",
+    },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.unlock({ ...context.callOptions(), all: input.flag("removeAll") });
+    return {
+      data: result,
+      text: () =>
+        `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others`}`,
+    };
+  });
+}

@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hostname } from "node:os";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import { hasCode } from "../testing-folder.ts";
+import { backupScene, type BackupScene } from "./testing-far.ts";
+
+const hasRestic = spawnSync("restic", ["version"]).error === undefined;
+
+/** Every byte of it, by real restic where it is installed. */
+function resticCheck({ place }: BackupScene): void {
+  if (!hasRestic) return;
+  const env = { ...process.env, RESTIC_PASSWORD: "correct horse" };
+  const args = ["-r", place, "--no-cache", "check", "--read-data"];
+  const { status, stdout, stderr } = spawnSync("restic", args, { env, encoding: "utf8" });
+  assert.equal(status, 0, `${stdout}${stderr}`);
+}
+
+async function rounds(at: BackupScene, count: number): Promise<string[]> {
+  const ids: string[] = [];
+  for (let i = 0; i < count; i++) {
+    at.write("a.txt", `round ${i}\n`);
+    at.write(`round/${i}`, `of round ${i}\n`.repeat(1000));
+    const { snapshot } = await at.client.createBackup(at.repository, { save: true, tags: [`r${i}`] });
+    ids.push(snapshot!.snapshot_id);
+  }
+  return ids;
+}
+
+for (const scheme of ["local", "far"] as const) {
+  test(`what rules keep stays whole on a ${scheme} storage, and what only the others needed is freed`, async (t) => {
+    const at = await backupScene(t, scheme);
+    const { repository, folder, root } = at;
+    const ids = await rounds(at, 6);
+    const rules = { retention: { keepLast: 2, keepTags: ["r1"] } };
+    const planned = await repository.forget({ ...rules, dryRun: true, prune: true });
+    assert.deepEqual(planned.removed, []);
+    assert.ok(planned.prune!.bytes_freed > 0);
+    const done = await repository.forget({ ...rules, prune: true });
+    assert.deepEqual(done.removed.toSorted(), [ids[0], ids[2], ids[3]].toSorted());
+    const reasons = done.groups[0]!.snapshots.find(({ snapshot_id: id }) => id === ids[1])?.reasons;
+    assert.deepEqual(reasons, ["tag r1"]);
+    assert.ok(done.prune!.bytes_freed > 0 && !done.prune!.postponed);
+    assert.deepEqual((await repository.verify()).problems, []);
+    const target = join(root, "restored");
+    await repository.restore("latest", target);
+    assert.equal(walkDigests(target).state, walkDigests(folder).state);
+    assert.equal((await repository.prune()).bytes_freed, 0);
+    resticCheck(at);
+    // What is gone is stored again when it is seen again.
+    await at.client.createBackup(repository, { point: "head~5" });
+    assert.deepEqual((await repository.verify()).problems, []);
+  });
+}
+
+test("rules that keep nothing of a group are refused, and words that fit no snapshot are said", async (t) => {
+  const at = await backupScene(t, "local");
+  const { repository } = at;
+  const [id] = await rounds(at, 1);
+  await assert.rejects(repository.forget({ retention: { keepTags: ["none"] } }), hasCode("refused"));
+  await assert.rejects(repository.forget({ retention: { keepLast: 0 } }), hasCode("usage"));
+  await assert.rejects(repository.forget({}), hasCode("usage"));
+  await assert.rejects(repository.forget({ snapshots: ["ffffffff"] }), hasCode("not_found"));
+  assert.equal((await repository.list()).snapshots.length, 1);
+  const other = await repository.forget({ retention: { keepLast: 1 }, hosts: [`not-${hostname()}`] });
+  assert.deepEqual([other.groups, other.removed], [[], []]);
+  assert.deepEqual((await repository.forget({ snapshots: [id!.slice(0, 10)] })).removed, [id]);
+});
+
+test("many small backups are few files after a prune", async (t) => {
+  const at = await backupScene(t, "local");
+  await rounds(at, 10);
+  const files = (): number =>
+    readdirSync(join(at.place, "data"), { recursive: true, encoding: "utf8" }).filter((name) => name.length > 60)
+      .length + readdirSync(join(at.place, "index")).length;
+  const before = files();
+  await at.repository.prune();
+  assert.ok(files() < before / 2, `${before} files became ${files()}`);
+  assert.deepEqual((await at.repository.verify()).problems, []);
+  resticCheck(at);
+});
+
+test("passwords are added, changed and removed, and one always opens it", async (t) => {
+  const { library, repository, options } = await backupScene(t, "local");
+  const [first] = (await repository.keys()).keys;
+  assert.equal(first?.current, true);
+  await repository.addKey("second");
+  const opened = await library.openRepository({ ...options, password: "second" });
+  const current = (await opened.keys()).keys.find((key) => key.current)!;
+  await assert.rejects(opened.removeKey(current.key_id), hasCode("refused"));
+  await assert.rejects(opened.removeKey("ffff"), hasCode("not_found"));
+  await opened.changePassword("third");
+  await assert.rejects(library.openRepository({ ...options, password: "second" }), hasCode("wrong_password"));
+  const third = await library.openRepository({ ...options, password: "third" });
+  assert.equal((await third.removeKey(first!.key_id)).keys.length, 1);
+  await assert.rejects(library.openRepository(options), hasCode("wrong_password"));
+  for (const each of [opened, third]) await each.close();
+  // The one who made it changes its password at once: the first one opens it no longer either.
+  const fresh = await library.initRepository({ ...options, repository: `${options.repository}-2` });
+  await fresh.changePassword("other");
+  assert.equal((await fresh.keys()).keys.length, 1);
+  await fresh.close();
+});
+
+test("a lock that is held keeps deletes from happening, and is not removed unless that is asked for", async (t) => {
+  const at = await backupScene(t, "local");
+  const [first] = await rounds(at, 2);
+  const { acquireLock } = await import("../../repository/locks.ts");
+  const { OpenedRepository } = await import("./opened-repository.ts");
+  assert.ok(at.repository instanceof OpenedRepository);
+  const lock = await acquireLock(at.repository.access.repository, { exclusive: false });
+  try {
+    await assert.rejects(at.repository.forget({ snapshots: [first!], lockTimeoutMs: 0 }), hasCode("busy"));
+    assert.deepEqual((({ removed, held }) => [removed, held])(await at.repository.unlock()), [0, 1]);
+    assert.deepEqual((({ removed, held }) => [removed, held])(await at.repository.unlock({ all: true })), [1, 0]);
+  } finally {
+    await lock.release();
+  }
+  assert.deepEqual((await at.repository.forget({ snapshots: [first!] })).removed, [first]);
+});

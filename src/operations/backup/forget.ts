@@ -1,0 +1,134 @@
+import { CairnError } from "../../errors.ts";
+import { removeSnapshots } from "../../repository/remove.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
+import type { ForgetBackupsOptions, ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { isChosen } from "./list.ts";
+import { pruneBackups } from "./prune.ts";
+import { byTime, ownTags } from "./public-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+const LOCK_WAIT_MS = 10_000;
+const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
+
+/**
+ * Removes snapshots by rules or by id. Each is one file, and each file's removal is a step of its own: a kill in between
+ * leaves some of those that were to go, whole, and the next call with the same rules takes them. Content goes with `prune`.
+ * Snapshots that cannot be read are neither counted nor removed.
+ */
+export async function forgetBackups(
+  access: RepositoryAccess,
+  options: ForgetBackupsOptions,
+): Promise<ForgetBackupsResult> {
+  const started = Date.now();
+  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const groups = decide(snapshots, options);
+  const doomed = groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
+  const dryRun = options.dryRun === true;
+  if (!dryRun && doomed.length > 0) {
+    const { lockTimeoutMs, signal } = options;
+    await removeSnapshots(access.repository, doomed, {
+      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+  const prune = options.prune === true ? await pruneBackups(access, options, new Set(dryRun ? doomed : [])) : null;
+  return {
+    ...access.info,
+    dry_run: dryRun,
+    groups,
+    removed: dryRun ? [] : doomed,
+    prune,
+    duration_ms: Date.now() - started,
+  };
+}
+
+function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOptions): ForgetGroup[] {
+  const { snapshots: named, retention } = options;
+  if (named !== undefined && named.length > 0) {
+    if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
+    const doomed = new Set(named.map((word) => findSnapshot(snapshots, word).id as string));
+    return groupsOf(snapshots, GROUPING).flatMap((group) => {
+      const chosen = group.filter(({ id }) => doomed.has(id));
+      return chosen.length === 0
+        ? []
+        : [
+            groupResult(
+              chosen,
+              GROUPING,
+              chosen.map(({ id }) => ({ id, keep: false, reasons: ["named"] })),
+            ),
+          ];
+    });
+  }
+  if (retention === undefined || !keepsByRule(retention))
+    throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
+      hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots that shall go",
+    });
+  const grouping = options.groupBy ?? GROUPING;
+  const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
+  return groupsOf(chosen, grouping).map((group) => {
+    const decisions = applyRetention(
+      group.toSorted(byTime).map(({ id, snapshot }, sequence) => ({
+        id,
+        sequence,
+        time: Date.parse(snapshot.time),
+        tags: ownTags(snapshot),
+        undo: false,
+      })),
+      retention,
+      Date.now(),
+    );
+    if (decisions.every(({ keep }) => !keep)) throw keepsNothing(group);
+    return groupResult(group, grouping, decisions);
+  });
+}
+
+function keepsNothing(group: readonly ListedSnapshot[]): CairnError {
+  const { hostname, paths } = group[0]!.snapshot;
+  return new CairnError(
+    "refused",
+    `the rules keep none of the ${group.length} snapshots of ${paths.join(", ")} on ${hostname}; nothing was removed`,
+    { hint: "add a rule such as --keep-last 1, choose with --host and --path, or name the snapshots that shall go" },
+  );
+}
+
+function keyOf({ snapshot }: ListedSnapshot, grouping: readonly SnapshotGrouping[]): string {
+  return JSON.stringify([
+    grouping.includes("host") ? snapshot.hostname : null,
+    grouping.includes("paths") ? snapshot.paths.toSorted() : null,
+    grouping.includes("tags") ? ownTags(snapshot).toSorted() : null,
+  ]);
+}
+
+function groupsOf(snapshots: readonly ListedSnapshot[], grouping: readonly SnapshotGrouping[]): ListedSnapshot[][] {
+  const groups = new Map<string, ListedSnapshot[]>();
+  for (const listed of snapshots.toSorted(byTime)) {
+    const key = keyOf(listed, grouping);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [listed]);
+    else group.push(listed);
+  }
+  return [...groups.values()];
+}
+
+function groupResult(
+  group: readonly ListedSnapshot[],
+  grouping: readonly SnapshotGrouping[],
+  decisions: readonly RetentionDecision[],
+): ForgetGroup {
+  const { snapshot: first } = group[0]!;
+  const byId = new Map<string, ListedSnapshot>(group.map((listed) => [listed.id, listed]));
+  return {
+    hostname: grouping.includes("host") ? first.hostname : null,
+    paths: grouping.includes("paths") ? first.paths : null,
+    tags: grouping.includes("tags") ? ownTags(first) : null,
+    snapshots: decisions.map(({ id, keep, reasons }) => ({
+      snapshot_id: id,
+      created_at: byId.get(id)!.snapshot.time,
+      keep,
+      reasons,
+    })),
+  };
+}

@@ -1,0 +1,75 @@
+import { sha256 } from "../../crypto/hash.ts";
+import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { decodeKeyFile } from "../../formats/key-file.ts";
+import { objectIdOf } from "../../ids.ts";
+import type { CallOptions, RepositoryKeys, RepositoryOptions } from "../contract.ts";
+import { passwordOf, type RepositoryAccess } from "./repository-access.ts";
+
+/** Which passwords open a repository: never shown, only who added them and when. */
+export async function listKeys(access: RepositoryAccess): Promise<RepositoryKeys> {
+  const result: RepositoryKeys = { ...access.info, keys: [], damaged: [] };
+  for (const { name } of await access.storage.list("keys")) {
+    try {
+      const bytes = await access.storage.load("keys", name);
+      if (objectIdOf(sha256(bytes)) !== name) throw new CairnError("damaged", "its SHA-256 is not its name");
+      const { created, hostname, username } = decodeKeyFile(bytes);
+      result.keys.push({ key_id: name, created_at: created, hostname, username, current: name === access.keyName });
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code === "not_found") continue;
+      result.damaged.push({ key_id: name, detail: error.message });
+    }
+  }
+  result.keys.sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
+  return result;
+}
+
+/** Writes one more key file ●. */
+export async function addKey(
+  access: RepositoryAccess,
+  password: RepositoryOptions["password"],
+  options: CallOptions,
+): Promise<RepositoryKeys> {
+  const given = await passwordOf({ password });
+  await access.locked(false, options, async () => access.repository.addKey(given, DEFAULT_SCRYPT));
+  return listKeys(access);
+}
+
+/** Removes a key file ●; never the one that is in use, so that one always stays. */
+export async function removeKey(access: RepositoryAccess, key: string, options: CallOptions): Promise<RepositoryKeys> {
+  await access.locked(true, options, async () => {
+    const names = (await access.storage.list("keys")).map(({ name }) => name);
+    const fits = /^[0-9a-f]{2,64}$/.test(key) ? names.filter((name) => name.startsWith(key)) : [];
+    if (fits.length > 1)
+      throw new CairnError("ambiguous", `${key} fits more than one key`, { hint: "give more digits" });
+    const [name] = fits;
+    if (name === undefined)
+      throw new CairnError("not_found", `no key ${JSON.stringify(key.slice(0, 80))}`, {
+        hint: "see `cairn backup key list`",
+      });
+    if (name === access.keyName || names.length === 1)
+      throw new CairnError("refused", `key ${name.slice(0, 8)} is the one that opened the repository`, {
+        hint: "open it with another password, or change this one: `cairn backup key passwd`",
+      });
+    await access.storage.remove("keys", name);
+  });
+  return listKeys(access);
+}
+
+/** Writes the new key file, then removes the one in use ●. A kill in between leaves both passwords, and a repeat goes on. */
+export async function changePassword(
+  access: RepositoryAccess,
+  password: RepositoryOptions["password"],
+  options: CallOptions,
+): Promise<RepositoryKeys> {
+  const given = await passwordOf({ password });
+  await access.locked(true, options, async () => {
+    const old = access.keyName;
+    const name = await access.repository.addKey(given, DEFAULT_SCRYPT);
+    failpoint("passwd.key-written");
+    access.keyName = name;
+    if (old !== null && old !== name) await access.storage.remove("keys", old);
+  });
+  return listKeys(access);
+}

@@ -1,0 +1,100 @@
+import { CairnError } from "../../errors.ts";
+import { compact } from "../../repository/compact.ts";
+import { NearReader } from "../../repository/near-reader.ts";
+import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
+import type { PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+const LOCK_WAIT_MS = 10_000;
+const MAX_UNUSED = 0.05;
+/** One merge takes a bounded number of small files; so many are done in turn. */
+const MERGES = 64;
+const MERGE_BUDGET_MS = 10_000;
+const MERGE_FROM = 8;
+
+/**
+ * Frees what no snapshot needs: marks, copies and indexes under a shared lock, beside running backups, and deletes under an
+ * exclusive one that is held for the deletes only. Where that is refused, the new packs and their index stay and the next
+ * prune deletes the old ones. Many small packs and index files are merged. A kill anywhere leaves a whole repository.
+ *
+ * `without`: snapshots that count as gone already, for a dry run.
+ */
+export async function pruneBackups(
+  access: RepositoryAccess,
+  options: PruneBackupsOptions,
+  without: ReadonlySet<string> = new Set(),
+): Promise<PruneBackupsResult> {
+  const started = Date.now();
+  const { maxUnused = MAX_UNUSED, signal, lockTimeoutMs } = options;
+  if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
+  const near = access.near();
+  const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
+  const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
+  let trees = 0;
+  const sweep: SweepOptions = {
+    cachePath: access.indexCache(),
+    roots: async () => [],
+    readTree: (place) => {
+      trees++;
+      if ((trees & 255) === 0) options.onProgress?.({ phase: "cleaning", done: trees });
+      return reader.readTree(place);
+    },
+    withoutSnapshots: without,
+    maxWaste: maxUnused,
+    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+    ...(signal === undefined ? {} : { signal }),
+  };
+  try {
+    const plan = await previewSweep(access.repository, sweep);
+    const planned = {
+      removed_packs: plan.remove.length,
+      repacked_packs: plan.repack.length,
+      unindexed_packs: plan.unindexed.length,
+      bytes_freed: plan.bytesFreed,
+    };
+    const repackedWaste = plan.repack.reduce((sum, pack) => sum + pack.blobBytes - pack.liveBytes, 0);
+    const removedWaste = plan.remove.reduce((sum, pack) => sum + pack.blobBytes, 0);
+    const unused = Math.max(0, plan.deadBytes - repackedWaste - removedWaste);
+    const common = { ...access.info, unused_bytes: unused };
+    if (options.dryRun === true) {
+      return {
+        ...common,
+        ...planned,
+        dry_run: true,
+        new_packs: 0,
+        postponed: false,
+        damaged_packs: [],
+        ...since(started),
+      };
+    }
+    const done = await runSweep(access.repository, sweep);
+    if (!done.postponed) await merge(access);
+    return {
+      ...common,
+      dry_run: false,
+      removed_packs: done.removedPacks,
+      repacked_packs: done.repackedPacks,
+      new_packs: done.newPacks,
+      unindexed_packs: done.removedUnindexed,
+      bytes_freed: done.bytesFreed,
+      postponed: done.postponed,
+      damaged_packs: done.damagedPacks,
+      ...since(started),
+    };
+  } finally {
+    reader.close();
+  }
+}
+
+/** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
+async function merge(access: RepositoryAccess): Promise<void> {
+  const index = await access.index();
+  for (let round = 0; round < MERGES; round++) {
+    const done = await compact(access.repository, index, { budgetMs: MERGE_BUDGET_MS, trigger: MERGE_FROM });
+    if (done.postponed || done.mergedIndexes === 0) return;
+  }
+}
+
+function since(started: number): { duration_ms: number } {
+  return { duration_ms: Date.now() - started };
+}
