@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { connect as connectTls } from "node:tls";
+import { CairnError } from "../../errors.ts";
+import { Credentials, htpasswdLine } from "./credentials.ts";
+import { eventually, serve } from "./testing-server.ts";
+import { TlsFiles } from "./tls-files.ts";
+
+const noOpenssl = spawnSync("openssl", ["version"]).error === undefined ? false : "openssl is not installed";
+
+function basic(user: string, password: string): { authorization: string } {
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` };
+}
+
+test("connections beyond the bound are not accepted", async (t) => {
+  const { raw, ask } = await serve(t, { maximumConnections: 3 });
+  const wires = [await raw(), await raw(), await raw()];
+  // Seen by the server once they have been answered.
+  for (const wire of wires) await wire.say("GET /x/data/ HTTP/1.1\r\nHost: x\r\n\r\n").until(/404/);
+  assert.equal(await (await raw()).closed, "");
+  for (const wire of wires) wire.socket.destroy();
+  await eventually("there is room again", () => wires.every(({ socket }) => socket.destroyed));
+  for (let i = 0; ; i++) {
+    const status = await ask("GET", "x/data/")
+      .then((answer) => answer.status)
+      .catch(() => 0);
+    if (status === 404) break;
+    assert.ok(i < 100, "no room");
+    await sleep(20);
+  }
+});
+
+test("a web page cannot use it", async (t) => {
+  const { raw, root } = await serve(t);
+  for (const header of ["Origin: http://elsewhere", "Origin: null", "Sec-Fetch-Site: cross-site"]) {
+    const wire = await raw();
+    wire.say(`POST /r/?create=true HTTP/1.1\r\nHost: x\r\n${header}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    assert.match(await wire.closed, /^HTTP\/1\.1 403/);
+  }
+  assert.deepEqual(readdirSync(root), []);
+});
+
+test("users are known by either form of password, and the file is read again when it changes", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  const said: string[] = [];
+  const note = (message: string): void => void said.push(message);
+  const sha = `bob:{SHA}${createHash("sha1").update("bobs").digest("base64")}`;
+  const line = await htpasswdLine("alice", "pässwörd");
+  writeFileSync(file, `${line}\n${sha}\n`);
+  const { ask } = await serve(t, { credentials: Credentials.open(file, note), privateRepositories: true });
+  const status = async (path: string, user: string, password: string): Promise<number> =>
+    (await ask("POST", path, { headers: basic(user, password) })).status;
+  assert.equal(await status("alice/r/?create=true", "alice", "pässwörd"), 200);
+  assert.equal(await status("alice/r/?create=true", "alice", "pässwörd"), 200);
+  assert.equal(await status("bob/?create=true", "bob", "bobs"), 200);
+  assert.equal(await status("alice/r/?create=true", "bob", "bobs"), 403);
+  assert.equal(await status("?create=true", "alice", "pässwörd"), 403);
+  for (const [user, password] of [
+    ["alice", "x"],
+    ["alice", ""],
+    ["carol", "bobs"],
+    ["", "bobs"],
+    ["bob", "bobs\0"],
+  ] as const)
+    assert.equal(await status("bob/?create=true", user, password), 401, user);
+  for (const authorization of ["", "Basic", "Basic !", "Bearer x", `Basic ${"A".repeat(6000)}`, "Basic Ym9i"])
+    assert.equal((await ask("POST", "bob/?create=true", { headers: { authorization } })).status, 401);
+  const without = await ask("POST", "bob/?create=true");
+  assert.match(without.headers.get("www-authenticate")!, /^Basic /);
+
+  const fresh = join(folder, "new");
+  writeFileSync(fresh, `bob:$2y$05$abcdefghijklmnopqrstuv\n${await htpasswdLine("carol", "c")}\n`);
+  renameSync(fresh, file);
+  for (let i = 0; (await status("alice/r/?create=true", "alice", "pässwörd")) === 200; i++) {
+    assert.ok(i < 300, "alice can still log in");
+    await sleep(20);
+  }
+  assert.equal(await status("bob/?create=true", "bob", "bobs"), 401);
+  assert.equal(await status("carol/?create=true", "carol", "c"), 200);
+  assert.match(said.join("\n"), /line 1: .*bcrypt.*cannot log in/);
+  assert.doesNotMatch(said.join("\n"), /abcdefgh/);
+});
+
+test("a file of users that is not there or not understood keeps the server from starting", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  const start = (code: string, pattern: RegExp): void =>
+    void assert.throws(
+      () => Credentials.open(file, () => undefined),
+      (error) => error instanceof CairnError && error.code === code && pattern.test(error.message),
+    );
+  start("not_found", /no file of users/);
+  writeFileSync(file, "# nobody\n");
+  start("usage", /names no user/);
+  writeFileSync(file, "bob:$2y$05$abcdefghijklmnopqrstuv\n");
+  start("usage", /line 1: .*bcrypt/);
+});
+
+test("a certificate that was renewed is used, and one that is broken is not", { skip: noOpenssl }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-tls-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [certificate, key] = [join(folder, "cert"), join(folder, "key")];
+  const make = (name: string): void => {
+    const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    const fresh = join(folder, "fresh");
+    execFileSync("openssl", ["req", ...kind, "-subj", `/CN=${name}`, "-keyout", key, "-out", fresh], {
+      stdio: "ignore",
+    });
+    renameSync(fresh, certificate);
+  };
+  make("first");
+  const { server, problems } = await serve(t, { tls: new TlsFiles(certificate, key), renewMs: 20 });
+  const { port } = new URL(server.url);
+  const nameShown = (): Promise<string> =>
+    new Promise((found, fail) => {
+      const socket = connectTls({ port: Number(port), host: "127.0.0.1", rejectUnauthorized: false }, () => {
+        found(String(socket.getPeerCertificate().subject.CN));
+        socket.destroy();
+      });
+      socket.on("error", fail);
+    });
+  assert.equal(await nameShown(), "first");
+  make("second");
+  while ((await nameShown()) !== "second") await sleep(10);
+  writeFileSync(certificate, "no certificate");
+  await eventually("it is said", () => problems.some((problem) => /stays as it was/.test(problem)));
+  assert.equal(await nameShown(), "second");
+});

@@ -1,0 +1,101 @@
+import { createHash, type Hash } from "node:crypto";
+import { lstatSync, renameSync } from "node:fs";
+import { link, rm, type FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { FileKind } from "../../repository/storage/storage.ts";
+import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
+
+const NO_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
+
+export interface UploadParts {
+  kind: FileKind;
+  name: string;
+  temporary: string;
+  handle: FileHandle;
+  path: string;
+}
+
+/**
+ * A file on its way in. Its steps: the bytes go to a temporary file ‖ they are compared with the name and flushed ‖
+ * ● a link gives the file its name ‖ the temporary name goes ‖ the folder is flushed. A kill before ● leaves a temporary
+ * file that nothing shows; a kill after it leaves the whole file, and perhaps its temporary name beside it.
+ */
+export class Upload {
+  readonly #parts: UploadParts;
+  readonly #hash: Hash = createHash("sha256");
+  #open = true;
+
+  constructor(parts: UploadParts) {
+    this.#parts = parts;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#hash.update(bytes);
+    for (let done = 0; done < bytes.length;) {
+      const { bytesWritten } = await this.#parts.handle.write(bytes, done, bytes.length - done);
+      if (bytesWritten === 0) throw new CairnError("io", "the operating system wrote nothing");
+      done += bytesWritten;
+    }
+  }
+
+  /**
+   * Gives the file its name, durably; `there` when one has it already, which then stays as it is. Throws `damaged` when
+   * the bytes are not those that the name stands for.
+   */
+  async finish(): Promise<"saved" | "there"> {
+    const { kind, name, handle, temporary, path } = this.#parts;
+    const digest = this.#hash.digest("hex");
+    if (kind !== "config" && digest !== name)
+      throw new CairnError("damaged", `the bytes that arrived are not those of ${kind} ${name.slice(0, 8)}`);
+    failpoint("serve-received");
+    await handle.sync();
+    await this.#close();
+    failpoint("serve-flushed");
+    const outcome = await this.#giveName(kind, path);
+    failpoint("serve-named");
+    await rm(temporary, { force: true });
+    failpoint("serve-single");
+    await syncDirectory(dirname(path));
+    return outcome;
+  }
+
+  /** Ends it and leaves nothing, unless it was finished. */
+  async discard(): Promise<void> {
+    await this.#close().catch(() => undefined);
+    await rm(this.#parts.temporary, { force: true }).catch(() => undefined);
+  }
+
+  async #giveName(kind: FileKind, path: string): Promise<"saved" | "there"> {
+    try {
+      return await this.#link(path);
+    } catch (error) {
+      if (!isAbsent(error) || kind !== "data") throw error;
+      await makeDirectory(dirname(path));
+      await syncDirectory(dirname(dirname(path)));
+      return this.#link(path);
+    }
+  }
+
+  async #link(path: string): Promise<"saved" | "there"> {
+    const { temporary } = this.#parts;
+    try {
+      await link(temporary, path);
+    } catch (error) {
+      const { code = "" } = error as NodeJS.ErrnoException;
+      if (code === "EEXIST") return "there";
+      if (!NO_LINKS.has(code)) throw error;
+      // Where there are no links: nothing else of this process runs between these two calls.
+      if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return "there";
+      renameSync(temporary, path);
+    }
+    return "saved";
+  }
+
+  async #close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    await this.#parts.handle.close();
+  }
+}
