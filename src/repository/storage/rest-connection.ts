@@ -16,6 +16,8 @@ export interface RestRequest {
   body?: HttpBody;
   /** For messages: `cannot read data 1a2b3c4d`. */
   doing: string;
+  /** True: goes on when the caller has stopped everything else. */
+  unstoppable?: boolean;
 }
 
 const REASON_BYTES = 512;

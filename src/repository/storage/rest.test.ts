@@ -158,13 +158,16 @@ test("an append-only server lets nothing but locks go and takes new files", asyn
   assert.equal(await storage.exists("locks", nameOf(bytes)), false);
 });
 
-test("a caller that stops interrupts what is under way and what comes", async () => {
+test("a caller that stops interrupts what is under way and what comes, but for taking its lock away", async () => {
   const stop = new AbortController();
   const storage = await storageAt(await plain, "stopped", { signal: stop.signal });
+  const bytes = randomBytes(10);
+  await storage.save("locks", nameOf(bytes), bytes);
   const listed = storage.list("data");
   stop.abort();
   await assert.rejects(listed, coded("interrupted"));
   await assert.rejects(storage.list("data"), coded("interrupted"));
+  await storage.remove("locks", nameOf(bytes));
 });
 
 describe("a server that misbehaves", () => {

@@ -92,7 +92,8 @@ export class RestStorage implements Storage {
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const doing = `cannot remove ${kind} ${name.slice(0, 8)}`;
-    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing });
+    // Who was stopped takes the lock away all the same.
+    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, unstoppable: kind === "locks" });
   }
 
   async sync(): Promise<void> {}

@@ -25,34 +25,33 @@ const MAX_FILE_BYTES = 1 << 20;
  * `~/.aws/config` (`AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE`). `permission` when there are none.
  */
 export function findS3Settings(env: Environment): S3Settings {
-  const profile = env["AWS_PROFILE"] || "default";
-  const home = env["HOME"] || homedir();
-  const file = env["AWS_SHARED_CREDENTIALS_FILE"] || join(home, ".aws/credentials");
-  const credentials = fromEnvironment(env) ?? fromProfile(readProfiles(file)?.get(profile), file);
-  if (credentials === null) {
-    throw new CairnError(
-      "permission",
-      `no credentials for S3: not in the environment and not in ${file} [${profile}]`,
-      {
-        hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; CAIRN_S3_ANONYMOUS=1 asks without",
-      },
-    );
-  }
-  return { credentials, region: findS3Region(env) };
+  const { profile, credentialsFile } = sourcesOf(env);
+  const section = readProfiles(credentialsFile)?.get(profile);
+  const credentials = fromEnvironment(env) ?? fromProfile(section, credentialsFile);
+  if (credentials !== null) return { credentials, region: findS3Region(env) };
+  const text = `no credentials for S3: not in the environment and not in ${credentialsFile} [${profile}]`;
+  throw new CairnError("permission", text, {
+    hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; CAIRN_S3_ANONYMOUS=1 asks without",
+  });
 }
 
 /** The region that the environment or the profile says; null when neither does. */
 export function findS3Region(env: Environment): string | null {
   const said = env["AWS_REGION"] || env["AWS_DEFAULT_REGION"];
   if (said !== undefined && said !== "") return said;
-  const profile = env["AWS_PROFILE"] || "default";
-  const home = env["HOME"] || homedir();
-  const credentials = env["AWS_SHARED_CREDENTIALS_FILE"] || join(home, ".aws/credentials");
-  const config = env["AWS_CONFIG_FILE"] || join(home, ".aws/config");
+  const { profile, credentialsFile, configFile } = sourcesOf(env);
   const section = profile === "default" ? "default" : `profile ${profile}`;
-  const found =
-    readProfiles(credentials)?.get(profile)?.get("region") ?? readProfiles(config)?.get(section)?.get("region");
-  return found === undefined || found === "" ? null : found;
+  const beside = readProfiles(credentialsFile)?.get(profile)?.get("region");
+  return beside || readProfiles(configFile)?.get(section)?.get("region") || null;
+}
+
+function sourcesOf(env: Environment): { profile: string; credentialsFile: string; configFile: string } {
+  const folder = join(env["HOME"] || homedir(), ".aws");
+  return {
+    profile: env["AWS_PROFILE"] || "default",
+    credentialsFile: env["AWS_SHARED_CREDENTIALS_FILE"] || join(folder, "credentials"),
+    configFile: env["AWS_CONFIG_FILE"] || join(folder, "config"),
+  };
 }
 
 function fromEnvironment(env: Environment): S3Credentials | null {

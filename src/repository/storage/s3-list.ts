@@ -38,7 +38,7 @@ export async function* listObjects(
       prefix,
     };
     const { body } = await requests.send({ method: "GET", key: null, query, limit: PAGE_BYTES, doing });
-    const root = readPage(body, "ListBucketResult", doing);
+    const root = readPage(body, "ListBucketResult", `${doing} at ${requests.location}`);
     const decode = keyDecoder(root);
     const found: ListedObject[] = [];
     for (const entry of childrenOf(root, "Contents")) {
@@ -69,7 +69,7 @@ export async function listUploads(
     // Without an encoding: radosgw uses the one it is asked for and does not say so in this list.
     const query = { ...marker, prefix, uploads: "" };
     const { body, headers } = await requests.send({ method: "GET", key: null, query, limit: PAGE_BYTES, doing });
-    const root = readPage(body, "ListMultipartUploadsResult", doing);
+    const root = readPage(body, "ListMultipartUploadsResult", `${doing} at ${requests.location}`);
     now = timeOf(headers.date ?? "");
     const decode = keyDecoder(root);
     const listed = childrenOf(root, "Upload");
@@ -116,7 +116,7 @@ class Pages {
 }
 
 function readPage(body: Uint8Array, name: string, doing: string): XmlElement {
-  const root = parseXml(body);
+  const root = parseXml(body, doing);
   if (root.name === name) return root;
   throw new CairnError(
     "unsupported",

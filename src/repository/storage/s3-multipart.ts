@@ -65,7 +65,7 @@ export async function abortUpload(requests: S3Requests, upload: { key: string; i
 async function begin(requests: S3Requests, file: MultipartFile): Promise<string> {
   const { key, doing } = file;
   const { body } = await requests.send({ method: "POST", key, query: { uploads: "" }, doing });
-  const id = textOf(parseXml(body), "UploadId");
+  const id = textOf(parseXml(body, doing), "UploadId");
   if (id !== null && id !== "" && id.length <= 2048) return id;
   throw new CairnError("io", `${doing} at ${requests.location}: the server began an upload without an id`);
 }
@@ -139,7 +139,7 @@ async function complete(requests: S3Requests, upload: Upload, tags: readonly str
   const { key, doing } = upload;
   const answer = await requests.send({ method: "POST", key, query: { uploadId: upload.id }, body, doing });
   // The status comes before the work is done: an error afterwards can only stand in the body.
-  if (parseXml(answer.body).name === "Error") throw requests.errorOf({ ...answer, status: 500 }, doing);
+  if (parseXml(answer.body, doing).name === "Error") throw requests.errorOf({ ...answer, status: 500 }, doing);
 }
 
 export function md5Of(bytes: Uint8Array): string {

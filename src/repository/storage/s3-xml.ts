@@ -22,15 +22,15 @@ const NAMED: Readonly<Record<string, string>> = { amp: "&", lt: "<", gt: ">", qu
 /**
  * The root element of a small XML document: elements, text, the five named entities and character references.
  * Whatever else XML has (document types above all), too much or too deep is refused with `io`: another answer may come.
+ * `doing` begins the message.
  */
-export function parseXml(bytes: Uint8Array): XmlElement {
-  let source: string;
+export function parseXml(bytes: Uint8Array, doing = "cannot read an answer"): XmlElement {
   try {
-    source = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch {
-    throw broken("it is not UTF-8");
+    return new XmlReader(new TextDecoder("utf-8", { fatal: true }).decode(bytes)).root();
+  } catch (error) {
+    const why = error instanceof CairnError ? error.message : "it is not UTF-8";
+    throw new CairnError("io", `${doing}: the server's XML is none: ${why}`);
   }
-  return new XmlReader(source).root();
 }
 
 class XmlReader {
@@ -119,7 +119,7 @@ function decodeEntities(text: string): string {
 }
 
 function broken(why: string): CairnError {
-  return new CairnError("io", `an answer in XML cannot be read: ${why}`);
+  return new CairnError("io", why);
 }
 
 /** The children of that name. */

@@ -166,6 +166,28 @@ describe("requests", () => {
     assert.equal(server.uploads.size, 0);
     await assert.rejects(storage.load("data", NAME), coded("interrupted"));
   });
+
+  test("who was stopped takes the lock away all the same", async () => {
+    const stop = new AbortController();
+    const { server, storage } = await pair({}, { signal: stop.signal });
+    await storage.save("locks", NAME, BYTES);
+    stop.abort();
+    await assert.rejects(storage.save("data", NAME, BYTES), coded("interrupted"));
+    await storage.remove("locks", NAME);
+    assert.equal(server.objects.size, 0);
+  });
+
+  test("many calls under one signal are no leak of its listeners", async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", note);
+    const { storage } = await pair({}, { signal: new AbortController().signal, connections: 30 });
+    const files = Array.from({ length: 60 }, (_, i) => Buffer.from(String(i)));
+    await Promise.all(files.map((bytes) => storage.save("data", nameOf(bytes), bytes)));
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off("warning", note);
+    assert.deepEqual(warnings, []);
+  });
 });
 
 describe("errors", () => {

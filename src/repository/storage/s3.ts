@@ -131,10 +131,12 @@ export class S3Storage implements Storage {
   async remove(kind: FileKind, name: string): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot remove ${kind} ${name.slice(0, 8)}`;
+    // Who was stopped takes the lock away all the same.
+    const unstoppable = kind === "locks";
     // S3 calls the removal of what is not there a success.
-    if ((await this.#size(key, doing)) === null)
+    if ((await this.#size(key, doing, unstoppable)) === null)
       throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
-    await this.#requests.send({ method: "DELETE", key, doing });
+    await this.#requests.send({ method: "DELETE", key, doing, unstoppable });
   }
 
   async sync(): Promise<void> {}
@@ -237,8 +239,8 @@ export class S3Storage implements Storage {
   }
 
   /** Bytes, or null where there is no such object. */
-  async #size(key: string, doing: string): Promise<number | null> {
-    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing });
+  async #size(key: string, doing: string, unstoppable = false): Promise<number | null> {
+    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, unstoppable });
     if (answer.status === 404) return null;
     const size = Number(answer.headers["content-length"] ?? Number.NaN);
     if (Number.isSafeInteger(size) && size >= 0) return size;
