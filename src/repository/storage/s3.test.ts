@@ -398,6 +398,20 @@ test("leftovers of killed writers are removed when they are old by the server's 
   assert.equal(await storage.clearTemporaries(0), 0);
 });
 
+test("a trial of conditions that fails for a moment is made again when it is needed", async () => {
+  const { server } = await pair();
+  server.fail("PUT", errorReply(503, "SlowDown", "later"));
+  const env = { AWS_ACCESS_KEY_ID: KEY.accessKeyId, AWS_SECRET_ACCESS_KEY: KEY.secretAccessKey, HOME: scratch };
+  const open = (): Promise<S3Storage> =>
+    openS3Storage(`${server.address}/p`, { env: { ...env, AWS_SESSION_TOKEN: KEY.sessionToken }, create: true });
+  const storage = await open();
+  opened.push(storage);
+  await storage.save("config", "config", BYTES);
+  await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
+  server.fail("PUT", errorReply(404, "NoSuchBucket", "no"));
+  await assert.rejects(open(), coded("not_found", /bucket/));
+});
+
 test("a location is opened with what the environment says", async () => {
   const { server } = await pair();
   const env = {

@@ -277,8 +277,13 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const bundle = env["AWS_CA_BUNDLE"] || env["RESTIC_CACERT"] || undefined;
   const caFile = bundle === undefined ? undefined : resolve(options.cwd ?? process.cwd(), bundle);
   const storage = await S3Storage.open({ place, ...settings, addressing, caFile, signal: options.signal });
-  if (options.create === true) await storage.conditionalWrites();
+  if (options.create === true) await storage.conditionalWrites().catch(unlessItMayPass);
   return storage;
+}
+
+/** What is only tried early is tried again when it is needed. */
+function unlessItMayPass(error: unknown): void {
+  if (!(error instanceof CairnError) || !error.retryable) throw error;
 }
 
 /** The bytes that an answer holds, and of how many; null where it does not say. */
