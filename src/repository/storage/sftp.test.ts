@@ -170,15 +170,27 @@ test("a damaged file is replaced when it is saved again, also where the server c
 test("of two that create a repository at once one is told that there is one", async (t) => {
   const made = await make(t);
   if (made === null) return;
-  const other = await openIn(made.server, join(made.root, ".."));
-  t.after(() => other.close());
-  const tried = await Promise.allSettled([
-    made.storage.save("config", "config", Buffer.from("one")),
-    other.save("config", "config", Buffer.from("two")),
-  ]);
-  const failed = tried.filter((each) => each.status === "rejected");
-  assert.equal(failed.length, 1);
-  coded("already_exists")(failed[0]!.reason);
+  const config = join(made.root, "config");
+  const connect = async (): Promise<SshConnection> => {
+    const connection = await SshConnection.open(sftpTarget(made.server.location("x"), made.server.env));
+    const openSftp = connection.openSftp.bind(connection);
+    connection.openSftp = async () => {
+      const sftp = await openSftp();
+      const rename = sftp.rename.bind(sftp);
+      // The other one comes after we have looked.
+      sftp.rename = (...args: Parameters<typeof rename>) => {
+        writeFileSync(config, "theirs");
+        rename(...args);
+      };
+      return sftp;
+    };
+    return connection;
+  };
+  const storage = new SftpStorage(made.root, { location: "sftp:test", connect });
+  t.after(() => storage.close());
+  await assert.rejects(storage.save("config", "config", Buffer.from("ours")), coded("already_exists"));
+  assert.equal(readFileSync(config, "utf8"), "theirs");
+  await assert.rejects(made.storage.save("config", "config", Buffer.from("ours")), coded("already_exists"));
   assert.deepEqual(filesIn(made.root), ["config"]);
 });
 
