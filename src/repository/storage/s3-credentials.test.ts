@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { CairnError, type ErrorCode } from "../../errors.ts";
-import { findS3Region, findS3Settings, parseProfiles } from "./s3-credentials.ts";
+import { checkCredentials, findS3Region, findS3Settings, parseProfiles } from "./s3-credentials.ts";
 
 const HOME = mkdtempSync(join(tmpdir(), "cairn-aws-"));
 after(() => rmSync(HOME, { recursive: true, force: true }));
@@ -41,6 +41,15 @@ test("the environment comes before the profile, and both keys belong together", 
   assert.deepEqual(findS3Settings({ ...env, AWS_SESSION_TOKEN: "T" }).credentials, credentials);
   assert.throws(() => findS3Settings({ HOME, AWS_ACCESS_KEY_ID: "E" }), coded("usage"));
   assert.throws(() => findS3Settings({ HOME, AWS_SECRET_ACCESS_KEY: "S" }), coded("usage"));
+});
+
+test("what surrounds credentials is cut off, and what no header can have is refused without repeating it", () => {
+  const env = { HOME, AWS_ACCESS_KEY_ID: "E\n", AWS_SECRET_ACCESS_KEY: " S ", AWS_SESSION_TOKEN: "T\r\n" };
+  const { credentials } = findS3Settings(env);
+  assert.deepEqual(credentials, { accessKeyId: "E", secretAccessKey: "S", sessionToken: "T" });
+  checkCredentials(credentials);
+  for (const sessionToken of ["SECRET=\nX", "SECRET=ü", "SECRET= 1", "SECRET=\0"])
+    assert.throws(() => checkCredentials({ ...credentials, sessionToken }), coded("usage"));
 });
 
 test("profiles give keys, token and region", () => {

@@ -76,8 +76,19 @@ function fromProfile(section: ReadonlyMap<string, string> | undefined, file: str
   return withToken({ accessKeyId, secretAccessKey }, section?.get("aws_session_token"));
 }
 
-function withToken(credentials: S3Credentials, sessionToken: string | undefined): S3Credentials {
-  return sessionToken === undefined || sessionToken === "" ? credentials : { ...credentials, sessionToken };
+/** Spaces and line ends around them come with files and secrets of containers, and belong to none. */
+function withToken(keys: { accessKeyId: string; secretAccessKey: string }, token: string | undefined): S3Credentials {
+  const [accessKeyId, secretAccessKey] = [keys.accessKeyId.trim(), keys.secretAccessKey.trim()];
+  const sessionToken = token?.trim() ?? "";
+  return { accessKeyId, secretAccessKey, ...(sessionToken === "" ? {} : { sessionToken }) };
+}
+
+/** Throws `usage` for what cannot stand in a request's header; whoever sends it would repeat it in the error. */
+export function checkCredentials(credentials: S3Credentials): void {
+  for (const [name, value] of Object.entries(credentials)) {
+    if (value === "" || /[^\x21-\x7e]/.test(value))
+      throw new CairnError("usage", `the ${name} for S3 is empty or has characters that none can have`);
+  }
 }
 
 function readProfiles(file: string): Map<string, Map<string, string>> | null {

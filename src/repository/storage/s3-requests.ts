@@ -4,7 +4,7 @@ import type { AwsV4Signer } from "aws4fetch";
 import { CairnError } from "../../errors.ts";
 import { HttpConnection, type HttpBody, type HttpConnectionOptions, type HttpRequest } from "./http-connection.ts";
 import { Slots } from "./limited.ts";
-import type { S3Credentials } from "./s3-credentials.ts";
+import { checkCredentials, type S3Credentials } from "./s3-credentials.ts";
 import { errorOfAnswer, failureOf, isWrongRegion, type S3Answer } from "./s3-errors.ts";
 import { regionOfHost, S3Addresses, s3LocationOf, type S3Addressing, type S3Place } from "./s3-location.ts";
 
@@ -72,6 +72,9 @@ export class S3Requests {
 
   /** Loads what signs requests. Nothing is asked of the server. */
   static async open(options: S3RequestsOptions): Promise<S3Requests> {
+    if (options.credentials !== null) checkCredentials(options.credentials);
+    if (options.region !== null && !/^[A-Za-z0-9-]{1,64}$/.test(options.region))
+      throw new CairnError("usage", `${JSON.stringify(options.region.slice(0, 80))} is no region of S3`);
     const signer = options.credentials === null ? null : (await import("aws4fetch")).AwsV4Signer;
     return new S3Requests(options, signer);
   }

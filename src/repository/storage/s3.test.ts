@@ -429,7 +429,8 @@ test("a location is opened with what the environment says", async () => {
     openS3Storage(`${server.address}/p`, { env: { HOME: scratch } }),
     coded("permission", /AWS_PROFILE/),
   );
-  await assert.rejects(openS3Storage(server.address, { env: { ...env, CAIRN_S3_ADDRESSING: "x" } }), coded("usage"));
+  for (const wrong of [{ CAIRN_S3_ADDRESSING: "x" }, { AWS_REGION: "a\nb" }, { AWS_SESSION_TOKEN: "a\nb" }])
+    await assert.rejects(openS3Storage(server.address, { env: { ...env, ...wrong } }), coded("usage"));
   const anonymous = await openS3Storage(`${server.address}/p`, { env: { HOME: scratch, CAIRN_S3_ANONYMOUS: "1" } });
   opened.push(anonymous);
   await assert.rejects(anonymous.list("keys"), coded("permission"));
