@@ -195,6 +195,10 @@ test("backup prints what it promises", () => {
     pinned: "backup restore latest --to y -r x",
   }).data;
   check(proof, "proof");
+  const other = `${path.join(SCRATCH, "backups-2")} --password-command pwd`;
+  run(`backup init -r ${other}`, { pinned: "backup init -r x" });
+  const copy = `backup copy ${repository} --to-repo ${other.replace("--password", "--to-password")}`;
+  check(run(copy, { pinned: "backup copy -r x --to-repo y" }).data["added"], "transferred");
   const forgot = run(`backup forget --keep-last 1 --prune ${repository}`, {
     pinned: "backup forget -r x --keep-last 1",
   }).data;

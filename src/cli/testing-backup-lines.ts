@@ -13,6 +13,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",
+  copy: "--host --path -t,--tag --to-repo --to-password-file --to-password-command --dry-run",
   key: "--new-password-file --new-password-command",
   unlock: "--remove-all",
 };
@@ -20,6 +21,8 @@ export const BACKUP_OPTIONS: Record<string, string> = {
 export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup nope", /unknown command|wants a verb/],
   ["backup list", /which repository/],
+  ["backup list -r x --connections 0", /at least 1/],
+  ["backup list -r x --limit-upload fast", /wants a size/],
   ["backup list -r x --latest 0", /at least 1/],
   ["backup create head --save -r x", /not both/],
   ["backup create -m text -r x", /--save/],
@@ -29,6 +32,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup forget 1a2b --keep-last 1 -r x", /not both/],
   ["backup forget --keep-last 1 --group-by moon -r x", /--group-by knows/],
   ["backup prune --max-unused 200 -r x", /percentage/],
+  ["backup copy -r x", /--to-repo/],
   ["backup key -r x", /missing required argument/],
   ["backup key turn -r x", /backup key knows/],
   ["backup key remove -r x", /wants a KEY/],
@@ -49,6 +53,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
   "backup prune -r x":
     "location repository_id version dry_run removed_packs repacked_packs new_packs unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
+  "backup copy -r x --to-repo y": "location repository_id version dry_run copied present added duration_ms",
   "backup key list -r x": "location repository_id version keys damaged",
   "backup unlock -r x": "location repository_id version removed held",
   "receipt verify z": "path trusted public_key receipt sha256",
@@ -119,6 +124,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     damaged_packs: [],
     duration_ms: 1,
   },
+  copyTo: { ...INFO, dry_run: false, copied: [], present: 1, added: CREATED.added, duration_ms: 1 },
   keys: { ...INFO, keys: [], damaged: [] },
   unlock: { ...INFO, removed: 0, held: 0 },
   restore: {

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { SCRATCH, startCairn } from "../fixtures/command.ts";
+import { buildCommand, SCRATCH, startCairn } from "../fixtures/command.ts";
 import {
   backup,
   filesOf,
@@ -111,6 +113,31 @@ test("what restic made is verified and restored, and its damage named", { skip: 
   const damaged = tryBackup(place, "verify");
   assert.equal(damaged.status, 6);
   assert.match(JSON.stringify(damaged.data), new RegExp(path.basename(folder)));
+});
+
+test("a repository on a server takes backups, is verified and restored", async (t) => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  const served = newFolder("served");
+  const args = ["serve-repository", "--path", served, "--listen", "127.0.0.1:0", "--no-auth"];
+  const server = spawn(process.execPath, [buildCommand(), ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  t.after(() => server.kill());
+  const [line] = (await once(server.stdout.setEncoding("utf8"), "data")) as [string];
+  const url = /rest:http:\/\/[0-9.:]+\//.exec(line)?.[0];
+  const place = repositoryPlace("far");
+  const far = { ...place, location: `${url}one/`, options: ["-r", `${url}one/`, ...place.options.slice(2)] };
+  backup(far, "init");
+  backup(far, "create", "--save", "-C", folder);
+  makeSecond(folder);
+  backup(far, "create", "--save", "-C", folder);
+  const { problems, checked } = backup(far, "verify").data as { problems: unknown[]; checked: { digests: number } };
+  assert.deepEqual([problems, checked.digests], [[], 2]);
+  const target = path.join(SCRATCH, "from-server");
+  backup(far, "restore", "latest", "--to", target);
+  assert.equal(walkDigests(target).state, walkDigests(folder).state);
+  if (noRestic === false) restic(far, "check", "--read-data");
+  backup(far, "forget", "--keep-last", "1", "--prune");
+  assert.equal((backup(far, "list").data["snapshots"] as unknown[]).length, 1);
 });
 
 test("two workspaces back up into one repository at once", async () => {

@@ -9,6 +9,7 @@ export const BACKUP_VERBS: readonly string[] = [
   "restore",
   "forget",
   "prune",
+  "copy",
   "key",
   "unlock",
 ];
@@ -29,5 +30,11 @@ export interface CommandWords {
 }
 
 /** Options whose value is a folder, or a file. */
-export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir", "--repo"];
-export const FILE_OPTIONS: readonly string[] = ["--path", "--password-file", "--receipt", "--new-password-file"];
+export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir", "--repo", "--to-repo"];
+export const FILE_OPTIONS: readonly string[] = [
+  "--path",
+  "--password-file",
+  "--receipt",
+  "--new-password-file",
+  "--to-password-file",
+];

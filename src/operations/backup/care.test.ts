@@ -44,7 +44,8 @@ for (const scheme of ["local", "far"] as const) {
     const reasons = done.groups[0]!.snapshots.find(({ snapshot_id: id }) => id === ids[1])?.reasons;
     assert.deepEqual(reasons, ["tag r1"]);
     assert.ok(done.prune!.bytes_freed > 0 && !done.prune!.postponed);
-    assert.deepEqual((await repository.verify()).problems, []);
+    const { problems, checked } = await repository.verify();
+    assert.deepEqual([problems, checked.snapshots, checked.digests], [[], 3, 3]);
     const target = join(root, "restored");
     await repository.restore("latest", target);
     assert.equal(walkDigests(target).state, walkDigests(folder).state);
@@ -81,6 +82,26 @@ test("many small backups are few files after a prune", async (t) => {
   assert.ok(files() < before / 2, `${before} files became ${files()}`);
   assert.deepEqual((await at.repository.verify()).problems, []);
   resticCheck(at);
+});
+
+test("snapshots are copied once into a repository with other keys, and come back the same from there", async (t) => {
+  const at = await backupScene(t, "far");
+  const { library, repository, folder, root, options } = at;
+  const ids = await rounds(at, 3);
+  const other = { ...options, repository: `local:${root}/other`, password: "other" };
+  const target = await library.initRepository(other);
+  const planned = await repository.copyTo(target, { dryRun: true });
+  assert.deepEqual([planned.copied.length, (await target.list()).snapshots.length], [3, 0]);
+  assert.equal((await repository.copyTo(target, { snapshots: [ids[1]!] })).copied.length, 1);
+  const rest = await repository.copyTo(target);
+  assert.deepEqual([rest.copied.length, rest.present], [2, 1]);
+  assert.deepEqual([(await repository.copyTo(target)).copied, (await target.list()).snapshots.length], [[], 3]);
+  const verified = await target.verify();
+  assert.deepEqual([verified.problems, verified.checked.digests], [[], 3]);
+  await target.restore("latest", join(root, "copied"));
+  assert.equal(walkDigests(join(root, "copied")).state, walkDigests(folder).state);
+  await assert.rejects(repository.copyTo(repository), hasCode("usage"));
+  await target.close();
 });
 
 test("passwords are added, changed and removed, and one always opens it", async (t) => {

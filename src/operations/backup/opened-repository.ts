@@ -2,6 +2,8 @@ import type {
   BackupList,
   BackupRepository,
   CallOptions,
+  CopyBackupsOptions,
+  CopyBackupsResult,
   ForgetBackupsOptions,
   ForgetBackupsResult,
   ListBackupsOptions,
@@ -16,6 +18,8 @@ import type {
   VerifyBackupOptions,
   VerifyBackupResult,
 } from "../contract.ts";
+import { CairnError } from "../../errors.ts";
+import { copyBackups } from "./copy.ts";
 import { forgetBackups } from "./forget.ts";
 import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
 import { listBackups } from "./list.ts";
@@ -56,6 +60,12 @@ export class OpenedRepository implements BackupRepository {
 
   async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {
     return pruneBackups(this.access, options);
+  }
+
+  async copyTo(target: BackupRepository, options: CopyBackupsOptions = {}): Promise<CopyBackupsResult> {
+    if (!(target instanceof OpenedRepository))
+      throw new CairnError("usage", "copyTo wants a repository that this library has opened");
+    return copyBackups(this.access, target.access, options);
   }
 
   async keys(_options: CallOptions = {}): Promise<RepositoryKeys> {

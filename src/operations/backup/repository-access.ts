@@ -7,7 +7,7 @@ import { BlobIndex } from "../../repository/blob-index.ts";
 import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
-import type { StorageFactory } from "../../repository/storage/location.ts";
+import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
 
@@ -126,13 +126,19 @@ export class RepositoryAccess {
   }
 }
 
-export function storageOptions(options: RepositoryOptions): Parameters<StorageFactory>[1] & object {
-  const { env, signal, onWarning } = options;
-  return {
-    ...(env === undefined ? {} : { env }),
-    ...(signal === undefined ? {} : { signal }),
-    onRetry: ({ error, delayMs }) => onWarning?.(`${error.message}; trying again in ${(delayMs / 1000).toFixed(1)} s`),
+export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
+  const { env, signal, limits, onWarning } = options;
+  const open: OpenStorageOptions = {
+    onRetry: ({ operation, kind, attempt, delayMs, error }) => {
+      // The first failure mostly passes by itself.
+      if (attempt > 1) onWarning?.(`${operation} ${kind}: ${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
+    },
   };
+  if (env !== undefined) open.env = env;
+  if (signal !== undefined) open.signal = signal;
+  if (limits !== undefined)
+    open.limits = { uploadRate: limits.uploadRate, downloadRate: limits.downloadRate, calls: limits.connections };
+  return open;
 }
 
 /** Throws `usage` for an empty one, which restic takes for none. */

@@ -38,8 +38,9 @@ export async function verifyBackup(
         signal: options.signal,
       });
       const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
-      const read = await verifyPacks({ access, report, near, packs, options });
+      // While what the walk has brought of trees is still here.
       const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
+      const read = await verifyPacks({ access, report, near, packs, options });
       report.problems.push(...read.problems);
       await explain(report, {
         readTree: reader.readTree,

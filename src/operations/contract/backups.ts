@@ -16,6 +16,16 @@ export interface RepositoryOptions extends CallOptions {
   password: string | Uint8Array | (() => Promise<string | Uint8Array>);
   /** Where a storage looks up its credentials; default: the process's own. */
   env?: Readonly<Record<string, string | undefined>>;
+  limits?: TransferLimits;
+}
+
+export interface TransferLimits {
+  /** Bytes a second to the storage. */
+  uploadRate?: number;
+  /** Bytes a second from it. */
+  downloadRate?: number;
+  /** Calls under way at once. */
+  connections?: number;
 }
 
 export interface InitRepositoryOptions extends RepositoryOptions {
@@ -45,6 +55,8 @@ export interface BackupRepository {
   forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult>;
   /** Frees what no snapshot needs, beside running backups; only deletes wait for an exclusive lock, and are put off without. */
   prune(options?: PruneBackupsOptions): Promise<PruneBackupsResult>;
+  /** Brings snapshots into another repository; those that are there are passed over. `damaged`: nothing damaged is passed on. */
+  copyTo(target: BackupRepository, options?: CopyBackupsOptions): Promise<CopyBackupsResult>;
   keys(options?: CallOptions): Promise<RepositoryKeys>;
   /** One more password that opens it. */
   addKey(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
@@ -335,4 +347,23 @@ export interface UnlockResult extends RepositoryInfo {
   removed: number;
   /** Locks that others hold. */
   held: number;
+}
+
+// ------------------------------------------------------------------------------------------------- copy
+
+export interface CopyBackupsOptions extends CallOptions, SnapshotFilter {
+  /** Exactly these; default all that the filter takes. */
+  snapshots?: readonly string[];
+  dryRun?: boolean;
+}
+
+/** About the repository that was copied into. */
+export interface CopyBackupsResult extends RepositoryInfo {
+  dry_run: boolean;
+  /** `new_id` null in a dry run. */
+  copied: { snapshot_id: string; new_id: string | null }[];
+  /** How many were there already. */
+  present: number;
+  added: TransferredSize;
+  duration_ms: number;
 }

@@ -19,6 +19,7 @@ export const command: CommandDefinition = {
     restore: { summary: "write a snapshot into a folder, and read it again", load: () => import("./restore.ts") },
     forget: { summary: "remove snapshots by rules or by id", load: () => import("./forget.ts") },
     prune: { summary: "free what no snapshot needs", load: () => import("./prune.ts") },
+    copy: { summary: "bring snapshots into another repository", load: () => import("./copy.ts") },
     key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },
     unlock: { summary: "remove locks that processes left", load: () => import("./unlock.ts") },
   },

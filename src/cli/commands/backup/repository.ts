@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { BackupRepository, CallOptions, RepositoryOptions } from "../../../operations/contract.ts";
+import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../operations/contract.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
@@ -8,9 +8,15 @@ import { readPassword } from "../../password.ts";
 
 /** What every verb takes to find its repository and to open it. */
 export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
-  { flags: "-r, --repo <repository>", text: "where it lies: /path, local:/path, … (also CAIRN_REPOSITORY)" },
+  {
+    flags: "-r, --repo <repository>",
+    text: "/path, sftp:user@host:/path, s3:https://host/bucket, rest:https://host/ (also CAIRN_REPOSITORY)",
+  },
   { flags: "--password-file <file>", text: "the file that holds its password (also CAIRN_PASSWORD_FILE)" },
   { flags: "--password-command <command>", text: "the command that prints its password (also CAIRN_PASSWORD_COMMAND)" },
+  { flags: "--limit-upload <rate>", text: "bytes a second to it, e.g. 5MiB" },
+  { flags: "--limit-download <rate>", text: "bytes a second from it" },
+  { flags: "--connections <n>", text: "calls under way at once" },
 ];
 
 const PREFIXES = ["CAIRN_", "RESTIC_"];
@@ -22,8 +28,10 @@ export function repositoryOptions(
   asked: { twice?: boolean } = {},
 ): RepositoryOptions & CallOptions {
   const repository = locationOf(context, input);
+  const limits = limitsOf(input);
   return {
     ...context.callOptions(),
+    ...(limits === null ? {} : { limits }),
     repository,
     env: context.env,
     password: async () => {
@@ -42,15 +50,54 @@ export function repositoryOptions(
   };
 }
 
-/** A relative path is one from the current folder. */
+function limitsOf(input: Input): TransferLimits | null {
+  const limits: TransferLimits = {};
+  const [up, down] = [input.size("limitUpload"), input.size("limitDownload")];
+  const connections = input.count("connections");
+  for (const each of [up, down, connections]) if (each !== undefined && each < 1) throw usage("a limit is at least 1");
+  if (up !== undefined) limits.uploadRate = up;
+  if (down !== undefined) limits.downloadRate = down;
+  if (connections !== undefined) limits.connections = connections;
+  return Object.keys(limits).length === 0 ? null : limits;
+}
+
 function locationOf(context: Context, input: Input): string {
   const { env, cwd } = context;
   const named = PREFIXES.map((prefix) => env[`${prefix}REPOSITORY`]).find((value) => (value ?? "") !== "");
   const location = input.text("repo") ?? named;
   if (location === undefined || location === "")
     throw usage("which repository? name one with -r", "-r /srv/backups, or the variable CAIRN_REPOSITORY");
-  const path = location.startsWith("local:") ? location.slice("local:".length) : location;
-  return location.startsWith("local:") || !/^[A-Za-z][A-Za-z0-9+.-]*:/.test(location) ? resolve(cwd, path) : location;
+  return absolute(cwd, location);
+}
+
+/** A relative path is one from the current folder. */
+function absolute(cwd: string, location: string): string {
+  if (location.startsWith("local:")) return resolve(cwd, location.slice("local:".length));
+  return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location) ? location : resolve(cwd, location);
+}
+
+/** The other repository of a verb that has two: `--to-repo` and its password. */
+export function otherRepositoryOptions(context: Context, input: Input): RepositoryOptions & CallOptions {
+  const location = input.text("toRepo");
+  if (location === undefined || location === "") throw usage("which repository to copy into? name it with --to-repo");
+  const repository = absolute(context.cwd, location);
+  return {
+    ...context.callOptions(),
+    repository,
+    env: context.env,
+    password: async () => {
+      context.progress.finish();
+      return readPassword({
+        file: input.text("toPasswordFile"),
+        command: input.text("toPasswordCommand"),
+        variable: "TO_PASSWORD",
+        env: context.env,
+        cwd: context.cwd,
+        question: `password of ${repository}`,
+        signal: context.signal,
+      });
+    },
+  };
 }
 
 /** Runs work with the repository open and closes it whatever happens. */

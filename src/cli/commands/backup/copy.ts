@@ -1,0 +1,50 @@
+import type { CopyBackupsOptions, CopyBackupsResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { otherRepositoryOptions, REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup copy",
+  arguments: [{ name: "[snapshots...]", text: "only these; default all that the filters take" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    { flags: "--to-repo <repository>", text: "the repository to copy into, which is there already" },
+    { flags: "--to-password-file <file>", text: "the file that holds its password (also CAIRN_TO_PASSWORD_FILE)" },
+    { flags: "--to-password-command <command>", text: "the command that prints it (also CAIRN_TO_PASSWORD_COMMAND)" },
+    { flags: "--dry-run", text: "only say what would be copied" },
+  ],
+  examples: [
+    { line: "cairn backup copy -r /srv/backups --to-repo /mnt/usb/backups", text: "all that is not there yet" },
+    { line: "cairn backup copy -r /srv/backups --to-repo s3:https://host/bucket latest", text: "the newest one" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: CopyBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots: input.rest(0) };
+  if (input.flag("dryRun")) options.dryRun = true;
+  const other = otherRepositoryOptions(context, input);
+  return withRepository(context, input, async (repository) => {
+    const library = await context.library();
+    const target = await library.openRepository(other);
+    try {
+      const result = await repository.copyTo(target, options);
+      return { data: result, text: () => render(context, result) };
+    } finally {
+      await target.close();
+    }
+  });
+}
+
+function render({ style }: Context, result: CopyBackupsResult): string {
+  const { copied, present, added } = result;
+  const size = `${plural(added.data_blobs + added.tree_blobs, "blob")}, ${formatBytes(added.bytes)}`;
+  const there = present === 0 ? "" : `; ${plural(present, "snapshot")} there already`;
+  if (result.dry_run) return `would copy ${plural(copied.length, "snapshot")}: ${size}${there}`;
+  if (copied.length === 0) return `nothing to copy${there}`;
+  return `${style.green("copied")} ${plural(copied.length, "snapshot")} into ${printable(result.location)}: ${size}, ${formatDuration(result.duration_ms)}${there}`;
+}

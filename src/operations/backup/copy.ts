@@ -1,0 +1,115 @@
+import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { objectIdOf } from "../../ids.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { runTransfer } from "../../repository/transfer.ts";
+import { planTransfer } from "../../repository/transfer-plan.ts";
+import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { isChosen } from "./list.ts";
+import { byTime } from "./public-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+/**
+ * Brings snapshots of one repository into another, whatever keys they have: blobs are opened, compared with their ids and
+ * sealed anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each snapshot's
+ * file ●, oldest first. What was copied before is told by its origin and not copied again; a kill anywhere leaves whole
+ * snapshots, and the next call goes on.
+ */
+export async function copyBackups(
+  from: RepositoryAccess,
+  to: RepositoryAccess,
+  options: CopyBackupsOptions,
+): Promise<CopyBackupsResult> {
+  const started = Date.now();
+  if (from.repository.id === to.repository.id)
+    throw new CairnError("usage", `${from.location} and ${to.location} are the same repository`);
+  return from.reading(options, async () =>
+    to.locked(false, options, async (lock) => {
+      const wanted = await chosen(from, options);
+      const there = await to.repository.listSnapshots(options.signal);
+      const known = new Set(there.snapshots.flatMap(identities));
+      const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
+      const [source, target] = [await from.index(), await to.index()];
+      const near = from.near();
+      const ends = treePackEnds(near, source);
+      const reader = new NearReader({ repository: from.repository, near, ends, signal: options.signal });
+      try {
+        const plan = await planTransfer(source, target, {
+          roots: missing.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
+          readTree: reader.readTree,
+          signal: options.signal,
+          onTree: (done) => options.onProgress?.({ phase: "planning", done }),
+        });
+        const copied: CopyBackupsResult["copied"] = [];
+        const sizes = { data_blobs: plan.dataBlobs, tree_blobs: plan.treeBlobs, bytes: plan.plainBytes };
+        if (options.dryRun === true) {
+          for (const { id } of missing) copied.push({ snapshot_id: id, new_id: null });
+          const added = { ...sizes, stored_bytes: plan.storedBytes, packs: 0 };
+          return {
+            ...to.info,
+            dry_run: true,
+            copied,
+            present: wanted.length - missing.length,
+            added,
+            ...since(started),
+          };
+        }
+        const transfer = await runTransfer(
+          { repository: from.repository, index: source },
+          { repository: to.repository, index: target },
+          plan,
+          {
+            directory: join(to.workDirectory(), "packs"),
+            near,
+            signal: options.signal,
+            onProgress: ({ done, total, bytes, totalBytes }) =>
+              options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
+          },
+        );
+        await lock.recheck();
+        for (const { id, snapshot } of missing) {
+          // Its parent is another one there, if it is there at all.
+          const { parent: _parent, ...rest } = snapshot;
+          const newId = await to.repository.saveSnapshot({ ...rest, original: snapshot.original ?? id });
+          copied.push({ snapshot_id: id, new_id: newId });
+          failpoint("copy.snapshot-written");
+        }
+        target.saveCache();
+        const added = { ...sizes, stored_bytes: transfer.packBytes, packs: transfer.packs };
+        return {
+          ...to.info,
+          dry_run: false,
+          copied,
+          present: wanted.length - missing.length,
+          added,
+          ...since(started),
+        };
+      } finally {
+        reader.close();
+      }
+    }),
+  );
+}
+
+async function chosen(from: RepositoryAccess, options: CopyBackupsOptions): Promise<ListedSnapshot[]> {
+  const { snapshots } = await from.repository.listSnapshots(options.signal);
+  const { snapshots: named } = options;
+  if (named !== undefined && named.length > 0) {
+    const ids = new Set(named.map((word) => findSnapshot(snapshots, word).id));
+    return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+  }
+  return snapshots.filter(({ snapshot }) => isChosen(snapshot, options)).sort(byTime);
+}
+
+/** What two copies of one snapshot have in common: where they came from, with the content they had then. */
+function identities({ id, snapshot }: ListedSnapshot): string[] {
+  const origins = snapshot.original === undefined ? [id] : [id, snapshot.original];
+  return origins.map((origin) => `${objectIdOf(Buffer.from(origin, "hex"))} ${snapshot.tree}`);
+}
+
+function since(started: number): { duration_ms: number } {
+  return { duration_ms: Date.now() - started };
+}
