@@ -68,7 +68,33 @@ test("a bucket that is overloaded for a while ends in a whole backup, one that r
   server.fail("GET", errorReply(500, "InternalError", "try again"), 1);
   assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
   assert.equal((await backup(options, "verify")).status, 0);
-  server.fail("PUT", errorReply(403, "AccessDenied", "read only"), 100);
+  server.fail("PUT", errorReply(403, "AccessDenied", "read only"), 1);
   const refused = await backup(options, "create", "--save", "-C", folder);
   assert.deepEqual([refused.status, refused.error?.code], [9, "permission"]);
+});
+
+test("a backup that is stopped while it uploads leaves no lock, and the next one ends it", async () => {
+  const folder = newFolder("bucket");
+  makeFirst(folder);
+  const options = bucketOptions();
+  assert.equal((await backup(options, "init")).status, 0);
+  const uploading = Promise.withResolvers<void>();
+  let stalled = false;
+  server.faults.push(({ method, path: seen }) => {
+    if (stalled || method !== "PUT" || !seen.includes("/data/")) return false;
+    uploading.resolve();
+    stalled = true;
+    return true;
+  });
+  const running = startCairn(["backup", "create", ...options, "--save", "-C", folder], { env });
+  await uploading.promise;
+  running.child.kill("SIGINT");
+  assert.equal((await running.ended).status, 130);
+  const left = [...server.objects.keys()].filter((key) => key.startsWith(`${buckets - 1}/`));
+  assert.deepEqual(
+    left.filter((key) => /\/(?:locks|snapshots)\//.test(key)),
+    [],
+  );
+  assert.equal((await backup(options, "create", "-C", folder)).status, 0);
+  assert.equal((await backup(options, "verify")).status, 0);
 });
