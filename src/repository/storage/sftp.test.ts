@@ -19,6 +19,7 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, test, type TestContext } from "node:test";
+import type { SFTPWrapper } from "ssh2";
 import { CairnError } from "../../errors.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { sshServer, startSshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
@@ -75,6 +76,23 @@ async function make(t: TestContext, options: { pace?: Pace; server?: typeof shar
     rmSync(folder, { recursive: true, force: true });
   });
   return { server, root: join(folder, "repo"), storage };
+}
+
+/** The same repository, through channels in which the test has a hand. */
+function watched(t: TestContext, made: Made, change: (sftp: SFTPWrapper) => void): SftpStorage {
+  const connect = async (): Promise<SshConnection> => {
+    const connection = await SshConnection.open(sftpTarget(made.server.location("x"), made.server.env));
+    const openSftp = connection.openSftp.bind(connection);
+    connection.openSftp = async () => {
+      const sftp = await openSftp();
+      change(sftp);
+      return sftp;
+    };
+    return connection;
+  };
+  const storage = new SftpStorage(made.root, { location: "sftp:test", connect });
+  t.after(() => storage.close());
+  return storage;
 }
 
 function named(size: number): { name: string; bytes: Buffer } {
@@ -171,23 +189,14 @@ test("of two that create a repository at once one is told that there is one", as
   const made = await make(t);
   if (made === null) return;
   const config = join(made.root, "config");
-  const connect = async (): Promise<SshConnection> => {
-    const connection = await SshConnection.open(sftpTarget(made.server.location("x"), made.server.env));
-    const openSftp = connection.openSftp.bind(connection);
-    connection.openSftp = async () => {
-      const sftp = await openSftp();
-      const rename = sftp.rename.bind(sftp);
-      // The other one comes after we have looked.
-      sftp.rename = (...args: Parameters<typeof rename>) => {
-        writeFileSync(config, "theirs");
-        rename(...args);
-      };
-      return sftp;
+  const storage = watched(t, made, (sftp) => {
+    const rename = sftp.rename.bind(sftp);
+    // The other one comes after we have looked.
+    sftp.rename = (...args: Parameters<typeof rename>) => {
+      writeFileSync(config, "theirs");
+      rename(...args);
     };
-    return connection;
-  };
-  const storage = new SftpStorage(made.root, { location: "sftp:test", connect });
-  t.after(() => storage.close());
+  });
   await assert.rejects(storage.save("config", "config", Buffer.from("ours")), coded("already_exists"));
   assert.equal(readFileSync(config, "utf8"), "theirs");
   await assert.rejects(made.storage.save("config", "config", Buffer.from("ours")), coded("already_exists"));
@@ -283,6 +292,42 @@ test("a full disk is no_space and leaves nothing behind", async (t) => {
   assert.ok(small.bytes.equals(await storage.load("data", small.name)));
   await storage.close();
 });
+
+test("a durable file is flushed before it gets its name and after", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const calls: string[] = [];
+  const storage = watched(t, made, (sftp) => {
+    for (const name of ["ext_openssh_fsync", "ext_openssh_rename", "write"] as const) {
+      const call = sftp[name].bind(sftp) as (...args: unknown[]) => void;
+      Object.assign(sftp, { [name]: (...args: unknown[]) => calls.push(name) && call(...args) });
+    }
+  });
+  const { name, bytes } = named(10);
+  await storage.save("data", name, bytes);
+  assert.deepEqual(calls, ["write", "ext_openssh_fsync", "ext_openssh_rename", "ext_openssh_fsync"]);
+  await storage.save("data", name, bytes, { durable: false });
+  assert.deepEqual(calls.slice(4), ["write", "ext_openssh_rename"]);
+});
+
+for (const kind of ["ext4", "xfs", "btrfs"] as const) {
+  test(`what a call promised outlasts a power cut of the server on ${kind}`, async (t) => {
+    if ("reason" in shared) return void t.skip(shared.reason);
+    const disk = loopFileSystem(t, kind);
+    if (disk === null) return;
+    const storage = await openIn(shared, disk.root);
+    t.after(() => storage.close());
+    const [durable, synced] = [named(300_000), named(1000)];
+    await storage.save("index", synced.name, synced.bytes, { durable: false });
+    await storage.sync(["index"]);
+    await storage.save("data", durable.name, durable.bytes);
+    await storage.close();
+    disk.cutPower();
+    assert.ok(synced.bytes.equals(await storage.load("index", synced.name)));
+    assert.ok(durable.bytes.equals(await storage.load("data", durable.name)));
+    await storage.close();
+  });
+}
 
 test("a server that lets nothing be written says permission", async (t) => {
   const server = await sshServer(t, { sftpArguments: ["-R"] });
