@@ -7,11 +7,11 @@ import * as cairn from "./index.ts";
 
 // Names that programs rely on: they may grow, none may go.
 const EXPORTS =
-  "CairnError ERROR_TABLE adopt detectEngine find forget init inspect listWorkspaces open openOrAdopt openOrInit relocate validateEngine";
+  "CairnError ERROR_TABLE adopt detectEngine find forget init initRepository inspect listWorkspaces open openOrAdopt openOrInit openRepository relocate validateEngine verifyReceipt";
 const CLIENT = [
   "repoRoot repoId engineType controlDirectory workspace created engineReasons workspacePath",
   "save restore planRestore undo planUndo restoreLatest history latestSavePoint hasSavePoints resolve status diff show read",
-  "verify verifyAll fork view listViews closeView pin unpin tag previewCleanup runCleanup run doctor store policy setPolicy shortIds release close",
+  "verify verifyAll fork view listViews closeView pin unpin tag previewCleanup runCleanup run doctor store policy setPolicy shortIds createBackup release close",
 ]
   .join(" ")
   .split(" ");
