@@ -78,8 +78,9 @@ async function sendParts(requests: S3Requests, upload: Upload): Promise<string[]
   const failures: unknown[] = [];
   const handle = await openFile(upload);
   try {
-    for (let at = 0; at < upload.size && failures.length === 0; at += upload.partSize) {
+    for (let at = 0; at < upload.size; at += upload.partSize) {
       while (under.size >= PARTS_AT_ONCE) await Promise.race(under);
+      if (failures.length > 0) break;
       const bytes = await readPart(handle, upload, { at, whole });
       const number = at / upload.partSize + 1;
       const sent: Promise<void> = sendPart(requests, upload, { number, bytes })

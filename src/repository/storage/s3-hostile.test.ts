@@ -1,0 +1,107 @@
+import { strict as assert } from "node:assert";
+import type { ServerResponse } from "node:http";
+import { describe, test } from "node:test";
+import type { S3Storage } from "./s3.ts";
+import { BYTES, coded, NAME, pair, PREFIX } from "./testing-s3-storage.ts";
+
+describe("answers that lie", () => {
+  const answering = async (write: (answer: ServerResponse) => void): Promise<S3Storage> => {
+    const { server, storage } = await pair({}, { silenceMs: 2000 });
+    server.faults.push((_request, answer) => {
+      write(answer);
+      return true;
+    });
+    return storage;
+  };
+
+  test("an answer that is cut is io, whole and by range", async () => {
+    const storage = await answering((answer) => {
+      answer.writeHead(206, { "content-length": "100", "content-range": "bytes 0-99/5000" });
+      answer.write(BYTES.subarray(0, 60), () => answer.destroy());
+    });
+    await assert.rejects(storage.load("data", NAME), coded("io"));
+    await assert.rejects(storage.load("data", NAME, { offset: 0, length: 100 }), coded("io"));
+  });
+
+  test("a range of another length or place is io", async () => {
+    const storage = await answering((answer) => {
+      answer.writeHead(206, { "content-range": "bytes 0-9/5000" });
+      answer.end(BYTES.subarray(0, 10));
+    });
+    await assert.rejects(storage.load("data", NAME, { offset: 0, length: 100 }), coded("io", /other bytes/));
+    await assert.rejects(storage.load("data", NAME, { offset: 5, length: 10 }), coded("io", /other bytes/));
+    await assert.rejects(storage.load("data", NAME, { offset: 0, length: 9 }), coded("io", /10 bytes|longer/));
+  });
+
+  test("a server without ranges is unsupported, but for a range that is the whole file", async () => {
+    const storage = await answering((answer) => answer.end(BYTES));
+    await assert.rejects(storage.load("data", NAME, { offset: 0, length: 10 }), coded("unsupported"));
+    assert.deepEqual(Buffer.from(await storage.load("data", NAME, { offset: 0, length: 5000 })), BYTES);
+  });
+
+  test("a length that nobody could hold is refused before anything is held", async () => {
+    const storage = await answering((answer) => {
+      answer.writeHead(200, { "content-length": String(2 ** 50) });
+      answer.write("x");
+    });
+    await assert.rejects(storage.load("data", NAME), coded("io", /1125899906842624 bytes/));
+  });
+
+  test("a list that never ends, leads nowhere or is no list is an error", async () => {
+    const list = (xml: string): Promise<S3Storage> => answering((answer) => answer.end(xml));
+    const more = (token: string): string =>
+      `<ListBucketResult><IsTruncated>true</IsTruncated>${token}</ListBucketResult>`;
+    const circle = await list(more("<NextContinuationToken>a</NextContinuationToken>"));
+    await assert.rejects(circle.list("data"), coded("io", /circles/));
+    await assert.rejects((await list(more(""))).list("data"), coded("io", /does not say where/));
+    let count = 0;
+    const empty = await answering((answer) =>
+      answer.end(more(`<NextContinuationToken>${count++}</NextContinuationToken>`)),
+    );
+    await assert.rejects(empty.list("data"), coded("io", /empty pages/));
+    await assert.rejects((await list("<html><body/></html>")).list("data"), coded("unsupported", /not a list/));
+    await assert.rejects((await list("no xml")).list("data"), coded("io", /XML/));
+    const sizes = `<ListBucketResult><Contents><Key>${PREFIX}/data/x</Key><Size>-1</Size></Contents></ListBucketResult>`;
+    await assert.rejects((await list(sizes)).list("data"), coded("io", /no size/));
+  });
+
+  test("a list larger than any page is not read to its end", async () => {
+    let sent = 0;
+    const storage = await answering((answer) => {
+      const line = Buffer.alloc(1 << 20, " ");
+      const more = (): void => {
+        sent += line.length;
+        if (!answer.destroyed && sent < 64 << 20) answer.write(line, more);
+      };
+      answer.write("<ListBucketResult>", more);
+    });
+    await assert.rejects(storage.list("data"), coded("io", /longer than 8388608 bytes/));
+    assert.ok(sent < 64 << 20);
+  });
+
+  test("files of others and folders are not listed", async () => {
+    const { server, storage } = await pair();
+    await storage.save("data", NAME, BYTES);
+    const root = PREFIX;
+    for (const key of [
+      `${root}/data/`,
+      `${root}/data/zz/${NAME}`,
+      `${root}/data/${NAME}`,
+      `${root}/data/ab/note <&> ä`,
+    ])
+      server.objects.set(key, Buffer.from("x"));
+    assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 5000 }]);
+  });
+
+  test("a config that somebody wrote meanwhile is not taken for ours where conditions are ignored", async () => {
+    const { server, storage } = await pair({ conditional: "ignored" });
+    assert.equal(await storage.conditionalWrites(), false);
+    const theirs = Buffer.from("theirs");
+    server.faults.push((request) => {
+      // Between our write and our look at it.
+      if (request.method === "GET" && request.path.endsWith("/config")) server.objects.set(`${PREFIX}/config`, theirs);
+      return false;
+    });
+    await assert.rejects(storage.save("config", "config", BYTES), coded("already_exists"));
+  });
+});
