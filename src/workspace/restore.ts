@@ -11,10 +11,10 @@ import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { recordPath } from "../formats/record.ts";
+import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
-import { syscalls } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
@@ -142,7 +142,7 @@ export async function finishRestore(
   const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
   failpoint("restore.displaced-checked");
   if (intent.root !== null) setRoot(workspace, intent.root);
-  if (!isOrdered(workspace)) syncFolder(workspace.root);
+  if (!isOrdered(workspace)) await flushFileSystem(workspace.root);
   failpoint("restore.folder-durable");
   const state = workspace.state();
   writeState(workspace.found.paths, {
@@ -183,15 +183,6 @@ const ONE_JOURNAL: ReadonlySet<string> = new Set(["ext4", "xfs", "tmpfs"]);
 function isOrdered(workspace: Workspace): boolean {
   const { journal } = workspace.found.paths;
   return fs.statSync(workspace.root).dev === fs.statSync(journal).dev && ONE_JOURNAL.has(filesystemKind(journal).name);
-}
-
-function syncFolder(root: Buffer): void {
-  const fd = fs.openSync(root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    if (syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 /** The present as a point: by the target's rules, never by the present ones. */
@@ -274,13 +265,7 @@ async function stage(
   } finally {
     held?.close();
   }
-  const fd = fs.openSync(more.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    const needed = steps.some((step) => step.op === "put") || !isOrdered(workspace);
-    if (needed && syscalls().syncfs(fd) < 0) fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
+  if (steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(more.staging);
   return steps;
 }
 

@@ -1,5 +1,3 @@
-import fs from "node:fs";
-import { openDirectory, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { DirectoryCloner } from "./clone-directories.ts";
 import type { CloneOutcome } from "./clone-entry.ts";
 import type { CloneTask } from "./clone-task.ts";
@@ -7,14 +5,11 @@ import { DirectoryRemover, type RemoveOutcome } from "./remove-directories.ts";
 
 export type CloneRequest =
   | { kind: "clone-tree"; task: CloneTask }
-  | { kind: "clone-remove"; place: Uint8Array; pool: SharedArrayBuffer }
-  | { kind: "clone-settle"; folder: Uint8Array };
+  | { kind: "clone-remove"; place: Uint8Array; pool: SharedArrayBuffer };
 
 export type CloneReplies<Request extends CloneRequest> = Request extends { kind: "clone-tree" }
   ? CloneOutcome
-  : Request extends { kind: "clone-remove" }
-    ? RemoveOutcome
-    : null;
+  : RemoveOutcome;
 
 /** The part of a thread that clones and removes whole trees. */
 export class CloneRunner {
@@ -24,17 +19,6 @@ export class CloneRunner {
         return new DirectoryCloner(request.task).run();
       case "clone-remove":
         return new DirectoryRemover(request.place, request.pool).run();
-      case "clone-settle":
-        return settle(request.folder);
     }
   }
-}
-
-/** Has everything that waits to be written on the folder's file system written. */
-function settle(folder: Uint8Array): null {
-  const fd = openDirectory(Buffer.from(folder));
-  const result = syscalls().syncfs(fd);
-  fs.closeSync(fd);
-  if (result < 0 && syscalls().native) throw syscallError(result, "writing the file system back");
-  return null;
 }

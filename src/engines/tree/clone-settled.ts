@@ -1,11 +1,11 @@
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
 import type { Captured, HolderCall } from "./holder.ts";
 import { removeTree } from "./remove-tree.ts";
-import { settleFileSystem } from "./settle.ts";
 
 /** A capture or copy with all that was found on the way. */
 export interface ClonedTree extends Captured {
@@ -24,11 +24,11 @@ export async function cloneSettled(
 ): Promise<ClonedTree> {
   try {
     // Content that waits to be written would be, file by file, when it is cloned; all at once is faster.
-    await settleFileSystem(from);
+    await flushFileSystem(Buffer.from(from));
     const { signal, onProgress, origins } = call;
     const result = await cloneTree({ from, to, signal, onProgress, origins: origins ?? false });
     failpoint("clone.finished");
-    await settleFileSystem(to);
+    await flushFileSystem(Buffer.from(to));
     return {
       degraded: degradationsOf(result),
       apart: result.mounts,

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { isAtOrBelow, printablePath } from "../../fs/safe-path.ts";
 import { warmThreads } from "../threads.ts";
 import { compareTrees, type TreeComparison } from "./compare-trees.ts";
@@ -10,7 +11,6 @@ import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { findJuicefs, JUICEFS_MISSING, runJuicefsClone } from "./juicefs-command.ts";
 import { relink } from "./relink.ts";
 import { removeTree } from "./remove-tree.ts";
-import { settleFileSystem } from "./settle.ts";
 
 export interface JuicefsOptions {
   /** absolute path of the program; the one on the search path unless told */
@@ -70,7 +70,7 @@ function checkPlaces(from: Uint8Array, to: Uint8Array): void {
 async function cloneAndCheck(from: Uint8Array, to: Uint8Array, call: HolderCall & JuicefsOptions): Promise<Captured> {
   const program = call.program ?? findJuicefs();
   if (program === null) throw new CairnError("unsupported", JUICEFS_MISSING.reason, { hint: JUICEFS_MISSING.hint });
-  await settleFileSystem(from);
+  await flushFileSystem(Buffer.from(from));
   await flushOpenFiles(from);
   let compared: TreeComparison;
   for (let attempt = 1; ; attempt++) {
@@ -87,7 +87,7 @@ async function cloneAndCheck(from: Uint8Array, to: Uint8Array, call: HolderCall 
   requireWhole(compared);
   relink(to, compared.split);
   failpoint("juicefs.linked");
-  await settleFileSystem(to);
+  await flushFileSystem(Buffer.from(to));
   return { degraded: [], apart: compared.apart, torn: withTheirGroups(compared) };
 }
 

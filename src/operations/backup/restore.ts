@@ -7,8 +7,8 @@ import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { displayPath, normalizeTyped } from "../../fs/safe-path.ts";
-import { syscalls } from "../../fs/syscalls.ts";
 import { objectIdOf } from "../../ids.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
@@ -225,7 +225,8 @@ class SnapshotRestore {
     const { access, content, options, listed } = this.#parts;
     const recorded = content.manifest?.stateDigest ?? null;
     if (this.#paths !== null || options.prove === false) return null;
-    flush(folder);
+    // To the disk, so that what is read again is what it took.
+    await flushFileSystem(folder);
     const found = await scan({
       root: folder,
       cache: null,
@@ -319,16 +320,6 @@ class SnapshotRestore {
 
 function holesOf(maps: readonly { path: Uint8Array; holes: HoleList }[]): Map<string, HoleList> {
   return new Map(maps.map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
-}
-
-/** To the disk, so that what is read again is what it took. */
-function flush(folder: Buffer): void {
-  const descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    syscalls().syncfs(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 function notThere(path: Uint8Array, snapshot: string): CairnError {

@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { type LoopKind, loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
+import { nativeAvailable } from "../native.ts";
+import { flushFileSystem } from "./flush.ts";
+
+const SIZE = 24 << 20;
+
+for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
+  test(`what a folder on ${kind} holds outlives a power cut once its file system is flushed`, async (t) => {
+    const disk = loopFileSystem(t, kind);
+    if (disk === null) return;
+    const [folder, file] = [path.join(disk.root, "folder"), path.join(disk.root, "folder/flushed")];
+    fs.mkdirSync(folder);
+    fs.writeFileSync(file, Buffer.alloc(SIZE, "x"));
+    let others = false;
+    setImmediate(() => (others = true));
+    await flushFileSystem(Buffer.from(folder));
+    if (nativeAvailable()) assert.ok(others, "nothing else had a turn");
+    fs.writeFileSync(path.join(folder, "late"), Buffer.alloc(SIZE, "y"));
+    disk.cutPower();
+    assert.equal(fs.readFileSync(file).equals(Buffer.alloc(SIZE, "x")), true);
+    assert.notEqual(fs.statSync(path.join(folder, "late"), { throwIfNoEntry: false })?.size, SIZE);
+  });
+}
+
+test("a folder is flushed without native calls, and one that is not there is named", async (t) => {
+  const disk = loopFileSystem(t, "ext4");
+  if (disk === null) return;
+  const file = path.join(disk.root, "flushed");
+  fs.writeFileSync(file, "content");
+  const script = `const { flushFileSystem } = await import(${JSON.stringify(new URL("flush.ts", import.meta.url).href)});
+await flushFileSystem(${JSON.stringify(disk.root)});`;
+  const env = { ...process.env, CAIRN_NO_NATIVE: "1" };
+  const ran = spawnSync(process.execPath, ["--input-type=module", "-e", script], { env, encoding: "utf8" });
+  assert.deepEqual([ran.status, ran.stderr], [0, ""]);
+  disk.cutPower();
+  assert.equal(fs.readFileSync(file, "utf8"), "content");
+  await assert.rejects(flushFileSystem(path.join(disk.root, "gone")), { code: "not_found", message: /gone/ });
+});

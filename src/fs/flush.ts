@@ -1,0 +1,49 @@
+import { execFile } from "node:child_process";
+import fs from "node:fs";
+import { promisify } from "node:util";
+import { toCairnError } from "../errors.ts";
+import { bindNativeLater, type NativeFunction } from "../native.ts";
+import { printablePath } from "./safe-path.ts";
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
+
+type Waiting = NativeFunction & { async?: (fd: number, ended: (error: unknown, result: number) => void) => void };
+
+const syncfs = bindNativeLater("int syncfs(int fd)");
+const fsync = promisify(fs.fsync);
+const run = promisify(execFile);
+
+/**
+ * Has all that waits to be written on a folder's file system written, while this thread goes on. Without native calls the
+ * program `sync` is asked. Throws what the folder cannot be opened for, and what the file system says of the folder itself
+ * where its whole could not be written.
+ */
+export async function flushFileSystem(folder: string | Buffer): Promise<void> {
+  let fd: number | null = null;
+  try {
+    fd = fs.openSync(folder, DIRECTORY);
+    if (!(await isSynced(fd))) await fsync(fd);
+  } catch (error) {
+    throw toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
+  } finally {
+    if (fd !== null) fs.closeSync(fd);
+  }
+}
+
+async function isSynced(fd: number): Promise<boolean> {
+  const call = syncfs() as Waiting | null;
+  if (call === null) return isSyncedByProgram();
+  if (call.async === undefined) return call(fd) === 0;
+  return new Promise((resolve, reject) => {
+    call.async!(fd, (error, result) => (error ? reject(toCairnError(error, "syncfs")) : resolve(result === 0)));
+  });
+}
+
+async function isSyncedByProgram(): Promise<boolean> {
+  try {
+    await run("sync");
+    return true;
+  } catch {
+    return false;
+  }
+}
