@@ -199,6 +199,12 @@ test("backup prints what it promises", () => {
   run(`backup init -r ${other}`, { pinned: "backup init -r x" });
   const copy = `backup copy ${repository} --to-repo ${other.replace("--password", "--to-password")}`;
   check(run(copy, { pinned: "backup copy -r x --to-repo y" }).data["added"], "transferred");
+  checkAll(run(`backup find a* ${repository}`, { pinned: "backup find a -r x" }).data["found"], "found_in_backup", 1);
+  const differ = run(`backup diff latest latest ${repository}`, { pinned: "backup diff a b -r x" }).data;
+  checkAll(differ["entries"], "backup_diff_entry");
+  run(`backup stats ${repository}`, { pinned: "backup stats -r x" });
+  run(`backup cat config ${repository}`, { pinned: "backup cat config -r x" });
+  run(`backup repair index ${repository}`, { pinned: "backup repair index -r x" });
   const forgot = run(`backup forget --keep-last 1 --prune ${repository}`, {
     pinned: "backup forget -r x --keep-last 1",
   }).data;

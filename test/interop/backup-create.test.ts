@@ -125,8 +125,10 @@ test("a repository on a server takes backups, is verified and restored", async (
   const [line] = (await once(server.stdout.setEncoding("utf8"), "data")) as [string];
   const url = /rest:http:\/\/[0-9.:]+\//.exec(line)?.[0];
   const place = repositoryPlace("far");
-  const far = { ...place, location: `${url}one/`, options: ["-r", `${url}one/`, ...place.options.slice(2)] };
-  backup(far, "init");
+  const location = `${url?.replace("//", "//somebody:secret@")}one/`;
+  const far = { ...place, location, options: ["-r", location, ...place.options.slice(2)] };
+  const made = backup(far, "init");
+  assert.doesNotMatch(made.stdout + made.stderr + tryBackup(far, "init").stdout, /secret/);
   backup(far, "create", "--save", "-C", folder);
   makeSecond(folder);
   backup(far, "create", "--save", "-C", folder);

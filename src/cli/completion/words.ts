@@ -10,6 +10,11 @@ export const BACKUP_VERBS: readonly string[] = [
   "forget",
   "prune",
   "copy",
+  "find",
+  "diff",
+  "stats",
+  "cat",
+  "repair",
   "key",
   "unlock",
 ];

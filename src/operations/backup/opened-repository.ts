@@ -1,14 +1,21 @@
 import type {
   BackupList,
   BackupRepository,
+  BackupStats,
   CallOptions,
+  CatBackupResult,
   CopyBackupsOptions,
   CopyBackupsResult,
+  DiffBackupsResult,
+  FindInBackupsOptions,
+  FindInBackupsResult,
   ForgetBackupsOptions,
   ForgetBackupsResult,
   ListBackupsOptions,
   PruneBackupsOptions,
   PruneBackupsResult,
+  RepairBackupsOptions,
+  RepairBackupsResult,
   RepositoryInfo,
   RepositoryKeys,
   RepositoryOptions,
@@ -19,13 +26,18 @@ import type {
   VerifyBackupResult,
 } from "../contract.ts";
 import { CairnError } from "../../errors.ts";
+import { catBackup } from "./cat.ts";
 import { copyBackups } from "./copy.ts";
+import { diffBackups } from "./diff.ts";
+import { findInBackups } from "./find.ts";
 import { forgetBackups } from "./forget.ts";
 import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
 import { listBackups } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
+import { repairBackups } from "./repair.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
+import { backupStats } from "./stats.ts";
 import { unlock } from "./unlock.ts";
 import { verifyBackup } from "./verify.ts";
 
@@ -82,6 +94,26 @@ export class OpenedRepository implements BackupRepository {
 
   async changePassword(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
     return changePassword(this.access, password, options);
+  }
+
+  async repair(options: RepairBackupsOptions): Promise<RepairBackupsResult> {
+    return repairBackups(this.access, options);
+  }
+
+  async stats(options: CallOptions = {}): Promise<BackupStats> {
+    return backupStats(this.access, options);
+  }
+
+  async find(pattern: string, options: FindInBackupsOptions = {}): Promise<FindInBackupsResult> {
+    return findInBackups(this.access, pattern, options);
+  }
+
+  async diff(from: string, to: string, options: CallOptions = {}): Promise<DiffBackupsResult> {
+    return diffBackups(this.access, { from, to }, options);
+  }
+
+  async cat(kind: string, id?: string, options: CallOptions = {}): Promise<CatBackupResult> {
+    return catBackup(this.access, { kind, id }, options);
   }
 
   async unlock(options: CallOptions & { all?: boolean } = {}): Promise<UnlockResult> {

@@ -21,6 +21,7 @@ export function userCacheDirectory(env: Readonly<Record<string, string | undefin
 
 /** A repository that was opened by its location and a password, for any number of calls. */
 export class RepositoryAccess {
+  /** As its storage says it: never with a secret in it. */
   readonly location: string;
   readonly repository: Repository;
   /** For what can be made again: of this repository, on this machine, for this user. */
@@ -29,8 +30,8 @@ export class RepositoryAccess {
   keyName: string | null;
   #work: string | null = null;
 
-  private constructor(location: string, repository: Repository, cache: string) {
-    this.location = location;
+  private constructor(repository: Repository, cache: string) {
+    this.location = repository.storage.location;
     this.repository = repository;
     this.cache = cache;
     this.keyName = repository.keyName;
@@ -43,13 +44,13 @@ export class RepositoryAccess {
       return RepositoryAccess.over(options, await Repository.open(storage, { password }));
     } catch (error) {
       await storage.close?.();
-      throw withHint(error, options.repository);
+      throw withHint(error, storage.location);
     }
   }
 
   static over(options: RepositoryOptions, repository: Repository): RepositoryAccess {
     const cache = join(userCacheDirectory(options.env), "repositories", repository.id);
-    return new RepositoryAccess(options.repository, repository, cache);
+    return new RepositoryAccess(repository, cache);
   }
 
   get info(): RepositoryInfo {
@@ -129,9 +130,8 @@ export class RepositoryAccess {
 export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
   const { env, signal, limits, onWarning } = options;
   const open: OpenStorageOptions = {
-    onRetry: ({ operation, kind, attempt, delayMs, error }) => {
-      // The first failure mostly passes by itself.
-      if (attempt > 1) onWarning?.(`${operation} ${kind}: ${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
+    onRetry: ({ operation, kind, delayMs, error }) => {
+      onWarning?.(`${operation} ${kind}: ${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
     },
   };
   if (env !== undefined) open.env = env;

@@ -10,7 +10,7 @@ import type { CallOptions, LeftOut, NamedPath, PathInput, WorkspaceCallOptions }
 
 /** Where a repository lies and what opens it. */
 export interface RepositoryOptions extends CallOptions {
-  /** `/path`, `local:/path`, and what other storages are called; never with a secret in it. */
+  /** `/path`, `local:/path`, and what other storages are called. */
   repository: string;
   /** Asked for only when it is needed. */
   password: string | Uint8Array | (() => Promise<string | Uint8Array>);
@@ -34,7 +34,7 @@ export interface InitRepositoryOptions extends RepositoryOptions {
 }
 
 export interface RepositoryInfo {
-  /** As it was named. */
+  /** Where it lies; never with a secret in it. */
   location: string;
   repository_id: string;
   version: number;
@@ -64,6 +64,14 @@ export interface BackupRepository {
   removeKey(key: string, options?: CallOptions): Promise<RepositoryKeys>;
   /** The password that opened it opens it no longer, but the new one; written before the old one goes. */
   changePassword(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
+  /** Mends what can be mended, under an exclusive lock. `stale_plan`, `busy`. */
+  repair(options: RepairBackupsOptions): Promise<RepairBackupsResult>;
+  stats(options?: CallOptions): Promise<BackupStats>;
+  /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
+  find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
+  diff(from: string, to: string, options?: CallOptions): Promise<DiffBackupsResult>;
+  /** `config`, or `snapshot`, `index`, `key`, `lock`, `tree` or `blob` with an id. */
+  cat(kind: string, id?: string, options?: CallOptions): Promise<CatBackupResult>;
   /** Removes locks whose process is gone or that are 30 minutes old; `all`: every one, whoever holds it. */
   unlock(options?: CallOptions & { all?: boolean }): Promise<UnlockResult>;
   close(): Promise<void>;
@@ -366,4 +374,94 @@ export interface CopyBackupsResult extends RepositoryInfo {
   present: number;
   added: TransferredSize;
   duration_ms: number;
+}
+
+// ----------------------------------------------------------------------------------------------- repair
+
+export interface RepairBackupsOptions extends CallOptions {
+  /**
+   * `index`: index files are made to say what packs there are. `packs`: packs that are damaged are read, what is sound in them
+   * goes into new ones, the rest counts as absent and is stored again by the next backup of a folder that still has it.
+   */
+  what: "index" | "packs";
+  /** Of packs: which; default those that a verification of every byte finds. */
+  packs?: readonly string[];
+  /** Only say what would be done. */
+  plan?: boolean;
+}
+
+export interface RepairBackupsResult extends RepositoryInfo {
+  /** True: nothing was changed. */
+  plan: boolean;
+  /** Packs that no index listed and that are listed now. */
+  added_packs: string[];
+  /** Packs whose entries went, and why. */
+  dropped_packs: { pack: string; blobs: number; reason: string }[];
+  damaged_indexes: string[];
+  /** Pack files that no index lists and whose header cannot be read; left alone. */
+  unreadable_packs: { pack: string; reason: string }[];
+  /** Blobs that were saved out of damaged packs. Null in a plan. */
+  saved_blobs: number | null;
+  /** Blobs that are nowhere any more; an id each. Null in a plan. */
+  lost_blobs: string[] | null;
+  duration_ms: number;
+}
+
+// --------------------------------------------------------------------------------------- stats, find, cat
+
+export interface BackupStats extends RepositoryInfo {
+  snapshots: number;
+  packs: number;
+  /** Bytes of all packs. */
+  pack_bytes: number;
+  unindexed_packs: number;
+  index_files: number;
+  data_blobs: number;
+  tree_blobs: number;
+  /** Plain bytes of all blobs, each counted once. */
+  plain_bytes: number;
+  /** Sealed bytes of the same. */
+  stored_bytes: number;
+}
+
+export interface FindInBackupsOptions extends CallOptions, SnapshotFilter {
+  /** Only in these. */
+  snapshots?: readonly string[];
+  ignoreCase?: boolean;
+  /** At most so many; default 10 000. */
+  limit?: number;
+}
+
+export interface FoundInBackup extends NamedPath {
+  snapshot_id: string;
+  created_at: string;
+  kind: string;
+  size: number | null;
+  modified_at: string;
+}
+
+export interface FindInBackupsResult extends RepositoryInfo {
+  found: FoundInBackup[];
+  truncated: boolean;
+}
+
+export interface DiffBackupsEntry extends NamedPath {
+  change: "added" | "removed" | "modified";
+  kind: string;
+  size_before?: number;
+  size_after?: number;
+}
+
+export interface DiffBackupsResult extends RepositoryInfo {
+  from: string;
+  to: string;
+  entries: DiffBackupsEntry[];
+  truncated: boolean;
+}
+
+export interface CatBackupResult extends RepositoryInfo {
+  kind: string;
+  id: string;
+  /** Decoded JSON of the file or the tree; without secrets. */
+  content: unknown;
 }

@@ -42,7 +42,7 @@ export function repositoryOptions(
         variable: "PASSWORD",
         env: context.env,
         cwd: context.cwd,
-        question: `password of ${repository}`,
+        question: `password of ${withoutSecret(repository)}`,
         signal: context.signal,
         ...asked,
       });
@@ -93,7 +93,7 @@ export function otherRepositoryOptions(context: Context, input: Input): Reposito
         variable: "TO_PASSWORD",
         env: context.env,
         cwd: context.cwd,
-        question: `password of ${repository}`,
+        question: `password of ${withoutSecret(repository)}`,
         signal: context.signal,
       });
     },
@@ -113,4 +113,9 @@ export async function withRepository<T>(
   } finally {
     await repository.close();
   }
+}
+
+/** A location without the user and password that an address may have. */
+function withoutSecret(location: string): string {
+  return location.replace(/\/\/[^/@]*@/, "//");
 }

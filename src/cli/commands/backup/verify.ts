@@ -38,7 +38,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const count = result.problems.filter(({ severity }) => severity === "damage").length;
     if (count > 0)
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
-        hint: "keep what is there; further snapshots of folders that still have the content store it again",
+        hint: "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again",
       });
     return outcome;
   });

@@ -1,0 +1,37 @@
+import type { DiffBackupsResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { formatCounts, printable } from "../../render/format.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup diff",
+  arguments: [
+    { name: "<from>", text: "a snapshot" },
+    { name: "<to>", text: "another one" },
+  ],
+  options: REPOSITORY_OPTIONS,
+  examples: [{ line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "what came, went and changed" }],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.diff(input.required(0), input.required(1), context.callOptions());
+    return { data: result, paged: true, text: () => render(context, result) };
+  });
+}
+
+const SIGNS = { added: "+", removed: "-", modified: "~" } as const;
+
+function render({ style }: Context, { entries, truncated }: DiffBackupsResult): string {
+  const colours = { added: style.green, removed: style.red, modified: style.yellow };
+  const lines = entries.map(({ change, kind, path }) => {
+    const slash = kind === "directory" ? "/" : "";
+    return colours[change](`${SIGNS[change]} ${printable(path)}${slash}`);
+  });
+  const counts = { added: 0, modified: 0, removed: 0 };
+  for (const { change } of entries) counts[change]++;
+  return [...lines, style.dim(`${formatCounts(counts)}${truncated ? ", and more" : ""}`)].join("\n");
+}

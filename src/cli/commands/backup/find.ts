@@ -1,0 +1,56 @@
+import type { FindInBackupsOptions, FindInBackupsResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import { renderTable } from "../../render/table.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
+import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup find",
+  arguments: [
+    { name: "<pattern>", text: "a name, or a path where it has a slash; with *, ?, [abc] and **" },
+    { name: "[snapshots...]", text: "only in these; default all" },
+  ],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS,
+    { flags: "-i, --ignore-case", text: "upper and lower case are the same" },
+    { flags: "-n, --limit <count>", text: "at most so many; default 10000" },
+  ],
+  examples: [
+    {
+      line: "cairn backup find -r /srv/backups '*.key'",
+      text: "every file of that name in any snapshot, newest first",
+    },
+    { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: FindInBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots: input.rest(1) };
+  const limit = input.count("limit");
+  if (limit !== undefined && limit < 1) throw usage("--limit wants at least 1");
+  if (limit !== undefined) options.limit = limit;
+  if (input.flag("ignoreCase")) options.ignoreCase = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.find(input.required(0), options);
+    return { data: result, paged: true, text: () => render(context, result) };
+  });
+}
+
+async function render({ style }: Context, { found, truncated }: FindInBackupsResult): Promise<string> {
+  if (found.length === 0) return "nothing of that name";
+  const now = Date.now();
+  const rows = found.map((hit) => [
+    style.bold(hit.snapshot_id.slice(0, 8)),
+    formatAge(hit.created_at, now),
+    hit.size === null ? "" : formatBytes(hit.size),
+    printable(hit.path) + (hit.kind === "directory" ? "/" : ""),
+  ]);
+  const more = truncated ? ", and more: --limit" : "";
+  return [...(await renderTable(rows, [2])), style.dim(`${plural(found.length, "entry")}${more}`)].join("\n");
+}

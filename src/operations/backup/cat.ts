@@ -1,0 +1,91 @@
+import { CairnError } from "../../errors.ts";
+import { decodeKeyFile } from "../../formats/key-file.ts";
+import { objectIdOf } from "../../ids.ts";
+import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../../repository/blob-index.ts";
+import type { FileKind } from "../../repository/storage/storage.ts";
+import type { CallOptions, CatBackupResult } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { looking } from "./look.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { readBlob } from "./snapshot-content.ts";
+
+const KINDS = ["config", "snapshot", "index", "key", "lock", "tree", "blob"];
+
+/** One object of a repository, opened and decoded; keys and salts are left out, and a blob's bytes are in base64. */
+export async function catBackup(
+  access: RepositoryAccess,
+  what: { kind: string; id: string | undefined },
+  options: CallOptions,
+): Promise<CatBackupResult> {
+  const { kind, id } = what;
+  const { repository, storage } = access;
+  if (!KINDS.includes(kind))
+    throw new CairnError("usage", `cat knows ${KINDS.join(", ")}; not ${JSON.stringify(kind)}`);
+  if (kind === "config") {
+    const content = {
+      version: repository.version,
+      id: repository.id,
+      chunker_polynomial: repository.chunkerPolynomial,
+    };
+    return { ...access.info, kind, id: repository.id, content };
+  }
+  if (id === undefined) throw new CairnError("usage", `cat ${kind} wants an id`);
+  if (kind === "snapshot") {
+    const { snapshots } = await repository.listSnapshots(options.signal);
+    const found = findSnapshot(snapshots, id);
+    return { ...access.info, kind, id: found.id, content: await json(access, "snapshots", found.id) };
+  }
+  if (kind === "index" || kind === "lock") {
+    const files = kind === "lock" ? "locks" : "index";
+    const name = oneOf(
+      kind,
+      id,
+      (await storage.list(files)).map((file) => file.name),
+    );
+    return { ...access.info, kind, id: name, content: await json(access, files, name) };
+  }
+  if (kind === "key") {
+    const name = oneOf(
+      kind,
+      id,
+      (await storage.list("keys")).map((file) => file.name),
+    );
+    const { data: _data, salt: _salt, ...content } = decodeKeyFile(await storage.load("keys", name));
+    return { ...access.info, kind, id: name, content };
+  }
+  return looking(access, options, async (look) => {
+    const type = kind === "tree" ? TREE_BLOB : null;
+    const name = oneOf(kind, id, blobsLike(look.index, id, type));
+    const bytes = Buffer.from(name, "hex");
+    const isTree = look.index.lookup(bytes, 0, TREE_BLOB) >= 0;
+    const plain = Buffer.from(await readBlob(look, bytes, isTree ? TREE_BLOB : DATA_BLOB));
+    const content: unknown =
+      kind === "tree" ? JSON.parse(plain.toString("utf8")) : { content_b64: plain.toString("base64") };
+    return { ...access.info, kind, id: name, content };
+  });
+}
+
+async function json(
+  access: RepositoryAccess,
+  kind: FileKind & ("snapshots" | "index" | "locks"),
+  name: string,
+): Promise<unknown> {
+  return JSON.parse(Buffer.from(await access.repository.loadUnpacked(kind, name)).toString("utf8"));
+}
+
+function blobsLike(index: BlobIndex, prefix: string, type: number | null): string[] {
+  const names: string[] = [];
+  for (let entry = 0; entry < index.count && names.length < 2; entry++) {
+    if (type !== null && index.table.typeOf(entry) !== type) continue;
+    const name = objectIdOf(index.idOf(entry));
+    if (name.startsWith(prefix)) names.push(name);
+  }
+  return names;
+}
+
+function oneOf(kind: string, word: string, names: readonly string[]): string {
+  const fits = /^[0-9a-f]{2,64}$/.test(word) ? [...new Set(names)].filter((name) => name.startsWith(word)) : [];
+  if (fits.length === 1) return fits[0]!;
+  if (fits.length === 0) throw new CairnError("not_found", `no ${kind} ${JSON.stringify(word.slice(0, 80))}`);
+  throw new CairnError("ambiguous", `${word} fits more than one ${kind}`, { hint: "give more digits" });
+}

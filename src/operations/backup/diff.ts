@@ -1,0 +1,91 @@
+import type { TreeNode } from "../../formats/tree.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { type Look, looking } from "./look.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
+
+const LIMIT = 100_000;
+
+/** What differs between two snapshots, by the trees of the folders that were saved; equal trees are not read. */
+export async function diffBackups(
+  access: RepositoryAccess,
+  words: { from: string; to: string },
+  options: CallOptions,
+): Promise<DiffBackupsResult> {
+  return looking(access, options, async (look) => {
+    const { snapshots } = await access.repository.listSnapshots(options.signal);
+    const [from, to] = [findSnapshot(snapshots, words.from), findSnapshot(snapshots, words.to)];
+    const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
+    const walk = new DiffWalk(look, newPacer(options.signal));
+    await walk.trees(roots[0].root, roots[1].root, "");
+    const entries = walk.entries.slice(0, LIMIT);
+    return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
+  });
+}
+
+class DiffWalk {
+  readonly entries: DiffBackupsEntry[] = [];
+  readonly #look: Look;
+  readonly #pace: Pacer;
+
+  constructor(look: Look, pace: Pacer) {
+    this.#look = look;
+    this.#pace = pace;
+  }
+
+  async trees(from: Uint8Array | undefined, to: Uint8Array | undefined, path: string): Promise<void> {
+    if (from !== undefined && to !== undefined && Buffer.compare(from, to) === 0) return;
+    if (this.entries.length > LIMIT) return;
+    await this.#pace();
+    const before = await this.#byName(from);
+    const after = await this.#byName(to);
+    for (const name of [...new Set([...before.keys(), ...after.keys()])].toSorted()) {
+      const own = path === "" ? name : `${path}/${name}`;
+      const [a, b] = [before.get(name), after.get(name)];
+      this.#compare(own, a, b);
+      if (a?.subtree !== undefined || b?.subtree !== undefined) await this.trees(a?.subtree, b?.subtree, own);
+    }
+  }
+
+  async #byName(tree: Uint8Array | undefined): Promise<Map<string, TreeNode>> {
+    if (tree === undefined) return new Map();
+    return new Map((await readNodes(this.#look, tree)).map((node) => [nameOf(node), node]));
+  }
+
+  #compare(path: string, a: TreeNode | undefined, b: TreeNode | undefined): void {
+    const shown = displayPath(Buffer.from(path, "latin1"));
+    const sizes = {
+      ...(a?.type === "file" ? { size_before: a.size } : {}),
+      ...(b?.type === "file" ? { size_after: b.size } : {}),
+    };
+    const kind = kindOf(b ?? a!);
+    if (a === undefined) this.entries.push({ ...shown, change: "added", kind, ...sizes });
+    else if (b === undefined) this.entries.push({ ...shown, change: "removed", kind, ...sizes });
+    else if (!isSame(a, b)) this.entries.push({ ...shown, change: "modified", kind, ...sizes });
+  }
+}
+
+function kindOf({ type }: TreeNode): string {
+  return type === "dir" ? "directory" : type;
+}
+
+/** All that a restore would set, but for what lies below a directory. */
+function isSame(a: TreeNode, b: TreeNode): boolean {
+  const own = (node: TreeNode): string =>
+    JSON.stringify([
+      [node.type, node.mode, node.uid, node.gid, node.mtimeSec, node.mtimeNs],
+      node.type === "dir" ? 0 : node.size,
+      hex(node.content),
+      hex(node.linktarget),
+      `${node.device}`,
+      node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
+    ]);
+  return own(a) === own(b);
+}
+
+function hex(bytes: Uint8Array | undefined): string {
+  return bytes === undefined ? "" : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}

@@ -1,0 +1,28 @@
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import type { CallOptions } from "../contract.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+export interface Look {
+  readonly reader: NearReader;
+  readonly index: BlobIndex;
+}
+
+/** Runs work that reads trees and blobs, under a shared lock where this user may write one. */
+export async function looking<T>(
+  access: RepositoryAccess,
+  options: CallOptions,
+  work: (look: Look) => Promise<T>,
+): Promise<T> {
+  return access.reading(options, async () => {
+    const index = await access.index();
+    const near = access.near();
+    const ends = treePackEnds(near, index);
+    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+    try {
+      return await work({ reader, index });
+    } finally {
+      reader.close();
+    }
+  });
+}

@@ -1,0 +1,77 @@
+import { CairnError } from "../../errors.ts";
+import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
+import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { verifyBackup } from "./verify.ts";
+
+const LOCK_WAIT_MS = 10_000;
+
+/**
+ * Mends the index of a repository, and takes damaged packs apart. Steps, under an exclusive lock: what is sound in damaged
+ * packs goes into new ones → new index files, durable → the old index files go ● one by one → damaged packs go. A kill
+ * anywhere leaves everything that was readable readable, and the next repair finishes. What is lost is named, and is stored
+ * again by the next backup of a folder that still has it.
+ */
+export async function repairBackups(
+  access: RepositoryAccess,
+  options: RepairBackupsOptions,
+): Promise<RepairBackupsResult> {
+  const started = Date.now();
+  const { what, signal, lockTimeoutMs } = options;
+  if (what !== "index" && what !== "packs")
+    throw new CairnError("usage", `repair knows index and packs, not ${JSON.stringify(what)}`);
+  const repair: RepairOptions = {
+    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+    ...(signal === undefined ? {} : { signal }),
+    ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options) } : {}),
+  };
+  const plan = await planIndexRepair(access.repository, repair);
+  const planned = {
+    ...access.info,
+    added_packs: plan.add.map(({ name }) => name),
+    dropped_packs: plan.drop.map(({ name, blobs, reason }) => ({ pack: name, blobs, reason })),
+    damaged_indexes: [...plan.damagedIndexes],
+    unreadable_packs: plan.unreadable.map(({ name, reason }) => ({ pack: name, reason })),
+  };
+  if (options.plan === true || isNothing(plan)) {
+    const isPlan = options.plan === true;
+    const outcome = isPlan ? { saved_blobs: null, lost_blobs: null } : { saved_blobs: 0, lost_blobs: [] };
+    return { ...planned, plan: isPlan, ...outcome, duration_ms: Date.now() - started };
+  }
+  const done = await runIndexRepair(access.repository, plan, repair);
+  return {
+    ...planned,
+    plan: false,
+    saved_blobs: done.savedBlobs,
+    lost_blobs: done.lostBlobs,
+    duration_ms: Date.now() - started,
+  };
+}
+
+function isNothing(plan: IndexRepairPlan): boolean {
+  return plan.add.length + plan.drop.length + plan.damagedIndexes.length === 0;
+}
+
+/** Those that were named, or all that reading every byte finds. */
+async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOptions): Promise<Set<string>> {
+  const { packs } = options;
+  if (packs !== undefined && packs.length > 0) {
+    const names = (await access.storage.list("data")).map(({ name }) => name);
+    return new Set(packs.map((word) => oneOf(names, word)));
+  }
+  const { signal, onProgress, onWarning, lockTimeoutMs } = options;
+  const { problems } = await verifyBackup(access, {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(onWarning === undefined ? {} : { onWarning }),
+    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
+  });
+  return new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
+}
+
+function oneOf(names: readonly string[], word: string): string {
+  const fits = /^[0-9a-f]{2,64}$/.test(word) ? names.filter((name) => name.startsWith(word)) : [];
+  if (fits.length === 1) return fits[0]!;
+  if (fits.length === 0) throw new CairnError("not_found", `no pack ${JSON.stringify(word.slice(0, 80))}`);
+  throw new CairnError("ambiguous", `${word} fits more than one pack`, { hint: "give more digits" });
+}
