@@ -12,11 +12,13 @@ interface Open {
   readonly places: Place[];
   /** Fewer once the server refused a further one. */
   most: number;
+  isGrowing: boolean;
 }
 
 /**
- * One connection with a few channels, opened when all others are busy: a server answers the requests of a channel one
- * after the other, and each has a window of its own. After a break the next call connects again.
+ * One connection with a few channels: a server answers the requests of a channel one after the other, and each has a
+ * window of its own. A further one is opened beside the work when all are busy, so that nobody waits for it. After a
+ * break the next call connects again.
  */
 export class SftpPool {
   readonly #connect: () => Promise<SshConnection>;
@@ -32,7 +34,7 @@ export class SftpPool {
   /** Runs the work with a channel; several may share one. */
   async run<T>(work: (session: SftpSession) => Promise<T>): Promise<T> {
     const open = await this.#opened();
-    const place = await this.#place(open);
+    const place = takePlace(open);
     try {
       return await work(await place.session);
     } finally {
@@ -74,32 +76,41 @@ export class SftpPool {
     try {
       const connection = await this.#connect();
       this.#wasConnected = true;
-      return { connection, places: [], most: this.#channels };
+      return { connection, places: [], most: this.#channels, isGrowing: false };
     } catch (error) {
       // A name that was found before is one of a network that is away.
       if (!this.#wasConnected || !(error instanceof CairnError) || error.code !== "usage") throw error;
       throw new CairnError("io", error.message, { cause: error });
     }
   }
+}
 
-  /** The least used channel, a new one when all are in use and there may be more. Its user is counted. */
-  async #place(open: Open): Promise<Place> {
-    const least = leastUsed(open.places);
-    if (least !== undefined && (least.users === 0 || open.places.length >= open.most)) {
-      least.users++;
-      return least;
-    }
-    const place: Place = { session: SftpSession.open(open.connection), users: 1 };
-    open.places.push(place);
-    try {
-      await place.session;
-      return place;
-    } catch (error) {
-      open.places.splice(open.places.indexOf(place), 1);
-      if (open.connection.failure !== null || open.places.length === 0) throw error;
-      open.most = open.places.length;
-      return this.#place(open);
-    }
+/** The least used channel; its user is counted. */
+function takePlace(open: Open): Place {
+  const place = leastUsed(open.places) ?? newPlace(open);
+  if (place.users > 0 && open.places.length < open.most && !open.isGrowing) void grow(open);
+  place.users++;
+  return place;
+}
+
+/** The first one: everybody waits for it, and for its failure. */
+function newPlace(open: Open): Place {
+  const place: Place = { session: SftpSession.open(open.connection), users: 0 };
+  open.places.push(place);
+  place.session.catch(() => open.places.splice(open.places.indexOf(place), 1));
+  return place;
+}
+
+async function grow(open: Open): Promise<void> {
+  open.isGrowing = true;
+  try {
+    const session = await SftpSession.open(open.connection);
+    open.places.push({ session: Promise.resolve(session), users: 0 });
+  } catch {
+    // A server may allow fewer, one at least.
+    open.most = open.places.length;
+  } finally {
+    open.isGrowing = false;
   }
 }
 

@@ -15,8 +15,10 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = { 2: "not_found", 3:
 /** Read or written by one request. Servers take less: 32 KiB are promised by all, OpenSSH takes 255. */
 const CHUNK = 128 * 1024;
 const LEAST_CHUNK = 32 * 1024;
-/** Of one channel; with whole chunks twice the window that OpenSSH gives one. */
-const REQUESTS_IN_FLIGHT = 32;
+/** Chunks under way in one channel: twice the window that OpenSSH gives one. */
+const TRANSFERS_IN_FLIGHT = 32;
+/** Requests without content. */
+const REQUESTS_IN_FLIGHT = 128;
 
 type Done<T> = (error: Error | null | undefined, value?: T) => void;
 
@@ -33,7 +35,8 @@ export type SftpHandle = Buffer;
 export class SftpSession {
   readonly #connection: SshConnection;
   readonly #sftp: SFTPWrapper;
-  readonly #slots = new Slots(REQUESTS_IN_FLIGHT);
+  readonly #transfers = new Slots(TRANSFERS_IN_FLIGHT);
+  readonly #requests = new Slots(REQUESTS_IN_FLIGHT);
   /** Bytes of one request. */
   readonly readSize: number;
   readonly writeSize: number;
@@ -89,15 +92,15 @@ export class SftpSession {
     range: { at: number; length: number; position: number },
   ): Promise<number> {
     const { at, length, position } = range;
-    const count = await this.#ask<number>("read", (done) =>
-      this.#sftp.read(handle, target, at, length, position, done),
-    );
+    const send = (done: Done<number>): void => this.#sftp.read(handle, target, at, length, position, done);
+    const count = await this.#ask("read", send, this.#transfers);
     return this.#checked(Number.isInteger(count) && count >= 0 && count <= length, count);
   }
 
   /** At most `writeSize` bytes. */
   async write(handle: SftpHandle, bytes: Buffer, position: number): Promise<void> {
-    await this.#ask("write", (done) => this.#sftp.write(handle, bytes, 0, bytes.length, position, done));
+    const send = (done: Done<void>): void => this.#sftp.write(handle, bytes, 0, bytes.length, position, done);
+    await this.#ask("write", send, this.#transfers);
   }
 
   async sync(handle: SftpHandle): Promise<void> {
@@ -145,13 +148,18 @@ export class SftpSession {
   async list(path: string): Promise<FileEntryWithStats[]> {
     const handle = await this.#ask<Buffer>(`list ${path}`, (done) => this.#sftp.opendir(path, done));
     const found: FileEntryWithStats[] = [];
+    const read = (): Promise<FileEntryWithStats[]> =>
+      this.#ask(`list ${path}`, (done) => this.#sftp.readdir(handle, done));
     try {
-      for (;;) {
-        const part = await this.#ask<FileEntryWithStats[]>(`list ${path}`, (done) => this.#sftp.readdir(handle, done));
-        for (const entry of this.#checked(Array.isArray(part), part)) found.push(entry);
+      for (let isOver = false; !isOver;) {
+        // The end is an answer of its own; most folders are told whole by the first.
+        for (const part of await Promise.allSettled([read(), read()])) {
+          if (part.status === "fulfilled") {
+            for (const entry of this.#checked(Array.isArray(part.value), part.value)) found.push(entry);
+          } else if (statusOf(part.reason) === SFTP_STATUS.endOfFile) isOver = true;
+          else throw part.reason;
+        }
       }
-    } catch (error) {
-      if (statusOf(error) !== SFTP_STATUS.endOfFile) throw error;
     } finally {
       this.closeLater(handle);
     }
@@ -178,9 +186,9 @@ export class SftpSession {
     }
   }
 
-  async #ask<T>(doing: string, send: (done: Done<T>) => void): Promise<T> {
+  async #ask<T>(doing: string, send: (done: Done<T>) => void, slots = this.#requests): Promise<T> {
     try {
-      return await this.#slots.run(() => this.#connection.ask<T>(doing, send));
+      return await slots.run(() => this.#connection.ask<T>(doing, send));
     } catch (error) {
       if (error instanceof CairnError) throw error;
       const status = (error as { code?: unknown }).code;

@@ -160,6 +160,17 @@ test("large files go both ways in many pieces, several at once, over few channel
   await storage.sync(["data"]);
 });
 
+test("a server that gives one channel and no more serves many calls at once", async (t) => {
+  const server = await sshServer(t, { settings: ["MaxSessions 1"] });
+  if (server === null) return;
+  const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env });
+  t.after(() => storage.close());
+  const files = Array.from({ length: 20 }, (_, i) => named(50_000 + i));
+  await Promise.all(files.map(({ name, bytes }) => storage.save("data", name, bytes)));
+  const loaded = await Promise.all(files.map(({ name }) => storage.load("data", name)));
+  assert.ok(loaded.every((bytes, i) => files[i]!.bytes.equals(bytes)));
+});
+
 test("a damaged file is replaced when it is saved again, also where the server cannot rename over it", async (t) => {
   for (const server of [shared, bare]) {
     const made = await make(t, { server });

@@ -34,7 +34,7 @@ const FOLDERS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "da
 const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
 /** Short requests under way at once, over all channels. */
-const AT_ONCE = 64;
+const AT_ONCE = 128;
 
 /**
  * A repository in restic's default layout on an SFTP server. Files are 0600, folders 0700, as far as the server's own
