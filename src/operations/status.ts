@@ -1,6 +1,7 @@
 import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
+import { readBackupNotes } from "../workspace/backup-notes.ts";
 import type { Point } from "../workspace/points.ts";
 import { leftOutOfPoint } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -51,7 +52,7 @@ export async function status(
     store: { bytes, points: pointCount(workspace.found.control) },
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,
-    last_backup_at: null,
+    last_backup_at: readBackupNotes(workspace.found.paths)[0]?.at ?? null,
     last_proof_at: null,
   };
 }

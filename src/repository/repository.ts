@@ -21,6 +21,7 @@ export const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 /** restic reads larger index files, but keeps its own below this. */
 const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 const MAX_KEYS = 1000;
+const LOADS = 8;
 
 export type UnpackedKind = "index" | "snapshots" | "locks";
 
@@ -197,16 +198,23 @@ export class Repository {
     const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
-    for (const { name } of await this.storage.list("snapshots")) {
-      await pace();
-      try {
-        snapshots.push({ id: parseObjectId(name), snapshot: await this.loadSnapshot(name) });
-      } catch (error) {
-        if (!(error instanceof CairnError)) throw error;
-        if (error.code === "damaged") damaged.push({ name, error });
-        else if (error.code !== "not_found") throw error;
+    const left = (await this.storage.list("snapshots")).map(({ name }) => name).reverse();
+    const work = async (): Promise<void> => {
+      for (let name = left.pop(); name !== undefined; name = left.pop()) {
+        await pace();
+        try {
+          snapshots.push({ id: parseObjectId(name), snapshot: await this.loadSnapshot(name) });
+        } catch (error) {
+          if (!(error instanceof CairnError)) throw error;
+          if (error.code === "damaged") damaged.push({ name, error });
+          else if (error.code !== "not_found") throw error;
+        }
       }
-    }
+    };
+    // Several at once where each is a request of its own.
+    const loads = this.storage.localPath === undefined ? LOADS : 1;
+    const settled = await Promise.allSettled(Array.from({ length: Math.min(loads, left.length) }, work));
+    for (const result of settled) if (result.status === "rejected") throw result.reason;
     return { snapshots, damaged };
   }
 

@@ -243,7 +243,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
 /** The places of a workspace that still lies under another name. */
 function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
   const moved = (place: string): string => join(staged, basename(place));
-  const { file, state, points, lock, journal, holds, original, catalog } = paths;
+  const { file, state, points, lock, journal, holds, original, backups, catalog } = paths;
   return {
     root: staged,
     file: moved(file),
@@ -253,6 +253,7 @@ function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
     journal: moved(journal),
     holds: moved(holds),
     original: moved(original),
+    backups: moved(backups),
     catalog: moved(catalog),
   };
 }

@@ -61,6 +61,8 @@ export interface WorkspacePaths {
   readonly holds: string;
   /** Where the folder lies that was converted in place, until the first point after that. */
   readonly original: string;
+  /** Where it was last backed up to; for information only. */
+  readonly backups: string;
   /** Which point has which id; made again when missing. */
   readonly catalog: string;
 }
@@ -77,6 +79,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     journal: join(root, "journal"),
     holds: join(root, "holds-trees"),
     original: join(root, "original.json"),
+    backups: join(root, "backups.json"),
     catalog: join(control.cache, `points-${directory}`),
   };
 }

@@ -15,6 +15,7 @@ for (const scheme of ["local", "far"] as const) {
       write("a.txt", "changed\n");
       const second = await client.createBackup(repository, { save: true });
       assert.deepEqual([second.parent, second.added.data_blobs], [first.snapshot?.snapshot_id, 2]);
+      assert.ok((await client.status()).last_backup_at! >= second.snapshot!.uploaded_at!);
       const verified = await repository.verify();
       assert.deepEqual([verified.problems, verified.checked.snapshots, verified.checked.digests], [[], 2, 2]);
       const target = join(root, "restored");
@@ -60,6 +61,18 @@ for (const scheme of ["local", "far"] as const) {
       );
       assert.ok(!existsSync(join(target, lost)) && existsSync(join(target, "many")));
       assert.deepEqual((await repository.verify({ quick: true })).problems, []);
+    });
+
+    test("a snapshot that is damaged is named, also where a sound copy of it is kept here", async (t) => {
+      const { client, repository, place } = await backupScene(t, scheme);
+      const { snapshot } = await client.createBackup(repository, { save: true });
+      assert.equal((await repository.list()).snapshots.length, 1);
+      writeFileSync(join(place, "snapshots", snapshot!.snapshot_id), "nonsense");
+      const { problems } = await repository.verify({ quick: true });
+      assert.deepEqual(
+        problems.filter(({ severity }) => severity === "damage").map(({ kind, object }) => [kind, object]),
+        [["snapshot_damaged", snapshot!.snapshot_id]],
+      );
     });
 
     test("a pack that is missing is found without reading any", async (t) => {

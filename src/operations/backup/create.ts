@@ -12,6 +12,7 @@ import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/points.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
@@ -93,6 +94,13 @@ class BackupOfPoint {
     failpoint("backup.transferred");
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
+    noteBackup(this.#parts.workspace.found.paths, {
+      repository_id: access.repository.id,
+      location: access.location,
+      snapshot_id: id,
+      save_point_id: this.#parts.point.descriptor.save_point_id,
+      at: new Date().toISOString(),
+    });
     index.saveCache(index.count < FEW_BLOBS);
     known.delete(this.#tree);
     writeKnownTrees(access.cache, index.epoch, [this.#tree, ...known]);

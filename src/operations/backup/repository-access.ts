@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { CairnError } from "../../errors.ts";
@@ -8,6 +8,7 @@ import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
+import { CachedStorage } from "../../repository/storage/cached.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
 
@@ -38,10 +39,13 @@ export class RepositoryAccess {
   }
 
   static async open(open: StorageFactory, options: RepositoryOptions): Promise<RepositoryAccess> {
-    const storage = await open(options.repository, storageOptions(options));
+    const opened = await open(options.repository, storageOptions(options));
+    const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
       const password = await passwordOf(options);
-      return RepositoryAccess.over(options, await Repository.open(storage, { password }));
+      const access = RepositoryAccess.over(options, await Repository.open(storage, { password }));
+      if (storage instanceof CachedStorage) storage.keepIn(join(access.cache, "snapshots"));
+      return access;
     } catch (error) {
       await storage.close?.();
       throw withHint(error, storage.location);
@@ -80,11 +84,23 @@ export class RepositoryAccess {
   /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close`. */
   workDirectory(): string {
     if (this.#work !== null) return this.#work;
-    const parent = this.storage.temporaryDirectory ?? join(tmpdir(), `cairn-${process.getuid?.() ?? 0}`);
+    const parent = this.storage.temporaryDirectory ?? this.#besideCache();
+    if (parent === null) return (this.#work = mkdtempSync(join(tmpdir(), "cairn-")));
     removeDeadWorkDirectories(parent);
     this.#work = newWorkDirectory(parent);
     mkdirSync(this.#work, { recursive: true, mode: 0o700 });
     return this.#work;
+  }
+
+  /** What is fetched can be large, and the system's temporary folder is often in memory; null where no cache can be written. */
+  #besideCache(): string | null {
+    const folder = join(this.cache, "work");
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      return folder;
+    } catch {
+      return null;
+    }
   }
 
   near(): NearPacks {
@@ -118,6 +134,11 @@ export class RepositoryAccess {
       if (isLocked || !(error instanceof CairnError) || error.code !== "permission") throw error;
     }
     return work();
+  }
+
+  /** For work that has to see what the storage itself gives, and not what is kept of it here. */
+  async asStored<T>(work: () => Promise<T>): Promise<T> {
+    return this.storage instanceof CachedStorage ? this.storage.withoutCache(work) : work();
   }
 
   async close(): Promise<void> {

@@ -32,11 +32,13 @@ export async function verifyBackup(
     const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
     const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal: options.signal });
     try {
-      const report = await checkStructure(access.repository, {
-        readTree: reader.readTree,
-        snapshots: chosen,
-        signal: options.signal,
-      });
+      const report = await access.asStored(async () =>
+        checkStructure(access.repository, {
+          readTree: reader.readTree,
+          snapshots: chosen,
+          signal: options.signal,
+        }),
+      );
       const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
       // While what the walk has brought of trees is still here.
       const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });

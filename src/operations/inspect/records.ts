@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { decodeBackups } from "../../formats/backups-file.ts";
 import {
   decodeControl,
   decodePin,
@@ -38,6 +39,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.tags": { name: "save-point-tags", file: /^tags\.json$/, check: decodeTags },
   "cairn.verification": { name: "save-point-verification", file: /^verification\.json$/, check: decodeVerification },
   "cairn.original": { name: "kept-original", file: /^original\.json$/, check: decodeOriginal },
+  "cairn.backups": { name: "backup-notes", file: /^backups\.json$/, check: decodeBackups },
   "cairn.policy": { name: "policy", file: /^policy\.json$/, check: decodePolicy },
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },

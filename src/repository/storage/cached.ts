@@ -1,0 +1,135 @@
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { sha256 } from "../../crypto/hash.ts";
+import { temporaryName } from "../../fs/durable.ts";
+import { objectIdOf } from "../../ids.ts";
+import {
+  isFileName,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
+
+/**
+ * Keeps snapshots' files of a storage that is far away on this machine, as they are there: sealed. They are many, small, read
+ * all by every backup, and never change; what is here is compared with its name, which is its digest, before it is believed.
+ * Whether one is still there the storage alone says. Nothing here may fail: a cache that cannot be used is done without.
+ */
+export class CachedStorage implements Storage {
+  readonly #inner: Storage;
+  /** Where they lie; null until it is known. */
+  #directory: string | null = null;
+  /** Above 0 nothing that is kept is believed. */
+  #bypassed = 0;
+
+  constructor(inner: Storage) {
+    this.#inner = inner;
+    if (inner.close !== undefined) this.close = async () => inner.close!();
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
+  }
+
+  close?: () => Promise<void>;
+  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
+  readonly temporaryDirectory?: string;
+
+  get location(): string {
+    return this.#inner.location;
+  }
+
+  /** From now on files are kept in this folder, which belongs to this repository alone. */
+  keepIn(directory: string): void {
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      this.#directory = directory;
+    } catch {
+      this.#directory = null;
+    }
+  }
+
+  /** Runs work that has to see what the storage itself gives. */
+  async withoutCache<T>(work: () => Promise<T>): Promise<T> {
+    this.#bypassed++;
+    try {
+      return await work();
+    } finally {
+      this.#bypassed--;
+    }
+  }
+
+  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+    if (kind !== "snapshots" || range !== undefined) return this.#inner.load(kind, name, range);
+    const kept = this.#kept(name);
+    if (kept !== null) return kept;
+    const bytes = await this.#inner.load(kind, name);
+    this.#keep(name, bytes);
+    return bytes;
+  }
+
+  async list(kind: FileKind): Promise<StoredFile[]> {
+    const files = await this.#inner.list(kind);
+    if (kind === "snapshots") this.#forgetOthers(files);
+    return files;
+  }
+
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+    await this.#inner.save(kind, name, bytes, options);
+    if (kind === "snapshots") this.#keep(name, bytes);
+  }
+
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+    await this.#inner.saveFile(kind, name, temporaryPath, options);
+  }
+
+  async exists(kind: FileKind, name: string): Promise<boolean> {
+    return this.#inner.exists(kind, name);
+  }
+
+  async remove(kind: FileKind, name: string): Promise<void> {
+    await this.#inner.remove(kind, name);
+    if (kind === "snapshots") this.#drop(name);
+  }
+
+  async sync(kinds: readonly FileKind[]): Promise<void> {
+    await this.#inner.sync(kinds);
+  }
+
+  #kept(name: string): Uint8Array | null {
+    if (this.#directory === null || this.#bypassed > 0 || !isFileName("snapshots", name)) return null;
+    try {
+      const bytes = readFileSync(join(this.#directory, name));
+      return objectIdOf(sha256(bytes)) === name ? bytes : null;
+    } catch {
+      return null;
+    }
+  }
+
+  #keep(name: string, bytes: Uint8Array): void {
+    if (this.#directory === null || !isFileName("snapshots", name) || objectIdOf(sha256(bytes)) !== name) return;
+    const temporary = join(this.#directory, temporaryName());
+    try {
+      writeFileSync(temporary, bytes, { mode: 0o600 });
+      renameSync(temporary, join(this.#directory, name));
+    } catch {
+      rmSync(temporary, { force: true });
+    }
+  }
+
+  #drop(name: string): void {
+    if (this.#directory !== null && isFileName("snapshots", name)) rmSync(join(this.#directory, name), { force: true });
+  }
+
+  /** What the storage has no more is not kept any longer. */
+  #forgetOthers(files: readonly StoredFile[]): void {
+    if (this.#directory === null) return;
+    const present = new Set(files.map(({ name }) => name));
+    try {
+      for (const name of readdirSync(this.#directory))
+        if (isFileName("snapshots", name) && !present.has(name)) this.#drop(name);
+    } catch {
+      return;
+    }
+  }
+}
