@@ -80,7 +80,7 @@ export class SftpStorage implements Storage {
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
     this.#path(kind, name);
-    const doing = `cannot take ${kind} ${name.slice(0, 8)} over`;
+    const doing = `cannot take ${labelOf(kind, name)} over`;
     try {
       const file = await openLocal(temporaryPath, "r");
       try {
@@ -102,7 +102,7 @@ export class SftpStorage implements Storage {
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
     const path = this.#path(kind, name);
-    return this.#call(`cannot read ${kind} ${name.slice(0, 8)}`, async (session) => {
+    return this.#call(`cannot read ${labelOf(kind, name)}`, async (session) => {
       const handle = await session.open(path, "r");
       try {
         if (range === undefined) return await readWhole(session, handle, this.#pace);
@@ -136,15 +136,13 @@ export class SftpStorage implements Storage {
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
     const path = this.#path(kind, name);
-    const facts = await this.#call(`cannot look for ${kind} ${name.slice(0, 8)}`, (session) =>
-      session.statIfThere(path),
-    );
+    const facts = await this.#call(`cannot look for ${labelOf(kind, name)}`, (session) => session.statIfThere(path));
     return facts?.isFile() === true;
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const path = this.#path(kind, name);
-    await this.#call(`cannot remove ${kind} ${name.slice(0, 8)}`, (session) => session.remove(path));
+    await this.#call(`cannot remove ${labelOf(kind, name)}`, (session) => session.remove(path));
     this.#unsynced.get(kind)?.delete(path);
   }
 
@@ -187,7 +185,7 @@ export class SftpStorage implements Storage {
    */
   async #save(kind: FileKind, name: string, what: { source: ByteSource; durable: boolean }): Promise<void> {
     const path = this.#path(kind, name);
-    const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot write ${labelOf(kind, name)}`;
     await this.#call(doing, async (session) => {
       const durable = what.durable && session.has(FSYNC);
       const temporary = `${path}-cairn-temp-${randomBytes(8).toString("hex")}`;
@@ -315,6 +313,10 @@ export class SftpStorage implements Storage {
       });
     }
   }
+}
+
+function labelOf(kind: FileKind, name: string): string {
+  return kind === "config" ? kind : `${kind} ${name.slice(0, 8)}`;
 }
 
 /** Links and what a server does not describe are looked at. */
