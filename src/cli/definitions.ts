@@ -3,7 +3,7 @@ export interface ArgumentDefinition {
   name: string;
   text: string;
   /** What the shell completes here. */
-  completes?: "points" | "files" | "folders" | "shells" | "backups";
+  completes?: "points" | "files" | "folders" | "shells" | "verbs";
 }
 
 export interface OptionDefinition {
@@ -14,11 +14,18 @@ export interface OptionDefinition {
   repeat?: boolean;
 }
 
+/** What a command takes, as the shells' completion needs it. */
+export interface Taken {
+  arguments?: readonly ArgumentDefinition[];
+  options?: readonly OptionDefinition[];
+  verbs?: VerbTable<Taken>;
+}
+
 /** A command as the help and the shells' completion need it. */
 export interface TableEntry {
   summary: string;
   hidden?: boolean;
-  load(): Promise<{ command: { arguments?: readonly ArgumentDefinition[]; options?: readonly OptionDefinition[] } }>;
+  load(): Promise<{ command: Taken }>;
 }
 
 /** The commands of a group, by name, in the order of the help. Only the one that is called gets loaded. */

@@ -1,14 +1,17 @@
-import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
-import type { CommandWords, OptionWords } from "./words.ts";
+import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import type { CommandWords, Completes, OptionWords } from "./words.ts";
 
 const ACTIONS = {
   points: 'COMPREPLY=($(compgen -W "$(__cairn_points)" -- "$cur"))',
   files: "__cairn_paths -f",
   folders: "__cairn_paths -d",
   shells: 'COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur"))',
-  backups: `COMPREPLY=($(compgen -W "${BACKUP_VERBS.join(" ")}" -- "$cur"))`,
   nothing: ":",
 } as const;
+
+function actionOf(completes: Completes, { verbs }: CommandWords): string {
+  return completes === "verbs" ? `COMPREPLY=($(compgen -W "${verbs.join(" ")}" -- "$cur"))` : ACTIONS[completes];
+}
 
 export function bashScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const globalWords = globals.flatMap((option) => option.words);
@@ -20,7 +23,7 @@ export function bashScript(commands: readonly CommandWords[], globals: readonly 
     const options = [...command.options.flatMap((option) => option.words), ...globalWords].join(" ");
     const last = command.arguments.length - 1;
     const places = command.arguments.map(
-      (completes, i) => `          ${i === last ? "*" : i}) ${ACTIONS[completes]} ;;`,
+      (completes, i) => `          ${i === last ? "*" : i}) ${actionOf(completes, command)} ;;`,
     );
     const byPlace = places.length === 0 ? "" : `        case $place in\n${places.join("\n")}\n        esac\n`;
     return `      ${command.name})\n        if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "${options}" -- "$cur")); return; fi\n${byPlace}        ;;`;

@@ -36,6 +36,8 @@ test("bash offers commands, options, points and folders", { skip: !hasBash }, as
   assert.deepEqual(await offered(["cairn", "restore", "1a2b3c4d", "scr"]), ["script"]);
   assert.deepEqual(await offered(["cairn", "completion", "z"]), ["zsh"]);
   assert.deepEqual(await offered(["cairn", "save", "-m", "sa"]), []);
+  assert.deepEqual(await offered(["cairn", "backup", "re"]), ["restore", "repair"]);
+  assert.deepEqual(await offered(["cairn", "backup", "forget", "--keep-l"]), ["--keep-last"]);
 });
 
 for (const shell of SHELLS) {

@@ -1,14 +1,17 @@
-import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
-import type { CommandWords, OptionWords } from "./words.ts";
+import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import type { CommandWords, Completes, OptionWords } from "./words.ts";
 
 const ACTIONS = {
   points: "-f -k -a '(__cairn_points)'",
   files: "-F",
   folders: "-f -a '(__fish_complete_directories)'",
   shells: "-f -a 'bash zsh fish'",
-  backups: `-f -a '${BACKUP_VERBS.join(" ")}'`,
   nothing: "-f",
 } as const;
+
+function actionOf(completes: Completes, { verbs }: CommandWords): string {
+  return completes === "verbs" ? `-f -a '${verbs.join(" ")}'` : ACTIONS[completes];
+}
 
 export function fishScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const lines = [
@@ -21,7 +24,7 @@ export function fishScript(commands: readonly CommandWords[], globals: readonly 
     lines.push(`complete -c cairn -n 'not __cairn_command' -a ${command.name} -d ${quote(command.text)}`);
     const here = `complete -c cairn -n '__cairn_command ${command.name}'`;
     for (const option of command.options) lines.push(`${here} ${describe(option)}`);
-    for (const completes of new Set(command.arguments)) lines.push(`${here} ${ACTIONS[completes]}`);
+    for (const completes of new Set(command.arguments)) lines.push(`${here} ${actionOf(completes, command)}`);
   }
   return `${lines.join("\n")}\n`;
 }

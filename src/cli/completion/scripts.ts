@@ -22,10 +22,14 @@ async function readTable(table: CommandTable): Promise<CommandWords[]> {
   return Promise.all(
     visible.map(async ([name, entry]) => {
       const { command } = await entry.load();
+      const verbs = Object.entries(command.verbs ?? {});
+      const loaded = await Promise.all(verbs.map(async ([, verb]) => (await verb.load()).command));
+      const options = [command, ...loaded].flatMap((each) => each.options ?? []);
       return {
         name,
         text: entry.summary,
-        options: (command.options ?? []).map(optionWords),
+        options: [...new Map(options.map((option) => [option.flags, optionWords(option)])).values()],
+        verbs: verbs.map(([verb]) => verb),
         arguments: (command.arguments ?? []).map((argument) => argument.completes ?? "nothing"),
       };
     }),

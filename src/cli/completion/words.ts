@@ -1,23 +1,4 @@
-export type Completes = "points" | "files" | "folders" | "shells" | "backups" | "nothing";
-
-/** The verbs of `cairn backup`. */
-export const BACKUP_VERBS: readonly string[] = [
-  "init",
-  "create",
-  "list",
-  "verify",
-  "restore",
-  "forget",
-  "prune",
-  "copy",
-  "find",
-  "diff",
-  "stats",
-  "cat",
-  "repair",
-  "key",
-  "unlock",
-];
+export type Completes = "points" | "files" | "folders" | "shells" | "verbs" | "nothing";
 
 export interface OptionWords {
   /** `-m`, `--message`. */
@@ -30,6 +11,8 @@ export interface CommandWords {
   name: string;
   text: string;
   options: OptionWords[];
+  /** Where the first argument is one of several verbs: those; their options are among the command's. */
+  verbs: string[];
   /** What comes at each place; the last one repeats. */
   arguments: Completes[];
 }

@@ -1,14 +1,17 @@
-import { BACKUP_VERBS, FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
-import type { CommandWords, OptionWords } from "./words.ts";
+import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
+import type { CommandWords, Completes, OptionWords } from "./words.ts";
 
 const ACTIONS = {
   points: "__cairn_points",
   files: "_files",
   folders: "_files -/",
   shells: "(bash zsh fish)",
-  backups: `(${BACKUP_VERBS.join(" ")})`,
   nothing: " ",
 } as const;
+
+function actionOf(completes: Completes, { verbs }: CommandWords): string {
+  return completes === "verbs" ? `(${verbs.join(" ")})` : ACTIONS[completes];
+}
 
 export function zshScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const globalSpecs = globals.flatMap(optionSpecs);
@@ -16,7 +19,7 @@ export function zshScript(commands: readonly CommandWords[], globals: readonly O
   const cases = commands.map((command) => {
     const last = command.arguments.length - 1;
     const places = command.arguments.map((completes, i) =>
-      quote(`${i === last ? "*" : i + 1}:: :${ACTIONS[completes]}`),
+      quote(`${i === last ? "*" : i + 1}:: :${actionOf(completes, command)}`),
     );
     const specs = [...command.options.flatMap(optionSpecs), ...globalSpecs, ...places];
     return `    ${command.name}) _arguments ${specs.join(" ")} ;;`;

@@ -4,7 +4,7 @@ import { REPOSITORY_OPTIONS } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup",
-  arguments: [{ name: "<verb>", text: "what to do", completes: "backups" }],
+  arguments: [{ name: "<verb>", text: "what to do", completes: "verbs" }],
   options: REPOSITORY_OPTIONS,
   examples: [
     { line: "cairn backup init -r /srv/backups", text: "make an empty repository in restic's format" },
