@@ -1,10 +1,11 @@
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import type { DataName, DataSet } from "./data/data-sets.ts";
 import { warm } from "./data/data-sets.ts";
 import { runCommand } from "./measure.ts";
 import type { Result } from "./result.ts";
-import { BorgStore, CairnStore, GitStore, ResticStore, isInstalled } from "./stores.ts";
+import { CairnBackupStore } from "./backup-stores.ts";
+import { BorgStore, CairnStore, GitStore, ResticStore, type Store, isInstalled } from "./stores.ts";
 
 /** One row of the table of bars, measured on each of its data sets. */
 export interface DataCase {
@@ -46,6 +47,10 @@ export class Bench {
     return new ResticStore(this.folder(data.name, "restic"), data.folder);
   }
 
+  backup(data: DataSet): CairnBackupStore {
+    return new CairnBackupStore(this.folder(data.name, "backup"), data.folder);
+  }
+
   git(data: DataSet): GitStore | null {
     return isInstalled("git") ? new GitStore(this.folder(data.name, "git"), data.folder) : null;
   }
@@ -58,19 +63,36 @@ export class Bench {
   saved(data: DataSet): { cairn: CairnStore; restic: ResticStore } {
     const cairn = this.cairn(data);
     const restic = this.restic(data);
-    for (const store of [cairn, restic]) {
-      if (store.exists) continue;
-      store.fresh();
-      runCommand(store.save());
-    }
-    warm(data.folder);
+    fill(data, [cairn, restic]);
+    return { cairn, restic };
+  }
+
+  /** The same with a repository of Cairn's. */
+  backedUp(data: DataSet): { cairn: CairnBackupStore; restic: ResticStore } {
+    const cairn = this.backup(data);
+    const restic = this.restic(data);
+    fill(data, [cairn, restic]);
     return { cairn, restic };
   }
 
   /** Removes all stores; the data stays for the next run. */
   cleanUp(): void {
+    // A run that was killed leaves its file systems mounted.
+    for (const line of readFileSync("/proc/mounts", "utf8").split("\n")) {
+      const mountPoint = line.split(" ")[1] ?? "";
+      if (mountPoint.startsWith(`${this.folder()}/`)) runCommand({ program: "umount", args: [mountPoint] });
+    }
     rmSync(this.folder(), { recursive: true, force: true });
   }
+}
+
+function fill(data: DataSet, stores: readonly (Store & { exists: boolean })[]): void {
+  for (const store of stores) {
+    if (store.exists) continue;
+    store.fresh();
+    runCommand(store.save());
+  }
+  warm(data.folder);
 }
 
 /** The samples by contender as a plain object. */

@@ -4,15 +4,27 @@ import { availableParallelism, cpus, tmpdir, totalmem } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
-import { CASES, CASES_ON_REQUEST, ENGINE_CASES } from "./cases/index.ts";
+import { CASES, CASES_ON_REQUEST, ENGINE_CASES, REPOSITORY_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
-const ALL_CASES = [...CASES, ...CASES_ON_REQUEST, ...ENGINE_CASES];
+const ALL_CASES = [...CASES, ...CASES_ON_REQUEST, ...ENGINE_CASES, ...REPOSITORY_CASES];
 
-const USAGE = `npm run bench -- save-points | engines [options]
+/** By the word that names them. */
+const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
+  "save-points": CASES,
+  engines: ENGINE_CASES,
+  repository: REPOSITORY_CASES,
+};
+
+const USAGE = `npm run bench -- ${Object.keys(GROUPS).join(" | ")} [options]
 Compares Cairn with restic, git and borg on the same data in one run and holds the medians against the bars.
+
+  save-points         what a workspace and its store can do
+  engines             points that whole file systems hold; needs root
+  repository          backups in repositories: local, and on real S3 and SFTP servers of this machine, behind lines of
+                      0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits)
 
   -n, --repeats N     measurements of each (default 5)
   --only CASE         one case; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}
@@ -39,7 +51,7 @@ const { values, positionals } = parseArgs({
 });
 
 function chosenCases(): BenchCase[] {
-  if (values.only === undefined) return positionals[0] === "engines" ? [...ENGINE_CASES] : [...CASES];
+  if (values.only === undefined) return [...(GROUPS[positionals[0] ?? ""] ?? [])];
   return values.only.map((name) => {
     const found = ALL_CASES.find((one) => one.name === name);
     if (found === undefined) throw new Error(`no case ${name}`);
@@ -101,7 +113,7 @@ function printBars(results: readonly Result[]): void {
 }
 
 async function main(): Promise<void> {
-  if (values.help || !["save-points", "engines"].includes(positionals[0] ?? "")) {
+  if (values.help || !Object.hasOwn(GROUPS, positionals[0] ?? "")) {
     console.log(USAGE);
     process.exitCode = values.help ? 0 : 2;
     return;

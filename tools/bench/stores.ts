@@ -17,6 +17,13 @@ export interface Store {
   save(message?: string): Command;
 }
 
+/** Where a repository is when it is not below its store's folder, and what its program must know to get there. */
+export interface Place {
+  readonly location: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 export class CairnStore implements Store {
   readonly name = "cairn";
   readonly #folder: string;
@@ -76,11 +83,13 @@ export class ResticStore implements Store {
   readonly repository: string;
   readonly #folder: string;
   readonly #data: string;
+  readonly #place: Place;
 
-  constructor(folder: string, data: string) {
+  constructor(folder: string, data: string, place?: Place) {
     this.#folder = folder;
     this.#data = data;
-    this.repository = path.join(folder, "repository");
+    this.#place = place ?? { location: path.join(folder, "repository") };
+    this.repository = this.#place.location;
   }
 
   get exists(): boolean {
@@ -94,12 +103,19 @@ export class ResticStore implements Store {
     runCommand(this.command("init"));
   }
 
+  /** As on a machine that has never seen the repository. */
+  forgetCache(): void {
+    rmSync(path.join(this.#folder, "cache"), { recursive: true, force: true });
+  }
+
   command(...args: string[]): Command {
     const password = path.join(this.#folder, "password");
     const cache = path.join(this.#folder, "cache");
+    const { args: more = [], env = {} } = this.#place;
     return {
       program: "restic",
-      args: ["-q", "-r", this.repository, "--password-file", password, "--cache-dir", cache, ...args],
+      args: ["-q", "-r", this.repository, "--password-file", password, "--cache-dir", cache, ...more, ...args],
+      env,
     };
   }
 

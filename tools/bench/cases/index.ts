@@ -1,10 +1,19 @@
 import type { BenchCase } from "../bench.ts";
+import { backupS3, backupSftp } from "./backup-far.ts";
+import { backupFirst } from "./backup-first.ts";
+import { backupMemory } from "./backup-memory.ts";
+import { backupPrune } from "./backup-prune.ts";
+import { backupRestore } from "./backup-restore.ts";
+import { backupSize } from "./backup-size.ts";
+import { backupUnchanged } from "./backup-unchanged.ts";
+import { backupVerify } from "./backup-verify.ts";
 import { engineLatency, engineLatencyMillion } from "./engine-latency.ts";
 import { engineSpace } from "./engine-space.ts";
 import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
 import { snapshots } from "./snapshots.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
+import { indexTenMillion } from "./index-ten-million.ts";
 import { manyPoints } from "./many-points.ts";
 import { memoryMillion } from "./memory-million.ts";
 import { memory } from "./memory.ts";
@@ -30,7 +39,20 @@ export const CASES: readonly BenchCase[] = [
 ];
 
 /** Too long for every run; named by `--only`. */
-export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion, engineLatencyMillion];
+export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion, engineLatencyMillion, indexTenMillion];
 
 /** Engines that hold whole trees, each on a file system of its own; needs root. */
 export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge, engineLatency];
+
+/** Repositories off the machine; the last of those with data edit it. */
+export const REPOSITORY_CASES: readonly BenchCase[] = [
+  backupFirst,
+  backupMemory,
+  backupSize,
+  backupVerify,
+  backupRestore,
+  backupUnchanged,
+  backupS3,
+  backupSftp,
+  backupPrune,
+];

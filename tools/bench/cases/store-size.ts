@@ -31,7 +31,8 @@ export const storeSize: DataCase = {
   },
 };
 
-function bytesBelow(folder: string): number {
+/** The bytes of all files below a folder. */
+export function bytesBelow(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .reduce((sum, entry) => sum + statSync(path.join(entry.parentPath, entry.name)).size, 0);

@@ -1,0 +1,43 @@
+import { type DataCase, samplesOf } from "../bench.ts";
+import type { DataName } from "../data/data-sets.ts";
+import { alternate } from "../measure.ts";
+import { RestoreTarget } from "../restore-target.ts";
+import { ratioBars } from "../result.ts";
+
+const BARS: Record<DataName, number> = { small: 0.45, tree: 0.5, big: 0.9 };
+
+export const backupRestore: DataCase = {
+  name: "backup-restore",
+  data: ["small", "tree", "big"],
+  run(bench, data) {
+    const { cairn, restic } = bench.backedUp(data);
+    const target = new RestoreTarget(bench.folder(data.name));
+    try {
+      const contenders = [
+        { name: "cairn", prepare: target.fresh, command: cairn.restore(target.folder) },
+        {
+          name: "cairn --no-prove",
+          prepare: target.fresh,
+          command: cairn.command("restore", "latest", "--no-prove", "--to", target.folder),
+        },
+        {
+          name: "restic",
+          prepare: target.fresh,
+          command: restic.command("restore", "latest", "--target", target.folder),
+        },
+      ];
+      const samples = samplesOf(alternate(contenders, bench.repeats));
+      return {
+        case: "backup-restore",
+        data: data.name,
+        unit: "ms",
+        samples,
+        bars: ratioBars(samples, { restic: BARS[data.name] }),
+        meaning: `${data.what} written into an empty folder. Cairn then reads every byte again, compares the state digest and signs a receipt; restic does not.`,
+        notes: [...target.notes],
+      };
+    } finally {
+      target.close();
+    }
+  },
+};

@@ -1,0 +1,36 @@
+import { type DataCase, samplesOf } from "../bench.ts";
+import { warm } from "../data/data-sets.ts";
+import { type Contender, alternate, runCommand } from "../measure.ts";
+import { ratioBars } from "../result.ts";
+
+const BAR = 0.17;
+
+export const backupUnchanged: DataCase = {
+  name: "backup-unchanged",
+  data: ["small", "tree", "big"],
+  run(bench, data) {
+    const { cairn, restic } = bench.backedUp(data);
+    const borg = bench.borg(data);
+    if (borg !== null) {
+      borg.fresh();
+      runCommand(borg.save());
+      warm(data.folder);
+    }
+    const contenders: Contender[] = [
+      { name: "cairn", command: cairn.save() },
+      { name: "cairn, from a point", command: cairn.create() },
+      { name: "restic", command: restic.save() },
+      ...(borg === null ? [] : [{ name: "borg", command: borg.save() }]),
+    ];
+    const samples = samplesOf(alternate(contenders, bench.repeats));
+    return {
+      case: "backup-unchanged",
+      data: data.name,
+      unit: "ms",
+      samples,
+      bars: ratioBars(samples, { restic: BAR, borg: BAR }),
+      meaning: `Another snapshot of ${data.what} with nothing changed. "cairn" is \`cairn backup create --save\`: every entry of the folder is looked at, as the others do.`,
+      notes: ['"from a point": `cairn backup create` of the point that is there; the folder is not looked at'],
+    };
+  },
+};

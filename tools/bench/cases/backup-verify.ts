@@ -1,0 +1,28 @@
+import { type DataCase, samplesOf } from "../bench.ts";
+import type { DataName } from "../data/data-sets.ts";
+import { alternate } from "../measure.ts";
+import { ratioBars } from "../result.ts";
+
+const BARS: Record<DataName, number> = { small: 0.45, tree: 0.5, big: 0.67 };
+
+export const backupVerify: DataCase = {
+  name: "backup-verify",
+  data: ["small", "tree", "big"],
+  run(bench, data) {
+    const { cairn, restic } = bench.backedUp(data);
+    const contenders = [
+      { name: "cairn", command: cairn.verify() },
+      { name: "restic", command: restic.command("check", "--read-data") },
+    ];
+    const samples = samplesOf(alternate(contenders, bench.repeats));
+    return {
+      case: "backup-verify",
+      data: data.name,
+      unit: "ms",
+      samples,
+      bars: ratioBars(samples, { restic: BARS[data.name] }),
+      meaning: "Every byte of the repository is read, authenticated, decompressed and hashed again.",
+      notes: [],
+    };
+  },
+};
