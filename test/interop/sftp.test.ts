@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
@@ -92,7 +94,8 @@ test("a backup whose connections are killed again and again is whole in the end"
   const run = startCairn(["backup", "create", ...remote.options, "--save", "-C", folder]);
   let kills = 0;
   const killing = setInterval(() => {
-    if (running().connections() === 0 || kills >= 4) return;
+    // One less than the attempts that are made before the server has answered at all.
+    if (running().connections() === 0 || kills >= 3) return;
     kills++;
     running().dropConnections();
   }, 50);
@@ -101,6 +104,27 @@ test("a backup whose connections are killed again and again is whole in the end"
   assert.ok(kills > 0);
   const listed = backup(remote, "list").data["snapshots"] as unknown[];
   assert.equal(listed.length, 1);
+});
+
+test("a slow backup that is stopped ends with its lock gone, and the next one goes on", { skip: unable }, async () => {
+  const folder = newFolder("backup");
+  fs.writeFileSync(path.join(folder, "random"), randomBytes(8 << 20));
+  const remote = place();
+  backup(remote, "init");
+  const root = path.join(running().folder, `repository ${repositories - 1}`);
+  const files = (name: string): string[] =>
+    fs.readdirSync(path.join(root, name), { recursive: true, encoding: "utf8" });
+  const slow = ["backup", "create", ...remote.options, "--save", "-C", folder, "--limit-upload", "100KiB"];
+  const run = startCairn(slow);
+  const isUploading = (): boolean => files("data").some((name) => name.includes("-cairn-temp-"));
+  while (!isUploading() && run.child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(files("locks").length, 1);
+  run.child.kill("SIGINT");
+  const done = await run.ended;
+  assert.equal(done.status, 130, done.stderr);
+  assert.deepEqual(files("locks"), []);
+  backup(remote, "create", "-C", folder);
+  assert.equal((backup(remote, "list").data["snapshots"] as unknown[]).length, 1);
 });
 
 test("a server whose key is not known gets no backup, and the error names the key", { skip: unable }, () => {
