@@ -6,7 +6,7 @@ import { reflinkHolder } from "./engines/tree/reflink-holder.ts";
 import type { TreeHolder } from "./engines/tree/holder.ts";
 import type { CairnLibrary } from "./operations/contract.ts";
 import { Library } from "./operations/library.ts";
-import { type Limits, LimitedStorage, paceOf } from "./repository/storage/limited.ts";
+import { LimitedStorage, paceOf } from "./repository/storage/limited.ts";
 import { LocalStorage } from "./repository/storage/local.ts";
 import { type OpenStorageOptions, splitLocation, unknownScheme } from "./repository/storage/location.ts";
 import { RetryingStorage } from "./repository/storage/retrying.ts";
@@ -36,7 +36,7 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
   sftp: async (address, options) => {
     const { openSftpStorage } = await import("./repository/storage/sftp-open.ts");
-    return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}) });
+    return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}, { signal: options.signal }) });
   },
   s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
 };
@@ -48,15 +48,15 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
 export async function openStorage(location: string, options: OpenStorageOptions = {}): Promise<Storage> {
   const { scheme, rest } = splitLocation(location);
   if (!Object.hasOwn(STORAGES, scheme)) throw unknownScheme(scheme, Object.keys(STORAGES));
-  const storage = limited(scheme, await STORAGES[scheme]!(rest, options), options.limits);
+  const storage = limited(scheme, await STORAGES[scheme]!(rest, options), options);
   if (scheme === "local") return storage;
   return new RetryingStorage(storage, { signal: options.signal, onRetry: options.onRetry });
 }
 
 /** SFTP keeps to the rates by itself, piece by piece. */
-function limited(scheme: string, storage: Storage, limits: Limits | undefined): Storage {
+function limited(scheme: string, storage: Storage, { limits, signal }: OpenStorageOptions): Storage {
   if (limits === undefined) return storage;
-  return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
+  return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits, { signal });
 }
 
 /** The library, wired to this build's engines. */

@@ -82,7 +82,10 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     } finally {
       await lock.release();
     }
-    if (staged === null) return total;
+    if (staged === null) {
+      await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+      return total;
+    }
     const outcome = await commit(repository, staged, { options, total });
     if (outcome === "done") {
       // Only the cache: a kill before this costs the next one a rebuild.

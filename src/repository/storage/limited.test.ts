@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { CairnError } from "../../errors.ts";
 import { CountingStorage } from "./counting.ts";
 import { LimitedStorage, TokenBucket, type LimitTimers } from "./limited.ts";
 import { MemoryStorage } from "./memory.ts";
@@ -53,6 +54,19 @@ test("a token bucket serves callers in their order", async () => {
   const bucket = new TokenBucket(1000, timers());
   await Promise.all([1, 2, 3].map((who) => bucket.take(5000).then(() => order.push(who))));
   assert.deepEqual(order, [1, 2, 3]);
+});
+
+test("a token bucket lets nobody wait who was stopped, and holds up nobody who comes later", async () => {
+  const stop = new AbortController();
+  const bucket = new TokenBucket(1, { signal: stop.signal });
+  await bucket.take(1_000_000);
+  const waiting = [bucket.take(1), bucket.take(1)];
+  setImmediate(() => stop.abort());
+  for (const each of waiting) {
+    await assert.rejects(each, (error) => error instanceof CairnError && error.code === "interrupted");
+  }
+  await bucket.take(1_000_000);
+  await bucket.take(1);
 });
 
 test("limited storage paces what is sent and what is received apart", async () => {

@@ -1,5 +1,6 @@
 import { setTimeout as sleepFor } from "node:timers/promises";
 import { statSync } from "node:fs";
+import { throwIfAborted } from "../../errors.ts";
 import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
 
 export interface Limits {
@@ -14,7 +15,9 @@ export interface Limits {
 export interface LimitTimers {
   /** Milliseconds of a clock that never goes back. */
   now?: () => number;
-  sleep?: (ms: number) => Promise<void>;
+  sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
+  /** Ends waiting with `interrupted`; who comes later is let through. */
+  signal?: AbortSignal | undefined;
 }
 
 /** Told of bytes before they are sent and after they came; it takes its time where there is a limit. */
@@ -33,7 +36,8 @@ const BURST_SECONDS = 0.25;
 export class TokenBucket {
   readonly #rate: number;
   readonly #now: () => number;
-  readonly #sleep: (ms: number) => Promise<void>;
+  readonly #sleep: NonNullable<LimitTimers["sleep"]>;
+  readonly #signal: AbortSignal | undefined;
   #tokens: number;
   #at: number;
   #queue: Promise<void> = Promise.resolve();
@@ -42,21 +46,25 @@ export class TokenBucket {
   constructor(rate: number, timers: LimitTimers = {}) {
     this.#rate = rate;
     this.#now = timers.now ?? (() => performance.now());
-    this.#sleep = timers.sleep ?? ((ms) => sleepFor(ms));
+    this.#sleep = timers.sleep ?? pause;
+    this.#signal = timers.signal;
     this.#tokens = rate * BURST_SECONDS;
     this.#at = this.#now();
   }
 
   /** Waits until nothing is owed and takes `bytes`; one after the other, in the order of the calls. */
   take(bytes: number): Promise<void> {
-    this.#queue = this.#queue.then(() => this.#pay(bytes));
-    return this.#queue;
+    if (this.#signal?.aborted === true) return Promise.resolve();
+    const turn = this.#queue.then(() => this.#pay(bytes));
+    this.#queue = turn.catch(() => undefined);
+    return turn;
   }
 
   async #pay(bytes: number): Promise<void> {
     this.#fill();
     while (this.#tokens < 0) {
-      await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000));
+      throwIfAborted(this.#signal);
+      await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000), this.#signal);
       this.#fill();
     }
     this.#tokens -= bytes;
@@ -172,4 +180,12 @@ export class LimitedStorage implements Storage {
 /** 0 for a file that is not there: the storage itself says so. */
 function sizeOf(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await sleepFor(ms, undefined, signal === undefined ? {} : { signal });
+  } catch {
+    throwIfAborted(signal);
+  }
 }

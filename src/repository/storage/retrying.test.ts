@@ -179,3 +179,23 @@ test("retrying storage ends its pause when it is stopped, and lets a lock be tak
   await storage.save("locks", NAME, BYTES);
   await storage.remove("locks", NAME);
 });
+
+test("retrying storage leaves a transfer alone when it is stopped, and lets what decides end", async () => {
+  const stop = new AbortController();
+  const gate = Promise.withResolvers<void>();
+  const slow = new MemoryStorage();
+  const save = slow.save.bind(slow);
+  slow.save = async (...args) => {
+    await gate.promise;
+    return save(...args);
+  };
+  slow.load = () => new Promise(() => undefined);
+  const storage = new RetryingStorage(slow, { signal: stop.signal });
+  const cut = [storage.load("index", NAME), storage.save("data", NAME, BYTES)];
+  const kept = storage.save("snapshots", NAME, BYTES);
+  stop.abort();
+  for (const each of cut) await assert.rejects(each, coded("interrupted"));
+  gate.resolve();
+  await kept;
+  await storage.save("data", "cd".repeat(32), BYTES);
+});

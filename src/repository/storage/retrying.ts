@@ -29,8 +29,9 @@ export interface RetryOptions {
   /** No pause is longer, milliseconds. Default 60 s. */
   maxDelayMs?: number;
   /**
-   * Ends pauses and further attempts with `interrupted`. The first attempt of a call is made all the same, so that
-   * whoever was stopped can take their lock away.
+   * Ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits any more
+   * for what was under way. A call that begins later is made all the same, so that whoever was stopped can take their
+   * lock away.
    */
   signal?: AbortSignal | undefined;
   /** Told before each pause, so that a long one does not look like a hang. */
@@ -40,6 +41,9 @@ export interface RetryOptions {
   sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
   random?: () => number;
 }
+
+/** Nothing is decided by them; snapshots, indexes and locks are let to their end. */
+const CUT_OFF: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
 
 /** What a call that may have worked although it failed looks at before it is made again. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
@@ -128,7 +132,7 @@ export class RetryingStorage implements Storage {
     const begun = now();
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await work.call();
+        const value = await this.#attempt(work.call, CUT_OFF.has(operation) || kind === "data");
         this.#hasAnswered = true;
         return value;
       } catch (error) {
@@ -145,6 +149,21 @@ export class RetryingStorage implements Storage {
         this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
         await (this.#options.sleep ?? pause)(delayMs, signal);
       }
+    }
+  }
+
+  async #attempt<T>(call: () => Promise<T>, isCutOff: boolean): Promise<T> {
+    const { signal } = this.#options;
+    if (!isCutOff || signal === undefined || signal.aborted) return call();
+    const stopped = Promise.withResolvers<never>();
+    const stop = (): void => stopped.reject(new CairnError("interrupted", "stopped by the caller"));
+    signal.addEventListener("abort", stop, { once: true });
+    const running = call();
+    running.catch(() => undefined);
+    try {
+      return await Promise.race([running, stopped.promise]);
+    } finally {
+      signal.removeEventListener("abort", stop);
     }
   }
 

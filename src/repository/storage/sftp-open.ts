@@ -23,10 +23,12 @@ export interface OpenSftpOptions extends OpenStorageOptions {
  */
 export async function openSftpStorage(rest: string, options: OpenSftpOptions = {}): Promise<SftpStorage> {
   const location = parseSftpLocation(rest);
-  const target = sftpTarget(rest, options.env ?? process.env);
+  const { signal } = options;
+  const target = { ...sftpTarget(rest, options.env ?? process.env), signal };
   const storage = {
     location: printSftpLocation(location),
     connect: () => SshConnection.open(target),
+    signal,
     ...(options.pace === undefined ? {} : { pace: options.pace }),
   };
   if (options.create === true) return SftpStorage.create(location.path, storage);

@@ -42,6 +42,14 @@ export class SftpPool {
     }
   }
 
+  /** Ends the connection; calls under way are `interrupted`, and the next one connects again. */
+  stop(): void {
+    this.#open?.then(
+      ({ connection }) => connection.stop(),
+      () => undefined,
+    );
+  }
+
   /** Ends the connection; calls under way fail. */
   async close(): Promise<void> {
     const open = this.#open;

@@ -253,6 +253,23 @@ test("with retries a connection that is cut in the middle of a save and of a loa
   }
 });
 
+test("a transfer that is stopped ends at once, and a lock can still be taken away", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const stop = new AbortController();
+  const pace = atPiece(20, () => stop.abort());
+  const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
+  const storage = await openSftpStorage(rest, { env: made.server.env, pace, signal: stop.signal });
+  t.after(() => storage.close());
+  const lock = named(10);
+  await storage.save("locks", lock.name, lock.bytes);
+  const { name, bytes } = named(16 << 20);
+  await assert.rejects(storage.save("data", name, bytes), coded("interrupted"));
+  await storage.remove("locks", lock.name);
+  assert.deepEqual(await storage.list("locks"), []);
+  assert.equal(await storage.exists("data", name), false);
+});
+
 test("a server that went away and came back is connected to again", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;

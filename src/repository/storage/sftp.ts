@@ -28,6 +28,8 @@ export interface SftpStorageOptions {
   readonly channels?: number | undefined;
   /** Asked piece by piece. */
   readonly pace?: Pace | undefined;
+  /** Cuts the connection, with what is under way; a call that begins later connects again. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const FOLDERS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
@@ -51,6 +53,8 @@ export class SftpStorage implements Storage {
   readonly #root: string;
   readonly #pool: SftpPool;
   readonly #pace: Pace;
+  readonly #signal: AbortSignal | undefined;
+  readonly #stop = (): void => this.#pool.stop();
   /** Path → size of what was saved and not flushed. */
   readonly #unsynced = new Map<FileKind, Map<string, number>>();
   /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
@@ -61,6 +65,8 @@ export class SftpStorage implements Storage {
     this.#root = root;
     this.#pool = new SftpPool(options.connect, options.channels ?? 4);
     this.#pace = options.pace ?? paceOf({});
+    this.#signal = options.signal;
+    this.#signal?.addEventListener("abort", this.#stop, { once: true });
   }
 
   /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
@@ -71,6 +77,7 @@ export class SftpStorage implements Storage {
   }
 
   async close(): Promise<void> {
+    this.#signal?.removeEventListener("abort", this.#stop);
     await this.#pool.close();
   }
 

@@ -17,6 +17,8 @@ export interface SshTarget {
   readonly connectTimeoutMs?: number | undefined;
   /** Without any answer while one is waited for, milliseconds; then the connection counts as broken. Default 2 minutes. */
   readonly silenceMs?: number | undefined;
+  /** Ends connecting with `interrupted` when it fires meanwhile. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** For the server to hang up by itself. */
@@ -124,6 +126,13 @@ export class SshConnection {
     this.#socket.destroy();
   }
 
+  /** Ends it at once; everything that waits fails with `interrupted`. */
+  stop(): void {
+    if (this.#failure !== null) return;
+    this.#end("stopped by the caller", undefined, "interrupted");
+    this.#socket.destroy();
+  }
+
   /** Says goodbye. */
   close(): void {
     if (this.#failure !== null) return;
@@ -132,8 +141,8 @@ export class SshConnection {
     setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref();
   }
 
-  #end(message: string, cause?: unknown): void {
-    this.#failure = new CairnError("io", message, cause === undefined ? {} : { cause });
+  #end(message: string, cause?: unknown, code: "io" | "interrupted" = "io"): void {
+    this.#failure = new CairnError(code, message, cause === undefined ? {} : { cause });
     if (this.#silence !== null) clearTimeout(this.#silence);
     for (const reject of this.#waiting) reject(this.#failure);
     this.#waiting.clear();
@@ -173,14 +182,18 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<{ cli
     const fail = (error: CairnError): void => {
       failure ??= error;
       clearTimeout(timer);
+      target.signal?.removeEventListener("abort", stop);
       reject(failure);
       socket.destroy();
     };
     const timer = setTimeout(() => {
       fail(new CairnError("io", `${nameOf(target)} did not let us in within ${Math.round(timeoutMs / 1000)} s`));
     }, timeoutMs);
+    const stop = (): void => fail(new CairnError("interrupted", "stopped by the caller"));
+    target.signal?.addEventListener("abort", stop, { once: true });
     client.on("ready", () => {
       clearTimeout(timer);
+      target.signal?.removeEventListener("abort", stop);
       client.removeListener("close", onClose);
       client.removeListener("error", onError);
       resolve({ client, socket });
