@@ -3,6 +3,7 @@ import { toCairnError } from "../errors.ts";
 import { TableFull } from "../fs/scan-table.ts";
 import type { ScanRequest } from "./scan/scan-runner.ts";
 import type { EngineRequest, ThreadMessage, ThreadStart, WorkKind } from "./thread-protocol.ts";
+import type { TransferRequest } from "./transfer/transfer-runner.ts";
 import type { CloneRequest } from "./tree/clone-runner.ts";
 import type { VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteRequest } from "./write/write-runner.ts";
@@ -28,6 +29,11 @@ if (port !== null) {
       const { CloneRunner } = await import("./tree/clone-runner.ts");
       const runner = new CloneRunner();
       return (request) => runner.handle(request as CloneRequest);
+    }
+    if (kind === "transfer") {
+      const { TransferRunner } = await import("./transfer/transfer-runner.ts");
+      const runner = new TransferRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
+      return (request) => runner.handle(request as TransferRequest);
     }
     const { VerifyRunner } = await import("./verify/verify-runner.ts");
     const runner = new VerifyRunner();
@@ -55,6 +61,7 @@ if (port !== null) {
 function kindOf({ kind }: EngineRequest): WorkKind {
   if (kind.startsWith("write-")) return "write";
   if (kind.startsWith("clone-")) return "clone";
+  if (kind.startsWith("transfer-")) return "transfer";
   return kind.startsWith("verify-") ? "verify" : "scan";
 }
 

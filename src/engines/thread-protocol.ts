@@ -1,12 +1,14 @@
 import type { ErrorCode } from "../errors.ts";
 import type { CloneReplies, CloneRequest } from "./tree/clone-runner.ts";
+import type { TransferRequest } from "./transfer/transfer-runner.ts";
+import type { TransferEvent } from "./transfer/transfer-task.ts";
 import type { ScanReply, ScanRequest } from "./scan/scan-runner.ts";
 import type { VerifyReplies, VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteEvent, WriteReplies, WriteRequest } from "./write/write-runner.ts";
 
 /** What the worker threads can be asked, and what they answer. */
-export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest | CloneRequest;
-export type EngineEvent = WriteEvent;
+export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest | CloneRequest | TransferRequest;
+export type EngineEvent = WriteEvent | TransferEvent;
 export type EngineReplies<Request> = Request extends ScanRequest
   ? ScanReply
   : Request extends WriteRequest
@@ -15,10 +17,12 @@ export type EngineReplies<Request> = Request extends ScanRequest
       ? VerifyReplies<Request>
       : Request extends CloneRequest
         ? CloneReplies<Request>
-        : never;
+        : Request extends TransferRequest
+          ? null
+          : never;
 
 /** Kinds of work, each with code of its own. */
-export type WorkKind = "scan" | "write" | "verify" | "clone";
+export type WorkKind = "scan" | "write" | "verify" | "clone" | "transfer";
 
 /** What a thread is started with: the folder of compiled code, and the work whose code it loads without being asked. */
 export interface ThreadStart {

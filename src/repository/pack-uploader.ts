@@ -31,6 +31,8 @@ export class PackUploader {
   readonly #pending = new Set<Promise<void>>();
   /** Uploaded or on their way, in no index yet. */
   #unindexed: FinishedPack[] = [];
+  #running = 0;
+  readonly #waiting: (() => void)[] = [];
   #lastIndex = Date.now();
   #failure: { readonly error: unknown } | null = null;
   packs = 0;
@@ -42,14 +44,28 @@ export class PackUploader {
     this.#options = options;
   }
 
-  /** Begins an upload. Does not wait; see `settle`. */
-  add(pack: FinishedPack): void {
+  /** Begins an upload; resolves when it has ended, however it did. See `settle`. */
+  add(pack: FinishedPack): Promise<void> {
     this.#unindexed.push(pack);
-    const upload = this.#upload(pack).catch((error: unknown) => {
+    const upload = this.#turn(async () => this.#upload(pack)).catch((error: unknown) => {
       this.#failure ??= { error };
     });
     this.#pending.add(upload);
-    void upload.then(() => this.#pending.delete(upload));
+    return upload.then(() => void this.#pending.delete(upload));
+  }
+
+  /** Runs work as soon as fewer than `connections` are under way, in the order of the calls. */
+  async #turn(work: () => Promise<void>): Promise<void> {
+    if (this.#running >= (this.#options.connections ?? CONNECTIONS))
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#running++;
+    try {
+      await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running--;
+      else next();
+    }
   }
 
   async #upload(pack: FinishedPack): Promise<void> {
@@ -63,25 +79,30 @@ export class PackUploader {
   async settle(): Promise<void> {
     const connections = this.#options.connections ?? CONNECTIONS;
     while (this.#pending.size >= connections) await Promise.race(this.#pending);
+    await this.indexIfDue();
+  }
+
+  /** Writes an index when one is due. Throws what an upload failed with. */
+  async indexIfDue(): Promise<void> {
     this.#check();
     const { packsPerIndex = PACKS_PER_INDEX, indexEveryMs = INDEX_EVERY_MS } = this.#options;
     const isDue = this.#unindexed.length >= packsPerIndex || Date.now() - this.#lastIndex >= indexEveryMs;
     if (isDue && this.#unindexed.length > 0) await this.checkpoint();
   }
 
-  /** Waits for all uploads and writes the index of what none has yet. */
+  /** Waits for all uploads that were begun and writes the index of their packs; others may be added meanwhile. One at a time. */
   async checkpoint(): Promise<void> {
     const { repository, index } = this.#options;
-    while (this.#pending.size > 0) await Promise.all(this.#pending);
+    const packs = [...this.#unindexed];
+    await Promise.all(this.#pending);
     this.#check();
-    const packs = this.#unindexed;
     this.#lastIndex = Date.now();
     if (packs.length === 0) return;
     failpoint("transfer.packs-saved");
     await repository.storage.sync(["data"]);
     failpoint("transfer.packs-durable");
     const names = await repository.saveIndex(packs);
-    this.#unindexed = [];
+    this.#unindexed = this.#unindexed.slice(packs.length);
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);
     const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
     for (const name of names) index.cover(name, blobs / names.length);

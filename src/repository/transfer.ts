@@ -7,6 +7,7 @@ import { BlobMover } from "./blob-mover.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import type { NearPacks, WantedRange } from "./near-packs.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
+import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import type { TransferPlan } from "./transfer-plan.ts";
 
@@ -25,7 +26,27 @@ export interface TransferProgress {
   totalBytes: number;
 }
 
+/** Blobs to be moved by somebody else: all of them, out of local packs. */
+export interface MoveJob {
+  readonly from: TransferSide;
+  readonly to: TransferSide;
+  /** By pack and offset. */
+  readonly entries: Uint32Array;
+  /** The folder of the source's packs. */
+  readonly packs: string;
+  readonly directory: string;
+  readonly signal: AbortSignal | undefined;
+  /** Takes a finished pack away; resolves when it has arrived. */
+  onPack(pack: FinishedPack): Promise<void>;
+  /** To be called now and then; what it throws ends the job. */
+  onMoved(blobs: number, bytes: number): Promise<void>;
+}
+
+export type MoveBlobs = (job: MoveJob) => Promise<void>;
+
 export interface TransferOptions {
+  /** Who moves many blobs of local packs; absent: this thread. */
+  move?: MoveBlobs | undefined;
   /** For unfinished packs, on the target's file system where that is local. Made when absent. */
   directory: string;
   /** The source's packs as local files. */
@@ -42,6 +63,8 @@ export interface TransferResult {
   packBytes: number;
 }
 
+/** From so many bytes on it pays to start threads. */
+const MANY_BYTES = 24 * 1024 * 1024;
 /** Bytes that are fetched ahead of what is moved, from a source that is not local. */
 const AHEAD = 64 * 1024 * 1024;
 /** Unwanted bytes of a pack that cost less than a second request. */
@@ -64,15 +87,54 @@ export async function runTransfer(
   if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const uploader = new PackUploader({ ...to, ...options.uploads });
+  const told = (done: number, bytes: number): void =>
+    onProgress?.({ done, total: entries.length, bytes, totalBytes: plan.storedBytes });
+  try {
+    failpoint("transfer.begin");
+    if (options.move !== undefined && near.isLocal && plan.storedBytes >= MANY_BYTES) {
+      await options.move({
+        from,
+        to,
+        entries,
+        packs: near.folder,
+        directory,
+        signal,
+        onPack: async (pack) => uploader.add(pack),
+        onMoved: async (blobs, bytes) => {
+          told(blobs, Math.min(bytes, plan.storedBytes));
+          await uploader.indexIfDue();
+        },
+      });
+    } else await moveHere({ from, to, plan, options, uploader, told });
+    await uploader.checkpoint();
+  } catch (error) {
+    await uploader.abort();
+    throw error;
+  }
+  return { packs: uploader.packs, indexes: uploader.indexes, packBytes: uploader.bytes };
+}
+
+interface MoveHere {
+  from: TransferSide;
+  to: TransferSide;
+  plan: TransferPlan;
+  options: TransferOptions;
+  uploader: PackUploader;
+  told: (done: number, bytes: number) => void;
+}
+
+/** On this thread, from packs that are brought a few at a time where they are not local. */
+async function moveHere({ from, to, plan, options, uploader, told }: MoveHere): Promise<void> {
+  const { directory, near, signal } = options;
+  const { entries } = plan;
   const mover = new BlobMover({
     from: { keys: from.repository.keys, index: from.index, openPack: (pack) => near.open(pack) },
     to: { keys: to.repository.keys, version: to.repository.version },
     directory,
-    onPack: (pack) => uploader.add(pack),
+    onPack: (pack) => void uploader.add(pack),
   });
   const pace = newPacer(signal);
   try {
-    failpoint("transfer.begin");
     let bytes = 0;
     let fetched = 0;
     let fetchedPacks: ReadonlySet<string> = new Set();
@@ -86,16 +148,13 @@ export async function runTransfer(
       const next = mover.moveSome(entries.subarray(0, fetched), at);
       for (; at < next; at++) bytes += from.index.table.lengthOf[entries[at]!]!;
       await uploader.settle();
-      onProgress?.({ done: at, total: entries.length, bytes, totalBytes: plan.storedBytes });
+      told(at, bytes);
     }
     mover.finish();
-    await uploader.checkpoint();
   } catch (error) {
     mover.abort();
-    await uploader.abort();
     throw error;
   }
-  return { packs: uploader.packs, indexes: uploader.indexes, packBytes: uploader.bytes };
 }
 
 /** Makes the entries from `at` on local, as many as are fetched at once. Returns where they end, and their packs. */

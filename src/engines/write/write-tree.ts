@@ -98,7 +98,9 @@ class TreeWriting {
     try {
       await Promise.all(
         this.#threads.map(async (thread) => {
-          thread.onEvent = ({ jobs }) => this.#add({ kind: "directories", jobs });
+          thread.onEvent = (event) => {
+            if ("jobs" in event) this.#add({ kind: "directories", jobs: event.jobs });
+          };
           await thread.ask({ kind: "write-begin", task });
         }),
       );

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -86,6 +87,47 @@ for (const scheme of ["local", "far"] as const) {
     });
   });
 }
+
+test("many bytes are moved by threads, stopped and gone on with", async (t) => {
+  const { client, repository, folder, place, root } = await backupScene(t, "local");
+  for (let i = 0; i < 4; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
+  await client.save();
+  const stop = new AbortController();
+  const stopped = client.createBackup(repository, {
+    signal: stop.signal,
+    onProgress: ({ phase, bytes = 0 }) => {
+      if (phase === "uploading" && bytes > 0) stop.abort();
+    },
+  });
+  await assert.rejects(stopped, hasCode("interrupted"));
+  assert.equal((await repository.list()).snapshots.length, 0);
+  const unfinished = readdirSync(join(place, "tmp"), { recursive: true, encoding: "utf8" });
+  assert.deepEqual(
+    unfinished.filter((name) => /pack-|file-/.test(name)),
+    [],
+  );
+  const { added } = await client.createBackup(repository);
+  assert.ok(added.bytes > 36 << 20, `${added.bytes} bytes`);
+  assert.deepEqual(
+    (await repository.verify()).problems.filter(({ severity }) => severity === "damage"),
+    [],
+  );
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+});
+
+test("damage in the workspace's own store ends a backup by threads before its snapshot", async (t) => {
+  const { client, repository, folder } = await backupScene(t, "local");
+  for (let i = 0; i < 3; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
+  await client.save();
+  const pack = damagePack(join(client.controlDirectory, "store"), (size) => size >> 1, "largest");
+  await assert.rejects(client.createBackup(repository), (error) => {
+    assert.ok(hasCode("damaged")(error));
+    assert.match(String((error as Error).message), new RegExp(pack.slice(0, 12)));
+    return true;
+  });
+  assert.equal((await repository.list()).snapshots.length, 0);
+});
 
 test("all parts of a verification together read every pack once", async (t) => {
   const { client, repository, write } = await backupScene(t, "local");

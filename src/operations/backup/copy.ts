@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -64,6 +65,7 @@ export async function copyBackups(
           {
             directory: join(to.workDirectory(), "packs"),
             near,
+            move: moveByThreads,
             signal: options.signal,
             onProgress: ({ done, total, bytes, totalBytes }) =>
               options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),

@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -169,6 +170,7 @@ class BackupOfPoint {
       {
         directory: join(access.workDirectory(), "packs"),
         near: new NearPacks(stored.repository.storage, ""),
+        move: moveByThreads,
         signal: options.signal,
         onProgress: ({ done, total, bytes, totalBytes }) =>
           report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),

@@ -4,7 +4,7 @@ import { isAbsolute, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
+import { type RepositoryLock, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
@@ -110,16 +110,8 @@ export class RepositoryAccess {
   /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
     const { signal, lockTimeoutMs } = options;
-    const lock = await acquireLock(this.repository, {
-      exclusive,
-      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    try {
-      return await work(lock);
-    } finally {
-      await lock.release();
-    }
+    const lock = { exclusive, waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) };
+    return withLock(this.repository, lock, work);
   }
 
   /** Under a shared lock, or without one where this user may write nothing: then it can only be hoped that nobody prunes. */

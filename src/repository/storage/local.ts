@@ -162,14 +162,16 @@ export class LocalStorage implements Storage {
     for (const kind of kinds) {
       const files = this.#unsyncedFiles.get(kind);
       const directories = this.#unsyncedDirectories.get(kind);
+      // What is saved while this runs is for the next one.
+      const [ownFiles, ownDirectories] = [[...(files ?? [])], [...(directories ?? [])]];
       try {
-        if (files !== undefined && files.size > 0) await Promise.all([...files].map(syncIfPresent));
-        for (const path of directories ?? []) syncDirectory(path);
+        await Promise.all(ownFiles.map(syncIfPresent));
+        for (const path of ownDirectories) syncDirectory(path);
       } catch (error) {
         throw this.#error(error, `cannot flush ${kind}`);
       }
-      files?.clear();
-      directories?.clear();
+      for (const path of ownFiles) files?.delete(path);
+      for (const path of ownDirectories) directories?.delete(path);
     }
   }
 
