@@ -118,6 +118,51 @@ describe("locks", () => {
     });
   });
 
+  test("a lock that lapsed while its process was asleep is not placed anew", async (t) => {
+    await withRepository(async ({ repository, storage }) => {
+      t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+      const lock = await acquireLock(repository, { exclusive: false });
+      t.mock.timers.setTime(Date.now() + 31 * 60_000);
+      t.mock.timers.tick(5 * 60_000);
+      for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(
+        (await storage.list("locks")).map(({ name }) => name),
+        [lock.id],
+      );
+      t.mock.timers.setTime(Date.now() - 31 * 60_000);
+      await assert.rejects(lock.recheck(), busy);
+      assert.throws(() => lock.requireHeld(), busy);
+      await lock.release();
+      assert.deepEqual(await storage.list("locks"), []);
+    });
+  });
+
+  test("a lock that was removed by others stays lost when it is refreshed", async (t) => {
+    await withRepository(async ({ repository, storage }) => {
+      t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+      const lock = await acquireLock(repository, { exclusive: false });
+      const first = lock.id;
+      await storage.remove("locks", first);
+      t.mock.timers.tick(5 * 60_000);
+      while (lock.id === first) await new Promise((resolve) => setImmediate(resolve));
+      await assert.rejects(lock.recheck(), busy);
+      await lock.release();
+      assert.deepEqual(await storage.list("locks"), []);
+    });
+  });
+
+  test("work that failed says why, also where its lock cannot be taken away", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const remove = storage.remove.bind(storage);
+      const failing = withLock(repository, { exclusive: true }, async () => {
+        storage.remove = async () => Promise.reject(new CairnError("io", "the line is dead"));
+        throw new CairnError("damaged", "what was wrong");
+      });
+      await assert.rejects(failing, (error) => error instanceof CairnError && error.code === "damaged");
+      storage.remove = remove;
+    });
+  });
+
   test("restic honours ours", { skip: !resticInstalled }, async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save({ a: Buffer.from("x") });

@@ -41,13 +41,16 @@ export class RepositoryLock {
   #id: ObjectId;
   #placedAt = Date.now();
   #released = false;
+  /** Others may have taken this lock for stale, or removed it: what was done under it may be undone. */
+  #lost = false;
+  #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
 
   constructor(repository: Repository, id: ObjectId, exclusive: boolean) {
     this.#repository = repository;
     this.#id = id;
     this.exclusive = exclusive;
-    this.#timer = setInterval(() => void this.#refresh(), REFRESH_MS);
+    this.#timer = setInterval(() => (this.#refreshing = this.#refresh()), REFRESH_MS);
     this.#timer.unref();
   }
 
@@ -60,13 +63,7 @@ export class RepositoryLock {
    * that excludes it stays for two seconds.
    */
   async recheck(): Promise<void> {
-    if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
-    if (Date.now() - this.#placedAt > LOST_MS) {
-      throw new CairnError(
-        "busy",
-        "the repository's lock could not be refreshed for 25 minutes; others may have ended it",
-      );
-    }
+    this.requireHeld();
     const until = Date.now() + RIVAL_MS;
     for (;;) {
       if (!(await this.#repository.storage.exists("locks", this.#id))) {
@@ -82,22 +79,41 @@ export class RepositoryLock {
     }
   }
 
+  /** What is known without asking the storage: `busy` when this lock may have ended. For loops that remove things. */
+  requireHeld(): void {
+    if (this.#released) throw new CairnError("internal", "the repository's lock was released before its work was done");
+    if (!this.#hasLapsed()) return;
+    throw new CairnError(
+      "busy",
+      "the repository's lock could not be refreshed for 25 minutes, or was removed; others may have changed what it guarded",
+    );
+  }
+
   async release(): Promise<void> {
     if (this.#released) return;
     this.#released = true;
     clearInterval(this.#timer);
+    await this.#refreshing;
     await dropLock(this.#repository, this.#id);
   }
 
-  /** A new file, then the old one away, so that there is always one. */
+  /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
+  #hasLapsed(): boolean {
+    this.#lost ||= Date.now() - this.#placedAt > LOST_MS;
+    return this.#lost;
+  }
+
+  /** A new file, then the old one away, so that there is always one. A lock that has ended is not placed anew. */
   async #refresh(): Promise<void> {
     try {
+      if (this.#hasLapsed()) return;
+      const startedAt = Date.now();
       const id = await placeLock(this.#repository, this.exclusive);
-      if (this.#released) return void (await dropLock(this.#repository, id));
+      if (this.#released || this.#hasLapsed()) return void (await dropLock(this.#repository, id));
       const old = this.#id;
       this.#id = id;
-      this.#placedAt = Date.now();
-      await dropLock(this.#repository, old);
+      this.#placedAt = startedAt;
+      if (!(await dropLock(this.#repository, old))) this.#lost = true;
     } catch {
       // Tried again in five minutes; recheck tells when it has become too late.
     }
@@ -142,11 +158,16 @@ export async function withLock<T>(
   work: (lock: RepositoryLock) => Promise<T>,
 ): Promise<T> {
   const lock = await acquireLock(repository, options);
+  let result: T;
   try {
-    return await work(lock);
-  } finally {
-    await lock.release();
+    result = await work(lock);
+  } catch (error) {
+    // What went wrong with the work tells more than that its lock stayed.
+    await lock.release().catch(() => undefined);
+    throw error;
   }
+  await lock.release();
+  return result;
 }
 
 /** Removes locks whose process is gone, that are 30 minutes old, or that cannot be read. Returns how many. */
@@ -198,12 +219,15 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
   return id;
 }
 
-async function dropLock(repository: Repository, id: string): Promise<void> {
+/** False when it was not there any more. */
+async function dropLock(repository: Repository, id: string): Promise<boolean> {
   mine.delete(id);
   try {
     await repository.storage.remove("locks", id);
+    return true;
   } catch (error) {
     if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "permission")) throw error;
+    return error.code !== "not_found";
   }
 }
 
