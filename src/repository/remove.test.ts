@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -96,6 +96,21 @@ describe("marking", () => {
 });
 
 describe("sweep", () => {
+  test("clears old unfinished files also when there is nothing to free", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(2, 500));
+      const [old, young] = ["old", "young"].map((name) => join(fixture.temporary, name)) as [string, string];
+      for (const file of [old, young]) writeFileSync(file, "x");
+      utimesSync(old, 1, 1);
+      const swept = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.equal(swept.removedPacks, 0);
+      assert.deepEqual(
+        [old, young].map((file) => existsSync(file)),
+        [false, true],
+      );
+    });
+  });
+
   test("frees what only removed snapshots needed and leaves the rest whole for restic", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
