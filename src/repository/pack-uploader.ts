@@ -9,6 +9,11 @@ export interface PackUploaderOptions {
   repository: Repository;
   /** Kept in step with what is indexed. */
   index: BlobIndex;
+  /**
+   * Called before each index: throws when the lock under which the packs came has ended, since a clean-up may have taken
+   * them meanwhile. An index that named them would pass their content for stored, to every later backup too.
+   */
+  stillHeld?: (() => Promise<void>) | undefined;
   /** Uploads at once; default 4. */
   connections?: number;
   /** An index is written at the latest after so many packs; default 64. */
@@ -92,7 +97,7 @@ export class PackUploader {
 
   /** Waits for all uploads that were begun and writes the index of their packs; others may be added meanwhile. One at a time. */
   async checkpoint(): Promise<void> {
-    const { repository, index } = this.#options;
+    const { repository, index, stillHeld } = this.#options;
     const packs = [...this.#unindexed];
     await Promise.all(this.#pending);
     this.#check();
@@ -101,6 +106,7 @@ export class PackUploader {
     failpoint("transfer.packs-saved");
     await repository.storage.sync(["data"]);
     failpoint("transfer.packs-durable");
+    await stillHeld?.();
     const names = await repository.saveIndex(packs);
     this.#unindexed = this.#unindexed.slice(packs.length);
     for (const pack of packs) index.addPackHeader(pack.id, pack.header);

@@ -51,7 +51,7 @@ export interface TransferOptions {
   directory: string;
   /** The source's packs as local files. */
   near: NearPacks;
-  uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs">;
+  uploads?: Pick<PackUploaderOptions, "connections" | "packsPerIndex" | "indexEveryMs" | "stillHeld">;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: TransferProgress) => void) | undefined;
 }

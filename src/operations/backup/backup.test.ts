@@ -88,6 +88,24 @@ for (const scheme of ["local", "far"] as const) {
   });
 }
 
+test("a backup whose lock was taken away makes nothing known that a clean-up may have removed", async (t) => {
+  const { client, repository, place } = await backupScene(t, "local");
+  await client.save();
+  const cut = client.createBackup(repository, {
+    onProgress: ({ phase }) => {
+      if (phase !== "uploading") return;
+      for (const name of readdirSync(join(place, "locks"))) rmSync(join(place, "locks", name));
+    },
+  });
+  await assert.rejects(cut, hasCode("busy"));
+  assert.deepEqual(readdirSync(join(place, "index")), []);
+  await client.createBackup(repository);
+  assert.deepEqual(
+    (await repository.verify()).problems.filter(({ severity }) => severity === "damage"),
+    [],
+  );
+});
+
 test("many bytes are moved by threads, stopped and gone on with", async (t) => {
   const { client, repository, folder, place, root } = await backupScene(t, "local");
   for (let i = 0; i < 4; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));

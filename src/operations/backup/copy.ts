@@ -66,6 +66,7 @@ export async function copyBackups(
             directory: join(to.workDirectory(), "packs"),
             near,
             move: moveByThreads,
+            uploads: { stillHeld: async () => lock.recheck() },
             signal: options.signal,
             onProgress: ({ done, total, bytes, totalBytes }) =>
               options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),

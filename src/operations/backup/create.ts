@@ -28,8 +28,8 @@ const PROGRAM = "cairn 0.1.0";
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
  * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed.
  *
- * Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → look around for a lock
- * that excludes ours → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
+ * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
+ * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
  * needs: the next call finds what was indexed, `prune` takes the rest. After ● nothing more is promised by anything.
  */
 export async function createBackup(
@@ -89,7 +89,7 @@ class BackupOfPoint {
     if (lock === null) return this.#result({ ...done, snapshot: null, transfer: null });
     if (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0)
       return this.#result({ ...done, snapshot: null, transfer: null });
-    const transfer = await this.#transfer(index, plan);
+    const transfer = await this.#transfer(index, plan, lock);
     await lock.recheck();
     const snapshot = this.#snapshot(origin, { parent, plan, transfer });
     failpoint("backup.transferred");
@@ -159,7 +159,7 @@ class BackupOfPoint {
     }
   }
 
-  async #transfer(index: BlobIndex, plan: TransferPlan): Promise<TransferResult> {
+  async #transfer(index: BlobIndex, plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
     const { access, stored, options } = this.#parts;
     if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
     const report = throttled(options.onProgress);
@@ -171,6 +171,7 @@ class BackupOfPoint {
         directory: join(access.workDirectory(), "packs"),
         near: new NearPacks(stored.repository.storage, ""),
         move: moveByThreads,
+        uploads: { stillHeld: async () => lock.recheck() },
         signal: options.signal,
         onProgress: ({ done, total, bytes, totalBytes }) =>
           report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
