@@ -3,7 +3,15 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { backup, filesOf, newRepository, noRestic, repositoryPlace, restic } from "../fixtures/repository.ts";
+import {
+  backup,
+  filesOf,
+  newRepository,
+  noRestic,
+  repositoryPlace,
+  restic,
+  tryBackup,
+} from "../fixtures/repository.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { cairnOk } from "../fixtures/command.ts";
@@ -32,7 +40,7 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
     assert.ok(names.includes(name), `${name} was passed`);
   let before = ids(place);
   let round = 0;
-  for (const pass of chosenPasses(names, 5)) {
+  for (const pass of chosenPasses(names, 4)) {
     fs.writeFileSync(path.join(folder, "round"), `round ${round++}`);
     const saved = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
     const killed = killAt(args.with(2, saved.save_point.save_point_id), pass);
@@ -88,4 +96,20 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
     const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
     assert.deepEqual(left, [], `killed at ${pass} (${killed})`);
   }
+});
+
+test("a change of password that is killed leaves a repository that both open, and is repeated", () => {
+  const place = newRepository("passwd");
+  const fresh = repositoryPlace("passwd-new");
+  const args = ["backup", "key", "passwd", ...place.options, "--new-password-file", fresh.passwordFile];
+  assert.equal(killAt(args, 1), "passwd.key-written");
+  const changed = { ...place, options: ["-r", place.location, "--password-file", fresh.passwordFile] };
+  assert.deepEqual([ids(place), ids(changed), filesOf(place, "keys").length], [[], [], 2]);
+  cairnOk(args);
+  assert.equal(tryBackup(place, "list").status, 9);
+  const keys = backup(changed, "key", "list").data["keys"] as { key_id: string; current: boolean }[];
+  const other = keys.find(({ current }) => !current);
+  assert.equal(keys.length, 2, "the one of the first attempt is there too, with the same password");
+  backup(changed, "key", "remove", other!.key_id);
+  assert.deepEqual(ids(changed), []);
 });

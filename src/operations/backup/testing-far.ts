@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import { openStorage } from "../../compose.ts";
 import { CopyEngine } from "../../engines/copy/copy-engine.ts";
 import { CountingStorage } from "../../repository/storage/counting.ts";
+import { FaultyStorage } from "../../repository/storage/faulty.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
 import { Library } from "../library.ts";
@@ -19,7 +20,14 @@ export interface BackupScene extends TestFolder {
   place: string;
 }
 
+/** What was opened last as `faulty:/path`: it fails as it is told. */
+export const opened: { faulty: FaultyStorage | null } = { faulty: null };
+
 const storages: StorageFactory = async (location, options = {}) => {
+  if (location.startsWith("faulty:")) {
+    opened.faulty = new FaultyStorage(await openStorage(location.slice("faulty:".length), options));
+    return opened.faulty;
+  }
   if (!location.startsWith("far:")) return openStorage(location, options);
   const near = await openStorage(location.slice("far:".length), options);
   const far = new CountingStorage(near);
@@ -27,7 +35,7 @@ const storages: StorageFactory = async (location, options = {}) => {
   return far;
 };
 
-export async function backupScene(context: TestContext, scheme: "local" | "far"): Promise<BackupScene> {
+export async function backupScene(context: TestContext, scheme: "local" | "far" | "faulty"): Promise<BackupScene> {
   const at = await testFolder(context, { "a.txt": "a\n", "deep/b.txt": "b\n" });
   const cache = process.env["XDG_CACHE_HOME"];
   context.after(() => {
