@@ -23,9 +23,12 @@ export interface SpaceGuard extends WorkspaceCall {
 export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
   const { root } = workspace.found.control;
   const { retention, quota_bytes: configured } = policyOf(workspace, guard);
-  const most = Math.min(freeSpace(root).freeBytes, quotaBytes(root, configured));
-  const estimate = guard.first ? estimateBytes(workspace.root, most) : 0;
+  const { freeBytes, totalBytes } = freeSpace(root);
+  const quota = quotaBytes(root, configured);
+  const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota)) : 0;
   checkSpace(root, estimate, { allow: guard.allow });
+  // The store is no larger than all that is on its file system, and need not be counted then.
+  if (totalBytes - freeBytes + estimate <= quota) return;
   const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
     usedBytes: (await workspace.engine.storeFacts()).bytes,
     addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
