@@ -75,14 +75,25 @@ export class Bench {
     return { cairn, restic };
   }
 
+  /** The same with borg's, where it is installed. */
+  backedUpByAll(data: DataSet): { cairn: CairnBackupStore; restic: ResticStore; borg: BorgStore | null } {
+    const borg = this.borg(data);
+    if (borg !== null) fill(data, [borg]);
+    return { ...this.backedUp(data), borg };
+  }
+
   /** Removes all stores; the data stays for the next run. */
   cleanUp(): void {
-    // A run that was killed leaves its file systems mounted.
+    this.unmount();
+    rmSync(this.folder(), { recursive: true, force: true });
+  }
+
+  /** A run that was killed leaves its file systems mounted. */
+  unmount(): void {
     for (const line of readFileSync("/proc/mounts", "utf8").split("\n")) {
       const mountPoint = line.split(" ")[1] ?? "";
       if (mountPoint.startsWith(`${this.folder()}/`)) runCommand({ program: "umount", args: [mountPoint] });
     }
-    rmSync(this.folder(), { recursive: true, force: true });
   }
 }
 

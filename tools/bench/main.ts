@@ -32,6 +32,7 @@ Compares Cairn with restic, git and borg on the same data in one run and holds t
   --quick             a twentieth of the data and 2 repeats: whether it runs, not how fast it is
   --json FILE         also write the samples and bars as JSON
   --keep              leave the stores in place
+  --reuse             begin with the stores that --keep left, where a case does not need new ones
 
 Data (3.7 GB) and stores lie in $CAIRN_BENCH_DIR, or cairn-bench in the system's temporary folder; the data stays for the next run.
 $CAIRN_BENCH_COMMAND is measured instead of ./cairn.
@@ -46,6 +47,7 @@ const { values, positionals } = parseArgs({
     quick: { type: "boolean", default: false },
     json: { type: "string" },
     keep: { type: "boolean", default: false },
+    reuse: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
@@ -122,7 +124,8 @@ async function main(): Promise<void> {
   mkdirSync(scratch, { recursive: true });
   const repeats = Number(values.repeats ?? (values.quick ? 2 : 5));
   const bench = new Bench({ scratch, repeats, quick: values.quick });
-  bench.cleanUp();
+  if (values.reuse) bench.unmount();
+  else bench.cleanUp();
   const facts = environment();
   console.log(
     `${Object.entries(facts)

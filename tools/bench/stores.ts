@@ -134,6 +134,10 @@ export class BorgStore implements Store {
     this.#data = data;
   }
 
+  get exists(): boolean {
+    return existsSync(path.join(this.#folder, "repository"));
+  }
+
   fresh(): void {
     rmSync(this.#folder, { recursive: true, force: true });
     mkdirSync(this.#folder, { recursive: true });

@@ -1,6 +1,5 @@
 import { type DataCase, samplesOf } from "../bench.ts";
-import { warm } from "../data/data-sets.ts";
-import { type Contender, alternate, runCommand } from "../measure.ts";
+import { type Contender, alternate } from "../measure.ts";
 import { ratioBars } from "../result.ts";
 
 const BAR = 0.17;
@@ -9,13 +8,7 @@ export const backupUnchanged: DataCase = {
   name: "backup-unchanged",
   data: ["small", "tree", "big"],
   run(bench, data) {
-    const { cairn, restic } = bench.backedUp(data);
-    const borg = bench.borg(data);
-    if (borg !== null) {
-      borg.fresh();
-      runCommand(borg.save());
-      warm(data.folder);
-    }
+    const { cairn, restic, borg } = bench.backedUpByAll(data);
     const contenders: Contender[] = [
       { name: "cairn", command: cairn.save() },
       { name: "cairn, from a point", command: cairn.create() },
