@@ -6,7 +6,10 @@ import { CairnError } from "../errors.ts";
 import { checkStructure, PackChecker, type CheckProblem, type CheckReport } from "./check.ts";
 import { explain } from "./consequences.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
+import { Repository } from "./repository.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
 import {
+  PASSWORD,
   randomFiles,
   restic,
   resticCheck,
@@ -205,6 +208,56 @@ describe("repair of the index", () => {
       await new TestArchive(fixture).save(files);
       assert.deepEqual((await fullRead(fixture)).problems, []);
       resticCheck(fixture.path);
+    });
+  });
+
+  test("what can be read of a pack that was cut is copied too", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(4, 3000);
+      await new TestArchive(fixture).save(files);
+      const pack = await largest(fixture);
+      truncateSync(pack.path, 7000);
+      const result = await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      assert.deepEqual([result.savedBlobs, result.lostBlobs.length], [2, 2]);
+      assert.deepEqual(kinds(await fullRead(fixture)), ["blob_missing"]);
+      await new TestArchive(fixture).save(files);
+      assert.deepEqual((await fullRead(fixture)).problems, []);
+      resticCheck(fixture.path);
+    });
+  });
+
+  test("what was only read wrongly is not taken for lost", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(4, 3000));
+      const pack = await largest(fixture);
+      const damagedPacks = new Set([pack.name]);
+      const faulty = new FaultyStorage(fixture.storage);
+      const repository = await Repository.open(faulty, { password: PASSWORD });
+      const plan = await planIndexRepair(repository, { damagedPacks });
+      faulty.arm({ operation: "load", kind: "data", fault: "flip" });
+      const result = await runIndexRepair(repository, plan, { damagedPacks });
+      assert.deepEqual([result.savedBlobs, result.lostBlobs], [4, []]);
+      assert.deepEqual((await fullRead(fixture)).problems, []);
+    });
+  });
+
+  test("a backup that ends while a repair is planned loses nothing to it", async () => {
+    await withRepository(async (fixture) => {
+      const { storage, repository } = fixture;
+      await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));
+      const list = storage.list.bind(storage);
+      let isFirst = true;
+      storage.list = async (kind) => {
+        const found = await list(kind);
+        if (isFirst) {
+          isFirst = false;
+          await new TestArchive(fixture).save(randomFiles(2, 1000, "b"));
+        }
+        return found;
+      };
+      const plan = await planIndexRepair(repository);
+      storage.list = list;
+      assert.deepEqual(plan.drop, []);
     });
   });
 

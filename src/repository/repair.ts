@@ -15,7 +15,10 @@ import type { Repository } from "./repository.ts";
 export interface IndexRepairPlan {
   /** Packs that get an entry from their own header. */
   readonly add: { name: string; blobs: IndexBlob[] }[];
-  /** Packs whose entries go: what they held counts as absent and is stored again when seen again. */
+  /**
+   * Packs whose entries go: what can still be read of them is copied, unless they get an entry from their own header; the
+   * rest counts as absent and is stored again when seen again.
+   */
   readonly drop: { name: string; blobs: number; reason: string }[];
   /** Index files that cannot be read. */
   readonly damagedIndexes: string[];
@@ -28,7 +31,7 @@ export interface IndexRepairPlan {
 }
 
 export interface RepairOptions {
-  /** Packs that are known to be damaged from a full read: their readable blobs are copied, the rest is dropped. */
+  /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
   damagedPacks?: ReadonlySet<string>;
   waitMs?: number;
   signal?: AbortSignal;
@@ -39,7 +42,7 @@ export interface RepairResult {
   readonly droppedPacks: number;
   readonly removedIndexes: number;
   readonly newIndexes: number;
-  /** Blobs copied out of damaged packs. */
+  /** Blobs copied out of damaged or cut packs. */
   readonly savedBlobs: number;
   /** Ids of blobs that could not be read out of damaged packs. */
   readonly lostBlobs: string[];
@@ -49,8 +52,9 @@ const MAX_HEADER = 64 * 1024 * 1024;
 
 /** Compares index files with pack files; nothing is changed. */
 export async function planIndexRepair(repository: Repository, options: RepairOptions = {}): Promise<IndexRepairPlan> {
-  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
+  // The index before the packs: a backup beside us writes them the other way round, so that what is indexed is there.
   const basis = (await repository.storage.list("index")).map((file) => file.name).sort();
+  const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const add: IndexRepairPlan["add"] = [];
   const drop = new Map<string, { name: string; blobs: number; reason: string }>();
   const rewrite = new Set<string>();
@@ -91,7 +95,7 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
 
 /**
  * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
- * damaged ones whose readable blobs were copied. `stale_plan` when an index file came or went since.
+ * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since.
  */
 export async function runIndexRepair(
   repository: Repository,
@@ -172,9 +176,8 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
   const lost: string[] = [];
   const done: string[] = [];
   const pace = newPacer(options.signal);
-  const wanted = new Set(
-    [...(options.damagedPacks ?? [])].filter((name) => plan.drop.some((pack) => pack.name === name)),
-  );
+  const added = new Set(plan.add.map((pack) => pack.name));
+  const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
   await eachIndexFile(repository, plan.rewrite, async (file) => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
@@ -183,13 +186,33 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
       for (const blob of pack.blobs) {
         await pace();
         if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
-        else lost.push(objectIdOf(blob.id));
+        else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
       }
       done.push(name);
     }
   });
   await copier.finish();
   return { copier, lost, done };
+}
+
+/** Reads a blob alone: what was wrong may have been the way here, and its file goes afterwards. False when it is lost. */
+async function copyAgain(
+  repository: Repository,
+  copier: PackCopier,
+  from: { name: string; blob: IndexBlob },
+): Promise<boolean> {
+  const { offset, length } = from.blob;
+  const alone = { ...from.blob, offset: 0 };
+  let sealed: Uint8Array;
+  try {
+    sealed = await repository.storage.load("data", from.name, { offset, length });
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return false;
+    throw error;
+  }
+  if (!isSound(repository, sealed, alone)) return false;
+  await copier.add(sealed, alone);
+  return true;
 }
 
 function isSound(repository: Repository, pack: Uint8Array, blob: IndexBlob): boolean {
