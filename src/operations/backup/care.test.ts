@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hostname } from "node:os";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
-import { backupScene, type BackupScene } from "./testing-far.ts";
+import { backupScene, opened as lastOpened, type BackupScene } from "./testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -105,7 +105,7 @@ test("snapshots are copied once into a repository with other keys, and come back
 });
 
 test("passwords are added, changed and removed, and one always opens it", async (t) => {
-  const { library, repository, options } = await backupScene(t, "local");
+  const { library, repository, options, place } = await backupScene(t, "local");
   const [first] = (await repository.keys()).keys;
   assert.equal(first?.current, true);
   await repository.addKey("second");
@@ -118,12 +118,27 @@ test("passwords are added, changed and removed, and one always opens it", async 
   const third = await library.openRepository({ ...options, password: "third" });
   assert.equal((await third.removeKey(first!.key_id)).keys.length, 1);
   await assert.rejects(library.openRepository(options), hasCode("wrong_password"));
+  // Of the keys that are left one opens nothing, and who has lost their own cannot tell which.
+  writeFileSync(join(place, "keys", "ab".repeat(32)), "{}");
+  const last = (await third.keys()).keys.find((key) => key.current)!;
+  await assert.rejects(repository.removeKey(last.key_id), hasCode("conflict"));
   for (const each of [opened, third]) await each.close();
   // The one who made it changes its password at once: the first one opens it no longer either.
   const fresh = await library.initRepository({ ...options, repository: `${options.repository}-2` });
   await fresh.changePassword("other");
   assert.equal((await fresh.keys()).keys.length, 1);
   await fresh.close();
+});
+
+test("a storage that loses the new key file does not cost the old password", async (t) => {
+  const { library, options } = await backupScene(t, "faulty");
+  const repository = await library.openRepository(options);
+  lastOpened.faulty!.arm({ operation: "save", kind: "keys", fault: "lose" });
+  await assert.rejects(repository.changePassword("other"), hasCode("not_found"));
+  await repository.close();
+  const again = await library.openRepository(options);
+  assert.equal((await again.keys()).keys.length, 1);
+  await again.close();
 });
 
 test("a lock that is held keeps deletes from happening, and is not removed unless that is asked for", async (t) => {

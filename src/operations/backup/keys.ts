@@ -48,6 +48,11 @@ export async function removeKey(access: RepositoryAccess, key: string, options: 
       throw new CairnError("not_found", `no key ${JSON.stringify(key.slice(0, 80))}`, {
         hint: "see `cairn backup key list`",
       });
+    // Somebody with another password may have removed it since: then the other keys there are may open nothing.
+    if (access.keyName === null || !names.includes(access.keyName))
+      throw new CairnError("conflict", "the key that opened the repository is not there any more, so none is removed", {
+        hint: "open the repository again with a password that it has now",
+      });
     if (name === access.keyName || names.length === 1)
       throw new CairnError("refused", `key ${name.slice(0, 8)} is the one that opened the repository`, {
         hint: "open it with another password, or change this one: `cairn backup key passwd`",
@@ -57,7 +62,10 @@ export async function removeKey(access: RepositoryAccess, key: string, options: 
   return listKeys(access);
 }
 
-/** Writes the new key file, then removes the one in use ●. A kill in between leaves both passwords, and a repeat goes on. */
+/**
+ * Writes the new key file, reads it again, then removes the one in use ●. A kill in between leaves both passwords, and a
+ * repeat goes on.
+ */
 export async function changePassword(
   access: RepositoryAccess,
   password: RepositoryOptions["password"],
@@ -68,6 +76,8 @@ export async function changePassword(
     const old = access.keyName;
     const name = await access.repository.addKey(given, DEFAULT_SCRYPT);
     failpoint("passwd.key-written");
+    if (objectIdOf(sha256(await access.storage.load("keys", name))) !== name)
+      throw new CairnError("damaged", "the new key file is not what was written; the password stays as it was");
     access.keyName = name;
     if (old !== null && old !== name) await access.storage.remove("keys", old);
   });
