@@ -37,6 +37,9 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(readdirSync(join(target, "many")), ["7"]);
       const absent = repository.restore("latest", join(root, "other"), { paths: ["nowhere"] });
       await assert.rejects(absent, hasCode("not_found"));
+      // A file has nothing below it, also where what is named lies beside it.
+      const belowFile = repository.restore("latest", join(root, "other"), { paths: ["many/7/8"] });
+      await assert.rejects(belowFile, hasCode("not_found"));
       await assert.rejects(repository.restore("latest", target), hasCode("already_exists"));
       assert.deepEqual(
         readdirSync(root).filter((name) => name.includes(".cairn-partial")),

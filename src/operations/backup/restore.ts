@@ -152,13 +152,15 @@ class SnapshotRestore {
     for (const path of paths) {
       let tree = content.root;
       let node: TreeNode | undefined;
-      for (const name of Buffer.from(path)
+      const names = Buffer.from(path)
         .toString("latin1")
         .split("/")
-        .filter((part) => part !== "")) {
+        .filter((part) => part !== "");
+      for (const [at, name] of names.entries()) {
         node = (await readNodes({ reader, index }, tree)).find((each) => nameOf(each) === name);
         if (node === undefined) throw notThere(path, this.#parts.listed.id);
         if (node.subtree !== undefined) tree = node.subtree;
+        else if (at + 1 < names.length) throw notThere(path, this.#parts.listed.id);
       }
       roots.push(tree);
     }
