@@ -96,6 +96,24 @@ describe("marking", () => {
 });
 
 describe("sweep", () => {
+  test("deletes nothing once its lock was taken away", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 500, "a"));
+      await removeSnapshots(repository, [snapshot]);
+      const before = [await storage.list("index"), await storage.list("data")];
+      let asked = 0;
+      const roots = async (): Promise<Uint8Array[]> => {
+        // The second time under the exclusive lock.
+        if (++asked === 2) for (const { name } of await storage.list("locks")) await storage.remove("locks", name);
+        return [];
+      };
+      await assert.rejects(runSweep(repository, optionsOf(fixture, { roots })), coded("busy"));
+      assert.deepEqual([await storage.list("index"), await storage.list("data")], before);
+      assert.equal((await runSweep(repository, optionsOf(fixture))).removedPacks, 2);
+    });
+  });
+
   test("clears old unfinished files also when there is nothing to free", async () => {
     await withRepository(async (fixture) => {
       await new TestArchive(fixture).save(randomFiles(2, 500));

@@ -215,7 +215,8 @@ async function commit(
   try {
     failpoint("sweep.locked");
     if (await hasChanged(repository, staged, context.options)) return "changed";
-    await deleteOld(repository, staged, context.total);
+    await lock.recheck();
+    await deleteOld(repository, staged, { lock, total: context.total });
     return "done";
   } finally {
     await lock.release();
@@ -236,9 +237,15 @@ async function hasChanged(repository: Repository, staged: Staged, options: Sweep
   return plan.live.size !== before;
 }
 
-async function deleteOld(repository: Repository, staged: Staged, total: SweepResult): Promise<void> {
+async function deleteOld(
+  repository: Repository,
+  staged: Staged,
+  { lock, total }: { lock: RepositoryLock; total: SweepResult },
+): Promise<void> {
   const { plan, doomed, copied } = staged;
   for (const name of plan.affected) {
+    // Who was asleep for long may find others at work: what is left over goes next time.
+    lock.requireHeld();
     if (await removeFile(repository, "index", name)) total.replacedIndexes++;
     failpoint("sweep.index-removed");
   }
@@ -247,10 +254,12 @@ async function deleteOld(repository: Repository, staged: Staged, total: SweepRes
   const fresh = new Set<string>(copied.map((pack) => objectIdOf(pack.id)));
   for (const [name, size] of doomed) {
     if (fresh.has(name)) continue;
+    lock.requireHeld();
     if (await removeFile(repository, "data", name)) total.bytesFreed += Math.max(0, size);
     failpoint("sweep.pack-removed");
   }
   for (const { name, size } of plan.unindexed) {
+    lock.requireHeld();
     if (!(await removeFile(repository, "data", name))) continue;
     total.removedUnindexed++;
     total.bytesFreed += size;
