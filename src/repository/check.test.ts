@@ -149,6 +149,32 @@ describe("check", () => {
   });
 });
 
+test("a storage that is away is no damage", async () => {
+  await withRepository(async (fixture) => {
+    await new TestArchive(fixture).save(randomFiles(2, 100));
+    const away = new CairnError("io", "the line is dead");
+    const readTree = (): never => {
+      throw away;
+    };
+    await assert.rejects(checkStructure(fixture.repository, { readTree }), (error) => error === away);
+    const faulty = new FaultyStorage(fixture.storage, []);
+    const repository = await Repository.open(faulty, { password: PASSWORD });
+    faulty.arm({ operation: "load", kind: "keys", fault: "fail" });
+    const { read, close } = treeReader(fixture);
+    await assert.rejects(checkStructure(repository, { readTree: read }), /a fault of the test/);
+    const worn = new CairnError("io", "reading a pack: EIO", {
+      cause: Object.assign(new Error("EIO"), { code: "EIO" }),
+    });
+    const { problems } = await checkStructure(fixture.repository, {
+      readTree: () => {
+        throw worn;
+      },
+    });
+    assert.deepEqual(kinds({ problems }), ["tree_damaged"]);
+    close();
+  });
+});
+
 describe("repair of the index", () => {
   test("a lost index is rebuilt from the packs", async () => {
     await withRepository(async (fixture) => {

@@ -1,14 +1,14 @@
 import { closeSync } from "node:fs";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { sha256 } from "../crypto/hash.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/key-file.ts";
 import { objectIdOf } from "../ids.ts";
 import { arenaOver, type Arena } from "../native.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
-import { LiveSet, type ReadTree } from "./live.ts";
+import { LiveSet, tellsOfDamage, type ReadTree } from "./live.ts";
 import { packSizeOf } from "./pack-copy.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { PackVerifier } from "./pack-verifier.ts";
@@ -139,6 +139,7 @@ async function checkKeys(repository: Repository, problems: CheckProblem[]): Prom
       if (objectIdOf(sha256(bytes)) !== name) throw new Error("its SHA-256 is not its name");
       decodeKeyFile(bytes);
     } catch (error) {
+      if (error instanceof CairnError && !tellsOfDamage(error)) throw error;
       problems.push(damage("key_damaged", name, (error as Error).message));
     }
   }

@@ -95,7 +95,7 @@ export class LiveSet {
       nodes = decodeTree(read instanceof Uint8Array ? read : await read);
     } catch (error) {
       const known = toCairnError(error);
-      if (known.code === "interrupted") throw known;
+      if (!tellsOfDamage(known)) throw known;
       this.#problem({ kind: "damaged_tree", id, detail: known.message });
       return;
     }
@@ -138,6 +138,15 @@ export class LiveSet {
   #problem(problem: MarkProblem): void {
     if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
   }
+}
+
+/**
+ * True when something read was not what was written. A storage that is away, busy or closed to this user says nothing of
+ * what lies there; a disk that cannot read a sector any more does.
+ */
+export function tellsOfDamage(error: CairnError): boolean {
+  if (error.code === "io") return (error.cause as { code?: unknown } | undefined)?.code === "EIO";
+  return error.code === "damaged" || error.code === "not_found";
 }
 
 /** Marks from these roots; see `LiveSet`. */
