@@ -50,7 +50,7 @@ export class RepositoryLock {
     this.#repository = repository;
     this.#id = id;
     this.exclusive = exclusive;
-    this.#timer = setInterval(() => (this.#refreshing = this.#refresh()), REFRESH_MS);
+    this.#timer = setInterval(() => void (this.#refreshing = this.#refresh()), REFRESH_MS);
     this.#timer.unref();
   }
 
