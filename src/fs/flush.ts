@@ -10,6 +10,8 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 type Waiting = NativeFunction & { async?: (fd: number, ended: (error: unknown, result: number) => void) => void };
 
 const syncfs = bindNativeLater("int syncfs(int fd)");
+const fadvise = bindNativeLater("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
+const DONT_NEED = 4;
 const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
 
@@ -46,4 +48,12 @@ async function isSyncedByProgram(): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+/**
+ * Has the system give up what it holds in memory of an open file that was flushed, so that it is read from the disk.
+ * False where it cannot be asked.
+ */
+export function forgetPages(fd: number): boolean {
+  return fadvise()?.(fd, 0, 0, DONT_NEED) === 0;
 }

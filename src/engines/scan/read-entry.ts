@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { forgetPages } from "../../fs/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
 import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
@@ -238,6 +239,7 @@ export class EntryReader {
     const fd = this.#open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
     if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
+    if (this.#thread.task.fromDisk) forgetPages(fd);
     try {
       this.#readOpenFile(fd, record, directory);
     } finally {

@@ -46,6 +46,7 @@ export interface ScanOptions {
   rules: IgnoreRecord | null;
   skip?: readonly string[];
   reread?: boolean;
+  fromDisk?: boolean;
   /** nothing in the folder has changed since this moment, in milliseconds since 1970, or will */
   heldAt?: number;
   clonedFrom?: ClonedFrom;
@@ -145,6 +146,7 @@ class Scan {
       rules: options.rules,
       skip: options.skip ?? [],
       reread: options.reread ?? false,
+      fromDisk: options.fromDisk ?? false,
       heldAt: options.heldAt ?? null,
       clonedFrom: options.clonedFrom ?? null,
       captureIn: options.store?.directory ?? null,

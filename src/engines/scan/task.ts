@@ -25,6 +25,8 @@ export interface ScanTask {
   skip: readonly string[];
   /** read every file whatever the cache says */
   reread: boolean;
+  /** read files from the disk, not from what the system holds of them in memory; what was written is flushed */
+  fromDisk: boolean;
   /** nothing has changed since this moment (milliseconds since 1970): no file is young for what was written later */
   heldAt: number | null;
   /** the folder is a clone, and its entries are looked at as those that they were cloned from */

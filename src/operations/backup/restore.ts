@@ -227,10 +227,11 @@ class SnapshotRestore {
     const { access, content, options, listed } = this.#parts;
     const recorded = content.manifest?.stateDigest ?? null;
     if (this.#paths !== null || options.prove === false) return null;
-    // To the disk, so that what is read again is what it took.
+    // To the disk and from there, so that what is read again is what it took.
     await flushFileSystem(folder);
     const found = await scan({
       root: folder,
+      fromDisk: true,
       cache: null,
       excludes: [],
       rules: { excludes: [], files: [] },
