@@ -30,13 +30,18 @@ const ATTEMPTS = 3;
 /** A living writer touches its unfinished files more often. */
 const STALE_TEMPORARY_MS = 60 * 60_000;
 
-/** Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine. */
+/**
+ * Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine.
+ * `confirm` is asked under the lock, before the first goes: it throws when they must not go any more.
+ */
 export async function removeSnapshots(
   repository: Repository,
   ids: Iterable<string>,
-  options: { waitMs?: number; signal?: AbortSignal } = {},
+  options: { waitMs?: number; signal?: AbortSignal; confirm?: () => Promise<void> } = {},
 ): Promise<number> {
-  return withLock(repository, { ...options, exclusive: true }, async () => {
+  const { confirm, ...waiting } = options;
+  return withLock(repository, { ...waiting, exclusive: true }, async () => {
+    await confirm?.();
     let removed = 0;
     const pace = newPacer(options.signal);
     for (const id of ids) {
@@ -116,6 +121,7 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
     let removed = 0;
     for (const { name } of await repository.storage.list("data")) {
       if (listed.has(name)) continue;
+      lock.requireHeld();
       if (await removeFile(repository, "data", name)) removed++;
       failpoint("recover.pack-removed");
     }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hostname } from "node:os";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, opened as lastOpened, type BackupScene } from "./testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
@@ -69,6 +70,23 @@ test("rules that keep nothing of a group are refused, and words that fit no snap
   const other = await repository.forget({ retention: { keepLast: 1 }, hosts: [`not-${hostname()}`] });
   assert.deepEqual([other.groups, other.removed], [[], []]);
   assert.deepEqual((await repository.forget({ snapshots: [id!.slice(0, 10)] })).removed, [id]);
+});
+
+test("nothing is forgotten when another one removes meanwhile what the rules were to keep", async (t) => {
+  const at = await backupScene(t, "local");
+  const ids = await rounds(at, 3);
+  const { repository: inner } = (at.repository as OpenedRepository).access;
+  const list = inner.listSnapshots.bind(inner);
+  let lists = 0;
+  inner.listSnapshots = async (signal) => {
+    const listed = await list(signal);
+    if (++lists === 1) rmSync(join(at.place, "snapshots", ids[2]!));
+    return listed;
+  };
+  await assert.rejects(at.repository.forget({ retention: { keepLast: 1 } }), hasCode("stale_plan"));
+  const { snapshots } = await at.repository.list();
+  assert.deepEqual(snapshots.map(({ snapshot_id: id }) => id).toSorted(), ids.slice(0, 2).toSorted());
+  assert.deepEqual((await at.repository.forget({ retention: { keepLast: 1 } })).removed, [ids[0]]);
 });
 
 test("many small backups are few files after a prune", async (t) => {

@@ -24,13 +24,14 @@ export async function forgetBackups(
   const started = Date.now();
   const { snapshots } = await access.repository.listSnapshots(options.signal);
   const groups = decide(snapshots, options);
-  const doomed = groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
+  const doomed = doomedOf(groups);
   const dryRun = options.dryRun === true;
   if (!dryRun && doomed.length > 0) {
     const { lockTimeoutMs, signal } = options;
     await removeSnapshots(access.repository, doomed, {
       waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
       ...(signal === undefined ? {} : { signal }),
+      confirm: () => requireStillDoomed(access, doomed, options),
     });
   }
   const prune = options.prune === true ? await pruneBackups(access, options, new Set(dryRun ? doomed : [])) : null;
@@ -42,6 +43,30 @@ export async function forgetBackups(
     prune,
     duration_ms: Date.now() - started,
   };
+}
+
+function doomedOf(groups: readonly ForgetGroup[]): string[] {
+  return groups.flatMap((group) => group.snapshots.filter(({ keep }) => !keep).map((each) => each.snapshot_id));
+}
+
+/** Another one may have removed meanwhile what the rules were to keep in the place of these. Throws `stale_plan`. */
+async function requireStillDoomed(
+  access: RepositoryAccess,
+  doomed: readonly string[],
+  options: ForgetBackupsOptions,
+): Promise<void> {
+  if (options.retention === undefined) return;
+  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const now = new Set(doomedOf(decide(snapshots, options)));
+  const present = new Set<string>(snapshots.map(({ id }) => id));
+  if (doomed.every((id) => now.has(id) || !present.has(id))) return;
+  throw new CairnError(
+    "stale_plan",
+    "snapshots were removed meanwhile, so the rules keep others now; nothing was removed",
+    {
+      hint: "run it again",
+    },
+  );
 }
 
 function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOptions): ForgetGroup[] {
