@@ -66,7 +66,7 @@ export async function compact(
   }
   try {
     failpoint("compact.locked");
-    return await merge(repository, index, { names: chosen, options });
+    return await merge(repository, index, { names: chosen, options, lock });
   } catch (error) {
     // Another one was faster: its result is as good.
     if (toCairnError(error).code === "not_found") return NOTHING;
@@ -97,6 +97,7 @@ function chooseIndexes(files: readonly StoredFile[], trigger: number): string[] 
 
 interface Work {
   readonly names: string[];
+  readonly lock: RepositoryLock;
   readonly options: CompactOptions;
 }
 
@@ -131,10 +132,11 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const names = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("compact.index-written");
+  await work.lock.recheck();
   await dropIndexes(repository, files);
-  await dropPacks(repository, merged);
+  for (const name of merged.keys()) await dropPack(repository, name, work.lock);
   keepInStep(index, { files, packs, merged, copied, names });
-  const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index);
+  const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index, work.lock);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
@@ -214,11 +216,11 @@ async function dropIndexes(repository: Repository, files: readonly IndexFileCont
   failpoint("compact.indexes-durable");
 }
 
-async function dropPacks(repository: Repository, merged: ReadonlyMap<string, ListedPack>): Promise<void> {
-  for (const name of merged.keys()) {
-    await repository.storage.remove("data", name);
-    failpoint("compact.pack-removed");
-  }
+/** What the lock guarded may be needed again once it has ended. */
+async function dropPack(repository: Repository, name: string, lock: RepositoryLock): Promise<void> {
+  lock.requireHeld();
+  await repository.storage.remove("data", name);
+  failpoint("compact.pack-removed");
 }
 
 function keepInStep(
@@ -239,10 +241,11 @@ function keepInStep(
 }
 
 /** What a killed save or compaction left. Under the exclusive lock no living writer has packs that are not indexed. */
-async function dropUnindexed(repository: Repository, index: BlobIndex): Promise<number> {
+async function dropUnindexed(repository: Repository, index: BlobIndex, lock: RepositoryLock): Promise<number> {
   let removed = 0;
   for (const { name } of await repository.storage.list("data")) {
     if (index.listings(Buffer.from(name, "hex")) > 0) continue;
+    lock.requireHeld();
     await repository.storage.remove("data", name);
     removed++;
     failpoint("compact.unindexed-removed");
