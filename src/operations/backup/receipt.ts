@@ -43,7 +43,7 @@ export async function writeReceipt(
   });
   const key = ownKey();
   const names = readdirSync(directory())
-    .filter((name) => name.endsWith(".json"))
+    .filter((name) => /^\d{10}-[0-9a-f]+\.json$/.test(name))
     .toSorted();
   const last = names.at(-1);
   const number = last === undefined ? 1 : Number.parseInt(last, 10) + 1;
