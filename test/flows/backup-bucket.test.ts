@@ -53,7 +53,7 @@ test("a small change costs two packs, an index, a snapshot and the lock around t
   const seen = takeSeen();
   const writes = seen.filter((request) => !/^(?:GET|HEAD)/.test(request));
   assert.deepEqual(writes, ["PUT locks", "PUT data", "PUT data", "PUT index", "PUT snapshots", "DELETE locks"]);
-  assert.ok(seen.length <= 17, seen.join(", "));
+  assert.ok(seen.length <= 18, seen.join(", "));
   assert.equal((await backup(options, "create", "--save", "-C", folder)).status, 0);
   const unchanged = takeSeen().filter((request) => !/^(?:GET|HEAD)/.test(request));
   assert.deepEqual(unchanged, ["PUT locks", "PUT snapshots", "DELETE locks"]);
