@@ -10,6 +10,7 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { checkSpan, usage } from "../input.ts";
 import type { Input } from "../input.ts";
+import { readKeepRules } from "../keep-rules.ts";
 import { formatBytes } from "../render/format.ts";
 
 export const command: CommandDefinition = {
@@ -83,27 +84,15 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
-const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] as const;
-
 /** The rules on the line; null when there are none. */
 function readRetention(input: Input): Retention | null {
-  const retention: Retention = {};
-  for (const name of COUNTS) {
-    const count = input.count(name);
-    if (count === undefined) continue;
-    if (count < 0) throw usage(`a count must not be negative: ${count}`);
-    retention[name] = count;
-  }
-  const within = checkSpan(input.text("keepWithin"), "--keep-within");
+  const retention: Retention = readKeepRules(input);
   const maxAge = checkSpan(input.text("maxAge"), "--max-age");
   const maxBytes = input.size("maxSize");
   const undoCount = input.count("keepUndo");
   const undoWithin = checkSpan(input.text("keepUndoWithin"), "--keep-undo-within");
-  const tags = input.list("keepTag");
-  if (within !== undefined) retention.keepWithin = within;
   if (maxAge !== undefined) retention.maxAge = maxAge;
   if (maxBytes !== undefined) retention.maxBytes = maxBytes;
-  if (tags.length > 0) retention.keepTags = tags;
   if (undoCount !== undefined || undoWithin !== undefined) {
     retention.keepUndo = {
       ...(undoCount === undefined ? {} : { count: undoCount }),

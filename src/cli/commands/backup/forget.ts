@@ -1,5 +1,4 @@
 import type {
-  BackupRetention,
   ForgetBackupsOptions,
   ForgetBackupsResult,
   ForgetGroup,
@@ -8,7 +7,8 @@ import type {
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { checkSpan, usage } from "../../input.ts";
+import { usage } from "../../input.ts";
+import { readKeepRules } from "../../keep-rules.ts";
 import { formatAge, plural, printable } from "../../render/format.ts";
 import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { renderPrune } from "./prune.ts";
@@ -45,7 +45,8 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const snapshots = input.rest(0);
-  const retention = readRetention(input);
+  const rules = readKeepRules(input);
+  const retention = Object.keys(rules).length === 0 ? null : rules;
   if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
   if (snapshots.length === 0 && retention === null)
     throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
@@ -59,23 +60,6 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const result = await repository.forget(options);
     return { data: result, paged: true, text: () => render(context, result) };
   });
-}
-
-const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] as const;
-
-function readRetention(input: Input): BackupRetention | null {
-  const retention: BackupRetention = {};
-  for (const name of COUNTS) {
-    const count = input.count(name);
-    if (count === undefined) continue;
-    if (count < 0) throw usage(`a count must not be negative: ${count}`);
-    retention[name] = count;
-  }
-  const within = checkSpan(input.text("keepWithin"), "--keep-within");
-  if (within !== undefined) retention.keepWithin = within;
-  const tags = input.list("keepTag");
-  if (tags.length > 0) retention.keepTags = tags;
-  return Object.keys(retention).length === 0 ? null : retention;
 }
 
 const GROUPINGS: readonly SnapshotGrouping[] = ["host", "paths", "tags"];

@@ -1,0 +1,20 @@
+import type { BackupRetention } from "../operations/contract.ts";
+import { checkSpan, type Input, usage } from "./input.ts";
+
+const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthly", "keepYearly"] as const;
+
+/** The rules on the line that keep something, in restic's words; empty where there are none. */
+export function readKeepRules(input: Input): BackupRetention {
+  const rules: BackupRetention = {};
+  for (const name of COUNTS) {
+    const count = input.count(name);
+    if (count === undefined) continue;
+    if (count < 0) throw usage(`a count must not be negative: ${count}`);
+    rules[name] = count;
+  }
+  const within = checkSpan(input.text("keepWithin"), "--keep-within");
+  if (within !== undefined) rules.keepWithin = within;
+  const tags = input.list("keepTag");
+  if (tags.length > 0) rules.keepTags = tags;
+  return rules;
+}
