@@ -3,6 +3,8 @@ import { throwIfAborted } from "./errors.ts";
 
 /** How long this thread works before it lets signals and other callers in. */
 const SLICE_MS = 25;
+/** So often progress is reported at the most. */
+const PROGRESS_MS = 100;
 
 /** A pause to be awaited between two pieces of work: it takes one only when a slice of time is over. Throws once aborted. */
 export type Pacer = () => Promise<void>;
@@ -26,4 +28,17 @@ export async function collectPaced<T>(items: Iterable<T>, pace: Pacer): Promise<
     await pace();
   }
   return all;
+}
+
+/** Passes on what a callback is told now and then, and what says that all is done; nothing without a callback. */
+export function throttled<T extends { done: number; total?: number }>(
+  report: ((value: T) => void) | undefined,
+): (value: T) => void {
+  let last = 0;
+  return (value) => {
+    const now = performance.now();
+    if (report === undefined || (now - last < PROGRESS_MS && value.done !== value.total)) return;
+    last = now;
+    report(value);
+  };
 }

@@ -4,6 +4,7 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
 import { freeSpace, mountOf } from "../fs/mounts.ts";
+import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
@@ -86,18 +87,6 @@ export async function writeWhole(
   await workspace.engine.holder!.materialise(tree, folder, { signal });
   failpoint("write.tree-copied");
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
-}
-
-const PROGRESS_MS = 100;
-
-function throttled<T>(report: (value: T) => void): (value: T) => void {
-  let last = 0;
-  return (value) => {
-    const now = performance.now();
-    if (now - last < PROGRESS_MS) return;
-    last = now;
-    report(value);
-  };
 }
 
 /** Number of entries of a point. */

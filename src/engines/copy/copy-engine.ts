@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
+import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
@@ -73,7 +74,6 @@ const CLOCK_TICK_MS = 10;
 const LOCK_WAIT_MS = 10_000;
 /** Of no index. */
 const UNKNOWN_EPOCH = "0".repeat(32);
-const PROGRAM = "cairn 0.1.0";
 
 /** Keeps points in the repository inside the control directory. */
 export class CopyEngine implements Engine {

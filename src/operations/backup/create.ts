@@ -4,8 +4,10 @@ import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
+import { throttled } from "../../pacer.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
@@ -21,8 +23,6 @@ import { checkTags } from "../tag.ts";
 import { readKnownTrees, writeKnownTrees } from "./known-trees.ts";
 import { byTime, pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-
-const PROGRAM = "cairn 0.1.0";
 
 /**
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
@@ -235,16 +235,3 @@ class BackupOfPoint {
 
 /** The cache of so many blobs is written in a moment; of more it is written now and then. */
 const FEW_BLOBS = 300_000;
-const PROGRESS_MS = 100;
-
-function throttled<T extends { done: number; total?: number }>(
-  report: ((value: T) => void) | undefined,
-): (value: T) => void {
-  let last = 0;
-  return (value) => {
-    const now = performance.now();
-    if (report === undefined || (now - last < PROGRESS_MS && value.done !== value.total)) return;
-    last = now;
-    report(value);
-  };
-}

@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { PROGRAM } from "../../formats/program.ts";
 import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
@@ -11,7 +12,6 @@ import { userStateDirectory } from "../../workspace/registry.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract.ts";
 
 const MAX_BYTES = 1 << 20;
-const PROGRAM = "cairn 0.1.0";
 const LOCK_WAIT_MS = 10_000;
 
 function directory(): string {

@@ -10,6 +10,7 @@ import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
 import { displayPath, normalizeTyped } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
+import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import type { NearPacks, WantedRange } from "../../repository/near-packs.ts";
@@ -331,16 +332,4 @@ function notThere(path: Uint8Array, snapshot: string): CairnError {
     `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in snapshot ${snapshot.slice(0, 8)}`,
     { hint: "`cairn backup find` looks for a name in all snapshots" },
   );
-}
-
-const PROGRESS_MS = 100;
-
-function throttled<T>(report: (value: T) => void): (value: T) => void {
-  let last = 0;
-  return (value) => {
-    const now = performance.now();
-    if (now - last < PROGRESS_MS) return;
-    last = now;
-    report(value);
-  };
 }
