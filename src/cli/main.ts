@@ -1,4 +1,4 @@
-import { VERSION } from "./version.ts";
+import { VERSION } from "../formats/program.ts";
 
 /** The process's entry. `--version` is answered before anything else is loaded. */
 async function main(): Promise<void> {

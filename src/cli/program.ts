@@ -4,7 +4,7 @@ import type { CommandDefinition } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./definitions.ts";
 import type { Globals } from "./context.ts";
 import { Input, parseWait, usage } from "./input.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "../formats/program.ts";
 
 /** What the arguments ask for. */
 export type Parsed =

@@ -9,7 +9,7 @@ import { asksForJson, commandNameOf } from "./program.ts";
 import { argsOf, fakeLibrary, ROOT } from "./testing-fake-library.ts";
 import { BACKUP_OPTIONS, WRONG_BACKUPS } from "./testing-backup-lines.ts";
 import { runFake, runJson } from "./testing-run.ts";
-import { VERSION } from "./version.ts";
+import { VERSION } from "../formats/program.ts";
 
 test("the commands are these", () => {
   assert.equal(

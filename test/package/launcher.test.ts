@@ -13,7 +13,7 @@ import {
 import path from "node:path";
 import { after, before, test } from "node:test";
 import type { TestContext } from "node:test";
-import { VERSION } from "../../src/cli/version.ts";
+import { VERSION } from "../../src/formats/program.ts";
 import { Clone, type Outcome, machinePath, registryAnswers } from "./clone.ts";
 
 // One clone, used in order: what the first test installs, the later ones find.
@@ -102,7 +102,7 @@ test("later runs need no network and say nothing when called through a link from
 
 test("the bundle is built again when a source is newer", (t) => {
   if (!needsRegistry(t)) return;
-  const file = path.join(clone.folder, "src/cli/version.ts");
+  const file = path.join(clone.folder, "src/formats/program.ts");
   const source = readFileSync(file, "utf8");
   writeFileSync(file, source.replace(VERSION, "9.9.9-test"));
   assert.equal(clone.run(clone.launcher, ["--version"]).stdout.trim(), "9.9.9-test");
@@ -131,7 +131,7 @@ test("another user runs it from a clone that is not theirs to write", (t) => {
   const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", clone.launcher, "--version"];
   assertVersion(clone.run("setpriv", asNobody));
   // A source that is newer than the bundle is run as it is.
-  const file = path.join(clone.folder, "src/cli/version.ts");
+  const file = path.join(clone.folder, "src/formats/program.ts");
   writeFileSync(file, readFileSync(file));
   assertVersion(clone.run("setpriv", asNobody));
   renameSync(path.join(clone.folder, "node_modules"), path.join(clone.scratch, "modules"));

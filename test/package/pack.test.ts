@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { VERSION } from "../../src/cli/version.ts";
+import { VERSION } from "../../src/formats/program.ts";
 import { Clone, registryAnswers } from "./clone.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
