@@ -23,6 +23,12 @@ export interface LockOwner {
   readonly released?: boolean;
 }
 
+/** What of an owner tells whether it still runs. */
+export type OwnerFacts = Pick<
+  LockOwner,
+  "host" | "machine_id" | "boot_id" | "pid_namespace" | "pid" | "start_time" | "released"
+>;
+
 export type Liveness = "alive" | "dead" | "unknown";
 
 function readText(path: string): string {
@@ -121,7 +127,8 @@ export function parseOwner(bytes: Uint8Array): LockOwner | null {
   }
 }
 
-function pidIsAlive(owner: LockOwner): boolean {
+/** Whether the process is there; one that has the number alone, by its start time, is not it. */
+export function pidIsAlive(owner: Pick<LockOwner, "pid" | "start_time">): boolean {
   try {
     process.kill(owner.pid, 0);
   } catch (error) {
@@ -138,7 +145,7 @@ function pidIsAlive(owner: LockOwner): boolean {
  * and pid namespace are ours. Another boot of the same machine is dead; `local` says that no other machine can
  * write here, so then any other boot is.
  */
-export function livenessOf(owner: LockOwner, local: boolean): Liveness {
+export function livenessOf(owner: OwnerFacts, local: boolean): Liveness {
   if (owner.released === true) return "dead";
   const self = thisProcess();
   if (owner.boot_id === "" || self.bootId === "") {

@@ -1,12 +1,17 @@
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { hostname } from "node:os";
-import { writeFileSync } from "node:fs";
+import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/lock-file.ts";
+import { thisProcess } from "../fs/lock-owner.ts";
+import { lookAtLocks } from "./lock-state.ts";
 import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";
+import { Repository } from "./repository.ts";
+import { CountingStorage } from "./storage/counting.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
 import { restic, resticInstalled, TestArchive, withRepository } from "./test-archive.ts";
 
 const busy = (error: unknown): boolean => error instanceof CairnError && error.code === "busy" && error.retryable;
@@ -86,7 +91,10 @@ describe("locks", () => {
         "locks",
         lockOf({ pid: process.pid, time: new Date(Date.now() - 20 * 60_000).toISOString() }),
       );
-      writeFileSync(join(path, "locks", "ab".repeat(32)), "");
+      const cut = join(path, "locks", "ab".repeat(32));
+      writeFileSync(cut, "");
+      const longAgo = new Date(Date.now() - 31 * 60_000);
+      utimesSync(cut, longAgo, longAgo);
       assert.equal(await removeDeadLocks(repository), 4);
       await repository.saveUnpacked("locks", lockOf({ pid: gone, hostname: "elsewhere" }));
       await assert.rejects(
@@ -94,6 +102,78 @@ describe("locks", () => {
         (error) => busy(error) && (error as CairnError).details?.["hostname"] === "elsewhere",
       );
       assert.equal(await removeDeadLocks(repository), 0);
+    });
+  });
+
+  test("a lock of another boot counts as dead only where it can be of no other machine", async () => {
+    await withRepository(async (fixture) => {
+      const self = thisProcess();
+      const owner = {
+        boot_id: "another",
+        pid_namespace: self.pidNamespace,
+        start_time: "1",
+        machine_id: self.machineId,
+      };
+      const place = async (changes: Partial<typeof owner>): Promise<string> =>
+        fixture.repository.saveUnpacked("locks", lockOf({ extra: { cairn_owner: { ...owner, ...changes } } }));
+      const away = new CountingStorage(fixture.storage);
+      delete away.localPath;
+      const far = await Repository.open(away, { keys: fixture.repository.keys });
+      const same = await place({});
+      assert.deepEqual((await lookAtLocks(far)).dead, []);
+      // Containers may have no id of their machine at all.
+      assert.deepEqual((await lookAtLocks(fixture.repository)).dead, self.machineId === "" ? [] : [same]);
+      await fixture.storage.remove("locks", same);
+      const other = await place({ machine_id: "of another machine with the same name" });
+      assert.equal(await removeDeadLocks(fixture.repository), 0);
+      await assert.rejects(acquireLock(fixture.repository, { exclusive: false }), busy);
+      await fixture.storage.remove("locks", other);
+    });
+  });
+
+  test("a living lock that is once read wrongly is neither removed nor passed over", async () => {
+    await withRepository(async (fixture) => {
+      for (const fault of ["flip", "truncate"] as const) {
+        const faulty = new FaultyStorage(fixture.storage, [{ operation: "load", kind: "locks", fault, times: 2 }]);
+        const repository = await Repository.open(faulty, { keys: fixture.repository.keys });
+        await withLock(fixture.repository, { exclusive: true }, async (lock) => {
+          const living = await fixture.repository.saveUnpacked("locks", lockOf({ hostname: "elsewhere" }));
+          await assert.rejects(acquireLock(repository, { exclusive: false }), busy, fault);
+          const left = (await fixture.storage.list("locks")).map(({ name }) => name);
+          assert.deepEqual(left.toSorted(), [lock.id, living].toSorted(), fault);
+          await fixture.storage.remove("locks", living);
+        });
+      }
+    });
+  });
+
+  test("a lock that stays unreadable keeps others out until somebody says otherwise", async () => {
+    await withRepository(async ({ repository, path, storage }) => {
+      writeFileSync(join(path, "locks", "ab".repeat(32)), "half of a lock");
+      await assert.rejects(
+        acquireLock(repository, { exclusive: false }),
+        (error) => busy(error) && /unlock --all/.test((error as CairnError).hint ?? ""),
+      );
+      assert.deepEqual([await removeDeadLocks(repository), (await storage.list("locks")).length], [0, 1]);
+    });
+  });
+
+  test("what was done under a lock is done, also where the lock cannot be taken away", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const remove = storage.remove.bind(storage);
+      const warnings: string[] = [];
+      const onWarning = (message: string): void => void warnings.push(message);
+      const done = await withLock(repository, { exclusive: true, onWarning }, async () => {
+        storage.remove = async () => Promise.reject(new CairnError("io", "the line is dead"));
+        return "done";
+      });
+      assert.equal(done, "done");
+      assert.match(warnings.join(), /the line is dead/);
+      assert.equal((await storage.list("locks")).length, 1);
+      storage.remove = remove;
+      // Its process lives, and knows that it is not held any more.
+      await (await acquireLock(repository, { exclusive: true })).release();
+      assert.deepEqual(await storage.list("locks"), []);
     });
   });
 

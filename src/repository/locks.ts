@@ -1,21 +1,18 @@
-import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnError, throwIfAborted } from "../errors.ts";
-import { decodeLock, encodeLock, type LockFile } from "../formats/lock-file.ts";
-import { processFacts, thisProcess } from "../fs/lock-owner.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { encodeLock, type LockFile } from "../formats/lock-file.ts";
 import type { ObjectId } from "../ids.ts";
+import { lookAtLocks, ownerMembers, type HeldLock } from "./lock-state.ts";
 import type { Repository } from "./repository.ts";
 
 /** restic's locks: one sealed file each, shared or exclusive; placed first, then looked around. */
 
 const REFRESH_MS = 5 * 60_000;
-const STALE_MS = 30 * 60_000;
 /** A lock that could not be refreshed for so long may be taken for stale by others soon. */
 const LOST_MS = 25 * 60_000;
 /** One that placed its lock later looks around, finds ours and gives up; restic does so after 0.2 s. */
 const RIVAL_MS = 2000;
-const OWNER_KEY = "cairn_owner";
 
 export interface LockOptions {
   exclusive: boolean;
@@ -24,20 +21,19 @@ export interface LockOptions {
   /** Pause between placing and looking around, for storages that list late; 0 on a local disk, else 200. */
   settleMs?: number;
   signal?: AbortSignal;
+  /** Told when the lock cannot be taken away once the work is done. */
+  onWarning?: (message: string) => void;
 }
 
-/** A lock of another process (or of another place in this one). */
-export interface ForeignLock {
-  readonly id: string;
-  readonly lock: LockFile;
-}
-
+/** Locks that this process holds, and those that it gave back and that could not be taken away. */
 const mine = new Set<string>();
+const leftBehind = new Set<string>();
 
 /** A lock that is held; `release` it in a finally block. Refreshed every five minutes by itself. */
 export class RepositoryLock {
   readonly exclusive: boolean;
   readonly #repository: Repository;
+  readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
   #placedAt = Date.now();
   #released = false;
@@ -46,10 +42,11 @@ export class RepositoryLock {
   #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(repository: Repository, id: ObjectId, exclusive: boolean) {
+  constructor(repository: Repository, id: ObjectId, { exclusive, onWarning }: LockOptions) {
     this.#repository = repository;
     this.#id = id;
     this.exclusive = exclusive;
+    this.#onWarning = onWarning;
     this.#timer = setInterval(() => void (this.#refreshing = this.#refresh()), REFRESH_MS);
     this.#timer.unref();
   }
@@ -89,12 +86,18 @@ export class RepositoryLock {
     );
   }
 
+  /** Never fails: what was done under the lock is done. One that stays is told, and taken away by the next look around. */
   async release(): Promise<void> {
     if (this.#released) return;
     this.#released = true;
     clearInterval(this.#timer);
     await this.#refreshing;
-    await dropLock(this.#repository, this.#id);
+    try {
+      await dropLock(this.#repository, this.#id);
+    } catch (error) {
+      const why = toCairnError(error).message;
+      this.#onWarning?.(`the repository's lock could not be taken away, others may wait for it: ${why}`);
+    }
   }
 
   /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
@@ -140,7 +143,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
       } finally {
         if (!keep) await dropLock(repository, id);
       }
-      if (rival === undefined) return new RepositoryLock(repository, id, options.exclusive);
+      if (rival === undefined) return new RepositoryLock(repository, id, options);
     }
     if (Date.now() >= until) throw busy(repository, rival);
     // Two that met while placing must not meet again.
@@ -158,51 +161,37 @@ export async function withLock<T>(
   work: (lock: RepositoryLock) => Promise<T>,
 ): Promise<T> {
   const lock = await acquireLock(repository, options);
-  let result: T;
   try {
-    result = await work(lock);
-  } catch (error) {
-    // What went wrong with the work tells more than that its lock stayed.
-    await lock.release().catch(() => undefined);
-    throw error;
+    return await work(lock);
+  } finally {
+    await lock.release();
   }
-  await lock.release();
-  return result;
 }
 
-/** Removes locks whose process is gone, that are 30 minutes old, or that cannot be read. Returns how many. */
+/** Removes locks whose process is gone or that are 30 minutes old. Returns how many. */
 export async function removeDeadLocks(repository: Repository): Promise<number> {
-  const before = (await repository.storage.list("locks")).length;
-  await foreignLocks(repository, null);
-  return Math.max(0, before - (await repository.storage.list("locks")).length);
+  let removed = 0;
+  for (const id of (await lookAtLocks(repository, { ours })).dead) if (await dropLock(repository, id)) removed++;
+  return removed;
 }
 
-async function foreignLocks(repository: Repository, own: string | null): Promise<ForeignLock[]> {
-  const found: ForeignLock[] = [];
-  for (const { name } of await repository.storage.list("locks")) {
-    if (name === own) continue;
-    let lock: LockFile;
-    try {
-      lock = decodeLock(await repository.loadUnpacked("locks", name));
-    } catch (error) {
-      if (!(error instanceof CairnError)) throw error;
-      // A lock appears whole or not at all, so one that cannot be read is what a power cut left of it.
-      if (error.code === "damaged") await dropLock(repository, name);
-      else if (error.code !== "not_found") throw error;
-      continue;
-    }
-    if (isDead(name, lock)) await dropLock(repository, name);
-    else found.push({ id: name, lock });
-  }
-  return found;
+/** All locks but one's own; dead ones are removed on the way. */
+async function foreignLocks(repository: Repository, own: string | null): Promise<HeldLock[]> {
+  const { held, dead } = await lookAtLocks(repository, { except: own, ours });
+  for (const id of dead) await dropLock(repository, id);
+  return held;
 }
 
-function excluding(others: readonly ForeignLock[], exclusive: boolean): ForeignLock | undefined {
-  return exclusive ? others[0] : others.find((other) => other.lock.exclusive);
+function ours(id: string): boolean | undefined {
+  if (mine.has(id)) return true;
+  return leftBehind.has(id) ? false : undefined;
+}
+
+function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | undefined {
+  return exclusive ? others[0] : others.find(({ lock }) => lock === null || lock.exclusive);
 }
 
 async function placeLock(repository: Repository, exclusive: boolean): Promise<ObjectId> {
-  const self = thisProcess();
   const lock: LockFile = {
     time: new Date().toISOString(),
     exclusive,
@@ -211,7 +200,7 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
     pid: process.pid,
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
-    extra: { [OWNER_KEY]: { boot_id: self.bootId, pid_namespace: self.pidNamespace, start_time: self.startTime } },
+    extra: ownerMembers(),
   };
   // Never durable: after a power cut its process is gone anyway.
   const id = await repository.saveUnpacked("locks", encodeLock(lock), { durable: false });
@@ -221,75 +210,30 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
 
 /** False when it was not there any more. */
 async function dropLock(repository: Repository, id: string): Promise<boolean> {
+  // Until it is gone: where that fails, the next look around takes it away.
+  leftBehind.add(id);
   mine.delete(id);
+  let gone = false;
   try {
     await repository.storage.remove("locks", id);
-    return true;
   } catch (error) {
     if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "permission")) throw error;
-    return error.code !== "not_found";
+    gone = error.code === "not_found";
   }
+  leftBehind.delete(id);
+  return !gone;
 }
 
-/** Whether the process that placed a lock is known to be gone, or the lock is too old to count. */
-function isDead(id: string, lock: LockFile): boolean {
-  if (mine.has(id)) return false;
-  const placedAt = Date.parse(lock.time);
-  if (Number.isFinite(placedAt) && Date.now() - placedAt > STALE_MS) return true;
-  if (lock.hostname !== hostname() || lock.pid <= 0) return false;
-  const owner = ownerOf(lock);
-  const self = thisProcess();
-  if (owner !== null) {
-    if (owner.boot_id !== self.bootId) return true;
-    // The same pid number means another process there.
-    if (owner.pid_namespace !== self.pidNamespace) return false;
-  }
-  if (!pidExists(lock.pid)) return true;
-  const facts = processFacts(lock.pid);
-  if (facts === null) return false;
-  if (facts.state === "Z" || facts.state === "X") return true;
-  if (owner !== null && owner.start_time !== "") return owner.start_time !== facts.startTime;
-  // A process that started after the lock was placed has only inherited the number.
-  const startedAt = startOf(facts.startTime);
-  return startedAt !== null && Number.isFinite(placedAt) && startedAt > placedAt + 2000;
-}
-
-function ownerOf(lock: LockFile): { boot_id: string; pid_namespace: string; start_time: string } | null {
-  const owner = lock.extra?.[OWNER_KEY] as Record<string, unknown> | undefined;
-  if (typeof owner !== "object" || owner === null) return null;
-  const { boot_id, pid_namespace, start_time } = owner;
-  if (typeof boot_id !== "string" || typeof pid_namespace !== "string" || typeof start_time !== "string") return null;
-  return { boot_id, pid_namespace, start_time };
-}
-
-function pidExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH";
-  }
-}
-
-let bootTime: number | null | undefined;
-
-/** Milliseconds since 1970 of a start time in ticks after boot (a hundred a second on every Linux of ours). */
-function startOf(ticks: string): number | null {
-  if (bootTime === undefined) {
-    try {
-      const match = /^btime (\d+)$/m.exec(readFileSync("/proc/stat", "latin1"));
-      bootTime = match === null ? null : Number(match[1]) * 1000;
-    } catch {
-      bootTime = null;
-    }
-  }
-  return bootTime === null || !/^\d+$/.test(ticks) ? null : bootTime + Number(ticks) * 10;
-}
-
-function busy(repository: Repository, rival: ForeignLock | undefined): CairnError {
+function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
   if (rival === undefined)
     return new CairnError("busy", `another process is placing a lock on ${repository.storage.location}`);
   const { lock, id } = rival;
+  if (lock === null)
+    return new CairnError(
+      "busy",
+      `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so what it excludes is not known`,
+      { hint: "once nobody is at work there, `cairn backup unlock --all` removes it", details: { lock: id } },
+    );
   const kind = lock.exclusive ? "exclusively" : "for writing";
   return new CairnError(
     "busy",

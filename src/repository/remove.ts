@@ -5,7 +5,7 @@ import { newPacer } from "../pacer.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
-import { acquireLock, withLock, type RepositoryLock } from "./locks.ts";
+import { acquireLock, withLock, type LockOptions, type RepositoryLock } from "./locks.ts";
 import { loadWholePack, PackCopier, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
@@ -37,7 +37,7 @@ const STALE_TEMPORARY_MS = 60 * 60_000;
 export async function removeSnapshots(
   repository: Repository,
   ids: Iterable<string>,
-  options: { waitMs?: number; signal?: AbortSignal; confirm?: () => Promise<void> } = {},
+  options: Omit<LockOptions, "exclusive"> & { confirm?: () => Promise<void> } = {},
 ): Promise<number> {
   const { confirm, ...waiting } = options;
   return withLock(repository, { ...waiting, exclusive: true }, async () => {

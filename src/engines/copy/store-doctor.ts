@@ -1,13 +1,12 @@
 import fs from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
-import { decodeLock } from "../../formats/lock-file.ts";
 import type { ObjectId } from "../../ids.ts";
-import { processFacts } from "../../fs/lock-owner.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { checkStructure, type CheckProblem, type CheckReport } from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { readIndexCache } from "../../repository/index-cache.ts";
+import { lookAtLocks } from "../../repository/lock-state.ts";
 import { removeDeadLocks, withLock } from "../../repository/locks.ts";
 import { removeSnapshots, removeUnindexedPacks } from "../../repository/remove.ts";
 import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
@@ -20,7 +19,6 @@ import { pathToTree } from "./point-remains.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const TAG = "cairn:";
-const STALE_LOCK_MS = 30 * 60_000;
 /** Paths that are listed one by one of each point. */
 const SHOWN_PATHS = 100;
 const PROGRAM = "cairn doctor";
@@ -281,17 +279,8 @@ class StoreExamination {
   }
 
   async #locks(): Promise<void> {
-    const { repository, storage } = this.#store;
-    let dead = 0;
-    for (const { name } of await storage.list("locks")) {
-      try {
-        const lock = decodeLock(await repository.loadUnpacked("locks", name));
-        const old = Date.now() - Date.parse(lock.time) > STALE_LOCK_MS;
-        if (old || (lock.hostname === hostname() && processFacts(lock.pid) === null)) dead++;
-      } catch (error) {
-        if (toCairnError(error).code === "damaged") dead++;
-      }
-    }
+    const { repository } = this.#store;
+    const dead = (await lookAtLocks(repository)).dead.length;
     if (dead === 0) return;
     const mend = async (): Promise<void> => void (await removeDeadLocks(repository));
     this.#findings.push({

@@ -27,10 +27,11 @@ export async function forgetBackups(
   const doomed = doomedOf(groups);
   const dryRun = options.dryRun === true;
   if (!dryRun && doomed.length > 0) {
-    const { lockTimeoutMs, signal } = options;
+    const { lockTimeoutMs, signal, onWarning } = options;
     await removeSnapshots(access.repository, doomed, {
       waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
       ...(signal === undefined ? {} : { signal }),
+      ...(onWarning === undefined ? {} : { onWarning }),
       confirm: () => requireStillDoomed(access, doomed, options),
     });
   }

@@ -4,7 +4,7 @@ import { isAbsolute, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { type RepositoryLock, withLock } from "../../repository/locks.ts";
+import { type LockOptions, type RepositoryLock, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
@@ -109,8 +109,10 @@ export class RepositoryAccess {
 
   /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
-    const { signal, lockTimeoutMs } = options;
-    const lock = { exclusive, waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, ...(signal === undefined ? {} : { signal }) };
+    const { signal, lockTimeoutMs, onWarning } = options;
+    const lock: LockOptions = { exclusive, waitMs: lockTimeoutMs ?? LOCK_WAIT_MS };
+    if (signal !== undefined) lock.signal = signal;
+    if (onWarning !== undefined) lock.onWarning = onWarning;
     return withLock(this.repository, lock, work);
   }
 

@@ -1,0 +1,137 @@
+import { readFileSync, statSync } from "node:fs";
+import { hostname } from "node:os";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CairnError } from "../errors.ts";
+import { decodeLock, type LockFile } from "../formats/lock-file.ts";
+import { livenessOf, pidIsAlive, processFacts, thisProcess, type OwnerFacts } from "../fs/lock-owner.ts";
+import { filesystemKind } from "../fs/mounts.ts";
+import type { Repository } from "./repository.ts";
+
+/** Which locks lie in a repository, and which of them count no more. Nothing here changes anything. */
+
+/** restic takes a lock for stale after as long. */
+const STALE_MS = 30 * 60_000;
+/** A lock that cannot be read is read again after these pauses: it may be on its way, or the way here be bad. */
+const AGAIN_MS = [50, 200, 800];
+const OWNER_KEY = "cairn_owner";
+
+export interface HeldLock {
+  readonly id: string;
+  /** Null: it cannot be read, so what it excludes is not known. */
+  readonly lock: LockFile | null;
+}
+
+export interface LockLook {
+  readonly held: HeldLock[];
+  /** Their process is gone, or they are too old to count. */
+  readonly dead: string[];
+}
+
+/** What is written beside restic's members: whether the process is still there is then known for certain on its machine. */
+export function ownerMembers(): NonNullable<LockFile["extra"]> {
+  const { bootId, machineId, pidNamespace, startTime } = thisProcess();
+  return {
+    [OWNER_KEY]: { boot_id: bootId, machine_id: machineId, pid_namespace: pidNamespace, start_time: startTime },
+  };
+}
+
+export interface LookOptions {
+  /** A lock that is not looked at. */
+  except?: string | null;
+  /** Says of locks of this very process whether they are held; undefined: it is none of them. */
+  ours?: (id: string) => boolean | undefined;
+}
+
+export async function lookAtLocks(repository: Repository, options: LookOptions = {}): Promise<LockLook> {
+  const look: LockLook = { held: [], dead: [] };
+  for (const { name } of await repository.storage.list("locks")) {
+    if (name === options.except) continue;
+    const own = options.ours?.(name);
+    const lock = own === false ? null : await readLock(repository, name);
+    if (lock === undefined) continue;
+    if (own ?? !isDead(repository, name, lock)) look.held.push({ id: name, lock });
+    else look.dead.push(name);
+  }
+  return look;
+}
+
+/** Null when it cannot be read, undefined when it is not there any more. */
+async function readLock(repository: Repository, name: string): Promise<LockFile | null | undefined> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return decodeLock(await repository.loadUnpacked("locks", name));
+    } catch (error) {
+      if (!(error instanceof CairnError)) throw error;
+      if (error.code === "not_found") return undefined;
+      if (error.code !== "damaged") throw error;
+      const pause = AGAIN_MS[attempt];
+      if (pause === undefined || isLeftover(repository, name)) return null;
+      await sleep(pause);
+    }
+  }
+}
+
+function isDead(repository: Repository, id: string, lock: LockFile | null): boolean {
+  if (lock === null) return isLeftover(repository, id);
+  const placedAt = Date.parse(lock.time);
+  if (Number.isFinite(placedAt) && Date.now() - placedAt > STALE_MS) return true;
+  if (lock.pid <= 0) return false;
+  const owner = ownerOf(lock);
+  // Another boot may be another machine of the same name, that writes here over a network or through a server.
+  if (owner !== null)
+    return livenessOf(isOnLocalDisk(repository, id) ? owner : { ...owner, machine_id: "" }, false) === "dead";
+  // restic's own rule, which has no more to go by than the host's name.
+  if (lock.hostname !== hostname()) return false;
+  if (!pidIsAlive({ pid: lock.pid, start_time: "" })) return true;
+  // A process that started after the lock was placed has only inherited the number.
+  const startedAt = startOf(processFacts(lock.pid)?.startTime ?? "");
+  return startedAt !== null && Number.isFinite(placedAt) && startedAt > placedAt + 2000;
+}
+
+/** What a power cut left of a lock, as far as its file tells: it appears whole or not at all, so no living one looks so. */
+function isLeftover(repository: Repository, id: string): boolean {
+  const path = repository.storage.localPath?.("locks", id);
+  const written = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  if (written === undefined) return false;
+  if (Date.now() - written > STALE_MS) return true;
+  const booted = bootTime();
+  return booted !== null && written < booted && isOnLocalDisk(repository, id);
+}
+
+function isOnLocalDisk(repository: Repository, id: string): boolean {
+  const path = repository.storage.localPath?.("locks", id);
+  if (path === undefined) return false;
+  const { place } = filesystemKind(dirname(path));
+  return place === "local" || place === "memory";
+}
+
+function ownerOf({ extra, hostname: host, pid }: LockFile): OwnerFacts | null {
+  const owner = extra?.[OWNER_KEY] as Record<string, unknown> | undefined;
+  if (typeof owner !== "object" || owner === null) return null;
+  const { boot_id, machine_id = "", pid_namespace, start_time } = owner;
+  if (typeof boot_id !== "string" || typeof machine_id !== "string") return null;
+  if (typeof pid_namespace !== "string" || typeof start_time !== "string") return null;
+  return { host, pid, boot_id, machine_id, pid_namespace, start_time };
+}
+
+let booted: number | null | undefined;
+
+/** Milliseconds since 1970; null where the kernel does not say. */
+function bootTime(): number | null {
+  if (booted === undefined) {
+    try {
+      const match = /^btime (\d+)$/m.exec(readFileSync("/proc/stat", "latin1"));
+      booted = match === null ? null : Number(match[1]) * 1000;
+    } catch {
+      booted = null;
+    }
+  }
+  return booted;
+}
+
+/** The same of a start time in ticks after boot (a hundred a second on every Linux of ours). */
+function startOf(ticks: string): number | null {
+  const boot = bootTime();
+  return boot === null || !/^\d+$/.test(ticks) ? null : boot + Number(ticks) * 10;
+}
