@@ -9,7 +9,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   create: "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --all",
-  restore: "--to --no-prove --receipt --path-b64 --dry-run",
+  restore: "--to --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",

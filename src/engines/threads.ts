@@ -22,8 +22,8 @@ const THREADS = 2;
 
 const idle: EngineThread[] = [];
 
-export function takeThreads(): EngineThread[] {
-  return Array.from({ length: THREADS }, () => idle.pop() ?? new EngineThread());
+export function takeThreads(count = THREADS): EngineThread[] {
+  return Array.from({ length: count }, () => idle.pop() ?? new EngineThread());
 }
 
 export function giveBackThreads(threads: readonly EngineThread[]): void {

@@ -1,5 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import type { PathSelection } from "../fs/path-selection.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
@@ -8,6 +9,8 @@ import type { ReadTree } from "./live.ts";
 export interface PlanTransferOptions {
   /** Trees whose content shall be in the target, 32 bytes each. */
   roots: readonly Uint8Array[];
+  /** Of each root only these entries, and the trees that lead to them; absent: everything. */
+  only?: PathSelection | undefined;
   /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
   known?: Uint8Array | undefined;
   readTree: ReadTree;
@@ -47,14 +50,18 @@ interface Step {
   readonly tree: Uint8Array;
   /** The tree at the same place below the known one. */
   readonly beside: Uint8Array | null;
+  /** Its path, raw bytes, where only some of it is wanted; null: all of it is. */
+  readonly partial: Uint8Array | null;
 }
 
 class TransferWalk {
   readonly #from: BlobIndex;
   readonly #to: BlobIndex;
   readonly #options: PlanTransferOptions;
-  /** Two bits an entry of the source: looked at, and wanted. */
+  /** A bit an entry of the source: looked at, with all below it. */
   readonly #seen: Uint8Array;
+  /** Trees that were looked at in part. */
+  readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
   #trees = 0;
 
@@ -67,12 +74,15 @@ class TransferWalk {
 
   async root(root: Uint8Array): Promise<void> {
     const pace = newPacer(this.#options.signal);
-    const stack: Step[] = [{ tree: root, beside: this.#options.known ?? null }];
+    const isWhole = this.#options.only === undefined || this.#options.only.of(ROOT) === "whole";
+    const stack: Step[] = [{ tree: root, beside: this.#options.known ?? null, partial: isWhole ? null : ROOT }];
     for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
       if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
       const entry = this.#require(step.tree, 0, TREE_BLOB, null);
-      if (!this.#mark(entry)) continue;
-      if (this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
+      if (step.partial === null ? !this.#mark(entry) : this.#isMarked(entry)) continue;
+      if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
+      // It may be wanted of another place too, whole or in part.
+      if (step.partial !== null) this.#partial.add(entry);
       await pace();
       await this.#directory(entry, step, stack);
       this.#trees++;
@@ -84,8 +94,15 @@ class TransferWalk {
     const nodes = await this.#nodes(entry);
     const beside = step.beside === null ? null : await this.#besides(step.beside);
     for (const { name, subtree, content } of nodes) {
+      const path = step.partial === null ? null : joined(step.partial, name);
+      const wanted = path === null ? "whole" : this.#options.only!.of(path);
+      if (wanted === "no" || (wanted === "part" && subtree === undefined)) continue;
       if (subtree !== undefined)
-        stack.push({ tree: Uint8Array.from(subtree), beside: beside?.get(latin1(name)) ?? null });
+        stack.push({
+          tree: Uint8Array.from(subtree),
+          beside: beside?.get(latin1(name)) ?? null,
+          partial: wanted === "part" ? path : null,
+        });
       for (let at = 0; content !== undefined && at < content.length; at += 32) {
         const data = this.#require(content, at, DATA_BLOB, step.tree);
         if (this.#mark(data) && this.#to.lookup(content, at, DATA_BLOB) < 0) this.#wanted.push(data);
@@ -130,10 +147,13 @@ class TransferWalk {
 
   /** True the first time. */
   #mark(entry: number): boolean {
-    const bit = 1 << (entry & 7);
-    if ((this.#seen[entry >>> 3]! & bit) !== 0) return false;
-    this.#seen[entry >>> 3]! |= bit;
+    if (this.#isMarked(entry)) return false;
+    this.#seen[entry >>> 3]! |= 1 << (entry & 7);
     return true;
+  }
+
+  #isMarked(entry: number): boolean {
+    return (this.#seen[entry >>> 3]! & (1 << (entry & 7))) !== 0;
   }
 
   plan(): TransferPlan {
@@ -157,6 +177,13 @@ class TransferWalk {
       treesWalked: this.#trees,
     };
   }
+}
+
+const ROOT = new Uint8Array(0);
+const SLASH = Buffer.from("/");
+
+function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
+  return directory.length === 0 ? Uint8Array.from(name) : Buffer.concat([directory, SLASH, name]);
 }
 
 function latin1(name: Uint8Array): string {

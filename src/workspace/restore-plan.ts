@@ -5,7 +5,7 @@ import { comparePaths } from "../engines/scan/link-groups.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
+import { PathSelection } from "../fs/path-selection.ts";
 import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
@@ -50,29 +50,22 @@ export interface PlanInput {
 export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const pace = newPacer(input.signal);
   const finder = new RecordFinder(input.scan);
-  const mounts = new Set(input.scan.notes.mounts.map((path) => Buffer.from(path).toString("latin1")));
+  const mounts = new PathSelection(input.scan.notes.mounts);
   const entries: PlannedEntry[] = [];
-  const found = new Set<Uint8Array>();
-  const unknown = new Set(input.omitted?.map(({ path }) => Buffer.from(path).toString("latin1")));
+  const selection = input.paths === null ? null : new PathSelection(input.paths);
+  const found = new Set<string>();
+  const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
-    if (!isWanted(difference, input.paths, found)) continue;
+    if (!isWanted(difference, selection, found)) continue;
     if (difference.after === null && input.keepPresent) continue;
-    const isUnknown = difference.after === null && isAtOrBelowAny(difference.path, unknown);
-    if (isAtOrBelowAny(difference.path, mounts)) entries.push(mountedThere(difference));
+    const isUnknown = difference.after === null && unknown.chosenAt(difference.path) !== null;
+    if (mounts.chosenAt(difference.path) !== null) entries.push(mountedThere(difference));
     else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
   }
   if (input.paths !== null && input.undoing !== true)
-    for (const path of input.paths) if (!found.has(path)) mustExist(input, path);
+    for (const path of input.paths) if (!found.has(Buffer.from(path).toString("latin1"))) mustExist(input, path);
   return entries;
-}
-
-function isAtOrBelowAny(path: Uint8Array, places: ReadonlySet<string>): boolean {
-  if (places.size === 0) return false;
-  const text = Buffer.from(path).toString("latin1");
-  for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1))
-    if (places.has(text.slice(0, end))) return true;
-  return false;
 }
 
 /** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
@@ -94,21 +87,11 @@ function mountedThere({ path, before, after }: Difference): PlannedEntry {
 }
 
 /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
-function isWanted(difference: Difference, paths: readonly Uint8Array[] | null, found: Set<Uint8Array>): boolean {
-  if (paths === null) return true;
-  let wanted = false;
-  for (const path of paths) {
-    if (path.length === 0 || Buffer.compare(difference.path, path) === 0 || isAtOrBelow(difference.path, path)) {
-      found.add(path);
-      wanted = true;
-    } else if (
-      difference.before?.type !== "dir" &&
-      difference.after?.type === "dir" &&
-      isAtOrBelow(path, difference.path)
-    )
-      wanted = true;
-  }
-  return wanted;
+function isWanted({ path, before, after }: Difference, selection: PathSelection | null, found: Set<string>): boolean {
+  if (selection === null) return true;
+  const chosen = selection.chosenAt(path);
+  if (chosen !== null) found.add(chosen);
+  return chosen !== null || (before?.type !== "dir" && after?.type === "dir" && selection.leadsOn(path));
 }
 
 function mustExist(input: PlanInput, path: Uint8Array): void {

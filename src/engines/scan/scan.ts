@@ -60,6 +60,8 @@ export interface ScanOptions {
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
   finish?: (result: ScanResult) => ExtraBlob[];
+  /** how many threads; default as many as any operation has */
+  jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
 }
@@ -95,7 +97,7 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
     }
   }
   for (;;) {
-    const threads = takeThreads();
+    const threads = takeThreads(options.jobs);
     let drafting: ScanResult["draft"] = null;
     try {
       const result = await new Scan(options, threads, { capacity, inline: false }).run();

@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { isAtOrBelow } from "../../fs/safe-path.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
 import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -91,6 +91,7 @@ export class TreeWriter {
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
+  readonly #selection: PathSelection;
   readonly #path = newArena(8192);
   readonly #target: number;
   #out = newOutcome();
@@ -101,6 +102,7 @@ export class TreeWriter {
     this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
+    this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
     this.#nodes = new NodeWriter({ readOnly: task.readOnly, within: this.#target });
   }
@@ -161,9 +163,8 @@ export class TreeWriter {
 
   /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
   #wanted(path: Uint8Array, node: TreeNode): "whole" | "part" | "no" {
-    const selected = this.#task.paths ?? [];
-    if (selected.some((each) => isAtOrBelow(path, each))) return "whole";
-    return node.type === "dir" && selected.some((each) => isAtOrBelow(each, path)) ? "part" : "no";
+    const wanted = this.#selection.of(path);
+    return wanted === "part" && node.type !== "dir" ? "no" : wanted;
   }
 
   #finishDirectory(fd: number, node: Omit<TreeNode, "content">, path: Uint8Array): void {

@@ -27,6 +27,8 @@ export interface WriteTreeOptions {
   lossless?: LosslessByPath;
   /** a piece of content by its id, for the few files that this thread writes itself */
   read(id: Uint8Array): Uint8Array;
+  /** how many threads; default as many as any operation has */
+  jobs?: number | undefined;
   signal?: AbortSignal;
   onProgress?: (progress: { done: number; bytes: number }) => void;
 }
@@ -45,7 +47,7 @@ const RANGE_CHUNKS = 24;
 
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
-  const threads = takeThreads();
+  const threads = takeThreads(options.jobs);
   try {
     return await new TreeWriting(options, threads).run();
   } finally {

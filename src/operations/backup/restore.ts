@@ -6,9 +6,9 @@ import { NodeWriter, type HoleList } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
-import { displayPath, normalizeTyped } from "../../fs/safe-path.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
@@ -33,11 +33,12 @@ import { notSetEntry } from "../../workspace/restore.ts";
 import { checkRoom } from "../../workspace/write-content.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
+import { chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { writeReceipt } from "./receipt.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again.
@@ -53,6 +54,7 @@ export async function restoreBackup(
   options: RestoreBackupOptions,
 ): Promise<RestoreBackupResult> {
   const started = Date.now();
+  checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });
@@ -66,13 +68,22 @@ export async function restoreBackup(
     const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
     try {
       const content = await snapshotContent({ reader, index }, listed.snapshot);
-      const restore = new SnapshotRestore({ access, listed, content, index, near, reader, target, options, started });
+      const { paths } = await chosenPaths({ reader, index }, content.root, options);
+      const parts = { access, listed, content, paths, index, near, reader, target, options, started };
+      const restore = new SnapshotRestore(parts);
       return await restore.run();
     } finally {
       reader.close();
     }
   });
 }
+
+function checkJobs(jobs: number | undefined): void {
+  if (jobs !== undefined && !(Number.isInteger(jobs) && jobs >= 1 && jobs <= MAX_JOBS))
+    throw new CairnError("usage", `as many threads cannot be had: ${jobs}`, { hint: `1 to ${MAX_JOBS}` });
+}
+
+const MAX_JOBS = 64;
 
 function settleEarlier(): void {
   for (const dead of deadPartials(records())) if (dead.record.purpose === "restore") settlePartial(dead);
@@ -87,6 +98,8 @@ interface RestoreParts {
   access: RepositoryAccess;
   listed: ListedSnapshot;
   content: SnapshotContent;
+  /** Raw paths below the root; null: everything. */
+  paths: readonly Uint8Array[] | null;
   index: BlobIndex;
   near: NearPacks;
   reader: NearReader;
@@ -97,13 +110,9 @@ interface RestoreParts {
 
 class SnapshotRestore {
   readonly #parts: RestoreParts;
-  /** Raw paths below the root; null: everything. */
-  readonly #paths: readonly Uint8Array[] | null;
 
   constructor(parts: RestoreParts) {
     this.#parts = parts;
-    const { paths } = parts.options;
-    this.#paths = paths === undefined || paths.length === 0 ? null : paths.map(normalizeTyped);
   }
 
   async run(): Promise<RestoreBackupResult> {
@@ -136,36 +145,14 @@ class SnapshotRestore {
 
   /** All that is needed, walked once; of chosen paths only what is below them. */
   async #plan(): Promise<TransferPlan> {
-    const { index, reader, content, options } = this.#parts;
-    const roots = this.#paths === null ? [content.root] : await this.#chosenRoots(this.#paths);
+    const { index, reader, content, paths, options } = this.#parts;
     return planTransfer(index, new BlobIndex(), {
-      roots,
+      roots: [content.root],
+      only: paths === null ? undefined : new PathSelection(paths),
       readTree: reader.readTree,
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
-  }
-
-  /** The trees that lie at the chosen paths or above them. `not_found` for a path that is not there. */
-  async #chosenRoots(paths: readonly Uint8Array[]): Promise<Uint8Array[]> {
-    const { reader, index, content } = this.#parts;
-    const roots: Uint8Array[] = [];
-    for (const path of paths) {
-      let tree = content.root;
-      let node: TreeNode | undefined;
-      const names = Buffer.from(path)
-        .toString("latin1")
-        .split("/")
-        .filter((part) => part !== "");
-      for (const [at, name] of names.entries()) {
-        node = (await readNodes({ reader, index }, tree)).find((each) => nameOf(each) === name);
-        if (node === undefined) throw notThere(path, this.#parts.listed.id);
-        if (node.subtree !== undefined) tree = node.subtree;
-        else if (at + 1 < names.length) throw notThere(path, this.#parts.listed.id);
-      }
-      roots.push(tree);
-    }
-    return roots;
   }
 
   async #fetch(plan: TransferPlan): Promise<void> {
@@ -188,7 +175,7 @@ class SnapshotRestore {
   }
 
   async #write(folder: Buffer): Promise<{ written: WriteTreeResult; leftOut: LeftOut[] }> {
-    const { access, index, near, content, options } = this.#parts;
+    const { access, index, near, content, paths, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
     const { manifest } = content;
     try {
@@ -198,7 +185,8 @@ class SnapshotRestore {
         packs: near.folder,
         target: folder,
         tree: content.root,
-        paths: this.#paths,
+        paths,
+        jobs: options.jobs,
         holes: holesOf(manifest?.holeMaps ?? []),
         lossless: losslessByPath(manifest?.lossless ?? []),
         read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
@@ -208,7 +196,7 @@ class SnapshotRestore {
       const leftOut: LeftOut[] = [
         ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
         ...written.notSet.map(notSetEntry).map(publicLeftOut),
-        ...(this.#paths === null ? (manifest?.omitted ?? []) : []).map(({ path, reason }) => ({
+        ...(paths === null ? (manifest?.omitted ?? []) : []).map(({ path, reason }) => ({
           ...displayPath(path),
           reason: "unreadable" as const,
           detail: `it was not saved: ${reason}`,
@@ -227,12 +215,13 @@ class SnapshotRestore {
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: readonly LeftOut[]): Promise<RestoreProof | null> {
     const { access, content, options, listed } = this.#parts;
     const recorded = content.manifest?.stateDigest ?? null;
-    if (this.#paths !== null || options.prove === false) return null;
+    if (this.#parts.paths !== null || options.prove === false) return null;
     // To the disk and from there, so that what is read again is what it took.
     await flushFileSystem(folder);
     const found = await scan({
       root: folder,
       fromDisk: true,
+      jobs: options.jobs,
       cache: null,
       excludes: [],
       rules: { excludes: [], files: [] },
@@ -285,7 +274,7 @@ class SnapshotRestore {
   /** The folder's own mode, owner and time, where the snapshot has them. Returns what could not be set. */
   #setRoot(folder: Buffer): LeftOut[] {
     const { node } = this.#parts.content;
-    if (this.#paths !== null || node === null) {
+    if (this.#parts.paths !== null || node === null) {
       chmodSync(folder, 0o777 & ~process.umask());
       return [];
     }
@@ -324,12 +313,4 @@ class SnapshotRestore {
 
 function holesOf(maps: readonly { path: Uint8Array; holes: HoleList }[]): Map<string, HoleList> {
   return new Map(maps.map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
-}
-
-function notThere(path: Uint8Array, snapshot: string): CairnError {
-  return new CairnError(
-    "not_found",
-    `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in snapshot ${snapshot.slice(0, 8)}`,
-    { hint: "`cairn backup find` looks for a name in all snapshots" },
-  );
 }

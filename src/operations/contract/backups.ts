@@ -206,9 +206,22 @@ export interface VerifyBackupResult extends RepositoryInfo {
 
 // ----------------------------------------------------------------------------------------------- restore
 
-export interface RestoreBackupOptions extends CallOptions {
-  /** Only these and what is under them, from the root of what was saved. In none: `not_found`. */
+/** A pattern with `*`, `?`, `[…]` and `**`, as restic has them. */
+export type PathPattern = string | { pattern: string; ignoreCase: boolean };
+
+/** What of a snapshot is wanted; with nothing said all of it. */
+export interface PathChoice {
+  /** These and what is under them, from the root of what was saved. One that is not there: `not_found`. */
   paths?: readonly PathInput[];
+  /** What fits one of these too, with all that is under it. */
+  include?: readonly PathPattern[];
+  /** But nothing that fits one of these, nor anything under it. When nothing is left: `not_found`. */
+  exclude?: readonly PathPattern[];
+}
+
+export interface RestoreBackupOptions extends CallOptions, PathChoice {
+  /** How many threads write and read; default 2. */
+  jobs?: number;
   /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
   prove?: boolean;
   /** Where the receipt goes too; it is always kept with the others of this user. */

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { RestoreBackupOptions, RestoreBackupResult } from "../../../operations/contract.ts";
+import type { PathPattern, RestoreBackupOptions, RestoreBackupResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -19,12 +19,21 @@ export const command: CommandDefinition = {
     { flags: "--to <dir>", text: "the absent or empty folder to write into" },
     { flags: "--no-prove", text: "do not read again what was written" },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
+    { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
+    { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
+    { flags: "--iinclude <pattern>", text: "as --include, upper and lower case being equal", repeat: true },
+    { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
+    { flags: "--jobs <n>", text: "threads that write and read; default 2" },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
     { flags: "--dry-run", text: "only say how much would be written" },
   ],
   examples: [
     { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
     { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
+    {
+      line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
+      text: "patterns of names, and of paths where they have a slash",
+    },
   ],
   run,
 };
@@ -33,7 +42,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const to = input.text("to");
   if (to === undefined || to === "") throw usage("backup restore wants a folder to write into: --to DIR");
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
-  const options: RestoreBackupOptions = { ...context.callOptions(), paths };
+  const options: RestoreBackupOptions = { ...context.callOptions(), paths, ...patternsOf(input) };
+  const jobs = input.count("jobs");
+  if (jobs !== undefined) options.jobs = jobs;
   const receipt = input.text("receipt");
   if (receipt !== undefined) options.receipt = resolve(context.cwd, receipt);
   if (input.denied("prove")) options.prove = false;
@@ -49,6 +60,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       },
     };
   });
+}
+
+function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
+  const folded = (name: string): PathPattern[] => input.list(name).map((pattern) => ({ pattern, ignoreCase: true }));
+  return {
+    include: [...input.list("include"), ...folded("iinclude")],
+    exclude: [...input.list("exclude"), ...folded("iexclude")],
+  };
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {

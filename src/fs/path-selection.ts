@@ -1,0 +1,39 @@
+import { rawBytes } from "./safe-path.ts";
+
+/** Entries of a tree that were chosen, each with all below it. Raw paths below the root; the empty one is all of it. */
+export class PathSelection {
+  /** In latin1. */
+  readonly #chosen = new Set<string>();
+  readonly #leading = new Set<string>();
+
+  constructor(paths: Iterable<string | Uint8Array>) {
+    for (const path of paths) {
+      const text = rawBytes(path).toString("latin1");
+      this.#chosen.add(text);
+      for (let end = text.lastIndexOf("/"); end > 0; end = text.lastIndexOf("/", end - 1))
+        this.#leading.add(text.slice(0, end));
+    }
+  }
+
+  /** Whether an entry is chosen with all below it, only leads to one that is, or neither. */
+  of(path: Uint8Array): "whole" | "part" | "no" {
+    if (this.chosenAt(path) !== null) return "whole";
+    return this.leadsOn(path) ? "part" : "no";
+  }
+
+  /** The chosen path at or above an entry, in latin1; null where there is none. */
+  chosenAt(path: Uint8Array): string | null {
+    if (this.#chosen.size === 0) return null;
+    const text = rawBytes(path).toString("latin1");
+    for (let end = text.length; end > 0; end = text.lastIndexOf("/", end - 1)) {
+      const above = text.slice(0, end);
+      if (this.#chosen.has(above)) return above;
+    }
+    return this.#chosen.has("") ? "" : null;
+  }
+
+  /** Whether something below a directory is chosen. */
+  leadsOn(path: Uint8Array): boolean {
+    return this.#leading.has(rawBytes(path).toString("latin1"));
+  }
+}

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { PathChoice } from "../contract.ts";
+import { hasCode } from "../testing-folder.ts";
+import { backupScene } from "./testing-far.ts";
+
+const FILES = {
+  "README.md": "read me\n",
+  "src/main.ts": "main\n",
+  "src/main.test.ts": "test\n",
+  "src/deep/Notes.MD": "notes\n",
+  "docs/guide.md": "guide\n",
+  "docs/drafts/first.md": "first\n",
+  "logs/only.log": "log\n",
+};
+
+test("patterns choose what fits them with all below it, as restic's do", async (t) => {
+  const { client, repository, root, write } = await backupScene(t, "far");
+  for (const [name, text] of Object.entries(FILES)) write(name, text);
+  await client.createBackup(repository, { save: true });
+  let round = 0;
+  const restored = async (choice: PathChoice): Promise<string[]> => {
+    const target = join(root, `restored-${round++}`);
+    const { proof } = await repository.restore("latest", target, choice);
+    assert.equal(proof, null);
+    return readdirSync(target, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(target.length + 1))
+      .toSorted();
+  };
+  const cases: [PathChoice, string[]][] = [
+    [{ include: ["*.md"] }, ["README.md", "docs/drafts/first.md", "docs/guide.md"]],
+    [{ include: ["*.md"], exclude: ["drafts"] }, ["README.md", "docs/guide.md"]],
+    [{ include: ["docs"], exclude: ["/docs/drafts"] }, ["docs/guide.md"]],
+    [{ include: ["drafts/*.md"] }, ["docs/drafts/first.md"]],
+    [{ include: ["/*.md"] }, ["README.md"]],
+    [{ include: ["deep/"] }, ["deep/b.txt", "src/deep/Notes.MD"]],
+    [{ include: [{ pattern: "notes.*", ignoreCase: true }] }, ["src/deep/Notes.MD"]],
+    [{ paths: ["src"], exclude: ["*.test.ts"] }, ["src/deep/Notes.MD", "src/main.ts"]],
+    [{ paths: ["a.txt"], include: ["guide.md"] }, ["a.txt", "docs/guide.md"]],
+    [
+      { exclude: ["many", "*.log", "src/**"] },
+      ["README.md", "a.txt", "deep/b.txt", "docs/drafts/first.md", "docs/guide.md"],
+    ],
+  ];
+  for (const [choice, wanted] of cases) assert.deepEqual(await restored(choice), wanted, JSON.stringify(choice));
+  const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });
+  await assert.rejects(none, hasCode("not_found"));
+  const { proof } = await repository.restore("latest", join(root, "all"), { exclude: ["nothing-like-this"] });
+  assert.notEqual(proof, null);
+});
+
+test("of a chosen file nothing is fetched but itself and the folders that lead to it", async (t) => {
+  const { client, repository, root, write } = await backupScene(t, "far");
+  write("many/large", "x".repeat(300_000));
+  await client.createBackup(repository, { save: true });
+  const size = async (choice: PathChoice): Promise<number> =>
+    (await repository.restore("latest", join(root, "nowhere"), { ...choice, dryRun: true })).bytes;
+  const all = await size({});
+  const [atTop, beside] = [await size({ paths: ["a.txt"] }), await size({ paths: ["many/3"] })];
+  assert.ok(all > 300_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
+});
+
+test("any number of threads restores the same, and what is no number of threads is refused", async (t) => {
+  const { client, repository, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  for (const jobs of [1, 3]) {
+    const { proof } = await repository.restore("latest", join(root, `jobs-${jobs}`), { jobs });
+    assert.equal(proof?.metadata_equal, true);
+  }
+  await assert.rejects(repository.restore("latest", join(root, "none"), { jobs: 0 }), hasCode("usage"));
+});

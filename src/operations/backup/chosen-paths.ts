@@ -1,0 +1,120 @@
+import { CairnError } from "../../errors.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { normalizeTyped } from "../../fs/safe-path.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import type { PathChoice, PathPattern } from "../contract.ts";
+import { matcher } from "./find.ts";
+import type { Look } from "./look.ts";
+import { nameOf, readNodes } from "./snapshot-content.ts";
+
+/** What of a snapshot was asked for. */
+export interface ChosenPaths {
+  /** Raw paths below what was saved, each with all below it; null: everything. */
+  readonly paths: Uint8Array[] | null;
+  /** True when patterns chose them: then what a path that was saved does not have was not asked about. */
+  readonly byPattern: boolean;
+}
+
+type Fits = (path: string) => boolean;
+
+/**
+ * The paths that words and patterns choose of a tree. A path that is named, or fits a pattern, is chosen with all below it;
+ * what fits an excluding pattern is not, nor anything below it. Patterns are restic's: one that begins with a slash is a path
+ * from what was saved, one with a slash elsewhere the end of one, any other a name. `not_found` for a named path that is
+ * not there, and where the patterns choose nothing.
+ */
+export async function chosenPaths(
+  look: Look,
+  root: Uint8Array,
+  choice: PathChoice & { signal?: AbortSignal },
+): Promise<ChosenPaths> {
+  const paths = (choice.paths ?? []).map(normalizeTyped);
+  for (const path of paths) await requirePath(look, root, path.toString("latin1"));
+  const include = (choice.include ?? []).map(fitting);
+  const exclude = (choice.exclude ?? []).map(fitting);
+  const isAll = paths.length === 0 ? include.length === 0 : paths.some(({ length }) => length === 0);
+  if (include.length === 0 && exclude.length === 0) return { paths: isAll ? null : paths, byPattern: false };
+  const named = new PathSelection(paths);
+  const walk = new ChoosingWalk(look, { named, include, exclude, pace: newPacer(choice.signal) });
+  const { chosen, isWhole } = await walk.directory(root, "", isAll);
+  if (isWhole) return { paths: null, byPattern: true };
+  if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
+  return { paths: chosen.map(rawPath), byPattern: true };
+}
+
+function fitting(given: PathPattern): Fits {
+  const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
+  return matcher(pattern.length > 1 ? pattern.replace(/\/+$/, "") : pattern, ignoreCase);
+}
+
+interface ChoosingBy {
+  named: PathSelection;
+  include: readonly Fits[];
+  exclude: readonly Fits[];
+  pace: Pacer;
+}
+
+class ChoosingWalk {
+  readonly #look: Look;
+  readonly #by: ChoosingBy;
+
+  constructor(look: Look, by: ChoosingBy) {
+    this.#look = look;
+    this.#by = by;
+  }
+
+  /** The topmost entries in a directory that are chosen whole, and whether it is itself. `chosen`: something above it is. */
+  async directory(tree: Uint8Array, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
+    const found: string[] = [];
+    let isWhole = chosen;
+    await this.#by.pace();
+    for (const node of await readNodes(this.#look, tree)) {
+      const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+      if (this.#by.exclude.some((fits) => fits(`/${own}`))) {
+        isWhole = false;
+        continue;
+      }
+      const isChosen = chosen || this.#chooses(own);
+      const tree = node.subtree;
+      const below =
+        tree !== undefined && this.#isWalked(own, isChosen)
+          ? await this.directory(tree, own, isChosen)
+          : { chosen: [], isWhole: isChosen };
+      if (below.isWhole) found.push(own);
+      else {
+        found.push(...below.chosen);
+        isWhole = false;
+      }
+    }
+    return { chosen: found, isWhole };
+  }
+
+  #chooses(path: string): boolean {
+    const { named, include } = this.#by;
+    return named.chosenAt(rawPath(path)) !== null || include.some((fits) => fits(`/${path}`));
+  }
+
+  /** Whether what lies below a directory can be something else than what it is itself. */
+  #isWalked(path: string, isChosen: boolean): boolean {
+    const { named, include, exclude } = this.#by;
+    return isChosen ? exclude.length > 0 : include.length > 0 || named.leadsOn(rawPath(path));
+  }
+}
+
+async function requirePath(look: Look, root: Uint8Array, path: string): Promise<void> {
+  if (path === "") return;
+  let tree: Uint8Array | undefined = root;
+  for (const name of path.split("/")) {
+    const node: { subtree?: Uint8Array } | undefined =
+      tree === undefined ? undefined : (await readNodes(look, tree)).find((each) => nameOf(each) === name);
+    if (node === undefined)
+      throw new CairnError("not_found", `${JSON.stringify(rawPath(path).toString("utf8"))} is not in the snapshot`, {
+        hint: "`cairn backup find` looks for a name in all snapshots",
+      });
+    tree = node.subtree;
+  }
+}
+
+function rawPath(path: string): Buffer {
+  return Buffer.from(path, "latin1");
+}
