@@ -48,9 +48,11 @@ for (const scheme of ["local", "far"] as const) {
     });
 
     test("damage is named with what it costs, and keeps nothing else from being restored", async (t) => {
-      const { client, repository, root, place } = await backupScene(t, scheme);
+      const { client, repository, folder, root, place } = await backupScene(t, scheme);
+      // Most of the pack, so that its middle is hit.
+      writeFileSync(join(folder, "large"), randomBytes(100_000));
       const { snapshot } = await client.createBackup(repository, { save: true });
-      damagePack(place, () => 20, "largest");
+      damagePack(place, (size) => size >> 1, "largest");
       const { problems } = await repository.verify();
       const blob = problems.find(({ kind }) => kind === "blob_damaged");
       assert.ok(blob !== undefined && blob.losses.length > 0, JSON.stringify(problems));

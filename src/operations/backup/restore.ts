@@ -177,7 +177,7 @@ class SnapshotRestore {
   async #write(folder: Buffer): Promise<{ written: WriteTreeResult; leftOut: LeftOut[] }> {
     const { access, index, near, content, paths, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
-    const { manifest } = content;
+    const { manifest, manifestDamage } = content;
     try {
       const written = await writeTree({
         keys: access.repository.keys,
@@ -194,6 +194,7 @@ class SnapshotRestore {
         onProgress: throttled(({ done, bytes }) => options.onProgress?.({ phase: "restoring", done, bytes })),
       });
       const leftOut: LeftOut[] = [
+        ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
         ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
         ...written.notSet.map(notSetEntry).map(publicLeftOut),
         ...(paths === null ? (manifest?.omitted ?? []) : []).map(({ path, reason }) => ({
@@ -309,6 +310,11 @@ class SnapshotRestore {
       duration_ms: Date.now() - started,
     };
   }
+}
+
+function withoutManifest(damage: CairnError): LeftOut {
+  const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
+  return { path: "", reason: "damaged", detail };
 }
 
 function holesOf(maps: readonly { path: Uint8Array; holes: HoleList }[]): Map<string, HoleList> {

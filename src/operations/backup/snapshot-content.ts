@@ -12,8 +12,10 @@ export interface SnapshotContent {
   readonly root: Uint8Array;
   /** The folder's own entry; null where `root` is the topmost tree. */
   readonly node: TreeNode | null;
-  /** Null in snapshots of other programs. */
+  /** Null in snapshots of other programs, and where it cannot be read. */
   readonly manifest: Manifest | null;
+  /** Why it cannot be read: entries are there, but not what only it says of them. */
+  readonly manifestDamage: CairnError | null;
 }
 
 const MAX_MANIFEST_BYTES = 1024 * 1024 * 1024;
@@ -25,8 +27,9 @@ export async function snapshotContent(
 ): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
   const nodes = await readNodes(from, top);
-  const manifest = await readManifest(from, nodes);
-  if (manifest === null || snapshot.paths.length !== 1) return { root: top, node: null, manifest: null };
+  const found = await tryManifest(from, nodes);
+  if (found === null || snapshot.paths.length !== 1)
+    return { root: top, node: null, manifest: null, manifestDamage: null };
   // Trees of ours have one node a level above the folder, whatever its name's bytes are.
   const depth = snapshot.paths[0]!.split("/").filter((part) => part !== "").length;
   let level = nodes.filter((node) => nameOf(node) !== ".cairn");
@@ -37,7 +40,21 @@ export async function snapshotContent(
       throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
     if (step + 1 < depth) level = await readNodes(from, node.subtree);
   }
-  return { root: node?.subtree ?? top, node: node ?? null, manifest };
+  return { root: node?.subtree ?? top, node: node ?? null, ...found };
+}
+
+/** Null where there is none. */
+async function tryManifest(
+  from: { reader: NearReader; index: BlobIndex },
+  top: readonly TreeNode[],
+): Promise<Pick<SnapshotContent, "manifest" | "manifestDamage"> | null> {
+  try {
+    const manifest = await readManifest(from, top);
+    return manifest === null ? null : { manifest, manifestDamage: null };
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    return { manifest: null, manifestDamage: error };
+  }
 }
 
 async function readManifest(
