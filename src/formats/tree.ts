@@ -1,5 +1,7 @@
+import { ByteWriter } from "./bytes.ts";
 import { decodeUsualTree } from "./tree-decode.ts";
 import { decodeGeneralTree } from "./tree-general.ts";
+import { appendNode, beginTree, endTree } from "./tree-encode.ts";
 import type { TreeNode } from "./tree-node.ts";
 
 export { appendNode, beginTree, endTree } from "./tree-encode.ts";
@@ -13,4 +15,13 @@ export type { ForeignNode, NodeAttribute, NodeType, TreeNode } from "./tree-node
  */
 export function decodeTree(bytes: Uint8Array): TreeNode[] {
   return decodeUsualTree(bytes) ?? decodeGeneralTree(bytes);
+}
+
+/** The bytes of a tree of these nodes, which come sorted by raw name. For the few trees of which that is all there is. */
+export function encodeTree(nodes: Iterable<TreeNode>): Uint8Array {
+  const w = new ByteWriter();
+  beginTree(w);
+  for (const node of nodes) appendNode(w, node);
+  endTree(w);
+  return w.copy();
 }

@@ -1,6 +1,5 @@
 import { sha256 } from "../../crypto/hash.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
-import { appendNode, beginTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import type { TreeSource } from "../engine.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
 
@@ -35,15 +34,13 @@ function edited(
       ...(byName.get(edit.names[0]!) ?? []),
       { names: edit.names.slice(1), node: edit.node },
     ]);
-  const writer = new ByteWriter(64 * 1024);
-  beginTree(writer);
-  for (const node of source.list(directory))
-    appendNode(
-      writer,
-      editedNode(source, node, { edits: byName.get(Buffer.from(node.name).toString("latin1")) ?? [], blobs }),
-    );
-  endTree(writer);
-  const bytes = Uint8Array.from(writer.view());
+  const bytes = encodeTree(
+    source
+      .list(directory)
+      .map((node) =>
+        editedNode(source, node, { edits: byName.get(Buffer.from(node.name).toString("latin1")) ?? [], blobs }),
+      ),
+  );
   const id = sha256(bytes);
   blobs.push({ id, type: "tree", bytes });
   return id;

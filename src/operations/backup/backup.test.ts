@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
-import { backupScene, damagePack } from "./testing-far.ts";
+import { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, damagePack, withManifest } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {
   describe(`a repository on a ${scheme} storage`, () => {
@@ -193,4 +194,27 @@ test("a password that does not fit is refused", async (t) => {
   await assert.rejects(library.openRepository({ ...options, password: "" }), hasCode("usage"));
   await assert.rejects(library.openRepository({ ...options, repository: "gopher:x" }), hasCode("usage"));
   await assert.rejects(library.initRepository(options), hasCode("already_exists"));
+});
+
+test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  assert.ok(repository instanceof OpenedRepository);
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const edited = async (change: (manifest: string) => string): Promise<string> =>
+    withManifest(repository, snapshot!.snapshot_id, change);
+  const newer = await edited((text) => text.replace('"minimum_reader":1', '"minimum_reader":2'));
+  const undecodable = await edited((text) => text.replace('"complete":true', '"complete":"perhaps"'));
+  const { problems, checked } = await repository.verify();
+  const seen = problems
+    .filter(({ kind }) => kind !== "pack_unindexed")
+    .map(({ kind, object, severity, losses }) => [kind, object, severity, losses.map((loss) => loss.snapshot_id)]);
+  assert.deepEqual(
+    seen.toSorted(),
+    [
+      ["digest_unverified", newer, "note", []],
+      ["digest_unverified", undecodable, "damage", [undecodable]],
+    ].toSorted(),
+  );
+  assert.match(problems.find(({ object }) => object === newer)!.detail, /not verified.*minimum_reader 2/);
+  assert.deepEqual([checked.snapshots, checked.digests], [3, 1]);
 });

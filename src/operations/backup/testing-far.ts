@@ -3,12 +3,21 @@ import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { openStorage } from "../../compose.ts";
 import { CopyEngine } from "../../engines/copy/copy-engine.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { encodeTree, type TreeNode } from "../../formats/tree.ts";
+import { objectIdOf } from "../../ids.ts";
+import { arenaOver } from "../../native.ts";
+import { DATA_BLOB } from "../../repository/blob-index.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CountingStorage } from "../../repository/storage/counting.ts";
 import { FaultyStorage } from "../../repository/storage/faulty.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
 import { Library } from "../library.ts";
 import { testFolder, type TestFolder } from "../testing-folder.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { nameOf, readBlob, readNodes } from "./snapshot-content.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
 
@@ -69,4 +78,37 @@ export function damagePack(place: string, at: (size: number) => number, pick: "l
   bytes[offset] = bytes[offset]! ^ 1;
   writeFileSync(path, bytes);
   return path.slice(-64);
+}
+
+/** A snapshot of the same tree with other bytes for a manifest, whole and indexed; returns its id. */
+export async function withManifest(
+  { access }: OpenedRepository,
+  snapshotId: string,
+  change: (manifest: string) => string,
+): Promise<string> {
+  const { repository } = access;
+  const index = await access.index();
+  const near = access.near();
+  const reader = new NearReader({ repository, near, ends: treePackEnds(near, index) });
+  const blobs = new PackedBlobs({ repository, index, directory: join(access.workDirectory(), "packs") });
+  const add = (type: "data" | "tree", bytes: Uint8Array): Uint8Array => {
+    const id = sha256(bytes);
+    blobs.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+    return id;
+  };
+  const put = (nodes: TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array =>
+    add("tree", encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...part } : node))));
+  try {
+    const snapshot = await repository.loadSnapshot(snapshotId);
+    const top = await readNodes({ reader, index }, Buffer.from(snapshot.tree, "hex"));
+    const own = await readNodes({ reader, index }, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const before = await readBlob({ reader, index }, own[0]!.content!, DATA_BLOB);
+    const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
+    const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
+    const tree = objectIdOf(put(top, ".cairn", { subtree }));
+    await blobs.finish();
+    return await repository.saveSnapshot({ ...snapshot, tree });
+  } finally {
+    reader.close();
+  }
 }

@@ -17,43 +17,56 @@ export interface DigestsToProve {
   options: VerifyBackupOptions;
 }
 
-export interface DigestProblem {
+/**
+ * What became of the digest of a save point's snapshot. `unknown`: it cannot be told here, and that alone is no damage.
+ * `unread`: something on the way to it cannot be read or understood. Often a blob or a tree is named for either already.
+ */
+export interface DigestFinding {
   snapshot: string;
-  problem: string;
+  kind: "proven" | "wrong" | "unknown" | "unread";
+  /** Empty where it is proven. */
+  detail: string;
 }
-
-/** A snapshot of a save point, and what is wrong with its digest; null: it is the one that was recorded. */
-export type ProvenDigest = DigestProblem | { snapshot: string; problem: null };
 
 /**
  * Computes the state digests of all snapshots of save points anew, from their trees and the hashes that are recorded of
- * large files, whose blobs are proven elsewhere. What cannot be read is damage that was named already, and is left out.
+ * large files, whose blobs are proven elsewhere.
  */
-export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigest[]> {
+export async function provenPointDigests(what: DigestsToProve): Promise<DigestFinding[]> {
   const { access, report, near, reader, options } = what;
   const { index } = report;
   const store = new StoreReader(access.repository.keys, index, near.folder);
   const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
-  const proven: ProvenDigest[] = [];
+  const findings: DigestFinding[] = [];
   try {
     for (const { label, tree } of report.roots) {
       const id = label.replace(/^snapshot /, "");
       try {
         const snapshot = await access.repository.loadSnapshot(id);
         const content = await snapshotContent({ reader, index }, snapshot);
-        const stateDigest = content.manifest?.stateDigest ?? null;
-        if (stateDigest === null) continue;
+        if (content.manifestDamage !== null) throw content.manifestDamage;
+        const recorded = content.manifest?.stateDigest ?? null;
+        if (recorded === null) continue;
         const { state } = await walk.point(content.root, readPointManifest(store, tree));
-        if (state === null) continue;
-        const found = Buffer.from(state).toString("hex");
-        const problem = found === stateDigest ? null : `its state digest is ${found}, recorded is ${stateDigest}`;
-        proven.push({ snapshot: id, problem });
+        findings.push({ snapshot: id, ...compared(state, recorded) });
       } catch (error) {
-        if (!(error instanceof CairnError) || (error.code !== "damaged" && error.code !== "not_found")) throw error;
+        if (!(error instanceof CairnError)) throw error;
+        if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
+        else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
+        // One that was removed meanwhile is nobody's any more.
+        else if (error.code !== "not_found") throw error;
       }
     }
   } finally {
     store.close();
   }
-  return proven;
+  return findings;
+}
+
+function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {
+  // Damage is named for what cannot be read; what was never recorded is none.
+  if (state === null) return { kind: "unknown", detail: "the hash of a large file is not recorded" };
+  const found = Buffer.from(state).toString("hex");
+  if (found === recorded) return { kind: "proven", detail: "" };
+  return { kind: "wrong", detail: `its state digest is ${found}, recorded is ${recorded}` };
 }

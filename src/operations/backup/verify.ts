@@ -1,4 +1,4 @@
-import { provenPointDigests, type DigestProblem } from "./verify-digests.ts";
+import { provenPointDigests, type DigestFinding } from "./verify-digests.ts";
 import { verifyPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -48,7 +48,6 @@ export async function verifyBackup(
         readTree: reader.readTree,
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
-      const wrong = digests.filter((each): each is DigestProblem => each.problem !== null);
       const problems = relevant(report, chosen !== undefined).map(publicProblem);
       return {
         ...access.info,
@@ -58,10 +57,10 @@ export async function verifyBackup(
           packs: read.packs,
           blobs: read.blobs,
           bytes: read.bytes,
-          digests: digests.length - wrong.length,
+          digests: digests.filter(({ kind }) => kind === "proven").length,
         },
         read_data: quick !== true,
-        problems: [...problems, ...wrong.map(digestProblem)],
+        problems: [...problems, ...digestProblems(digests, problems)],
         duration_ms: Date.now() - started,
       };
     } finally {
@@ -114,12 +113,16 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
   return { kind, object, detail, severity, losses };
 }
 
-function digestProblem({ snapshot, problem }: DigestProblem): BackupProblem {
-  return {
-    kind: "digest_wrong",
-    object: snapshot,
-    detail: problem,
-    severity: "damage",
-    losses: [{ snapshot_id: snapshot, path: "" }],
-  };
+/** What cannot be read is a problem of its own only where nothing else says what that costs the snapshot. */
+function digestProblems(findings: readonly DigestFinding[], named: readonly BackupProblem[]): BackupProblem[] {
+  const costly = new Set(named.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
+  return findings
+    .filter(({ kind, snapshot }) => kind === "wrong" || (kind !== "proven" && !costly.has(snapshot)))
+    .map(({ kind, snapshot, detail }) => ({
+      kind: kind === "wrong" ? "digest_wrong" : "digest_unverified",
+      object: snapshot,
+      detail: kind === "wrong" ? detail : `its state digest was not verified: ${detail}`,
+      severity: kind === "unknown" ? "note" : "damage",
+      losses: kind === "unknown" ? [] : [{ snapshot_id: snapshot, path: "" }],
+    }));
 }

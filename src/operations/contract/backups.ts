@@ -185,7 +185,10 @@ export interface BackupLoss extends NamedPath {
 }
 
 export interface BackupProblem {
-  /** `key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, … */
+  /**
+   * `key_damaged`, `index_damaged`, `snapshot_damaged`, `pack_missing`, `pack_size`, `pack_damaged`, `blob_damaged`, …
+   * `digest_unverified` as a note: a newer program wrote it, and nothing is said about it either way.
+   */
   kind: string;
   /** Name of the file, or id of the blob, in hex. */
   object: string;

@@ -2,6 +2,7 @@ import { CairnError } from "../../../errors.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
@@ -40,8 +41,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
         hint: "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again",
       });
+    else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   });
+}
+
+/** Snapshots of which this program cannot say anything. */
+function unverified({ problems }: VerifyBackupResult): number {
+  return problems.filter(({ kind, severity }) => kind === "digest_unverified" && severity === "note").length;
 }
 
 function readSubset(text: string | undefined): { part: number; of: number } | undefined {
@@ -64,7 +71,9 @@ function render(context: Context, result: VerifyBackupResult): string {
     ? `${plural(checked.packs, "pack")} (${formatBytes(checked.bytes)}) read, ${plural(checked.digests, "state digest")} proven`
     : "packs were not read";
   const summary = `${plural(checked.snapshots, "snapshot")}, ${plural(checked.trees, "tree")}; ${read}; ${formatDuration(result.duration_ms)}`;
-  lines.push(damage.length === 0 ? `${style.green("sound")}  ${summary}` : `${style.red("damaged")}  ${summary}`);
+  const verdict = damage.length > 0 ? style.red("damaged") : style.green("sound");
+  const unsaid = unverified(result) === 0 ? "" : style.yellow(" but for what was not verified");
+  lines.push(`${verdict}${unsaid}  ${summary}`);
   return lines.join("\n");
 }
 
