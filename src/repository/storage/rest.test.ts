@@ -243,6 +243,17 @@ describe("a server that misbehaves", () => {
     await assert.rejects(storage.load("index", name), coded("unsupported", /how long/));
   });
 
+  test("memory is taken for what comes, not for what is announced", async () => {
+    answer = (_, response) => {
+      response.writeHead(200, { "content-length": String(1 << 30) });
+      response.write("little");
+      setImmediate(() => response.destroy());
+    };
+    const before = process.memoryUsage().arrayBuffers;
+    await assert.rejects(storage.load("index", name), coded("io"));
+    assert.ok(process.memoryUsage().arrayBuffers < before + (16 << 20));
+  });
+
   test("silence is an error, before the answer and within it", async () => {
     const impatient = new RestStorage(storage.location, { silenceMs: 300 });
     answer = () => undefined;

@@ -11,6 +11,8 @@ const LIST_V2 = "application/vnd.x.restic.rest.v2";
 /** What a server may make us hold: a whole file, and the text of a list (some two million files). */
 const MAX_FILE_BYTES = 1 << 30;
 const MAX_LIST_BYTES = 256 << 20;
+/** An answer up to this long gets its memory at once; a longer one as it comes. */
+const AT_ONCE = 64 << 20;
 const SIZES_AT_ONCE = 8;
 
 /**
@@ -247,7 +249,8 @@ interface Part {
 
 /** `length` bytes behind the first `skip`; null: all there are. Fewer are an error. */
 async function readBytes(answer: IncomingMessage, part: Part): Promise<Uint8Array> {
-  const known = part.length === null ? null : Buffer.allocUnsafeSlow(part.length);
+  const { length } = part;
+  const memory = length !== null && length <= AT_ONCE ? Buffer.allocUnsafeSlow(length) : null;
   const pieces: Buffer[] = [];
   let [skip, done] = [part.skip, 0];
   for await (const piece of answer) {
@@ -257,15 +260,16 @@ async function readBytes(answer: IncomingMessage, part: Part): Promise<Uint8Arra
       skip -= skipped;
       chunk = chunk.subarray(skipped);
     }
-    if (known === null) pieces.push(chunk);
-    else chunk.copy(known, done, 0, Math.min(chunk.length, known.length - done));
+    if (length !== null) chunk = chunk.subarray(0, length - done);
+    if (memory === null) pieces.push(chunk);
+    else memory.set(chunk, done);
     done += chunk.length;
     if (done > MAX_FILE_BYTES) throw new CairnError("damaged", "the file is larger than any file of a repository");
-    if (known !== null && done >= known.length && part.skip > 0) break;
+    if (done === length && part.skip > 0) break;
   }
-  if (known === null) return Buffer.concat(pieces);
-  if (done >= known.length) return known;
-  throw part.short?.() ?? new CairnError("io", `the answer ended after ${done} bytes; ${known.length} were announced`);
+  if (length !== null && done < length)
+    throw part.short?.() ?? new CairnError("io", `the answer ended after ${done} bytes; ${length} were announced`);
+  return memory ?? Buffer.concat(pieces);
 }
 
 async function readText(answer: IncomingMessage): Promise<string> {

@@ -7,6 +7,8 @@ import type { ByteRange } from "./storage.ts";
 const PIECES = 32;
 /** Up to here the bytes of a range are made room for before it is known that the file has them. */
 const TRUSTED_LENGTH = 4 << 20;
+/** A file up to this long gets its memory at once; a longer one as it comes. */
+const AT_ONCE = 64 << 20;
 /** No file of a repository is larger; a server that says so is not to be believed. */
 const LARGEST_FILE = 1 << 30;
 
@@ -90,10 +92,14 @@ export async function readWhole(session: SftpSession, handle: SftpHandle, pace: 
   if (size > LARGEST_FILE) {
     throw new CairnError("damaged", `the file has ${size} bytes, which is more than a repository's files have`);
   }
-  const target = Buffer.allocUnsafeSlow(size);
-  head.copy(target, 0, 0, came);
-  await readInto(session, handle, { target, at: came, position: came, pace });
-  return target;
+  const parts: Buffer[] = [];
+  for (let at = 0; at < size; at += AT_ONCE) {
+    const target = Buffer.allocUnsafeSlow(Math.min(AT_ONCE, size - at));
+    const known = at === 0 ? head.copy(target, 0, 0, came) : 0;
+    await readInto(session, handle, { target, at: known, position: at + known, pace });
+    parts.push(target);
+  }
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
 interface Reading {
