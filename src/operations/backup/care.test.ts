@@ -5,9 +5,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { hostname } from "node:os";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import type { CopyBackupsResult } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
-import { backupScene, opened as lastOpened, type BackupScene } from "./testing-far.ts";
+import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "./testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -119,6 +120,30 @@ test("snapshots are copied once into a repository with other keys, and come back
   await target.restore("latest", join(root, "copied"));
   assert.equal(walkDigests(join(root, "copied")).state, walkDigests(folder).state);
   await assert.rejects(repository.copyTo(repository), hasCode("usage"));
+  await target.close();
+});
+
+test("a copy that lost content is told, and whole again after a repair and another copy", async (t) => {
+  const at = await backupScene(t, "far");
+  const { library, repository, folder, root, options } = at;
+  await rounds(at, 2);
+  const place = join(root, "other");
+  const target = await library.initRepository({ ...options, repository: `local:${place}`, password: "other" });
+  await repository.copyTo(target);
+  const warnings: string[] = [];
+  const copy = async (): Promise<CopyBackupsResult> =>
+    repository.copyTo(target, { onWarning: (message) => void warnings.push(message) });
+  assert.deepEqual([(await copy()).added.data_blobs, warnings], [0, []]);
+  const pack = damagePack(place, (size) => size >> 1, "largest");
+  rmSync(join(place, "data", pack.slice(0, 2), pack));
+  assert.deepEqual([(await copy()).present, warnings.length], [2, 1]);
+  assert.match(warnings[0]!, /lost or cut 1 of its packs/);
+  await target.repair({ what: "packs" });
+  const again = await copy();
+  assert.deepEqual([again.present, again.added.bytes > 0, warnings.length], [2, true, 1]);
+  assert.deepEqual((await target.verify()).problems, []);
+  await target.restore("latest", join(root, "copied"));
+  assert.equal(walkDigests(join(root, "copied")).state, walkDigests(folder).state);
   await target.close();
 });
 

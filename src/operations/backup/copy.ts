@@ -3,12 +3,15 @@ import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import { packEnds } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
 import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
+import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { isChosen } from "./list.ts";
 import { byTime } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -17,7 +20,7 @@ import type { RepositoryAccess } from "./repository-access.ts";
  * Brings snapshots of one repository into another, whatever keys they have: blobs are opened, compared with their ids and
  * sealed anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each snapshot's
  * file ●, oldest first. What was copied before is told by its origin and not copied again; a kill anywhere leaves whole
- * snapshots, and the next call goes on.
+ * snapshots, and the next call goes on. A copy that is there is passed over, but what it lacks by the target's index is stored.
  */
 export async function copyBackups(
   from: RepositoryAccess,
@@ -34,12 +37,16 @@ export async function copyBackups(
       const known = new Set(there.snapshots.flatMap(identities));
       const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
       const [source, target] = [await from.index(), await to.index()];
+      await warnOfLostPacks(to, target, options);
+      // A copy that is there may have lost content since, and a repair have taken that out of the index.
+      const whole = readKnownTrees(to.cache, target.epoch);
+      const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
       const near = from.near();
       const ends = treePackEnds(near, source);
       const reader = new NearReader({ repository: from.repository, near, ends, signal: options.signal });
       try {
         const plan = await planTransfer(source, target, {
-          roots: missing.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
+          roots: unproven.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
           readTree: reader.readTree,
           signal: options.signal,
           onTree: (done) => options.onProgress?.({ phase: "planning", done }),
@@ -80,7 +87,8 @@ export async function copyBackups(
           copied.push({ snapshot_id: id, new_id: newId });
           failpoint("copy.snapshot-written");
         }
-        target.saveCache();
+        for (const { snapshot } of wanted) whole.delete(snapshot.tree);
+        keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
         const added = { ...sizes, stored_bytes: transfer.packBytes, packs: transfer.packs };
         return {
           ...to.info,
@@ -94,6 +102,18 @@ export async function copyBackups(
         reader.close();
       }
     }),
+  );
+}
+
+/** What the target's index lists and its storage has not: only a repair there makes it be stored again. */
+async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options: CopyBackupsOptions): Promise<void> {
+  const sizes = new Map((await to.storage.list("data")).map(({ name, size }) => [name, size]));
+  let lost = 0;
+  for (const [pack, end] of packEnds(target).entries())
+    if (end > (sizes.get(objectIdOf(target.table.packId(pack))) ?? 0)) lost++;
+  if (lost === 0) return;
+  options.onWarning?.(
+    `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,
   );
 }
 

@@ -20,7 +20,7 @@ import type { Point } from "../../workspace/points.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
 import { checkTags } from "../tag.ts";
-import { readKnownTrees, writeKnownTrees } from "./known-trees.ts";
+import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { byTime, pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -102,9 +102,8 @@ class BackupOfPoint {
       save_point_id: this.#parts.point.descriptor.save_point_id,
       at: new Date().toISOString(),
     });
-    index.saveCache(index.count < FEW_BLOBS);
     known.delete(this.#tree);
-    writeKnownTrees(access.cache, index.epoch, [this.#tree, ...known]);
+    keepKnownTrees(access.cache, index, [this.#tree, ...known]);
     return this.#result({ ...done, snapshot: { id, snapshot }, transfer });
   }
 
@@ -232,6 +231,3 @@ class BackupOfPoint {
     };
   }
 }
-
-/** The cache of so many blobs is written in a moment; of more it is written now and then. */
-const FEW_BLOBS = 300_000;

@@ -55,7 +55,10 @@ export interface BackupRepository {
   forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult>;
   /** Frees what no snapshot needs, beside running backups; only deletes wait for an exclusive lock, and are put off without. */
   prune(options?: PruneBackupsOptions): Promise<PruneBackupsResult>;
-  /** Brings snapshots into another repository; those that are there are passed over. `damaged`: nothing damaged is passed on. */
+  /**
+   * Brings snapshots into another repository. Of those that are there only content goes that the target's index lacks, e.g.
+   * after a repair; packs that it has lost without one are a warning. `damaged`: nothing damaged is passed on.
+   */
   copyTo(target: BackupRepository, options?: CopyBackupsOptions): Promise<CopyBackupsResult>;
   keys(options?: CallOptions): Promise<RepositoryKeys>;
   /** One more password that opens it. */
