@@ -5,6 +5,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { rawPath, recordPath, type RecordedPath } from "../formats/record.ts";
 import { durableRemove, readSmallFile } from "../fs/durable.ts";
+import { parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -133,13 +134,7 @@ export class PartialFolder {
 
   /** The folder gets its name. Throws `already_exists` when something has come to lie there meanwhile. */
   commit(): void {
-    if (isInside(this.#record)) {
-      this.#record = { ...this.#record, moving: true };
-      this.#write();
-      failpoint("partial.moving");
-      moveIn(this.#record);
-      return;
-    }
+    if (isInside(this.#record)) return this.#moveIn();
     try {
       fs.renameSync(this.staging, this.#target);
     } catch (error) {
@@ -150,13 +145,38 @@ export class PartialFolder {
     failpoint("partial.renamed");
   }
 
+  /** All of it, or nothing: what cannot be finished here is taken back. */
+  #moveIn(): void {
+    const target = printablePath(this.#target);
+    this.#record = { ...this.#record, moving: true };
+    this.#write();
+    failpoint("partial.moving");
+    const moved: Buffer[] = [];
+    try {
+      const taken = moveIn(this.#record, (name) => void moved.push(name));
+      if (taken.length === 0) return;
+      const first = JSON.stringify(taken[0]!.toString("utf8"));
+      throw new CairnError("already_exists", `${target} has got an entry ${first} meanwhile; nothing was put there`, {
+        hint: "name a folder that is absent or empty",
+      });
+    } catch (error) {
+      for (const name of moved.toReversed())
+        fs.renameSync(Buffer.concat([this.#target, SLASH, name]), Buffer.concat([this.staging, SLASH, name]));
+      const { moving: _moving, ...before } = this.#record;
+      this.#record = before;
+      this.#write();
+      throw toCairnError(error, `put ${target} in place`);
+    }
+  }
+
   /** Everything is in place and recorded elsewhere. */
   end(): void {
     durableRemove(this.#file);
   }
 
-  /** Takes back what was written. */
+  /** Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it. */
   abandon(): void {
+    if (this.#record.moving === true) return;
     removeTree(this.staging);
     this.end();
   }
@@ -170,17 +190,22 @@ function isInside(record: PartialRecord): boolean {
   return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
 }
 
-/** Moves what was written up into the mount's root. An entry whose name is taken there stays where it is. */
-function moveIn(record: PartialRecord): void {
+/** Moves what was written up into the mount's root. An entry whose name is taken there stays where it is and is returned. */
+function moveIn(record: PartialRecord, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));
+  const taken: Buffer[] = [];
   for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
     const to = Buffer.concat([target, SLASH, name]);
-    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined)
+    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) {
       fs.renameSync(Buffer.concat([staging, SLASH, name]), to);
+      onMoved(name);
+    } else taken.push(name);
     failpoint("partial.moved");
   }
-  fs.rmdirSync(staging);
+  if (taken.length === 0) fs.rmdirSync(staging);
+  syncDirectory(target);
+  return taken;
 }
 
 export interface DeadPartial {
@@ -229,7 +254,10 @@ function isStaging(record: PartialRecord): boolean {
   return staging.subarray(0, target.length).equals(target) && new RegExp(`^/?\\${PREFIX}[0-9a-f]{16}$`).test(name);
 }
 
-/** Finishes or takes back the folder itself; what else it made is the caller's. */
+/**
+ * Finishes or takes back the folder itself; what else it made is the caller's. Where somebody has taken names meanwhile
+ * that were on their way in, those entries stay in their folder.
+ */
 export function settlePartial(dead: DeadPartial): void {
   const { record, file } = dead;
   const staging = Buffer.from(rawPath(record.staging));
@@ -275,7 +303,3 @@ function syncDirectory(folder: Buffer): void {
 }
 
 const SLASH = Buffer.from("/");
-
-function parentOf(folder: Buffer): Buffer {
-  return folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1));
-}

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import { CairnError } from "../errors.ts";
+import { controlPaths } from "./control-layout.ts";
+import { deadPartials, PartialFolder, settlePartial } from "./partial-folder.ts";
+
+/** A control directory, and a folder that is the root of a mount; null where this user may mount nothing. */
+function mountRoot(t: TestContext): { control: string; target: Buffer } | null {
+  const root = fs.realpathSync(fs.mkdtempSync(path.join(tmpdir(), "cairn-partial-")));
+  const target = path.join(root, "mount");
+  fs.mkdirSync(target);
+  const isMounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "cairn-test", target]).status === 0;
+  t.after(() => {
+    if (isMounted) execFileSync("umount", [target]);
+    fs.rmSync(root, { recursive: true, force: true });
+  });
+  if (!isMounted) {
+    t.skip("this user may not mount a file system");
+    return null;
+  }
+  return { control: path.join(root, "control"), target: Buffer.from(target) };
+}
+
+function begun(place: { control: string; target: Buffer }): PartialFolder {
+  const partial = PartialFolder.begin(controlPaths(place.control), "restore", place.target);
+  for (const name of ["a", "b", "c"]) {
+    fs.mkdirSync(path.join(partial.staging.toString(), name));
+    fs.writeFileSync(path.join(partial.staging.toString(), name, "file"), name);
+  }
+  return partial;
+}
+
+test("what cannot be moved into a mount's root as a whole is taken back", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const target = place.target.toString();
+  // Nobody can rename the root of a mount.
+  const stuck = path.join(partial.staging.toString(), "b");
+  execFileSync("mount", ["-t", "tmpfs", "cairn-test", stuck]);
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "io",
+  );
+  execFileSync("umount", [stuck]);
+  assert.deepEqual(fs.readdirSync(target), [path.basename(partial.staging.toString())]);
+  assert.deepEqual(fs.readdirSync(partial.staging.toString()).toSorted(), ["a", "b", "c"]);
+  partial.commit();
+  partial.end();
+  assert.deepEqual(fs.readdirSync(target).toSorted(), ["a", "b", "c"]);
+});
+
+test("a name that somebody takes in a mount's root meanwhile is theirs, and nothing is put there", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const partial = begun(place);
+  const theirs = path.join(place.target.toString(), "c");
+  fs.writeFileSync(theirs, "theirs");
+  assert.throws(
+    () => partial.commit(),
+    (error) => error instanceof CairnError && error.code === "already_exists",
+  );
+  partial.abandon();
+  assert.deepEqual(fs.readdirSync(place.target.toString()), ["c"]);
+  assert.equal(fs.readFileSync(theirs, "utf8"), "theirs");
+  assert.deepEqual(fs.readdirSync(path.join(place.control, "partial")), []);
+});
+
+test("a move into a mount's root that was killed is finished, also around a name that was taken since", (t) => {
+  const place = mountRoot(t);
+  if (place === null) return;
+  const child = spawnSync(
+    process.execPath,
+    ["--input-type=module", "-e", KILLED, "--", place.control, place.target.toString()],
+    { env: { ...process.env, CAIRN_FAILPOINT: "partial.moved" }, encoding: "utf8" },
+  );
+  assert.equal(child.signal, "SIGKILL", child.stderr);
+  const target = place.target.toString();
+  const control = controlPaths(place.control);
+  const [dead] = deadPartials(control);
+  const staging = path.join(
+    target,
+    fs.readdirSync(target).find((name) => name.startsWith(".cairn-partial"))!,
+  );
+  const [next, last] = fs.readdirSync(staging);
+  fs.writeFileSync(path.join(target, next!), "theirs");
+  settlePartial(dead!);
+  assert.deepEqual(deadPartials(control), []);
+  assert.equal(fs.readFileSync(path.join(target, next!), "utf8"), "theirs");
+  assert.deepEqual(fs.readdirSync(staging), [next]);
+  assert.equal(fs.readFileSync(path.join(target, last!, "file"), "utf8"), last);
+});
+
+const KILLED = `
+import fs from "node:fs";
+const at = (name) => import(new URL(name, ${JSON.stringify(import.meta.url)}).href);
+const { controlPaths } = await at("./control-layout.ts");
+const { PartialFolder } = await at("./partial-folder.ts");
+const [control, target] = process.argv.slice(1);
+const partial = PartialFolder.begin(controlPaths(control), "restore", Buffer.from(target));
+for (const name of ["a", "b", "c"]) {
+  fs.mkdirSync(partial.staging + "/" + name);
+  fs.writeFileSync(partial.staging + "/" + name + "/file", name);
+}
+partial.commit();
+`;
