@@ -1,12 +1,13 @@
 import { describe } from "node:test";
 import { engineContract } from "../../src/engines/engine.contract.ts";
+import { bestJuicefs } from "../fixtures/juicefs.ts";
 
 /**
- * What JuiceFS itself does is not known here: its stand-in shows that what goes around a clone is right, and nothing
- * of how it behaves when others write, or in time.
+ * All of it on the real one. Its stand-in shows that what goes around a clone is right, and nothing of how JuiceFS
+ * behaves when others write, or in time.
  */
 const SOME =
-  (process.env["CAIRN_TEST_LONG"] ?? process.env["CAIRN_TEST_JUICEFS"]) === undefined
+  process.env["CAIRN_TEST_LONG"] === undefined && bestJuicefs() === "stand-in"
     ? (["states", "held-trees", "cleanup"] as const)
     : undefined;
 
