@@ -6,6 +6,7 @@ import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts
 import { assertHeldTidy } from "../../../test/fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../../../test/fixtures/two-states.ts";
 import { resticCheck } from "../../../test/fixtures/work.ts";
+import { setAttribute } from "../testing-edits.ts";
 import { walkDigests } from "../testing-walk.ts";
 
 /** What goes in comes out, with the digests that a walk of its own finds. */
@@ -80,6 +81,28 @@ export function stateClauses({ clause, holds }: EngineClauses): void {
       assert.equal(fs.readFileSync(path.join(folder, "same/noise.log"), "utf8"), "louder\n");
       assert.equal(fs.readFileSync(path.join(folder, "secret"), "utf8"), "not this time\n");
       assert.ok(fs.existsSync(path.join(folder, "same/kept.txt")));
+    },
+    { fill: makeFirst },
+  );
+
+  clause(
+    "attributes that change alone are seen, kept and given back, also where no time of their entry moves with them",
+    async ({ client, folder }) => {
+      for (const name of ["moded/time", "goes"]) setAttribute(path.join(folder, name), "user.note", "first");
+      const first = readFolder(folder);
+      const { save_point_id: target } = await client.save();
+      await client.seal();
+      const { clean } = await client.status();
+      for (const name of ["moded/attribute", "moded/time", "goes"])
+        assert.ok(setAttribute(path.join(folder, name), "user.note", "other"), name);
+      const status = await client.status();
+      assert.deepEqual([clean, status.clean, status.changes.modified], [true, false, 3]);
+      await client.save();
+      await client.seal();
+      const [second] = (await client.history()).save_points;
+      assert.equal(second!.metadata_digest, walkDigests(folder).meta);
+      await client.restore({ target });
+      assertFolder(folder, first, "restored");
     },
     { fill: makeFirst },
   );

@@ -156,6 +156,18 @@ export class EntryReader {
     return true;
   }
 
+  /** Whether an entry whose record is right as far as stat tells has the attributes that were recorded. */
+  sameAttributes(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
+    const { old, sys } = this.#thread;
+    // Without native calls none are read, and those that were recorded before stand.
+    if (!sys.native) return true;
+    this.#extras = [];
+    this.#pathAttributes(dirfd, names, name);
+    const were = old!.extrasOf(oldRecord).filter(({ tag }) => tag === EXTRA.XATTR);
+    const now = this.#extras;
+    return were.length === now.length && were.every(({ value }, i) => Buffer.compare(value, now[i]!.value) === 0);
+  }
+
   /**
    * Whether a further change of the file that `thread.stat` describes may not show in its times: soon after a change
    * a store through a mapping need not move them. Holding a tree writes back what was mapped, so there only the clock

@@ -228,6 +228,7 @@ class DirectoryScanner {
     const type = words[base + R.MODE]! >>> 12;
     const flags = words[base + R.NAME_FLAGS]! >>> 16;
     if (flags & (FLAG.OMITTED | FLAG.TORN)) return false;
+    if (!task.trustAttributeTimes && !this.#reader.sameAttributes(fd, names, name, oldRecord)) return false;
     if (type === TYPE.DIRECTORY) return !this.#isForeignMount(type);
     if (type !== TYPE.FILE) return true;
     if ((task.reread || flags & FLAG.YOUNG) && !this.#reader.stillSame(fd, names, name, oldRecord)) return false;

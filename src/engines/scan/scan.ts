@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { keepsDirectoryTimes } from "../../fs/directory-times.ts";
+import { keepsAttributeTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
@@ -154,6 +154,7 @@ class Scan {
       captureIn: options.store?.directory ?? null,
       distrust: options.distrust ?? false,
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
+      trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
       quick: options.quick ?? false,
       crossMounts: options.crossMounts ?? false,
       fileLimit: size.inline ? INLINE_FILE_BYTES : Number.MAX_SAFE_INTEGER,

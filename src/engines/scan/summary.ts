@@ -306,11 +306,12 @@ function recordDiffers(table: ScanTable, a: number, old: ScanTable, b: number, m
   const y = b * RECORD_WORDS;
   const directory = table.records[x + R.MODE]! >>> 12 === TYPE.DIRECTORY;
   if (!directory && wordsDiffer(table.records, x, old.records, y, CONTENT)) return true;
-  // The system moves the change time with everything that is compared below.
-  if (!wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) return false;
-  if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
-  const hasMoved = directory && moved.has(table.records[x + R.SUB]!);
-  if (!hasMoved && wordsDiffer(table.records, x, old.records, y, TIMES)) return true;
+  // Every system moves the change time with all but extended attributes.
+  if (wordsDiffer(table.records, x, old.records, y, UNTOUCHED)) {
+    if (wordsDiffer(table.records, x, old.records, y, METADATA)) return true;
+    const hasMoved = directory && moved.has(table.records[x + R.SUB]!);
+    if (!hasMoved && wordsDiffer(table.records, x, old.records, y, TIMES)) return true;
+  }
   return !sameExtras(table, a, old, b);
 }
 

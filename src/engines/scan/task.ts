@@ -37,6 +37,8 @@ export interface ScanTask {
   distrust: boolean;
   /** a directory whose times are as they were is not listed again */
   trustDirectoryTimes: boolean;
+  /** an entry whose times are as they were has the extended attributes that it had */
+  trustAttributeTimes: boolean;
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
   /** one ring of shared memory per thread, for cutting large files */

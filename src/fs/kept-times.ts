@@ -1,5 +1,7 @@
 import fs from "node:fs";
 
+/** Which of a file system's times tell of a change. */
+
 /**
  * File systems of this kernel that change a directory's times with every name that comes, goes or is renamed in it, at
  * the moment when it does. Others (network ones, those of other programs) may do it late or not at all.
@@ -14,13 +16,25 @@ const KEEPING: ReadonlySet<number> = new Set([
   0xca451a4e, // bcachefs
   0x794c7630, // overlayfs, whose upper layer is one of these
 ]);
+const FUSE = 0x65735546;
 
 /** True where a directory with unchanged times is known to hold unchanged names. */
 export function keepsDirectoryTimes(path: Uint8Array): boolean {
-  if (process.platform !== "linux") return false;
+  const type = typeOf(path);
+  return type !== null && KEEPING.has(type);
+}
+
+/** False where an entry may get other extended attributes and keep all of its times: JuiceFS, which is a FUSE. */
+export function keepsAttributeTimes(path: Uint8Array): boolean {
+  return typeOf(path) !== FUSE;
+}
+
+/** The kernel's number for the kind of file system; null where it tells none. */
+function typeOf(path: Uint8Array): number | null {
+  if (process.platform !== "linux") return null;
   try {
-    return KEEPING.has(fs.statfsSync(Buffer.from(path)).type);
+    return fs.statfsSync(Buffer.from(path)).type;
   } catch {
-    return false;
+    return null;
   }
 }
