@@ -4,6 +4,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
 import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
+import { ownEntries } from "../fs/own-entries.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { Lock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -201,8 +202,15 @@ export type InitFolderOptions = Pick<AdoptFolderOptions, "name" | "engine" | "po
 
 // An empty `main` is what a killed attempt leaves; the other names are a file system's own and a racing process's.
 function isFree(path: string): boolean {
+  const own = ownEntries(realPathOf(path));
   for (const name of readdirSync(path)) {
-    if (name === "lost+found" || name === SELF_CONTAINED_CONTROL || name.startsWith(TEMPORARY_PREFIX)) continue;
+    if (
+      name === "lost+found" ||
+      own.includes(name) ||
+      name === SELF_CONTAINED_CONTROL ||
+      name.startsWith(TEMPORARY_PREFIX)
+    )
+      continue;
     if (name !== MAIN_WORKSPACE || readdirSync(join(path, name)).length > 0) return false;
   }
   return true;

@@ -8,6 +8,7 @@ import { durableRemove, readSmallFile } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
+import { ownEntries } from "../fs/own-entries.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
@@ -42,14 +43,16 @@ function directoryOf(control: ControlPaths): string {
   return path.join(control.root, "partial");
 }
 
-/** Throws `already_exists` unless a path (its real path) is absent or an empty folder; a file system's own `lost+found` may be there. */
+/** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root. */
 export function requireFree(target: Buffer): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined) return;
-  const occupied = facts.isDirectory()
-    ? fs.readdirSync(target).some((name) => name !== "lost+found" || !isMountRoot(target))
-    : true;
-  if (!occupied) return;
+  if (facts.isDirectory()) {
+    const names = fs.readdirSync(target);
+    if (names.length === 0) return;
+    const own = ownEntries(target);
+    if (names.every((name) => own.includes(name))) return;
+  }
   throw new CairnError(
     "already_exists",
     `${printablePath(target)} is ${facts.isDirectory() ? "not empty" : "there already"}`,

@@ -1,4 +1,3 @@
-import { lstatSync } from "node:fs";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
@@ -6,7 +5,7 @@ import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
-import { isMountPoint } from "../fs/mounts.ts";
+import { ownEntries } from "../fs/own-entries.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -131,13 +130,8 @@ export function stageRequest(
 /** What is no part of a folder's state: control directories inside it, and what a file system keeps at its own root. */
 function neverPart(root: Buffer): string[] {
   const controls = controlDirectoriesInside(root).map((path) => path.slice(root.length + 1));
-  const kept = lstatSync(Buffer.concat([root, Buffer.from(`/${LOST_AND_FOUND}`)]), { throwIfNoEntry: false });
-  const isSystems =
-    kept?.isDirectory() === true && kept.uid === 0 && (kept.mode & 0o777) === 0o700 && isMountPoint(root);
-  return isSystems ? [...controls, LOST_AND_FOUND] : controls;
+  return [...controls, ...ownEntries(root)];
 }
-
-const LOST_AND_FOUND = "lost+found";
 
 function headContent({ descriptor }: Point): HeadContent {
   const { content, entries, bytes, complete, metadata_digest: metadataDigest } = descriptor;

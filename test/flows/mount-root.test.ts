@@ -4,6 +4,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { juicefsVolume } from "../fixtures/juicefs.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
 
 const isRoot = process.geteuid?.() === 0;
 const skip = isRoot && spawnSync("mkfs.ext4", ["-V"]).error === undefined ? false : "needs root and mkfs.ext4";
@@ -26,4 +28,32 @@ test("what a file system keeps at its own root is no part of a workspace there",
   cairnOk(["restore", first.save_point_id, "-C", folder]);
   assert.ok(fs.existsSync(path.join(folder, "lost+found")));
   assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "one");
+});
+
+test("what JuiceFS shows of itself at the root of a mount is no part of a workspace there", (t) => {
+  const volume = juicefsVolume(t, "real");
+  if (volume === null) return;
+  const { root } = volume;
+  const shown = fs.readdirSync(root).filter((name) => name.startsWith("."));
+  assert.ok(shown.includes(".accesslog") && shown.includes(".config"), shown.join());
+  const elsewhere = path.join(SCRATCH, "elsewhere");
+  fs.mkdirSync(elsewhere);
+  makeFirst(elsewhere);
+  fs.writeFileSync(path.join(elsewhere, ".config"), "somebody's own");
+  const own = cairnOk(["save", elsewhere]).data["save_point"] as { payload_root_hash: string; entries: number };
+  fs.rmSync(path.join(elsewhere, ".config"));
+  const there = cairnOk(["save", elsewhere]).data["save_point"] as { payload_root_hash: string; entries: number };
+  assert.equal(own.entries, there.entries + 1);
+  // As a volume is filled before somebody works in it.
+  cairnOk(["-C", elsewhere, "restore", "head", "--to", root]);
+  cairnOk(["init", root, "--control-dir", path.join(SCRATCH, "juicefs-control")]);
+  type Saved = { save_point_id: string; complete: boolean; payload_root_hash: string; entries: number };
+  const first = cairnOk(["save", root]).data["save_point"] as Saved;
+  assert.deepEqual([first.complete, first.payload_root_hash], [true, there.payload_root_hash]);
+  fs.writeFileSync(path.join(root, "was-file"), "changed\n");
+  fs.rmSync(path.join(root, "goes"), { recursive: true });
+  const restored = cairnOk(["-C", root, "restore", first.save_point_id]).data as { left_out: unknown[] };
+  assert.deepEqual(restored.left_out, []);
+  assert.equal((cairnOk(["status", root]).data as { clean: boolean }).clean, true);
+  assert.equal((cairnOk(["save", root]).data["save_point"] as Saved).payload_root_hash, there.payload_root_hash);
 });
