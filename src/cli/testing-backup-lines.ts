@@ -6,7 +6,8 @@ import type { SavePointId } from "../ids.ts";
 /** Options of each verb beside those that all have; they may grow. */
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
-  create: "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run",
+  create:
+    "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --all",
   restore: "--to --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
@@ -31,6 +32,11 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup list -r x --latest 0", /at least 1/],
   ["backup create head --save -r x", /not both/],
   ["backup create -m text -r x", /--save/],
+  ["backup create a b -r x", /one POINT/],
+  ["backup create --stdin --stdin-from-command -r x", /exclude each other/],
+  ["backup create --stdin head -r x", /no POINT/],
+  ["backup create --stdin-from-command -r x", /wants a command/],
+  ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],
   ["receipt show x", /knows verify/],
   ["backup forget -r x", /wants snapshots or a rule/],

@@ -8,10 +8,9 @@
  * Errors are always `CairnError`; the codes named here are those a caller may want to tell apart.
  */
 import type { ControlId, SavePointId } from "../ids.ts";
+import type { CreateBackupOptions, CreateBackupResult } from "./contract/backup-snapshots.ts";
 import type {
   BackupRepository,
-  CreateBackupOptions,
-  CreateBackupResult,
   InitRepositoryOptions,
   RepositoryOptions,
   VerifyReceiptOptions,
@@ -70,6 +69,7 @@ import type {
 export type * from "./contract/points.ts";
 export type * from "./contract/looking.ts";
 export type * from "./contract/care.ts";
+export type * from "./contract/backup-snapshots.ts";
 export type * from "./contract/backups.ts";
 
 // -------------------------------------------------------------------------------------------- the library

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 
 export interface ProcessEnd {
   /** 128 + signal number when a signal ended it; 127 not found, 126 found and not started. */
@@ -55,6 +55,39 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
       resolve({ exitCode, signal, durationMs: since(), notStarted: null });
     });
   });
+}
+
+/**
+ * What a program writes to stdout, piece by piece; its stderr is ours, and it has no stdin. Throws `not_found` or `permission`
+ * when it cannot be started, and `io` at the end when its status is not 0.
+ */
+export async function* processOutput(
+  request: Pick<ProcessRequest, "command" | "cwd" | "signal">,
+): AsyncGenerator<Uint8Array> {
+  const [program = "", ...words] = request.command;
+  const child = spawn(program, words, { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] });
+  const stop = stopper(child, request.signal);
+  const ended = new Promise<CairnError | null>((resolve) => {
+    child.once("error", (error) => {
+      if (child.pid !== undefined) return;
+      const { code } = toCairnError(error);
+      resolve(new CairnError(code, refusal(program, error).notStarted!));
+    });
+    child.once("exit", (code, signal) => {
+      const how = code === null ? `was ended by ${signal}` : `ended with status ${code}`;
+      resolve(
+        code === 0 ? null : new CairnError("io", `${program} ${how}`, { hint: "what it said on stderr is above" }),
+      );
+    });
+  });
+  try {
+    yield* child.stdout as AsyncIterable<Uint8Array>;
+    const failure = await ended;
+    if (failure !== null) throw failure;
+  } finally {
+    stop();
+    child.kill();
+  }
 }
 
 /** Ends the child when the signal fires; the function that is returned takes that back. */

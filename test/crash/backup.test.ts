@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -62,6 +63,34 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
   }
   if (noRestic === false) restic(place, "check", "--read-data");
   failed = false;
+});
+
+test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", () => {
+  const place = newRepository("stream");
+  const file = `${place.location}.content`;
+  fs.writeFileSync(file, randomBytes(40_000_000));
+  // What follows the program are its own words; a last one that all commands of the tests get is not read.
+  const args = (at: typeof place): string[] => {
+    const command = ["--stdin-from-command", "--", "sh", "-c", `cat ${file}`];
+    return ["backup", "create", ...at.options, ...command];
+  };
+  const names = passesOf(args(newRepository("stream-traced")));
+  for (const name of ["stream.read", "transfer.index-written", "backup.transferred", "backup.snapshot-written"])
+    assert.ok(names.includes(name), `${name} was passed`);
+  let before = ids(place);
+  for (const pass of chosenPasses(names, 4)) {
+    fs.writeFileSync(file, randomBytes(40_000_000));
+    const killed = killAt(args(place), pass);
+    const left = ids(place);
+    const isDone = killed === null || killed === "backup.snapshot-written";
+    assert.equal(left.length - before.length, isDone ? 1 : 0, `killed at ${killed}`);
+    cairnOk(args(place));
+    assert.equal(ids(place).length, left.length + 1);
+    before = ids(place);
+    assert.deepEqual(filesOf(place, "locks"), [], `killed at ${killed}: the dead lock is gone`);
+  }
+  backup(place, "verify");
+  if (noRestic === false) restic(place, "check", "--read-data");
 });
 
 test("an init that is killed leaves a place where the next one makes a repository", () => {

@@ -25,19 +25,46 @@ const MANIFEST_LIMIT = 512 * 1024;
  * The trees above a workspace, as restic's snapshots have them: one node per level of the absolute path,
  * and `/.cairn/manifest.json`. Returns the blobs and the id of the topmost tree.
  */
-export function snapshotTree(input: SnapshotTreeInput): { blobs: ExtraBlob[]; tree: Uint8Array } {
-  const blobs: ExtraBlob[] = [];
+export function snapshotTree(input: SnapshotTreeInput): SnapshotTrees {
   const components = splitPath(input.path);
-  let tree = input.tree;
-  let metadata = input.root;
-  for (let depth = components.length - 1; depth >= 0; depth--) {
-    const nodes = [directoryNode(components[depth]!, tree, metadata)];
-    if (depth === 0)
-      nodes.push(directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(input.adoptedAt)));
-    tree = addTree(blobs, nodes);
-    metadata = ancestorMetadata(components.slice(0, depth), input.adoptedAt);
+  const name = components.at(-1);
+  if (name === undefined) return { blobs: [], tree: input.tree };
+  return treesAbove({
+    components,
+    leaf: directoryNode(name, input.tree, input.root),
+    above: (path) => ancestorMetadata(path, input.adoptedAt),
+    manifest: input.manifest,
+    recordedAt: input.adoptedAt,
+  });
+}
+
+export interface SnapshotTrees {
+  blobs: ExtraBlob[];
+  tree: Uint8Array;
+}
+
+export interface TreesAboveInput {
+  /** of the absolute path, the last one's the leaf's name */
+  components: readonly Buffer[];
+  leaf: TreeNode;
+  /** mode, owner and time of the folder with this path */
+  above(path: readonly Buffer[]): RootMetadata;
+  manifest: Uint8Array;
+  /** seconds since 1970: the times of the manifest and its folder */
+  recordedAt: number;
+}
+
+/** The trees above any node, with the manifest beside it or beside what it is in. */
+export function treesAbove(input: TreesAboveInput): SnapshotTrees {
+  const { components, leaf, recordedAt } = input;
+  const blobs: ExtraBlob[] = [];
+  let node = leaf;
+  for (let depth = components.length - 1; depth > 0; depth--) {
+    const path = components.slice(0, depth);
+    node = directoryNode(path.at(-1)!, addTree(blobs, [node]), input.above(path));
   }
-  return { blobs, tree };
+  const records = directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(recordedAt));
+  return { blobs, tree: addTree(blobs, [node, records]) };
 }
 
 /** The manifest of a snapshot's topmost tree; null where it has none. */
@@ -63,7 +90,7 @@ function splitPath(path: Uint8Array): Buffer[] {
     .map((part) => Buffer.from(part, "latin1"));
 }
 
-function manifestTree(input: SnapshotTreeInput, blobs: ExtraBlob[]): Uint8Array {
+function manifestTree(input: TreesAboveInput, blobs: ExtraBlob[]): Uint8Array {
   const content: Uint8Array[] = [];
   for (let at = 0; at < input.manifest.length; at += MANIFEST_LIMIT) {
     const bytes = input.manifest.subarray(at, at + MANIFEST_LIMIT);
@@ -71,15 +98,9 @@ function manifestTree(input: SnapshotTreeInput, blobs: ExtraBlob[]): Uint8Array 
     blobs.push({ id, type: "data", bytes });
     content.push(id);
   }
-  const node: TreeNode = {
-    ...baseNode(Buffer.from("manifest.json"), privateRoot(input.adoptedAt)),
-    type: "file",
-    mode: 0o600,
-    links: 1,
-    size: input.manifest.length,
-    content: Buffer.concat(content),
-  };
-  return addTree(blobs, [node]);
+  const metadata = { ...privateRoot(input.recordedAt), mode: 0o600 };
+  const file = { size: input.manifest.length, content: Buffer.concat(content) };
+  return addTree(blobs, [fileNode(Buffer.from("manifest.json"), metadata, file)]);
 }
 
 function privateRoot(adoptedAt: number): RootMetadata {
@@ -87,11 +108,7 @@ function privateRoot(adoptedAt: number): RootMetadata {
 }
 
 function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
-  const stat = fs.lstatSync(
-    Buffer.concat(
-      components.flatMap((part) => [Buffer.from("/"), part]).concat(components.length === 0 ? [Buffer.from("/")] : []),
-    ),
-  );
+  const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part])));
   return { mode: stat.mode & 0o7777, uid: stat.uid, gid: stat.gid, mtimeSec: adoptedAt, mtimeNs: 0 };
 }
 
@@ -113,6 +130,15 @@ function baseNode(name: Uint8Array, metadata: RootMetadata): TreeNode {
     xattrs: [],
     device: 0n,
   };
+}
+
+/** The node of a file that has no other name; `content`: ids of its blobs, 32 bytes each. */
+export function fileNode(
+  name: Uint8Array,
+  metadata: RootMetadata,
+  { size, content }: { size: number; content: Uint8Array },
+): TreeNode {
+  return { ...baseNode(name, metadata), type: "file", links: 1, size, content };
 }
 
 function directoryNode(name: Uint8Array, tree: Uint8Array, metadata: RootMetadata): TreeNode {

@@ -1,4 +1,5 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { compareBytes } from "../../formats/bytes.ts";
 import { PlainTreeCursor } from "../../formats/plain-tree.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -80,6 +81,7 @@ export class TreeWalk {
   /** True when a blob is not in the index, or a file's size is not that of its blobs. */
   suspicious = false;
   #manifest!: PointManifest;
+  #only: Uint8Array | null = null;
   #resumeAt = 0;
 
   constructor(options: TreeWalkOptions) {
@@ -91,9 +93,10 @@ export class TreeWalk {
     this.#packSeen = new Uint8Array(this.#index.packCount);
   }
 
-  /** Walks the tree of a point's root. */
-  async point(tree: Uint8Array, manifest: PointManifest): Promise<TreeTotals> {
+  /** Walks the tree of a point's root; `only`: name of the one entry of it that belongs to the point. */
+  async point(tree: Uint8Array, manifest: PointManifest, only: Uint8Array | null = null): Promise<TreeTotals> {
     this.#manifest = manifest;
+    this.#only = only;
     const stack: Frame[] = [];
     const root = this.#enter(tree, "", stack);
     let slot = root ?? 0;
@@ -162,14 +165,15 @@ export class TreeWalk {
       this.suspicious = true;
       return UNREADABLE;
     }
-    const remember = !this.#manifest.special.has(path);
+    const only = path === "" ? this.#only : null;
+    const remember = only === null && !this.#manifest.special.has(path);
     const known = this.#slotOf[entry]!;
     if (remember && known !== 0) return known;
     this.#need(entry);
     try {
       const bytes = this.#store.bytesAt(entry);
       const place = { entry, path, remember };
-      const frame = (remember ? this.#plain(bytes, place) : null) ?? this.#general(decodeTree(bytes), place);
+      const frame = (remember ? this.#plain(bytes, place) : null) ?? this.#general(nodesOf(bytes, only), place);
       if (frame.names.length === 0) return this.#finish(frame);
       stack.push(frame);
       return null;
@@ -346,6 +350,11 @@ export class TreeWalk {
     }
     return slot;
   }
+}
+
+function nodesOf(tree: Uint8Array, only: Uint8Array | null): TreeNode[] {
+  const nodes = decodeTree(tree);
+  return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
 }
 
 function pathOf(parent: string, name: Uint8Array): string {

@@ -5,7 +5,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import type { PathChoice, PathPattern } from "../contract.ts";
 import { matcher } from "./find.ts";
 import type { Look } from "./look.ts";
-import { nameOf, readNodes } from "./snapshot-content.ts";
+import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./snapshot-content.ts";
 
 /** What of a snapshot was asked for. */
 export interface ChosenPaths {
@@ -14,6 +14,8 @@ export interface ChosenPaths {
   /** True when patterns chose them: then what a path that was saved does not have was not asked about. */
   readonly byPattern: boolean;
 }
+
+type Saved = Pick<SnapshotContent, "root" | "only">;
 
 type Fits = (path: string) => boolean;
 
@@ -25,18 +27,18 @@ type Fits = (path: string) => boolean;
  */
 export async function chosenPaths(
   look: Look,
-  root: Uint8Array,
+  saved: Saved,
   choice: PathChoice & { signal?: AbortSignal },
 ): Promise<ChosenPaths> {
   const paths = (choice.paths ?? []).map(normalizeTyped);
-  for (const path of paths) await requirePath(look, root, path.toString("latin1"));
+  for (const path of paths) await requirePath(look, saved.root, path.toString("latin1"));
   const include = (choice.include ?? []).map(fitting);
   const exclude = (choice.exclude ?? []).map(fitting);
   const isAll = paths.length === 0 ? include.length === 0 : paths.some(({ length }) => length === 0);
   if (include.length === 0 && exclude.length === 0) return { paths: isAll ? null : paths, byPattern: false };
   const named = new PathSelection(paths);
   const walk = new ChoosingWalk(look, { named, include, exclude, pace: newPacer(choice.signal) });
-  const { chosen, isWhole } = await walk.directory(root, "", isAll);
+  const { chosen, isWhole } = await walk.directory(saved, "", isAll);
   if (isWhole) return { paths: null, byPattern: true };
   if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
   return { paths: chosen.map(rawPath), byPattern: true };
@@ -64,11 +66,11 @@ class ChoosingWalk {
   }
 
   /** The topmost entries in a directory that are chosen whole, and whether it is itself. `chosen`: something above it is. */
-  async directory(tree: Uint8Array, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
+  async directory(saved: Saved, path: string, chosen: boolean): Promise<{ chosen: string[]; isWhole: boolean }> {
     const found: string[] = [];
     let isWhole = chosen;
     await this.#by.pace();
-    for (const node of await readNodes(this.#look, tree)) {
+    for (const node of await savedNodes(this.#look, saved)) {
       const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
       if (this.#by.exclude.some((fits) => fits(`/${own}`))) {
         isWhole = false;
@@ -78,7 +80,7 @@ class ChoosingWalk {
       const tree = node.subtree;
       const below =
         tree !== undefined && this.#isWalked(own, isChosen)
-          ? await this.directory(tree, own, isChosen)
+          ? await this.directory({ root: tree, only: null }, own, isChosen)
           : { chosen: [], isWhole: isChosen };
       if (below.isWhole) found.push(own);
       else {

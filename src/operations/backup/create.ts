@@ -20,8 +20,9 @@ import type { Point } from "../../workspace/points.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
 import { checkTags } from "../tag.ts";
+import { newestOfSame } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
-import { byTime, pointTag, publicSnapshot } from "./public-snapshot.ts";
+import { pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -80,7 +81,7 @@ class BackupOfPoint {
     const { access, options } = this.#parts;
     failpoint("backup.locked");
     const origin = await this.#origin();
-    const parent = await this.#parent(origin);
+    const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
     const index = await access.index();
     const known = readKnownTrees(access.cache, index.epoch);
@@ -128,16 +129,6 @@ class BackupOfPoint {
     }
     const { paths, username } = origin;
     return { paths, hostname: options.hostname ?? origin.hostname, username, uid: origin.uid, gid: origin.gid };
-  }
-
-  /** The newest snapshot of the same host and path, whoever made it. */
-  async #parent(origin: Pick<Snapshot, "paths" | "hostname">): Promise<ListedSnapshot | null> {
-    const { access, options } = this.#parts;
-    const { snapshots } = await access.repository.listSnapshots(options.signal);
-    const same = snapshots.filter(
-      ({ snapshot }) => snapshot.hostname === origin.hostname && snapshot.paths.join("\0") === origin.paths.join("\0"),
-    );
-    return same.sort(byTime).at(-1) ?? null;
   }
 
   async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {

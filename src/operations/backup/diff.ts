@@ -5,7 +5,7 @@ import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contra
 import { findSnapshot } from "./find-snapshot.ts";
 import { type Look, looking } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
+import { nameOf, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
 const LIMIT = 100_000;
 
@@ -20,11 +20,13 @@ export async function diffBackups(
     const [from, to] = [findSnapshot(snapshots, words.from), findSnapshot(snapshots, words.to)];
     const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
     const walk = new DiffWalk(look, newPacer(options.signal));
-    await walk.trees(roots[0].root, roots[1].root, "");
+    await walk.trees(roots[0], roots[1], "");
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
   });
 }
+
+type Side = Pick<SnapshotContent, "root" | "only">;
 
 class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
@@ -36,8 +38,8 @@ class DiffWalk {
     this.#pace = pace;
   }
 
-  async trees(from: Uint8Array | undefined, to: Uint8Array | undefined, path: string): Promise<void> {
-    if (from !== undefined && to !== undefined && Buffer.compare(from, to) === 0) return;
+  async trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
+    if (from !== undefined && to !== undefined && Buffer.compare(from.root, to.root) === 0) return;
     if (this.entries.length > LIMIT) return;
     await this.#pace();
     const before = await this.#byName(from);
@@ -46,13 +48,13 @@ class DiffWalk {
       const own = path === "" ? name : `${path}/${name}`;
       const [a, b] = [before.get(name), after.get(name)];
       this.#compare(own, a, b);
-      if (a?.subtree !== undefined || b?.subtree !== undefined) await this.trees(a?.subtree, b?.subtree, own);
+      if (a?.subtree !== undefined || b?.subtree !== undefined) await this.trees(below(a), below(b), own);
     }
   }
 
-  async #byName(tree: Uint8Array | undefined): Promise<Map<string, TreeNode>> {
-    if (tree === undefined) return new Map();
-    return new Map((await readNodes(this.#look, tree)).map((node) => [nameOf(node), node]));
+  async #byName(side: Side | undefined): Promise<Map<string, TreeNode>> {
+    if (side === undefined) return new Map();
+    return new Map((await savedNodes(this.#look, side)).map((node) => [nameOf(node), node]));
   }
 
   #compare(path: string, a: TreeNode | undefined, b: TreeNode | undefined): void {
@@ -66,6 +68,10 @@ class DiffWalk {
     else if (b === undefined) this.entries.push({ ...shown, change: "removed", kind, ...sizes });
     else if (!isSame(a, b)) this.entries.push({ ...shown, change: "modified", kind, ...sizes });
   }
+}
+
+function below(node: TreeNode | undefined): Side | undefined {
+  return node?.subtree === undefined ? undefined : { root: node.subtree, only: null };
 }
 
 function kindOf({ type }: TreeNode): string {

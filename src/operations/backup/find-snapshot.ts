@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { byTime, pointOf } from "./public-snapshot.ts";
 
@@ -28,6 +29,17 @@ export function findSnapshot(snapshots: readonly ListedSnapshot[], word: string)
     hint: "give more digits",
     details: { candidates: fits.slice(0, MAX_CANDIDATES).map(({ id }) => id) },
   });
+}
+
+/** The newest snapshot of the same host and paths, whoever made it. */
+export function newestOfSame(
+  snapshots: readonly ListedSnapshot[],
+  { hostname, paths }: Pick<Snapshot, "hostname" | "paths">,
+): ListedSnapshot | null {
+  const same = snapshots.filter(
+    ({ snapshot }) => snapshot.hostname === hostname && snapshot.paths.join("\0") === paths.join("\0"),
+  );
+  return same.toSorted(byTime).at(-1) ?? null;
 }
 
 const WORDS =

@@ -6,6 +6,7 @@ import type {
   CatBackupResult,
   CopyBackupsOptions,
   CopyBackupsResult,
+  StreamBackupResult,
   DiffBackupsResult,
   FindInBackupsOptions,
   FindInBackupsResult,
@@ -21,13 +22,16 @@ import type {
   RepositoryOptions,
   RestoreBackupOptions,
   RestoreBackupResult,
+  StreamBackupOptions,
   UnlockResult,
   VerifyBackupOptions,
   VerifyBackupResult,
 } from "../contract.ts";
 import { CairnError } from "../../errors.ts";
+import { checkCommand, processOutput } from "../run-process.ts";
 import { catBackup } from "./cat.ts";
 import { copyBackups } from "./copy.ts";
+import { createFromStream } from "./create-from-stream.ts";
 import { diffBackups } from "./diff.ts";
 import { findInBackups } from "./find.ts";
 import { forgetBackups } from "./forget.ts";
@@ -56,6 +60,22 @@ export class OpenedRepository implements BackupRepository {
 
   async list(options: ListBackupsOptions = {}): Promise<BackupList> {
     return listBackups(this.access, options);
+  }
+
+  async createFromStream(
+    content: AsyncIterable<Uint8Array>,
+    options: StreamBackupOptions = {},
+  ): Promise<StreamBackupResult> {
+    return createFromStream(this.access, content, options);
+  }
+
+  async createFromCommand(
+    command: readonly string[],
+    options: StreamBackupOptions & { cwd?: string } = {},
+  ): Promise<StreamBackupResult> {
+    const { cwd = process.cwd(), signal } = options;
+    checkCommand(command);
+    return createFromStream(this.access, processOutput({ command, cwd, signal }), options);
   }
 
   async verify(options: VerifyBackupOptions = {}): Promise<VerifyBackupResult> {

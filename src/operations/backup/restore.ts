@@ -68,7 +68,7 @@ export async function restoreBackup(
     const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
     try {
       const content = await snapshotContent({ reader, index }, listed.snapshot);
-      const { paths } = await chosenPaths({ reader, index }, content.root, options);
+      const { paths } = await chosenPaths({ reader, index }, content, options);
       const parts = { access, listed, content, paths, index, near, reader, target, options, started };
       const restore = new SnapshotRestore(parts);
       return await restore.run();
@@ -145,7 +145,8 @@ class SnapshotRestore {
 
   /** All that is needed, walked once; of chosen paths only what is below them. */
   async #plan(): Promise<TransferPlan> {
-    const { index, reader, content, paths, options } = this.#parts;
+    const { index, reader, content, options } = this.#parts;
+    const paths = this.#written();
     return planTransfer(index, new BlobIndex(), {
       roots: [content.root],
       only: paths === null ? undefined : new PathSelection(paths),
@@ -153,6 +154,12 @@ class SnapshotRestore {
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
+  }
+
+  /** The paths below the root that are written; null: everything. */
+  #written(): readonly Uint8Array[] | null {
+    const { paths, content } = this.#parts;
+    return paths ?? (content.only === null ? null : [content.only]);
   }
 
   async #fetch(plan: TransferPlan): Promise<void> {
@@ -185,7 +192,7 @@ class SnapshotRestore {
         packs: near.folder,
         target: folder,
         tree: content.root,
-        paths,
+        paths: this.#written(),
         jobs: options.jobs,
         holes: holesOf(manifest?.holeMaps ?? []),
         lossless: losslessByPath(manifest?.lossless ?? []),

@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { compareBytes } from "../../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
@@ -10,7 +11,9 @@ import type { NearReader } from "../../repository/near-reader.ts";
 export interface SnapshotContent {
   /** id of the tree of the folder that was saved; of a snapshot of other programs the topmost one. */
   readonly root: Uint8Array;
-  /** The folder's own entry; null where `root` is the topmost tree. */
+  /** Name of the one entry of `root` that was saved, where that is a file and no folder; null: all of them. */
+  readonly only: Uint8Array | null;
+  /** The folder's own entry; null where `root` is the topmost tree, and of a file. */
   readonly node: TreeNode | null;
   /** Null in snapshots of other programs, and where it cannot be read. */
   readonly manifest: Manifest | null;
@@ -29,18 +32,21 @@ export async function snapshotContent(
   const nodes = await readNodes(from, top);
   const found = await tryManifest(from, nodes);
   if (found === null || snapshot.paths.length !== 1)
-    return { root: top, node: null, manifest: null, manifestDamage: null };
-  // Trees of ours have one node a level above the folder, whatever its name's bytes are.
+    return { root: top, only: null, node: null, manifest: null, manifestDamage: null };
+  // Trees of ours have one node a level above what was saved, whatever its name's bytes are.
   const depth = snapshot.paths[0]!.split("/").filter((part) => part !== "").length;
+  let tree: Uint8Array = top;
   let level = nodes.filter((node) => nameOf(node) !== ".cairn");
-  let node: TreeNode | undefined;
-  for (let step = 0; step < depth; step++) {
-    node = level[0];
-    if (level.length !== 1 || node?.subtree === undefined)
+  for (let left = depth; left > 0; left--) {
+    const node = level.length === 1 ? level[0] : undefined;
+    if (left === 1 && node?.type === "file") return { root: tree, only: node.name, node: null, ...found };
+    if (node?.subtree === undefined)
       throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
-    if (step + 1 < depth) level = await readNodes(from, node.subtree);
+    if (left === 1) return { root: node.subtree, only: null, node, ...found };
+    tree = node.subtree;
+    level = await readNodes(from, tree);
   }
-  return { root: node?.subtree ?? top, node: node ?? null, ...found };
+  return { root: top, only: null, node: null, ...found };
 }
 
 /** Null where there is none. */
@@ -75,6 +81,15 @@ async function readManifest(
 /** The nodes of a tree; `damaged` when it is not there or not what was written. */
 export async function readNodes(from: { reader: NearReader; index: BlobIndex }, tree: Uint8Array): Promise<TreeNode[]> {
   return decodeTree(await readBlob(from, tree, TREE_BLOB));
+}
+
+/** The entries of what was saved; likewise. */
+export async function savedNodes(
+  from: { reader: NearReader; index: BlobIndex },
+  { root, only }: Pick<SnapshotContent, "root" | "only">,
+): Promise<TreeNode[]> {
+  const nodes = await readNodes(from, root);
+  return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
 }
 
 /** A blob's plaintext by its id; likewise. */

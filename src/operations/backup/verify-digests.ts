@@ -47,7 +47,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<DigestFi
         if (content.manifestDamage !== null) throw content.manifestDamage;
         const recorded = content.manifest?.stateDigest ?? null;
         if (recorded === null) continue;
-        const { state } = await walk.point(content.root, readPointManifest(store, tree));
+        const { state } = await walk.point(content.root, readPointManifest(store, tree), content.only);
         findings.push({ snapshot: id, ...compared(state, recorded) });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;

@@ -1,5 +1,14 @@
 import type { SavePointId } from "../../ids.ts";
-import type { CallOptions, LeftOut, NamedPath, PathInput, WorkspaceCallOptions } from "./points.ts";
+import type {
+  BackupList,
+  ListBackupsOptions,
+  RepositoryInfo,
+  SnapshotFilter,
+  StreamBackupOptions,
+  StreamBackupResult,
+  TransferredSize,
+} from "./backup-snapshots.ts";
+import type { CallOptions, LeftOut, NamedPath, PathInput } from "./points.ts";
 
 /**
  * Repositories off the machine, in restic's format. Snapshots are named by their id, any unique prefix of it, or
@@ -33,17 +42,20 @@ export interface InitRepositoryOptions extends RepositoryOptions {
   like?: string;
 }
 
-export interface RepositoryInfo {
-  /** Where it lies; never with a secret in it. */
-  location: string;
-  repository_id: string;
-  version: number;
-}
-
 /** An open repository. Every call takes and gives back the locks that it needs. */
 export interface BackupRepository {
   readonly info: RepositoryInfo;
   list(options?: ListBackupsOptions): Promise<BackupList>;
+  /**
+   * A snapshot of one file, of what comes piece by piece; it is written when the stream has ended well, else none. A stream
+   * cannot be gone on with after a failure. `refused` when nothing comes, `busy`, `no_space`, `interrupted`.
+   */
+  createFromStream(content: AsyncIterable<Uint8Array>, options?: StreamBackupOptions): Promise<StreamBackupResult>;
+  /** The same of what a command writes to stdout; without a snapshot when its status is not 0: `io`. `not_found`, `permission`. */
+  createFromCommand(
+    command: readonly string[],
+    options?: StreamBackupOptions & { cwd?: string },
+  ): Promise<StreamBackupResult>;
   /** Damage is a result; `not_found`, `ambiguous` for a snapshot that is not there. */
   verify(options?: VerifyBackupOptions): Promise<VerifyBackupResult>;
   /** Writes a snapshot into an absent or empty folder. `already_exists`, `no_space`; `damaged` when what was written is not what was saved. */
@@ -79,96 +91,6 @@ export interface BackupRepository {
   unlock(options?: CallOptions & { all?: boolean }): Promise<UnlockResult>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
-}
-
-// --------------------------------------------------------------------------------------------- snapshots
-
-export interface BackupSnapshot {
-  snapshot_id: string;
-  /** Of the state, not of the upload. */
-  created_at: string;
-  /** When its upload ended, where its writer says so. */
-  uploaded_at: string | null;
-  hostname: string;
-  username: string;
-  paths: string[];
-  /** Without the one that names the save point. */
-  tags: string[];
-  tree: string;
-  parent: string | null;
-  program_version: string | null;
-  /** Null where it was made of something else than a save point. */
-  save_point_id: SavePointId | null;
-  /** Entries of files and bytes that it holds, where its writer says so. */
-  files: number | null;
-  bytes: number | null;
-}
-
-export interface SnapshotFilter {
-  /** Any of these paths. */
-  paths?: readonly string[];
-  /** Any of these hosts. */
-  hosts?: readonly string[];
-  /** All tags of any of these lists; an empty list: those without a tag. */
-  tags?: readonly (readonly string[])[];
-}
-
-export interface ListBackupsOptions extends CallOptions, SnapshotFilter {
-  /** Only the newest so many of each host and paths. */
-  latest?: number;
-}
-
-export interface DamagedSnapshot {
-  snapshot_id: string;
-  detail: string;
-}
-
-/** Newest last, as restic has them. */
-export interface BackupList extends RepositoryInfo {
-  snapshots: BackupSnapshot[];
-  /** Those that cannot be read; they hide no other. */
-  damaged: DamagedSnapshot[];
-}
-
-// ------------------------------------------------------------------------------------------------ create
-
-export interface CreateBackupOptions extends WorkspaceCallOptions {
-  /** A full id, any unique prefix, `latest`, `head`, `head~N`; default `head`. */
-  point?: string;
-  /** First save the folder as it is; no new point where nothing changed. Excludes `point`. */
-  save?: boolean;
-  /** Of a point that `save` makes. */
-  message?: string;
-  tags?: readonly string[];
-  /** Default: this machine's. */
-  hostname?: string;
-  /** Nothing is written when the newest snapshot of the same host and path holds the same. */
-  skipIfUnchanged?: boolean;
-  /** Only find out what would be transferred. */
-  dryRun?: boolean;
-}
-
-export interface TransferredSize {
-  data_blobs: number;
-  tree_blobs: number;
-  /** Plain bytes of those blobs. */
-  bytes: number;
-  /** Bytes of new packs; in a dry run what the blobs take where they are now. */
-  stored_bytes: number;
-  packs: number;
-}
-
-export interface CreateBackupResult extends RepositoryInfo {
-  /** Null in a dry run, and when it was skipped because nothing changed. */
-  snapshot: BackupSnapshot | null;
-  save_point_id: SavePointId;
-  /** The newest snapshot of the same host and path before this one. */
-  parent: string | null;
-  /** True when the parent holds the same. */
-  unchanged: boolean;
-  dry_run: boolean;
-  added: TransferredSize;
-  duration_ms: number;
 }
 
 // ------------------------------------------------------------------------------------------------ verify

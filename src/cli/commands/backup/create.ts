@@ -1,4 +1,10 @@
-import type { CreateBackupOptions, CreateBackupResult } from "../../../operations/contract.ts";
+import type {
+  CallOptions,
+  CreateBackupOptions,
+  CreateBackupResult,
+  StreamBackupOptions,
+  StreamBackupResult,
+} from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -8,7 +14,13 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup create",
-  arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
+  arguments: [
+    {
+      name: "[words...]",
+      text: "a save point, default head; after --stdin-from-command the command and its arguments",
+      completes: "points",
+    },
+  ],
   options: [
     ...REPOSITORY_OPTIONS,
     { flags: "--save", text: "save the folder first, unless nothing changed" },
@@ -17,29 +29,37 @@ export const command: CommandDefinition = {
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
     { flags: "--dry-run", text: "only say what would be transferred" },
+    { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
+    { flags: "--stdin-from-command", text: "what a command writes; no snapshot when it fails" },
+    { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },
   ],
   examples: [
     { line: "cairn backup create -r /srv/backups", text: "the point that the folder stands at" },
     { line: "cairn backup create -r /srv/backups --save", text: "the folder as it is now" },
     { line: "cairn backup create -r /srv/backups head~3 -t before-release", text: "an older point, with a tag" },
+    {
+      line: "cairn backup create -r /srv/backups --stdin-filename db.sql --stdin-from-command -- pg_dump shop",
+      text: "a database, without a file in between",
+    },
+    { line: "tar c /etc | cairn backup create -r /srv/backups --stdin --stdin-filename etc.tar", text: "a stream" },
   ],
   run,
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const point = input.argument(0);
+  if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
+  if (input.text("stdinFilename") !== undefined)
+    throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
+  const [point, extra] = input.rest(0);
+  if (extra !== undefined) throw usage("backup create wants one POINT at most");
   const message = input.text("message");
   const isSaved = input.flag("save");
   if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
   if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
-  const options: CreateBackupOptions = { ...context.callOptions(), tags: input.list("tag") };
-  const hostname = input.text("host");
+  const options: CreateBackupOptions = ofBoth(context, input);
   if (point !== undefined) options.point = point;
   if (message !== undefined) options.message = message;
-  if (hostname !== undefined) options.hostname = hostname;
   if (isSaved) options.save = true;
-  if (input.flag("skipIfUnchanged")) options.skipIfUnchanged = true;
-  if (input.flag("dryRun")) options.dryRun = true;
   return withRepository(context, input, async (repository) => {
     const client = await context.open();
     const result = await client.createBackup(repository, options);
@@ -47,16 +67,49 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
-function render(context: Context, result: CreateBackupResult): string {
+type OfBoth = CallOptions & Pick<CreateBackupOptions, "tags" | "hostname" | "skipIfUnchanged" | "dryRun">;
+
+/** What can be said of a point and of a stream. */
+function ofBoth(context: Context, input: Input): OfBoth {
+  const options: OfBoth = { ...context.callOptions(), tags: input.list("tag") };
+  const hostname = input.text("host");
+  if (hostname !== undefined) options.hostname = hostname;
+  if (input.flag("skipIfUnchanged")) options.skipIfUnchanged = true;
+  if (input.flag("dryRun")) options.dryRun = true;
+  return options;
+}
+
+async function runStream(context: Context, input: Input): Promise<Outcome> {
+  const words = input.rest(0);
+  const isCommand = input.flag("stdinFromCommand");
+  if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
+  if (input.flag("save") || input.text("message") !== undefined || (!isCommand && words.length > 0))
+    throw usage("a stream is no save point: --stdin takes no POINT, no --save and no --message");
+  if (isCommand && words.length === 0)
+    throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
+  if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
+  const options: StreamBackupOptions = ofBoth(context, input);
+  const filename = input.text("stdinFilename");
+  if (filename !== undefined) options.filename = filename;
+  return withRepository(context, input, async (repository) => {
+    const result = isCommand
+      ? await repository.createFromCommand(words, { ...options, cwd: context.cwd })
+      : await repository.createFromStream(process.stdin, options);
+    return { data: result, text: () => render(context, result) };
+  });
+}
+
+function render(context: Context, result: CreateBackupResult | StreamBackupResult): string {
   const { style } = context;
   const { added, snapshot } = result;
   const blobs = plural(added.data_blobs + added.tree_blobs, "blob");
   const size = `${blobs}, ${formatBytes(added.bytes)}${added.packs === 0 ? "" : ` in ${formatBytes(added.stored_bytes)}`}`;
   if (result.dry_run) return `would transfer ${size}; nothing was written`;
-  const point = result.save_point_id.slice(0, 8);
+  const what =
+    result.save_point_id === null ? printable(snapshot?.paths[0] ?? "") : `point ${result.save_point_id.slice(0, 8)}`;
   if (snapshot === null) return `unchanged since snapshot ${result.parent?.slice(0, 8) ?? ""}: no snapshot was made`;
   return [
-    `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of point ${point} in ${printable(result.location)}`,
+    `${style.green("snapshot")} ${style.bold(snapshot.snapshot_id.slice(0, 8))} of ${what} in ${printable(result.location)}`,
     `  ${added.packs === 0 ? "everything was there already" : `added ${size}`}, ${formatDuration(result.duration_ms)}`,
   ].join("\n");
 }

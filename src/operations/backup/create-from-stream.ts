@@ -1,0 +1,289 @@
+import { mkdirSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import { join } from "node:path";
+import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import { arenaOver, type Arena } from "../../native.ts";
+import { newPacer, throttled } from "../../pacer.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import { PackUploader } from "../../repository/pack-uploader.ts";
+import { PackWriter } from "../../repository/pack-writer.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { StreamCutter } from "../../repository/stream-cutter.ts";
+import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
+import { checkTags } from "../tag.ts";
+import { newestOfSame } from "./find-snapshot.ts";
+import { publicSnapshot } from "./public-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { snapshotContent } from "./snapshot-content.ts";
+import { streamPath, streamSnapshot } from "./stream-snapshot.ts";
+
+/**
+ * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, and with a manifest as snapshots of
+ * points have one. Nothing of it is kept but what is being cut and packed.
+ *
+ * Steps: a shared lock → packs, as the stream comes, and their index at the latest every 64 packs or 30 s → the stream ended
+ * well → its trees and manifest, and their index → look around for a lock that excludes ours → the snapshot's file ●. A stream
+ * that fails, and a kill before ●, leave packs that no snapshot needs: a stream cannot be asked for again from where it
+ * stopped, but what an index names already is not sent a second time; `prune` takes the rest.
+ */
+export async function createFromStream(
+  access: RepositoryAccess,
+  content: AsyncIterable<Uint8Array>,
+  options: StreamBackupOptions,
+): Promise<StreamBackupResult> {
+  checkTags(options.tags ?? []);
+  const components = streamPath(options.filename ?? "stdin");
+  const run = async (lock: RepositoryLock | null): Promise<StreamBackupResult> => {
+    const index = await access.index();
+    index.beginSession();
+    try {
+      return await new StreamBackup({ access, content, components, index, options, lock }).run();
+    } finally {
+      index.endSession();
+    }
+  };
+  return options.dryRun === true ? run(null) : access.locked(false, options, run);
+}
+
+interface StreamParts {
+  access: RepositoryAccess;
+  content: AsyncIterable<Uint8Array>;
+  components: readonly Buffer[];
+  index: BlobIndex;
+  options: StreamBackupOptions;
+  /** Null in a dry run. */
+  lock: RepositoryLock | null;
+}
+
+class StreamBackup {
+  readonly #parts: StreamParts;
+  readonly #started = Date.now();
+  readonly #added: TransferredSize = { data_blobs: 0, tree_blobs: 0, bytes: 0, stored_bytes: 0, packs: 0 };
+  readonly #target: PackedBlobs | null;
+
+  constructor(parts: StreamParts) {
+    this.#parts = parts;
+    this.#target = parts.lock === null ? null : new PackedBlobs(parts.access, parts.index, parts.lock);
+  }
+
+  async run(): Promise<StreamBackupResult> {
+    const { options, components, access } = this.#parts;
+    const origin = this.#origin();
+    const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
+    try {
+      const cut = await this.#cut();
+      failpoint("stream.read");
+      const hasNew = this.#added.data_blobs > 0;
+      const file = { components, uid: origin.uid, gid: origin.gid, at: this.#started };
+      const { blobs, tree, stateDigest } = streamSnapshot(file, cut);
+      const unchanged = !hasNew && parent !== null && (await this.#holds(parent, stateDigest));
+      const isSkipped = unchanged && options.skipIfUnchanged === true;
+      if (!isSkipped) for (const { id, type, bytes } of blobs) this.#store(type, id, arenaOver(bytes), 0, bytes.length);
+      await this.#target?.finish();
+      const snapshot =
+        isSkipped || this.#target === null
+          ? null
+          : await this.#commit(
+              { ...origin, tree: Buffer.from(tree).toString("hex") as Snapshot["tree"] },
+              parent,
+              cut.size,
+            );
+      return this.#result({ parent, unchanged, snapshot });
+    } catch (error) {
+      await this.#target?.abort();
+      throw error;
+    }
+  }
+
+  #origin(): Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid"> {
+    const { options, components } = this.#parts;
+    const { username, uid, gid } = userInfo();
+    const path = `/${components.map((name) => name.toString("utf8")).join("/")}`;
+    return { paths: [path], hostname: options.hostname ?? hostname(), username, uid, gid };
+  }
+
+  /** Throws `refused` when nothing comes: then whatever should have written has most likely failed. */
+  async #cut(): Promise<ReturnType<StreamCutter["finish"]>> {
+    const { access, content, options, components } = this.#parts;
+    const cutter = new StreamCutter({
+      polynomial: access.repository.chunkerPolynomial,
+      onPiece: (id, plain, offset, length) => this.#store("data", id, plain, offset, length),
+    });
+    const report = throttled(options.onProgress);
+    const current = components.at(-1)!.toString("utf8");
+    const pace = newPacer(options.signal);
+    for await (const bytes of stoppable(content, options.signal)) {
+      cutter.write(bytes);
+      await this.#target?.settle();
+      report({ phase: "uploading", done: cutter.pieces, bytes: cutter.size, current });
+      await pace();
+    }
+    if (cutter.size > 0) return cutter.finish();
+    throw new CairnError(
+      "refused",
+      `nothing came for ${JSON.stringify(current)}: no snapshot was made of an empty file`,
+      {
+        hint: "look whether what should have written it has failed",
+      },
+    );
+  }
+
+  #store(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
+    if (!this.#parts.index.claim(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB)) return;
+    this.#added[type === "tree" ? "tree_blobs" : "data_blobs"]++;
+    this.#added.bytes += length;
+    this.#target?.add(type, id, plain, offset, length);
+  }
+
+  /** Whether a snapshot holds a file of that name with the same content. */
+  async #holds({ snapshot }: ListedSnapshot, stateDigest: string): Promise<boolean> {
+    const { access, index, options } = this.#parts;
+    const near = access.near();
+    const ends = treePackEnds(near, index);
+    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+    try {
+      return (await snapshotContent({ reader, index }, snapshot)).manifest?.stateDigest === stateDigest;
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return false;
+      throw error;
+    } finally {
+      reader.close();
+    }
+  }
+
+  async #commit(
+    of: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid" | "tree">,
+    parent: ListedSnapshot | null,
+    size: number,
+  ): Promise<ListedSnapshot> {
+    const { access, options, lock } = this.#parts;
+    const { tree, ...origin } = of;
+    await lock!.recheck();
+    const snapshot: Snapshot = {
+      time: new Date(this.#started).toISOString(),
+      ...(parent === null ? {} : { parent: parent.id }),
+      tree,
+      ...origin,
+      tags: [...new Set(options.tags)],
+      program_version: PROGRAM,
+      summary: {
+        backup_start: new Date(this.#started).toISOString(),
+        backup_end: new Date().toISOString(),
+        data_blobs: this.#added.data_blobs,
+        tree_blobs: this.#added.tree_blobs,
+        data_added: this.#added.bytes,
+        data_added_packed: this.#target!.bytes,
+        total_files_processed: 1,
+        total_bytes_processed: size,
+      },
+    };
+    failpoint("backup.transferred");
+    const id = await access.repository.saveSnapshot(snapshot);
+    failpoint("backup.snapshot-written");
+    this.#parts.index.saveCache();
+    return { id, snapshot };
+  }
+
+  #result(made: {
+    parent: ListedSnapshot | null;
+    unchanged: boolean;
+    snapshot: ListedSnapshot | null;
+  }): StreamBackupResult {
+    const target = this.#target;
+    const stored =
+      target === null ? { stored_bytes: this.#added.bytes } : { stored_bytes: target.bytes, packs: target.packs };
+    return {
+      ...this.#parts.access.info,
+      snapshot: made.snapshot === null ? null : publicSnapshot(made.snapshot),
+      save_point_id: null,
+      parent: made.parent?.id ?? null,
+      unchanged: made.unchanged,
+      dry_run: target === null,
+      added: { ...this.#added, ...stored },
+      duration_ms: Date.now() - this.#started,
+    };
+  }
+}
+
+/** New blobs on their way into a repository. */
+class PackedBlobs {
+  readonly #writers: Readonly<Record<ExtraBlob["type"], PackWriter>>;
+  readonly #uploader: PackUploader;
+
+  constructor(access: RepositoryAccess, index: BlobIndex, lock: RepositoryLock) {
+    const { repository } = access;
+    const directory = join(access.workDirectory(), "packs");
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const uploader = new PackUploader({ repository, index, stillHeld: async () => lock.recheck() });
+    const writer = (type: ExtraBlob["type"]): PackWriter =>
+      new PackWriter({
+        type,
+        keys: repository.keys,
+        directory,
+        // Version 1 knows no compression.
+        ...(repository.version === 1 ? { level: 0 } : {}),
+        onPack: (pack) => void uploader.add(pack),
+      });
+    this.#uploader = uploader;
+    this.#writers = { data: writer("data"), tree: writer("tree") };
+  }
+
+  get bytes(): number {
+    return this.#uploader.bytes;
+  }
+
+  get packs(): number {
+    return this.#uploader.packs;
+  }
+
+  add(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
+    this.#writers[type].add(id, plain, offset, length);
+  }
+
+  async settle(): Promise<void> {
+    await this.#uploader.settle();
+  }
+
+  async finish(): Promise<void> {
+    this.#writers.data.finish();
+    this.#writers.tree.finish();
+    await this.#uploader.checkpoint();
+  }
+
+  async abort(): Promise<void> {
+    this.#writers.data.abort();
+    this.#writers.tree.abort();
+    await this.#uploader.abort();
+  }
+}
+
+/** The same pieces, until the signal ends it: a stream that stands still is not waited for then. */
+async function* stoppable(
+  content: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array> {
+  const pieces = content[Symbol.asyncIterator]();
+  const stopped = Promise.withResolvers<never>();
+  stopped.promise.catch(() => undefined);
+  const stop = (): void =>
+    stopped.reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+  if (signal?.aborted === true) stop();
+  signal?.addEventListener("abort", stop, { once: true });
+  try {
+    for (;;) {
+      const { value, done } = await Promise.race([pieces.next(), stopped.promise]);
+      if (done === true) return;
+      yield value;
+    }
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    // Not awaited: of a stream that stands still it may never come.
+    pieces.return?.().then(undefined, () => undefined);
+  }
+}

@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { buildCommand, SCRATCH } from "../fixtures/command.ts";
+import {
+  backup,
+  newRepository,
+  noRestic,
+  restic,
+  resticFed,
+  resticRepository,
+  resticSnapshots,
+  type TestRepository,
+} from "../fixtures/repository.ts";
+
+/** `cairn backup create --stdin` in a process of its own, and what restic says to it. */
+
+function fromStdin(place: TestRepository, input: Buffer, ...args: string[]): { status: number | null; stderr: string } {
+  const words = ["backup", "create", ...place.options, "--stdin", ...args];
+  const child = spawnSync(process.execPath, [buildCommand(), ...words], { input, encoding: "utf8", cwd: SCRATCH });
+  return { status: child.status, stderr: child.stderr };
+}
+
+function ids(place: TestRepository): string[] {
+  return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
+}
+
+for (const version of [1, 2] as const) {
+  test(
+    `a stream in a repository of version ${version} is read by restic, and restic's here`,
+    { skip: noRestic },
+    () => {
+      const place = resticRepository(version);
+      const content = randomBytes(5_000_000);
+      assert.equal(fromStdin(place, content, "--stdin-filename", "/dumps/db.sql", "-t", "nightly").status, 0);
+      restic(place, "check", "--read-data");
+      const [ours] = resticSnapshots(place);
+      assert.deepEqual([ours?.paths, ours?.tags], [["/dumps/db.sql"], ["nightly"]]);
+      assert.ok(resticFed(place, "", "dump", "latest", "/dumps/db.sql").equals(content));
+      const theirs = randomBytes(2_000_000);
+      resticFed(place, theirs, "backup", "--stdin", "--stdin-filename", "/dumps/db.sql");
+      const target = path.join(SCRATCH, `theirs-${version}`);
+      backup(place, "restore", "latest", "--to", target);
+      assert.ok(fs.readFileSync(path.join(target, "dumps/db.sql")).equals(theirs));
+      assert.equal(fromStdin(place, content, "--stdin-filename", "/dumps/db.sql").status, 0);
+      assert.equal(resticSnapshots(place).at(-1)?.parent, resticSnapshots(place)[1]?.id, "restic's is the parent");
+      restic(place, "forget", "--keep-last", "1", "--prune");
+      restic(place, "check", "--read-data");
+      assert.deepEqual(backup(place, "verify").data["problems"], []);
+    },
+  );
+}
+
+test("a command that fails, an empty stream and wrong words leave no snapshot, each with its status", () => {
+  const place = newRepository();
+  const file = `${place.location}.input`;
+  fs.writeFileSync(file, "content");
+  const command = (...words: string[]): number | null => {
+    const args = ["backup", "create", ...place.options, "--stdin-from-command", "--", ...words];
+    return spawnSync(process.execPath, [buildCommand(), ...args]).status;
+  };
+  assert.equal(command("sh", "-c", `cat ${file}; exit 4`), 1);
+  assert.equal(command("/no/such/program"), 3);
+  assert.equal(fromStdin(place, Buffer.alloc(0)).status, 7);
+  assert.equal(fromStdin(place, Buffer.from("x"), "head").status, 2);
+  assert.equal(fromStdin(place, Buffer.from("x"), "--stdin-filename", "..").status, 2);
+  assert.deepEqual(ids(place), []);
+  assert.equal(command("cat", file), 0);
+  assert.equal(ids(place).length, 1);
+});
