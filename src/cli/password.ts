@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
+import { isAgeFile } from "../crypto/age.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { usage } from "./input.ts";
 
@@ -10,6 +11,8 @@ import { usage } from "./input.ts";
 export interface PasswordSources {
   file?: string | undefined;
   command?: string | undefined;
+  /** A file of identities of age, for a password file that is encrypted; else `CAIRN_AGE_IDENTITY`. */
+  identity?: string | undefined;
   /** Names of variables without their prefix, e.g. `PASSWORD`: the value, `PASSWORD_FILE` and `PASSWORD_COMMAND`. */
   variable: string;
   env: Readonly<Record<string, string | undefined>>;
@@ -49,13 +52,24 @@ export async function readPassword(sources: PasswordSources): Promise<string> {
 
 const HINT = "--password-file FILE, --password-command COMMAND, or the variable CAIRN_PASSWORD or CAIRN_PASSWORD_FILE";
 
-function fromFile(file: string, { cwd }: PasswordSources): string {
+async function fromFile(file: string, { cwd, env, identity }: PasswordSources): Promise<string> {
   const path = resolve(cwd, file);
+  let bytes: Uint8Array;
   try {
-    return checked(readFileSync(path), path);
+    bytes = readFileSync(path);
   } catch (error) {
     throw toCairnError(error, `reading the password file ${path}`);
   }
+  if (!isAgeFile(bytes)) return checked(bytes, path);
+  const keys = identity ?? env["CAIRN_AGE_IDENTITY"];
+  if (keys === undefined || keys === "")
+    throw usage(
+      `the password file ${path} is encrypted by age`,
+      "--age-identity FILE, or the variable CAIRN_AGE_IDENTITY",
+    );
+  const { openAgePassword } = await import("../operations/backup/age-password.ts");
+  const password = await openAgePassword(bytes, { file: path, identity: resolve(cwd, keys) });
+  return checked(Buffer.from(password), path);
 }
 
 function checked(bytes: Uint8Array, from: string): string {

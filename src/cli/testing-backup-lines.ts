@@ -20,7 +20,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   stats: "",
   cat: "",
   repair: "--plan",
-  key: "--new-password-file --new-password-command",
+  key: "--new-password-file --new-password-command --age-recipient --age-output",
   unlock: "--remove-all",
 };
 
@@ -51,6 +51,8 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup key -r x", /missing required argument/],
   ["backup key turn -r x", /backup key knows/],
   ["backup key remove -r x", /wants a KEY/],
+  ["backup key add --age-recipient age1x -r x", /belong together/],
+  ["backup key passwd --age-recipient age1x --age-output y -r x", /backup key add/],
   ["backup verify -r x --subset 3/2", /--subset wants/],
   ["backup verify -r x --subset 1/2 --quick", /not both/],
   ["backup verify latest -r x --all", /not both/],
@@ -176,6 +178,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     duration_ms: 1,
   },
   keys: { ...INFO, keys: [], damaged: [] },
+  addAgeKey: { ...INFO, keys: [], damaged: [] },
   unlock: { ...INFO, removed: 0, held: 0 },
   restore: {
     ...INFO,

@@ -48,7 +48,7 @@ test("the options of every command are these", async () => {
     verify: "--all",
     doctor: "--repair --break-locks",
     inspect: "--password-file",
-    backup: "-r,--repo --password-file --password-command --limit-upload --limit-download --connections",
+    backup: "-r,--repo --password-file --password-command --age-identity --limit-upload --limit-download --connections",
     receipt: "--key",
     "serve-repository":
       "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",

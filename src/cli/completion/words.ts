@@ -22,6 +22,8 @@ export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "
 export const FILE_OPTIONS: readonly string[] = [
   "--path",
   "--password-file",
+  "--age-identity",
+  "--age-output",
   "--receipt",
   "--new-password-file",
   "--to-password-file",

@@ -1,4 +1,5 @@
 import type {
+  AgeKeyOptions,
   BackupList,
   BackupRepository,
   BackupStats,
@@ -29,6 +30,7 @@ import type {
 } from "../contract.ts";
 import { CairnError } from "../../errors.ts";
 import { checkCommand, processOutput } from "../run-process.ts";
+import { addAgeKey } from "./age-password.ts";
 import { catBackup } from "./cat.ts";
 import { copyBackups } from "./copy.ts";
 import { createFromStream } from "./create-from-stream.ts";
@@ -106,6 +108,10 @@ export class OpenedRepository implements BackupRepository {
 
   async addKey(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
     return addKey(this.access, password, options);
+  }
+
+  async addAgeKey(options: AgeKeyOptions): Promise<RepositoryKeys> {
+    return addAgeKey(this.access, options);
   }
 
   async removeKey(key: string, options: CallOptions = {}): Promise<RepositoryKeys> {

@@ -75,6 +75,8 @@ export interface BackupRepository {
   keys(options?: CallOptions): Promise<RepositoryKeys>;
   /** One more password that opens it. */
   addKey(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
+  /** One more that nobody has seen: it is in a file only, encrypted for people's keys. `already_exists` where the file is there. */
+  addAgeKey(options: AgeKeyOptions): Promise<RepositoryKeys>;
   /** `refused` for the one that is in use, `not_found`, `ambiguous`. */
   removeKey(key: string, options?: CallOptions): Promise<RepositoryKeys>;
   /** The password that opened it opens it no longer, but the new one; written before the old one goes. */
@@ -284,6 +286,13 @@ export interface RepositoryKey {
   username: string;
   /** True for the one that opened the repository now. */
   current: boolean;
+}
+
+export interface AgeKeyOptions extends CallOptions {
+  /** `age1…`; each of them can open the file alone. */
+  recipients: readonly string[];
+  /** The file that is made. */
+  file: string;
 }
 
 export interface RepositoryKeys extends RepositoryInfo {

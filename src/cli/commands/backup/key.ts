@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { BackupRepository, RepositoryKeys } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -18,10 +19,20 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     { flags: "--new-password-file <file>", text: "add, passwd: the file that holds the new password" },
     { flags: "--new-password-command <command>", text: "add, passwd: the command that prints it" },
+    {
+      flags: "--age-recipient <recipient>",
+      text: "add: a new password encrypted for this age1…, instead of a known one",
+      repeat: true,
+    },
+    { flags: "--age-output <file>", text: "add: the file that the encrypted password goes into" },
   ],
   examples: [
     { line: "cairn backup key list -r /srv/backups", text: "which passwords open it: by whom and when" },
     { line: "cairn backup key add -r /srv/backups", text: "one more password" },
+    {
+      line: "cairn backup key add -r /srv/backups --age-recipient age1qq… --age-output shop.age",
+      text: "opened from then on with --password-file shop.age --age-identity ~/.age/key.txt",
+    },
     { line: "cairn backup key passwd -r /srv/backups", text: "another one instead of the one in use" },
   ],
   run,
@@ -35,6 +46,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (!ACTIONS.includes(action)) throw usage(`backup key knows ${ACTIONS.join(", ")}; found ${JSON.stringify(action)}`);
   if ((action === "remove") !== (key !== undefined))
     throw usage(action === "remove" ? "backup key remove wants a KEY" : `backup key ${action} takes no KEY`);
+  const recipients = input.list("ageRecipient");
+  const output = input.text("ageOutput");
+  if ((recipients.length === 0) !== (output === undefined))
+    throw usage("--age-recipient and --age-output belong together");
+  if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
   return withRepository(context, input, async (repository) => {
     const result = await act(context, input, { repository, action, key });
     return { data: result, text: () => render(context, result) };
@@ -49,6 +65,13 @@ async function act(
   const { repository, action, key } = what;
   const options = context.callOptions();
   const fresh = async (): Promise<string> => newPassword(context, input);
+  const file = input.text("ageOutput");
+  if (file !== undefined)
+    return repository.addAgeKey({
+      ...options,
+      recipients: input.list("ageRecipient"),
+      file: resolve(context.cwd, file),
+    });
   if (action === "add") return repository.addKey(fresh, options);
   if (action === "passwd") return repository.changePassword(fresh, options);
   return action === "remove" ? repository.removeKey(key!, options) : repository.keys(options);

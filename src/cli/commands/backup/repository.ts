@@ -14,6 +14,7 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   },
   { flags: "--password-file <file>", text: "the file that holds its password (also CAIRN_PASSWORD_FILE)" },
   { flags: "--password-command <command>", text: "the command that prints its password (also CAIRN_PASSWORD_COMMAND)" },
+  { flags: "--age-identity <file>", text: "opens a password file that age encrypted (also CAIRN_AGE_IDENTITY)" },
   { flags: "--limit-upload <rate>", text: "bytes a second to it, e.g. 5MiB" },
   { flags: "--limit-download <rate>", text: "bytes a second from it" },
   { flags: "--connections <n>", text: "calls under way at once" },
@@ -39,6 +40,7 @@ export function repositoryOptions(
       return readPassword({
         file: input.text("passwordFile"),
         command: input.text("passwordCommand"),
+        identity: input.text("ageIdentity"),
         variable: "PASSWORD",
         env: context.env,
         cwd: context.cwd,
@@ -90,6 +92,7 @@ export function otherRepositoryOptions(context: Context, input: Input): Reposito
       return readPassword({
         file: input.text("toPasswordFile"),
         command: input.text("toPasswordCommand"),
+        identity: input.text("ageIdentity"),
         variable: "TO_PASSWORD",
         env: context.env,
         cwd: context.cwd,

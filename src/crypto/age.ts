@@ -1,0 +1,73 @@
+import { CairnError } from "../errors.ts";
+
+/**
+ * Short secrets that are encrypted for people's keys, as files of age (age-encryption.org/v1), which the program `age` reads and
+ * writes too. The package is loaded when there is one to be read or written.
+ */
+
+const BINARY_START = "age-encryption.org/v1\n";
+const ARMOR_START = "-----BEGIN AGE ENCRYPTED FILE-----";
+
+/** Whether bytes are such a file, with or without armor. */
+export function isAgeFile(bytes: Uint8Array): boolean {
+  const start = Buffer.from(bytes.subarray(0, 256)).toString("latin1");
+  return start.startsWith(BINARY_START) || start.trimStart().startsWith(ARMOR_START);
+}
+
+/** An armored file that each of these recipients (`age1…`) can decrypt alone. Throws `usage` for one that is none. */
+export async function encryptForRecipients(secret: string, recipients: readonly string[]): Promise<string> {
+  if (recipients.length === 0) throw new CairnError("usage", "there is no recipient to encrypt for");
+  const { Encrypter, armor } = await import("age-encryption");
+  const encrypter = new Encrypter();
+  for (const recipient of recipients) {
+    // A secret key that was given by mistake is in no message.
+    const hint = "one begins with age1; `age-keygen -y FILE` prints that of an identity";
+    if (!recipient.startsWith("age1")) throw new CairnError("usage", "what was given is no recipient of age", { hint });
+    try {
+      encrypter.addRecipient(recipient);
+    } catch (error) {
+      throw new CairnError("usage", `${JSON.stringify(recipient.slice(0, 80))} is no recipient of age`, {
+        hint,
+        cause: error,
+      });
+    }
+  }
+  return armor.encode(await encrypter.encrypt(secret));
+}
+
+/**
+ * What such a file holds, by identities as `age-keygen` writes them: a line each, besides comments. Throws `wrong_password`
+ * when it was encrypted for others, `damaged` when it is not what was written, `unsupported` for identities of other kinds.
+ */
+export async function decryptWithIdentities(file: Uint8Array, identities: string): Promise<Uint8Array> {
+  const { Decrypter, armor } = await import("age-encryption");
+  const decrypter = new Decrypter();
+  for (const identity of identityLines(identities)) {
+    try {
+      decrypter.addIdentity(identity);
+    } catch {
+      throw new CairnError("damaged", "an identity of age is not one: it was cut or mistyped");
+    }
+  }
+  const text = Buffer.from(file).toString("latin1").trim();
+  try {
+    return await decrypter.decrypt(text.startsWith(ARMOR_START) ? armor.decode(text) : file);
+  } catch (error) {
+    if (/no identity matched/.test((error as Error).message))
+      throw new CairnError("wrong_password", "it is encrypted for other recipients than these identities are of");
+    throw new CairnError("damaged", `it is not what age wrote: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function identityLines(text: string): string[] {
+  const lines = text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+  if (lines.length === 0) throw new CairnError("usage", "there is no identity of age in it");
+  if (!lines.every((line) => /^AGE-SECRET-KEY-(?:PQ-)?1/.test(line)))
+    throw new CairnError("unsupported", "only identities that begin with AGE-SECRET-KEY-1 are understood", {
+      hint: "leave others to age: --password-command 'age -d -i IDENTITY FILE'",
+    });
+  return lines;
+}

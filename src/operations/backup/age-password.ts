@@ -1,0 +1,64 @@
+import { randomBytes } from "node:crypto";
+import { rmSync } from "node:fs";
+import { resolve } from "node:path";
+import { decryptWithIdentities, encryptForRecipients } from "../../crypto/age.ts";
+import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
+import { listKeys } from "./keys.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+const MAX_FILE_BYTES = 1024 * 1024;
+
+/**
+ * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. Steps: the file, which must be new →
+ * the key ●. A kill before ● leaves a file that opens nothing.
+ *
+ * The file stays with the user and not in the repository: recipients are public, so whoever may write to the storage could put a
+ * repository of their own in the place of this one, and it would be opened.
+ */
+export async function addAgeKey(access: RepositoryAccess, options: AgeKeyOptions): Promise<RepositoryKeys> {
+  const file = resolve(options.file);
+  const password = randomBytes(32).toString("base64url");
+  const encrypted = await encryptForRecipients(password, options.recipients);
+  await access.locked(false, options, async () => {
+    writeNew(file, encrypted);
+    failpoint("age-key.file-written");
+    try {
+      await access.repository.addKey(password, DEFAULT_SCRYPT);
+    } catch (error) {
+      rmSync(file, { force: true });
+      throw error;
+    }
+  });
+  return listKeys(access);
+}
+
+function writeNew(file: string, text: string): void {
+  try {
+    durableWrite(file, Buffer.from(text), { exclusive: true });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "already_exists") throw error;
+    throw new CairnError("already_exists", `${file} is there already`, {
+      hint: "name another file; the one that is there may hold what opens a repository",
+      cause: error,
+    });
+  }
+}
+
+/** The password in a file that age encrypted, by a file of identities. Throws `wrong_password`, `not_found`, `damaged`, `unsupported`. */
+export async function openAgePassword(bytes: Uint8Array, from: { file: string; identity: string }): Promise<string> {
+  const path = resolve(from.identity);
+  const identities = readSmallFile(path, MAX_FILE_BYTES);
+  if (identities === null) throw new CairnError("not_found", `there is no identity file ${path}`);
+  try {
+    return Buffer.from(await decryptWithIdentities(bytes, identities.toString("utf8"))).toString("utf8");
+  } catch (error) {
+    if (!(error instanceof CairnError)) throw error;
+    const { code, message, hint } = error;
+    const text = `the password in ${from.file} is not opened by ${path}: ${message}`;
+    throw new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
+  }
+}
