@@ -51,6 +51,8 @@ export interface ManifestInput {
   fileHashes: Iterable<FileHash>;
   omitted: Iterable<ManifestOmission>;
   lossless: Iterable<LosslessField>;
+  /** Members of a later writer, kept as they are. */
+  extra?: JsonObject;
 }
 
 export interface Manifest {
@@ -129,6 +131,8 @@ export function encodeManifest(w: ByteWriter, manifest: ManifestInput): void {
   appendList(w, "file_hashes", manifest.fileHashes, fileHashText);
   appendList(w, "omitted", manifest.omitted, omissionText);
   appendList(w, "lossless", manifest.lossless, losslessText);
+  for (const [key, value] of Object.entries(manifest.extra ?? {}))
+    w.text(`,${JSON.stringify(key)}:${JSON.stringify(value)}`);
   w.ascii("}\n");
 }
 

@@ -1,8 +1,9 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import type { ByteRange, Storage } from "./storage/storage.ts";
+import type { ByteRange, Storage, StoredFile } from "./storage/storage.ts";
 
 /** A part of a pack that is wanted. */
 export interface WantedRange extends ByteRange {
@@ -137,6 +138,17 @@ export function packEnds(index: BlobIndex): Float64Array {
     ends[pack] = Math.max(ends[pack]!, table.offsetOf[entry]! + table.lengthOf[entry]!);
   }
   return ends;
+}
+
+/** Packs of an index that a storage does not have, or not whole, by name. `stored`: its packs with their sizes. */
+export function lostPacks(index: BlobIndex, stored: readonly StoredFile[]): string[] {
+  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+  const lost: string[] = [];
+  for (const [number, end] of packEnds(index).entries()) {
+    const pack = objectIdOf(index.table.packId(number));
+    if (end > (sizes.get(pack) ?? 0)) lost.push(pack);
+  }
+  return lost;
 }
 
 function cut({ pack, offset, length }: WantedRange): WantedRange[] {

@@ -36,6 +36,10 @@ export function readPointManifest(store: StoreReader, snapshotTree: Uint8Array):
   } catch (error) {
     return { ...NO_MANIFEST, problem: toCairnError(error).message };
   }
+  return pointManifestOf(manifest);
+}
+
+export function pointManifestOf(manifest: Manifest): PointManifest {
   const overrides = new Map<string, LosslessField[]>();
   const special = new Set<string>();
   for (const field of manifest.lossless) {

@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
-import { packEnds } from "../../repository/near-packs.ts";
+import { lostPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer } from "../../repository/transfer.ts";
@@ -107,10 +107,7 @@ export async function copyBackups(
 
 /** What the target's index lists and its storage has not: only a repair there makes it be stored again. */
 async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options: CopyBackupsOptions): Promise<void> {
-  const sizes = new Map((await to.storage.list("data")).map(({ name, size }) => [name, size]));
-  let lost = 0;
-  for (const [pack, end] of packEnds(target).entries())
-    if (end > (sizes.get(objectIdOf(target.table.packId(pack))) ?? 0)) lost++;
+  const lost = lostPacks(target, await to.storage.list("data")).length;
   if (lost === 0) return;
   options.onWarning?.(
     `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,

@@ -18,6 +18,8 @@ import type {
   PruneBackupsResult,
   RepairBackupsOptions,
   RepairBackupsResult,
+  RepairSnapshotsOptions,
+  RepairSnapshotsResult,
   RepositoryInfo,
   RepositoryKeys,
   RepositoryOptions,
@@ -41,6 +43,7 @@ import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
 import { listBackups } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { repairBackups } from "./repair.ts";
+import { repairSnapshots } from "./repair-snapshots.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 import { backupStats } from "./stats.ts";
@@ -124,6 +127,10 @@ export class OpenedRepository implements BackupRepository {
 
   async repair(options: RepairBackupsOptions): Promise<RepairBackupsResult> {
     return repairBackups(this.access, options);
+  }
+
+  async repairSnapshots(options: RepairSnapshotsOptions = {}): Promise<RepairSnapshotsResult> {
+    return repairSnapshots(this.access, options);
   }
 
   async stats(options: CallOptions = {}): Promise<BackupStats> {

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { openStorage } from "../../compose.ts";
@@ -111,4 +111,42 @@ export async function withManifest(
   } finally {
     reader.close();
   }
+}
+
+/** Flips a byte of a blob where it lies. */
+export async function damageBlob({ repository, place }: BackupScene, id: string): Promise<void> {
+  for (const name of readdirSync(join(place, "index"))) {
+    const { packs } = (await repository.cat("index", name)).content as {
+      packs: { id: string; blobs: { id: string; offset: number }[] }[];
+    };
+    for (const { id: pack, blobs } of packs) {
+      const blob = blobs.find((each) => each.id === id);
+      if (blob === undefined) continue;
+      const file = join(place, "data", pack.slice(0, 2), pack);
+      const bytes = readFileSync(file);
+      bytes[blob.offset + 20]! ^= 1;
+      chmodSync(file, 0o600);
+      writeFileSync(file, bytes);
+      return;
+    }
+  }
+  throw new Error(`no index lists ${id}`);
+}
+
+/** The node at a path from the topmost tree of a snapshot, as restic's JSON has it. */
+export async function nodeAt(
+  repository: BackupRepository,
+  snapshot: string,
+  path: string,
+): Promise<{ subtree?: string; content?: string[] }> {
+  let { tree } = (await repository.cat("snapshot", snapshot)).content as { tree: string };
+  let found: { subtree?: string; content?: string[] } = { subtree: tree };
+  for (const name of path.split("/").filter((part) => part !== "")) {
+    tree = found.subtree!;
+    const { nodes } = (await repository.cat("tree", tree)).content as {
+      nodes: { name: string; subtree?: string; content?: string[] }[];
+    };
+    found = nodes.find((node) => node.name === name)!;
+  }
+  return found;
 }

@@ -83,6 +83,11 @@ export interface BackupRepository {
   changePassword(password: RepositoryOptions["password"], options?: CallOptions): Promise<RepositoryKeys>;
   /** Mends what can be mended, under an exclusive lock. `stale_plan`, `busy`. */
   repair(options: RepairBackupsOptions): Promise<RepairBackupsResult>;
+  /**
+   * New snapshots of those that lack something, without it. `refused` while `repair` of the index or of packs has work: what is
+   * lost is not known before; `busy`.
+   */
+  repairSnapshots(options?: RepairSnapshotsOptions): Promise<RepairSnapshotsResult>;
   stats(options?: CallOptions): Promise<BackupStats>;
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
@@ -355,6 +360,37 @@ export interface RepairBackupsResult extends RepositoryInfo {
   /** Blobs that are nowhere any more; an id each. Null in a plan. */
   lost_blobs: string[] | null;
   duration_ms: number;
+}
+
+export interface RepairSnapshotsOptions extends CallOptions {
+  /** Ids, prefixes or `latest`; default all. */
+  snapshots?: readonly string[];
+  /** The old ones go once those that take their place are there. Default false. */
+  forget?: boolean;
+  /** Only say what would be done. */
+  plan?: boolean;
+}
+
+export interface RepairSnapshotsResult extends RepositoryInfo {
+  /** True: nothing was changed. */
+  plan: boolean;
+  /** Snapshots that lack nothing. */
+  intact: number;
+  /** Those that lack something, oldest first. */
+  repaired: RepairedSnapshot[];
+  /** Snapshots whose own file cannot be read; `forget` them once nothing else helps. */
+  unreadable: { snapshot_id: string; reason: string }[];
+  duration_ms: number;
+}
+
+export interface RepairedSnapshot {
+  snapshot_id: string;
+  created_at: string;
+  /** The one without what is lost; null in a plan, and where nothing is left. */
+  new_id: string | null;
+  forgotten: boolean;
+  /** Paths from the topmost tree; files go as a whole, directories with all below them. */
+  lost: (NamedPath & { kind: "file" | "directory"; detail: string })[];
 }
 
 // --------------------------------------------------------------------------------------- stats, find, cat

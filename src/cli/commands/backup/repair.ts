@@ -1,4 +1,9 @@
-import type { RepairBackupsOptions, RepairBackupsResult } from "../../../operations/contract.ts";
+import type {
+  RepairBackupsOptions,
+  RepairBackupsResult,
+  RepairSnapshotsOptions,
+  RepairSnapshotsResult,
+} from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -9,15 +14,23 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 export const command: CommandDefinition = {
   name: "backup repair",
   arguments: [
-    { name: "<what>", text: "index or packs" },
-    { name: "[packs...]", text: "packs: only these; default all that reading every byte finds damaged" },
+    { name: "<what>", text: "index, packs or snapshots; in that order, each after the one before" },
+    { name: "[names...]", text: "only these packs (default: all that reading every byte finds damaged) or snapshots" },
   ],
-  options: [...REPOSITORY_OPTIONS, { flags: "--plan", text: "only say what would be done" }],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--plan", text: "only say what would be done" },
+    { flags: "--forget", text: "snapshots: those that lack something go once the new ones are there" },
+  ],
   examples: [
     { line: "cairn backup repair index -r /srv/backups --plan", text: "does the index say what packs there are?" },
     {
       line: "cairn backup repair packs -r /srv/backups",
       text: "save what is sound in damaged packs; the next backup stores again what it still has of the rest",
+    },
+    {
+      line: "cairn backup repair snapshots -r /srv/backups --plan",
+      text: "what is lost for good, and of which snapshots; without --plan new ones are made that lack it",
     },
   ],
   run,
@@ -25,15 +38,50 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const what = input.required(0);
-  const packs = input.rest(1);
-  if (what !== "index" && what !== "packs") throw usage(`repair knows index and packs; found ${JSON.stringify(what)}`);
-  if (what === "index" && packs.length > 0) throw usage("repair index takes no packs");
-  const options: RepairBackupsOptions = { ...context.callOptions(), what, packs };
+  const names = input.rest(1);
+  if (what === "snapshots") return snapshots(context, input, names);
+  if (what !== "index" && what !== "packs")
+    throw usage(`repair knows index, packs and snapshots; found ${JSON.stringify(what)}`);
+  if (what === "index" && names.length > 0) throw usage("repair index takes no packs");
+  if (input.flag("forget")) throw usage(`--forget is for repair snapshots, not for repair ${what}`);
+  const options: RepairBackupsOptions = { ...context.callOptions(), what, packs: names };
   if (input.flag("plan")) options.plan = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repair(options);
     return { data: result, text: () => render(context, result) };
   });
+}
+
+async function snapshots(context: Context, input: Input, names: string[]): Promise<Outcome> {
+  const options: RepairSnapshotsOptions = { ...context.callOptions(), snapshots: names };
+  if (input.flag("plan")) options.plan = true;
+  if (input.flag("forget")) options.forget = true;
+  return withRepository(context, input, async (repository) => {
+    const result = await repository.repairSnapshots(options);
+    return { data: result, text: () => renderSnapshots(context, result) };
+  });
+}
+
+function renderSnapshots({ style }: Context, result: RepairSnapshotsResult): string {
+  const lines = result.repaired.flatMap((each) => {
+    const made = each.new_id === null ? "nothing is left of it" : `${each.new_id.slice(0, 8)} was made without it`;
+    const fate = result.plan ? "" : `: ${made}${each.forgotten ? ", and it is forgotten" : ""}`;
+    const lost = each.lost.map(({ path, kind, detail }) => {
+      const end = kind === "directory" ? "/" : "";
+      return `    /${printable(path)}${path === "" ? "" : end}: ${printable(detail)}`;
+    });
+    return [
+      `  snapshot ${each.snapshot_id.slice(0, 8)} lacks ${plural(lost.length, "path")}${fate}`,
+      ...limited(lost, SHOWN, style),
+    ];
+  });
+  const stays = result.unreadable.map(
+    ({ snapshot_id: id, reason }) => `  snapshot ${id.slice(0, 8)} stays as it is: ${printable(reason)}`,
+  );
+  const intact = `${plural(result.intact, "snapshot")} ${result.intact === 1 ? "lacks" : "lack"} nothing`;
+  if (result.repaired.length === 0) return [...stays, `${style.green("nothing to mend")}: ${intact}`].join("\n");
+  const end = result.plan ? "nothing was changed" : style.green("mended");
+  return [...lines, ...stays, `${end}; ${intact}`].join("\n");
 }
 
 const SHOWN = 50;
@@ -59,6 +107,8 @@ function render({ style }: Context, result: RepairBackupsResult): string {
   return [
     ...shown,
     `${style.green("mended")}: ${saved}${lost === 0 ? "" : `, ${plural(lost, "blob")} lost`}`,
-    style.dim("`cairn backup verify` says what is missing now; a backup of a folder that has it stores it again"),
+    style.dim(
+      "`cairn backup verify` says what is missing now; a backup of a folder that has it stores it again, `repair snapshots` goes on without it",
+    ),
   ].join("\n");
 }

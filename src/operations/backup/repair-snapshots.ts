@@ -1,0 +1,317 @@
+import { join } from "node:path";
+import { StoreReader } from "../../engines/verify/store-reader.ts";
+import { TreeWalk } from "../../engines/verify/tree-walk.ts";
+import { sha256 } from "../../crypto/hash.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { BlobType } from "../../formats/pack-header.ts";
+import { PROGRAM } from "../../formats/program.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
+import { encodeTree, type TreeNode } from "../../formats/tree.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { objectIdOf, type ObjectId } from "../../ids.ts";
+import { arenaOver } from "../../native.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
+import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import { PackedBlobs } from "../../repository/packed-blobs.ts";
+import { removeSnapshots } from "../../repository/remove.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import { type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
+import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import { byTime } from "./public-snapshot.ts";
+import { repairedManifest } from "./repaired-manifest.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
+
+const LOCK_WAIT_MS = 10_000;
+const REPAIRED = "repaired";
+/** Files up to this size are one blob. */
+const PIECE = 512 * 1024;
+
+/**
+ * Makes new snapshots of those that lack something, without what is lost; what that is, is said of each. Only what the index
+ * does not know counts as lost: `repair index` and `repair packs` come first, and it is refused while they have work.
+ *
+ * Steps, under a shared lock: new trees → their index → manifests and the trees above them → their index → each snapshot's
+ * file ●. With `forget`, then, under an exclusive one: each old snapshot's file goes ●. A kill anywhere leaves the old
+ * snapshots or both; the next call finds what was made.
+ */
+export async function repairSnapshots(
+  access: RepositoryAccess,
+  options: RepairSnapshotsOptions,
+): Promise<RepairSnapshotsResult> {
+  const started = Date.now();
+  const run = async (lock: RepositoryLock | null): Promise<Omit<RepairSnapshotsResult, "duration_ms">> => {
+    const index = await BlobIndex.load(access.repository, null);
+    const near = access.near();
+    const ends = treePackEnds(near, index);
+    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+    try {
+      return await new SnapshotRepair({ access, options, lock, index, near, reader }).run();
+    } finally {
+      reader.close();
+    }
+  };
+  const isPlan = options.plan === true;
+  const done = isPlan
+    ? await access.reading(options, async () => run(null))
+    : await access.locked(false, options, async (lock) => run(lock));
+  if (options.forget === true && !isPlan) await forgetOld(access, done.repaired, options);
+  return { ...done, duration_ms: Date.now() - started };
+}
+
+interface RepairParts {
+  access: RepositoryAccess;
+  options: RepairSnapshotsOptions;
+  /** Null: nothing is written. */
+  lock: RepositoryLock | null;
+  index: BlobIndex;
+  near: NearPacks;
+  reader: NearReader;
+}
+
+/** A snapshot that lacks something. */
+interface Broken {
+  listed: ListedSnapshot;
+  mended: MendedTree;
+}
+
+class SnapshotRepair {
+  readonly #parts: RepairParts;
+  readonly #blobs: PackedBlobs | null = null;
+  readonly #added = new Set<string>();
+  readonly #unreadable: RepairSnapshotsResult["unreadable"] = [];
+
+  constructor(parts: RepairParts) {
+    const { access, index, lock } = parts;
+    this.#parts = parts;
+    if (lock === null) return;
+    const directory = join(access.workDirectory(), "packs");
+    const stillHeld = async (): Promise<void> => lock.recheck();
+    this.#blobs = new PackedBlobs({ repository: access.repository, index, stillHeld, directory });
+  }
+
+  async run(): Promise<Omit<RepairSnapshotsResult, "duration_ms">> {
+    const { access, options } = this.#parts;
+    await this.#requireIndexed();
+    const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
+    const chosen = chosenOf(snapshots, options.snapshots);
+    const broken = await this.#findBroken(chosen);
+    const result = { ...access.info, plan: this.#blobs === null, intact: chosen.length - broken.length };
+    for (const { name, error } of damaged) this.#leave(name, error);
+    if (broken.length > 0) await this.#requireNothingUnlisted();
+    try {
+      return { ...result, repaired: await this.#repair(broken, snapshots), unreadable: this.#unreadable };
+    } catch (error) {
+      await this.#blobs?.abort();
+      throw error;
+    }
+  }
+
+  #leave(id: string, { message }: CairnError): void {
+    this.#unreadable.push({ snapshot_id: id, reason: message });
+  }
+
+  /** What an index file that cannot be read lists is not lost, and a cut pack may still give back most of what it held. */
+  async #requireIndexed(): Promise<void> {
+    const { access, index } = this.#parts;
+    if (index.damaged.length > 0) throw firstRepair(`${index.damaged.length} index files cannot be read`);
+    const lost = lostPacks(index, await access.storage.list("data"));
+    if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
+  }
+
+  async #requireNothingUnlisted(): Promise<void> {
+    const { access, index } = this.#parts;
+    const listed = new Set<string>();
+    for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
+    const unlisted = (await access.storage.list("data")).filter(({ name }) => !listed.has(name)).length;
+    if (unlisted > 0) throw firstRepair(`${unlisted} packs are in no index, and may have what seems lost`);
+  }
+
+  async #findBroken(snapshots: readonly ListedSnapshot[]): Promise<Broken[]> {
+    const { index, reader, options } = this.#parts;
+    const mender = new TreeMender({
+      index,
+      readTree: reader.readTree,
+      onTree: (id, bytes) => this.#add("tree", id, bytes),
+      signal: options.signal,
+    });
+    const broken: Broken[] = [];
+    for (const [done, listed] of snapshots.entries()) {
+      options.onProgress?.({ phase: "repairing", done, total: snapshots.length });
+      const mended = await mender.mend(Buffer.from(listed.snapshot.tree, "hex"));
+      if (mended.lost.length > 0) broken.push({ listed, mended });
+      await this.#blobs?.settle();
+    }
+    return broken;
+  }
+
+  async #repair(broken: readonly Broken[], snapshots: readonly ListedSnapshot[]): Promise<RepairedSnapshot[]> {
+    if (this.#blobs === null) return broken.map((each) => repaired(each, null));
+    await this.#blobs.finish();
+    failpoint("repair-snapshots.trees-written");
+    const tops = await this.#topTrees(broken);
+    await this.#blobs.finish();
+    failpoint("repair-snapshots.manifests-written");
+    const made = new Map(snapshots.map(({ id, snapshot }) => [identityOf(snapshot), id]));
+    const result: RepairedSnapshot[] = [];
+    await this.#parts.lock!.recheck();
+    for (const [each, tree] of tops)
+      result.push(repaired(each, tree === null ? null : await this.#save(each, tree, made)));
+    return result;
+  }
+
+  /** Of each snapshot the new topmost tree; null where nothing is left of its folder. */
+  async #topTrees(broken: readonly Broken[]): Promise<Map<Broken, Uint8Array | null>> {
+    const { access, index, near, options } = this.#parts;
+    const store = new StoreReader(access.repository.keys, index, near.folder);
+    const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
+    const tops = new Map<Broken, Uint8Array | null>();
+    try {
+      for (const each of broken) {
+        try {
+          tops.set(each, await this.#topTree(each, walk));
+        } catch (error) {
+          // What a newer program says of its snapshot is not ours to write anew.
+          if (!(error instanceof CairnError) || error.code !== "newer_version") throw error;
+          this.#leave(each.listed.id, error);
+        }
+      }
+    } finally {
+      store.close();
+    }
+    return tops;
+  }
+
+  /** With a manifest that is true of what is left, where there is one. */
+  async #topTree({ listed, mended }: Broken, walk: TreeWalk): Promise<Uint8Array | null> {
+    const { index, reader } = this.#parts;
+    if (mended.tree === null) return null;
+    const tree = objectIdOf(mended.tree);
+    const { paths } = listed.snapshot;
+    const depth = (paths[0] ?? "").split("/").filter((part) => part !== "").length;
+    const lost = mended.lost.filter(({ path }) => !isOwn(path));
+    if (paths.length === 1 && lost.some(({ path }) => componentsOf(path).length <= depth)) {
+      // In a snapshot of a save point that is its folder, or one above it. Other programs may have laid it out otherwise.
+      const nodes = await readNodes({ reader, index }, mended.tree);
+      return nodes.length === 0 || nodes.some((node) => nameOf(node) === ".cairn") ? null : mended.tree;
+    }
+    const { manifest, root } = await snapshotContent({ reader, index }, { tree, paths });
+    if (manifest === null || lost.length === 0) return mended.tree;
+    const below = lost.map((entry) => ({ ...entry, path: withoutFirst(entry.path, depth) }));
+    const bytes = await repairedManifest({ reader, index, walk }, { manifest, lost: below, root });
+    return this.#withManifest(mended.tree, bytes);
+  }
+
+  async #withManifest(top: Uint8Array, manifest: Uint8Array): Promise<Uint8Array> {
+    const { index, reader } = this.#parts;
+    const pieces: Uint8Array[] = [];
+    for (let at = 0; at < manifest.length; at += PIECE) {
+      const piece = manifest.subarray(at, at + PIECE);
+      pieces.push(this.#add("data", sha256(piece), piece));
+    }
+    const changed = (nodes: readonly TreeNode[], name: string, change: Partial<TreeNode>): Uint8Array => {
+      const bytes = encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...change } : node)));
+      return this.#add("tree", sha256(bytes), bytes);
+    };
+    const nodes = await readNodes({ reader, index }, top);
+    const own = await readNodes({ reader, index }, nodes.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const file = { content: Buffer.concat(pieces), size: manifest.length };
+    return changed(nodes, ".cairn", { subtree: changed(own, "manifest.json", file) });
+  }
+
+  #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
+    const key = `${type} ${objectIdOf(id)}`;
+    const isThere = this.#parts.index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB) >= 0;
+    if (isThere || this.#added.has(key)) return id;
+    this.#added.add(key);
+    this.#blobs?.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
+    return id;
+  }
+
+  /** The snapshot that takes its place: made before by a call that was killed, or now. */
+  async #save({ listed }: Broken, top: Uint8Array, made: ReadonlyMap<string, ObjectId>): Promise<ObjectId> {
+    const { access } = this.#parts;
+    const { id, snapshot } = listed;
+    const now = new Date().toISOString();
+    const repaired: Snapshot = {
+      ...snapshot,
+      tree: objectIdOf(top),
+      original: snapshot.original ?? id,
+      tags: [...new Set([...(snapshot.tags ?? []), REPAIRED])],
+      program_version: PROGRAM,
+      // The counts of the old one are not true of it.
+      summary: { backup_start: now, backup_end: now },
+    };
+    const before = made.get(identityOf(repaired));
+    if (before !== undefined) return before;
+    const newId = await access.repository.saveSnapshot(repaired);
+    failpoint("repair-snapshots.snapshot-written");
+    return newId;
+  }
+}
+
+function chosenOf(snapshots: readonly ListedSnapshot[], words: readonly string[] | undefined): ListedSnapshot[] {
+  if (words === undefined || words.length === 0) return snapshots.toSorted(byTime);
+  const ids = new Set(words.map((word) => findSnapshot(snapshots, word).id));
+  return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+}
+
+function identityOf({ original, tree }: Snapshot): string {
+  return `${original ?? ""} ${tree}`;
+}
+
+function firstRepair(found: string): CairnError {
+  return new CairnError("refused", `what is lost is not known yet: ${found}; nothing was changed`, {
+    hint: "`cairn backup repair index` first (with --plan it says what it would do)",
+  });
+}
+
+function repaired({ listed, mended }: Broken, newId: string | null): RepairedSnapshot {
+  return {
+    snapshot_id: listed.id,
+    created_at: listed.snapshot.time,
+    new_id: newId,
+    forgotten: false,
+    lost: mended.lost.map(({ path, kind, detail }) => ({ ...displayPath(path), kind, detail })),
+  };
+}
+
+/** The old ones go once those that take their place are there for sure. */
+async function forgetOld(
+  access: RepositoryAccess,
+  repaired: RepairedSnapshot[],
+  options: RepairSnapshotsOptions,
+): Promise<void> {
+  if (repaired.length === 0) return;
+  const { signal, onWarning, lockTimeoutMs } = options;
+  await removeSnapshots(
+    access.repository,
+    repaired.map(({ snapshot_id: id }) => id),
+    {
+      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+      ...(signal === undefined ? {} : { signal }),
+      ...(onWarning === undefined ? {} : { onWarning }),
+      confirm: async () => {
+        for (const { new_id: id } of repaired) if (id !== null) await access.repository.loadSnapshot(id);
+      },
+    },
+  );
+  for (const each of repaired) each.forgotten = true;
+}
+
+/** Below `/.cairn`: what Cairn itself keeps beside the folder. */
+function isOwn(path: Uint8Array): boolean {
+  return componentsOf(path)[0] === ".cairn";
+}
+
+function componentsOf(path: Uint8Array): string[] {
+  return path.length === 0 ? [] : Buffer.from(path).toString("latin1").split("/");
+}
+
+function withoutFirst(path: Uint8Array, count: number): Uint8Array {
+  return Buffer.from(componentsOf(path).slice(count).join("/"), "latin1");
+}

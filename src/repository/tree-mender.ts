@@ -1,0 +1,128 @@
+import { sha256 } from "../crypto/hash.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
+import { newPacer, type Pacer } from "../pacer.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import type { ReadTree } from "./live.ts";
+
+/** An entry that cannot be had any more: a file some of whose content is lost, or a directory whose tree is. */
+export interface LostEntry {
+  /** Raw bytes, relative to the tree; empty: the tree itself. */
+  readonly path: Uint8Array;
+  readonly kind: "file" | "directory";
+  readonly detail: string;
+}
+
+/** A tree without what is lost. */
+export interface MendedTree {
+  /** The same id where nothing is lost; null: nothing is left of it. */
+  readonly tree: Uint8Array | null;
+  readonly lost: readonly LostEntry[];
+}
+
+export interface TreeMenderOptions {
+  readonly index: BlobIndex;
+  readonly readTree: ReadTree;
+  /** Each new tree, trees below it first; one may come again. */
+  onTree(id: Uint8Array, bytes: Uint8Array): void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const NOTHING: readonly LostEntry[] = [];
+const ITSELF = new Uint8Array(0);
+
+/**
+ * Writes trees anew without the entries of which the index lacks something. An entry goes as a whole: part of a file would
+ * be another file. What is sound keeps its id. Every tree is read once, however many snapshots share it.
+ */
+export class TreeMender {
+  readonly #options: TreeMenderOptions;
+  readonly #pace: Pacer;
+  /** A bit an entry: sound with all below it. */
+  readonly #sound: Uint8Array;
+  readonly #mended = new Map<number, MendedTree>();
+
+  constructor(options: TreeMenderOptions) {
+    this.#options = options;
+    this.#pace = newPacer(options.signal);
+    this.#sound = new Uint8Array((options.index.count >>> 3) + 1);
+  }
+
+  /** Throws `damaged` for a tree that the index knows and that cannot be read: whether it is lost is not known. */
+  async mend(tree: Uint8Array): Promise<MendedTree> {
+    await this.#pace();
+    const entry = this.#options.index.lookup(tree, 0, TREE_BLOB);
+    if (entry < 0) return lostTree("its tree is lost");
+    if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return { tree, lost: NOTHING };
+    const known = this.#mended.get(entry);
+    if (known !== undefined) return known;
+    const mended = await this.#mendEntries(tree, entry);
+    if (mended.lost.length === 0) this.#sound[entry >>> 3]! |= 1 << (entry & 7);
+    else this.#mended.set(entry, mended);
+    return mended;
+  }
+
+  async #mendEntries(tree: Uint8Array, entry: number): Promise<MendedTree> {
+    const nodes = await this.#nodes(entry);
+    if (typeof nodes === "string") return lostTree(nodes);
+    const kept: TreeNode[] = [];
+    const lost: LostEntry[] = [];
+    for (const node of nodes) {
+      if (node.subtree !== undefined) {
+        const below = await this.mend(node.subtree);
+        for (const each of below.lost) lost.push({ ...each, path: joined(node.name, each.path) });
+        if (below.tree !== null) kept.push(below.lost.length === 0 ? node : { ...node, subtree: below.tree });
+        continue;
+      }
+      const missing = this.#missing(node);
+      if (missing === 0) kept.push(node);
+      else {
+        const detail = `${missing} of ${node.content!.length / 32} pieces of its content are lost`;
+        lost.push({ path: Uint8Array.from(node.name), kind: "file", detail });
+      }
+    }
+    if (lost.length === 0) return { tree, lost: NOTHING };
+    const bytes = encodeTree(kept);
+    const id = sha256(bytes);
+    this.#options.onTree(id, bytes);
+    return { tree: id, lost };
+  }
+
+  /** The nodes; or why whoever wrote the tree wrote none, which no other copy of it would change. */
+  async #nodes(entry: number): Promise<TreeNode[] | string> {
+    const { index, readTree } = this.#options;
+    let bytes: Uint8Array;
+    try {
+      bytes = await readTree({ ...index.place(entry), id: index.idOf(entry) });
+    } catch (error) {
+      const known = toCairnError(error);
+      if (known.code !== "damaged") throw known;
+      throw new CairnError("damaged", `a tree cannot be read: ${known.message}`, {
+        hint: "`cairn backup repair packs` first: it saves what is sound, and says what is lost",
+        cause: error,
+      });
+    }
+    try {
+      return decodeTree(bytes);
+    } catch (error) {
+      return `its tree is none: ${toCairnError(error).message}`;
+    }
+  }
+
+  #missing({ content }: TreeNode): number {
+    let missing = 0;
+    for (let at = 0; content !== undefined && at < content.length; at += 32)
+      if (this.#options.index.lookup(content, at, DATA_BLOB) < 0) missing++;
+    return missing;
+  }
+}
+
+function lostTree(detail: string): MendedTree {
+  return { tree: null, lost: [{ path: ITSELF, kind: "directory", detail }] };
+}
+
+function joined(name: Uint8Array, below: Uint8Array): Uint8Array {
+  return below.length === 0 ? Uint8Array.from(name) : Buffer.concat([name, SLASH, below]);
+}
+
+const SLASH = Buffer.from("/");
