@@ -205,6 +205,7 @@ test("backup prints what it promises", () => {
   run(`backup stats ${repository}`, { pinned: "backup stats -r x" });
   run(`backup cat config ${repository}`, { pinned: "backup cat config -r x" });
   run(`backup repair index ${repository}`, { pinned: "backup repair index -r x" });
+  run(`backup repair snapshots ${repository}`, { pinned: "backup repair snapshots -r x" });
   const forgot = run(`backup forget --keep-last 1 --prune ${repository}`, {
     pinned: "backup forget -r x --keep-last 1",
   }).data;

@@ -1,6 +1,4 @@
-import { mkdirSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
-import { join } from "node:path";
 import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -11,8 +9,7 @@ import { newPacer, throttled } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
-import { PackUploader } from "../../repository/pack-uploader.ts";
-import { PackWriter } from "../../repository/pack-writer.ts";
+import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
@@ -69,7 +66,7 @@ class StreamBackup {
 
   constructor(parts: StreamParts) {
     this.#parts = parts;
-    this.#target = parts.lock === null ? null : new PackedBlobs(parts.access, parts.index, parts.lock);
+    this.#target = parts.lock === null ? null : parts.access.packedBlobs(parts.index, parts.lock);
   }
 
   async run(): Promise<StreamBackupResult> {
@@ -208,58 +205,6 @@ class StreamBackup {
       added: { ...this.#added, ...stored },
       duration_ms: Date.now() - this.#started,
     };
-  }
-}
-
-/** New blobs on their way into a repository. */
-class PackedBlobs {
-  readonly #writers: Readonly<Record<ExtraBlob["type"], PackWriter>>;
-  readonly #uploader: PackUploader;
-
-  constructor(access: RepositoryAccess, index: BlobIndex, lock: RepositoryLock) {
-    const { repository } = access;
-    const directory = join(access.workDirectory(), "packs");
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const uploader = new PackUploader({ repository, index, stillHeld: async () => lock.recheck() });
-    const writer = (type: ExtraBlob["type"]): PackWriter =>
-      new PackWriter({
-        type,
-        keys: repository.keys,
-        directory,
-        // Version 1 knows no compression.
-        ...(repository.version === 1 ? { level: 0 } : {}),
-        onPack: (pack) => void uploader.add(pack),
-      });
-    this.#uploader = uploader;
-    this.#writers = { data: writer("data"), tree: writer("tree") };
-  }
-
-  get bytes(): number {
-    return this.#uploader.bytes;
-  }
-
-  get packs(): number {
-    return this.#uploader.packs;
-  }
-
-  add(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
-    this.#writers[type].add(id, plain, offset, length);
-  }
-
-  async settle(): Promise<void> {
-    await this.#uploader.settle();
-  }
-
-  async finish(): Promise<void> {
-    this.#writers.data.finish();
-    this.#writers.tree.finish();
-    await this.#uploader.checkpoint();
-  }
-
-  async abort(): Promise<void> {
-    this.#writers.data.abort();
-    this.#writers.tree.abort();
-    await this.#uploader.abort();
   }
 }
 

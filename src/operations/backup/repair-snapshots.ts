@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { StoreReader } from "../../engines/verify/store-reader.ts";
 import { TreeWalk } from "../../engines/verify/tree-walk.ts";
 import { sha256 } from "../../crypto/hash.ts";
@@ -15,7 +14,7 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts"
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
-import { PackedBlobs } from "../../repository/packed-blobs.ts";
+import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
@@ -81,17 +80,14 @@ interface Broken {
 
 class SnapshotRepair {
   readonly #parts: RepairParts;
-  readonly #blobs: PackedBlobs | null = null;
+  readonly #blobs: PackedBlobs | null;
   readonly #added = new Set<string>();
   readonly #unreadable: RepairSnapshotsResult["unreadable"] = [];
 
   constructor(parts: RepairParts) {
     const { access, index, lock } = parts;
     this.#parts = parts;
-    if (lock === null) return;
-    const directory = join(access.workDirectory(), "packs");
-    const stillHeld = async (): Promise<void> => lock.recheck();
-    this.#blobs = new PackedBlobs({ repository: access.repository, index, stillHeld, directory });
+    this.#blobs = lock === null ? null : access.packedBlobs(index, lock);
   }
 
   async run(): Promise<Omit<RepairSnapshotsResult, "duration_ms">> {

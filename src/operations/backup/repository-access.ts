@@ -6,6 +6,7 @@ import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-direc
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { type LockOptions, type RepositoryLock, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
+import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import { CachedStorage } from "../../repository/storage/cached.ts";
@@ -105,6 +106,12 @@ export class RepositoryAccess {
 
   near(): NearPacks {
     return new NearPacks(this.storage, this.storage.localPath === undefined ? this.workDirectory() : "");
+  }
+
+  /** For new blobs; the index is kept in step. */
+  packedBlobs(index: BlobIndex, lock: RepositoryLock): PackedBlobs {
+    const directory = join(this.workDirectory(), "packs");
+    return new PackedBlobs({ repository: this.repository, index, directory, stillHeld: async () => lock.recheck() });
   }
 
   /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
