@@ -37,6 +37,11 @@ export interface HeldTree {
   engine: string;
   /** When it was begun: what the tree holds was so then or later. UTC with milliseconds. */
   at: string;
+  /**
+   * When an entry of the tree was changed last, in ms since 1970, where the descriptor was written before the tree was
+   * made: a tree with another time is not the one it speaks of.
+   */
+  last_change?: number;
 }
 
 export interface DescriptorContent {
@@ -187,6 +192,7 @@ function checkContent(content: Fields): void {
 function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
+  if (held.has("last_change")) held.number("last_change");
 }
 
 /** Checks the ids by which the store knows the content. */

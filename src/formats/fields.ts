@@ -81,6 +81,13 @@ export class Fields {
     return value;
   }
 
+  /** A finite number. */
+  number(key: string): number {
+    const value = this.#get(key);
+    if (typeof value !== "number" || !Number.isFinite(value)) throw this.wrong(key, "a number");
+    return value;
+  }
+
   /** An integer from 0 to `max`; 0 when it is absent. */
   optionalInteger(key: string, max = Number.MAX_SAFE_INTEGER): number {
     return this.has(key) ? this.integer(key, max) : 0;

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readlinkSync,
   realpathSync,
+  statSync,
 } from "node:fs";
 import { toCairnError } from "../errors.ts";
 import { filesystemKind, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
@@ -70,6 +71,8 @@ class Target {
   readonly #ownNamespace: string;
   readonly #ownMounts: Mount[];
   readonly #otherMounts = new Map<string, Mount[]>();
+  /** Of the process that was asked last: each is asked about many paths, one after the other. */
+  #last = { pid: 0, namespace: "" };
 
   constructor(root: Buffer) {
     this.#root = root;
@@ -81,7 +84,8 @@ class Target {
   /** The path relative to the folder, null when it lies elsewhere. */
   relative(pid: number, path: Buffer): Buffer | null {
     if (path[0] !== 0x2f) return null;
-    const namespace = linkText(`/proc/${pid}/ns/mnt`);
+    if (this.#last.pid !== pid) this.#last = { pid, namespace: linkText(`/proc/${pid}/ns/mnt`) };
+    const { namespace } = this.#last;
     const foreign = namespace !== "" && namespace !== this.#ownNamespace;
     if (!foreign && isAtOrBelow(path, this.#root)) return below(path, this.#root);
     if (this.#place === null) return null;
@@ -215,9 +219,13 @@ function readMaps(pid: number): { text: string; whole: boolean } {
   }
 }
 
+/** Permissions of shared mappings that may be written to; few processes have any. */
+const WRITABLE_SHARED = [" rw-s ", " rwxs ", " -w-s ", " -wxs "];
+
 function searchMappings(search: Search, pid: number): void {
   const { text, whole } = readMaps(pid);
   if (!whole) search.unknown.add("out-of-time");
+  if (!WRITABLE_SHARED.some((permissions) => text.includes(permissions))) return;
   // address, permissions with a final `s` for shared, offset, device, inode, path with newlines as \012
   for (const match of text.matchAll(/^\S+ .w.s \S+ \S+ \d+\s+(\/.*)$/gm)) {
     const path = match[1]!.replaceAll("\\012", "\n");
@@ -228,6 +236,7 @@ function searchMappings(search: Search, pid: number): void {
 }
 
 function searchProcess(search: Search, pid: number): void {
+  if (isKernelThread(pid)) return;
   for (const part of [searchDirectories, searchDescriptors, searchMappings]) {
     try {
       part(search, pid);
@@ -237,6 +246,15 @@ function searchProcess(search: Search, pid: number): void {
       search.unknown.add("unreadable-processes");
       return;
     }
+  }
+}
+
+/** The kernel's own threads run no program and have nothing open; they are half of what runs. */
+function isKernelThread(pid: number): boolean {
+  try {
+    return statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
   }
 }
 

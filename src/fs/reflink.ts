@@ -6,6 +6,12 @@ import { EINTR, type Syscalls } from "./syscall-abi.ts";
 
 const FICLONE = 0x40049409;
 const FS_IOC_FIEMAP = 0xc020660b;
+const FIEMAP_FLAG_SYNC = 1;
+const FIEMAP_EXTENT_INLINE = 0x200;
+/** Of the question, and of each extent that is told of; in the latter its flags. */
+const FIEMAP_BYTES = 32;
+const EXTENT_BYTES = 56;
+const EXTENT_FLAGS = 40;
 const FS_IOC_GETFLAGS = 0x80086601;
 const FS_IOC_SETFLAGS = 0x40086602;
 const FS_NOCOW_FL = 0x00800000;
@@ -59,8 +65,8 @@ let kept: { address: number; words: Uint32Array } | undefined;
 /** Room for what the calls below ask and answer; made when it is first wanted, since it loads native code. */
 function argument(): { address: number; words: Uint32Array } {
   if (kept === undefined) {
-    const { bytes, address } = newArena(32);
-    kept = { address, words: new Uint32Array(bytes.buffer, bytes.byteOffset, 8) };
+    const { bytes, address } = newArena(FIEMAP_BYTES + EXTENT_BYTES);
+    kept = { address, words: new Uint32Array(bytes.buffer, bytes.byteOffset, (FIEMAP_BYTES + EXTENT_BYTES) / 4) };
   }
   return kept;
 }
@@ -73,6 +79,21 @@ export function extentCount(fd: number): number {
   words[3] = 0x7fffffff;
   const result = ioctl(fd, FS_IOC_FIEMAP, address);
   return result < 0 ? result : words[5]!;
+}
+
+/**
+ * Writes out what an open file holds and tells whether all of it lies in the file system's metadata then, as btrfs has
+ * small files: it becomes durable with the names and at the same instant as they do.
+ */
+export function isHeldInMetadata(fd: number): boolean {
+  const { address, words } = argument();
+  words.fill(0);
+  words[2] = 0xffffffff;
+  words[3] = 0x7fffffff;
+  words[4] = FIEMAP_FLAG_SYNC;
+  words[6] = 1;
+  if (ioctl(fd, FS_IOC_FIEMAP, address) < 0) return false;
+  return words[5] === 1 && (words[(FIEMAP_BYTES + EXTENT_FLAGS) / 4]! & FIEMAP_EXTENT_INLINE) !== 0;
 }
 
 /** No file system that clones has smaller blocks, so so many extents have at least so many of these. */

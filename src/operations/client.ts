@@ -1,6 +1,7 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
+import { recoverAnnounced } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
@@ -175,6 +176,7 @@ export class CairnClient {
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     const workspace = new Workspace(this.#found(name), this.#options.factory);
     try {
+      await recoverAnnounced(workspace);
       return await work(workspace);
     } finally {
       await workspace.close();

@@ -1,4 +1,4 @@
-import type { Point } from "../workspace/points.ts";
+import type { Point } from "../workspace/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { differences } from "../workspace/tree-diff.ts";

@@ -1,4 +1,4 @@
-import type { Point } from "../workspace/points.ts";
+import type { Point } from "../workspace/point-files.ts";
 import type { Degradation, EngineType, IntegrityState, SavePoint } from "./contract.ts";
 
 /** A point as the library returns it and `--json` prints it. */

@@ -5,7 +5,7 @@ import { rawPath } from "../formats/record.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { newSavePointId } from "../ids.ts";
 import { recoverIfIdle } from "../workspace/look.ts";
-import type { Point } from "../workspace/points.ts";
+import type { Point } from "../workspace/point-files.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf } from "../workspace/restore.ts";
 import { stageRequest } from "../workspace/record-point.ts";

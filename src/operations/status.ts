@@ -2,7 +2,7 @@ import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
-import type { Point } from "../workspace/points.ts";
+import type { Point } from "../workspace/point-files.ts";
 import { leftOutOfPoint } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type {

@@ -2,17 +2,18 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import type { Degradation } from "../engines/engine.ts";
 import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { WorkspaceState } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { newSavePointId } from "../ids.ts";
-import { writeState } from "./control-directory.ts";
+import { newSavePointId, type SavePointId } from "../ids.ts";
+import { writeState, writeStateInOrder } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { guardSpace } from "./save-guard.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
@@ -22,51 +23,28 @@ import type { Workspace } from "./workspace.ts";
  * tree cannot be held this time, the store takes the content, and the point says so.
  *
  * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor
- * gets its name. Record: head moves. For the holder of the workspace's lock.
+ * gets its name, or the tree is made that was announced. Record: head moves. For the holder of the workspace's lock.
  */
 export async function capturePoint(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved> {
   const passedOver = whyNotHeld(workspace, input);
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const { points } = workspace;
   const state = workspace.state();
-  const head = workspace.byId(state.head);
   const id = newSavePointId();
-  const sequence = points.nextSequence();
-  const { tree } = points.pathsOf(sequence);
-  markHolding(workspace);
-  // The capture makes the claim durable with itself.
-  points.claim(sequence, id, { durable: false });
-  const at = new Date().toISOString();
-  let captured: Captured;
+  let held: HeldPoint;
   try {
-    captured = await holder.capture(workspace.root, tree, { signal: input.signal });
+    held = await holdPoint(workspace, input, { holder, from: workspace.root, id, undo: false });
   } catch (error) {
-    points.abandon(sequence);
     const failed = toCairnError(error);
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
     return recordInstead(workspace, input, { what: holder.type, reason: failed.message });
   }
-  failpoint("capture.held");
-  const partial = whyPartial(captured);
-  if (partial !== null) {
-    await holder.remove(tree);
-    points.abandon(sequence);
-    return recordInstead(workspace, input, { what: holder.type, reason: partial });
-  }
-  let point: Point;
-  try {
-    const descriptor = describeHeld(workspace, input, { id, sequence, head, holder, tree, captured, at });
-    point = points.commit(descriptor, { keepClaim: true });
-  } catch (error) {
-    await holder.remove(tree);
-    points.abandon(sequence);
-    throw error;
-  }
+  const { point, captured } = held;
   failpoint("save.committed");
-  writeState(workspace.found.paths, { ...state, head: id });
+  held.writeState({ ...state, head: id });
   failpoint("save.head-moved");
-  points.settle(sequence);
-  keepOrigins(points.pathsOf(sequence).origins, captured);
+  points.settle(point.sequence);
+  keepOrigins(points.pathsOf(point.sequence).origins, captured);
   return {
     point,
     changes: null,
@@ -74,6 +52,75 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
     leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
   };
 }
+
+export interface HoldRequest {
+  holder: TreeHolder;
+  /** the folder, raw bytes */
+  from: Buffer;
+  id: SavePointId;
+  /** made by a restore or an undo, of what was there before */
+  undo: boolean;
+}
+
+export interface HeldPoint {
+  point: Point;
+  captured: Captured;
+  /** Writes what follows of the point, durably or in its order. */
+  writeState(state: WorkspaceState): void;
+}
+
+/**
+ * Makes a point that holds a folder's tree; its claim stays. Throws as the holder does, `unsupported` also where the
+ * tree lacks what the folder has. On failure nothing is left.
+ *
+ * Where the tree is made in one moment, the claim says before what it becomes, so that both are durable at once and
+ * nothing after that has to be synced: until the file system commits again, a power cut leaves a claim and its tree, which
+ * recovery makes the point of.
+ */
+export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
+  const { holder, from, id } = request;
+  const { points } = workspace;
+  const head = workspace.byId(workspace.state().head);
+  const sequence = points.nextSequence();
+  const { tree } = points.pathsOf(sequence);
+  markHolding(workspace);
+  // The capture makes the claim durable with itself.
+  points.claim(sequence, id, { durable: false });
+  const at = new Date().toISOString();
+  const describe = (place: Uint8Array, captured: Captured, lastChange?: number): Descriptor => ({
+    ...describeHeld(workspace, input, { id, sequence, head, holder, tree: place, captured, at, lastChange }),
+    undo: request.undo,
+  });
+  let announced: Descriptor | undefined;
+  const announce = (lastChange: number): void => {
+    announced = describe(from, WHOLE, lastChange);
+    points.announce(announced);
+    failpoint("capture.announced");
+  };
+  try {
+    const captured = await holder.capture(from, tree, { signal: input.signal, announce });
+    failpoint("capture.held");
+    const partial = whyPartial(captured);
+    if (partial !== null) throw new CairnError("unsupported", partial);
+    const known = captured.announced === true ? announced : undefined;
+    const point = points.commit(known ?? describe(Buffer.from(tree), captured), {
+      keepClaim: true,
+      announced: known !== undefined,
+    });
+    const write = known === undefined ? writeState : writeStateInOrder;
+    return { point, captured, writeState: (state) => write(workspace.found.paths, state) };
+  } catch (error) {
+    // With its name the point is there, whatever failed after that.
+    if (!points.isFinished(sequence)) {
+      await holder.remove(tree);
+      points.abandon(sequence);
+    }
+    throw error;
+  }
+}
+
+/** A tree to which nothing happened while it was made. */
+const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
 
 /** What the folder has and the tree has not: going back to such a point would take it away. Null where there is none. */
 function whyPartial({ apart, degraded }: Captured): string | null {
@@ -114,7 +161,7 @@ async function recordInstead(workspace: Workspace, input: SaveInput, degradation
 }
 
 /** The descriptor of a point whose tree is held and not read. */
-export function describeHeld(
+function describeHeld(
   workspace: Workspace,
   input: Pick<SaveInput, "message" | "tags" | "cause" | "exclude">,
   more: {
@@ -122,19 +169,22 @@ export function describeHeld(
     sequence: number;
     head: Point | null;
     holder: TreeHolder;
-    tree: string;
+    /** the tree, or the folder that it will be of; raw bytes */
+    tree: Uint8Array;
     captured: Captured;
     at: string;
+    lastChange?: number | undefined;
   },
 ): Descriptor {
-  const { holder, tree, captured, at } = more;
+  const { holder, tree, captured, at, lastChange } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
+  const held = { engine: holder.type, at, ...(lastChange === undefined ? {} : { last_change: lastChange }) };
   return {
     ...pointFacts(workspace, input, more),
     engine: holder.type,
     effective_engine: holder.type,
     degraded: captured.degraded.map(({ what, reason }) => `${what}: ${reason}`),
-    content: { tree: "", snapshot_tree: "", snapshot: null, root, held: { engine: holder.type, at } },
+    content: { tree: "", snapshot_tree: "", snapshot: null, root, held },
     state_digest: null,
     metadata_digest: null,
     complete: captured.torn.length === 0,
@@ -151,6 +201,6 @@ export function describeHeld(
 }
 
 /** Before the first tree, so that no unsealed point is ever overlooked. */
-export function markHolding({ found }: Workspace): void {
+function markHolding({ found }: Workspace): void {
   if (!existsSync(found.paths.holds)) closeSync(openSync(found.paths.holds, "a", 0o600));
 }

@@ -6,7 +6,7 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import { durableMkdir, durableRemove, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { keptContent, type Protection, protectionsOf } from "./protection.ts";
 import { applyRetention, keepsByRule, type RetentionDecision, type RetentionRules } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";

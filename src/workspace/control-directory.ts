@@ -22,6 +22,7 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { orderedWrite } from "../fs/ordered-write.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf } from "../fs/mounts.ts";
 import { rawBytes } from "../fs/safe-path.ts";
@@ -84,6 +85,11 @@ export function readState(paths: WorkspacePaths): WorkspaceState {
 /** Replaces head and last restore durably: the commit point of a restore. */
 export function writeState(paths: WorkspacePaths, state: WorkspaceState): void {
   durableWrite(paths.state, encodeState(state));
+}
+
+/** The same where what was done before it says how to do it again, until the file system commits (`orderedWrite`). */
+export function writeStateInOrder(paths: WorkspacePaths, state: WorkspaceState): void {
+  orderedWrite(paths.state, encodeState(state));
 }
 
 export interface ListedWorkspace {

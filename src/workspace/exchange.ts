@@ -11,12 +11,12 @@ import { exchangePlaces, withDirectory } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
-import { describeHeld, markHolding } from "./capture.ts";
+import { type HeldPoint, holdPoint } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -34,6 +34,8 @@ export interface ExchangeInput extends WorkspaceCall {
   kind: "restore" | "undo";
   cause?: Cause | undefined;
 }
+
+type WriteState = HeldPoint["writeState"];
 
 const JOURNAL = "exchange";
 const HOLDERS_BUDGET_MS = 100;
@@ -131,57 +133,37 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
     throw error;
   }
   failpoint("exchange.exchanged");
-  await recordDisplaced(workspace, holder, { intent, cause: input.cause });
-  await finishExchange(workspace, intent);
+  await finishExchange(workspace, intent, await recordDisplaced(workspace, holder, { intent, cause: input.cause }));
   return intent.undoId;
 }
 
 /** From the undo point to the record. */
-async function finishExchange(workspace: Workspace, intent: Intent): Promise<void> {
+async function finishExchange(workspace: Workspace, intent: Intent, write: WriteState): Promise<void> {
   const { control, paths } = workspace.found;
   const staging = path.join(control.temporary, intent.staging);
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
-  writeState(paths, { ...workspace.state(), head: intent.target, last_restore: last });
+  write({ ...workspace.state(), head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
   await removeHeldTree(staging);
   failpoint("exchange.displaced-removed");
   removeIntent(paths.journal);
 }
 
-/** The displaced tree as the undo point. */
+/** The displaced tree as the undo point. Returns how what follows is to be written. */
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
   more: { intent: Intent; cause?: Cause | undefined },
-): Promise<void> {
-  const { points, found } = workspace;
+): Promise<WriteState> {
   const { intent } = more;
-  const staging = path.join(found.control.temporary, intent.staging);
-  const head = workspace.byId(workspace.state().head);
-  const sequence = points.nextSequence();
-  const { tree } = points.pathsOf(sequence);
-  markHolding(workspace);
-  // The capture makes the claim durable with itself.
-  points.claim(sequence, intent.undoId, { durable: false });
-  const at = new Date().toISOString();
-  try {
-    const captured = await holder.capture(Buffer.from(staging), tree, {});
-    failpoint("exchange.held");
-    const cause: Cause = { ...more.cause, kind: intent.kind, restored_to: intent.target };
-    const message = intent.kind === "undo" ? "before undo" : `before restore of ${intent.target.slice(0, 8)}`;
-    const described = describeHeld(
-      workspace,
-      { message, cause },
-      { id: intent.undoId, sequence, head, holder, tree, captured, at },
-    );
-    points.commit({ ...described, undo: true });
-  } catch (error) {
-    await holder.remove(tree);
-    points.abandon(sequence);
-    throw error;
-  }
+  const from = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
+  const cause: Cause = { ...more.cause, kind: intent.kind, restored_to: intent.target };
+  const message = intent.kind === "undo" ? "before undo" : `before restore of ${intent.target.slice(0, 8)}`;
+  const held = await holdPoint(workspace, { message, cause }, { holder, from, id: intent.undoId, undo: true });
+  workspace.points.settle(held.point.sequence);
+  return held.writeState;
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
@@ -195,7 +177,7 @@ export async function recoverExchange(
   const short = intent.target.slice(0, 8);
   if (isSubvolume(workspace.root) && subvolumeUuid(workspace.root) === intent.uuid) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
-    await finishExchange(workspace, intent);
+    await finishExchange(workspace, intent, (state) => writeState(paths, state));
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }

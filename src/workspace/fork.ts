@@ -32,7 +32,8 @@ import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.t
 import { checkLocation, type GuardName } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
 import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
-import { type Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import { Points } from "./points.ts";
 import { registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
 import { type LeftOutEntry, recordPoint } from "./record-point.ts";

@@ -5,7 +5,8 @@ import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import type { Points } from "./points.ts";
 
 /** Sealed points do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;

@@ -11,7 +11,7 @@ import { findHolders } from "../fs/holders.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**

@@ -3,7 +3,7 @@ import { presentSource } from "../engines/scan/present-source.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { CairnError } from "../errors.ts";
 import { newSavePointId } from "../ids.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
@@ -54,4 +54,10 @@ export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): 
     // Somebody is at work, or nothing may be written here: it waits for the next writer.
     if (!(error instanceof CairnError) || (error.code !== "busy" && error.code !== "permission")) throw error;
   }
+}
+
+/** Before anything is read: a point that was acknowledged and then announced only, since the power failed, is one. */
+export async function recoverAnnounced(workspace: Workspace): Promise<void> {
+  if (!workspace.points.unfinished().some(({ announced }) => announced !== null)) return;
+  await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
 }

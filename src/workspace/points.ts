@@ -1,19 +1,11 @@
-import { hash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import {
-  decodePin,
-  decodeTags,
-  decodeVerification,
-  encodePin,
-  encodeTags,
-  encodeVerification,
-} from "../formats/control.ts";
-import type { PinFile, TagsFile, VerificationFile } from "../formats/control.ts";
+import { encodePin, encodeTags, encodeVerification } from "../formats/control.ts";
+import type { PinFile, VerificationFile } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
-import { type SealFile, sealedDescriptor } from "../formats/seal-file.ts";
+import type { SealFile } from "../formats/seal-file.ts";
 import {
   durableRemove,
   durableWrite,
@@ -22,35 +14,19 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { orderedWrite } from "../fs/ordered-write.ts";
 import { removeAll } from "../fs/remove-all.ts";
-import { isSavePointId, type SavePointId } from "../ids.ts";
-import { decodeDescriptorFile, decodeSealFile, encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
+import type { SavePointId } from "../ids.ts";
+import { encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
 import type { PointPaths, WorkspacePaths } from "./control-layout.ts";
 import { PointCatalog } from "./point-catalog.ts";
+import { type Claim, claimOf, MAX_DESCRIPTOR_BYTES, type Point, pointOf } from "./point-files.ts";
 import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
 import type { CatalogRow, PointKind } from "./point-catalog.ts";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
 const UNFINISHED_LOOK_BACK = 4;
-const MAX_DESCRIPTOR_BYTES = 64 << 20;
-const MAX_SIDECAR_BYTES = 16 << 20;
-
-/** A point and the small files beside its descriptor. */
-export interface Point {
-  readonly sequence: number;
-  readonly descriptor: Descriptor;
-  /** SHA-256 of the descriptor's bytes, 64 hex digits. */
-  readonly checksum: string;
-  /** False while only a held tree has its content: digests, ids and counts of the descriptor are empty then. */
-  readonly sealed: boolean;
-  readonly pin: PinFile | null;
-  /** The edited tags, or those it was made with. */
-  readonly tags: readonly string[];
-  readonly verification: VerificationFile | null;
-  /** Sidecars that could not be read; the point itself is well. */
-  readonly problems: readonly CairnError[];
-}
 
 export interface DamagedPoint {
   readonly sequence: number;
@@ -104,7 +80,7 @@ export class Points {
   /** The numbers of finished points, damaged ones too, ascending. */
   committed(): number[] {
     const rows = this.#catalog.rows();
-    return this.sequences().filter((sequence) => rows.has(sequence) || existsSync(this.pathsOf(sequence).descriptor));
+    return this.sequences().filter((sequence) => rows.has(sequence) || this.isFinished(sequence));
   }
 
   /** The number that the next point gets. */
@@ -139,21 +115,31 @@ export class Points {
     failpoint("point-claimed");
   }
 
-  /** Claims without a point among the last numbers, where alone they are left, and the id each was made for. */
-  unfinished(): { sequence: number; id: SavePointId | null }[] {
+  /**
+   * Writes into a claim what it becomes with the file system's next commit, which makes it durable: the descriptor of a
+   * tree that is made right after this, and without which it says nothing.
+   */
+  announce(descriptor: Descriptor): void {
+    orderedWrite(this.pathsOf(descriptor.sequence).intent, encodeDescriptorFile(descriptor));
+  }
+
+  /** Claims without a point among the last numbers, where alone they are left. */
+  unfinished(): Claim[] {
     return this.sequences()
       .slice(-UNFINISHED_LOOK_BACK)
-      .filter((sequence) => !existsSync(this.pathsOf(sequence).descriptor))
-      .map((sequence) => {
-        const text = readSmallFile(this.pathsOf(sequence).intent, 64)?.toString("latin1") ?? "";
-        return { sequence, id: isSavePointId(text) ? text : null };
-      });
+      .filter((sequence) => !this.isFinished(sequence))
+      .map((sequence) => claimOf(sequence, readSmallFile(this.pathsOf(sequence).intent, MAX_DESCRIPTOR_BYTES)));
+  }
+
+  /** True when the number's point has its descriptor. */
+  isFinished(sequence: number): boolean {
+    return existsSync(this.pathsOf(sequence).descriptor);
   }
 
   /** Gives up a claim without a point; a finished point stays. */
   abandon(sequence: number): void {
     const paths = this.pathsOf(sequence);
-    if (existsSync(paths.descriptor)) return;
+    if (this.isFinished(sequence)) return;
     forgetListing(this.#directory);
     removeAll(paths.root);
   }
@@ -161,13 +147,16 @@ export class Points {
   /**
    * The commit point of a save: the descriptor gets its name in the claimed directory. Throws `conflict` when the claim
    * is gone. With `keepClaim` the claim stays beside it until `settle`: a kill in between tells that head was not moved.
+   * One that was `announced` is durable in its claim already, and only gets its name.
    */
-  commit(descriptor: Descriptor, options: { keepClaim?: boolean } = {}): Point {
+  commit(descriptor: Descriptor, options: { keepClaim?: boolean; announced?: boolean } = {}): Point {
     const bytes = encodeDescriptorFile(descriptor);
     const { sequence } = descriptor;
+    const paths = this.pathsOf(sequence);
     failpoint("point-before-descriptor");
     try {
-      durableWrite(this.pathsOf(sequence).descriptor, bytes, { exclusive: true });
+      if (options.announced === true) linkSync(paths.intent, paths.descriptor);
+      else durableWrite(paths.descriptor, bytes, { exclusive: true });
     } catch (error) {
       const failed = toCairnError(error);
       if (failed.code !== "not_found" && failed.code !== "already_exists") throw failed;
@@ -179,7 +168,7 @@ export class Points {
     if (options.keepClaim !== true) this.settle(sequence);
     failpoint("point-committed");
     this.#catalog.add(new Map([[sequence, { id: descriptor.save_point_id, kind: kindOf(descriptor) }]]));
-    return pointOf(this.pathsOf(sequence), bytes, { sequence, names: [] });
+    return pointOf(paths, bytes, { sequence, names: [] });
   }
 
   /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
@@ -193,7 +182,7 @@ export class Points {
   unsettled(): number[] {
     return this.sequences()
       .slice(-UNFINISHED_LOOK_BACK)
-      .filter((sequence) => existsSync(this.pathsOf(sequence).intent) && existsSync(this.pathsOf(sequence).descriptor));
+      .filter((sequence) => existsSync(this.pathsOf(sequence).intent) && this.isFinished(sequence));
   }
 
   /** Removes claims that were never finished, and half-removed points. Only for the holder of the workspace's lock. */
@@ -202,8 +191,9 @@ export class Points {
     const known = this.#catalog.rows();
     for (const sequence of this.sequences()) {
       const paths = this.pathsOf(sequence);
-      if (known.has(sequence) && existsSync(paths.descriptor)) continue;
-      if (existsSync(paths.descriptor)) removed.push(...removeLeftovers(paths.root, undefined, { exclusive: true }));
+      const isFinished = this.isFinished(sequence);
+      if (known.has(sequence) && isFinished) continue;
+      if (isFinished) removed.push(...removeLeftovers(paths.root, undefined, { exclusive: true }));
       else if (isUnfinished(paths.root)) {
         removeAll(paths.root);
         removed.push(pointDirectoryName(sequence));
@@ -416,76 +406,4 @@ export class Points {
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
   return readdirSync(root).every((name) => name.startsWith(".cairn-tmp-") || name === "intent");
-}
-
-const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
-
-/** The descriptor with what its seal adds. Throws `damaged` when there is a seal that cannot be read. */
-function sealedOrNot(paths: PointPaths, descriptor: Descriptor, names: readonly string[]): Descriptor {
-  if (descriptor.content.tree !== "" || !names.includes("seal.json")) return descriptor;
-  const bytes = readSmallFile(paths.seal, MAX_DESCRIPTOR_BYTES);
-  if (bytes === null) return descriptor;
-  try {
-    const seal = decodeSealFile(bytes);
-    if (seal.save_point_id !== descriptor.save_point_id) throw new CairnError("damaged", "it is another point's");
-    return sealedDescriptor(descriptor, seal);
-  } catch (error) {
-    const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${paths.seal}: ${failed.message}`, {
-      hint: failed.hint ?? "remove that file: the point is sealed again from its tree",
-      cause: error,
-    });
-  }
-}
-
-function checkedDescriptor(path: string, bytes: Uint8Array, sequence: number): Descriptor {
-  let descriptor: Descriptor;
-  try {
-    descriptor = decodeDescriptorFile(bytes);
-  } catch (error) {
-    const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${path}: ${failed.message}`, {
-      hint: failed.hint ?? "see `cairn doctor`",
-      cause: error,
-    });
-  }
-  if (descriptor.sequence === sequence) return descriptor;
-  throw new CairnError("damaged", `${path} says it is number ${descriptor.sequence}`, { hint: "see `cairn doctor`" });
-}
-
-/** A point of its descriptor's bytes and of the files beside it, of which there are those with `names`. */
-function pointOf(
-  paths: PointPaths,
-  bytes: Uint8Array,
-  { sequence, names }: { sequence: number; names: readonly string[] },
-): Point {
-  const descriptor = sealedOrNot(paths, checkedDescriptor(paths.descriptor, bytes, sequence), names);
-  const problems: CairnError[] = [];
-  let pinIsUnreadable = false;
-  const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
-    if (!names.includes(path.slice(paths.root.length + 1))) return null;
-    try {
-      const content = readSmallFile(path, MAX_SIDECAR_BYTES);
-      return content === null ? null : decode(content);
-    } catch (error) {
-      const failed = toCairnError(error);
-      problems.push(new CairnError(failed.code, `${path}: ${failed.message}`, { cause: error }));
-      pinIsUnreadable ||= path === paths.pin;
-      return null;
-    }
-  };
-  const tags = sidecar<TagsFile>(paths.tags, decodeTags)?.tags ?? descriptor.tags;
-  // A pin that cannot be read still pins: the doubt is the point's benefit.
-  const pin = sidecar<PinFile>(paths.pin, decodePin) ?? (pinIsUnreadable ? UNREADABLE_PIN : null);
-  const verification = sidecar<VerificationFile>(paths.verification, decodeVerification);
-  return {
-    sequence,
-    descriptor,
-    checksum: hash("sha256", bytes, "hex"),
-    sealed: descriptor.content.tree !== "",
-    pin,
-    tags,
-    verification,
-    problems,
-  };
 }

@@ -2,7 +2,8 @@ import type { KeptContent, PointContent } from "../engines/engine.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { type ControlPaths, workspacePaths } from "./control-layout.ts";
-import { type Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import { Points } from "./points.ts";
 import { listLeases } from "./leases.ts";
 import type { Workspace } from "./workspace.ts";
 

@@ -11,7 +11,7 @@ import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { controlDirectoriesInside, type GuardName } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
+import { isAsAnnounced } from "../engines/tree/as-made.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
@@ -13,7 +14,8 @@ import { isExchangePending, recoverExchange } from "./exchange.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
-import type { Point, Points } from "./points.ts";
+import type { Claim, Point } from "./point-files.ts";
+import type { Points } from "./points.ts";
 import { finishRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
@@ -43,7 +45,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   call.onProgress?.({ phase: "recovering", done: 0 });
   const at = new Date().toISOString();
   const recovered: RecoveredEntry[] = [];
-  const claims = workspace.points.unfinished();
+  const claims = finishAnnounced(workspace.points);
   if (claims.length > 0) {
     await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
     await removeHeldTrees(
@@ -74,6 +76,17 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   failpoint("recovery.restored");
   const state = workspace.state();
   writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });
+}
+
+/** Makes points of claims whose tree is the one they announce; head follows. Returns the other claims. */
+function finishAnnounced(points: Points): Claim[] {
+  return points.unfinished().filter(({ sequence, announced }) => {
+    const lastChange = announced?.content.held?.last_change;
+    if (announced === null || lastChange === undefined) return true;
+    if (!isAsAnnounced(points.pathsOf(sequence).tree, lastChange)) return true;
+    points.commit(announced, { keepClaim: true });
+    return false;
+  });
 }
 
 function readOrNull(points: Points, sequence: number): Point | null {

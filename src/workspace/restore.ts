@@ -18,7 +18,7 @@ import { isAtOrBelow } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";

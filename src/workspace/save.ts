@@ -4,7 +4,7 @@ import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint } from "./capture.ts";
 import { readWorkspace, writeWorkspace, withFolder } from "./control-directory.ts";
 import { removeOriginal } from "./kept-original.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { checkSpace } from "./guards.ts";

@@ -9,7 +9,8 @@ import { removeLeftovers } from "../fs/durable.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import type { SavePointId } from "../ids.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
-import type { Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import type { Points } from "./points.ts";
 import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

@@ -1,6 +1,7 @@
 import { CairnError } from "../errors.ts";
 import type { SavePointId } from "../ids.ts";
-import type { DamagedPoint, Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import type { DamagedPoint, Points } from "./points.ts";
 
 /** What a person means by a target: a full id, a unique prefix, `latest`, `head`, `head~N`. */
 

@@ -6,7 +6,8 @@ import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
-import { type DamagedPoint, type Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import { type DamagedPoint, Points } from "./points.ts";
 import { type SealProblem, whyUnsealed } from "./seal.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 

@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { durableMkdir } from "../fs/durable.ts";
 import { type Lease, leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
 import { PartialFolder, removeTree } from "./partial-folder.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { requireStillThere, writeContent } from "./write-content.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";

@@ -6,7 +6,8 @@ import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
-import { type Point, Points } from "./points.ts";
+import type { Point } from "./point-files.ts";
+import { Points } from "./points.ts";
 import { resolveTarget } from "./targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */

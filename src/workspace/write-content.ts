@@ -11,7 +11,7 @@ import { realPathOf } from "./find-workspace.ts";
 import { heldTreeOf } from "./held-trees.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { PartialFolder, requireFree } from "./partial-folder.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
 import { notSetEntry } from "./restore.ts";
 import type { LeftOutEntry } from "./record-point.ts";

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { assertHeldTidy, heldPlace, makeHoldable } from "../fixtures/held-place.ts";
+import { assertHeldTidy, heldPlace, makeHoldable, treeOf } from "../fixtures/held-place.ts";
+import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
 
@@ -48,4 +50,73 @@ test("a workspace of several, killed while its held points are deleted, leaves t
   assert.deepEqual((await client.verifyAll()).problems, []);
   removeFolder(volume, other);
   assertHeldTidy(place, "released");
+});
+
+interface Point {
+  save_point_id: string;
+  sequence: number;
+}
+
+/** The point that a save made. */
+function saved(folder: string, ...more: string[]): string {
+  const { data } = JSON.parse(cairnOk(["save", folder, "--json", ...more]).stdout) as { data: { save_point: Point } };
+  return data.save_point.save_point_id;
+}
+
+function history(folder: string): { head: string; points: Point[] } {
+  const { stdout } = cairnOk(["-C", folder, "history", "--json"]);
+  const { data } = JSON.parse(stdout) as { data: { head: string; save_points: Point[] } };
+  return { head: data.head, points: data.save_points };
+}
+
+test("a point is there when the power fails right after it was answered, and so is what a restore did", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const volume = place.volume as LoopFileSystem;
+  const first = readFolder(folder);
+  const id = saved(folder);
+  volume.cutPower();
+  assert.equal(history(folder).head, id);
+  assertFolder(folder, first, "after the first cut");
+  cairnOk(["-C", folder, "seal"]);
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  // Too long for the file system's metadata.
+  const second = saved(folder, "-m", "long ".repeat(1000));
+  volume.cutPower();
+  assert.equal(history(folder).head, second);
+  cairnOk(["-C", folder, "restore", id, "--method", "exchange"]);
+  volume.cutPower();
+  assertFolder(folder, first, "restored");
+  assert.equal(history(folder).head, id);
+  cairnOk(["-C", folder, "undo"]);
+  assertFolder(folder, unsaved, "undone");
+  assert.equal(history(folder).points.length, 4);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assertHeldTidy(place, "after all");
+});
+
+test("a claim becomes a point when its tree is the one that was announced, and nothing when it is another", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { folder } = place;
+  const id = saved(folder);
+  const killed = (): void => {
+    const { killed: isKilled, stderr } = cairn(["save", folder], { failpoint: "capture.held" });
+    assert.ok(isKilled, stderr);
+  };
+  killed();
+  const [newest, oldest] = history(folder).points;
+  assert.equal(oldest?.save_point_id, id);
+  assert.equal(history(folder).head, newest?.save_point_id);
+  killed();
+  const tree = treeOf(place.client, newest!.sequence + 1);
+  execFileSync("btrfs", ["-q", "subvolume", "delete", tree]);
+  fs.writeFileSync(path.join(folder, "later"), "later");
+  execFileSync("btrfs", ["-q", "subvolume", "snapshot", "-r", folder, tree]);
+  assert.equal(history(folder).head, newest?.save_point_id);
+  cairnOk(["-C", folder, "save"]);
+  assert.equal(history(folder).points.length, 3);
+  assertHeldTidy(place, "after all");
 });

@@ -27,6 +27,22 @@ export function whyNotAsMade(place: string, engine: string): string | null {
 }
 
 /**
+ * True when the tree at `place` is a snapshot of the state that had its last change at that time (ms since 1970): what is
+ * done to a folder after that time, subvolumes made in it too, would show in the snapshot.
+ */
+export function isAsAnnounced(place: string | Buffer, lastChange: number): boolean {
+  if (fs.lstatSync(place, { throwIfNoEntry: false }) === undefined) return false;
+  if (!btrfsAvailable() || !isSubvolume(place)) return false;
+  const fd = fs.openSync(place, DIRECTORY);
+  try {
+    const { changed, readOnly } = subvolumeInfo(fd);
+    return readOnly && changed === lastChange;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/**
  * The name of an entry of a scanned tree, "." for its root, whose inode was changed after a moment (ms since 1970);
  * null where there is none. Entries as a previous scan had them are not looked at: they were there before. So it is
  * with a clone that was scanned as its source: what was changed after it was made was not shown as that.

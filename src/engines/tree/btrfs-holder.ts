@@ -17,6 +17,7 @@ import { printablePath } from "../../fs/safe-path.ts";
 import { syscallError, syscalls } from "../../fs/syscalls.ts";
 import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
+import { isAsAnnounced } from "./as-made.ts";
 import { filesChangedAfter } from "./walk-entries.ts";
 
 const SLASH = 0x2f;
@@ -61,9 +62,9 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
     for (let attempt = 1; ; attempt++) {
       const rest = await comeToRest(source);
       const began = Date.now();
+      if (rest !== null && nestedSubvolumes(source).length === 0) call.announce?.(rest);
       const captured = await snapshot(source, to, { readOnly: true, call });
-      if (rest !== null && (await held(to, async (made) => subvolumeInfo(made).changed, NO_LINK)) === rest)
-        return captured;
+      if (rest !== null && isAsAnnounced(to, rest)) return { ...captured, announced: captured.degraded.length === 0 };
       if (attempt < ATTEMPTS && (await takeBack(to))) continue;
       try {
         return { ...captured, torn: await filesChangedAfter(to, BigInt(began - TICK_MS) * 1_000_000n, call.signal) };

@@ -33,6 +33,12 @@ export interface HolderCall {
   signal?: AbortSignal | undefined;
   /** Told how many entries are done, by holders that go from entry to entry. */
   onProgress?: ((done: number) => void) | undefined;
+  /**
+   * Told right before a whole tree is made in one moment, with the time of the last change in it (ms since 1970). What
+   * is written then becomes durable with the tree. `Captured.announced` says that nothing was changed meanwhile, and
+   * `isAsAnnounced` finds it out of the tree.
+   */
+  announce?: ((lastChange: number) => void) | undefined;
 }
 
 export interface Captured {
@@ -45,6 +51,8 @@ export interface Captured {
   apart: readonly Uint8Array[];
   /** Raw paths of files that were changed while they were held. */
   torn: readonly Uint8Array[];
+  /** True when it is what was announced last: whole, of one moment, all by this holder's own means. */
+  announced?: boolean;
   /** What its entries were cloned from (`OriginList`), where the holder knows. */
   origins?: readonly Uint32Array[];
 }

@@ -16,7 +16,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { noteBackup } from "../../workspace/backup-notes.ts";
-import type { Point } from "../../workspace/points.ts";
+import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
 import { checkTags } from "../tag.ts";

@@ -1,0 +1,27 @@
+import { closeSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { toCairnError } from "../errors.ts";
+import { temporaryName, writeAll } from "./durable.ts";
+import { isHeldInMetadata } from "./reflink.ts";
+
+/**
+ * Replaces or creates a file on a file system whose changes to names become durable in the order they were made in, as
+ * on btrfs: after a power cut the file has all of the new bytes if anything that was done later is there, and all of
+ * the old ones otherwise. It is durable with whatever makes the file system commit next.
+ */
+export function orderedWrite(path: string, bytes: Uint8Array): void {
+  const temporary = join(dirname(path), temporaryName());
+  try {
+    const descriptor = openSync(temporary, "wx", 0o600);
+    try {
+      writeAll(descriptor, bytes);
+      if (!isHeldInMetadata(descriptor)) fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw toCairnError(error, `write ${path}`);
+  }
+}
