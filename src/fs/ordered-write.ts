@@ -1,6 +1,7 @@
 import { closeSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { temporaryName, writeAll } from "./durable.ts";
 import { isHeldInMetadata } from "./reflink.ts";
 
@@ -19,6 +20,7 @@ export function orderedWrite(path: string, bytes: Uint8Array): void {
     } finally {
       closeSync(descriptor);
     }
+    failpoint("ordered-staged");
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });

@@ -16,7 +16,7 @@ import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim, Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { finishRestore } from "./restore.ts";
+import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
 import { removeTemporaries } from "./temporaries.ts";
@@ -144,8 +144,7 @@ async function recoverRestore(
   const short = intent.target.slice(0, 8);
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps nothing was touched; without the staging directory everything was done and recorded.
-    fs.rmSync(intent.staging, { recursive: true, force: true });
-    journal.end();
+    takeBackRestore(workspace, intent, journal);
     return steps === null
       ? {
           operation: intent.kind,

@@ -104,8 +104,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     failpoint("restore.staged");
     journal.commit(steps);
   } catch (error) {
-    fs.rmSync(staging, { recursive: true, force: true });
-    journal.end();
+    takeBackRestore(workspace, intent, journal);
     throw error;
   }
   failpoint("restore.committed");
@@ -151,22 +150,29 @@ export async function finishRestore(
     last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
   });
   failpoint("restore.recorded");
-  removeStaging(workspace, { intent, steps });
+  const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
+  removeStaging(workspace, intent, intent.root ?? (isRootKept ? rootBefore(workspace, intent) : null));
   failpoint("restore.staging-removed");
   journal.end();
   return undoId;
 }
 
+/** Forgets a restore that had not begun to change the folder. */
+export function takeBackRestore(workspace: Workspace, intent: RestoreIntent, journal: RestoreJournal): void {
+  removeStaging(workspace, intent, rootBefore(workspace, intent));
+  journal.end();
+}
+
 /** Where it lay in the folder itself, its coming and going moved the folder's time, which is put back. */
-function removeStaging(workspace: Workspace, more: { intent: RestoreIntent; steps: readonly Step[] }): void {
-  const { intent, steps } = more;
-  const isInside = path.dirname(intent.staging) === workspace.root.toString("utf8");
-  fs.rmSync(intent.staging, { recursive: true, force: true });
-  if (!isInside) return;
-  if (intent.root !== null) return setRoot(workspace, intent.root);
-  const undo = workspace.points.byId(intent.undo_id);
-  if (undo !== null && steps.every((step) => Buffer.from(step.path).includes(0x2f)))
-    setRoot(workspace, undo.descriptor.content.root);
+function removeStaging(workspace: Workspace, { staging }: RestoreIntent, root: RestoreIntent["root"]): void {
+  const isInside = path.dirname(staging) === workspace.root.toString("utf8") && fs.existsSync(staging);
+  fs.rmSync(staging, { recursive: true, force: true });
+  if (isInside && root !== null) setRoot(workspace, root);
+}
+
+function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreIntent): RestoreIntent["root"] {
+  const undo = workspace.points.byId(undoId);
+  return undo === null ? null : rootOf(undo);
 }
 
 /** What the undo point has where the plan changes something. */

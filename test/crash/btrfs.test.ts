@@ -120,3 +120,18 @@ test("a claim becomes a point when its tree is the one that was announced, and n
   assert.equal(history(folder).points.length, 3);
   assertHeldTidy(place, "after all");
 });
+
+test("a restore that ends before it changed anything leaves the folder's own time as it was", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { folder } = place;
+  const id = saved(folder);
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  const killed = cairn(["-C", folder, "restore", id, "--method", "entries"], { failpoint: "restore.staging-made" });
+  assert.ok(killed.killed, killed.stderr);
+  assert.ok(fs.readdirSync(folder).some((name) => name.startsWith(".cairn-restore-")));
+  cairnOk(["-C", folder, "status"]);
+  assertFolder(folder, unsaved, "taken back");
+  assertHeldTidy(place, "after all");
+});
