@@ -14,6 +14,7 @@ import {
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
 import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../../fs/btrfs.ts";
 import { nativeAvailable } from "../../native.ts";
+import { isAsAnnounced } from "./as-made.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 
 const WHOLE = { degraded: [], apart: [], torn: [] };
@@ -80,6 +81,24 @@ for (let i = 1; ; i++) {
 describe("the btrfs holder", { skip }, () => {
   after(() => {
     if (!("reason" in made)) made.close();
+  });
+
+  test("a capture announces the tree that it makes, but none with a subvolume inside", async () => {
+    const place = await workspace();
+    makeFirst(place.root);
+    const announced: number[] = [];
+    const call = { announce: (lastChange: number) => announced.push(lastChange) };
+    const captured = await holder.capture(Buffer.from(place.root), place.at("point"), call);
+    assert.deepEqual(captured, { ...WHOLE, announced: true });
+    assert.ok(isAsAnnounced(place.at("point"), announced.at(-1)!));
+    fs.writeFileSync(path.join(place.root, "later"), "later");
+    await holder.capture(Buffer.from(place.root), place.at("second"), {});
+    assert.ok(!isAsAnnounced(place.at("second"), announced.at(-1)!));
+    assert.ok(!isAsAnnounced(place.at("nothing"), announced.at(-1)!));
+    await makeSubvolume(path.join(place.root, "nested"));
+    announced.length = 0;
+    const partial = await holder.capture(Buffer.from(place.root), place.at("third"), call);
+    assert.deepEqual([announced, partial.announced], [[], undefined]);
   });
 
   test("a captured folder is held as it was, and given back as it was", async () => {

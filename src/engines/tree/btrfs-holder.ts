@@ -62,9 +62,11 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
     for (let attempt = 1; ; attempt++) {
       const rest = await comeToRest(source);
       const began = Date.now();
-      if (rest !== null && nestedSubvolumes(source).length === 0) call.announce?.(rest);
+      const announce = rest !== null && nestedSubvolumes(source).length === 0 ? call.announce : undefined;
+      if (rest !== null) announce?.(rest);
       const captured = await snapshot(source, to, { readOnly: true, call });
-      if (rest !== null && isAsAnnounced(to, rest)) return { ...captured, announced: captured.degraded.length === 0 };
+      if (rest !== null && isAsAnnounced(to, rest))
+        return announce === undefined ? captured : { ...captured, announced: true };
       if (attempt < ATTEMPTS && (await takeBack(to))) continue;
       try {
         return { ...captured, torn: await filesChangedAfter(to, BigInt(began - TICK_MS) * 1_000_000n, call.signal) };
