@@ -1,4 +1,10 @@
-import type { BackupSnapshot, CreateBackupResult, RepositoryInfo } from "../operations/contract.ts";
+import type {
+  BackupSnapshot,
+  CreateBackupResult,
+  RepositoryInfo,
+  RestoreInPlaceResult,
+  RestoreResult,
+} from "../operations/contract.ts";
 import type { SavePointId } from "../ids.ts";
 
 /** What the tests of the command line hold `cairn backup` against. Test only. */
@@ -10,7 +16,8 @@ export const BACKUP_OPTIONS: Record<string, string> = {
     "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --all",
-  restore: "--to --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
+  restore:
+    "--to --in-place --keep-present --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",
@@ -38,6 +45,8 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create --stdin-from-command -r x", /wants a command/],
   ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],
+  ["backup restore latest -r x --to y --in-place", /--to DIR, or --in-place/],
+  ["backup restore latest -r x --to y --keep-present", /--in-place/],
   ["receipt show x", /knows verify/],
   ["backup forget -r x", /wants snapshots or a rule/],
   ["backup forget 1a2b --keep-last 1 -r x", /not both/],
@@ -68,6 +77,8 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup verify -r x": "location repository_id version checked read_data problems duration_ms",
   "backup restore latest --to y -r x":
     "location repository_id version snapshot_id save_point_id target dry_run entries bytes left_out proof duration_ms",
+  "backup restore latest --in-place -r x":
+    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
   "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
   "backup prune -r x":
     "location repository_id version dry_run removed_packs repacked_packs new_packs unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
@@ -128,6 +139,16 @@ export const CREATED: CreateBackupResult = {
   dry_run: false,
   added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
   duration_ms: 12,
+};
+
+/** What a restore in place says beside any other restore. */
+export const IN_PLACE: Omit<RestoreInPlaceResult, keyof RestoreResult> = {
+  ...INFO,
+  snapshot_id: SNAPSHOT.snapshot_id,
+  target: "/tmp/cairn-fake",
+  dry_run: false,
+  stored_bytes: 0,
+  proof: null,
 };
 
 /** Answers of an open repository, by method. */

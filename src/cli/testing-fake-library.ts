@@ -26,7 +26,7 @@ import type {
   WorkspaceInfo,
   WorkspaceRef,
 } from "../operations/contract.ts";
-import { CREATED, RECEIPT, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
+import { CREATED, IN_PLACE, RECEIPT, REPOSITORY_ANSWERS, REPOSITORY_INFO } from "./testing-backup-lines.ts";
 
 export const ID_A = "1a2b3c4d000000000000000000000001" as SavePointId;
 export const ID_B = "5f6e7d8c000000000000000000000002" as SavePointId;
@@ -273,6 +273,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
 
 const CLIENT_ANSWERS: Record<string, unknown> = {
   createBackup: CREATED,
+  restoreBackup: { ...RESTORED, ...IN_PLACE },
   save: SAVED,
   restore: RESTORED,
   planRestore: PLAN,

@@ -1,8 +1,12 @@
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import type { IgnoreRecord } from "../fs/ignore.ts";
+import type { FoundIgnoreFile, IgnoreRecord } from "../fs/ignore.ts";
 import type { BlobIndex } from "../repository/blob-index.ts";
+import type { BlobPlace } from "../repository/blob-reader.ts";
+import type { ReadTree } from "../repository/live.ts";
+import type { NearPacks } from "../repository/near-packs.ts";
 import type { Repository } from "../repository/repository.ts";
+import type { TransferProgress } from "../repository/transfer.ts";
 import type { ClonedFrom } from "./scan/as-source.ts";
 import type { ScanProgress, ScanResult } from "./scan/scan.ts";
 import type { Degradation, EngineType } from "./engine-type.ts";
@@ -193,6 +197,41 @@ export interface StoredContent {
   readonly snapshotTree: Uint8Array;
 }
 
+/** A repository that is none of the engine's, to be read under its lock. */
+export interface ContentElsewhere {
+  readonly repository: Repository;
+  readonly index: BlobIndex;
+  readonly near: NearPacks;
+  readonly readTree: ReadTree;
+  read(place: BlobPlace): Promise<Uint8Array>;
+}
+
+export interface ReceiveRequest {
+  from: ContentElsewhere;
+  /** of the folder that was saved, 32 bytes */
+  tree: Uint8Array;
+  rootMetadata: RootMetadata;
+  manifest: Manifest;
+  /** raw paths below it with what they are in; null: everything */
+  paths: readonly Uint8Array[] | null;
+  pointId: string;
+  /** the workspace's path, raw bytes */
+  root: Uint8Array;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: TransferProgress) => void) | undefined;
+}
+
+export interface ReceivedContent {
+  content: PointContent;
+  /** of what was received */
+  manifest: Manifest;
+  entries: EntryCounts;
+  bytes: number;
+  bytesStored: number;
+  /** of the whole tree, whatever of it was asked for */
+  ignoreFiles: FoundIgnoreFile[];
+}
+
 /** What a call that changes nothing is stopped by. */
 export interface StoppableCall {
   signal?: AbortSignal | undefined;
@@ -216,6 +255,8 @@ export interface Engine {
   lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult>;
   /** A point's content with some entries as they now lie in another folder. */
   amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
+  /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
+  receive(request: ReceiveRequest): Promise<ReceivedContent>;
   /** Keeps what is read from being moved away while `work` runs. */
   reading<T>(work: () => Promise<T>, call?: StoppableCall): Promise<T>;
   /** A point's content, to be read. */

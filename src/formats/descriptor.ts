@@ -15,7 +15,7 @@ export const MAX_OMITTED = 1000;
 
 /** What led to the point; any further fields belong to whoever caused it. */
 export interface Cause {
-  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `tool` or a word of the caller's. */
+  /** `save`, `restore`, `undo`, `run`, `schedule`, `fork`, `backup`, `tool` or a word of the caller's. */
   kind: string;
   [key: string]: unknown;
 }

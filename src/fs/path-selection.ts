@@ -12,6 +12,7 @@ export class PathSelection {
       this.#chosen.add(text);
       for (let end = text.lastIndexOf("/"); end > 0; end = text.lastIndexOf("/", end - 1))
         this.#leading.add(text.slice(0, end));
+      this.#leading.add("");
     }
   }
 

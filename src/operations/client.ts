@@ -32,6 +32,8 @@ import type {
   PolicyResult,
   ReleaseOptions,
   ReleaseResult,
+  RestoreInPlaceOptions,
+  RestoreInPlaceResult,
   RestoreOptions,
   RestorePlan,
   RestoreResult,
@@ -50,6 +52,7 @@ import type {
   WorkspaceRef,
 } from "./contract.ts";
 import { createBackup } from "./backup/create.ts";
+import { restoreBackupInPlace } from "./backup/restore-in-place.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
@@ -348,6 +351,18 @@ export class CairnClient {
     const chosen = point === undefined ? options : { ...options, point };
     return this.#sealed(options.workspaceName, options, async (workspace) =>
       createBackup(workspace, into.access, chosen),
+    );
+  }
+
+  async restoreBackup(
+    from: BackupRepository,
+    snapshot: string,
+    options: RestoreInPlaceOptions = {},
+  ): Promise<RestoreInPlaceResult> {
+    if (!(from instanceof OpenedRepository))
+      throw new CairnError("usage", "restoreBackup wants a repository that this library has opened");
+    return this.#with(options.workspaceName, async (workspace) =>
+      restoreBackupInPlace(workspace, from.access, { ...options, snapshot }),
     );
   }
 

@@ -9,13 +9,7 @@
  */
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { CreateBackupOptions, CreateBackupResult } from "./contract/backup-snapshots.ts";
-import type {
-  BackupRepository,
-  InitRepositoryOptions,
-  RepositoryOptions,
-  VerifyReceiptOptions,
-  VerifyReceiptResult,
-} from "./contract/backups.ts";
+import type { BackupRepository, InitRepositoryOptions, RepositoryOptions } from "./contract/backups.ts";
 import type {
   DoctorOptions,
   DoctorResult,
@@ -65,12 +59,19 @@ import type {
   UndoOptions,
   WorkspaceCallOptions,
 } from "./contract/points.ts";
+import type {
+  RestoreInPlaceOptions,
+  RestoreInPlaceResult,
+  VerifyReceiptOptions,
+  VerifyReceiptResult,
+} from "./contract/restores.ts";
 
 export type * from "./contract/points.ts";
 export type * from "./contract/looking.ts";
 export type * from "./contract/care.ts";
 export type * from "./contract/backup-snapshots.ts";
 export type * from "./contract/backups.ts";
+export type * from "./contract/restores.ts";
 
 // -------------------------------------------------------------------------------------------- the library
 
@@ -160,6 +161,15 @@ export interface Client {
    * `not_found`, `damaged` (nothing damaged is passed on), `busy`, `no_space`, `interrupted`; all can be repeated.
    */
   createBackup(into: BackupRepository, options?: CreateBackupOptions): Promise<CreateBackupResult>;
+  /**
+   * Makes the folder equal to a snapshot: its content comes into the workspace's store as a point, which is restored as any
+   * other is. `not_found`, `ambiguous`, `damaged`; `refused` for a snapshot that was not made of a save point.
+   */
+  restoreBackup(
+    from: BackupRepository,
+    snapshot: string,
+    options?: RestoreInPlaceOptions,
+  ): Promise<RestoreInPlaceResult>;
   /** Save, run, save. */
   run(command: readonly string[], options?: RunOptions): Promise<RunResult>;
   doctor(options?: DoctorOptions): Promise<DoctorResult>;

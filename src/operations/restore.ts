@@ -17,7 +17,7 @@ export async function restore(workspace: Workspace, options: RestoreOptions): Pr
   const started = performance.now();
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
-  return await run(workspace, started, {
+  return await restoreLocked(workspace, started, {
     ...options,
     target: workspace.resolve(options.target),
     paths: options.paths === undefined || options.paths.length === 0 ? null : options.paths.map(normalizeTyped),
@@ -36,7 +36,7 @@ export async function undo(workspace: Workspace, options: UndoOptions): Promise<
     throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
       hint: "see `cairn history`",
     });
-  return await run(workspace, started, {
+  return await restoreLocked(workspace, started, {
     ...options,
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
@@ -60,7 +60,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
       method: "entries",
       duration_ms: since(started),
     };
-  return await run(workspace, started, {
+  return await restoreLocked(workspace, started, {
     ...options,
     target: workspace.resolve("head"),
     paths: null,
@@ -69,7 +69,12 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   });
 }
 
-async function run(workspace: Workspace, started: number, input: RestoreInput & MethodOption): Promise<RestoreResult> {
+/** The same for the holder of the workspace's lock, when nothing is left to be recovered. `started`: of `performance.now()`. */
+export async function restoreLocked(
+  workspace: Workspace,
+  started: number,
+  input: RestoreInput & MethodOption,
+): Promise<RestoreResult> {
   const exchanged = await exchangeIfPossible(workspace, input);
   if (exchanged !== null)
     return {

@@ -11,6 +11,8 @@ export interface PlanTransferOptions {
   roots: readonly Uint8Array[];
   /** Of each root only these entries, and the trees that lead to them; absent: everything. */
   only?: PathSelection | undefined;
+  /** False: without the trees that only lead there. */
+  leading?: boolean;
   /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
   known?: Uint8Array | undefined;
   readTree: ReadTree;
@@ -80,9 +82,11 @@ class TransferWalk {
       if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
       const entry = this.#require(step.tree, 0, TREE_BLOB, null);
       if (step.partial === null ? !this.#mark(entry) : this.#isMarked(entry)) continue;
-      if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
-      // It may be wanted of another place too, whole or in part.
-      if (step.partial !== null) this.#partial.add(entry);
+      if (step.partial === null || this.#options.leading !== false) {
+        if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
+        // It may be wanted of another place too, whole or in part.
+        if (step.partial !== null) this.#partial.add(entry);
+      }
       await pace();
       await this.#directory(entry, step, stack);
       this.#trees++;

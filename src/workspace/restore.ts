@@ -36,6 +36,8 @@ export interface RestoreInput extends WorkspaceCall {
   target: Point;
   paths: readonly Uint8Array[] | null;
   keepPresent: boolean;
+  /** the paths are known to be in the target or the folder */
+  pathsAreThere?: boolean;
   kind: "restore" | "undo";
   cause?: Cause | undefined;
 }
@@ -76,7 +78,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
     omitted: manifest?.omitted ?? [],
-    undoing: input.kind === "undo",
+    undoing: input.kind === "undo" || input.pathsAreThere === true,
     signal: input.signal,
   });
   const undoId = present.point.descriptor.save_point_id;

@@ -20,6 +20,8 @@ import type {
   KeptContent,
   LookedAt,
   PointContent,
+  ReceivedContent,
+  ReceiveRequest,
   ShareRequest,
   StagedContent,
   StageRequest,
@@ -36,10 +38,9 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { ScanSummary } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
+import { beyondNodes } from "./beyond-nodes.ts";
 import { freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
-import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
-import type { HoleList } from "../write/node-writer.ts";
 import type { TreeHolder } from "../tree/holder.ts";
 import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
@@ -54,6 +55,7 @@ import type {
   VerifyStoreRequest,
 } from "../store-care.ts";
 import { pointRemains } from "./point-remains.ts";
+import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { examineAccess } from "./store-access.ts";
 import { examineStore } from "./store-doctor.ts";
@@ -247,6 +249,26 @@ export class CopyEngine implements Engine {
     });
   }
 
+  async receive(request: ReceiveRequest): Promise<ReceivedContent> {
+    return this.#adding(request.signal, async (store, lock) => {
+      const { packs, tree, snapshotTree, ...received } = await receiveContent(request, {
+        store,
+        target: this.#target(store),
+        adoptedAt: this.#options.adoptedAt,
+        stillHeld: async () => lock.recheck(),
+      });
+      const named = this.#snapshot(request, snapshotTree as ObjectId);
+      const snapshot = await this.#publish({ store, lock, packs }, named);
+      const content: CopyContent = {
+        tree,
+        snapshot_tree: snapshotTree,
+        snapshot,
+        root: recordedRoot(request.rootMetadata),
+      };
+      return { ...received, content };
+    });
+  }
+
   async lookAt(root: Uint8Array, call: { onProgress?: StageRequest["onProgress"] }): Promise<ScanResult> {
     const { repository } = await this.store();
     return scan({
@@ -305,7 +327,7 @@ export class CopyEngine implements Engine {
     const { target, paths, readOnly, held, signal, onProgress } = request;
     const tree = Buffer.from(content.tree, "hex");
     store.tree(tree);
-    const { damaged, ...beyond } = await this.#beyondNodes(content);
+    const { damaged, ...beyond } = await beyondNodes(async () => this.manifest(content));
     const written = await writeTree({
       keys: store.repository.keys,
       index: store.index,
@@ -321,30 +343,6 @@ export class CopyEngine implements Engine {
       ...(onProgress === undefined ? {} : { onProgress }),
     });
     return { ...written, damaged: [...written.damaged, ...damaged] };
-  }
-
-  /** What nodes cannot say; without a manifest that can be read, files are written without holes. */
-  async #beyondNodes(
-    content: PointContent,
-  ): Promise<{ holes: ReadonlyMap<string, HoleList>; lossless: LosslessByPath; damaged: WrittenContent["damaged"] }> {
-    let manifest: Manifest | null = null;
-    const damaged: WrittenContent["damaged"] = [];
-    try {
-      manifest = await this.manifest(content);
-    } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      damaged.push({
-        path: new Uint8Array(0),
-        detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}`,
-      });
-    }
-    return {
-      damaged,
-      holes: new Map(
-        (manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]),
-      ),
-      lossless: losslessByPath(manifest?.lossless ?? []),
-    };
   }
 
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {

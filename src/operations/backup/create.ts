@@ -180,6 +180,8 @@ class BackupOfPoint {
       ...(made.parent === null ? {} : { parent: made.parent.id }),
       tree: this.#tree,
       ...origin,
+      // A restore over a folder leaves alone what these kept out.
+      excludes: descriptor.rules.exclude,
       tags: [...new Set([...(options.tags ?? []), pointTag(descriptor.save_point_id)])],
       program_version: PROGRAM,
       summary: {

@@ -1,4 +1,5 @@
 import type { BlobIndex } from "../../repository/blob-index.ts";
+import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { CallOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -6,6 +7,7 @@ import type { RepositoryAccess } from "./repository-access.ts";
 export interface Look {
   readonly reader: NearReader;
   readonly index: BlobIndex;
+  readonly near: NearPacks;
 }
 
 /** Runs work that reads trees and blobs, under a shared lock where this user may write one. */
@@ -20,7 +22,7 @@ export async function looking<T>(
     const ends = treePackEnds(near, index);
     const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
     try {
-      return await work({ reader, index });
+      return await work({ reader, index, near });
     } finally {
       reader.close();
     }

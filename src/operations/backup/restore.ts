@@ -1,21 +1,17 @@
 import { chmodSync, closeSync, constants, openSync } from "node:fs";
 import { resolve } from "node:path";
-import { scan } from "../../engines/scan/scan.ts";
 import { losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { NodeWriter, type HoleList } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { flushFileSystem } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import type { NearPacks, WantedRange } from "../../repository/near-packs.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
-import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { WantedRange } from "../../repository/near-packs.ts";
 import { addWanted } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { controlPaths } from "../../workspace/control-layout.ts";
@@ -35,10 +31,12 @@ import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof }
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
+import { checkJobs } from "./jobs.ts";
+import { type Look, looking } from "./look.ts";
 import { pointOf } from "./public-snapshot.ts";
-import { writeReceipt } from "./receipt.ts";
+import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { snapshotContent } from "./snapshot-content.ts";
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again.
@@ -59,31 +57,14 @@ export async function restoreBackup(
   requireFree(target);
   checkLocation(target, { allow: ["home", "nested", "git"] });
   settleEarlier();
-  return access.reading(options, async () => {
+  return looking(access, options, async (look) => {
     const { snapshots } = await access.repository.listSnapshots(options.signal);
     const listed = findSnapshot(snapshots, asked.snapshot);
-    const index = await access.index();
-    const near = access.near();
-    const ends = treePackEnds(near, index);
-    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
-    try {
-      const content = await snapshotContent({ reader, index }, listed.snapshot);
-      const { paths } = await chosenPaths({ reader, index }, content, options);
-      const parts = { access, listed, content, paths, index, near, reader, target, options, started };
-      const restore = new SnapshotRestore(parts);
-      return await restore.run();
-    } finally {
-      reader.close();
-    }
+    const content = await snapshotContent(look, listed.snapshot);
+    const { paths } = await chosenPaths(look, content, options);
+    return new SnapshotRestore({ access, listed, content, paths, ...look, target, options, started }).run();
   });
 }
-
-function checkJobs(jobs: number | undefined): void {
-  if (jobs !== undefined && !(Number.isInteger(jobs) && jobs >= 1 && jobs <= MAX_JOBS))
-    throw new CairnError("usage", `as many threads cannot be had: ${jobs}`, { hint: `1 to ${MAX_JOBS}` });
-}
-
-const MAX_JOBS = 64;
 
 function settleEarlier(): void {
   for (const dead of deadPartials(records())) if (dead.record.purpose === "restore") settlePartial(dead);
@@ -94,15 +75,9 @@ function records(): ReturnType<typeof controlPaths> {
   return controlPaths(userStateDirectory());
 }
 
-interface RestoreParts {
-  access: RepositoryAccess;
-  listed: ListedSnapshot;
-  content: SnapshotContent;
+interface RestoreParts extends Omit<ReadBack, "options">, Look {
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
-  index: BlobIndex;
-  near: NearPacks;
-  reader: NearReader;
   target: Buffer;
   options: RestoreBackupOptions;
   started: number;
@@ -135,7 +110,8 @@ class SnapshotRestore {
       if (wasMountRoot) this.#setRoot(target);
       partial.end();
       failpoint("restore-backup.committed");
-      const shown = proof === null ? null : { ...proof, receipt: await this.#receipt(proof, leftOut) };
+      const to = target.toString("utf8");
+      const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
       return this.#result({ entries: written.entries, bytes: written.bytes, leftOut, proof: shown, target });
     } catch (error) {
       partial.abandon();
@@ -220,26 +196,16 @@ class SnapshotRestore {
    * Everything is flushed and read again. Null where nothing whole was to be written, or where there is nothing to compare
    * it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
    */
-  async #prove(folder: Buffer, written: WriteTreeResult, leftOut: readonly LeftOut[]): Promise<RestoreProof | null> {
-    const { access, content, options, listed } = this.#parts;
+  async #prove(
+    folder: Buffer,
+    written: WriteTreeResult,
+    leftOut: readonly LeftOut[],
+  ): Promise<Omit<RestoreProof, "receipt"> | null> {
+    const { content, options, paths, listed } = this.#parts;
+    if (paths !== null || options.prove === false) return null;
+    const { state, meta } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = content.manifest?.stateDigest ?? null;
-    if (this.#parts.paths !== null || options.prove === false) return null;
-    // To the disk and from there, so that what is read again is what it took.
-    await flushFileSystem(folder);
-    const found = await scan({
-      root: folder,
-      fromDisk: true,
-      jobs: options.jobs,
-      cache: null,
-      excludes: [],
-      rules: { excludes: [], files: [] },
-      chunkerPolynomial: access.repository.chunkerPolynomial,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
-      onProgress: ({ done, bytes }) =>
-        options.onProgress?.({ phase: "verifying", done, ...(bytes === undefined ? {} : { bytes }) }),
-    });
     if (recorded === null) return null;
-    const state = Buffer.from(found.state).toString("hex");
     if (state !== recorded) {
       if (written.damaged.length > 0 || leftOut.some(({ aspects }) => aspects?.includes("mode") === true)) return null;
       throw new CairnError(
@@ -250,33 +216,7 @@ class SnapshotRestore {
         },
       );
     }
-    const isMetadataEqual = Buffer.from(found.meta).toString("hex") === content.manifest?.metadataDigest;
-    return { state_digest: state, metadata_equal: isMetadataEqual, receipt: null };
-  }
-
-  /** Null for a snapshot that lacks something of what it was made of: that is not proven whole. */
-  async #receipt(proof: RestoreProof, leftOut: readonly LeftOut[]): Promise<string | null> {
-    const { access, listed, content, options, target } = this.#parts;
-    if (content.manifest?.complete !== true) return null;
-    try {
-      return await writeReceipt(
-        {
-          repository_id: access.repository.id,
-          snapshot_id: listed.id,
-          save_point_id: pointOf(listed.snapshot),
-          state_digest: proof.state_digest,
-          metadata_digest: content.manifest.metadataDigest,
-          metadata_equal: proof.metadata_equal,
-          left_out: leftOut.length,
-          target: target.toString("utf8"),
-        },
-        options.receipt,
-      );
-    } catch (error) {
-      // The folder is in place and proven all the same.
-      options.onWarning?.(`no receipt was written: ${toCairnError(error).message}`);
-      return null;
-    }
+    return { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
   }
 
   /** The folder's own mode, owner and time, where the snapshot has them. Returns what could not be set. */
@@ -318,6 +258,8 @@ class SnapshotRestore {
     };
   }
 }
+
+const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
 
 function withoutManifest(damage: CairnError): LeftOut {
   const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;

@@ -1,11 +1,18 @@
 import { resolve } from "node:path";
-import type { PathPattern, RestoreBackupOptions, RestoreBackupResult } from "../../../operations/contract.ts";
+import type {
+  PathPattern,
+  RestoreBackupOptions,
+  RestoreBackupResult,
+  RestoreInPlaceResult,
+  RestoreProof,
+} from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
-import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { formatBytes, formatCounts, formatDuration, plural, printable } from "../../render/format.ts";
+import { restoreOutcome } from "../../restore-outcome.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -17,6 +24,8 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     { flags: "--to <dir>", text: "the absent or empty folder to write into" },
+    { flags: "--in-place", text: "make the workspace's folder equal to it, saved first; `cairn undo` takes it back" },
+    { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
     { flags: "--no-prove", text: "do not read again what was written" },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
     { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
@@ -25,10 +34,11 @@ export const command: CommandDefinition = {
     { flags: "--iexclude <pattern>", text: "as --exclude, upper and lower case being equal", repeat: true },
     { flags: "--jobs <n>", text: "threads that write and read; default 2" },
     { flags: "--path-b64 <base64>", text: "a path whose name is not UTF-8; may be repeated", repeat: true },
-    { flags: "--dry-run", text: "only say how much would be written" },
+    { flags: "--dry-run", text: "only say how much would be written, in place what would change" },
   ],
   examples: [
     { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
+    { line: "cairn backup restore latest --in-place -r /srv/backups", text: "the folder as it was backed up last" },
     { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
     {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
@@ -40,7 +50,10 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const to = input.text("to");
-  if (to === undefined || to === "") throw usage("backup restore wants a folder to write into: --to DIR");
+  const isInPlace = input.flag("inPlace");
+  if (isInPlace ? to !== undefined : (to ?? "") === "")
+    throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
+  if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
   const options: RestoreBackupOptions = { ...context.callOptions(), paths, ...patternsOf(input) };
   const jobs = input.count("jobs");
@@ -49,6 +62,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (receipt !== undefined) options.receipt = resolve(context.cwd, receipt);
   if (input.denied("prove")) options.prove = false;
   if (input.flag("dryRun")) options.dryRun = true;
+  if (to === undefined) return inPlace(context, input, options);
   return withRepository(context, input, async (repository) => {
     const result = await repository.restore(input.required(0), resolve(context.cwd, to), options);
     return {
@@ -60,6 +74,24 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       },
     };
   });
+}
+
+async function inPlace(context: Context, input: Input, options: RestoreBackupOptions): Promise<Outcome> {
+  return withRepository(context, input, async (repository) => {
+    const client = await context.open();
+    const keepPresent = input.flag("keepPresent");
+    const result = await client.restoreBackup(repository, input.required(0), { ...options, keepPresent });
+    const outcome = restoreOutcome(context, client, { result });
+    const about = result.dry_run ? renderPlanned(result) : renderProof(context, result.proof);
+    return {
+      ...outcome,
+      text: async () => [...(result.dry_run ? [] : [await outcome.text?.()]), ...about].join("\n"),
+    };
+  });
+}
+
+function renderPlanned({ changes, target }: RestoreInPlaceResult): string[] {
+  return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`];
 }
 
 function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
@@ -76,9 +108,12 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
     `${style.green("restored")} snapshot ${style.bold(result.snapshot_id.slice(0, 8))} into ${printable(result.target)}`,
     `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
   ];
-  const { proof } = result;
-  if (proof === null) return [...lines, style.dim("  not proven: only whole snapshots of save points are")];
-  lines.push(`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`);
+  return [...lines, ...renderProof({ style }, result.proof)];
+}
+
+function renderProof({ style }: Pick<Context, "style">, proof: RestoreProof | null): string[] {
+  if (proof === null) return [style.dim("  not proven: only whole snapshots of save points are")];
+  const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
   return lines;

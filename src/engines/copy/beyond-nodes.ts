@@ -1,0 +1,32 @@
+import { CairnError } from "../../errors.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import type { WrittenContent } from "../engine.ts";
+import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
+import type { HoleList } from "../write/node-writer.ts";
+
+/** What nodes cannot say of a point's entries. */
+export interface BeyondNodes {
+  holes: ReadonlyMap<string, HoleList>;
+  lossless: LosslessByPath;
+  damaged: WrittenContent["damaged"];
+}
+
+/** The same from a point's manifest; without one that can be read, files are written without holes. */
+export async function beyondNodes(read: () => Promise<Manifest | null>): Promise<BeyondNodes> {
+  let manifest: Manifest | null = null;
+  const damaged: WrittenContent["damaged"] = [];
+  try {
+    manifest = await read();
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    damaged.push({
+      path: new Uint8Array(0),
+      detail: `the point's manifest cannot be read, so holes of sparse files are filled: ${error.message}`,
+    });
+  }
+  return {
+    damaged,
+    holes: new Map((manifest?.holeMaps ?? []).map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes])),
+    lossless: losslessByPath(manifest?.lossless ?? []),
+  };
+}

@@ -1,0 +1,106 @@
+import assert from "node:assert/strict";
+import { linkSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import { hasCode } from "../testing-folder.ts";
+import { backupScene, damagePack } from "./testing-far.ts";
+
+for (const scheme of ["local", "far"] as const) {
+  describe(`a snapshot on a ${scheme} storage`, () => {
+    test("comes back over the folder when its point is gone, and an undo brings the present back", async (t) => {
+      const { client, repository, folder, write } = await backupScene(t, scheme);
+      linkSync(join(folder, "a.txt"), join(folder, "linked"));
+      writeFileSync(join(folder, "large"), randomBytes(3 << 20));
+      const { save_point_id: gone } = await client.createBackup(repository, { save: true });
+      const wanted = walkDigests(folder);
+      await client.save({ message: "later" });
+      await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+      write("a.txt", "changed\n");
+      write("new/file", "new\n");
+      rmSync(join(folder, "many/7"));
+      const untouched = statSync(join(folder, "many/8"), { bigint: true });
+      const present = walkDigests(folder).state;
+      const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
+      assert.deepEqual(planned.changes, { created: 1, updated: 2, deleted: 2, metadata: 1 });
+      assert.equal(walkDigests(folder).state, present);
+      const restored = await client.restoreBackup(repository, "latest");
+      // Times of folders are set without being counted.
+      assert.deepEqual(restored.changes, { ...planned.changes, metadata: 0 });
+      assert.deepEqual([restored.left_out, restored.proof?.metadata_equal], [[], true]);
+      assert.notEqual(restored.proof?.receipt, null);
+      assert.deepEqual(walkDigests(folder), wanted);
+      assert.equal(lstatSync(join(folder, "a.txt")).ino, lstatSync(join(folder, "linked")).ino);
+      const after = statSync(join(folder, "many/8"), { bigint: true });
+      assert.deepEqual([after.ino, after.ctimeNs], [untouched.ino, untouched.ctimeNs]);
+      const status = await client.status();
+      assert.deepEqual([status.clean, status.head], [true, restored.restored_to]);
+      assert.deepEqual((await client.verifyAll()).problems, []);
+      await client.undo();
+      assert.equal(walkDigests(folder).state, present);
+    });
+
+    test("comes into the folder of another workspace, with what its own rules had left out there", async (t) => {
+      const { client, library, repository, root, write } = await backupScene(t, scheme);
+      write(".cairnignore", "*.tmp\n");
+      write("deep/.cairnignore", "/cache/\n");
+      await client.save({ exclude: ["*.secret"] });
+      await client.createBackup(repository);
+      const other = join(root, "other");
+      mkdirSync(join(other, "deep/cache"), { recursive: true });
+      for (const name of ["a.tmp", "b.secret", "deep/cache/c", "old"]) writeFileSync(join(other, name), name);
+      const theirs = await library.adopt(other);
+      const { changes, proof, stored_bytes: stored } = await theirs.restoreBackup(repository, "latest");
+      assert.equal(changes?.deleted, 1);
+      assert.ok(proof !== null && stored! > 0);
+      for (const name of ["a.tmp", "b.secret", "deep/cache/c"])
+        assert.equal(readFileSync(join(other, name), "utf8"), name);
+      assert.equal((await theirs.restoreBackup(repository, "latest")).changes?.updated, 0);
+      // The point that the first call made is taken again.
+      const kinds = (await theirs.history()).save_points.map(({ cause }) => cause.kind);
+      assert.equal(kinds.filter((kind) => kind === "backup").length, 1);
+      assert.deepEqual((await theirs.verifyAll()).problems, []);
+    });
+
+    test("gives back chosen paths alone, of which only what is missing comes", async (t) => {
+      const { client, library, repository, root, write } = await backupScene(t, scheme);
+      for (let i = 0; i < 4; i++) write(`big/${i}`, randomBytes(200_000).toString("base64"));
+      await client.createBackup(repository, { save: true });
+      const other = join(root, "other");
+      mkdirSync(join(other, "many"), { recursive: true });
+      for (const name of ["many/extra", "a.txt", "keep"]) writeFileSync(join(other, name), name);
+      const theirs = await library.adopt(other);
+      await theirs.save();
+      const { head } = await theirs.status();
+      const some = await theirs.restoreBackup(repository, "latest", { paths: ["many"] });
+      assert.deepEqual([some.changes?.created, some.changes?.deleted, some.proof], [50, 1, null]);
+      assert.ok(some.stored_bytes! < 100_000, `${some.stored_bytes}`);
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a.txt");
+      const fit = await theirs.restoreBackup(repository, "latest", { include: ["*.txt"], exclude: ["deep"] });
+      assert.deepEqual([fit.changes?.updated, fit.changes?.deleted], [1, 0]);
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a\n");
+      assert.equal((await theirs.status()).head, head);
+      assert.deepEqual((await theirs.verifyAll()).problems, []);
+      await theirs.undo();
+      assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a.txt");
+    });
+  });
+}
+
+test("a snapshot whose content is damaged leaves folder and history as they were", async (t) => {
+  const { client, library, repository, folder, root, place } = await backupScene(t, "local");
+  writeFileSync(join(folder, "large"), randomBytes(100_000));
+  await client.createBackup(repository, { save: true });
+  damagePack(place, (size) => size >> 1, "largest");
+  const other = join(root, "other");
+  mkdirSync(other);
+  writeFileSync(join(other, "mine"), "mine");
+  const theirs = await library.adopt(other);
+  await theirs.save();
+  const before = (await theirs.history()).save_points.length;
+  await assert.rejects(theirs.restoreBackup(repository, "latest"), hasCode("damaged"));
+  assert.equal(readFileSync(join(other, "mine"), "utf8"), "mine");
+  assert.equal((await theirs.history()).save_points.length, before);
+  assert.deepEqual((await theirs.doctor()).findings, []);
+});

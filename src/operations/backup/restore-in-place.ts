@@ -1,0 +1,140 @@
+import type { RootMetadata } from "../../engines/engine.ts";
+import { failpoint } from "../../failpoint.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { newSavePointId } from "../../ids.ts";
+import type { Point } from "../../workspace/points.ts";
+import { receivePoint } from "../../workspace/receive.ts";
+import { stageRequest } from "../../workspace/record-point.ts";
+import { recoverWorkspace } from "../../workspace/recovery.ts";
+import { rulesOf } from "../../workspace/restore.ts";
+import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
+import type { CallOptions, LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof } from "../contract.ts";
+import { restoreLocked } from "../restore.ts";
+import { checkJobs } from "./jobs.ts";
+import { looking } from "./look.ts";
+import { planInPlace } from "./plan-in-place.ts";
+import { pointOf } from "./public-snapshot.ts";
+import { readBack, signed } from "./read-back.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
+
+/**
+ * Makes a workspace's folder equal to a snapshot, or chosen paths of it.
+ *
+ * Steps: what the workspace's store lacks is moved into it and named by a point ● → that point is restored as any other is,
+ * the present saved first ● → of a whole snapshot the folder is read again from its disk, compared and a receipt signed.
+ * A kill between the two leaves a point more in the history, from which the next call goes on.
+ */
+export async function restoreBackupInPlace(
+  workspace: Workspace,
+  access: RepositoryAccess,
+  options: RestoreInPlaceOptions & { snapshot: string },
+): Promise<RestoreInPlaceResult> {
+  const started = performance.now();
+  checkJobs(options.jobs);
+  using _lock = await workspace.lock("restore", options);
+  await recoverWorkspace(workspace, options);
+  const call = callOf(options);
+  const found = await looking(access, options, async (look) => {
+    const wanted = await wantedInPlace(access, look, options);
+    if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
+    return { wanted, point: knownPoint(workspace, wanted) ?? (await receive(workspace, access, { wanted, call })) };
+  });
+  const { listed, content, chosen, keepPresent } = found.wanted;
+  const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
+  if (found.plan !== undefined) {
+    const duration = Math.round(performance.now() - started);
+    return { ...facts, ...found.plan, dry_run: true, stored_bytes: null, proof: null, duration_ms: duration };
+  }
+  const { point } = found;
+  failpoint("restore-backup.received");
+  const restored = await restoreLocked(workspace, started, {
+    ...call,
+    target: point,
+    paths: chosen.paths,
+    pathsAreThere: true,
+    keepPresent,
+    kind: "restore",
+  });
+  const { proof, leftOut } =
+    chosen.paths === null && options.prove !== false
+      ? await prove(workspace, point, { access, listed, content, options, leftOut: restored.left_out })
+      : { proof: null, leftOut: restored.left_out };
+  return {
+    ...facts,
+    ...restored,
+    left_out: leftOut,
+    dry_run: false,
+    stored_bytes: point.descriptor.bytes_stored,
+    proof,
+    duration_ms: Math.round(performance.now() - started),
+  };
+}
+
+/** The workspace's own point that the snapshot was made of, or one that an earlier call made of it. */
+function knownPoint(workspace: Workspace, { listed, content, chosen }: WantedInPlace): Point | null {
+  const tree = Buffer.from(content.root).toString("hex");
+  const id = pointOf(listed.snapshot);
+  const own = id === null ? null : workspace.byId(id);
+  const latest = workspace.points.latest();
+  const isSame = (point: Point | null): point is Point =>
+    point !== null && point.descriptor.content.tree === tree && point.descriptor.metadata_digest !== null;
+  if (isSame(own)) return own;
+  const isReceived = latest?.descriptor.cause["snapshot_id"] === listed.id && chosen.paths === null;
+  return isReceived && isSame(latest) ? latest : null;
+}
+
+async function receive(
+  workspace: Workspace,
+  access: RepositoryAccess,
+  { wanted, call }: { wanted: WantedInPlace; call: WorkspaceCall },
+): Promise<Point> {
+  const { listed, content, chosen, from } = wanted;
+  const part = chosen.paths === null ? "" : "parts of ";
+  return workspace.engine.reading(
+    async () =>
+      receivePoint(workspace, {
+        ...call,
+        content: {
+          from,
+          tree: content.root,
+          rootMetadata: rootOf(content.node),
+          manifest: content.manifest,
+          paths: chosen.paths,
+        },
+        excludes: listed.snapshot.excludes ?? [],
+        message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
+        cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
+      }),
+    call,
+  );
+}
+
+/** Without what else was asked for, which has other meanings below. */
+function callOf({ signal, lockTimeoutMs, onProgress, onWarning }: CallOptions): WorkspaceCall {
+  return { signal, lockTimeoutMs, onProgress, onWarning };
+}
+
+function rootOf({ mode, uid, gid, mtimeSec, mtimeNs }: TreeNode): RootMetadata {
+  return { mode, uid, gid, mtimeSec, mtimeNs };
+}
+
+/** The folder as its disk gives it back. Where that is something else, it is listed: others may have written to it meanwhile. */
+async function prove(
+  workspace: Workspace,
+  point: Point,
+  more: Parameters<typeof readBack>[0] & { leftOut: LeftOut[] },
+): Promise<{ proof: RestoreProof | null; leftOut: LeftOut[] }> {
+  const { content, leftOut } = more;
+  const { skip } = stageRequest(workspace, {}, { rules: null, head: null, id: newSavePointId() });
+  const { state, meta } = await readBack(more, workspace.root, { rules: rulesOf(point), skip });
+  const recorded = content.manifest?.stateDigest ?? null;
+  if (state === recorded) {
+    const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
+    const target = workspace.root.toString("utf8");
+    return { proof: await signed(more, proven, { leftOut, target }), leftOut };
+  }
+  if (recorded === null || leftOut.length > 0) return { proof: null, leftOut };
+  const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: something wrote to it meanwhile, or its disk does not keep what it is given`;
+  return { proof: null, leftOut: [{ path: "", reason: "changed_since", detail }] };
+}

@@ -1,0 +1,92 @@
+import type { SavePointId } from "../../ids.ts";
+import type { CallOptions, LeftOut, PathInput, RestoreResult, WorkspaceCallOptions } from "./points.ts";
+import type { RepositoryInfo } from "./backup-snapshots.ts";
+
+/** What comes back out of repositories, and the receipts that prove it. */
+
+/** A pattern with `*`, `?`, `[…]` and `**`, as restic has them. */
+export type PathPattern = string | { pattern: string; ignoreCase: boolean };
+
+/** What of a snapshot is wanted; with nothing said all of it. */
+export interface PathChoice {
+  /** These and what is under them, from the root of what was saved. One that is not there: `not_found`. */
+  paths?: readonly PathInput[];
+  /** What fits one of these too, with all that is under it. */
+  include?: readonly PathPattern[];
+  /** But nothing that fits one of these, nor anything under it. When nothing is left: `not_found`. */
+  exclude?: readonly PathPattern[];
+}
+
+export interface RestoreBackupOptions extends CallOptions, PathChoice {
+  /** How many threads write and read; default 2. */
+  jobs?: number;
+  /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
+  prove?: boolean;
+  /** Where the receipt goes too; it is always kept with the others of this user. */
+  receipt?: string;
+  /** Only find out how much would be written. */
+  dryRun?: boolean;
+}
+
+export interface RestoreBackupResult extends RepositoryInfo {
+  snapshot_id: string;
+  save_point_id: SavePointId | null;
+  /** Absolute. */
+  target: string;
+  dry_run: boolean;
+  entries: number;
+  bytes: number;
+  /** Not empty: exit 10. */
+  left_out: LeftOut[];
+  proof: RestoreProof | null;
+  duration_ms: number;
+}
+
+export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice {
+  /** True: entries that the snapshot does not have stay; so they do wherever patterns choose. */
+  keepPresent?: boolean;
+  /** False: the folder is not read again afterwards. Default true for whole snapshots. */
+  prove?: boolean;
+  /** Where the receipt goes too. */
+  receipt?: string;
+  /** How many threads read it again; default 2. */
+  jobs?: number;
+  /** Only find out what would be fetched and changed. */
+  dryRun?: boolean;
+}
+
+/** A restore of a workspace, `restored_to` being the point that now holds the snapshot's content there; null in a dry run. */
+export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult {
+  snapshot_id: string;
+  /** The folder, absolute. */
+  target: string;
+  dry_run: boolean;
+  /** What it added to the workspace's store; null in a dry run. */
+  stored_bytes: number | null;
+  proof: RestoreProof | null;
+}
+
+/** What was read back is the state that was saved. */
+export interface RestoreProof {
+  state_digest: string;
+  /** True when owners, times and attributes are those that were saved, too. */
+  metadata_equal: boolean;
+  /** The file, absolute; null where the snapshot records no digest that could be signed for. */
+  receipt: string | null;
+}
+
+export interface VerifyReceiptOptions extends CallOptions {
+  /** The public key that it must be signed with, in base64 or hex, or a file with it. */
+  key?: string;
+}
+
+export interface VerifyReceiptResult {
+  path: string;
+  /** True: by the key that was named, or this user's own. False: only by the one that it brings along. */
+  trusted: boolean;
+  public_key: string;
+  /** The receipt's own words, decoded. */
+  receipt: Record<string, unknown>;
+  /** SHA-256 of the file. */
+  sha256: string;
+}
