@@ -4,7 +4,7 @@ import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, MAX_OMITTED } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { newSavePointId } from "../ids.ts";
-import type { Point } from "./points.ts";
+import type { Point } from "./point-files.ts";
 import { pointFacts } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

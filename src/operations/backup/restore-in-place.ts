@@ -2,7 +2,7 @@ import type { RootMetadata } from "../../engines/engine.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { newSavePointId } from "../../ids.ts";
-import type { Point } from "../../workspace/points.ts";
+import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
 import { stageRequest } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
