@@ -75,10 +75,14 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
     }
   });
   for (const [name, size] of stored) {
-    if (listed.has(name) || options.damagedPacks?.has(name) === true) continue;
+    if (listed.has(name)) continue;
     await pace();
     try {
-      add.push({ name, blobs: await loadPackHeader(repository, name, size) });
+      const isDamaged = options.damagedPacks?.has(name) === true;
+      if (isDamaged && drop.has(name)) continue;
+      const blobs = await loadPackHeader(repository, name, size);
+      if (isDamaged) drop.set(name, { name, blobs: blobs.length, reason: "its content is damaged" });
+      else add.push({ name, blobs });
     } catch (error) {
       if (!drop.has(name)) unreadable.push({ name, reason: toCairnError(error).message });
     }
@@ -178,19 +182,26 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
   const pace = newPacer(options.signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
+  const salvage = async (name: string, blobs: readonly IndexBlob[]): Promise<void> => {
+    const bytes = await repository.storage.load("data", name);
+    for (const blob of blobs) {
+      await pace();
+      if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
+      else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
+    }
+    done.push(name);
+  };
   await eachIndexFile(repository, plan.rewrite, async (file) => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       if (!wanted.delete(name) || !(await repository.storage.exists("data", name))) continue;
-      const bytes = await repository.storage.load("data", name);
-      for (const blob of pack.blobs) {
-        await pace();
-        if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
-        else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
-      }
-      done.push(name);
+      await salvage(name, pack.blobs);
     }
   });
+  // In no index: what a repair that was killed has left, or what was damaged together with its index.
+  const sizes = wanted.size === 0 ? [] : await repository.storage.list("data");
+  for (const { name, size } of sizes)
+    if (wanted.delete(name)) await salvage(name, await loadPackHeader(repository, name, size));
   await copier.finish();
   return { copier, lost, done };
 }

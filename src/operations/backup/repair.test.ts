@@ -25,6 +25,18 @@ for (const scheme of ["local", "far"] as const) {
       assert.equal(walkDigests(join(root, "mended")).state, walkDigests(folder).state);
     });
 
+    test("a damaged pack that no index lists gives back what is sound in it, and is not listed as it is", async (t) => {
+      const { client, repository, place } = await backupScene(t, scheme);
+      await client.createBackup(repository, { save: true });
+      const pack = damagePack(place, () => 20, "largest");
+      for (const name of readdirSync(join(place, "index"))) rmSync(join(place, "index", name));
+      const done = await repository.repair({ what: "packs" });
+      assert.deepEqual([done.added_packs.length, done.dropped_packs.map((each) => each.pack)], [1, [pack]]);
+      assert.ok(done.lost_blobs!.length === 1 && done.saved_blobs! > 2, JSON.stringify(done));
+      const kinds = (await repository.verify()).problems.map(({ kind }) => kind);
+      assert.ok(!kinds.includes("pack_damaged") && !kinds.includes("blob_damaged"), kinds.join(" "));
+    });
+
     test("an index that is lost or damaged is made again from the packs", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       await client.createBackup(repository, { save: true });

@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { loadWholePack } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -66,7 +67,21 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
     ...(onWarning === undefined ? {} : { onWarning }),
     ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
   });
-  return new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
+  const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
+  // Those in no index are not read by a verification; listed again as they are, their damage would pass for content.
+  for (const { kind, object } of problems)
+    if (kind === "pack_unindexed" && !(await isWhole(access, object))) damaged.add(object);
+  return damaged;
+}
+
+async function isWhole({ repository }: RepositoryAccess, pack: string): Promise<boolean> {
+  try {
+    await loadWholePack(repository, pack);
+    return true;
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "damaged") return false;
+    throw error;
+  }
 }
 
 function oneOf(names: readonly string[], word: string): string {
