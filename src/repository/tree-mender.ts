@@ -1,6 +1,7 @@
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import type { ReadTree } from "./live.ts";
@@ -41,6 +42,8 @@ export class TreeMender {
   /** A bit an entry: sound with all below it. */
   readonly #sound: Uint8Array;
   readonly #mended = new Map<number, MendedTree>();
+  /** Ids of blobs that the index does not know. */
+  readonly missing = new Set<ObjectId>();
 
   constructor(options: TreeMenderOptions) {
     this.#options = options;
@@ -52,7 +55,10 @@ export class TreeMender {
   async mend(tree: Uint8Array): Promise<MendedTree> {
     await this.#pace();
     const entry = this.#options.index.lookup(tree, 0, TREE_BLOB);
-    if (entry < 0) return lostTree("its tree is lost");
+    if (entry < 0) {
+      this.missing.add(objectIdOf(tree));
+      return lostTree("its tree is lost");
+    }
     if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return { tree, lost: NOTHING };
     const known = this.#mended.get(entry);
     if (known !== undefined) return known;
@@ -111,8 +117,11 @@ export class TreeMender {
 
   #missing({ content }: TreeNode): number {
     let missing = 0;
-    for (let at = 0; content !== undefined && at < content.length; at += 32)
-      if (this.#options.index.lookup(content, at, DATA_BLOB) < 0) missing++;
+    for (let at = 0; content !== undefined && at < content.length; at += 32) {
+      if (this.#options.index.lookup(content, at, DATA_BLOB) >= 0) continue;
+      this.missing.add(objectIdOf(content.subarray(at, at + 32)));
+      missing++;
+    }
     return missing;
   }
 }

@@ -3,7 +3,7 @@ import { TreeWalk } from "../../engines/verify/tree-walk.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { BlobType } from "../../formats/pack-header.ts";
+import type { BlobType, IndexBlob } from "../../formats/pack-header.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
@@ -16,6 +16,7 @@ import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
+import { loadPackHeader } from "../../repository/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
@@ -95,12 +96,12 @@ class SnapshotRepair {
     await this.#requireIndexed();
     const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
     const chosen = chosenOf(snapshots, options.snapshots);
-    const broken = await this.#findBroken(chosen);
-    const result = { ...access.info, plan: this.#blobs === null, intact: chosen.length - broken.length };
     for (const { name, error } of damaged) this.#leave(name, error);
-    if (broken.length > 0) await this.#requireNothingUnlisted();
     try {
-      return { ...result, repaired: await this.#repair(broken, snapshots), unreadable: this.#unreadable };
+      const broken = await this.#findBroken(chosen);
+      const repaired = await this.#repair(broken, snapshots);
+      const intact = chosen.length - broken.length;
+      return { ...access.info, plan: this.#blobs === null, intact, repaired, unreadable: this.#unreadable };
     } catch (error) {
       await this.#blobs?.abort();
       throw error;
@@ -119,12 +120,18 @@ class SnapshotRepair {
     if (lost.length > 0) throw firstRepair(`${lost.length} packs are missing or cut`);
   }
 
-  async #requireNothingUnlisted(): Promise<void> {
+  /** Throws `refused` when a pack that no index lists has something of what is missing. */
+  async #requireLost(missing: ReadonlySet<string>): Promise<void> {
+    if (missing.size === 0) return;
     const { access, index } = this.#parts;
     const listed = new Set<string>();
     for (let pack = 0; pack < index.table.packCount; pack++) listed.add(objectIdOf(index.table.packId(pack)));
-    const unlisted = (await access.storage.list("data")).filter(({ name }) => !listed.has(name)).length;
-    if (unlisted > 0) throw firstRepair(`${unlisted} packs are in no index, and may have what seems lost`);
+    for (const { name, size } of await access.storage.list("data")) {
+      if (listed.has(name)) continue;
+      const blobs = await headerOf(access, name, size);
+      if (blobs.some(({ id }) => missing.has(objectIdOf(id))))
+        throw firstRepair(`pack ${name.slice(0, 12)}, which is in no index, has some of what seems lost`);
+    }
   }
 
   async #findBroken(snapshots: readonly ListedSnapshot[]): Promise<Broken[]> {
@@ -142,11 +149,12 @@ class SnapshotRepair {
       if (mended.lost.length > 0) broken.push({ listed, mended });
       await this.#blobs?.settle();
     }
+    await this.#requireLost(mender.missing);
     return broken;
   }
 
   async #repair(broken: readonly Broken[], snapshots: readonly ListedSnapshot[]): Promise<RepairedSnapshot[]> {
-    if (this.#blobs === null) return broken.map((each) => repaired(each, null));
+    if (this.#blobs === null || broken.length === 0) return broken.map((each) => repaired(each, null));
     await this.#blobs.finish();
     failpoint("repair-snapshots.trees-written");
     const tops = await this.#topTrees(broken);
@@ -254,6 +262,16 @@ function chosenOf(snapshots: readonly ListedSnapshot[], words: readonly string[]
   if (words === undefined || words.length === 0) return snapshots.toSorted(byTime);
   const ids = new Set(words.map((word) => findSnapshot(snapshots, word).id));
   return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+}
+
+/** Nothing for a file that is no pack: a leftover, which `repair index` leaves alone too. */
+async function headerOf({ repository }: RepositoryAccess, pack: string, size: number): Promise<readonly IndexBlob[]> {
+  try {
+    return await loadPackHeader(repository, pack, size);
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "damaged") return [];
+    throw error;
+  }
 }
 
 function identityOf({ original, tree }: Snapshot): string {
