@@ -32,7 +32,10 @@ export async function addKey(
   options: CallOptions,
 ): Promise<RepositoryKeys> {
   const given = await passwordOf({ password });
-  await access.locked(false, options, async () => access.repository.addKey(given, DEFAULT_SCRYPT));
+  await access.locked(false, options, async () => {
+    await access.repository.addKey(given, DEFAULT_SCRYPT);
+    failpoint("key.written");
+  });
   return listKeys(access);
 }
 
@@ -58,6 +61,7 @@ export async function removeKey(access: RepositoryAccess, key: string, options: 
         hint: "open it with another password, or change this one: `cairn backup key passwd`",
       });
     await access.storage.remove("keys", name);
+    failpoint("key.removed");
   });
   return listKeys(access);
 }

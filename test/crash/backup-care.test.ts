@@ -1,0 +1,202 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import {
+  backup,
+  filesOf,
+  newRepository,
+  noRestic,
+  repositoryPlace,
+  restic,
+  type TestRepository,
+  tryBackup,
+} from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
+import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+
+/** Commands that take care of a repository, killed anywhere: nothing acknowledged is lost, and the next run converges. */
+
+let failed = 0;
+after(() => {
+  if (failed > 0) process.stderr.write(`backup-care.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+interface Scene {
+  place: TestRepository;
+  folder: string;
+  /** Oldest first. */
+  ids: string[];
+}
+
+let made: Scene | undefined;
+
+/** Some snapshots of a folder that grows and changes; of the first one a large file is gone in the others. */
+function scene(): Scene {
+  if (made !== undefined) return made;
+  const folder = newFolder("cared");
+  const place = newRepository("cared-for");
+  fs.writeFileSync(path.join(folder, "lost"), randomBytes(200_000));
+  const ids = [1, 2, 3, 4].map((round) => {
+    if (round === 2) fs.rmSync(path.join(folder, "lost"));
+    fs.writeFileSync(path.join(folder, "changes"), `round ${round}\n`.repeat(1000));
+    fs.writeFileSync(path.join(folder, `stays-${round}`), randomBytes(10_000));
+    const { data } = backup(place, "create", "--save", "-C", folder);
+    return (data as { snapshot: { snapshot_id: string } }).snapshot.snapshot_id;
+  });
+  return (made = { place, folder, ids });
+}
+
+let copies = 0;
+
+function copyOf(place: TestRepository): TestRepository {
+  const location = path.join(SCRATCH, `copy-${copies++}`);
+  fs.cpSync(place.location, location, { recursive: true });
+  return { ...place, location, options: ["-r", location, ...place.options.slice(2)] };
+}
+
+/** All bytes are there and each snapshot's digest is proven; and no lock is left that anybody would have to take away. */
+function assertSound(place: TestRepository, where: string): void {
+  const { problems, checked } = backup(place, "verify").data as {
+    problems: { severity: string }[];
+    checked: { snapshots: number; digests: number };
+  };
+  const damage = problems.filter(({ severity }) => severity === "damage");
+  assert.deepEqual([damage, checked.digests], [[], checked.snapshots], where);
+  assert.deepEqual(filesOf(place, "locks"), [], where);
+}
+
+/** The newest snapshot is the folder as it is, and restic finds nothing wrong. */
+function assertGood(place: TestRepository): void {
+  const target = path.join(SCRATCH, `restored-${copies++}`);
+  backup(place, "restore", "latest", "--to", target);
+  assert.equal(walkDigests(target).state, walkDigests(scene().folder).state);
+  if (noRestic === false) restic(place, "check", "--read-data");
+}
+
+interface Kills {
+  on: TestRepository;
+  args: (place: TestRepository) => string[];
+  /** Failpoints that the command is known to pass. */
+  passes: readonly string[];
+  limit: number;
+}
+
+/** Kills a command on a copy of a repository at each chosen pass; `check` looks at what it left and runs the next one. */
+function killed({ on, args, passes, limit }: Kills, check: (place: TestRepository, where: string) => void): void {
+  failed++;
+  const names = passesOf(args(copyOf(on)));
+  for (const name of passes) assert.ok(names.includes(name), `${name} was passed: ${names.join(" ")}`);
+  let last: TestRepository | null = null;
+  for (const pass of chosenPasses(names, limit)) {
+    last = copyOf(on);
+    check(last, `killed at ${pass} (${killAt(args(last), pass)})`);
+  }
+  assertGood(last!);
+  failed--;
+}
+
+test("forget and prune that are killed lose nothing that the rules keep, and the next one ends it", () => {
+  const { place, ids } = scene();
+  const args = (at: TestRepository): string[] => ["backup", "forget", "--keep-last", "2", "--prune", ...at.options];
+  const passes = ["remove.snapshot-removed", "sweep.index-written", "sweep.index-removed", "sweep.pack-removed"];
+  killed({ on: place, args, passes, limit: 4 }, (at, where) => {
+    for (const id of ids.slice(2)) assert.ok(filesOf(at, "snapshots").includes(id), where);
+    assertSound(at, where);
+    const { prune } = cairnOk(args(at)).data as { prune: { postponed: boolean } };
+    assert.equal(prune.postponed, false, where);
+    assert.deepEqual(filesOf(at, "snapshots").toSorted(), ids.slice(2).toSorted(), where);
+    assert.equal((backup(at, "prune").data as { bytes_freed: number }).bytes_freed, 0, where);
+    assertSound(at, where);
+  });
+});
+
+test("a copy that is killed leaves whole snapshots in the target, and the next one brings the others", () => {
+  const { place, ids } = scene();
+  const [, location, , password] = place.options;
+  const args = (at: TestRepository): string[] => {
+    const to = ["--to-repo", at.location, "--to-password-file", at.passwordFile];
+    return ["backup", "copy", "-r", location!, "--password-file", password!, ...to];
+  };
+  const passes = ["transfer.packs-durable", "transfer.index-written", "copy.snapshot-written"];
+  killed({ on: newRepository("target"), args, passes, limit: 4 }, (at, where) => {
+    const before = filesOf(at, "snapshots").length;
+    assertSound(at, where);
+    const { copied, present } = cairnOk(args(at)).data as { copied: unknown[]; present: number };
+    assert.deepEqual([copied.length + present, present], [ids.length, before], where);
+    assert.equal(filesOf(at, "snapshots").length, ids.length, where);
+    assertSound(at, where);
+  });
+  assert.deepEqual(filesOf(place, "locks"), [], "of the source too");
+});
+
+/** A copy whose largest pack, most of which is `lost`, has a wrong byte. */
+function damagedCopy(): TestRepository {
+  const place = copyOf(scene().place);
+  const [pack] = filesOf(place, "data")
+    .map((name) => path.join(place.location, "data", name))
+    .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size);
+  const bytes = fs.readFileSync(pack!);
+  bytes[bytes.length >> 1]! ^= 1;
+  fs.chmodSync(pack!, 0o600);
+  fs.writeFileSync(pack!, bytes);
+  return place;
+}
+
+function repairSnapshots(at: TestRepository): string[] {
+  return ["backup", "repair", "snapshots", "--forget", ...at.options];
+}
+
+/** All but the first snapshot are as they were, and of that one there is what is left. */
+function assertMended(at: TestRepository, where: string): void {
+  const { ids } = scene();
+  const { repaired, intact } = cairnOk(repairSnapshots(at)).data as { repaired: { lost: unknown[] }[]; intact: number };
+  assert.ok(repaired.length <= 1 && repaired.every(({ lost }) => lost.length === 1) && intact >= 3, where);
+  const left = filesOf(at, "snapshots");
+  assert.ok(
+    ids.slice(1).every((id) => left.includes(id)),
+    where,
+  );
+  assert.deepEqual([left.length, left.includes(ids[0]!)], [4, false], where);
+  assertSound(at, where);
+}
+
+test("a repair of packs that is killed gives up nothing that can be read, and the next one ends it", () => {
+  const packs = (at: TestRepository): string[] => ["backup", "repair", "packs", ...at.options];
+  const passes = ["repair.packs-written", "repair.index-written", "repair.index-removed", "repair.pack-removed"];
+  killed({ on: damagedCopy(), args: packs, passes, limit: 4 }, (at, where) => {
+    cairnOk(packs(at));
+    assertMended(at, where);
+  });
+});
+
+test("a repair of snapshots that is killed leaves the old ones or the new ones too, and the next one ends it", () => {
+  const place = damagedCopy();
+  backup(place, "repair", "packs");
+  assert.equal(tryBackup(place, "verify").status, 6);
+  const passes = [
+    "repair-snapshots.trees-written",
+    "repair-snapshots.manifests-written",
+    "repair-snapshots.snapshot-written",
+    "remove.snapshot-removed",
+  ];
+  killed({ on: place, args: repairSnapshots, passes, limit: 4 }, assertMended);
+});
+
+test("keys that are added or removed under a kill are there or not, and what opened the repository still does", () => {
+  const place = newRepository("keys");
+  const other = repositoryPlace("other");
+  const add = ["backup", "key", "add", ...place.options, "--new-password-file", other.passwordFile];
+  const opens = (passwordFile: string): boolean =>
+    tryBackup({ ...place, options: ["-r", place.location, "--password-file", passwordFile] }, "list").status === 0;
+  assert.equal(killAt(add, 1), "key.written");
+  assert.deepEqual([opens(place.passwordFile), opens(other.passwordFile)], [true, true]);
+  const keys = backup(place, "key", "list").data["keys"] as { key_id: string; current: boolean }[];
+  const added = keys.find(({ current }) => !current)!.key_id;
+  assert.equal(killAt(["backup", "key", "remove", added, ...place.options], 1), "key.removed");
+  assert.deepEqual([opens(place.passwordFile), opens(other.passwordFile)], [true, false]);
+  assertSound(place, "after both");
+});
