@@ -71,3 +71,14 @@ test("a command that fails, an empty stream and wrong words leave no snapshot, e
   assert.equal(command("cat", file), 0);
   assert.equal(ids(place).length, 1);
 });
+
+test("a long stream is taken with little memory", () => {
+  const place = newRepository();
+  const told = "process.on('exit', () => process.stderr.write(`peak ${process.resourceUsage().maxRSS}\\n`))";
+  const stream = ["--stdin-from-command", "--", "head", "-c", "800M", "/dev/zero"];
+  const args = ["--import", `data:text/javascript,${told}`, buildCommand(), "backup", "create", ...place.options];
+  const { status, stderr } = spawnSync(process.execPath, [...args, ...stream], { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+  const peak = Number(/peak (\d+)/.exec(stderr)?.[1]) / 1024;
+  assert.ok(peak < 300, `${Math.round(peak)} MiB`);
+});

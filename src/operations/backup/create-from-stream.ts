@@ -1,6 +1,6 @@
 import { hostname, userInfo } from "node:os";
 import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -214,15 +214,17 @@ async function* stoppable(
   signal: AbortSignal | undefined,
 ): AsyncGenerator<Uint8Array> {
   const pieces = content[Symbol.asyncIterator]();
-  const stopped = Promise.withResolvers<never>();
-  stopped.promise.catch(() => undefined);
-  const stop = (): void =>
-    stopped.reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
-  if (signal?.aborted === true) stop();
-  signal?.addEventListener("abort", stop, { once: true });
+  let giveUp: (() => void) | null = null;
+  const stop = (): void => giveUp?.();
+  signal?.addEventListener("abort", stop);
   try {
     for (;;) {
-      const { value, done } = await Promise.race([pieces.next(), stopped.promise]);
+      throwIfAborted(signal);
+      // A race with one promise for all pieces would keep every one of them.
+      const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Uint8Array>>();
+      giveUp = () => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      pieces.next().then(resolve, reject);
+      const { value, done } = await promise;
       if (done === true) return;
       yield value;
     }
