@@ -76,6 +76,11 @@ export const PACKAGE_HOMES: readonly { name: string; home: RegExp; reason: strin
   { name: "koffi", home: /^native\.ts$/, reason: "every native call can be switched off in one place" },
   { name: "sodium-native", home: /^crypto\//, reason: "keys are handled in one folder" },
   { name: "age-encryption", home: /^crypto\/age\.ts$/, reason: "only whoever reads or writes such a file loads it" },
+  {
+    name: "bcryptjs",
+    home: /^api\/repository-server\/bcrypt-worker\.ts$/,
+    reason: "a guess costs tens of milliseconds, which a thread of its own takes",
+  },
   { name: "commander", home: /^cli\//, reason: "the library must not load a command line parser" },
   { name: "string-width", home: /^cli\//, reason: "only the terminal has columns" },
   {

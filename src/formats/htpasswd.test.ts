@@ -22,7 +22,10 @@ test("users with either form of password are read, blank lines and remarks are n
 test("a line that is not understood names its place and form, no secret, and leaves the others", () => {
   const hash = "N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
   const lines: [string, RegExp][] = [
-    [`a:$2y$05$${hash}`, /bcrypt/],
+    [`a:$2y$05$${hash}x`, /bcrypt/],
+    [`a:$2x$05$${hash}`, /bcrypt/],
+    [`a:$2y$15$${hash}`, /cost of 15/],
+    [`a:$2y$03$${hash}`, /bcrypt/],
     [`b:$apr1$x$${hash}`, /MD5/],
     [`c:$6$x$${hash}`, /crypt/],
     [`d:{SSHA}${hash}`, /salted/],

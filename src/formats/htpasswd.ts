@@ -3,6 +3,8 @@ import { CairnError } from "../errors.ts";
 /** How a user of a repository server proves to be it: docs/formats/htpasswd.md. */
 export type PasswordProof =
   | { readonly scheme: "sha1"; readonly hash: Uint8Array }
+  /** `$2y$05$…`, 60 characters. */
+  | { readonly scheme: "bcrypt"; readonly text: string }
   | {
       readonly scheme: "scrypt";
       /** Cost as a power of two, block size, parallelism. */
@@ -26,8 +28,10 @@ const USER = /^[A-Za-z0-9_@+-][A-Za-z0-9_.@+-]{0,127}$/;
 /** What one attempt to log in may cost: 256 MiB. */
 const MAX_SCRYPT_BYTES = 256 << 20;
 
+/** Some second of work. */
+const MAX_BCRYPT_COST = 14;
+
 const OTHER_SCHEMES: readonly { begins: RegExp; name: string }[] = [
-  { begins: /^\$2[abxy]?\$/, name: "bcrypt" },
   { begins: /^\$apr1\$/, name: "Apache's MD5" },
   { begins: /^\$[156]\$/, name: "crypt" },
   { begins: /^\{SSHA\}/, name: "salted SHA-1" },
@@ -66,6 +70,7 @@ export function encodeHtpasswdLine(user: string, proof: PasswordProof): string {
       `a user's name has letters, digits and . _ - @ + only, found ${JSON.stringify(user)}`,
     );
   if (proof.scheme === "sha1") return `${user}:{SHA}${Buffer.from(proof.hash).toString("base64")}`;
+  if (proof.scheme === "bcrypt") return `${user}:${proof.text}`;
   const { ln, r, p, salt, hash } = proof;
   return `${user}:$scrypt$ln=${ln},r=${r},p=${p}$${bare(salt)}$${bare(hash)}`;
 }
@@ -77,8 +82,17 @@ function decodeProof(text: string): PasswordProof {
     return { scheme: "sha1", hash };
   }
   if (text.startsWith("$scrypt$")) return decodeScrypt(text);
+  if (text.startsWith("$2")) return decodeBcrypt(text);
   const other = OTHER_SCHEMES.find(({ begins }) => begins.test(text));
   throw new CairnError("usage", `the password is in a form that is not supported (${other?.name ?? "plain or crypt"})`);
+}
+
+function decodeBcrypt(text: string): PasswordProof {
+  const cost = Number(/^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/.exec(text)?.[1]);
+  if (!(cost >= 4)) throw new CairnError("usage", "what follows $2y$ is not a cost, a salt and a hash of bcrypt");
+  if (cost > MAX_BCRYPT_COST)
+    throw new CairnError("usage", `bcrypt with a cost of ${cost} would take too much time: ${MAX_BCRYPT_COST} at most`);
+  return { scheme: "bcrypt", text };
 }
 
 function decodeScrypt(text: string): PasswordProof {

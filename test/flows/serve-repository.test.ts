@@ -13,6 +13,7 @@ import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 /** The real command with real restic as its client, and killed at every step of an upload. */
 
 const noRestic = spawnSync("restic", ["version"]).error === undefined ? false : "restic is not installed";
+const noHtpasswd = spawnSync("htpasswd", []).error === undefined ? false : "htpasswd is not installed";
 const noOpenssl = spawnSync("openssl", ["version"]).error === undefined ? false : "openssl is not installed";
 
 interface Serving {
@@ -163,6 +164,27 @@ describe("restic on our server", { skip: noRestic }, () => {
       assert.notEqual((await tryRestic(refused, [...trusting, "init"])).status, 0, refused);
     assert.deepEqual(fs.readdirSync(root), ["alice"]);
     assert.deepEqual(fs.readdirSync(path.join(root, "alice")), ["laptop"]);
+    await stop(server);
+  });
+
+  test("users of restic's own server are known, where that keeps them", { skip: noHtpasswd }, async () => {
+    const [root, source] = [newFolder("served"), newFolder("source")];
+    makeFirst(source);
+    const made = spawnSync("htpasswd", ["-cbB", path.join(root, ".htpasswd"), "carol", "s3cret"]);
+    assert.equal(made.status, 0, String(made.stderr));
+    const server = await serve(["--path", root, "--private-repositories"]);
+    const at = (password: string, repository: string): string =>
+      server.address.replace("//", `//carol:${password}@`).replace("USER", repository);
+    await restic(at("s3cret", "carol"), "init");
+    await restic(at("s3cret", "carol"), "backup", source);
+    await restic(at("s3cret", "carol"), "check", "--read-data");
+    assert.notEqual((await tryRestic(at("wrong", "carol"), ["snapshots"])).status, 0);
+    // Its own files are no repository.
+    const port = new URL(server.address.slice("rest:".length)).port;
+    const asked = await fetch(`http://127.0.0.1:${port}/.htpasswd`, {
+      headers: { authorization: `Basic ${Buffer.from("carol:s3cret").toString("base64")}` },
+    });
+    assert.ok(asked.status >= 400 && !(await asked.text()).includes("$2y$"));
     await stop(server);
   });
 

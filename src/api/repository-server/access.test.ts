@@ -77,7 +77,7 @@ test("users are known by either form of password, and the file is read again whe
   assert.match(without.headers.get("www-authenticate")!, /^Basic /);
 
   const fresh = join(folder, "new");
-  writeFileSync(fresh, `bob:$2y$05$abcdefghijklmnopqrstuv\n${await htpasswdLine("carol", "c")}\n`);
+  writeFileSync(fresh, `bob:$apr1$abcdefgh$ijklmnopqrstuv\n${await htpasswdLine("carol", "c")}\n`);
   renameSync(fresh, file);
   for (let i = 0; (await status("alice/r/?create=true", "alice", "pässwörd")) === 200; i++) {
     assert.ok(i < 300, "alice can still log in");
@@ -85,8 +85,41 @@ test("users are known by either form of password, and the file is read again whe
   }
   assert.equal(await status("bob/?create=true", "bob", "bobs"), 401);
   assert.equal(await status("carol/?create=true", "carol", "c"), 200);
-  assert.match(said.join("\n"), /line 1: .*bcrypt.*cannot log in/);
+  assert.match(said.join("\n"), /line 1: .*MD5.*cannot log in/);
   assert.doesNotMatch(said.join("\n"), /abcdefgh/);
+});
+
+// Of `htpasswd -nbBC 5` and 12; a user's password is their name in capitals.
+const BCRYPT = [
+  "carol:$2y$05$yuTLHWwB2ZAzPB3JVu4nLe0gbhKnPG6RJrEu.4gWpCCAuRUeIPw3q",
+  "dave:$2y$12$4G3joQ3eil0BfkUa.jAzHOi9Ui7MW51lY/vQgrfxt98HKHLRos9I6",
+];
+
+test("users are known by bcrypt, whose guesses hold nobody else up", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  writeFileSync(file, `${BCRYPT.join("\n")}\n`);
+  const credentials = Credentials.open(file, (message) => assert.fail(message));
+  const login = async (user: string, password: string): Promise<unknown> =>
+    credentials.login(basic(user, password).authorization);
+  assert.deepEqual(await login("carol", "CAROL"), { user: "carol" });
+  assert.deepEqual(await login("carol", "carol"), { refused: "unknown" });
+  let [longest, last, isDone] = [0, performance.now(), false];
+  const watch = (async () => {
+    while (!isDone) {
+      await sleep(5);
+      longest = Math.max(longest, performance.now() - last);
+      last = performance.now();
+    }
+  })();
+  const started = performance.now();
+  const [right, wrong] = await Promise.all([login("dave", "DAVE"), login("dave", "guess")]);
+  const took = performance.now() - started;
+  isDone = true;
+  await watch;
+  assert.deepEqual([right, wrong], [{ user: "dave" }, { refused: "unknown" }]);
+  assert.ok(longest < took / 3, `the longest pause was ${Math.round(longest)} of ${Math.round(took)} ms`);
 });
 
 test("a file of users that is not there or not understood keeps the server from starting", async (t) => {
@@ -101,7 +134,7 @@ test("a file of users that is not there or not understood keeps the server from 
   start("not_found", /no file of users/);
   writeFileSync(file, "# nobody\n");
   start("usage", /names no user/);
-  writeFileSync(file, "bob:$2y$05$abcdefghijklmnopqrstuv\n");
+  writeFileSync(file, "bob:$2y$15$abcdefghijklmnopqrstuv\n");
   start("usage", /line 1: .*bcrypt/);
 });
 

@@ -9,6 +9,7 @@ import {
   type PasswordProof,
 } from "../../formats/htpasswd.ts";
 import { readSmallFile } from "../../fs/durable.ts";
+import { matchesBcrypt } from "./bcrypt.ts";
 
 /** 32 MiB and some 60 ms for each guess. */
 const COST = { ln: 15, r: 8, p: 1 } as const;
@@ -131,8 +132,7 @@ export class Credentials {
   }
 }
 
-const HINT =
-  "make a line with `cairn serve-repository --hash-password USER >> FILE`, or with `htpasswd -s`; bcrypt is not supported";
+const HINT = "make a line with `cairn serve-repository --hash-password USER >> FILE`, or with `htpasswd -B`";
 
 function stampOf(path: string): string {
   const facts = statSync(path, { throwIfNoEntry: false, bigint: true });
@@ -149,6 +149,7 @@ function parseBasic(header: string | undefined): { user: string; password: strin
 }
 
 async function matches(password: string, proof: PasswordProof): Promise<boolean> {
+  if (proof.scheme === "bcrypt") return matchesBcrypt(password, proof.text);
   const hash = proof.scheme === "sha1" ? createHash("sha1").update(password).digest() : await derive(password, proof);
   return timingSafeEqual(hash, proof.hash);
 }

@@ -1,5 +1,5 @@
-import { realpathSync, statSync } from "node:fs";
-import { resolve } from "node:path";
+import { existsSync, realpathSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
@@ -20,7 +20,10 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--path <dir>", text: "the folder in which the repositories lie" },
     { flags: "--listen <address>", text: `HOST:PORT; port 0 takes a free one (default ${LISTEN})` },
-    { flags: "--htpasswd <file>", text: "who may use it: lines of --hash-password or of `htpasswd -s`" },
+    {
+      flags: "--htpasswd <file>",
+      text: "who may use it: lines of --hash-password or of `htpasswd -B` (default .htpasswd in --path, where there is one)",
+    },
     { flags: "--no-auth", text: "everybody who reaches the address may use it" },
     { flags: "--private-repositories", text: "each user sees only the repositories below a folder of their name" },
     { flags: "--append-only", text: "nothing but locks can be removed" },
@@ -93,7 +96,7 @@ function readSettings(context: Context, input: Input): Settings {
   const root = servedFolder(resolve(context.cwd, path));
   const { host, port } = parseListen(input.text("listen") ?? LISTEN);
   const tls = readTls(context, input);
-  const credentials = readCredentials(context, input);
+  const credentials = readCredentials(context, input, root);
   const privateRepositories = input.flag("privateRepositories");
   if (privateRepositories && credentials === null)
     throw usage("--private-repositories needs users", "give --htpasswd FILE instead of --no-auth");
@@ -151,9 +154,11 @@ function readTls(context: Context, input: Input): TlsFiles | undefined {
   return new TlsFiles(resolve(context.cwd, certificate), resolve(context.cwd, key));
 }
 
-function readCredentials(context: Context, input: Input): Credentials | null {
-  const file = input.text("htpasswd");
+/** restic's own server looks for `.htpasswd` in the folder that it serves. */
+function readCredentials(context: Context, input: Input, root: string): Credentials | null {
+  const beside = join(root, ".htpasswd");
   const open = input.denied("auth");
+  const file = input.text("htpasswd") ?? (!open && existsSync(beside) ? beside : undefined);
   if (file !== undefined && open) throw usage("--htpasswd and --no-auth exclude each other");
   if (open) return null;
   if (file === undefined)
