@@ -1,0 +1,232 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import path from "node:path";
+import { test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
+import {
+  backup,
+  filesOf,
+  newRepository,
+  noRestic,
+  repositoryPlace,
+  restic,
+  resticEnvironment,
+  resticRepository,
+  resticSnapshots,
+  type TestRepository,
+} from "../fixtures/repository.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** What restic makes is read here, however it made it; what Cairn makes is read by all of restic; and both write at once. */
+
+function filled(): string {
+  const folder = newFolder("both");
+  makeFirst(folder);
+  return folder;
+}
+
+/** Lists, verifies and restores the newest snapshot, whose tree has `inside` as its copy of `folder`. */
+function assertRead(place: TestRepository, folder: string, inside = folder): void {
+  const listed = backup(place, "list").data["snapshots"] as { snapshot_id: string }[];
+  assert.equal(listed.length, resticSnapshots(place).length);
+  const { problems, checked } = backup(place, "verify").data as {
+    problems: unknown[];
+    checked: { snapshots: number };
+  };
+  assert.deepEqual([problems, checked.snapshots], [[], listed.length]);
+  const target = path.join(newFolder("restored"), "here");
+  backup(place, "restore", "latest", "--to", target);
+  assert.equal(walkDigests(path.join(target, inside)).state, walkDigests(folder).state);
+}
+
+test("a repository of version 1 is listed, verified and restored", { skip: noRestic }, () => {
+  const folder = filled();
+  const place = resticRepository(1);
+  restic(place, "backup", folder);
+  assertRead(place, folder);
+});
+
+test("what restic stored without compression, beside what it compressed, is read", { skip: noRestic }, () => {
+  const folder = filled();
+  const place = resticRepository(2);
+  restic(place, "backup", "--compression", "off", folder);
+  makeSecond(folder);
+  restic(place, "backup", "--compression", "max", folder);
+  assertRead(place, folder);
+});
+
+test("each of several keys opens, whoever added it", { skip: noRestic }, () => {
+  const folder = filled();
+  const place = resticRepository(2);
+  const [theirs, ours] = [repositoryPlace("second-key"), repositoryPlace("third-key")];
+  restic(place, "backup", folder);
+  restic(place, "key", "add", "--new-password-file", theirs.passwordFile);
+  backup(place, "key", "add", "--new-password-file", ours.passwordFile);
+  assertRead({ ...place, options: ["-r", place.location, "--password-file", theirs.passwordFile] }, folder);
+  assert.equal(resticSnapshots({ ...place, passwordFile: ours.passwordFile }).length, 1);
+  assert.equal((backup(place, "key", "list").data["keys"] as unknown[]).length, 3);
+});
+
+test("a repository of many small packs is read, and merged by a prune of ours", { skip: noRestic }, () => {
+  const folder = newFolder("small");
+  const place = resticRepository(2);
+  for (let round = 0; round < 9; round++) {
+    fs.writeFileSync(path.join(folder, `round-${round}`), `round ${round}\n`);
+    restic(place, "backup", folder);
+  }
+  const packs = filesOf(place, "data").length;
+  assert.ok(packs >= 18, `${packs} packs`);
+  assertRead(place, folder);
+  backup(place, "prune");
+  assert.ok(filesOf(place, "data").length < packs);
+  assertRead(place, folder);
+  restic(place, "check", "--read-data");
+});
+
+test("snapshots of a relative path, of several paths and of stdin are read", { skip: noRestic }, () => {
+  const folder = filled();
+  const other = newFolder("other");
+  fs.writeFileSync(path.join(other, "file"), "other\n");
+  const place = resticRepository(2);
+  const env = resticEnvironment(place);
+  const relative = spawnSync("restic", ["backup", path.basename(folder)], { cwd: path.dirname(folder), env });
+  assert.equal(relative.status, 0, relative.stderr.toString());
+  assertRead(place, folder, path.basename(folder));
+  restic(place, "backup", folder, other);
+  assertRead(place, folder);
+  const fed = spawnSync("restic", ["backup", "--stdin", "--stdin-filename", "dump.sql"], { input: "a dump\n", env });
+  assert.equal(fed.status, 0, fed.stderr.toString());
+  const target = path.join(newFolder("restored"), "here");
+  backup(place, "restore", "latest", "--to", target);
+  assert.equal(fs.readFileSync(path.join(target, "dump.sql"), "utf8"), "a dump\n");
+  // One more of ours, with restic's as its parent, and all are sound.
+  backup(place, "create", "--save", "-C", folder);
+  assert.deepEqual(backup(place, "verify").data["problems"], []);
+});
+
+test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, () => {
+  const folder = filled();
+  const place = newRepository("ours");
+  backup(place, "create", "--save", "-C", folder);
+  makeSecond(folder);
+  backup(place, "create", "--save", "-C", folder);
+  const found = JSON.parse(restic(place, "find", "--json", "kept.txt")) as { hits: number }[];
+  assert.deepEqual(
+    found.map(({ hits }) => hits),
+    [1, 1],
+  );
+  const copy = repositoryPlace("copy-of-ours");
+  restic(copy, "init");
+  restic(copy, "copy", "--from-repo", place.location, "--from-password-file", place.passwordFile);
+  restic(copy, "check", "--read-data");
+  const proven = backup(copy, "verify").data as { problems: unknown[]; checked: { digests: number } };
+  assert.deepEqual([proven.problems, proven.checked.digests], [[], 2]);
+  assertRestoresHere(copy, folder);
+  restic(place, "backup", folder);
+  restic(place, "forget", "--group-by", "", "--keep-last", "2", "--prune");
+  restic(place, "check", "--read-data");
+  assert.deepEqual(backup(place, "verify").data["problems"], []);
+  const next = backup(place, "create", "-C", folder).data as {
+    snapshot: { snapshot_id: string };
+    parent: string | null;
+  };
+  assert.ok(next.parent !== null);
+  assertRestoresHere(place, folder, next.snapshot.snapshot_id);
+});
+
+function assertRestoresHere(place: TestRepository, folder: string, snapshot = "latest"): void {
+  const target = path.join(newFolder("restored"), "here");
+  const { proof } = backup(place, "restore", snapshot, "--to", target).data as { proof: { state_digest: string } };
+  assert.equal(proof.state_digest, walkDigests(folder).state);
+}
+
+const noFuse =
+  noRestic !== false
+    ? noRestic
+    : fs.existsSync("/dev/fuse") && spawnSync("fusermount", ["-V"]).error === undefined
+      ? false
+      : "FUSE is not installed";
+
+test("restic mounts what is ours, and every file in it reads the same", { skip: noFuse }, async (t) => {
+  const folder = filled();
+  const place = newRepository("mounted");
+  const { snapshot } = backup(place, "create", "--save", "-C", folder).data as { snapshot: { snapshot_id: string } };
+  const mounted = await mount(t, place);
+  if (mounted === null) return t.skip("this user may not mount");
+  const root = path.join(mounted, "ids", snapshot.snapshot_id.slice(0, 8), folder);
+  const files = fs.readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  assert.ok(files.length > 8);
+  for (const { parentPath, name } of files) {
+    const own = path.join(parentPath, name);
+    assert.ok(fs.readFileSync(own).equals(fs.readFileSync(path.join(root, path.relative(folder, own)))), own);
+  }
+  assert.equal(fs.readlinkSync(path.join(root, "link")), "same/kept.txt");
+});
+
+/** Null where nothing can be mounted; ends with the test. */
+async function mount(t: TestContext, place: TestRepository): Promise<string | null> {
+  const point = newFolder("mount");
+  const child = spawn("restic", ["--no-lock", "mount", point], { env: resticEnvironment(place), stdio: "ignore" });
+  const ended = once(child, "exit");
+  t.after(async () => {
+    spawnSync("fusermount", ["-u", "-z", point]);
+    child.kill();
+    await ended;
+  });
+  for (let waited = 0; waited < 20_000 && child.exitCode === null; waited += 50) {
+    if (fs.existsSync(path.join(point, "ids"))) return point;
+    await sleep(50);
+  }
+  return null;
+}
+
+/** restic in a process beside this one. */
+async function startRestic(place: TestRepository, ...args: string[]): Promise<{ status: number; said: string }> {
+  const child = spawn("restic", args, { env: resticEnvironment(place), stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece: Buffer) => (said += piece.toString()));
+  const [status] = (await once(child, "close")) as [number];
+  return { status, said };
+}
+
+test(
+  "both write into one repository at once, and each waits for or refuses what would harm the other",
+  { skip: noRestic },
+  async () => {
+    const [ours, theirs] = [filled(), filled()];
+    const place = newRepository("shared");
+    const acknowledged: string[] = [];
+    for (let round = 0; round < 3; round++) {
+      for (const folder of [ours, theirs])
+        fs.writeFileSync(path.join(folder, `round-${round}`), Buffer.alloc(300_000, `${folder} ${round}`));
+      const create = startCairn(["backup", "create", "--save", ...place.options, "-C", ours]);
+      const [made, { status, said }] = await Promise.all([create.ended, startRestic(place, "backup", theirs)]);
+      assert.deepEqual([made.status, status], [0, 0], said);
+      acknowledged.push((made.data["snapshot"] as { snapshot_id: string }).snapshot_id);
+    }
+    // A prune needs the repository for itself: it is put off or refused, or the backup beside it is; neither loses anything.
+    fs.writeFileSync(path.join(ours, "last"), "last\n");
+    const beside = startCairn(["backup", "create", "--save", ...place.options, "-C", ours]);
+    const [made, pruned] = await Promise.all([beside.ended, startRestic(place, "prune")]);
+    assert.ok(made.status === 0 || made.error?.code === "busy", made.stdout);
+    assert.ok(pruned.status === 0 || /locked/.test(pruned.said), pruned.said);
+    if (made.status === 0) acknowledged.push((made.data["snapshot"] as { snapshot_id: string }).snapshot_id);
+    fs.writeFileSync(path.join(theirs, "last"), "last\n");
+    const forget = startCairn(["backup", "forget", "--keep-last", "3", "--prune", ...place.options]);
+    const [forgot, saved] = await Promise.all([forget.ended, startRestic(place, "backup", theirs)]);
+    assert.ok(forgot.status === 0 || forgot.error?.code === "busy", forgot.stdout);
+    assert.ok(saved.status === 0 || /locked/.test(saved.said), saved.said);
+    const left = resticSnapshots(place).map(({ id }) => id);
+    for (const id of acknowledged.slice(-3)) assert.ok(left.includes(id), id);
+    restic(place, "check", "--read-data");
+    assert.deepEqual(filesOf(place, "locks"), []);
+    cairnOk(["backup", "prune", ...place.options]);
+    const { problems } = cairn(["backup", "verify", ...place.options]).data as { problems: unknown[] };
+    assert.deepEqual(problems, []);
+  },
+);
