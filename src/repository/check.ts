@@ -62,16 +62,20 @@ export interface PlannedPack {
   readonly blobs: number;
 }
 
-export interface CheckReport {
-  readonly problems: CheckProblem[];
+/** What the index files say of packs. */
+export interface CheckedPacks {
   /** Built from the index files alone, without the cache. */
   readonly index: BlobIndex;
   /** Packs that are there, largest first: what a full read goes through. */
   readonly packs: PlannedPack[];
-  /** Snapshots and the caller's roots. */
-  readonly roots: CheckRoot[];
   /** Entries whose pack is missing or cut. */
   readonly lost: Set<number>;
+}
+
+export interface CheckReport extends CheckedPacks {
+  readonly problems: CheckProblem[];
+  /** Snapshots and the caller's roots. */
+  readonly roots: CheckRoot[];
   /** What the roots need. */
   readonly live: LiveSet;
   readonly snapshots: number;
@@ -84,6 +88,8 @@ export interface CheckOptions {
   /** Only these of the repository's snapshots, by id; default all. */
   snapshots?: ReadonlySet<string> | undefined;
   readTree: ReadTree;
+  /** Called before the trees are walked: from then on the packs can be read beside that. */
+  onPacks?: ((packs: CheckedPacks) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -98,14 +104,15 @@ export async function checkStructure(repository: Repository, options: CheckOptio
   await checkKeys(repository, problems);
   const { snapshots: all, damaged } = await repository.listSnapshots(options.signal);
   const snapshots = all.filter(({ id }) => options.snapshots?.has(id) !== false);
-  const { index, packs, lost } = await checkPacks(repository, problems, options.signal);
+  const checked = await checkPacks(repository, problems, options.signal);
+  options.onPacks?.(checked);
   for (const file of damaged) problems.push(damage("snapshot_damaged", file.name, file.error.message));
   const roots: CheckRoot[] = snapshots.map(({ id, snapshot }) => ({
     label: `snapshot ${id}`,
     tree: Buffer.from(snapshot.tree, "hex"),
   }));
   roots.push(...(options.roots ?? []));
-  const live = new LiveSet(index);
+  const live = new LiveSet(checked.index);
   await live.mark(
     roots.map((root) => root.tree),
     options.readTree,
@@ -126,7 +133,7 @@ export async function checkStructure(repository: Repository, options: CheckOptio
       ),
     );
   }
-  return { problems, index, packs, roots, lost, live, snapshots: snapshots.length, trees: live.trees };
+  return { ...checked, problems, roots, live, snapshots: snapshots.length, trees: live.trees };
 }
 
 async function checkKeys(repository: Repository, problems: CheckProblem[]): Promise<void> {
@@ -154,7 +161,7 @@ async function checkPacks(
   repository: Repository,
   problems: CheckProblem[],
   signal: AbortSignal | undefined,
-): Promise<{ index: BlobIndex; packs: PlannedPack[]; lost: Set<number> }> {
+): Promise<CheckedPacks> {
   // Index files before packs, as a save that runs meanwhile writes them in the other order.
   const names = (await repository.storage.list("index")).map((file) => file.name);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));

@@ -2,14 +2,14 @@ import { PackProver } from "../../engines/verify/prove-packs.ts";
 import type { PackReport } from "../../engines/verify/verify-task.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { CheckProblem, CheckReport, PlannedPack } from "../../repository/check.ts";
+import type { CheckedPacks, CheckProblem, PlannedPack } from "../../repository/check.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import type { VerifyBackupOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 export interface PacksToVerify {
   access: RepositoryAccess;
-  report: CheckReport;
+  report: Pick<CheckedPacks, "index" | "lost">;
   near: NearPacks;
   packs: readonly PlannedPack[];
   options: VerifyBackupOptions;

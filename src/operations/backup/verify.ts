@@ -1,8 +1,15 @@
+import { warmThreads } from "../../engines/threads.ts";
 import { provenPointDigests, type DigestFinding } from "./verify-digests.ts";
-import { verifyPacks } from "./verify-packs.ts";
+import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { checkStructure, type CheckProblem, type CheckReport, type PlannedPack } from "../../repository/check.ts";
+import {
+  checkStructure,
+  type CheckedPacks,
+  type CheckProblem,
+  type CheckReport,
+  type PlannedPack,
+} from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
@@ -25,48 +32,68 @@ export async function verifyBackup(
   if (quick === true && subset !== undefined)
     throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
   const started = Date.now();
+  if (quick !== true) warmThreads("verify");
   return access.reading(options, async () => {
     const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, snapshots);
-    const near = access.near();
-    // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
-    const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
-    const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal: options.signal });
-    try {
-      const report = await access.asStored(async () =>
-        checkStructure(access.repository, {
-          readTree: reader.readTree,
-          snapshots: chosen,
-          signal: options.signal,
-        }),
-      );
-      const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
-      // While what the walk has brought of trees is still here.
-      const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
-      const read = await verifyPacks({ access, report, near, packs, options });
-      report.problems.push(...read.problems);
-      await explain(report, {
-        readTree: reader.readTree,
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-      });
-      const problems = relevant(report, chosen !== undefined).map(publicProblem);
-      return {
-        ...access.info,
-        checked: {
-          snapshots: report.snapshots,
-          trees: report.trees,
-          packs: read.packs,
-          blobs: read.blobs,
-          bytes: read.bytes,
-          digests: digests.filter(({ kind }) => kind === "proven").length,
-        },
-        read_data: quick !== true,
-        problems: [...problems, ...digestProblems(digests, problems)],
-        duration_ms: Date.now() - started,
-      };
-    } finally {
-      reader.close();
-    }
+    const { report, digests, read } = await readRepository(access, options, chosen);
+    const problems = relevant(report, chosen !== undefined).map(publicProblem);
+    return {
+      ...access.info,
+      checked: {
+        snapshots: report.snapshots,
+        trees: report.trees,
+        packs: read.packs,
+        blobs: read.blobs,
+        bytes: read.bytes,
+        digests: digests.filter(({ kind }) => kind === "proven").length,
+      },
+      read_data: quick !== true,
+      problems: [...problems, ...digestProblems(digests, problems)],
+      duration_ms: Date.now() - started,
+    };
   });
+}
+
+interface ReadRepository {
+  report: CheckReport;
+  digests: DigestFinding[];
+  read: VerifiedPacks;
+}
+
+/** Packs of this machine are read by the threads while this one walks the trees; others come after the trees' own. */
+async function readRepository(
+  access: RepositoryAccess,
+  options: VerifyBackupOptions,
+  chosen: ReadonlySet<string> | undefined,
+): Promise<ReadRepository> {
+  const { subset, quick, signal } = options;
+  const near = access.near();
+  // Also what no index lists; and on a storage that is not local how much of a pack of trees is brought at once.
+  const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
+  const reader = new NearReader({ repository: access.repository, near, ends: sizes, signal });
+  const stop = new AbortController();
+  const all = { ...options, signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]) };
+  let reading: Promise<VerifiedPacks> | null = null;
+  const begin = (checked: CheckedPacks): void => {
+    if (quick === true || chosen !== undefined || !near.isLocal) return;
+    reading = verifyPacks({ access, report: checked, near, packs: partOf(checked.packs, subset), options: all });
+    reading.catch(() => undefined);
+  };
+  try {
+    const structure = { readTree: reader.readTree, snapshots: chosen, signal, onPacks: begin };
+    const report = await access.asStored(async () => checkStructure(access.repository, structure));
+    // While what the walk has brought of trees is still here.
+    const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
+    const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
+    const read = await (reading ?? verifyPacks({ access, report, near, packs, options }));
+    report.problems.push(...read.problems);
+    await explain(report, { readTree: reader.readTree, ...(signal === undefined ? {} : { signal }) });
+    return { report, digests, read };
+  } finally {
+    stop.abort();
+    await (reading as Promise<VerifiedPacks> | null)?.catch(() => undefined);
+    reader.close();
+  }
 }
 
 async function chosenIds(access: RepositoryAccess, words: readonly string[]): Promise<Set<string>> {
@@ -74,13 +101,18 @@ async function chosenIds(access: RepositoryAccess, words: readonly string[]): Pr
   return new Set(words.map((word) => findSnapshot(snapshots, word).id));
 }
 
-/** Packs to be read: all, those that the chosen snapshots need, or a part of them that depends on nothing but their names. */
+/** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */
 function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBackupOptions["subset"]): PlannedPack[] {
-  let packs = report.packs;
-  if (onlyNeeded) {
-    const needed = neededPacks(report);
-    packs = packs.filter(({ name }) => needed.has(name));
-  }
+  if (!onlyNeeded) return partOf(report.packs, subset);
+  const needed = neededPacks(report);
+  return partOf(
+    report.packs.filter(({ name }) => needed.has(name)),
+    subset,
+  );
+}
+
+/** A part depends on nothing but the packs' names. */
+function partOf(packs: PlannedPack[], subset: VerifyBackupOptions["subset"]): PlannedPack[] {
   if (subset === undefined) return packs;
   return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
 }
