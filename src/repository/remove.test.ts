@@ -158,11 +158,27 @@ describe("sweep", () => {
           removedUnindexed: 0,
           replacedIndexes: 0,
           bytesFreed: 0,
+          unusedBytes: 0,
           postponed: false,
           damagedPacks: [],
         },
       );
       assert.deepEqual(await fixture.storage.list("locks"), []);
+    });
+  });
+
+  test("says how much stays although nothing needs it when rewriting would not pay", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const keep = randomFiles(5, 4000, "k");
+      const a = await archive.save({ ...keep, ...randomFiles(5, 4000, "a") });
+      await archive.save(keep);
+      await removeSnapshots(fixture.repository, [a.snapshot]);
+      const options = { ...optionsOf(fixture), maxWaste: 1, smallPack: 0 };
+      const preview = await previewSweep(fixture.repository, options);
+      assert.ok(preview.unusedBytes > 20_000, String(preview.unusedBytes));
+      assert.equal((await runSweep(fixture.repository, options)).unusedBytes, preview.unusedBytes);
+      assert.equal((await runSweep(fixture.repository, { ...options, maxWaste: 0 })).unusedBytes, 0);
     });
   });
 

@@ -20,6 +20,8 @@ export interface SweepResult {
   removedUnindexed: number;
   replacedIndexes: number;
   bytesFreed: number;
+  /** Bytes that nothing needs and that stay, because writing their packs anew would not pay. */
+  unusedBytes: number;
   /** True when others used the repository: new packs and index are written, the old ones go next time. */
   postponed: boolean;
   /** Packs that were left alone because their bytes are not what was written. */
@@ -73,6 +75,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     removedUnindexed: 0,
     replacedIndexes: 0,
     bytesFreed: 0,
+    unusedBytes: 0,
     postponed: false,
     damagedPacks: [],
   };
@@ -83,6 +86,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     try {
       failpoint("sweep.begin");
       const plan = await planSweep(repository, options);
+      total.unusedBytes = plan.unusedBytes;
       staged = await stage(repository, plan, { options, lock, total });
     } finally {
       await lock.release();

@@ -54,8 +54,8 @@ export interface SweepPlan {
   readonly packs: ReadonlyMap<string, PackFacts>;
   /** Bytes that the run will free, new packs subtracted. */
   readonly bytesFreed: number;
-  /** Bytes of all blobs that nothing needs, those included that stay because rewriting their packs would not pay. */
-  readonly deadBytes: number;
+  /** Bytes of blobs that nothing needs and that stay, because rewriting their packs would not pay. */
+  readonly unusedBytes: number;
 }
 
 interface Duplicate {
@@ -199,18 +199,17 @@ function decide(
   const maxWaste = options.maxWaste ?? 0.2;
   const smallPack = options.smallPack ?? 1024 * 1024;
   let bytesFreed = 0;
-  let deadBytes = 0;
+  let unusedBytes = 0;
   for (const facts of from.packs.values()) {
     const waste = facts.blobBytes - facts.liveBytes;
-    deadBytes += waste;
-    if (facts.frozen) continue;
-    if (facts.liveBytes === 0) {
+    if (facts.frozen) unusedBytes += waste;
+    else if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
     } else if (waste > 0 && (facts.size < smallPack || waste > facts.blobBytes * maxWaste)) {
       repack.push(facts);
       bytesFreed += waste;
-    }
+    } else unusedBytes += waste;
   }
   const unindexed: { name: string; size: number }[] = [];
   for (const [name, size] of from.stored) {
@@ -229,6 +228,6 @@ function decide(
     affected,
     packs: from.packs,
     bytesFreed,
-    deadBytes,
+    unusedBytes,
   };
 }

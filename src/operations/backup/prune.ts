@@ -45,23 +45,17 @@ export async function pruneBackups(
     ...(signal === undefined ? {} : { signal }),
   };
   try {
-    const plan = await previewSweep(access.repository, sweep);
-    const planned = {
-      removed_packs: plan.remove.length,
-      repacked_packs: plan.repack.length,
-      unindexed_packs: plan.unindexed.length,
-      bytes_freed: plan.bytesFreed,
-    };
-    const repackedWaste = plan.repack.reduce((sum, pack) => sum + pack.blobBytes - pack.liveBytes, 0);
-    const removedWaste = plan.remove.reduce((sum, pack) => sum + pack.blobBytes, 0);
-    const unused = Math.max(0, plan.deadBytes - repackedWaste - removedWaste);
-    const common = { ...access.info, unused_bytes: unused };
     if (options.dryRun === true) {
+      const plan = await previewSweep(access.repository, sweep);
       return {
-        ...common,
-        ...planned,
+        ...access.info,
         dry_run: true,
+        removed_packs: plan.remove.length,
+        repacked_packs: plan.repack.length,
         new_packs: 0,
+        unindexed_packs: plan.unindexed.length,
+        bytes_freed: plan.bytesFreed,
+        unused_bytes: plan.unusedBytes,
         postponed: false,
         damaged_packs: [],
         ...since(started),
@@ -70,13 +64,14 @@ export async function pruneBackups(
     const done = await runSweep(access.repository, sweep);
     if (!done.postponed) await merge(access);
     return {
-      ...common,
+      ...access.info,
       dry_run: false,
       removed_packs: done.removedPacks,
       repacked_packs: done.repackedPacks,
       new_packs: done.newPacks,
       unindexed_packs: done.removedUnindexed,
       bytes_freed: done.bytesFreed,
+      unused_bytes: done.unusedBytes,
       postponed: done.postponed,
       damaged_packs: done.damagedPacks,
       ...since(started),
