@@ -4,7 +4,7 @@ import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type RepositoryLock } from "./locks.ts";
-import { loadWholePack, PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
+import { PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
@@ -120,7 +120,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   for (const group of mergeable(packs, index, work.options)) {
     for (const pack of group) {
       if (left() < 0) break;
-      if (await copyWhole(repository, pack, copier)) merged.set(pack.name, pack);
+      if (await copyWhole(pack, copier)) merged.set(pack.name, pack);
     }
   }
   const copied = await copier.finish();
@@ -195,9 +195,9 @@ function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex, opt
 }
 
 /** False when the pack is damaged or gone: it stays listed as it was, for check to name. */
-async function copyWhole(repository: Repository, pack: ListedPack, copier: PackCopier): Promise<boolean> {
+async function copyWhole(pack: ListedPack, copier: PackCopier): Promise<boolean> {
   try {
-    const bytes = await loadWholePack(repository, pack.name);
+    const bytes = await copier.load(pack.name);
     if (bytes.length !== pack.size) return false;
     for (const blob of pack.blobs) await copier.add(bytes, blob);
     return true;

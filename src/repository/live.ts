@@ -6,7 +6,7 @@ import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-i
 
 export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
 
-/** The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. */
+/** The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. Marking uses it until it asks for the next. */
 export type ReadTree = (place: TreePlace) => Uint8Array | Promise<Uint8Array>;
 
 export interface MarkProblem {

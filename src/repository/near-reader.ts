@@ -37,22 +37,30 @@ export class NearReader {
 
   /** A tree's plaintext; a fresh copy. `damaged` when it is not there or not what was written. */
   readonly readTree: ReadTree = (place) => {
-    const { near, ends } = this.#options;
-    if (near.isLocal) return this.#reader.read(place);
-    const end = Math.max(ends.get(objectIdOf(place.pack)) ?? 0, place.offset + place.length);
-    return this.#fetched(place, { offset: 0, length: end });
+    if (this.#options.near.isLocal) return this.#reader.read(place);
+    return this.#fetchTree(place).then(() => this.#reader.read(place));
   };
 
-  /** Any blob's plaintext; likewise. */
+  /** The same where it was decoded, good until the next read: a walk over many large trees leaves no copies behind. */
+  readonly viewTree: ReadTree = (place) => {
+    if (this.#options.near.isLocal) return this.#reader.view(place);
+    return this.#fetchTree(place).then(() => this.#reader.view(place));
+  };
+
+  /** Any blob's plaintext; a fresh copy. */
   async read(place: BlobPlace): Promise<Uint8Array> {
-    if (this.#options.near.isLocal) return this.#reader.read(place);
-    return this.#fetched(place, { offset: place.offset, length: place.length });
+    await this.#fetch(place, { offset: place.offset, length: place.length });
+    return this.#reader.read(place);
   }
 
-  async #fetched(place: BlobPlace, range: { offset: number; length: number }): Promise<Uint8Array> {
+  async #fetchTree(place: BlobPlace): Promise<void> {
+    const end = Math.max(this.#options.ends.get(objectIdOf(place.pack)) ?? 0, place.offset + place.length);
+    return this.#fetch(place, { offset: 0, length: end });
+  }
+
+  async #fetch(place: BlobPlace, range: { offset: number; length: number }): Promise<void> {
     const { near, signal } = this.#options;
     await near.fetch([{ pack: objectIdOf(place.pack), ...range }], { signal });
-    return this.#reader.read(place);
   }
 
   close(): void {

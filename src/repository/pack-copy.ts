@@ -1,9 +1,12 @@
+import { closeSync, fstatSync, openSync } from "node:fs";
 import { sha256 } from "../crypto/hash.ts";
 import { sealMessage } from "../crypto/seal.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { encodeHeaderEntry, type BlobType, type IndexBlob, type PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
+import { newArena } from "../native.ts";
+import { readAt } from "./pack-read.ts";
 import type { Repository } from "./repository.ts";
 
 /** A pack that was put together from sealed blobs of others. */
@@ -17,11 +20,16 @@ export interface CopiedPack {
 
 const PACK_SIZE = 16 * 1024 * 1024;
 const MAX_BLOBS = 50_000;
+/** Room for what many small saves merge to. */
+const SMALL_PACK = 1024 * 1024;
+/** Of a usual size, and for the header. */
+const ROOM_FOR_THE_LAST = 4 * 1024 * 1024;
 
 interface Open {
-  chunks: Uint8Array[];
-  entries: PackHeaderEntry[];
+  /** Kept from pack to pack: memory that is given back to the collector is given back late. */
+  bytes: Uint8Array;
   length: number;
+  entries: PackHeaderEntry[];
 }
 
 /**
@@ -35,9 +43,37 @@ export class PackCopier {
   readonly #repository: Repository;
   readonly #open: Record<BlobType, Open> = { data: fresh(), tree: fresh() };
   readonly #copied = new Set<string>();
+  #source = newArena(0);
 
   constructor(repository: Repository) {
     this.#repository = repository;
+  }
+
+  /**
+   * The bytes of a whole pack to copy from, proven by its name and good until the next one. `damaged` when they are others
+   * than were written, `not_found` when it is gone.
+   */
+  async load(name: string): Promise<Uint8Array> {
+    const { storage } = this.#repository;
+    const path = storage.localPath?.("data", name);
+    const bytes = path === undefined ? await storage.load("data", name) : this.#read(path, name);
+    if (objectIdOf(sha256(bytes)) === name) return bytes;
+    throw new CairnError("damaged", `pack ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
+  }
+
+  #read(path: string, name: string): Uint8Array {
+    try {
+      const descriptor = openSync(path, "r");
+      try {
+        const { size } = fstatSync(descriptor);
+        if (size > this.#source.bytes.length) this.#source = newArena(size);
+        return this.#source.bytes.subarray(0, readAt(descriptor, 0, size, this.#source, 0));
+      } finally {
+        closeSync(descriptor);
+      }
+    } catch (error) {
+      throw toCairnError(error, `cannot read pack ${name.slice(0, 8)}`);
+    }
   }
 
   /** Copies one blob out of `pack`, the whole bytes of its old pack. One that was copied already is skipped. */
@@ -46,14 +82,13 @@ export class PackCopier {
     if (this.#copied.has(key)) return;
     this.#copied.add(key);
     const open = this.#open[blob.type];
-    open.chunks.push(pack.slice(blob.offset, blob.offset + blob.length));
+    append(open, pack.subarray(blob.offset, blob.offset + blob.length));
     open.entries.push({
       id: blob.id.slice(0, 32),
       type: blob.type,
       length: blob.length,
       uncompressedLength: blob.uncompressedLength,
     });
-    open.length += blob.length;
     this.bytes += blob.length;
     if (open.length >= PACK_SIZE || open.entries.length >= MAX_BLOBS) await this.#close(blob.type);
   }
@@ -66,29 +101,40 @@ export class PackCopier {
   }
 
   async #close(type: BlobType): Promise<void> {
-    const { chunks, entries } = this.#open[type];
+    const open = this.#open[type];
+    const { entries } = open;
     if (entries.length === 0) return;
-    this.#open[type] = fresh();
     const w = new ByteWriter(entries.length * 41);
     for (const entry of entries) encodeHeaderEntry(w, entry);
     const header = w.view().slice();
     const sealed = sealMessage(this.#repository.keys, header);
     const length = Buffer.alloc(4);
     length.writeUInt32LE(sealed.length);
-    const bytes = Buffer.concat([...chunks, sealed, length]);
+    append(open, sealed);
+    append(open, length);
+    const bytes = open.bytes.subarray(0, open.length);
     const id = sha256(bytes);
     await this.#repository.storage.save("data", objectIdOf(id), bytes, { durable: false });
     this.packs.push({ id, size: bytes.length, entries, header });
+    open.length = 0;
+    open.entries = [];
   }
 }
 
-/** A whole pack, proven by its name. `damaged` when its bytes are others than were written. */
-export async function loadWholePack(repository: Repository, name: string): Promise<Uint8Array> {
-  const bytes = await repository.storage.load("data", name);
-  if (objectIdOf(sha256(bytes)) !== name) {
-    throw new CairnError("damaged", `pack ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
+function fresh(): Open {
+  return { bytes: new Uint8Array(0), length: 0, entries: [] };
+}
+
+function append(open: Open, bytes: Uint8Array): void {
+  const end = open.length + bytes.length;
+  if (end > open.bytes.length) {
+    // Pages that are not written take no memory; growing bit by bit would leave as much again behind.
+    const grown = new Uint8Array(end <= SMALL_PACK ? SMALL_PACK : Math.max(end, PACK_SIZE + ROOM_FOR_THE_LAST));
+    grown.set(open.bytes.subarray(0, open.length));
+    open.bytes = grown;
   }
-  return bytes;
+  open.bytes.set(bytes, open.length);
+  open.length = end;
 }
 
 /** Bytes of a pack with these entries: blobs, sealed header, length field. */
@@ -96,8 +142,4 @@ export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
   let size = 32 + 4;
   for (const entry of entries) size += entry.length + (entry.uncompressedLength > 0 ? 41 : 37);
   return size;
-}
-
-function fresh(): Open {
-  return { chunks: [], entries: [], length: 0 };
 }

@@ -6,7 +6,7 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockOptions, type RepositoryLock } from "./locks.ts";
-import { loadWholePack, PackCopier, type CopiedPack } from "./pack-copy.ts";
+import { PackCopier, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 
@@ -165,7 +165,7 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
       const packName = objectIdOf(pack.id);
       if (repacking.has(packName) && !done.has(packName)) {
         done.add(packName);
-        if (!(await copyLive(repository, pack, { plan, copier }))) {
+        if (!(await copyLive(pack, { plan, copier }))) {
           context.total.damagedPacks.push(packName);
           doomed.delete(packName);
         }
@@ -188,14 +188,10 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
 }
 
 /** False when the pack's bytes are damaged: then it stays as it is. */
-async function copyLive(
-  repository: Repository,
-  pack: IndexedPack,
-  to: { plan: SweepPlan; copier: PackCopier },
-): Promise<boolean> {
+async function copyLive(pack: IndexedPack, to: { plan: SweepPlan; copier: PackCopier }): Promise<boolean> {
   let bytes: Uint8Array;
   try {
-    bytes = await loadWholePack(repository, objectIdOf(pack.id));
+    bytes = await to.copier.load(objectIdOf(pack.id));
   } catch (error) {
     if (toCairnError(error).code === "damaged") return false;
     throw error;

@@ -37,7 +37,7 @@ export async function pruneBackups(
     readTree: (place) => {
       trees++;
       if ((trees & 255) === 0) options.onProgress?.({ phase: "cleaning", done: trees });
-      return reader.readTree(place);
+      return reader.viewTree(place);
     },
     withoutSnapshots: without,
     maxWaste: maxUnused,

@@ -80,7 +80,7 @@ async function readRepository(
     reading.catch(() => undefined);
   };
   try {
-    const structure = { readTree: reader.readTree, snapshots: chosen, signal, onPacks: begin };
+    const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin };
     const report = await access.asStored(async () => checkStructure(access.repository, structure));
     // While what the walk has brought of trees is still here.
     const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
