@@ -19,6 +19,7 @@ import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { RestoreJournal } from "./restore-journal.ts";
+import { isSealPending, recoverSeal } from "./seal.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -33,6 +34,7 @@ export function needsRecovery(workspace: Workspace): boolean {
     workspace.points.unsettled().length > 0 ||
     isExchangePending(workspace.found.paths.journal) ||
     isConversionPending(workspace.found.paths.journal) ||
+    isSealPending(workspace.found.paths.journal) ||
     isCleanupPending(workspace) ||
     deadPartials(workspace.found.control).length > 0
   );
@@ -65,6 +67,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   recovered.push(
     ...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })),
   );
+  await recoverSeal(workspace);
   recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
   for (const finished of [

@@ -7,7 +7,8 @@ import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import { loadOrigins } from "../fs/origins.ts";
-import type { SavePointId } from "../ids.ts";
+import { isSavePointId, type SavePointId } from "../ids.ts";
+import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -18,8 +19,8 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * Sealing: a held tree is read, what is new of it goes into the store, and digests, counts and ids are recorded beside
  * the descriptor. From then on the point does not depend on its held tree any more.
  *
- * Stage: content and snapshot in the store. Commit: `seal.json` gets its name. A kill before that leaves a snapshot
- * with the point's mark, which the next attempt takes back.
+ * Intent: a link in the journal directory. Stage: content and snapshot in the store. Commit: `seal.json` gets its name.
+ * A kill before that leaves a snapshot with the point's mark, which recovery takes back.
  */
 export async function sealPoint(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   if (point.sealed) return point;
@@ -30,25 +31,28 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   // Of an attempt that was killed.
   removeLeftovers(root, undefined, { exclusive: true });
   const parent = parentOf(workspace, point);
-  await workspace.engine.discard([descriptor.save_point_id]);
+  writeIntentLink(workspace.found.paths.journal, JOURNAL, [descriptor.save_point_id]);
+  failpoint("seal.intent");
   const request = stageRequest(
     workspace,
     { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
     { rules: null, head: parent, id: descriptor.save_point_id },
   );
-  const staged = await workspace.engine.stage({
-    ...request,
-    root: Buffer.from(tree),
-    recordedRoot: workspace.found.recordedFolder ?? workspace.root,
-    ...heldAt(workspace.points, point),
-  });
+  let staged: StagedContent | undefined;
   let seal: SealFile;
   try {
+    staged = await workspace.engine.stage({
+      ...request,
+      root: Buffer.from(tree),
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      ...heldAt(workspace.points, point),
+    });
     requireAsMade(workspace, point, staged);
     seal = sealOf(point, staged, parent);
   } catch (error) {
     // Nothing of it goes into the stat cache: what it has is not looked at again.
-    await staged.discard();
+    await staged?.discard();
+    removeIntentLink(workspace.found.paths.journal, JOURNAL);
     throw error;
   }
   failpoint("seal.staged");
@@ -57,8 +61,28 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   failpoint("seal.origins-removed");
   const sealed = workspace.points.seal(sequence, seal);
   failpoint("seal.committed");
+  removeIntentLink(workspace.found.paths.journal, JOURNAL);
   await staged.settled();
   return sealed;
+}
+
+const JOURNAL = "sealing";
+
+/** True when a sealing was interrupted; cheap. */
+export function isSealPending(journal: string): boolean {
+  return isIntentPending(journal, JOURNAL);
+}
+
+/**
+ * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
+ * it meant costs room only. For the lock's holder.
+ */
+export async function recoverSeal(workspace: Workspace): Promise<void> {
+  const { journal } = workspace.found.paths;
+  const left = readIntentLink(journal, JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
+  if (left === null) return;
+  if (left.id !== null && workspace.byId(left.id)?.sealed !== true) await workspace.engine.discard([left.id]);
+  removeIntentLink(journal, JOURNAL);
 }
 
 /**
