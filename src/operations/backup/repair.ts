@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import { loadWholePack } from "../../repository/pack-copy.ts";
+import { PackCopier } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -76,7 +76,7 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
 
 async function isWhole({ repository }: RepositoryAccess, pack: string): Promise<boolean> {
   try {
-    await loadWholePack(repository, pack);
+    await new PackCopier(repository).load(pack);
     return true;
   } catch (error) {
     if (error instanceof CairnError && error.code === "damaged") return false;
