@@ -197,7 +197,7 @@ function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex, opt
 /** False when the pack is damaged or gone: it stays listed as it was, for check to name. */
 async function copyWhole(pack: ListedPack, copier: PackCopier): Promise<boolean> {
   try {
-    const bytes = await copier.load(pack.name);
+    const bytes = await copier.source.load(pack.name);
     if (bytes.length !== pack.size) return false;
     for (const blob of pack.blobs) await copier.add(bytes, blob);
     return true;

@@ -32,25 +32,17 @@ interface Open {
   entries: PackHeaderEntry[];
 }
 
-/**
- * Copies sealed blobs as they are into new packs, one open pack a type. The bytes keep their seal, so copying
- * them again is a retry and never a second use of a nonce. Packs are saved without flushing: call
- * `storage.sync(["data"])` before an index names them.
- */
-export class PackCopier {
-  readonly packs: CopiedPack[] = [];
-  bytes = 0;
+/** Reads whole packs one after the other, all into the same memory where they are local. */
+export class WholePackReader {
   readonly #repository: Repository;
-  readonly #open: Record<BlobType, Open> = { data: fresh(), tree: fresh() };
-  readonly #copied = new Set<string>();
-  #source = newArena(0);
+  #memory = newArena(0);
 
   constructor(repository: Repository) {
     this.#repository = repository;
   }
 
   /**
-   * The bytes of a whole pack to copy from, proven by its name and good until the next one. `damaged` when they are others
+   * A pack's bytes, proven by its name and good until the next one. `damaged` when they are others
    * than were written, `not_found` when it is gone.
    */
   async load(name: string): Promise<Uint8Array> {
@@ -66,14 +58,34 @@ export class PackCopier {
       const descriptor = openSync(path, "r");
       try {
         const { size } = fstatSync(descriptor);
-        if (size > this.#source.bytes.length) this.#source = newArena(size);
-        return this.#source.bytes.subarray(0, readAt(descriptor, 0, size, this.#source, 0));
+        if (size > this.#memory.bytes.length) this.#memory = newArena(size);
+        return this.#memory.bytes.subarray(0, readAt(descriptor, 0, size, this.#memory, 0));
       } finally {
         closeSync(descriptor);
       }
     } catch (error) {
       throw toCairnError(error, `cannot read pack ${name.slice(0, 8)}`);
     }
+  }
+}
+
+/**
+ * Copies sealed blobs as they are into new packs, one open pack a type. The bytes keep their seal, so copying
+ * them again is a retry and never a second use of a nonce. Packs are saved without flushing: call
+ * `storage.sync(["data"])` before an index names them.
+ */
+export class PackCopier {
+  readonly packs: CopiedPack[] = [];
+  /** For packs to copy from. */
+  readonly source: WholePackReader;
+  bytes = 0;
+  readonly #repository: Repository;
+  readonly #open: Record<BlobType, Open> = { data: fresh(), tree: fresh() };
+  readonly #copied = new Set<string>();
+
+  constructor(repository: Repository) {
+    this.#repository = repository;
+    this.source = new WholePackReader(repository);
   }
 
   /** Copies one blob out of `pack`, the whole bytes of its old pack. One that was copied already is skipped. */

@@ -191,7 +191,7 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
 async function copyLive(pack: IndexedPack, to: { plan: SweepPlan; copier: PackCopier }): Promise<boolean> {
   let bytes: Uint8Array;
   try {
-    bytes = await to.copier.load(objectIdOf(pack.id));
+    bytes = await to.copier.source.load(objectIdOf(pack.id));
   } catch (error) {
     if (toCairnError(error).code === "damaged") return false;
     throw error;

@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import { PackCopier } from "../../repository/pack-copy.ts";
+import { WholePackReader } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -69,14 +69,15 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
   });
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
   // Those in no index are not read by a verification; listed again as they are, their damage would pass for content.
+  const reader = new WholePackReader(access.repository);
   for (const { kind, object } of problems)
-    if (kind === "pack_unindexed" && !(await isWhole(access, object))) damaged.add(object);
+    if (kind === "pack_unindexed" && !(await isWhole(reader, object))) damaged.add(object);
   return damaged;
 }
 
-async function isWhole({ repository }: RepositoryAccess, pack: string): Promise<boolean> {
+async function isWhole(reader: WholePackReader, pack: string): Promise<boolean> {
   try {
-    await new PackCopier(repository).load(pack);
+    await reader.load(pack);
     return true;
   } catch (error) {
     if (error instanceof CairnError && error.code === "damaged") return false;
