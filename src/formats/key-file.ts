@@ -2,7 +2,8 @@ import { Fields, goJsonText, parseJson, type JsonObject } from "./fields.ts";
 
 /** A key file: the master key sealed with what scrypt makes of a password. */
 export interface KeyFile {
-  created: string;
+  /** Null where its writer did not say; rustic does only when told to. */
+  created: string | null;
   username: string;
   hostname: string;
   kdf: "scrypt";
@@ -38,7 +39,8 @@ export function encodeKeyFile(key: KeyFile): Uint8Array {
   const { created, username, hostname, kdf, N, r, p, extra } = key;
   const salt = base64(key.salt);
   const data = base64(key.data);
-  return Buffer.from(goJsonText({ created, username, hostname, kdf, N, r, p, salt, data, ...extra }), "utf8");
+  const when = created === null ? {} : { created };
+  return Buffer.from(goJsonText({ ...when, username, hostname, kdf, N, r, p, salt, data, ...extra }), "utf8");
 }
 
 /** Throws `damaged` naming the field; scrypt's parameters are bounded, so a hostile file cannot take the machine. */
@@ -46,7 +48,7 @@ export function decodeKeyFile(bytes: Uint8Array): KeyFile {
   const fields = new Fields(parseJson(bytes, "key file"), "key file");
   if (fields.text("kdf") !== "scrypt") throw fields.wrong("kdf", "scrypt");
   const key: KeyFile = {
-    created: fields.time("created"),
+    created: fields.has("created") ? fields.time("created") : null,
     username: fields.optionalText("username") ?? "",
     hostname: fields.optionalText("hostname") ?? "",
     kdf: "scrypt",

@@ -30,6 +30,17 @@ test("restic's snapshot, config and key file are written again with the same byt
   assert.equal(Buffer.from(encodeKeyFile(decodeKeyFile(key))).toString(), key.toString());
 });
 
+test("a key file without time, user and host is read, as rustic writes it", () => {
+  const {
+    created: _created,
+    username: _username,
+    hostname: _hostname,
+    ...rest
+  } = JSON.parse(golden("key.json").toString()) as Record<string, unknown>;
+  const key = decodeKeyFile(Buffer.from(JSON.stringify(rest)));
+  assert.deepEqual([key.created, key.username, key.hostname], [null, "", ""]);
+});
+
 const id = (digit: string) => digit.repeat(64) as ObjectId;
 
 const full: Snapshot = {

@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import { compareBytes } from "./bytes.ts";
 import { unquoteGoName } from "./go-json.ts";
-import { formatTime, parseTime } from "./go-time.ts";
+import { formatTime, type Instant, parseTime } from "./go-time.ts";
 import { jsonElements, jsonMembers, jsonText } from "./json-scan.ts";
 import { isEntryName, isSorted } from "./tree-decode.ts";
 import {
@@ -84,9 +84,14 @@ function idBytes(hex: string, label: string): Uint8Array {
   return Buffer.from(hex, "hex");
 }
 
+/** What Go makes of a time that is not there, as rustic's nodes have none for the folders above what it saves. */
+const NO_TIME = "0001-01-01T00:00:00Z";
+const NEVER: Instant = { seconds: 0, nanoseconds: 0 };
+
 function readTimes(members: Members, node: TreeNode, goMode: number): void {
-  const mtime = members.text("mtime");
-  const instant = parseTime(mtime);
+  const text = members.text("mtime");
+  const instant = text === "" ? NEVER : parseTime(text);
+  const mtime = text || NO_TIME;
   if (instant === null) throw damaged(`${members.label}: mtime is no time`);
   node.mtimeSec = instant.seconds;
   node.mtimeNs = instant.nanoseconds;

@@ -190,6 +190,16 @@ test("a canonical node has no foreign part, and other writers' times, modes and 
   assert.equal(Buffer.from(encode(nodes)).toString("utf8"), text);
 });
 
+test("a node without times, as rustic has them above what it saves, is of 1970 and written as Go would", () => {
+  const node = '{"name":"tmp","type":"dir","mode":493,"content":null,"subtree":"' + "ab".repeat(32) + '"}';
+  const zero = "0001-01-01T00:00:00Z";
+  const times = `"mode":493,"mtime":"${zero}","atime":"${zero}","ctime":"${zero}","uid":0,"gid":0,`;
+  const written = Buffer.from(`{"nodes":[${node.replace('"mode":493,', times)}]}\n`);
+  const [bare] = decodeTree(Buffer.from(`{"nodes":[${node}]}\n`));
+  assert.deepEqual([bare?.mtimeSec, bare?.mtimeNs, bare?.mode], [0, 0, 0o755]);
+  assert.deepEqual(Buffer.from(encode([bare!])), written);
+});
+
 test("decodeTree takes any order of keys and nodes, white space and nulls", () => {
   const id = "ab".repeat(32);
   const text = `\n{ "other": {"nodes": 1}, "nodes": [

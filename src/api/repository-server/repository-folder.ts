@@ -43,6 +43,7 @@ export class RepositoryFolder {
 
   /** True when a file of this kind could be stored. */
   async has(kind: FileKind): Promise<boolean> {
+    if (kind === "locks" && (await this.size("config", "config")) !== null) return true;
     try {
       // It may be a link to another disk, which only the one who owns the machine can make.
       return (await stat(kind === "config" ? this.root : join(this.root, kind))).isDirectory();
@@ -75,15 +76,16 @@ export class RepositoryFolder {
     return null;
   }
 
-  /** The files of a kind, in portions; null where the repository has no such folder. */
+  /** The files of a kind, in portions; null where there is no repository. One without a folder for locks has none. */
   async list(kind: FileKind, withSizes: boolean): Promise<AsyncIterable<StoredFile[]> | null> {
     const folder = join(this.root, kind);
     let names: string[];
     try {
       names = await readdir(folder);
     } catch (error) {
-      if (isAbsent(error)) return null;
-      throw error;
+      if (!isAbsent(error)) throw error;
+      if (!(await this.has(kind))) return null;
+      names = [];
     }
     return kind === "data" ? listData(folder, { names, withSizes }) : listOne(kind, folder, { names, withSizes });
   }

@@ -4,7 +4,7 @@ import { link, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import type { FileKind } from "../../repository/storage/storage.ts";
+import { comesWithFolder, type FileKind } from "../../repository/storage/storage.ts";
 import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 
 const NO_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
@@ -71,7 +71,7 @@ export class Upload {
     try {
       return await this.#link(path);
     } catch (error) {
-      if (!isAbsent(error) || kind !== "data") throw error;
+      if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
       await makeDirectory(dirname(path));
       await syncDirectory(dirname(dirname(path)));
       return this.#link(path);

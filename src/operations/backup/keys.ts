@@ -21,7 +21,7 @@ export async function listKeys(access: RepositoryAccess): Promise<RepositoryKeys
       result.damaged.push({ key_id: name, detail: error.message });
     }
   }
-  result.keys.sort((a, b) => (a.created_at < b.created_at ? -1 : 1));
+  result.keys.sort((a, b) => ((a.created_at ?? "") < (b.created_at ?? "") ? -1 : 1));
   return result;
 }
 

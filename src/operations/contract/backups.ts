@@ -221,7 +221,8 @@ export interface PruneBackupsResult extends RepositoryInfo {
 
 export interface RepositoryKey {
   key_id: string;
-  created_at: string;
+  /** Null where its writer did not say. */
+  created_at: string | null;
   hostname: string;
   username: string;
   /** True for the one that opened the repository now. */

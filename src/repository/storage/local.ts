@@ -20,6 +20,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import {
+  comesWithFolder,
   isFileName,
   type ByteRange,
   type FileKind,
@@ -138,6 +139,7 @@ export class LocalStorage implements Storage {
         } else pushFile(kind, folder, { name: entry, found });
       }
     } catch (error) {
+      if (kind === "locks" && isAbsent(error) && sizeOf(join(this.location, "config")) !== null) return [];
       throw this.#error(error, `cannot list ${kind}`);
     }
     return found;
@@ -207,7 +209,7 @@ export class LocalStorage implements Storage {
     try {
       renameSync(temporary, path);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || kind !== "data") throw error;
+      if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
       makeDirectory(dirname(path));
       syncDirectory(dirname(dirname(path)));
       renameSync(temporary, path);
@@ -257,6 +259,10 @@ function remember(map: Map<FileKind, Set<string>>, kind: FileKind, path: string)
   else set.add(path);
 }
 
+function isAbsent(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "ENOENT";
+}
+
 function makeDirectory(path: string): void {
   try {
     mkdirSync(path, { mode: 0o700 });
@@ -270,7 +276,7 @@ function openTemporary(path: string, folder: string): number {
   try {
     return openSync(path, flags, 0o600);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (!isAbsent(error)) throw error;
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     return openSync(path, flags, 0o600);
   }
@@ -304,7 +310,7 @@ function listFolder(kind: FileKind, folder: string, found: StoredFile[]): void {
   try {
     names = readdirSync(folder);
   } catch (error) {
-    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return;
+    if (isAbsent(error) || (error as NodeJS.ErrnoException).code === "ENOTDIR") return;
     throw error;
   }
   for (const name of names) pushFile(kind, folder, { name, found });
@@ -326,7 +332,7 @@ async function syncIfPresent(path: string): Promise<void> {
   try {
     await syncFile(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    if (!isAbsent(error)) throw error;
   }
 }
 

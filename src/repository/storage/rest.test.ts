@@ -67,7 +67,11 @@ async function storageAt(server: RepositoryServer, name: string, options = {}): 
 }
 
 const plain = serve();
-storageContract("rest", async (folder) => storageAt(await plain, basename(folder)));
+storageContract(
+  "rest",
+  async (folder) => storageAt(await plain, basename(folder)),
+  (folder) => join(root, basename(folder)),
+);
 
 const guarded = serve({
   credentials: Credentials.open(htpasswd, (message) => problems.push(message)),
@@ -75,8 +79,10 @@ const guarded = serve({
   ...(tls === null ? {} : { tls: tls.files }),
 });
 const alice = { user: "alice", password: "s3cret:with colon", ...(tls === null ? {} : { caFile: tls.caFile }) };
-storageContract(`rest with a user${tls === null ? "" : " and TLS"}`, async (folder) =>
-  storageAt(await guarded, `alice/${basename(folder)}`, alice),
+storageContract(
+  `rest with a user${tls === null ? "" : " and TLS"}`,
+  async (folder) => storageAt(await guarded, `alice/${basename(folder)}`, alice),
+  (folder) => join(root, "alice", basename(folder)),
 );
 
 function nameOf(bytes: Uint8Array): string {

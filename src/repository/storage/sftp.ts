@@ -11,6 +11,7 @@ import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, st
 import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
 import type { SshConnection } from "./ssh-connection.ts";
 import {
+  comesWithFolder,
   isFileName,
   type ByteRange,
   type FileKind,
@@ -129,7 +130,14 @@ export class SftpStorage implements Storage {
     }
     const folder = posix.join(this.#root, kind);
     if (kind !== "data") {
-      await this.#call(doing, (session) => this.#listFolder(session, kind, { folder, found }));
+      await this.#call(doing, async (session) => {
+        try {
+          await this.#listFolder(session, kind, { folder, found });
+        } catch (error) {
+          if (kind !== "locks" || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
+          if ((await session.statIfThere(this.#path("config", "config"))) === null) throw error;
+        }
+      });
       return found;
     }
     const names = (await this.#call(doing, (session) => session.list(folder))).map((entry) => entry.filename);
@@ -227,7 +235,7 @@ export class SftpStorage implements Storage {
     try {
       return await session.open(temporary, "wx");
     } catch (error) {
-      if (kind !== "data" || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
+      if (!comesWithFolder(kind) || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
       await makeFolder(session, posix.dirname(temporary));
       return session.open(temporary, "wx");
     }

@@ -15,8 +15,15 @@ function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-/** What every storage must do; `make` gives an empty one, in `folder` where it needs one. */
-export function storageContract(label: string, make: (folder: string) => Storage | Promise<Storage>): void {
+/**
+ * What every storage must do; `make` gives an empty one, in `folder` where it needs one. `rootIn`: where its files then
+ * lie on this machine, if they do.
+ */
+export function storageContract(
+  label: string,
+  make: (folder: string) => Storage | Promise<Storage>,
+  rootIn = (folder: string): string => join(folder, "repo"),
+): void {
   describe(`storage contract: ${label}`, () => {
     const within = async (run: (storage: Storage, folder: string) => Promise<void>): Promise<void> => {
       const folder = mkdtempSync(join(tmpdir(), "cairn-storage-"));
@@ -59,6 +66,17 @@ export function storageContract(label: string, make: (folder: string) => Storage
         await assert.rejects(storage.remove("index", absent), coded("not_found"));
         assert.equal(await storage.exists("data", absent), false);
         assert.equal(await storage.exists("data", name), true);
+      });
+    });
+
+    test("a repository without a folder for locks, as rustic makes it, has none, and takes them", async () => {
+      await within(async (storage, folder) => {
+        await storage.save("config", "config", Buffer.from("cfg"));
+        rmSync(join(rootIn(folder), "locks"), { recursive: true, force: true });
+        assert.deepEqual(await storage.list("locks"), []);
+        const bytes = randomBytes(50);
+        await storage.save("locks", nameOf(bytes), bytes);
+        assert.deepEqual(await storage.list("locks"), [{ name: nameOf(bytes), size: 50 }]);
       });
     });
 

@@ -29,7 +29,8 @@ export interface ByteRange {
  *   survives a power cut only after `sync` of its kind. `sync` covers what this object saved or removed.
  * - The caller decides the order; nothing is reordered or written behind.
  * - `load` of a range that is not wholly inside the file is `damaged`; of an absent file `not_found`.
- * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown.
+ * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown. A repository that
+ *   has no folder for locks has no locks.
  * - `remove` of an absent file is `not_found`.
  * - Nothing here retries. An error with `retryable` (`io`, `busy`) may pass by itself and it is the caller
  *   or a retry wrapper that tries again; every other code is permanent. After a failed `save` the file
@@ -54,6 +55,11 @@ export interface Storage {
   clearTemporaries?(ageMs: number): number | Promise<number>;
   /** Gives connections back; nothing is asked of the storage afterwards. Absent where there is nothing to close. */
   close?(): Promise<void>;
+}
+
+/** Kinds whose folder is made with the first file in it: those below `data` where they are missing, and rustic makes none for locks. */
+export function comesWithFolder(kind: FileKind): boolean {
+  return kind === "data" || kind === "locks";
 }
 
 const NAME = /^[0-9a-f]{64}$/;

@@ -97,8 +97,8 @@ async function render({ style }: Context, result: RepositoryKeys): Promise<strin
   const rows = result.keys.map((key) => [
     key.current ? style.green("*") : " ",
     style.bold(key.key_id.slice(0, 8)),
-    formatAge(key.created_at, now),
-    printable(`${key.username}@${key.hostname}`),
+    key.created_at === null ? "" : formatAge(key.created_at, now),
+    key.username === "" && key.hostname === "" ? "" : printable(`${key.username}@${key.hostname}`),
   ]);
   const lines = await renderTable(rows, []);
   for (const { key_id: id, detail } of result.damaged)
