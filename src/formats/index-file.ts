@@ -92,6 +92,19 @@ export interface DecodedIndex {
   extra: JsonObject;
 }
 
+/**
+ * Packs that rustic's prune has marked: out of use, kept for a while for who may still need them, and then removed by it.
+ * An entry that is none is nobody's.
+ */
+export function markedPacks(extra: JsonObject): string[] {
+  const entries = extra["packs_to_delete"];
+  if (!Array.isArray(entries)) return [];
+  return entries.flatMap((entry: unknown) => {
+    const id = typeof entry === "object" && entry !== null ? (entry as JsonObject)["id"] : undefined;
+    return typeof id === "string" && /^[0-9a-f]{64}$/.test(id) ? [id] : [];
+  });
+}
+
 export type OnPack = (packId: Uint8Array, blobs: IndexBlob[]) => void;
 
 function literal(text: string): Uint8Array {

@@ -182,6 +182,7 @@ async function checkPacks(
       index.addPack(pack.id, pack.blobs);
       planned.set(name, { name, size, blobs: pack.blobs.length });
     }
+    for (const name of file.marked) seen.add(name);
     index.cover(file.name);
   };
   const damaged = await eachIndexFile(repository, names, take, { signal });

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { decodeIndex, IndexWriter } from "../formats/index-file.ts";
+import { decodeIndex, IndexWriter, markedPacks } from "../formats/index-file.ts";
 import type { IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -22,6 +22,8 @@ export interface IndexFileContent {
   readonly packs: IndexedPack[];
   /** Members of other writers (rustic's `packs_to_delete`); such a file is not rewritten by us. */
   readonly foreign: boolean;
+  /** Names of packs that rustic will remove, or take back: listed, but not to be read. */
+  readonly marked: readonly string[];
 }
 
 /** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
@@ -30,7 +32,7 @@ export async function loadIndexFile(repository: Repository, name: string): Promi
   const { extra } = decodeIndex(await repository.loadUnpacked("index", name), (id, blobs) => {
     packs.push({ id: id.slice(0, 32), blobs: blobs.sort((a, b) => a.offset - b.offset) });
   });
-  return { name, packs, foreign: Object.keys(extra).length > 0 };
+  return { name, packs, foreign: Object.keys(extra).length > 0, marked: markedPacks(extra) };
 }
 
 /** Calls `each` for every index file of the list in turn; damaged ones are returned. One that vanished is `not_found`. */

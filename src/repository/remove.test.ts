@@ -1,12 +1,15 @@
 import { strict as assert } from "node:assert";
 import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
+import { checkStructure } from "./check.ts";
 import { markLive } from "./live.ts";
 import { acquireLock } from "./locks.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
+import { planIndexRepair } from "./repair.ts";
 import {
   randomFiles,
   restic,
@@ -295,6 +298,27 @@ describe("sweep", () => {
       assert.equal(await removeUnindexedPacks(fixture.repository), 1);
       assert.equal(await removeUnindexedPacks(fixture.repository), 0);
       resticCheck(fixture.path);
+    });
+  });
+
+  test("packs that rustic has marked are rustic's to remove, and no leftovers", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const kept = await archive.save(randomFiles(2, 500, "kept"));
+      const marked = "cd".repeat(32);
+      await fixture.storage.save("data", marked, randomBytes(100));
+      const [old] = await fixture.storage.list("index");
+      const more = { packs_to_delete: [{ id: marked, blobs: [], time: "2026-11-20T22:15:17+00:00" }, { id: 7 }, null] };
+      const plain = JSON.parse(Buffer.from(await fixture.repository.loadUnpacked("index", old!.name)).toString());
+      await fixture.storage.remove("index", old!.name);
+      await fixture.repository.saveUnpacked("index", Buffer.from(JSON.stringify({ ...plain, ...more })));
+      const { read: readTree } = treeReader(fixture);
+      assert.deepEqual((await checkStructure(fixture.repository, { readTree })).problems, []);
+      const before = (await fixture.storage.list("data")).length;
+      const result = await runSweep(fixture.repository, optionsOf(fixture, { roots: async () => [kept.tree] }));
+      assert.deepEqual([result.bytesFreed, await removeUnindexedPacks(fixture.repository)], [0, 0]);
+      assert.equal((await fixture.storage.list("data")).length, before);
+      assert.deepEqual((await planIndexRepair(fixture.repository)).add, []);
     });
   });
 

@@ -120,7 +120,9 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
   try {
     const listed = new Set<string>();
     for (const { name } of await repository.storage.list("index")) {
-      for (const pack of (await loadIndexFile(repository, name)).packs) listed.add(objectIdOf(pack.id));
+      const { packs, marked } = await loadIndexFile(repository, name);
+      for (const pack of packs) listed.add(objectIdOf(pack.id));
+      for (const pack of marked) listed.add(pack);
     }
     let removed = 0;
     for (const { name } of await repository.storage.list("data")) {

@@ -73,6 +73,8 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
       rewrite.add(file.name);
       drop.set(name, { name, blobs: pack.blobs.length, reason });
     }
+    // With a file that is written anew its marks go, and what they were on is in use again.
+    if (!rewrite.has(file.name)) for (const name of file.marked) listed.add(name);
   });
   for (const [name, size] of stored) {
     if (listed.has(name)) continue;

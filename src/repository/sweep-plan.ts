@@ -106,7 +106,8 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   await live.mark(roots, options.readTree, options);
   requireComplete(live);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
-  const { packs, duplicates } = await readFacts(repository, { index, live, stored, signal: options.signal });
+  const { packs, duplicates, marked } = await readFacts(repository, { index, live, stored, signal: options.signal });
+  for (const name of marked) stored.delete(name);
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
   return decide(options, { index, live, packs, stored });
@@ -115,7 +116,8 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
 async function readFacts(
   repository: Repository,
   from: { index: BlobIndex; live: LiveSet; stored: Map<string, number>; signal: AbortSignal | undefined },
-): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[] }> {
+): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[]; marked: Set<string> }> {
+  const marked = new Set<string>();
   const packs = new Map<string, PackFacts>();
   const duplicates: Duplicate[] = [];
   const take = (file: IndexFileContent): void => {
@@ -131,10 +133,11 @@ async function readFacts(
       facts.indexes.push(file.name);
       if (frozen) facts.frozen = true;
     }
+    for (const name of file.marked) marked.add(name);
   };
   const damaged = await eachIndexFile(repository, from.index.covered, take, { signal: from.signal });
   if (damaged.length > 0) throw damaged[0]!.error;
-  return { packs, duplicates };
+  return { packs, duplicates, marked };
 }
 
 function addBlobs(
