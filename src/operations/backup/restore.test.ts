@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import { backupScene, damageBlob, nodeAt } from "./testing-far.ts";
+import type { ObjectId } from "../../ids.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, damageBlob, nodeAt, withManifest } from "./testing-far.ts";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
   const at = await backupScene(t, "local");
@@ -17,4 +19,29 @@ test("a manifest that is damaged keeps nothing but the proof from being restored
   );
   assert.equal(proof, null);
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
+});
+
+test("a snapshot that another program made of a save point's is sound, and is restored as what it holds", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "far");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const digest = walkDigests(folder).state;
+  const opened = repository as OpenedRepository;
+  const other = await withManifest(opened, snapshot!.snapshot_id, (text) => text.replace(digest, "ab".repeat(32)));
+  await assert.rejects(repository.restore(other, join(root, "not this")), { code: "damaged" });
+  const stored = opened.access.repository;
+  const made = await stored.loadSnapshot(other);
+  const derived = await stored.saveSnapshot({
+    ...made,
+    original: snapshot!.snapshot_id as ObjectId,
+    tags: ["rewrite"],
+  });
+  await opened.access.repository.storage.remove("snapshots", other);
+  const { problems, checked } = await repository.verify();
+  assert.deepEqual([problems, checked.digests], [[], 1]);
+  const warnings: string[] = [];
+  const onWarning = (message: string): number => warnings.push(message);
+  const { proof, left_out } = await repository.restore(derived, join(root, "restored"), { onWarning });
+  assert.deepEqual([proof?.state_digest, proof?.receipt, left_out], [digest, null, []]);
+  assert.match(warnings.join(), /another program made the snapshot/);
+  assert.equal(walkDigests(join(root, "restored")).state, digest);
 });

@@ -37,6 +37,7 @@ import { pointOf } from "./public-snapshot.ts";
 import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
+import { withOwnDigests } from "./own-digests.ts";
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again.
@@ -60,8 +61,9 @@ export async function restoreBackup(
   return looking(access, options, async (look) => {
     const { snapshots } = await access.repository.listSnapshots(options.signal);
     const listed = findSnapshot(snapshots, asked.snapshot);
-    const content = await snapshotContent(look, listed.snapshot);
-    const { paths } = await chosenPaths(look, content, options);
+    const as = await snapshotContent(look, listed.snapshot);
+    const { paths } = await chosenPaths(look, as, options);
+    const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
     return new SnapshotRestore({ access, listed, content, paths, ...look, target, options, started }).run();
   });
 }

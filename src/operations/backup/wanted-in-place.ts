@@ -7,6 +7,7 @@ import type { RestoreInPlaceOptions } from "../contract.ts";
 import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import type { Look } from "./look.ts";
+import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
@@ -34,9 +35,11 @@ export async function wantedInPlace(
       hint: "restore it into a folder of its own with --to, and copy from there",
     });
   const chosen = await chosenPaths(look, content, options);
+  const found = { ...content, node, manifest };
+  const of = { ...look, access, listed, options };
   return {
     listed,
-    content: { ...content, node, manifest },
+    content: chosen.paths === null ? await withOwnDigests(found, of) : found,
     chosen,
     from: {
       repository: access.repository,
