@@ -24,6 +24,7 @@ import { newestOfSame } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
+import { nameOf, readNodes } from "./snapshot-content.ts";
 
 /**
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
@@ -92,7 +93,7 @@ class BackupOfPoint {
       return this.#result({ ...done, snapshot: null, transfer: null });
     const transfer = await this.#transfer(index, plan, lock);
     await lock.recheck();
-    const snapshot = this.#snapshot(origin, { parent, plan, transfer });
+    const snapshot = await this.#snapshot(origin, { parent, plan, transfer });
     failpoint("backup.transferred");
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
@@ -134,19 +135,41 @@ class BackupOfPoint {
   async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
     const { stored, options } = this.#parts;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
-    const near = new NearPacks(stored.repository.storage, "");
-    const reader = new NearReader({ repository: stored.repository, near, ends: treePackEnds(near, stored.index) });
-    try {
-      return await planTransfer(stored.index, index, {
+    return this.#readingStore(async (reader) =>
+      planTransfer(stored.index, index, {
         roots: [stored.snapshotTree],
         known: beside === undefined ? undefined : Buffer.from(beside, "hex"),
         readTree: reader.readTree,
         signal: options.signal,
         onTree: (done) => options.onProgress?.({ phase: "planning", done }),
-      });
+      }),
+    );
+  }
+
+  async #readingStore<T>(work: (reader: NearReader) => Promise<T>): Promise<T> {
+    const { repository, index } = this.#parts.stored;
+    const near = new NearPacks(repository.storage, "");
+    const reader = new NearReader({ repository, near, ends: treePackEnds(near, index) });
+    try {
+      return await work(reader);
     } finally {
       reader.close();
     }
+  }
+
+  /** Files of the snapshot, those in `/.cairn` too: where restic counts others it takes the snapshot for a changed one. */
+  async #totals(): Promise<{ total_files_processed: number; total_bytes_processed: number }> {
+    const { stored, point } = this.#parts;
+    const { entries, bytes } = point.descriptor;
+    const own = await this.#readingStore(async (reader) => {
+      const from = { reader, index: stored.index };
+      const folder = (await readNodes(from, stored.snapshotTree)).find((node) => nameOf(node) === ".cairn");
+      return folder?.subtree === undefined ? [] : readNodes(from, folder.subtree);
+    });
+    return {
+      total_files_processed: entries.files + own.length,
+      total_bytes_processed: own.reduce((sum, { size }) => sum + size, bytes),
+    };
   }
 
   async #transfer(index: BlobIndex, plan: TransferPlan, lock: RepositoryLock): Promise<TransferResult> {
@@ -169,10 +192,10 @@ class BackupOfPoint {
     );
   }
 
-  #snapshot(
+  async #snapshot(
     origin: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">,
     made: { parent: ListedSnapshot | null; plan: TransferPlan; transfer: TransferResult },
-  ): Snapshot {
+  ): Promise<Snapshot> {
     const { point, options, started } = this.#parts;
     const { descriptor } = point;
     return {
@@ -191,8 +214,7 @@ class BackupOfPoint {
         tree_blobs: made.plan.treeBlobs,
         data_added: made.plan.plainBytes,
         data_added_packed: made.transfer.packBytes,
-        total_files_processed: descriptor.entries.files,
-        total_bytes_processed: descriptor.bytes,
+        ...(await this.#totals()),
       },
     };
   }
