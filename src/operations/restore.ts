@@ -3,7 +3,7 @@ import { normalizeTyped } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import { restoreByExchange, whyNotExchanged } from "../workspace/exchange.ts";
+import { restoreByExchange } from "../workspace/exchange.ts";
 import { type RestoreInput, restoreInPlace } from "../workspace/restore.ts";
 import { sealPending, sealPoint } from "../workspace/seal.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -110,12 +110,11 @@ async function exchangeIfPossible(
   const isUndo = input.kind === "undo";
   // Which ignore rules the point has is known once it was read.
   const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
-  const reason = whyNotExchanged(workspace, target, { isSure: input.method === "exchange", isUndo });
-  if (reason !== null) {
-    if (input.method === "exchange") input.onWarning?.(`restored entry by entry, not by an exchange: ${reason}`);
-    return null;
-  }
-  return restoreByExchange(workspace, { ...input, target });
+  const isAsked = input.method === "exchange";
+  const exchanged = await restoreByExchange(workspace, { ...input, target, isSure: isAsked });
+  if ("undoId" in exchanged) return exchanged.undoId;
+  if (isAsked) input.onWarning?.(`restored entry by entry, not by an exchange: ${exchanged.refused}`);
+  return null;
 }
 
 function since(started: number): number {

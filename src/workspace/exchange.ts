@@ -33,6 +33,8 @@ export interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: "restore" | "undo";
   cause?: Cause | undefined;
+  /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
+  isSure: boolean;
 }
 
 type WriteState = HeldPoint["writeState"];
@@ -72,18 +74,13 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
 }
 
 /**
- * Why the folder cannot change places with a copy of a point's tree; null where it can. With `isSure` the caller
- * vouches for processes that cannot be asked. To take a restore back, what was displaced comes back as it was, also
- * what rules hide in it: its seal is not waited for.
+ * Why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. To take a
+ * restore back, what was displaced comes back as it was, also what rules hide in it: its seal is not waited for.
  */
-export function whyNotExchanged(
-  workspace: Workspace,
-  point: Point,
-  how: { isSure: boolean; isUndo: boolean },
-): string | null {
+function whyNotExchanged(workspace: Workspace, { target, kind }: ExchangeInput): string | null {
   const { root } = workspace;
-  const { isSure, isUndo } = how;
-  const whole = isUndo && !point.sealed ? whyNotWhole(workspace, point) : whyNotCopied(workspace, point);
+  const isUnread = kind === "undo" && !target.sealed;
+  const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
@@ -91,7 +88,11 @@ export function whyNotExchanged(
   if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
     return "the points lie on another mount";
   if (hasNested(root)) return "there are subvolumes inside";
-  if (controlDirectoriesInside(root).length > 0) return "a control directory lies inside";
+  return controlDirectoriesInside(root).length > 0 ? "a control directory lies inside" : null;
+}
+
+/** Who would go on working in what was displaced; null where nobody does. */
+function whyHeld(root: Buffer, isSure: boolean): string | null {
   const { holders, unknown } = findHolders(root, { budgetMs: HOLDERS_BUDGET_MS });
   if (holders.length > 0)
     return `process ${holders[0]!.pid} (${holders[0]!.command}) has the folder or something in it open`;
@@ -102,8 +103,14 @@ function hasNested(place: Buffer): boolean {
   return withDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
 }
 
-/** For the holder of the workspace's lock, where `whyNotExchanged` found nothing. Returns the undo point's id. */
-export async function restoreByExchange(workspace: Workspace, input: ExchangeInput): Promise<SavePointId> {
+/** For the holder of the workspace's lock. Where the folder cannot change places, it is as it was and it is said why. */
+export async function restoreByExchange(
+  workspace: Workspace,
+  input: ExchangeInput,
+): Promise<{ undoId: SavePointId } | { refused: string }> {
+  // Who asked for it hardly has the folder held, so it is looked up beside the copying; others are spared a copy for nothing.
+  const refused = whyNotExchanged(workspace, input) ?? (input.isSure ? null : whyHeld(workspace.root, false));
+  if (refused !== null) return { refused };
   const holder = workspace.engine.holder!;
   const { control, paths } = workspace.found;
   const { descriptor, sequence } = input.target;
@@ -117,24 +124,38 @@ export async function restoreByExchange(workspace: Workspace, input: ExchangeInp
     staging: name,
     uuid: NOT_MADE,
   };
+  const takeBack = async (): Promise<void> => {
+    await holder.remove(staging);
+    removeIntent(paths.journal);
+  };
   writeIntent(paths.journal, asked);
   failpoint("exchange.intent");
   let intent: Intent;
   try {
-    await holder.materialise(workspace.points.pathsOf(sequence).tree, Buffer.from(staging), { signal: input.signal });
+    const { tree } = workspace.points.pathsOf(sequence);
+    const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
+    let held: string | null = null;
+    try {
+      if (input.isSure) held = whyHeld(workspace.root, true);
+    } finally {
+      await copying;
+    }
+    if (held !== null) {
+      await takeBack();
+      return { refused: held };
+    }
     failpoint("exchange.staged");
     intent = { ...asked, uuid: subvolumeUuid(staging) };
     writeIntent(paths.journal, intent);
     failpoint("exchange.known");
     exchangePlaces(workspace.root, Buffer.from(staging));
   } catch (error) {
-    await holder.remove(staging);
-    removeIntent(paths.journal);
+    await takeBack();
     throw error;
   }
   failpoint("exchange.exchanged");
   await finishExchange(workspace, intent, await recordDisplaced(workspace, holder, { intent, cause: input.cause }));
-  return intent.undoId;
+  return { undoId: intent.undoId };
 }
 
 /** From the undo point to the record. */
