@@ -42,6 +42,7 @@ import type {
   SaveOptions,
   SavePoint,
   SaveResult,
+  SealWhenIdleOptions,
   ShowResult,
   StatusResult,
   StoreInfo,
@@ -60,6 +61,7 @@ import { doctor } from "./doctor.ts";
 import { currentReasons, setEngine } from "./engine.ts";
 import { fork } from "./fork.ts";
 import { history } from "./history.ts";
+import { IdleSealer } from "./idle-sealer.ts";
 import { pin } from "./pin.ts";
 import { policy, setPolicy } from "./policy.ts";
 import { release } from "./release.ts";
@@ -80,6 +82,8 @@ import { verify, verifyAll } from "./verify.ts";
 import { closeView, listViews, view } from "./view.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
+const IDLE_MS = 2000;
+
 export interface ClientOptions {
   found: FoundWorkspace;
   factory: EngineFactory;
@@ -91,6 +95,7 @@ export interface ClientOptions {
 /** One open control directory with one of its workspaces in hand. Every call opens what it needs and closes it again. */
 export class CairnClient {
   readonly #options: ClientOptions;
+  #idle: IdleSealer | undefined;
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -177,6 +182,16 @@ export class CairnClient {
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
+    const idle = this.#idle;
+    idle?.begin();
+    try {
+      return await this.#inWorkspace(name, work);
+    } finally {
+      idle?.end();
+    }
+  }
+
+  async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     const workspace = new Workspace(this.#found(name), this.#options.factory);
     try {
       await recoverAnnounced(workspace);
@@ -331,6 +346,16 @@ export class CairnClient {
     return this.#with(options.workspaceName, async (workspace) => seal(workspace, options));
   }
 
+  sealWhenIdle(options: SealWhenIdleOptions = {}): void {
+    void this.#idle?.close();
+    this.#idle = new IdleSealer({
+      idleMs: options.idleMs ?? IDLE_MS,
+      onWarning: options.onWarning,
+      seal: async (signal) =>
+        this.#inWorkspace(undefined, async (workspace) => seal(workspace, { signal, lockTimeoutMs: 0 })),
+    });
+  }
+
   async createBackup(into: BackupRepository, options: CreateBackupOptions = {}): Promise<CreateBackupResult> {
     if (!(into instanceof OpenedRepository))
       throw new CairnError("usage", "createBackup wants a repository that this library has opened");
@@ -389,8 +414,9 @@ export class CairnClient {
     return shortIds(this.#options.found.control, ids);
   }
 
+  /** Nothing stays open between calls; what goes on by itself ends. */
   async close(): Promise<void> {
-    // Nothing stays open between calls.
+    await this.#idle?.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -96,6 +96,12 @@ export interface OpenOptions extends CallOptions {
   controlDirectory?: string;
 }
 
+export interface SealWhenIdleOptions {
+  idleMs?: number;
+  /** Told when points cannot be sealed. */
+  onWarning?: (message: string) => void;
+}
+
 /** One open control directory, with one of its workspaces in hand. Every target may be an id, a prefix, `latest`, `head`, `head~N`. */
 export interface Client {
   /** Self-contained: its root; adopted: the workspace's folder. Absolute. */
@@ -184,6 +190,11 @@ export interface Client {
   setEngine(type: EngineType, options?: EngineOptions): Promise<EngineResult>;
   /** Seals what is only held; how many points that were. */
   seal(options?: WorkspaceCallOptions): Promise<{ sealed: number }>;
+  /**
+   * From now on seals what is only held whenever no call of this client was under way for so long (default 2000 ms); the
+   * next call stops it, and `close` ends it. It keeps no process from ending.
+   */
+  sealWhenIdle(options?: SealWhenIdleOptions): void;
   /** Shortest unique prefixes, at least 8 digits, among all points of the control directory; unknown ids likewise. */
   shortIds(ids: readonly SavePointId[]): Promise<string[]>;
   /** Stops keeping the folder, whose files stay as they are. */

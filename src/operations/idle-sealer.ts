@@ -1,0 +1,61 @@
+import { type CairnError, toCairnError } from "../errors.ts";
+
+/** What is tried again by itself: somebody else is at work, or the next call came. */
+const PASSING: ReadonlySet<string> = new Set<CairnError["code"]>(["busy", "interrupted"]);
+
+export interface IdleSealerOptions {
+  /** How long no call may have been under way, in ms. */
+  idleMs: number;
+  seal(signal: AbortSignal): Promise<unknown>;
+  /** Why points could not be sealed; whatever needs their digests says it again. */
+  onWarning: ((message: string) => void) | undefined;
+}
+
+/** Seals what is only held while no call is under way; the next call stops it. Keeps no process from ending. */
+export class IdleSealer {
+  readonly #options: IdleSealerOptions;
+  #calls = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #stop = new AbortController();
+  #sealing: Promise<void> = Promise.resolve();
+
+  constructor(options: IdleSealerOptions) {
+    this.#options = options;
+    this.#wait();
+  }
+
+  /** A call begins. */
+  begin(): void {
+    this.#calls++;
+    clearTimeout(this.#timer);
+    this.#stop.abort();
+  }
+
+  /** A call has ended. */
+  end(): void {
+    if (--this.#calls === 0) this.#wait();
+  }
+
+  /** For good; resolves when nothing goes on any more. */
+  async close(): Promise<void> {
+    this.begin();
+    await this.#sealing;
+  }
+
+  #wait(): void {
+    this.#timer = setTimeout(() => {
+      this.#sealing = this.#run();
+    }, this.#options.idleMs);
+    this.#timer.unref();
+  }
+
+  async #run(): Promise<void> {
+    this.#stop = new AbortController();
+    try {
+      await this.#options.seal(this.#stop.signal);
+    } catch (error) {
+      const { code, message } = toCairnError(error);
+      if (!PASSING.has(code)) this.#options.onWarning?.(message);
+    }
+  }
+}

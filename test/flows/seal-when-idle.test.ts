@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
+import type { Client } from "../../src/operations/contract.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
+
+async function sealedCount(client: Client): Promise<number> {
+  return (await client.history()).save_points.filter(({ sealed }) => sealed).length;
+}
+
+test("a client that is asked to seals its points when no call is under way, and not once it is closed", async (t) => {
+  const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  client.sealWhenIdle({ idleMs: 20 });
+  await client.save();
+  await client.save();
+  for (let tries = 0; (await sealedCount(client)) < 2; tries++) {
+    assert.ok(tries < 100, "nothing was sealed");
+    await setTimeout(100);
+  }
+  // Calls that come while it seals are not kept waiting for all of it, and lose nothing.
+  for (let i = 0; i < 300; i++) fs.writeFileSync(path.join(folder, `file-${i}`), `${i}`.repeat(1000));
+  await client.save();
+  await setTimeout(30);
+  await client.save();
+  await client.close();
+  const { save_points: points } = await client.history();
+  assert.equal(points.length, 4);
+  await setTimeout(200);
+  assert.equal((await client.history()).save_points[0]!.sealed, false);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
