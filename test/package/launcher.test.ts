@@ -14,7 +14,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import type { TestContext } from "node:test";
 import { VERSION } from "../../src/formats/program.ts";
-import { Clone, type Outcome, machinePath, registryAnswers } from "./clone.ts";
+import { Clone, type Outcome, machinePath, registryAnswers, ROOT } from "./clone.ts";
 
 // One clone, used in order: what the first test installs, the later ones find.
 const online = registryAnswers();
@@ -108,6 +108,14 @@ test("the bundle is built again when a source is newer", (t) => {
   assert.equal(clone.run(clone.launcher, ["--version"]).stdout.trim(), "9.9.9-test");
   writeFileSync(file, source);
   assertVersion(clone.run(clone.launcher, ["--version"]));
+});
+
+test("the launcher looks at sources as deep as they lie", () => {
+  const launcher = readFileSync(path.join(ROOT, "cairn"), "utf8");
+  const reached = [...launcher.matchAll(/"\$root"\/src((?:\/\*)*)\/\*\.ts/g)].map(([, folders]) => folders!.length / 2);
+  const sources = readdirSync(path.join(ROOT, "src"), { recursive: true, encoding: "utf8" });
+  const depths = sources.filter((name) => name.endsWith(".ts")).map((name) => name.split("/").length - 1);
+  assert.deepEqual(reached.toSorted(), [...new Set(depths)].toSorted());
 });
 
 test("a lockfile that was only touched installs nothing", (t) => {
