@@ -5,7 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import { buildCommand, SCRATCH, startCairn } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, SCRATCH, startCairn } from "../fixtures/command.ts";
 import {
   backup,
   filesOf,
@@ -140,6 +140,29 @@ test("a repository on a server takes backups, is verified and restored", async (
   if (noRestic === false) restic(far, "check", "--read-data");
   backup(far, "forget", "--keep-last", "1", "--prune");
   assert.equal((backup(far, "list").data["snapshots"] as unknown[]).length, 1);
+});
+
+test("a folder is named as restic wants it, and is saved first", () => {
+  const place = newRepository();
+  const folder = newFolder("named");
+  makeFirst(folder);
+  const [parent, name] = [path.dirname(folder), path.basename(folder)];
+  const run = (...args: string[]): Created & { save_point_id: string } =>
+    cairnOk(["backup", "create", ...place.options, ...args], { cwd: parent }).data as never;
+  const first = run(folder);
+  assert.ok(first.snapshot !== null);
+  assert.equal(run(`./${name}`, "--skip-if-unchanged").snapshot, null);
+  assert.equal(run(name, "--skip-if-unchanged").save_point_id, first.save_point_id);
+  const none = cairn(["backup", "create", ...place.options, "no-such-name"], { cwd: parent });
+  assert.deepEqual([none.status, none.error?.code], [3, "not_found"]);
+  assert.equal(fs.existsSync(path.join(parent, ".cairn")), false);
+  const unsaved = newFolder("unsaved");
+  const nothing = cairn(["backup", "create", ...place.options, "-C", unsaved]);
+  assert.match(`${nothing.status} ${nothing.error?.hint}`, /3 .*--save/);
+  const [listed] = backup(place, "list", "latest", "--path", path.relative(SCRATCH, folder)).data[
+    "snapshots"
+  ] as unknown[];
+  assert.ok(listed !== undefined, "a relative path is one from the current folder");
 });
 
 test("two workspaces back up into one repository at once", async () => {

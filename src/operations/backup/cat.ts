@@ -1,11 +1,11 @@
 import { CairnError } from "../../errors.ts";
 import { decodeKeyFile } from "../../formats/key-file.ts";
-import { objectIdOf } from "../../ids.ts";
-import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "../../repository/blob-index.ts";
+import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";
 import type { CallOptions, CatBackupResult } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { looking } from "./look.ts";
+import { blobsLike, oneOf } from "./object-names.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { readBlob } from "./snapshot-content.ts";
 
@@ -71,21 +71,4 @@ async function json(
   name: string,
 ): Promise<unknown> {
   return JSON.parse(Buffer.from(await access.repository.loadUnpacked(kind, name)).toString("utf8"));
-}
-
-function blobsLike(index: BlobIndex, prefix: string, type: number | null): string[] {
-  const names: string[] = [];
-  for (let entry = 0; entry < index.count && names.length < 2; entry++) {
-    if (type !== null && index.table.typeOf(entry) !== type) continue;
-    const name = objectIdOf(index.idOf(entry));
-    if (name.startsWith(prefix)) names.push(name);
-  }
-  return names;
-}
-
-function oneOf(kind: string, word: string, names: readonly string[]): string {
-  const fits = /^[0-9a-f]{2,64}$/.test(word) ? [...new Set(names)].filter((name) => name.startsWith(word)) : [];
-  if (fits.length === 1) return fits[0]!;
-  if (fits.length === 0) throw new CairnError("not_found", `no ${kind} ${JSON.stringify(word.slice(0, 80))}`);
-  throw new CairnError("ambiguous", `${word} fits more than one ${kind}`, { hint: "give more digits" });
 }

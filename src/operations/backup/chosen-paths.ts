@@ -46,7 +46,7 @@ export async function chosenPaths(
 
 function fitting(given: PathPattern): Fits {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
-  return matcher(pattern.length > 1 ? pattern.replace(/\/+$/, "") : pattern, ignoreCase);
+  return matcher(pattern, ignoreCase);
 }
 
 interface ChoosingBy {

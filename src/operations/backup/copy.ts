@@ -10,10 +10,8 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
 import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
-import { isChosen } from "./list.ts";
-import { byTime } from "./public-snapshot.ts";
+import { chosenSnapshots } from "./list.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -32,7 +30,7 @@ export async function copyBackups(
     throw new CairnError("usage", `${from.location} and ${to.location} are the same repository`);
   return from.reading(options, async () =>
     to.locked(false, options, async (lock) => {
-      const wanted = await chosen(from, options);
+      const wanted = chosenSnapshots((await from.repository.listSnapshots(options.signal)).snapshots, options);
       const there = await to.repository.listSnapshots(options.signal);
       const known = new Set(there.snapshots.flatMap(identities));
       const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
@@ -112,16 +110,6 @@ async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options:
   options.onWarning?.(
     `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,
   );
-}
-
-async function chosen(from: RepositoryAccess, options: CopyBackupsOptions): Promise<ListedSnapshot[]> {
-  const { snapshots } = await from.repository.listSnapshots(options.signal);
-  const { snapshots: named } = options;
-  if (named !== undefined && named.length > 0) {
-    const ids = new Set(named.map((word) => findSnapshot(snapshots, word).id));
-    return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
-  }
-  return snapshots.filter(({ snapshot }) => isChosen(snapshot, options)).sort(byTime);
 }
 
 /** What two copies of one snapshot have in common: where they came from, with the content they had then. */

@@ -8,13 +8,13 @@ import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
+import { type Look, lookingBy } from "./look.ts";
 import { publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
@@ -141,16 +141,13 @@ class StreamBackup {
   /** Whether a snapshot holds a file of that name with the same content. */
   async #holds({ snapshot }: ListedSnapshot, stateDigest: string): Promise<boolean> {
     const { access, index, options } = this.#parts;
-    const near = access.near();
-    const ends = treePackEnds(near, index);
-    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+    const work = async (look: Look): Promise<boolean> =>
+      (await snapshotContent(look, snapshot)).manifest?.stateDigest === stateDigest;
     try {
-      return (await snapshotContent({ reader, index }, snapshot)).manifest?.stateDigest === stateDigest;
+      return await lookingBy(access, index, { options, work });
     } catch (error) {
       if (error instanceof CairnError && error.code === "damaged") return false;
       throw error;
-    } finally {
-      reader.close();
     }
   }
 

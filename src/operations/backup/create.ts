@@ -41,13 +41,22 @@ export async function createBackup(
 ): Promise<CreateBackupResult> {
   const started = Date.now();
   checkTags(options.tags ?? []);
-  const point = requireSealed(workspace.resolve(options.point ?? "head"));
+  const point = requireSealed(chosenPoint(workspace, options.point));
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
     const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
     if (options.dryRun === true) return backup.run(null);
     return access.locked(false, options, async (lock) => backup.run(lock));
   }, options);
+}
+
+function chosenPoint(workspace: Workspace, word: string | undefined): Point {
+  try {
+    return workspace.resolve(word ?? "head");
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "not_found" || word !== undefined) throw error;
+    throw new CairnError(error.code, error.message, { hint: "`--save` saves the folder first", cause: error });
+  }
 }
 
 function requireSealed(point: Point): Point {

@@ -3,37 +3,38 @@ import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { CairnError } from "../../errors.ts";
 import type { FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
-import { isChosen } from "./list.ts";
+import { objectIdOf } from "../../ids.ts";
+import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { chosenSnapshots } from "./list.ts";
 import { type Look, looking } from "./look.ts";
-import { byTime } from "./public-snapshot.ts";
+import { blobsLike, oneOf } from "./object-names.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
 
 const LIMIT = 10_000;
 
 /**
- * Looks for a name in snapshots, newest first. A tree that several snapshots share at the same path is read once. A pattern
- * with a slash is compared with whole paths (from `/`), any other with names.
+ * Looks for a name or an object in snapshots, newest first. A tree that several snapshots share at the same path is read once.
+ * A pattern with a slash is compared with whole paths (from `/`), any other with names; the id of a blob, a tree or a pack finds
+ * the files and directories that it is part of.
  */
 export async function findInBackups(
   access: RepositoryAccess,
   pattern: string,
   options: FindInBackupsOptions,
 ): Promise<FindInBackupsResult> {
-  const fits = matcher(pattern, options.ignoreCase === true);
   const limit = options.limit ?? LIMIT;
+  const { object } = options;
+  const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
   return looking(access, options, async (look) => {
     const { snapshots } = await access.repository.listSnapshots(options.signal);
-    const named = (options.snapshots ?? []).map((word) => findSnapshot(snapshots, word).id);
-    const chosen = snapshots
-      .filter(({ id, snapshot }) => (named.length === 0 ? isChosen(snapshot, options) : named.includes(id)))
-      .sort(byTime)
-      .toReversed();
+    const chosen = chosenSnapshots(snapshots, options).toReversed();
+    const fits: Fits =
+      byName === null ? holding(objectsOf(look.index, object!, pattern)) : (_node, path) => path !== "" && byName(path);
     const walk = new FindWalk(look, fits, options.signal);
     const found: FoundInBackup[] = [];
     for (const { id, snapshot } of chosen) {
-      for (const hit of await walk.tree(Buffer.from(snapshot.tree, "hex"), "")) {
+      for (const hit of await walk.snapshot(Buffer.from(snapshot.tree, "hex"))) {
         if (found.length >= limit) return { ...access.info, found, truncated: true };
         found.push({ ...hit, snapshot_id: id, created_at: snapshot.time });
       }
@@ -43,30 +44,62 @@ export async function findInBackups(
 }
 
 type Hit = Omit<FoundInBackup, "snapshot_id" | "created_at">;
+type Fits = (node: Pick<TreeNode, "content" | "subtree">, path: string) => boolean;
+
+/** Ids of the blobs that a word means, in latin1. `not_found`, `ambiguous`. */
+function objectsOf(index: BlobIndex, object: "blob" | "tree" | "pack", word: string): Set<string> {
+  const ids = new Set<string>();
+  if (object !== "pack") {
+    const name = oneOf(object, word, blobsLike(index, word, object === "tree" ? TREE_BLOB : null));
+    return ids.add(Buffer.from(name, "hex").toString("latin1"));
+  }
+  const { table } = index;
+  const packs: string[] = Array.from({ length: table.packCount }, (_, number) => objectIdOf(table.packId(number)));
+  const pack = packs.indexOf(oneOf(object, word, packs));
+  for (let entry = 0; entry < index.count; entry++)
+    if (table.packOf[entry] === pack && !table.isForgotten(entry)) ids.add(latin1(index.idOf(entry)));
+  return ids;
+}
+
+function holding(ids: ReadonlySet<string>): Fits {
+  return ({ content, subtree }) => {
+    if (subtree !== undefined && ids.has(latin1(subtree))) return true;
+    for (let at = 0; content !== undefined && at < content.length; at += 32)
+      if (ids.has(latin1(content.subarray(at, at + 32)))) return true;
+    return false;
+  };
+}
 
 class FindWalk {
   readonly #look: Look;
-  readonly #fits: (path: string) => boolean;
+  readonly #fits: Fits;
   readonly #pace: ReturnType<typeof newPacer>;
   /** By path and tree: what was found below. */
   readonly #known = new Map<string, Hit[]>();
 
-  constructor(look: Look, fits: (path: string) => boolean, signal: AbortSignal | undefined) {
+  constructor(look: Look, fits: Fits, signal: AbortSignal | undefined) {
     this.#look = look;
     this.#fits = fits;
     this.#pace = newPacer(signal);
   }
 
-  async tree(id: Uint8Array, path: string): Promise<Hit[]> {
-    const key = `${path}\0${Buffer.from(id).toString("latin1")}`;
+  /** The topmost tree has no name, but an id. */
+  async snapshot(tree: Uint8Array): Promise<Hit[]> {
+    const below = await this.#tree(tree, "");
+    if (!this.#fits({ subtree: tree }, "")) return below;
+    return [{ path: "/", kind: "directory", size: null, modified_at: null }, ...below];
+  }
+
+  async #tree(id: Uint8Array, path: string): Promise<Hit[]> {
+    const key = `${path}\0${latin1(id)}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     await this.#pace();
     const hits: Hit[] = [];
     for (const node of await readNodes(this.#look, id)) {
       const own = `${path}/${nameOf(node)}`;
-      if (this.#fits(own)) hits.push(hitOf(node, own));
-      if (node.subtree !== undefined) hits.push(...(await this.tree(node.subtree, own)));
+      if (this.#fits(node, own)) hits.push(hitOf(node, own));
+      if (node.subtree !== undefined) hits.push(...(await this.#tree(node.subtree, own)));
     }
     this.#known.set(key, hits);
     return hits;
@@ -84,10 +117,11 @@ function hitOf(node: TreeNode, path: string): Hit {
 
 /** Whether a path in latin1, from `/`, fits. Throws `usage` for an empty pattern. */
 export function matcher(pattern: string, ignoreCase: boolean): (path: string) => boolean {
-  if (pattern === "") throw new CairnError("usage", "the pattern is empty");
-  const isPath = pattern.includes("/");
-  const source = expressionOf(Buffer.from(pattern, "utf8").toString("latin1"));
-  const anchored = isPath && !pattern.startsWith("/") ? `(?:.*/)?${source}` : source;
+  const wanted = pattern.length > 1 ? pattern.replace(/\/+$/, "") : pattern;
+  if (wanted === "") throw new CairnError("usage", "the pattern is empty");
+  const isPath = wanted.includes("/");
+  const source = expressionOf(Buffer.from(wanted, "utf8").toString("latin1"));
+  const anchored = isPath && !wanted.startsWith("/") ? `(?:.*/)?${source}` : source;
   const expression = new RegExp(`^${anchored}$`, ignoreCase ? "is" : "s");
   return (path) => expression.test(isPath ? path : path.slice(path.lastIndexOf("/") + 1));
 }
@@ -108,4 +142,8 @@ function expressionOf(pattern: string): string {
     else source += char.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
   }
   return source;
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }

@@ -1,19 +1,32 @@
+import { CairnError } from "../../errors.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { BackupList, ListBackupsOptions, SnapshotFilter } from "../contract.ts";
+import type { BackupList, ListBackupsOptions, SnapshotChoice, SnapshotFilter } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
 import { byTime, ownTags, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
 export async function listBackups(access: RepositoryAccess, options: ListBackupsOptions): Promise<BackupList> {
   const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
-  const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options)).sort(byTime);
+  const chosen = chosenSnapshots(snapshots, options);
   const shown = options.latest === undefined ? chosen : newestOfEach(chosen, options.latest);
   return {
     ...access.info,
     snapshots: shown.map(publicSnapshot),
     damaged: damaged.map(({ name, error }) => ({ snapshot_id: name, detail: error.message })),
   };
+}
+
+/** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`. */
+export function chosenSnapshots(snapshots: readonly ListedSnapshot[], choice: SnapshotChoice): ListedSnapshot[] {
+  const { snapshots: words = [] } = choice;
+  const taken = snapshots.filter(({ snapshot }) => isChosen(snapshot, choice)).sort(byTime);
+  if (words.length === 0) return taken;
+  if (words.includes("latest") && taken.length === 0 && snapshots.length > 0)
+    throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one");
+  const ids = new Set(words.map((word) => findSnapshot(word === "latest" ? taken : snapshots, word).id));
+  return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
 }
 
 /** Whether a snapshot is one of those that a filter names; a filter that names nothing takes all. */

@@ -16,15 +16,21 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => {
-    const index = await access.index();
-    const near = access.near();
-    const ends = treePackEnds(near, index);
-    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
-    try {
-      return await work({ reader, index, near });
-    } finally {
-      reader.close();
-    }
-  });
+  return access.reading(options, async () => lookingBy(access, await access.index(), { options, work }));
+}
+
+/** The same for who holds a lock, with the index read under it. */
+export async function lookingBy<T>(
+  access: RepositoryAccess,
+  index: BlobIndex,
+  { options, work }: { options: CallOptions; work: (look: Look) => Promise<T> },
+): Promise<T> {
+  const near = access.near();
+  const ends = treePackEnds(near, index);
+  const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
+  try {
+    return await work({ reader, index, near });
+  } finally {
+    reader.close();
+  }
 }

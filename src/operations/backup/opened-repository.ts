@@ -3,6 +3,7 @@ import type {
   BackupList,
   BackupRepository,
   BackupStats,
+  BackupStatsOptions,
   CallOptions,
   CatBackupResult,
   CopyBackupsOptions,
@@ -133,7 +134,7 @@ export class OpenedRepository implements BackupRepository {
     return repairSnapshots(this.access, options);
   }
 
-  async stats(options: CallOptions = {}): Promise<BackupStats> {
+  async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {
     return backupStats(this.access, options);
   }
 

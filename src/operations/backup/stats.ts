@@ -1,20 +1,21 @@
-import { TREE_BLOB } from "../../repository/blob-index.ts";
-import type { BackupStats, CallOptions } from "../contract.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { BackupSelection, BackupStats, BackupStatsOptions, CallOptions } from "../contract.ts";
+import { chosenSnapshots } from "./list.ts";
+import { type Look, looking } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
+import { readNodes } from "./snapshot-content.ts";
 
-/** How much a repository holds, by its index; no pack is read and no lock taken. */
-export async function backupStats(access: RepositoryAccess, _options: CallOptions): Promise<BackupStats> {
+/**
+ * How much a repository holds, by its index; no pack is read and no lock taken. With snapshots or a filter also what those
+ * hold, for which their trees are read.
+ */
+export async function backupStats(access: RepositoryAccess, options: BackupStatsOptions): Promise<BackupStats> {
   const { storage } = access;
   const [index, packs] = [await access.index(), await storage.list("data")];
-  const { table } = index;
-  let [data, trees, plain, stored] = [0, 0, 0, 0];
-  for (let entry = 0; entry < table.count; entry++) {
-    if (table.isForgotten(entry)) continue;
-    if (table.typeOf(entry) === TREE_BLOB) trees++;
-    else data++;
-    stored += table.lengthOf[entry]!;
-    plain += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
-  }
+  const all = newCounts();
+  for (let entry = 0; entry < index.count; entry++) if (!index.table.isForgotten(entry)) count(all, index, entry);
   const unindexed = packs.filter(({ name }) => index.listings(Buffer.from(name, "hex")) === 0).length;
   return {
     ...access.info,
@@ -23,9 +24,91 @@ export async function backupStats(access: RepositoryAccess, _options: CallOption
     pack_bytes: packs.reduce((sum, { size }) => sum + size, 0),
     unindexed_packs: unindexed,
     index_files: (await storage.list("index")).length,
-    data_blobs: data,
-    tree_blobs: trees,
-    plain_bytes: plain,
-    stored_bytes: stored,
+    ...all,
+    selection: isSelecting(options) ? await selection(access, options) : null,
   };
+}
+
+type Counts = Pick<BackupStats, "data_blobs" | "tree_blobs" | "plain_bytes" | "stored_bytes">;
+
+function newCounts(): Counts {
+  return { data_blobs: 0, tree_blobs: 0, plain_bytes: 0, stored_bytes: 0 };
+}
+
+function count(counts: Counts, { table }: BlobIndex, entry: number): void {
+  counts[table.typeOf(entry) === TREE_BLOB ? "tree_blobs" : "data_blobs"]++;
+  counts.stored_bytes += table.lengthOf[entry]!;
+  counts.plain_bytes += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+}
+
+function isSelecting({ snapshots, hosts, paths, tags }: BackupStatsOptions): boolean {
+  return [snapshots, hosts, paths, tags].some((words) => words !== undefined && words.length > 0);
+}
+
+async function selection(
+  access: RepositoryAccess,
+  options: BackupStatsOptions & CallOptions,
+): Promise<BackupSelection> {
+  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const chosen = chosenSnapshots(snapshots, options);
+  return looking(access, options, async (look) => new SelectionWalk(look, newPacer(options.signal)).of(chosen));
+}
+
+interface Sizes {
+  files: number;
+  bytes: number;
+}
+
+/** Each tree is read once; what several snapshots or folders share is counted for each of them, but its blobs once. */
+class SelectionWalk {
+  readonly #look: Look;
+  readonly #pace: Pacer;
+  readonly #counts = newCounts();
+  /** A byte for each entry of the index. */
+  readonly #counted: Uint8Array;
+  readonly #known = new Map<string, Sizes>();
+
+  constructor(look: Look, pace: Pacer) {
+    this.#look = look;
+    this.#pace = pace;
+    this.#counted = new Uint8Array(look.index.count);
+  }
+
+  async of(snapshots: readonly ListedSnapshot[]): Promise<BackupSelection> {
+    let [files, bytes] = [0, 0];
+    for (const { snapshot } of snapshots) {
+      const sizes = await this.#tree(Buffer.from(snapshot.tree, "hex"));
+      files += sizes.files;
+      bytes += sizes.bytes;
+    }
+    return { snapshots: snapshots.length, files, bytes, ...this.#counts };
+  }
+
+  async #tree(id: Uint8Array): Promise<Sizes> {
+    const key = Buffer.from(id).toString("latin1");
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    await this.#pace();
+    const sizes: Sizes = { files: 0, bytes: 0 };
+    for (const { type, size, content, subtree } of await readNodes(this.#look, id)) {
+      if (type === "file") sizes.files++;
+      if (type === "file") sizes.bytes += size;
+      for (let at = 0; content !== undefined && at < content.length; at += 32) this.#blob(content, at, DATA_BLOB);
+      if (subtree === undefined) continue;
+      const below = await this.#tree(Uint8Array.from(subtree));
+      sizes.files += below.files;
+      sizes.bytes += below.bytes;
+    }
+    this.#blob(id, 0, TREE_BLOB);
+    this.#known.set(key, sizes);
+    return sizes;
+  }
+
+  #blob(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB): void {
+    const { index } = this.#look;
+    const entry = index.lookup(bytes, at, type);
+    if (entry < 0 || this.#counted[entry] === 1) return;
+    this.#counted[entry] = 1;
+    count(this.#counts, index, entry);
+  }
 }

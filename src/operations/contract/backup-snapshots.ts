@@ -40,7 +40,12 @@ export interface SnapshotFilter {
   tags?: readonly (readonly string[])[];
 }
 
-export interface ListBackupsOptions extends CallOptions, SnapshotFilter {
+export interface SnapshotChoice extends SnapshotFilter {
+  /** Exactly these, instead of all that the filter takes; `latest` is the newest of those. */
+  snapshots?: readonly string[];
+}
+
+export interface ListBackupsOptions extends CallOptions, SnapshotChoice {
   /** Only the newest so many of each host and paths. */
   latest?: number;
 }

@@ -2,6 +2,7 @@ import type {
   BackupList,
   ListBackupsOptions,
   RepositoryInfo,
+  SnapshotChoice,
   SnapshotFilter,
   StreamBackupOptions,
   StreamBackupResult,
@@ -88,7 +89,7 @@ export interface BackupRepository {
    * lost is not known before; `busy`.
    */
   repairSnapshots(options?: RepairSnapshotsOptions): Promise<RepairSnapshotsResult>;
-  stats(options?: CallOptions): Promise<BackupStats>;
+  stats(options?: BackupStatsOptions): Promise<BackupStats>;
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
   diff(from: string, to: string, options?: CallOptions): Promise<DiffBackupsResult>;
@@ -250,9 +251,7 @@ export interface UnlockResult extends RepositoryInfo {
 
 // ------------------------------------------------------------------------------------------------- copy
 
-export interface CopyBackupsOptions extends CallOptions, SnapshotFilter {
-  /** Exactly these; default all that the filter takes. */
-  snapshots?: readonly string[];
+export interface CopyBackupsOptions extends CallOptions, SnapshotChoice {
   dryRun?: boolean;
 }
 
@@ -344,11 +343,28 @@ export interface BackupStats extends RepositoryInfo {
   plain_bytes: number;
   /** Sealed bytes of the same. */
   stored_bytes: number;
+  /** Null where no snapshots were asked about. */
+  selection: BackupSelection | null;
 }
 
-export interface FindInBackupsOptions extends CallOptions, SnapshotFilter {
-  /** Only in these. */
-  snapshots?: readonly string[];
+export interface BackupStatsOptions extends CallOptions, SnapshotChoice {}
+
+/** What chosen snapshots hold. */
+export interface BackupSelection {
+  snapshots: number;
+  /** What a restore of each of them writes, together. */
+  files: number;
+  bytes: number;
+  /** Each counted once; others may need them too. */
+  data_blobs: number;
+  tree_blobs: number;
+  plain_bytes: number;
+  stored_bytes: number;
+}
+
+export interface FindInBackupsOptions extends CallOptions, SnapshotChoice {
+  /** The pattern is the id of such an object, or a prefix: what holds it is found. */
+  object?: "blob" | "tree" | "pack";
   ignoreCase?: boolean;
   /** At most so many; default 10 000. */
   limit?: number;
@@ -359,7 +375,8 @@ export interface FoundInBackup extends NamedPath {
   created_at: string;
   kind: string;
   size: number | null;
-  modified_at: string;
+  /** Null of the topmost directory, which has no entry of its own. */
+  modified_at: string | null;
 }
 
 export interface FindInBackupsResult extends RepositoryInfo {

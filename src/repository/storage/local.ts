@@ -22,6 +22,7 @@ import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import {
   comesWithFolder,
   isFileName,
+  labelOf,
   type ByteRange,
   type FileKind,
   type SaveOptions,
@@ -89,7 +90,7 @@ export class LocalStorage implements Storage {
       this.#moveIn(kind, temporary, path);
     } catch (error) {
       removeQuietly(temporary);
-      throw this.#error(error, `cannot write ${kind} ${name.slice(0, 8)}`);
+      throw this.#error(error, `cannot write ${labelOf(kind, name)}`);
     }
     this.#written(kind, path, durable);
   }
@@ -106,7 +107,7 @@ export class LocalStorage implements Storage {
         await this.#copyIn(kind, temporaryPath, { path, durable });
       }
     } catch (error) {
-      throw this.#error(error, `cannot take ${kind} ${name.slice(0, 8)} over`);
+      throw this.#error(error, `cannot take ${labelOf(kind, name)} over`);
     }
     this.#written(kind, path, durable);
   }
@@ -121,7 +122,7 @@ export class LocalStorage implements Storage {
         closeSync(fd);
       }
     } catch (error) {
-      throw this.#error(error, `cannot read ${kind} ${name.slice(0, 8)}`);
+      throw this.#error(error, `cannot read ${labelOf(kind, name)}`);
     }
   }
 
@@ -154,7 +155,7 @@ export class LocalStorage implements Storage {
     try {
       unlinkSync(path);
     } catch (error) {
-      throw this.#error(error, `cannot remove ${kind} ${name.slice(0, 8)}`);
+      throw this.#error(error, `cannot remove ${labelOf(kind, name)}`);
     }
     this.#unsyncedFiles.get(kind)?.delete(path);
     remember(this.#unsyncedDirectories, kind, dirname(path));

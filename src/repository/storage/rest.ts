@@ -5,7 +5,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { OpenStorageOptions } from "./location.ts";
 import type { HttpBody } from "./http-connection.ts";
 import { parseRestAddress, RestConnection, type RestOptions } from "./rest-connection.ts";
-import { isFileName, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import { isFileName, labelOf, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
 
 const LIST_V2 = "application/vnd.x.restic.rest.v2";
 /** What a server may make us hold: a whole file, and the text of a list (some two million files). */
@@ -50,13 +50,13 @@ export class RestStorage implements Storage {
       await this.#save(kind, name, { body: { file: temporaryPath, size }, size });
       unlinkSync(temporaryPath);
     } catch (error) {
-      throw toCairnError(error, `cannot take ${kind} ${name.slice(0, 8)} over`);
+      throw toCairnError(error, `cannot take ${labelOf(kind, name)} over`);
     }
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
     const path = pathOf(kind, name);
-    const doing = `cannot read ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot read ${labelOf(kind, name)}`;
     if (range === undefined) return this.#call({ method: "GET", path, doing }, (answer) => readWhole(answer));
     if (range.offset < 0 || range.length < 0) throw beyond(range, null);
     if (range.length === 0) {
@@ -93,7 +93,7 @@ export class RestStorage implements Storage {
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
-    const doing = `cannot remove ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot remove ${labelOf(kind, name)}`;
     // Who was stopped takes the lock away all the same.
     await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, unstoppable: kind === "locks" });
   }
@@ -106,7 +106,7 @@ export class RestStorage implements Storage {
 
   async #save(kind: FileKind, name: string, content: { body: HttpBody; size: number }): Promise<void> {
     const path = pathOf(kind, name);
-    const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot write ${labelOf(kind, name)}`;
     // Some servers overwrite a config, and there is no second chance to ask.
     if (kind === "config" && (await this.#size(kind, name)) !== null) throw this.#taken();
     for (let replaced = false; ; replaced = true) {
@@ -134,7 +134,7 @@ export class RestStorage implements Storage {
 
   /** Bytes, or null where there is no such file. */
   async #size(kind: FileKind, name: string): Promise<number | null> {
-    const doing = `cannot look at ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot look at ${labelOf(kind, name)}`;
     return this.#connection.exchange({ method: "HEAD", path: pathOf(kind, name), doing }, async (answer) => {
       if (answer.statusCode === 404) return null;
       if (!isOk(answer)) throw await this.#connection.failure(answer, doing);

@@ -10,7 +10,7 @@ import { listObjects, listUploads } from "./s3-list.ts";
 import { defaultAddressing, parseS3Location, type S3Addressing, type S3Place } from "./s3-location.ts";
 import { abortUpload, md5Of, uploadInParts } from "./s3-multipart.ts";
 import { S3Requests, type S3Request } from "./s3-requests.ts";
-import { isFileName, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import { isFileName, labelOf, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
 
 export interface S3Options {
   readonly place: S3Place;
@@ -71,14 +71,14 @@ export class S3Storage implements Storage {
 
   async save(kind: FileKind, name: string, bytes: Uint8Array): Promise<void> {
     const key = this.#key(kind, name);
-    const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot write ${labelOf(kind, name)}`;
     if (kind === "config") await this.#saveConfig(key, bytes, doing);
     else await this.#put({ key, body: bytes, sha256: name, doing });
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string): Promise<void> {
     const key = this.#key(kind, name);
-    const doing = `cannot write ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot write ${labelOf(kind, name)}`;
     try {
       const { size } = statSync(temporaryPath);
       if (kind === "config") await this.#saveConfig(key, readFileSync(temporaryPath), doing);
@@ -95,7 +95,7 @@ export class S3Storage implements Storage {
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
     const key = this.#key(kind, name);
-    const doing = `cannot read ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot read ${labelOf(kind, name)}`;
     if (range === undefined)
       return (await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing })).body;
     const { offset, length } = range;
@@ -125,12 +125,12 @@ export class S3Storage implements Storage {
   }
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
-    return (await this.#size(this.#key(kind, name), `cannot look at ${kind} ${name.slice(0, 8)}`)) !== null;
+    return (await this.#size(this.#key(kind, name), `cannot look at ${labelOf(kind, name)}`)) !== null;
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const key = this.#key(kind, name);
-    const doing = `cannot remove ${kind} ${name.slice(0, 8)}`;
+    const doing = `cannot remove ${labelOf(kind, name)}`;
     // Who was stopped takes the lock away all the same.
     const unstoppable = kind === "locks";
     // S3 calls the removal of what is not there a success.

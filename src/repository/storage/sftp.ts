@@ -13,6 +13,7 @@ import type { SshConnection } from "./ssh-connection.ts";
 import {
   comesWithFolder,
   isFileName,
+  labelOf,
   type ByteRange,
   type FileKind,
   type SaveOptions,
@@ -328,10 +329,6 @@ export class SftpStorage implements Storage {
       });
     }
   }
-}
-
-function labelOf(kind: FileKind, name: string): string {
-  return kind === "config" ? kind : `${kind} ${name.slice(0, 8)}`;
 }
 
 /** Links and what a server does not describe are looked at. */

@@ -3,6 +3,11 @@ export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "da
 
 export const FILE_KINDS: readonly FileKind[] = ["config", "keys", "locks", "snapshots", "index", "data"];
 
+/** For messages: `data 1a2b3c4d`, `config`. */
+export function labelOf(kind: FileKind, name: string): string {
+  return kind === "config" ? kind : `${kind} ${name.slice(0, 8)}`;
+}
+
 export interface StoredFile {
   readonly name: string;
   /** Bytes. */

@@ -25,7 +25,11 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: CopyBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots: input.rest(0) };
+  const options: CopyBackupsOptions = {
+    ...context.callOptions(),
+    ...readFilter(context, input),
+    snapshots: input.rest(0),
+  };
   if (input.flag("dryRun")) options.dryRun = true;
   const other = otherRepositoryOptions(context, input);
   return withRepository(context, input, async (repository) => {

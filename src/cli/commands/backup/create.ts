@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { resolve } from "node:path";
 import type {
   CallOptions,
   CreateBackupOptions,
@@ -5,6 +7,7 @@ import type {
   StreamBackupOptions,
   StreamBackupResult,
 } from "../../../operations/contract.ts";
+import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -17,7 +20,7 @@ export const command: CommandDefinition = {
   arguments: [
     {
       name: "[words...]",
-      text: "a save point, default head; after --stdin-from-command the command and its arguments",
+      text: "a save point, default head; or a folder, which is saved first; after --stdin-from-command the command",
       completes: "points",
     },
   ],
@@ -36,6 +39,7 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn backup create -r /srv/backups", text: "the point that the folder stands at" },
     { line: "cairn backup create -r /srv/backups --save", text: "the folder as it is now" },
+    { line: "cairn backup create -r /srv/backups ~/project", text: "the same of another folder" },
     { line: "cairn backup create -r /srv/backups head~3 -t before-release", text: "an older point, with a tag" },
     {
       line: "cairn backup create -r /srv/backups --stdin-filename db.sql --stdin-from-command -- pg_dump shop",
@@ -50,10 +54,12 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("stdin") || input.flag("stdinFromCommand")) return runStream(context, input);
   if (input.text("stdinFilename") !== undefined)
     throw usage("--stdin-filename is of what --stdin or --stdin-from-command bring");
-  const [point, extra] = input.rest(0);
-  if (extra !== undefined) throw usage("backup create wants one POINT at most");
+  const [word, extra] = input.rest(0);
+  if (extra !== undefined) throw usage("backup create wants one POINT or one folder at most");
+  const folder = word === undefined ? undefined : folderOf(context, word);
+  const point = folder === undefined ? word : undefined;
   const message = input.text("message");
-  const isSaved = input.flag("save");
+  const isSaved = input.flag("save") || folder !== undefined;
   if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
   if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
   const options: CreateBackupOptions = ofBoth(context, input);
@@ -61,9 +67,19 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (message !== undefined) options.message = message;
   if (isSaved) options.save = true;
   return withRepository(context, input, async (repository) => {
-    const client = await context.open();
+    const client = await context.open(folder);
     const result = await client.createBackup(repository, options);
     return { data: result, text: () => render(context, result) };
+  });
+}
+
+/** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
+function folderOf(context: Context, word: string): string | undefined {
+  if (word.includes("/") || word === "." || word === "..") return word;
+  if (/^(?:[0-9a-f]{1,32}|latest|head(?:~\d*)?)$/i.test(word)) return undefined;
+  if (statSync(resolve(context.cwd, word), { throwIfNoEntry: false })?.isDirectory() === true) return word;
+  throw new CairnError("not_found", `there is neither a save point nor a folder ${JSON.stringify(word.slice(0, 80))}`, {
+    hint: "`cairn history` lists the points",
   });
 }
 
@@ -104,7 +120,7 @@ function render(context: Context, result: CreateBackupResult | StreamBackupResul
   const { added, snapshot } = result;
   const blobs = plural(added.data_blobs + added.tree_blobs, "blob");
   const size = `${blobs}, ${formatBytes(added.bytes)}${added.packs === 0 ? "" : ` in ${formatBytes(added.stored_bytes)}`}`;
-  if (result.dry_run) return `would transfer ${size}; nothing was written`;
+  if (result.dry_run) return `would transfer ${size}; nothing was written there`;
   const what =
     result.save_point_id === null ? printable(snapshot?.paths[0] ?? "") : `point ${result.save_point_id.slice(0, 8)}`;
   if (snapshot === null) return `unchanged since snapshot ${result.parent?.slice(0, 8) ?? ""}: no snapshot was made`;

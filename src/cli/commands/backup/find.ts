@@ -11,13 +11,16 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 export const command: CommandDefinition = {
   name: "backup find",
   arguments: [
-    { name: "<pattern>", text: "a name, or a path where it has a slash; with *, ?, [abc] and **" },
+    { name: "<pattern>", text: "a name, or a path where it has a slash; with *, ?, [abc] and **; or an id" },
     { name: "[snapshots...]", text: "only in these; default all" },
   ],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
     { flags: "-i, --ignore-case", text: "upper and lower case are the same" },
+    { flags: "--blob", text: "the pattern is a blob's id: which files it is part of" },
+    { flags: "--tree", text: "… a tree's id: which directories it is" },
+    { flags: "--pack", text: "… a pack's id: what needs anything in it" },
     { flags: "-n, --limit <count>", text: "at most so many; default 10000" },
   ],
   examples: [
@@ -26,16 +29,24 @@ export const command: CommandDefinition = {
       text: "every file of that name in any snapshot, newest first",
     },
     { line: "cairn backup find -r /srv/backups 'src/**/main.ts' latest", text: "a path in the newest" },
+    { line: "cairn backup find -r /srv/backups --blob 1a2b3c4d", text: "what a blob that is damaged is part of" },
   ],
   run,
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: FindInBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots: input.rest(1) };
+  const options: FindInBackupsOptions = {
+    ...context.callOptions(),
+    ...readFilter(context, input),
+    snapshots: input.rest(1),
+  };
   const limit = input.count("limit");
   if (limit !== undefined && limit < 1) throw usage("--limit wants at least 1");
   if (limit !== undefined) options.limit = limit;
   if (input.flag("ignoreCase")) options.ignoreCase = true;
+  const objects = (["blob", "tree", "pack"] as const).filter((name) => input.flag(name));
+  if (objects.length > 1) throw usage("--blob, --tree and --pack exclude each other");
+  if (objects[0] !== undefined) options.object = objects[0];
   return withRepository(context, input, async (repository) => {
     const result = await repository.find(input.required(0), options);
     return { data: result, paged: true, text: () => render(context, result) };
@@ -43,13 +54,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 async function render({ style }: Context, { found, truncated }: FindInBackupsResult): Promise<string> {
-  if (found.length === 0) return "nothing of that name";
+  if (found.length === 0) return "nothing found";
   const now = Date.now();
   const rows = found.map((hit) => [
     style.bold(hit.snapshot_id.slice(0, 8)),
     formatAge(hit.created_at, now),
     hit.size === null ? "" : formatBytes(hit.size),
-    printable(hit.path) + (hit.kind === "directory" ? "/" : ""),
+    printable(hit.path) + (hit.kind === "directory" && hit.path !== "/" ? "/" : ""),
   ]);
   const more = truncated ? ", and more: --limit" : "";
   return [...(await renderTable(rows, [2])), style.dim(`${plural(found.length, "entry")}${more}`)].join("\n");

@@ -50,7 +50,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (snapshots.length > 0 && retention !== null) throw usage("forget wants snapshots or rules, not both");
   if (snapshots.length === 0 && retention === null)
     throw usage("forget wants snapshots or a rule", "for example --keep-last 10 --keep-daily 30");
-  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readFilter(input), snapshots };
+  const options: ForgetBackupsOptions = { ...context.callOptions(), ...readFilter(context, input), snapshots };
   if (retention !== null) options.retention = retention;
   const groupBy = input.text("groupBy");
   if (groupBy !== undefined) options.groupBy = readGrouping(groupBy);

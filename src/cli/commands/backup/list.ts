@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import type { BackupList, ListBackupsOptions } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -11,7 +12,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 /** Which snapshots a verb is about. */
 export const FILTER_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--host <name>", text: "only those of this host; several: any of them", repeat: true },
-  { flags: "--path <path>", text: "only those of this folder, absolute; several: any of them", repeat: true },
+  { flags: "--path <path>", text: "only those of this folder; several: any of them", repeat: true },
   {
     flags: "-t, --tag <tags>",
     text: "only those with all of these, comma between; several: any of them",
@@ -21,6 +22,7 @@ export const FILTER_OPTIONS: readonly OptionDefinition[] = [
 
 export const command: CommandDefinition = {
   name: "backup list",
+  arguments: [{ name: "[snapshots...]", text: "only these: ids, prefixes, or latest; default all" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
@@ -34,7 +36,11 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const options: ListBackupsOptions = { ...context.callOptions(), ...readFilter(input) };
+  const options: ListBackupsOptions = {
+    ...context.callOptions(),
+    ...readFilter(context, input),
+    snapshots: input.rest(0),
+  };
   const latest = input.count("latest");
   if (latest !== undefined && latest < 1) throw usage("--latest wants at least 1");
   if (latest !== undefined) options.latest = latest;
@@ -45,9 +51,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 }
 
 /** What the filter options name. */
-export function readFilter(input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
+export function readFilter(context: Context, input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
   const tags = input.list("tag").map((text) => text.split(",").filter((tag) => tag !== ""));
-  return { hosts: input.list("host"), paths: input.list("path"), tags };
+  return { hosts: input.list("host"), paths: input.list("path").map((path) => resolve(context.cwd, path)), tags };
 }
 
 async function render(context: Context, list: BackupList): Promise<string> {

@@ -3,18 +3,24 @@ import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { formatBytes, plural, printable } from "../../render/format.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup stats",
-  options: REPOSITORY_OPTIONS,
-  examples: [{ line: "cairn backup stats -r /srv/backups", text: "how much is in it, and how much room that takes" }],
+  arguments: [{ name: "[snapshots...]", text: "also what these hold: ids, prefixes, or latest" }],
+  options: [...REPOSITORY_OPTIONS, ...FILTER_OPTIONS],
+  examples: [
+    { line: "cairn backup stats -r /srv/backups", text: "how much is in it, and how much room that takes" },
+    { line: "cairn backup stats -r /srv/backups latest", text: "also what a restore of the newest writes" },
+  ],
   run,
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
-    const result = await repository.stats(context.callOptions());
+    const options = { ...context.callOptions(), ...readFilter(context, input), snapshots: input.rest(0) };
+    const result = await repository.stats(options);
     return { data: result, text: () => render(context, result) };
   });
 }
@@ -27,5 +33,11 @@ function render({ style }: Context, stats: BackupStats): string {
   ];
   if (stats.unindexed_packs > 0)
     lines.push(style.dim(`  ${plural(stats.unindexed_packs, "pack")} in no index: left by a writer that was stopped`));
+  const { selection } = stats;
+  if (selection !== null)
+    lines.push(
+      `${style.bold(plural(selection.snapshots, "snapshot"))} of these: ${plural(selection.files, "file")}, ${formatBytes(selection.bytes)} when restored`,
+      `  ${formatBytes(selection.plain_bytes)} in ${plural(selection.data_blobs, "data blob")} and ${plural(selection.tree_blobs, "tree")}, ${formatBytes(selection.stored_bytes)} as stored; others may need them too`,
+    );
   return lines.join("\n");
 }

@@ -1,0 +1,102 @@
+import assert from "node:assert/strict";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode } from "../testing-folder.ts";
+import { backupScene } from "./testing-far.ts";
+
+/** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
+
+test("snapshots are listed by id, by prefix and as the latest of those that a filter takes", async (t) => {
+  const { client, repository, write } = await backupScene(t, "local");
+  const first = (await client.createBackup(repository, { save: true, tags: ["one"] })).snapshot!.snapshot_id;
+  write("a.txt", "changed");
+  const second = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+  const list = async (snapshots: string[], tags: string[][] = []): Promise<string[]> =>
+    (await repository.list({ snapshots, tags })).snapshots.map(({ snapshot_id: id }) => id);
+  assert.deepEqual(await list([]), [first, second]);
+  assert.deepEqual(await list([second.slice(0, 10), first]), [first, second]);
+  assert.deepEqual(await list(["latest"]), [second]);
+  assert.deepEqual(await list(["latest"], [["one"]]), [first]);
+  await assert.rejects(list(["latest"], [["two"]]), hasCode("not_found"));
+  await assert.rejects(list(["zz"]), hasCode("not_found"));
+});
+
+test("what holds a blob, a tree or anything of a pack is found, in each snapshot that has it", async (t) => {
+  const { client, repository, place, write } = await backupScene(t, "far");
+  const { snapshot: first } = await client.createBackup(repository, { save: true });
+  write("deep/b.txt", "another b");
+  const { snapshot: second } = await client.createBackup(repository, { save: true });
+  const found = async (id: string, object: "blob" | "tree" | "pack"): Promise<string[]> =>
+    (await repository.find(id, { object })).found.map(({ snapshot_id: of, path }) => {
+      const which = of === first!.snapshot_id ? "first" : "second";
+      return `${which} ${path.replace(/^.*\/work(?=\/|$)/, "")}`;
+    });
+  const { content } = await repository.cat("tree", second!.tree);
+  assert.deepEqual(await found(second!.tree.slice(0, 12), "tree"), ["second /"]);
+  const { nodes } = content as { nodes: { name: string; subtree: string }[] };
+  assert.deepEqual((await found(nodes.find(({ name }) => name !== ".cairn")!.subtree, "tree")).length, 1);
+  const blobOf = async (path: string): Promise<string> => {
+    let tree = second!.tree;
+    const names = path.split("/");
+    for (;;) {
+      const { nodes } = (await repository.cat("tree", tree)).content as {
+        nodes: { name: string; subtree?: string; content?: string[] }[];
+      };
+      const node = nodes.find(({ name }) => name === names[0])!;
+      names.shift();
+      if (node.subtree === undefined) return node.content![0]!;
+      tree = node.subtree;
+    }
+  };
+  const [folder] = second!.paths;
+  const shared = await blobOf(`${folder!.slice(1)}/a.txt`);
+  assert.deepEqual(
+    (await found(shared, "blob")).map((line) => line.split(" ")[0]),
+    ["second", "first"],
+  );
+  const own = await found(await blobOf(`${folder!.slice(1)}/deep/b.txt`), "blob");
+  assert.ok(own.length === 1 && own[0]!.endsWith("/deep/b.txt"));
+  const packs = readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }).filter((name) =>
+    /\/\w{64}$/.test(name),
+  );
+  const [largest] = packs.toSorted(
+    (a, b) => statSync(join(place, "data", b)).size - statSync(join(place, "data", a)).size,
+  );
+  assert.ok((await found(largest!.slice(3), "pack")).length > 50);
+  for (const object of ["blob", "tree", "pack"] as const) {
+    await assert.rejects(found("ffffffffffffffff", object), hasCode("not_found"));
+    await assert.rejects(found("*", object), hasCode("not_found"));
+  }
+});
+
+test("a name with a slash behind it is a directory's, and a star is no topmost one", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const paths = async (pattern: string): Promise<string[]> =>
+    (await repository.find(pattern)).found.map(({ path }) => path);
+  assert.ok((await paths("deep/")).every((path) => path.endsWith("/deep")));
+  assert.equal((await paths("deep/")).length, 1);
+  assert.ok((await paths("*")).every((path) => path !== "/"));
+});
+
+test("stats of snapshots tell what they hold, whatever they share", async (t) => {
+  const { client, repository, write } = await backupScene(t, "far");
+  await client.createBackup(repository, { save: true, tags: ["one"] });
+  const all = await repository.stats();
+  assert.equal(all.selection, null);
+  const one = (await repository.stats({ snapshots: ["latest"] })).selection!;
+  assert.deepEqual(
+    [one.data_blobs, one.tree_blobs, one.stored_bytes],
+    [all.data_blobs, all.tree_blobs, all.stored_bytes],
+  );
+  const { snapshots } = await repository.list();
+  // The manifest is a file too.
+  assert.deepEqual([one.snapshots, one.files], [1, snapshots[0]!.files! + 1]);
+  write("a.txt", "another");
+  await client.createBackup(repository, { save: true });
+  const both = (await repository.stats({ hosts: [snapshots[0]!.hostname] })).selection!;
+  assert.deepEqual([both.snapshots, both.files], [2, 2 * one.files]);
+  assert.ok(both.data_blobs > one.data_blobs && both.data_blobs < 2 * one.data_blobs);
+  assert.deepEqual((await repository.stats({ tags: [["one"]] })).selection, one);
+});
