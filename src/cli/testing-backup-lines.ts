@@ -13,7 +13,7 @@ import type { SavePointId } from "../ids.ts";
 export const BACKUP_OPTIONS: Record<string, string> = {
   init: "",
   create:
-    "--save -m,--message -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
+    "--save -m,--message --exclude -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --all",
   restore:
@@ -43,6 +43,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create ./a --stdin -r x", /no POINT/],
   ["backup create --stdin --stdin-from-command -r x", /exclude each other/],
   ["backup create --stdin head -r x", /no POINT/],
+  ["backup create --exclude a -r x", /--save/],
   ["backup create --stdin-from-command -r x", /wants a command/],
   ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],

@@ -31,6 +31,8 @@ export interface TransferPlan {
   /** Bytes of the blobs' plaintexts. */
   readonly plainBytes: number;
   readonly treesWalked: number;
+  /** By number of a source's pack: one of the files that it is opened for, its path from the root in latin1. For people. */
+  readonly files: ReadonlyMap<number, string>;
 }
 
 /**
@@ -52,8 +54,10 @@ interface Step {
   readonly tree: Uint8Array;
   /** The tree at the same place below the known one. */
   readonly beside: Uint8Array | null;
-  /** Its path, raw bytes, where only some of it is wanted; null: all of it is. */
-  readonly partial: Uint8Array | null;
+  /** From the root, in latin1. */
+  readonly path: string;
+  /** True where only some of it is wanted. */
+  readonly isPartial: boolean;
 }
 
 class TransferWalk {
@@ -65,6 +69,7 @@ class TransferWalk {
   /** Trees that were looked at in part. */
   readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
+  readonly #files = new Map<number, string>();
   #trees = 0;
 
   constructor(from: BlobIndex, to: BlobIndex, options: PlanTransferOptions) {
@@ -77,15 +82,15 @@ class TransferWalk {
   async root(root: Uint8Array): Promise<void> {
     const pace = newPacer(this.#options.signal);
     const isWhole = this.#options.only === undefined || this.#options.only.of(ROOT) === "whole";
-    const stack: Step[] = [{ tree: root, beside: this.#options.known ?? null, partial: isWhole ? null : ROOT }];
+    const stack: Step[] = [{ tree: root, beside: this.#options.known ?? null, path: "", isPartial: !isWhole }];
     for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
       if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
       const entry = this.#require(step.tree, 0, TREE_BLOB, null);
-      if (step.partial === null ? !this.#mark(entry) : this.#isMarked(entry)) continue;
-      if (step.partial === null || this.#options.leading !== false) {
+      if (step.isPartial ? this.#isMarked(entry) : !this.#mark(entry)) continue;
+      if (!step.isPartial || this.#options.leading !== false) {
         if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
         // It may be wanted of another place too, whole or in part.
-        if (step.partial !== null) this.#partial.add(entry);
+        if (step.isPartial) this.#partial.add(entry);
       }
       await pace();
       await this.#directory(entry, step, stack);
@@ -98,18 +103,23 @@ class TransferWalk {
     const nodes = await this.#nodes(entry);
     const beside = step.beside === null ? null : await this.#besides(step.beside);
     for (const { name, subtree, content } of nodes) {
-      const path = step.partial === null ? null : joined(step.partial, name);
-      const wanted = path === null ? "whole" : this.#options.only!.of(path);
+      // Made where it is needed, which for most files it is not.
+      const path = (): string => (step.path === "" ? latin1(name) : `${step.path}/${latin1(name)}`);
+      const wanted = step.isPartial ? this.#options.only!.of(Buffer.from(path(), "latin1")) : "whole";
       if (wanted === "no" || (wanted === "part" && subtree === undefined)) continue;
       if (subtree !== undefined)
         stack.push({
           tree: Uint8Array.from(subtree),
           beside: beside?.get(latin1(name)) ?? null,
-          partial: wanted === "part" ? path : null,
+          path: path(),
+          isPartial: wanted === "part",
         });
       for (let at = 0; content !== undefined && at < content.length; at += 32) {
         const data = this.#require(content, at, DATA_BLOB, step.tree);
-        if (this.#mark(data) && this.#to.lookup(content, at, DATA_BLOB) < 0) this.#wanted.push(data);
+        if (!this.#mark(data) || this.#to.lookup(content, at, DATA_BLOB) >= 0) continue;
+        this.#wanted.push(data);
+        const pack = this.#from.table.packOf[data]!;
+        if (!this.#files.has(pack)) this.#files.set(pack, path());
       }
     }
   }
@@ -179,16 +189,12 @@ class TransferWalk {
       storedBytes,
       plainBytes,
       treesWalked: this.#trees,
+      files: this.#files,
     };
   }
 }
 
 const ROOT = new Uint8Array(0);
-const SLASH = Buffer.from("/");
-
-function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
-  return directory.length === 0 ? Uint8Array.from(name) : Buffer.concat([directory, SLASH, name]);
-}
 
 function latin1(name: Uint8Array): string {
   return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");

@@ -4,6 +4,7 @@ import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
+import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -18,7 +19,7 @@ import { type Look, lookingBy } from "./look.ts";
 import { publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
-import { streamPath, streamSnapshot } from "./stream-snapshot.ts";
+import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
 
 /**
  * Puts a stream into a repository as a snapshot of one file, as restic does with `--stdin`, and with a manifest as snapshots of
@@ -47,6 +48,8 @@ export async function createFromStream(
   };
   return options.dryRun === true ? run(null) : access.locked(false, options, run);
 }
+
+type Origin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
 
 interface StreamParts {
   access: RepositoryAccess;
@@ -78,19 +81,14 @@ class StreamBackup {
       failpoint("stream.read");
       const hasNew = this.#added.data_blobs > 0;
       const file = { components, uid: origin.uid, gid: origin.gid, at: this.#started };
-      const { blobs, tree, stateDigest } = streamSnapshot(file, cut);
-      const unchanged = !hasNew && parent !== null && (await this.#holds(parent, stateDigest));
+      const made = streamSnapshot(file, cut);
+      const unchanged = !hasNew && parent !== null && (await this.#holds(parent, made.stateDigest));
       const isSkipped = unchanged && options.skipIfUnchanged === true;
-      if (!isSkipped) for (const { id, type, bytes } of blobs) this.#store(type, id, arenaOver(bytes), 0, bytes.length);
+      for (const { id, type, bytes } of isSkipped ? [] : made.blobs)
+        this.#store(type, id, arenaOver(bytes), 0, bytes.length);
       await this.#target?.finish();
-      const snapshot =
-        isSkipped || this.#target === null
-          ? null
-          : await this.#commit(
-              { ...origin, tree: Buffer.from(tree).toString("hex") as Snapshot["tree"] },
-              parent,
-              cut.size,
-            );
+      const isWritten = !isSkipped && this.#target !== null;
+      const snapshot = isWritten ? await this.#commit(origin, parent, made) : null;
       return this.#result({ parent, unchanged, snapshot });
     } catch (error) {
       await this.#target?.abort();
@@ -98,7 +96,7 @@ class StreamBackup {
     }
   }
 
-  #origin(): Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid"> {
+  #origin(): Origin {
     const { options, components } = this.#parts;
     const { username, uid, gid } = userInfo();
     const path = `/${components.map((name) => name.toString("utf8")).join("/")}`;
@@ -151,18 +149,13 @@ class StreamBackup {
     }
   }
 
-  async #commit(
-    of: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid" | "tree">,
-    parent: ListedSnapshot | null,
-    size: number,
-  ): Promise<ListedSnapshot> {
+  async #commit(origin: Origin, parent: ListedSnapshot | null, made: StreamSnapshot): Promise<ListedSnapshot> {
     const { access, options, lock } = this.#parts;
-    const { tree, ...origin } = of;
     await lock!.recheck();
     const snapshot: Snapshot = {
       time: new Date(this.#started).toISOString(),
       ...(parent === null ? {} : { parent: parent.id }),
-      tree,
+      tree: objectIdOf(made.tree),
       ...origin,
       tags: [...new Set(options.tags)],
       program_version: PROGRAM,
@@ -173,8 +166,8 @@ class StreamBackup {
         tree_blobs: this.#added.tree_blobs,
         data_added: this.#added.bytes,
         data_added_packed: this.#target!.bytes,
-        total_files_processed: 1,
-        total_bytes_processed: size,
+        total_files_processed: made.files,
+        total_bytes_processed: made.bytes,
       },
     };
     failpoint("backup.transferred");

@@ -4,6 +4,7 @@ import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { displayPath } from "../../fs/safe-path.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
@@ -185,6 +186,7 @@ class BackupOfPoint {
     const { access, stored, options } = this.#parts;
     if (plan.entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
     const report = throttled(options.onProgress);
+    const packs = stored.index.table.packOf;
     return runTransfer(
       { repository: stored.repository, index: stored.index },
       { repository: access.repository, index },
@@ -195,8 +197,10 @@ class BackupOfPoint {
         move: moveByThreads,
         uploads: { stillHeld: async () => lock.recheck() },
         signal: options.signal,
-        onProgress: ({ done, total, bytes, totalBytes }) =>
-          report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
+        onProgress: ({ done, total, bytes, totalBytes }) => {
+          const current = fileUnderWay(plan, packs, done);
+          report({ phase: "uploading", done, total, bytes, total_bytes: totalBytes, ...current });
+        },
       },
     );
   }
@@ -254,4 +258,15 @@ class BackupOfPoint {
       duration_ms: Date.now() - started,
     };
   }
+}
+
+/** Where a transfer is, for people: data comes first, pack by pack. */
+function fileUnderWay(
+  { entries, dataBlobs, files }: TransferPlan,
+  packOf: Uint32Array,
+  done: number,
+): { current?: string } {
+  const entry = dataBlobs === 0 ? undefined : entries[Math.min(done, dataBlobs - 1)];
+  const file = entry === undefined ? undefined : files.get(packOf[entry]!);
+  return file === undefined ? {} : { current: `/${displayPath(Buffer.from(file, "latin1")).path}` };
 }

@@ -80,6 +80,20 @@ test("a name with a slash behind it is a directory's, and a star is no topmost o
   assert.ok((await paths("*")).every((path) => path !== "/"));
 });
 
+test("a backup says which file is under way, and a snapshot what was left out", async (t) => {
+  const { client, repository, folder, write } = await backupScene(t, "local");
+  write("left.log", "not wanted");
+  const shown: string[] = [];
+  const onProgress = ({ phase, current }: { phase: string; current?: string }): void => {
+    if (phase === "uploading") shown.push(current ?? "");
+  };
+  const { snapshot } = await client.createBackup(repository, { save: true, exclude: ["*.log"], onProgress });
+  assert.ok(shown.length > 0 && shown.every((path) => path.startsWith(`${folder}/`)), shown.join());
+  assert.deepEqual((await repository.find("left.log")).found, []);
+  const { content } = await repository.cat("snapshot", snapshot!.snapshot_id);
+  assert.deepEqual((content as { excludes: string[] }).excludes, ["*.log"]);
+});
+
 test("stats of snapshots tell what they hold, whatever they share", async (t) => {
   const { client, repository, write } = await backupScene(t, "far");
   await client.createBackup(repository, { save: true, tags: ["one"] });
@@ -91,8 +105,7 @@ test("stats of snapshots tell what they hold, whatever they share", async (t) =>
     [all.data_blobs, all.tree_blobs, all.stored_bytes],
   );
   const { snapshots } = await repository.list();
-  // The manifest is a file too.
-  assert.deepEqual([one.snapshots, one.files], [1, snapshots[0]!.files! + 1]);
+  assert.deepEqual([one.snapshots, one.files, one.bytes], [1, snapshots[0]!.files, snapshots[0]!.bytes]);
   write("a.txt", "another");
   await client.createBackup(repository, { save: true });
   const both = (await repository.stats({ hosts: [snapshots[0]!.hostname] })).selection!;

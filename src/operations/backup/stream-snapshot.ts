@@ -20,6 +20,9 @@ export interface StreamFile {
 export interface StreamSnapshot extends SnapshotTrees {
   /** Of a folder with that file alone. */
   stateDigest: string;
+  /** Files of the snapshot and their bytes, the manifest too: where restic counts others it takes the snapshot for a changed one. */
+  files: number;
+  bytes: number;
 }
 
 const MAX_NAME_BYTES = 255;
@@ -67,7 +70,7 @@ export function streamSnapshot(file: StreamFile, content: CutContent): StreamSna
     manifest: Uint8Array.from(manifest.view()),
     recordedAt: mtimeSec,
   });
-  return { ...trees, stateDigest };
+  return { ...trees, stateDigest, files: 2, bytes: content.size + manifest.length };
 }
 
 /** State digest and metadata digest of a folder with this file alone, 64 bytes. */

@@ -71,6 +71,8 @@ export interface CreateBackupOptions extends WorkspaceCallOptions {
   save?: boolean;
   /** Of a point that `save` makes. */
   message?: string;
+  /** Patterns of what `save` leaves out; the snapshot names them. */
+  exclude?: readonly string[];
   tags?: readonly string[];
   /** Default: this machine's. */
   hostname?: string;

@@ -28,6 +28,7 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     { flags: "--save", text: "save the folder first, unless nothing changed" },
     { flags: "-m, --message <text>", text: "of the save point that --save makes" },
+    { flags: "--exclude <pattern>", text: "what --save leaves out, as in .cairnignore; may be repeated", repeat: true },
     { flags: "-t, --tag <tag>", text: "a tag of the snapshot", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
@@ -61,10 +62,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const message = input.text("message");
   const isSaved = input.flag("save") || folder !== undefined;
   if (isSaved && point !== undefined) throw usage("backup create wants a POINT or --save, not both");
+  const exclude = input.list("exclude");
+  if (exclude.length > 0 && !isSaved) throw usage("--exclude is of the point that --save makes");
   if (message !== undefined && !isSaved) throw usage("--message is of the point that --save makes");
   const options: CreateBackupOptions = ofBoth(context, input);
   if (point !== undefined) options.point = point;
   if (message !== undefined) options.message = message;
+  if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
   return withRepository(context, input, async (repository) => {
     const client = await context.open(folder);
@@ -99,8 +103,13 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   const words = input.rest(0);
   const isCommand = input.flag("stdinFromCommand");
   if (isCommand && input.flag("stdin")) throw usage("--stdin and --stdin-from-command exclude each other");
-  if (input.flag("save") || input.text("message") !== undefined || (!isCommand && words.length > 0))
-    throw usage("a stream is no save point: --stdin takes no POINT, no --save and no --message");
+  if (
+    input.flag("save") ||
+    input.text("message") !== undefined ||
+    input.list("exclude").length > 0 ||
+    (!isCommand && words.length > 0)
+  )
+    throw usage("a stream is no save point: --stdin takes no POINT, --save, --message or --exclude");
   if (isCommand && words.length === 0)
     throw usage("--stdin-from-command wants a command", "for example: --stdin-from-command -- pg_dump shop");
   if (!isCommand && process.stdin.isTTY) throw usage("stdin is a terminal; --stdin wants a pipe or a file there");
