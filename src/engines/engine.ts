@@ -1,3 +1,4 @@
+import type { ConsistencyLabel } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import type { FoundIgnoreFile, IgnoreRecord } from "../fs/ignore.ts";
@@ -83,6 +84,8 @@ export interface StageRequest {
   heldAt?: number;
   /** The folder is a clone, made after `heldAt`; what is said of its entries is what their sources were then. */
   clonedFrom?: ClonedFrom;
+  /** what was found out of its entries when it was taken, and cannot be seen in it */
+  labels?: readonly ConsistencyLabel[];
   crossMounts: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;

@@ -1,3 +1,4 @@
+import type { ConsistencyLabel, OmittedEntry } from "../formats/descriptor.ts";
 import type { PointContent } from "./point-content.ts";
 import type { PointVerdict } from "./verify/verify-content.ts";
 
@@ -75,4 +76,6 @@ export interface PointRemains {
   path: Uint8Array;
   complete: boolean;
   entries: { files: number; directories: number; links: number; other: number };
+  labels: ConsistencyLabel[];
+  omitted: OmittedEntry[];
 }

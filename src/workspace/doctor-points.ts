@@ -201,9 +201,9 @@ async function rebuildDescriptor(
     bytes: verdict.bytes,
     bytes_stored: 0,
     unchanged: false,
-    labels: [],
-    omitted: [],
-    omitted_count: 0,
+    labels: left.labels,
+    omitted: left.omitted,
+    omitted_count: left.omitted.length,
     rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
     undo: false,
   };

@@ -1,3 +1,4 @@
+import { labelsOf } from "../engines/scan/labels.ts";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { failpoint } from "../failpoint.ts";
@@ -279,7 +280,7 @@ export function sealedStateOf(
     bytes: summary.bytes,
     bytes_stored: bytesStored,
     unchanged: more.unchanged,
-    labels: notes.torn.map(({ path, reason }) => ({ ...recordPath(path), label: "torn-possible", reason })),
+    labels: labelsOf(notes),
     omitted: notes.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
     omitted_count: notes.omittedCount,
     rules: {

@@ -45,6 +45,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
       ...request,
       root: Buffer.from(tree),
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      labels: descriptor.labels,
       ...heldAt(workspace.points, point),
     });
     requireAsMade(workspace, point, staged);

@@ -1,7 +1,10 @@
 import { ByteWriter } from "../../formats/bytes.ts";
+import type { ConsistencyLabel } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
+import { rawPath } from "../../formats/record.ts";
 import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
 import { recordedRoot } from "../root-metadata.ts";
+import { labelsOf } from "../scan/labels.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import type { ScanSummary } from "../scan/summary.ts";
@@ -51,6 +54,7 @@ export function amendedManifest(
     ...manifest,
     stateDigest: null,
     metadataDigest: null,
+    labels: manifest.labels.filter((label) => !edited.has(hex(rawPath(label)))),
     holeMaps: merged(manifest.holeMaps, more.summary.holes),
     fileHashes: merged(manifest.fileHashes, more.summary.hashes),
     lossless: merged(manifest.lossless, more.summary.lossless),
@@ -58,15 +62,21 @@ export function amendedManifest(
   return Uint8Array.from(writer.view());
 }
 
-export function manifestOf(result: ScanResult, summary: ScanSummary): Uint8Array {
+/** `known`: what was said of the tree's entries before it was read. */
+export function manifestOf(
+  result: ScanResult,
+  summary: ScanSummary,
+  known: readonly ConsistencyLabel[] = [],
+): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
+  const labels = [...known, ...labelsOf(notes)];
   encodeManifest(writer, {
     stateDigest: hex(result.state),
     metadataDigest: hex(result.meta),
-    complete: notes.omittedCount === 0,
+    complete: notes.omittedCount === 0 && !labels.some(({ label }) => label === "torn-possible"),
     entries: summary.entries,
-    labels: [],
+    labels: labels.toSorted((a, b) => comparePaths(rawPath(a), rawPath(b))),
     holeMaps: summary.holes.toSorted((a, b) => comparePaths(a.path, b.path)),
     fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
     omitted: notes.omitted.toSorted((a, b) => comparePaths(a.path, b.path)),

@@ -153,7 +153,7 @@ export class CopyEngine implements Engine {
           return [];
         }
         summary = scanned.summarise();
-        const manifest = manifestOf(scanned, summary);
+        const manifest = manifestOf(scanned, summary, request.labels);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,
           tree: scanned.tree,

@@ -1,5 +1,6 @@
 import { toCairnError } from "../../errors.ts";
 import { newPacer } from "../../pacer.ts";
+import { recordPath } from "../../formats/record.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { PointRemains } from "../store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
@@ -70,6 +71,8 @@ export async function pointRemains(
         },
         complete: manifest.complete,
         entries: manifest.entries,
+        labels: manifest.labels,
+        omitted: manifest.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
       });
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;
