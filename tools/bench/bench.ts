@@ -5,6 +5,7 @@ import { warm } from "./data/data-sets.ts";
 import { runCommand } from "./measure.ts";
 import type { Result } from "./result.ts";
 import { CairnBackupStore } from "./backup-stores.ts";
+import { type PeerStore, peerStores } from "./peer-stores.ts";
 import { BorgStore, CairnStore, GitStore, ResticStore, type Store, isInstalled } from "./stores.ts";
 
 /** One row of the table of bars, measured on each of its data sets. */
@@ -57,6 +58,18 @@ export class Bench {
 
   borg(data: DataSet): BorgStore | null {
     return isInstalled("borg") ? new BorgStore(this.folder(data.name, "borg"), data.folder) : null;
+  }
+
+  /** Further programs, where they are installed. */
+  peers(data: DataSet): PeerStore[] {
+    return peerStores((name) => this.folder(data.name, name), data.folder).stores;
+  }
+
+  /** The same with at least one point of the data in each. */
+  savedPeers(data: DataSet): PeerStore[] {
+    const peers = this.peers(data);
+    fill(data, peers);
+    return peers;
   }
 
   /** Cairn's and restic's stores with at least one point of the data in each, and a warm cache. */

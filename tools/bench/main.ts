@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { Bench, type BenchCase } from "./bench.ts";
 import { CASES, CASES_ON_REQUEST, ENGINE_CASES, REPOSITORY_CASES } from "./cases/index.ts";
 import { dataSet } from "./data/data-sets.ts";
+import { peerStores } from "./peer-stores.ts";
 import { isInstalled } from "./stores.ts";
 import { type Result, resultLines } from "./result.ts";
 
@@ -19,7 +20,8 @@ const GROUPS: Readonly<Record<string, readonly BenchCase[]>> = {
 };
 
 const USAGE = `npm run bench -- ${Object.keys(GROUPS).join(" | ")} [options]
-Compares Cairn with restic, git and borg on the same data in one run and holds the medians against the bars.
+Compares Cairn with restic, git and borg, and where they are (tools/install-peers, $CAIRN_PEERS) with the newest restic,
+rustic and kopia, on the same data in one run and holds the medians against the bars.
 
   save-points         what a workspace and its store can do
   engines             points that whole file systems hold; needs root
@@ -89,6 +91,7 @@ async function runCases(bench: Bench, cases: readonly BenchCase[]): Promise<Resu
 }
 
 function environment(): Record<string, unknown> {
+  const { stores, missing } = peerStores((name) => name, "");
   const version = (program: string, args: string[]): string => {
     if (!isInstalled(program)) return "not installed";
     return spawnSync(program, args, { encoding: "utf8" }).stdout.split("\n")[0] ?? "";
@@ -101,6 +104,7 @@ function environment(): Record<string, unknown> {
     restic: version("restic", ["version"]),
     git: version("git", ["--version"]),
     borg: version("borg", ["--version"]),
+    peers: [...stores.map(({ name }) => name), ...missing].join("; "),
   };
 }
 

@@ -47,6 +47,9 @@ export function limitBar(what: string, value: number, limit: number, unit: Unit)
   return { what, value, limit, unit };
 }
 
+/** Columns of a contender's name. */
+const NAMES = 21;
+
 /** The lines that a person reads. */
 export function resultLines(result: Result): string[] {
   const title = result.data === undefined ? result.case : `${result.case}, ${result.data}`;
@@ -55,13 +58,34 @@ export function resultLines(result: Result): string[] {
       samples.length > 1
         ? `  (${show(Math.min(...samples), result.unit)} … ${show(Math.max(...samples), result.unit)}, n=${samples.length})`
         : "";
-    return `  ${name.padEnd(18)} ${show(median(samples), result.unit).padStart(11)}${range}`;
+    return `  ${name.padEnd(NAMES)} ${show(median(samples), result.unit).padStart(11)}${range}`;
   });
+  const ratios = ratiosWithoutBar(result).map(
+    ({ what, value }) => `  ${what.padEnd(NAMES)} ${show(value, "ratio").padStart(11)}  no bar`,
+  );
   const bars = result.bars.map((bar) => {
     const verdict = bar.value <= bar.limit ? "pass" : "FALLS SHORT";
-    return `  ${bar.what.padEnd(18)} ${show(bar.value, bar.unit).padStart(11)}  bar ≤ ${show(bar.limit, bar.unit)}: ${verdict}`;
+    return `  ${bar.what.padEnd(NAMES)} ${show(bar.value, bar.unit).padStart(11)}  bar ≤ ${show(bar.limit, bar.unit)}: ${verdict}`;
   });
-  return [title, `  ${result.meaning}`, ...rows, ...bars, ...result.notes.map((note) => `  note: ${note}`), ""];
+  return [
+    title,
+    `  ${result.meaning}`,
+    ...rows,
+    ...bars,
+    ...ratios,
+    ...result.notes.map((note) => `  note: ${note}`),
+    "",
+  ];
+}
+
+/** Cairn's median against those of programs that no bar is about. */
+function ratiosWithoutBar({ samples, bars }: Result): { what: string; value: number }[] {
+  const own = samples["cairn"];
+  if (own === undefined) return [];
+  return Object.entries(samples)
+    .filter(([name]) => !name.startsWith("cairn"))
+    .map(([name, theirs]) => ({ what: `cairn / ${name}`, value: median(own) / median(theirs) }))
+    .filter(({ what }) => !bars.some((bar) => bar.what === what));
 }
 
 function show(value: number, unit: "ratio" | Unit): string {

@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import type { Peer } from "../../test/fixtures/peers.ts";
 import { type Command, runCommand } from "./measure.ts";
 
 /**
@@ -79,17 +80,21 @@ export class CairnStore implements Store {
 }
 
 export class ResticStore implements Store {
-  readonly name = "restic";
+  readonly name: string;
   readonly repository: string;
+  readonly #program: string;
   readonly #folder: string;
   readonly #data: string;
   readonly #place: Place;
 
-  constructor(folder: string, data: string, place?: Place) {
+  /** `peer`: another restic than the system's. */
+  constructor(folder: string, data: string, { place, peer }: { place?: Place; peer?: Peer } = {}) {
     this.#folder = folder;
     this.#data = data;
     this.#place = place ?? { location: path.join(folder, "repository") };
     this.repository = this.#place.location;
+    this.#program = peer?.program ?? "restic";
+    this.name = peer === undefined ? "restic" : `restic ${peer.version}`;
   }
 
   get exists(): boolean {
@@ -113,7 +118,7 @@ export class ResticStore implements Store {
     const cache = path.join(this.#folder, "cache");
     const { args: more = [], env = {} } = this.#place;
     return {
-      program: "restic",
+      program: this.#program,
       args: ["-q", "-r", this.repository, "--password-file", password, "--cache-dir", cache, ...more, ...args],
       env,
     };
@@ -121,6 +126,14 @@ export class ResticStore implements Store {
 
   save(): Command {
     return this.command("backup", this.#data);
+  }
+
+  check(): Command {
+    return this.command("check", "--read-data");
+  }
+
+  restore(target: string): Command {
+    return this.command("restore", "latest", "--target", target);
   }
 }
 
@@ -199,7 +212,13 @@ export class GitStore implements Store {
   }
 }
 
+/** Where the search path has a program; null where it has none. */
+export function programPath(program: string): string | null {
+  const { status, stdout } = spawnSync("sh", ["-c", 'command -v "$1"', "sh", program], { encoding: "utf8" });
+  return status === 0 ? stdout.trim() : null;
+}
+
 /** True when the program is there to be compared with. */
 export function isInstalled(program: string): boolean {
-  return spawnSync("sh", ["-c", 'command -v "$1"', "sh", program], { stdio: "ignore" }).status === 0;
+  return programPath(program) !== null;
 }

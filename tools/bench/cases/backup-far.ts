@@ -111,7 +111,7 @@ function storesOver(line: Line, on: { server: FarServer; folder: string; data: s
   const restic = on.server.places(line, "restic").restic;
   return {
     cairn: new CairnBackupStore(path.join(on.folder, "cairn"), on.data, cairn),
-    restic: new ResticStore(path.join(on.folder, "restic"), on.data, restic),
+    restic: new ResticStore(path.join(on.folder, "restic"), on.data, { place: restic }),
   };
 }
 

@@ -36,7 +36,8 @@ export const backupFirst: DataCase = {
       command: cairn.create(),
     };
     warm(data.folder);
-    const contenders = [whole(cairn), two, whole(restic), ...(borg === null ? [] : [whole(borg)])];
+    const others = [restic, ...(borg === null ? [] : [borg]), ...bench.peers(data)];
+    const contenders = [whole(cairn), two, ...others.map(whole)];
     const samples = samplesOf(alternate(contenders, bench.repeats));
     return {
       case: "backup-first",

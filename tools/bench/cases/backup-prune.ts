@@ -30,7 +30,7 @@ export const backupPrune: OwnCase = {
     const copy = path.join(folder, "copy");
     const cairn = storeIn(folder, copy);
     // Its password file and its caches lie beside Cairn's.
-    const restic = new ResticStore(path.join(folder, "store"), "", { location: copy });
+    const restic = new ResticStore(path.join(folder, "store"), "", { place: { location: copy } });
     const prepare = (): void => {
       rmSync(copy, { recursive: true, force: true });
       runCommand({ program: "cp", args: ["-a", original.repository, copy] });
@@ -56,7 +56,7 @@ export const backupPrune: OwnCase = {
       prepare();
       peaks[name] = await peakMemory(command);
     }
-    runCommand(restic.command("check", "--read-data"));
+    runCommand(restic.check());
     const own = peaks["cairn"] ?? Number.NaN;
     const megabytes = (bytes: number | undefined): string => `${((bytes ?? Number.NaN) / 1e6).toFixed(1)} MB`;
     return {

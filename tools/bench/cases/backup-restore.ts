@@ -20,11 +20,11 @@ export const backupRestore: DataCase = {
           prepare: target.fresh,
           command: cairn.command("restore", "latest", "--no-prove", "--to", target.folder),
         },
-        {
-          name: "restic",
+        ...[restic, ...bench.savedPeers(data)].map((store) => ({
+          name: store.name,
           prepare: target.fresh,
-          command: restic.command("restore", "latest", "--target", target.folder),
-        },
+          command: store.restore(target.folder),
+        })),
       ];
       const samples = samplesOf(alternate(contenders, bench.repeats));
       return {
@@ -33,7 +33,7 @@ export const backupRestore: DataCase = {
         unit: "ms",
         samples,
         bars: ratioBars(samples, { restic: BARS[data.name] }),
-        meaning: `${data.what} written into an empty folder. Cairn then reads every byte again, compares the state digest and signs a receipt; restic does not.`,
+        meaning: `${data.what} written into an empty folder. Cairn then reads every byte again, compares the state digest and signs a receipt; the others do not.`,
         notes: [...target.notes],
       };
     } finally {

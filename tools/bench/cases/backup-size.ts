@@ -13,11 +13,13 @@ export const backupSize: DataCase = {
     const cairn = bench.backup(data);
     const restic = bench.restic(data);
     // New ones: each holds one snapshot of the data as it is now, nothing older.
-    for (const store of [cairn, restic]) {
+    const others = [restic, ...bench.peers(data)];
+    for (const store of [cairn, ...others]) {
       store.fresh();
       runCommand(store.save());
     }
-    const samples = { cairn: [bytesBelow(cairn.repository)], restic: [bytesBelow(restic.repository)] };
+    const sizes = others.map(({ name, repository }): [string, number[]] => [name, [bytesBelow(repository)]]);
+    const samples = { cairn: [bytesBelow(cairn.repository)], ...Object.fromEntries(sizes) };
     return {
       case: "backup-size",
       data: data.name,

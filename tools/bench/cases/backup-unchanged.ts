@@ -9,11 +9,11 @@ export const backupUnchanged: DataCase = {
   data: ["small", "tree", "big"],
   run(bench, data) {
     const { cairn, restic, borg } = bench.backedUpByAll(data);
+    const others = [restic, ...(borg === null ? [] : [borg]), ...bench.savedPeers(data)];
     const contenders: Contender[] = [
       { name: "cairn", command: cairn.save() },
       { name: "cairn, from a point", command: cairn.create() },
-      { name: "restic", command: restic.save() },
-      ...(borg === null ? [] : [{ name: "borg", command: borg.save() }]),
+      ...others.map((store) => ({ name: store.name, command: store.save() })),
     ];
     const samples = samplesOf(alternate(contenders, bench.repeats));
     return {

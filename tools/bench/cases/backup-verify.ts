@@ -12,7 +12,7 @@ export const backupVerify: DataCase = {
     const { cairn, restic } = bench.backedUp(data);
     const contenders = [
       { name: "cairn", command: cairn.verify() },
-      { name: "restic", command: restic.command("check", "--read-data") },
+      ...[restic, ...bench.savedPeers(data)].map((store) => ({ name: store.name, command: store.check() })),
     ];
     const samples = samplesOf(alternate(contenders, bench.repeats));
     return {

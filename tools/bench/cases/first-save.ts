@@ -19,6 +19,7 @@ export const firstSave: DataCase = {
       bench.restic(data),
       data.name === "small" ? bench.git(data) : null,
       bench.borg(data),
+      ...bench.peers(data),
     ];
     const contenders = stores
       .filter((store) => store !== null)

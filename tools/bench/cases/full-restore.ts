@@ -30,7 +30,11 @@ export const fullRestore: DataCase = {
           // A fork is a workspace; the next one gets the same place.
           after: () => void runCommand(cairn.command("release", target, "--delete-points")),
         },
-        { name: "restic", prepare, command: restic.command("restore", "latest", "--target", target) },
+        ...[restic, ...bench.savedPeers(data)].map((store) => ({
+          name: store.name,
+          prepare,
+          command: store.restore(target),
+        })),
       ];
       const samples = samplesOf(alternate(contenders, bench.repeats));
       return {

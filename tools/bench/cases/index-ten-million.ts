@@ -31,7 +31,7 @@ export const indexTenMillion: OwnCase = {
       await writeIndex(cairn.repository, blobs);
     }
     // Its password file lies beside Cairn's.
-    const restic = new ResticStore(path.join(root, "store"), folder, { location: cairn.repository });
+    const restic = new ResticStore(path.join(root, "store"), folder, { place: { location: cairn.repository } });
     const backup = cairn.save();
     const first = await peakMemory(backup);
     const second = await peakMemory(backup);

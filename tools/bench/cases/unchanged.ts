@@ -7,7 +7,10 @@ export const unchanged: DataCase = {
   data: ["small", "tree"],
   run(bench, data) {
     const { cairn, restic } = bench.saved(data);
-    const contenders = [cairn, restic].map((store) => ({ name: store.name, command: store.save() }));
+    const contenders = [cairn, restic, ...bench.savedPeers(data)].map((store) => ({
+      name: store.name,
+      command: store.save(),
+    }));
     const samples = samplesOf(alternate(contenders, bench.repeats));
     return {
       case: "unchanged",
