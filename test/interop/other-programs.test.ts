@@ -26,6 +26,7 @@ interface Listed {
   snapshot_id: string;
   tree: string;
   tags: string[];
+  files: number | null;
 }
 
 function listed(place: TestRepository): Listed[] {
@@ -77,6 +78,7 @@ for (const program of OTHER_PROGRAMS) {
         program.backup(place, folder);
       }
       assert.deepEqual([listed(place).length, verified(place).problems], [3, []]);
+      assert.ok(listed(place).every(({ files }) => files !== null && files > 5), "counts are those of its summary");
       program.forgetAndPrune(place, 2);
       assert.deepEqual([listed(place).length, verified(place).problems], [2, []]);
       backup(place, "forget", "--keep-last", "1", "--prune");
