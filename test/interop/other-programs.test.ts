@@ -78,7 +78,10 @@ for (const program of OTHER_PROGRAMS) {
         program.backup(place, folder);
       }
       assert.deepEqual([listed(place).length, verified(place).problems], [3, []]);
-      assert.ok(listed(place).every(({ files }) => files !== null && files > 5), "counts are those of its summary");
+      assert.ok(
+        listed(place).every(({ files }) => files !== null && files > 5),
+        "counts are those of its summary",
+      );
       program.forgetAndPrune(place, 2);
       assert.deepEqual([listed(place).length, verified(place).problems], [2, []]);
       backup(place, "forget", "--keep-last", "1", "--prune");
