@@ -28,8 +28,12 @@ export interface IndexFileContent {
 
 /** One index file, decoded. `damaged` or `not_found` when it is not what it was or not there. */
 export async function loadIndexFile(repository: Repository, name: string): Promise<IndexFileContent> {
+  return contentOf(name, await repository.loadUnpacked("index", name));
+}
+
+function contentOf(name: string, json: Uint8Array): IndexFileContent {
   const packs: IndexedPack[] = [];
-  const { extra } = decodeIndex(await repository.loadUnpacked("index", name), (id, blobs) => {
+  const { extra } = decodeIndex(json, (id, blobs) => {
     packs.push({ id: id.slice(0, 32), blobs: blobs.sort((a, b) => a.offset - b.offset) });
   });
   return { name, packs, foreign: Object.keys(extra).length > 0, marked: markedPacks(extra) };
@@ -44,11 +48,11 @@ export async function eachIndexFile(
 ): Promise<DamagedFile[]> {
   const pace = newPacer(options.signal);
   const damaged: DamagedFile[] = [];
-  for (const name of names) {
+  for (const { name, json } of repository.loadInTurn("index", names)) {
     await pace();
     let file: IndexFileContent;
     try {
-      file = await loadIndexFile(repository, name);
+      file = contentOf(name, await json);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       damaged.push({ name, error });

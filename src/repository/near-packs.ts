@@ -12,7 +12,7 @@ export interface WantedRange extends ByteRange {
 }
 
 export interface FetchOptions {
-  /** Ranges asked for at once; default 4. */
+  /** Ranges asked for at once; default 8. */
   connections?: number;
   signal?: AbortSignal | undefined;
   /** Bytes of each range that has come. */
@@ -20,9 +20,9 @@ export interface FetchOptions {
 }
 
 const NO_PACK = "0".repeat(64);
-const CONNECTIONS = 4;
-/** So much is asked for with one request, so that a pack of any size takes little memory. */
-const MAX_RANGE = 16 * 1024 * 1024;
+const CONNECTIONS = 8;
+/** So much is asked for with one request, so that a pack of any size takes little memory and few packs many connections. */
+const MAX_RANGE = 8 * 1024 * 1024;
 
 /**
  * A repository's packs as files of this machine, for readers that are synchronous: those of a local repository where

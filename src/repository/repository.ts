@@ -12,7 +12,7 @@ import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { indexText, packIndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
-import type { SaveOptions, Storage } from "./storage/storage.ts";
+import type { SaveOptions, Storage, StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
 /** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
@@ -113,6 +113,9 @@ export class Repository {
   /** Opens with the master keys (no key derivation) or with a password that fits one of the key files. */
   static async open(storage: Storage, options: OpenOptions): Promise<Repository> {
     let sealed: Uint8Array;
+    // Asked for at once, where each is a round trip.
+    const names = "keys" in options ? Promise.resolve([]) : storage.list("keys");
+    names.catch(() => undefined);
     try {
       sealed = await storage.load("config", "config");
     } catch (error) {
@@ -120,7 +123,8 @@ export class Repository {
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
     const opensConfig = (keys: MasterKeys): boolean => opens(keys, sealed);
-    const found = "keys" in options ? null : await findKey(storage, options.password, opensConfig);
+    const found =
+      "keys" in options ? null : await findKey(storage, options.password, { names: await names, right: opensConfig });
     const keys = "keys" in options ? options.keys : found!.keys;
     let plain: Uint8Array;
     try {
@@ -162,7 +166,10 @@ export class Repository {
 
   /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong. */
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
-    const sealed = await this.storage.load(kind, name);
+    return this.#opened(kind, name, await this.storage.load(kind, name));
+  }
+
+  #opened(kind: UnpackedKind, name: string, sealed: Uint8Array): Uint8Array {
     if (objectIdOf(sha256(sealed)) !== name) {
       throw new CairnError(
         "damaged",
@@ -183,38 +190,46 @@ export class Repository {
   }
 
   async loadSnapshot(id: string): Promise<Snapshot> {
-    const json = await this.loadUnpacked("snapshots", id);
-    try {
-      return decodeSnapshot(json);
-    } catch (error) {
-      throw new CairnError("damaged", `snapshot ${id.slice(0, 8)} cannot be read: ${(error as Error).message}`, {
-        cause: error,
-      });
+    return snapshotFrom(id, await this.loadUnpacked("snapshots", id));
+  }
+
+  /**
+   * Loads files of a kind in turn: the caller awaits each before it asks for the next. Where each is a request of its own,
+   * some that follow are on their way already, and wait as they are stored.
+   */
+  *loadInTurn(kind: UnpackedKind, names: Iterable<string>): Generator<{ name: string; json: Promise<Uint8Array> }> {
+    const ahead = this.storage.localPath === undefined ? LOADS : 1;
+    const coming: { name: string; sealed: Promise<Uint8Array> }[] = [];
+    const next = (): { name: string; json: Promise<Uint8Array> } => {
+      const { name, sealed } = coming.shift()!;
+      return { name, json: sealed.then((bytes) => this.#opened(kind, name, bytes)) };
+    };
+    for (const name of names) {
+      const sealed = this.storage.load(kind, name);
+      // Whoever stops before its turn does not ask what became of it.
+      sealed.catch(() => undefined);
+      coming.push({ name, sealed });
+      if (coming.length >= ahead) yield next();
     }
   }
 
   /** Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither. */
   async listSnapshots(signal?: AbortSignal): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
+    while (coming.length > 0) yield next();
     const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
-    const left = (await this.storage.list("snapshots")).map(({ name }) => name).reverse();
-    const work = async (): Promise<void> => {
-      for (let name = left.pop(); name !== undefined; name = left.pop()) {
-        await pace();
-        try {
-          snapshots.push({ id: parseObjectId(name), snapshot: await this.loadSnapshot(name) });
-        } catch (error) {
-          if (!(error instanceof CairnError)) throw error;
-          if (error.code === "damaged") damaged.push({ name, error });
-          else if (error.code !== "not_found") throw error;
-        }
+    const names = (await this.storage.list("snapshots")).map(({ name }) => name);
+    for (const { name, json } of this.loadInTurn("snapshots", names)) {
+      await pace();
+      try {
+        snapshots.push({ id: parseObjectId(name), snapshot: snapshotFrom(name, await json) });
+      } catch (error) {
+        if (!(error instanceof CairnError)) throw error;
+        if (error.code === "damaged") damaged.push({ name, error });
+        else if (error.code !== "not_found") throw error;
       }
-    };
-    // Several at once where each is a request of its own.
-    const loads = this.storage.localPath === undefined ? LOADS : 1;
-    const settled = await Promise.allSettled(Array.from({ length: Math.min(loads, left.length) }, work));
-    for (const result of settled) if (result.status === "rejected") throw result.reason;
+    }
     return { snapshots, damaged };
   }
 
@@ -246,6 +261,16 @@ export class Repository {
 async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
   const names = (await storage.list("keys")).map((file) => file.name);
   if (names.length === 0) return names;
+function snapshotFrom(id: string, json: Uint8Array): Snapshot {
+  try {
+    return decodeSnapshot(json);
+  } catch (error) {
+    throw new CairnError("damaged", `snapshot ${id.slice(0, 8)} cannot be read: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+}
+
   if (!mayBeThere)
     throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
   for (const kind of ["snapshots", "index", "data"] as const) {
@@ -274,7 +299,7 @@ function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
  * The master keys that one of the key files gives for a password. `wrong_password`; `damaged` when no key file can be read.
  */
 export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
-  return (await findKey(storage, password, () => true)).keys;
+  return (await findKey(storage, password, { names: await storage.list("keys"), right: () => true })).keys;
 }
 
 /** Of several that fit, the one that is `right`: a key file may be left of a creation that was killed. */
@@ -286,12 +311,12 @@ interface FoundKey {
 async function findKey(
   storage: Storage,
   password: Uint8Array | string,
-  right: (keys: MasterKeys) => boolean,
+  { names, right }: { names: readonly StoredFile[]; right: (keys: MasterKeys) => boolean },
 ): Promise<FoundKey> {
   let damaged: unknown;
   let tried = 0;
   let wrong: FoundKey | null = null;
-  for (const { name } of (await storage.list("keys")).slice(0, MAX_KEYS)) {
+  for (const { name } of names.slice(0, MAX_KEYS)) {
     let file: KeyFile;
     let derived: MasterKeys;
     try {
