@@ -87,6 +87,15 @@ export function newArena(size: number, shared = false): Arena {
   return arenaOver(Buffer.from(buffer as ArrayBuffer));
 }
 
+/** From here on an array's memory is its own and not part of a pool. */
+const OWN_MEMORY = 1024 * 1024;
+
+/** Frees large memory that nobody uses any more at once: the collector lets a hundred megabytes gather. The array is empty then. */
+export function giveBack(bytes: Uint8Array): void {
+  const { buffer } = bytes;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength >= OWN_MEMORY) buffer.transfer(0);
+}
+
 /** The same, bound when it is first asked for: a module that only might need it loads no native code. */
 export function bindNativeLater(signature: string): () => NativeFunction | null {
   let bound: NativeFunction | null | undefined;

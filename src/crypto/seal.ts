@@ -43,11 +43,10 @@ export function sealMessage(keys: MasterKeys, plain: Uint8Array): Uint8Array {
 
 /** The plaintext of a sealed message of any IV. `damaged` when it is too short or its MAC is wrong. */
 export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
-  const source = newArena(sealed.length);
-  source.bytes.set(sealed);
-  const plain = newArena(Math.max(0, sealed.length - SEAL_OVERHEAD));
-  new BlobOpener(keys).open(source, 0, sealed.length, plain, 0);
-  return plain.bytes;
+  const arena = newArena(sealed.length);
+  arena.bytes.set(sealed);
+  const length = new BlobOpener(keys).open(arena, 0, sealed.length, arena, IV_LENGTH);
+  return arena.bytes.subarray(IV_LENGTH, IV_LENGTH + length);
 }
 
 /** Opens sealed blobs that lie in arenas, with reused contexts. One per thread. */

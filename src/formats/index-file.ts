@@ -107,6 +107,54 @@ export function markedPacks(extra: JsonObject): string[] {
 
 export type OnPack = (packId: Uint8Array, blobs: IndexBlob[]) => void;
 
+/** A pack of an index file, and which of the file's blobs are in it. */
+export interface PackRange {
+  readonly id: Uint8Array;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The blobs of an index file in columns, in its order: of large indexes, objects would take more memory than the entries. */
+export class IndexColumns {
+  packs: PackRange[] = [];
+  count = 0;
+  ids = new Uint8Array(0);
+  offsets = new Uint32Array(0);
+  lengths = new Uint32Array(0);
+  plainLengths = new Uint32Array(0);
+  trees = new Uint8Array(0);
+
+  get capacity(): number {
+    return this.trees.length;
+  }
+
+  /** Empties it and makes room for so many blobs; memory that is there is used again. */
+  reset(capacity: number): void {
+    this.packs = [];
+    this.count = 0;
+    if (capacity <= this.capacity) return;
+    this.ids = new Uint8Array(capacity * 32);
+    this.offsets = new Uint32Array(capacity);
+    this.lengths = new Uint32Array(capacity);
+    this.plainLengths = new Uint32Array(capacity);
+    this.trees = new Uint8Array(capacity);
+  }
+
+  /** The blobs of a pack as objects; their ids are views. */
+  blobsOf({ from, to }: PackRange): IndexBlob[] {
+    const blobs: IndexBlob[] = [];
+    for (let at = from; at < to; at++)
+      blobs.push({
+        id: this.ids.subarray(at * 32, at * 32 + 32),
+        type: this.trees[at] === 1 ? "tree" : "data",
+        offset: this.offsets[at]!,
+        length: this.lengths[at]!,
+        uncompressedLength: this.plainLengths[at]!,
+      });
+    return blobs;
+  }
+}
+
 function literal(text: string): Uint8Array {
   return Buffer.from(text, "latin1");
 }
@@ -128,17 +176,15 @@ function must(condition: boolean): void {
   if (!condition) throw UNUSUAL;
 }
 
-function checkBlob(blob: IndexBlob): boolean {
-  return blob.length >= 32 && blob.offset + blob.length <= MAX_PACK_SIZE && blob.uncompressedLength <= MAX_PACK_SIZE;
+function isPossible(offset: number, length: number, uncompressedLength: number): boolean {
+  return length >= 32 && offset + length <= MAX_PACK_SIZE && uncompressedLength <= MAX_PACK_SIZE;
 }
 
-function scanBlob(cursor: JsonCursor, pool: Uint8Array, at: number): IndexBlob {
-  must(cursor.accept(BLOB) && cursor.id(pool, at));
-  let type: BlobType = "data";
-  if (!cursor.accept(DATA)) {
-    must(cursor.accept(TREE));
-    type = "tree";
-  }
+function scanBlob(cursor: JsonCursor, to: IndexColumns): void {
+  const at = to.count;
+  must(at < to.capacity && cursor.accept(BLOB) && cursor.id(to.ids, at * 32));
+  const isData = cursor.accept(DATA);
+  must(isData || cursor.accept(TREE));
   const offset = cursor.integer();
   must(offset >= 0 && cursor.accept(LENGTH));
   const length = cursor.integer();
@@ -147,37 +193,32 @@ function scanBlob(cursor: JsonCursor, pool: Uint8Array, at: number): IndexBlob {
     uncompressedLength = cursor.integer();
     must(uncompressedLength >= 0);
   }
-  must(cursor.acceptByte(0x7d));
-  const blob = { id: new Uint8Array(pool.buffer, at, 32), type, offset, length, uncompressedLength };
-  must(checkBlob(blob));
-  return blob;
+  must(cursor.acceptByte(0x7d) && isPossible(offset, length, uncompressedLength));
+  to.trees[at] = isData ? 0 : 1;
+  to.offsets[at] = offset;
+  to.lengths[at] = length;
+  to.plainLengths[at] = uncompressedLength;
+  to.count = at + 1;
 }
 
-/** A blob takes at least this many bytes of JSON: bounds the memory that is reserved for ids. */
+/** A blob takes at least this many bytes of JSON: bounds the memory that is reserved for them. */
 const LEAST_BLOB_TEXT = 100;
 
-function scanPacks(cursor: JsonCursor): { id: Uint8Array; blobs: IndexBlob[] }[] {
-  const packs: { id: Uint8Array; blobs: IndexBlob[] }[] = [];
-  const pool = new Uint8Array(((cursor.bytes.length / LEAST_BLOB_TEXT) | 0) * 32 + 64);
-  let end = 0;
-  if (cursor.acceptByte(0x5d)) return packs;
+function scanPacks(cursor: JsonCursor, to: IndexColumns): void {
+  if (cursor.acceptByte(0x5d)) return;
   do {
     const id = new Uint8Array(32);
     must(cursor.accept(PACK) && cursor.id(id, 0) && cursor.accept(BLOBS));
-    const blobs: IndexBlob[] = [];
+    const from = to.count;
     if (!cursor.acceptByte(0x5d)) {
-      do {
-        must(end + 32 <= pool.length);
-        blobs.push(scanBlob(cursor, pool, end));
-        end += 32;
-      } while (cursor.acceptByte(0x2c));
+      do scanBlob(cursor, to);
+      while (cursor.acceptByte(0x2c));
       must(cursor.acceptByte(0x5d));
     }
     must(cursor.acceptByte(0x7d));
-    packs.push({ id, blobs });
+    to.packs.push({ id, from, to: to.count });
   } while (cursor.acceptByte(0x2c));
   must(cursor.acceptByte(0x5d));
-  return packs;
 }
 
 function scanSupersedes(cursor: JsonCursor): ObjectId[] {
@@ -191,18 +232,18 @@ function scanSupersedes(cursor: JsonCursor): ObjectId[] {
   return ids;
 }
 
-/** The usual encoding; null when it is any other. Nothing is reported before the whole file was read. */
-function decodeUsual(bytes: Uint8Array, onPack: OnPack): DecodedIndex | null {
+/** The usual encoding; null when it is any other. */
+function decodeUsual(bytes: Uint8Array, to: IndexColumns): DecodedIndex | null {
+  to.reset(((bytes.length / LEAST_BLOB_TEXT) | 0) + 1);
   try {
     const cursor = new JsonCursor(bytes);
     must(cursor.acceptByte(0x7b));
     const supersedes = cursor.accept(SUPERSEDES) ? scanSupersedes(cursor) : [];
     must(cursor.accept(PACKS));
-    const packs = scanPacks(cursor);
+    scanPacks(cursor, to);
     must(cursor.acceptByte(0x7d));
     cursor.acceptByte(0x0a);
     must(cursor.position === bytes.length);
-    for (const pack of packs) onPack(pack.id, pack.blobs);
     return { supersedes, extra: {} };
   } catch (error) {
     if (error === UNUSUAL) return null;
@@ -221,7 +262,7 @@ function readBlob(element: unknown, label: string): IndexBlob {
     length: fields.integer("length", MAX_PACK_SIZE),
     uncompressedLength: fields.optionalInteger("uncompressed_length", MAX_PACK_SIZE),
   };
-  if (!checkBlob(blob)) throw fields.wrong("length", "possible");
+  if (!isPossible(blob.offset, blob.length, blob.uncompressedLength)) throw fields.wrong("length", "possible");
   return blob;
 }
 
@@ -236,8 +277,36 @@ function readPack(element: unknown, label: string): { id: Uint8Array; blobs: Ind
  * Nothing is handed out when the file is damaged. Ids own their bytes.
  */
 export function decodeIndex(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
-  const usual = decodeUsual(bytes, onPack);
+  const columns = new IndexColumns();
+  const usual = decodeUsual(bytes, columns);
+  if (usual === null) return decodeUnusual(bytes, onPack);
+  for (const pack of columns.packs) onPack(pack.id, columns.blobsOf(pack));
+  return usual;
+}
+
+/** The same into columns, which are emptied first. What they hold after an error means nothing. */
+export function decodeIndexColumns(bytes: Uint8Array, to: IndexColumns): DecodedIndex {
+  const usual = decodeUsual(bytes, to);
   if (usual !== null) return usual;
+  const packs: { id: Uint8Array; blobs: IndexBlob[] }[] = [];
+  const decoded = decodeUnusual(bytes, (id, blobs) => packs.push({ id, blobs }));
+  to.reset(packs.reduce((sum, { blobs }) => sum + blobs.length, 0));
+  for (const { id, blobs } of packs) {
+    const from = to.count;
+    for (const blob of blobs) {
+      const at = to.count++;
+      to.ids.set(blob.id, at * 32);
+      to.trees[at] = blob.type === "tree" ? 1 : 0;
+      to.offsets[at] = blob.offset;
+      to.lengths[at] = blob.length;
+      to.plainLengths[at] = blob.uncompressedLength;
+    }
+    to.packs.push({ id, from, to: to.count });
+  }
+  return decoded;
+}
+
+function decodeUnusual(bytes: Uint8Array, onPack: OnPack): DecodedIndex {
   const value = parseJson(bytes, "index");
   // The oldest encoding is the bare list of packs.
   const fields = new Fields(Array.isArray(value) ? { packs: value } : value, "index");

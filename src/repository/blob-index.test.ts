@@ -7,6 +7,7 @@ import { CairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { encodeHeaderEntry } from "../formats/pack-header.ts";
 import { BlobIndex } from "./blob-index.ts";
+import { BlobTable } from "./blob-table.ts";
 import { readIndexCache } from "./index-cache.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
@@ -66,6 +67,21 @@ describe("blob index", () => {
         const id = own.idOf(i);
         const type = own.table.typeOf(i);
         assert.deepEqual(own.place(i), loaded.place(loaded.lookup(id, 0, type)));
+      }
+    });
+  });
+
+  test("room for all index files is made at once when they are alike, whatever sizes the storage lists", async (t) => {
+    await withRepository(async ({ repository, storage }) => {
+      for (let i = 0; i < 8; i++) await repository.saveIndex([fakeHeader(4000, `many-${i}`)]);
+      const make = t.mock.method(BlobTable, "make");
+      assert.equal((await BlobIndex.load(repository, null)).count, 32_000);
+      // An empty one, and one for all.
+      assert.equal(make.mock.callCount(), 2);
+      const files = await storage.list("index");
+      for (const wrong of [0, 1, 2 ** 52]) {
+        t.mock.method(storage, "list", async () => files.map(({ name }, i) => ({ name, size: i === 3 ? wrong : 100 })));
+        assert.equal((await BlobIndex.load(repository, null)).count, 32_000);
       }
     });
   });

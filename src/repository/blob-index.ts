@@ -1,11 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
-import { decodeIndex, type IndexBlob } from "../formats/index-file.ts";
+import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../formats/index-file.ts";
 import { objectIdOf } from "../ids.ts";
-import { BlobTable, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
+import { giveBack } from "../native.ts";
+import { newPacer } from "../pacer.ts";
+import { BlobTable, capacityOf, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
 import { ClaimTable } from "./claim-table.ts";
 import { readIndexCache, writeIndexCache } from "./index-cache.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
+import type { StoredFile } from "./storage/storage.ts";
 
 export { DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
 
@@ -31,6 +34,8 @@ const CACHE_EVERY = 16;
 /** Decoding so many entries costs about as much as reading one more file. */
 const BLOBS_LIKE_A_FILE = 200;
 const LIST_AGAIN = 8;
+/** Sizes in a listing are not proven: room is made for so many entries at most before they are read. */
+const MOST_EXPECTED = capacityOf(2 ** 24);
 
 /**
  * Every blob of a repository and where it lies. Made by `load`; other threads use it through `fromShared`.
@@ -166,6 +171,24 @@ export class BlobIndex {
         { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength },
         replace,
       );
+    }
+  }
+
+  /** Likewise, from columns. */
+  addColumns(columns: IndexColumns, { id: packId, from, to }: PackRange): void {
+    this.#room(to - from);
+    const pack = this.#packNumber(packId);
+    this.#table.packRefs[pack]!++;
+    // One pair of objects for all, as below.
+    const id = { bytes: columns.ids, offset: 0, type: DATA_BLOB as BlobType };
+    const place = { pack, offset: 0, length: 0, uncompressedLength: 0 };
+    for (let at = from; at < to; at++) {
+      id.offset = at * 32;
+      id.type = columns.trees[at] === 1 ? TREE_BLOB : DATA_BLOB;
+      place.offset = columns.offsets[at]!;
+      place.length = columns.lengths[at]!;
+      place.uncompressedLength = columns.plainLengths[at]!;
+      this.#table.add(id, place);
     }
   }
 
@@ -307,10 +330,10 @@ export class BlobIndex {
    * False when one that is covered is gone: then what is known here may have been removed, and only `load` helps.
    */
   async refresh(repository: Repository): Promise<boolean> {
-    const names = (await repository.storage.list("index")).map((file) => file.name);
-    const present = new Set(names);
+    const files = await repository.storage.list("index");
+    const present = new Set(files.map(({ name }) => name));
     for (const name of this.covered) if (!present.has(name)) return false;
-    await readIndexes(repository, this, names);
+    await readIndexes(repository, this, files);
     return true;
   }
 
@@ -352,42 +375,55 @@ function keyOf(id: Uint8Array): string {
 async function loadOnce(repository: Repository, cachePath: string | null): Promise<BlobIndex> {
   const origin = { cachePath, repositoryId: repository.id };
   const cached = cachePath === null ? null : readIndexCache(cachePath, repository.id);
-  const names = (await repository.storage.list("index")).map((file) => file.name);
-  const present = new Set(names);
+  const files = await repository.storage.list("index");
+  const present = new Set(files.map(({ name }) => name));
   if (cached !== null && [...cached.covered].every((name) => present.has(name))) {
     const index = new BlobIndex(cached.table);
     index.adopt({ ...origin, epoch: cached.epoch, covered: cached.covered, stale: false });
-    await readIndexes(repository, index, names);
+    await readIndexes(repository, index, files);
     index.saveCache();
     return index;
   }
   const index = new BlobIndex();
-  await readIndexes(repository, index, names);
+  await readIndexes(repository, index, files);
   const keptAll = cached !== null && holdsAll(index, cached.table);
   index.adopt({ ...origin, ...(keptAll ? { epoch: cached.epoch } : {}), stale: true });
   index.saveCache();
   return index;
 }
 
-async function readIndexes(repository: Repository, index: BlobIndex, names: readonly string[]): Promise<void> {
-  for (const name of names) {
-    if (index.covered.has(name)) continue;
+async function readIndexes(repository: Repository, index: BlobIndex, files: readonly StoredFile[]): Promise<void> {
+  const sizes = new Map<string, number>();
+  for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
+  let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  const pace = newPacer(undefined);
+  const columns = new IndexColumns();
+  for (const { name, json } of repository.loadInTurn("index", sizes.keys())) {
+    await pace();
     const before = index.count;
     try {
-      readIndexInto(index, await repository.loadUnpacked("index", name));
+      const bytes = await json;
+      readIndexInto(index, bytes, { columns, files: left / Math.max(1, sizes.get(name)!) });
+      giveBack(bytes);
       index.cover(name, index.count - before);
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       index.damaged.push({ name, error });
     }
+    left -= sizes.get(name)!;
   }
 }
 
-/** Decoded whole before the first entry is added: a damaged file adds nothing. */
-function readIndexInto(index: BlobIndex, json: Uint8Array): void {
-  const packs: { id: Uint8Array; blobs: IndexBlob[] }[] = [];
-  decodeIndex(json, (id, blobs) => packs.push({ id, blobs }));
-  for (const pack of packs) index.addPack(pack.id, pack.blobs);
+/**
+ * Decoded whole before the first entry is added: a damaged file adds nothing. With this one, so many files like it are to
+ * come: room for all is made at once, because a table that grows is there twice for a while.
+ */
+function readIndexInto(index: BlobIndex, json: Uint8Array, of: { columns: IndexColumns; files: number }): void {
+  const { columns, files } = of;
+  decodeIndexColumns(json, columns);
+  const expected = Math.min(MOST_EXPECTED - index.count, Math.ceil(columns.count * files));
+  index.reserve(Math.max(columns.count, expected));
+  for (const pack of columns.packs) index.addColumns(columns, pack);
 }
 
 function holdsAll(index: BlobIndex, old: BlobTable): boolean {

@@ -9,6 +9,7 @@ import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/co
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapshot.ts";
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
+import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { indexText, packIndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
@@ -112,10 +113,10 @@ export class Repository {
 
   /** Opens with the master keys (no key derivation) or with a password that fits one of the key files. */
   static async open(storage: Storage, options: OpenOptions): Promise<Repository> {
-    let sealed: Uint8Array;
     // Asked for at once, where each is a round trip.
     const names = "keys" in options ? Promise.resolve([]) : storage.list("keys");
     names.catch(() => undefined);
+    let sealed: Uint8Array;
     try {
       sealed = await storage.load("config", "config");
     } catch (error) {
@@ -177,7 +178,10 @@ export class Repository {
       );
     }
     try {
-      return unpackPlain(openMessage(this.keys, sealed));
+      const plain = openMessage(this.keys, sealed);
+      const json = unpackPlain(plain);
+      if (json !== plain) giveBack(plain);
+      return json;
     } catch (error) {
       throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${(error as Error).message}`, {
         cause: error,
@@ -211,11 +215,11 @@ export class Repository {
       coming.push({ name, sealed });
       if (coming.length >= ahead) yield next();
     }
+    while (coming.length > 0) yield next();
   }
 
   /** Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither. */
   async listSnapshots(signal?: AbortSignal): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
-    while (coming.length > 0) yield next();
     const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
@@ -257,10 +261,6 @@ export class Repository {
   }
 }
 
-/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost. */
-async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
-  const names = (await storage.list("keys")).map((file) => file.name);
-  if (names.length === 0) return names;
 function snapshotFrom(id: string, json: Uint8Array): Snapshot {
   try {
     return decodeSnapshot(json);
@@ -271,6 +271,10 @@ function snapshotFrom(id: string, json: Uint8Array): Snapshot {
   }
 }
 
+/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost. */
+async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
+  const names = (await storage.list("keys")).map((file) => file.name);
+  if (names.length === 0) return names;
   if (!mayBeThere)
     throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
   for (const kind of ["snapshots", "index", "data"] as const) {

@@ -8,6 +8,9 @@ const BRACE = 0x7b;
 const BRACKET = 0x5b;
 /** No index, snapshot or lock that a sane writer makes comes near it. */
 const MAX_PLAIN = 1024 * 1024 * 1024;
+const USUAL_RATIO = 4;
+const SMALLEST_PIECE = 16 * 1024;
+const LARGEST_PIECE = 32 * 1024 * 1024;
 const ASYNC_FROM = 256 * 1024;
 const OPTIONS = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 
@@ -31,7 +34,9 @@ export function unpackPlain(plain: Uint8Array): Uint8Array {
   if (first !== COMPRESSED)
     throw new CairnError("damaged", `the plaintext begins with byte ${first ?? "none"}, which no known format has`);
   try {
-    return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN });
+    // Mostly one piece holds it all, and none has to be joined to others.
+    const chunkSize = Math.min(LARGEST_PIECE, Math.max(SMALLEST_PIECE, plain.length * USUAL_RATIO));
+    return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN, chunkSize });
   } catch (error) {
     throw new CairnError("damaged", "the plaintext is not a whole zstd frame", { cause: error });
   }
