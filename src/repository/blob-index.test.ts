@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { encodeHeaderEntry } from "../formats/pack-header.ts";
@@ -10,6 +11,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobTable } from "./blob-table.ts";
 import { readIndexCache } from "./index-cache.ts";
 import { Repository } from "./repository.ts";
+import { CountingStorage } from "./storage/counting.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import { randomFiles, sha, TestArchive, withRepository } from "./test-archive.ts";
 
@@ -83,6 +85,25 @@ describe("blob index", () => {
         t.mock.method(storage, "list", async () => files.map(({ name }, i) => ({ name, size: i === 3 ? wrong : 100 })));
         assert.equal((await BlobIndex.load(repository, null)).count, 32_000);
       }
+    });
+  });
+
+  test("index files of another machine are asked for beside each other", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      for (let i = 0; i < 20; i++) await repository.saveIndex([fakeHeader(10, `far-${i}`)]);
+      const far = new CountingStorage(storage);
+      delete far.localPath;
+      let [running, most] = [0, 0];
+      const load = far.load.bind(far);
+      far.load = async (kind, name, range) => {
+        most = Math.max(most, ++running);
+        await setImmediate();
+        running--;
+        return load(kind, name, range);
+      };
+      const index = await BlobIndex.load(await Repository.open(far, { keys: repository.keys }), null);
+      assert.equal(index.count, 200);
+      assert.equal(most, 8);
     });
   });
 
