@@ -202,10 +202,17 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
     gid: process.getgid?.() ?? 0,
     extra: ownerMembers(),
   };
-  // Never durable: after a power cut its process is gone anyway.
-  const id = await repository.saveUnpacked("locks", encodeLock(lock), { durable: false });
-  mine.add(id);
-  return id;
+  const { name, sealed } = await repository.sealUnpacked(encodeLock(lock));
+  mine.add(name);
+  try {
+    // Never durable: after a power cut its process is gone anyway.
+    await repository.storage.save("locks", name, sealed, { durable: false });
+  } catch (error) {
+    // It may be there all the same.
+    await dropLock(repository, name).catch(() => undefined);
+    throw error;
+  }
+  return name;
 }
 
 /** False when it was not there any more. */
@@ -232,7 +239,7 @@ function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
     return new CairnError(
       "busy",
       `lock ${id.slice(0, 8)} on ${repository.storage.location} cannot be read, so what it excludes is not known`,
-      { hint: "once nobody is at work there, `cairn backup unlock --all` removes it", details: { lock: id } },
+      { hint: "once nobody is at work there, `cairn backup unlock --remove-all` removes it", details: { lock: id } },
     );
   const kind = lock.exclusive ? "exclusively" : "for writing";
   return new CairnError(

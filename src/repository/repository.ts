@@ -159,10 +159,15 @@ export class Repository {
 
   /** Seals and stores a file under the digest of its sealed bytes. */
   async saveUnpacked(kind: UnpackedKind, json: Uint8Array, options?: SaveOptions): Promise<ObjectId> {
-    const sealed = sealMessage(this.keys, this.version === 1 ? json : await packPlain(json));
-    const name = objectIdOf(sha256(sealed));
+    const { name, sealed } = await this.sealUnpacked(json);
     await this.storage.save(kind, name, sealed, options);
     return name;
+  }
+
+  /** The bytes of such a file and the name that it will have. */
+  async sealUnpacked(json: Uint8Array): Promise<{ name: ObjectId; sealed: Uint8Array }> {
+    const sealed = sealMessage(this.keys, this.version === 1 ? json : await packPlain(json));
+    return { name: objectIdOf(sha256(sealed)), sealed };
   }
 
   /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong. */
