@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
 import type { StorageOperation } from "./counting.ts";
 import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
@@ -6,9 +7,11 @@ import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./st
  * - `flip`: one bit of what is loaded is wrong · `truncate`: the second half is missing
  * - `lose`: a saved file is gone although the call succeeded; a loaded one is not found
  * - `fail`: the call fails with `io` and does nothing · `no_space`: the same with `no_space`
- * - `late_success`: the call does its work and then fails with `io`
+ * - `late_success`: the call does its work and then fails with `io` · `delay`: it does it a tenth of a second later
+ *
+ * A list that is truncated or lost is a stale one: files that are there are not named.
  */
-export type FaultKind = "flip" | "truncate" | "lose" | "fail" | "no_space" | "late_success";
+export type FaultKind = "flip" | "truncate" | "lose" | "fail" | "no_space" | "late_success" | "delay";
 
 export interface Fault {
   readonly operation: StorageOperation;
@@ -31,6 +34,8 @@ interface Armed {
 export class FaultyStorage implements Storage {
   readonly #inner: Storage;
   #faults: Armed[] = [];
+  /** How often each operation was called on each kind since the last `disarm`, as `load index`. */
+  readonly calls = new Map<string, number>();
 
   constructor(inner: Storage, faults: readonly Fault[] = []) {
     this.#inner = inner;
@@ -47,24 +52,25 @@ export class FaultyStorage implements Storage {
 
   disarm(): void {
     this.#faults = [];
+    this.calls.clear();
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
-    const fault = this.#strike("save", kind, name);
+    const fault = await this.#strike("save", kind, name);
     if (fault === "lose") return;
     await this.#inner.save(kind, name, damage(bytes, fault), options);
     late(fault);
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    const fault = this.#strike("saveFile", kind, name);
+    const fault = await this.#strike("saveFile", kind, name);
     await this.#inner.saveFile(kind, name, temporaryPath, options);
     if (fault === "lose") await this.#inner.remove(kind, name);
     late(fault);
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    const fault = this.#strike("load", kind, name);
+    const fault = await this.#strike("load", kind, name);
     if (fault === "lose") throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} (a fault of the test)`);
     const bytes = await this.#inner.load(kind, name, range);
     late(fault);
@@ -72,31 +78,34 @@ export class FaultyStorage implements Storage {
   }
 
   async list(kind: FileKind): Promise<StoredFile[]> {
-    const fault = this.#strike("list", kind, "");
+    const fault = await this.#strike("list", kind, "");
     const found = await this.#inner.list(kind);
     late(fault);
     return fault === "lose" || fault === "truncate" ? found.slice(0, found.length >> 1) : found;
   }
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
-    const fault = this.#strike("exists", kind, name);
+    const fault = await this.#strike("exists", kind, name);
     return fault === "lose" ? false : this.#inner.exists(kind, name);
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
-    const fault = this.#strike("remove", kind, name);
+    const fault = await this.#strike("remove", kind, name);
     if (fault === "lose") return;
     await this.#inner.remove(kind, name);
     late(fault);
   }
 
   async sync(kinds: readonly FileKind[]): Promise<void> {
-    const faults = kinds.map((kind) => this.#strike("sync", kind, ""));
+    const faults: (FaultKind | null)[] = [];
+    for (const kind of kinds) faults.push(await this.#strike("sync", kind, ""));
     await this.#inner.sync(kinds);
     faults.forEach(late);
   }
 
-  #strike(operation: StorageOperation, kind: FileKind, name: string): FaultKind | null {
+  async #strike(operation: StorageOperation, kind: FileKind, name: string): Promise<FaultKind | null> {
+    const call = `${operation} ${kind}`;
+    this.calls.set(call, (this.calls.get(call) ?? 0) + 1);
     for (const armed of this.#faults) {
       const rule = armed.rule;
       if (rule.operation !== operation || armed.left === 0) continue;
@@ -110,6 +119,7 @@ export class FaultyStorage implements Storage {
       if (rule.fault === "fail") throw new CairnError("io", `${operation} of ${kind} failed (a fault of the test)`);
       if (rule.fault === "no_space")
         throw new CairnError("no_space", `${operation} of ${kind}: the disk is full (a fault of the test)`);
+      if (rule.fault === "delay") await sleep(100);
       return rule.fault;
     }
     return null;
