@@ -184,8 +184,13 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
   const pace = newPacer(options.signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
+  const sizes = wanted.size === 0 ? [] : await repository.storage.list("data");
+  const listed = new Set(sizes.map(({ name }) => name));
   const salvage = async (name: string, blobs: readonly IndexBlob[]): Promise<void> => {
-    const bytes = await repository.storage.load("data", name);
+    const bytes = await loadIfThere(repository, name);
+    if (bytes === null && !listed.has(name)) return;
+    // Its entries go with what is not copied: a storage that says both must not have them go.
+    if (bytes === null) throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
     for (const blob of blobs) {
       await pace();
       if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
@@ -196,16 +201,23 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
   await eachIndexFile(repository, plan.rewrite, async (file) => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
-      if (!wanted.delete(name) || !(await repository.storage.exists("data", name))) continue;
-      await salvage(name, pack.blobs);
+      if (wanted.delete(name)) await salvage(name, pack.blobs);
     }
   });
   // In no index: what a repair that was killed has left, or what was damaged together with its index.
-  const sizes = wanted.size === 0 ? [] : await repository.storage.list("data");
   for (const { name, size } of sizes)
     if (wanted.delete(name)) await salvage(name, await loadPackHeader(repository, name, size));
   await copier.finish();
   return { copier, lost, done };
+}
+
+async function loadIfThere(repository: Repository, pack: string): Promise<Uint8Array | null> {
+  try {
+    return await repository.storage.load("data", pack);
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "not_found") return null;
+    throw error;
+  }
 }
 
 /** Reads a blob alone: what was wrong may have been the way here, and its file goes afterwards. False when it is lost. */
