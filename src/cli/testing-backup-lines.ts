@@ -86,7 +86,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup prune -r x":
     "location repository_id version dry_run removed_packs repacked_packs new_packs unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
   "backup copy -r x --to-repo y": "location repository_id version dry_run copied present added duration_ms",
-  "backup find a -r x": "location repository_id version found truncated",
+  "backup find a -r x": "location repository_id version found truncated damaged",
   "backup diff a b -r x": "location repository_id version from to entries truncated",
   "backup stats -r x":
     "location repository_id version snapshots packs pack_bytes unindexed_packs index_files data_blobs tree_blobs plain_bytes stored_bytes selection",
@@ -179,7 +179,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     duration_ms: 1,
   },
   copyTo: { ...INFO, dry_run: false, copied: [], present: 1, added: CREATED.added, duration_ms: 1 },
-  find: { ...INFO, found: [], truncated: false },
+  find: { ...INFO, found: [], truncated: false, damaged: [] },
   diff: { ...INFO, from: "a", to: "b", entries: [], truncated: false },
   stats: {
     ...INFO,

@@ -2,7 +2,7 @@ import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { CairnError } from "../../errors.ts";
-import type { FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
+import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { chosenSnapshots } from "./list.ts";
@@ -27,19 +27,21 @@ export async function findInBackups(
   const { object } = options;
   const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
   return looking(access, options, async (look) => {
-    const { snapshots } = await access.repository.listSnapshots(options.signal);
+    const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
     const chosen = chosenSnapshots(snapshots, options).toReversed();
     const fits: Fits =
       byName === null ? holding(objectsOf(look.index, object!, pattern)) : (_node, path) => path !== "" && byName(path);
     const walk = new FindWalk(look, fits, options.signal);
-    const found: FoundInBackup[] = [];
+    const result: FindInBackupsResult = { ...access.info, found: [], truncated: false, damaged: [] };
+    for (const { name, error } of damaged) result.damaged.push({ snapshot_id: name, path: "/", detail: error.message });
     for (const { id, snapshot } of chosen) {
-      for (const hit of await walk.snapshot(Buffer.from(snapshot.tree, "hex"))) {
-        if (found.length >= limit) return { ...access.info, found, truncated: true };
-        found.push({ ...hit, snapshot_id: id, created_at: snapshot.time });
-      }
+      const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
+      result.damaged.push(...walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })));
+      const room = limit - result.found.length;
+      result.found.push(...hits.slice(0, room).map((hit) => ({ ...hit, snapshot_id: id, created_at: snapshot.time })));
+      if (hits.length > room) return { ...result, truncated: true };
     }
-    return { ...access.info, found, truncated: false };
+    return result;
   });
 }
 
@@ -76,6 +78,7 @@ class FindWalk {
   readonly #pace: ReturnType<typeof newPacer>;
   /** By path and tree: what was found below. */
   readonly #known = new Map<string, Hit[]>();
+  #damaged: Omit<DamagedInBackup, "snapshot_id">[] = [];
 
   constructor(look: Look, fits: Fits, signal: AbortSignal | undefined) {
     this.#look = look;
@@ -90,13 +93,30 @@ class FindWalk {
     return [{ path: "/", kind: "directory", size: null, modified_at: null }, ...below];
   }
 
+  /** Directories that could not be looked into since the last call; of several snapshots that share one, only the first has it. */
+  takeDamaged(): Omit<DamagedInBackup, "snapshot_id">[] {
+    const damaged = this.#damaged;
+    this.#damaged = [];
+    return damaged;
+  }
+
+  async #nodes(id: Uint8Array, path: string): Promise<TreeNode[]> {
+    try {
+      return await readNodes(this.#look, id);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+      this.#damaged.push({ ...displayPath(Buffer.from(path === "" ? "/" : path, "latin1")), detail: error.message });
+      return [];
+    }
+  }
+
   async #tree(id: Uint8Array, path: string): Promise<Hit[]> {
     const key = `${path}\0${latin1(id)}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     await this.#pace();
     const hits: Hit[] = [];
-    for (const node of await readNodes(this.#look, id)) {
+    for (const node of await this.#nodes(id, path)) {
       const own = `${path}/${nameOf(node)}`;
       if (this.#fits(node, own)) hits.push(hitOf(node, own));
       if (node.subtree !== undefined) hits.push(...(await this.#tree(node.subtree, own)));

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode } from "../testing-folder.ts";
@@ -78,6 +78,31 @@ test("a name with a slash behind it is a directory's, and a star is no topmost o
   assert.ok((await paths("deep/")).every((path) => path.endsWith("/deep")));
   assert.equal((await paths("deep/")).length, 1);
   assert.ok((await paths("*")).every((path) => path !== "/"));
+});
+
+test("what is damaged hides nothing else from find, and is named", async (t) => {
+  const { client, repository, place, write } = await backupScene(t, "local");
+  const { snapshot: first } = await client.createBackup(repository, { save: true });
+  const packs = new Set(readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }));
+  write("deep/b.txt", "changed");
+  const { snapshot: second } = await client.createBackup(repository, { save: true });
+  const whole = await repository.find("*.txt");
+  assert.deepEqual([whole.damaged, whole.found.length], [[], 4]);
+  const own = readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" }).filter(
+    (name) => !packs.has(name),
+  );
+  for (const name of own.filter((each) => /\/\w{64}$/.test(each))) {
+    const path = join(place, "data", name);
+    const bytes = readFileSync(path);
+    bytes[20] = bytes[20]! ^ 1;
+    writeFileSync(path, bytes);
+  }
+  const torn = await repository.find("*.txt");
+  assert.deepEqual([...new Set(torn.damaged.map(({ snapshot_id: id }) => id))], [second!.snapshot_id]);
+  assert.ok(torn.found.filter(({ snapshot_id: id }) => id === first!.snapshot_id).length === 2);
+  writeFileSync(join(place, "snapshots", first!.snapshot_id), "nonsense");
+  const lost = await repository.find("*.txt");
+  assert.ok(lost.damaged.some(({ snapshot_id: id, path }) => id === first!.snapshot_id && path === "/"));
 });
 
 test("a backup says which file is under way, and a snapshot what was left out", async (t) => {

@@ -382,6 +382,14 @@ export interface FoundInBackup extends NamedPath {
 export interface FindInBackupsResult extends RepositoryInfo {
   found: FoundInBackup[];
   truncated: boolean;
+  /** What could not be looked into; it hides nothing else. */
+  damaged: DamagedInBackup[];
+}
+
+/** A directory of a snapshot that cannot be read, or the whole snapshot: `/`. */
+export interface DamagedInBackup extends NamedPath {
+  snapshot_id: string;
+  detail: string;
 }
 
 export interface DiffBackupsEntry extends NamedPath {

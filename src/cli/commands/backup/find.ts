@@ -1,4 +1,5 @@
 import type { FindInBackupsOptions, FindInBackupsResult } from "../../../operations/contract.ts";
+import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -49,12 +50,24 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (objects[0] !== undefined) options.object = objects[0];
   return withRepository(context, input, async (repository) => {
     const result = await repository.find(input.required(0), options);
-    return { data: result, paged: true, text: () => render(context, result) };
+    const outcome: Outcome = { data: result, paged: true, text: () => render(context, result) };
+    if (result.damaged.length > 0)
+      outcome.error = new CairnError(
+        "damaged",
+        `${plural(result.damaged.length, "directory")} could not be looked into`,
+        {
+          hint: "`cairn backup verify` says what is lost",
+        },
+      );
+    return outcome;
   });
 }
 
-async function render({ style }: Context, { found, truncated }: FindInBackupsResult): Promise<string> {
-  if (found.length === 0) return "nothing found";
+async function render({ style }: Context, { found, truncated, damaged }: FindInBackupsResult): Promise<string> {
+  const lost = damaged.map(({ snapshot_id: id, path, detail }) =>
+    style.red(`${printable(path)} of snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`),
+  );
+  if (found.length === 0) return [...lost, "nothing found"].join("\n");
   const now = Date.now();
   const rows = found.map((hit) => [
     style.bold(hit.snapshot_id.slice(0, 8)),
@@ -63,5 +76,5 @@ async function render({ style }: Context, { found, truncated }: FindInBackupsRes
     printable(hit.path) + (hit.kind === "directory" && hit.path !== "/" ? "/" : ""),
   ]);
   const more = truncated ? ", and more: --limit" : "";
-  return [...(await renderTable(rows, [2])), style.dim(`${plural(found.length, "entry")}${more}`)].join("\n");
+  return [...(await renderTable(rows, [2])), ...lost, style.dim(`${plural(found.length, "entry")}${more}`)].join("\n");
 }
