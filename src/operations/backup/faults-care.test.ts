@@ -4,10 +4,12 @@ import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { randomFrom } from "../../engines/testing-edits.ts";
+import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Fault, FaultKind } from "../../repository/storage/faulty.ts";
 import type { FileKind } from "../../repository/storage/storage.ts";
 import type { BackupRepository } from "../contract.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "./testing-far.ts";
 
 /**
@@ -130,6 +132,69 @@ test("a backup endures whatever a storage does", async (t) => {
   await scene.client.save();
   const run = async (): Promise<unknown> => scene.client.createBackup(scene.repository);
   await endures({ scene, template: templateOf(scene), run, kept: ids, only: false });
+});
+
+test("a restore endures whatever a storage does, and proves nothing that is not so", async (t) => {
+  const { scene, ids } = await threeSnapshots(t);
+  const { repository, root, folder } = scene;
+  const faulty = opened.faulty!;
+  const wanted = walkDigests(folder).state;
+  let targets = 0;
+  const restored = async (): Promise<string> => {
+    const target = join(root, `restored-${targets++}`);
+    const { left_out: leftOut, proof } = await repository.restore(ids[2]!, target);
+    assert.equal(proof === null, leftOut.length > 0);
+    return proof === null ? "incomplete" : walkDigests(target).state;
+  };
+  faulty.disarm();
+  await restored();
+  for (const fault of casesOf(new Map(faulty.calls))) {
+    const where = `CAIRN_TEST_SEED=${SEED} ${JSON.stringify(fault)}`;
+    faulty.arm(fault);
+    const state = await restored().catch((error: unknown) => {
+      assert.ok(error instanceof CairnError && error.code !== "internal", `${where}: ${String(error)}`);
+      return "incomplete";
+    });
+    assert.ok(state === wanted || state === "incomplete", where);
+    faulty.disarm();
+    assert.equal(await restored(), wanted, where);
+  }
+});
+
+test("a change of password endures whatever a storage does, and one of both always opens it", async (t) => {
+  const { scene } = await threeSnapshots(t);
+  const { library, repository, options, place } = scene;
+  const template = templateOf(scene);
+  const [old] = (await repository.keys()).keys;
+  const opens = async (password: string): Promise<boolean> => {
+    try {
+      await (await library.openRepository({ ...options, repository: `local:${place}`, password })).close();
+      return true;
+    } catch (error) {
+      assert.ok(error instanceof CairnError && error.code === "wrong_password", String(error));
+      return false;
+    }
+  };
+  const change = async (): Promise<unknown> => repository.changePassword("another");
+  const care = { scene, template, run: change, kept: [], only: false };
+  const { access } = repository as OpenedRepository;
+  const faults: Fault[] = [
+    { operation: "save", kind: "keys", fault: "late_success" },
+    { operation: "load", kind: "keys", fault: "flip" },
+    { operation: "remove", kind: "keys", fault: "fail" },
+    { operation: "remove", kind: "keys", fault: "late_success" },
+  ];
+  for (const fault of faults) {
+    const where = JSON.stringify(fault);
+    reset(care);
+    access.keyName = old!.key_id;
+    opened.faulty!.arm(fault);
+    await assert.rejects(change(), (error) => error instanceof CairnError && error.code !== "internal", where);
+    opened.faulty!.disarm();
+    assert.ok((await opens("correct horse")) || (await opens("another")), where);
+    await change();
+    assert.deepEqual([await opens("another"), readdirSync(join(place, "locks"))], [true, []], where);
+  }
 });
 
 test("forget and prune endure whatever a storage does", async (t) => {
