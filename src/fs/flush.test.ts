@@ -3,9 +3,10 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type LoopKind, loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../native.ts";
-import { flushFileSystem } from "./flush.ts";
+import { flushFileSystem, flushingMeanwhile } from "./flush.ts";
 
 const SIZE = 24 << 20;
 
@@ -41,3 +42,19 @@ await flushFileSystem(${JSON.stringify(disk.root)});`;
   assert.equal(fs.readFileSync(file, "utf8"), "content");
   await assert.rejects(flushFileSystem(path.join(disk.root, "gone")), { code: "not_found", message: /gone/ });
 });
+
+test(
+  "what long work writes is on the disk before the work ends",
+  { skip: nativeAvailable() ? false : "without native calls it is flushed at the end" },
+  async (t) => {
+    const disk = loopFileSystem(t, "ext4");
+    if (disk === null) return;
+    const file = path.join(disk.root, "early");
+    await flushingMeanwhile(disk.root, async () => {
+      fs.writeFileSync(file, "content");
+      await sleep(1500);
+      disk.cutPower();
+    });
+    assert.equal(fs.readFileSync(file, "utf8"), "content");
+  },
+);

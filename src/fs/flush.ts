@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
 import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { toCairnError } from "../errors.ts";
 import { bindNativeLater, type NativeFunction } from "../native.ts";
@@ -11,6 +12,7 @@ type Waiting = NativeFunction & { async?: (fd: number, ended: (error: unknown, r
 
 const syncfs = bindNativeLater("int syncfs(int fd)");
 const fadvise = bindNativeLater("int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)");
+const WILL_NEED = 3;
 const DONT_NEED = 4;
 const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
@@ -56,4 +58,35 @@ async function isSyncedByProgram(): Promise<boolean> {
  */
 export function forgetPages(fd: number): boolean {
   return fadvise()?.(fd, 0, 0, DONT_NEED) === 0;
+}
+
+/** Has the system begin to read a part of an open file, without waiting for it. */
+export function fetchPages(fd: number, offset: number, length: number): void {
+  fadvise()?.(fd, offset, length, WILL_NEED);
+}
+
+/** Between two flushes while work goes on. */
+const PAUSE_MS = 200;
+
+/** Runs work that fills a folder, and has what it has written go to the disk meanwhile, so that a flush afterwards has little to wait for. */
+export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
+  let isOver = false;
+  const over = new AbortController();
+  const flush = async (): Promise<void> => {
+    // Without native calls a whole program would be started each time.
+    if (syncfs() === null) return;
+    while (!isOver) {
+      await sleep(PAUSE_MS, undefined, { signal: over.signal });
+      await flushFileSystem(folder);
+    }
+  };
+  // Whether all of it has arrived is asked afterwards.
+  const flushed = flush().catch(() => undefined);
+  try {
+    return await work();
+  } finally {
+    isOver = true;
+    over.abort();
+    await flushed;
+  }
 }

@@ -15,6 +15,8 @@ export interface FetchOptions {
   /** Ranges asked for at once; default 8. */
   connections?: number;
   signal?: AbortSignal | undefined;
+  /** What is not there is passed over: whoever reads it meets that. */
+  lenient?: boolean;
   /** Bytes of each range that has come. */
   onBytes?: ((bytes: number) => void) | undefined;
 }
@@ -71,7 +73,11 @@ export class NearPacks {
     const work = async (): Promise<void> => {
       for (let range = left.pop(); range !== undefined; range = left.pop()) {
         throwIfAborted(options.signal);
-        await this.#bring(range);
+        try {
+          await this.#bring(range);
+        } catch (error) {
+          if (options.lenient !== true || !(error instanceof CairnError) || error.code !== "damaged") throw error;
+        }
         options.onBytes?.(range.length);
       }
     };

@@ -13,6 +13,8 @@ export interface PlanTransferOptions {
   only?: PathSelection | undefined;
   /** False: without the trees that only lead there. */
   leading?: boolean;
+  /** What the source does not hold, or cannot be read, is passed over. */
+  lenient?: boolean;
   /** A tree that is known to be in the target with all that it needs; where a root has the same below, it is not walked. */
   known?: Uint8Array | undefined;
   readTree: ReadTree;
@@ -86,6 +88,7 @@ class TransferWalk {
     for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
       if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
       const entry = this.#require(step.tree, 0, TREE_BLOB, null);
+      if (entry < 0) continue;
       if (step.isPartial ? this.#isMarked(entry) : !this.#mark(entry)) continue;
       if (!step.isPartial || this.#options.leading !== false) {
         if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
@@ -100,7 +103,7 @@ class TransferWalk {
   }
 
   async #directory(entry: number, step: Step, stack: Step[]): Promise<void> {
-    const nodes = await this.#nodes(entry);
+    const nodes = await this.#nodes(entry).catch((error: unknown) => this.#passedOver(error));
     const beside = step.beside === null ? null : await this.#besides(step.beside);
     for (const { name, subtree, content } of nodes) {
       // Made where it is needed, which for most files it is not.
@@ -116,7 +119,7 @@ class TransferWalk {
         });
       for (let at = 0; content !== undefined && at < content.length; at += 32) {
         const data = this.#require(content, at, DATA_BLOB, step.tree);
-        if (!this.#mark(data) || this.#to.lookup(content, at, DATA_BLOB) >= 0) continue;
+        if (data < 0 || !this.#mark(data) || this.#to.lookup(content, at, DATA_BLOB) >= 0) continue;
         this.#wanted.push(data);
         const pack = this.#from.table.packOf[data]!;
         if (!this.#files.has(pack)) this.#files.set(pack, path());
@@ -144,9 +147,15 @@ class TransferWalk {
     }
   }
 
+  #passedOver(error: unknown): [] {
+    if (this.#options.lenient === true && error instanceof CairnError && error.code === "damaged") return [];
+    throw error;
+  }
+
+  /** Below 0 only where that is no matter. */
   #require(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB, tree: Uint8Array | null): number {
     const entry = this.#from.lookup(bytes, at, type);
-    if (entry >= 0) return entry;
+    if (entry >= 0 || this.#options.lenient === true) return entry;
     const id = objectIdOf(bytes.subarray(at, at + 32));
     const where = tree === null ? "" : `, which tree ${objectIdOf(tree).slice(0, 12)} names`;
     throw new CairnError(

@@ -114,11 +114,15 @@ function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter
 // Below this a file system serves nobody else on the machine any more.
 const RESERVE_BYTES = 16 << 20;
 
+/** Whether a folder's file system has room for so much more. */
+export function hasRoom(target: Buffer, bytes: number): boolean {
+  return freeSpace(existingAncestor(target)).freeBytes >= bytes + RESERVE_BYTES;
+}
+
 /** Throws `no_space` when a folder's file system has no room for so much more. */
 export function checkRoom(target: Buffer, bytes: number, allow: readonly GuardName[] | undefined): void {
-  if (allow?.includes("space") === true) return;
+  if (allow?.includes("space") === true || hasRoom(target, bytes)) return;
   const { freeBytes } = freeSpace(existingAncestor(target));
-  if (freeBytes >= bytes + RESERVE_BYTES) return;
   throw new CairnError(
     "no_space",
     `the file system of ${printablePath(target)} has ${freeBytes} bytes free, the point has ${bytes}`,

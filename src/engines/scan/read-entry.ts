@@ -4,7 +4,7 @@ import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
 import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
-import { readLargeFile } from "./read-large.ts";
+import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { NOTED_LIMIT, SINGLE_BLOB_LIMIT } from "./task.ts";
 
@@ -93,6 +93,8 @@ export interface EntryToRead {
   record: number;
   directory: number;
   oldRecord: number;
+  /** the file, where it is open already and on its way from the disk; closed here */
+  opened?: number | undefined;
 }
 
 /**
@@ -114,7 +116,7 @@ export class EntryReader {
   }
 
   read(entry: EntryToRead): void {
-    const { dirfd, names, name, record, directory } = entry;
+    const { dirfd, names, name, record } = entry;
     const { table, stat } = this.#thread;
     const base = record * RECORD_WORDS;
     this.#extras = [];
@@ -122,8 +124,10 @@ export class EntryReader {
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
     if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
-    else if (type === TYPE.FILE) this.#readFile(dirfd, names, name, record, directory);
+    else if (type === TYPE.FILE) this.#readFile(entry);
     else {
+      // Something else has come to lie there.
+      if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
       if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
       if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
       this.#pathAttributes(dirfd, names, name);
@@ -141,7 +145,7 @@ export class EntryReader {
     const { old, stat, stat2, sys, content, notes } = this.#thread;
     const size = wide(stat.words, STAT.SIZE);
     if (size > SINGLE_BLOB_LIMIT) return false;
-    const fd = this.#open(dirfd, names, name);
+    const fd = this.open(dirfd, names, name);
     if (fd < 0) return false;
     const length = this.#readAll(fd, size);
     const unchanged = length === size && sys.fstat(fd, stat2) === 0 && sameContentStat(stat.words, stat2.words);
@@ -238,7 +242,8 @@ export class EntryReader {
     this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, Math.max(n, 0))) });
   }
 
-  #open(dirfd: number, names: Arena, name: number): number {
+  /** Opens a file of a held directory for reading; minus errno where it cannot be. */
+  open(dirfd: number, names: Arena, name: number): number {
     const { sys } = this.#thread;
     const fd = sys.open(dirfd, names, name, OPEN_FLAGS | this.#noAtime, 0);
     if (fd !== EPERM || this.#noAtime === 0) return fd;
@@ -246,12 +251,12 @@ export class EntryReader {
     return sys.open(dirfd, names, name, OPEN_FLAGS, 0);
   }
 
-  #readFile(dirfd: number, names: Arena, name: number, record: number, directory: number): void {
-    const { sys } = this.#thread;
-    const fd = this.#open(dirfd, names, name);
+  #readFile({ dirfd, names, name, record, directory, opened }: EntryToRead): void {
+    const { sys, task } = this.#thread;
+    const fd = opened ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
     if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
-    if (this.#thread.task.fromDisk) forgetPages(fd);
+    if (task.fromDisk && opened === undefined) forgetPages(fd);
     try {
       this.#readOpenFile(fd, record, directory);
     } finally {
@@ -344,7 +349,8 @@ export class EntryReader {
     thread.notes.filesRead++;
     if (size > thread.task.fileLimit) throw new TableFull();
     if (size > SINGLE_BLOB_LIMIT) {
-      const result = readLargeFile(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
+      const read = thread.task.fromDisk ? hashLargeFile : readLargeFile;
+      const result = read(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
       if (result.error < 0) return result.error;
       this.#setSize(base, result.length);
       if (result.chunks !== null) {

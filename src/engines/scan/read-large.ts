@@ -1,5 +1,6 @@
 import { Sha256Stream } from "../../crypto/hash.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { fetchPages } from "../../fs/flush.ts";
 import { C } from "../../fs/scan-table.ts";
 import { CHUNK_DATA_START, Chunker } from "../../repository/chunker.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -12,6 +13,8 @@ import type { ScanThread } from "./scan-thread.ts";
 /** Bytes of a ring: one read, the longest chunk, and what others are still working on. */
 export const RING_BYTES = 24 * 1024 * 1024;
 const READ_BYTES = 2 * 1024 * 1024;
+/** So far a file that is only hashed is fetched ahead of what is read of it. */
+const FETCHED_BYTES = 8 * 1024 * 1024;
 const SLOTS = 64;
 const SLOT_WORDS = 12;
 /** Words of a chunk queue: published, taken, then slots {state, offset, length, id 8 words}. */
@@ -131,6 +134,25 @@ export function readLargeFile(thread: ScanThread, fd: number, size: number, hash
   const chunks = reading.drain();
   hash.set(whole.digest());
   return { error: 0, length: position, chunks: chunks.length <= 32 ? null : chunks };
+}
+
+/** Its SHA-256 alone goes to `hash`: nothing is cut, and the disk is asked for what comes next while this is hashed. */
+export function hashLargeFile(thread: ScanThread, fd: number, size: number, hash: Uint8Array): LargeFileResult {
+  const whole = new Sha256Stream();
+  const { content, sys } = thread;
+  let position = 0;
+  for (let asked = 0; ;) {
+    thread.checkStop();
+    for (; asked < Math.min(size, position + FETCHED_BYTES); asked += READ_BYTES) fetchPages(fd, asked, READ_BYTES);
+    const n = sys.read(fd, content, 0, content.bytes.length, position);
+    if (n < 0) return { error: n, length: position, chunks: null };
+    whole.update(content.bytes.subarray(0, n));
+    position += n;
+    thread.countRead(n);
+    if (n === 0 || position > size) break;
+  }
+  hash.set(whole.digest());
+  return { error: 0, length: position, chunks: null };
 }
 
 /** The region [start, end) of the ring that is not cut yet, and the chunks under way, oldest first. */

@@ -3,6 +3,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } f
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { DirectoryRules } from "./directory-rules.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
@@ -307,6 +308,9 @@ class DirectoryScanner {
     const oldFirst = oldDirectory < 0 ? 0 : old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
     const oldEnd = oldDirectory < 0 ? 0 : oldFirst + old!.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!;
     let cursor = oldFirst;
+    using ahead = this.#thread.task.fromDisk
+      ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from: work.from })
+      : null;
     for (let i = work.from; i < names.length; i++) {
       const name = names[i]!;
       const record = start + i;
@@ -319,7 +323,7 @@ class DirectoryScanner {
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
         this.#takenOver(directory, oldRecord, record);
-      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord });
+      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i) });
     }
   }
 
@@ -353,10 +357,10 @@ class DirectoryScanner {
   #newRecord(
     directory: number,
     fd: number,
-    entry: { arena: Arena; name: number; record: number; oldRecord: number },
+    entry: { arena: Arena; name: number; record: number; oldRecord: number; opened?: number | undefined },
   ): void {
     const { table, old, stat, notes } = this.#thread;
-    const { arena, name, record, oldRecord } = entry;
+    const { arena, name, record, oldRecord, opened } = entry;
     const base = record * RECORD_WORDS;
     const length = arena.bytes.indexOf(0, name) - name;
     const type = (stat.words[STAT.MODE]! & 0xf000) >>> 12;
@@ -373,7 +377,7 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
-    this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord });
+    this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       table.records[base + R.SUB] = this.#thread.addDirectory(

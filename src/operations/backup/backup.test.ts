@@ -70,6 +70,22 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual((await repository.verify({ quick: true })).problems, []);
     });
 
+    test("a pack that is missing costs what is in it and nothing else", async (t) => {
+      const { client, repository, folder, root, place } = await backupScene(t, scheme);
+      await client.createBackup(repository, { save: true });
+      writeFileSync(join(folder, "large"), randomBytes(100_000));
+      await client.createBackup(repository, { save: true });
+      const pack = damagePack(place, () => 20, "largest");
+      rmSync(join(place, "data", pack.slice(0, 2), pack));
+      const target = join(root, "restored");
+      const { left_out: left, proof } = await repository.restore("latest", target);
+      assert.ok(left.some(({ path, reason }) => path === "large" && reason === "damaged"));
+      assert.deepEqual(
+        [proof, existsSync(join(target, "large")), readdirSync(join(target, "many")).length],
+        [null, false, 50],
+      );
+    });
+
     test("a snapshot that is damaged is named, also where a sound copy of it is kept here", async (t) => {
       const { client, repository, place } = await backupScene(t, scheme);
       const { snapshot } = await client.createBackup(repository, { save: true });

@@ -5,6 +5,7 @@ import { NodeWriter, type HoleList } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { flushingMeanwhile } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -26,14 +27,14 @@ import {
 } from "../../workspace/partial-folder.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
 import { notSetEntry } from "../../workspace/restore.ts";
-import { checkRoom } from "../../workspace/write-content.ts";
+import { checkRoom, hasRoom } from "../../workspace/write-content.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { checkJobs } from "./jobs.ts";
 import { type Look, looking } from "./look.ts";
-import { pointOf } from "./public-snapshot.ts";
+import { pointOf, publicSnapshot } from "./public-snapshot.ts";
 import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
@@ -85,6 +86,11 @@ interface RestoreParts extends Omit<ReadBack, "options">, Look {
   started: number;
 }
 
+interface Written {
+  written: WriteTreeResult;
+  leftOut: LeftOut[];
+}
+
 class SnapshotRestore {
   readonly #parts: RestoreParts;
 
@@ -94,14 +100,17 @@ class SnapshotRestore {
 
   async run(): Promise<RestoreBackupResult> {
     const { target, options } = this.#parts;
-    const plan = await this.#plan();
-    if (options.dryRun === true)
-      return this.#result({ entries: 0, bytes: plan.plainBytes, leftOut: [], proof: null, target });
-    checkRoom(target, plan.plainBytes, undefined);
-    await this.#fetch(plan);
+    if (options.dryRun === true || !this.#isAllAtHand()) {
+      const plan = await this.#plan();
+      if (options.dryRun === true)
+        return this.#result({ entries: 0, bytes: plan.plainBytes, leftOut: [], proof: null, target });
+      checkRoom(target, plan.plainBytes, undefined);
+      await this.#fetch(plan);
+    }
     const partial = PartialFolder.begin(records(), "restore", target);
     try {
-      const { written, leftOut } = await this.#write(partial.staging);
+      const write = async (): Promise<Written> => this.#write(partial.staging);
+      const { written, leftOut } = await (this.#isProven ? flushingMeanwhile(partial.staging, write) : write());
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");
@@ -121,13 +130,25 @@ class SnapshotRestore {
     }
   }
 
-  /** All that is needed, walked once; of chosen paths only what is below them. */
+  get #isProven(): boolean {
+    return this.#parts.paths === null && this.#parts.options.prove !== false;
+  }
+
+  /** True where nothing has to be fetched, and there is room for all of it even if no content is in it twice: then nothing has to be planned. */
+  #isAllAtHand(): boolean {
+    const { near, paths, listed, target } = this.#parts;
+    const { bytes } = publicSnapshot(listed);
+    return near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes);
+  }
+
+  /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */
   async #plan(): Promise<TransferPlan> {
     const { index, reader, content, options } = this.#parts;
     const paths = this.#written();
     return planTransfer(index, new BlobIndex(), {
       roots: [content.root],
       only: paths === null ? undefined : new PathSelection(paths),
+      lenient: true,
       readTree: reader.readTree,
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
@@ -151,6 +172,7 @@ class SnapshotRestore {
     }
     let bytes = 0;
     await near.fetch(ranges, {
+      lenient: true,
       signal: options.signal,
       onBytes: (more) => {
         bytes += more;
@@ -159,7 +181,7 @@ class SnapshotRestore {
     });
   }
 
-  async #write(folder: Buffer): Promise<{ written: WriteTreeResult; leftOut: LeftOut[] }> {
+  async #write(folder: Buffer): Promise<Written> {
     const { access, index, near, content, paths, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
     const { manifest, manifestDamage } = content;
@@ -203,8 +225,8 @@ class SnapshotRestore {
     written: WriteTreeResult,
     leftOut: readonly LeftOut[],
   ): Promise<Omit<RestoreProof, "receipt"> | null> {
-    const { content, options, paths, listed } = this.#parts;
-    if (paths !== null || options.prove === false) return null;
+    const { content, listed } = this.#parts;
+    if (!this.#isProven) return null;
     const { state, meta } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = content.manifest?.stateDigest ?? null;
     if (recorded === null) return null;

@@ -1,0 +1,57 @@
+import { fetchPages, forgetPages } from "../../fs/flush.ts";
+import { STAT, wide } from "../../fs/syscalls.ts";
+import type { Arena } from "../../native.ts";
+import type { EntryReader } from "./read-entry.ts";
+import type { ScanThread } from "./scan-thread.ts";
+
+/** Files of a directory that are on their way from the disk while others are read. */
+const AHEAD = 32;
+/** So much of each is asked for; of a longer one the rest is while it is read. */
+const FIRST_BYTES = 4 * 1024 * 1024;
+const REGULAR = 0x8000;
+
+/** Opens the files of a directory before they are read, so that the disk need not be waited for at each. */
+export class ReadAhead {
+  readonly #thread: ScanThread;
+  readonly #reader: EntryReader;
+  readonly #work: { dirfd: number; arena: Arena; names: readonly number[] };
+  readonly #opened = new Map<number, number>();
+  #next: number;
+
+  constructor(
+    thread: ScanThread,
+    reader: EntryReader,
+    work: { dirfd: number; arena: Arena; names: readonly number[]; from: number },
+  ) {
+    this.#thread = thread;
+    this.#reader = reader;
+    this.#work = work;
+    this.#next = work.from;
+  }
+
+  /** The open file of a name, for the caller to close; undefined where there is none. */
+  take(at: number): number | undefined {
+    const end = Math.min(at + AHEAD, this.#work.names.length);
+    while (this.#next < end) this.#open(this.#next++);
+    const fd = this.#opened.get(at);
+    this.#opened.delete(at);
+    return fd;
+  }
+
+  /** Closes what nobody took. */
+  [Symbol.dispose](): void {
+    for (const fd of this.#opened.values()) this.#thread.sys.close(fd);
+    this.#opened.clear();
+  }
+
+  #open(at: number): void {
+    const { sys, stat2 } = this.#thread;
+    const { dirfd, arena, names } = this.#work;
+    if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return;
+    const fd = this.#reader.open(dirfd, arena, names[at]!);
+    if (fd < 0) return;
+    this.#opened.set(at, fd);
+    forgetPages(fd);
+    fetchPages(fd, 0, Math.min(wide(stat2.words, STAT.SIZE), FIRST_BYTES));
+  }
+}
