@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { BackupRepository } from "../../src/operations/contract.ts";
+import { SCRATCH } from "../fixtures/command.ts";
+import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+import { cairnLibrary, clientOf, newFolder } from "../fixtures/work.ts";
+
+/** Points that nothing has read yet go into a repository, whatever holds them. */
+
+const HOLDERS: [HoldingEngine, HeldKind][] = [
+  ["btrfs-snapshot", "btrfs"],
+  ["reflink-copy", "xfs"],
+  ["juicefs-clone", "juicefs"],
+];
+
+interface Node {
+  name: string;
+  subtree?: string;
+  content?: string[];
+}
+
+/** The bytes of a snapshot's manifest. */
+async function manifestOf(repository: BackupRepository, tree: string): Promise<string> {
+  const nodes = async (id: string): Promise<Node[]> =>
+    ((await repository.cat("tree", id)).content as { nodes: Node[] }).nodes;
+  const [file] = await nodes((await nodes(tree)).find(({ name }) => name === ".cairn")!.subtree!);
+  return ((await repository.cat("blob", file!.content![0])).content as { content_b64: string }).content_b64;
+}
+
+async function newRepository(name: string): Promise<BackupRepository> {
+  const library = await cairnLibrary();
+  return library.initRepository({ repository: path.join(SCRATCH, name), password: "p" });
+}
+
+for (const [engine, kind] of HOLDERS)
+  test(`points held by ${engine} are backed up as they were, the older one too`, async (t) => {
+    const place = await heldPlace(t, { engine, kind, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    const repository = await newRepository(engine);
+    const wanted: string[] = [];
+    const ids: string[] = [];
+    for (const change of [() => undefined, () => makeSecond(folder)]) {
+      change();
+      wanted.push(walkDigests(folder).state);
+      ids.push((await client.save()).save_point_id);
+    }
+    fs.rmSync(path.join(folder, "same"), { recursive: true });
+    for (const [i, point] of ids.entries()) {
+      const { snapshot } = await client.createBackup(repository, { point });
+      const target = path.join(SCRATCH, `${engine}-${i}`);
+      const { proof, left_out: leftOut } = await repository.restore(snapshot!.snapshot_id, target);
+      assert.deepEqual([proof?.state_digest, leftOut], [wanted[i], []]);
+      assert.equal(walkDigests(target).state, wanted[i]);
+    }
+    assert.deepEqual((await repository.verify()).problems, []);
+    await repository.close();
+  });
+
+test("equal folders have equal manifests, whatever holds them and wherever they are kept", async (t) => {
+  const plain = newFolder("manifests");
+  const fill = (folder: string): void => {
+    makeFirst(folder);
+    // What is not filled with its own time has that of the moment.
+    for (const entry of fs.readdirSync(folder, { recursive: true, withFileTypes: true }))
+      fs.lutimesSync(path.join(entry.parentPath, entry.name), 1_700_000_000, 1_700_000_000);
+  };
+  fill(plain);
+  const manifests = new Set<string>();
+  const first = await newRepository("manifests-copy");
+  const { snapshot } = await (await clientOf(plain)).createBackup(first, { save: true });
+  manifests.add(await manifestOf(first, snapshot!.tree));
+  await first.close();
+  for (const [engine, kind] of HOLDERS.slice(0, 2)) {
+    const place = await heldPlace(t, { engine, kind, fill });
+    if (place === null) return;
+    const repository = await newRepository(`manifests-${engine}`);
+    const made = await place.client.createBackup(repository, { save: true });
+    manifests.add(await manifestOf(repository, made.snapshot!.tree));
+    await repository.close();
+  }
+  assert.equal(manifests.size, 1);
+  const text = Buffer.from([...manifests][0]!, "base64").toString("utf8");
+  assert.doesNotMatch(text, /"(?:created_at|save_point_id|time|id|hostname)":/);
+  assert.match(text, /^\{"format":"cairn\.manifest","version":1,"minimum_reader":1,"state_digest":"[0-9a-f]{64}",/);
+});
