@@ -136,7 +136,11 @@ async function drain(answer: IncomingMessage): Promise<void> {
 }
 
 function meaningOf(status: number): { code: ErrorCode; hint?: string } {
-  if (status === 401) return { code: "permission", hint: "give a user and password that the server knows" };
+  if (status === 401)
+    return {
+      code: "permission",
+      hint: "give a user and password that the server knows: in the address, or by RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD",
+    };
   if (status === 403) {
     return { code: "permission", hint: "the server may be append-only, or the repository somebody else's" };
   }

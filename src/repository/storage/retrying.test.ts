@@ -89,7 +89,11 @@ test("retrying storage lets errors that do not pass through at once", async () =
 test("retrying storage gives up after its attempts and after its time, and says so", async () => {
   const few = patient({ attempts: 3 });
   few.faulty.arm({ operation: "load", fault: "fail", times: 100 });
-  await assert.rejects(few.storage.load("data", NAME), /given up after 3 attempts in 2 s/);
+  await assert.rejects(few.storage.load("data", NAME), (error: CairnError) => {
+    assert.match(error.message, /given up after 3 attempts in 2 s/);
+    assert.match(error.hint!, /whether the server is up/);
+    return true;
+  });
   assert.equal(few.counting.count("load"), 3);
   const short = patient({ totalMs: 4000, attempts: 100, firstAttempts: 100 });
   short.faulty.arm({ operation: "load", fault: "fail", times: 100 });

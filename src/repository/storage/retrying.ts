@@ -180,7 +180,7 @@ function givenUp(error: CairnError, attempts: number, spentMs: number): CairnErr
   if (attempts === 1) return error;
   const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
   return new CairnError(error.code, message, {
-    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    hint: error.hint ?? "look whether the server is up and the address is right; what was begun can be repeated",
     ...(error.details === undefined ? {} : { details: error.details }),
     cause: error,
   });
