@@ -24,7 +24,8 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
       const outcomes: string[] = [];
       const run = async (args: readonly string[], times: number): Promise<void> => {
         for (let i = 0; i < times; i++) {
-          const done = await startCairn([...args, "-C", folder]).ended;
+          // A machine that does much else may take longer than the usual wait.
+          const done = await startCairn([...args, "-C", folder, "--lock-timeout", "60s"]).ended;
           if (done.status !== 0) outcomes.push(`${args.join(" ")}: ${done.status} ${done.stdout}`);
         }
       };
@@ -64,7 +65,8 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
       const working = (async () => {
         for (const keep of [7, 5, 3]) {
           for (const args of [["save"], ["cleanup", "--keep-last", `${keep}`]]) {
-            const done = await startCairn([...args, "-C", folder]).ended;
+            // A machine that does much else may take longer than the usual wait.
+          const done = await startCairn([...args, "-C", folder, "--lock-timeout", "60s"]).ended;
             assert.equal(done.status, 0, done.stdout + done.stderr);
           }
         }
