@@ -36,7 +36,7 @@ export const ERROR_TABLE = {
   permission: row(9, 403, "the operating system does not allow it"),
   incomplete: row(10, 207, "done, except for what is listed"),
   interrupted: row(130, 499, "stopped by a signal or by the caller"),
-  io: row(1, 500, "the operating system failed a read or a write", true),
+  io: row(1, 500, "the operating system, a server or a command failed a read or a write", true),
   wrong_password: row(9, 403, "no key of the repository opens with this password"),
 } as const satisfies Record<string, ErrorRow>;
 

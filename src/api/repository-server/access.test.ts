@@ -105,6 +105,8 @@ test("users are known by bcrypt, whose guesses hold nobody else up", async (t) =
     credentials.login(basic(user, password).authorization);
   assert.deepEqual(await login("carol", "CAROL"), { user: "carol" });
   assert.deepEqual(await login("carol", "carol"), { refused: "unknown" });
+  // Also with the password by which a name that is not there is tried.
+  assert.deepEqual(await login("nobody", "CAROL"), { refused: "unknown" });
   let [longest, last, isDone] = [0, performance.now(), false];
   const watch = (async () => {
     while (!isDone) {

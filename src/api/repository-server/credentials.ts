@@ -37,13 +37,6 @@ export class Credentials {
   readonly #path: string;
   readonly #onProblem: (message: string) => void;
   readonly #rememberKey = randomBytes(32);
-  /** What costs a user of an unknown name as much time as one of a known name. */
-  readonly #decoy: PasswordProof = {
-    scheme: "scrypt",
-    ...COST,
-    salt: randomBytes(16),
-    hash: randomBytes(32),
-  };
   #known: Htpasswd = NOBODY;
   #remembered = new Map<string, string>();
   #stamp = "";
@@ -74,6 +67,9 @@ export class Credentials {
     this.#lookAgain();
     const { user, password } = given;
     const proof = this.#known.users.get(user);
+    // An unknown name costs as much time as a known one.
+    const tried = proof ?? this.#known.users.values().next().value;
+    if (tried === undefined) return { refused: "unknown" };
     const mark = createHmac("sha256", this.#rememberKey).update(`${user}\0${password}`).digest("base64");
     if (this.#remembered.get(user) === mark) return { user };
     const free = this.#take();
@@ -81,7 +77,7 @@ export class Credentials {
     await free;
     let right = false;
     try {
-      right = (await matches(password, proof ?? this.#decoy)) && proof !== undefined;
+      right = (await matches(password, tried)) && proof !== undefined;
     } finally {
       this.#running--;
       this.#waiting.shift()?.();
