@@ -66,7 +66,7 @@ export function readerClauses({ clause, holds }: EngineClauses): void {
         for (const keep of [7, 5, 3]) {
           for (const args of [["save"], ["cleanup", "--keep-last", `${keep}`]]) {
             // A machine that does much else may take longer than the usual wait.
-          const done = await startCairn([...args, "-C", folder, "--lock-timeout", "60s"]).ended;
+            const done = await startCairn([...args, "-C", folder, "--lock-timeout", "60s"]).ended;
             assert.equal(done.status, 0, done.stdout + done.stderr);
           }
         }
