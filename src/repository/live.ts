@@ -1,5 +1,5 @@
 import { CairnError, toCairnError } from "../errors.ts";
-import { decodeTree, type TreeNode } from "../formats/tree.ts";
+import { TreeReferences } from "../formats/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
@@ -32,6 +32,7 @@ const MAX_PROBLEMS = 10_000;
 export class LiveSet {
   readonly problems: MarkProblem[] = [];
   readonly #index: BlobIndex;
+  readonly #references = new TreeReferences();
   #bits: Uint8Array;
   /** Roots that are done, so that marking again from a longer list costs what is new. */
   readonly #roots = new Set<string>();
@@ -89,28 +90,26 @@ export class LiveSet {
 
   async #walk(entry: number, stack: number[], readTree: ReadTree): Promise<void> {
     const id = objectIdOf(this.#index.idOf(entry));
-    let nodes: TreeNode[];
+    const references = this.#references;
     try {
       const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) });
-      nodes = decodeTree(read instanceof Uint8Array ? read : await read);
+      references.read(read instanceof Uint8Array ? read : await read);
     } catch (error) {
       const known = toCairnError(error);
       if (!tellsOfDamage(known)) throw known;
       this.#problem({ kind: "damaged_tree", id, detail: known.message });
       return;
     }
-    for (const node of nodes) {
-      if (node.subtree !== undefined) {
-        const child = this.#index.lookup(node.subtree, 0, TREE_BLOB);
-        if (child < 0) this.#missing("missing_tree", { bytes: node.subtree, at: 0, tree: id });
-        else if (this.#set(child)) stack.push(child);
-      }
-      const content = node.content;
-      for (let at = 0; content !== undefined && at < content.length; at += 32) {
-        const blob = this.#index.lookup(content, at, DATA_BLOB);
-        if (blob < 0) this.#missing("missing_data", { bytes: content, at, tree: id });
-        else this.#set(blob);
-      }
+    const { subtrees, blobs } = references;
+    for (let at = 0; at < subtrees.length; at += 32) {
+      const child = this.#index.lookup(subtrees, at, TREE_BLOB);
+      if (child < 0) this.#missing("missing_tree", { bytes: subtrees, at, tree: id });
+      else if (this.#set(child)) stack.push(child);
+    }
+    for (let at = 0; at < blobs.length; at += 32) {
+      const blob = this.#index.lookup(blobs, at, DATA_BLOB);
+      if (blob < 0) this.#missing("missing_data", { bytes: blobs, at, tree: id });
+      else this.#set(blob);
     }
   }
 
