@@ -70,8 +70,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (message !== undefined) options.message = message;
   if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
+  // While the password's key is derived.
+  const opening = context.open(folder);
+  opening.catch(() => undefined);
   return withRepository(context, input, async (repository) => {
-    const client = await context.open(folder);
+    const client = await opening;
     const result = await client.createBackup(repository, options);
     return { data: result, text: () => render(context, result) };
   });
