@@ -20,7 +20,7 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * the descriptor. From then on the point does not depend on its held tree any more.
  *
  * Intent: a link in the journal directory. Stage: content and snapshot in the store. Commit: `seal.json` gets its name.
- * A kill before that leaves a snapshot with the point's mark, which recovery takes back.
+ * A kill before that leaves a snapshot with the point's mark, which recovery or the next attempt takes back.
  */
 export async function sealPoint(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   if (point.sealed) return point;
@@ -31,6 +31,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   // Of an attempt that was killed.
   removeLeftovers(root, undefined, { exclusive: true });
   const parent = parentOf(workspace, point);
+  await recoverSeal(workspace);
   writeIntentLink(workspace.found.paths.journal, JOURNAL, [descriptor.save_point_id]);
   failpoint("seal.intent");
   const request = stageRequest(

@@ -228,7 +228,8 @@ export class S3Storage implements Storage {
     // A server that knows no ranges sends all of it, and all of it may be what was wanted.
     if (answer.status === 200 && offset === 0 && answer.body.length === length) return;
     const sent = rangeOf(answer);
-    if (answer.status !== 206 || sent === null)
+    // Some send what was asked for and say which part it is, but as if it were the whole.
+    if (sent === null)
       throw new CairnError(
         "unsupported",
         `${doing} at ${this.location}: the server does not answer for parts of a file`,
