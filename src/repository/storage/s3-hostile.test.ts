@@ -39,6 +39,16 @@ describe("answers that lie", () => {
     assert.deepEqual(Buffer.from(await storage.load("data", NAME, { offset: 0, length: 5000 })), BYTES);
   });
 
+  test("a part that is said to be one is taken for it, also when the answer is as for the whole", async () => {
+    const storage = await answering((answer) => {
+      answer.writeHead(200, { "content-range": "bytes 10-29/5000" });
+      answer.end(BYTES.subarray(10, 30));
+    });
+    const part = await storage.load("data", NAME, { offset: 10, length: 20 });
+    assert.deepEqual(Buffer.from(part), BYTES.subarray(10, 30));
+    await assert.rejects(storage.load("data", NAME, { offset: 11, length: 20 }), coded("io", /other bytes/));
+  });
+
   test("a length that nobody could hold is refused before anything is held", async () => {
     const storage = await answering((answer) => {
       answer.writeHead(200, { "content-length": String(2 ** 50) });
