@@ -22,7 +22,7 @@ test("peers that cannot be built here are named with the reason, each of them", 
   }
   const { status, stderr } = spawnSync("/bin/sh", [SCRIPT, into], { env: { PATH: bare }, encoding: "utf8" });
   assert.equal(status, 1);
-  for (const name of ["restic", "juicefs", "kopia"])
+  for (const name of ["restic", "juicefs", "kopia", "rclone"])
     assert.match(stderr, new RegExp(`^  ${name}: there is no Go$`, "m"));
   assert.match(stderr, /^ {2}rustic: there is no Rust$/m);
   assert.deepEqual(readdirSync(into), []);
