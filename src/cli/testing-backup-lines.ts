@@ -79,7 +79,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id save_point_id target dry_run entries bytes left_out proof duration_ms",
+    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof duration_ms",
   "backup restore latest --in-place -r x":
     "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
   "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
@@ -218,6 +218,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     dry_run: false,
     entries: 3,
     bytes: 100,
+    kept_bytes: 0,
     left_out: [],
     proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
     duration_ms: 1,

@@ -26,6 +26,8 @@ export interface PartialRecord {
   staging: RecordedPath;
   target: RecordedPath;
   owner: LockOwner;
+  /** What is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
+  content?: string;
   /** What a fork makes beside the folder, to be taken back with it. */
   workspace?: { id: WorkspaceId; point: SavePointId; inode: string };
   /** A control directory that a fork makes for itself. */
@@ -43,14 +45,15 @@ function directoryOf(control: ControlPaths): string {
   return path.join(control.root, "partial");
 }
 
-/** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root. */
-export function requireFree(target: Buffer): void {
+/** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root and for unfinished folders that are known. */
+export function requireFree(target: Buffer, besides: readonly DeadPartial[] = []): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
   if (facts === undefined) return;
   if (facts.isDirectory()) {
     const names = fs.readdirSync(target);
     if (names.length === 0) return;
-    const own = ownEntries(target);
+    const left = besides.map(({ record }) => Buffer.from(rawPath(record.staging)).subarray(target.length + 1));
+    const own = [...ownEntries(target), ...left.map((name) => name.toString("utf8"))];
     if (names.every((name) => own.includes(name))) return;
   }
   throw new CairnError(
@@ -83,9 +86,9 @@ export class PartialFolder {
   static #of(
     control: ControlPaths,
     purpose: PartialRecord["purpose"],
-    place: { target: Buffer; inside: string },
+    place: { target: Buffer; inside: string; content?: string | undefined },
   ): PartialFolder {
-    const { target, inside } = place;
+    const { target, inside, content } = place;
     const suffix = randomBytes(8).toString("hex");
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
     return new PartialFolder(control, path.join(directoryOf(control), `${suffix}.json`), {
@@ -95,13 +98,19 @@ export class PartialFolder {
       staging: recordPath(staging),
       target: recordPath(target),
       owner: newOwner(purpose, false),
+      ...(content === undefined ? {} : { content }),
     });
   }
 
   /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
-  static begin(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
+  static begin(
+    control: ControlPaths,
+    purpose: PartialRecord["purpose"],
+    target: Buffer,
+    content?: string,
+  ): PartialFolder {
     // The root of a mount cannot be replaced.
-    const folder = PartialFolder.#of(control, purpose, { target, inside: isMountRoot(target) ? "/" : "" });
+    const folder = PartialFolder.#of(control, purpose, { target, inside: isMountRoot(target) ? "/" : "", content });
     const { staging } = folder;
     folder.#write();
     failpoint("partial.recorded");
@@ -113,6 +122,30 @@ export class PartialFolder {
       throw toCairnError(error, `make a folder beside ${printablePath(target)}`);
     }
     failpoint("partial.made");
+    return folder;
+  }
+
+  /**
+   * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, or where
+   * another was faster.
+   */
+  static takeOver(control: ControlPaths, { file, record, committed }: DeadPartial): PartialFolder | null {
+    if (committed) return null;
+    const { purpose, content } = record;
+    const target = Buffer.from(rawPath(record.target));
+    const folder = PartialFolder.#of(control, purpose, { target, inside: isInside(record) ? "/" : "", content });
+    folder.#write();
+    failpoint("partial.recorded");
+    try {
+      fs.renameSync(Buffer.from(rawPath(record.staging)), folder.staging);
+    } catch {
+      folder.end();
+      return null;
+    }
+    failpoint("partial.taken-over");
+    durableRemove(file);
+    // It may have been finished but for its name.
+    fs.chmodSync(folder.staging, 0o700);
     return folder;
   }
 

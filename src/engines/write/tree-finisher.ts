@@ -6,6 +6,7 @@ import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, 
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
+import type { LeftEntries } from "./left-entries.ts";
 import { type HoleList, NodeWriter, type NotSet, shown } from "./node-writer.ts";
 import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
 
@@ -15,6 +16,8 @@ const SLASH = 47;
 
 interface Options {
   readOnly: boolean;
+  /** where the folder was not empty */
+  left: LeftEntries | null;
   held: HeldTree | null;
   holes: ReadonlyMap<string, HoleList>;
   read(id: Uint8Array): Uint8Array;
@@ -105,6 +108,7 @@ export class TreeFinisher {
 
   #member(dirfd: number, { path, node, group }: LinkedEntry, first: Map<string, Uint8Array>): void {
     const place = { name: node.name, path };
+    this.#options.left?.clear(dirfd, node.name);
     const existing = first.get(group);
     if (existing !== undefined) return this.#again(dirfd, place, { node, existing });
     if (node.type !== "file") {

@@ -11,6 +11,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { decodeTree } from "../../formats/tree.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "./exact-nodes.ts";
+import { LeftEntries } from "./left-entries.ts";
 import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
 
 /** What every thread that writes a tree is given. */
@@ -27,6 +28,8 @@ export interface WriteTask {
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly: boolean;
+  /** the folder holds what one that was killed has written of the same */
+  resumes: boolean;
   held: HeldTree | null;
   /** word 0: threads that wait for work; word 1: stop */
   control: SharedArrayBuffer;
@@ -45,6 +48,8 @@ export interface DirectoryJob {
 export interface LargeFile {
   path: Uint8Array;
   node: TreeNode;
+  /** it was there, and holds some of its content or all */
+  isLeft?: boolean;
 }
 
 /** A member of a hard-link group; equal groups are one entry. */
@@ -59,6 +64,8 @@ export interface RangeJob {
   content: Uint8Array;
   /** offset of the run's first byte in the file; sizes are looked up in the index */
   position: number;
+  /** some of it may be there already */
+  compares: boolean;
 }
 
 /** What one thread did with one batch of work. */
@@ -67,6 +74,8 @@ export interface WriteOutcome {
   others: number;
   files: number;
   bytes: number;
+  /** of these, what was there already */
+  keptBytes: number;
   /** files to be written in several runs, created and sized already */
   large: LargeFile[];
   /** members of hard-link groups, left to the caller */
@@ -78,7 +87,7 @@ export interface WriteOutcome {
 }
 
 const LARGE = 16 * 1024 * 1024;
-const CREATE_FLAGS = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW;
+const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const IDLE = 0;
 const STOP = 1;
@@ -91,6 +100,7 @@ export class TreeWriter {
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
+  readonly #left: LeftEntries | null;
   readonly #selection: PathSelection;
   readonly #path = newArena(8192);
   readonly #target: number;
@@ -105,6 +115,7 @@ export class TreeWriter {
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
     this.#nodes = new NodeWriter({ readOnly: task.readOnly, within: this.#target });
+    this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
   /** Works a stack of directories off; hands half of it to `share` whenever another thread waits. */
@@ -143,15 +154,14 @@ export class TreeWriter {
         const node = exactNode(stored, fields);
         const group = firstOfGroup(fields);
         if (node.type === "dir") {
-          this.#nodes.directory(fd, { name: node.name, path });
+          if (this.#left?.enters(fd, node.name) !== true) this.#nodes.directory(fd, { name: node.name, path });
           this.#out.others++;
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
         } else if (node.type === "file") this.#file(fd, node, path, small);
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node, group: `${node.inode}` });
-        else if (node.type !== "irregular" && this.#nodes.special(fd, node, { name: node.name, path }))
-          this.#out.others++;
+        else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
       }
       this.#writeSmall(fd, job.path, small);
       if (job.node !== null) this.#finishDirectory(fd, job.node, job.path);
@@ -159,6 +169,11 @@ export class TreeWriter {
       this.#nodes.sys.close(fd);
     }
     return children;
+  }
+
+  #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
+    this.#left?.clear(fd, node.name);
+    return this.#nodes.special(fd, node, { name: node.name, path });
   }
 
   /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
@@ -196,6 +211,13 @@ export class TreeWriter {
       this.#out.linked.push({ path, node, group: `${node.inode}` });
       return;
     }
+    const isLarge = node.size > LARGE && (content.length > 32 || this.#task.holes.has(latin1(path)));
+    if (!isLarge && this.#left?.keeps(fd, node) === true) {
+      this.#out.files++;
+      this.#out.bytes += node.size;
+      this.#out.keptBytes += node.size;
+      return;
+    }
     if (content.length === 0) {
       this.#nodes.file(fd, node, place, []);
       this.#out.files++;
@@ -217,11 +239,12 @@ export class TreeWriter {
       small.push({ node, place: { ...this.#index.place(entry), id: content } });
       return;
     }
-    if (node.size > LARGE) {
-      const created = this.#nodes.create(fd, place);
+    if (isLarge) {
+      const isLeft = this.#left?.opens(fd, node.name) === true;
+      const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
       this.#nodes.sys.ftruncate(created, node.size);
       this.#nodes.sys.close(created);
-      this.#out.large.push({ path, node });
+      this.#out.large.push({ path, node, isLeft });
       return;
     }
     this.#whole(fd, node, path);
@@ -301,21 +324,29 @@ export class TreeWriter {
   }
 
   /** Writes a run of chunks into a file that exists; the bytes written. */
-  range(job: RangeJob): { bytes: number; damaged: string | null } {
+  range(job: RangeJob): { bytes: number; kept: number; damaged: string | null } {
     const sys = this.#nodes.sys;
     const fd = this.#openFile(job.path);
     const holes = this.#task.holes.get(latin1(job.path));
+    const left = job.compares ? this.#left : null;
     let position = job.position;
+    let kept = 0;
     try {
       for (let at = 0; at < job.content.length; at += 32) {
+        const there = left?.heldBytes(fd, position, { ids: job.content, at }) ?? 0;
+        if (there > 0) {
+          position += there;
+          kept += there;
+          continue;
+        }
         const bytes = this.#blob(job.content.subarray(at, at + 32));
         this.#nodes.write(fd, arenaOver(bytes), { offset: 0, length: bytes.length, position, path: job.path, holes });
         position += bytes.length;
       }
-      return { bytes: position - job.position, damaged: null };
+      return { bytes: position - job.position, kept, damaged: null };
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
-      return { bytes: position - job.position, damaged: error.message };
+      return { bytes: position - job.position, kept, damaged: error.message };
     } finally {
       sys.close(fd);
     }
@@ -325,7 +356,7 @@ export class TreeWriter {
     const slash = Buffer.from(path).lastIndexOf(47);
     const directory = this.#open(path.subarray(0, Math.max(slash, 0)));
     putName(this.#path, 0, path.subarray(slash + 1));
-    const fd = this.#nodes.sys.open(directory, this.#path, 0, CREATE_FLAGS, 0);
+    const fd = this.#nodes.sys.open(directory, this.#path, 0, OPEN_FLAGS, 0);
     this.#nodes.sys.close(directory);
     return this.#checked(fd, path);
   }
@@ -362,5 +393,5 @@ function latin1(path: Uint8Array): string {
 }
 
 function newOutcome(): WriteOutcome {
-  return { others: 0, files: 0, bytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
+  return { others: 0, files: 0, bytes: 0, keptBytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
 }

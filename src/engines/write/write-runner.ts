@@ -24,7 +24,7 @@ export interface WriteEvent {
 export type WriteReplies<Request extends WriteRequest> = Request extends { kind: "write-directories" }
   ? WriteOutcome
   : Request extends { kind: "write-range" }
-    ? { bytes: number; damaged: string | null }
+    ? { bytes: number; kept: number; damaged: string | null }
     : Request extends { kind: "write-finish" }
       ? NotSet[]
       : null;

@@ -1,9 +1,11 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
+import { syscalls } from "../../fs/syscalls.ts";
 import { type EngineThread, giveBackThreads, takeThreads } from "../threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
+import { LeftEntries } from "./left-entries.ts";
 import type { HoleList, NotSet } from "./node-writer.ts";
 import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
 import type { DirectoryJob, LargeFile, LinkedEntry, RangeJob, WriteOutcome, WriteTask } from "./tree-writer.ts";
@@ -20,6 +22,8 @@ export interface WriteTreeOptions {
   paths?: readonly Uint8Array[] | null;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
+  /** the folder is not empty: it holds what one that was killed has written of the same */
+  resumes?: boolean;
   /** a held tree whose files are cloned where they are as they were made */
   held?: HeldTree | undefined;
   holes: ReadonlyMap<string, HoleList>;
@@ -38,6 +42,8 @@ export interface WriteTreeResult {
   entries: number;
   files: number;
   bytes: number;
+  /** of these, what was there already */
+  keptBytes: number;
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
 }
@@ -66,7 +72,7 @@ class TreeWriting {
   readonly #control = new Int32Array(new SharedArrayBuffer(8));
   readonly #queue: Work[] = [];
   readonly #waiting: EngineThread[];
-  readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, notSet: [], damaged: [] };
+  readonly #result: WriteTreeResult = { entries: 0, files: 0, bytes: 0, keptBytes: 0, notSet: [], damaged: [] };
   readonly #linked: LinkedEntry[] = [];
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
@@ -94,6 +100,7 @@ class TreeWriting {
       lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
       readOnly: this.#options.readOnly ?? false,
+      resumes: this.#options.resumes ?? false,
       held: this.#options.held ?? null,
       control: this.#control.buffer as SharedArrayBuffer,
     };
@@ -170,8 +177,9 @@ class TreeWriting {
     else if (work.kind === "finish")
       this.#result.notSet.push(...(await thread.ask({ kind: "write-finish", file: work.file })));
     else {
-      const { bytes, damaged } = await thread.ask({ kind: "write-range", job: work.job });
+      const { bytes, kept, damaged } = await thread.ask({ kind: "write-range", job: work.job });
       this.#result.bytes += bytes;
+      this.#result.keptBytes += kept;
       this.#ranged(work.job.file, damaged);
     }
     this.#options.onProgress?.({ done: this.#result.entries + this.#result.files, bytes: this.#result.bytes });
@@ -182,6 +190,7 @@ class TreeWriting {
     result.entries += outcome.others;
     result.files += outcome.files;
     result.bytes += outcome.bytes;
+    result.keptBytes += outcome.keptBytes;
     result.notSet.push(...outcome.notSet);
     result.damaged.push(...outcome.damaged);
     this.#linked.push(...outcome.linked);
@@ -198,7 +207,7 @@ class TreeWriting {
     const jobs: RangeJob[] = [];
     for (let at = 0; at < content.length; at += RANGE_CHUNKS * 32) {
       const part = content.subarray(at, at + RANGE_CHUNKS * 32);
-      jobs.push({ file: number, path: file.path, content: part, position });
+      jobs.push({ file: number, path: file.path, content: part, position, compares: file.isLeft === true });
       position += this.#plainLength(part);
     }
     entry.left = jobs.length;
@@ -233,8 +242,9 @@ class TreeWriting {
   /** Hard links, then directories that lock their owner out. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
-    const { target, readOnly, held, holes, read } = this.#options;
-    const finisher = new TreeFinisher(target, { readOnly: readOnly ?? false, held: held ?? null, holes, read });
+    const { target, readOnly, resumes, held, holes, read, index } = this.#options;
+    const left = resumes === true ? new LeftEntries(syscalls(), index) : null;
+    const finisher = new TreeFinisher(target, { left, readOnly: readOnly ?? false, held: held ?? null, holes, read });
     try {
       finisher.link(this.#linked);
       finisher.close(this.#closed);

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { chmodSync, closeSync, constants, openSync } from "node:fs";
 import { resolve } from "node:path";
 import { losslessByPath } from "../../engines/write/exact-nodes.ts";
@@ -6,6 +7,7 @@ import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushingMeanwhile } from "../../fs/flush.ts";
+import { rawPath } from "../../formats/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -19,6 +21,7 @@ import { controlPaths } from "../../workspace/control-layout.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import {
+  type DeadPartial,
   deadPartials,
   isMountRoot,
   PartialFolder,
@@ -46,7 +49,8 @@ import { withOwnDigests } from "./own-digests.ts";
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
  * everything in it is flushed, read again and its state digest compared → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
- * which the next restore removes; after it a restored folder without a receipt.
+ * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
+ * only as far as it is read and found right. After ● a restored folder without a receipt.
  */
 export async function restoreBackup(
   access: RepositoryAccess,
@@ -56,21 +60,26 @@ export async function restoreBackup(
   const started = Date.now();
   checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
-  requireFree(target);
+  const left = settleEarlier(target);
+  requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  settleEarlier();
   return looking(access, options, async (look) => {
     const { snapshots } = await access.repository.listSnapshots(options.signal);
     const listed = findSnapshot(snapshots, asked.snapshot);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, options);
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
-    return new SnapshotRestore({ access, listed, content, paths, ...look, target, options, started }).run();
+    return new SnapshotRestore({ access, listed, content, paths, ...look, target, left, options, started }).run();
   });
 }
 
-function settleEarlier(): void {
-  for (const dead of deadPartials(records())) if (dead.record.purpose === "restore") settlePartial(dead);
+/** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
+function settleEarlier(target: Buffer): DeadPartial[] {
+  const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
+  const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
+    !committed && record.content !== undefined && target.equals(rawPath(record.target));
+  for (const each of dead) if (!isOfTarget(each)) settlePartial(each);
+  return dead.filter(isOfTarget);
 }
 
 /** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
@@ -82,6 +91,8 @@ interface RestoreParts extends Omit<ReadBack, "options">, Look {
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
   target: Buffer;
+  /** Unfinished folders beside the target. */
+  left: readonly DeadPartial[];
   options: RestoreBackupOptions;
   started: number;
 }
@@ -103,13 +114,13 @@ class SnapshotRestore {
     if (options.dryRun === true || !this.#isAllAtHand()) {
       const plan = await this.#plan();
       if (options.dryRun === true)
-        return this.#result({ entries: 0, bytes: plan.plainBytes, leftOut: [], proof: null, target });
+        return this.#result({ entries: 0, bytes: plan.plainBytes, keptBytes: 0, leftOut: [], proof: null });
       checkRoom(target, plan.plainBytes, undefined);
       await this.#fetch(plan);
     }
-    const partial = PartialFolder.begin(records(), "restore", target);
+    const { partial, resumes } = this.#begin();
     try {
-      const write = async (): Promise<Written> => this.#write(partial.staging);
+      const write = async (): Promise<Written> => this.#write(partial.staging, resumes);
       const { written, leftOut } = await (this.#isProven ? flushingMeanwhile(partial.staging, write) : write());
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
@@ -123,11 +134,28 @@ class SnapshotRestore {
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
       const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
-      return this.#result({ entries: written.entries, bytes: written.bytes, leftOut, proof: shown, target });
+      return this.#result({ ...written, leftOut, proof: shown });
     } catch (error) {
       partial.abandon();
       throw error;
     }
+  }
+
+  /** The folder that is filled: what a restore of the same was filling that was killed, else a new one. */
+  #begin(): { partial: PartialFolder; resumes: boolean } {
+    const { access, listed, target, left } = this.#parts;
+    const paths = (this.#written() ?? []).map((path) => Buffer.from(path).toString("base64"));
+    const asked = JSON.stringify([access.repository.id, listed.id, paths]);
+    const content = createHash("sha256").update(asked).digest("hex");
+    let taken: PartialFolder | null = null;
+    for (const dead of left) {
+      const isSame: boolean = taken === null && dead.record.content === content;
+      const own: PartialFolder | null = isSame ? PartialFolder.takeOver(records(), dead) : null;
+      if (own === null) settlePartial(dead);
+      else taken = own;
+    }
+    if (taken !== null) return { partial: taken, resumes: true };
+    return { partial: PartialFolder.begin(records(), "restore", target, content), resumes: false };
   }
 
   get #isProven(): boolean {
@@ -181,7 +209,7 @@ class SnapshotRestore {
     });
   }
 
-  async #write(folder: Buffer): Promise<Written> {
+  async #write(folder: Buffer, resumes: boolean): Promise<Written> {
     const { access, index, near, content, paths, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
     const { manifest, manifestDamage } = content;
@@ -193,6 +221,7 @@ class SnapshotRestore {
         target: folder,
         tree: content.root,
         paths: this.#written(),
+        resumes,
         jobs: options.jobs,
         holes: holesOf(manifest?.holeMaps ?? []),
         lossless: losslessByPath(manifest?.lossless ?? []),
@@ -263,19 +292,20 @@ class SnapshotRestore {
   #result(of: {
     entries: number;
     bytes: number;
+    keptBytes: number;
     leftOut: LeftOut[];
     proof: RestoreProof | null;
-    target: Buffer;
   }): RestoreBackupResult {
-    const { access, listed, options, started } = this.#parts;
+    const { access, listed, target, options, started } = this.#parts;
     return {
       ...access.info,
       snapshot_id: listed.id,
       save_point_id: pointOf(listed.snapshot),
-      target: of.target.toString("utf8"),
+      target: target.toString("utf8"),
       dry_run: options.dryRun === true,
       entries: of.entries,
       bytes: of.bytes,
+      kept_bytes: of.keptBytes,
       left_out: of.leftOut,
       proof: of.proof,
       duration_ms: Date.now() - started,

@@ -36,6 +36,8 @@ export interface RestoreBackupResult extends RepositoryInfo {
   dry_run: boolean;
   entries: number;
   bytes: number;
+  /** Of these, what a restore of the same that was killed had written already. */
+  kept_bytes: number;
   /** Not empty: exit 10. */
   left_out: LeftOut[];
   proof: RestoreProof | null;

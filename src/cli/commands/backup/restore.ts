@@ -108,6 +108,8 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
     `${style.green("restored")} snapshot ${style.bold(result.snapshot_id.slice(0, 8))} into ${printable(result.target)}`,
     `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
   ];
+  if (result.kept_bytes > 0)
+    lines.push(`  ${formatBytes(result.kept_bytes)} of it had been written before, by a restore that was killed`);
   return [...lines, ...renderProof({ style }, result.proof)];
 }
 

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { cairnOk } from "../fixtures/command.ts";
+import { readFolder } from "../fixtures/folder-state.ts";
+import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { newFolder } from "../fixtures/work.ts";
+import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`backup-resume.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+const LARGE = 20 << 20;
+
+function scene(): { place: TestRepository; folder: string; parent: string; args: (target: string) => string[] } {
+  const folder = newFolder("resume");
+  makeFirst(folder);
+  fs.writeFileSync(path.join(folder, "large"), randomBytes(LARGE));
+  fs.writeFileSync(path.join(folder, "middle"), randomBytes(3 << 20));
+  for (const name of ["one", "two", "three"]) fs.writeFileSync(path.join(folder, name), randomBytes(100_000));
+  const place = newRepository("resumed");
+  backup(place, "create", "--save", "-C", folder);
+  const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
+  return { place, folder, parent: newFolder("targets"), args };
+}
+
+/** The one unfinished folder that a restore has left. */
+function unfinished(parent: string): string {
+  const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
+  assert.equal(left.length, 1, left.join());
+  return path.join(parent, left[0]!);
+}
+
+/** Keeps the times, so that nothing tells but the content. */
+function change(file: string, at: number): void {
+  const { atime, mtime } = fs.statSync(file);
+  const fd = fs.openSync(file, "r+");
+  const byte = Buffer.alloc(1);
+  fs.readSync(fd, byte, 0, 1, at);
+  fs.writeSync(fd, Buffer.from([byte[0]! ^ 1]), 0, 1, at);
+  fs.closeSync(fd);
+  fs.utimesSync(file, atime, mtime);
+}
+
+test("a restore that was killed keeps what it had written, as far as that is what was saved", () => {
+  const { folder, parent, args } = scene();
+  const wanted = readFolder(folder);
+  const target = path.join(parent, "target");
+  const names = passesOf(args(path.join(parent, "traced")));
+  killAt(args(target), names.indexOf("restore-backup.written") + 1);
+  const left = unfinished(parent);
+  const inode = fs.statSync(path.join(left, "two")).ino;
+  change(path.join(left, "one"), 50_000);
+  change(path.join(left, "middle"), 2 << 20);
+  change(path.join(left, "large"), LARGE >> 1);
+  fs.truncateSync(path.join(left, "three"), 10);
+  const { data } = cairnOk(args(target));
+  const result = data as { bytes: number; kept_bytes: number; proof: object | null };
+  assert.notEqual(result.proof, null);
+  assert.equal(oneOf(target, { wanted }, "after the second call"), "wanted");
+  assert.equal(fs.statSync(path.join(target, "two")).ino, inode);
+  const missing = result.bytes - result.kept_bytes;
+  assert.ok(missing > (3 << 20) + 200_000 && missing < 12 << 20, `${missing} bytes were written again`);
+  assert.deepEqual(fs.readdirSync(parent).toSorted(), ["target", "traced"]);
+  failed = false;
+});
+
+test("a restore that goes on and is killed anywhere ends the same, and one of something else begins anew", () => {
+  failed = true;
+  const { folder, parent, args } = scene();
+  const wanted = readFolder(folder);
+  const written = passesOf(args(path.join(parent, "traced"))).indexOf("restore-backup.written") + 1;
+  const begun = (target: string): string[] => {
+    killAt(args(target), written);
+    return args(target);
+  };
+  const names = passesOf(begun(path.join(parent, "resumed")));
+  assert.ok(names.includes("partial.taken-over"));
+  for (const pass of chosenPasses(names, 8)) {
+    const target = path.join(parent, `target-${pass}`);
+    const killed = killAt(begun(target), pass);
+    if (!fs.existsSync(target)) cairnOk(args(target));
+    oneOf(target, { wanted }, `killed at ${pass} (${killed})`);
+  }
+  const target = path.join(parent, "other");
+  const some = [...begun(target), "one"];
+  assert.equal((cairnOk(some).data as { kept_bytes: number }).kept_bytes, 0);
+  assert.deepEqual(fs.readdirSync(target), ["one"]);
+  const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
+  assert.deepEqual(left, []);
+  failed = false;
+});
