@@ -1,6 +1,7 @@
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
+import { differences } from "../../workspace/tree-diff.ts";
 import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { type Look, looking } from "./look.ts";
@@ -64,9 +65,10 @@ class DiffWalk {
       ...(b?.type === "file" ? { size_after: b.size } : {}),
     };
     const kind = kindOf(b ?? a!);
-    if (a === undefined) this.entries.push({ ...shown, change: "added", kind, ...sizes });
-    else if (b === undefined) this.entries.push({ ...shown, change: "removed", kind, ...sizes });
-    else if (!isSame(a, b)) this.entries.push({ ...shown, change: "modified", kind, ...sizes });
+    const change = a === undefined ? "added" : b === undefined ? "removed" : "modified";
+    // An inode's number says nothing where another program wrote it.
+    const aspects = a === undefined || b === undefined ? [] : differences(a, b).filter((each) => each !== "links");
+    if (change !== "modified" || aspects.length > 0) this.entries.push({ ...shown, change, kind, aspects, ...sizes });
   }
 }
 
@@ -76,22 +78,4 @@ function below(node: TreeNode | undefined): Side | undefined {
 
 function kindOf({ type }: TreeNode): string {
   return type === "dir" ? "directory" : type;
-}
-
-/** All that a restore would set, but for what lies below a directory. */
-function isSame(a: TreeNode, b: TreeNode): boolean {
-  const own = (node: TreeNode): string =>
-    JSON.stringify([
-      [node.type, node.mode, node.uid, node.gid, node.mtimeSec, node.mtimeNs],
-      node.type === "dir" ? 0 : node.size,
-      hex(node.content),
-      hex(node.linktarget),
-      `${node.device}`,
-      node.xattrs.map(({ name, value }) => [hex(name), hex(value)]),
-    ]);
-  return own(a) === own(b);
-}
-
-function hex(bytes: Uint8Array | undefined): string {
-  return bytes === undefined ? "" : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }

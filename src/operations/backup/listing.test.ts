@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode } from "../testing-folder.ts";
@@ -103,6 +103,26 @@ test("what is damaged hides nothing else from find, and is named", async (t) => 
   writeFileSync(join(place, "snapshots", first!.snapshot_id), "nonsense");
   const lost = await repository.find("*.txt");
   assert.ok(lost.damaged.some(({ snapshot_id: id, path }) => id === first!.snapshot_id && path === "/"));
+});
+
+test("a comparison says what differs, a time alone too", async (t) => {
+  const { client, repository, folder, write } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true, tags: ["one"] });
+  const before = (await repository.list()).snapshots[0]!.snapshot_id;
+  write("deep/new", "new");
+  write("a.txt", "another");
+  utimesSync(join(folder, "many/7"), 1, 1);
+  await client.createBackup(repository, { save: true });
+  const { entries } = await repository.diff(before, "latest");
+  assert.deepEqual(
+    entries.map(({ path, change, aspects }) => [path, change, aspects.join()]),
+    [
+      ["a.txt", "modified", "content,times"],
+      ["deep", "modified", "times"],
+      ["deep/new", "added", ""],
+      ["many/7", "modified", "times"],
+    ],
+  );
 });
 
 test("a backup says which file is under way, and a snapshot what was left out", async (t) => {

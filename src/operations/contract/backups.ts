@@ -8,7 +8,7 @@ import type {
   StreamBackupResult,
   TransferredSize,
 } from "./backup-snapshots.ts";
-import type { CallOptions, NamedPath } from "./points.ts";
+import type { Aspect, CallOptions, NamedPath } from "./points.ts";
 import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
 
 /**
@@ -395,6 +395,8 @@ export interface DamagedInBackup extends NamedPath {
 export interface DiffBackupsEntry extends NamedPath {
   change: "added" | "removed" | "modified";
   kind: string;
+  /** What differs; empty for added and removed. */
+  aspects: Aspect[];
   size_before?: number;
   size_after?: number;
 }

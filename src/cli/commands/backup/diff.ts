@@ -2,7 +2,7 @@ import type { DiffBackupsResult } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
-import { formatCounts, printable } from "../../render/format.ts";
+import { formatCount, formatCounts, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -11,7 +11,10 @@ export const command: CommandDefinition = {
     { name: "<from>", text: "a snapshot" },
     { name: "<to>", text: "another one" },
   ],
-  options: REPOSITORY_OPTIONS,
+  options: [
+    ...REPOSITORY_OPTIONS,
+    { flags: "--metadata", text: "also what differs in mode, owner, times or attributes alone" },
+  ],
   examples: [{ line: "cairn backup diff -r /srv/backups 1a2b3c4d latest", text: "what came, went and changed" }],
   run,
 };
@@ -19,13 +22,20 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
     const result = await repository.diff(input.required(0), input.required(1), context.callOptions());
-    return { data: result, paged: true, text: () => render(context, result) };
+    return { data: result, paged: true, text: () => render(context, result, input.flag("metadata")) };
   });
 }
 
 const SIGNS = { added: "+", removed: "-", modified: "~" } as const;
 
-function render({ style }: Context, { entries, truncated }: DiffBackupsResult): string {
+/** With any other difference a file is another one; a directory's time changes with every file in it. */
+const METADATA: ReadonlySet<string> = new Set(["mode", "owner", "times", "xattrs"]);
+
+function render({ style }: Context, { entries: all, truncated }: DiffBackupsResult, isMetadataShown: boolean): string {
+  const entries = all.filter(
+    ({ change, aspects }) =>
+      isMetadataShown || change !== "modified" || aspects.some((aspect) => !METADATA.has(aspect)),
+  );
   const colours = { added: style.green, removed: style.red, modified: style.yellow };
   const lines = entries.map(({ change, kind, path }) => {
     const slash = kind === "directory" ? "/" : "";
@@ -33,5 +43,7 @@ function render({ style }: Context, { entries, truncated }: DiffBackupsResult): 
   });
   const counts = { added: 0, modified: 0, removed: 0 };
   for (const { change } of entries) counts[change]++;
-  return [...lines, style.dim(`${formatCounts(counts)}${truncated ? ", and more" : ""}`)].join("\n");
+  const hidden = all.length - entries.length;
+  const rest = `${truncated ? ", and more" : ""}${hidden === 0 ? "" : `; ${formatCount(hidden)} in metadata alone: --metadata`}`;
+  return [...lines, style.dim(`${formatCounts(counts)}${rest}`)].join("\n");
 }
