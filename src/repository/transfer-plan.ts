@@ -1,4 +1,5 @@
 import { CairnError } from "../errors.ts";
+import { PlainTreeCursor } from "../formats/plain-tree.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import type { PathSelection } from "../fs/path-selection.ts";
 import { objectIdOf } from "../ids.ts";
@@ -72,6 +73,7 @@ class TransferWalk {
   readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
   readonly #files = new Map<number, string>();
+  readonly #cursor = new PlainTreeCursor();
   #trees = 0;
 
   constructor(from: BlobIndex, to: BlobIndex, options: PlanTransferOptions) {
@@ -103,33 +105,55 @@ class TransferWalk {
   }
 
   async #directory(entry: number, step: Step, stack: Step[]): Promise<void> {
-    const nodes = await this.#nodes(entry).catch((error: unknown) => this.#passedOver(error));
+    let nodes: TreeNode[];
+    try {
+      const bytes = await this.#bytes(entry);
+      if (step.beside === null && !step.isPartial && this.#plain(bytes, step, stack)) return;
+      nodes = decodeTree(bytes);
+    } catch (error) {
+      return this.#passOver(error);
+    }
     const beside = step.beside === null ? null : await this.#besides(step.beside);
     for (const { name, subtree, content } of nodes) {
-      // Made where it is needed, which for most files it is not.
-      const path = (): string => (step.path === "" ? latin1(name) : `${step.path}/${latin1(name)}`);
-      const wanted = step.isPartial ? this.#options.only!.of(Buffer.from(path(), "latin1")) : "whole";
+      const wanted = step.isPartial ? this.#options.only!.of(Buffer.from(pathIn(step, name), "latin1")) : "whole";
       if (wanted === "no" || (wanted === "part" && subtree === undefined)) continue;
       if (subtree !== undefined)
         stack.push({
           tree: Uint8Array.from(subtree),
           beside: beside?.get(latin1(name)) ?? null,
-          path: path(),
+          path: pathIn(step, name),
           isPartial: wanted === "part",
         });
-      for (let at = 0; content !== undefined && at < content.length; at += 32) {
-        const data = this.#require(content, at, DATA_BLOB, step.tree);
-        if (data < 0 || !this.#mark(data) || this.#to.lookup(content, at, DATA_BLOB) >= 0) continue;
-        this.#wanted.push(data);
-        const pack = this.#from.table.packOf[data]!;
-        if (!this.#files.has(pack)) this.#files.set(pack, path());
-      }
+      for (let at = 0; content !== undefined && at < content.length; at += 32)
+        this.#data(content, at, { step, name: () => name });
     }
   }
 
-  async #nodes(entry: number): Promise<TreeNode[]> {
-    const read = this.#options.readTree({ ...this.#from.place(entry), id: this.#from.idOf(entry) });
-    return decodeTree(read instanceof Uint8Array ? read : await read);
+  /** Goes through a tree without making nodes of it; false when it has entries for which that does not do: all are gone through again. */
+  #plain(tree: Uint8Array, step: Step, stack: Step[]): boolean {
+    const cursor = this.#cursor;
+    const name = (): Uint8Array => tree.subarray(cursor.nameStart, cursor.nameEnd);
+    const file = { step, name };
+    cursor.open(tree);
+    while (cursor.next()) {
+      if (cursor.kind === "directory")
+        stack.push({ tree: cursor.ids.slice(0, 32), beside: null, path: pathIn(step, name()), isPartial: false });
+      else for (let id = 0; id < cursor.idCount; id++) this.#data(cursor.ids, id * 32, file);
+    }
+    return cursor.plain;
+  }
+
+  /** `of`: the file that names the blob; its path is made where it is needed, which for most files it is not. */
+  #data(ids: Uint8Array, at: number, of: { step: Step; name: () => Uint8Array }): void {
+    const data = this.#require(ids, at, DATA_BLOB, of.step.tree);
+    if (data < 0 || !this.#mark(data) || this.#to.lookup(ids, at, DATA_BLOB) >= 0) return;
+    this.#wanted.push(data);
+    const pack = this.#from.table.packOf[data]!;
+    if (!this.#files.has(pack)) this.#files.set(pack, pathIn(of.step, of.name()));
+  }
+
+  async #bytes(entry: number): Promise<Uint8Array> {
+    return this.#options.readTree({ ...this.#from.place(entry), id: this.#from.idOf(entry) });
   }
 
   /** Null when the source does not have that tree any more: then all below is walked. */
@@ -138,7 +162,7 @@ class TransferWalk {
     if (entry < 0) return null;
     try {
       const trees = new Map<string, Uint8Array>();
-      for (const { name, subtree } of await this.#nodes(entry))
+      for (const { name, subtree } of decodeTree(await this.#bytes(entry)))
         if (subtree !== undefined) trees.set(latin1(name), Uint8Array.from(subtree));
       return trees;
     } catch (error) {
@@ -147,8 +171,8 @@ class TransferWalk {
     }
   }
 
-  #passedOver(error: unknown): [] {
-    if (this.#options.lenient === true && error instanceof CairnError && error.code === "damaged") return [];
+  #passOver(error: unknown): void {
+    if (this.#options.lenient === true && error instanceof CairnError && error.code === "damaged") return;
     throw error;
   }
 
@@ -204,6 +228,10 @@ class TransferWalk {
 }
 
 const ROOT = new Uint8Array(0);
+
+function pathIn(step: Step, name: Uint8Array): string {
+  return step.path === "" ? latin1(name) : `${step.path}/${latin1(name)}`;
+}
 
 function latin1(name: Uint8Array): string {
   return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");

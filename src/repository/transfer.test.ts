@@ -72,6 +72,20 @@ async function writeSnapshot(to: Side, tree: Uint8Array): Promise<void> {
   });
 }
 
+test("a plan names every blob once and the file that each pack begins with, also below a name that is not plain", async () => {
+  await withFolder(async (folder) => {
+    const from = await local(folder, "from");
+    const files = randomFiles(20, 500);
+    const { tree } = await new TestArchive(from).save({
+      ...files,
+      zö: Buffer.from("not ASCII, and the last"),
+    });
+    const { plan } = await transfer(from, await memory(folder), tree);
+    assert.deepEqual([plan.dataBlobs, plan.entries.length], [21, new Set(plan.entries).size]);
+    assert.deepEqual([...plan.files.values()], [`folder/${Object.keys(files).sort()[0]}`]);
+  });
+});
+
 test("a transfer brings what the target lacks, the next one nothing", async () => {
   await withFolder(async (folder) => {
     const [from, to] = [await local(folder, "from"), await local(folder, "to")];
