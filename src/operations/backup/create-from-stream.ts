@@ -2,8 +2,6 @@ import { hostname, userInfo } from "node:os";
 import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { PROGRAM } from "../../formats/program.ts";
-import type { Snapshot } from "../../formats/snapshot.ts";
 import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
@@ -16,6 +14,7 @@ import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from ".
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import { type Look, lookingBy } from "./look.ts";
+import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
@@ -48,8 +47,6 @@ export async function createFromStream(
   };
   return options.dryRun === true ? run(null) : access.locked(false, options, run);
 }
-
-type Origin = Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">;
 
 interface StreamParts {
   access: RepositoryAccess;
@@ -96,7 +93,7 @@ class StreamBackup {
     }
   }
 
-  #origin(): Origin {
+  #origin(): SnapshotOrigin {
     const { options, components } = this.#parts;
     const { username, uid, gid } = userInfo();
     const path = `/${components.map((name) => name.toString("utf8")).join("/")}`;
@@ -149,27 +146,20 @@ class StreamBackup {
     }
   }
 
-  async #commit(origin: Origin, parent: ListedSnapshot | null, made: StreamSnapshot): Promise<ListedSnapshot> {
+  async #commit(origin: SnapshotOrigin, parent: ListedSnapshot | null, made: StreamSnapshot): Promise<ListedSnapshot> {
     const { access, options, lock } = this.#parts;
     await lock!.recheck();
-    const snapshot: Snapshot = {
+    const snapshot = madeSnapshot({
       time: new Date(this.#started).toISOString(),
-      ...(parent === null ? {} : { parent: parent.id }),
       tree: objectIdOf(made.tree),
-      ...origin,
-      tags: [...new Set(options.tags)],
-      program_version: PROGRAM,
-      summary: {
-        backup_start: new Date(this.#started).toISOString(),
-        backup_end: new Date().toISOString(),
-        data_blobs: this.#added.data_blobs,
-        tree_blobs: this.#added.tree_blobs,
-        data_added: this.#added.bytes,
-        data_added_packed: this.#target!.bytes,
-        total_files_processed: made.files,
-        total_bytes_processed: made.bytes,
-      },
-    };
+      origin,
+      parent,
+      tags: options.tags ?? [],
+      started: this.#started,
+      added: this.#sizes(),
+      files: made.files,
+      bytes: made.bytes,
+    });
     failpoint("backup.transferred");
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
@@ -177,22 +167,24 @@ class StreamBackup {
     return { id, snapshot };
   }
 
+  #sizes(): TransferredSize {
+    const { bytes, packs } = this.#target ?? { bytes: this.#added.bytes, packs: 0 };
+    return { ...this.#added, stored_bytes: bytes, packs };
+  }
+
   #result(made: {
     parent: ListedSnapshot | null;
     unchanged: boolean;
     snapshot: ListedSnapshot | null;
   }): StreamBackupResult {
-    const target = this.#target;
-    const stored =
-      target === null ? { stored_bytes: this.#added.bytes } : { stored_bytes: target.bytes, packs: target.packs };
     return {
       ...this.#parts.access.info,
       snapshot: made.snapshot === null ? null : publicSnapshot(made.snapshot),
       save_point_id: null,
       parent: made.parent?.id ?? null,
       unchanged: made.unchanged,
-      dry_run: target === null,
-      added: { ...this.#added, ...stored },
+      dry_run: this.#target === null,
+      added: this.#sizes(),
       duration_ms: Date.now() - this.#started,
     };
   }

@@ -5,7 +5,6 @@ import type { PointContent, StoredContent } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
@@ -19,10 +18,11 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
-import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
+import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
+import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
@@ -120,11 +120,11 @@ class BackupOfPoint {
   }
 
   /** The point's own snapshot in its store says where it was made. */
-  async #origin(): Promise<Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">> {
+  async #origin(): Promise<SnapshotOrigin> {
     const { stored, point, workspace, options } = this.#parts;
     const uid = process.getuid?.() ?? 0;
     const gid = process.getgid?.() ?? 0;
-    let origin: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid"> = {
+    let origin: SnapshotOrigin = {
       paths: [workspace.root.toString("utf8")],
       hostname: hostname(),
       username: "",
@@ -167,8 +167,8 @@ class BackupOfPoint {
     }
   }
 
-  /** Files of the snapshot, those in `/.cairn` too: where restic counts others it takes the snapshot for a changed one. */
-  async #totals(): Promise<{ total_files_processed: number; total_bytes_processed: number }> {
+  /** Of the snapshot, with its own records. */
+  async #totals(): Promise<{ files: number; bytes: number }> {
     const { stored, point } = this.#parts;
     const { entries, bytes } = point.descriptor;
     const own = await this.#readingStore(async (reader) => {
@@ -177,8 +177,8 @@ class BackupOfPoint {
       return folder?.subtree === undefined ? [] : readNodes(from, folder.subtree);
     });
     return {
-      total_files_processed: entries.files + own.length,
-      total_bytes_processed: own.reduce((sum, { size }) => sum + size, bytes),
+      files: entries.files + own.length,
+      bytes: own.reduce((sum, { size }) => sum + size, bytes),
     };
   }
 
@@ -206,30 +206,23 @@ class BackupOfPoint {
   }
 
   async #snapshot(
-    origin: Pick<Snapshot, "paths" | "hostname" | "username" | "uid" | "gid">,
+    origin: SnapshotOrigin,
     made: { parent: ListedSnapshot | null; plan: TransferPlan; transfer: TransferResult },
   ): Promise<Snapshot> {
     const { point, options, started } = this.#parts;
     const { descriptor } = point;
-    return {
+    return madeSnapshot({
       time: descriptor.created_at,
-      ...(made.parent === null ? {} : { parent: made.parent.id }),
       tree: this.#tree,
-      ...origin,
+      origin,
+      parent: made.parent,
       // A restore over a folder leaves alone what these kept out.
       excludes: descriptor.rules.exclude,
-      tags: [...new Set([...(options.tags ?? []), pointTag(descriptor.save_point_id)])],
-      program_version: PROGRAM,
-      summary: {
-        backup_start: new Date(started).toISOString(),
-        backup_end: new Date().toISOString(),
-        data_blobs: made.plan.dataBlobs,
-        tree_blobs: made.plan.treeBlobs,
-        data_added: made.plan.plainBytes,
-        data_added_packed: made.transfer.packBytes,
-        ...(await this.#totals()),
-      },
-    };
+      tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
+      started,
+      added: addedBy(made.plan, made.transfer),
+      ...(await this.#totals()),
+    });
   }
 
   #result(of: {
@@ -248,16 +241,20 @@ class BackupOfPoint {
       parent,
       unchanged,
       dry_run: options.dryRun === true,
-      added: {
-        data_blobs: plan.dataBlobs,
-        tree_blobs: plan.treeBlobs,
-        bytes: plan.plainBytes,
-        stored_bytes: transfer?.packBytes ?? plan.storedBytes,
-        packs: transfer?.packs ?? 0,
-      },
+      added: addedBy(plan, transfer),
       duration_ms: Date.now() - started,
     };
   }
+}
+
+function addedBy(plan: TransferPlan, transfer: TransferResult | null): TransferredSize {
+  return {
+    data_blobs: plan.dataBlobs,
+    tree_blobs: plan.treeBlobs,
+    bytes: plan.plainBytes,
+    stored_bytes: transfer?.packBytes ?? plan.storedBytes,
+    packs: transfer?.packs ?? 0,
+  };
 }
 
 /** Where a transfer is, for people: data comes first, pack by pack. */

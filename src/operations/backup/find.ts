@@ -1,3 +1,4 @@
+import { latin1 } from "../../engines/verify/point-manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
@@ -162,8 +163,4 @@ function expressionOf(pattern: string): string {
     else source += char.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
   }
   return source;
-}
-
-function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }

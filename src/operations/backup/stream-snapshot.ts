@@ -20,7 +20,7 @@ export interface StreamFile {
 export interface StreamSnapshot extends SnapshotTrees {
   /** Of a folder with that file alone. */
   stateDigest: string;
-  /** Files of the snapshot and their bytes, the manifest too: where restic counts others it takes the snapshot for a changed one. */
+  /** Of the snapshot, with the manifest. */
   files: number;
   bytes: number;
 }
