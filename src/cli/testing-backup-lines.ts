@@ -15,7 +15,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   create:
     "--save -m,--message --exclude -t,--tag --host --skip-if-unchanged --dry-run --stdin --stdin-from-command --stdin-filename",
   list: "--host --path -t,--tag --latest",
-  verify: "--quick --subset --all",
+  verify: "--quick --subset --restore-check --scratch --all",
   restore:
     "--to --in-place --keep-present --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
   forget:
@@ -69,6 +69,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup verify -r x --subset 3/2", /--subset wants/],
   ["backup verify -r x --subset 1/2 --quick", /not both/],
   ["backup verify latest -r x --all", /not both/],
+  ["backup verify latest -r x --scratch y", /--restore-check/],
 ];
 
 /** Pinned like those of the other commands: they may grow, no name in them may go. */
@@ -77,7 +78,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup create -r x":
     "location repository_id version snapshot save_point_id parent unchanged dry_run added duration_ms",
   "backup list -r x": "location repository_id version snapshots damaged",
-  "backup verify -r x": "location repository_id version checked read_data problems duration_ms",
+  "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
     "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof duration_ms",
   "backup restore latest --in-place -r x":
@@ -161,6 +162,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     ...INFO,
     checked: { snapshots: 1, trees: 2, packs: 3, blobs: 4, bytes: 5, digests: 1 },
     read_data: true,
+    restored: [],
     problems: [],
     duration_ms: 1,
   },

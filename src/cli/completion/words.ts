@@ -18,7 +18,15 @@ export interface CommandWords {
 }
 
 /** Options whose value is a folder, or a file. */
-export const FOLDER_OPTIONS: readonly string[] = ["-C", "--directory", "--to", "--control-dir", "--repo", "--to-repo"];
+export const FOLDER_OPTIONS: readonly string[] = [
+  "-C",
+  "--directory",
+  "--to",
+  "--scratch",
+  "--control-dir",
+  "--repo",
+  "--to-repo",
+];
 export const FILE_OPTIONS: readonly string[] = [
   "--path",
   "--password-file",

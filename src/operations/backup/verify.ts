@@ -14,6 +14,7 @@ import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
+import { checkByRestoring } from "./restore-check.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 const MAX_LOSSES = 1000;
@@ -33,7 +34,7 @@ export async function verifyBackup(
     throw new CairnError("usage", "a quick verification reads no packs, so there is no part of them");
   const started = Date.now();
   if (quick !== true) warmThreads("verify");
-  return access.reading(options, async () => {
+  const verified = await access.reading(options, async () => {
     const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, snapshots);
     const { report, digests, read } = await readRepository(access, options, chosen);
     const problems = relevant(report, chosen !== undefined).map(publicProblem);
@@ -49,10 +50,14 @@ export async function verifyBackup(
       },
       read_data: quick !== true,
       problems: [...problems, ...digestProblems(digests, problems)],
-      duration_ms: Date.now() - started,
     };
   });
+  const { restored, problems } = options.restoreCheck === true ? await checkByRestoring(access, options) : NOTHING;
+  const all = [...verified.problems, ...problems];
+  return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
 }
+
+const NOTHING = { restored: [], problems: [] };
 
 interface ReadRepository {
   report: CheckReport;

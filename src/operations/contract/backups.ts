@@ -108,6 +108,10 @@ export interface VerifyBackupOptions extends CallOptions {
   snapshots?: readonly string[];
   /** Structure alone: everything but the content of packs. */
   quick?: boolean;
+  /** Restore the chosen snapshots, or else the newest, into a folder of their own, have databases in it checked, and remove it. */
+  restoreCheck?: boolean;
+  /** Where that folder is made; default: the user's cache directory. */
+  scratch?: string;
   /** Of the packs only part n of m, always the same ones; all m parts together are all packs. */
   subset?: { part: number; of: number };
 }
@@ -136,8 +140,21 @@ export interface VerifyBackupResult extends RepositoryInfo {
   checked: { snapshots: number; trees: number; packs: number; blobs: number; bytes: number; digests: number };
   /** True when every byte was read that was asked for. */
   read_data: boolean;
+  /** Empty unless it was asked for. */
+  restored: RestoredForCheck[];
   problems: BackupProblem[];
   duration_ms: number;
+}
+
+/** A snapshot that was restored to see that it can be. */
+export interface RestoredForCheck {
+  snapshot_id: string;
+  entries: number;
+  bytes: number;
+  /** What was read back, and is what was saved; null where that is not so, or nothing says what it should be. */
+  state_digest: string | null;
+  /** SQLite databases in it. */
+  databases: number;
 }
 
 // ----------------------------------------------------------------------------------------- forget, prune

@@ -1,5 +1,11 @@
 import { CairnError } from "../../../errors.ts";
-import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../../../operations/contract.ts";
+import { resolve } from "node:path";
+import type {
+  BackupProblem,
+  RestoredForCheck,
+  VerifyBackupOptions,
+  VerifyBackupResult,
+} from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
@@ -15,11 +21,20 @@ export const command: CommandDefinition = {
     ...REPOSITORY_OPTIONS,
     { flags: "--quick", text: "structure alone: what packs hold is not read" },
     { flags: "--subset <n/m>", text: "of the packs only part n of m; all m parts together are everything" },
+    {
+      flags: "--restore-check",
+      text: "restore them too (else the newest), read that back, check databases, remove it",
+    },
+    { flags: "--scratch <dir>", text: "where that is restored; default: in the user's cache directory" },
     { flags: "--all", text: "everything, also what no snapshot needs; that is the default" },
   ],
   examples: [
     { line: "cairn backup verify -r /srv/backups", text: "read every byte; exit 6 when something is damaged" },
     { line: "cairn backup verify -r /srv/backups --subset 3/30", text: "a thirtieth, e.g. by the day of the month" },
+    {
+      line: "cairn backup verify -r /srv/backups --quick --restore-check",
+      text: "that the newest snapshot can be restored",
+    },
     { line: "cairn backup verify -r /srv/backups latest", text: "all that the newest snapshot needs" },
   ],
   run,
@@ -33,6 +48,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (subset !== undefined && input.flag("quick")) throw usage("--quick reads no packs and --subset some: not both");
   if (subset !== undefined) options.subset = subset;
   if (input.flag("quick")) options.quick = true;
+  if (input.flag("restoreCheck")) options.restoreCheck = true;
+  const scratch = input.text("scratch");
+  if (scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
+  if (scratch !== undefined) options.scratch = resolve(context.cwd, scratch);
   return withRepository(context, input, async (repository) => {
     const result = await repository.verify(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };
@@ -66,7 +85,10 @@ function render(context: Context, result: VerifyBackupResult): string {
   const { style } = context;
   const { checked, problems } = result;
   const damage = problems.filter(({ severity }) => severity === "damage");
-  const lines = problems.flatMap((problem) => renderProblem(context, problem));
+  const lines = [
+    ...problems.flatMap((problem) => renderProblem(context, problem)),
+    ...result.restored.map((each) => renderRestored(each)),
+  ];
   const read = result.read_data
     ? `${plural(checked.packs, "pack")} (${formatBytes(checked.bytes)}) read, ${plural(checked.digests, "state digest")} proven`
     : "packs were not read";
@@ -75,6 +97,17 @@ function render(context: Context, result: VerifyBackupResult): string {
   const unsaid = unverified(result) === 0 ? "" : style.yellow(" but for what was not verified");
   lines.push(`${verdict}${unsaid}  ${summary}`);
   return lines.join("\n");
+}
+
+function renderRestored({
+  snapshot_id: id,
+  entries,
+  bytes,
+  state_digest: digest,
+  databases,
+}: RestoredForCheck): string {
+  const proven = digest === null ? "not proven" : `state digest ${digest.slice(0, 12)}`;
+  return `snapshot ${id.slice(0, 8)} restored: ${plural(entries, "entry")}, ${formatBytes(bytes)}, ${proven}, ${plural(databases, "database")} checked`;
 }
 
 function renderProblem({ style }: Context, problem: BackupProblem): string[] {

@@ -1,0 +1,112 @@
+import { chmodSync, mkdirSync, readdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { checkDatabase, isDatabase } from "../../capture/check-database.ts";
+import { CairnError } from "../../errors.ts";
+import { failpoint } from "../../failpoint.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
+import { newPacer } from "../../pacer.ts";
+import { removeTree } from "../../workspace/partial-folder.ts";
+import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
+import { findSnapshot } from "./find-snapshot.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+import { restoreBackup } from "./restore.ts";
+
+/**
+ * Restores snapshots one after the other into a folder of their own, reads back what was written, has SQLite check each
+ * database in it, and removes it again. A kill leaves a folder that the next check removes.
+ */
+export async function checkByRestoring(
+  access: RepositoryAccess,
+  options: VerifyBackupOptions,
+): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
+  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const named = options.snapshots ?? [];
+  const words = named.length === 0 && snapshots.length > 0 ? ["latest"] : named;
+  const ids = new Set(words.map((word) => findSnapshot(snapshots, word).id));
+  const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
+  mkdirSync(parent, { recursive: true, mode: 0o700 });
+  removeDeadWorkDirectories(parent);
+  const restored: RestoredForCheck[] = [];
+  const problems: BackupProblem[] = [];
+  for (const id of ids) {
+    const scratch = newWorkDirectory(parent);
+    try {
+      const done = await checkOne(access, { id, scratch }, options);
+      restored.push(done.restored);
+      problems.push(...done.problems);
+    } finally {
+      removeTree(Buffer.from(scratch));
+    }
+  }
+  return { restored, problems };
+}
+
+async function checkOne(
+  access: RepositoryAccess,
+  { id, scratch }: { id: string; scratch: string },
+  options: CallOptions,
+): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
+  const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: 0 };
+  const { signal, onProgress, onWarning, lockTimeoutMs } = options;
+  const call: CallOptions = {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(onWarning === undefined ? {} : { onWarning }),
+    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
+  };
+  let result: Awaited<ReturnType<typeof restoreBackup>>;
+  mkdirSync(scratch, { mode: 0o700 });
+  try {
+    result = await restoreBackup(access, { snapshot: id, to: join(scratch, "restored") }, call);
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+    return { restored, problems: [problem(id, "restore_failed", { detail: error.message })] };
+  }
+  failpoint("restore-check.restored");
+  restored.entries = result.entries;
+  restored.bytes = result.bytes;
+  restored.state_digest = result.proof?.state_digest ?? null;
+  const problems = result.left_out
+    .filter(({ reason }) => reason === "damaged")
+    .map(({ detail, path, path_b64 }) =>
+      problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
+    );
+  const folder = Buffer.from(join(scratch, "restored"));
+  for await (const file of databasesBelow(folder, signal)) {
+    restored.databases++;
+    const wrong = await checkDatabase(file, signal);
+    if (wrong.length === 0) continue;
+    const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
+    problems.push(problem(id, "database_damaged", { detail, path: displayPath(file.subarray(folder.length + 1)) }));
+  }
+  return { restored, problems };
+}
+
+function problem(
+  snapshot: string,
+  kind: string,
+  what: { detail: string; path?: { path: string; path_b64?: string } },
+): BackupProblem {
+  const losses = what.path === undefined ? [] : [{ snapshot_id: snapshot, ...what.path }];
+  return { kind, object: snapshot, detail: what.detail, severity: "damage", losses };
+}
+
+/** Files that are databases. Whatever their modes were, they can be opened from then on: nobody needs them any more. */
+async function* databasesBelow(folder: Buffer, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
+  const pace = newPacer(signal);
+  const stack = [folder];
+  for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
+    chmodSync(at, 0o700);
+    for (const entry of readdirSync(at, { encoding: "buffer", withFileTypes: true })) {
+      await pace();
+      const path = Buffer.concat([at, SLASH, entry.name]);
+      if (entry.isDirectory()) stack.push(path);
+      if (!entry.isFile()) continue;
+      chmodSync(path, 0o600);
+      if (isDatabase(path)) yield path;
+    }
+  }
+}
+
+const SLASH = Buffer.from("/");

@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { backup, newRepository } from "../fixtures/repository.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+test("a check by restoring that is killed leaves a folder that the next one removes", () => {
+  const folder = newFolder("checked");
+  makeFirst(folder);
+  const place = newRepository("checked");
+  backup(place, "create", "--save", "-C", folder);
+  const scratch = newFolder("scratch");
+  const args = ["backup", "verify", "--quick", "--restore-check", "--scratch", scratch, ...place.options];
+  for (const name of ["partial.made", "restore-check.restored"]) {
+    assert.ok(cairn(args, { failpoint: name }).killed, name);
+    assert.equal(fs.readdirSync(scratch).length, 1, path.join(scratch, "*"));
+    cairnOk(args);
+    assert.deepEqual(fs.readdirSync(scratch), [], name);
+  }
+});
