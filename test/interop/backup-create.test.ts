@@ -40,7 +40,7 @@ test("what backup create wrote is checked and restored by restic, every file of 
   const first = created(backup(place, "create", "--save", "-C", folder));
   const wanted = walkDigests(folder).state;
   makeSecond(folder);
-  const second = created(backup(place, "create", "--save", "-C", folder, "-t", "second"));
+  const second = created(backup(place, "create", "--save", "-C", folder, "-t", "second,other"));
   assert.equal(second.parent, first.snapshot?.snapshot_id);
   restic(place, "check", "--read-data");
   const listed = resticSnapshots(place);
@@ -48,7 +48,7 @@ test("what backup create wrote is checked and restored by restic, every file of 
     listed.map(({ id }) => id),
     [first.snapshot?.snapshot_id, second.snapshot?.snapshot_id],
   );
-  assert.deepEqual(listed[1]?.tags, ["second", `cairn:${second.snapshot?.save_point_id}`]);
+  assert.deepEqual(listed[1]?.tags, ["second", "other", `cairn:${second.snapshot?.save_point_id}`]);
   const target = path.join(SCRATCH, "restored");
   restic(place, "restore", first.snapshot!.snapshot_id, "--target", target, "--include", folder);
   assert.equal(walkDigests(path.join(target, folder)).state, wanted);

@@ -13,6 +13,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { splitTags } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -29,7 +30,7 @@ export const command: CommandDefinition = {
     { flags: "--save", text: "save the folder first, unless nothing changed" },
     { flags: "-m, --message <text>", text: "of the save point that --save makes" },
     { flags: "--exclude <pattern>", text: "what --save leaves out, as in .cairnignore; may be repeated", repeat: true },
-    { flags: "-t, --tag <tag>", text: "a tag of the snapshot", repeat: true },
+    { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
     { flags: "--dry-run", text: "only say what would be transferred" },
@@ -94,7 +95,7 @@ type OfBoth = CallOptions & Pick<CreateBackupOptions, "tags" | "hostname" | "ski
 
 /** What can be said of a point and of a stream. */
 function ofBoth(context: Context, input: Input): OfBoth {
-  const options: OfBoth = { ...context.callOptions(), tags: input.list("tag") };
+  const options: OfBoth = { ...context.callOptions(), tags: input.list("tag").flatMap(splitTags) };
   const hostname = input.text("host");
   if (hostname !== undefined) options.hostname = hostname;
   if (input.flag("skipIfUnchanged")) options.skipIfUnchanged = true;

@@ -53,7 +53,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
   return withRepository(context, input, async (repository) => {
     const result = await act(context, input, { repository, action, key });
-    return { data: result, text: () => render(context, result) };
+    const made = output === undefined ? [] : [`${printable(output)} opens it, with --age-identity`];
+    return { data: result, text: async () => [...made, await render(context, result)].join("\n") };
   });
 }
 

@@ -50,9 +50,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   });
 }
 
+/** As restic has them: no tag holds a comma. */
+export function splitTags(text: string): string[] {
+  return text.split(",").filter((tag) => tag !== "");
+}
+
 /** What the filter options name. */
 export function readFilter(context: Context, input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
-  const tags = input.list("tag").map((text) => text.split(",").filter((tag) => tag !== ""));
+  const tags = input.list("tag").map(splitTags);
   return { hosts: input.list("host"), paths: input.list("path").map((path) => resolve(context.cwd, path)), tags };
 }
 
