@@ -3,10 +3,12 @@ import { randomBytes } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { isIrreducible, randomPolynomial } from "./polynomial.ts";
 import { Repository } from "./repository.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
 import { LocalStorage } from "./storage/local.ts";
 import { MemoryStorage } from "./storage/memory.ts";
 import {
@@ -151,6 +153,17 @@ describe("repository", () => {
         [second.snapshot],
       );
     });
+  });
+
+  test("a load that fails when its list was given up already is nobody's error", async () => {
+    const storage = new FaultyStorage(new MemoryStorage());
+    const repository = await Repository.create(storage, { password: PASSWORD });
+    await repository.saveUnpacked("snapshots", Buffer.from("{}"));
+    storage.arm({ operation: "load", kind: "snapshots", fault: "fail" });
+    await assert.rejects(repository.listSnapshots(AbortSignal.abort()), coded("interrupted"));
+    // What nobody handles ends the process by then.
+    await setImmediate();
+    assert.equal(storage.calls.get("load snapshots"), 1);
   });
 });
 

@@ -211,7 +211,10 @@ export class Repository {
     const coming: { name: string; sealed: Promise<Uint8Array> }[] = [];
     const next = (): { name: string; json: Promise<Uint8Array> } => {
       const { name, sealed } = coming.shift()!;
-      return { name, json: sealed.then((bytes) => this.#opened(kind, name, bytes)) };
+      const json = sealed.then((bytes) => this.#opened(kind, name, bytes));
+      // The caller may pause before it awaits this one, or stop there.
+      json.catch(() => undefined);
+      return { name, json };
     };
     for (const name of names) {
       const sealed = this.storage.load(kind, name);
