@@ -53,7 +53,7 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   receipt?: string;
   /** How many threads read it again; default 2. */
   jobs?: number;
-  /** Only find out what would be fetched and changed. */
+  /** Only find out what would change. */
   dryRun?: boolean;
 }
 
