@@ -3,28 +3,43 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import { RequestReader } from "./request-reader.ts";
 
 /**
- * `node line-proxy.ts HOST TARGET-PORT DELAY-MS LOG http|-`: passes connections on to a port of this machine, each piece
- * of data DELAY-MS late, and writes a line for each HTTP request to LOG. Prints its port; ends with its standard input.
+ * `node line-proxy.ts HOST TARGET-PORT DELAY-MS LOG http|- RATE`: passes connections on to a port of this machine, each piece
+ * of data DELAY-MS late and all of a direction together at RATE bytes a second (0: at any), and writes a line for each HTTP
+ * request to LOG. Prints its port; ends with its standard input.
  * A process of its own, because whoever measures waits without an event loop.
  */
 
-const [host = "127.0.0.1", target = "0", delay = "0", log = "/dev/null", protocol = "-"] = process.argv.slice(2);
+const [host = "127.0.0.1", target = "0", delay = "0", log = "/dev/null", protocol = "-", rate = "0"] =
+  process.argv.slice(2);
 const delayMs = Number(delay);
+const bytesPerMs = Number(rate) / 1000;
 const MOST_WAITING = 16 << 20;
 
 const requests = createWriteStream(log, { flags: "a" });
+
+/** When a direction of the line has sent what it was given. */
+interface Direction {
+  freeAt: number;
+}
+const [up, down]: [Direction, Direction] = [{ freeAt: 0 }, { freeAt: 0 }];
 
 const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
   const upstream = net.connect({ port: Number(target), host: "127.0.0.1", allowHalfOpen: true, noDelay: true });
   const reader = protocol === "http" ? new RequestReader((line) => requests.write(`${line}\n`)) : null;
   // Whoever connects over a real line waits for a round trip before it can send.
   const openAt = performance.now() + 2 * delayMs;
-  pass(client, upstream, { openAt, look: (piece) => reader?.take(piece) });
-  pass(upstream, client, { openAt });
+  pass(client, upstream, { openAt, direction: up, look: (piece) => reader?.take(piece) });
+  pass(upstream, client, { openAt, direction: down });
 });
 
-/** One direction, in order; the source waits when too much is on its way. */
-function pass(from: Socket, to: Socket, options: { openAt: number; look?: (piece: Buffer) => void }): void {
+interface Passing {
+  openAt: number;
+  direction: Direction;
+  look?: (piece: Buffer) => void;
+}
+
+/** One direction of a connection, in order; the source waits when too much is on its way. */
+function pass(from: Socket, to: Socket, options: Passing): void {
   const queue: { at: number; piece: Buffer | null }[] = [];
   let waiting = 0;
   let timer: NodeJS.Timeout | null = null;
@@ -44,7 +59,12 @@ function pass(from: Socket, to: Socket, options: { openAt: number; look?: (piece
     if (from.isPaused() && to.writableLength < MOST_WAITING) from.resume();
   };
   const put = (piece: Buffer | null): void => {
-    queue.push({ at: Math.max(performance.now(), options.openAt) + delayMs, piece });
+    let at = Math.max(performance.now(), options.openAt) + delayMs;
+    if (bytesPerMs > 0) {
+      at = Math.max(at, options.direction.freeAt) + (piece?.length ?? 0) / bytesPerMs;
+      options.direction.freeAt = at;
+    }
+    queue.push({ at, piece });
     waiting += piece?.length ?? 0;
     if (waiting + to.writableLength > MOST_WAITING) from.pause();
     if (timer === null) release();

@@ -22,6 +22,8 @@ export interface LineOptions {
   port: number;
   /** What a round trip takes longer, in milliseconds. */
   roundTrip: number;
+  /** Bytes a second that each direction carries at most; absent: any. */
+  rate?: number | undefined;
   /** For its log. */
   folder: string;
   /** Whether requests are to be noted. */
@@ -35,14 +37,15 @@ const [NEAR, FAR] = ["198.18.77.1", "198.18.77.2"];
 /** Through a network namespace with netem where the kernel has it, else through a proxy that waits. */
 export async function openLine(options: LineOptions): Promise<Line> {
   const namespace = `cairn-bench-${process.pid}`;
-  const reason = makeNamespace(namespace, options.roundTrip / 2);
+  const reason = makeNamespace(namespace, options.roundTrip / 2, options.rate);
   const log = path.join(options.folder, "requests");
   writeFileSync(log, "");
   const host = reason === null ? NEAR : "127.0.0.1";
   const delay = reason === null ? 0 : options.roundTrip / 2;
   const protocol = options.isHttp ? "http" : "-";
   const script = path.join(import.meta.dirname, "line-proxy.ts");
-  const args = [script, host, String(options.port), String(delay), log, protocol];
+  const rate = reason === null ? 0 : (options.rate ?? 0);
+  const args = [script, host, String(options.port), String(delay), log, protocol, String(rate)];
   const proxy = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
   return {
     host,
@@ -75,10 +78,11 @@ async function firstNumber(proxy: ChildProcess): Promise<number> {
 }
 
 /** Null, or why there can be none here: then nothing is left of it. */
-function makeNamespace(name: string, delayMs: number): string | null {
+function makeNamespace(name: string, delayMs: number, rate: number | undefined): string | null {
   if (process.getuid?.() !== 0) return "not root";
   const near = `cb${process.pid}`;
   const netem = ["root", "netem", "delay", `${delayMs}ms`, "limit", "100000"];
+  if (rate !== undefined) netem.push("rate", `${rate * 8}bit`);
   const steps = [
     [IP, "netns", "add", name],
     [IP, "link", "add", near, "type", "veth", "peer", "name", "line", "netns", name],

@@ -26,7 +26,8 @@ rustic and kopia, on the same data in one run and holds the medians against the 
   save-points         what a workspace and its store can do
   engines             points that whole file systems hold; needs root
   repository          backups in repositories: local, and on real S3 and SFTP servers of this machine, behind lines of
-                      0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits)
+                      0, 20 and 100 ms (in a network namespace with netem as root, else through a proxy that waits), and one of
+                      100 Mbit/s
 
   -n, --repeats N     measurements of each (default 5)
   --only CASE         one case; may be given again: ${ALL_CASES.map((one) => one.name).join(", ")}

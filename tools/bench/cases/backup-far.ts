@@ -12,6 +12,10 @@ import { ResticStore } from "../stores.ts";
 import { listFiles } from "./change-files.ts";
 
 const ROUND_TRIPS = [0, 20, 100];
+/** 100 Mbit/s: what a line of the longest round trip may well have, and less than a disk takes. */
+const RATE = 12_500_000;
+/** Of the time that the bytes alone need on such a line: then it is what limits a restore. */
+const LINE_BAR = 1.25;
 const EDITED = 10;
 const WRITES_BAR = 4;
 /** Five times the speed. */
@@ -52,6 +56,7 @@ async function measureFar(bench: Bench, data: DataSet, kind: Kind): Promise<Resu
   else {
     try {
       for (const roundTrip of ROUND_TRIPS) await measureLine(bench, data, { kind, server, roundTrip, found });
+      if (kind.isBar) await measureNarrowLine(bench, data, { kind, server, roundTrip: ROUND_TRIPS.at(-1) ?? 0, found });
     } finally {
       await server.close();
     }
@@ -94,6 +99,39 @@ async function measureLine(bench: Bench, data: DataSet, run: FarRun): Promise<vo
     const of = (times: Map<string, number[]>, name: string): number => median(times.get(name) ?? []);
     const value = of(restores, "restore: cairn") / of(restores, "restore: restic");
     found.bars.push({ what: `restore, ${roundTrip} ms`, value, limit: RESTORE_BAR, unit: "ratio" });
+  } finally {
+    target.close();
+    await line.close();
+  }
+}
+
+/** Restores over a line that carries only so much: how much of their time is the line's. */
+async function measureNarrowLine(
+  bench: Bench,
+  data: DataSet,
+  { kind, server, roundTrip, found }: FarRun,
+): Promise<void> {
+  const line = await openLine({
+    port: server.port,
+    roundTrip,
+    rate: RATE,
+    folder: bench.scratch,
+    isHttp: server.isHttp,
+  });
+  const folder = bench.folder(data.name, kind.name);
+  const stores = storesOver(line, { server, folder, data: data.folder });
+  const target = new RestoreTarget(folder);
+  try {
+    const stats = JSON.parse(runCommand(line.over(stores.cairn.command("stats", "--json")))) as {
+      data: { stored_bytes: number };
+    };
+    const least = (stats.data.stored_bytes / RATE) * 1000;
+    const contenders = restoresOf(stores, target).map((each) => ({ ...each, command: line.over(each.command) }));
+    const where = `${roundTrip} ms and ${(RATE * 8) / 1e6} Mbit/s`;
+    for (const [name, times] of alternate(contenders, bench.repeats)) found.samples[`${name}, ${where}`] = times;
+    const value = median(found.samples[`restore: cairn, ${where}`] ?? []) / least;
+    found.bars.push({ what: `restore, ${where}, of the line's own time`, value, limit: LINE_BAR, unit: "ratio" });
+    found.notes.push(`the bytes of a restore alone take ${(least / 1000).toFixed(1)} s at ${where}`);
   } finally {
     target.close();
     await line.close();
