@@ -4,7 +4,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
 import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
-import { type Look, looking } from "./look.ts";
+import { type Look, lookingAtSnapshots } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
@@ -16,8 +16,8 @@ export async function diffBackups(
   words: { from: string; to: string },
   options: CallOptions,
 ): Promise<DiffBackupsResult> {
-  return looking(access, options, async (look) => {
-    const { snapshots } = await access.repository.listSnapshots(options.signal);
+  return lookingAtSnapshots(access, options, async (look) => {
+    const { snapshots } = look;
     const [from, to] = [findSnapshot(snapshots, words.from), findSnapshot(snapshots, words.to)];
     const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
     const walk = new DiffWalk(look, newPacer(options.signal));

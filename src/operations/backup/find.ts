@@ -7,7 +7,7 @@ import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundI
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { chosenSnapshots } from "./list.ts";
-import { type Look, looking } from "./look.ts";
+import { type Look, lookingAtSnapshots } from "./look.ts";
 import { blobsLike, oneOf } from "./object-names.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
@@ -27,8 +27,8 @@ export async function findInBackups(
   const limit = options.limit ?? LIMIT;
   const { object } = options;
   const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
-  return looking(access, options, async (look) => {
-    const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
+  return lookingAtSnapshots(access, options, async (look) => {
+    const { snapshots, damaged } = look;
     const chosen = chosenSnapshots(snapshots, options).toReversed();
     const fits: Fits =
       byName === null ? holding(objectsOf(look.index, object!, pattern)) : (_node, path) => path !== "" && byName(path);

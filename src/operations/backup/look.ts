@@ -1,6 +1,7 @@
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
 import type { CallOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -19,7 +20,26 @@ export async function looking<T>(
   return access.reading(options, async () => lookingBy(access, await access.index(), { options, work }));
 }
 
-/** The same for who holds a lock, with the index read under it. */
+export interface LookAtSnapshots extends Look {
+  readonly snapshots: readonly ListedSnapshot[];
+  /** Snapshots that cannot be read. */
+  readonly damaged: readonly DamagedFile[];
+}
+
+/** The same for work that looks at snapshots. */
+export async function lookingAtSnapshots<T>(
+  access: RepositoryAccess,
+  options: CallOptions,
+  work: (look: LookAtSnapshots) => Promise<T>,
+): Promise<T> {
+  return access.reading(options, async () => {
+    // Before the index: what a snapshot needs is in the index by the time it is listed.
+    const listed = await access.repository.listSnapshots(options.signal);
+    return lookingBy(access, await access.index(), { options, work: async (look) => work({ ...look, ...listed }) });
+  });
+}
+
+/** As `looking`, for who holds a lock, with the index read under it. */
 export async function lookingBy<T>(
   access: RepositoryAccess,
   index: BlobIndex,

@@ -11,7 +11,7 @@ import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { CallOptions, LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
 import { checkJobs } from "./jobs.ts";
-import { looking } from "./look.ts";
+import { lookingAtSnapshots } from "./look.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { readBack, signed } from "./read-back.ts";
@@ -35,7 +35,7 @@ export async function restoreBackupInPlace(
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
-  const found = await looking(access, options, async (look) => {
+  const found = await lookingAtSnapshots(access, options, async (look) => {
     const wanted = await wantedInPlace(access, look, options);
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     return { wanted, point: knownPoint(workspace, wanted) ?? (await receive(workspace, access, { wanted, call })) };

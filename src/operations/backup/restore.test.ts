@@ -21,6 +21,22 @@ test("a manifest that is damaged keeps nothing but the proof from being restored
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
+test("a snapshot that is finished while a restore begins is either not seen or restored", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, root } = at;
+  await client.createBackup(repository, { save: true });
+  const { repository: inner } = (repository as OpenedRepository).access;
+  const list = inner.listSnapshots.bind(inner);
+  inner.listSnapshots = async (signal) => {
+    inner.listSnapshots = list;
+    at.write("new.txt", "content that no index before had\n");
+    await client.createBackup(repository, { save: true });
+    return list(signal);
+  };
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(at.folder).state);
+});
+
 test("a snapshot that another program made of a save point's is sound, and is restored as what it holds", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
   const { snapshot } = await client.createBackup(repository, { save: true });

@@ -36,7 +36,7 @@ import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { checkJobs } from "./jobs.ts";
-import { type Look, looking } from "./look.ts";
+import { type Look, lookingAtSnapshots } from "./look.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
 import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -63,8 +63,8 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  return looking(access, options, async (look) => {
-    const { snapshots } = await access.repository.listSnapshots(options.signal);
+  return lookingAtSnapshots(access, options, async (look) => {
+    const { snapshots } = look;
     const listed = findSnapshot(snapshots, asked.snapshot);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, options);

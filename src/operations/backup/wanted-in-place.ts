@@ -6,7 +6,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
 import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
 import { findSnapshot } from "./find-snapshot.ts";
-import type { Look } from "./look.ts";
+import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
@@ -23,10 +23,10 @@ export interface WantedInPlace {
 /** Finds it. `not_found`, `ambiguous`, `damaged`; `refused` for what no workspace can stand at. */
 export async function wantedInPlace(
   access: RepositoryAccess,
-  look: Look,
+  look: LookAtSnapshots,
   options: RestoreInPlaceOptions & { snapshot: string },
 ): Promise<WantedInPlace> {
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const { snapshots } = look;
   const listed = findSnapshot(snapshots, options.snapshot);
   const { node, manifest, ...content } = await snapshotContent(look, listed.snapshot);
   if (content.manifestDamage !== null) throw content.manifestDamage;
