@@ -58,7 +58,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const count = result.problems.filter(({ severity }) => severity === "damage").length;
     if (count > 0)
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
-        hint: "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again",
+        hint: "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again, `repair snapshots` goes on without it",
       });
     else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
