@@ -1,4 +1,6 @@
 import { readFileSync } from "node:fs";
+import { homedir, userInfo } from "node:os";
+import { CairnError } from "../errors.ts";
 
 /** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
 
@@ -80,4 +82,40 @@ export function homeDirectories(): string[] {
     if ((uid === 0 || uid >= FIRST_PERSON) && uid !== NOBODY && home.startsWith("/") && home !== "/") homes.push(home);
   }
   return homes;
+}
+
+export interface CurrentUser {
+  /** Its number where nothing on this machine names it, as often in containers. */
+  username: string;
+  uid: number;
+  gid: number;
+}
+
+/** Whoever runs this process. */
+export function currentUser(): CurrentUser {
+  try {
+    const { username, uid, gid } = userInfo();
+    return { username, uid: Math.max(uid, 0), gid: Math.max(gid, 0) };
+  } catch {
+    const [uid, gid] = [process.getuid?.() ?? 0, process.getgid?.() ?? 0];
+    return { username: String(uid), uid, gid };
+  }
+}
+
+/** Their home directory; null where neither `HOME` nor the machine says which that is. */
+export function knownHome(): string | null {
+  try {
+    return homedir();
+  } catch {
+    return null;
+  }
+}
+
+/** The same. Throws `usage` where it is not known. */
+export function homeDirectory(): string {
+  const home = knownHome();
+  if (home !== null) return home;
+  throw new CairnError("usage", "the home directory of this user is not known", {
+    hint: "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME",
+  });
 }

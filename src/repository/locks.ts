@@ -1,5 +1,6 @@
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { currentUser } from "../fs/users.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/lock-file.ts";
 import type { ObjectId } from "../ids.ts";
@@ -196,7 +197,7 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
     time: new Date().toISOString(),
     exclusive,
     hostname: hostname(),
-    username: userName(),
+    username: currentUser().username,
     pid: process.pid,
     uid: process.getuid?.() ?? 0,
     gid: process.getgid?.() ?? 0,
@@ -250,12 +251,4 @@ function busy(repository: Repository, rival: HeldLock | undefined): CairnError {
       details: { lock: id, pid: lock.pid, hostname: lock.hostname, exclusive: lock.exclusive, since: lock.time },
     },
   );
-}
-
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return "";
-  }
 }

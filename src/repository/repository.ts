@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
+import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
@@ -144,7 +145,7 @@ export class Repository {
     const derived = await deriveKeys(password, salt, kdf);
     const file: KeyFile = {
       created: new Date().toISOString(),
-      username: userName(),
+      username: currentUser().username,
       hostname: hostname(),
       kdf: "scrypt",
       ...kdf,
@@ -358,12 +359,4 @@ async function findKey(
   }
   if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`);
   throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password`, { cause: damaged });
-}
-
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return String(process.getuid?.() ?? "");
-  }
 }

@@ -1,12 +1,11 @@
 import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import { basename } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
-import { homeDirectories } from "../fs/users.ts";
+import { homeDirectories, knownHome } from "../fs/users.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
 import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
@@ -60,7 +59,7 @@ function refuseFixed(folder: Buffer): void {
 }
 
 function refuseHomes(folder: Buffer): void {
-  for (const home of new Set([homedir(), ...homeDirectories()])) {
+  for (const home of new Set([knownHome() ?? "", ...homeDirectories()])) {
     if (home === "/" || home === "") continue;
     const real = realOrItself(home);
     if (real.equals(folder)) throw refusal(folder, "it is a home directory", "home");

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { homeDirectory } from "../fs/users.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
 import type { Registration } from "../formats/registration.ts";
@@ -20,7 +20,8 @@ const MAX_REGISTRATION_BYTES = 1 << 20;
 /** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. A relative XDG_STATE_HOME is no path, so it is not used. */
 export function userStateDirectory(): string {
   const configured = process.env["XDG_STATE_HOME"];
-  const base = configured !== undefined && isAbsolute(configured) ? configured : join(homedir(), ".local", "state");
+  const base =
+    configured !== undefined && isAbsolute(configured) ? configured : join(homeDirectory(), ".local", "state");
   return join(base, "cairn");
 }
 

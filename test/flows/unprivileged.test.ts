@@ -78,3 +78,37 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.existsSync(path.join(to, "null")), false);
   });
 });
+
+/** Nothing on the machine names it, as in most containers. */
+const NAMELESS = 54_321;
+
+describe("a user without a name", { skip: whyNoOrdinaryUser() ?? false }, () => {
+  let user: OrdinaryUser;
+  before(() => (user = installForOrdinaryUser(NAMELESS)));
+  after(() => user.remove());
+
+  test("saves, restores and backs up, and needs no home where other folders are named", () => {
+    const folder = path.join(user.place, "work");
+    const home = path.join(user.place, "home");
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, "file"), "as it was");
+    spawnSync("chown", ["-R", `${NAMELESS}:${NAMELESS}`, folder]);
+    const options = user.optionsIn(folder);
+    const homeless: RunOptions = { ...options, prefix: [...options.prefix!, "env", "-u", "HOME"] };
+    const at = ["-r", path.join(home, "repository")];
+    const env = { ...options.env, CAIRN_PASSWORD: "p", XDG_CACHE_HOME: path.join(home, "cache") };
+    for (const each of [options, homeless]) {
+      const run = { ...each, env };
+      cairnOk(["save", folder], run);
+      fs.writeFileSync(path.join(folder, "file"), "changed");
+      cairnOk(["restore", "head"], run);
+      assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "as it was");
+      if (each === options) cairnOk(["backup", "init", ...at], run);
+      cairnOk(["backup", "create", folder, ...at], run);
+      const { snapshots } = cairnOk(["backup", "list", ...at], run).data as { snapshots: { username: string }[] };
+      assert.equal(snapshots.at(-1)?.username, String(NAMELESS));
+    }
+    const nowhere = cairn(["save", folder], { ...homeless, prefix: [...homeless.prefix!, "-u", "XDG_STATE_HOME"] });
+    assert.match(`${nowhere.status} ${nowhere.error?.hint}`, /^2 set HOME/);
+  });
+});

@@ -1,7 +1,8 @@
 import fs from "node:fs";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { currentUser } from "../../fs/users.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
@@ -428,15 +429,15 @@ export class CopyEngine implements Engine {
     request: Pick<StageRequest, "root" | "pointId">,
     tree: ObjectId,
   ): Parameters<EmbeddedStore["repository"]["saveSnapshot"]>[0] {
-    const { uid, gid, username } = userInfo();
+    const { uid, gid, username } = currentUser();
     return {
       time: new Date().toISOString(),
       tree,
       paths: [Buffer.from(request.root).toString("utf8")],
       hostname: hostname(),
       username,
-      uid: Math.max(uid, 0),
-      gid: Math.max(gid, 0),
+      uid,
+      gid,
       tags: [`cairn:${request.pointId}`],
       program_version: PROGRAM,
     };

@@ -1,5 +1,6 @@
 import fs from "node:fs";
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
+import { currentUser } from "../../fs/users.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ObjectId } from "../../ids.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
@@ -258,7 +259,7 @@ class StoreExamination {
     const { repository, storage } = this.#store;
     const top = String(point.content["snapshot_tree"]);
     const path = pathToTree(this.#store, top, point.content.tree);
-    const { uid, gid, username } = userInfo();
+    const { uid, gid, username } = currentUser();
     await withLock(repository, { exclusive: false, waitMs: LOCK_WAIT_MS }, async () => {
       await repository.saveSnapshot(
         {
@@ -267,8 +268,8 @@ class StoreExamination {
           paths: [Buffer.from(path ?? Buffer.from("/")).toString("utf8")],
           hostname: hostname(),
           username,
-          uid: Math.max(uid, 0),
-          gid: Math.max(gid, 0),
+          uid,
+          gid,
           tags: [`${TAG}${point.id}`],
           program_version: PROGRAM,
         },

@@ -1,4 +1,5 @@
-import { hostname, userInfo } from "node:os";
+import { hostname } from "node:os";
+import { currentUser } from "../../fs/users.ts";
 import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -95,7 +96,7 @@ class StreamBackup {
 
   #origin(): SnapshotOrigin {
     const { options, components } = this.#parts;
-    const { username, uid, gid } = userInfo();
+    const { username, uid, gid } = currentUser();
     const path = `/${components.map((name) => name.toString("utf8")).join("/")}`;
     return { paths: [path], hostname: options.hostname ?? hostname(), username, uid, gid };
   }

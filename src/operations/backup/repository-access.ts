@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { homeDirectory } from "../../fs/users.ts";
 import { CairnError } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
@@ -18,7 +19,10 @@ const LOCK_WAIT_MS = 10_000;
 /** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
 export function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
   const configured = env["XDG_CACHE_HOME"];
-  return join(configured !== undefined && isAbsolute(configured) ? configured : join(homedir(), ".cache"), "cairn");
+  return join(
+    configured !== undefined && isAbsolute(configured) ? configured : join(homeDirectory(), ".cache"),
+    "cairn",
+  );
 }
 
 /** A repository that was opened by its location and a password, for any number of calls. */

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
+import { homeDirectory } from "../../fs/users.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 
 export interface S3Credentials {
@@ -46,7 +46,7 @@ export function findS3Region(env: Environment): string | null {
 }
 
 function sourcesOf(env: Environment): { profile: string; credentialsFile: string; configFile: string } {
-  const folder = join(env["HOME"] || homedir(), ".aws");
+  const folder = join(env["HOME"] || homeDirectory(), ".aws");
   return {
     profile: env["AWS_PROFILE"] || "default",
     credentialsFile: env["AWS_SHARED_CREDENTIALS_FILE"] || join(folder, "credentials"),

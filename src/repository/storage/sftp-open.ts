@@ -1,5 +1,5 @@
-import { homedir } from "node:os";
 import { join } from "node:path";
+import { homeDirectory } from "../../fs/users.ts";
 import type { Pace } from "./limited.ts";
 import type { OpenStorageOptions } from "./location.ts";
 import { parseSftpLocation, printSftpLocation } from "./sftp-location.ts";
@@ -39,7 +39,7 @@ export async function openSftpStorage(rest: string, options: OpenSftpOptions = {
 export function sftpTarget(rest: string, env: Readonly<Record<string, string | undefined>>): SshTarget {
   const { host: alias, user, port } = parseSftpLocation(rest);
   const said = (name: string): string | undefined => env[name] || undefined;
-  const home = said("HOME") ?? homedir();
+  const home = said("HOME") ?? homeDirectory();
   const settings = sshSettings(alias, { user, port, home, env, file: said("CAIRN_SFTP_CONFIG") });
   const keyFile = said("CAIRN_SFTP_KEY_FILE");
   const knownHosts = said("CAIRN_SFTP_KNOWN_HOSTS");

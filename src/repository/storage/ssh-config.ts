@@ -1,6 +1,6 @@
 import { globSync, readFileSync } from "node:fs";
-import { homedir, userInfo } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { currentUser, homeDirectory } from "../../fs/users.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { matchesPatterns } from "./ssh-known-hosts.ts";
 
@@ -55,7 +55,7 @@ const DEEPEST_INCLUDE = 16;
  * keyword holds. A host that is reached through another one (`ProxyJump`, `ProxyCommand`) is `unsupported`.
  */
 export function sshSettings(alias: string, options: SshSettingsOptions = {}): SshSettings {
-  const home = options.home ?? homedir();
+  const home = options.home ?? homeDirectory();
   const values: Values = new Map();
   const file = options.file ?? join(home, ".ssh/config");
   readInto(values, { file, alias: alias.toLowerCase(), home, depth: 0, active: true });
@@ -65,7 +65,7 @@ export function sshSettings(alias: string, options: SshSettingsOptions = {}): Ss
   }
   const host = (first("hostname") ?? alias).replaceAll(/%[h%]/g, (token) => (token === "%%" ? "%" : alias));
   const port = options.port ?? portOf(first("port"), file) ?? 22;
-  const user = options.user ?? first("user") ?? userInfo().username;
+  const user = options.user ?? first("user") ?? currentUser().username;
   const whole = (path: string): string =>
     expand(path, { home, host, alias, user, port, env: options.env ?? process.env });
   const agent = first("identityagent");
@@ -179,7 +179,7 @@ function expand(path: string, tokens: Tokens): string {
     "%n": tokens.alias,
     "%p": String(tokens.port),
     "%r": tokens.user,
-    "%u": userInfo().username,
+    "%u": currentUser().username,
   };
   return path
     .replace(/^~(?=\/|$)/, tokens.home)
