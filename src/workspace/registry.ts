@@ -200,6 +200,19 @@ export function controlOf(registration: Registration): string {
 
 /** Held while a folder is looked up once more and adopted, so that one folder never gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
-  durableMkdir(userStateDirectory());
+  makeStateDirectory();
   return acquireLock(join(userStateDirectory(), "adopt.lock"), { purpose: "adopt", ...options });
+}
+
+/** In containers the home directory is often one that nobody may write to. */
+function makeStateDirectory(): void {
+  try {
+    durableMkdir(userStateDirectory());
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "permission") throw error;
+    throw new CairnError(error.code, error.message, {
+      hint: "set XDG_STATE_HOME to a folder that this user may write to; the save points lie there",
+      cause: error,
+    });
+  }
 }

@@ -108,6 +108,9 @@ describe("a user without a name", { skip: whyNoOrdinaryUser() ?? false }, () => 
       const { snapshots } = cairnOk(["backup", "list", ...at], run).data as { snapshots: { username: string }[] };
       assert.equal(snapshots.at(-1)?.username, String(NAMELESS));
     }
+    const locked = { ...options, env: { HOME: "/", XDG_STATE_HOME: "" } };
+    const refused = cairn(["save", folder], locked);
+    assert.match(`${refused.status} ${refused.error?.hint}`, /^9 set XDG_STATE_HOME/);
     const nowhere = cairn(["save", folder], { ...homeless, prefix: [...homeless.prefix!, "-u", "XDG_STATE_HOME"] });
     assert.match(`${nowhere.status} ${nowhere.error?.hint}`, /^2 set HOME/);
   });
