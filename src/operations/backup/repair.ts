@@ -2,6 +2,7 @@ import { CairnError } from "../../errors.ts";
 import { WholePackReader } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
+import { oneOf } from "./object-names.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { verifyBackup } from "./verify.ts";
 
@@ -58,7 +59,7 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
   const { packs } = options;
   if (packs !== undefined && packs.length > 0) {
     const names = (await access.storage.list("data")).map(({ name }) => name);
-    return new Set(packs.map((word) => oneOf(names, word)));
+    return new Set(packs.map((word) => oneOf("pack", word, names)));
   }
   const { signal, onProgress, onWarning, lockTimeoutMs } = options;
   const { problems } = await verifyBackup(access, {
@@ -83,11 +84,4 @@ async function isWhole(reader: WholePackReader, pack: string): Promise<boolean> 
     if (error instanceof CairnError && error.code === "damaged") return false;
     throw error;
   }
-}
-
-function oneOf(names: readonly string[], word: string): string {
-  const fits = /^[0-9a-f]{2,64}$/.test(word) ? names.filter((name) => name.startsWith(word)) : [];
-  if (fits.length === 1) return fits[0]!;
-  if (fits.length === 0) throw new CairnError("not_found", `no pack ${JSON.stringify(word.slice(0, 80))}`);
-  throw new CairnError("ambiguous", `${word} fits more than one pack`, { hint: "give more digits" });
 }
