@@ -12,16 +12,15 @@ import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
-import { lostPacks, type NearPacks } from "../../repository/near-packs.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
+import { lostPacks } from "../../repository/near-packs.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
-import { byTime } from "./public-snapshot.ts";
+import { chosenSnapshots } from "./list.ts";
+import { type Look, lookingBy } from "./look.ts";
 import { repairedManifest } from "./repaired-manifest.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
@@ -46,14 +45,9 @@ export async function repairSnapshots(
   const started = Date.now();
   const run = async (lock: RepositoryLock | null): Promise<Omit<RepairSnapshotsResult, "duration_ms">> => {
     const index = await BlobIndex.load(access.repository, null);
-    const near = access.near();
-    const ends = treePackEnds(near, index);
-    const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
-    try {
-      return await new SnapshotRepair({ access, options, lock, index, near, reader }).run();
-    } finally {
-      reader.close();
-    }
+    const work = async (look: Look): ReturnType<typeof run> =>
+      new SnapshotRepair({ ...look, access, options, lock }).run();
+    return lookingBy(access, index, { options, work });
   };
   const isPlan = options.plan === true;
   const done = isPlan
@@ -63,14 +57,11 @@ export async function repairSnapshots(
   return { ...done, duration_ms: Date.now() - started };
 }
 
-interface RepairParts {
+interface RepairParts extends Look {
   access: RepositoryAccess;
   options: RepairSnapshotsOptions;
   /** Null: nothing is written. */
   lock: RepositoryLock | null;
-  index: BlobIndex;
-  near: NearPacks;
-  reader: NearReader;
 }
 
 /** A snapshot that lacks something. */
@@ -95,7 +86,7 @@ class SnapshotRepair {
     const { access, options } = this.#parts;
     await this.#requireIndexed();
     const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
-    const chosen = chosenOf(snapshots, options.snapshots);
+    const chosen = chosenSnapshots(snapshots, options);
     for (const { name, error } of damaged) this.#leave(name, error);
     try {
       const broken = await this.#findBroken(chosen);
@@ -256,12 +247,6 @@ class SnapshotRepair {
     failpoint("repair-snapshots.snapshot-written");
     return newId;
   }
-}
-
-function chosenOf(snapshots: readonly ListedSnapshot[], words: readonly string[] | undefined): ListedSnapshot[] {
-  if (words === undefined || words.length === 0) return snapshots.toSorted(byTime);
-  const ids = new Set(words.map((word) => findSnapshot(snapshots, word).id));
-  return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
 }
 
 /** Nothing for a file that is no pack: a leftover, which `repair index` leaves alone too. */

@@ -13,7 +13,7 @@ import {
 import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { chosenSnapshots } from "./list.ts";
 import { checkByRestoring } from "./restore-check.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -35,7 +35,7 @@ export async function verifyBackup(
   const started = Date.now();
   if (quick !== true) warmThreads("verify");
   const verified = await access.reading(options, async () => {
-    const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, snapshots);
+    const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, options);
     const { report, digests, read } = await readRepository(access, options, chosen);
     const problems = relevant(report, chosen !== undefined).map(publicProblem);
     return {
@@ -101,9 +101,9 @@ async function readRepository(
   }
 }
 
-async function chosenIds(access: RepositoryAccess, words: readonly string[]): Promise<Set<string>> {
-  const { snapshots } = await access.repository.listSnapshots();
-  return new Set(words.map((word) => findSnapshot(snapshots, word).id));
+async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions): Promise<Set<string>> {
+  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  return new Set(chosenSnapshots(snapshots, options).map(({ id }) => id));
 }
 
 /** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */
