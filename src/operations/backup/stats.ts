@@ -1,7 +1,7 @@
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { BackupSelection, BackupStats, BackupStatsOptions, CallOptions } from "../contract.ts";
+import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, looking } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -9,11 +9,20 @@ import { readNodes } from "./snapshot-content.ts";
 
 /**
  * How much a repository holds, by its index; no pack is read and no lock taken. With snapshots or a filter also what those
- * hold, for which their trees are read.
+ * hold, for which their trees are read under a shared lock.
  */
 export async function backupStats(access: RepositoryAccess, options: BackupStatsOptions): Promise<BackupStats> {
+  if (!isSelecting(options)) return stats(access, await access.index(), null);
+  return looking(access, options, async (look) => stats(access, look.index, await selection(access, look, options)));
+}
+
+async function stats(
+  access: RepositoryAccess,
+  index: BlobIndex,
+  selected: BackupSelection | null,
+): Promise<BackupStats> {
   const { storage } = access;
-  const [index, packs] = [await access.index(), await storage.list("data")];
+  const packs = await storage.list("data");
   const all = newCounts();
   for (let entry = 0; entry < index.count; entry++) if (!index.table.isForgotten(entry)) count(all, index, entry);
   const unindexed = packs.filter(({ name }) => index.listings(Buffer.from(name, "hex")) === 0).length;
@@ -25,7 +34,7 @@ export async function backupStats(access: RepositoryAccess, options: BackupStats
     unindexed_packs: unindexed,
     index_files: (await storage.list("index")).length,
     ...all,
-    selection: isSelecting(options) ? await selection(access, options) : null,
+    selection: selected,
   };
 }
 
@@ -45,13 +54,9 @@ function isSelecting({ snapshots, hosts, paths, tags }: BackupStatsOptions): boo
   return [snapshots, hosts, paths, tags].some((words) => words !== undefined && words.length > 0);
 }
 
-async function selection(
-  access: RepositoryAccess,
-  options: BackupStatsOptions & CallOptions,
-): Promise<BackupSelection> {
+async function selection(access: RepositoryAccess, look: Look, options: BackupStatsOptions): Promise<BackupSelection> {
   const { snapshots } = await access.repository.listSnapshots(options.signal);
-  const chosen = chosenSnapshots(snapshots, options);
-  return looking(access, options, async (look) => new SelectionWalk(look, newPacer(options.signal)).of(chosen));
+  return new SelectionWalk(look, newPacer(options.signal)).of(chosenSnapshots(snapshots, options));
 }
 
 interface Sizes {
