@@ -1,14 +1,24 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/descriptor.ts";
-import { appendNode, beginTree, decodeTree, endTree, type TreeNode } from "../../formats/tree.ts";
+import { decodeTree, encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
 import type { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { ContentElsewhere } from "../engine.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
+
+const KINDS: Partial<Record<TreeNode["type"], keyof EntryCounts>> = {
+  file: "files",
+  dir: "directories",
+  symlink: "links",
+};
+
+/** Counts an entry by its kind, each name on its own. */
+export function countEntry(counts: EntryCounts, { type }: Pick<TreeNode, "type">): void {
+  counts[KINDS[type] ?? "other"]++;
+}
 
 /** What a tree holds, of all of it or of what is chosen. */
 export interface Survey {
@@ -36,11 +46,6 @@ export async function surveyTree(
 
 const ROOT = new Uint8Array(0);
 const SLASH = Buffer.from("/");
-const KINDS: Partial<Record<TreeNode["type"], keyof EntryCounts>> = {
-  file: "files",
-  dir: "directories",
-  symlink: "links",
-};
 
 class TreeSurvey {
   readonly found: Omit<Survey, "tree"> = {
@@ -78,16 +83,12 @@ class TreeSurvey {
 
   #keep(kept: TreeNode[], node: TreeNode): void {
     kept.push(node);
-    this.found.entries[KINDS[node.type] ?? "other"]++;
+    countEntry(this.found.entries, node);
     if (node.type === "file") this.found.bytes += node.size;
   }
 
   #made(nodes: readonly TreeNode[]): Uint8Array {
-    const writer = new ByteWriter(4096);
-    beginTree(writer);
-    for (const node of nodes) appendNode(writer, node);
-    endTree(writer);
-    const bytes = Uint8Array.from(writer.view());
+    const bytes = encodeTree(nodes);
     const id = sha256(bytes);
     this.found.blobs.push({ id, type: "tree", bytes });
     return id;

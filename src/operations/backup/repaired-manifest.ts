@@ -1,3 +1,4 @@
+import { countEntry } from "../../engines/copy/survey-tree.ts";
 import { comparePaths } from "../../engines/scan/link-groups.ts";
 import { latin1, pointManifestOf } from "../../engines/verify/point-manifest.ts";
 import type { TreeWalk } from "../../engines/verify/tree-walk.ts";
@@ -59,13 +60,12 @@ async function countEntries(from: { reader: NearReader; index: BlobIndex }, root
   const counts = { files: 0, directories: 0, links: 0, other: 0 };
   const left = [root];
   for (let tree = left.pop(); tree !== undefined; tree = left.pop()) {
-    for (const { type, subtree } of await readNodes(from, tree)) {
-      if (subtree !== undefined) left.push(subtree);
-      counts[KINDS[type] ?? "other"]++;
+    for (const node of await readNodes(from, tree)) {
+      if (node.subtree !== undefined) left.push(node.subtree);
+      countEntry(counts, node);
     }
   }
   return counts;
 }
 
 const NO_DIGESTS = { state: null, meta: null };
-const KINDS: Readonly<Record<string, keyof EntryCounts>> = { file: "files", dir: "directories", symlink: "links" };
