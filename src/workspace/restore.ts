@@ -4,6 +4,7 @@ import path from "node:path";
 import type { TreeSource } from "../engines/engine.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { HeldFiles } from "../engines/tree/held-files.ts";
+import { holesByPath } from "../engines/write/exact-nodes.ts";
 import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -101,7 +102,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   try {
     fs.mkdirSync(staging, { mode: 0o700 });
     failpoint("restore.staging-made");
-    steps = await stage(workspace, input, { plan, target, source, present, staging, holes: holesOf(manifest) });
+    steps = await stage(workspace, input, { plan, target, source, present, staging, holes: holesByPath(manifest) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(steps);
@@ -304,13 +305,6 @@ function anchorsOf(more: {
 /** What the point's manifest adds to its trees; null for a point without one. */
 export async function manifestOf(workspace: Workspace, point: Point): Promise<Manifest | null> {
   return workspace.engine.manifest(point.descriptor.content as unknown as { tree: string });
-}
-
-/** Exact holes of a point's sparse files, by path in latin1. */
-function holesOf(manifest: Manifest | null): ReadonlyMap<string, HoleList> {
-  return new Map(
-    (manifest?.holeMaps ?? []).map(({ path: where, holes }) => [Buffer.from(where).toString("latin1"), holes]),
-  );
 }
 
 /** On the workspace's own file system: in the control directory where that is the same mount, else in the workspace's root. */

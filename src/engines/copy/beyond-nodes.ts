@@ -1,7 +1,7 @@
 import { CairnError } from "../../errors.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { WrittenContent } from "../engine.ts";
-import { type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
+import { holesByPath, type LosslessByPath, losslessByPath } from "../write/exact-nodes.ts";
 import type { HoleList } from "../write/node-writer.ts";
 
 /** What nodes cannot say of a point's entries. */
@@ -26,7 +26,7 @@ export async function beyondNodes(read: () => Promise<Manifest | null>): Promise
   }
   return {
     damaged,
-    holes: new Map((manifest?.holeMaps ?? []).map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes])),
+    holes: holesByPath(manifest),
     lossless: losslessByPath(manifest?.lossless ?? []),
   };
 }

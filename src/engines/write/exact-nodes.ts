@@ -1,5 +1,6 @@
-import type { LosslessField } from "../../formats/manifest.ts";
+import type { LosslessField, Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import type { HoleList } from "./node-writer.ts";
 
 /** What the manifest says of entries whose nodes cannot, by path in latin1. */
 export type LosslessByPath = ReadonlyMap<string, readonly LosslessField[]>;
@@ -13,6 +14,11 @@ export function losslessByPath(fields: Iterable<LosslessField>): LosslessByPath 
     else known.push(field);
   }
   return byPath;
+}
+
+/** Exact holes of sparse files, by path in latin1. */
+export function holesByPath(manifest: Pick<Manifest, "holeMaps"> | null): Map<string, HoleList> {
+  return new Map((manifest?.holeMaps ?? []).map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
 }
 
 /** The node as the entry was; itself when the manifest has nothing to add. */

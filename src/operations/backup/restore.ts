@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { chmodSync, closeSync, constants, openSync } from "node:fs";
 import { resolve } from "node:path";
-import { losslessByPath } from "../../engines/write/exact-nodes.ts";
-import { NodeWriter, type HoleList } from "../../engines/write/node-writer.ts";
+import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
+import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
@@ -223,7 +223,7 @@ class SnapshotRestore {
         paths: this.#written(),
         resumes,
         jobs: options.jobs,
-        holes: holesOf(manifest?.holeMaps ?? []),
+        holes: holesByPath(manifest),
         lossless: losslessByPath(manifest?.lossless ?? []),
         read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -318,8 +318,4 @@ const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
 function withoutManifest(damage: CairnError): LeftOut {
   const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
   return { path: "", reason: "damaged", detail };
-}
-
-function holesOf(maps: readonly { path: Uint8Array; holes: HoleList }[]): Map<string, HoleList> {
-  return new Map(maps.map(({ path, holes }) => [Buffer.from(path).toString("latin1"), holes]));
 }
