@@ -70,12 +70,11 @@ const PAUSE_MS = 200;
 
 /** Runs work that fills a folder, and has what it has written go to the disk meanwhile, so that a flush afterwards has little to wait for. */
 export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
-  let isOver = false;
   const over = new AbortController();
   const flush = async (): Promise<void> => {
     // Without native calls a whole program would be started each time.
     if (syncfs() === null) return;
-    while (!isOver) {
+    while (!over.signal.aborted) {
       await sleep(PAUSE_MS, undefined, { signal: over.signal });
       await flushFileSystem(folder);
     }
@@ -85,7 +84,6 @@ export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => 
   try {
     return await work();
   } finally {
-    isOver = true;
     over.abort();
     await flushed;
   }
