@@ -12,8 +12,6 @@ export interface WantedRange extends ByteRange {
 }
 
 export interface FetchOptions {
-  /** Ranges asked for at once; default 8. */
-  connections?: number;
   signal?: AbortSignal | undefined;
   /** What is not there is passed over: whoever reads it meets that. */
   lenient?: boolean;
@@ -22,6 +20,7 @@ export interface FetchOptions {
 }
 
 const NO_PACK = "0".repeat(64);
+/** Ranges asked for at once. */
 const CONNECTIONS = 8;
 /** So much is asked for with one request, so that a pack of any size takes little memory and few packs many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;
@@ -81,7 +80,7 @@ export class NearPacks {
         options.onBytes?.(range.length);
       }
     };
-    const workers = Array.from({ length: Math.min(options.connections ?? CONNECTIONS, left.length) }, work);
+    const workers = Array.from({ length: Math.min(CONNECTIONS, left.length) }, work);
     const settled = await Promise.allSettled(workers);
     for (const result of settled) if (result.status === "rejected") throw result.reason;
   }
