@@ -26,6 +26,9 @@ export interface LockOptions {
   onWarning?: (message: string) => void;
 }
 
+/** How a lock is waited for, and who is told of it. */
+export type LockCall = Omit<LockOptions, "exclusive">;
+
 /** Locks that this process holds, and those that it gave back and that could not be taken away. */
 const mine = new Set<string>();
 const leftBehind = new Set<string>();

@@ -5,7 +5,7 @@ import { newPacer } from "../pacer.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
-import { acquireLock, withLock, type LockOptions, type RepositoryLock } from "./locks.ts";
+import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
@@ -39,7 +39,7 @@ const STALE_TEMPORARY_MS = 60 * 60_000;
 export async function removeSnapshots(
   repository: Repository,
   ids: Iterable<string>,
-  options: Omit<LockOptions, "exclusive"> & { confirm?: () => Promise<void> } = {},
+  options: LockCall & { confirm?: () => Promise<void> } = {},
 ): Promise<number> {
   const { confirm, ...waiting } = options;
   return withLock(repository, { ...waiting, exclusive: true }, async () => {
@@ -59,7 +59,7 @@ export async function removeSnapshots(
 
 /** What a sweep would do, under a shared lock of its own. See `planSweep`. */
 export async function previewSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
-  return withLock(repository, lockOptions(options, false), () => planSweep(repository, options));
+  return withLock(repository, { ...options, exclusive: false }, () => planSweep(repository, options));
 }
 
 /**
@@ -81,7 +81,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
   };
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
-    const lock = await acquireLock(repository, lockOptions(options, false));
+    const lock = await acquireLock(repository, { ...options, exclusive: false });
     let staged: Staged | null;
     try {
       failpoint("sweep.begin");
@@ -215,7 +215,7 @@ async function commit(
 ): Promise<Outcome> {
   let lock: RepositoryLock;
   try {
-    lock = await acquireLock(repository, lockOptions(context.options, true));
+    lock = await acquireLock(repository, { ...context.options, exclusive: true });
   } catch (error) {
     if (error instanceof CairnError && error.code === "busy") return "busy";
     throw error;
@@ -295,15 +295,4 @@ async function removeFile(
     if (error instanceof CairnError && error.code === "not_found") return false;
     throw error;
   }
-}
-
-function lockOptions(
-  options: SweepOptions,
-  exclusive: boolean,
-): { exclusive: boolean; waitMs: number; signal?: AbortSignal } {
-  return {
-    exclusive,
-    waitMs: options.waitMs ?? 0,
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  };
 }

@@ -7,7 +7,7 @@ import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { eachIndexFile, IndexFileWriter, isContiguous } from "./index-set.ts";
-import { withLock } from "./locks.ts";
+import { type LockCall, withLock } from "./locks.ts";
 import { PackCopier, packSizeOf } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 
@@ -30,11 +30,9 @@ export interface IndexRepairPlan {
   readonly basis: string[];
 }
 
-export interface RepairOptions {
+export interface RepairOptions extends LockCall {
   /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
   damagedPacks?: ReadonlySet<string>;
-  waitMs?: number;
-  signal?: AbortSignal;
 }
 
 export interface RepairResult {
@@ -108,7 +106,7 @@ export async function runIndexRepair(
   plan: IndexRepairPlan,
   options: RepairOptions = {},
 ): Promise<RepairResult> {
-  return withLock(repository, { exclusive: true, waitMs: options.waitMs ?? 0 }, async () => {
+  return withLock(repository, { ...options, exclusive: true }, async () => {
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
     if (present.join() !== plan.basis.join()) {
       throw new CairnError("stale_plan", "index files came or went since the repair was planned", {

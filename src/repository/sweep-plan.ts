@@ -4,9 +4,10 @@ import { objectIdOf } from "../ids.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
+import type { LockCall } from "./locks.ts";
 import type { Repository } from "./repository.ts";
 
-export interface SweepOptions {
+export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */
   cachePath: string | null;
   /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
@@ -20,7 +21,6 @@ export interface SweepOptions {
   smallPack?: number;
   /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
   waitMs?: number;
-  signal?: AbortSignal;
 }
 
 /** A pack as the index files state it. */

@@ -200,3 +200,21 @@ test("a lock that is held keeps deletes from happening, and is not removed unles
   }
   assert.deepEqual((await at.repository.forget({ snapshots: [first!] })).removed, [first]);
 });
+
+test("a prune and a repair whose lock cannot be taken away have done their work and say so", async (t) => {
+  const at = await backupScene(t, "faulty");
+  const { repository, place } = at;
+  await rounds(at, 2);
+  await repository.forget({ retention: { keepLast: 1 } });
+  const warnings: string[] = [];
+  const options = { lockTimeoutMs: 0, onWarning: (message: string) => void warnings.push(message) };
+  lastOpened.faulty!.arm({ operation: "remove", kind: "locks", fault: "fail" });
+  assert.ok((await repository.prune(options)).bytes_freed > 0);
+  rmSync(join(place, "index", readdirSync(join(place, "index"))[0]!));
+  lastOpened.faulty!.arm({ operation: "remove", kind: "locks", fault: "fail" });
+  assert.ok((await repository.repair({ ...options, what: "index" })).added_packs.length > 0);
+  assert.deepEqual(
+    warnings.map((message) => /lock could not be taken away/.test(message)),
+    [true, true],
+  );
+});

@@ -7,9 +7,8 @@ import { findSnapshot } from "./find-snapshot.ts";
 import { isChosen } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { byTime, ownTags } from "./public-snapshot.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
-const LOCK_WAIT_MS = 10_000;
 const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 
 /**
@@ -27,11 +26,8 @@ export async function forgetBackups(
   const doomed = doomedOf(groups);
   const dryRun = options.dryRun === true;
   if (!dryRun && doomed.length > 0) {
-    const { lockTimeoutMs, signal, onWarning } = options;
     await removeSnapshots(access.repository, doomed, {
-      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-      ...(onWarning === undefined ? {} : { onWarning }),
+      ...lockCall(options),
       confirm: () => requireStillDoomed(access, doomed, options),
     });
   }

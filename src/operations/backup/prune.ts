@@ -3,9 +3,8 @@ import { compact } from "../../repository/compact.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
 import type { PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
-const LOCK_WAIT_MS = 10_000;
 const MAX_UNUSED = 0.05;
 /** One merge takes a bounded number of small files; so many are done in turn. */
 const MERGES = 64;
@@ -25,7 +24,7 @@ export async function pruneBackups(
   without: ReadonlySet<string> = new Set(),
 ): Promise<PruneBackupsResult> {
   const started = Date.now();
-  const { maxUnused = MAX_UNUSED, signal, lockTimeoutMs } = options;
+  const { maxUnused = MAX_UNUSED, signal } = options;
   if (!(maxUnused >= 0 && maxUnused <= 1)) throw new CairnError("usage", `not a share from 0 to 1: ${maxUnused}`);
   const near = access.near();
   const sizes = new Map((await access.storage.list("data")).map(({ name, size }) => [name, size]));
@@ -41,8 +40,7 @@ export async function pruneBackups(
     },
     withoutSnapshots: without,
     maxWaste: maxUnused,
-    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-    ...(signal === undefined ? {} : { signal }),
+    ...lockCall(options),
   };
   try {
     if (options.dryRun === true) {

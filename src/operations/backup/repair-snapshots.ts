@@ -22,10 +22,9 @@ import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } 
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
 import { repairedManifest } from "./repaired-manifest.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
 
-const LOCK_WAIT_MS = 10_000;
 const REPAIRED = "repaired";
 /** Files up to this size are one blob. */
 const PIECE = 512 * 1024;
@@ -286,14 +285,11 @@ async function forgetOld(
   options: RepairSnapshotsOptions,
 ): Promise<void> {
   if (repaired.length === 0) return;
-  const { signal, onWarning, lockTimeoutMs } = options;
   await removeSnapshots(
     access.repository,
     repaired.map(({ snapshot_id: id }) => id),
     {
-      waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-      ...(onWarning === undefined ? {} : { onWarning }),
+      ...lockCall(options),
       confirm: async () => {
         for (const { new_id: id } of repaired) if (id !== null) await access.repository.loadSnapshot(id);
       },

@@ -3,10 +3,8 @@ import { WholePackReader } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import { oneOf } from "./object-names.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 import { verifyBackup } from "./verify.ts";
-
-const LOCK_WAIT_MS = 10_000;
 
 /**
  * Mends the index of a repository, and takes damaged packs apart. Steps, under an exclusive lock: what is sound in damaged
@@ -19,12 +17,11 @@ export async function repairBackups(
   options: RepairBackupsOptions,
 ): Promise<RepairBackupsResult> {
   const started = Date.now();
-  const { what, signal, lockTimeoutMs } = options;
+  const { what } = options;
   if (what !== "index" && what !== "packs")
     throw new CairnError("usage", `repair knows index and packs, not ${JSON.stringify(what)}`);
   const repair: RepairOptions = {
-    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-    ...(signal === undefined ? {} : { signal }),
+    ...lockCall(options),
     ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options) } : {}),
   };
   const plan = await planIndexRepair(access.repository, repair);

@@ -5,7 +5,7 @@ import { homeDirectory } from "../../fs/users.ts";
 import { CairnError } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { type LockOptions, type RepositoryLock, withLock } from "../../repository/locks.ts";
+import { type LockCall, type RepositoryLock, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { Repository } from "../../repository/repository.ts";
@@ -120,11 +120,7 @@ export class RepositoryAccess {
 
   /** Under a lock of the repository that others honour, restic too; given back whatever happens. */
   async locked<T>(exclusive: boolean, options: CallOptions, work: (lock: RepositoryLock) => Promise<T>): Promise<T> {
-    const { signal, lockTimeoutMs, onWarning } = options;
-    const lock: LockOptions = { exclusive, waitMs: lockTimeoutMs ?? LOCK_WAIT_MS };
-    if (signal !== undefined) lock.signal = signal;
-    if (onWarning !== undefined) lock.onWarning = onWarning;
-    return withLock(this.repository, lock, work);
+    return withLock(this.repository, { ...lockCall(options), exclusive }, work);
   }
 
   /** Under a shared lock, or without one where this user may write nothing: then it can only be hoped that nobody prunes. */
@@ -151,6 +147,15 @@ export class RepositoryAccess {
     this.#work = null;
     await this.storage.close?.();
   }
+}
+
+/** How the locks of a call are waited for. */
+export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
+  return {
+    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
+    ...(signal === undefined ? {} : { signal }),
+    ...(onWarning === undefined ? {} : { onWarning }),
+  };
 }
 
 export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
