@@ -170,3 +170,15 @@ test("a large file that a restore put there is no change, and one that only a lo
   assert.deepEqual((await client.verify("head")).problems, []);
   assert.equal(await text(client.read("head", "new")), large(2));
 });
+
+test("a folder is clean after a restore that gave a large file another size", async (t) => {
+  const { client, write } = await testFolder(t);
+  write("large", "x".repeat(700_000));
+  const { save_point_id: target } = await client.save();
+  write("large", "small\n");
+  await client.save();
+  await client.restore({ target });
+  assert.deepEqual([(await client.status()).clean, (await client.diff("head")).entries], [true, []]);
+  write("large", "y".repeat(800_000));
+  assert.equal((await client.status()).clean, false);
+});

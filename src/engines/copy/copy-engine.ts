@@ -285,7 +285,9 @@ export class CopyEngine implements Engine {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
-    const result = await scan({ ...this.#scanOptions(request, store, cache), quick: cache !== null });
+    // After a restore the cache is of what was there before it: by that nothing can be told of what head has.
+    const quick = cache !== null && (request.head === null || hex(cache.tree) === request.head.content.tree);
+    const result = await scan({ ...this.#scanOptions(request, store, cache), quick });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
     if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {
