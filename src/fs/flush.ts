@@ -81,10 +81,13 @@ export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => 
   };
   // Whether all of it has arrived is asked afterwards.
   const flushed = flush().catch(() => undefined);
+  let done: T;
   try {
-    return await work();
+    done = await work();
   } finally {
     over.abort();
-    await flushed;
   }
+  // Work that has failed waits for no disk.
+  await flushed;
+  return done;
 }

@@ -91,23 +91,19 @@ async function receive(
 ): Promise<Point> {
   const { listed, content, chosen, from } = wanted;
   const part = chosen.paths === null ? "" : "parts of ";
-  return workspace.engine.reading(
-    async () =>
-      receivePoint(workspace, {
-        ...call,
-        content: {
-          from,
-          tree: content.root,
-          rootMetadata: rootOf(content.node),
-          manifest: content.manifest,
-          paths: chosen.paths,
-        },
-        excludes: listed.snapshot.excludes ?? [],
-        message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
-        cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
-      }),
-    call,
-  );
+  return receivePoint(workspace, {
+    ...call,
+    content: {
+      from,
+      tree: content.root,
+      rootMetadata: rootOf(content.node),
+      manifest: content.manifest,
+      paths: chosen.paths,
+    },
+    excludes: listed.snapshot.excludes ?? [],
+    message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
+    cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
+  });
 }
 
 /** Without what else was asked for, which has other meanings below. */
