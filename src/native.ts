@@ -101,3 +101,10 @@ export function bindNativeLater(signature: string): () => NativeFunction | null 
   let bound: NativeFunction | null | undefined;
   return () => (bound === undefined ? (bound = bindNative(signature)) : bound);
 }
+
+const mallocTrim = bindNativeLater("int malloc_trim(uint64_t pad)");
+
+/** Gives the system back what the C library keeps of memory that was freed: before large work of another kind than the last. */
+export function trimMemory(): void {
+  mallocTrim()?.(0);
+}

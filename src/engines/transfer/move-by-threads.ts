@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import type { MoveBlobs } from "../../repository/transfer.ts";
+import { trimMemory } from "../../native.ts";
 import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import { CONTROL_WORDS, T, type TransferTask } from "./transfer-task.ts";
 
@@ -8,6 +9,8 @@ const PROGRESS_MS = 50;
 /** Moves blobs by all threads, each with packs of its own; the source's packs are local. See `runTransfer`. */
 export const moveByThreads: MoveBlobs = async (job) => {
   const { from, to, entries, signal } = job;
+  // A backup often follows the save of what it transfers.
+  trimMemory();
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   const task: TransferTask = {
     from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
