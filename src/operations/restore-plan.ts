@@ -37,23 +37,23 @@ export async function planUndo(workspace: Workspace, options: WorkspaceCallOptio
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
     keepPresent: false,
-    undoing: true,
+    mayLackPaths: true,
   });
 }
 
 async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions,
-  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; undoing?: boolean },
+  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; mayLackPaths?: boolean },
 ): Promise<RestorePlan> {
-  const { target, paths, keepPresent, undoing = false } = wanted;
+  const { target, ...what } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
   const entries = await workspace.engine.reading(async () => {
     const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
     const source = await workspace.source(target);
     const { signal } = options;
-    return planOf({ present: presentSource(scan), scan, target: source, paths, keepPresent, omitted, undoing, signal });
+    return planOf({ ...what, present: presentSource(scan), scan, target: source, omitted, signal });
   }, options);
   const published = entries.map(publicEntry);
   return {

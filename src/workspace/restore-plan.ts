@@ -38,8 +38,8 @@ export interface PlanInput {
   fields?: ExactFields;
   /** entries that the target's save could not read: what is there now is nothing that the target does not have */
   omitted?: readonly { path: Uint8Array }[];
-  /** paths that are in neither are no mistake: what a restore changed may be gone on both sides when it is undone */
-  undoing?: boolean;
+  /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
+  mayLackPaths?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -63,7 +63,7 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (mounts.chosenAt(difference.path) !== null) entries.push(mountedThere(difference));
     else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
   }
-  if (input.paths !== null && input.undoing !== true)
+  if (input.paths !== null && input.mayLackPaths !== true)
     for (const path of input.paths) if (!found.has(Buffer.from(path).toString("latin1"))) mustExist(input, path);
   return entries;
 }

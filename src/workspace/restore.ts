@@ -79,7 +79,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
     omitted: manifest?.omitted ?? [],
-    undoing: input.kind === "undo" || input.pathsAreThere === true,
+    mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
     signal: input.signal,
   });
   const undoId = present.point.descriptor.save_point_id;
@@ -217,7 +217,7 @@ async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved)
     target: await workspace.source(input.target),
     paths: input.paths,
     keepPresent: true,
-    undoing: true,
+    mayLackPaths: true,
   });
   const finder = new RecordFinder(saved.scan!);
   return plan

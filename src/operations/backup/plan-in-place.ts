@@ -37,7 +37,7 @@ export async function planInPlace(
       paths: chosen.paths,
       keepPresent,
       omitted: content.manifest.omitted,
-      undoing: true,
+      mayLackPaths: true,
       signal,
     });
     for (const { path, action, reason = "not_saved", detail = "" } of plan) {
