@@ -5,13 +5,13 @@ import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
-import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
-import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
+import type { CopyBackupsOptions, CopyBackupsResult, TransferredSize } from "../contract.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
+import { type Look, lookingBy } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -39,68 +39,62 @@ export async function copyBackups(
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target.epoch);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
-      const near = from.near();
-      const ends = treePackEnds(near, source);
-      const reader = new NearReader({ repository: from.repository, near, ends, signal: options.signal });
-      try {
+      const work = async ({ reader, near }: Look): Promise<CopyBackupsResult> => {
         const plan = await planTransfer(source, target, {
           roots: unproven.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
           readTree: reader.readTree,
           signal: options.signal,
           onTree: (done) => options.onProgress?.({ phase: "planning", done }),
         });
-        const copied: CopyBackupsResult["copied"] = [];
-        const sizes = { data_blobs: plan.dataBlobs, tree_blobs: plan.treeBlobs, bytes: plan.plainBytes };
-        if (options.dryRun === true) {
-          for (const { id } of missing) copied.push({ snapshot_id: id, new_id: null });
-          const added = { ...sizes, stored_bytes: plan.storedBytes, packs: 0 };
-          return {
-            ...to.info,
-            dry_run: true,
-            copied,
-            present: wanted.length - missing.length,
-            added,
-            ...since(started),
-          };
-        }
-        const transfer = await runTransfer(
-          { repository: from.repository, index: source },
-          { repository: to.repository, index: target },
-          plan,
-          {
-            directory: join(to.workDirectory(), "packs"),
-            near,
-            move: moveByThreads,
-            uploads: { stillHeld: async () => lock.recheck() },
-            signal: options.signal,
-            onProgress: ({ done, total, bytes, totalBytes }) =>
-              options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
-          },
-        );
-        await lock.recheck();
-        for (const { id, snapshot } of missing) {
-          // Its parent is another one there, if it is there at all.
-          const { parent: _parent, ...rest } = snapshot;
-          const newId = await to.repository.saveSnapshot({ ...rest, original: snapshot.original ?? id });
-          copied.push({ snapshot_id: id, new_id: newId });
-          failpoint("copy.snapshot-written");
-        }
-        for (const { snapshot } of wanted) whole.delete(snapshot.tree);
-        keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
-        const added = { ...sizes, stored_bytes: transfer.packBytes, packs: transfer.packs };
-        return {
+        const result = (copied: Copied, added: Pick<TransferredSize, "stored_bytes" | "packs">): CopyBackupsResult => ({
           ...to.info,
-          dry_run: false,
+          dry_run: options.dryRun === true,
           copied,
           present: wanted.length - missing.length,
-          added,
-          ...since(started),
-        };
-      } finally {
-        reader.close();
-      }
+          added: { data_blobs: plan.dataBlobs, tree_blobs: plan.treeBlobs, bytes: plan.plainBytes, ...added },
+          duration_ms: Date.now() - started,
+        });
+        if (options.dryRun === true) {
+          const copied = missing.map(({ id }) => ({ snapshot_id: id, new_id: null }));
+          return result(copied, { stored_bytes: plan.storedBytes, packs: 0 });
+        }
+        const sides = [
+          { repository: from.repository, index: source },
+          { repository: to.repository, index: target },
+        ] as const;
+        const { packBytes, packs } = await runTransfer(...sides, plan, {
+          directory: join(to.workDirectory(), "packs"),
+          near,
+          move: moveByThreads,
+          uploads: { stillHeld: async () => lock.recheck() },
+          signal: options.signal,
+          onProgress: ({ done, total, bytes, totalBytes }) =>
+            options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
+        });
+        await lock.recheck();
+        const copied = await saveCopies(to, missing);
+        for (const { snapshot } of wanted) whole.delete(snapshot.tree);
+        keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
+        return result(copied, { stored_bytes: packBytes, packs });
+      };
+      return lookingBy(from, source, { options, work });
     }),
   );
+}
+
+type Copied = CopyBackupsResult["copied"];
+
+/** The snapshots' own files, once all that they need is there. */
+async function saveCopies(to: RepositoryAccess, missing: readonly ListedSnapshot[]): Promise<Copied> {
+  const copied: Copied = [];
+  for (const { id, snapshot } of missing) {
+    // Its parent is another one there, if it is there at all.
+    const { parent: _parent, ...rest } = snapshot;
+    const newId = await to.repository.saveSnapshot({ ...rest, original: snapshot.original ?? id });
+    copied.push({ snapshot_id: id, new_id: newId });
+    failpoint("copy.snapshot-written");
+  }
+  return copied;
 }
 
 /** What the target's index lists and its storage has not: only a repair there makes it be stored again. */
@@ -116,8 +110,4 @@ async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options:
 function identities({ id, snapshot }: ListedSnapshot): string[] {
   const origins = snapshot.original === undefined ? [id] : [id, snapshot.original];
   return origins.map((origin) => `${objectIdOf(Buffer.from(origin, "hex"))} ${snapshot.tree}`);
-}
-
-function since(started: number): { duration_ms: number } {
-  return { duration_ms: Date.now() - started };
 }
