@@ -36,17 +36,6 @@ export function isSavePointId(text: string): text is SavePointId {
   return SHORT.test(text);
 }
 
-export function isObjectId(text: string): text is ObjectId {
-  return LONG.test(text);
-}
-
-/** Checks the form before the text is ever used in a path. */
-export function parseSavePointId(text: string): SavePointId {
-  if (!SHORT.test(text))
-    throw new CairnError("invalid_id", `not a save point id: ${JSON.stringify(text.slice(0, 80))}`);
-  return text as SavePointId;
-}
-
 export function parseObjectId(text: string): ObjectId {
   if (!LONG.test(text)) throw new CairnError("invalid_id", `not an object id: ${JSON.stringify(text.slice(0, 80))}`);
   return text as ObjectId;

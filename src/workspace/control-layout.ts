@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
-import type { SavePointId } from "../ids.ts";
 
 /** Where everything lies in a control directory. Absolute paths. */
 
@@ -163,9 +162,4 @@ export function workspaceNameOf(directory: string): string | null {
     String.fromCharCode(Number.parseInt(digits, 16)),
   );
   return Buffer.from(bytes, "latin1").toString("utf8");
-}
-
-/** The tag that binds a snapshot in the store to its point. */
-export function snapshotTag(id: SavePointId): string {
-  return `cairn:${id}`;
 }

@@ -110,9 +110,3 @@ export function identityOf({ table, record }: FoundRecord): Identity {
     links: words[base + R.NLINK]!,
   };
 }
-
-/** SHA-256 of a file's content as it was saved. */
-export function contentHashOf({ table, record }: FoundRecord): Uint8Array {
-  const at = (record * RECORD_WORDS + R.HASH) * 4;
-  return table.recordBytes.subarray(at, at + 32);
-}

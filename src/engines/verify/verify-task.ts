@@ -51,12 +51,6 @@ export interface PacksOutcome {
   reports: PackReport[];
 }
 
-/** A file of several blobs whose content is hashed as a whole. */
-export interface FileHashJob {
-  /** ids of its blobs, 32 bytes each */
-  content: Uint8Array;
-}
-
 export function packPath(packs: string, id: string): string {
   return `${packs}/${id.slice(0, 2)}/${id}`;
 }
