@@ -43,6 +43,7 @@ export interface LookOptions {
   ours?: (id: string) => boolean | undefined;
 }
 
+/** Reads every lock there is; one that comes or goes meanwhile is no matter. */
 export async function lookAtLocks(repository: Repository, options: LookOptions = {}): Promise<LockLook> {
   const look: LockLook = { held: [], dead: [] };
   for (const { name } of await repository.storage.list("locks")) {
