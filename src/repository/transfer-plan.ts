@@ -1,4 +1,5 @@
 import { CairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { PlainTreeCursor } from "../formats/plain-tree.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import type { PathSelection } from "../fs/path-selection.ts";
@@ -231,8 +232,4 @@ const ROOT = new Uint8Array(0);
 
 function pathIn(step: Step, name: Uint8Array): string {
   return step.path === "" ? latin1(name) : `${step.path}/${latin1(name)}`;
-}
-
-function latin1(name: Uint8Array): string {
-  return Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString("latin1");
 }

@@ -1,8 +1,8 @@
+import { latin1 } from "../../formats/bytes.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
-import { latin1 } from "./point-manifest.ts";
 import type { StoreReader } from "./store-reader.ts";
 
 /** One path that cannot be given back as it was. */

@@ -1,4 +1,5 @@
 import { toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import { decodeManifest, type LosslessField, type Manifest } from "../../formats/manifest.ts";
 import type { StoreReader } from "./store-reader.ts";
 
@@ -22,10 +23,6 @@ export const NO_MANIFEST: PointManifest = {
   special: new Set(),
 };
 
-export function latin1(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
-}
-
 /** Reads `/.cairn/manifest.json` of a snapshot's tree. Never throws for damage. */
 export function readPointManifest(store: StoreReader, snapshotTree: Uint8Array): PointManifest {
   let manifest: Manifest;
@@ -39,6 +36,7 @@ export function readPointManifest(store: StoreReader, snapshotTree: Uint8Array):
   return pointManifestOf(manifest);
 }
 
+/** What a walk over a point's trees needs of its manifest. */
 export function pointManifestOf(manifest: Manifest): PointManifest {
   const overrides = new Map<string, LosslessField[]>();
   const special = new Set<string>();

@@ -1,12 +1,12 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
-import { compareBytes } from "../../formats/bytes.ts";
+import { compareBytes, latin1 } from "../../formats/bytes.ts";
 import { PlainTreeCursor } from "../../formats/plain-tree.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
 import { NOTHING, PlainDigester, type PlainNode } from "./plain-digests.ts";
-import { latin1, type PointManifest } from "./point-manifest.ts";
+import type { PointManifest } from "./point-manifest.ts";
 import type { StoreReader } from "./store-reader.ts";
 
 /** What is known of a tree whose digests cannot be told. */

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -387,10 +388,6 @@ function openPack(folder: string, id: string): number {
 
 const SLASH = Buffer.from("/");
 const EMPTY = new Uint8Array(0);
-
-function latin1(path: Uint8Array): string {
-  return Buffer.from(path.buffer, path.byteOffset, path.byteLength).toString("latin1");
-}
 
 function newOutcome(): WriteOutcome {
   return { others: 0, files: 0, bytes: 0, keptBytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };

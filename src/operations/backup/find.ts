@@ -1,4 +1,4 @@
-import { latin1 } from "../../engines/verify/point-manifest.ts";
+import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";

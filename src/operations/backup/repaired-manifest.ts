@@ -1,8 +1,8 @@
 import { countEntry } from "../../engines/copy/survey-tree.ts";
 import { comparePaths } from "../../engines/scan/link-groups.ts";
-import { latin1, pointManifestOf } from "../../engines/verify/point-manifest.ts";
+import { pointManifestOf } from "../../engines/verify/point-manifest.ts";
 import type { TreeWalk } from "../../engines/verify/tree-walk.ts";
-import { ByteWriter } from "../../formats/bytes.ts";
+import { ByteWriter, latin1 } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
