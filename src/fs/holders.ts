@@ -7,7 +7,6 @@ import {
   readdirSync,
   readlinkSync,
   realpathSync,
-  statSync,
 } from "node:fs";
 import { toCairnError } from "../errors.ts";
 import { filesystemKind, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
@@ -249,12 +248,13 @@ function searchProcess(search: Search, pid: number): void {
   }
 }
 
-/** The kernel's own threads run no program and have nothing open; they are half of what runs. */
+/** The kernel's own threads run no program and have nothing open; they are half of what runs. Asks no other file system. */
 function isKernelThread(pid: number): boolean {
   try {
-    return statSync(`/proc/${pid}/exe`, { throwIfNoEntry: false }) === undefined;
-  } catch {
+    readlinkSync(`/proc/${pid}/exe`);
     return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
   }
 }
 

@@ -44,7 +44,7 @@ export class IdleSealer {
 
   #wait(): void {
     this.#timer = setTimeout(() => {
-      this.#sealing = this.#run();
+      this.#sealing = this.#sealing.then(() => this.#run());
     }, this.#options.idleMs);
     this.#timer.unref();
   }

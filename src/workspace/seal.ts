@@ -83,8 +83,19 @@ export async function recoverSeal(workspace: Workspace): Promise<void> {
   const { journal } = workspace.found.paths;
   const left = readIntentLink(journal, JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
   if (left === null) return;
-  if (left.id !== null && workspace.byId(left.id)?.sealed !== true) await workspace.engine.discard([left.id]);
+  if (left.id !== null && isLeftOver(workspace.points, left.id)) await workspace.engine.discard([left.id]);
   removeIntentLink(journal, JOURNAL);
+}
+
+/** False where the snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */
+function isLeftOver(points: Points, id: SavePointId): boolean {
+  try {
+    const point = points.byId(id);
+    return point === null ? points.list().damaged.length === 0 : !point.sealed;
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return false;
+    throw error;
+  }
 }
 
 /**

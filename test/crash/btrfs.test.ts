@@ -135,3 +135,24 @@ test("a restore that ends before it changed anything leaves the folder's own tim
   assertFolder(folder, unsaved, "taken back");
   assertHeldTidy(place, "after all");
 });
+
+test("a sealing that was killed before its point's descriptor was damaged keeps nobody from the other points", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  for (const failpoint of ["seal.intent", "seal.staged"]) {
+    const id = saved(folder);
+    // Head is another, so that only the sealing has to do with the damaged one.
+    saved(folder);
+    const killed = cairn(["-C", folder, "seal"], { failpoint });
+    assert.ok(killed.killed, killed.stderr);
+    const { sequence } = history(folder).points.find((point) => point.save_point_id === id)!;
+    const descriptor = path.join(path.dirname(treeOf(client, sequence)), "descriptor.json");
+    const bytes = fs.readFileSync(descriptor);
+    fs.writeFileSync(descriptor, "nonsense");
+    saved(folder);
+    fs.writeFileSync(descriptor, bytes);
+    cairnOk(["-C", folder, "seal"]);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  }
+});
