@@ -260,6 +260,10 @@ export interface Engine {
   amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }>;
   /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   receive(request: ReceiveRequest): Promise<ReceivedContent>;
+  /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
+  dropLost(call: StoppableCall): Promise<number>;
+  /** Whether the store knows where all is that a point in it needs. */
+  holds(content: PointContent, call: StoppableCall): Promise<boolean>;
   /** Keeps what is read from being moved away while `work` runs. */
   reading<T>(work: () => Promise<T>, call?: StoppableCall): Promise<T>;
   /** A point's content, to be read. */

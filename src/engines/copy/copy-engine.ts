@@ -40,9 +40,10 @@ import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { ScanSummary } from "../scan/summary.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import { beyondNodes } from "./beyond-nodes.ts";
-import { freeContent, heldBytes } from "./free-content.ts";
+import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../tree/holder.ts";
+import { dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
@@ -84,7 +85,6 @@ export class CopyEngine implements Engine {
   readonly holder: TreeHolder | null;
   readonly #options: CopyEngineOptions;
   #store: Promise<EmbeddedStore> | undefined;
-
   readonly #kept: KeptScan;
 
   constructor(options: CopyEngineOptions) {
@@ -374,15 +374,16 @@ export class CopyEngine implements Engine {
     return freeContent(await this.store(), request);
   }
 
-  /** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
   async discard(pointIds: readonly string[]): Promise<void> {
-    if (pointIds.length === 0) return;
-    const store = await this.store();
-    const tags = new Set(pointIds.map((id) => `cairn:${id}`));
-    const { snapshots } = await store.repository.listSnapshots();
-    for (const { id, snapshot } of snapshots) {
-      if (snapshot.tags?.some((tag) => tags.has(tag)) === true) await store.storage.remove("snapshots", id);
-    }
+    if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds);
+  }
+
+  async dropLost(call: StoppableCall): Promise<number> {
+    return dropLostPacks(await this.store(), { ...call, waitMs: LOCK_WAIT_MS });
+  }
+
+  async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
+    return holdsContent(await this.store(), content, call);
   }
 
   async verify(request: VerifyStoreRequest): Promise<StoreVerification> {

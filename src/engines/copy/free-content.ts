@@ -12,12 +12,13 @@ const TAG = "cairn:";
 /** Of a pack: more waste than this is worth copying the rest. */
 const MAX_WASTE = 0.05;
 
-function treesOf(content: PointContent): Uint8Array[] {
+/** The roots of what a point needs. */
+export function treesOf(content: PointContent): Uint8Array[] {
   const { snapshot_tree: top } = content as PointContent & { snapshot_tree?: string };
   return [...(top === undefined ? [] : [Buffer.from(top, "hex")]), Buffer.from(content.tree, "hex")];
 }
 
-function readTreeOf(store: EmbeddedStore): ReadTree {
+export function readTreeOf(store: EmbeddedStore): ReadTree {
   return (place) => store.reader.read(place);
 }
 
@@ -86,6 +87,17 @@ function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<s
       hint: "nothing was removed; run cairn doctor --repair first",
     },
   );
+}
+
+/** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
+export async function discardSnapshots(
+  { repository, storage }: EmbeddedStore,
+  pointIds: readonly string[],
+): Promise<void> {
+  const tags = new Set(pointIds.map((id) => `${TAG}${id}`));
+  const { snapshots } = await repository.listSnapshots();
+  for (const { id, snapshot } of snapshots)
+    if (snapshot.tags?.some((tag) => tags.has(tag)) === true) await storage.remove("snapshots", id);
 }
 
 /** Snapshots first, then everything that nothing needs any more. */

@@ -1,11 +1,21 @@
 import assert from "node:assert/strict";
-import { linkSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
-import { backupScene, damagePack } from "./testing-far.ts";
+import { backupScene, type BackupScene, damagePack } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {
   describe(`a snapshot on a ${scheme} storage`, () => {
@@ -103,4 +113,60 @@ test("a snapshot whose content is damaged leaves folder and history as they were
   assert.equal(readFileSync(join(other, "mine"), "utf8"), "mine");
   assert.equal((await theirs.history()).save_points.length, before);
   assert.deepEqual((await theirs.doctor()).findings, []);
+});
+
+/** Loses or spoils all packs of a workspace's own store. */
+function losePacks({ client }: BackupScene, lose: (file: string) => void = rmSync): void {
+  const data = join(client.controlDirectory, "store/data");
+  for (const name of readdirSync(data, { recursive: true, encoding: "utf8" }))
+    if (/\/[0-9a-f]{64}$/.test(name)) lose(join(data, name));
+}
+
+for (const [how, lose] of [
+  ["lost", rmSync],
+  ["cut", (file: string) => truncateSync(file, 100)],
+] as const) {
+  test(`a snapshot comes back whole when its workspace's store has ${how} its packs`, async (t) => {
+    const scene = await backupScene(t, "local");
+    const { client, repository, folder } = scene;
+    await client.createBackup(repository, { save: true });
+    const wanted = walkDigests(folder);
+    losePacks(scene, lose);
+    rmSync(join(folder, "deep"), { recursive: true });
+    rmSync(join(folder, "many/7"));
+    const warnings: string[] = [];
+    const { proof, left_out: left } = await client.restoreBackup(repository, "latest", {
+      onWarning: (message) => void warnings.push(message),
+    });
+    assert.deepEqual([proof?.metadata_equal, left], [true, []]);
+    assert.match(warnings.join(), /missing or cut/);
+    assert.deepEqual(walkDigests(folder), wanted);
+    // The very same content is what older points lacked.
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+}
+
+test("a snapshot comes back whole after a repair took what is lost out of the store's index", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository, folder } = scene;
+  await client.createBackup(repository, { save: true });
+  const wanted = walkDigests(folder);
+  losePacks(scene);
+  rmSync(join(folder, "deep"), { recursive: true });
+  await client.doctor({ repair: true });
+  assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+  assert.deepEqual(walkDigests(folder), wanted);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("what a point receives is stored although the store's index lists packs that are gone", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { client, repository } = scene;
+  const { save_point_id: gone } = await client.createBackup(repository, { save: true });
+  await client.save({ message: "later" });
+  await client.runCleanup((await client.previewCleanup({ only: [gone] })).plan_id);
+  losePacks(scene);
+  const { proof, stored_bytes: stored } = await client.restoreBackup(repository, "latest");
+  assert.ok(proof !== null && stored! > 0, `${stored}`);
+  assert.deepEqual((await client.verifyAll()).problems, []);
 });

@@ -1,4 +1,4 @@
-import type { RootMetadata } from "../../engines/engine.ts";
+import type { PointContent, RootMetadata } from "../../engines/engine.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { newSavePointId } from "../../ids.ts";
@@ -38,7 +38,9 @@ export async function restoreBackupInPlace(
   const found = await lookingAtSnapshots(access, options, async (look) => {
     const wanted = await wantedInPlace(access, look, options);
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
-    return { wanted, point: knownPoint(workspace, wanted) ?? (await receive(workspace, access, { wanted, call })) };
+    await dropLost(workspace, call);
+    const known = await knownPoint(workspace, wanted, call);
+    return { wanted, point: known ?? (await receive(workspace, access, { wanted, call })) };
   });
   const { listed, content, chosen, keepPresent } = found.wanted;
   const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
@@ -71,17 +73,31 @@ export async function restoreBackupInPlace(
   };
 }
 
-/** The workspace's own point that the snapshot was made of, or one that an earlier call made of it. */
-function knownPoint(workspace: Workspace, { listed, content, chosen }: WantedInPlace): Point | null {
+/** The repository is whole where the store may not be: neither what is kept nor what is received relies on what is lost. */
+async function dropLost(workspace: Workspace, call: WorkspaceCall): Promise<void> {
+  const lost = await workspace.engine.dropLost(call);
+  if (lost === 0) return;
+  call.onWarning?.(
+    `${lost} of the packs of the workspace's store are missing or cut: what they held counts as absent, and is stored again where this restore meets it; \`cairn doctor\` says which points lack it`,
+  );
+}
+
+/** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
+async function knownPoint(
+  workspace: Workspace,
+  { listed, content, chosen }: WantedInPlace,
+  call: WorkspaceCall,
+): Promise<Point | null> {
   const tree = Buffer.from(content.root).toString("hex");
   const id = pointOf(listed.snapshot);
   const own = id === null ? null : workspace.byId(id);
   const latest = workspace.points.latest();
-  const isSame = (point: Point | null): point is Point =>
-    point !== null && point.descriptor.content.tree === tree && point.descriptor.metadata_digest !== null;
-  if (isSame(own)) return own;
   const isReceived = latest?.descriptor.cause["snapshot_id"] === listed.id && chosen.paths === null;
-  return isReceived && isSame(latest) ? latest : null;
+  for (const point of [own, isReceived ? latest : null]) {
+    if (point?.descriptor.content.tree !== tree || point.descriptor.metadata_digest === null) continue;
+    if (await workspace.engine.holds(point.descriptor.content as unknown as PointContent, call)) return point;
+  }
+  return null;
 }
 
 async function receive(
