@@ -115,6 +115,16 @@ test("a snapshot whose content is damaged leaves folder and history as they were
   assert.deepEqual((await theirs.doctor()).findings, []);
 });
 
+test("a folder that keeps what the snapshot has not is not said to read back wrongly", async (t) => {
+  const { client, repository, write } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  write("extra", "kept\n");
+  write("a.txt", "changed\n");
+  const kept = await client.restoreBackup(repository, "latest", { keepPresent: true });
+  assert.deepEqual([kept.changes?.updated, kept.left_out, kept.proof], [1, [], null]);
+  assert.notEqual((await client.restoreBackup(repository, "latest")).proof, null);
+});
+
 /** Loses or spoils all packs of a workspace's own store. */
 function losePacks({ client }: BackupScene, lose: (file: string) => void = rmSync): void {
   const data = join(client.controlDirectory, "store/data");

@@ -58,8 +58,9 @@ export async function restoreBackupInPlace(
     keepPresent,
     kind: "restore",
   });
+  // Beside what is kept the folder has no digest to be compared with.
   const { proof, leftOut } =
-    chosen.paths === null && options.prove !== false
+    chosen.paths === null && !keepPresent && options.prove !== false
       ? await prove(workspace, point, { access, listed, content, options, leftOut: restored.left_out })
       : { proof: null, leftOut: restored.left_out };
   return {

@@ -47,7 +47,7 @@ export interface RestoreBackupResult extends RepositoryInfo {
 export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice {
   /** True: entries that the snapshot does not have stay; so they do wherever patterns choose. */
   keepPresent?: boolean;
-  /** False: the folder is not read again afterwards. Default true for whole snapshots. */
+  /** False: the folder is not read again afterwards. Default true for whole snapshots, unless `keepPresent`. */
   prove?: boolean;
   /** Where the receipt goes too. */
   receipt?: string;
