@@ -258,9 +258,19 @@ export function putName(arena: Arena, offset: number, name: Uint8Array): number 
   return offset + name.length + 1;
 }
 
-/** Opens a directory by absolute path for holding it; the descriptor, or throws. */
+/** Opens a directory by absolute path for holding it; the descriptor, or throws, also for a link to one. */
 export function openDirectory(path: string | Buffer): number {
-  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
   holdDirectory(fd, path);
   return fd;
+}
+
+/** Works on a directory that is held meanwhile; throws as {@link openDirectory} does. */
+export function inDirectory<T>(path: string | Buffer, work: (fd: number) => T): T {
+  const fd = openDirectory(path);
+  try {
+    return work(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }

@@ -10,6 +10,7 @@ import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { writeRecord } from "./write-record.ts";
@@ -126,8 +127,8 @@ export class PartialFolder {
   }
 
   /**
-   * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, or where
-   * another was faster.
+   * Takes over what somebody was writing who is dead; whatever is in it is unproven. Null where there is nothing, where
+   * another was faster, or where something else lies there by now, which goes.
    */
   static takeOver(control: ControlPaths, { file, record, committed }: DeadPartial): PartialFolder | null {
     if (committed) return null;
@@ -144,8 +145,13 @@ export class PartialFolder {
     }
     failpoint("partial.taken-over");
     durableRemove(file);
+    // Whoever may write beside the target can have put another folder there, or a link.
+    if (!isOwnDirectory(folder.staging)) {
+      folder.abandon();
+      return null;
+    }
     // It may have been finished but for its name.
-    fs.chmodSync(folder.staging, 0o700);
+    inDirectory(folder.staging, (fd) => fs.fchmodSync(fd, 0o700));
     return folder;
   }
 
@@ -220,6 +226,12 @@ export class PartialFolder {
   #write(): void {
     writeRecord(this.#control, this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`));
   }
+}
+
+/** True for a directory, not for a link to one, that belongs to the user of this process. */
+function isOwnDirectory(folder: Buffer): boolean {
+  const facts = fs.lstatSync(folder, { throwIfNoEntry: false });
+  return facts?.isDirectory() === true && facts.uid === process.geteuid?.();
 }
 
 function isInside(record: PartialRecord): boolean {
@@ -297,9 +309,9 @@ function isStaging(record: PartialRecord): boolean {
 export function settlePartial(dead: DeadPartial): void {
   const { record, file } = dead;
   const staging = Buffer.from(rawPath(record.staging));
-  if (record.moving === true) {
-    if (fs.existsSync(staging)) moveIn(record);
-  } else removeTree(staging);
+  const isDirectory = fs.lstatSync(staging, { throwIfNoEntry: false })?.isDirectory() === true;
+  if (record.moving === true && isDirectory) moveIn(record);
+  else removeTree(staging);
   failpoint("partial.settled");
   durableRemove(file);
 }

@@ -6,6 +6,7 @@ import type { DescriptorContent } from "../formats/descriptor.ts";
 import { freeSpace, mountOf } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
 import { heldTreeOf } from "./held-trees.ts";
@@ -98,16 +99,8 @@ export function countOf(point: Point): number {
 function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter["notSet"] {
   const { mode, uid, gid, mtime_sec, mtime_ns } = content.root;
   const writer = new NodeWriter();
-  const descriptor = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    writer.finishDirectory(
-      descriptor,
-      { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns },
-      new Uint8Array(0),
-    );
-  } finally {
-    fs.closeSync(descriptor);
-  }
+  const node = { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns };
+  inDirectory(folder, (fd) => writer.finishDirectory(fd, node, new Uint8Array(0)));
   return writer.notSet;
 }
 
@@ -164,7 +157,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
     try {
       const whole = { ...input, folder: partial.staging };
       const written = paths === null ? await writeWhole(workspace, whole) : await writeContent(workspace, whole);
-      if (paths !== null) fs.chmodSync(partial.staging, 0o777 & ~process.umask());
+      if (paths !== null) inDirectory(partial.staging, (fd) => fs.fchmodSync(fd, 0o777 & ~process.umask()));
       partial.commit();
       partial.end();
       return written;

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { cairn, cairnOk } from "../fixtures/command.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
@@ -91,5 +91,58 @@ test("a restore that goes on and is killed anywhere ends the same, and one of so
   assert.deepEqual(fs.readdirSync(target), ["one"]);
   const left = fs.readdirSync(parent).filter((name) => name.includes(".cairn-partial"));
   assert.deepEqual(left, []);
+  failed = false;
+});
+
+test("a restore goes on only in its own folder, not in what somebody has put in its place", () => {
+  failed = true;
+  const { folder, parent, args } = scene();
+  const wanted = readFolder(folder);
+  const victim = newFolder("victim");
+  fs.writeFileSync(path.join(victim, "one"), "the victim's");
+  fs.chmodSync(victim, 0o755);
+  const before = readFolder(victim);
+  const puts: ((at: string) => void)[] = [(at) => fs.symlinkSync(victim, at)];
+  if (process.getuid!() === 0)
+    puts.push((at) => {
+      fs.mkdirSync(at);
+      fs.writeFileSync(path.join(at, "planted"), "somebody else's");
+      fs.chownSync(at, 65_534, 65_534);
+    });
+  for (const [i, put] of puts.entries()) {
+    const target = path.join(parent, `target-${i}`);
+    assert.ok(cairn(args(target), { failpoint: "restore-backup.written" }).killed);
+    const left = unfinished(parent);
+    const aside = path.join(parent, `aside-${i}`);
+    fs.renameSync(left, aside);
+    put(left);
+    assert.equal((cairnOk(args(target)).data as { kept_bytes: number }).kept_bytes, 0);
+    assert.deepEqual(readFolder(victim), before);
+    assert.equal(oneOf(target, { wanted }, `put ${i}`), "wanted");
+    fs.rmSync(aside, { recursive: true });
+  }
+  assert.deepEqual(
+    fs.readdirSync(parent).toSorted(),
+    puts.map((_, i) => `target-${i}`),
+  );
+  failed = false;
+});
+
+test("a restore writes nothing through a link that is put in place of its folder while it fills it", async () => {
+  failed = true;
+  const { parent, args } = scene();
+  const victim = newFolder("victim");
+  fs.chmodSync(victim, 0o755);
+  const before = readFolder(victim);
+  const hold = path.join(newFolder("hold"), "held");
+  fs.writeFileSync(hold, "");
+  const running = startCairn(args(path.join(parent, "target")), { failpoint: `partial.made@${hold}` });
+  await running.paused;
+  const left = unfinished(parent);
+  fs.renameSync(left, `${left}-aside`);
+  fs.symlinkSync(victim, left);
+  fs.rmSync(hold);
+  assert.notEqual((await running.ended).status, 0);
+  assert.deepEqual(readFolder(victim), before);
   failed = false;
 });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmodSync, closeSync, constants, openSync } from "node:fs";
+import { fchmodSync } from "node:fs";
 import { resolve } from "node:path";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { NodeWriter } from "../../engines/write/node-writer.ts";
@@ -10,6 +10,7 @@ import { flushingMeanwhile } from "../../fs/flush.ts";
 import { rawPath } from "../../formats/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
+import { inDirectory } from "../../fs/syscalls.ts";
 import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
@@ -276,16 +277,11 @@ class SnapshotRestore {
   #setRoot(folder: Buffer): LeftOut[] {
     const { node } = this.#parts.content;
     if (this.#parts.paths !== null || node === null) {
-      chmodSync(folder, 0o777 & ~process.umask());
+      inDirectory(folder, (fd) => fchmodSync(fd, 0o777 & ~process.umask()));
       return [];
     }
     const writer = new NodeWriter();
-    const descriptor = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      writer.finishDirectory(descriptor, node, new Uint8Array(0));
-    } finally {
-      closeSync(descriptor);
-    }
+    inDirectory(folder, (fd) => writer.finishDirectory(fd, node, new Uint8Array(0)));
     return writer.notSet.map(notSetEntry).map(publicLeftOut);
   }
 
