@@ -48,9 +48,12 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
       undo: input.content.paths !== null,
     });
   } catch (error) {
-    // Its snapshot first: without the claim nobody would know that it is nobody's.
-    await engine.discard([id]);
-    points.abandon(sequence);
+    // With its name the point is there, whatever failed after that.
+    if (!points.isFinished(sequence)) {
+      // Its snapshot first: without the claim nobody would know that it is nobody's.
+      await engine.discard([id]);
+      points.abandon(sequence);
+    }
     throw error;
   }
 }

@@ -94,8 +94,11 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
   try {
     point = points.commit(descriptor, { keepClaim: !options.undo });
   } catch (error) {
-    await staged.discard();
-    points.abandon(sequence);
+    // With its name the point is there, whatever failed after that.
+    if (!points.isFinished(sequence)) {
+      await staged.discard();
+      points.abandon(sequence);
+    }
     throw error;
   }
   failpoint("save.committed");
