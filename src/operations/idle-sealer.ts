@@ -50,6 +50,8 @@ export class IdleSealer {
   }
 
   async #run(): Promise<void> {
+    // One came while an earlier sealing was still ending.
+    if (this.#calls > 0) return;
     this.#stop = new AbortController();
     try {
       await this.#options.seal(this.#stop.signal);
