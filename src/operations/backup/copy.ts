@@ -6,12 +6,13 @@ import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { runTransfer } from "../../repository/transfer.ts";
+import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
-import type { CopyBackupsOptions, CopyBackupsResult, TransferredSize } from "../contract.ts";
+import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
+import { addedBy } from "./made-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /**
@@ -46,23 +47,23 @@ export async function copyBackups(
           signal: options.signal,
           onTree: (done) => options.onProgress?.({ phase: "planning", done }),
         });
-        const result = (copied: Copied, added: Pick<TransferredSize, "stored_bytes" | "packs">): CopyBackupsResult => ({
+        const result = (copied: Copied, transfer: TransferResult | null): CopyBackupsResult => ({
           ...to.info,
           dry_run: options.dryRun === true,
           copied,
           present: wanted.length - missing.length,
-          added: { data_blobs: plan.dataBlobs, tree_blobs: plan.treeBlobs, bytes: plan.plainBytes, ...added },
+          added: addedBy(plan, transfer),
           duration_ms: Date.now() - started,
         });
         if (options.dryRun === true) {
           const copied = missing.map(({ id }) => ({ snapshot_id: id, new_id: null }));
-          return result(copied, { stored_bytes: plan.storedBytes, packs: 0 });
+          return result(copied, null);
         }
         const sides = [
           { repository: from.repository, index: source },
           { repository: to.repository, index: target },
         ] as const;
-        const { packBytes, packs } = await runTransfer(...sides, plan, {
+        const transfer = await runTransfer(...sides, plan, {
           directory: join(to.workDirectory(), "packs"),
           near,
           move: moveByThreads,
@@ -75,7 +76,7 @@ export async function copyBackups(
         const copied = await saveCopies(to, missing);
         for (const { snapshot } of wanted) whole.delete(snapshot.tree);
         keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
-        return result(copied, { stored_bytes: packBytes, packs });
+        return result(copied, transfer);
       };
       return lookingBy(from, source, { options, work });
     }),

@@ -18,11 +18,11 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
-import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
+import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
-import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
+import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
@@ -245,16 +245,6 @@ class BackupOfPoint {
       duration_ms: Date.now() - started,
     };
   }
-}
-
-function addedBy(plan: TransferPlan, transfer: TransferResult | null): TransferredSize {
-  return {
-    data_blobs: plan.dataBlobs,
-    tree_blobs: plan.treeBlobs,
-    bytes: plan.plainBytes,
-    stored_bytes: transfer?.packBytes ?? plan.storedBytes,
-    packs: transfer?.packs ?? 0,
-  };
 }
 
 /** Where a transfer is, for people: data comes first, pack by pack. */

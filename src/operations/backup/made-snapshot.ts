@@ -2,6 +2,8 @@ import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { TransferResult } from "../../repository/transfer.ts";
+import type { TransferPlan } from "../../repository/transfer-plan.ts";
 import type { TransferredSize } from "../contract.ts";
 
 /** Where and by whom something was saved. */
@@ -44,5 +46,16 @@ export function madeSnapshot(parts: SnapshotParts): Snapshot {
       total_files_processed: parts.files,
       total_bytes_processed: parts.bytes,
     },
+  };
+}
+
+/** What a transfer has brought; null: what it would bring. */
+export function addedBy(plan: TransferPlan, transfer: TransferResult | null): TransferredSize {
+  return {
+    data_blobs: plan.dataBlobs,
+    tree_blobs: plan.treeBlobs,
+    bytes: plan.plainBytes,
+    stored_bytes: transfer?.packBytes ?? plan.storedBytes,
+    packs: transfer?.packs ?? 0,
   };
 }
