@@ -3,7 +3,7 @@ import { WholePackReader } from "../../repository/pack-copy.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import { oneOf } from "./object-names.ts";
-import { lockCall, type RepositoryAccess } from "./repository-access.ts";
+import { callOf, lockCall, type RepositoryAccess } from "./repository-access.ts";
 import { verifyBackup } from "./verify.ts";
 
 /**
@@ -58,13 +58,7 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
     const names = (await access.storage.list("data")).map(({ name }) => name);
     return new Set(packs.map((word) => oneOf("pack", word, names)));
   }
-  const { signal, onProgress, onWarning, lockTimeoutMs } = options;
-  const { problems } = await verifyBackup(access, {
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-    ...(onWarning === undefined ? {} : { onWarning }),
-    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
-  });
+  const { problems } = await verifyBackup(access, callOf(options));
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
   // Those in no index are not read by a verification; listed again as they are, their damage would pass for content.
   const reader = new WholePackReader(access.repository);

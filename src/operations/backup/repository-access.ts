@@ -149,6 +149,16 @@ export class RepositoryAccess {
   }
 }
 
+/** What all calls have, without what else was asked for, which has other meanings for the operation below. */
+export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOptions): CallOptions {
+  return {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(onWarning === undefined ? {} : { onWarning }),
+    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
+  };
+}
+
 /** How the locks of a call are waited for. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
   return {

@@ -8,8 +8,8 @@ import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-direc
 import { newPacer } from "../../pacer.ts";
 import { removeTree } from "../../workspace/partial-folder.ts";
 import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { chosenSnapshots } from "./list.ts";
+import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
 
 /**
@@ -23,13 +23,12 @@ export async function checkByRestoring(
   const { snapshots } = await access.repository.listSnapshots(options.signal);
   const named = options.snapshots ?? [];
   const words = named.length === 0 && snapshots.length > 0 ? ["latest"] : named;
-  const ids = new Set(words.map((word) => findSnapshot(snapshots, word).id));
   const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
   mkdirSync(parent, { recursive: true, mode: 0o700 });
   removeDeadWorkDirectories(parent);
   const restored: RestoredForCheck[] = [];
   const problems: BackupProblem[] = [];
-  for (const id of ids) {
+  for (const { id } of chosenSnapshots(snapshots, { snapshots: words })) {
     const scratch = newWorkDirectory(parent);
     try {
       const done = await checkOne(access, { id, scratch }, options);
@@ -48,17 +47,11 @@ async function checkOne(
   options: CallOptions,
 ): Promise<{ restored: RestoredForCheck; problems: BackupProblem[] }> {
   const restored: RestoredForCheck = { snapshot_id: id, entries: 0, bytes: 0, state_digest: null, databases: 0 };
-  const { signal, onProgress, onWarning, lockTimeoutMs } = options;
-  const call: CallOptions = {
-    ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
-    ...(onWarning === undefined ? {} : { onWarning }),
-    ...(lockTimeoutMs === undefined ? {} : { lockTimeoutMs }),
-  };
+  const { signal } = options;
   let result: Awaited<ReturnType<typeof restoreBackup>>;
   mkdirSync(scratch, { mode: 0o700 });
   try {
-    result = await restoreBackup(access, { snapshot: id, to: join(scratch, "restored") }, call);
+    result = await restoreBackup(access, { snapshot: id, to: join(scratch, "restored") }, callOf(options));
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     return { restored, problems: [problem(id, "restore_failed", { detail: error.message })] };

@@ -8,14 +8,14 @@ import { stageRequest } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
 import { rulesOf } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
-import type { CallOptions, LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof } from "../contract.ts";
+import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
 import { checkJobs } from "./jobs.ts";
 import { lookingAtSnapshots } from "./look.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { readBack, signed } from "./read-back.ts";
-import type { RepositoryAccess } from "./repository-access.ts";
+import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
 
 /**
@@ -121,11 +121,6 @@ async function receive(
     message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
     cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
   });
-}
-
-/** Without what else was asked for, which has other meanings below. */
-function callOf({ signal, lockTimeoutMs, onProgress, onWarning }: CallOptions): WorkspaceCall {
-  return { signal, lockTimeoutMs, onProgress, onWarning };
 }
 
 function rootOf({ mode, uid, gid, mtimeSec, mtimeNs }: TreeNode): RootMetadata {
