@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { decodeLock, type LockFile } from "../formats/lock-file.ts";
-import { livenessOf, pidIsAlive, processFacts, thisProcess, type OwnerFacts } from "../fs/lock-owner.ts";
+import { livenessOf, pidIsAlive, thisProcess, type OwnerFacts } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
 import type { Repository } from "./repository.ts";
 
@@ -84,10 +84,8 @@ function isDead(repository: Repository, id: string, lock: LockFile | null): bool
     return livenessOf(isOnLocalDisk(repository, id) ? owner : { ...owner, machine_id: "" }, false) === "dead";
   // restic's own rule, which has no more to go by than the host's name.
   if (lock.hostname !== hostname()) return false;
-  if (!pidIsAlive({ pid: lock.pid, start_time: "" })) return true;
-  // A process that started after the lock was placed has only inherited the number.
-  const startedAt = startOf(processFacts(lock.pid)?.startTime ?? "");
-  return startedAt !== null && Number.isFinite(placedAt) && startedAt > placedAt + 2000;
+  // Whether its process only inherited the number cannot be told: when it started is known after boot alone, not by the clock.
+  return !pidIsAlive({ pid: lock.pid, start_time: "" });
 }
 
 /** What a power cut left of a lock, as far as its file tells: it appears whole or not at all, so no living one looks so. */
@@ -129,10 +127,4 @@ function bootTime(): number | null {
     }
   }
   return booted;
-}
-
-/** The same of a start time in ticks after boot (a hundred a second on every Linux of ours). */
-function startOf(ticks: string): number | null {
-  const boot = bootTime();
-  return boot === null || !/^\d+$/.test(ticks) ? null : boot + Number(ticks) * 10;
 }
