@@ -41,35 +41,38 @@ export function peerStores(
   return { stores, missing };
 }
 
-/** With its usual settings: zstd 3, chunks as restic's. */
-class RusticStore implements PeerStore {
+/** A program with all that it keeps in one folder. */
+class FolderOfPeer {
   readonly name: string;
   readonly repository: string;
-  readonly #peer: Peer;
-  readonly #folder: string;
-  readonly #data: string;
+  readonly program: string;
+  readonly folder: string;
+  readonly data: string;
 
   constructor(peer: Peer, folder: string, data: string) {
-    this.name = `rustic ${peer.version}`;
+    this.name = `${path.basename(peer.program)} ${peer.version}`;
     this.repository = path.join(folder, "repository");
-    this.#peer = peer;
-    this.#folder = folder;
-    this.#data = data;
+    this.program = peer.program;
+    this.folder = folder;
+    this.data = data;
   }
 
   get exists(): boolean {
     return existsSync(this.repository);
   }
+}
 
+/** With its usual settings: zstd 3, chunks as restic's. */
+class RusticStore extends FolderOfPeer implements PeerStore {
   fresh(): void {
-    rmSync(this.#folder, { recursive: true, force: true });
-    mkdirSync(this.#folder, { recursive: true });
-    writeFileSync(path.join(this.#folder, "password"), "benchmark", { mode: 0o600 });
+    rmSync(this.folder, { recursive: true, force: true });
+    mkdirSync(this.folder, { recursive: true });
+    writeFileSync(path.join(this.folder, "password"), "benchmark", { mode: 0o600 });
     runCommand(this.#command("init"));
   }
 
   save(): Command {
-    return this.#command("backup", this.#data);
+    return this.#command("backup", this.data);
   }
 
   check(): Command {
@@ -81,46 +84,23 @@ class RusticStore implements PeerStore {
   }
 
   #command(...args: string[]): Command {
-    const own = [
-      "--password-file",
-      path.join(this.#folder, "password"),
-      "--cache-dir",
-      path.join(this.#folder, "cache"),
-    ];
+    const own = ["--password-file", path.join(this.folder, "password"), "--cache-dir", path.join(this.folder, "cache")];
     const quiet = ["--no-progress", "--log-level", "error"];
-    return { program: this.#peer.program, args: [...quiet, "-r", this.repository, ...own, ...args] };
+    return { program: this.program, args: [...quiet, "-r", this.repository, ...own, ...args] };
   }
 }
 
 /** With zstd, which it has switched off unless told, and without its housekeeping beside a save. */
-class KopiaStore implements PeerStore {
-  readonly name: string;
-  readonly repository: string;
-  readonly #peer: Peer;
-  readonly #folder: string;
-  readonly #data: string;
-
-  constructor(peer: Peer, folder: string, data: string) {
-    this.name = `kopia ${peer.version}`;
-    this.repository = path.join(folder, "repository");
-    this.#peer = peer;
-    this.#folder = folder;
-    this.#data = data;
-  }
-
-  get exists(): boolean {
-    return existsSync(this.repository);
-  }
-
+class KopiaStore extends FolderOfPeer implements PeerStore {
   fresh(): void {
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
     mkdirSync(this.repository, { recursive: true });
     runCommand(this.#command("repository", "create", "filesystem", "--path", this.repository));
     runCommand(this.#command("policy", "set", "--global", "--compression=zstd"));
   }
 
   save(): Command {
-    return this.#command("snapshot", "create", this.#data, "--no-progress", "--no-auto-maintenance");
+    return this.#command("snapshot", "create", this.data, "--no-progress", "--no-auto-maintenance");
   }
 
   check(): Command {
@@ -128,18 +108,18 @@ class KopiaStore implements PeerStore {
   }
 
   restore(target: string): Command {
-    return this.#command("snapshot", "restore", this.#data, target, "--no-progress");
+    return this.#command("snapshot", "restore", this.data, target, "--no-progress");
   }
 
   #command(...args: string[]): Command {
     const env = {
-      KOPIA_CONFIG_PATH: path.join(this.#folder, "config"),
-      KOPIA_CACHE_DIRECTORY: path.join(this.#folder, "cache"),
-      KOPIA_LOG_DIR: path.join(this.#folder, "log"),
+      KOPIA_CONFIG_PATH: path.join(this.folder, "config"),
+      KOPIA_CACHE_DIRECTORY: path.join(this.folder, "cache"),
+      KOPIA_LOG_DIR: path.join(this.folder, "log"),
       KOPIA_PASSWORD: "benchmark",
       KOPIA_USE_KEYRING: "false",
       KOPIA_CHECK_FOR_UPDATES: "false",
     };
-    return { program: this.#peer.program, args, env };
+    return { program: this.program, args, env };
   }
 }
