@@ -3,6 +3,7 @@ import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex } from "./blob-index.ts";
 import type { CheckProblem, CheckReport, CheckRoot, Consequence } from "./check.ts";
+import { EntrySet } from "./entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
 /** What damage means: which paths of which roots cannot be had, cause by cause. */
@@ -70,14 +71,14 @@ class Finder {
   readonly #pace: Pacer;
   /** Trees that were walked: what is broken below them. Sound ones are only counted as done. */
   readonly #broken = new Map<number, Broken[]>();
-  readonly #sound: Uint8Array;
+  readonly #sound: EntrySet;
 
   constructor(index: BlobIndex, bad: ReadonlyMap<string, string>, options: ExplainOptions) {
     this.#index = index;
     this.#bad = bad;
     this.#options = options;
     this.#pace = newPacer(options.signal);
-    this.#sound = new Uint8Array((index.count >>> 3) + 1);
+    this.#sound = new EntrySet(index.count);
   }
 
   async root(root: CheckRoot): Promise<Broken[]> {
@@ -87,12 +88,12 @@ class Finder {
   async #tree(id: Uint8Array): Promise<Broken[]> {
     const entry = this.#index.lookup(id, 0, TREE_BLOB);
     if (entry < 0 || this.#bad.has(hex(id))) return [{ cause: hex(id), path: new Uint8Array(0) }];
-    if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return [];
+    if (this.#sound.has(entry)) return [];
     const known = this.#broken.get(entry);
     if (known !== undefined) return known;
     await this.#pace();
     const found = await this.#walk(entry, id);
-    if (found.length === 0) this.#sound[entry >>> 3]! |= 1 << (entry & 7);
+    if (found.length === 0) this.#sound.add(entry);
     else this.#broken.set(entry, found);
     return found;
   }

@@ -3,6 +3,7 @@ import { TreeReferences } from "../formats/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { DATA_BLOB, TREE_BLOB, type BlobIndex, type BlobPlaceOf } from "./blob-index.ts";
+import { EntrySet } from "./entry-set.ts";
 
 export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
 
@@ -33,7 +34,7 @@ export class LiveSet {
   readonly problems: MarkProblem[] = [];
   readonly #index: BlobIndex;
   readonly #references = new TreeReferences();
-  #bits: Uint8Array;
+  readonly #marked: EntrySet;
   /** Roots that are done, so that marking again from a longer list costs what is new. */
   readonly #roots = new Set<string>();
   #trees = 0;
@@ -42,7 +43,7 @@ export class LiveSet {
 
   constructor(index: BlobIndex) {
     this.#index = index;
-    this.#bits = new Uint8Array((index.count >>> 3) + 1);
+    this.#marked = new EntrySet(index.count);
   }
 
   get complete(): boolean {
@@ -60,7 +61,7 @@ export class LiveSet {
   }
 
   has(entry: number): boolean {
-    return (this.#bits[entry >>> 3]! & (1 << (entry & 7))) !== 0;
+    return this.#marked.has(entry);
   }
 
   /** Trees walked so far. */
@@ -115,15 +116,7 @@ export class LiveSet {
 
   /** True when it was not set before. */
   #set(entry: number): boolean {
-    const at = entry >>> 3;
-    if (at >= this.#bits.length) {
-      const grown = new Uint8Array(Math.max(at + 1, this.#bits.length * 2));
-      grown.set(this.#bits);
-      this.#bits = grown;
-    }
-    const bit = 1 << (entry & 7);
-    if ((this.#bits[at]! & bit) !== 0) return false;
-    this.#bits[at]! |= bit;
+    if (!this.#marked.add(entry)) return false;
     this.#size++;
     this.#bytes += this.#index.table.lengthOf[entry]!;
     return true;

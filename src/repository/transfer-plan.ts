@@ -6,6 +6,7 @@ import type { PathSelection } from "../fs/path-selection.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { EntrySet } from "./entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
 export interface PlanTransferOptions {
@@ -68,8 +69,8 @@ class TransferWalk {
   readonly #from: BlobIndex;
   readonly #to: BlobIndex;
   readonly #options: PlanTransferOptions;
-  /** A bit an entry of the source: looked at, with all below it. */
-  readonly #seen: Uint8Array;
+  /** Entries of the source that were looked at, with all below them. */
+  readonly #seen: EntrySet;
   /** Trees that were looked at in part. */
   readonly #partial = new Set<number>();
   readonly #wanted: number[] = [];
@@ -81,7 +82,7 @@ class TransferWalk {
     this.#from = from;
     this.#to = to;
     this.#options = options;
-    this.#seen = new Uint8Array((from.count >>> 3) + 1);
+    this.#seen = new EntrySet(from.count);
   }
 
   async root(root: Uint8Array): Promise<void> {
@@ -92,7 +93,7 @@ class TransferWalk {
       if (step.beside !== null && Buffer.compare(step.beside, step.tree) === 0) continue;
       const entry = this.#require(step.tree, 0, TREE_BLOB, null);
       if (entry < 0) continue;
-      if (step.isPartial ? this.#isMarked(entry) : !this.#mark(entry)) continue;
+      if (step.isPartial ? this.#seen.has(entry) : !this.#seen.add(entry)) continue;
       if (!step.isPartial || this.#options.leading !== false) {
         if (!this.#partial.has(entry) && this.#to.lookup(step.tree, 0, TREE_BLOB) < 0) this.#wanted.push(entry);
         // It may be wanted of another place too, whole or in part.
@@ -147,7 +148,7 @@ class TransferWalk {
   /** `of`: the file that names the blob; its path is made where it is needed, which for most files it is not. */
   #data(ids: Uint8Array, at: number, of: { step: Step; name: () => Uint8Array }): void {
     const data = this.#require(ids, at, DATA_BLOB, of.step.tree);
-    if (data < 0 || !this.#mark(data) || this.#to.lookup(ids, at, DATA_BLOB) >= 0) return;
+    if (data < 0 || !this.#seen.add(data) || this.#to.lookup(ids, at, DATA_BLOB) >= 0) return;
     this.#wanted.push(data);
     const pack = this.#from.table.packOf[data]!;
     if (!this.#files.has(pack)) this.#files.set(pack, pathIn(of.step, of.name()));
@@ -191,17 +192,6 @@ class TransferWalk {
         details: { blob: id },
       },
     );
-  }
-
-  /** True the first time. */
-  #mark(entry: number): boolean {
-    if (this.#isMarked(entry)) return false;
-    this.#seen[entry >>> 3]! |= 1 << (entry & 7);
-    return true;
-  }
-
-  #isMarked(entry: number): boolean {
-    return (this.#seen[entry >>> 3]! & (1 << (entry & 7))) !== 0;
   }
 
   plan(): TransferPlan {

@@ -4,6 +4,7 @@ import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { EntrySet } from "./entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
 /** An entry that cannot be had any more: a file some of whose content is lost, or a directory whose tree is. */
@@ -39,8 +40,8 @@ const ITSELF = new Uint8Array(0);
 export class TreeMender {
   readonly #options: TreeMenderOptions;
   readonly #pace: Pacer;
-  /** A bit an entry: sound with all below it. */
-  readonly #sound: Uint8Array;
+  /** Trees that are sound with all below them. */
+  readonly #sound: EntrySet;
   readonly #mended = new Map<number, MendedTree>();
   /** Ids of blobs that the index does not know. */
   readonly missing = new Set<ObjectId>();
@@ -48,7 +49,7 @@ export class TreeMender {
   constructor(options: TreeMenderOptions) {
     this.#options = options;
     this.#pace = newPacer(options.signal);
-    this.#sound = new Uint8Array((options.index.count >>> 3) + 1);
+    this.#sound = new EntrySet(options.index.count);
   }
 
   /** Throws `damaged` for a tree that the index knows and that cannot be read: whether it is lost is not known. */
@@ -59,11 +60,11 @@ export class TreeMender {
       this.missing.add(objectIdOf(tree));
       return lostTree("its tree is lost");
     }
-    if ((this.#sound[entry >>> 3]! & (1 << (entry & 7))) !== 0) return { tree, lost: NOTHING };
+    if (this.#sound.has(entry)) return { tree, lost: NOTHING };
     const known = this.#mended.get(entry);
     if (known !== undefined) return known;
     const mended = await this.#mendEntries(tree, entry);
-    if (mended.lost.length === 0) this.#sound[entry >>> 3]! |= 1 << (entry & 7);
+    if (mended.lost.length === 0) this.#sound.add(entry);
     else this.#mended.set(entry, mended);
     return mended;
   }

@@ -1,5 +1,6 @@
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { EntrySet } from "../../repository/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
@@ -69,14 +70,13 @@ class SelectionWalk {
   readonly #look: Look;
   readonly #pace: Pacer;
   readonly #counts = newCounts();
-  /** A byte for each entry of the index. */
-  readonly #counted: Uint8Array;
+  readonly #counted: EntrySet;
   readonly #known = new Map<string, Sizes>();
 
   constructor(look: Look, pace: Pacer) {
     this.#look = look;
     this.#pace = pace;
-    this.#counted = new Uint8Array(look.index.count);
+    this.#counted = new EntrySet(look.index.count);
   }
 
   async of(snapshots: readonly ListedSnapshot[]): Promise<BackupSelection> {
@@ -112,8 +112,6 @@ class SelectionWalk {
   #blob(bytes: Uint8Array, at: number, type: typeof DATA_BLOB | typeof TREE_BLOB): void {
     const { index } = this.#look;
     const entry = index.lookup(bytes, at, type);
-    if (entry < 0 || this.#counted[entry] === 1) return;
-    this.#counted[entry] = 1;
-    count(this.#counts, index, entry);
+    if (entry >= 0 && this.#counted.add(entry)) count(this.#counts, index, entry);
   }
 }
