@@ -29,6 +29,16 @@ function lockOf(changes: Partial<LockFile>): Uint8Array {
   });
 }
 
+function gateOf(): { gate: Promise<void>; open: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { gate: promise, open: resolve };
+}
+
+/** As many as everything takes that waits for no gate. */
+async function someTurns(): Promise<void> {
+  for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 async function gonePid(): Promise<number> {
   const child = spawn("true");
   await new Promise((resolve) => child.once("exit", resolve));
@@ -235,6 +245,49 @@ describe("locks", () => {
       await lock.release();
       assert.deepEqual(await storage.list("locks"), []);
     });
+  });
+
+  test("a lock that is refreshed while it is looked at stays held", async (t) => {
+    await withRepository(async ({ repository, storage }) => {
+      t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+      const lock = await acquireLock(repository, { exclusive: true });
+      const first = lock.id;
+      const { gate, open } = gateOf();
+      const exists = storage.exists.bind(storage);
+      storage.exists = async (...of) => gate.then(async () => exists(...of));
+      const looking = lock.recheck();
+      t.mock.timers.tick(5 * 60_000);
+      await someTurns();
+      open();
+      await looking;
+      while (lock.id === first) await someTurns();
+      await lock.recheck();
+      await lock.release();
+      assert.deepEqual(await storage.list("locks"), []);
+    });
+  });
+
+  test("a refreshed lock stays held when the same process comes across its old file", async (t) => {
+    for (const comesAcross of ["itself", "another"] as const)
+      await withRepository(async ({ repository, storage }) => {
+        t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+        const lock = await acquireLock(repository, { exclusive: false });
+        const first = lock.id;
+        const { gate, open } = gateOf();
+        const remove = storage.remove.bind(storage);
+        let removals = 0;
+        storage.remove = async (...of) => (removals++ === 0 ? gate : Promise.resolve()).then(async () => remove(...of));
+        t.mock.timers.tick(5 * 60_000);
+        while (lock.id === first) await someTurns();
+        const other = comesAcross === "itself" ? lock.recheck() : acquireLock(repository, { exclusive: false });
+        await someTurns();
+        open();
+        await (await other)?.release();
+        await lock.recheck();
+        await lock.release();
+        assert.deepEqual(await storage.list("locks"), []);
+        t.mock.timers.reset();
+      });
   });
 
   test("work that failed says why, also where its lock cannot be taken away", async () => {

@@ -32,6 +32,8 @@ export type LockCall = Omit<LockOptions, "exclusive">;
 /** Locks that this process holds, and those that it gave back and that could not be taken away. */
 const mine = new Set<string>();
 const leftBehind = new Set<string>();
+/** Removals under way: what this process removes twice at once is removed by nobody else. */
+const leaving = new Map<string, Promise<boolean>>();
 
 /** A lock that is held; `release` it in a finally block. Refreshed every five minutes by itself. */
 export class RepositoryLock {
@@ -64,17 +66,22 @@ export class RepositoryLock {
    * that excludes it stays for two seconds.
    */
   async recheck(): Promise<void> {
-    this.requireHeld();
-    const until = Date.now() + RIVAL_MS;
+    let until: number | undefined;
     for (;;) {
-      if (!(await this.#repository.storage.exists("locks", this.#id))) {
+      await this.#refreshing;
+      this.requireHeld();
+      const own = this.#id;
+      if (!(await this.#repository.storage.exists("locks", own))) {
+        // A refresh took it away, and placed another before.
+        if (own !== this.#id) continue;
         throw new CairnError(
           "busy",
           "the repository's lock was removed by another program, so others may have changed it",
         );
       }
-      const rival = excluding(await foreignLocks(this.#repository, this.#id), this.exclusive);
+      const rival = excluding(await foreignLocks(this.#repository, own), this.exclusive);
       if (rival === undefined) return;
+      until ??= Date.now() + RIVAL_MS;
       if (Date.now() >= until) throw busy(this.#repository, rival);
       await sleep(20);
     }
@@ -221,6 +228,15 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
 
 /** False when it was not there any more. */
 async function dropLock(repository: Repository, id: string): Promise<boolean> {
+  let removal = leaving.get(id);
+  if (removal === undefined) {
+    removal = removeLock(repository, id).finally(() => leaving.delete(id));
+    leaving.set(id, removal);
+  }
+  return removal;
+}
+
+async function removeLock(repository: Repository, id: string): Promise<boolean> {
   // Until it is gone: where that fails, the next look around takes it away.
   leftBehind.add(id);
   mine.delete(id);
