@@ -77,7 +77,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   checkLocation(target, { allow: input.allow, control: control.root });
   refuseKept(target);
   if (input.name !== undefined) checkName(control, input.name);
-  checkRoom(target, input.point.descriptor.bytes, input.allow);
+  checkRoom(target, input.point.descriptor.bytes, input.allow ?? []);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
     const partial = PartialFolder.begin(control, "fork", target);

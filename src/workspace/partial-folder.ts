@@ -228,6 +228,11 @@ export class PartialFolder {
   }
 }
 
+/** Whether there is something that {@link PartialFolder.takeOver} takes. */
+export function canTakeOver({ record, committed }: DeadPartial): boolean {
+  return !committed && isOwnDirectory(Buffer.from(rawPath(record.staging)));
+}
+
 /** True for a directory, not for a link to one, that belongs to the user of this process. */
 function isOwnDirectory(folder: Buffer): boolean {
   const facts = fs.lstatSync(folder, { throwIfNoEntry: false });

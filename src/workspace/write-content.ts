@@ -112,17 +112,20 @@ export function hasRoom(target: Buffer, bytes: number): boolean {
   return freeSpace(existingAncestor(target)).freeBytes >= bytes + RESERVE_BYTES;
 }
 
-/** Throws `no_space` when a folder's file system has no room for so much more. */
-export function checkRoom(target: Buffer, bytes: number, allow: readonly GuardName[] | undefined): void {
+/** Throws `no_space` when a folder's file system has no room for so much more. `allow`: which guards may pass, where any may. */
+export function checkRoom(target: Buffer, bytes: number, allow?: readonly GuardName[]): void {
   if (allow?.includes("space") === true || hasRoom(target, bytes)) return;
   const { freeBytes } = freeSpace(existingAncestor(target));
+  const sizes = { free_bytes: freeBytes, needed_bytes: bytes + RESERVE_BYTES };
   throw new CairnError(
     "no_space",
-    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, the point has ${bytes}`,
-    {
-      hint: "choose another place; a point with large sparse files needs less: --allow space",
-      details: { guard: "space", free_bytes: freeBytes, needed_bytes: bytes },
-    },
+    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, ${sizes.needed_bytes} are needed`,
+    allow === undefined
+      ? { hint: "choose another place, or only some of the paths", details: sizes }
+      : {
+          hint: "choose another place; a point with large sparse files needs less: --allow space",
+          details: { guard: "space", ...sizes },
+        },
   );
 }
 
@@ -149,7 +152,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       hint: "name a folder outside of it, or restore without --to",
     });
   }
-  if (paths === null) checkRoom(target, point.descriptor.bytes, undefined);
+  if (paths === null) checkRoom(target, point.descriptor.bytes);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
     if (paths !== null) await requirePaths(workspace, point, paths);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -144,5 +145,27 @@ test("a restore writes nothing through a link that is put in place of its folder
   fs.rmSync(hold);
   assert.notEqual((await running.ended).status, 0);
   assert.deepEqual(readFolder(victim), before);
+  failed = false;
+});
+
+test("a restore that was killed needs no room twice, neither for the same again nor for something else", (t) => {
+  failed = true;
+  const { folder, parent, args } = scene();
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=48m", "none", parent]).status !== 0)
+    return t.skip("no right to mount");
+  t.after(() => execFileSync("umount", [parent]));
+  const wanted = readFolder(folder);
+  const target = path.join(parent, "target");
+  assert.ok(cairn(args(target), { failpoint: "restore-backup.written" }).killed);
+  const { kept_bytes: kept } = cairnOk(args(target)).data as { kept_bytes: number };
+  assert.ok(kept > LARGE, `${kept} bytes were kept`);
+  assert.equal(oneOf(target, { wanted }, "after the second call"), "wanted");
+  fs.rmSync(target, { recursive: true });
+  assert.ok(cairn(args(target), { failpoint: "restore-backup.written" }).killed);
+  cairnOk([...args(target), "large"]);
+  assert.deepEqual(fs.readdirSync(target), ["large"]);
+  const { status, error } = cairn(args(path.join(parent, "another")));
+  assert.deepEqual([status, error!.code], [8, "no_space"]);
+  assert.doesNotMatch(error!.hint!, /--allow/);
   failed = false;
 });

@@ -1,7 +1,16 @@
 import fs from "node:fs";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { newStatBuffer, openDirectory, signedWide, STAT, syscallError, syscalls, TYPE } from "../../fs/syscalls.ts";
+import {
+  newStatBuffer,
+  openDirectory,
+  signedWide,
+  STAT,
+  syscallError,
+  syscalls,
+  TYPE,
+  wide,
+} from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
 import { shown } from "../write/node-writer.ts";
@@ -12,6 +21,7 @@ const ENOENT = -2;
 const IMMUTABLE = 0x10;
 const APPEND_ONLY = 0x20;
 const BILLION = 1_000_000_000n;
+const OWNER_LISTS = 0o500;
 
 /** An entry that a walk meets; only good until the next. */
 export interface WalkedEntry {
@@ -85,6 +95,22 @@ export async function changedAfter(root: Uint8Array, moment: bigint, signal?: Ab
     signal,
   );
   return found;
+}
+
+/** Bytes that what is below a folder takes of its disk; without what is in directories that lock their owner out. */
+export async function takenBytes(root: Uint8Array, signal?: AbortSignal): Promise<number> {
+  let bytes = 0;
+  await walkEntries(
+    root,
+    ({ stat }) => {
+      const mode = stat[STAT.MODE]!;
+      const isDirectory = mode >>> 12 === TYPE.DIRECTORY;
+      bytes += (wide(stat, STAT.BLOCKS) * 512) / (isDirectory ? 1 : stat[STAT.NLINK]!);
+      return (mode & OWNER_LISTS) === OWNER_LISTS;
+    },
+    signal,
+  );
+  return Math.round(bytes);
 }
 
 /** The paths of all regular files of which that is true. */

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { fchmodSync } from "node:fs";
 import { resolve } from "node:path";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
@@ -7,7 +6,6 @@ import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushingMeanwhile } from "../../fs/flush.ts";
-import { rawPath } from "../../formats/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
@@ -18,18 +16,9 @@ import { BlobReader } from "../../repository/blob-reader.ts";
 import type { WantedRange } from "../../repository/near-packs.ts";
 import { addWanted } from "../../repository/transfer.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
-import { controlPaths } from "../../workspace/control-layout.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
-import {
-  type DeadPartial,
-  deadPartials,
-  isMountRoot,
-  PartialFolder,
-  requireFree,
-  settlePartial,
-} from "../../workspace/partial-folder.ts";
-import { userStateDirectory } from "../../workspace/registry.ts";
+import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
 import { notSetEntry } from "../../workspace/restore.ts";
 import { checkRoom, hasRoom } from "../../workspace/write-content.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
@@ -43,6 +32,7 @@ import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
+import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
 /**
  * Writes a snapshot into an absent or empty folder and reads it again.
@@ -74,20 +64,6 @@ export async function restoreBackup(
   });
 }
 
-/** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
-function settleEarlier(target: Buffer): DeadPartial[] {
-  const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
-  const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
-    !committed && record.content !== undefined && target.equals(rawPath(record.target));
-  for (const each of dead) if (!isOfTarget(each)) settlePartial(each);
-  return dead.filter(isOfTarget);
-}
-
-/** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
-function records(): ReturnType<typeof controlPaths> {
-  return controlPaths(userStateDirectory());
-}
-
 interface RestoreParts extends Omit<ReadBack, "options">, Look {
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
@@ -111,15 +87,20 @@ class SnapshotRestore {
   }
 
   async run(): Promise<RestoreBackupResult> {
-    const { target, options } = this.#parts;
-    if (options.dryRun === true || !this.#isAllAtHand()) {
+    const { access, listed, target, left, options } = this.#parts;
+    if (options.dryRun === true) {
+      const { plainBytes: bytes } = await this.#plan();
+      return this.#result({ entries: 0, bytes, keptBytes: 0, leftOut: [], proof: null });
+    }
+    const content = restoredContent(access.repository.id, listed.id, this.#written());
+    const folder = new RestoreFolder(target, content, left);
+    const there = await folder.bytesThere(options.signal);
+    if (!this.#isAllAtHand(there)) {
       const plan = await this.#plan();
-      if (options.dryRun === true)
-        return this.#result({ entries: 0, bytes: plan.plainBytes, keptBytes: 0, leftOut: [], proof: null });
-      checkRoom(target, plan.plainBytes, undefined);
+      checkRoom(target, plan.plainBytes - there);
       await this.#fetch(plan);
     }
-    const { partial, resumes } = this.#begin();
+    const { partial, resumes } = folder.begin();
     try {
       const write = async (): Promise<Written> => this.#write(partial.staging, resumes);
       const { written, leftOut } = await (this.#isProven ? flushingMeanwhile(partial.staging, write) : write());
@@ -142,32 +123,15 @@ class SnapshotRestore {
     }
   }
 
-  /** The folder that is filled: what a restore of the same was filling that was killed, else a new one. */
-  #begin(): { partial: PartialFolder; resumes: boolean } {
-    const { access, listed, target, left } = this.#parts;
-    const paths = (this.#written() ?? []).map((path) => Buffer.from(path).toString("base64"));
-    const asked = JSON.stringify([access.repository.id, listed.id, paths]);
-    const content = createHash("sha256").update(asked).digest("hex");
-    let taken: PartialFolder | null = null;
-    for (const dead of left) {
-      const isSame: boolean = taken === null && dead.record.content === content;
-      const own: PartialFolder | null = isSame ? PartialFolder.takeOver(records(), dead) : null;
-      if (own === null) settlePartial(dead);
-      else taken = own;
-    }
-    if (taken !== null) return { partial: taken, resumes: true };
-    return { partial: PartialFolder.begin(records(), "restore", target, content), resumes: false };
-  }
-
   get #isProven(): boolean {
     return this.#parts.paths === null && this.#parts.options.prove !== false;
   }
 
-  /** True where nothing has to be fetched, and there is room for all of it even if no content is in it twice: then nothing has to be planned. */
-  #isAllAtHand(): boolean {
+  /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
+  #isAllAtHand(there: number): boolean {
     const { near, paths, listed, target } = this.#parts;
     const { bytes } = publicSnapshot(listed);
-    return near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes);
+    return near.isLocal && paths === null && bytes !== null && hasRoom(target, bytes - there);
   }
 
   /** All that is needed, walked once; of chosen paths only what is below them. What is not there is met when it is written. */

@@ -1,0 +1,64 @@
+import { createHash } from "node:crypto";
+import { takenBytes } from "../../engines/tree/walk-entries.ts";
+import { rawPath } from "../../formats/record.ts";
+import { controlPaths } from "../../workspace/control-layout.ts";
+import {
+  canTakeOver,
+  type DeadPartial,
+  deadPartials,
+  PartialFolder,
+  settlePartial,
+} from "../../workspace/partial-folder.ts";
+import { userStateDirectory } from "../../workspace/registry.ts";
+
+/** Clears away what restores have left that were killed, but for unfinished folders beside the same target, which are returned. */
+export function settleEarlier(target: Buffer): DeadPartial[] {
+  const dead = deadPartials(records()).filter(({ record }) => record.purpose === "restore");
+  const isOfTarget = ({ record, committed }: DeadPartial): boolean =>
+    !committed && record.content !== undefined && target.equals(rawPath(record.target));
+  for (const each of dead) if (!isOfTarget(each)) settlePartial(each);
+  return dead.filter(isOfTarget);
+}
+
+/** Restores of repositories belong to no workspace: they are recorded with the user's own state. */
+function records(): ReturnType<typeof controlPaths> {
+  return controlPaths(userStateDirectory());
+}
+
+/** What a restore writes, in a word of its own; `paths` null: everything. */
+export function restoredContent(repository: string, snapshot: string, paths: readonly Uint8Array[] | null): string {
+  const named = (paths ?? []).map((path) => Buffer.from(path).toString("base64"));
+  return createHash("sha256")
+    .update(JSON.stringify([repository, snapshot, named]))
+    .digest("hex");
+}
+
+/** The folder beside a target that a restore fills: one that a restore of the same was filling that was killed, else a new one. */
+export class RestoreFolder {
+  readonly #target: Buffer;
+  readonly #content: string;
+  /** What is gone on with. */
+  readonly #left: DeadPartial | null;
+
+  /** Takes away what others have left beside the target, so that it is in nobody's way. */
+  constructor(target: Buffer, content: string, left: readonly DeadPartial[]) {
+    this.#target = target;
+    this.#content = content;
+    this.#left = left.find((dead) => dead.record.content === content && canTakeOver(dead)) ?? null;
+    for (const dead of left) if (dead !== this.#left) settlePartial(dead);
+  }
+
+  /** Bytes that what is there already takes of the disk: it stays, or gives its room to what is written in its place. */
+  async bytesThere(signal: AbortSignal | undefined): Promise<number> {
+    return this.#left === null ? 0 : takenBytes(rawPath(this.#left.record.staging), signal);
+  }
+
+  begin(): { partial: PartialFolder; resumes: boolean } {
+    if (this.#left !== null) {
+      const partial = PartialFolder.takeOver(records(), this.#left);
+      if (partial !== null) return { partial, resumes: true };
+      settlePartial(this.#left);
+    }
+    return { partial: PartialFolder.begin(records(), "restore", this.#target, this.#content), resumes: false };
+  }
+}
