@@ -179,11 +179,6 @@ export function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
-/** True when both byte strings are equal. */
-export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && compareBytes(a, b) === 0;
-}
-
 /** Reads back what ByteWriter wrote; every read is bounded and throws `damaged` past the end. */
 export class ByteReader {
   readonly bytes: Uint8Array;

@@ -4,27 +4,22 @@ import { CairnError } from "../errors.ts";
 
 /** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
 
-interface NameTable {
-  readonly names: ReadonlyMap<number, string>;
-  readonly ids: ReadonlyMap<string, number>;
-}
+type Names = ReadonlyMap<number, string>;
 
-/** Reads lines `name:…:id:…`; of several lines for one id or name the first counts, as in libc. */
-export function parseNames(text: string): NameTable {
+/** Reads lines `name:…:id:…`, by id; of several lines for one id the first counts, as in libc. */
+export function parseNames(text: string): Names {
   const names = new Map<number, string>();
-  const ids = new Map<string, number>();
   for (const line of text.split("\n")) {
     const fields = line.split(":");
     const name = fields[0] ?? "";
     const id = /^[0-9]{1,10}$/.test(fields[2] ?? "") ? Number(fields[2]) : -1;
     if (name === "" || name.startsWith("#") || id < 0) continue;
     if (!names.has(id)) names.set(id, name);
-    if (!ids.has(name)) ids.set(name, id);
   }
-  return { names, ids };
+  return names;
 }
 
-function load(path: string): NameTable {
+function load(path: string): Names {
   try {
     return parseNames(readFileSync(path, "utf8"));
   } catch {
@@ -32,35 +27,25 @@ function load(path: string): NameTable {
   }
 }
 
-let users: NameTable | undefined;
-let groups: NameTable | undefined;
+let users: Names | undefined;
+let groups: Names | undefined;
 
-function userTable(): NameTable {
+function userNames(): Names {
   return (users ??= load("/etc/passwd"));
 }
 
-function groupTable(): NameTable {
+function groupNames(): Names {
   return (groups ??= load("/etc/group"));
 }
 
 /** The name of a user id, "" when it has none here. */
 export function userName(uid: number): string {
-  return userTable().names.get(uid) ?? "";
+  return userNames().get(uid) ?? "";
 }
 
 /** The name of a group id, "" when it has none here. */
 export function groupName(gid: number): string {
-  return groupTable().names.get(gid) ?? "";
-}
-
-/** The user id of a name, null when unknown here; a restore then uses the recorded number. */
-export function userId(name: string): number | null {
-  return userTable().ids.get(name) ?? null;
-}
-
-/** The group id of a name, null when unknown here. */
-export function groupId(name: string): number | null {
-  return groupTable().ids.get(name) ?? null;
+  return groupNames().get(gid) ?? "";
 }
 
 const FIRST_PERSON = 1000;

@@ -12,7 +12,6 @@ import {
   checkSpace,
   controlDirectoriesInside,
   isWithinQuota,
-  parseQuota,
   quotaBytes,
   realFolder,
 } from "./guards.ts";
@@ -133,17 +132,4 @@ test("a quota is a fifth of the file system unless set", (context) => {
     () => checkQuota(control, { ...use, addedBytes: 41 }),
     (error) => error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--quota") === true,
   );
-});
-
-test("quotas are read in bytes, units and shares", () => {
-  assert.equal(parseQuota("1000", 0), 1000);
-  assert.equal(parseQuota("1.5 GiB", 0), 1.5 * 2 ** 30);
-  assert.equal(parseQuota("2m", 0), 2 * 2 ** 20);
-  assert.equal(parseQuota("12.5%", 1000), 125);
-  for (const text of ["", "x", "-1", "101%", "1e9", "5 apples"])
-    assert.throws(
-      () => parseQuota(text, 1000),
-      (error) => error instanceof CairnError && error.code === "usage",
-      text,
-    );
 });

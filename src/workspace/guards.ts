@@ -199,20 +199,6 @@ export function checkSpace(controlRoot: string, estimateBytes: number, options: 
 /** The share of its file system that a control directory may fill unless told. */
 export const DEFAULT_QUOTA_SHARE = 0.2;
 
-/**
- * A quota in words as bytes: `20%` of the file system, `500MiB`, `2G`, `1000`; binary units. Throws `usage`.
- */
-export function parseQuota(text: string, totalBytes: number): number {
-  const share = /^([0-9]{1,3}(?:\.[0-9]+)?)\s*%$/.exec(text.trim());
-  if (share !== null && Number(share[1]) <= 100) return Math.floor((totalBytes * Number(share[1])) / 100);
-  const size = /^([0-9]{1,16}(?:\.[0-9]+)?)\s*([KMGTP]?)(?:i?B)?$/i.exec(text.trim());
-  const bytes = size === null ? Number.NaN : Math.floor(Number(size[1]) * UNITS[size[2]!.toUpperCase()]!);
-  if (Number.isSafeInteger(bytes) && share === null) return bytes;
-  throw new CairnError("usage", `not a quota: ${JSON.stringify(text.slice(0, 40))}`, {
-    hint: "use a size like 20GiB or a share like 20%",
-  });
-}
-
 /** The quota in force, in bytes: the one that was set, else a fifth of the control directory's file system. */
 export function quotaBytes(controlRoot: string, configured: number | null | undefined): number {
   return configured ?? Math.floor(freeSpace(existingAncestor(controlRoot)).totalBytes * DEFAULT_QUOTA_SHARE);
