@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
+import { setAttribute } from "../../src/engines/testing-edits.ts";
 import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
@@ -167,5 +168,24 @@ test("a restore that was killed needs no room twice, neither for the same again 
   const { status, error } = cairn(args(path.join(parent, "another")));
   assert.deepEqual([status, error!.code], [8, "no_space"]);
   assert.doesNotMatch(error!.hint!, /--allow/);
+  failed = false;
+});
+
+test("a restore that goes on gives nothing an access list that only the folder around it has", (t) => {
+  failed = true;
+  const { folder, place, parent, args } = scene();
+  const inside = path.join(folder, "listed");
+  fs.mkdirSync(inside);
+  const file = path.join(inside, "file");
+  fs.writeFileSync(file, "of its own", { mode: 0o640 });
+  // With an attribute it is written again.
+  if (!setAttribute(file, "user.note", "kept")) return t.skip("no attributes here");
+  if (spawnSync("setfacl", ["-d", "-m", "u:65534:rwx", inside]).status !== 0) return t.skip("no access lists here");
+  backup(place, "create", "--save", "-C", folder);
+  const wanted = readFolder(folder);
+  const target = path.join(parent, "target");
+  assert.ok(cairn(args(target), { failpoint: "restore-backup.proven" }).killed);
+  cairnOk(args(target));
+  assert.equal(oneOf(target, { wanted }, "after the second call"), "wanted");
   failed = false;
 });

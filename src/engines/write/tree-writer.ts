@@ -115,7 +115,8 @@ export class TreeWriter {
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
-    this.#nodes = new NodeWriter({ readOnly: task.readOnly, within: this.#target });
+    // What a directory that is left passes on is not told by the root.
+    this.#nodes = new NodeWriter({ readOnly: task.readOnly, ...(task.resumes ? {} : { within: this.#target }) });
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
