@@ -124,6 +124,28 @@ test("users are known by bcrypt, whose guesses hold nobody else up", async (t) =
   assert.ok(longest < took / 3, `the longest pause was ${Math.round(longest)} of ${Math.round(took)} ms`);
 });
 
+test("how long a refusal takes does not say which names there are, whatever forms their passwords have", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, "users");
+  const sha = `bob:{SHA}${createHash("sha1").update("bobs").digest("base64")}`;
+  writeFileSync(file, `${sha}\n${await htpasswdLine("alice", "right")}\n${BCRYPT[0]}\n`);
+  const credentials = Credentials.open(file, (message) => assert.fail(message));
+  const took = async (user: string): Promise<number> => {
+    const started = performance.now();
+    assert.deepEqual(await credentials.login(basic(user, "guess").authorization), { refused: "unknown" });
+    return performance.now() - started;
+  };
+  // Its thread is started by the first.
+  await took("carol");
+  const dearest = Math.min(await took("alice"), await took("alice"));
+  for (const user of ["bob", "carol", "nobody"]) {
+    const time = await took(user);
+    assert.ok(time > dearest / 3, `${user}: ${Math.round(time)} of ${Math.round(dearest)} ms`);
+  }
+  assert.deepEqual(await credentials.login(basic("bob", "bobs").authorization), { user: "bob" });
+});
+
 test("a file of users that is not there or not understood keeps the server from starting", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-users-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));

@@ -67,17 +67,19 @@ export class Credentials {
     this.#lookAgain();
     const { user, password } = given;
     const proof = this.#known.users.get(user);
-    // An unknown name costs as much time as a known one.
-    const tried = proof ?? this.#known.users.values().next().value;
-    if (tried === undefined) return { refused: "unknown" };
     const mark = createHmac("sha256", this.#rememberKey).update(`${user}\0${password}`).digest("base64");
     if (this.#remembered.get(user) === mark) return { user };
+    const dearest = dearestOf(this.#known);
+    if (dearest === null) return { refused: "unknown" };
     const free = this.#take();
     if (free === null) return { refused: "busy" };
     await free;
     let right = false;
     try {
-      right = (await matches(password, tried)) && proof !== undefined;
+      // Every name costs as much time as the dearest, so that none tells by it whether it is there.
+      const tried = proof === undefined || costOf(proof) === costOf(dearest) ? [] : [dearest];
+      [right = false] = await Promise.all([proof ?? dearest, ...tried].map(async (each) => matches(password, each)));
+      right &&= proof !== undefined;
     } finally {
       this.#running--;
       this.#waiting.shift()?.();
@@ -142,6 +144,21 @@ function parseBasic(header: string | undefined): { user: string; password: strin
   const colon = text.indexOf(":");
   if (colon < 1 || text.length - colon > MAX_PASSWORD_BYTES) return null;
   return { user: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+/** Null where there is none. */
+function dearestOf({ users }: Htpasswd): PasswordProof | null {
+  let dearest: PasswordProof | null = null;
+  for (const proof of users.values()) if (dearest === null || costOf(proof) > costOf(dearest)) dearest = proof;
+  return dearest;
+}
+
+/** Milliseconds that a guess takes, as far as it can be told beforehand. */
+function costOf(proof: PasswordProof): number {
+  if (proof.scheme === "sha1") return 0;
+  return proof.scheme === "bcrypt"
+    ? 2 ** Number(proof.text.slice(4, 6)) / 16
+    : (2 ** proof.ln * proof.r * proof.p) / 4400;
 }
 
 async function matches(password: string, proof: PasswordProof): Promise<boolean> {
