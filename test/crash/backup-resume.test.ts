@@ -9,6 +9,7 @@ import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { backup, newRepository, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
 
@@ -189,3 +190,20 @@ test("a restore that goes on gives nothing an access list that only the folder a
   assert.equal(oneOf(target, { wanted }, "after the second call"), "wanted");
   failed = false;
 });
+
+for (const [what, more] of [
+  ["that is not proven", ["--no-prove"]],
+  ["of chosen paths", ["one", "two", "same", "middle"]],
+] as const)
+  test(`a restore ${what} is whole after a power cut, once it was said to be done`, (t) => {
+    const disk = loopFileSystem(t, "ext4");
+    if (disk === null) return;
+    failed = true;
+    const { args } = scene();
+    const target = path.join(disk.root, "target");
+    cairnOk([...args(target), ...more]);
+    const wanted = readFolder(target);
+    disk.cutPower();
+    assert.equal(oneOf(target, { wanted }, "after the power cut"), "wanted");
+    failed = false;
+  });

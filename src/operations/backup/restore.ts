@@ -5,7 +5,7 @@ import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { flushingMeanwhile } from "../../fs/flush.ts";
+import { flushFileSystem, flushingMeanwhile } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
@@ -38,7 +38,7 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  * Writes a snapshot into an absent or empty folder and reads it again.
  *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
- * everything in it is flushed, read again and its state digest compared → the folder gets the target's name ● (at the root of
+ * everything in it is flushed, and for a proof read again and its state digest compared → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
  * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
  * only as far as it is read and found right. After ● a restored folder without a receipt.
@@ -103,7 +103,7 @@ class SnapshotRestore {
     const { partial, resumes } = folder.begin();
     try {
       const write = async (): Promise<Written> => this.#write(partial.staging, resumes);
-      const { written, leftOut } = await (this.#isProven ? flushingMeanwhile(partial.staging, write) : write());
+      const { written, leftOut } = await flushingMeanwhile(partial.staging, write);
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");
@@ -211,8 +211,8 @@ class SnapshotRestore {
   }
 
   /**
-   * Everything is flushed and read again. Null where nothing whole was to be written, or where there is nothing to compare
-   * it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
+   * Everything is flushed, and read again; only flushed, and null, where no proof is wanted or nothing whole was to be
+   * written. Null also where there is nothing to compare it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
    */
   async #prove(
     folder: Buffer,
@@ -220,7 +220,10 @@ class SnapshotRestore {
     leftOut: readonly LeftOut[],
   ): Promise<Omit<RestoreProof, "receipt"> | null> {
     const { content, listed } = this.#parts;
-    if (!this.#isProven) return null;
+    if (!this.#isProven) {
+      await flushFileSystem(folder);
+      return null;
+    }
     const { state, meta } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = content.manifest?.stateDigest ?? null;
     if (recorded === null) return null;
