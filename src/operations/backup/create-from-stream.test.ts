@@ -109,6 +109,23 @@ test("a stream that fails, is stopped or brings nothing leaves no snapshot and n
   assert.deepEqual(files(place, "data"), []);
 });
 
+test("a stream whose end comes together with the signal makes no snapshot", async (t) => {
+  const scene = await backupScene(t, "local");
+  const stop = new AbortController();
+  let left = 2;
+  const content: AsyncIterable<Uint8Array> = {
+    [Symbol.asyncIterator]: () => ({
+      next: async () => (left-- > 0 ? { value: randomBytes(1000) } : { value: undefined, done: true }),
+      return: async () => {
+        stop.abort();
+        return { value: undefined, done: true };
+      },
+    }),
+  };
+  await assert.rejects(scene.repository.createFromStream(content, { signal: stop.signal }), hasCode("interrupted"));
+  assert.equal(await snapshotsOf(scene), 0);
+});
+
 test("a command that fails makes no snapshot, whatever it had written", async (t) => {
   const scene = await backupScene(t, "local");
   const { repository } = scene;

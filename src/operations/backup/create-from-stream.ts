@@ -162,6 +162,8 @@ class StreamBackup {
       bytes: made.bytes,
     });
     failpoint("backup.transferred");
+    // What stops this may have cut the stream short too, and its source ends as if all were well.
+    throwIfAborted(options.signal);
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
     this.#parts.index.saveCache();
