@@ -49,8 +49,13 @@ export async function provenPointDigests(what: DigestsToProve): Promise<DigestFi
         if (recorded === null) continue;
         const { state } = await walk.point(content.root, readPointManifest(store, tree), content.only);
         const finding = compared(state, recorded);
-        // Another program made it of one of ours (see own-digests.ts): like any of its snapshots it has no digest to prove.
-        if (finding.kind === "wrong" && snapshot.original !== undefined) continue;
+        // Another program made it of one of ours (see own-digests.ts), which is no damage; a copy says the same of itself.
+        if (finding.kind === "wrong" && snapshot.original !== undefined) {
+          options.onWarning?.(
+            `snapshot ${id.slice(0, 8)} is not what its save point was: another program rewrote it, or it was copied so; ${finding.detail}`,
+          );
+          continue;
+        }
         findings.push({ snapshot: id, ...finding });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
