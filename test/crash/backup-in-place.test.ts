@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { after, test } from "node:test";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { cairnOk } from "../fixtures/command.ts";
@@ -7,43 +9,58 @@ import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, clientOf, newFolder } from "../fixtures/work.ts";
 import { chosenPasses, killAt, oneOf, passesOf, SEED } from "./rounds.ts";
 
-let failed = true;
+let unfinished = 2;
 after(() => {
-  if (failed) process.stderr.write(`backup-in-place.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+  if (unfinished > 0) process.stderr.write(`backup-in-place.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
-test("a restore of a snapshot over a folder that is killed anywhere leaves the old state or the new one, and is repeated", async () => {
-  const source = newFolder("source");
-  makeFirst(source);
-  const place = newRepository("in-place");
-  backup(place, "create", "--save", "-C", source);
-  const wanted = readFolder(source);
-  const prepare = (): string => {
-    const folder = newFolder("target");
-    makeFirst(folder);
-    makeSecond(folder);
-    cairnOk(["save", "-C", folder]);
-    return folder;
-  };
-  const asked = ["backup", "restore", "latest", "--in-place", ...place.options];
-  const args = (folder: string): string[] => [...asked, "-C", folder];
-  const names = passesOf(args(prepare()));
-  for (const name of ["transfer.index-written", "receive.staged", "restore-backup.received", "restore.committed"])
-    assert.ok(names.includes(name), `${name} was passed`);
-  for (const pass of chosenPasses(names, 10)) {
-    const folder = prepare();
-    const before = readFolder(folder);
-    const killed = killAt(args(folder), pass);
-    const where = `killed at ${pass} (${killed})`;
-    cairnOk(["save", "--skip-unchanged", "-C", folder]);
-    oneOf(folder, { before, wanted }, where);
-    cairnOk(args(folder));
-    oneOf(folder, { wanted }, where);
-    const client = await clientOf(folder);
-    assert.deepEqual((await client.verifyAll()).problems, [], where);
-    assertNoLeftovers(client, folder, where);
-    const received = (await client.history()).save_points.filter(({ cause }) => cause.kind === "backup");
-    assert.ok(received.length >= 1 && received.length <= 2, where);
-  }
-  failed = false;
-});
+/** Loses all packs of a workspace's store. */
+async function losePacks(folder: string): Promise<void> {
+  const data = join((await clientOf(folder)).controlDirectory, "store", "data");
+  rmSync(data, { recursive: true });
+  mkdirSync(data);
+}
+
+for (const { lost, steps } of [
+  { lost: false, steps: ["transfer.index-written", "receive.staged", "restore-backup.received", "restore.committed"] },
+  { lost: true, steps: ["repair.index-written", "repair.index-removed", "receive.staged"] },
+]) {
+  const store = lost ? " of a workspace whose store has lost its packs" : "";
+  test(`a restore of a snapshot over a folder${store} that is killed anywhere leaves the old state or the new one, and is repeated`, async () => {
+    const source = newFolder("source");
+    makeFirst(source);
+    const place = newRepository("in-place");
+    backup(place, "create", "--save", "-C", source);
+    const wanted = readFolder(source);
+    const prepare = async (): Promise<string> => {
+      const folder = newFolder("target");
+      makeFirst(folder);
+      makeSecond(folder);
+      cairnOk(["save", "-C", folder]);
+      if (lost) await losePacks(folder);
+      return folder;
+    };
+    const asked = ["backup", "restore", "latest", "--in-place", ...place.options];
+    const args = (folder: string): string[] => [...asked, "-C", folder];
+    const names = passesOf(args(await prepare()));
+    for (const name of steps) assert.ok(names.includes(name), `${name} was passed`);
+    // Of a store that is not whole only what differs.
+    const passes = lost ? steps.map((name) => names.indexOf(name) + 1) : chosenPasses(names, 10);
+    for (const pass of passes) {
+      const folder = await prepare();
+      const before = readFolder(folder);
+      const killed = killAt(args(folder), pass);
+      const where = `killed at ${pass} (${killed})`;
+      cairnOk(["save", "--skip-unchanged", "-C", folder]);
+      oneOf(folder, { before, wanted }, where);
+      cairnOk(args(folder));
+      oneOf(folder, { wanted }, where);
+      const client = await clientOf(folder);
+      assert.deepEqual((await client.verifyAll()).problems, [], where);
+      assertNoLeftovers(client, folder, where);
+      const received = (await client.history()).save_points.filter(({ cause }) => cause.kind === "backup");
+      assert.ok(received.length >= 1 && received.length <= 2, where);
+    }
+    unfinished--;
+  });
+}
