@@ -21,8 +21,9 @@ import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
 /**
  * Makes a workspace's folder equal to a snapshot, or chosen paths of it.
  *
- * Steps: packs that the workspace's store has lost leave its index ● → what the store lacks is moved into it and named by a point ● → that point is restored as any other is,
- * the present saved first ● → of a whole snapshot the folder is read again from its disk, compared and a receipt signed.
+ * Steps: packs that the workspace's store has lost leave its index ● → what the store lacks is moved into it and named by
+ * a point ● → that point is restored as any other is, the present saved first ● → of a whole snapshot the folder is read
+ * again from its disk, compared and a receipt signed.
  * A kill between the last two leaves a point more in the history, from which the next call goes on.
  */
 export async function restoreBackupInPlace(
