@@ -17,7 +17,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
-    "--to --in-place --keep-present --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
+    "--host --path -t,--tag --to --in-place --keep-present --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",

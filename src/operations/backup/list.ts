@@ -24,9 +24,20 @@ export function chosenSnapshots(snapshots: readonly ListedSnapshot[], choice: Sn
   const taken = snapshots.filter(({ snapshot }) => isChosen(snapshot, choice)).sort(byTime);
   if (words.length === 0) return taken;
   if (words.includes("latest") && taken.length === 0 && snapshots.length > 0)
-    throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one");
+    throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one", {
+      hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
+    });
   const ids = new Set(words.map((word) => findSnapshot(word === "latest" ? taken : snapshots, word).id));
   return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
+}
+
+/** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`. */
+export function chosenSnapshot(
+  snapshots: readonly ListedSnapshot[],
+  word: string,
+  latestOf: SnapshotFilter = {},
+): ListedSnapshot {
+  return chosenSnapshots(snapshots, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(snapshots, word);
 }
 
 /** Whether a snapshot is one of those that a filter names; a filter that names nothing takes all. */

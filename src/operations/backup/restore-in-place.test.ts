@@ -17,6 +17,9 @@ import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "./testing-far.ts";
 
+/** Of whatever folder. */
+const ANY = { latestOf: {} };
+
 for (const scheme of ["local", "far"] as const) {
   describe(`a snapshot on a ${scheme} storage`, () => {
     test("comes back over the folder when its point is gone, and an undo brings the present back", async (t) => {
@@ -61,12 +64,12 @@ for (const scheme of ["local", "far"] as const) {
       mkdirSync(join(other, "deep/cache"), { recursive: true });
       for (const name of ["a.tmp", "b.secret", "deep/cache/c", "old"]) writeFileSync(join(other, name), name);
       const theirs = await library.adopt(other);
-      const { changes, proof, stored_bytes: stored } = await theirs.restoreBackup(repository, "latest");
+      const { changes, proof, stored_bytes: stored } = await theirs.restoreBackup(repository, "latest", ANY);
       assert.equal(changes?.deleted, 1);
       assert.ok(proof !== null && stored! > 0);
       for (const name of ["a.tmp", "b.secret", "deep/cache/c"])
         assert.equal(readFileSync(join(other, name), "utf8"), name);
-      assert.equal((await theirs.restoreBackup(repository, "latest")).changes?.updated, 0);
+      assert.equal((await theirs.restoreBackup(repository, "latest", ANY)).changes?.updated, 0);
       // The point that the first call made is taken again.
       const kinds = (await theirs.history()).save_points.map(({ cause }) => cause.kind);
       assert.equal(kinds.filter((kind) => kind === "backup").length, 1);
@@ -83,11 +86,11 @@ for (const scheme of ["local", "far"] as const) {
       const theirs = await library.adopt(other);
       await theirs.save();
       const { head } = await theirs.status();
-      const some = await theirs.restoreBackup(repository, "latest", { paths: ["many"] });
+      const some = await theirs.restoreBackup(repository, "latest", { ...ANY, paths: ["many"] });
       assert.deepEqual([some.changes?.created, some.changes?.deleted, some.proof], [50, 1, null]);
       assert.ok(some.stored_bytes! < 100_000, `${some.stored_bytes}`);
       assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a.txt");
-      const fit = await theirs.restoreBackup(repository, "latest", { include: ["*.txt"], exclude: ["deep"] });
+      const fit = await theirs.restoreBackup(repository, "latest", { ...ANY, include: ["*.txt"], exclude: ["deep"] });
       assert.deepEqual([fit.changes?.updated, fit.changes?.deleted], [1, 0]);
       assert.equal(readFileSync(join(other, "a.txt"), "utf8"), "a\n");
       assert.equal((await theirs.status()).head, head);
@@ -97,6 +100,30 @@ for (const scheme of ["local", "far"] as const) {
     });
   });
 }
+
+test("the latest of several folders is that of the one that is restored, unless another is asked for", async (t) => {
+  const { client, library, repository, folder, root, write } = await backupScene(t, "local");
+  const own = await client.createBackup(repository, { save: true });
+  const other = join(root, "other");
+  mkdirSync(other);
+  const theirs = await library.adopt(other);
+  await assert.rejects(theirs.restoreBackup(repository, "latest"), hasCode("not_found"));
+  writeFileSync(join(other, "theirs"), "theirs");
+  const newest = await theirs.createBackup(repository, { save: true });
+  write("a.txt", "changed\n");
+  assert.equal((await client.restoreBackup(repository, "latest")).snapshot_id, own.snapshot?.snapshot_id);
+  const target = join(root, "elsewhere");
+  assert.equal(
+    (await repository.restore("latest", target, { dryRun: true })).snapshot_id,
+    newest.snapshot?.snapshot_id,
+  );
+  const chosen = { dryRun: true, latestOf: { paths: [folder] } };
+  assert.equal((await repository.restore("latest", target, chosen)).snapshot_id, own.snapshot?.snapshot_id);
+  assert.equal(
+    (await client.restoreBackup(repository, "latest", { ...ANY, dryRun: true })).snapshot_id,
+    newest.snapshot?.snapshot_id,
+  );
+});
 
 test("a snapshot whose content is damaged leaves folder and history as they were", async (t) => {
   const { client, library, repository, folder, root, place } = await backupScene(t, "local");
@@ -109,7 +136,7 @@ test("a snapshot whose content is damaged leaves folder and history as they were
   const theirs = await library.adopt(other);
   await theirs.save();
   const before = (await theirs.history()).save_points.length;
-  await assert.rejects(theirs.restoreBackup(repository, "latest"), hasCode("damaged"));
+  await assert.rejects(theirs.restoreBackup(repository, "latest", ANY), hasCode("damaged"));
   assert.equal(readFileSync(join(other, "mine"), "utf8"), "mine");
   assert.equal((await theirs.history()).save_points.length, before);
   assert.deepEqual((await theirs.doctor()).findings, []);

@@ -37,7 +37,9 @@ export async function restoreBackupInPlace(
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
   const found = await lookingAtSnapshots(access, options, async (look) => {
-    const wanted = await wantedInPlace(access, look, options);
+    // Another folder's newest is hardly meant.
+    const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
+    const wanted = await wantedInPlace(access, look, { ...options, latestOf });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
     const known = await knownPoint(workspace, wanted, call);

@@ -24,7 +24,7 @@ import { checkRoom, hasRoom } from "../../workspace/write-content.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
@@ -56,7 +56,7 @@ export async function restoreBackup(
   checkLocation(target, { allow: ["home", "nested", "git"] });
   return lookingAtSnapshots(access, options, async (look) => {
     const { snapshots } = look;
-    const listed = findSnapshot(snapshots, asked.snapshot);
+    const listed = chosenSnapshot(snapshots, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, options);
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;

@@ -5,7 +5,7 @@ import type { TreeNode } from "../../formats/tree.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
 import { type ChosenPaths, chosenPaths } from "./chosen-paths.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { chosenSnapshot } from "./list.ts";
 import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -27,7 +27,7 @@ export async function wantedInPlace(
   options: RestoreInPlaceOptions & { snapshot: string },
 ): Promise<WantedInPlace> {
   const { snapshots } = look;
-  const listed = findSnapshot(snapshots, options.snapshot);
+  const listed = chosenSnapshot(snapshots, options.snapshot, options.latestOf);
   const { node, manifest, ...content } = await snapshotContent(look, listed.snapshot);
   if (content.manifestDamage !== null) throw content.manifestDamage;
   if (node === null || manifest === null)

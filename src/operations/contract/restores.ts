@@ -1,6 +1,6 @@
 import type { SavePointId } from "../../ids.ts";
 import type { CallOptions, LeftOut, PathInput, RestoreResult, WorkspaceCallOptions } from "./points.ts";
-import type { RepositoryInfo } from "./backup-snapshots.ts";
+import type { RepositoryInfo, SnapshotFilter } from "./backup-snapshots.ts";
 
 /** What comes back out of repositories, and the receipts that prove it. */
 
@@ -18,6 +18,8 @@ export interface PathChoice {
 }
 
 export interface RestoreBackupOptions extends CallOptions, PathChoice {
+  /** What `latest` is the newest of; default all snapshots. */
+  latestOf?: SnapshotFilter;
   /** How many threads write and read; default 2. */
   jobs?: number;
   /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
@@ -45,6 +47,8 @@ export interface RestoreBackupResult extends RepositoryInfo {
 }
 
 export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice {
+  /** What `latest` is the newest of; default the snapshots of the workspace's folder. */
+  latestOf?: SnapshotFilter;
   /** True: entries that the snapshot does not have stay; so they do wherever patterns choose. */
   keepPresent?: boolean;
   /** False: the folder is not read again afterwards. Default true for whole snapshots, unless `keepPresent`. */

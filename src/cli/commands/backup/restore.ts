@@ -13,6 +13,7 @@ import type { Input } from "../../input.ts";
 import { parseBase64, usage } from "../../input.ts";
 import { formatBytes, formatCounts, formatDuration, plural, printable } from "../../render/format.ts";
 import { restoreOutcome } from "../../restore-outcome.ts";
+import { FILTER_OPTIONS, readFilter } from "./list.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -23,6 +24,7 @@ export const command: CommandDefinition = {
   ],
   options: [
     ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
     { flags: "--to <dir>", text: "the absent or empty folder to write into" },
     { flags: "--in-place", text: "make the workspace's folder equal to it, saved first; `cairn undo` takes it back" },
     { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
@@ -38,7 +40,7 @@ export const command: CommandDefinition = {
   ],
   examples: [
     { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
-    { line: "cairn backup restore latest --in-place -r /srv/backups", text: "the folder as it was backed up last" },
+    { line: "cairn backup restore latest --in-place -r /srv/backups", text: "the folder as it was backed up last from where it lies" },
     { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
     {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
@@ -56,6 +58,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
   const options: RestoreBackupOptions = { ...context.callOptions(), paths, ...patternsOf(input) };
+  const latestOf = readFilter(context, input);
+  if (Object.values(latestOf).some((names) => names.length > 0)) options.latestOf = latestOf;
   const jobs = input.count("jobs");
   if (jobs !== undefined) options.jobs = jobs;
   const receipt = input.text("receipt");
