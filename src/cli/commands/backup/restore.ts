@@ -40,7 +40,10 @@ export const command: CommandDefinition = {
   ],
   examples: [
     { line: "cairn backup restore latest --to /srv/back -r /srv/backups", text: "all of the newest snapshot, proven" },
-    { line: "cairn backup restore latest --in-place -r /srv/backups", text: "the folder as it was backed up last from where it lies" },
+    {
+      line: "cairn backup restore latest --in-place -r /srv/backups",
+      text: "the folder as it was backed up last from where it lies",
+    },
     { line: "cairn backup restore 1a2b3c4d src --to /tmp/src -r /srv/backups", text: "one folder of it" },
     {
       line: "cairn backup restore latest --to /tmp/docs --include '*.md' --exclude drafts -r /srv/backups",
