@@ -40,7 +40,7 @@ for (const { lost, steps } of [
       if (lost) await losePacks(folder);
       return folder;
     };
-    const asked = ["backup", "restore", "latest", "--in-place", ...place.options];
+    const asked = ["backup", "restore", "latest", "--in-place", "--path", source, ...place.options];
     const args = (folder: string): string[] => [...asked, "-C", folder];
     const names = passesOf(args(await prepare()));
     for (const name of steps) assert.ok(names.includes(name), `${name} was passed`);
