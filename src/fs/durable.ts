@@ -74,13 +74,14 @@ export interface DurableWriteOptions {
   syncDirectory?: boolean;
 }
 
-function writeTemporary(path: string, bytes: Uint8Array, mode: number): void {
+/** Makes a file with these permissions whatever the umask, and has its content flushed before it is closed. */
+export function writeTemporary(path: string, bytes: Uint8Array, mode: number, flush = fsyncSync): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const descriptor = openSync(path, flags, mode);
   try {
     fchmodSync(descriptor, mode);
     writeAll(descriptor, bytes);
-    fsyncSync(descriptor);
+    flush(descriptor);
   } finally {
     closeSync(descriptor);
   }

@@ -1,8 +1,8 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync } from "node:fs";
+import { fsyncSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { temporaryName, writeAll } from "./durable.ts";
+import { temporaryName, writeTemporary } from "./durable.ts";
 import { isHeldInMetadata } from "./reflink.ts";
 
 /**
@@ -13,13 +13,9 @@ import { isHeldInMetadata } from "./reflink.ts";
 export function orderedWrite(path: string, bytes: Uint8Array): void {
   const temporary = join(dirname(path), temporaryName());
   try {
-    const descriptor = openSync(temporary, "wx", 0o600);
-    try {
-      writeAll(descriptor, bytes);
+    writeTemporary(temporary, bytes, 0o600, (descriptor) => {
       if (!isHeldInMetadata(descriptor)) fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
+    });
     failpoint("ordered-staged");
     renameSync(temporary, path);
   } catch (error) {

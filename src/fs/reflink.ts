@@ -71,14 +71,21 @@ function argument(): { address: number; words: Uint32Array } {
   return kept;
 }
 
-/** Number of extents of an open file, which a clone takes time for; minus errno where the file system does not say. */
-export function extentCount(fd: number): number {
+/** Asks about all of an open file's extents: how many there are, or minus errno. With `room` the first is told of, too. */
+function mapExtents(fd: number, { flags, room }: { flags: number; room: 0 | 1 }): number {
   const { address, words } = argument();
   words.fill(0);
   words[2] = 0xffffffff;
   words[3] = 0x7fffffff;
+  words[4] = flags;
+  words[6] = room;
   const result = ioctl(fd, FS_IOC_FIEMAP, address);
   return result < 0 ? result : words[5]!;
+}
+
+/** Number of extents of an open file, which a clone takes time for; minus errno where the file system does not say. */
+export function extentCount(fd: number): number {
+  return mapExtents(fd, { flags: 0, room: 0 });
 }
 
 /**
@@ -86,14 +93,8 @@ export function extentCount(fd: number): number {
  * small files: it becomes durable with the names and at the same instant as they do.
  */
 export function isHeldInMetadata(fd: number): boolean {
-  const { address, words } = argument();
-  words.fill(0);
-  words[2] = 0xffffffff;
-  words[3] = 0x7fffffff;
-  words[4] = FIEMAP_FLAG_SYNC;
-  words[6] = 1;
-  if (ioctl(fd, FS_IOC_FIEMAP, address) < 0) return false;
-  return words[5] === 1 && (words[(FIEMAP_BYTES + EXTENT_FLAGS) / 4]! & FIEMAP_EXTENT_INLINE) !== 0;
+  if (mapExtents(fd, { flags: FIEMAP_FLAG_SYNC, room: 1 }) !== 1) return false;
+  return (argument().words[(FIEMAP_BYTES + EXTENT_FLAGS) / 4]! & FIEMAP_EXTENT_INLINE) !== 0;
 }
 
 /** No file system that clones has smaller blocks, so so many extents have at least so many of these. */
