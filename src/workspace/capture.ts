@@ -29,7 +29,6 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   const passedOver = whyNotHeld(workspace, input);
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const { points } = workspace;
-  const state = workspace.state();
   const id = newSavePointId();
   let held: HeldPoint;
   try {
@@ -41,7 +40,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   }
   const { point, captured } = held;
   failpoint("save.committed");
-  held.writeState({ ...state, head: id });
+  held.changeState({ head: id });
   failpoint("save.head-moved");
   points.settle(point.sequence);
   keepOrigins(points.pathsOf(point.sequence).origins, captured);
@@ -65,8 +64,8 @@ export interface HoldRequest {
 export interface HeldPoint {
   point: Point;
   captured: Captured;
-  /** Writes what follows of the point, durably or in its order. */
-  writeState(state: WorkspaceState): void;
+  /** Changes the workspace's state by what follows of the point, durably or in its order. */
+  changeState(changes: Partial<WorkspaceState>): void;
 }
 
 /**
@@ -80,7 +79,8 @@ export interface HeldPoint {
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;
   const { points } = workspace;
-  const head = workspace.byId(workspace.state().head);
+  const state = workspace.state();
+  const head = workspace.byId(state.head);
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   markHolding(workspace);
@@ -108,7 +108,7 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
       announced: known !== undefined,
     });
     const write = known === undefined ? writeState : writeStateInOrder;
-    return { point, captured, writeState: (state) => write(workspace.found.paths, state) };
+    return { point, captured, changeState: (changes) => write(workspace.found.paths, { ...state, ...changes }) };
   } catch (error) {
     // With its name the point is there, whatever failed after that.
     if (!points.isFinished(sequence)) {

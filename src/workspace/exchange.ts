@@ -37,7 +37,7 @@ export interface ExchangeInput extends WorkspaceCall {
   isSure: boolean;
 }
 
-type WriteState = HeldPoint["writeState"];
+type ChangeState = HeldPoint["changeState"];
 
 const JOURNAL = "exchange";
 const HOLDERS_BUDGET_MS = 100;
@@ -159,32 +159,32 @@ export async function restoreByExchange(
 }
 
 /** From the undo point to the record. */
-async function finishExchange(workspace: Workspace, intent: Intent, write: WriteState): Promise<void> {
+async function finishExchange(workspace: Workspace, intent: Intent, changeState: ChangeState): Promise<void> {
   const { control, paths } = workspace.found;
   const staging = path.join(control.temporary, intent.staging);
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
-  write({ ...workspace.state(), head: intent.target, last_restore: last });
+  changeState({ head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
   await removeHeldTree(staging);
   failpoint("exchange.displaced-removed");
   removeIntent(paths.journal);
 }
 
-/** The displaced tree as the undo point. Returns how what follows is to be written. */
+/** The displaced tree as the undo point. Returns how what follows is recorded. */
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
   more: { intent: Intent; cause?: Cause | undefined },
-): Promise<WriteState> {
+): Promise<ChangeState> {
   const { intent } = more;
   const from = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
   const cause: Cause = { ...more.cause, kind: intent.kind, restored_to: intent.target };
   const message = intent.kind === "undo" ? "before undo" : `before restore of ${intent.target.slice(0, 8)}`;
   const held = await holdPoint(workspace, { message, cause }, { holder, from, id: intent.undoId, undo: true });
   workspace.points.settle(held.point.sequence);
-  return held.writeState;
+  return held.changeState;
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
@@ -198,7 +198,7 @@ export async function recoverExchange(
   const short = intent.target.slice(0, 8);
   if (isSubvolume(workspace.root) && subvolumeUuid(workspace.root) === intent.uuid) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
-    await finishExchange(workspace, intent, (state) => writeState(paths, state));
+    await finishExchange(workspace, intent, (changes) => writeState(paths, { ...workspace.state(), ...changes }));
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }

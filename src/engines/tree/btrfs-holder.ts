@@ -62,9 +62,10 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
     for (let attempt = 1; ; attempt++) {
       const rest = await comeToRest(source);
       const began = Date.now();
-      const announce = rest !== null && nestedSubvolumes(source).length === 0 ? call.announce : undefined;
+      const before = nestedSubvolumes(source);
+      const announce = before.length === 0 ? call.announce : undefined;
       if (rest !== null) announce?.(rest);
-      const captured = await snapshot(source, to, { readOnly: true, call });
+      const captured = await snapshot(source, to, { readOnly: true, before, call });
       if (rest !== null && isAsAnnounced(to, rest))
         return announce === undefined ? captured : { ...captured, announced: true };
       if (attempt < ATTEMPTS && (await takeBack(to))) continue;
@@ -102,7 +103,9 @@ async function takeBack(place: Buffer): Promise<boolean> {
 }
 
 async function materialise(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
-  return heldSubvolume(from, (source) => snapshot(source, to, { readOnly: false, call }));
+  return heldSubvolume(from, (source) =>
+    snapshot(source, to, { readOnly: false, before: nestedSubvolumes(source), call }),
+  );
 }
 
 function heldSubvolume<T>(path: Buffer, work: (fd: number) => Promise<T>): Promise<T> {
@@ -115,11 +118,10 @@ function heldSubvolume<T>(path: Buffer, work: (fd: number) => Promise<T>): Promi
 async function snapshot(
   source: number,
   to: Buffer,
-  { readOnly, call }: { readOnly: boolean; call: HolderCall },
+  { readOnly, before, call }: { readOnly: boolean; before: readonly NestedSubvolume[]; call: HolderCall },
 ): Promise<Captured> {
   throwIfAborted(call.signal);
   return held(parentOf(to), async (parent) => {
-    const before = nestedSubvolumes(source);
     await createSnapshot(source, parent, nameOf(to), { readOnly });
     try {
       throwIfAborted(call.signal);
