@@ -181,7 +181,11 @@ test("targets are resolved by id, prefix and word", (context) => {
   const { points } = scratch(context);
   const first = save(points, { save_point_id: `abcd1${"0".repeat(27)}` as SavePointId });
   const second = save(points, { save_point_id: `abcd2${"0".repeat(27)}` as SavePointId });
-  const undo = save(points, { undo: true, cause: { kind: "restore" } });
+  const undo = save(points, {
+    save_point_id: "e".repeat(32) as SavePointId,
+    undo: true,
+    cause: { kind: "restore" },
+  });
   const idOf = (target: string, head: SavePointId | null = second): string =>
     resolveTarget(points, target, head).descriptor.save_point_id;
   assert.equal(idOf(first), first);

@@ -398,7 +398,8 @@ void describe("damage is named with the points and paths it hurts", () => {
 
   test("a chunk of a large file", async (t) => {
     const scene = await Scene.create(t);
-    scene.write("dir/big", randomBytes(2_000_000));
+    // More than the longest chunk, 8 MiB, so that there is a second one wherever the first ends.
+    scene.write("dir/big", randomBytes(9_000_000));
     await scene.save("point");
     const store = await scene.store();
     const node = store.tree(store.tree(scene.points[0]!.tree)[0]!.subtree!)[0]!;
