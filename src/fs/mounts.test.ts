@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -94,6 +94,25 @@ test("kinds are told by magic number", () => {
   assert.ok(space.freeBytes > 0 && space.freeBytes <= space.totalBytes);
   const uuid = filesystemUuid(tmpdir());
   assert.ok(uuid === null || uuid.length >= 8);
+});
+
+test("what is kept back for root is neither free nor used", (context) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-mounts-"));
+  context.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [image, mounted] = [join(folder, "image"), join(folder, "mounted")];
+  mkdirSync(mounted);
+  writeFileSync(image, "");
+  truncateSync(image, 64 << 20);
+  const isMade = spawnSync("mkfs.ext4", ["-q", "-F", "-m", "50", image], { stdio: "ignore" }).status === 0;
+  if (!isMade || spawnSync("mount", ["-o", "loop", image, mounted], { stdio: "ignore" }).status !== 0)
+    return context.skip("no mkfs.ext4, or mounting is not allowed");
+  try {
+    const { freeBytes, usedBytes, totalBytes } = freeSpace(mounted);
+    assert.ok(freeBytes > 0 && freeBytes < totalBytes / 2, `${freeBytes} of ${totalBytes}`);
+    assert.ok(usedBytes < totalBytes / 4, `${usedBytes} of ${totalBytes}`);
+  } finally {
+    spawnSync("umount", [mounted], { stdio: "ignore" });
+  }
 });
 
 const unshare = spawnSync("unshare", ["-m", "true"]).status === 0;

@@ -201,6 +201,8 @@ export function filesystemKind(path: RawPath): FilesystemKind {
 export interface FreeSpace {
   /** Bytes that this user may still write. */
   readonly freeBytes: number;
+  /** Bytes that all that lies on it takes; what is neither free nor used is kept for others than this user. */
+  readonly usedBytes: number;
   readonly totalBytes: number;
   /** Inodes left; null where the file system makes them as needed. */
   readonly freeInodes: number | null;
@@ -212,6 +214,7 @@ export function freeSpace(path: RawPath): FreeSpace {
     const facts = statfsSync(path);
     return {
       freeBytes: facts.bavail * facts.bsize,
+      usedBytes: (facts.blocks - facts.bfree) * facts.bsize,
       totalBytes: facts.blocks * facts.bsize,
       freeInodes: facts.files > 0 ? facts.ffree : null,
     };

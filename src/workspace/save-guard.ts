@@ -23,12 +23,12 @@ export interface SpaceGuard extends WorkspaceCall {
 export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promise<void> {
   const { root } = workspace.found.control;
   const { retention, quota_bytes: configured } = policyOf(workspace, guard);
-  const { freeBytes, totalBytes } = freeSpace(root);
+  const { freeBytes, usedBytes } = freeSpace(root);
   const quota = quotaBytes(root, configured);
   const estimate = guard.first ? estimateBytes(workspace.root, Math.min(freeBytes, quota)) : 0;
   checkSpace(root, estimate, { allow: guard.allow });
   // The store is no larger than all that is on its file system, and need not be counted then.
-  if (totalBytes - freeBytes + estimate <= quota) return;
+  if (usedBytes + estimate <= quota) return;
   const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
     usedBytes: (await workspace.engine.storeFacts()).bytes,
     addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
@@ -76,8 +76,7 @@ const ESTIMATE_MS = 300;
  * Else its files are added up until they are more, or some time is over; disk usage, since holes are not stored.
  */
 export function estimateBytes(folder: Buffer, most: number): number {
-  const { totalBytes, freeBytes } = freeSpace(folder);
-  if (totalBytes - freeBytes <= most) return 0;
+  if (freeSpace(folder).usedBytes <= most) return 0;
   const until = performance.now() + ESTIMATE_MS;
   const stack = [folder];
   const device = fs.statSync(folder).dev;
