@@ -20,7 +20,7 @@ export interface MarkProblem {
 }
 
 export interface MarkOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   onTree?: (done: number) => void;
 }
 

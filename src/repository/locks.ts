@@ -21,9 +21,9 @@ export interface LockOptions {
   waitMs?: number;
   /** Pause between placing and looking around, for storages that list late; 0 on a local disk, else 200. */
   settleMs?: number;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Told when the lock cannot be taken away once the work is done. */
-  onWarning?: (message: string) => void;
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 /** How a lock is waited for, and who is told of it. */
@@ -176,6 +176,21 @@ export async function withLock<T>(
     return await work(lock);
   } finally {
     await lock.release();
+  }
+}
+
+/** Under a shared lock, or without one where nothing can be written: then it can only be hoped that nobody cleans up. */
+export async function whileReading<T>(repository: Repository, call: LockCall, work: () => Promise<T>): Promise<T> {
+  let lock: RepositoryLock | null = null;
+  try {
+    lock = await acquireLock(repository, { ...call, exclusive: false });
+  } catch (error) {
+    if (toCairnError(error).code !== "permission") throw error;
+  }
+  try {
+    return await work();
+  } finally {
+    await lock?.release();
   }
 }
 

@@ -3,7 +3,6 @@ import { hostname } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentUser } from "../../fs/users.ts";
-import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
@@ -11,7 +10,7 @@ import type { ObjectId } from "../../ids.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
 import { compact } from "../../repository/compact.ts";
-import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
+import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   AmendRequest,
   Degradation,
@@ -115,11 +114,7 @@ export class CopyEngine implements Engine {
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
   ): Promise<T> {
     const store = await this.store();
-    const lock = await acquireLock(store.repository, {
-      exclusive: false,
-      waitMs: LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    });
+    const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
     try {
       // What was known before the lock may have been moved or removed since.
       await store.refresh();
@@ -223,13 +218,10 @@ export class CopyEngine implements Engine {
 
   async reading<T>(work: () => Promise<T>, call: StoppableCall = {}): Promise<T> {
     const store = await this.store();
-    const lock = await readersLock(store, call);
-    try {
+    return whileReading(store.repository, { ...call, waitMs: LOCK_WAIT_MS }, async () => {
       await store.refresh();
-      return await work();
-    } finally {
-      await lock?.release();
-    }
+      return work();
+    });
   }
 
   async amend(request: AmendRequest): Promise<{ content: PointContent; bytesStored: number }> {
@@ -457,20 +449,6 @@ export class CopyEngine implements Engine {
     if (current) await discardDraft(result.draft);
     else await this.#kept.keep(store, result);
     store.index.saveCache();
-  }
-}
-
-/** Null where nothing can be written, as on a volume that is mounted to be read. */
-async function readersLock(store: EmbeddedStore, { signal }: StoppableCall): Promise<RepositoryLock | null> {
-  try {
-    return await acquireLock(store.repository, {
-      exclusive: false,
-      waitMs: LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    });
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "permission") return null;
-    throw error;
   }
 }
 

@@ -1,7 +1,7 @@
-import { CairnError, toCairnError } from "../../errors.ts";
+import { toCairnError } from "../../errors.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { acquireLock, type RepositoryLock } from "../../repository/locks.ts";
+import { whileReading } from "../../repository/locks.ts";
 import type { DamagedFile, ListedSnapshot, Repository } from "../../repository/repository.ts";
 import type { PointToVerify, StoreProblem, StoreVerification, VerifyStoreRequest } from "../store-care.ts";
 import type { CheckedPoint } from "../verify/checked-point.ts";
@@ -22,29 +22,31 @@ const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written agai
 export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads("verify");
   const store = await EmbeddedStore.open(paths);
-  let lock: RepositoryLock | null = null;
+  const { signal } = request;
   try {
-    lock = await sharedLock(store.repository, request.signal);
-    await store.refresh();
-    const damagedIndexes = await readIndexFiles(store.repository, request.signal);
-    const { snapshots, damaged } = await store.repository.listSnapshots(request.signal);
-    const others = request.everything ? foreignPoints(snapshots, request.points) : [];
-    const content = await proveContent(store, request, [...request.points.map(checkedPoint), ...others]);
-    notePacks(paths, content.damagedPacks, request.everything);
-    const labels = new Set(others.map((other) => other.label));
-    return {
-      problems: [
-        ...damagedIndexes.map(indexProblem),
-        ...damagedSnapshots(damaged, request),
-        ...content.problems.map((problem) => storeProblem(problem, labels)),
-      ],
-      more: content.more,
-      verdicts: content.points.filter((verdict) => !labels.has(verdict.label)),
-    };
+    return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));
   } finally {
-    await lock?.release();
     store.close();
   }
+}
+
+async function verify(store: EmbeddedStore, request: VerifyStoreRequest): Promise<StoreVerification> {
+  await store.refresh();
+  const damagedIndexes = await readIndexFiles(store.repository, request.signal);
+  const { snapshots, damaged } = await store.repository.listSnapshots(request.signal);
+  const others = request.everything ? foreignPoints(snapshots, request.points) : [];
+  const content = await proveContent(store, request, [...request.points.map(checkedPoint), ...others]);
+  notePacks(store.paths, content.damagedPacks, request.everything);
+  const labels = new Set(others.map((other) => other.label));
+  return {
+    problems: [
+      ...damagedIndexes.map(indexProblem),
+      ...damagedSnapshots(damaged, request),
+      ...content.problems.map((problem) => storeProblem(problem, labels)),
+    ],
+    more: content.more,
+    verdicts: content.points.filter((verdict) => !labels.has(verdict.label)),
+  };
 }
 
 /** Index files that are not what was written. A sound one says what the index made of it earlier says. */
@@ -96,20 +98,6 @@ function isSameIndex(a: BlobIndex, b: BlobIndex): boolean {
     if (Buffer.compare(x.pack, y.pack) !== 0) return false;
   }
   return a.count === b.count;
-}
-
-/** Null where this process may not write: then it can only be hoped that nobody cleans up. */
-async function sharedLock(repository: Repository, signal: AbortSignal | undefined): Promise<RepositoryLock | null> {
-  try {
-    return await acquireLock(repository, {
-      exclusive: false,
-      waitMs: LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    });
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "permission") return null;
-    throw error;
-  }
 }
 
 function checkedPoint(point: PointToVerify): CheckedPoint {

@@ -5,7 +5,7 @@ import { homeDirectory } from "../../fs/users.ts";
 import { CairnError } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import { type LockCall, type RepositoryLock, withLock } from "../../repository/locks.ts";
+import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { Repository } from "../../repository/repository.ts";
@@ -123,18 +123,9 @@ export class RepositoryAccess {
     return withLock(this.repository, { ...lockCall(options), exclusive }, work);
   }
 
-  /** Under a shared lock, or without one where this user may write nothing: then it can only be hoped that nobody prunes. */
+  /** Under a shared lock, or without one where this user may write nothing. */
   async reading<T>(options: CallOptions, work: () => Promise<T>): Promise<T> {
-    let isLocked = false;
-    try {
-      return await this.locked(false, options, async () => {
-        isLocked = true;
-        return work();
-      });
-    } catch (error) {
-      if (isLocked || !(error instanceof CairnError) || error.code !== "permission") throw error;
-    }
-    return work();
+    return whileReading(this.repository, lockCall(options), work);
   }
 
   /** For work that has to see what the storage itself gives, and not what is kept of it here. */
@@ -161,11 +152,7 @@ export function callOf({ signal, onProgress, onWarning, lockTimeoutMs }: CallOpt
 
 /** How the locks of a call are waited for. */
 export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): LockCall {
-  return {
-    waitMs: lockTimeoutMs ?? LOCK_WAIT_MS,
-    ...(signal === undefined ? {} : { signal }),
-    ...(onWarning === undefined ? {} : { onWarning }),
-  };
+  return { waitMs: lockTimeoutMs ?? LOCK_WAIT_MS, signal, onWarning };
 }
 
 export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
