@@ -240,6 +240,12 @@ export interface StoppableCall {
   signal?: AbortSignal | undefined;
 }
 
+export interface LostRequest extends StoppableCall {
+  /** reads everything, and so finds what is there and not what was written */
+  reads?: boolean | undefined;
+  onProgress?: VerifyStoreRequest["onProgress"];
+}
+
 /**
  * An engine holds the content of save points of one control directory.
  * Its user holds the workspace's lock for every call that changes something.
@@ -261,7 +267,7 @@ export interface Engine {
   /** Content that lies in another repository, for a point: what the store lacks is moved into it. */
   receive(request: ReceiveRequest): Promise<ReceivedContent>;
   /** What the store has lost whole files of counts as absent from then on, and is stored again when it is met. Returns how many. */
-  dropLost(call: StoppableCall): Promise<number>;
+  dropLost(request: LostRequest): Promise<number>;
   /** Whether the store knows where all is that a point in it needs. */
   holds(content: PointContent, call: StoppableCall): Promise<boolean>;
   /** Keeps what is read from being moved away while `work` runs. */

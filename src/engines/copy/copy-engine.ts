@@ -19,6 +19,7 @@ import type {
   HeldGroup,
   KeptContent,
   LookedAt,
+  LostRequest,
   PointContent,
   ReceivedContent,
   ReceiveRequest,
@@ -370,8 +371,8 @@ export class CopyEngine implements Engine {
     if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds);
   }
 
-  async dropLost(call: StoppableCall): Promise<number> {
-    return dropLostPacks(await this.store(), { ...call, waitMs: LOCK_WAIT_MS });
+  async dropLost(request: LostRequest): Promise<number> {
+    return dropLostPacks(await this.store(), { ...request, waitMs: LOCK_WAIT_MS });
   }
 
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {

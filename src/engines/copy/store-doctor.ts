@@ -3,19 +3,17 @@ import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import type { ObjectId } from "../../ids.ts";
-import { BlobIndex } from "../../repository/blob-index.ts";
 import { checkStructure, type CheckProblem, type CheckReport } from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { readIndexCache } from "../../repository/index-cache.ts";
 import { lookAtLocks } from "../../repository/lock-state.ts";
 import { removeDeadLocks, withLock } from "../../repository/locks.ts";
 import { removeSnapshots, removeUnindexedPacks } from "../../repository/remove.ts";
-import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
 import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
 import type { ExamineRequest, StoreFinding } from "../store-care.ts";
-import { verifyContent } from "../verify/verify-content.ts";
-import { notedPacks, notePacks } from "./damaged-packs.ts";
+import { notedPacks } from "./damaged-packs.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import { dropDamagedPacks } from "./lost-content.ts";
 import { pathToTree } from "./point-remains.ts";
 
 const LOCK_WAIT_MS = 10_000;
@@ -190,29 +188,8 @@ class StoreExamination {
   }
 
   async #runIndexRepair(): Promise<void> {
-    const { repository, paths } = this.#store;
     const { signal, onProgress } = this.#request;
-    const index = await BlobIndex.load(repository, null);
-    const call = { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
-    const full = await verifyContent({
-      keys: repository.keys,
-      index,
-      packs: `${paths.repository}/data`,
-      points: [],
-      allPacks: true,
-      ...call,
-    });
-    const options = {
-      damagedPacks: new Set(full.damagedPacks),
-      waitMs: LOCK_WAIT_MS,
-      ...(signal === undefined ? {} : { signal }),
-    };
-    const plan = await planIndexRepair(repository, options);
-    await runIndexRepair(repository, plan, options);
-    notePacks(paths, [], true);
-    // Written by the old index: what it says is not so any more.
-    fs.rmSync(paths.indexCache, { force: true });
-    await this.#store.refresh();
+    await dropDamagedPacks(this.#store, { signal, onProgress, waitMs: LOCK_WAIT_MS });
   }
 
   #snapshots(snapshots: readonly ListedSnapshot[], damaged: readonly DamagedFile[], report: CheckReport): void {

@@ -1,4 +1,5 @@
 import type { PointContent, RootMetadata } from "../../engines/engine.ts";
+import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { newSavePointId } from "../../ids.ts";
@@ -8,7 +9,7 @@ import { stageRequest } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
 import { rulesOf } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
-import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof } from "../contract.ts";
+import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof, RestoreResult } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
 import { checkJobs } from "./jobs.ts";
 import { lookingAtSnapshots } from "./look.ts";
@@ -23,7 +24,8 @@ import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
  *
  * Steps: packs that the workspace's store has lost leave its index ● → what the store lacks is moved into it and named by
  * a point ● → that point is restored as any other is, the present saved first ● → of a whole snapshot the folder is read
- * again from its disk, compared and a receipt signed.
+ * again from its disk, compared and a receipt signed. Where the restore meets damage in the store, which it does before
+ * it changes the folder, damaged packs leave the index too, and what they held is moved in before it is tried again.
  * A kill between the last two leaves a point more in the history, from which the next call goes on.
  */
 export async function restoreBackupInPlace(
@@ -42,8 +44,7 @@ export async function restoreBackupInPlace(
     const wanted = await wantedInPlace(access, look, { ...options, latestOf });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
-    const known = await knownPoint(workspace, wanted, call);
-    return { wanted, point: known ?? (await receive(workspace, access, { wanted, call })) };
+    return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
   });
   const { listed, content, chosen, keepPresent } = found.wanted;
   const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
@@ -51,15 +52,23 @@ export async function restoreBackupInPlace(
     const duration = Math.round(performance.now() - started);
     return { ...facts, ...found.plan, dry_run: true, stored_bytes: null, proof: null, duration_ms: duration };
   }
-  const { point } = found;
   failpoint("restore-backup.received");
-  const restored = await restoreLocked(workspace, started, {
-    ...call,
-    target: point,
-    paths: chosen.paths,
-    pathsAreThere: true,
-    keepPresent,
-    kind: "restore",
+  const { restored, point } = await restorePoint(workspace, found.point, {
+    restore: async (target) =>
+      restoreLocked(workspace, started, {
+        ...call,
+        target,
+        paths: chosen.paths,
+        pathsAreThere: true,
+        keepPresent,
+        kind: "restore",
+      }),
+    again: async () =>
+      lookingAtSnapshots(access, options, async (look) => {
+        const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id });
+        return knownOrReceived(workspace, access, { wanted, call });
+      }),
+    call,
   });
   // Beside what is kept the folder has no digest to be compared with.
   const { proof, leftOut } =
@@ -77,13 +86,55 @@ export async function restoreBackupInPlace(
   };
 }
 
+/** Restores a point; where the store does not give back what it needs, once more with what the repository has of it. */
+async function restorePoint(
+  workspace: Workspace,
+  point: Point,
+  by: { restore: (point: Point) => Promise<RestoreResult>; again: () => Promise<Point>; call: WorkspaceCall },
+): Promise<{ restored: RestoreResult; point: Point }> {
+  const { restore, again, call } = by;
+  try {
+    return { restored: await restore(point), point };
+  } catch (error) {
+    if (toCairnError(error).code !== "damaged") throw error;
+    await recoverWorkspace(workspace, call);
+    if ((await dropDamaged(workspace, call)) === 0) throw error;
+  }
+  const whole = await again();
+  return { restored: await restore(whole), point: whole };
+}
+
 /** The repository is whole where the store may not be: neither what is kept nor what is received relies on what is lost. */
 async function dropLost(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  const lost = await workspace.engine.dropLost(call);
+  const { signal } = call;
+  warnOfLost(await workspace.engine.dropLost({ signal }), "missing or cut", call);
+}
+
+/** The same with packs whose bytes are not what was written, which only reading finds. Returns how many. */
+async function dropDamaged(workspace: Workspace, call: WorkspaceCall): Promise<number> {
+  const { signal, onProgress } = call;
+  const lost = await workspace.engine.dropLost({
+    reads: true,
+    signal,
+    onProgress: (progress) => onProgress?.({ phase: "verifying", ...progress }),
+  });
+  warnOfLost(lost, "damaged", call);
+  return lost;
+}
+
+function warnOfLost(lost: number, how: string, { onWarning }: WorkspaceCall): void {
   if (lost === 0) return;
-  call.onWarning?.(
-    `${lost} of the packs of the workspace's store are missing or cut: what they held counts as absent, and is stored again where this restore meets it; \`cairn doctor\` says which points lack it`,
+  onWarning?.(
+    `${lost} of the packs of the workspace's store are ${how}: what they held counts as absent, and is stored again where this restore meets it; \`cairn doctor\` says which points lack it`,
   );
+}
+
+async function knownOrReceived(
+  workspace: Workspace,
+  access: RepositoryAccess,
+  { wanted, call }: { wanted: WantedInPlace; call: WorkspaceCall },
+): Promise<Point> {
+  return (await knownPoint(workspace, wanted, call)) ?? receive(workspace, access, { wanted, call });
 }
 
 /** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
