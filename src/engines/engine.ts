@@ -4,6 +4,7 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { FoundIgnoreFile, IgnoreRecord } from "../fs/ignore.ts";
 import type { BlobIndex } from "../repository/blob-index.ts";
 import type { BlobPlace } from "../repository/blob-reader.ts";
+import type { ForwardTarget } from "../repository/forward.ts";
 import type { ReadTree } from "../repository/live.ts";
 import type { NearPacks } from "../repository/near-packs.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -92,6 +93,8 @@ export interface StageRequest {
   /** tags its snapshot carries, when the engine makes one */
   pointId: string;
   message: string;
+  /** another repository, which gets everything new too */
+  forward?: ForwardTarget | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
 }

@@ -17,7 +17,7 @@ if (port !== null) {
   const load = async (kind: WorkKind): Promise<Handle> => {
     if (kind === "scan") {
       const { ScanRunner } = await import("./scan/scan-runner.ts");
-      const runner = new ScanRunner();
+      const runner = new ScanRunner((event) => port.postMessage({ event } satisfies ThreadMessage));
       return (request) => runner.handle(request as ScanRequest);
     }
     if (kind === "write") {

@@ -3,12 +3,13 @@ import type { CloneReplies, CloneRequest } from "./tree/clone-runner.ts";
 import type { TransferRequest } from "./transfer/transfer-runner.ts";
 import type { TransferEvent } from "./transfer/transfer-task.ts";
 import type { ScanReply, ScanRequest } from "./scan/scan-runner.ts";
+import type { ForwardEvent } from "./scan/store-sink.ts";
 import type { VerifyReplies, VerifyRequest } from "./verify/verify-runner.ts";
 import type { WriteEvent, WriteReplies, WriteRequest } from "./write/write-runner.ts";
 
 /** What the worker threads can be asked, and what they answer. */
 export type EngineRequest = ScanRequest | WriteRequest | VerifyRequest | CloneRequest | TransferRequest;
-export type EngineEvent = WriteEvent | TransferEvent;
+export type EngineEvent = WriteEvent | TransferEvent | ForwardEvent;
 export type EngineReplies<Request> = Request extends ScanRequest
   ? ScanReply
   : Request extends WriteRequest

@@ -53,8 +53,10 @@ import type {
   WorkspaceRef,
 } from "./contract.ts";
 import { createBackup } from "./backup/create.ts";
+import { type Forwarding, withForwarding } from "./backup/forwarding.ts";
 import { restoreBackupInPlace } from "./backup/restore-in-place.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
+import type { RepositoryAccess } from "./backup/repository-access.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -359,24 +361,35 @@ export class CairnClient {
   async createBackup(into: BackupRepository, options: CreateBackupOptions = {}): Promise<CreateBackupResult> {
     if (!(into instanceof OpenedRepository))
       throw new CairnError("usage", "createBackup wants a repository that this library has opened");
-    let point = options.point;
-    if (options.save === true) {
-      if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
-      const {
-        tags: _tags,
-        hostname: _host,
-        skipIfUnchanged: _skip,
-        point: _point,
-        dryRun: _dry,
-        save: _save,
-        ...call
-      } = options;
-      point = (await this.save({ ...call, skipUnchanged: true })).save_point_id;
-    }
-    const chosen = point === undefined ? options : { ...options, point };
-    return this.#sealed(options.workspaceName, options, async (workspace) =>
-      createBackup(workspace, into.access, chosen),
-    );
+    if (options.save !== true)
+      return this.#sealed(options.workspaceName, options, async (workspace) =>
+        createBackup(workspace, into.access, options),
+      );
+    if (options.point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+    return this.#saveAndBackUp(into.access, options);
+  }
+
+  async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
+    const {
+      tags: _tags,
+      hostname: _host,
+      skipIfUnchanged: _skip,
+      point: _point,
+      dryRun,
+      save: _save,
+      workspaceName: name,
+      ...call
+    } = options;
+    const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> => {
+      const forward = forwarding?.packs ?? undefined;
+      const { save_point_id: point } = await this.#with(name, async (workspace) =>
+        save(workspace, { ...call, skipUnchanged: true, forward }),
+      );
+      return this.#sealed(name, options, async (workspace) =>
+        createBackup(workspace, access, { ...options, point }, forwarding),
+      );
+    };
+    return dryRun === true ? both() : withForwarding(access, options, both);
   }
 
   async restoreBackup(

@@ -7,6 +7,7 @@ import { newPacer } from "../pacer.ts";
 import { BlobTable, capacityOf, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
 import { ClaimTable } from "./claim-table.ts";
 import { readIndexCache, writeIndexCache } from "./index-cache.ts";
+import type { FinishedPack } from "./pack-writer.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
@@ -39,7 +40,7 @@ const MOST_EXPECTED = capacityOf(2 ** 24);
 
 /**
  * Every blob of a repository and where it lies. Made by `load`; other threads use it through `fromShared`.
- * One thread adds (only while no other looks up); any thread looks up and claims.
+ * One thread adds; any thread looks up and claims, where it is no matter that it may miss what is there while another adds.
  */
 export class BlobIndex {
   /** Index files that cannot be read: what only they list counts as absent. */
@@ -210,6 +211,22 @@ export class BlobIndex {
       this.#table.add(id, place, replace);
       place.offset += place.length;
     }
+  }
+
+  /** Adds packs of this process, which index files of these names list now. */
+  addIndexed(packs: readonly FinishedPack[], indexNames: readonly string[]): void {
+    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
+    this.#room(blobs);
+    for (const { id, header } of packs) this.addPackHeader(id, header);
+    for (const name of indexNames) this.cover(name, blobs / indexNames.length);
+  }
+
+  /** True when another one knows each blob that this one knows. */
+  isWithin(other: BlobIndex): boolean {
+    const { count, ids } = this.#table;
+    for (let entry = 0; entry < count; entry++)
+      if (!this.#table.isForgotten(entry) && other.lookup(ids, entry * 32, this.#table.typeOf(entry)) < 0) return false;
+    return true;
   }
 
   /** Makes room for so many more blobs at once. */

@@ -92,7 +92,12 @@ export class BlobMover {
     const id = table.ids.subarray(entry * 32, entry * 32 + 32);
     // The frame lies decrypted where it was sealed.
     if (plainLength > 0 && this.#options.to.version !== 1)
-      writer.addCompressed(id, this.#window, at + IV_LENGTH, length - SEAL_OVERHEAD, plainLength);
+      writer.addStored(id, 0, {
+        arena: this.#window,
+        offset: at + IV_LENGTH,
+        length: length - SEAL_OVERHEAD,
+        plainLength,
+      });
     else writer.add(id, decoder.arena, decoder.offset, decoder.length);
   }
 

@@ -46,8 +46,8 @@ export interface BlobPlaceNumbers {
 
 /**
  * Where every blob lies: an open-addressing hash table with typed columns in one SharedArrayBuffer.
- * 49 bytes an entry and 5.4–10.7 for its slots. Any number of threads may look up; one thread adds,
- * while no other looks up. Growing makes a new buffer. Untouched pages of the buffer cost no memory.
+ * 49 bytes an entry and 5.4–10.7 for its slots. Any number of threads may look up; one thread adds. What is looked up
+ * while something is added may be missed though it was there before, and is never found where it is not. Growing makes a new buffer. Untouched pages of the buffer cost no memory.
  */
 export class BlobTable {
   readonly buffer: SharedArrayBuffer;

@@ -109,9 +109,7 @@ export class PackUploader {
     await stillHeld?.();
     const names = await repository.saveIndex(packs);
     this.#unindexed = this.#unindexed.slice(packs.length);
-    for (const pack of packs) index.addPackHeader(pack.id, pack.header);
-    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
-    for (const name of names) index.cover(name, blobs / names.length);
+    index.addIndexed(packs, names);
     this.indexes += names.length;
     failpoint("transfer.index-written");
   }

@@ -35,6 +35,15 @@ export interface PackTail {
   readonly blobs: number;
 }
 
+/** A blob's bytes as they are sealed. */
+export interface StoredBytes {
+  arena: Arena;
+  offset: number;
+  length: number;
+  /** Of what they decompress to; 0: they are not compressed. */
+  plainLength: number;
+}
+
 export interface PackWriterOptions {
   readonly type: BlobType;
   readonly keys: MasterKeys;
@@ -43,6 +52,8 @@ export interface PackWriterOptions {
   /** A pack is closed once it reaches this many bytes; 16 MiB. */
   readonly packSize?: number;
   readonly level?: CompressionLevel;
+  /** Called synchronously with each blob that `add` has compressed, before it is sealed; `stored` is good until it returns. */
+  onStored?(id: Uint8Array, idOffset: number, stored: StoredBytes): void;
   /** Called synchronously with each complete pack; the file is the receiver's from then on. */
   onPack(pack: FinishedPack): void;
 }
@@ -70,6 +81,8 @@ export class PackWriter {
   readonly #compressor: Compressor;
   readonly #stage: StageSealer;
   readonly #header = new ByteWriter(COMPRESSED_ENTRY_SIZE * 4096);
+  /** One for all blobs. */
+  readonly #stored: StoredBytes;
   #hash = new Sha256Stream();
   #descriptor = -1;
   #path = "";
@@ -86,6 +99,12 @@ export class PackWriter {
     this.#packSize = options.packSize ?? DEFAULT_PACK_SIZE;
     this.#compressor = new Compressor(options.level ?? DEFAULT_LEVEL);
     this.#stage = new StageSealer(options.keys, STAGE_ROOM);
+    this.#stored = { arena: this.#stage.arena, offset: 0, length: 0, plainLength: 0 };
+  }
+
+  /** True between two packs. */
+  get isEmpty(): boolean {
+    return this.#blobs === 0;
   }
 
   /**
@@ -93,13 +112,7 @@ export class PackWriter {
    * `idOffset` of `id`. Both are copied. Errors: no_space, io and what else the file system reports.
    */
   add(id: Uint8Array, plain: Arena, offset: number, length: number, idOffset = 0): void {
-    if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
-    if (length < 1) throw new CairnError("internal", "an empty blob is never stored");
-    let at = this.#stage.reserve(length);
-    if (at < 0) {
-      this.#flush();
-      at = this.#stage.reserve(length);
-    }
+    const at = this.#reserve(length);
     const target = this.#stage.arena;
     let stored = this.#compressor.compress(plain, offset, length, target, at, target.bytes.length - at);
     const compressed = stored > 0;
@@ -107,23 +120,36 @@ export class PackWriter {
       target.bytes.set(plain.bytes.subarray(offset, offset + length), at);
       stored = length;
     }
+    const { onStored } = this.#options;
+    if (onStored !== undefined) {
+      const bytes = this.#stored;
+      bytes.arena = target;
+      bytes.offset = at;
+      bytes.length = stored;
+      bytes.plainLength = compressed ? length : 0;
+      onStored(id, idOffset, bytes);
+    }
     this.#append(id, idOffset, stored, compressed ? length : 0);
   }
 
   /**
-   * Stores a blob that is compressed already: its zstd frame of `length` bytes at `offset` of `frame`, and the length
-   * of its plaintext. The caller has decompressed it and compared it with its id. Errors as of `add`.
+   * Stores a blob as it is stored elsewhere, e.g. as a zstd frame. The caller knows that its plaintext has this id. Errors
+   * as of `add`.
    */
-  addCompressed(id: Uint8Array, frame: Arena, offset: number, length: number, plainLength: number): void {
+  addStored(id: Uint8Array, idOffset: number, { arena, offset, length, plainLength }: StoredBytes): void {
+    const at = this.#reserve(length);
+    this.#stage.arena.bytes.set(arena.bytes.subarray(offset, offset + length), at);
+    this.#append(id, idOffset, length, plainLength);
+  }
+
+  /** A place in the stage for so many bytes. */
+  #reserve(length: number): number {
     if (this.#failed) throw new CairnError("internal", "a pack writer that failed was used again");
-    if (length < 1 || plainLength < 1) throw new CairnError("internal", "an empty blob is never stored");
-    let at = this.#stage.reserve(length);
-    if (at < 0) {
-      this.#flush();
-      at = this.#stage.reserve(length);
-    }
-    this.#stage.arena.bytes.set(frame.bytes.subarray(offset, offset + length), at);
-    this.#append(id, 0, length, plainLength);
+    if (length < 1) throw new CairnError("internal", "an empty blob is never stored");
+    const at = this.#stage.reserve(length);
+    if (at >= 0) return at;
+    this.#flush();
+    return this.#stage.reserve(length);
   }
 
   /** Takes what lies at the stage's reserved place; `plainLength` 0: it is not compressed. */

@@ -40,6 +40,16 @@ export interface TransferPlan {
   readonly files: ReadonlyMap<number, string>;
 }
 
+export const NOTHING_TO_MOVE: TransferPlan = {
+  entries: new Uint32Array(0),
+  dataBlobs: 0,
+  treeBlobs: 0,
+  storedBytes: 0,
+  plainBytes: 0,
+  treesWalked: 0,
+  files: new Map(),
+};
+
 /**
  * Walks trees of one repository and finds what another lacks of them. Each tree is walked once, also one that the target
  * has: that a tree is there says nothing of what is below it after a transfer that was killed. `damaged` when the source

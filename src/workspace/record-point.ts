@@ -13,6 +13,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { controlDirectoriesInside, type GuardName } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./point-files.ts";
+import type { ForwardTarget } from "../repository/forward.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -26,6 +27,8 @@ export interface SaveInput extends WorkspaceCall {
   exclude?: readonly string[] | undefined;
   crossMounts?: boolean | undefined;
   allow?: readonly GuardName[] | undefined;
+  /** a repository that gets what is stored anew too, where the folder is read */
+  forward?: ForwardTarget | undefined;
 }
 
 export interface LeftOutEntry {
@@ -126,6 +129,7 @@ export function stageRequest(
     head: more.head === null ? null : headContent(more.head),
     pointId: more.id,
     message: input.message ?? "",
+    forward: input.forward,
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   };

@@ -65,6 +65,43 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
   failed = false;
 });
 
+test("a folder that is saved and backed up in one is whole in both wherever it was killed before", () => {
+  const folder = newFolder("backup");
+  makeFirst(folder);
+  fs.writeFileSync(path.join(folder, "large"), randomBytes(20_000_000));
+  const place = newRepository("both");
+  const traced = newFolder("backup");
+  makeFirst(traced);
+  const args = (into: typeof place, from: string): string[] => [
+    "backup",
+    "create",
+    "--save",
+    ...into.options,
+    "-C",
+    from,
+  ];
+  const names = passesOf(args(newRepository("both-traced"), traced));
+  for (const name of ["stage.scanned", "save.committed", "transfer.index-written", "backup.snapshot-written"])
+    assert.ok(names.includes(name), `${name} was passed`);
+  let round = 0;
+  for (const pass of chosenPasses(names, 6)) {
+    fs.writeFileSync(path.join(folder, "round"), randomBytes(1_000_000));
+    const before = ids(place);
+    const killed = killAt(args(place, folder), pass);
+    const where = `killed at ${pass} (${killed})`;
+    assert.deepEqual(ids(place).slice(0, before.length), before, where);
+    const done = cairnOk(args(place, folder)).data as { snapshot: { snapshot_id: string } };
+    assert.equal(ids(place).at(-1), done.snapshot.snapshot_id, where);
+    assert.deepEqual(filesOf(place, "locks"), [], `${where}: the dead lock is gone`);
+    const target = path.join(newFolder("targets"), `round-${round++}`);
+    backup(place, "restore", "latest", "--to", target);
+    assert.equal(walkDigests(target).state, walkDigests(folder).state, where);
+  }
+  backup(place, "verify");
+  cairnOk(["verify", "-C", folder]);
+  if (noRestic === false) restic(place, "check", "--read-data");
+});
+
 test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", () => {
   const place = newRepository("stream");
   const file = `${place.location}.content`;

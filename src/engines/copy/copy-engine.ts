@@ -137,7 +137,7 @@ export class CopyEngine implements Engine {
     let top: Uint8Array | undefined;
     const result = await scan({
       ...this.#scanOptions(request, store, cache),
-      store: this.#target(store),
+      store: { ...this.#target(store), forward: request.forward },
       draft: this.#kept.draftPlace(),
       finish: (scanned) => {
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;

@@ -104,9 +104,7 @@ export class EmbeddedStore {
     await storage.sync(["data"]);
     failpoint("store.packs-durable");
     const names = await repository.saveIndex(listed);
-    for (const pack of packs) index.addPackHeader(pack.id, pack.header);
-    const blobs = packs.reduce((sum, pack) => sum + pack.blobs, 0);
-    for (const name of names) index.cover(name, blobs / names.length);
+    index.addIndexed(packs, names);
     failpoint("store.index-written");
   }
 

@@ -43,8 +43,8 @@ export async function receiveContent(request: ReceiveRequest, more: ReceiveWith)
     manifest: encoded(manifest),
     adoptedAt: more.adoptedAt,
   });
-  const sink = new StoreSink({ ...more.target, index: more.store.index.shared });
-  const { packs } = sink.finish([], [...survey.blobs, ...built.blobs]);
+  const sink = new StoreSink({ ...more.target, index: more.store.index.shared, forward: null });
+  const { packs } = sink.finish([...survey.blobs, ...built.blobs]);
   return {
     packs,
     manifest,

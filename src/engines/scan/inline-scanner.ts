@@ -1,8 +1,11 @@
+import type { EngineEvent } from "../thread-protocol.ts";
 import { type ScanReply, type ScanRequest, ScanRunner } from "./scan-runner.ts";
 
 /** Whoever carries out the phases of a scan: a worker thread, or this one. */
 export interface Scanner {
   ask(request: ScanRequest): Promise<ScanReply>;
+  /** Called while something is asked. */
+  onEvent: ((event: EngineEvent) => void) | null;
 }
 
 /** A tree up to this many entries is scanned faster than a worker thread starts. */
@@ -12,7 +15,8 @@ export const INLINE_FILE_BYTES = 16 * 1024 * 1024;
 
 /** Scans on the calling thread. */
 export class InlineScanner implements Scanner {
-  readonly #runner = new ScanRunner();
+  onEvent: Scanner["onEvent"] = null;
+  readonly #runner = new ScanRunner((event) => this.onEvent?.(event));
 
   async ask(request: ScanRequest): Promise<ScanReply> {
     return this.#runner.handle(request);

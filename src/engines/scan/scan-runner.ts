@@ -3,7 +3,14 @@ import { draftStatCache, type StatCacheDraft } from "../../fs/stat-cache.ts";
 import { buildTrees } from "./build-trees.ts";
 import { scanDirectories } from "./scan-directories.ts";
 import { ScanThread } from "./scan-thread.ts";
-import { type ExtraBlob, StoreSink, type StoreSinkTask, type ThreadPacks } from "./store-sink.ts";
+import {
+  type ExtraBlob,
+  type ForwardEvent,
+  type OtherTails,
+  StoreSink,
+  type StoreSinkTask,
+  type ThreadPacks,
+} from "./store-sink.ts";
 import type { ScanNotes, ScanTask } from "./task.ts";
 
 /**
@@ -13,7 +20,7 @@ import type { ScanNotes, ScanTask } from "./task.ts";
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
-  | { kind: "tail"; tails: ThreadPacks["tails"]; blobs: ExtraBlob[] }
+  | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
   | { kind: "abort" };
 
@@ -26,13 +33,18 @@ export type ScanReply =
 
 /** One thread of a scan, driven by requests; the same object runs inline where a thread is not worth its start. */
 export class ScanRunner {
+  readonly #tell: (event: ForwardEvent) => void;
   #thread: ScanThread | undefined;
   #sink: StoreSink | null = null;
+
+  constructor(tell: (event: ForwardEvent) => void) {
+    this.#tell = tell;
+  }
 
   handle(request: ScanRequest): ScanReply {
     switch (request.kind) {
       case "scan": {
-        this.#sink = request.store === null ? null : new StoreSink(request.store);
+        this.#sink = request.store === null ? null : new StoreSink(request.store, this.#tell);
         this.#thread = new ScanThread(request.task, request.thread, this.#sink);
         scanDirectories(this.#thread);
         return { kind: "scanned", notes: this.#thread.notes };
@@ -42,7 +54,7 @@ export class ScanRunner {
         this.#thread!.close();
         return { kind: "built", packs: this.#sink?.takePacks(request.keepTails) ?? null };
       case "tail":
-        return { kind: "finished", packs: this.#sink!.finish(request.tails, request.blobs) };
+        return { kind: "finished", packs: this.#sink!.finish(request.blobs, request.tails) };
       case "draft":
         return { kind: "drafted", draft: draftStatCache(request.temporary, this.#thread!.table, this.#thread!.old) };
       case "abort":

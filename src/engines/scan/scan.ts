@@ -8,6 +8,7 @@ import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
+import type { ForwardTarget } from "../../repository/forward.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
@@ -15,7 +16,7 @@ import { findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
-import type { ExtraBlob } from "./store-sink.ts";
+import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
@@ -34,6 +35,15 @@ export interface ScanProgress {
   done: number;
   /** content read so far, to a few MiB */
   bytes?: number;
+}
+
+export interface ScanStore {
+  keys: MasterKeys;
+  index: BlobIndex;
+  directory: string;
+  level: CompressionLevel;
+  /** where everything new goes too */
+  forward?: ForwardTarget | undefined;
 }
 
 export interface ScanOptions {
@@ -55,7 +65,7 @@ export interface ScanOptions {
   crossMounts?: boolean;
   chunkerPolynomial: string;
   /** where new content goes; absent: only look */
-  store?: { keys: MasterKeys; index: BlobIndex; directory: string; level: CompressionLevel };
+  store?: ScanStore;
   /** where a thread may write this scan's stat cache meanwhile, for the caller to finish or remove */
   draft?: string;
   /** Further blobs to be stored with the trees, made from the finished scan. */
@@ -86,14 +96,15 @@ export interface ScanResult {
 }
 
 /** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
-export async function scan(options: ScanOptions): Promise<ScanResult> {
+export async function scan(wanted: ScanOptions): Promise<ScanResult> {
+  let options = wanted;
   let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
   if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
     try {
       return await new Scan(options, [new InlineScanner()], { capacity, inline: true }).run();
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
-      forgetClaims(options);
+      options = startOver(options);
     }
   }
   for (;;) {
@@ -105,7 +116,7 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
       return result;
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
-      forgetClaims(options);
+      options = startOver(options);
       capacity *= GROWTH;
     } finally {
       if (drafting === null) giveBackThreads(threads);
@@ -117,9 +128,14 @@ export async function scan(options: ScanOptions): Promise<ScanResult> {
   }
 }
 
-/** What the given-up scan had taken on to store went with its packs, so the next one has to store it itself. */
-function forgetClaims({ store }: ScanOptions): void {
-  store?.index.beginSession();
+/**
+ * What the given-up scan had taken on to store went with its packs, so the next one has to store it itself. What it had
+ * forwarded did not, and is not forwarded twice.
+ */
+function startOver({ store, ...options }: ScanOptions): ScanOptions {
+  if (store === undefined) return options;
+  store.index.beginSession();
+  return { ...options, store: { ...store, forward: undefined } };
 }
 
 /** Starts the threads for a scan that will want them, as far as its cache's size tells. */
@@ -135,6 +151,7 @@ class Scan {
   readonly #task: ScanTask;
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
+  readonly #forwardTails: PackTail[] = [];
 
   constructor(options: ScanOptions, threads: readonly Scanner[], size: { capacity: number; inline: boolean }) {
     this.#options = options;
@@ -201,11 +218,12 @@ class Scan {
       this.#stop();
       await discardDraft(this.#draft);
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
-      for (const { path } of [...this.#packs, ...this.#tails]) fs.rmSync(path, { force: true });
+      for (const { path } of [...this.#packs, ...this.#tails, ...this.#forwardTails]) fs.rmSync(path, { force: true });
       throw error;
     } finally {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);
+      for (const thread of this.#threads) thread.onEvent = null;
     }
   }
 
@@ -254,13 +272,21 @@ class Scan {
   }
 
   async #scan(): Promise<ScanNotes> {
-    const { store } = this.#options;
-    const sink =
-      store === undefined
-        ? null
-        : { keys: store.keys, index: store.index.shared, directory: store.directory, level: store.level };
-    const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store: sink }));
+    const store = this.#sinkTask();
+    const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
     return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
+  }
+
+  #sinkTask(): StoreSinkTask | null {
+    const { store } = this.#options;
+    if (store === undefined) return null;
+    const { keys, index, directory, level, forward } = store;
+    if (forward !== undefined)
+      for (const thread of this.#threads)
+        thread.onEvent = (event) => {
+          if ("forwarded" in event) forward.onPack(event.forwarded);
+        };
+    return { keys, index: index.shared, directory, level, forward: forward?.task ?? null };
   }
 
   /** Builds the trees, and takes the threads' packs over, the unfinished ones too. */
@@ -270,6 +296,7 @@ class Scan {
       if (reply.kind !== "built" || reply.packs === null) continue;
       this.#packs.push(...reply.packs.packs);
       this.#tails.push(...reply.packs.tails);
+      this.#forwardTails.push(...reply.packs.forwardTails);
     }
   }
 
@@ -292,8 +319,10 @@ class Scan {
 
   /** One thread takes the others' unfinished packs in, so that a small change makes one pack of each type. */
   async #finish(blobs: ExtraBlob[]): Promise<void> {
-    const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails: this.#tails, blobs });
+    const tails = { tails: this.#tails, forwardTails: this.#forwardTails };
+    const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails, blobs });
     if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
+    this.#options.store?.forward?.onEnd();
   }
 
   #rootDigests(): { tree: Uint8Array; state: Uint8Array; meta: Uint8Array } {

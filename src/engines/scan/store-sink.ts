@@ -3,6 +3,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { CompressionLevel } from "../../repository/compression.ts";
+import { BlobForwarder, type ForwardTask } from "../../repository/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
 
@@ -12,13 +13,26 @@ export interface StoreSinkTask {
   /** where unfinished packs lie */
   directory: string;
   level: CompressionLevel;
+  /** where everything new goes too */
+  forward: ForwardTask | null;
 }
 
 /** What one thread has packed: complete packs, and at most one unfinished pack of each type. */
 export interface ThreadPacks {
   packs: FinishedPack[];
   tails: PackTail[];
+  /** unfinished packs for the other repository */
+  forwardTails: PackTail[];
 }
+
+/** A thread has finished a pack for the other repository: the file is the main thread's from then on. */
+export interface ForwardEvent {
+  forwarded: FinishedPack;
+}
+
+/** Of other threads. */
+export type OtherTails = Pick<ThreadPacks, "tails" | "forwardTails">;
+const NO_TAILS: OtherTails = { tails: [], forwardTails: [] };
 
 /** A blob that the main thread made. */
 export interface ExtraBlob {
@@ -35,10 +49,14 @@ export class StoreSink implements ContentSink {
   #data: PackWriter | undefined;
   #tree: PackWriter | undefined;
   #packs: FinishedPack[] = [];
+  readonly #forwarder: BlobForwarder | null;
 
-  constructor(task: StoreSinkTask) {
+  /** `tell`: wanted where it forwards */
+  constructor(task: StoreSinkTask, tell?: (event: ForwardEvent) => void) {
     this.#index = BlobIndex.fromShared(task.index);
     this.#task = task;
+    this.#forwarder =
+      task.forward === null ? null : new BlobForwarder(task.forward, (forwarded) => tell?.({ forwarded }));
   }
 
   #dataWriter(): PackWriter {
@@ -53,7 +71,15 @@ export class StoreSink implements ContentSink {
 
   #newWriter(type: "data" | "tree"): PackWriter {
     const { keys, directory, level } = this.#task;
-    return new PackWriter({ type, keys, directory, level, onPack: (pack) => void this.#packs.push(pack) });
+    const forwarder = this.#forwarder;
+    return new PackWriter({
+      type,
+      keys,
+      directory,
+      level,
+      onPack: (pack) => void this.#packs.push(pack),
+      ...(forwarder === null ? {} : { onStored: (id, idOffset, stored) => forwarder.add(type, id, idOffset, stored) }),
+    });
   }
 
   known(id: Uint8Array, offset: number): boolean {
@@ -71,28 +97,34 @@ export class StoreSink implements ContentSink {
   /** Hands over what is complete, and the unfinished packs as tails unless they stay for `finish`. */
   takePacks(keepTails: boolean): ThreadPacks {
     const writers = keepTails ? [] : [this.#data, this.#tree];
-    return this.#taken(writers.flatMap((writer) => writer?.takeTail() ?? []));
+    const forwardTails = keepTails ? [] : (this.#forwarder?.takeTails() ?? []);
+    return this.#taken(
+      writers.flatMap((writer) => writer?.takeTail() ?? []),
+      forwardTails,
+    );
   }
 
   /** Adds blobs of the main thread, takes other threads' tails in and completes the packs. */
-  finish(tails: readonly PackTail[], blobs: readonly ExtraBlob[]): ThreadPacks {
+  finish(blobs: readonly ExtraBlob[], { tails, forwardTails }: OtherTails = NO_TAILS): ThreadPacks {
     for (const { id, type, bytes } of blobs) this[type](id, 0, arenaOver(bytes), 0, bytes.length);
     for (const tail of tails) (tail.type === "data" ? this.#dataWriter() : this.#treeWriter()).appendTail(tail);
     this.#data?.finish();
     this.#tree?.finish();
-    return this.#taken([]);
+    this.#forwarder?.finish(forwardTails);
+    return this.#taken([], []);
   }
 
   /** Gives up: removes what was not handed over. */
   abort(): void {
     this.#data?.abort();
     this.#tree?.abort();
+    this.#forwarder?.abort();
     for (const pack of this.#packs) fs.rmSync(pack.path, { force: true });
   }
 
-  #taken(tails: PackTail[]): ThreadPacks {
+  #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {
     const packs = this.#packs;
     this.#packs = [];
-    return { packs, tails };
+    return { packs, tails, forwardTails };
   }
 }

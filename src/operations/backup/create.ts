@@ -9,18 +9,20 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
+import type { ForwardedSize } from "../../repository/forwarded-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
-import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
+import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
-import type { CreateBackupOptions, CreateBackupResult } from "../contract.ts";
+import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
+import type { Forwarding } from "./forwarding.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { pointTag, publicSnapshot } from "./public-snapshot.ts";
@@ -29,7 +31,8 @@ import { nameOf, readNodes } from "./snapshot-content.ts";
 
 /**
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
- * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed.
+ * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed. `forwarding`: of
+ * the save that made the point, which has brought most of it.
  *
  * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
  * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
@@ -39,15 +42,20 @@ export async function createBackup(
   workspace: Workspace,
   access: RepositoryAccess,
   options: CreateBackupOptions,
+  forwarding?: Forwarding,
 ): Promise<CreateBackupResult> {
-  const started = Date.now();
+  const started = forwarding?.started ?? Date.now();
   checkTags(options.tags ?? []);
   const point = requireSealed(chosenPoint(workspace, options.point));
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
     const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
-    if (options.dryRun === true) return backup.run(null);
-    return access.locked(false, options, async (lock) => backup.run(lock));
+    if (forwarding !== undefined) {
+      await forwarding.packs?.finish();
+      return backup.run(forwarding.lock, forwarding.index, forwarding.packs?.size);
+    }
+    if (options.dryRun === true) return backup.run(null, await access.index());
+    return access.locked(false, options, async (lock) => backup.run(lock, await access.index()));
   }, options);
 }
 
@@ -87,23 +95,21 @@ class BackupOfPoint {
     this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
   }
 
-  /** `lock`: null in a dry run. */
-  async run(lock: RepositoryLock | null): Promise<CreateBackupResult> {
+  /** `lock`: null in a dry run; `index`: the repository's; `forwarded`: what it has got by the save, and its index has. */
+  async run(lock: RepositoryLock | null, index: BlobIndex, forwarded?: ForwardedSize): Promise<CreateBackupResult> {
     const { access, options } = this.#parts;
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
-    const index = await access.index();
     const known = readKnownTrees(access.cache, index.epoch);
     const plan = await this.#plan(index, known, parent);
-    const done = { plan, parent: parent?.id ?? null, unchanged };
-    if (lock === null) return this.#result({ ...done, snapshot: null, transfer: null });
-    if (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0)
-      return this.#result({ ...done, snapshot: null, transfer: null });
-    const transfer = await this.#transfer(index, plan, lock);
+    const done = { parent: parent?.id ?? null, unchanged };
+    if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
+      return this.#result({ ...done, added: addedBy(plan, null, forwarded), snapshot: null });
+    const added = addedBy(plan, await this.#transfer(index, plan, lock), forwarded);
     await lock.recheck();
-    const snapshot = await this.#snapshot(origin, { parent, plan, transfer });
+    const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
@@ -116,7 +122,7 @@ class BackupOfPoint {
     });
     known.delete(this.#tree);
     keepKnownTrees(access.cache, index, [this.#tree, ...known]);
-    return this.#result({ ...done, snapshot: { id, snapshot }, transfer });
+    return this.#result({ ...done, added, snapshot: { id, snapshot } });
   }
 
   /** The point's own snapshot in its store says where it was made. */
@@ -144,6 +150,8 @@ class BackupOfPoint {
 
   async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
     const { stored, options } = this.#parts;
+    // After a first save has been forwarded; else the first new blob says no.
+    if (stored.index.isWithin(index)) return NOTHING_TO_MOVE;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
     return this.#readingStore(async (reader) =>
       planTransfer(stored.index, index, {
@@ -205,35 +213,31 @@ class BackupOfPoint {
     );
   }
 
-  async #snapshot(
-    origin: SnapshotOrigin,
-    made: { parent: ListedSnapshot | null; plan: TransferPlan; transfer: TransferResult },
-  ): Promise<Snapshot> {
+  async #snapshot(origin: SnapshotOrigin, parent: ListedSnapshot | null, added: TransferredSize): Promise<Snapshot> {
     const { point, options, started } = this.#parts;
     const { descriptor } = point;
     return madeSnapshot({
       time: descriptor.created_at,
       tree: this.#tree,
       origin,
-      parent: made.parent,
+      parent,
       // A restore over a folder leaves alone what these kept out.
       excludes: descriptor.rules.exclude,
       tags: [...(options.tags ?? []), pointTag(descriptor.save_point_id)],
       started,
-      added: addedBy(made.plan, made.transfer),
+      added,
       ...(await this.#totals()),
     });
   }
 
   #result(of: {
-    plan: TransferPlan;
-    transfer: TransferResult | null;
+    added: TransferredSize;
     snapshot: ListedSnapshot | null;
     parent: string | null;
     unchanged: boolean;
   }): CreateBackupResult {
     const { access, point, options, started } = this.#parts;
-    const { plan, transfer, snapshot, parent, unchanged } = of;
+    const { added, snapshot, parent, unchanged } = of;
     return {
       ...access.info,
       snapshot: snapshot === null ? null : publicSnapshot(snapshot),
@@ -241,7 +245,7 @@ class BackupOfPoint {
       parent,
       unchanged,
       dry_run: options.dryRun === true,
-      added: addedBy(plan, transfer),
+      added,
       duration_ms: Date.now() - started,
     };
   }

@@ -1,6 +1,7 @@
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
+import type { ForwardedSize } from "../../repository/forwarded-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { TransferResult } from "../../repository/transfer.ts";
 import type { TransferPlan } from "../../repository/transfer-plan.ts";
@@ -49,13 +50,19 @@ export function madeSnapshot(parts: SnapshotParts): Snapshot {
   };
 }
 
-/** What a transfer has brought; null: what it would bring. */
-export function addedBy(plan: TransferPlan, transfer: TransferResult | null): TransferredSize {
+/** What a transfer has brought, null: what it would bring; with what was forwarded before it. */
+export function addedBy(
+  plan: TransferPlan,
+  transfer: TransferResult | null,
+  forwarded: ForwardedSize = NOTHING_FORWARDED,
+): TransferredSize {
   return {
-    data_blobs: plan.dataBlobs,
-    tree_blobs: plan.treeBlobs,
-    bytes: plan.plainBytes,
-    stored_bytes: transfer?.packBytes ?? plan.storedBytes,
-    packs: transfer?.packs ?? 0,
+    data_blobs: plan.dataBlobs + forwarded.dataBlobs,
+    tree_blobs: plan.treeBlobs + forwarded.treeBlobs,
+    bytes: plan.plainBytes + forwarded.plainBytes,
+    stored_bytes: (transfer?.packBytes ?? plan.storedBytes) + forwarded.packBytes,
+    packs: (transfer?.packs ?? 0) + forwarded.packs,
   };
 }
+
+const NOTHING_FORWARDED: ForwardedSize = { dataBlobs: 0, treeBlobs: 0, plainBytes: 0, packs: 0, packBytes: 0 };

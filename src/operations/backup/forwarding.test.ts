@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import type { BackupRepository } from "../contract.ts";
+import { hasCode } from "../testing-folder.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, opened } from "./testing-far.ts";
+
+function packsIn(place: string): string[] {
+  return readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" })
+    .filter((name) => /\/[0-9a-f]{64}$/.test(name))
+    .toSorted();
+}
+
+async function blobsOf(repository: BackupRepository): Promise<number> {
+  return (await (repository as OpenedRepository).access.index()).count;
+}
+
+for (const scheme of ["local", "far"] as const)
+  test(`a save and its backup in one bring the same as one after the other on a ${scheme} storage`, async (t) => {
+    const { client, repository, library, options, folder, place, root, write } = await backupScene(t, scheme);
+    for (let i = 0; i < 3; i++) writeFileSync(join(folder, `large-${i}`), randomBytes(9 << 20));
+    const phases: string[] = [];
+    const one = await client.createBackup(repository, {
+      save: true,
+      onProgress: ({ phase }) => void phases.push(phase),
+    });
+    assert.ok(!phases.includes("uploading"), "nothing was left to be moved");
+    const other = `${place}-other`;
+    await library.initRepository({ ...options, repository: other });
+    const second = await library.openRepository({ ...options, repository: other });
+    t.after(async () => second.close());
+    const after = await client.createBackup(second);
+    const counted = ({ data_blobs: data, tree_blobs: trees, bytes }: typeof one.added): number[] => [
+      data,
+      trees,
+      bytes,
+    ];
+    assert.deepEqual(counted(one.added), counted(after.added));
+    assert.equal(one.added.packs, packsIn(place).length);
+    assert.equal(await blobsOf(repository), one.added.data_blobs + one.added.tree_blobs);
+    write("a.txt", "changed\n");
+    const next = await client.createBackup(repository, { save: true });
+    assert.deepEqual([next.added.data_blobs, next.added.packs], [2, 2]);
+    const { problems } = await repository.verify();
+    assert.deepEqual(problems, []);
+    const { proof } = await repository.restore("latest", join(root, "restored"));
+    assert.equal(proof?.state_digest, walkDigests(folder).state);
+  });
+
+test("what the repository has is not sent again when the workspace's own store lacks it", async (t) => {
+  const { client, repository, library, folder, root, place } = await backupScene(t, "local");
+  // One blob each: every store cuts large files in places of its own.
+  for (let i = 0; i < 10; i++) writeFileSync(join(folder, `middle-${i}`), randomBytes(300_000));
+  await client.createBackup(repository, { save: true });
+  const before = packsIn(place);
+  const blobs = await blobsOf(repository);
+  // The same content in another folder, whose store is empty.
+  const again = join(root, "again");
+  await repository.restore("latest", again);
+  const other = await library.adopt(again);
+  const { added } = await other.createBackup(repository, { save: true });
+  assert.ok(added.bytes < 100_000, `${added.bytes} bytes came`);
+  assert.ok(packsIn(place).length - before.length <= 2);
+  assert.equal(await blobsOf(repository), blobs + added.data_blobs + added.tree_blobs);
+});
+
+test("nothing is saved into a repository that cannot be locked", async (t) => {
+  const { client, repository, place, options, library } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const { access } = repository as OpenedRepository;
+  const head = (await client.status()).head;
+  await access.locked(true, {}, async () => {
+    const refused = client.createBackup(await library.openRepository(options), { save: true, lockTimeoutMs: 0 });
+    await assert.rejects(refused, hasCode("busy"));
+  });
+  assert.equal((await client.status()).head, head);
+  assert.deepEqual(readdirSync(join(place, "locks")), []);
+});
+
+test("an upload that fails while the folder is saved costs the backup, and not the point", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "faulty");
+  writeFileSync(join(folder, "large"), randomBytes(40_000_000));
+  opened.faulty!.arm({ operation: "saveFile", kind: "data", fault: "fail" });
+  const failed = client.createBackup(repository, { save: true });
+  await assert.rejects(failed, hasCode("io"));
+  const { save_points: points } = await client.history();
+  assert.equal(points.length, 1);
+  assert.equal((await repository.list()).snapshots.length, 0);
+  await client.createBackup(repository, { save: true });
+  assert.equal((await client.history()).save_points.length, 1, "the folder had not changed");
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
+});
+
+test("a lock that was taken away while the folder was saved keeps everything from being indexed", async (t) => {
+  const { client, repository, place, folder } = await backupScene(t, "local");
+  writeFileSync(join(folder, "large"), randomBytes(60_000_000));
+  const tmp = join(place, "tmp");
+  const taking = setInterval(() => {
+    const isForwarding = readdirSync(tmp, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("packs"));
+    if (isForwarding) for (const name of readdirSync(join(place, "locks"))) rmSync(join(place, "locks", name));
+  }, 1);
+  try {
+    await assert.rejects(client.createBackup(repository, { save: true }), hasCode("busy"));
+  } finally {
+    clearInterval(taking);
+  }
+  assert.deepEqual(readdirSync(join(place, "index")), []);
+  assert.equal((await client.history()).save_points.length, 1);
+  await client.createBackup(repository);
+  assert.deepEqual(
+    (await repository.verify()).problems.filter(({ severity }) => severity === "damage"),
+    [],
+  );
+});

@@ -1,0 +1,45 @@
+import { join } from "node:path";
+import type { BlobIndex } from "../../repository/blob-index.ts";
+import { ForwardedPacks } from "../../repository/forwarded-packs.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
+import type { CallOptions } from "../contract.ts";
+import type { RepositoryAccess } from "./repository-access.ts";
+
+/** A repository that is ready for a backup, and takes what a save before it stores anew. */
+export interface Forwarding {
+  /** When it began, milliseconds since 1970. */
+  started: number;
+  lock: RepositoryLock;
+  /** Of the repository; it gets what was forwarded with `packs.finish()`. */
+  index: BlobIndex;
+  /** Null where what the store holds cannot be passed on as it is: version 1 knows no compression. */
+  packs: ForwardedPacks | null;
+}
+
+/**
+ * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and written
+ * in one pass. What was forwarded when `work` throws is in no snapshot: the next backup finds what was indexed.
+ */
+export async function withForwarding<T>(
+  access: RepositoryAccess,
+  options: CallOptions,
+  work: (to: Forwarding) => Promise<T>,
+): Promise<T> {
+  const started = Date.now();
+  return access.locked(false, options, async (lock) => {
+    const index = await access.index();
+    const packs = access.repository.version === 1 ? null : forwardedTo(access, index, lock);
+    try {
+      return await work({ started, lock, index, packs });
+    } catch (error) {
+      await packs?.abort();
+      throw error;
+    }
+  });
+}
+
+function forwardedTo(access: RepositoryAccess, index: BlobIndex, lock: RepositoryLock): ForwardedPacks {
+  const { repository } = access;
+  const directory = join(access.workDirectory(), "packs");
+  return new ForwardedPacks({ repository, index, directory, stillHeld: async () => lock.recheck() });
+}
