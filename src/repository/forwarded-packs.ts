@@ -70,27 +70,22 @@ export class ForwardedPacks implements ForwardTarget {
     Atomics.store(this.#control, F.STOP, 1);
   }
 
-  /** What came is made durable and indexed while the save is. */
+  /** What came becomes durable while the save does; its index is made after the save's, since both at once take much memory. */
   onEnd(): void {
-    this.#ending ??= this.#end().catch((error: unknown) => this.#fail(error));
-  }
-
-  async #end(): Promise<void> {
-    await this.#indexing;
-    if (this.#failure === null) await this.#uploader.checkpoint();
+    this.#ending ??= this.#uploader.makeDurable().catch((error: unknown) => this.#fail(error));
   }
 
   /** All that came is durable and indexed afterwards. Throws what any of it failed with. */
   async finish(): Promise<void> {
     this.onEnd();
-    await this.#ending;
+    await Promise.all([this.#ending, this.#indexing]);
     if (this.#failure !== null) throw this.#failure.error;
+    await this.#uploader.checkpoint();
   }
 
   /** Gives up: what was indexed stays. */
   async abort(): Promise<void> {
-    await this.#indexing;
-    await this.#ending;
+    await Promise.all([this.#ending, this.#indexing]);
     await this.#uploader.abort();
   }
 }

@@ -95,6 +95,12 @@ export class PackUploader {
     if (isDue && this.#unindexed.length > 0) await this.checkpoint();
   }
 
+  /** Waits until all uploads that were begun are durable, so that `checkpoint` has nothing more to wait for. */
+  async makeDurable(): Promise<void> {
+    await Promise.all(this.#pending);
+    await this.#options.repository.storage.sync(["data"]);
+  }
+
   /** Waits for all uploads that were begun and writes the index of their packs; others may be added meanwhile. One at a time. */
   async checkpoint(): Promise<void> {
     const { repository, index, stillHeld } = this.#options;

@@ -51,7 +51,7 @@ export interface NewPack {
   readonly id: Uint8Array;
   /** The plain bytes of its header. */
   readonly header: Uint8Array;
-  /** What `packIndexText` makes of both, where that was done already. */
+  /** What `packIndexText` makes of both, where that was done already; its memory is given back once it is written. */
   readonly indexText?: Uint8Array;
 }
 
@@ -167,7 +167,9 @@ export class Repository {
 
   /** The bytes of such a file and the name that it will have. */
   async sealUnpacked(json: Uint8Array): Promise<{ name: ObjectId; sealed: Uint8Array }> {
-    const sealed = sealMessage(this.keys, this.version === 1 ? json : await packPlain(json));
+    const plain = this.version === 1 ? json : await packPlain(json);
+    const sealed = sealMessage(this.keys, plain);
+    if (plain !== json) giveBack(plain);
     return { name: objectIdOf(sha256(sealed)), sealed };
   }
 
@@ -255,7 +257,11 @@ export class Repository {
     let bytes = 0;
     // One file after the other: two in hand would double what a large save needs at its peak.
     const close = async (): Promise<void> => {
-      if (texts.length > 0) names.push(await this.saveUnpacked("index", indexText(texts), options));
+      if (texts.length === 0) return;
+      const json = indexText(texts);
+      for (const text of texts) giveBack(text);
+      names.push(await this.saveUnpacked("index", json, options));
+      giveBack(json);
       texts = [];
       bytes = 0;
     };
