@@ -1,8 +1,8 @@
 import fs from "node:fs";
+import { EINVAL } from "./errno.ts";
 
 /** Bytes before the name in struct linux_dirent64: d_ino 8, d_off 8, d_reclen 2, d_type 1. */
 const HEAD = 19;
-const EINVAL = 22;
 
 interface Pending {
   identity: string;
@@ -43,7 +43,7 @@ export class DirentReader {
       at += length;
       pending.next++;
     }
-    return at === offset ? -EINVAL : at - offset;
+    return at === offset ? EINVAL : at - offset;
   }
 
   #of(fd: number): Pending {

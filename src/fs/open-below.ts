@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import type { Arena } from "../native.ts";
+import { EXDEV } from "./errno.ts";
 import type { Syscalls } from "./syscall-abi.ts";
 
 /** Longest path handed to the kernel in one piece. */
@@ -8,7 +9,6 @@ const O_DIRECTORY = fs.constants.O_DIRECTORY;
 const O_NOFOLLOW = fs.constants.O_NOFOLLOW;
 const SLASH = 47;
 const DOT = 46;
-const EXDEV = -18;
 const INTERMEDIATE = fs.constants.O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
 
 /**

@@ -1,5 +1,6 @@
 import os from "node:os";
 import { bindNative, lastErrno, type NativeFunction, newArena } from "../native.ts";
+import { ENOSYS, EXDEV } from "./errno.ts";
 import { EINTR, type Syscalls } from "./syscall-abi.ts";
 
 /** Clones of files: a second file that shares the first one's blocks until either is written to. */
@@ -23,8 +24,6 @@ const CODES: Record<string, number> = os.constants.errno;
 const errnos = (...names: string[]): ReadonlySet<number> => new Set(names.map((name) => -(CODES[name] ?? 0)));
 const REFUSED = errnos("EOPNOTSUPP", "ENOTSUP", "ENOSYS", "ENOTTY", "EXDEV", "EINVAL", "ETXTBSY", "EPERM", "EISDIR");
 const FULL = errnos("ENOSPC", "EDQUOT");
-const ENOSYS = -(CODES["ENOSYS"] ?? 38);
-const EXDEV = -(CODES["EXDEV"] ?? 18);
 
 let bound: NativeFunction | null | undefined;
 

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import type { Arena } from "../native.ts";
 import { DirentReader } from "./dirent-reader.ts";
+import { EBADF, EEXIST, EINVAL, ENOSYS, ENXIO, EOPNOTSUPP, EPERM } from "./errno.ts";
 import { readMounts } from "./mounts.ts";
 import { openByNames } from "./open-below.ts";
 import {
@@ -19,13 +20,6 @@ import {
 } from "./syscall-abi.ts";
 
 const CODES: Record<string, number> = os.constants.errno;
-const EPERM = CODES["EPERM"] ?? 1;
-const EBADF = CODES["EBADF"] ?? 9;
-const EINVAL = CODES["EINVAL"] ?? 22;
-const ENOSYS = CODES["ENOSYS"] ?? 38;
-const ENOTSUP = CODES["EOPNOTSUPP"] ?? 95;
-const ENXIO = CODES["ENXIO"] ?? 6;
-const EEXIST = CODES["EEXIST"] ?? 17;
 const LINUX = process.platform === "linux";
 const BILLION = 1_000_000_000n;
 const SEEK_DATA = 3;
@@ -78,14 +72,14 @@ function descriptorCalls(reader: DirentReader): DescriptorCalls {
     seek: (fd, offset, whence) =>
       attempt(() => {
         const { size } = fs.fstatSync(fd);
-        if (offset >= size) return -ENXIO;
+        if (offset >= size) return ENXIO;
         return whence === SEEK_DATA ? offset : size;
       }),
     startWriteback: () => 0,
     settle: (fd) => done(() => fs.fdatasyncSync(fd)),
     fdatasync: (fd) => done(() => fs.fdatasyncSync(fd)),
     fsync: (fd) => done(() => fs.fsyncSync(fd)),
-    syncfs: () => -ENOSYS,
+    syncfs: () => ENOSYS,
   };
 }
 
@@ -107,7 +101,7 @@ function nameCalls(): Omit<NameCalls, "openBelow"> {
     unlink: (d, names, n, directory) =>
       done(() => (directory ? fs.rmdirSync(pathOf(d, names, n)) : fs.unlinkSync(pathOf(d, names, n)))),
     rename: (fd, from, fn, d, to, n, flags) => {
-      if (flags === RENAME.EXCHANGE) return -EINVAL;
+      if (flags === RENAME.EXCHANGE) return EINVAL;
       return attempt(() => renamePath(pathOf(fd, from, fn), pathOf(d, to, n), flags === RENAME.NOREPLACE));
     },
     chmod: (d, names, n, mode) => done(() => fs.chmodSync(pathOf(d, names, n), mode)),
@@ -123,7 +117,7 @@ function nameCalls(): Omit<NameCalls, "openBelow"> {
 
 function attributeCalls(): AttributeCalls {
   const none = (): number => 0;
-  const unsupported = (): number => -ENOTSUP;
+  const unsupported = (): number => EOPNOTSUPP;
   return {
     flistxattr: none,
     fgetxattr: unsupported,
@@ -155,11 +149,11 @@ function errnoOf(error: unknown): number {
   const { errno, code } = error as NodeJS.ErrnoException;
   if (code !== undefined && CODES[code] !== undefined) return CODES[code];
   // Arguments that node:fs itself refuses have no number.
-  return typeof errno === "number" && errno !== 0 ? Math.abs(errno) : EINVAL;
+  return typeof errno === "number" && errno !== 0 ? Math.abs(errno) : -EINVAL;
 }
 
 class BadDescriptor extends Error {
-  readonly errno = EBADF;
+  readonly errno = -EBADF;
 }
 
 function nameAt(arena: Arena, at: number): Buffer {
@@ -273,7 +267,7 @@ function renamePath(from: Buffer, to: Buffer, noReplace: boolean): number {
   else {
     const linked = done(() => fs.linkSync(from, to));
     if (linked === 0) fs.unlinkSync(from);
-    else if (linked === -EEXIST || fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return -EEXIST;
+    else if (linked === EEXIST || fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return EEXIST;
     else fs.renameSync(from, to);
   }
   return 0;
@@ -296,7 +290,7 @@ function makeNode(path: Buffer, mode: number, major: number, minor: number): num
     fs.closeSync(fs.openSync(path, "wx", mode & 0o7777));
     return 0;
   }
-  if (type !== TYPE.PIPE && type !== TYPE.CHARDEV && type !== TYPE.BLOCKDEV) return -EPERM;
+  if (type !== TYPE.PIPE && type !== TYPE.CHARDEV && type !== TYPE.BLOCKDEV) return EPERM;
   const slash = path.lastIndexOf(47);
   const own = `.cairn-node-${process.pid}-${performance.now().toString(36)}`;
   const temporary = Buffer.concat([path.subarray(0, slash + 1), Buffer.from(own)]);
@@ -308,7 +302,7 @@ function makeNode(path: Buffer, mode: number, major: number, minor: number): num
     type === TYPE.PIPE
       ? spawnSync("mkfifo", ["-m", bits, shown])
       : spawnSync("mknod", ["-m", bits, shown, what, String(major), String(minor)]);
-  if (made.status !== 0) return -EPERM;
+  if (made.status !== 0) return EPERM;
   const result = attempt(() => renamePath(temporary, path, true));
   if (result < 0) fs.unlinkSync(temporary);
   return result;

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { codeOfErrno, CairnError } from "../errors.ts";
 import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
+import { EAGAIN } from "./errno.ts";
 import { openByNames } from "./open-below.ts";
 import {
   AT_FDCWD,
@@ -43,7 +44,6 @@ function settleResult(result: number): number {
 }
 
 const OPENAT2 = 437;
-const EAGAIN = -11;
 const RESOLVE_NO_LINKS_BENEATH = 0x02 | 0x04 | 0x08;
 
 /** openat2 where the kernel has it and nothing forbids it, else the same by single names. */

@@ -3,6 +3,7 @@ import { CairnError, codeOfErrno } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
@@ -20,13 +21,6 @@ export interface AppliedSteps {
   kept: { path: Uint8Array; reason: KeptReason; detail: string }[];
   notSet: NotSet[];
 }
-
-const EEXIST = -17;
-const ENOENT = -2;
-const ENOTDIR = -20;
-const ENOTEMPTY = -39;
-const EINVAL = -22;
-const ENOSYS = -38;
 
 /** Name of a staged entry, and of one that was displaced without a staged one to change places with. */
 export function stagedName(number: number): string {

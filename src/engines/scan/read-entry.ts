@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { ELOOP, ENOENT, EPERM } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
@@ -8,9 +9,6 @@ import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { NOTED_LIMIT, SINGLE_BLOB_LIMIT } from "./task.ts";
 
-const ENOENT = -2;
-const ELOOP = -40;
-const EPERM = -1;
 const YOUNG_SECONDS = 60;
 /** Few young files are settled (written back) before they are read, so that they need no second reading. */
 const SETTLE_LIMIT = 64;

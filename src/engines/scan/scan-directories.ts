@@ -1,3 +1,4 @@
+import { ENOENT } from "../../fs/errno.ts";
 import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
@@ -12,7 +13,6 @@ import { NOTED_LIMIT, STAGING_NAME } from "./task.ts";
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
 const DOT = 0x2e;
-const ENOENT = -2;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 

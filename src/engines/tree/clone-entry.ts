@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
+import { ELOOP, ENOENT, ENXIO, EPERM } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
 import {
@@ -36,10 +37,6 @@ export const DIRECTORY =
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const CREATE = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const O_NOATIME = fs.constants.O_NOATIME ?? 0;
-const EPERM = -1;
-const ENOENT = -2;
-const ELOOP = -40;
-const ENXIO = -6;
 
 /** What was cloned, and what not. */
 export interface CloneTreeResult {

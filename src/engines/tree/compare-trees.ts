@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { isDigestedAttribute } from "../../formats/digest.ts";
+import { ENODATA, ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import {
@@ -42,8 +43,6 @@ export interface CompareCall {
 }
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-const ENOENT = -2;
-const ENODATA = -61;
 /** The clock that times of files are taken from lags by a tick. */
 const TICK_MS = 20;
 /** JuiceFS leaves a directory's times alone where they would move by less than 100 ms. */

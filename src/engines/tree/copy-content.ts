@@ -1,10 +1,10 @@
+import { ENXIO } from "../../fs/errno.ts";
 import { syscallError, type Syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 
 const PIECE = 1024 * 1024;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
-const ENXIO = -6;
 
 let buffer: Arena | undefined;
 

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { EACCES, ENOENT } from "../../fs/errno.ts";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { newStatBuffer, openDirectory, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
@@ -7,8 +8,6 @@ import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "./work-pool.ts";
 
-const ENOENT = -2;
-const EACCES = -13;
 const BATCH = 64;
 const DIRECTORY_TYPE = TYPE.DIRECTORY << 12;
 

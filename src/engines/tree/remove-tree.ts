@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
+import { ENOENT } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
@@ -8,8 +9,6 @@ import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "./work-pool.ts";
-
-const ENOENT = -2;
 
 /**
  * Removes a tree, whatever its modes and however long its paths; nothing there is fine. No link is followed.

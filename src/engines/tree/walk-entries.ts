@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import {
@@ -16,7 +17,6 @@ import { newPacer } from "../../pacer.ts";
 import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 
-const ENOENT = -2;
 /** Bits of the ATTRIBUTES word: nobody may change the entry, or only add to it. */
 const IMMUTABLE = 0x10;
 const APPEND_ONLY = 0x20;

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import type { TreeNode } from "../../formats/tree.ts";
+import { EPERM } from "../../fs/errno.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -23,7 +24,6 @@ export type HoleList = readonly (readonly [number, number])[];
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-const EPERM = -1;
 const SETGID = 0o2000;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
