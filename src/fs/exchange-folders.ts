@@ -1,8 +1,5 @@
-import fs from "node:fs";
 import { newArena } from "../native.ts";
-import { putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
-
-const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+import { inDirectory, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
 
 /** Two entries (absolute paths, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
 export function exchangePlaces(one: Buffer, other: Buffer): void {
@@ -10,20 +7,10 @@ export function exchangePlaces(one: Buffer, other: Buffer): void {
   const [from, to] = [newArena(512), newArena(512)];
   putName(from, 0, nameOf(other));
   putName(to, 0, nameOf(one));
-  const result = withDirectory(parentOf(other), (aside) =>
-    withDirectory(parentOf(one), (parent) => sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE)),
+  const result = inDirectory(parentOf(other), (aside) =>
+    inDirectory(parentOf(one), (parent) => sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE)),
   );
   if (result < 0) throw syscallError(result, "exchange the two");
-}
-
-/** Opens a directory (a last link is not followed) for the time of a call. */
-export function withDirectory<T>(place: Buffer | string, work: (fd: number) => T): T {
-  const fd = fs.openSync(place, DIRECTORY);
-  try {
-    return work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 /** The directory that an absolute raw path lies in. */

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { scan, type ScanResult } from "../engines/scan/scan.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { nameOf, parentOf, withDirectory } from "../fs/exchange-folders.ts";
+import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { putName, syscalls } from "../fs/syscalls.ts";
+import { inDirectory, putName, syscalls } from "../fs/syscalls.ts";
 import { newArena } from "../native.ts";
 import { formatPolynomial, randomPolynomial } from "../repository/polynomial.ts";
 import { diffTrees } from "./tree-diff.ts";
@@ -62,7 +62,7 @@ function attributesOf(folder: Buffer): string[] {
   const sys = syscalls();
   const [name, list, value] = [newArena(512), newArena(64 << 10), newArena(64 << 10)];
   putName(name, 0, nameOf(folder));
-  return withDirectory(parentOf(folder), (parent) => {
+  return inDirectory(parentOf(folder), (parent) => {
     const length = Math.max(sys.llistxattr(parent, name, 0, list), 0);
     const names = Buffer.from(list.bytes.subarray(0, length))
       .toString("latin1")

@@ -7,9 +7,10 @@ import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
-import { exchangePlaces, withDirectory } from "../fs/exchange-folders.ts";
+import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
@@ -100,7 +101,7 @@ function whyHeld(root: Buffer, isSure: boolean): string | null {
 }
 
 function hasNested(place: Buffer): boolean {
-  return withDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
+  return inDirectory(place, (fd) => nestedSubvolumes(fd).length > 0);
 }
 
 /** For the holder of the workspace's lock. Where the folder cannot change places, it is as it was and it is said why. */

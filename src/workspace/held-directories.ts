@@ -4,6 +4,7 @@ import type { Identity } from "../engines/scan/find-record.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   newStatBuffer,
+  openDirectory,
   putName,
   signedWide,
   STAT,
@@ -28,7 +29,7 @@ export class HeldDirectories {
   #last: { path: string; fd: number } | null = null;
 
   constructor(root: Uint8Array) {
-    this.root = fs.openSync(Buffer.from(root), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.root = openDirectory(Buffer.from(root));
   }
 
   /** The descriptor of the directory that holds the entry, and the entry's name. Throws when a part is missing or no directory. */

@@ -4,7 +4,7 @@ import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
-import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
+import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
@@ -53,7 +53,7 @@ export class StepRunner {
   constructor(options: ApplyOptions) {
     this.#options = options;
     this.#held = new HeldDirectories(options.root);
-    this.#staging = fs.openSync(options.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.#staging = openDirectory(options.staging);
   }
 
   run(steps: readonly Step[]): AppliedSteps {

@@ -7,6 +7,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
+import { openDirectory } from "../fs/syscalls.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
@@ -53,7 +54,7 @@ class Stager {
     this.#input = input;
     this.#pace = newPacer(input.signal);
     this.#finder = new RecordFinder(input.scan);
-    this.#staging = fs.openSync(input.staging, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    this.#staging = openDirectory(input.staging);
   }
 
   async run(): Promise<Step[]> {

@@ -16,6 +16,7 @@ import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
+import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
@@ -326,8 +327,7 @@ function rootOf(point: Point): RestoreIntent["root"] {
 }
 
 function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>): void {
-  const fd = fs.openSync(workspace.root, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
+  inDirectory(workspace.root, (fd) => {
     const facts = fs.fstatSync(fd);
     const owner = facts.uid === root.uid && facts.gid === root.gid ? {} : { uid: root.uid, gid: root.gid };
     new NodeWriter().finishDirectory(
@@ -343,9 +343,7 @@ function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>)
       },
       new Uint8Array(0),
     );
-  } finally {
-    fs.closeSync(fd);
-  }
+  });
 }
 
 function leftOutEntries(
