@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openDirectory } from "../../fs/syscalls.ts";
 import { nativeAvailable } from "../../native.ts";
@@ -50,6 +51,17 @@ void describe("the writer of nodes", { skip: !nativeAvailable() }, () => {
     assert.equal(fs.statSync(path.join(folder, "old/pipe")).mode & 0o7777, 0o640);
     assert.deepEqual(writer.notSet, []);
     fs.closeSync(old);
+  });
+
+  test("a new entry has its own group where the mount gives it the directory's", (t) => {
+    const volume = loopFileSystem(t, "xfs", { mountOptions: ["grpid"] });
+    if (volume === null) return;
+    fs.chownSync(volume.root, 0, 12);
+    const within = openDirectory(volume.root);
+    const writer = new NodeWriter({ within });
+    writer.file(within, nodeOf("file"), { name: Buffer.from("file"), path: Buffer.from("file") }, [Buffer.from("abc")]);
+    assert.equal(fs.statSync(path.join(volume.root, "file")).gid, nodeOf("file").gid);
+    fs.closeSync(within);
   });
 
   test("pieces fill a file around its holes when they do not end where pieces do", (t) => {

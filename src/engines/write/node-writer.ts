@@ -53,6 +53,8 @@ export class NodeWriter {
   #bequeaths(directory: number): boolean {
     const stat = newStatBuffer();
     if (this.sys.fstat(directory, stat) < 0 || stat.words[STAT.MODE]! & SETGID) return true;
+    // macOS, and some mounts elsewhere, give what is made in a directory the directory's group.
+    if (stat.words[STAT.GID] !== this.#gid) return true;
     putName(this.#name, 0, DEFAULT_ACL);
     return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
