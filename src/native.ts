@@ -53,6 +53,14 @@ export function nativeAvailable(): boolean {
 }
 
 /**
+ * True where calls that only Linux has may be made, and /proc tells of descriptors. `CAIRN_NO_NATIVE=linux` turns these
+ * off and leaves what macOS has too, so that most of what runs there is tested on Linux.
+ */
+export function onLinux(): boolean {
+  return process.platform === "linux" && process.env["CAIRN_NO_NATIVE"] !== "linux";
+}
+
+/**
  * Binds an exported C function by its signature, e.g. `int close(int fd)`.
  * Addresses are declared `uint64_t` and passed as numbers. Null where koffi or the symbol is absent.
  */
@@ -65,9 +73,19 @@ export function bindNative(signature: string): NativeFunction | null {
   }
 }
 
+/** The same for what only Linux has, a call or a number that it is called with. */
+export function bindLinux(signature: string): NativeFunction | null {
+  return onLinux() ? bindNative(signature) : null;
+}
+
 /** errno of the last native call of this thread; read it before any other native call. */
 export function lastErrno(): number {
   return koffi()?.errno() ?? 0;
+}
+
+/** What a native call returned, or minus its errno where it failed. */
+export function settleResult(result: number): number {
+  return result >= 0 ? result : -lastErrno();
 }
 
 /** Bytes that native code may read and write: a view and the address of its first byte (0 without koffi). */

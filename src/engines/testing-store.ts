@@ -137,7 +137,7 @@ export function assertSame(actual: ScanResult, expected: ScanResult, message?: s
 
 /** Fails unless a written folder is what was saved; without native calls times are set less exactly. */
 export function assertRestored(actual: ScanResult, expected: ScanResult, message?: string): void {
-  if (syscalls().native) assertSame(actual, expected, message);
+  if (syscalls().exactTimes) assertSame(actual, expected, message);
   else assert.equal(hex(actual.state), hex(expected.state), message);
 }
 

@@ -1,7 +1,15 @@
 import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
-import { type Arena, bindNative, lastErrno, nativeAvailable, type NativeFunction, newArena } from "../native.ts";
+import {
+  type Arena,
+  bindLinux,
+  lastErrno,
+  nativeAvailable,
+  type NativeFunction,
+  newArena,
+  onLinux,
+} from "../native.ts";
 import {
   ARGUMENT_SIZE,
   BTRFS_MAGIC,
@@ -69,8 +77,7 @@ type Ioctl = NativeFunction & { async?: (...args: unknown[]) => void };
 let bound: Ioctl | null | undefined;
 
 function ioctl(): Ioctl {
-  bound ??=
-    process.platform === "linux" ? bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)") : null;
+  bound ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
   if (bound === null) {
     throw new CairnError("unsupported", "btrfs needs native calls, which do not work in this process", {
       hint: "install the package with its optional native parts, on Linux",
@@ -81,7 +88,7 @@ function ioctl(): Ioctl {
 
 /** True when the calls of this module can be made at all; says nothing about a file system. */
 export function btrfsAvailable(): boolean {
-  return process.platform === "linux" && nativeAvailable();
+  return onLinux() && nativeAvailable();
 }
 
 /** 0, or the errno. For what only looks at memory. */

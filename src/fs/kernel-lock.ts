@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { CairnError } from "../errors.ts";
-import { bindNative, lastErrno, newArena } from "../native.ts";
+import { bindLinux, lastErrno, newArena } from "../native.ts";
 import type { Arena, NativeFunction } from "../native.ts";
 import { mountOf } from "./mounts.ts";
 
@@ -20,8 +20,8 @@ let flock: Arena | undefined;
 function bind(): NativeFunction | null {
   if (fcntl === undefined) {
     // The layout of struct flock below is that of 64-bit Linux; elsewhere owner files do the work.
-    const known = process.platform === "linux" && (process.arch === "x64" || process.arch === "arm64");
-    fcntl = known ? bindNative("int fcntl(int fd, int command, uint64_t lock)") : null;
+    const known = process.arch === "x64" || process.arch === "arm64";
+    fcntl = known ? bindLinux("int fcntl(int fd, int command, uint64_t lock)") : null;
     if (fcntl !== null) flock = newArena(STRUCT_FLOCK_BYTES);
   }
   return fcntl;

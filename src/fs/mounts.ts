@@ -9,7 +9,7 @@ import {
   statfsSync,
 } from "node:fs";
 import { CairnError, toCairnError } from "../errors.ts";
-import { bindNative, newArena } from "../native.ts";
+import { bindLinux, newArena } from "../native.ts";
 import type { NativeFunction } from "../native.ts";
 import { isAtOrBelow, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
@@ -228,7 +228,7 @@ const GET_FILESYSTEM_UUID = 0x80111500;
 let ioctl: NativeFunction | null | undefined;
 
 function uuidFromKernel(path: RawPath): string | null {
-  ioctl ??= bindNative("int ioctl(int fd, unsigned long request, uint64_t argument)");
+  ioctl ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
   if (ioctl === null) return null;
   const descriptor = openSync(path, "r");
   try {

@@ -4,11 +4,18 @@ import { type Arena, newArena } from "../native.ts";
  * The system calls that Cairn needs beyond node:fs, relative to held directories and on raw bytes.
  *
  * Names are NUL-terminated bytes at an offset of an arena. A call returns a value ≥ 0, or minus errno;
- * nothing throws. Without koffi the same interface runs on node:fs, with times rounded to what it can set.
+ * nothing throws. Elsewhere than on Linux, and without koffi, the same interface runs on node:fs.
  */
 export interface Syscalls {
-  /** False without koffi: times are set to about 200 ns, some attributes not at all. */
+  /** False where this is not Linux's C library: extended attributes and holes are not seen. */
   readonly native: boolean;
+  /** False where times are set to about 200 ns. */
+  readonly exactTimes: boolean;
+  /**
+   * Where a clone is a new name, and not content for an open file: makes one of an open file, with all or some of its
+   * metadata; 0, or minus errno. Null where `cloneFile` makes clones, or nothing does.
+   */
+  readonly cloneAs: ((from: number, dirfd: number, names: Arena, name: number) => number) | null;
   /** openat(2); flags from fs.constants and {@link OPEN}. Always close-on-exec. */
   open(dirfd: number, names: Arena, name: number, flags: number, mode: number): number;
   /**
@@ -88,7 +95,10 @@ export type AttributeCalls = Pick<
   Syscalls,
   "flistxattr" | "fgetxattr" | "fsetxattr" | "fremovexattr" | "llistxattr" | "lgetxattr" | "lsetxattr"
 >;
-export type NameCalls = Omit<Syscalls, "native" | keyof DescriptorCalls | keyof AttributeCalls>;
+export type NameCalls = Omit<
+  Syscalls,
+  "native" | "exactTimes" | "cloneAs" | keyof DescriptorCalls | keyof AttributeCalls
+>;
 
 /** Open flags that node:fs does not name. */
 export const OPEN = {

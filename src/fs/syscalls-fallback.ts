@@ -1,9 +1,11 @@
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
-import type { Arena } from "../native.ts";
+import { type Arena, onLinux } from "../native.ts";
+import { bindClonefile } from "./darwin.ts";
 import { DirentReader } from "./dirent-reader.ts";
 import { EBADF, EEXIST, EINVAL, ENOSYS, ENXIO, EOPNOTSUPP, EPERM } from "./errno.ts";
+import { bindExactTimes } from "./exact-times.ts";
 import { readMounts } from "./mounts.ts";
 import { openByNames } from "./open-below.ts";
 import {
@@ -20,7 +22,7 @@ import {
 } from "./syscall-abi.ts";
 
 const CODES: Record<string, number> = os.constants.errno;
-const LINUX = process.platform === "linux";
+const LINUX = onLinux();
 const BILLION = 1_000_000_000n;
 const SEEK_DATA = 3;
 
@@ -36,14 +38,16 @@ export function holdDirectory(fd: number, path: string | Buffer): void {
 }
 
 /**
- * The system calls over node:fs, for machines where koffi does not load. Slow, and less exact:
- * times are set to what a double of seconds tells apart, about 240 ns now (before 1970: milliseconds), there are no extended attributes
+ * The system calls over node:fs, for macOS and for machines where koffi does not load. Slow, and less exact: without koffi
+ * times are set to what a double of seconds tells apart, about 240 ns now (before 1970: milliseconds); there are no extended attributes
  * (none listed, `ENOTSUP` on setting) and no holes (all is data), pipes and devices are made by the commands
  * `mkfifo` and `mknod`, sockets not at all (`EPERM`), `EXCHANGE` gives `EINVAL` and `syncfs` gives `ENOSYS`.
  */
 export function fallbackSyscalls(): Syscalls {
   const calls = {
     native: false,
+    ...timeCalls(),
+    cloneAs: process.platform === "darwin" ? bindClonefile() : process.platform === "linux" ? cloneByNode : null,
     ...descriptorCalls(new DirentReader(pathOfDescriptor)),
     ...nameCalls(),
     ...attributeCalls(),
@@ -83,7 +87,7 @@ function descriptorCalls(reader: DirentReader): DescriptorCalls {
   };
 }
 
-function nameCalls(): Omit<NameCalls, "openBelow"> {
+function nameCalls(): Omit<NameCalls, "openBelow" | "utimens"> {
   return {
     open: (d, names, n, flags, mode) => attempt(() => openHeld(pathOf(d, names, n), flags, mode)),
     stat: (d, names, n, out) => done(() => statName(d, names, n, out)),
@@ -106,13 +110,26 @@ function nameCalls(): Omit<NameCalls, "openBelow"> {
     },
     chmod: (d, names, n, mode) => done(() => fs.chmodSync(pathOf(d, names, n), mode)),
     lchown: (d, names, n, uid, gid) => done(() => fs.lchownSync(pathOf(d, names, n), uid, gid)),
-    utimens: (d, names, n, seconds, nanoseconds) =>
-      done(() => {
-        const time = settableTime(seconds, nanoseconds);
-        if (names.bytes[n] === 0) fs.futimesSync(d, time, time);
-        else fs.lutimesSync(pathOf(d, names, n), time, time);
-      }),
   };
+}
+
+function timeCalls(): Pick<Syscalls, "exactTimes" | "utimens"> {
+  const exact = bindExactTimes();
+  if (exact !== null) return { exactTimes: true, utimens: exact };
+  const utimens: Syscalls["utimens"] = (d, names, n, seconds, nanoseconds) =>
+    done(() => {
+      const time = settableTime(seconds, nanoseconds);
+      if (names.bytes[n] === 0) fs.futimesSync(d, time, time);
+      else fs.lutimesSync(pathOf(d, names, n), time, time);
+    });
+  return { exactTimes: false, utimens };
+}
+
+/** Linux's clones as Node makes them: it takes paths, and on macOS it makes none (libuv took that back in 1.45). */
+function cloneByNode(from: number, dirfd: number, names: Arena, name: number): number {
+  const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE } = fs.constants;
+  const to = pathOf(dirfd, names, name);
+  return done(() => fs.copyFileSync(`/proc/self/fd/${from}`, to, COPYFILE_EXCL | COPYFILE_FICLONE_FORCE));
 }
 
 function attributeCalls(): AttributeCalls {
@@ -243,7 +260,7 @@ function fillStat(out: StatBuffer, stat: fs.BigIntStats): void {
 }
 
 function deviceParts(device: bigint): [number, number] {
-  if (!LINUX) return [Number((device >> 24n) & 0xffn), Number(device & 0xffffffn)];
+  if (process.platform !== "linux") return [Number((device >> 24n) & 0xffn), Number(device & 0xffffffn)];
   return [
     Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
     Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),

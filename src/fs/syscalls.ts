@@ -1,7 +1,17 @@
 import fs from "node:fs";
 import { codeOfErrno, CairnError } from "../errors.ts";
-import { type Arena, arenaOver, bindNative, lastErrno, nativeAvailable, newArena } from "../native.ts";
+import {
+  type Arena,
+  arenaOver,
+  bindNative,
+  lastErrno,
+  nativeAvailable,
+  newArena,
+  onLinux,
+  settleResult,
+} from "../native.ts";
 import { EAGAIN } from "./errno.ts";
+import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
 import {
   AT_FDCWD,
@@ -20,7 +30,6 @@ const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_REMOVEDIR = 0x200;
 const AT_EMPTY_PATH = 0x1000;
 const STATX_MASK = 0x7ff | 0x1000;
-const UTIME_OMIT = 1073741822;
 const GETDENTS64 = process.arch === "arm64" ? 61 : 217;
 
 type Call = (...args: number[]) => number;
@@ -36,11 +45,6 @@ function bind(signature: string): Call {
       if (errno !== EINTR) return -errno;
     }
   };
-}
-
-/** Like bind, for calls whose argument count is fixed and hot: no rest array. */
-function settleResult(result: number): number {
-  return result >= 0 ? result : -lastErrno();
 }
 
 const OPENAT2 = 437;
@@ -81,7 +85,7 @@ function required(signature: string): Call {
 }
 
 function nativeSyscalls(): Syscalls {
-  return { native: true, ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
+  return { native: true, exactTimes: true, cloneAs: null, ...descriptorCalls(), ...nameCalls(), ...attributeCalls() };
 }
 
 function descriptorCalls(): DescriptorCalls {
@@ -131,19 +135,8 @@ function nameCalls(): NameCalls {
   const renameat2 = required("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
   const fchmodat = required("int fchmodat(int d, uint64_t n, uint m, int f)");
   const fchownat = required("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
-  const utimensat = required("int utimensat(int d, uint64_t n, uint64_t t, int f)");
-  const futimens = required("int futimens(int fd, uint64_t t)");
-  const times = newArena(32);
-  const timeWords = new Uint32Array(times.bytes.buffer, times.bytes.byteOffset, 8);
-  const timeSeconds = new BigInt64Array(times.bytes.buffer, times.bytes.byteOffset, 4);
-  const setTimes = (seconds: number, nanoseconds: number): void => {
-    timeSeconds[0] = BigInt(seconds);
-    timeSeconds[2] = timeSeconds[0];
-    timeWords[2] = nanoseconds === UTIME_OMIT ? UTIME_OMIT : nanoseconds;
-    timeWords[6] = timeWords[2];
-    timeWords[3] = 0;
-    timeWords[7] = 0;
-  };
+  const utimens = bindExactTimes();
+  if (utimens === null) throw new CairnError("unsupported", "the C library sets no exact times");
   return {
     open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     openBelow: bindOpenBelow(openat, close),
@@ -159,11 +152,7 @@ function nameCalls(): NameCalls {
     rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
     chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, 0)),
     lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
-    utimens: (d, names, n, s, ns) => {
-      setTimes(s, ns);
-      if (names.bytes[n] === 0) return settleResult(futimens(d, times.address));
-      return settleResult(utimensat(d, names.address + n, times.address, AT_SYMLINK_NOFOLLOW));
-    },
+    utimens,
   };
 }
 
@@ -225,7 +214,7 @@ let chosen: Syscalls | null = null;
 
 /** The system calls of this thread: native where koffi works, else over node:fs. */
 export function syscalls(): Syscalls {
-  chosen ??= nativeAvailable() && process.platform === "linux" ? nativeSyscalls() : fallbackSyscalls();
+  chosen ??= nativeAvailable() && onLinux() ? nativeSyscalls() : fallbackSyscalls();
   return chosen;
 }
 

@@ -7,13 +7,11 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { ObjectId } from "../../ids.ts";
-import { syscalls } from "../../fs/syscalls.ts";
 import type { StatCache } from "../../fs/stat-cache.ts";
 import { compact } from "../../repository/compact.ts";
 import { acquireLock, type RepositoryLock, whileReading } from "../../repository/locks.ts";
 import type {
   AmendRequest,
-  Degradation,
   Engine,
   FreeRequest,
   HeldGroup,
@@ -33,6 +31,7 @@ import type {
   WriteRequest,
   WrittenContent,
 } from "../engine.ts";
+import { notRecorded } from "../not-recorded.ts";
 import { writeTree } from "../write/write-tree.ts";
 import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -185,7 +184,7 @@ export class CopyEngine implements Engine {
       summary: summary!,
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
-      degraded: degradations(),
+      degraded: notRecorded(),
       settled: async () => this.#settled(store, result, cache),
       // One that stays is found as a snapshot without a point.
       discard: async () => {
@@ -460,17 +459,6 @@ async function maintain(store: EmbeddedStore): Promise<void> {
   } catch {
     // The save is done; a store with damage is doctor's business.
   }
-}
-
-/** What this machine keeps a scan from seeing. */
-function degradations(): Degradation[] {
-  if (syscalls().native) return [];
-  return [
-    {
-      what: "extended attributes, access lists and holes",
-      reason: "not recorded: native calls are not available here",
-    },
-  ];
 }
 
 function workDirectoryOf(store: EmbeddedStore): string {

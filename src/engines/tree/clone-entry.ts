@@ -5,6 +5,7 @@ import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
 import {
   cloneAnswer,
+  cloneByName,
   cloneFile,
   isFragmented,
   isOtherFileSystem,
@@ -221,14 +222,15 @@ export class EntryCloner {
   #make(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const { sys } = this;
     const listed = sys.flistxattr(from, this.#list);
-    const mode = this.#createdMode(listed > 0);
-    const to = sys.open(pair.to, names, name, CREATE, mode);
+    const clone = sys.cloneAs === null ? null : this.#cloneByName(pair, names, name, from);
+    const mode = clone === null ? this.#createdMode(listed > 0) : -1;
+    const to = clone ?? sys.open(pair.to, names, name, CREATE, mode);
     if (to < 0) throw syscallError(to, `cannot create ${shown(this.pathOf(pair.path, names, name))}`);
     try {
       const before = this.#stat.words;
       const size = wide(before, STAT.SIZE);
-      let how: "cloned" | "copied" | "empty" = "empty";
-      if (size > 0) {
+      let how: "cloned" | "copied" | "empty" = size > 0 && clone !== null ? "cloned" : "empty";
+      if (size > 0 && clone === null) {
         const failed = this.#content(pair, names, name, { from, to });
         if (typeof failed === "number") {
           this.omit(pair, names, name, failed);
@@ -246,6 +248,21 @@ export class EntryCloner {
     } finally {
       sys.close(to);
     }
+  }
+
+  /** The descriptor of a file that is made as a clone; null where none can be. */
+  #cloneByName(pair: DirectoryPair, names: Arena, name: number, from: number): number | null {
+    const clone = cloneByName(this.sys, from, { directory: pair.to, names, name });
+    if (clone >= 0) return clone;
+    this.#noteRefusal(clone, pair, () => shown(this.pathOf(pair.path, names, name)));
+    return null;
+  }
+
+  /** Notes why a file is copied that was to be cloned. Throws where no file could be. */
+  #noteRefusal(result: number, pair: DirectoryPair, path: () => string): void {
+    if (cloneAnswer(result) === "full") throw syscallError(result, `cannot clone ${path()}`);
+    if (isOtherFileSystem(result) && this.#device() === pair.device) throw otherFileSystem();
+    this.out.refusal ??= errnoName(-result);
   }
 
   /** Notes what an open entry was cloned from: stat words of the source, which it still had when that was done. */
@@ -281,15 +298,9 @@ export class EntryCloner {
     const path = (): string => shown(this.pathOf(pair.path, names, name));
     if (!isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, this.#task.extentLimit)) {
       let result = cloneFile(this.sys, from, to);
-      let answer = cloneAnswer(result);
-      if (answer === "refused" && takeOverNoCow(from, to)) {
-        result = cloneFile(this.sys, from, to);
-        answer = cloneAnswer(result);
-      }
-      if (answer === "cloned") return "cloned";
-      if (answer === "full") throw syscallError(result, `cannot clone ${path()}`);
-      if (isOtherFileSystem(result) && this.#device() === pair.device) throw otherFileSystem();
-      this.out.refusal ??= errnoName(-result);
+      if (cloneAnswer(result) === "refused" && takeOverNoCow(from, to)) result = cloneFile(this.sys, from, to);
+      if (cloneAnswer(result) === "cloned") return "cloned";
+      this.#noteRefusal(result, pair, path);
     } else this.out.fragmented++;
     const result = copyContent(this.sys, from, to, {
       size: wide(this.#stat.words, STAT.SIZE),
@@ -334,7 +345,7 @@ export class EntryCloner {
     if (entry.listed > 0 && !this.#attributes(entry.from, to, entry.listed)) aspects.push("xattrs");
     const mode = words[STAT.MODE]! & 0o7777;
     if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
-    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.native)
+    if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.exactTimes)
       aspects.push("times");
     if (aspects.length > 0) this.#note(path(), aspects);
   }
@@ -417,7 +428,7 @@ export class EntryCloner {
     if (!link && (words[STAT.MODE]! & 0o7777) !== 0o600)
       if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
     const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
-    if (times < 0 || !sys.native) aspects.push("times");
+    if (times < 0 || !sys.exactTimes) aspects.push("times");
     if (aspects.length > 0) this.#note(this.pathOf(pair.path, names, name), aspects);
   }
 

@@ -1,6 +1,7 @@
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Degradation } from "../engine-type.ts";
+import { notRecorded } from "../not-recorded.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { cloneTree, type CloneTreeResult } from "./clone-tree.ts";
@@ -55,7 +56,7 @@ export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null
 
 /** How a clone falls short of the folder, in words. */
 function degradationsOf(result: CloneTreeResult): Degradation[] {
-  const degraded: Degradation[] = [];
+  const degraded = notRecorded();
   const add = (count: number, what: string, reason: string): void => {
     if (count > 0) degraded.push({ what: what.replace("#", `${count}`), reason });
   };

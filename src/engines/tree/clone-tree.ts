@@ -3,7 +3,7 @@ import fs from "node:fs";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { cloneAnswer, cloneFile, isOtherFileSystem } from "../../fs/reflink.ts";
+import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../../fs/reflink.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
 import {
   errnoName,
@@ -114,10 +114,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
 }
 
 function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
-  if (!syscalls().native)
-    throw new CairnError("unsupported", "without native calls no file is cloned, and attributes would be lost", {
-      hint: "unset CAIRN_NO_NATIVE, or see why koffi does not load",
-    });
+  if (!syscalls().exactTimes) throw new CairnError("unsupported", TIMES_WANTED.reason, { hint: TIMES_WANTED.hint });
   const root = Buffer.from(from);
   if (!isAtOrBelow(to, root)) return;
   const below = to.toString("latin1", root.length + 1);
@@ -180,34 +177,42 @@ function prepare(to: Buffer): boolean {
 /** Clones a file inside the target, and takes it away. Throws `unsupported` when that does not work, or not from there. */
 function probe(from: Uint8Array, to: Buffer): void {
   const sys = syscalls();
-  const names = ["a", "b"].map((name) =>
-    Buffer.concat([to, Buffer.from(`/.probe-${randomBytes(8).toString("hex")}${name}`)]),
-  );
-  const fds: number[] = [];
+  const names = ["a", "b"].map((name) => Buffer.from(`.probe-${randomBytes(8).toString("hex")}${name}`));
+  const places = names.map((name) => Buffer.concat([to, Buffer.from("/"), name]));
+  const directory = openDirectory(to);
+  const fds: number[] = [directory];
   try {
-    for (const name of names) fds.push(fs.openSync(name, "wx+", 0o600));
+    const source = fs.openSync(places[0]!, "wx+", 0o600);
+    fds.push(source);
     // A hole, since content would have to reach the disk first.
-    fs.ftruncateSync(fds[0]!, 65_536);
-    const result = cloneFile(sys, fds[0]!, fds[1]!);
-    if (cloneAnswer(result) === "cloned") return checkSameFileSystem(sys, from, fds[1]!);
-    if (cloneAnswer(result) !== "refused") throw syscallError(result, "cloning a file");
-    throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-result)}`, {
-      hint: "XFS and btrfs do",
+    fs.ftruncateSync(source, 65_536);
+    const arena = newArena(64);
+    putName(arena, 0, names[1]!);
+    const clone = cloneTo(sys, source, { directory, names: arena, name: 0 });
+    if (clone >= 0) {
+      fds.push(clone);
+      return checkSameFileSystem(sys, from, clone);
+    }
+    if (cloneAnswer(clone) !== "refused") throw syscallError(clone, "cloning a file");
+    throw new CairnError("unsupported", `the file system clones no files: ${errnoName(-clone)}`, {
+      hint: "XFS, btrfs and APFS do",
     });
   } catch (error) {
     throw toCairnError(error, "trying whether files can be cloned");
   } finally {
     for (const fd of fds) fs.closeSync(fd);
-    for (const name of names) fs.rmSync(name, { force: true });
+    for (const place of places) fs.rmSync(place, { force: true });
   }
 }
 
-/** A directory is no file to clone, but where it lies is looked at first. */
+/** A directory is no file to clone, but where it lies is looked at first by Linux, which also clones from one subvolume to another. */
 function checkSameFileSystem(sys: Syscalls, from: Uint8Array, file: number): void {
   const source = openDirectory(Buffer.from(from));
-  const result = cloneFile(sys, source, file);
+  const isOther = sys.native
+    ? isOtherFileSystem(cloneFile(sys, source, file))
+    : fs.fstatSync(source).dev !== fs.fstatSync(file).dev;
   fs.closeSync(source);
-  if (isOtherFileSystem(result)) throw otherFileSystem();
+  if (isOther) throw otherFileSystem();
 }
 
 function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {

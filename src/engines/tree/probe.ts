@@ -4,11 +4,12 @@ import path from "node:path";
 import { toCairnError } from "../../errors.ts";
 import { isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
-import { filesystemKind, type Mount, mountOf } from "../../fs/mounts.ts";
-import { cloneAnswer, cloneFile } from "../../fs/reflink.ts";
+import { filesystemKind, mountOf } from "../../fs/mounts.ts";
+import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
-import { syscalls } from "../../fs/syscalls.ts";
+import { errnoName, openDirectory, putName, syscalls } from "../../fs/syscalls.ts";
+import { newArena } from "../../native.ts";
 import { btrfsHolder } from "./btrfs-holder.ts";
 import type { TreeHolder } from "./holder.ts";
 import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
@@ -19,6 +20,7 @@ import { removeHeldTree } from "./remove-held.ts";
 export type ProbeAnswer = { reason: string; hint?: string } | null;
 
 const CLONE_BYTES = 64 * 1024;
+const EXACT_TIME = { seconds: 1_000_000_001, nanoseconds: 123_456_789, all: 1_000_000_001_123_456_789n };
 const JUICEFS_MOUNT = "fuse.juicefs";
 /** Three entries; what takes longer than that is of no use. */
 const PROBE_LIMIT_MS = 20_000;
@@ -31,7 +33,7 @@ export async function probeHolder(type: TreeHolder["type"], folder: Buffer, plac
   try {
     if (type === "juicefs-clone" && mountOf(folder)?.type !== JUICEFS_MOUNT)
       return { reason: "the folder is not on a mount of JuiceFS" };
-    const apart = whyApart(type, mountOf(folder), mountOf(place));
+    const apart = whyApart(type, folder, place);
     if (apart !== null) return pointsApart(apart, place);
     switch (type) {
       case "btrfs-snapshot":
@@ -47,7 +49,11 @@ export async function probeHolder(type: TreeHolder["type"], folder: Buffer, plac
 }
 
 /** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
-function whyApart(type: TreeHolder["type"], of: Mount | null, points: Mount | null): string | null {
+function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): string | null {
+  const [of, points] = [mountOf(folder), mountOf(place)];
+  // Where there is no list of mounts.
+  if (of === null && points === null && fs.statSync(folder).dev !== fs.statSync(place).dev)
+    return "another file system";
   if (of?.id === points?.id) return null;
   if (of?.device !== points?.device) return "another file system";
   return type === "btrfs-snapshot" ? null : "another mount of the file system";
@@ -83,7 +89,7 @@ async function snapshotInto(work: string, folder: Buffer): Promise<ProbeAnswer> 
 export async function probeNewSubvolume(parent: Buffer, place: string): Promise<ProbeAnswer> {
   try {
     if (filesystemKind(parent).name !== "btrfs") return { reason: "the folder is not on btrfs" };
-    const apart = whyApart("btrfs-snapshot", mountOf(parent), mountOf(place));
+    const apart = whyApart("btrfs-snapshot", parent, place);
     if (apart !== null) return pointsApart(apart, place);
     return await inTemporary(place, async (work) => {
       const fresh = path.join(work, "fresh");
@@ -108,21 +114,30 @@ function pointsApart(apart: string, place: string): ProbeAnswer {
 }
 
 function probeReflink(work: string): ProbeAnswer {
-  const [from, to] = [path.join(work, "from"), path.join(work, "to")];
-  fs.writeFileSync(from, randomBytes(CLONE_BYTES));
+  const sys = syscalls();
+  if (!sys.exactTimes) return TIMES_WANTED;
+  const from = path.join(work, "from");
+  const content = randomBytes(CLONE_BYTES);
+  fs.writeFileSync(from, content);
+  const directory = openDirectory(work);
   const source = fs.openSync(from, "r");
-  const target = fs.openSync(to, "wx", 0o600);
+  let clone = -1;
   try {
     fs.fsyncSync(source);
-    const result = cloneFile(syscalls(), source, target);
-    if (cloneAnswer(result) === "cloned") return null;
-    return {
-      reason: "the file system does not clone files",
-      hint: "xfs (made with reflink=1) and btrfs do",
-    };
+    const names = newArena(8);
+    putName(names, 0, Buffer.from("to"));
+    clone = cloneTo(sys, source, { directory, names, name: 0 });
+    if (clone < 0)
+      return {
+        reason: `the file system does not clone files: ${errnoName(-clone)}`,
+        hint: "xfs (made with reflink=1), btrfs and APFS do",
+      };
+    sys.utimens(clone, newArena(1), 0, EXACT_TIME.seconds, EXACT_TIME.nanoseconds);
+    const isExact = fs.fstatSync(clone, { bigint: true }).mtimeNs === EXACT_TIME.all;
+    const isSame = fs.readFileSync(path.join(work, "to")).equals(content);
+    return isExact && isSame ? null : { reason: `a clone has not ${isSame ? "the time" : "the content"} of its file` };
   } finally {
-    fs.closeSync(source);
-    fs.closeSync(target);
+    for (const fd of [directory, source, clone]) if (fd >= 0) fs.closeSync(fd);
   }
 }
 

@@ -190,7 +190,7 @@ export class NodeWriter {
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
-    if (times < 0 || !this.sys.native) aspects.push("times");
+    if (times < 0 || !this.sys.exactTimes) aspects.push("times");
     if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
   }
 
@@ -289,7 +289,7 @@ export class NodeWriter {
     )
       aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
-    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.native)
+    if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.exactTimes)
       aspects.push("times");
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
   }

@@ -1,0 +1,4 @@
+// The same with no more of the system's calls than macOS has. The modules look when they are loaded.
+process.env["CAIRN_NO_NATIVE"] = "linux";
+await import("./clone-tree.test.ts");
+await import("./reflink-holder.test.ts");
