@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, readlinkSync } from "node:fs";
 import { hostname } from "node:os";
@@ -66,6 +67,16 @@ interface Identity {
 
 let identity: Identity | undefined;
 
+/** What the kernel calls the time since it was started; empty where it has no name for it. */
+function readBootId(): string {
+  if (process.platform !== "darwin") return readText("/proc/sys/kernel/random/boot_id");
+  try {
+    return execFileSync("/usr/sbin/sysctl", ["-n", "kern.bootsessionuuid"], { encoding: "latin1" }).trim();
+  } catch {
+    return "";
+  }
+}
+
 function readNamespace(): string {
   try {
     return readlinkSync("/proc/self/ns/pid");
@@ -86,7 +97,7 @@ export function thisProcess(): Identity {
   identity ??= {
     host: hostname(),
     machineId: readText("/etc/machine-id"),
-    bootId: readText("/proc/sys/kernel/random/boot_id"),
+    bootId: readBootId(),
     pidNamespace: readNamespace(),
     startTime: processFacts(process.pid)?.startTime ?? "",
     command: ownCommand(),
@@ -149,7 +160,7 @@ export function livenessOf(owner: OwnerFacts, local: boolean): Liveness {
   if (owner.released === true) return "dead";
   const self = thisProcess();
   if (owner.boot_id === "" || self.bootId === "") {
-    // No boot ids outside Linux: the host's name has to do, and only where no other machine writes.
+    // Where there are no boot ids, the host's name has to do, and only where no other machine writes.
     if (!local || owner.boot_id !== self.bootId || owner.host !== self.host) return "unknown";
     return pidIsAlive(owner) ? "alive" : "dead";
   }

@@ -11,6 +11,7 @@ import {
 import { CairnError, toCairnError } from "../errors.ts";
 import { bindLinux, newArena } from "../native.ts";
 import type { NativeFunction } from "../native.ts";
+import { knownVolumes, type Volume, volumeOf } from "./darwin-mounts.ts";
 import { isAtOrBelow, rawBytes } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
 
@@ -189,8 +190,27 @@ export function kindOfMagic(magic: number): FilesystemKind {
   return { name: row[1], magic, place: row[2], overlay: row[1] === "overlay" };
 }
 
+/** Volumes of macOS that are not what "local" says of them, or that say nothing. */
+const MAC_PLACES: ReadonlyMap<string, Place> = new Map([
+  ["nfs", "network"],
+  ["smbfs", "network"],
+  ["afpfs", "network"],
+  ["webdav", "network"],
+  ["macfuse", "fuse"],
+  ["osxfuse", "fuse"],
+  ["tmpfs", "memory"],
+]);
+
+/** The kind of a volume of macOS, where numbers of kinds do not last; null for one that is not known. */
+export function kindOfVolume(volume: Volume | null): FilesystemKind {
+  const name = volume?.type ?? "unknown";
+  const place = MAC_PLACES.get(name) ?? (volume?.options.includes("local") === true ? "local" : "unknown");
+  return { name, magic: 0, place, overlay: false };
+}
+
 /** What kind of file system holds an existing path. */
 export function filesystemKind(path: RawPath): FilesystemKind {
+  if (process.platform === "darwin") return kindOfVolume(volumeOf(real(path), knownVolumes()));
   try {
     return kindOfMagic(statfsSync(path).type);
   } catch (error) {

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import { CairnError } from "../errors.ts";
 
@@ -59,7 +59,7 @@ export function homeDirectories(): string[] {
   } catch {
     return [];
   }
-  const homes: string[] = [];
+  const homes: string[] = process.platform === "darwin" ? macHomes() : [];
   for (const line of text.split("\n")) {
     const fields = line.split(":");
     const uid = Number(fields[2]);
@@ -67,6 +67,15 @@ export function homeDirectories(): string[] {
     if ((uid === 0 || uid >= FIRST_PERSON) && uid !== NOBODY && home.startsWith("/") && home !== "/") homes.push(home);
   }
   return homes;
+}
+
+/** macOS has its people in a directory service, and their homes in one folder. */
+function macHomes(): string[] {
+  try {
+    return readdirSync("/Users").map((name) => `/Users/${name}`);
+  } catch {
+    return [];
+  }
 }
 
 export interface CurrentUser {
