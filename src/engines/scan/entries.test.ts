@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
@@ -30,6 +31,29 @@ async function assertScans(saves: TestStore, root: string, walk: "state" | "both
 }
 
 void describe("entries of a scanned folder", () => {
+  test("progress names the directory under way when the scan takes a while", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    for (let i = 0; i < 4; i++) {
+      fs.mkdirSync(path.join(root, `dir-${i}`));
+      for (let k = 0; k < 25; k++) fs.writeFileSync(path.join(root, `dir-${i}/${k}`), randomBytes(1_000_000));
+    }
+    const seen: (string | undefined)[] = [];
+    const onProgress = ({ phase, current }: { phase: string; current?: string }): void => {
+      if (phase === "scanning") seen.push(current);
+    };
+    // One thread, which takes longer than progress is told apart.
+    await saves.save(root, { jobs: 1, onProgress });
+    assert.ok(
+      seen.every((name) => name?.startsWith(`${root}/`)),
+      seen.join(),
+    );
+    assert.ok(
+      seen.some((name) => name?.startsWith(`${root}/dir-`)),
+      seen.join(),
+    );
+  });
+
   test("every type of entry is recorded when the folder holds one of each", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);

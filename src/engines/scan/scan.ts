@@ -3,6 +3,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import { keepsAttributeTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
+import { displayPath } from "../../fs/safe-path.ts";
 import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
@@ -26,6 +27,7 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
+const SLASH = Buffer.from("/");
 /** The thread that takes the others' unfinished packs in. */
 const FINISHING = 0;
 
@@ -35,6 +37,8 @@ export interface ScanProgress {
   done: number;
   /** content read so far, to a few MiB */
   bytes?: number;
+  /** the directory that was begun last, for people; while scanning */
+  current?: string;
 }
 
 export interface ScanStore {
@@ -230,7 +234,14 @@ class Scan {
   #progress(phase: ScanProgress["phase"]): ScanProgress {
     const { control } = this.#table;
     if (phase === "trees") return { phase, done: control[C.NEXT_TREE]! };
-    return { phase, done: control[C.FILES_DONE]!, bytes: control[C.KIB_DONE]! * 1024 };
+    return { phase, done: control[C.FILES_DONE]!, bytes: control[C.KIB_DONE]! * 1024, current: this.#current() };
+  }
+
+  #current(): string {
+    const { control, jobs } = this.#table;
+    const last = Math.max(0, Atomics.load(control, C.NEXT_JOB) - 1);
+    const directory = this.#table.directoryPath(Atomics.load(jobs, last * 4));
+    return displayPath(Buffer.concat([this.#options.root, SLASH, directory])).path;
   }
 
   /** While the threads build trees this one counts what is asked for afterwards. */

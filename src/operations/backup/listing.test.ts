@@ -132,7 +132,8 @@ test("a backup says which file is under way, and a snapshot what was left out", 
   const onProgress = ({ phase, current }: { phase: string; current?: string }): void => {
     if (phase === "uploading") shown.push(current ?? "");
   };
-  const { snapshot } = await client.createBackup(repository, { save: true, exclude: ["*.log"], onProgress });
+  await client.save({ exclude: ["*.log"] });
+  const { snapshot } = await client.createBackup(repository, { onProgress });
   assert.ok(shown.length > 0 && shown.every((path) => path.startsWith(`${folder}/`)), shown.join());
   assert.deepEqual((await repository.find("left.log")).found, []);
   const { content } = await repository.cat("snapshot", snapshot!.snapshot_id);
