@@ -49,7 +49,9 @@ let known: Volume[] | undefined;
 export function knownVolumes(): Volume[] {
   if (known === undefined) {
     try {
-      known = parseMountLines(execFileSync(PROGRAM, { encoding: "latin1", timeout: LIMIT_MS }));
+      known = parseMountLines(
+        execFileSync(PROGRAM, { encoding: "latin1", timeout: LIMIT_MS, stdio: ["ignore", "pipe", "ignore"] }),
+      );
     } catch {
       known = [];
     }

@@ -71,7 +71,10 @@ let identity: Identity | undefined;
 function readBootId(): string {
   if (process.platform !== "darwin") return readText("/proc/sys/kernel/random/boot_id");
   try {
-    return execFileSync("/usr/sbin/sysctl", ["-n", "kern.bootsessionuuid"], { encoding: "latin1" }).trim();
+    return execFileSync("/usr/sbin/sysctl", ["-n", "kern.bootsessionuuid"], {
+      encoding: "latin1",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).trim();
   } catch {
     return "";
   }
