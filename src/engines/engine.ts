@@ -97,6 +97,8 @@ export interface StageRequest {
   forward?: ForwardTarget | undefined;
   signal?: AbortSignal;
   onProgress?: ((progress: ScanProgress) => void) | undefined;
+  /** told what the engine has lost, which does not keep anything from being recorded */
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 /** Content that is durable but belongs to no point yet; `discard` or a kill leaves only what the next clean-up takes. */
@@ -247,6 +249,8 @@ export interface LostRequest extends StoppableCall {
   /** reads everything, and so finds what is there and not what was written */
   reads?: boolean | undefined;
   onProgress?: VerifyStoreRequest["onProgress"];
+  /** told what is lost */
+  onWarning?: ((message: string) => void) | undefined;
 }
 
 /**

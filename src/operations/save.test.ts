@@ -1,8 +1,21 @@
 import assert from "node:assert/strict";
-import { cpSync, existsSync, mkdirSync, readdirSync, renameSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
+import { EmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { acquireLock } from "../repository/locks.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 test("a save goes on from an older point, or refuses when that was asked for", async (t) => {
@@ -75,3 +88,68 @@ test("another folder at the path goes on with the points, and that is said once"
   assert.match(warnings[0] ?? "", /is another folder than the one that was saved before/);
   assert.equal((await (await library.open(folder)).restore({ target: first.save_point_id })).changes!.deleted, 1);
 });
+
+/** The files of a workspace's store that hold content. */
+function packsOf(client: { controlDirectory: string }): string[] {
+  const data = join(client.controlDirectory, "store/data");
+  return readdirSync(data, { recursive: true, encoding: "utf8" })
+    .filter((name) => /\/[0-9a-f]{64}$/.test(name))
+    .map((name) => join(data, name));
+}
+
+test("a save is made while others keep what is lost from being taken out of the index, and the next one sees to it", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  const [pack] = packsOf(client);
+  rmSync(pack!);
+  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const reader = await acquireLock(store.repository, { exclusive: false });
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  write("b", "two");
+  try {
+    await client.save({ onWarning });
+  } finally {
+    await reader.release();
+    store.close();
+  }
+  assert.match(warnings.join(), /may not be stored again now: pid/);
+  const saved = await client.save({ onWarning });
+  assert.match(warnings.at(-1)!, /1 of the packs/);
+  assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
+});
+
+test("a save is made although its head cannot be read and no earlier scan is kept", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  packsOf(client).forEach((file) => rmSync(file));
+  rmSync(join(client.controlDirectory, "cache"), { recursive: true });
+  write("b", "two");
+  const saved = await client.save();
+  assert.equal(saved.changes, null);
+  assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
+});
+
+for (const [how, lose] of [
+  ["missing", rmSync],
+  ["cut", (file: string) => truncateSync(file, 60)],
+  ["empty", (file: string) => truncateSync(file, 0)],
+] as const)
+  test(`a save stores again what lay in packs that are ${how}`, async (t) => {
+    const { client, folder, write } = await testFolder(t, { a: "one", "deep/b": "two", "deep/c": "three" });
+    // Within a tick of the kernel's clock they would be read again for being young.
+    await sleep(60);
+    await client.save();
+    packsOf(client).forEach((file) => lose(file));
+    write("d", "four");
+    const warnings: string[] = [];
+    const saved = await client.save({ onWarning: (message) => warnings.push(message) });
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0] ?? "", /2 of the packs .* are missing or cut/);
+    assert.deepEqual((await client.verify(saved.save_point_id)).problems, []);
+    rmSync(join(folder, "deep"), { recursive: true });
+    await client.restore({ target: saved.save_point_id });
+    assert.equal(readFileSync(join(folder, "deep/c"), "utf8"), "three");
+    await client.save({ onWarning: (message) => warnings.push(message) });
+    assert.equal(warnings.length, 1);
+  });

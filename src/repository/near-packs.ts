@@ -136,11 +136,12 @@ function addRange(ranges: ByteRange[], added: ByteRange): void {
 
 /** Where the last blob of each pack of an index ends, by pack number. */
 export function packEnds(index: BlobIndex): Float64Array {
-  const { table } = index;
-  const ends = new Float64Array(table.packCount);
-  for (let entry = 0; entry < table.count; entry++) {
-    const pack = table.packOf[entry]!;
-    ends[pack] = Math.max(ends[pack]!, table.offsetOf[entry]! + table.lengthOf[entry]!);
+  const { packCount, count, packOf, offsetOf, lengthOf } = index.table;
+  const ends = new Float64Array(packCount);
+  for (let entry = 0; entry < count; entry++) {
+    const end = offsetOf[entry]! + lengthOf[entry]!;
+    const pack = packOf[entry]!;
+    if (end > ends[pack]!) ends[pack] = end;
   }
   return ends;
 }
@@ -148,12 +149,17 @@ export function packEnds(index: BlobIndex): Float64Array {
 /** Packs of an index that a storage does not have, or not whole, by name. `stored`: its packs with their sizes. */
 export function lostPacks(index: BlobIndex, stored: readonly StoredFile[]): string[] {
   const sizes = new Map(stored.map(({ name, size }) => [name, size]));
-  const lost: string[] = [];
+  return shortPacks(index, (pack) => sizes.get(pack) ?? 0);
+}
+
+/** Packs of an index that end before what lies in them, by name. `sizeOf`: bytes that there are of one. */
+export function shortPacks(index: BlobIndex, sizeOf: (pack: string) => number): string[] {
+  const short: string[] = [];
   for (const [number, end] of packEnds(index).entries()) {
     const pack = objectIdOf(index.table.packId(number));
-    if (end > (sizes.get(pack) ?? 0)) lost.push(pack);
+    if (end > 0 && end > sizeOf(pack)) short.push(pack);
   }
-  return lost;
+  return short;
 }
 
 function cut({ pack, offset, length }: WantedRange): WantedRange[] {

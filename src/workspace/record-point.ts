@@ -1,6 +1,7 @@
 import { labelsOf } from "../engines/scan/labels.ts";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
+import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
@@ -40,7 +41,7 @@ export interface LeftOutEntry {
 
 export interface Saved {
   point: Point;
-  /** against head; null where nothing was read, and for what was there before a restore, where nobody asks */
+  /** against head; null where nothing was read or head is lost, and for what was there before a restore, where nobody asks */
   changes: ChangeCounts | null;
   readBytes: number;
   leftOut: LeftOutEntry[];
@@ -117,7 +118,7 @@ export function stageRequest(
   input: SaveInput,
   more: { rules: IgnoreRecord | null; head: Point | null; id: SavePointId },
 ): StageRequest {
-  const { signal, onProgress } = input;
+  const { signal, onProgress, onWarning } = input;
   return {
     root: workspace.root,
     ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
@@ -131,7 +132,8 @@ export function stageRequest(
     message: input.message ?? "",
     forward: input.forward,
     ...(signal === undefined ? {} : { signal }),
-    ...(onProgress === undefined ? {} : { onProgress }),
+    onProgress,
+    onWarning,
   };
 }
 
@@ -153,7 +155,7 @@ export function isUnchanged(head: Point | null, { content, scan }: StagedContent
   return digest === null || digest === Buffer.from(scan.meta).toString("hex");
 }
 
-/** Counts against head, null where head was never read: by the previous scan where that was head's state, else by comparing trees. */
+/** Counts against head, null where head was never read or cannot be any more: by the previous scan where that was head's state, else by comparing trees. */
 async function changesSince(
   workspace: Workspace,
   head: Point | null,
@@ -168,7 +170,13 @@ async function changesSince(
   if (!head.sealed) return null;
   if (head.descriptor.content.tree === staged.content.tree) return { added: 0, modified: 0, removed: 0 };
   if (staged.previousTree === head.descriptor.content.tree) return staged.scan.countChanges();
-  return countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
+  try {
+    return await countDifferences(await workspace.source(head), await workspace.engine.source(staged.content), signal);
+  } catch (error) {
+    // What head was cannot be told any more; what is there now is recorded all the same.
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
 }
 
 const ERRNO_WORDS: Record<string, string> = {

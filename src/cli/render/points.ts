@@ -38,7 +38,8 @@ export function renderSave(view: SaveView): string {
   const id = style.bold(shorten(result.save_point_id));
   if (view.skipped) return `nothing changed since ${id}; no point was made (${formatDuration(result.duration_ms)})`;
   const message = result.message === "" ? "" : `  ${firstLine(result.message)}`;
-  const changed = result.unchanged || result.changes === null ? "nothing changed" : formatCounts(result.changes);
+  const counts = result.changes === null ? "changes not counted" : formatCounts(result.changes);
+  const changed = result.unchanged ? "nothing changed" : counts;
   const facts =
     result.entries === null || result.bytes === null
       ? `held whole by ${result.effective_engine} in ${formatDuration(result.duration_ms)}; read and counted when something needs it`

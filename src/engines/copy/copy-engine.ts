@@ -42,7 +42,7 @@ import { beyondNodes } from "./beyond-nodes.ts";
 import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
 import type { TreeHolder } from "../tree/holder.ts";
-import { dropLostPacks, holdsContent } from "./lost-content.ts";
+import { dropLostFirst, dropLostPacks, holdsContent } from "./lost-content.ts";
 import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
@@ -104,8 +104,10 @@ export class CopyEngine implements Engine {
 
   async stage(request: StageRequest): Promise<StagedContent> {
     // A fork's first cache is of its folder, also where a clone of that is read.
+    const { signal, onWarning } = request;
+    await dropLostFirst(await this.store(), { signal, onWarning });
     const cache = this.#kept.load((request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root);
-    return this.#adding(request.signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
+    return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
   /** Runs work that adds to the store: under a shared lock, with claims on new blobs. */

@@ -1,7 +1,8 @@
 import fs from "node:fs";
+import { toCairnError } from "../../errors.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { LiveSet } from "../../repository/live.ts";
-import { lostPacks } from "../../repository/near-packs.ts";
+import { shortPacks } from "../../repository/near-packs.ts";
 import { planIndexRepair, runIndexRepair } from "../../repository/repair.ts";
 import type { LostRequest, PointContent, StoppableCall } from "../engine.ts";
 import { verifyContent } from "../verify/verify-content.ts";
@@ -16,12 +17,42 @@ interface DropCall extends LostRequest {
 
 /** Takes packs that are missing or cut, or that are found damaged, out of the store's index, with what can be read of them kept. Returns how many. */
 export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Promise<number> {
-  if (options.reads === true) return dropDamagedPacks(store, options);
-  const { repository, storage } = store;
+  const { reads, onWarning } = options;
+  const lost = await (reads === true ? dropDamagedPacks(store, options) : dropShortPacks(store, options));
+  if (lost > 0)
+    onWarning?.(
+      `${lost} of the packs of the workspace's store are ${reads === true ? "damaged" : "missing or cut"}: what they held counts as absent, and is stored again where it is met; \`cairn doctor\` says which points lack it`,
+    );
+  return lost;
+}
+
+/** A save is hardly kept waiting: the next one tries again. */
+const FIRST_WAIT_MS = 1000;
+
+/** The same for who is about to add to the store, and goes on where others use it. */
+export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "reads" | "waitMs">): Promise<void> {
+  if (packsNotThere(store).length === 0) return;
+  try {
+    await dropLostPacks(store, { ...call, waitMs: FIRST_WAIT_MS });
+  } catch (error) {
+    const { code, message } = toCairnError(error);
+    if (code !== "busy" && code !== "stale_plan") throw error;
+    call.onWarning?.(
+      `packs of the workspace's store are missing or cut, and what they held may not be stored again now: ${message}`,
+    );
+  }
+}
+
+/** Each is asked for by its name, which is faster than listing them and what else there is. */
+function packsNotThere({ index, storage }: EmbeddedStore): string[] {
+  return shortPacks(index, (pack) => storage.sizeOf("data", pack) ?? 0);
+}
+
+async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall): Promise<number> {
+  const { repository } = store;
   await store.refresh();
-  const lost = lostPacks(store.index, await storage.list("data")).length;
+  const lost = packsNotThere(store).length;
   if (lost === 0) return 0;
-  const { waitMs, signal } = options;
   const call = { waitMs, ...(signal === undefined ? {} : { signal }) };
   // On the disk too: where two index files list a blob, the next to read them may look for it in the lost pack.
   await runIndexRepair(repository, await planIndexRepair(repository, call), call);

@@ -98,35 +98,27 @@ async function restorePoint(
   } catch (error) {
     if (toCairnError(error).code !== "damaged") throw error;
     await recoverWorkspace(workspace, call);
-    if ((await dropDamaged(workspace, call)) === 0) throw error;
+    if ((await dropLost(workspace, call, true)) === 0) throw error;
   }
   const whole = await again();
   return { restored: await restore(whole), point: whole };
 }
 
-/** The repository is whole where the store may not be: neither what is kept nor what is received relies on what is lost. */
-async function dropLost(workspace: Workspace, call: WorkspaceCall): Promise<void> {
-  const { signal } = call;
-  warnOfLost(await workspace.engine.dropLost({ signal }), "missing or cut", call);
-}
-
-/** The same with packs whose bytes are not what was written, which only reading finds. Returns how many. */
-async function dropDamaged(workspace: Workspace, call: WorkspaceCall): Promise<number> {
-  const { signal, onProgress } = call;
-  const lost = await workspace.engine.dropLost({
-    reads: true,
+/**
+ * The repository is whole where the store may not be: neither what is kept nor what is received relies on what is lost.
+ * With `reads` also not on packs whose bytes are not what was written. Returns how many were lost.
+ */
+async function dropLost(
+  { engine }: Workspace,
+  { signal, onProgress, onWarning }: WorkspaceCall,
+  reads = false,
+): Promise<number> {
+  return engine.dropLost({
+    reads,
     signal,
     onProgress: (progress) => onProgress?.({ phase: "verifying", ...progress }),
+    onWarning,
   });
-  warnOfLost(lost, "damaged", call);
-  return lost;
-}
-
-function warnOfLost(lost: number, how: string, { onWarning }: WorkspaceCall): void {
-  if (lost === 0) return;
-  onWarning?.(
-    `${lost} of the packs of the workspace's store are ${how}: what they held counts as absent, and is stored again where this restore meets it; \`cairn doctor\` says which points lack it`,
-  );
 }
 
 async function knownOrReceived(

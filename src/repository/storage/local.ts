@@ -147,7 +147,12 @@ export class LocalStorage implements Storage {
   }
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
-    return sizeOf(this.localPath(kind, name)) !== null;
+    return this.sizeOf(kind, name) !== null;
+  }
+
+  /** Null for a file that is not there. */
+  sizeOf(kind: FileKind, name: string): number | null {
+    return sizeOf(this.localPath(kind, name));
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
