@@ -71,12 +71,12 @@ export class BlobIndex {
   /**
    * Reads the cache at `cachePath` (null: none) and every index file that it does not cover. Where covered files
    * vanished, all are read again. Damaged index files are listed in `damaged` and do not stop it. Writing the cache
-   * again is best effort.
+   * again is best effort. Stopped between two index files.
    */
-  static async load(repository: Repository, cachePath: string | null): Promise<BlobIndex> {
+  static async load(repository: Repository, cachePath: string | null, signal?: AbortSignal): Promise<BlobIndex> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await loadOnce(repository, cachePath);
+        return await loadOnce(repository, cachePath, signal);
       } catch (error) {
         // An index file was replaced between the listing and the reading.
         if (!(error instanceof CairnError) || error.code !== "not_found" || attempt >= LIST_AGAIN) throw error;
@@ -346,11 +346,11 @@ export class BlobIndex {
    * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
    * False when one that is covered is gone: then what is known here may have been removed, and only `load` helps.
    */
-  async refresh(repository: Repository): Promise<boolean> {
+  async refresh(repository: Repository, signal?: AbortSignal): Promise<boolean> {
     const files = await repository.storage.list("index");
     const present = new Set(files.map(({ name }) => name));
     for (const name of this.covered) if (!present.has(name)) return false;
-    await readIndexes(repository, this, files);
+    await readIndexes(repository, this, { files, signal });
     return true;
   }
 
@@ -389,7 +389,7 @@ function keyOf(id: Uint8Array): string {
   return Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1");
 }
 
-async function loadOnce(repository: Repository, cachePath: string | null): Promise<BlobIndex> {
+async function loadOnce(repository: Repository, cachePath: string | null, signal?: AbortSignal): Promise<BlobIndex> {
   const origin = { cachePath, repositoryId: repository.id };
   const cached = cachePath === null ? null : readIndexCache(cachePath, repository.id);
   const files = await repository.storage.list("index");
@@ -397,23 +397,27 @@ async function loadOnce(repository: Repository, cachePath: string | null): Promi
   if (cached !== null && [...cached.covered].every((name) => present.has(name))) {
     const index = new BlobIndex(cached.table);
     index.adopt({ ...origin, epoch: cached.epoch, covered: cached.covered, stale: false });
-    await readIndexes(repository, index, files);
+    await readIndexes(repository, index, { files, signal });
     index.saveCache();
     return index;
   }
   const index = new BlobIndex();
-  await readIndexes(repository, index, files);
+  await readIndexes(repository, index, { files, signal });
   const keptAll = cached !== null && holdsAll(index, cached.table);
   index.adopt({ ...origin, ...(keptAll ? { epoch: cached.epoch } : {}), stale: true });
   index.saveCache();
   return index;
 }
 
-async function readIndexes(repository: Repository, index: BlobIndex, files: readonly StoredFile[]): Promise<void> {
+async function readIndexes(
+  repository: Repository,
+  index: BlobIndex,
+  { files, signal }: { files: readonly StoredFile[]; signal: AbortSignal | undefined },
+): Promise<void> {
   const sizes = new Map<string, number>();
   for (const { name, size } of files) if (!index.covered.has(name)) sizes.set(name, size);
   let left = [...sizes.values()].reduce((sum, size) => sum + size, 0);
-  const pace = newPacer(undefined);
+  const pace = newPacer(signal);
   const columns = new IndexColumns();
   for (const { name, json } of repository.loadInTurn("index", sizes.keys())) {
     await pace();

@@ -86,6 +86,21 @@ describe("compaction", () => {
     });
   });
 
+  test("a signal stops it, and the reading of an index, before anything is changed", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      const index = await BlobIndex.load(repository, null);
+      const before = await storage.list("index");
+      const signal = AbortSignal.abort();
+      const interrupted = { code: "interrupted" };
+      await assert.rejects(compact(repository, index, { trigger: 5, signal }), interrupted);
+      await assert.rejects(BlobIndex.load(repository, null, signal), interrupted);
+      assert.deepEqual([await storage.list("index"), await storage.list("locks")], [before, []]);
+    });
+  });
+
   test("a pack that another index file lists too is not removed", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;

@@ -1,14 +1,14 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
-import { acquireLock, type RepositoryLock } from "./locks.ts";
+import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
-export interface CompactOptions {
+export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   /** Milliseconds; what does not fit is left for the next time. Default 50. */
   budgetMs?: number;
   /** So many index files of one size class are merged into one. Default 24. */
@@ -42,7 +42,7 @@ const STALE_TEMPORARY_MS = 60 * 60_000;
  * they become one, and the small packs that only they list are copied together. New files are durable before an old
  * one goes, all under an exclusive lock that is never waited for. Killed anywhere, the repository is whole and the
  * next run finishes. `index` must be up to date with this process's own saves; it is kept in step, its epoch too.
- * Call it without holding a lock of one's own.
+ * Call it without holding a lock of one's own. Until new files are written a signal stops it.
  */
 export async function compact(
   repository: Repository,
@@ -56,10 +56,8 @@ export async function compact(
   if (chosen.length < 2) return NOTHING;
   let lock: RepositoryLock;
   try {
-    lock = await acquireLock(repository, {
-      exclusive: true,
-      settleMs: repository.storage.localPath === undefined ? 200 : 0,
-    });
+    const { signal, onWarning } = options;
+    lock = await acquireLock(repository, { exclusive: true, signal, onWarning });
   } catch (error) {
     if (error instanceof CairnError && error.code === "busy") return { ...NOTHING, postponed: true };
     throw error;
@@ -103,11 +101,12 @@ interface Work {
 
 async function merge(repository: Repository, index: BlobIndex, work: Work): Promise<CompactResult> {
   const started = performance.now();
-  const budget = work.options.budgetMs ?? 50;
+  const { budgetMs: budget = 50, signal } = work.options;
   // Another one compacted or swept since the index was loaded: its result is as good.
   if (!(await index.refresh(repository))) return NOTHING;
   const files: IndexFileContent[] = [];
   for (const name of work.names) {
+    throwIfAborted(signal);
     if (files.length >= 2 && performance.now() - started > budget / 2) break;
     const file = await readable(repository, name);
     if (file !== null && !file.foreign && file.packs.every((pack) => isContiguous(pack.blobs))) files.push(file);
@@ -119,6 +118,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const left = (): number => budget * 0.7 - (performance.now() - started);
   for (const group of mergeable(packs, index, work.options)) {
     for (const pack of group) {
+      throwIfAborted(signal);
       if (left() < 0) break;
       if (await copyWhole(pack, copier)) merged.set(pack.name, pack);
     }

@@ -193,6 +193,23 @@ describe("locks", () => {
     });
   });
 
+  test("a lock that may not be removed counts as there, and is told", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const remove = storage.remove.bind(storage);
+      storage.remove = async () => Promise.reject(new CairnError("permission", "nothing is removed here"));
+      const warnings: string[] = [];
+      await (
+        await acquireLock(repository, { exclusive: true, onWarning: (message) => void warnings.push(message) })
+      ).release();
+      assert.match(warnings.join(), /this user may not remove it/);
+      assert.equal(await removeDeadLocks(repository), 0);
+      // It is known not to be held.
+      await (await acquireLock(repository, { exclusive: true })).release();
+      storage.remove = remove;
+      assert.deepEqual([await removeDeadLocks(repository), await storage.list("locks")], [2, []]);
+    });
+  });
+
   test("recheck sees an exclusive lock that came later", async () => {
     await withRepository(async ({ repository }) => {
       const lock = await acquireLock(repository, { exclusive: false });

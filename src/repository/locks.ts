@@ -29,11 +29,14 @@ export interface LockOptions {
 /** How a lock is waited for, and who is told of it. */
 export type LockCall = Omit<LockOptions, "exclusive">;
 
+/** What became of a lock that was to go; `kept`: this user may not remove it. */
+type Dropped = "removed" | "absent" | "kept";
+
 /** Locks that this process holds, and those that it gave back and that could not be taken away. */
 const mine = new Set<string>();
 const leftBehind = new Set<string>();
 /** Removals under way: what this process removes twice at once is removed by nobody else. */
-const leaving = new Map<string, Promise<boolean>>();
+const leaving = new Map<string, Promise<Dropped>>();
 
 /** A lock that is held; `release` it in a finally block. Refreshed every five minutes by itself. */
 export class RepositoryLock {
@@ -103,11 +106,12 @@ export class RepositoryLock {
     this.#released = true;
     clearInterval(this.#timer);
     await this.#refreshing;
-    try {
-      await dropLock(this.#repository, this.#id);
-    } catch (error) {
-      const why = toCairnError(error).message;
+    const warn = (why: string): void =>
       this.#onWarning?.(`the repository's lock could not be taken away, others may wait for it: ${why}`);
+    try {
+      if ((await dropLock(this.#repository, this.#id)) === "kept") warn("this user may not remove it");
+    } catch (error) {
+      warn(toCairnError(error).message);
     }
   }
 
@@ -127,7 +131,7 @@ export class RepositoryLock {
       const old = this.#id;
       this.#id = id;
       this.#placedAt = startedAt;
-      if (!(await dropLock(this.#repository, old))) this.#lost = true;
+      if ((await dropLock(this.#repository, old)) === "absent") this.#lost = true;
     } catch {
       // Tried again in five minutes; recheck tells when it has become too late.
     }
@@ -197,7 +201,8 @@ export async function whileReading<T>(repository: Repository, call: LockCall, wo
 /** Removes locks whose process is gone or that are 30 minutes old. Returns how many. */
 export async function removeDeadLocks(repository: Repository): Promise<number> {
   let removed = 0;
-  for (const id of (await lookAtLocks(repository, { ours })).dead) if (await dropLock(repository, id)) removed++;
+  for (const id of (await lookAtLocks(repository, { ours })).dead)
+    if ((await dropLock(repository, id)) === "removed") removed++;
   return removed;
 }
 
@@ -241,8 +246,7 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
   return name;
 }
 
-/** False when it was not there any more. */
-async function dropLock(repository: Repository, id: string): Promise<boolean> {
+async function dropLock(repository: Repository, id: string): Promise<Dropped> {
   let removal = leaving.get(id);
   if (removal === undefined) {
     removal = removeLock(repository, id).finally(() => leaving.delete(id));
@@ -251,19 +255,21 @@ async function dropLock(repository: Repository, id: string): Promise<boolean> {
   return removal;
 }
 
-async function removeLock(repository: Repository, id: string): Promise<boolean> {
+async function removeLock(repository: Repository, id: string): Promise<Dropped> {
   // Until it is gone: where that fails, the next look around takes it away.
   leftBehind.add(id);
   mine.delete(id);
-  let gone = false;
+  let dropped: Dropped = "removed";
   try {
     await repository.storage.remove("locks", id);
   } catch (error) {
-    if (!(error instanceof CairnError) || (error.code !== "not_found" && error.code !== "permission")) throw error;
-    gone = error.code === "not_found";
+    const { code } = toCairnError(error);
+    if (code === "permission") return "kept";
+    if (code !== "not_found") throw error;
+    dropped = "absent";
   }
   leftBehind.delete(id);
-  return !gone;
+  return dropped;
 }
 
 function busy(repository: Repository, rival: HeldLock | undefined): CairnError {

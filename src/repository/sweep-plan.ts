@@ -91,7 +91,7 @@ export async function rootsOf(repository: Repository, options: SweepOptions): Pr
 export async function planSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
   const roots = await rootsOf(repository, options);
-  const index = await BlobIndex.load(repository, options.cachePath);
+  const index = await BlobIndex.load(repository, options.cachePath, options.signal);
   if (index.damaged.length > 0) {
     const [first] = index.damaged;
     throw new CairnError(

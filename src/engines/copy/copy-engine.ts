@@ -93,8 +93,8 @@ export class CopyEngine implements Engine {
   }
 
   /** The store as it is now; opened once per operation, since other processes may change it between two. */
-  async store(): Promise<EmbeddedStore> {
-    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control));
+  async store({ signal }: StoppableCall = {}): Promise<EmbeddedStore> {
+    this.#store ??= EmbeddedStore.open(storePaths(this.#options.control), signal);
     return this.#store;
   }
 
@@ -105,7 +105,7 @@ export class CopyEngine implements Engine {
   async stage(request: StageRequest): Promise<StagedContent> {
     // A fork's first cache is of its folder, also where a clone of that is read.
     const { signal, onWarning } = request;
-    await dropLostFirst(await this.store(), { signal, onWarning });
+    await dropLostFirst(await this.store({ signal }), { signal, onWarning });
     const cache = this.#kept.load((request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root);
     return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
@@ -115,11 +115,11 @@ export class CopyEngine implements Engine {
     signal: AbortSignal | undefined,
     work: (store: EmbeddedStore, lock: RepositoryLock) => Promise<T>,
   ): Promise<T> {
-    const store = await this.store();
+    const store = await this.store({ signal });
     const lock = await acquireLock(store.repository, { exclusive: false, waitMs: LOCK_WAIT_MS, signal });
     try {
       // What was known before the lock may have been moved or removed since.
-      await store.refresh();
+      await store.refresh(signal);
       store.index.beginSession();
       return await work(store, lock);
     } finally {
@@ -219,9 +219,9 @@ export class CopyEngine implements Engine {
   }
 
   async reading<T>(work: () => Promise<T>, call: StoppableCall = {}): Promise<T> {
-    const store = await this.store();
+    const store = await this.store(call);
     return whileReading(store.repository, { ...call, waitMs: LOCK_WAIT_MS }, async () => {
-      await store.refresh();
+      await store.refresh(call.signal);
       return work();
     });
   }
@@ -361,11 +361,11 @@ export class CopyEngine implements Engine {
   }
 
   async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {
-    return heldBytes(await this.store(), groups, { others, ...call });
+    return heldBytes(await this.store(call), groups, { others, ...call });
   }
 
   async free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }> {
-    return freeContent(await this.store(), request);
+    return freeContent(await this.store(request), request);
   }
 
   async discard(pointIds: readonly string[]): Promise<void> {
@@ -373,11 +373,11 @@ export class CopyEngine implements Engine {
   }
 
   async dropLost(request: LostRequest): Promise<number> {
-    return dropLostPacks(await this.store(), { ...request, waitMs: LOCK_WAIT_MS });
+    return dropLostPacks(await this.store(request), { ...request, waitMs: LOCK_WAIT_MS });
   }
 
   async holds(content: PointContent, call: StoppableCall): Promise<boolean> {
-    return holdsContent(await this.store(), content, call);
+    return holdsContent(await this.store(call), content, call);
   }
 
   async verify(request: VerifyStoreRequest): Promise<StoreVerification> {
@@ -389,13 +389,13 @@ export class CopyEngine implements Engine {
   }
 
   async examine(request: ExamineRequest): Promise<StoreFinding[]> {
-    const store = await this.store();
-    await store.refresh();
+    const store = await this.store(request);
+    await store.refresh(request.signal);
     return examineStore(store, request);
   }
 
   async remains(wanted: (pointId: string) => boolean, call: StoppableCall = {}): Promise<PointRemains[]> {
-    return pointRemains(await this.store(), wanted, call.signal);
+    return pointRemains(await this.store(call), wanted, call.signal);
   }
 
   async close(): Promise<void> {

@@ -73,16 +73,16 @@ export class EmbeddedStore {
     this.index = index;
   }
 
-  static async open(paths: StorePaths): Promise<EmbeddedStore> {
+  static async open(paths: StorePaths, signal?: AbortSignal): Promise<EmbeddedStore> {
     const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
     const repository = await openRepository(paths, storage);
-    return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache));
+    return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache, signal));
   }
 
   /** Takes in what other processes did to the index since it was loaded. */
-  async refresh(): Promise<void> {
-    if (!(await this.index.refresh(this.repository)))
-      this.index = await BlobIndex.load(this.repository, this.paths.indexCache);
+  async refresh(signal?: AbortSignal): Promise<void> {
+    if (!(await this.index.refresh(this.repository, signal)))
+      this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
   }
 
   get storage(): LocalStorage {

@@ -31,7 +31,7 @@ export async function heldBytes(
   const stop = signal === undefined ? {} : { signal };
   const lock = await acquireLock(store.repository, { exclusive: false, waitMs: 10_000, ...stop });
   try {
-    await store.refresh();
+    await store.refresh(signal);
     const live = new LiveSet(store.index);
     const readTree = readTreeOf(store);
     const asked = new Set(groups.flat().map(({ id }) => `${TAG}${id}`));
@@ -131,6 +131,6 @@ export async function freeContent(
     if (error instanceof CairnError && error.code === "busy") return { bytesFreed: 0, postponed: true };
     throw error;
   } finally {
-    await store.refresh();
+    await store.refresh(signal);
   }
 }

@@ -50,7 +50,7 @@ function packsNotThere({ index, storage }: EmbeddedStore): string[] {
 
 async function dropShortPacks(store: EmbeddedStore, { waitMs, signal }: DropCall): Promise<number> {
   const { repository } = store;
-  await store.refresh();
+  await store.refresh(signal);
   const lost = packsNotThere(store).length;
   if (lost === 0) return 0;
   const call = { waitMs, ...(signal === undefined ? {} : { signal }) };
@@ -67,7 +67,7 @@ export async function dropDamagedPacks(store: EmbeddedStore, options: Omit<DropC
   const call = signal === undefined ? {} : { signal };
   const { damagedPacks: found } = await verifyContent({
     keys: repository.keys,
-    index: await BlobIndex.load(repository, null),
+    index: await BlobIndex.load(repository, null, signal),
     packs: `${paths.repository}/data`,
     points: [],
     allPacks: true,

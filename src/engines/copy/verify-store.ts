@@ -21,7 +21,7 @@ const MEND_SNAPSHOT = "run `cairn doctor --repair`: the snapshot is written agai
  */
 export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest): Promise<StoreVerification> {
   warmThreads("verify");
-  const store = await EmbeddedStore.open(paths);
+  const store = await EmbeddedStore.open(paths, request.signal);
   const { signal } = request;
   try {
     return await whileReading(store.repository, { waitMs: LOCK_WAIT_MS, signal }, async () => verify(store, request));
@@ -31,7 +31,7 @@ export async function verifyStore(paths: StorePaths, request: VerifyStoreRequest
 }
 
 async function verify(store: EmbeddedStore, request: VerifyStoreRequest): Promise<StoreVerification> {
-  await store.refresh();
+  await store.refresh(request.signal);
   const damagedIndexes = await readIndexFiles(store.repository, request.signal);
   const { snapshots, damaged } = await store.repository.listSnapshots(request.signal);
   const others = request.everything ? foreignPoints(snapshots, request.points) : [];
@@ -84,7 +84,7 @@ async function proveContent(
   };
   const result = await verifyContent({ ...options, index: store.index });
   if (result.problems.length === 0) return result;
-  const fresh = await BlobIndex.load(store.repository, null);
+  const fresh = await BlobIndex.load(store.repository, null, signal);
   return isSameIndex(fresh, store.index) ? result : verifyContent({ ...options, index: fresh });
 }
 

@@ -35,7 +35,7 @@ export async function copyBackups(
       const there = await to.repository.listSnapshots(options.signal);
       const known = new Set(there.snapshots.flatMap(identities));
       const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
-      const [source, target] = [await from.index(), await to.index()];
+      const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
       await warnOfLostPacks(to, target, options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
       const whole = readKnownTrees(to.cache, target.epoch);

@@ -38,7 +38,7 @@ export async function createFromStream(
   checkTags(options.tags ?? []);
   const components = streamPath(options.filename ?? "stdin");
   const run = async (lock: RepositoryLock | null): Promise<StreamBackupResult> => {
-    const index = await access.index();
+    const index = await access.index(options.signal);
     index.beginSession();
     try {
       return await new StreamBackup({ access, content, components, index, options, lock }).run();

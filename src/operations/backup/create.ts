@@ -54,8 +54,8 @@ export async function createBackup(
       await forwarding.packs?.finish();
       return backup.run(forwarding.lock, forwarding.index, forwarding.packs?.size);
     }
-    if (options.dryRun === true) return backup.run(null, await access.index());
-    return access.locked(false, options, async (lock) => backup.run(lock, await access.index()));
+    if (options.dryRun === true) return backup.run(null, await access.index(options.signal));
+    return access.locked(false, options, async (lock) => backup.run(lock, await access.index(options.signal)));
   }, options);
 }
 

@@ -27,7 +27,7 @@ export async function withForwarding<T>(
 ): Promise<T> {
   const started = Date.now();
   return access.locked(false, options, async (lock) => {
-    const index = await access.index();
+    const index = await access.index(options.signal);
     const packs = access.repository.version === 1 ? null : forwardedTo(access, index, lock);
     try {
       return await work({ started, lock, index, packs });

@@ -17,7 +17,7 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => lookingBy(access, await access.index(), { options, work }));
+  return access.reading(options, async () => lookingBy(access, await access.index(options.signal), { options, work }));
 }
 
 export interface LookAtSnapshots extends Look {
@@ -35,7 +35,10 @@ export async function lookingAtSnapshots<T>(
   return access.reading(options, async () => {
     // Before the index: what a snapshot needs is in the index by the time it is listed.
     const listed = await access.repository.listSnapshots(options.signal);
-    return lookingBy(access, await access.index(), { options, work: async (look) => work({ ...look, ...listed }) });
+    return lookingBy(access, await access.index(options.signal), {
+      options,
+      work: async (look) => work({ ...look, ...listed }),
+    });
   });
 }
 

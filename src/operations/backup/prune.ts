@@ -2,7 +2,7 @@ import { CairnError } from "../../errors.ts";
 import { compact } from "../../repository/compact.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
-import type { PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
+import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
 const MAX_UNUSED = 0.05;
@@ -60,7 +60,7 @@ export async function pruneBackups(
       };
     }
     const done = await runSweep(access.repository, sweep);
-    if (!done.postponed) await merge(access);
+    if (!done.postponed) await merge(access, options);
     return {
       ...access.info,
       dry_run: false,
@@ -80,10 +80,15 @@ export async function pruneBackups(
 }
 
 /** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
-async function merge(access: RepositoryAccess): Promise<void> {
-  const index = await access.index();
+async function merge(access: RepositoryAccess, { signal, onWarning }: CallOptions): Promise<void> {
+  const index = await access.index(signal);
   for (let round = 0; round < MERGES; round++) {
-    const done = await compact(access.repository, index, { budgetMs: MERGE_BUDGET_MS, trigger: MERGE_FROM });
+    const done = await compact(access.repository, index, {
+      budgetMs: MERGE_BUDGET_MS,
+      trigger: MERGE_FROM,
+      signal,
+      onWarning,
+    });
     if (done.postponed || done.mergedIndexes === 0) return;
   }
 }

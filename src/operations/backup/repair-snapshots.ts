@@ -43,7 +43,7 @@ export async function repairSnapshots(
 ): Promise<RepairSnapshotsResult> {
   const started = Date.now();
   const run = async (lock: RepositoryLock | null): Promise<Omit<RepairSnapshotsResult, "duration_ms">> => {
-    const index = await BlobIndex.load(access.repository, null);
+    const index = await BlobIndex.load(access.repository, null, options.signal);
     const work = async (look: Look): ReturnType<typeof run> =>
       new SnapshotRepair({ ...look, access, options, lock }).run();
     return lookingBy(access, index, { options, work });

@@ -72,8 +72,8 @@ export class RepositoryAccess {
   }
 
   /** Its index as it is now; on a machine that cannot write a cache it is read anew each time. */
-  async index(): Promise<BlobIndex> {
-    return BlobIndex.load(this.repository, this.indexCache());
+  async index(signal?: AbortSignal): Promise<BlobIndex> {
+    return BlobIndex.load(this.repository, this.indexCache(), signal);
   }
 
   /** Where the index is cached; null where nothing can be. */

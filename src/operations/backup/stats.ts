@@ -13,7 +13,7 @@ import { readNodes } from "./snapshot-content.ts";
  * hold, for which their trees are read under a shared lock.
  */
 export async function backupStats(access: RepositoryAccess, options: BackupStatsOptions): Promise<BackupStats> {
-  if (!isSelecting(options)) return stats(access, await access.index(), null);
+  if (!isSelecting(options)) return stats(access, await access.index(options.signal), null);
   return looking(access, options, async (look) => stats(access, look.index, await selection(access, look, options)));
 }
 
