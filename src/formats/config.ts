@@ -9,12 +9,15 @@ export interface RepositoryConfig {
   id: string;
   /** An irreducible polynomial over GF(2) of degree 53, in hex. */
   chunker_polynomial: string;
+  /** rustic's: nothing is ever removed but locks. */
+  append_only?: boolean;
   extra?: JsonObject;
 }
 
 export function encodeConfig(config: RepositoryConfig): Uint8Array {
-  const { extra, version, id, chunker_polynomial } = config;
-  return Buffer.from(goJsonText({ version, id, chunker_polynomial, ...extra }), "utf8");
+  const { extra, version, id, chunker_polynomial, append_only } = config;
+  const more = append_only === undefined ? {} : { append_only };
+  return Buffer.from(goJsonText({ version, id, chunker_polynomial, ...more, ...extra }), "utf8");
 }
 
 /** Throws `damaged` naming the field, or `newer_version`. Whether the polynomial is irreducible is not checked. */
@@ -32,6 +35,7 @@ export function decodeConfig(bytes: Uint8Array): RepositoryConfig {
     chunker_polynomial: fields.text("chunker_polynomial", 16),
   };
   if (!/^[0-9a-f]{1,16}$/.test(config.chunker_polynomial)) throw fields.wrong("chunker_polynomial", "hex digits");
+  if (fields.has("append_only")) config.append_only = fields.boolean("append_only");
   const extra = fields.rest();
   if (Object.keys(extra).length > 0) config.extra = extra;
   return config;

@@ -89,6 +89,9 @@ test("null and absent members of a snapshot are empty, as Go reads them", () => 
 test("decodeConfig refuses a newer format by name and keeps unknown members", () => {
   const config = { version: 2, id: id("4"), chunker_polynomial: "30fa0996867b4b", extra: { later: 1 } };
   assert.deepEqual(decodeConfig(encodeConfig(config)), config);
+  const appendOnly = { ...config, append_only: true };
+  assert.deepEqual(decodeConfig(encodeConfig(appendOnly)), appendOnly);
+  assert.throws(() => decodeConfig(encodeConfig({ ...config, extra: { append_only: "yes" } })), /append_only/);
   assert.throws(() => decodeConfig(encodeConfig({ ...config, version: 3 })), { code: "newer_version" });
   assert.throws(() => decodeConfig(encodeConfig({ ...config, version: 0 })), { code: "damaged" });
   assert.throws(() => decodeConfig(encodeConfig({ ...config, chunker_polynomial: "xyz" })), /chunker_polynomial/);

@@ -49,6 +49,7 @@ export async function compact(
   index: BlobIndex,
   options: CompactOptions = {},
 ): Promise<CompactResult> {
+  repository.requireRemovals();
   const files = await repository.storage.list("index");
   const trigger = options.trigger ?? 24;
   if (files.length < trigger) return NOTHING;

@@ -41,6 +41,7 @@ export async function removeSnapshots(
   ids: Iterable<string>,
   options: LockCall & { confirm?: () => Promise<void> } = {},
 ): Promise<number> {
+  repository.requireRemovals();
   const { confirm, ...waiting } = options;
   return withLock(repository, { ...waiting, exclusive: true }, async () => {
     await confirm?.();
@@ -68,6 +69,7 @@ export async function previewSweep(repository: Repository, options: SweepOptions
  * is whole and the next run finishes it.
  */
 export async function runSweep(repository: Repository, options: SweepOptions): Promise<SweepResult> {
+  repository.requireRemovals();
   const total: SweepResult = {
     removedPacks: 0,
     repackedPacks: 0,
@@ -110,6 +112,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
  * writer's packs are among them; returns -1 when that was refused. Never run it while a damaged index file is there.
  */
 export async function removeUnindexedPacks(repository: Repository, options: { waitMs?: number } = {}): Promise<number> {
+  repository.requireRemovals();
   let lock: RepositoryLock;
   try {
     lock = await acquireLock(repository, { ...options, exclusive: true });

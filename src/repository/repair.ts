@@ -106,6 +106,7 @@ export async function runIndexRepair(
   plan: IndexRepairPlan,
   options: RepairOptions = {},
 ): Promise<RepairResult> {
+  repository.requireRemovals();
   return withLock(repository, { ...options, exclusive: true }, async () => {
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
     if (present.join() !== plan.basis.join()) {

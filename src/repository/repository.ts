@@ -72,6 +72,7 @@ export class Repository {
   readonly chunkerPolynomial: string;
   /** Name of the key file that it was made with, or that a password opened it with; null where it was opened by its keys. */
   readonly keyName: string | null;
+  readonly #isAppendOnly: boolean;
 
   private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
     this.keyName = keyName;
@@ -80,6 +81,19 @@ export class Repository {
     this.id = config.id;
     this.version = config.version === 1 ? 1 : 2;
     this.chunkerPolynomial = config.chunker_polynomial;
+    this.#isAppendOnly = config.append_only === true;
+  }
+
+  /** To be called before anything but locks is removed. `refused` where the repository's config forbids that. */
+  requireRemovals(): void {
+    if (!this.#isAppendOnly) return;
+    throw new CairnError(
+      "refused",
+      `${this.storage.location} is append-only by its config: nothing may be removed there`,
+      {
+        hint: "who may decide that allows it with: rustic config --set-append-only false",
+      },
+    );
   }
 
   /**

@@ -4,6 +4,8 @@ import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hostname } from "node:os";
+import { sealMessage } from "../../crypto/seal.ts";
+import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { CopyBackupsResult } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
@@ -31,6 +33,33 @@ async function rounds(at: BackupScene, count: number): Promise<string[]> {
   }
   return ids;
 }
+
+test("a repository that is append-only by its config takes backups, and nothing is removed from it", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, library, options, place } = at;
+  const ids = await rounds(at, 2);
+  const { access } = at.repository as unknown as OpenedRepository;
+  const { keys, id, chunkerPolynomial } = access.repository;
+  const config = { version: 2, id, chunker_polynomial: chunkerPolynomial, append_only: true };
+  await access.storage.remove("config", "config");
+  await access.storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
+  const repository = await library.openRepository(options);
+  t.after(async () => repository.close());
+  const files = (): string[] => readdirSync(place, { recursive: true, encoding: "utf8" }).toSorted();
+  const before = files();
+  const { removed, prune } = await repository.forget({ snapshots: [ids[0]!], prune: true, dryRun: true });
+  assert.deepEqual([removed, prune!.dry_run], [[], true]);
+  for (const remove of [
+    async () => repository.forget({ snapshots: [ids[0]!] }),
+    async () => repository.prune(),
+    async () => repository.repairSnapshots({ forget: true }),
+  ])
+    await assert.rejects(remove, { code: "refused", message: /append-only/, hint: /rustic config/ });
+  assert.deepEqual(files(), before);
+  at.write("a.txt", "later\n");
+  await client.createBackup(repository, { save: true });
+  assert.equal((await repository.list()).snapshots.length, 3);
+});
 
 for (const scheme of ["local", "far"] as const) {
   test(`what rules keep stays whole on a ${scheme} storage, and what only the others needed is freed`, async (t) => {

@@ -49,6 +49,7 @@ export async function repairSnapshots(
     return lookingBy(access, index, { options, work });
   };
   const isPlan = options.plan === true;
+  if (options.forget === true && !isPlan) access.repository.requireRemovals();
   const done = isPlan
     ? await access.reading(options, async () => run(null))
     : await access.locked(false, options, async (lock) => run(lock));
