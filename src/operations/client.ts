@@ -4,6 +4,7 @@ import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { recoverAnnounced } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
+import { saveWorkspace } from "../workspace/save.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
@@ -56,7 +57,7 @@ import { createBackup } from "./backup/create.ts";
 import { type Forwarding, withForwarding } from "./backup/forwarding.ts";
 import { restoreBackupInPlace } from "./backup/restore-in-place.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
-import type { RepositoryAccess } from "./backup/repository-access.ts";
+import { callOf, type RepositoryAccess } from "./backup/repository-access.ts";
 import { planOf, previewCleanup, runCleanup } from "./cleanup.ts";
 import { diff } from "./diff.ts";
 import { doctor } from "./doctor.ts";
@@ -370,24 +371,15 @@ export class CairnClient {
   }
 
   async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
-    const {
-      tags: _tags,
-      hostname: _host,
-      skipIfUnchanged: _skip,
-      point: _point,
-      dryRun,
-      save: _save,
-      workspaceName: name,
-      ...call
-    } = options;
+    const { workspaceName: name, message, exclude, dryRun } = options;
     const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> => {
       const forward = forwarding?.packs ?? undefined;
-      const { save_point_id: point } = await this.#with(name, async (workspace) =>
-        save(workspace, { ...call, skipUnchanged: true, forward }),
+      const { point, scan } = await this.#with(name, async (workspace) =>
+        saveWorkspace(workspace, { ...callOf(options), message, exclude, skipUnchanged: true, forward }),
       );
-      return this.#sealed(name, options, async (workspace) =>
-        createBackup(workspace, access, { ...options, point }, forwarding),
-      );
+      const saved = { ...options, point: point.descriptor.save_point_id };
+      const forwarded = forwarding === undefined ? undefined : { ...forwarding, isNewPoint: scan !== undefined };
+      return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, saved, forwarded));
     };
     return dryRun === true ? both() : withForwarding(access, options, both);
   }

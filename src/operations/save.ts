@@ -1,5 +1,5 @@
 import { displayPath } from "../fs/safe-path.ts";
-import type { LeftOutEntry, SaveInput } from "../workspace/record-point.ts";
+import type { LeftOutEntry } from "../workspace/record-point.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
@@ -8,10 +8,7 @@ import { publicPoint } from "./public-point.ts";
 import { checkTags } from "./tag.ts";
 
 /** Saves the folder as it is. Throws `usage` for a cause or a tag that is none. */
-export async function save(
-  workspace: Workspace,
-  options: SaveOptions & Pick<SaveInput, "forward">,
-): Promise<SaveResult> {
+export async function save(workspace: Workspace, options: SaveOptions): Promise<SaveResult> {
   const started = performance.now();
   checkTags(options.tags ?? []);
   const cause = options.cause === undefined ? {} : { cause: checkedCause(options.cause) };

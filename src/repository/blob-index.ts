@@ -223,10 +223,7 @@ export class BlobIndex {
 
   /** True when another one knows each blob that this one knows. */
   isWithin(other: BlobIndex): boolean {
-    const { count, ids } = this.#table;
-    for (let entry = 0; entry < count; entry++)
-      if (!this.#table.isForgotten(entry) && other.lookup(ids, entry * 32, this.#table.typeOf(entry)) < 0) return false;
-    return true;
+    return holdsAll(other, this.#table);
   }
 
   /** Makes room for so many more blobs at once. */

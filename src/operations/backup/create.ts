@@ -9,7 +9,6 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
-import type { ForwardedSize } from "../../repository/forwarded-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
@@ -22,7 +21,7 @@ import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
-import type { Forwarding } from "./forwarding.ts";
+import type { ForwardedSave } from "./forwarding.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { pointTag, publicSnapshot } from "./public-snapshot.ts";
@@ -31,8 +30,8 @@ import { nameOf, readNodes } from "./snapshot-content.ts";
 
 /**
  * Puts a sealed save point into a repository. The point is a snapshot in the workspace's own store already; what the
- * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed. `forwarding`: of
- * the save that made the point, which has brought most of it.
+ * repository lacks of it is opened, compared with its ids, sealed with the repository's keys and packed. `forwarded`: by
+ * the save before it, which has brought most of it.
  *
  * Steps: shared locks on both → packs → look around for a lock that excludes ours → their index (at the latest every 64
  * packs or 30 s) → look around again → the snapshot's file ● → the locks go. A kill before ● leaves packs and index files that no snapshot
@@ -42,17 +41,17 @@ export async function createBackup(
   workspace: Workspace,
   access: RepositoryAccess,
   options: CreateBackupOptions,
-  forwarding?: Forwarding,
+  forwarded?: ForwardedSave,
 ): Promise<CreateBackupResult> {
-  const started = forwarding?.started ?? Date.now();
+  const started = forwarded?.started ?? Date.now();
   checkTags(options.tags ?? []);
   const point = requireSealed(chosenPoint(workspace, options.point));
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);
     const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
-    if (forwarding !== undefined) {
-      await forwarding.packs?.finish();
-      return backup.run(forwarding.lock, forwarding.index, forwarding.packs?.size);
+    if (forwarded !== undefined) {
+      await forwarded.packs?.finish();
+      return backup.run(forwarded.lock, forwarded.index, forwarded);
     }
     if (options.dryRun === true) return backup.run(null, await access.index(options.signal));
     return access.locked(false, options, async (lock) => backup.run(lock, await access.index(options.signal)));
@@ -95,19 +94,22 @@ class BackupOfPoint {
     this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
   }
 
-  /** `lock`: null in a dry run; `index`: the repository's; `forwarded`: what it has got by the save, and its index has. */
-  async run(lock: RepositoryLock | null, index: BlobIndex, forwarded?: ForwardedSize): Promise<CreateBackupResult> {
+  /** `lock`: null in a dry run; `index`: the repository's, with what was `forwarded`. */
+  async run(lock: RepositoryLock | null, index: BlobIndex, forwarded?: ForwardedSave): Promise<CreateBackupResult> {
     const { access, options } = this.#parts;
     failpoint("backup.locked");
     const origin = await this.#origin();
     const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index.epoch);
-    const plan = await this.#plan(index, known, parent);
+    // The save has just looked up or stored all that its new point needs: the store's index lists it.
+    const isThere = forwarded?.isNewPoint === true && this.#parts.stored.index.isWithin(index);
+    const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(index, known, parent);
+    const size = forwarded?.packs?.size;
     const done = { parent: parent?.id ?? null, unchanged };
     if (lock === null || (unchanged && options.skipIfUnchanged === true && plan.entries.length === 0))
-      return this.#result({ ...done, added: addedBy(plan, null, forwarded), snapshot: null });
-    const added = addedBy(plan, await this.#transfer(index, plan, lock), forwarded);
+      return this.#result({ ...done, added: addedBy(plan, null, size), snapshot: null });
+    const added = addedBy(plan, await this.#transfer(index, plan, lock), size);
     await lock.recheck();
     const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
@@ -150,8 +152,6 @@ class BackupOfPoint {
 
   async #plan(index: BlobIndex, known: ReadonlySet<string>, parent: ListedSnapshot | null): Promise<TransferPlan> {
     const { stored, options } = this.#parts;
-    // After a first save has been forwarded; else the first new blob says no.
-    if (stored.index.isWithin(index)) return NOTHING_TO_MOVE;
     const beside = [this.#tree, parent?.snapshot.tree, ...known].find((tree) => tree !== undefined && known.has(tree));
     return this.#readingStore(async (reader) =>
       planTransfer(stored.index, index, {

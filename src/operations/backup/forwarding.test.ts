@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -9,8 +9,8 @@ import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, opened } from "./testing-far.ts";
 
-function packsIn(place: string): string[] {
-  return readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" })
+function packsIn(data: string): string[] {
+  return readdirSync(data, { recursive: true, encoding: "utf8" })
     .filter((name) => /\/[0-9a-f]{64}$/.test(name))
     .toSorted();
 }
@@ -40,7 +40,7 @@ for (const scheme of ["local", "far"] as const)
       bytes,
     ];
     assert.deepEqual(counted(one.added), counted(after.added));
-    assert.equal(one.added.packs, packsIn(place).length);
+    assert.equal(one.added.packs, packsIn(join(place, "data")).length);
     assert.equal(await blobsOf(repository), one.added.data_blobs + one.added.tree_blobs);
     write("a.txt", "changed\n");
     const next = await client.createBackup(repository, { save: true });
@@ -56,7 +56,7 @@ test("what the repository has is not sent again when the workspace's own store l
   // One blob each: every store cuts large files in places of its own.
   for (let i = 0; i < 10; i++) writeFileSync(join(folder, `middle-${i}`), randomBytes(300_000));
   await client.createBackup(repository, { save: true });
-  const before = packsIn(place);
+  const before = packsIn(join(place, "data"));
   const blobs = await blobsOf(repository);
   // The same content in another folder, whose store is empty.
   const again = join(root, "again");
@@ -64,7 +64,7 @@ test("what the repository has is not sent again when the workspace's own store l
   const other = await library.adopt(again);
   const { added } = await other.createBackup(repository, { save: true });
   assert.ok(added.bytes < 100_000, `${added.bytes} bytes came`);
-  assert.ok(packsIn(place).length - before.length <= 2);
+  assert.ok(packsIn(join(place, "data")).length - before.length <= 2);
   assert.equal(await blobsOf(repository), blobs + added.data_blobs + added.tree_blobs);
 });
 
@@ -116,4 +116,21 @@ test("a lock that was taken away while the folder was saved keeps everything fro
     (await repository.verify()).problems.filter(({ severity }) => severity === "damage"),
     [],
   );
+});
+
+test("what both places have lost is in no snapshot until the folder gives it again", async (t) => {
+  const { client, repository, place, folder, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  // Their largest pack: the trees stay.
+  for (const data of [join(place, "data"), join(client.controlDirectory, "store/data")]) {
+    const packs = packsIn(data).map((name) => join(data, name));
+    rmSync(packs.toSorted((one, other) => statSync(one).size - statSync(other).size).at(-1)!);
+  }
+  await client.doctor({ repair: true });
+  await repository.repair({ what: "index" });
+  await assert.rejects(client.createBackup(repository), hasCode("damaged"));
+  assert.equal((await repository.list()).snapshots.length, 1);
+  await client.createBackup(repository, { save: true });
+  const { proof } = await repository.restore("latest", join(root, "restored"));
+  assert.equal(proof?.state_digest, walkDigests(folder).state);
 });

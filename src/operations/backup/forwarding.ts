@@ -16,6 +16,12 @@ export interface Forwarding {
   packs: ForwardedPacks | null;
 }
 
+/** A repository after the save. */
+export interface ForwardedSave extends Forwarding {
+  /** False where the folder was as its newest point, which is backed up then: of that the store may have lost something. */
+  isNewPoint: boolean;
+}
+
 /**
  * Runs a save and its backup under one shared lock of the repository, so that the folder is read, compressed and written
  * in one pass. What was forwarded when `work` throws is in no snapshot: the next backup finds what was indexed.
