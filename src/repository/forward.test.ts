@@ -102,3 +102,15 @@ test("what was given up leaves no file", (t) => {
   forwarder.abort();
   assert.deepEqual([readdirSync(task.directory), packs], [[], []]);
 });
+
+test("a place that goes away ends the forwarding and nothing else", (t) => {
+  const { task, packs, forwarder, add } = scene(t);
+  const other = new BlobForwarder(task, () => assert.fail("it has nothing that is complete"));
+  const bytes = randomBytes(500);
+  other.add("data", sha256(bytes), 0, { arena: arenaOver(bytes), offset: 0, length: 500, plainLength: 0 });
+  const tails = other.takeTails();
+  add(randomBytes(300_000));
+  rmSync(task.directory, { recursive: true });
+  forwarder.finish(tails);
+  assert.deepEqual(packs, []);
+});

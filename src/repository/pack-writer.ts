@@ -226,18 +226,21 @@ export class PackWriter {
     unlinkSync(tail.path);
   }
 
-  /** Gives up: removes the unfinished file. Packs and tails already handed over belong to their receivers. */
+  /** Gives up: removes the unfinished file where it can. Packs and tails already handed over belong to their receivers. */
   abort(): void {
     this.#failed = true;
     if (this.#descriptor < 0) return;
     const descriptor = this.#descriptor;
     this.#descriptor = -1;
     try {
-      closeSync(descriptor);
+      try {
+        closeSync(descriptor);
+      } finally {
+        unlinkSync(this.#path);
+      }
     } catch {
-      // What could not be written is removed anyway.
+      // What has failed before is what counts.
     }
-    unlinkSync(this.#path);
   }
 
   /** Seals the stage and writes it behind what is in the file. */
