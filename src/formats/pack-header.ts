@@ -53,3 +53,15 @@ export function decodePackHeader(plain: Uint8Array): IndexBlob[] {
   }
   return blobs;
 }
+
+/** Of the blobs of a header that this process has written: their bytes before compression. */
+export function plainBytesOf(plain: Uint8Array): number {
+  const view = new DataView(plain.buffer, plain.byteOffset, plain.byteLength);
+  let bytes = 0;
+  for (let at = 0; at < plain.length;) {
+    const isCompressed = plain[at]! >= 2;
+    bytes += isCompressed ? view.getUint32(at + 5, true) : view.getUint32(at + 1, true) - SEAL_SIZE;
+    at += isCompressed ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE;
+  }
+  return bytes;
+}

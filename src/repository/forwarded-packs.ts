@@ -1,6 +1,6 @@
-import { mkdirSync } from "node:fs";
-import { SEAL_OVERHEAD } from "../crypto/seal.ts";
-import { COMPRESSED_ENTRY_SIZE, PLAIN_ENTRY_SIZE } from "../formats/pack-header.ts";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { plainBytesOf } from "../formats/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import type { FinishedPack } from "./pack-writer.ts";
@@ -29,10 +29,11 @@ export class ForwardedPacks implements ForwardTarget {
   #ending: Promise<void> | null = null;
   #failure: { readonly error: unknown } | null = null;
 
-  /** `directory`: for unfinished packs, on the repository's own file system where it is local; made when absent. */
+  /** `directory`: below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
   constructor(options: PackUploaderOptions & { directory: string }) {
-    const { directory, repository, index } = options;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const { repository, index } = options;
+    mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    const directory = mkdtempSync(join(options.directory, "forwarded-"));
     this.#uploader = new PackUploader(options);
     this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));
     this.task = {
@@ -72,32 +73,40 @@ export class ForwardedPacks implements ForwardTarget {
 
   /** What came becomes durable while the save does; its index is made after the save's, since both at once take much memory. */
   onEnd(): void {
-    this.#ending ??= this.#uploader.makeDurable().catch((error: unknown) => this.#fail(error));
+    this.#ending ??= this.#makeDurable();
+  }
+
+  /** After an index that is under way: of two flushes at once one alone is told that the disk has failed. */
+  async #makeDurable(): Promise<void> {
+    try {
+      await this.#indexing;
+      if (this.#failure === null) await this.#uploader.makeDurable();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   /** All that came is durable and indexed afterwards. Throws what any of it failed with. */
   async finish(): Promise<void> {
     this.onEnd();
-    await Promise.all([this.#ending, this.#indexing]);
+    await this.#ending;
     if (this.#failure !== null) throw this.#failure.error;
     await this.#uploader.checkpoint();
   }
 
-  /** Gives up: what was indexed stays. */
+  /** Gives up what is not indexed. Nothing is written to the repository afterwards. */
   async abort(): Promise<void> {
+    this.#ending ??= Promise.resolve();
     await Promise.all([this.#ending, this.#indexing]);
     await this.#uploader.abort();
   }
-}
 
-/** Of a pack's header, its plain bytes. */
-function plainBytesOf(header: Uint8Array): number {
-  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
-  let bytes = 0;
-  for (let at = 0; at < header.length;) {
-    const isCompressed = header[at]! >= 2;
-    bytes += isCompressed ? view.getUint32(at + 5, true) : view.getUint32(at + 1, true) - SEAL_OVERHEAD;
-    at += isCompressed ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE;
+  /** To be called last: removes what threads that failed have left. Never throws. */
+  clear(): void {
+    try {
+      rmSync(this.task.directory, { recursive: true, force: true });
+    } catch {
+      // It goes with the folder that it is in.
+    }
   }
-  return bytes;
 }

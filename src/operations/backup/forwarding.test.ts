@@ -101,7 +101,9 @@ test("a lock that was taken away while the folder was saved keeps everything fro
   writeFileSync(join(folder, "large"), randomBytes(60_000_000));
   const tmp = join(place, "tmp");
   const taking = setInterval(() => {
-    const isForwarding = readdirSync(tmp, { recursive: true, encoding: "utf8" }).some((name) => name.endsWith("packs"));
+    const isForwarding = readdirSync(tmp, { recursive: true, encoding: "utf8" }).some((name) =>
+      name.includes("/forwarded-"),
+    );
     if (isForwarding) for (const name of readdirSync(join(place, "locks"))) rmSync(join(place, "locks", name));
   }, 1);
   try {

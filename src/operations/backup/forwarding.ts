@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { ForwardedPacks } from "../../repository/forwarded-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
@@ -40,12 +39,18 @@ export async function withForwarding<T>(
     } catch (error) {
       await packs?.abort();
       throw error;
+    } finally {
+      packs?.clear();
     }
   });
 }
 
 function forwardedTo(access: RepositoryAccess, index: BlobIndex, lock: RepositoryLock): ForwardedPacks {
   const { repository } = access;
-  const directory = join(access.workDirectory(), "packs");
-  return new ForwardedPacks({ repository, index, directory, stillHeld: async () => lock.recheck() });
+  return new ForwardedPacks({
+    repository,
+    index,
+    directory: access.workDirectory(),
+    stillHeld: async () => lock.recheck(),
+  });
 }
