@@ -26,6 +26,8 @@ export async function findInBackups(
 ): Promise<FindInBackupsResult> {
   const limit = options.limit ?? LIMIT;
   const { object } = options;
+  if (object !== undefined && options.ignoreCase === true)
+    throw new CairnError("usage", `a ${object}'s id has no upper and lower case: --ignore-case is for names and paths`);
   const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
   return lookingAtSnapshots(access, options, async (look) => {
     const { snapshots, damaged } = look;

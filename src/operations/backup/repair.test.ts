@@ -68,6 +68,7 @@ test("names are found in the snapshots that have them, and two snapshots are com
     [[second, `${folder}/deep/new.txt`, 4]],
   );
   assert.equal((await repository.find("B.TXT", { ignoreCase: true })).found.length, 2);
+  await assert.rejects(repository.find("1a2b3c4d", { ignoreCase: true, object: "blob" }), hasCode("usage"));
   assert.equal((await repository.find("deep/*.txt", { snapshots: [first] })).found.length, 1);
   assert.deepEqual((await repository.find("*", { limit: 3 })).truncated, true);
   const { entries } = await repository.diff(first, second);

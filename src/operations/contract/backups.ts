@@ -382,6 +382,7 @@ export interface BackupSelection {
 export interface FindInBackupsOptions extends CallOptions, SnapshotChoice {
   /** The pattern is the id of such an object, or a prefix: what holds it is found. */
   object?: "blob" | "tree" | "pack";
+  /** Of names and paths; not with `object`. */
   ignoreCase?: boolean;
   /** At most so many; default 10 000. */
   limit?: number;

@@ -18,7 +18,7 @@ export const command: CommandDefinition = {
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
-    { flags: "-i, --ignore-case", text: "upper and lower case are the same" },
+    { flags: "-i, --ignore-case", text: "upper and lower case of names are the same" },
     { flags: "--blob", text: "the pattern is a blob's id: which files it is part of" },
     { flags: "--tree", text: "… a tree's id: which directories it is" },
     { flags: "--pack", text: "… a pack's id: what needs anything in it" },
