@@ -99,6 +99,8 @@ export interface ClientOptions {
 export class CairnClient {
   readonly #options: ClientOptions;
   #idle: IdleSealer | undefined;
+  /** Calls under way. */
+  #calls = 0;
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -185,12 +187,14 @@ export class CairnClient {
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
-    const idle = this.#idle;
-    idle?.begin();
+    this.#calls++;
+    this.#idle?.begin();
     try {
       return await this.#inWorkspace(name, work);
     } finally {
-      idle?.end();
+      this.#calls--;
+      // The one that is there now, which began to count with this call.
+      this.#idle?.end();
     }
   }
 
@@ -353,6 +357,7 @@ export class CairnClient {
     void this.#idle?.close();
     this.#idle = new IdleSealer({
       idleMs: options.idleMs ?? IDLE_MS,
+      calls: this.#calls,
       onWarning: options.onWarning,
       seal: async (signal) =>
         this.#inWorkspace(undefined, async (workspace) => seal(workspace, { signal, lockTimeoutMs: 0 })),

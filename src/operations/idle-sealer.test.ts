@@ -14,7 +14,7 @@ test("a sealing that takes its time to stop is waited for, by the next one and b
     running--;
     ended++;
   };
-  const sealer = new IdleSealer({ idleMs: 5, onWarning: undefined, seal });
+  const sealer = new IdleSealer({ idleMs: 5, calls: 0, onWarning: undefined, seal });
   // Its own timer keeps nothing going.
   await Promise.all([began, setTimeout(50)]);
   sealer.begin();
@@ -24,4 +24,21 @@ test("a sealing that takes its time to stop is waited for, by the next one and b
   stop();
   await closed;
   assert.deepEqual([running, most, ended], [0, 1, 1]);
+});
+
+test("a call that was under way before counts: nothing is sealed before it has ended", async () => {
+  const { promise: sealed, resolve } = Promise.withResolvers<void>();
+  let isEnded = false;
+  const seal = async (): Promise<void> => {
+    assert.ok(isEnded);
+    resolve();
+  };
+  const failures: string[] = [];
+  const sealer = new IdleSealer({ idleMs: 1, calls: 1, onWarning: (message) => void failures.push(message), seal });
+  await setTimeout(30);
+  isEnded = true;
+  sealer.end();
+  await Promise.all([sealed, setTimeout(30)]);
+  assert.deepEqual(failures, []);
+  await sealer.close();
 });

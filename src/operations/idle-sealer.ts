@@ -6,6 +6,8 @@ const PASSING: ReadonlySet<string> = new Set<CairnError["code"]>(["busy", "inter
 export interface IdleSealerOptions {
   /** How long no call may have been under way, in ms. */
   idleMs: number;
+  /** How many calls are under way already. */
+  calls: number;
   seal(signal: AbortSignal): Promise<unknown>;
   /** Why points could not be sealed; whatever needs their digests says it again. */
   onWarning: ((message: string) => void) | undefined;
@@ -14,14 +16,15 @@ export interface IdleSealerOptions {
 /** Seals what is only held while no call is under way; the next call stops it. Keeps no process from ending. */
 export class IdleSealer {
   readonly #options: IdleSealerOptions;
-  #calls = 0;
+  #calls: number;
   #timer: NodeJS.Timeout | undefined;
   #stop = new AbortController();
   #sealing: Promise<void> = Promise.resolve();
 
   constructor(options: IdleSealerOptions) {
     this.#options = options;
-    this.#wait();
+    this.#calls = options.calls;
+    if (this.#calls === 0) this.#wait();
   }
 
   /** A call begins. */

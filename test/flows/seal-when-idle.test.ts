@@ -34,3 +34,22 @@ test("a client that is asked to seals its points when no call is under way, and 
   assert.equal((await client.history()).save_points[0]!.sealed, false);
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
+
+test("a client that is asked to in the middle of a call seals once that has ended", async (t) => {
+  const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
+  if (place === null) return;
+  const { client } = place;
+  const saving = client.save();
+  client.sealWhenIdle({ idleMs: 1 });
+  await saving;
+  // Not asked of the client, which would be one more call.
+  const isSealed = (): boolean =>
+    fs
+      .readdirSync(client.controlDirectory, { recursive: true, encoding: "utf8" })
+      .some((name) => path.basename(name) === "seal.json");
+  for (let tries = 0; !isSealed(); tries++) {
+    assert.ok(tries < 100, "nothing was sealed");
+    await setTimeout(100);
+  }
+  await client.close();
+});
