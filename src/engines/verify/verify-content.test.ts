@@ -220,7 +220,8 @@ void describe("a healthy store", () => {
 
   test("computes a whole-file hash itself when the manifest does not say it", async (t) => {
     const scene = await Scene.create(t);
-    scene.write("big", randomBytes(2_000_000));
+    // Longer than the longest chunk: of a single one the blob's id is the whole file's hash.
+    scene.write("big", randomBytes(9_000_000));
     const point = await scene.save("point");
     scene.points[0] = { ...point, snapshotTree: null };
     const result = await scene.verify();
@@ -411,7 +412,8 @@ void describe("damage is named with the points and paths it hurts", () => {
   test("a large file whose recorded hash is another, with its path when files are hashed as a whole", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
-    fs.writeFileSync(path.join(root, "big"), randomBytes(2_000_000));
+    // Longer than the longest chunk: a single one's id would be its hash.
+    fs.writeFileSync(path.join(root, "big"), randomBytes(9_000_000));
     let top: Uint8Array | undefined;
     const { tree, state } = await saves.save(root, {
       finish: (result) => {
@@ -450,7 +452,7 @@ function wrongManifest(): Uint8Array {
     entries: { files: 1, directories: 0, links: 0, other: 0 },
     labels: [],
     holeMaps: [],
-    fileHashes: [{ path: Buffer.from("big"), sha256: randomBytes(32), size: 2_000_000 }],
+    fileHashes: [{ path: Buffer.from("big"), sha256: randomBytes(32), size: 9_000_000 }],
     omitted: [],
     lossless: [],
   });

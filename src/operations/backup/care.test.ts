@@ -184,7 +184,7 @@ test("passwords are added, changed and removed, and one always opens it", async 
   const opened = await library.openRepository({ ...options, password: "second" });
   const current = (await opened.keys()).keys.find((key) => key.current)!;
   await assert.rejects(opened.removeKey(current.key_id), hasCode("refused"));
-  await assert.rejects(opened.removeKey("ffff"), hasCode("not_found"));
+  await assert.rejects(opened.removeKey("ffffffff"), hasCode("not_found"));
   await opened.changePassword("third");
   await assert.rejects(library.openRepository({ ...options, password: "second" }), hasCode("wrong_password"));
   const third = await library.openRepository({ ...options, password: "third" });
