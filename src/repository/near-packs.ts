@@ -1,8 +1,11 @@
 import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
+import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
+import type { LeftPacks } from "./left-packs.ts";
 import type { ByteRange, Storage, StoredFile } from "./storage/storage.ts";
 
 /** A part of a pack that is wanted. */
@@ -15,13 +18,13 @@ export interface FetchOptions {
   signal?: AbortSignal | undefined;
   /** What is not there is passed over: whoever reads it meets that. */
   lenient?: boolean;
-  /** Bytes of each range that has come. */
-  onBytes?: ((bytes: number) => void) | undefined;
+  /** A range, or a piece of one, that is there now or was passed over. They come in any order. */
+  onRange?: ((range: WantedRange) => void) | undefined;
 }
 
 const NO_PACK = "0".repeat(64);
 /** Ranges asked for at once. */
-const CONNECTIONS = 8;
+const CONNECTIONS = 16;
 /** So much is asked for with one request, so that a pack of any size takes little memory and few packs many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;
 
@@ -36,11 +39,13 @@ export class NearPacks {
   readonly #isLocal: boolean;
   /** What was fetched of each pack. */
   readonly #here = new Map<string, ByteRange[]>();
+  readonly #left: LeftPacks | null;
 
-  /** `directory`: where fetched packs lie; made when it is needed, removed by whoever owns it. */
-  constructor(storage: Storage, directory: string) {
+  /** `directory`: where fetched packs lie; made when it is needed, removed by whoever owns it. `left`: where one is looked for first. */
+  constructor(storage: Storage, directory: string, left: LeftPacks | null = null) {
     const own = storage.localPath?.("data", NO_PACK);
     this.#storage = storage;
+    this.#left = left;
     this.#isLocal = own !== undefined;
     this.folder = own === undefined ? join(directory, "data") : dirname(dirname(own));
   }
@@ -65,22 +70,34 @@ export class NearPacks {
     }
   }
 
-  /** Brings what of these ranges is not here yet. `damaged` for a pack that is missing or ends before a range. */
+  /**
+   * Brings what of these ranges is not here yet, in their order as far as several at once have one. `damaged` for a pack
+   * that is missing or ends before a range. After an error nothing more is asked for.
+   */
   async fetch(wanted: Iterable<WantedRange>, options: FetchOptions = {}): Promise<void> {
     if (this.#isLocal) return;
-    const left = [...wanted].flatMap((range) => (this.#has(range) ? [] : cut(range))).reverse();
+    const queue: WantedRange[] = [];
+    for (const range of wanted) {
+      if (this.#has(range)) options.onRange?.(range);
+      else queue.push(...cut(range));
+    }
+    queue.reverse();
     const work = async (): Promise<void> => {
-      for (let range = left.pop(); range !== undefined; range = left.pop()) {
-        throwIfAborted(options.signal);
-        try {
-          await this.#bring(range);
-        } catch (error) {
-          if (options.lenient !== true || !(error instanceof CairnError) || error.code !== "damaged") throw error;
-        }
-        options.onBytes?.(range.length);
+      const pace = newPacer(options.signal);
+      for (let range = queue.pop(); range !== undefined; range = queue.pop()) {
+        await pace();
+        await this.#bringMissing(range, options.lenient === true);
+        options.onRange?.(range);
       }
     };
-    const workers = Array.from({ length: Math.min(CONNECTIONS, left.length) }, work);
+    const workers = Array.from({ length: Math.min(CONNECTIONS, queue.length) }, async () => {
+      try {
+        await work();
+      } catch (error) {
+        queue.length = 0;
+        throw error;
+      }
+    });
     const settled = await Promise.allSettled(workers);
     for (const result of settled) if (result.status === "rejected") throw result.reason;
   }
@@ -91,9 +108,41 @@ export class NearPacks {
     rmSync(this.pathOf(pack), { force: true });
   }
 
-  #has({ pack, offset, length }: WantedRange): boolean {
-    const here = this.#here.get(pack) ?? [];
-    return here.some((range) => range.offset <= offset && range.offset + range.length >= offset + length);
+  #has(range: WantedRange): boolean {
+    return this.#missing(range).length === 0;
+  }
+
+  /** The parts of a range that are not here. */
+  #missing({ pack, offset, length }: WantedRange): WantedRange[] {
+    const end = offset + length;
+    const missing: WantedRange[] = [];
+    let at = offset;
+    for (const here of (this.#here.get(pack) ?? []).toSorted((a, b) => a.offset - b.offset)) {
+      if (here.offset + here.length <= at) continue;
+      if (here.offset >= end) break;
+      if (here.offset > at) missing.push({ pack, offset: at, length: here.offset - at });
+      at = here.offset + here.length;
+    }
+    if (at < end) missing.push({ pack, offset: at, length: end - at });
+    return missing;
+  }
+
+  async #bringMissing(range: WantedRange, lenient: boolean): Promise<void> {
+    if (!this.#here.has(range.pack)) this.#takeLeft(range.pack);
+    for (const part of this.#missing(range)) {
+      try {
+        await this.#bring(part);
+      } catch (error) {
+        if (!lenient || !(error instanceof CairnError) || error.code !== "damaged") throw error;
+      }
+    }
+  }
+
+  #takeLeft(pack: string): void {
+    if (this.#left === null) return;
+    const here: ByteRange[] = [];
+    for (const range of this.#left.take(pack, this.#placeFor(pack))) addRange(here, range);
+    if (here.length > 0) this.#here.set(pack, here);
   }
 
   async #bring({ pack, offset, length }: WantedRange): Promise<void> {
@@ -104,19 +153,33 @@ export class NearPacks {
       if (error instanceof CairnError && error.code === "not_found") throw missing(this.#storage, pack, error);
       throw error;
     }
-    const path = this.pathOf(pack);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const path = this.#placeFor(pack);
     const here = this.#here.get(pack) ?? [];
-    // Nobody reads a part before it is recorded here, so it may grow in place.
-    const descriptor = openSync(path, here.length === 0 ? "w" : "r+", 0o600);
-    this.#here.set(pack, here);
     try {
-      for (let done = 0; done < bytes.length;)
-        done += writeSync(descriptor, bytes, done, bytes.length - done, offset + done);
-    } finally {
-      closeSync(descriptor);
+      // Nobody reads a part before it is recorded here, so it may grow in place.
+      const descriptor = openSync(path, here.length === 0 ? "w" : "r+", 0o600);
+      this.#here.set(pack, here);
+      try {
+        for (let done = 0; done < bytes.length;)
+          done += writeSync(descriptor, bytes, done, bytes.length - done, offset + done);
+      } finally {
+        closeSync(descriptor);
+      }
+    } catch (error) {
+      throw toCairnError(error, `cannot keep what was fetched in ${this.folder}`);
     }
     addRange(here, { offset, length });
+    failpoint("near-packs.brought");
+  }
+
+  #placeFor(pack: string): string {
+    const path = this.pathOf(pack);
+    try {
+      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw toCairnError(error, `cannot make a folder for what is fetched in ${this.folder}`);
+    }
+    return path;
   }
 }
 

@@ -184,7 +184,7 @@ async function fetchAhead(
 }
 
 /** Joins what lies close together in one pack; ranges come sorted. */
-export function addWanted(ranges: WantedRange[], range: WantedRange): void {
+export function addWanted<Range extends WantedRange>(ranges: Range[], range: Range): void {
   const last = ranges.at(-1);
   const end = last === undefined ? 0 : last.offset + last.length;
   if (last === undefined || last.pack !== range.pack || range.offset < end || range.offset - end > REMOTE_GAP) {

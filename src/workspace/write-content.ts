@@ -129,7 +129,8 @@ export function checkRoom(target: Buffer, bytes: number, allow?: readonly GuardN
   );
 }
 
-function existingAncestor(folder: Buffer): Buffer {
+/** The folder itself, or the nearest above it that is there. */
+export function existingAncestor(folder: Buffer): Buffer {
   return folder.length <= 1 || fs.existsSync(folder)
     ? folder
     : existingAncestor(folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1)));

@@ -32,6 +32,8 @@ export interface WriteTask {
   /** the folder holds what one that was killed has written of the same */
   resumes: boolean;
   held: HeldTree | null;
+  /** by number of a pack: 0 where some of it is still on its way; null: all are there. In shared memory */
+  here: Uint8Array | null;
   /** word 0: threads that wait for work; word 1: stop */
   control: SharedArrayBuffer;
 }
@@ -79,6 +81,8 @@ export interface WriteOutcome {
   keptBytes: number;
   /** files to be written in several runs, created and sized already */
   large: LargeFile[];
+  /** directories of which nothing is done yet, because content of their files is still on its way in these packs */
+  waiting: { job: DirectoryJob; packs: number[] }[];
   /** members of hard-link groups, left to the caller */
   linked: LinkedEntry[];
   /** directories whose final mode would lock their owner out, left to the caller */
@@ -127,7 +131,11 @@ export class TreeWriter {
     while (stack.length > 0) {
       if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
       if (stack.length > 1 && Atomics.load(this.#control, IDLE) > 0) share(stack.splice(0, stack.length >> 1));
-      stack.push(...this.#directory(stack.pop()!));
+      const job = stack.pop()!;
+      const nodes = this.#tree(job);
+      const packs = this.#onTheirWay(nodes);
+      if (packs.length > 0) this.#out.waiting.push({ job, packs });
+      else stack.push(...this.#directory(job, nodes));
     }
     this.#out.notSet = this.#nodes.notSet.splice(0);
     return this.#out;
@@ -143,12 +151,29 @@ export class TreeWriter {
     return fd;
   }
 
-  #directory(job: DirectoryJob): DirectoryJob[] {
+  /** Packs that files of a directory still wait for, also those that are not wanted; what the caller writes later is left out. */
+  #onTheirWay(nodes: readonly TreeNode[]): number[] {
+    const { here } = this.#task;
+    if (here === null) return [];
+    const packs = new Set<number>();
+    const { packOf } = this.#index.table;
+    for (const { type, content, size, links, inode } of nodes) {
+      if (type !== "file" || content === undefined) continue;
+      if ((links > 1 && inode !== 0n) || (size > LARGE && content.length > 32)) continue;
+      for (let at = 0; at < content.length; at += 32) {
+        const entry = this.#index.lookup(content, at, DATA_BLOB);
+        if (entry >= 0 && Atomics.load(here, packOf[entry]!) === 0) packs.add(packOf[entry]!);
+      }
+    }
+    return [...packs];
+  }
+
+  #directory(job: DirectoryJob, nodes: readonly TreeNode[]): DirectoryJob[] {
     const fd = this.#open(job.path);
     const children: DirectoryJob[] = [];
     try {
       const small: { node: TreeNode; place: BlobPlace }[] = [];
-      for (const stored of this.#tree(job)) {
+      for (const stored of nodes) {
         const path = job.path.length === 0 ? stored.name : Buffer.concat([job.path, SLASH, stored.name]);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
@@ -391,5 +416,16 @@ const SLASH = Buffer.from("/");
 const EMPTY = new Uint8Array(0);
 
 function newOutcome(): WriteOutcome {
-  return { others: 0, files: 0, bytes: 0, keptBytes: 0, large: [], linked: [], closed: [], notSet: [], damaged: [] };
+  return {
+    others: 0,
+    files: 0,
+    bytes: 0,
+    keptBytes: 0,
+    large: [],
+    waiting: [],
+    linked: [],
+    closed: [],
+    notSet: [],
+    damaged: [],
+  };
 }

@@ -20,6 +20,8 @@ export interface WriteTreeOptions {
   tree: Uint8Array;
   /** raw paths with what they are in; null or absent: everything */
   paths?: readonly Uint8Array[] | null;
+  /** where packs are still being brought; absent: all are there */
+  arrivals?: PackArrivals | undefined;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
   /** the folder is not empty: it holds what one that was killed has written of the same */
@@ -46,6 +48,16 @@ export interface WriteTreeResult {
   keptBytes: number;
   notSet: NotSet[];
   damaged: { path: Uint8Array; detail: string }[];
+}
+
+/** Packs on their way: a directory, and a run of a large file, is written once all that it needs is there. */
+export interface PackArrivals {
+  /** by number of a pack in the index: 1 where nothing more of it is to come; in shared memory */
+  readonly here: Uint8Array;
+  /** resolves when nothing more of these is to come */
+  until(packs: readonly number[]): Promise<void>;
+  /** resolves when nothing more comes at all */
+  readonly done: Promise<void>;
 }
 
 /** Chunks of a large file that one thread writes at a time. */
@@ -77,6 +89,8 @@ class TreeWriting {
   readonly #closed: WriteOutcome["closed"] = [];
   readonly #large: { file: LargeFile; left: number; damaged: string | null }[] = [];
   #busy = 0;
+  /** Pieces of work that wait for packs. */
+  #waitingForPacks = 0;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
@@ -102,6 +116,7 @@ class TreeWriting {
       readOnly: this.#options.readOnly ?? false,
       resumes: this.#options.resumes ?? false,
       held: this.#options.held ?? null,
+      here: this.#options.arrivals?.here ?? null,
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
@@ -127,6 +142,8 @@ class TreeWriting {
       await this.#drained();
       if (this.#failure !== undefined) throw this.#failure;
       throwIfAborted(signal);
+      // The members of hard-link groups wait for nothing else.
+      await this.#options.arrivals?.done;
       this.#finish();
       this.#result.entries += this.#result.files;
       return this.#result;
@@ -149,8 +166,7 @@ class TreeWriting {
       void this.#do(thread, this.#queue.shift()!).then(
         () => this.#back(thread),
         (error: unknown) => {
-          this.#failure ??= toCairnError(error);
-          Atomics.store(this.#control, 1, 1);
+          this.#fail(error);
           this.#back(thread);
         },
       );
@@ -158,15 +174,39 @@ class TreeWriting {
     Atomics.store(this.#control, 0, this.#queue.length === 0 ? this.#waiting.length : 0);
   }
 
+  #fail(error: unknown): void {
+    this.#failure ??= toCairnError(error);
+    Atomics.store(this.#control, 1, 1);
+  }
+
+  /** Adds work once these packs are there. */
+  #addAfter(packs: readonly number[], work: Work): void {
+    const { arrivals } = this.#options;
+    if (arrivals === undefined || packs.length === 0) return this.#add(work);
+    this.#waitingForPacks++;
+    void arrivals
+      .until(packs)
+      .catch((error: unknown) => this.#fail(error))
+      .finally(() => {
+        this.#waitingForPacks--;
+        this.#add(work);
+        if (this.#isDrained) this.#wake();
+      });
+  }
+
+  get #isDrained(): boolean {
+    return this.#busy === 0 && (this.#waitingForPacks === 0 || this.#failure !== undefined);
+  }
+
   #back(thread: EngineThread): void {
     this.#busy--;
     this.#waiting.push(thread);
     this.#dispatch();
-    if (this.#busy === 0) this.#wake();
+    if (this.#isDrained) this.#wake();
   }
 
   async #drained(): Promise<void> {
-    if (this.#busy === 0) return;
+    if (this.#isDrained) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
@@ -195,6 +235,7 @@ class TreeWriting {
     result.damaged.push(...outcome.damaged);
     this.#linked.push(...outcome.linked);
     this.#closed.push(...outcome.closed);
+    for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "directories", jobs: [job] });
     for (const file of outcome.large) this.#cut(file);
   }
 
@@ -204,26 +245,32 @@ class TreeWriting {
     const number = this.#large.push({ file, left: 0, damaged: null }) - 1;
     const entry = this.#large[number]!;
     let position = 0;
-    const jobs: RangeJob[] = [];
+    const jobs: { job: RangeJob; packs: number[] }[] = [];
     for (let at = 0; at < content.length; at += RANGE_CHUNKS * 32) {
       const part = content.subarray(at, at + RANGE_CHUNKS * 32);
-      jobs.push({ file: number, path: file.path, content: part, position, compares: file.isLeft === true });
-      position += this.#plainLength(part);
+      const { length, packs } = this.#contentOf(part);
+      const job = { file: number, path: file.path, content: part, position, compares: file.isLeft === true };
+      jobs.push({ job, packs });
+      position += length;
     }
     entry.left = jobs.length;
-    for (const job of jobs) this.#add({ kind: "range", job });
+    for (const { job, packs } of jobs) this.#addAfter(packs, { kind: "range", job });
   }
 
-  #plainLength(content: Uint8Array): number {
-    const { index } = this.#options;
+  /** The plain length of a run of chunks, and the packs of it that are on their way. */
+  #contentOf(content: Uint8Array): { length: number; packs: number[] } {
+    const { index, arrivals } = this.#options;
+    const packs = new Set<number>();
     let length = 0;
     for (let at = 0; at < content.length; at += 32) {
       const entry = index.lookup(content, at, DATA_BLOB);
       if (entry < 0) continue;
       const place = index.place(entry);
       length += place.uncompressedLength || place.length - 32;
+      const pack = index.table.packOf[entry]!;
+      if (arrivals?.here[pack] === 0) packs.add(pack);
     }
-    return length;
+    return { length, packs: [...packs] };
   }
 
   #ranged(number: number, damaged: string | null): void {

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -71,4 +73,43 @@ test("a pack that is read wrongly is never restored as if it were right", async 
     opened.faulty!.disarm();
   }
   assert.deepEqual((await repository.verify()).problems, []);
+});
+
+test("a restore whose fetching dies says what has not come, and the next one fetches only that", async (t) => {
+  const at = await backupScene(t, "faulty");
+  const { client, repository, folder, write, root } = at;
+  for (let i = 0; i < 8; i++) write(`large/${i}`, randomBytes(9 << 20).toString("base64"));
+  await client.createBackup(repository, { save: true });
+  const faulty = opened.faulty!;
+  faulty.disarm();
+  await repository.restore("latest", join(root, "whole"));
+  const loads = faulty.calls.get("load data")!;
+  faulty.disarm();
+  faulty.arm({ operation: "load", kind: "data", fault: "fail", after: loads - 3, times: 1000 });
+  const target = join(root, "restored");
+  await assert.rejects(repository.restore("latest", target), (error) => {
+    assert.ok(error instanceof CairnError && error.code === "io");
+    assert.match(error.message, /content of ".+" has not come/);
+    assert.match(error.hint!, /is not fetched again/);
+    return true;
+  });
+  assert.equal(existsSync(target), false);
+  faulty.disarm();
+  await repository.restore("latest", target);
+  const again = faulty.calls.get("load data") ?? 0;
+  assert.ok(again >= 1 && again <= 4, `${again} of ${loads} loads were needed`);
+  assert.equal(walkDigests(target).state, walkDigests(folder).state);
+});
+
+test("a check by restoring fetches all, whatever a restore has left", async (t) => {
+  const { client, repository, root } = await backupScene(t, "faulty");
+  await client.createBackup(repository, { save: true });
+  const faulty = opened.faulty!;
+  faulty.disarm();
+  faulty.arm({ operation: "load", kind: "data", fault: "fail", after: 2, times: 1000 });
+  await assert.rejects(repository.restore("latest", join(root, "restored")), hasCode("io"));
+  faulty.disarm();
+  faulty.arm({ operation: "load", kind: "data", fault: "lose", times: 1000 });
+  const { problems } = await repository.verify({ restoreCheck: true });
+  assert.ok(problems.some(({ kind }) => kind === "restore_failed"));
 });

@@ -3,6 +3,7 @@ import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
 import type { CallOptions } from "../contract.ts";
+import type { FetchArea } from "./fetch-area.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 export interface Look {
@@ -26,10 +27,15 @@ export interface LookAtSnapshots extends Look {
   readonly damaged: readonly DamagedFile[];
 }
 
+interface LookOptions extends CallOptions {
+  /** Where packs are fetched to; absent: into the work folder of this process. */
+  area?: FetchArea | null;
+}
+
 /** The same for work that looks at snapshots. */
 export async function lookingAtSnapshots<T>(
   access: RepositoryAccess,
-  options: CallOptions,
+  options: LookOptions,
   work: (look: LookAtSnapshots) => Promise<T>,
 ): Promise<T> {
   return access.reading(options, async () => {
@@ -46,9 +52,9 @@ export async function lookingAtSnapshots<T>(
 export async function lookingBy<T>(
   access: RepositoryAccess,
   index: BlobIndex,
-  { options, work }: { options: CallOptions; work: (look: Look) => Promise<T> },
+  { options, work }: { options: LookOptions; work: (look: Look) => Promise<T> },
 ): Promise<T> {
-  const near = access.near();
+  const near = options.area?.near(access, index) ?? access.near();
   const ends = treePackEnds(near, index);
   const reader = new NearReader({ repository: access.repository, near, ends, signal: options.signal });
   try {

@@ -51,7 +51,11 @@ async function checkOne(
   let result: Awaited<ReturnType<typeof restoreBackup>>;
   mkdirSync(scratch, { mode: 0o700 });
   try {
-    result = await restoreBackup(access, { snapshot: id, to: join(scratch, "restored") }, callOf(options));
+    result = await restoreBackup(
+      access,
+      { snapshot: id, to: join(scratch, "restored"), asStored: true },
+      callOf(options),
+    );
   } catch (error) {
     if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     return { restored, problems: [problem(id, "restore_failed", { detail: error.message })] };

@@ -9,12 +9,10 @@ import { flushFileSystem, flushingMeanwhile } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import { objectIdOf } from "../../ids.ts";
 import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import type { WantedRange } from "../../repository/near-packs.ts";
-import { addWanted } from "../../repository/transfer.ts";
+import { PackFetch } from "../../repository/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
@@ -26,7 +24,8 @@ import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
-import { type Look, lookingAtSnapshots } from "./look.ts";
+import { FetchArea } from "./fetch-area.ts";
+import { type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
 import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -37,6 +36,8 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
 /**
  * Writes a snapshot into an absent or empty folder and reads it again.
  *
+ * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
+ *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
  * everything in it is flushed, and for a proof read again and its state digest compared → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
@@ -45,7 +46,7 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  */
 export async function restoreBackup(
   access: RepositoryAccess,
-  asked: { snapshot: string; to: string },
+  asked: { snapshot: string; to: string; asStored?: boolean },
   options: RestoreBackupOptions,
 ): Promise<RestoreBackupResult> {
   const started = Date.now();
@@ -54,17 +55,21 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  return lookingAtSnapshots(access, options, async (look) => {
+  const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
     const { snapshots } = look;
     const listed = chosenSnapshot(snapshots, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, options);
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
-    return new SnapshotRestore({ access, listed, content, paths, ...look, target, left, options, started }).run();
-  });
+    return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
+  };
+  const restore = async (area: FetchArea | null): Promise<RestoreBackupResult> =>
+    lookingAtSnapshots(access, { ...options, area }, async (look) => restoreLooking(look, area));
+  return options.dryRun === true ? restore(null) : FetchArea.during(access, asked.asStored !== true, restore);
 }
 
-interface RestoreParts extends Omit<ReadBack, "options">, Look {
+interface RestoreParts extends Omit<ReadBack, "options">, LookAtSnapshots {
+  area: FetchArea | null;
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
   target: Buffer;
@@ -95,14 +100,15 @@ class SnapshotRestore {
     const content = restoredContent(access.repository.id, listed.id, this.#written());
     const folder = new RestoreFolder(target, content, left);
     const there = await folder.bytesThere(options.signal);
-    if (!this.#isAllAtHand(there)) {
-      const plan = await this.#plan();
-      checkRoom(target, plan.plainBytes - there);
-      await this.#fetch(plan);
+    const plan = this.#isAllAtHand(there) ? null : await this.#plan();
+    if (plan !== null) {
+      const needed = plan.plainBytes - there;
+      checkRoom(target, needed);
+      await this.#parts.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
     const { partial, resumes } = folder.begin();
     try {
-      const write = async (): Promise<Written> => this.#write(partial.staging, resumes);
+      const write = async (): Promise<Written> => this.#fetchAndWrite(plan, partial.staging, resumes);
       const { written, leftOut } = await flushingMeanwhile(partial.staging, write);
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
@@ -154,30 +160,30 @@ class SnapshotRestore {
     return paths ?? (content.only === null ? null : [content.only]);
   }
 
-  async #fetch(plan: TransferPlan): Promise<void> {
+  /** What fails of both ends both: nothing is fetched into a folder that is given up. */
+  async #fetchAndWrite(plan: TransferPlan | null, folder: Buffer, resumes: boolean): Promise<Written> {
     const { near, index, options } = this.#parts;
-    if (near.isLocal) return;
-    const { table } = index;
-    const ranges: WantedRange[] = [];
-    for (const entry of plan.entries) {
-      const pack = objectIdOf(table.packId(table.packOf[entry]!));
-      addWanted(ranges, { pack, offset: table.offsetOf[entry]!, length: table.lengthOf[entry]! });
+    if (near.isLocal || plan === null) return this.#write(folder, { resumes, fetch: null });
+    const stop = new AbortController();
+    const signal = options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
+    const total = plan.storedBytes;
+    const onBytes = (bytes: number): void =>
+      options.onProgress?.({ phase: "downloading", done: bytes, bytes, total_bytes: total });
+    const fetch = new PackFetch({ index, near, plan, signal, onBytes });
+    try {
+      return await this.#write(folder, { resumes, fetch });
+    } catch (error) {
+      stop.abort();
+      await fetch.done.catch(() => undefined);
+      throw error;
     }
-    let bytes = 0;
-    await near.fetch(ranges, {
-      lenient: true,
-      signal: options.signal,
-      onBytes: (more) => {
-        bytes += more;
-        options.onProgress?.({ phase: "downloading", done: bytes, bytes, total_bytes: plan.storedBytes });
-      },
-    });
   }
 
-  async #write(folder: Buffer, resumes: boolean): Promise<Written> {
+  async #write(folder: Buffer, how: { resumes: boolean; fetch: PackFetch | null }): Promise<Written> {
     const { access, index, near, content, paths, options } = this.#parts;
     const blobs = new BlobReader({ keys: access.repository.keys, openPack: (pack) => near.open(pack) });
     const { manifest, manifestDamage } = content;
+    const { resumes, fetch } = how;
     try {
       const written = await writeTree({
         keys: access.repository.keys,
@@ -187,12 +193,16 @@ class SnapshotRestore {
         tree: content.root,
         paths: this.#written(),
         resumes,
+        arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
         lossless: losslessByPath(manifest?.lossless ?? []),
         read: (id) => blobs.read({ ...index.place(index.lookup(id, 0, DATA_BLOB)), id }),
         ...(options.signal === undefined ? {} : { signal: options.signal }),
-        onProgress: throttled(({ done, bytes }) => options.onProgress?.({ phase: "restoring", done, bytes })),
+        // Until everything has come that is what is told of.
+        onProgress: throttled(({ done, bytes }) => {
+          if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
+        }),
       });
       const leftOut: LeftOut[] = [
         ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
