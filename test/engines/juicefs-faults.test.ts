@@ -79,6 +79,25 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
   assertNoLeftovers(client, folder, "fallen back");
 });
 
+test("an entry that a clone by JuiceFS misses because it was being replaced is named with its folder", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const program = path.join(volume.programs, "juicefs");
+  fs.renameSync(program, path.join(volume.programs, "whole"));
+  const replace = 'cp -p "$3/big" "$3/new" && mv "$3/new" "$3/big"';
+  const lines = `"\${0%/*}/whole" "$@" && rm "$4/big" && ${replace} && touch -r "$3" "$4"`;
+  fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+  const saved = await client.save();
+  assert.deepEqual([saved.effective_engine, saved.complete], ["juicefs-clone", false]);
+  assert.deepEqual(saved.left_out.map(({ path: where }) => where).toSorted(), ["", "big"]);
+  await client.seal();
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
 test("a clone that goes on after its save was killed comes to nothing", async (t) => {
   const volume = juicefsVolume(t, "stand-in");
   if (volume === null) return;

@@ -23,7 +23,7 @@ import { shown } from "../write/node-writer.ts";
 export interface TreeComparison {
   /** of all kinds, without the folder itself */
   entries: number;
-  /** Raw paths of what differs because the folder was changed since; a directory's where names came or went. */
+  /** Raw paths of what differs because the folder was changed since; where names came or went the directory's and theirs. */
   changed: Uint8Array[];
   /** The first difference that no change since explains. */
   unlike: { path: Uint8Array; what: string } | null;
@@ -176,7 +176,7 @@ class TreeComparer {
       const [listing, at] = order < 0 ? [a, i++] : [b, j++];
       const own = joined(path, nameAt(listing, at));
       const recent = moved || (order < 0 && this.#look(this.#from, a.names, a.offsets[at]!) && this.#isRecent());
-      if (recent) this.#isChanged(path);
+      if (recent) for (const each of [path, own]) this.#isChanged(each);
       else this.#out.unlike ??= { path: own, what: order < 0 ? "is not in it" : "is only in it" };
     }
   }
