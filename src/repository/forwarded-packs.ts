@@ -96,9 +96,8 @@ export class ForwardedPacks implements ForwardTarget {
 
   /** Gives up what is not indexed. Nothing is written to the repository afterwards. */
   async abort(): Promise<void> {
-    this.#ending ??= Promise.resolve();
-    await Promise.all([this.#ending, this.#indexing]);
     await this.#uploader.abort();
+    await Promise.all([this.#ending, this.#indexing]);
   }
 
   /** To be called last: removes what threads that failed have left. Never throws. */

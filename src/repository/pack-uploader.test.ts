@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -9,16 +9,19 @@ import { BlobIndex } from "./blob-index.ts";
 import { PackUploader } from "./pack-uploader.ts";
 import { PackWriter } from "./pack-writer.ts";
 import { Repository } from "./repository.ts";
+import { FaultyStorage } from "./storage/faulty.ts";
 import { MemoryStorage } from "./storage/memory.ts";
+import type { Storage } from "./storage/storage.ts";
 import { noiseBlob } from "./test-packs.ts";
 
 /** An uploader and what gives it packs of one blob each. */
 async function uploading(
   t: TestContext,
-): Promise<{ uploader: PackUploader; pack(): void; indexed(): Promise<number> }> {
+  storage: Storage = new MemoryStorage(),
+): Promise<{ uploader: PackUploader; directory: string; pack(): void; indexed(): Promise<number> }> {
   const directory = mkdtempSync(join(tmpdir(), "cairn-uploader-"));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
-  const repository = await Repository.create(new MemoryStorage(), { password: "p" });
+  const repository = await Repository.create(storage, { password: "p" });
   const uploader = new PackUploader({ repository, index: new BlobIndex() });
   const writer = new PackWriter({
     type: "data",
@@ -30,6 +33,7 @@ async function uploading(
   let packs = 0;
   return {
     uploader,
+    directory,
     pack() {
       const blob = noiseBlob(packs++, 100);
       writer.add(sha256(blob), arenaOver(blob), 0, blob.length);
@@ -69,3 +73,16 @@ test("an index is written after 30 seconds, however few packs there are, and non
   await uploader.settle();
   assert.deepEqual([await indexed(), uploader.indexes], [2, 2]);
 });
+
+for (const how of ["fails", "is given up"] as const)
+  test(`what still waits is not uploaded once it ${how}`, async (t) => {
+    const storage = new FaultyStorage(new MemoryStorage());
+    const { uploader, directory, pack } = await uploading(t, storage);
+    if (how === "fails") storage.arm({ operation: "saveFile", fault: "fail" });
+    for (let i = 0; i < 10; i++) pack();
+    if (how === "fails") await assert.rejects(uploader.checkpoint(), { code: "io" });
+    await uploader.abort();
+    assert.equal(storage.calls.get("saveFile data"), 4);
+    await assert.rejects(uploader.checkpoint());
+    assert.deepEqual(readdirSync(directory), []);
+  });

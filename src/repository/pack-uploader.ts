@@ -1,4 +1,5 @@
 import { rmSync } from "node:fs";
+import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
@@ -52,9 +53,7 @@ export class PackUploader {
   /** Begins an upload; resolves when it has ended, however it did. See `settle`. */
   add(pack: FinishedPack): Promise<void> {
     this.#unindexed.push(pack);
-    const upload = this.#turn(async () => this.#upload(pack)).catch((error: unknown) => {
-      this.#failure ??= { error };
-    });
+    const upload = this.#turn(async () => this.#upload(pack));
     this.#pending.add(upload);
     return upload.then(() => void this.#pending.delete(upload));
   }
@@ -74,10 +73,16 @@ export class PackUploader {
   }
 
   async #upload(pack: FinishedPack): Promise<void> {
+    // Nothing is indexed any more, and where one fails after many tries the others would too.
+    if (this.#failure !== null) return;
     const { storage } = this.#options.repository;
-    await storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
-    this.packs++;
-    this.bytes += pack.size;
+    try {
+      await storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+      this.packs++;
+      this.bytes += pack.size;
+    } catch (error) {
+      this.#failure ??= { error };
+    }
   }
 
   /** Waits until more may be added; writes an index when one is due. Throws what an upload failed with. */
@@ -120,8 +125,9 @@ export class PackUploader {
     failpoint("transfer.index-written");
   }
 
-  /** Gives up: waits for what is on its way and removes what has not left. */
+  /** Gives up: waits for what is on its way and removes what has not left. No index is begun afterwards. */
   async abort(): Promise<void> {
+    this.#failure ??= { error: new CairnError("interrupted", "the uploads were given up") };
     await Promise.allSettled(this.#pending);
     for (const pack of this.#unindexed) rmSync(pack.path, { force: true });
   }
