@@ -179,6 +179,11 @@ export function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
+/** Two digits a byte, in lower case. */
+export function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
+
 /** Reads back what ByteWriter wrote; every read is bounded and throws `damaged` past the end. */
 export class ByteReader {
   readonly bytes: Uint8Array;

@@ -1,3 +1,4 @@
+import { hex } from "../formats/bytes.ts";
 import { closeSync } from "node:fs";
 import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError } from "../errors.ts";
@@ -34,10 +35,6 @@ const WINDOW = 1024 * 1024;
 /** Unwanted bytes between two blobs that are cheaper to read than a second call. */
 const GAP = 16 * 1024;
 const MAX_OPEN = 64;
-
-function hexOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
-}
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
@@ -164,7 +161,7 @@ export class BlobReader {
 
   #descriptor(pack: Uint8Array): number {
     if (this.#lastDescriptor >= 0 && sameBytes(this.#lastPack, pack)) return this.#lastDescriptor;
-    const name = hexOf(pack);
+    const name = hex(pack);
     let descriptor = this.#open.get(name);
     if (descriptor === undefined) {
       descriptor = this.#options.openPack(name);
@@ -207,8 +204,8 @@ function windowEnd(places: readonly BlobPlace[], from: number): number {
 }
 
 function damage(place: BlobPlace, reason: string): CairnError {
-  const pack = hexOf(place.pack);
-  const blob = place.id === undefined ? undefined : hexOf(place.id);
+  const pack = hex(place.pack);
+  const blob = place.id === undefined ? undefined : hex(place.id);
   const what = blob === undefined ? "a blob" : `blob ${blob}`;
   return new CairnError("damaged", `${what} at ${place.offset} of pack ${pack} is damaged: ${reason}`, {
     details: { pack, blob, offset: place.offset, length: place.length, reason },

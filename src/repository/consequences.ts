@@ -1,3 +1,4 @@
+import { hex } from "../formats/bytes.ts";
 import { toCairnError } from "../errors.ts";
 import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -138,8 +139,4 @@ function joined(name: Uint8Array, below: Uint8Array): Uint8Array {
   path[name.length] = 0x2f;
   path.set(below, name.length + 1);
   return path;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }

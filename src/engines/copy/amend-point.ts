@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { AmendRequest } from "../engine.ts";
@@ -6,7 +7,7 @@ import { scan, type ScanOptions, type ScanResult } from "../scan/scan.ts";
 import type { ExtraBlob } from "../scan/store-sink.ts";
 import { amendedManifest, type CopyContent } from "./copy-content.ts";
 import { editTree } from "./edit-tree.ts";
-import { type EmbeddedStore, hex } from "./embedded-store.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
 
 export interface Amendment {

@@ -1,4 +1,4 @@
-import { ByteWriter } from "../../formats/bytes.ts";
+import { ByteWriter, hex } from "../../formats/bytes.ts";
 import type { ConsistencyLabel } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
@@ -8,7 +8,6 @@ import { labelsOf } from "../scan/labels.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import type { ScanSummary } from "../scan/summary.ts";
-import { hex } from "./embedded-store.ts";
 
 /** What a point of this engine needs to be found again; part of its descriptor. */
 export interface CopyContent extends PointContent {

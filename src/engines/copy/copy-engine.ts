@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
@@ -47,7 +48,7 @@ import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
-import { EmbeddedStore, hex, storePaths } from "./embedded-store.ts";
+import { EmbeddedStore, storePaths } from "./embedded-store.ts";
 import type {
   ExamineRequest,
   PointRemains,

@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import { randomBytes } from "node:crypto";
 import path from "node:path";
@@ -236,8 +237,4 @@ function openPack(file: string, id: string): number {
       details: { missing_pack: id },
     });
   }
-}
-
-export function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
 }

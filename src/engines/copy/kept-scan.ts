@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import fs from "node:fs";
 import path from "node:path";
 import {
@@ -10,7 +11,7 @@ import {
 import type { ScanResult } from "../scan/scan.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { takeSeed } from "./cache-seed.ts";
-import { type EmbeddedStore, hex } from "./embedded-store.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
 
 /** What the last scan of a workspace found, kept in a file for the next one, with what it relies on in the store. */
 export class KeptScan {

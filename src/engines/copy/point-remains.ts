@@ -1,10 +1,10 @@
+import { hex } from "../../formats/bytes.ts";
 import { toCairnError } from "../../errors.ts";
 import { newPacer } from "../../pacer.ts";
 import { recordPath } from "../../formats/record.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { PointRemains } from "../store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
-import { hex } from "./embedded-store.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";

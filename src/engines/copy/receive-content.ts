@@ -1,4 +1,4 @@
-import { ByteWriter } from "../../formats/bytes.ts";
+import { ByteWriter, hex } from "../../formats/bytes.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -9,7 +9,7 @@ import type { ReceivedContent, ReceiveRequest } from "../engine.ts";
 import type { ScanOptions } from "../scan/scan.ts";
 import { StoreSink } from "../scan/store-sink.ts";
 import { moveByThreads } from "../transfer/move-by-threads.ts";
-import { type EmbeddedStore, hex } from "./embedded-store.ts";
+import type { EmbeddedStore } from "./embedded-store.ts";
 import { snapshotTree } from "./snapshot-tree.ts";
 import { type Survey, surveyTree } from "./survey-tree.ts";
 

@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import { CairnError } from "../../errors.ts";
 import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { listOrigins, loadOrigins } from "../../fs/origins.ts";
@@ -123,8 +124,4 @@ export function inspectOrigins(path: string, magic: string): Inspected {
   }
   const content = { entries, sample, sample_complete: entries <= SAMPLE };
   return { format: "origins", version: VERSIONS.origins, content };
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
 }

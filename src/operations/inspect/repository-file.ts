@@ -1,3 +1,4 @@
+import { hex } from "../../formats/bytes.ts";
 import { existsSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
@@ -112,8 +113,4 @@ function indexContent(json: Uint8Array): unknown {
 /** Members of other writers beside those that we know. */
 function flat({ extra, ...known }: { extra?: Record<string, unknown> }): unknown {
   return { ...known, ...extra };
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString("hex");
 }
