@@ -46,6 +46,7 @@ export class RepositoryLock {
   #id: ObjectId;
   #placedAt = Date.now();
   #released = false;
+  #releasing: Promise<void> | null = null;
   /** Others may have taken this lock for stale, or removed it: what was done under it may be undone. */
   #lost = false;
   #refreshing: Promise<void> = Promise.resolve();
@@ -102,7 +103,10 @@ export class RepositoryLock {
 
   /** Never fails: what was done under the lock is done. One that stays is told, and taken away by the next look around. */
   async release(): Promise<void> {
-    if (this.#released) return;
+    return (this.#releasing ??= this.#release());
+  }
+
+  async #release(): Promise<void> {
     this.#released = true;
     clearInterval(this.#timer);
     await this.#refreshing;
@@ -147,13 +151,20 @@ export async function acquireLock(repository: Repository, options: LockOptions):
   const settleMs = options.settleMs ?? (repository.storage.localPath === undefined ? 200 : 0);
   for (let attempt = 0; ; attempt++) {
     throwIfAborted(options.signal);
-    let rival = excluding(await foreignLocks(repository, null), options.exclusive);
+    const before = foreignLocks(repository, null).then((others) => excluding(others, options.exclusive));
+    before.catch(() => undefined);
+    // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
+    const isEager = attempt === 0 && !options.exclusive && settleMs > 0;
+    let rival = isEager ? undefined : await before;
     if (rival === undefined) {
       const id = await placeLock(repository, options.exclusive);
       let keep = false;
       try {
-        if (settleMs > 0) await sleep(settleMs);
-        rival = excluding(await foreignLocks(repository, id), options.exclusive);
+        rival = await before;
+        if (rival === undefined) {
+          if (settleMs > 0) await sleep(settleMs);
+          rival = excluding(await foreignLocks(repository, id), options.exclusive);
+        }
         keep = rival === undefined;
       } finally {
         if (!keep) await dropLock(repository, id);
@@ -183,8 +194,15 @@ export async function withLock<T>(
   }
 }
 
-/** Under a shared lock, or without one where nothing can be written: then it can only be hoped that nobody cleans up. */
-export async function whileReading<T>(repository: Repository, call: LockCall, work: () => Promise<T>): Promise<T> {
+/**
+ * Under a shared lock, or without one where nothing can be written: then it can only be hoped that nobody cleans up.
+ * `over` gives it back while the work goes on, once nothing more is read.
+ */
+export async function whileReading<T>(
+  repository: Repository,
+  call: LockCall,
+  work: (over: () => void) => Promise<T>,
+): Promise<T> {
   let lock: RepositoryLock | null = null;
   try {
     lock = await acquireLock(repository, { ...call, exclusive: false });
@@ -192,7 +210,7 @@ export async function whileReading<T>(repository: Repository, call: LockCall, wo
     if (toCairnError(error).code !== "permission") throw error;
   }
   try {
-    return await work();
+    return await work(() => void lock?.release());
   } finally {
     await lock?.release();
   }

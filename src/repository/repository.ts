@@ -243,12 +243,19 @@ export class Repository {
     while (coming.length > 0) yield next();
   }
 
-  /** Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither. */
-  async listSnapshots(signal?: AbortSignal): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
+  /**
+   * Every snapshot that can be read, in no order, and the damaged ones by name. One that vanishes meanwhile is neither.
+   * `onNamed` is called once it is known which there are.
+   */
+  async listSnapshots(
+    signal?: AbortSignal,
+    onNamed?: () => void,
+  ): Promise<{ snapshots: ListedSnapshot[]; damaged: DamagedFile[] }> {
     const pace = newPacer(signal);
     const snapshots: ListedSnapshot[] = [];
     const damaged: DamagedFile[] = [];
     const names = (await this.storage.list("snapshots")).map(({ name }) => name);
+    onNamed?.();
     for (const { name, json } of this.loadInTurn("snapshots", names)) {
       await pace();
       try {

@@ -25,6 +25,8 @@ export interface LookAtSnapshots extends Look {
   readonly snapshots: readonly ListedSnapshot[];
   /** Snapshots that cannot be read. */
   readonly damaged: readonly DamagedFile[];
+  /** To be called once nothing more is read from the repository: others need not wait for the rest of the work. */
+  readonly readNoMore: () => void;
 }
 
 interface LookOptions extends CallOptions {
@@ -38,12 +40,16 @@ export async function lookingAtSnapshots<T>(
   options: LookOptions,
   work: (look: LookAtSnapshots) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => {
-    // Before the index: what a snapshot needs is in the index by the time it is listed.
-    const listed = await access.repository.listSnapshots(options.signal);
-    return lookingBy(access, await access.index(options.signal), {
+  return access.reading(options, async (readNoMore) => {
+    // What a snapshot needs is in the index by the time it is listed, and may not be before.
+    let index: Promise<BlobIndex> | undefined;
+    const listed = await access.repository.listSnapshots(options.signal, () => {
+      index = access.index(options.signal);
+      index.catch(() => undefined);
+    });
+    return lookingBy(access, await (index ?? access.index(options.signal)), {
       options,
-      work: async (look) => work({ ...look, ...listed }),
+      work: async (look) => work({ ...look, ...listed, readNoMore }),
     });
   });
 }

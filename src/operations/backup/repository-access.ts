@@ -123,8 +123,8 @@ export class RepositoryAccess {
     return withLock(this.repository, { ...lockCall(options), exclusive }, work);
   }
 
-  /** Under a shared lock, or without one where this user may write nothing. */
-  async reading<T>(options: CallOptions, work: () => Promise<T>): Promise<T> {
+  /** Under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */
+  async reading<T>(options: CallOptions, work: (over: () => void) => Promise<T>): Promise<T> {
     return whileReading(this.repository, lockCall(options), work);
   }
 

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
-import { backupScene, damageBlob, nodeAt, withManifest } from "./testing-far.ts";
+import { backupScene, damageBlob, nodeAt, opened, withManifest } from "./testing-far.ts";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
   const at = await backupScene(t, "local");
@@ -27,11 +28,11 @@ test("a snapshot that is finished while a restore begins is either not seen or r
   await client.createBackup(repository, { save: true });
   const { repository: inner } = (repository as OpenedRepository).access;
   const list = inner.listSnapshots.bind(inner);
-  inner.listSnapshots = async (signal) => {
+  inner.listSnapshots = async (...args) => {
     inner.listSnapshots = list;
     at.write("new.txt", "content that no index before had\n");
     await client.createBackup(repository, { save: true });
-    return list(signal);
+    return list(...args);
   };
   const { proof } = await repository.restore("latest", join(root, "restored"));
   assert.equal(proof?.state_digest, walkDigests(at.folder).state);
@@ -62,4 +63,27 @@ test("a snapshot that another program made of a save point's is sound, and is re
   assert.deepEqual([proof?.state_digest, proof?.receipt, left_out], [digest, null, []]);
   assert.match(warnings.join(), /another program made the snapshot/);
   assert.equal(walkDigests(join(root, "restored")).state, digest);
+});
+
+test("a restore from far away waits for few answers one after the other, and for none while it proves", async (t) => {
+  const { client, library, options, root } = await backupScene(t, "far");
+  await using repository = await library.openRepository(options);
+  await client.createBackup(repository, { save: true });
+  const far = opened.far!;
+  far.rounds = 0;
+  far.counts.clear();
+  const target = join(root, "restored");
+  const givenBack: boolean[] = [];
+  const remove = far.remove.bind(far);
+  far.remove = async (...of) => {
+    givenBack.push(!existsSync(target));
+    return remove(...of);
+  };
+  const { proof } = await repository.restore("latest", target);
+  assert.notEqual(proof, null);
+  assert.ok(far.count("load", "data") >= 3);
+  // The proof follows, and the name only after it.
+  assert.deepEqual(givenBack, [true]);
+  // Locks and its own lock; locks again; snapshots; the one and the names of the index; trees; the manifest; content; the lock goes.
+  assert.ok(far.rounds <= 9, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
 });

@@ -110,6 +110,7 @@ class SnapshotRestore {
     try {
       const write = async (): Promise<Written> => this.#fetchAndWrite(plan, partial.staging, resumes);
       const { written, leftOut } = await flushingMeanwhile(partial.staging, write);
+      this.#parts.readNoMore();
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");

@@ -29,8 +29,8 @@ export interface BackupScene extends TestFolder {
   place: string;
 }
 
-/** What was opened last as `faulty:/path`: it fails as it is told. */
-export const opened: { faulty: FaultyStorage | null } = { faulty: null };
+/** What was opened last as `faulty:/path`, which fails as it is told, and as `far:/path`. */
+export const opened: { faulty: FaultyStorage | null; far: CountingStorage | null } = { faulty: null, far: null };
 
 const storages: StorageFactory = async (location, options = {}) => {
   if (location.startsWith("faulty:")) {
@@ -41,6 +41,7 @@ const storages: StorageFactory = async (location, options = {}) => {
   const near = await openStorage(location.slice("far:".length), options);
   const far = new CountingStorage(near);
   delete far.localPath;
+  opened.far = far;
   return far;
 };
 

@@ -5,9 +5,12 @@ export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" 
 /** Counts calls by `operation kind` and the bytes that went each way. */
 export class CountingStorage implements Storage {
   readonly counts = new Map<string, number>();
+  /** Calls that began while no other was under way: so many answers were waited for one after the other, at least. */
+  rounds = 0;
   bytesRead = 0;
   bytesWritten = 0;
   readonly #inner: Storage;
+  #underWay = 0;
 
   constructor(inner: Storage) {
     this.#inner = inner;
@@ -33,41 +36,45 @@ export class CountingStorage implements Storage {
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
-    this.#note("save", kind);
     this.bytesWritten += bytes.length;
-    await this.#inner.save(kind, name, bytes, options);
+    await this.#counted("save", kind, async () => this.#inner.save(kind, name, bytes, options));
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    this.#note("saveFile", kind);
-    await this.#inner.saveFile(kind, name, temporaryPath, options);
+    await this.#counted("saveFile", kind, async () => this.#inner.saveFile(kind, name, temporaryPath, options));
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    this.#note("load", kind);
-    const bytes = await this.#inner.load(kind, name, range);
+    const bytes = await this.#counted("load", kind, async () => this.#inner.load(kind, name, range));
     this.bytesRead += bytes.length;
     return bytes;
   }
 
   async list(kind: FileKind): Promise<StoredFile[]> {
-    this.#note("list", kind);
-    return this.#inner.list(kind);
+    return this.#counted("list", kind, async () => this.#inner.list(kind));
   }
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
-    this.#note("exists", kind);
-    return this.#inner.exists(kind, name);
+    return this.#counted("exists", kind, async () => this.#inner.exists(kind, name));
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
-    this.#note("remove", kind);
-    await this.#inner.remove(kind, name);
+    await this.#counted("remove", kind, async () => this.#inner.remove(kind, name));
   }
 
   async sync(kinds: readonly FileKind[]): Promise<void> {
     for (const kind of kinds) this.#note("sync", kind);
     await this.#inner.sync(kinds);
+  }
+
+  async #counted<T>(operation: StorageOperation, kind: FileKind, call: () => Promise<T>): Promise<T> {
+    this.#note(operation, kind);
+    if (this.#underWay++ === 0) this.rounds++;
+    try {
+      return await call();
+    } finally {
+      this.#underWay--;
+    }
   }
 
   #note(operation: StorageOperation, kind: FileKind): void {
