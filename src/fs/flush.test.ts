@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LoopKind, loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../native.ts";
-import { flushFileSystem, flushingMeanwhile } from "./flush.ts";
+import { flushFileSystem, flushing } from "./flush.ts";
 
 const SIZE = 24 << 20;
 
@@ -56,7 +56,7 @@ test(
     const disk = loopFileSystem(t, "ext4");
     if (disk === null) return;
     const file = path.join(disk.root, "early");
-    await flushingMeanwhile(disk.root, async () => {
+    await flushing(disk.root, async () => {
       fs.writeFileSync(file, "content");
       await sleep(1500);
       disk.cutPower();

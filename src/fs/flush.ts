@@ -69,8 +69,11 @@ export function fetchPages(fd: number, offset: number, length: number): void {
 /** Between two flushes while work goes on. */
 const PAUSE_MS = 200;
 
-/** Runs work that fills a folder, and has what it has written go to the disk meanwhile, so that a flush afterwards has little to wait for. */
-export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
+/**
+ * Runs work that fills a folder, and has all that it has written on the disk at the end: most of it goes there meanwhile,
+ * so that there is little to wait for. Throws as {@link flushFileSystem} does.
+ */
+export async function flushing<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
   const over = new AbortController();
   const flush = async (): Promise<void> => {
     // Without native calls a whole program would be started each time.
@@ -80,7 +83,7 @@ export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => 
       await flushFileSystem(folder);
     }
   };
-  // Whether all of it has arrived is asked afterwards.
+  // Whether all of it has arrived is asked at the end.
   const flushed = flush().catch(() => undefined);
   let done: T;
   try {
@@ -90,5 +93,6 @@ export async function flushingMeanwhile<T>(folder: string | Buffer, work: () => 
   }
   // Work that has failed waits for no disk.
   await flushed;
+  await flushFileSystem(folder);
   return done;
 }

@@ -3,6 +3,7 @@ import { NodeWriter } from "../engines/write/node-writer.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { DescriptorContent } from "../formats/descriptor.ts";
+import { flushing } from "../fs/flush.ts";
 import { freeSpace, mountOf } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
@@ -142,7 +143,10 @@ export interface RestoreToInput extends WorkspaceCall {
   paths: readonly Uint8Array[] | null;
 }
 
-/** Writes a point, or some paths of it, into an absent or empty folder elsewhere. A kill leaves nothing that the next command does not remove. */
+/**
+ * Writes a point, or some paths of it, into an absent or empty folder elsewhere; all of it is on the disk before it gets
+ * its name. A kill leaves nothing that the next command does not remove.
+ */
 export async function restoreTo(workspace: Workspace, input: RestoreToInput): Promise<WrittenFolder> {
   const { point, paths } = input;
   const target = realPathOf(input.to);
@@ -160,7 +164,9 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
     const partial = PartialFolder.begin(workspace.found.control, "restore", target);
     try {
       const whole = { ...input, folder: partial.staging };
-      const written = paths === null ? await writeWhole(workspace, whole) : await writeContent(workspace, whole);
+      const written = await flushing(partial.staging, async () =>
+        paths === null ? writeWhole(workspace, whole) : writeContent(workspace, whole),
+      );
       if (paths !== null) inDirectory(partial.staging, (fd) => fs.fchmodSync(fd, 0o777 & ~process.umask()));
       partial.commit();
       partial.end();

@@ -5,7 +5,8 @@ import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { cairnLibrary, assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
-import { cairn } from "../fixtures/command.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 
 let failed = true;
@@ -98,5 +99,19 @@ test("a restore into another folder that is killed at any step leaves nothing or
     assert.deepEqual(partial(client.controlDirectory), [], where);
     assertNoLeftovers(client, folder, where);
   }
+  failed = false;
+});
+
+test("a restore into another folder is whole after a power cut, once it was said to be done", async (t) => {
+  const disk = loopFileSystem(t, "ext4");
+  if (disk === null) return;
+  failed = true;
+  const folder = newFolder("powered");
+  makeFirst(folder);
+  const { payload_root_hash: wanted } = await (await clientOf(folder)).save();
+  const target = path.join(disk.root, "target");
+  cairnOk(["restore", "head", "--to", target, "-C", folder]);
+  disk.cutPower();
+  assert.equal(walkDigests(target).state, wanted);
   failed = false;
 });

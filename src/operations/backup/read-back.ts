@@ -1,7 +1,6 @@
 import { scan } from "../../engines/scan/scan.ts";
 import { toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
-import { flushFileSystem } from "../../fs/flush.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
@@ -17,13 +16,12 @@ export interface ReadBack {
   options: Pick<RestoreBackupOptions, "jobs" | "receipt" | "signal" | "onProgress" | "onWarning">;
 }
 
-/** The state and metadata digests of a folder as its disk gives it back: all of it is flushed first, then read again, in hex. */
+/** The state and metadata digests, in hex, of a folder as its disk gives it back; all of it was flushed. */
 export async function readBack(
   { access, options }: ReadBack,
   folder: Buffer,
   left: { rules: IgnoreRecord; skip: readonly string[] },
 ): Promise<{ state: string; meta: string }> {
-  await flushFileSystem(folder);
   const found = await scan({
     root: folder,
     fromDisk: true,

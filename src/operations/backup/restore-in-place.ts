@@ -2,6 +2,7 @@ import type { PointContent, RootMetadata } from "../../engines/engine.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { TreeNode } from "../../formats/tree.ts";
+import { flushFileSystem } from "../../fs/flush.ts";
 import { newSavePointId } from "../../ids.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
@@ -181,6 +182,7 @@ async function prove(
 ): Promise<{ proof: RestoreProof | null; leftOut: LeftOut[] }> {
   const { content, leftOut } = more;
   const { skip } = stageRequest(workspace, {}, { rules: null, head: null, id: newSavePointId() });
+  await flushFileSystem(workspace.root);
   const { state, meta } = await readBack(more, workspace.root, { rules: rulesOf(point), skip });
   const recorded = content.manifest?.stateDigest ?? null;
   if (state === recorded) {

@@ -5,7 +5,7 @@ import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { flushFileSystem, flushingMeanwhile } from "../../fs/flush.ts";
+import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
@@ -109,7 +109,7 @@ class SnapshotRestore {
     const { partial, resumes } = folder.begin();
     try {
       const write = async (): Promise<Written> => this.#fetchAndWrite(plan, partial.staging, resumes);
-      const { written, leftOut } = await flushingMeanwhile(partial.staging, write);
+      const { written, leftOut } = await flushing(partial.staging, write);
       this.#parts.readNoMore();
       failpoint("restore-backup.written");
       const proof = await this.#prove(partial.staging, written, leftOut);
@@ -222,8 +222,8 @@ class SnapshotRestore {
   }
 
   /**
-   * Everything is flushed, and read again; only flushed, and null, where no proof is wanted or nothing whole was to be
-   * written. Null also where there is nothing to compare it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
+   * Everything is read again; null where no proof is wanted, nothing whole was to be written, or there is nothing to
+   * compare it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
    */
   async #prove(
     folder: Buffer,
@@ -231,10 +231,7 @@ class SnapshotRestore {
     leftOut: readonly LeftOut[],
   ): Promise<Omit<RestoreProof, "receipt"> | null> {
     const { content, listed } = this.#parts;
-    if (!this.#isProven) {
-      await flushFileSystem(folder);
-      return null;
-    }
+    if (!this.#isProven) return null;
     const { state, meta } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = content.manifest?.stateDigest ?? null;
     if (recorded === null) return null;
