@@ -131,7 +131,9 @@ test("a folder that changes while it is cloned is cloned again, and what changes
   assert.equal(fs.readFileSync(path.join(once.to.toString(), "a"), "utf8"), "a\nmore\n");
   const always = placeWith(`cp -a "$3" "$4"; ${late}; exit 0`);
   const { torn } = await juicefsHolder({ program: always.program }).capture(always.from, always.to.toString(), {});
-  assert.deepEqual(torn.map((each) => Buffer.from(each).toString()).toSorted(), ["a", "below"]);
+  const names = torn.map((each) => Buffer.from(each).toString().replace(/\d+$/, "N")).toSorted();
+  // What came last is not in the clone.
+  assert.deepEqual(names, ["a", "below", "below/newN"]);
 });
 
 test("a folder with a change at a time to come is refused", async () => {
