@@ -312,7 +312,7 @@ function makeNode(path: Buffer, mode: number, major: number, minor: number): num
   const own = `.cairn-node-${process.pid}-${performance.now().toString(36)}`;
   const temporary = Buffer.concat([path.subarray(0, slash + 1), Buffer.from(own)]);
   // The command has descriptors of its own; this process's are seen by its number.
-  const shown = temporary.toString("latin1").replace(/^\/proc\/self\//u, `/proc/${process.pid}/`);
+  const shown = temporary.toString("utf8").replace(/^\/proc\/self\//u, `/proc/${process.pid}/`);
   const bits = (mode & 0o7777).toString(8);
   const what = type === TYPE.CHARDEV ? "c" : "b";
   const made =

@@ -90,6 +90,11 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(sys.mkdir(fd, name("dir"), 0, 0o750), 0);
       assert.equal(sys.symlink(name(Buffer.from([0xff, 0x2f])), 0, fd, name("link"), 0), 0);
       assert.equal(sys.mknod(fd, name("pipe"), 0, (TYPE.PIPE << 12) | 0o640, 0, 0), 0);
+      // A directory whose name is not ASCII, by its path.
+      const odd = path.join(folder, "é");
+      fs.mkdirSync(odd);
+      assert.equal(sys.mknod(AT_FDCWD, name(path.join(odd, "pipe")), 0, (TYPE.PIPE << 12) | 0o640, 0, 0), 0);
+      fs.rmSync(odd, { recursive: true });
       const device = ROOT && sys.mknod(fd, name("disk"), 0, (TYPE.BLOCKDEV << 12) | 0o600, 259, 70_000) === 0;
       const stat = newStatBuffer();
       for (const entry of ["file", "dir", "link", "pipe", ...(device ? ["disk"] : [])]) {
