@@ -1,16 +1,43 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { Client } from "../../src/operations/contract.ts";
 import { startCairn } from "../fixtures/command.ts";
 import { assertHeldTidy } from "../fixtures/held-place.ts";
-import { juicefsVolume } from "../fixtures/juicefs.ts";
+import { juicefsVolume, type JuicefsVolume } from "../fixtures/juicefs.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { assertNoLeftovers, cairnLibrary } from "../fixtures/work.ts";
 
 /** What only an engine whose clones another program makes has to bear. */
+
+interface Faulty {
+  volume: JuicefsVolume;
+  folder: string;
+  client: Client;
+  /** Where the program was; a script that a test writes there may call what is at `whole`. */
+  program: string;
+  whole: string;
+}
+
+/** A workspace with the engine, whose program has been put aside. Null where there is none: skipped. */
+async function faultyClones(t: TestContext): Promise<Faulty | null> {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return null;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const [program, whole] = [path.join(volume.programs, "juicefs"), path.join(volume.programs, "whole")];
+  fs.renameSync(program, whole);
+  return { volume, folder, client, program, whole };
+}
+
+function writeProgram(program: string, lines: string): void {
+  fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+}
 
 test("a folder on JuiceFS is adopted with clones when they are asked for, whose points lie at the root of its mount; without the program copy is used, and says why", async (t) => {
   const volume = juicefsVolume(t, "stand-in");
@@ -53,15 +80,10 @@ test("a folder on JuiceFS is adopted with clones when they are asked for, whose 
 });
 
 test("a clone by JuiceFS that is not whole, or that fails, is saved into the store whole, and the point says why", async (t) => {
-  const volume = juicefsVolume(t, "stand-in");
-  if (volume === null) return;
-  const folder = path.join(volume.root, "ws");
-  fs.mkdirSync(folder);
-  makeFirst(folder);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
+  const at = await faultyClones(t);
+  if (at === null) return;
+  const { folder, client, program } = at;
   const { state } = walkDigests(folder);
-  const program = path.join(volume.programs, "juicefs");
-  fs.renameSync(program, path.join(volume.programs, "whole"));
   for (const [lines, why] of [
     ['"${0%/*}/whole" "$@" && rm "$4/big" && touch -r "$3" "$4"', /big is not in it/],
     ['"${0%/*}/whole" "$@" && touch "$4/moded/mode"', /another time/],
@@ -69,7 +91,7 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
     ["echo nonsense", /no clone is at/],
     ['mkdir "$4"; echo "permission denied" >&2; exit 1', /permission denied/],
   ] as const) {
-    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    writeProgram(program, lines);
     const saved = await client.save();
     assert.deepEqual([saved.effective_engine, saved.complete], ["copy", true], lines);
     assert.equal(saved.payload_root_hash, state);
@@ -80,17 +102,12 @@ test("a clone by JuiceFS that is not whole, or that fails, is saved into the sto
 });
 
 test("an entry that a clone by JuiceFS misses because it was being replaced is named with its folder", async (t) => {
-  const volume = juicefsVolume(t, "stand-in");
-  if (volume === null) return;
-  const folder = path.join(volume.root, "ws");
-  fs.mkdirSync(folder);
-  makeFirst(folder);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
-  const program = path.join(volume.programs, "juicefs");
-  fs.renameSync(program, path.join(volume.programs, "whole"));
+  const at = await faultyClones(t);
+  if (at === null) return;
+  const { client, program } = at;
   const replace = 'cp -p "$3/big" "$3/new" && mv "$3/new" "$3/big"';
   const lines = `"\${0%/*}/whole" "$@" && rm "$4/big" && ${replace} && touch -r "$3" "$4"`;
-  fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+  writeProgram(program, lines);
   const saved = await client.save();
   assert.deepEqual([saved.effective_engine, saved.complete], ["juicefs-clone", false]);
   assert.deepEqual(saved.left_out.map(({ path: where }) => where).toSorted(), ["", "big"]);
@@ -99,24 +116,15 @@ test("an entry that a clone by JuiceFS misses because it was being replaced is n
 });
 
 test("a clone that goes on after its save was killed comes to nothing", async (t) => {
-  const volume = juicefsVolume(t, "stand-in");
-  if (volume === null) return;
-  const folder = path.join(volume.root, "ws");
-  fs.mkdirSync(folder);
-  makeFirst(folder);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "juicefs-clone" });
-  const program = path.join(volume.programs, "juicefs");
-  const [whole, begun, ended] = ["whole", "begun", "ended"].map((name) => path.join(volume.programs, name)) as [
-    string,
-    string,
-    string,
-  ];
-  fs.renameSync(program, whole);
+  const at = await faultyClones(t);
+  if (at === null) return;
+  const { volume, folder, client, program, whole } = at;
+  const [begun, ended] = [path.join(volume.programs, "begun"), path.join(volume.programs, "ended")];
   // Both before and after the next call has cleaned up.
   for (const afterwards of [false, true]) {
     const wait = afterwards ? `while [ -e '${begun}' ]; do sleep 0.05; done;` : "sleep 0.3;";
     const lines = `touch '${begun}'; ${wait} '${whole}' "$@"; touch '${ended}'`;
-    fs.writeFileSync(program, `#!/bin/sh\n${lines}\n`, { mode: 0o755 });
+    writeProgram(program, lines);
     const saving = startCairn(["save", folder]);
     await until(() => fs.existsSync(begun));
     saving.child.kill("SIGKILL");
