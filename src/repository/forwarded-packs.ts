@@ -16,13 +16,21 @@ export interface ForwardedSize {
   packBytes: number;
 }
 
+export const NOTHING_FORWARDED: Readonly<ForwardedSize> = {
+  dataBlobs: 0,
+  treeBlobs: 0,
+  plainBytes: 0,
+  packs: 0,
+  packBytes: 0,
+};
+
 /**
  * Takes what a save forwards into a repository: uploaded as it comes, indexed as a transfer's packs are. A failure stops
  * the forwarding and is told by `finish`; the save knows nothing of it.
  */
 export class ForwardedPacks implements ForwardTarget {
   readonly task: ForwardTask;
-  readonly size: ForwardedSize = { dataBlobs: 0, treeBlobs: 0, plainBytes: 0, packs: 0, packBytes: 0 };
+  readonly size: ForwardedSize = { ...NOTHING_FORWARDED };
   readonly #control: Int32Array;
   readonly #uploader: PackUploader;
   #indexing: Promise<void> | null = null;

@@ -284,6 +284,7 @@ class Scan {
 
   async #scan(): Promise<ScanNotes> {
     const store = this.#sinkTask();
+    this.#passForwardedOn();
     const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
     return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
   }
@@ -292,12 +293,17 @@ class Scan {
     const { store } = this.#options;
     if (store === undefined) return null;
     const { keys, index, directory, level, forward } = store;
-    if (forward !== undefined)
-      for (const thread of this.#threads)
-        thread.onEvent = (event) => {
-          if ("forwarded" in event) forward.onPack(event.forwarded);
-        };
     return { keys, index: index.shared, directory, level, forward: forward?.task ?? null };
+  }
+
+  /** Until the scan ends. */
+  #passForwardedOn(): void {
+    const forward = this.#options.store?.forward;
+    if (forward === undefined) return;
+    for (const thread of this.#threads)
+      thread.onEvent = (event) => {
+        if ("forwarded" in event) forward.onPack(event.forwarded);
+      };
   }
 
   /** Builds the trees, and takes the threads' packs over, the unfinished ones too. */

@@ -1,7 +1,7 @@
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { ObjectId } from "../../ids.ts";
-import type { ForwardedSize } from "../../repository/forwarded-packs.ts";
+import { NOTHING_FORWARDED, type ForwardedSize } from "../../repository/forwarded-packs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { TransferResult } from "../../repository/transfer.ts";
 import type { TransferPlan } from "../../repository/transfer-plan.ts";
@@ -54,7 +54,7 @@ export function madeSnapshot(parts: SnapshotParts): Snapshot {
 export function addedBy(
   plan: TransferPlan,
   transfer: TransferResult | null,
-  forwarded: ForwardedSize = NOTHING_FORWARDED,
+  forwarded: Readonly<ForwardedSize> = NOTHING_FORWARDED,
 ): TransferredSize {
   return {
     data_blobs: plan.dataBlobs + forwarded.dataBlobs,
@@ -64,5 +64,3 @@ export function addedBy(
     packs: (transfer?.packs ?? 0) + forwarded.packs,
   };
 }
-
-const NOTHING_FORWARDED: ForwardedSize = { dataBlobs: 0, treeBlobs: 0, plainBytes: 0, packs: 0, packBytes: 0 };
