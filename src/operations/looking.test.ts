@@ -3,6 +3,8 @@ import {
   chmodSync,
   linkSync,
   mkdirSync,
+  readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -153,6 +155,18 @@ test("undo covers the paths of a partial restore, keeps edits made since, and tw
   assert.ok(undone.undo_id !== null);
   await client.undo();
   assert.deepEqual(await read(), ["edited since", "three"]);
+});
+
+test("an undo makes no directory for a path that its point does not have", async (t) => {
+  const { client, folder } = await testFolder(t, { "inside/file": "one", "gone/file": "one" });
+  const first = await client.save();
+  for (const name of ["inside", "gone"]) rmSync(join(folder, name, "file"));
+  await client.restore({ target: first.save_point_id, paths: ["inside/file", "gone/file"] });
+  for (const name of ["inside", "gone"]) rmSync(join(folder, name), { recursive: true });
+  writeFileSync(join(folder, "inside"), "a file by now");
+  await client.undo();
+  assert.deepEqual(readdirSync(folder), ["inside"]);
+  assert.equal(readFileSync(join(folder, "inside"), "utf8"), "a file by now");
 });
 
 test("a large file that a restore put there is no change, and one that only a look has read is stored", async (t) => {

@@ -52,19 +52,17 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const finder = new RecordFinder(input.scan);
   const mounts = new PathSelection(input.scan.notes.mounts);
   const entries: PlannedEntry[] = [];
-  const selection = input.paths === null ? null : new PathSelection(input.paths);
-  const found = new Set<string>();
+  const selection = input.paths === null ? null : new Selection(input.paths, input.target);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
-    if (!isWanted(difference, selection, found)) continue;
+    if (selection?.isWanted(difference) === false) continue;
     if (difference.after === null && input.keepPresent) continue;
     const isUnknown = difference.after === null && unknown.chosenAt(difference.path) !== null;
     if (mounts.chosenAt(difference.path) !== null) entries.push(mountedThere(difference));
     else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
   }
-  if (input.paths !== null && input.mayLackPaths !== true)
-    for (const path of input.paths) if (!found.has(Buffer.from(path).toString("latin1"))) mustExist(input, path);
+  if (selection !== null && input.mayLackPaths !== true) for (const path of selection.unseen()) mustExist(input, path);
   return entries;
 }
 
@@ -86,12 +84,38 @@ function mountedThere({ path, before, after }: Difference): PlannedEntry {
   };
 }
 
-/** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
-function isWanted({ path, before, after }: Difference, selection: PathSelection | null, found: Set<string>): boolean {
-  if (selection === null) return true;
-  const chosen = selection.chosenAt(path);
-  if (chosen !== null) found.add(chosen);
-  return chosen !== null || (before?.type !== "dir" && after?.type === "dir" && selection.leadsOn(path));
+/** The paths that a restore is limited to. */
+class Selection {
+  readonly #paths: readonly Uint8Array[];
+  readonly #target: TreeSource;
+  readonly #chosen: PathSelection;
+  readonly #seen = new Set<string>();
+  /** The paths that the target has; looked up when a directory is to be made. */
+  #there: PathSelection | null = null;
+
+  constructor(paths: readonly Uint8Array[], target: TreeSource) {
+    this.#paths = paths;
+    this.#target = target;
+    this.#chosen = new PathSelection(paths);
+  }
+
+  /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
+  isWanted({ path, before, after }: Difference): boolean {
+    const chosen = this.#chosen.chosenAt(path);
+    if (chosen !== null) this.#seen.add(chosen);
+    return chosen !== null || (before?.type !== "dir" && after?.type === "dir" && this.#leadsToTarget(path));
+  }
+
+  #leadsToTarget(path: Uint8Array): boolean {
+    if (!this.#chosen.leadsOn(path)) return false;
+    this.#there ??= new PathSelection(this.#paths.filter((each) => findNode(this.#target, each) !== null));
+    return this.#there.leadsOn(path);
+  }
+
+  /** Paths at and below which nothing differs. */
+  unseen(): Uint8Array[] {
+    return this.#paths.filter((path) => !this.#seen.has(Buffer.from(path).toString("latin1")));
+  }
 }
 
 function mustExist(input: PlanInput, path: Uint8Array): void {
