@@ -6,6 +6,7 @@ import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
+import { Removals } from "../workspace/removals.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type {
   BackupRepository,
@@ -98,6 +99,7 @@ export interface ClientOptions {
 /** One open control directory with one of its workspaces in hand. Every call opens what it needs and closes it again. */
 export class CairnClient {
   readonly #options: ClientOptions;
+  readonly #removals = new Removals();
   #idle: IdleSealer | undefined;
   /** Calls under way. */
   #calls = 0;
@@ -199,7 +201,7 @@ export class CairnClient {
   }
 
   async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
-    const workspace = new Workspace(this.#found(name), this.#options.factory);
+    const workspace = new Workspace(this.#found(name), this.#options.factory, this.#removals);
     try {
       await recoverAnnounced(workspace);
       return await work(workspace);
@@ -409,6 +411,7 @@ export class CairnClient {
   }
 
   async release(options: ReleaseOptions = {}): Promise<ReleaseResult> {
+    await this.#removals.settled();
     return this.#with(options.workspaceName, async (workspace) => release(workspace, options));
   }
 
@@ -427,6 +430,7 @@ export class CairnClient {
   /** Nothing stays open between calls; what goes on by itself ends. */
   async close(): Promise<void> {
     await this.#idle?.close();
+    await this.#removals.settled();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

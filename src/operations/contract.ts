@@ -199,6 +199,7 @@ export interface Client {
   shortIds(ids: readonly SavePointId[]): Promise<string[]>;
   /** Stops keeping the folder, whose files stay as they are. */
   release(options?: ReleaseOptions): Promise<ReleaseResult>;
+  /** Resolves when nothing goes on any more: no sealing, and no removal of a tree that a restore has displaced. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

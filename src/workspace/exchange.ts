@@ -27,8 +27,8 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  *
  * Intent: a link in the journal directory whose target says what is under way (a link's target is part of the same
  * transaction as the exchange; a file's content would have to be synced first). Stage: the copy. Commit: the exchange.
- * Then the undo point, head, the displaced tree's removal, the link's. Killed before the commit the copy goes; after
- * it the rest is done by whoever comes next.
+ * Then the undo point, head, the displaced tree goes aside to be removed while the caller goes on, and the link goes.
+ * Killed before the commit the copy goes; after it the rest is done by whoever comes next.
  */
 export interface ExchangeInput extends WorkspaceCall {
   target: Point;
@@ -155,22 +155,27 @@ export async function restoreByExchange(
     throw error;
   }
   failpoint("exchange.exchanged");
-  await finishExchange(workspace, intent, await recordDisplaced(workspace, holder, { intent, cause: input.cause }));
+  const changeState = await recordDisplaced(workspace, holder, { intent, cause: input.cause });
+  await finishExchange(workspace, { intent, changeState }, async () =>
+    workspace.removals.add(staging, input.onWarning),
+  );
   return { undoId: intent.undoId };
 }
 
-/** From the undo point to the record. */
-async function finishExchange(workspace: Workspace, intent: Intent, changeState: ChangeState): Promise<void> {
-  const { control, paths } = workspace.found;
-  const staging = path.join(control.temporary, intent.staging);
+/** From the undo point to the record; `remove`: has the displaced tree removed. */
+async function finishExchange(
+  workspace: Workspace,
+  { intent, changeState }: { intent: Intent; changeState: ChangeState },
+  remove: () => Promise<void>,
+): Promise<void> {
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
   changeState({ head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
-  await removeHeldTree(staging);
+  await remove();
   failpoint("exchange.displaced-removed");
-  removeIntent(paths.journal);
+  removeIntent(workspace.found.paths.journal);
 }
 
 /** The displaced tree as the undo point. Returns how what follows is recorded. */
@@ -199,7 +204,8 @@ export async function recoverExchange(
   const short = intent.target.slice(0, 8);
   if (isSubvolume(workspace.root) && subvolumeUuid(workspace.root) === intent.uuid) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
-    await finishExchange(workspace, intent, (changes) => writeState(paths, { ...workspace.state(), ...changes }));
+    const changeState: ChangeState = (changes) => writeState(paths, { ...workspace.state(), ...changes });
+    await finishExchange(workspace, { intent, changeState }, async () => removeHeldTree(staging));
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }

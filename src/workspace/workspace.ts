@@ -8,6 +8,7 @@ import { readState } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
+import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
 
 /** Makes the engine that a workspace's points are held by; called once per operation. */
@@ -50,9 +51,12 @@ export class Workspace {
   readonly found: FoundWorkspace;
   readonly points: Points;
   readonly engine: Engine;
+  readonly removals: Removals;
 
-  constructor(found: FoundWorkspace, factory: EngineFactory) {
+  /** `removals`: what is still under way there outlives this. */
+  constructor(found: FoundWorkspace, factory: EngineFactory, removals = new Removals()) {
     this.found = found;
+    this.removals = removals;
     this.points = new Points(found.paths);
     const { workspace, control } = found;
     this.engine = factory(found, {
