@@ -1,6 +1,7 @@
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import path from "node:path";
 import type { Bench } from "../bench.ts";
+import { makeSmallFiles } from "../data/small-files.ts";
 import { LoopVolume, type VolumeKind } from "../loop-volume.ts";
 import { runCommand } from "../measure.ts";
 
@@ -18,6 +19,7 @@ interface Library {
 
 /** A workspace with so many small files on a fresh file system of its own. */
 export class EnginePlace {
+  static #open = 0;
   readonly folder: string;
   readonly root: string;
   readonly client: Client;
@@ -35,26 +37,26 @@ export class EnginePlace {
     on: { kind: VolumeKind; engine: string; files: number; large?: number; size?: string },
   ): Promise<EnginePlace> {
     if (process.getuid?.() !== 0) throw new Error("not root: no file system can be mounted");
-    const scratch = bench.folder(`engines-${on.kind}`);
-    process.env["XDG_STATE_HOME"] = path.join(scratch, "state");
-    rmSync(path.join(scratch, "state"), { recursive: true, force: true });
+    const scratch = bench.folder(`engines-${on.kind}`, String(on.files));
+    const state = bench.folder("engines-state");
+    process.env["XDG_STATE_HOME"] = state;
+    if (EnginePlace.#open === 0) rmSync(state, { recursive: true, force: true });
     const volume = new LoopVolume(scratch, on.kind, on.size);
     volume.fresh();
     try {
       const folder = path.join(volume.mountPoint, "workspace");
       if (on.kind === "btrfs") runCommand({ program: "btrfs", args: ["-q", "subvolume", "create", folder] });
       else mkdirSync(folder);
-      for (let i = 0; i < on.files; i++) {
-        if (i % 100 === 0) mkdirSync(path.join(folder, `d${i / 100}`));
-        writeFileSync(path.join(folder, `d${Math.floor(i / 100)}`, `f${i}`), `${i} `.repeat(200 + (i % 400)));
-      }
+      makeSmallFiles(folder, on.files);
       if (on.large !== undefined) {
         const args = ["if=/dev/urandom", `of=${path.join(folder, "large")}`, "bs=1M", `count=${on.large >> 20}`];
         runCommand({ program: "dd", args: [...args, "status=none"] });
       }
       runCommand({ program: "sync", args: [] });
       const library = (await import(path.resolve(import.meta.dirname, "../../../dist/index.js"))) as Library;
-      return new EnginePlace(volume, await library.adopt(folder, { engineType: on.engine }));
+      const client = await library.adopt(folder, { engineType: on.engine });
+      EnginePlace.#open++;
+      return new EnginePlace(volume, client);
     } catch (error) {
       volume.close();
       throw error;
@@ -62,6 +64,7 @@ export class EnginePlace {
   }
 
   close(): void {
+    EnginePlace.#open--;
     this.#volume.close();
   }
 }

@@ -6,56 +6,81 @@ import { EnginePlace, percentile, timed } from "./engine-place.ts";
 
 const ROUNDS = 30;
 
-/** btrfs: save and restore as library calls, beside the command that makes a snapshot, with few and with many files. */
+/** btrfs: save and restore as library calls, beside the command that makes a snapshot, with few and with many files by turns. */
 export const snapshots: OwnCase = {
   name: "snapshots",
   data: null,
   async run(bench) {
-    const samples: Record<string, number[]> = {};
-    const bars: Bar[] = [];
-    const sizes = bench.quick ? [100, 1000] : [1000, 100_000];
-    for (const files of sizes) {
-      const place = await EnginePlace.make(bench, { kind: "btrfs", engine: "btrfs-snapshot", files });
-      try {
-        const { save, command, restore } = await measure(place, bench.quick ? 3 : ROUNDS);
-        samples[`save, ${files}`] = save;
-        samples[`btrfs snapshot, ${files}`] = command;
-        samples[`restore, ${files}`] = restore;
-        const ratio = (value: number, limit: number, what: string): Bar => ({ what, value, limit, unit: "ratio" });
-        bars.push(ratio(median(save) / median(command), 1, `save / btrfs snapshot -r, ${files} files`));
-        bars.push(ratio(percentile(save, 0.99) / median(save), 4, `save p99 / p50, ${files} files`));
-        bars.push(limitBar(`restore, ${files} files`, median(restore), 15, "ms"));
-      } finally {
-        place.close();
+    const places: EnginePlace[] = [];
+    try {
+      const measured: Measured[] = [];
+      for (const files of bench.quick ? [100, 1000] : [1000, 100_000]) {
+        const place = await EnginePlace.make(bench, { kind: "btrfs", engine: "btrfs-snapshot", files });
+        places.push(place);
+        measured.push({ files, place, save: [], command: [], restore: [] });
       }
+      await measure(measured, bench.quick ? 3 : ROUNDS);
+      return {
+        case: "snapshots",
+        unit: "ms",
+        samples: Object.fromEntries(
+          measured.flatMap(({ files, save, command, restore }) => [
+            [`save, ${files}`, save],
+            [`btrfs snapshot, ${files}`, command],
+            [`restore, ${files}`, restore],
+          ]),
+        ),
+        bars: [...measured.flatMap(barsOf), flatness(measured)],
+        meaning: "One call of the library on a clean tree; the command is measured with its start, as a caller has it.",
+        notes: [],
+      };
+    } finally {
+      for (const place of places) place.close();
     }
-    const [few, many] = sizes.map((files) => median(samples[`save, ${files}`] ?? [])) as [number, number];
-    bars.push({ what: "save, many files / few", value: many / few, limit: 1.3, unit: "ratio" });
-    return {
-      case: "snapshots",
-      unit: "ms",
-      samples,
-      bars,
-      meaning: "One call of the library on a clean tree; the command is measured with its start, as a caller has it.",
-      notes: [],
-    };
   },
 };
 
-async function measure(place: EnginePlace, rounds: number): Promise<Record<"save" | "command" | "restore", number[]>> {
-  const { client, folder, root } = place;
-  const times = { save: [] as number[], command: [] as number[], restore: [] as number[] };
-  for (let i = 0; i < 5; i++) await client.save();
+/** Milliseconds. */
+interface Measured {
+  files: number;
+  place: EnginePlace;
+  save: number[];
+  command: number[];
+  restore: number[];
+}
+
+function barsOf({ files, save, command, restore }: Measured): Bar[] {
+  const ratio = (value: number, limit: number, what: string): Bar => ({ what, value, limit, unit: "ratio" });
+  return [
+    ratio(median(save) / median(command), 1, `save / btrfs snapshot -r, ${files} files`),
+    ratio(percentile(save, 0.99) / median(save), 4, `save p99 / p50, ${files} files`),
+    limitBar(`restore, ${files} files`, median(restore), 15, "ms"),
+  ];
+}
+
+function flatness(measured: readonly Measured[]): Bar {
+  const [few, many] = measured.map(({ save }) => median(save)) as [number, number];
+  return { what: "save, many files / few", value: many / few, limit: 1.3, unit: "ratio" };
+}
+
+async function measure(all: readonly Measured[], rounds: number): Promise<void> {
+  for (const { place } of all) for (let i = 0; i < 5; i++) await place.client.save();
   for (let i = 0; i < rounds; i++) {
-    times.save.push(await timed(async () => client.save({ message: "bench" })));
-    const made = path.join(root, `snapshot-${i}`);
-    times.command.push(timeCommand({ program: "btrfs", args: ["-q", "subvolume", "snapshot", "-r", folder, made] }));
+    for (const { place, save, command } of all) {
+      save.push(await timed(async () => place.client.save({ message: "bench" })));
+      const made = path.join(place.root, `snapshot-${i}`);
+      command.push(timeCommand({ program: "btrfs", args: ["-q", "subvolume", "snapshot", "-r", place.folder, made] }));
+    }
   }
-  runCommand({ program: "sh", args: ["-c", 'btrfs -q subvolume delete "$1"/snapshot-*', "sh", root] });
-  const { save_point_id: target } = await client.save();
-  await client.seal();
+  const targets: string[] = [];
+  for (const { place } of all) {
+    runCommand({ program: "sh", args: ["-c", 'btrfs -q subvolume delete "$1"/snapshot-*', "sh", place.root] });
+    targets.push((await place.client.save()).save_point_id);
+    await place.client.seal();
+  }
   for (let i = 0; i < rounds; i++) {
-    times.restore.push(await timed(async () => client.restore({ target, method: "exchange" })));
+    for (const [n, { place, restore }] of all.entries()) {
+      restore.push(await timed(async () => place.client.restore({ target: targets[n]!, method: "exchange" })));
+    }
   }
-  return times;
 }
