@@ -11,7 +11,10 @@ const MAKERS = {
 
 export type VolumeKind = keyof typeof MAKERS;
 
-/** A fresh file system in a sparse file: on ext4 creating files on one where many were just deleted is slow, which would punish whoever comes second. */
+/**
+ * A fresh file system in a sparse file: on ext4 creating files on one where many were just deleted is slow, which would
+ * punish whoever comes second. The file is read and written directly, so that no second page cache below stands for a disk.
+ */
 export class LoopVolume {
   readonly mountPoint: string;
   readonly #image: string;
@@ -34,7 +37,13 @@ export class LoopVolume {
     runCommand({ program: "truncate", args: ["-s", this.#size, this.#image] });
     const [program, ...options] = MAKERS[this.#kind];
     runCommand({ program, args: [...options, this.#image] });
-    runCommand({ program: "mount", args: ["-o", "loop", this.#image, this.mountPoint] });
+    const loop = runCommand({ program: "losetup", args: ["-f", "--show", "--direct-io=on", this.#image] }).trim();
+    try {
+      runCommand({ program: "mount", args: [loop, this.mountPoint] });
+    } finally {
+      // Takes place once it is no longer mounted.
+      runCommand({ program: "losetup", args: ["-d", loop] });
+    }
     this.#mounted = true;
   }
 

@@ -57,7 +57,7 @@ async function measureAll(bench: Bench, name: string, sizes: readonly number[]):
           }
         }
       } finally {
-        place.close();
+        await place.close();
       }
     }
   }

@@ -11,6 +11,7 @@ interface Client {
   seal(): Promise<unknown>;
   restore(options: { target: string; method?: "exchange" }): Promise<{ method: string }>;
   fork(target: string, path: string): Promise<unknown>;
+  close(): Promise<void>;
 }
 
 interface Library {
@@ -63,8 +64,9 @@ export class EnginePlace {
     }
   }
 
-  close(): void {
+  async close(): Promise<void> {
     EnginePlace.#open--;
+    await this.client.close();
     this.#volume.close();
   }
 }

@@ -27,7 +27,7 @@ export const engineSpace: OwnCase = {
         notes: [],
       };
     } finally {
-      place.close();
+      await place.close();
     }
   },
 };

@@ -55,6 +55,6 @@ async function measure(
       notes: [],
     };
   } finally {
-    place.close();
+    await place.close();
   }
 }

@@ -35,7 +35,7 @@ export const snapshots: OwnCase = {
         notes: [],
       };
     } finally {
-      for (const place of places) place.close();
+      for (const place of places) await place.close();
     }
   },
 };
