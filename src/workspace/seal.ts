@@ -5,6 +5,7 @@ import { latestChange } from "../engines/tree/latest-change.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { SealFile } from "../formats/seal-file.ts";
+import { isSubvolume } from "../fs/btrfs.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
@@ -187,7 +188,7 @@ export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): P
   }
 }
 
-/** What a call that is about something else looks back for trees to remove. */
+/** So far back a call that is about something else looks for trees to remove, and for points to seal. */
 const FEW_POINTS = 64;
 const NOTHING: SealedPending = { sealed: 0, problems: [] };
 /** So many saves of others between sealing and reading are had in mind. */
@@ -229,7 +230,8 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
 
 /**
  * Why a point that is not sealed cannot be, as far as that is known without reading its tree; null where nothing
- * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over.
+ * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over, unless it
+ * was left behind.
  */
 export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
   const { sequence, descriptor } = point;
@@ -238,25 +240,46 @@ export function whyUnsealed(points: Points, point: Point, problems: readonly Sea
     heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
   if (known !== null) return known;
   const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
-  if (!passedOver) return null;
+  if (!passedOver || isLeftBehind(points, sequence)) return null;
   return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
     hint: "`cairn seal` says why",
   });
 }
 
 /**
- * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor. What was passed
- * over is not tried again; `sealAll` does.
+ * Numbers of finished points that only a held tree has the content of, ascending. Reads no descriptor of those that were
+ * saved since the last seal. What was passed over is not tried again; `sealAll` does.
  */
 function unsealed({ points, found }: Workspace): number[] {
   if (!existsSync(found.paths.holds)) return [];
   const open: number[] = [];
+  let isOlder = false;
+  let inARow = 0;
   for (const sequence of points.sequences().toReversed()) {
     const { tree, seal, descriptor } = points.pathsOf(sequence);
-    if (existsSync(seal)) break;
-    if (existsSync(tree) && existsSync(descriptor)) open.push(sequence);
+    if (existsSync(seal)) {
+      isOlder = true;
+      if (++inARow === FEW_POINTS) break;
+    } else if (existsSync(tree) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
+      open.push(sequence);
+      inARow = 0;
+    }
   }
   return open.reverse();
+}
+
+/**
+ * Whether a point that is older than a sealed one can be sealed all the same: a restore by exchange seals the one that it
+ * goes back to and no other. Only snapshots are exchanged, and of one it is known without reading that it is as made.
+ */
+function isLeftBehind(points: Points, sequence: number): boolean {
+  if (!isSubvolume(points.pathsOf(sequence).tree)) return false;
+  try {
+    return heldTreeProblem(points, points.read(sequence)) === null;
+  } catch (error) {
+    if (toCairnError(error).code === "damaged" || toCairnError(error).code === "newer_version") return false;
+    throw error;
+  }
 }
 
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {

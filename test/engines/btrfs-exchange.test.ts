@@ -58,11 +58,27 @@ void describe("a restore by exchange", () => {
     assertFolder(folder, unsaved, "by entries");
     assert.deepEqual((await client.verifyAll()).problems, []);
     assert.equal((await client.status()).clean, true);
+    await client.close();
     assertNoLeftovers(client, folder, "exchange");
     const held = (await client.history()).save_points.filter(
       ({ effective_engine: engine }) => engine !== "copy",
     ).length;
     assert.ok(subvolumes(root) <= held + 1, "no tree without its point");
+  });
+
+  test("leaves no point behind that could not be used any more when older ones are not sealed", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, root } = place;
+    const first = readFolder(folder);
+    const a = await client.save();
+    makeSecond(folder);
+    const b = await client.save();
+    assert.equal((await client.restore({ target: b.save_point_id, ...EXCHANGE })).method, "exchange");
+    const to = path.join(root, "fork");
+    await client.fork(a.save_point_id, to);
+    assertFolder(to, first, "a fork of the older point");
+    assert.deepEqual((await client.verifyAll()).problems, []);
   });
 
   test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {
