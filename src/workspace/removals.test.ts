@@ -56,6 +56,15 @@ test("an addition waits when four trees are under way", async (t) => {
   assert.deepEqual(readdirSync(folder), []);
 });
 
+test("a tree is removed before the addition ends when it cannot be moved aside", async (t) => {
+  const { folder } = heldUp(t);
+  const removed: string[] = [];
+  const removals = new Removals(async (place) => Promise.resolve(void removed.push(place)));
+  const absent = join(folder, "absent");
+  await removals.add(absent, undefined);
+  assert.deepEqual(removed, [absent]);
+});
+
 test("a tree that cannot be removed is told of and hinders nobody", async (t) => {
   const { tree } = heldUp(t);
   const warnings: string[] = [];

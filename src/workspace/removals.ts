@@ -21,15 +21,19 @@ export class Removals {
   }
 
   /**
-   * Takes over what lies at `place`, beside which it may be moved; waits while too many are under way. `onWarning`: why it
-   * could not be removed, which may be said after the call. Throws the system's error when it cannot be moved.
+   * Takes over what lies at `place`; waits while too many are under way. `onWarning`: why it could not be removed, which may
+   * be said after the call. What cannot be moved aside, on a full disk, is removed at once; throws why it cannot be.
    */
   async add(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
     while (this.#pending.size >= MOST) await Promise.race(this.#pending);
     const aside = newWorkDirectory(path.dirname(place));
     const doomed = path.join(aside, path.basename(place));
-    fs.mkdirSync(aside, { mode: 0o700 });
-    fs.renameSync(place, doomed);
+    try {
+      fs.mkdirSync(aside, { mode: 0o700 });
+      fs.renameSync(place, doomed);
+    } catch {
+      return this.#remove(place);
+    }
     const removal = this.#removed(aside, doomed)
       .catch((error: unknown) => onWarning?.(`${doomed} could not be removed: ${toCairnError(error).message}`))
       .finally(() => this.#pending.delete(removal));
