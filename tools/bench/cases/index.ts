@@ -10,7 +10,7 @@ import { backupVerify } from "./backup-verify.ts";
 import { engineLatency, engineLatencyMillion } from "./engine-latency.ts";
 import { engineSpace } from "./engine-space.ts";
 import { reflinkClone, reflinkLarge } from "./reflink-clone.ts";
-import { snapshots } from "./snapshots.ts";
+import { snapshots, snapshotsMillion } from "./snapshots.ts";
 import { firstSave } from "./first-save.ts";
 import { fullRestore } from "./full-restore.ts";
 import { indexTenMillion } from "./index-ten-million.ts";
@@ -39,7 +39,12 @@ export const CASES: readonly BenchCase[] = [
 ];
 
 /** Too long for every run; named by `--only`. */
-export const CASES_ON_REQUEST: readonly BenchCase[] = [memoryMillion, engineLatencyMillion, indexTenMillion];
+export const CASES_ON_REQUEST: readonly BenchCase[] = [
+  memoryMillion,
+  engineLatencyMillion,
+  snapshotsMillion,
+  indexTenMillion,
+];
 
 /** Engines that hold whole trees, each on a file system of its own; needs root. */
 export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, reflinkClone, reflinkLarge, engineLatency];
