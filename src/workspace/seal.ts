@@ -133,6 +133,10 @@ export interface SealProblem {
   problem: CairnError;
 }
 
+function isAboutThePoint({ code }: CairnError): boolean {
+  return code === "damaged" || code === "newer_version";
+}
+
 export interface SealedPending {
   sealed: number;
   /** what cannot be sealed stays as it is and keeps nobody from the others */
@@ -162,7 +166,7 @@ export async function sealPending(
       await dropOldTrees(workspace.points, { newest: sequence, most: 2, lookBack: FEW_POINTS, onWarning });
     } catch (error) {
       const problem = toCairnError(error);
-      if (problem.code !== "damaged" && problem.code !== "newer_version") throw problem;
+      if (!isAboutThePoint(problem)) throw problem;
       done.problems.push({ id, problem });
       call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
     }
@@ -231,7 +235,7 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
 /**
  * Why a point that is not sealed cannot be, as far as that is known without reading its tree; null where nothing
  * speaks against sealing it. Points are sealed oldest first: what is older than a sealed one was passed over, unless it
- * was left behind.
+ * is a snapshot, which may have been left behind.
  */
 export function whyUnsealed(points: Points, point: Point, problems: readonly SealProblem[]): CairnError | null {
   const { sequence, descriptor } = point;
@@ -239,8 +243,9 @@ export function whyUnsealed(points: Points, point: Point, problems: readonly Sea
   const known =
     heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
   if (known !== null) return known;
+  if (isSubvolume(points.pathsOf(sequence).tree)) return null;
   const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
-  if (!passedOver || isLeftBehind(points, sequence)) return null;
+  if (!passedOver) return null;
   return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
     hint: "`cairn seal` says why",
   });
@@ -277,7 +282,7 @@ function isLeftBehind(points: Points, sequence: number): boolean {
   try {
     return heldTreeProblem(points, points.read(sequence)) === null;
   } catch (error) {
-    if (toCairnError(error).code === "damaged" || toCairnError(error).code === "newer_version") return false;
+    if (isAboutThePoint(toCairnError(error))) return false;
     throw error;
   }
 }
