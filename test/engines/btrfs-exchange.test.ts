@@ -3,40 +3,23 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import type { Client } from "../../src/operations/contract.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { heldPlace, type HeldPlace, subvolumesOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
-import { cairnLibrary, assertNoLeftovers } from "../fixtures/work.ts";
+import { assertNoLeftovers } from "../fixtures/work.ts";
 
-interface Place {
-  client: Client;
-  folder: string;
-  root: string;
-}
-
-async function onBtrfs(t: TestContext): Promise<Place | null> {
-  const volume = loopFileSystem(t, "btrfs");
-  if (volume === null) return null;
-  const folder = path.join(volume.root, "ws");
-  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
-  makeFirst(folder);
-  const client = await (await cairnLibrary()).adopt(folder, { engineType: "btrfs-snapshot" });
-  return { client, folder, root: volume.root };
+/** Null where there can be none, and the test is skipped. */
+async function onBtrfs(t: TestContext): Promise<HeldPlace | null> {
+  return heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
 }
 
 const EXCHANGE = { method: "exchange" } as const;
-
-function subvolumes(root: string): number {
-  const listed = execFileSync("btrfs", ["subvolume", "list", root], { encoding: "utf8" });
-  return listed.split("\n").filter((line) => line !== "").length;
-}
 
 void describe("a restore by exchange", () => {
   test("gives every state back, undone and done again, and leaves nothing but points", async (t) => {
     const place = await onBtrfs(t);
     if (place === null) return;
-    const { client, folder, root } = place;
+    const { client, folder, volume } = place;
     const first = readFolder(folder);
     const a = await client.save({ message: "first" });
     makeSecond(folder);
@@ -63,19 +46,19 @@ void describe("a restore by exchange", () => {
     const held = (await client.history()).save_points.filter(
       ({ effective_engine: engine }) => engine !== "copy",
     ).length;
-    assert.ok(subvolumes(root) <= held + 1, "no tree without its point");
+    assert.ok(subvolumesOf(volume.root).length <= held + 1, "no tree without its point");
   });
 
   test("leaves no point behind that could not be used any more when older ones are not sealed", async (t) => {
     const place = await onBtrfs(t);
     if (place === null) return;
-    const { client, folder, root } = place;
+    const { client, folder, volume } = place;
     const first = readFolder(folder);
     const a = await client.save();
     makeSecond(folder);
     const b = await client.save();
     assert.equal((await client.restore({ target: b.save_point_id, ...EXCHANGE })).method, "exchange");
-    const to = path.join(root, "fork");
+    const to = path.join(volume.root, "fork");
     await client.fork(a.save_point_id, to);
     assertFolder(to, first, "a fork of the older point");
     assert.deepEqual((await client.verifyAll()).problems, []);
