@@ -1,4 +1,4 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import path from "node:path";
 import type { Bench } from "../bench.ts";
 import { makeSmallFiles } from "../data/small-files.ts";
@@ -20,7 +20,6 @@ interface Library {
 
 /** A workspace with so many small files on a fresh file system of its own. */
 export class EnginePlace {
-  static #open = 0;
   readonly folder: string;
   readonly root: string;
   readonly client: Client;
@@ -39,9 +38,7 @@ export class EnginePlace {
   ): Promise<EnginePlace> {
     if (process.getuid?.() !== 0) throw new Error("not root: no file system can be mounted");
     const scratch = bench.folder(`engines-${on.kind}`, String(on.files));
-    const state = bench.folder("engines-state");
-    process.env["XDG_STATE_HOME"] = state;
-    if (EnginePlace.#open === 0) rmSync(state, { recursive: true, force: true });
+    process.env["XDG_STATE_HOME"] = bench.folder("engines-state");
     const volume = new LoopVolume(scratch, on.kind, on.size);
     volume.fresh();
     try {
@@ -55,9 +52,7 @@ export class EnginePlace {
       }
       runCommand({ program: "sync", args: [] });
       const library = (await import(path.resolve(import.meta.dirname, "../../../dist/index.js"))) as Library;
-      const client = await library.adopt(folder, { engineType: on.engine });
-      EnginePlace.#open++;
-      return new EnginePlace(volume, client);
+      return new EnginePlace(volume, await library.adopt(folder, { engineType: on.engine }));
     } catch (error) {
       volume.close();
       throw error;
@@ -65,7 +60,6 @@ export class EnginePlace {
   }
 
   async close(): Promise<void> {
-    EnginePlace.#open--;
     await this.client.close();
     this.#volume.close();
   }
