@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import path from "node:path";
-import { after, type TestContext, test } from "node:test";
+import { type TestContext, test } from "node:test";
 import type { EngineType } from "../src/operations/contract.ts";
 import { makeHoldable } from "./fixtures/held-place.ts";
 import { loopFileSystem } from "./fixtures/loop-file-system.ts";
@@ -18,14 +18,9 @@ const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? 50);
 const STEPS = 120;
 const ROOM = 2 ** 31;
 
-let failed = false;
-after(() => {
-  if (failed) process.stderr.write(`model.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
-});
-
 const title = `every point gives back what the folder was, whatever happens in between (seed ${SEED})`;
 
-test(title, async (t) => runModels(t, { engines: ["copy"], root: path.dirname(newFolder()), seconds: SECONDS }));
+test(title, async (t) => runModels(t, { engines: ["copy"], root: newFolder("models"), seconds: SECONDS }));
 
 for (const [kind, ...engines] of [
   ["btrfs", "btrfs-snapshot", "reflink-copy", "copy"],
@@ -45,7 +40,6 @@ async function runModels(
   const counts = new Map<string, number>();
   const library = await cairnLibrary();
   const [engine] = on.engines;
-  failed = true;
   for (let run = 0; performance.now() < end; run++) {
     const folder = path.join(on.root, `model-${engine}-${run}`);
     makeHoldable(folder, engine);
@@ -55,7 +49,8 @@ async function runModels(
       for (let step = 0; step < STEPS && performance.now() < end; step++) await model.step();
       await model.checkEverything();
     } catch (error) {
-      process.stderr.write(`seed ${SEED + run}, ${engine}, the last steps:\n${model.log.slice(-25).join("\n")}\n`);
+      const steps = model.log.slice(-25).join("\n");
+      process.stderr.write(`${engine}, repeat with CAIRN_TEST_SEED=${SEED + run}; the last steps:\n${steps}\n`);
       throw error;
     }
     for (const [name, count] of model.counts) counts.set(name, (counts.get(name) ?? 0) + count);
@@ -64,5 +59,4 @@ async function runModels(
   t.diagnostic([...counts].map(([name, count]) => `${count} ${name}`).join(", "));
   for (const name of ["save", "restore", "undo", "killed"])
     assert.ok((counts.get(name) ?? 0) > 0, `${name} never happened`);
-  failed = false;
 }
