@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { eachIndexFile, IndexFileWriter, isContiguous } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, IndexFileWriter, isContiguous } from "./index-set.ts";
 import { type LockCall, withLock } from "./locks.ts";
 import { PackCopier, packSizeOf } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
@@ -99,7 +99,8 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
 
 /**
  * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
- * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since.
+ * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since, or
+ * cannot be read any more.
  */
 export async function runIndexRepair(
   repository: Repository,
@@ -119,7 +120,7 @@ export async function runIndexRepair(
     await repository.storage.sync(["data"]);
     failpoint("repair.packs-written");
     const writer = new IndexFileWriter(repository);
-    await eachIndexFile(repository, plan.rewrite, async (file) => {
+    await eachToRewrite(repository, plan, async (file) => {
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await writer.add(pack.id, pack.blobs);
     });
     for (const pack of plan.add) await writer.add(Buffer.from(pack.name, "hex"), pack.blobs);
@@ -145,6 +146,20 @@ export async function runIndexRepair(
       savedBlobs: salvage.copier.packs.reduce((sum, pack) => sum + pack.entries.length, 0),
       lostBlobs: salvage.lost,
     };
+  });
+}
+
+/** Every file that goes once it is written anew: what cannot be read of one now must not go with it. */
+async function eachToRewrite(
+  repository: Repository,
+  plan: IndexRepairPlan,
+  each: (file: IndexFileContent) => Promise<void>,
+): Promise<void> {
+  const [damaged] = await eachIndexFile(repository, plan.rewrite, each);
+  if (damaged === undefined) return;
+  throw new CairnError("stale_plan", `index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, {
+    hint: "plan it again",
+    cause: damaged.error,
   });
 }
 
@@ -197,7 +212,7 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
     }
     done.push(name);
   };
-  await eachIndexFile(repository, plan.rewrite, async (file) => {
+  await eachToRewrite(repository, plan, async (file) => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       if (wanted.delete(name)) await salvage(name, pack.blobs);

@@ -41,6 +41,8 @@ interface Care {
   only: boolean;
   /** False: they are not whole before the first run either. */
   isSound?: boolean;
+  /** What strikes; default: some of all that can. */
+  faultsOf?: (calls: ReadonlyMap<string, number>) => Fault[];
 }
 
 /** Some faults that strike: each operation that a clean run makes, in each way, at a call of its own. */
@@ -72,8 +74,8 @@ async function endures(care: Care): Promise<void> {
   reset(care);
   faulty.disarm();
   await run();
-  const cases = casesOf(new Map(faulty.calls));
-  assert.ok(cases.length > 5);
+  const cases = (care.faultsOf ?? casesOf)(new Map(faulty.calls));
+  assert.ok(cases.length > 5, `${cases.length} cases`);
   for (const fault of cases) {
     const where = `CAIRN_TEST_SEED=${SEED} ${JSON.stringify(fault)}`;
     reset(care);
@@ -237,4 +239,19 @@ test("repairs endure whatever a storage does", async (t) => {
   cpSync(place, lost, { recursive: true });
   const snapshots = async (): Promise<unknown> => repository.repairSnapshots({ forget: true });
   await endures({ scene, template: lost, run: snapshots, kept: ids.slice(1), only: false });
+});
+
+test("a repair of packs loses nothing whichever reading of an index goes wrong", async (t) => {
+  const { scene, ids } = await threeSnapshots(t);
+  const { repository, folder } = scene;
+  await damageBlob(scene, (await nodeAt(repository, ids[0]!, `${folder}/lost`)).content![0]!);
+  const faultsOf = (calls: ReadonlyMap<string, number>): Fault[] =>
+    Array.from({ length: calls.get("load index")! }, (_, after) => ({
+      operation: "load",
+      kind: "index",
+      fault: "truncate",
+      after,
+    }));
+  const run = async (): Promise<unknown> => repository.repair({ what: "packs" });
+  await endures({ scene, template: templateOf(scene), run, kept: ids.slice(1), only: false, faultsOf });
 });
