@@ -158,10 +158,10 @@ export interface WriteRequest {
 
 export interface ShareRequest {
   pointId: string;
-  workspaceId: string;
-  /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
+  /** the path of the point's workspace, raw bytes */
   root: Uint8Array;
-  folder: Uint8Array;
+  /** a workspace that is being made with it, and where its folder lies until it gets its path */
+  first?: { workspaceId: string; folder: Uint8Array };
 }
 
 export interface WrittenContent {
@@ -289,7 +289,7 @@ export interface Engine {
   storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
-  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
+  /** The same content for one more point, which then holds it by itself. */
   share(content: PointContent, point: ShareRequest): Promise<PointContent>;
   /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
   verify(request: VerifyStoreRequest): Promise<StoreVerification>;

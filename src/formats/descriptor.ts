@@ -31,7 +31,7 @@ export interface RootMetadata {
   mtime_ns: number;
 }
 
-/** A whole tree that a point holds beside its descriptor, under the name `tree`. */
+/** A whole tree that a point holds: beside its descriptor, under the name `tree`, or with another point. */
 export interface HeldTree {
   /** The engine that made it. */
   engine: string;
@@ -42,6 +42,11 @@ export interface HeldTree {
    * made: a tree with another time is not the one it speaks of.
    */
   last_change?: number;
+  /**
+   * The sequence number of an earlier point whose tree is this one's too, unless there is a tree beside this descriptor.
+   * Nothing was changed between the two.
+   */
+  tree_of?: number;
 }
 
 export interface DescriptorContent {
@@ -193,6 +198,7 @@ function checkHeld(held: Fields): void {
   if (held.text("engine") === "") throw held.wrong("engine", "the name of an engine");
   held.time("at");
   if (held.has("last_change")) held.number("last_change");
+  if (held.has("tree_of")) held.integer("tree_of", Number.MAX_SAFE_INTEGER, 1);
 }
 
 /** Checks the ids by which the store knows the content. */

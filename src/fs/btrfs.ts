@@ -56,12 +56,12 @@ export interface SubvolumeInfo {
   /** What it is a snapshot of, and what it was received from; null when it is neither. */
   readonly parentUuid: string | null;
   readonly receivedUuid: string | null;
-  /** Transactions of the last change of its content and of its creation. */
+  /** Transactions of the last change of its tree, as `changed`, and of its creation. */
   readonly ctransid: number;
   readonly otransid: number;
   /**
-   * When an inode in it was changed last, in ms since 1970; in a snapshot, when one of its source was before the commit
-   * that made it. What the kernel writes out later, and a write that changes no time, do not move it.
+   * When its tree was changed last, in ms since 1970; in a snapshot, when that of its source was before the commit that
+   * made it. Content that is written to a file that is there changes the tree only once the kernel writes it out.
    */
   readonly changed: number;
 }
@@ -296,17 +296,31 @@ export async function createSnapshot(
   name: string | Uint8Array,
   options: { readOnly: boolean },
 ): Promise<void> {
-  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
-  const view = viewOf(argument);
-  view.setBigInt64(VOL_ARGS_V2.FD, BigInt(fromFd), true);
-  view.setBigUint64(VOL_ARGS_V2.FLAGS, options.readOnly ? READ_ONLY : 0n, true);
-  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, argument);
+  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, name, options.readOnly));
   if (errno === 0) return;
   throw failure(errno, `make the snapshot ${shownPlace(parentFd, name)}`, {
     ENOTTY: "a snapshot must lie on the same btrfs file system as what it is of",
     EPERM: "only root and the owner of a subvolume's root directory may snapshot it",
     EINVAL: "only a whole subvolume can be snapshot, not a directory in one",
   });
+}
+
+function snapshotArgument(fromFd: number, name: string | Uint8Array, readOnly: boolean): Arena {
+  const argument = namedArgument(name, VOL_ARGS_V2.NAME);
+  const view = viewOf(argument);
+  view.setBigInt64(VOL_ARGS_V2.FD, BigInt(fromFd), true);
+  view.setBigUint64(VOL_ARGS_V2.FLAGS, readOnly ? READ_ONLY : 0n, true);
+  return argument;
+}
+
+/**
+ * Has what was written to the subvolume whose root is `fromFd` reach its tree, and nothing committed: by asking for a
+ * snapshot under a name that is taken, which the kernel refuses after it has written everything out. False where it
+ * answers something else. That it does the one before the other nobody promises: whoever relies on it tries it first.
+ */
+export async function settleSubvolume(fromFd: number, parentFd: number, taken: string | Uint8Array): Promise<boolean> {
+  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
+  return errnoName(errno) === "EEXIST";
 }
 
 const DESTROY_HINTS: Hints = {
@@ -436,4 +450,17 @@ export async function waitSync(fd: number, transaction: bigint): Promise<void> {
   viewOf(argument).setBigUint64(0, transaction, true);
   const errno = await wait(fd, REQUEST.WAIT_SYNC, argument);
   if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
+}
+
+/**
+ * Has the file system of a directory commit: what was done to it by then is durable when it returns, but for content that
+ * was written to files and not synced.
+ */
+export async function commitFileSystem(place: RawPath): Promise<void> {
+  const fd = openFolder(place);
+  try {
+    await waitSync(fd, startSync(fd));
+  } finally {
+    fs.closeSync(fd);
+  }
 }

@@ -1,12 +1,14 @@
 import { closeSync, existsSync, openSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { Degradation } from "../engines/engine.ts";
 import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
+import { commitFileSystem } from "../fs/btrfs.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -14,7 +16,9 @@ import { newSavePointId, type SavePointId } from "../ids.ts";
 import { writeState, writeStateInOrder } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
+import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
+import { markShared, treeOwner } from "./shared-trees.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -22,12 +26,23 @@ import type { Workspace } from "./workspace.ts";
  * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
  * tree cannot be held this time, the store takes the content, and the point says so.
  *
- * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be. Commit: the descriptor
- * gets its name, or the tree is made that was announced. Record: head moves. For the holder of the workspace's lock.
+ * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be; head's does too, where
+ * nothing was done to the folder since. Commit: the descriptor gets its name, or the tree is made that was announced.
+ * Record: head moves. For the holder of the workspace's lock.
  */
 export async function capturePoint(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved> {
   const passedOver = whyNotHeld(workspace, input);
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
+  const still = await stillHead(workspace, holder);
+  if (input.skipUnchanged === true) {
+    if (still !== null && hasSameRules(still.head, input))
+      return { point: still.head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
+    return recordInstead(workspace, input, {
+      what: holder.type,
+      reason: "whether something changed is not known without reading",
+    });
+  }
+  if (still !== null) return await sharePoint(workspace, input, { ...still, holder });
   const { points } = workspace;
   const id = newSavePointId();
   let held: HeldPoint;
@@ -51,6 +66,73 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
     leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
   };
 }
+
+/** Head, where nothing was done to the folder since the tree was made that it holds. */
+interface StillHead {
+  head: Point;
+  at: string;
+  /** the point with which that tree lies */
+  owner: number;
+  lastChange: number;
+}
+
+/** Null where something was done to the folder, or where that cannot be told without reading it. */
+async function stillHead(workspace: Workspace, holder: TreeHolder): Promise<StillHead | null> {
+  const { points, root, found } = workspace;
+  const head = workspace.byId(workspace.state().head);
+  const lastChange = head?.descriptor.content.held?.last_change;
+  if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return null;
+  const at = new Date().toISOString();
+  const owner = treeOwner(points, head);
+  const isStill = await holder.isStill?.(root, points.pathsOf(owner).tree, found.control.temporary);
+  return isStill === true ? { head, at, owner, lastChange } : null;
+}
+
+/**
+ * A point that holds the same tree as head.
+ *
+ * Intent: the sequence number is claimed. Stage: the mark of a tree that lies elsewhere, and the descriptor in the claim.
+ * Commit: the descriptor gets its name. Record: head moves; then the file system commits, which makes all of it durable
+ * that came first. Killed or cut off before the commit it is a claim, which the next save removes with its mark: that its
+ * tree is another's tells that nothing was made for it. After it head is moved by whoever comes next.
+ */
+async function sharePoint(
+  workspace: Workspace,
+  input: SaveInput,
+  more: StillHead & { holder: TreeHolder },
+): Promise<Saved> {
+  const { points, root, found } = workspace;
+  const { head, owner } = more;
+  throwIfAborted(input.signal);
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id, { durable: false });
+  let point: Point;
+  try {
+    markShared(points, sequence, owner);
+    failpoint("share.marked");
+    const descriptor = describeHeld(workspace, input, { ...more, id, sequence, tree: root, captured: WHOLE });
+    points.announce(descriptor);
+    failpoint("share.announced");
+    point = points.commit(descriptor, { keepClaim: true, announced: true });
+  } catch (error) {
+    points.abandon(sequence);
+    throw error;
+  }
+  failpoint("save.committed");
+  writeStateInOrder(found.paths, { ...workspace.state(), head: id });
+  failpoint("save.head-moved");
+  points.settle(sequence);
+  await commitFileSystem(found.paths.points);
+  return { point, changes: hasSameRules(head, input) ? NO_CHANGES : null, readBytes: 0, leftOut: [] };
+}
+
+/** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
+function hasSameRules({ descriptor }: Point, { exclude }: SaveInput): boolean {
+  return isDeepStrictEqual(descriptor.rules.exclude, [...(exclude ?? [])]);
+}
+
+const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
 
 export interface HoldRequest {
   holder: TreeHolder;
@@ -146,7 +228,6 @@ const CHANGED = "it was changed while it was cloned";
 /** What a held tree cannot do; null where it can. */
 function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
-  if (input.skipUnchanged === true) return "whether something changed is not known without reading";
   const [mount] = mountsInside(workspace.root);
   if (mount !== undefined)
     return `something is mounted at ${printablePath(mount.mountPoint)}, and a held tree has what lies below instead`;
@@ -174,11 +255,18 @@ function describeHeld(
     captured: Captured;
     at: string;
     lastChange?: number | undefined;
+    /** with which point the tree lies, where that is another */
+    owner?: number;
   },
 ): Descriptor {
-  const { holder, tree, captured, at, lastChange } = more;
+  const { holder, tree, captured, at, lastChange, owner } = more;
   const root = recordedRoot(rootMetadata(Buffer.from(tree)));
-  const held = { engine: holder.type, at, ...(lastChange === undefined ? {} : { last_change: lastChange }) };
+  const held = {
+    engine: holder.type,
+    at,
+    ...(lastChange === undefined ? {} : { last_change: lastChange }),
+    ...(owner === undefined ? {} : { tree_of: owner }),
+  };
   return {
     ...pointFacts(workspace, input, more),
     engine: holder.type,

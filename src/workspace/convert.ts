@@ -6,9 +6,8 @@ import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { makeSubvolume, isSubvolume, startSync, subvolumeUuid, waitSync } from "../fs/btrfs.ts";
+import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
-import { openDirectory } from "../fs/syscalls.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { readControl, readWorkspace, writeControl, writeWorkspace, withFolder } from "./control-directory.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
@@ -195,7 +194,7 @@ async function isWrittenTo(copy: Buffer, made: bigint): Promise<boolean> {
 /** From the exchange to the end. */
 async function recordConverted(workspace: Workspace, intent: ConvertIntent): Promise<void> {
   const { root, found, points } = workspace;
-  await commitExchange(parentOf(root));
+  await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
   if (controlFile.engine !== ENGINE) writeControl(found.control, { ...controlFile, engine: ENGINE });
   failpoint("convert.engine-set");
@@ -212,15 +211,6 @@ async function recordConverted(workspace: Workspace, intent: ConvertIntent): Pro
 }
 
 /** The exchange must be on the disk before anything says that it took place. */
-async function commitExchange(parent: Buffer): Promise<void> {
-  const fd = openDirectory(parent);
-  try {
-    await waitSync(fd, startSync(fd));
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
 /** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
 export async function recoverConversion(
   workspace: Workspace,

@@ -18,6 +18,7 @@ import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Point } from "./point-files.ts";
+import { treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -69,7 +70,7 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
   if (workspace.engine.holder?.atomic !== true) return "the engine does not hold trees of one moment";
   const other = whyTreeIsNotThePoint(workspace.points, point);
   if (other !== null) return other;
-  const { tree } = workspace.points.pathsOf(point.sequence);
+  const tree = treePlace(workspace.points, point);
   if (!isSubvolume(tree)) return "the point holds no tree of one moment";
   return hasNested(Buffer.from(tree)) ? "there are subvolumes inside" : null;
 }
@@ -114,7 +115,7 @@ export async function restoreByExchange(
   if (refused !== null) return { refused };
   const holder = workspace.engine.holder!;
   const { control, paths } = workspace.found;
-  const { descriptor, sequence } = input.target;
+  const { descriptor } = input.target;
   fs.mkdirSync(control.temporary, { recursive: true, mode: 0o700 });
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const staging = path.join(control.temporary, name);
@@ -133,7 +134,7 @@ export async function restoreByExchange(
   failpoint("exchange.intent");
   let intent: Intent;
   try {
-    const { tree } = workspace.points.pathsOf(sequence);
+    const tree = treePlace(workspace.points, input.target);
     const copying = holder.materialise(tree, Buffer.from(staging), { signal: input.signal });
     let held: string | null = null;
     try {

@@ -174,9 +174,8 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   failpoint("fork.noted");
   const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
     pointId,
-    workspaceId: id,
     root: target,
-    folder: partial.staging,
+    first: { workspaceId: id, folder: partial.staging },
   });
   failpoint("fork.content-shared");
   const { workspace: made } = createWorkspace(control, {

@@ -7,6 +7,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { handOverTrees, markedOwner, treePlace } from "./shared-trees.ts";
 
 /** Sealed points do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;
@@ -15,6 +16,7 @@ const GOING = "tree-going";
 
 /** Removes the held trees of points that are about to go, or that were never finished. */
 export async function removeHeldTrees(points: Points, sequences: readonly number[]): Promise<void> {
+  await handOverTrees(points, sequences);
   for (const sequence of sequences) await removeTreeOf(points, sequence);
 }
 
@@ -23,8 +25,10 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
   const going = join(root, GOING);
   rmSync(origins, { force: true });
   await removeHeldTree(going);
-  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return;
+  const stats = lstatSync(tree, { throwIfNoEntry: false });
+  if (stats === undefined) return;
   try {
+    if (stats.isSymbolicLink()) return rmSync(tree);
     renameSync(tree, going);
   } catch (error) {
     throw toCairnError(error, `remove ${tree}`);
@@ -53,14 +57,18 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
   let spare = 0;
   let empty = 0;
   let tried = 0;
+  const needed = new Set<number>();
   for (const sequence of points.sequences().toReversed()) {
+    const { root, seal } = points.pathsOf(sequence);
+    const owner = markedOwner(points, sequence);
+    const isOpen = owner !== null && (sequence > newest || !existsSync(seal));
+    if (isOpen) needed.add(owner);
     if (sequence > newest) continue;
-    const { root, tree, seal } = points.pathsOf(sequence);
     const going = join(root, GOING);
-    const isHeld = existsSync(tree);
-    const isSpare = isHeld && existsSync(seal) && ++spare > KEPT_TREES;
+    const isSpare = owner !== null && !needed.has(owner) && ++spare > KEPT_TREES;
+    if (owner !== null && !isSpare) needed.add(owner);
     const isGoing = existsSync(going);
-    empty = isHeld || isGoing ? 0 : empty + 1;
+    empty = owner !== null || isGoing ? 0 : empty + 1;
     if (isSpare || isGoing) {
       tried++;
       try {
@@ -75,14 +83,15 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
 }
 
 /** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */
-export function heldTreeProblem(points: Points, { descriptor, sequence }: Point): CairnError | null {
-  const { tree } = points.pathsOf(sequence);
+export function heldTreeProblem(points: Points, point: Point): CairnError | null {
+  const { descriptor } = point;
+  const tree = treePlace(points, point);
   const who = `the point ${descriptor.save_point_id}`;
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined)
     return new CairnError("damaged", `${tree}: the tree that ${who} held is gone`, {
       hint: "it was never sealed, so nothing else has its content: remove the point with `cairn cleanup --only`",
     });
-  const reason = whyNotAsMade(tree, descriptor.effective_engine);
+  const reason = whyChanged(tree, point);
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
@@ -90,19 +99,23 @@ export function heldTreeProblem(points: Points, { descriptor, sequence }: Point)
  * Why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not be
  * a copy of the point; null where it is. Ignore rules are not looked at.
  */
-export function whyTreeIsNotThePoint(points: Points, { descriptor, sequence }: Point): string | null {
-  const { tree } = points.pathsOf(sequence);
+export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
+  const { descriptor } = point;
+  const tree = treePlace(points, point);
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   if (!descriptor.complete || descriptor.omitted_count > 0) return "the point left something out";
-  const changed = whyNotAsMade(tree, descriptor.effective_engine);
+  const changed = whyChanged(tree, point);
   return changed === null ? null : `the tree ${changed}`;
+}
+
+function whyChanged(tree: string, { descriptor }: Point): string | null {
+  return whyNotAsMade(tree, descriptor.effective_engine, descriptor.content.held?.last_change);
 }
 
 /** A point's held tree, whose files may be cloned; null where it has none that is the point. */
 export function heldTreeOf(points: Points, point: Point): HeldTree | null {
   if (whyTreeIsNotThePoint(points, point) !== null) return null;
-  const { descriptor, sequence } = point;
-  return { place: points.pathsOf(sequence).tree, made: Date.parse(descriptor.created_at) };
+  return { place: treePlace(points, point), made: Date.parse(point.descriptor.created_at) };
 }
 
 /** A tree that is not what was captured must not become what the point says was there. */

@@ -1,9 +1,11 @@
 import { existsSync, rmSync } from "node:fs";
-import type { StagedContent, StageRequest } from "../engines/engine.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
 import { latestChange } from "../engines/tree/latest-change.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { Descriptor } from "../formats/descriptor.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { removeLeftovers } from "../fs/durable.ts";
@@ -13,6 +15,7 @@ import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } fr
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { treePlace, markedOwner } from "./shared-trees.ts";
 import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -26,35 +29,18 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 export async function sealPoint(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
   if (point.sealed) return point;
   const { descriptor, sequence } = point;
-  const { root, tree } = workspace.points.pathsOf(sequence);
+  const { root } = workspace.points.pathsOf(sequence);
   const problem = heldTreeProblem(workspace.points, point);
   if (problem !== null) throw problem;
   // Of an attempt that was killed.
   removeLeftovers(root, undefined, { exclusive: true });
-  const parent = parentOf(workspace, point);
   await recoverSeal(workspace);
   writeIntentLink(workspace.found.paths.journal, JOURNAL, [descriptor.save_point_id]);
   failpoint("seal.intent");
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-    { rules: null, head: parent, id: descriptor.save_point_id },
-  );
-  let staged: StagedContent | undefined;
-  let seal: SealFile;
+  let staged: Staged;
   try {
-    staged = await workspace.engine.stage({
-      ...request,
-      root: Buffer.from(tree),
-      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
-      labels: descriptor.labels,
-      ...heldAt(workspace.points, point),
-    });
-    requireAsMade(workspace, point, staged);
-    seal = sealOf(point, staged, parent);
+    staged = (await stageAsParent(workspace, point, call)) ?? (await stageByReading(workspace, point, call));
   } catch (error) {
-    // Nothing of it goes into the stat cache: what it has is not looked at again.
-    await staged?.discard();
     removeIntentLink(workspace.found.paths.journal, JOURNAL);
     throw error;
   }
@@ -62,11 +48,77 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   // Before the commit, after which nobody would look for it.
   rmSync(workspace.points.pathsOf(sequence).origins, { force: true });
   failpoint("seal.origins-removed");
-  const sealed = workspace.points.seal(sequence, seal);
+  const sealed = workspace.points.seal(sequence, staged.seal);
   failpoint("seal.committed");
   removeIntentLink(workspace.found.paths.journal, JOURNAL);
-  await staged.settled();
+  await staged.settled?.();
   return sealed;
+}
+
+interface Staged {
+  seal: SealFile;
+  settled?: () => Promise<void>;
+}
+
+async function stageByReading(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged> {
+  const { descriptor } = point;
+  const parent = parentOf(workspace, point);
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
+    { rules: null, head: parent, id: descriptor.save_point_id },
+  );
+  let staged: StagedContent | undefined;
+  try {
+    staged = await workspace.engine.stage({
+      ...request,
+      root: Buffer.from(treePlace(workspace.points, point)),
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      labels: descriptor.labels,
+      ...heldAt(workspace.points, point),
+    });
+    requireAsMade(workspace, point, staged);
+    return { seal: sealOf(point, staged, parent), settled: staged.settled };
+  } catch (error) {
+    // Nothing of it goes into the stat cache: what it has is not looked at again.
+    await staged?.discard();
+    throw error;
+  }
+}
+
+/**
+ * What is known of the parent, for a point that holds the same tree and leaves out the same; null for others, and where
+ * the store lacks some of it, which reading stores again.
+ */
+async function stageAsParent(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged | null> {
+  const { descriptor } = point;
+  const parent = parentOf(workspace, point);
+  if (parent === null || !isSameTree(point, parent)) return null;
+  const { engine } = workspace;
+  const known = parent.descriptor;
+  const of = known.content as unknown as PointContent;
+  return engine.reading(async () => {
+    if (!(await holds(workspace, of, call))) return null;
+    const root = workspace.found.recordedFolder ?? workspace.root;
+    const content = await engine.share(of, { pointId: descriptor.save_point_id, root });
+    return { seal: sealAs(point, { known, content }) };
+  }, call);
+}
+
+async function holds({ engine }: Workspace, content: PointContent, call: WorkspaceCall): Promise<boolean> {
+  try {
+    return await engine.holds(content, call);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return false;
+    throw error;
+  }
+}
+
+/** Whether a point holds its parent's tree, of which it leaves out the same. */
+function isSameTree({ descriptor }: Point, parent: Point): boolean {
+  const of = descriptor.content.held?.tree_of;
+  if (of === undefined || (of !== parent.sequence && of !== parent.descriptor.content.held?.tree_of)) return false;
+  return isDeepStrictEqual(descriptor.rules.exclude, parent.descriptor.rules.exclude);
 }
 
 const JOURNAL = "sealing";
@@ -118,8 +170,8 @@ function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequ
 function requireAsMade(workspace: Workspace, point: Point, { scan }: StagedContent): void {
   const problem = heldTreeProblem(workspace.points, point);
   if (problem !== null) throw problem;
-  const { descriptor, sequence } = point;
-  const { tree } = workspace.points.pathsOf(sequence);
+  const { descriptor } = point;
+  const tree = treePlace(workspace.points, point);
   // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
   if (descriptor.effective_engine === "btrfs-snapshot") return;
   const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
@@ -243,7 +295,7 @@ export function whyUnsealed(points: Points, point: Point, problems: readonly Sea
   const known =
     heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
   if (known !== null) return known;
-  if (isSubvolume(points.pathsOf(sequence).tree)) return null;
+  if (isSubvolume(treePlace(points, point))) return null;
   const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
   if (!passedOver) return null;
   return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
@@ -261,11 +313,15 @@ function unsealed({ points, found }: Workspace): number[] {
   let isOlder = false;
   let inARow = 0;
   for (const sequence of points.sequences().toReversed()) {
-    const { tree, seal, descriptor } = points.pathsOf(sequence);
+    const { seal, descriptor } = points.pathsOf(sequence);
     if (existsSync(seal)) {
       isOlder = true;
       if (++inARow === FEW_POINTS) break;
-    } else if (existsSync(tree) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
+    } else if (
+      markedOwner(points, sequence) !== null &&
+      existsSync(descriptor) &&
+      (!isOlder || isLeftBehind(points, sequence))
+    ) {
       open.push(sequence);
       inARow = 0;
     }
@@ -278,9 +334,9 @@ function unsealed({ points, found }: Workspace): number[] {
  * goes back to and no other. Only snapshots are exchanged, and of one it is known without reading that it is as made.
  */
 function isLeftBehind(points: Points, sequence: number): boolean {
-  if (!isSubvolume(points.pathsOf(sequence).tree)) return false;
   try {
-    return heldTreeProblem(points, points.read(sequence)) === null;
+    const point = points.read(sequence);
+    return isSubvolume(treePlace(points, point)) && heldTreeProblem(points, point) === null;
   } catch (error) {
     if (isAboutThePoint(toCairnError(error))) return false;
     throw error;
@@ -290,6 +346,28 @@ function isLeftBehind(points: Points, sequence: number): boolean {
 function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
   const parent = workspace.byId(descriptor.parent_id);
   return parent?.sealed === true ? parent : null;
+}
+
+/** The seal of a point that is, entry for entry, a sealed one. */
+function sealAs({ descriptor }: Point, more: { known: Descriptor; content: PointContent }): SealFile {
+  const { known } = more;
+  const { tree, snapshot_tree: snapshotTree, snapshot } = more.content as unknown as SealFile["content"];
+  return {
+    save_point_id: descriptor.save_point_id,
+    sealed_at: new Date().toISOString(),
+    content: { tree, snapshot_tree: snapshotTree, snapshot },
+    state_digest: known.state_digest,
+    metadata_digest: known.metadata_digest,
+    complete: known.complete,
+    entries: known.entries,
+    bytes: known.bytes,
+    bytes_stored: 0,
+    unchanged: true,
+    labels: known.labels,
+    omitted: known.omitted,
+    omitted_count: known.omitted_count,
+    rules: known.rules,
+  };
 }
 
 function sealOf(point: Point, staged: StagedContent, parent: Point | null): SealFile {

@@ -17,6 +17,7 @@ import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
 import { notSetEntry } from "./restore.ts";
 import type { LeftOutEntry } from "./record-point.ts";
+import { treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */
@@ -82,11 +83,10 @@ export async function writeWhole(
   input: Omit<WriteInput, "paths" | "readOnly">,
 ): Promise<WrittenFolder> {
   const { point, folder, signal } = input;
-  const { tree } = workspace.points.pathsOf(point.sequence);
   const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
   if (!isBeside || whyNotCopied(workspace, point) !== null) return writeContent(workspace, { ...input, paths: null });
   fs.rmdirSync(folder);
-  await workspace.engine.holder!.materialise(tree, folder, { signal });
+  await workspace.engine.holder!.materialise(treePlace(workspace.points, point), folder, { signal });
   failpoint("write.tree-copied");
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
 }

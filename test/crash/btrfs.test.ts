@@ -103,6 +103,7 @@ test("a claim becomes a point when its tree is the one that was announced, and n
   const { folder } = place;
   const id = saved(folder);
   const killed = (): void => {
+    fs.appendFileSync(path.join(folder, "same/kept.txt"), "more");
     const { killed: isKilled, stderr } = cairn(["save", folder], { failpoint: "capture.held" });
     assert.ok(isKilled, stderr);
   };

@@ -349,15 +349,17 @@ export class CopyEngine implements Engine {
     const snapshot = await store.repository.saveSnapshot(
       this.#snapshot({ root: point.root, pointId: point.pointId }, tree),
     );
-    const { statCache } = this.#options;
-    leaveSeed({
-      from: statCache,
-      to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`),
-      tree: Buffer.from(content.tree, "hex"),
-      folder: point.folder,
-    });
-    // Whatever is changed after this has a later change time, however coarse the clock.
-    await sleep(CLOCK_TICK_MS);
+    if (point.first !== undefined) {
+      const { statCache } = this.#options;
+      leaveSeed({
+        from: statCache,
+        to: path.join(path.dirname(statCache), `stat-${point.first.workspaceId}`),
+        tree: Buffer.from(content.tree, "hex"),
+        folder: point.first.folder,
+      });
+      // Whatever is changed after this has a later change time, however coarse the clock.
+      await sleep(CLOCK_TICK_MS);
+    }
     return { ...content, snapshot };
   }
 

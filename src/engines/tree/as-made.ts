@@ -12,15 +12,17 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 
 /**
  * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
- * A snapshot is unchanged when no transaction since its own changed it.
+ * A snapshot is unchanged when no transaction since its own changed it; a copy of one is still of what the first was made
+ * of when that had its last change at the time in question (ms since 1970).
  */
-export function whyNotAsMade(place: string, engine: string): string | null {
+export function whyNotAsMade(place: string, engine: string, lastChange?: number): string | null {
   if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
   if (engine !== "btrfs-snapshot" || !isSubvolume(place) || !btrfsAvailable()) return null;
   const fd = fs.openSync(place, DIRECTORY);
   try {
-    const { ctransid, otransid } = subvolumeInfo(fd);
-    return ctransid > otransid ? "was changed after it was made" : null;
+    const { ctransid, otransid, changed } = subvolumeInfo(fd);
+    const isAsMade = ctransid <= otransid && (lastChange === undefined || changed === lastChange);
+    return isAsMade ? null : "was changed after it was made";
   } finally {
     fs.closeSync(fd);
   }

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { setTimeout } from "node:timers/promises";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
@@ -5,16 +6,19 @@ import {
   createSnapshot,
   destroySubvolume,
   isSubvolume,
+  makeSubvolume,
   type NestedSubvolume,
   nestedSubvolumes,
   requireSubvolume,
   setReadOnly,
+  settleSubvolume,
   subvolumeInfo,
 } from "../../fs/btrfs.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { syscallError, syscalls } from "../../fs/syscalls.ts";
+import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Degradation } from "../engine-type.ts";
 import type { Captured, HolderCall, TreeHolder } from "./holder.ts";
 import { isAsAnnounced } from "./as-made.ts";
@@ -48,6 +52,7 @@ export function btrfsHolder(): TreeHolder {
     type: "btrfs-snapshot",
     atomic: true,
     capture: (root, place, call) => capture(Buffer.from(root), Buffer.from(place), call),
+    isStill: (root, place, temporary) => isStill(Buffer.from(root), Buffer.from(place), temporary),
     materialise: (place, target, call) => materialise(Buffer.from(place), Buffer.from(target), call),
     remove: (place) => remove(Buffer.from(place)),
   };
@@ -89,6 +94,71 @@ async function comeToRest(source: number): Promise<number | null> {
     if (wait) await setTimeout(TICK_MS - since + 1);
   }
   return null;
+}
+
+/**
+ * No transaction since the snapshot's own has changed the folder's tree, once everything that was written has reached it.
+ * A write that is not done when this begins may be missing, as in a snapshot.
+ */
+async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<boolean> {
+  try {
+    return await held(root, (folder) =>
+      held(
+        place,
+        async (tree) => {
+          // Mostly it is not, and that is known at once.
+          if (!isAsIn(folder, tree) || !(await settles(temporary))) return false;
+          const isSettled = await held(parentOf(place), (parent) => settleSubvolume(folder, parent, nameOf(place)));
+          return isSettled && isAsIn(folder, tree);
+        },
+        NO_LINK,
+      ),
+    );
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a folder's tree is as it was when a snapshot was made of it, or it of the snapshot; without what is being written. */
+function isAsIn(folder: number, tree: number): boolean {
+  const [now, then] = [subvolumeInfo(folder), subvolumeInfo(tree)];
+  const made = then.parentUuid === now.uuid ? then : now.parentUuid === then.uuid ? now : null;
+  if (made === null || !then.readOnly || then.ctransid > then.otransid) return false;
+  return now.ctransid <= made.otransid && now.generation <= made.otransid;
+}
+
+let kernelSettles: Promise<boolean> | undefined;
+
+/** Whether `settleSubvolume` does here what it is for: tried once. */
+function settles(temporary: string): Promise<boolean> {
+  kernelSettles ??= tryToSettle(Buffer.from(newWorkDirectory(temporary))).catch(() => false);
+  return kernelSettles;
+}
+
+/** Longer than what btrfs keeps in a tree itself. */
+const TRIED_BYTES = 8192;
+/** Once, somebody else may just have had everything written out. */
+const TRIES = 2;
+
+async function tryToSettle(place: Buffer): Promise<boolean> {
+  fs.mkdirSync(parentOf(place), { recursive: true, mode: 0o700 });
+  await makeSubvolume(place);
+  try {
+    return await held(parentOf(place), (parent) =>
+      held(place, async (root) => {
+        for (let round = 0; round < TRIES; round++) {
+          // Another each time: one that is written anew is on its way to the disk when it is closed.
+          fs.writeFileSync(below(root, Buffer.from(`tried-${round}`)), randomBytes(TRIED_BYTES));
+          const { changed } = subvolumeInfo(root);
+          if (!(await settleSubvolume(root, parent, nameOf(place)))) return false;
+          if (subvolumeInfo(root).changed === changed) return false;
+        }
+        return true;
+      }),
+    );
+  } finally {
+    await remove(place);
+  }
 }
 
 /** False where the user may not remove a snapshot as a whole, so that it has to do. */

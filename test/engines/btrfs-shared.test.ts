@@ -1,0 +1,261 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { describe, test, type TestContext } from "node:test";
+import { walkDigests } from "../../src/engines/testing-walk.ts";
+import type { CairnError } from "../../src/errors.ts";
+import type { SavePointId } from "../../src/ids.ts";
+import { killAt, passesOf } from "../crash/rounds.ts";
+import { cairnOk } from "../fixtures/command.ts";
+import { removeFolder } from "../fixtures/engine-clauses.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertHeldTidy, heldPlace, type HeldPlace, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
+import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst } from "../fixtures/two-states.ts";
+import { resticCheck } from "../fixtures/work.ts";
+
+/** Points between which nothing was done to the folder: one tree is all of theirs. */
+
+/** Null where there can be none, and the test is skipped. */
+async function onBtrfs(t: TestContext): Promise<HeldPlace | null> {
+  return heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+}
+
+const NONE = { added: 0, modified: 0, removed: 0 };
+
+function isShared({ client }: HeldPlace, sequence: number): boolean {
+  return fs.lstatSync(treeOf(client, sequence)).isSymbolicLink();
+}
+
+async function cleanUp({ client }: HeldPlace, only: readonly SavePointId[]): Promise<void> {
+  await client.runCleanup((await client.previewCleanup({ only })).plan_id);
+}
+
+/** Every point gives back what it should. */
+async function assertGiven(place: HeldPlace, wanted: ReturnType<typeof readFolder>, context: string): Promise<void> {
+  const { client, volume } = place;
+  for (const { save_point_id: id } of (await client.history()).save_points) {
+    const to = path.join(volume.root, "given");
+    await client.restore({ target: id, to });
+    assertFolder(to, wanted, `${context}: ${id}`);
+    removeFolder(volume, to);
+  }
+}
+
+void describe("points of an untouched folder", () => {
+  test("hold one tree, and are each as good as the first", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const digest = walkDigests(folder).state;
+    const own = await client.save();
+    const shared = [await client.save({ message: "again" }), await client.save({ tags: ["third"] })];
+    assert.deepEqual([own.changes, ...shared.map(({ changes }) => changes)], [null, NONE, NONE]);
+    assert.deepEqual([isShared(place, 1), isShared(place, 2), isShared(place, 3)], [false, true, true]);
+    assert.equal(subvolumesOf(volume.root).length, 2);
+    assert.equal((await client.save({ skipUnchanged: true })).save_point_id, shared[1]!.save_point_id);
+    const excluding = await client.save({ exclude: ["same"] });
+    assert.equal(excluding.changes, null);
+
+    fs.appendFileSync(path.join(folder, "same/kept.txt"), "not synced");
+    const changed = readFolder(folder);
+    await client.save();
+    assert.equal(isShared(place, 5), false);
+    assertFolder(treeOf(client, 5), changed, "with what was not on the disk yet");
+
+    await client.seal();
+    const { save_points } = await client.history();
+    const ofFirst = save_points.filter(({ payload_root_hash: each }) => each === digest);
+    assert.deepEqual(
+      ofFirst.map(({ sequence, unchanged }) => [sequence, unchanged]),
+      [
+        [3, true],
+        [2, true],
+        [1, false],
+      ],
+    );
+    assert.notEqual(save_points.find(({ sequence }) => sequence === 4)!.payload_root_hash, digest);
+    assert.deepEqual(ofFirst[0]!.entries, ofFirst[2]!.entries);
+    const restored = await client.restore({ target: shared[1]!.save_point_id, method: "exchange" });
+    assert.equal(restored.method, "exchange");
+    // Before anything is read, which changes the times of access.
+    const next = await client.save();
+    assertFolder(folder, first, "restored");
+    assert.deepEqual([next.changes, isShared(place, next.sequence)], [NONE, true]);
+    assert.equal(fs.readlinkSync(treeOf(client, next.sequence)), "../0000000001/tree");
+    const fork = path.join(volume.root, "fork");
+    await client.fork(shared[0]!.save_point_id, fork);
+    assertFolder(fork, first, "forked");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assert.equal((await client.doctor()).healthy, true);
+    resticCheck(client, "shared");
+  });
+
+  test("are taken apart when the one that the tree lies with goes, sealed or not", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const first = readFolder(folder);
+    const ids: SavePointId[] = [];
+    const save = async (): Promise<number> => ids.push((await client.save()).save_point_id);
+    for (let i = 0; i < 3; i++) await save();
+    // Looking at what goes seals all there is.
+    const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
+    for (let i = 0; i < 2; i++) await save();
+    await client.runCleanup(plan);
+    assert.deepEqual(
+      [2, 3].map((sequence) => fs.existsSync(path.dirname(treeOf(client, sequence)))),
+      [true, true],
+    );
+    assertHeldTidy(place, "the first is gone");
+    for (const sequence of [4, 5]) {
+      assert.equal(isShared(place, sequence), false);
+      assertFolder(treeOf(client, sequence), first, `the tree of point ${sequence}`);
+    }
+    assert.equal((await client.restore({ target: ids[4]!, method: "exchange" })).method, "exchange");
+    await assertGiven(place, first, "not sealed");
+    await save();
+    assert.equal(fs.readlinkSync(treeOf(client, (await client.save()).sequence)), "../0000000005/tree");
+    await cleanUp(place, [ids[4]!]);
+    assertHeldTidy(place, "both are gone");
+    const { save_points: left, head } = await client.history();
+    assert.deepEqual(left.filter(({ sequence }) => fs.existsSync(treeOf(client, sequence))).length, 3);
+    assert.equal((await client.restore({ target: head!, method: "exchange" })).method, "exchange");
+    await assertGiven(place, first, "sealed");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("keep their tree as long as one of them is not sealed, and as the newest", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const trees = (): number => subvolumesOf(volume.root).length - 1;
+    for (let i = 0; i < 12; i++) {
+      fs.appendFileSync(path.join(folder, "same/kept.txt"), `${i}`);
+      await client.save();
+      await client.save();
+    }
+    assert.equal(trees(), 12);
+    await client.seal();
+    assert.equal(trees(), 8);
+    assertHeldTidy(place, "sealed");
+    const { save_points } = await client.history();
+    for (const { save_point_id: id } of save_points.slice(0, 2))
+      assert.equal((await client.restore({ target: id, method: "exchange" })).method, "exchange");
+    await client.restore({ target: save_points.at(-1)!.save_point_id });
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("are named with the one whose tree is gone or was changed, and what is sealed is not", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const own = await client.save();
+    const shared = await client.save();
+    fs.rmSync(treeOf(client, 2));
+    fs.symlinkSync(folder, treeOf(client, 2));
+    await client.seal();
+    await assertGiven(place, first, "a link that leads elsewhere is not followed");
+    const third = await client.save();
+    assert.equal(isShared(place, 3), true);
+    removeFolder(volume, treeOf(client, 1));
+    assert.equal((await client.verify(own.save_point_id)).problems.length, 0);
+    assert.equal((await client.verify(third.save_point_id)).problems.length, 1);
+    await assert.rejects(client.restore({ target: third.save_point_id }), { code: "damaged" });
+    await assert.rejects(client.seal(), (error: CairnError) => error.message.includes(third.save_point_id));
+    assert.equal((await client.verify(shared.save_point_id)).problems.length, 0);
+    const next = await client.save();
+    assert.equal(next.changes, null);
+    assertFolder(treeOf(client, 4), first, "a tree of its own");
+  });
+
+  test("are sealed by reading where the store has lost what the first of them has", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const first = readFolder(folder);
+    await client.save();
+    await client.seal();
+    await client.save();
+    for (const kind of ["data", "index"]) {
+      const directory = path.join(client.controlDirectory, "store", kind);
+      for (const name of fs.readdirSync(directory, { recursive: true, encoding: "utf8" }))
+        if (fs.statSync(path.join(directory, name)).isFile()) fs.rmSync(path.join(directory, name));
+    }
+    assert.deepEqual(await client.seal(), { sealed: 1 });
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await assertGiven(place, first, "stored again");
+  });
+
+  test("outlast a power cut right after they were answered, and any kill leaves them or nothing", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const volume = place.volume as LoopFileSystem;
+    const first = readFolder(folder);
+    const ids = [(await client.save()).save_point_id];
+    const listed = async (): Promise<SavePointId[]> =>
+      (await client.history()).save_points.map(({ save_point_id: id }) => id).toReversed();
+    const args = ["save", folder];
+    // More than are looked at when nothing was cut.
+    for (let i = 0; i < 9; i++) ids.push((await client.save()).save_point_id);
+    volume.cutPower();
+    cairnOk(["status", "-C", folder]);
+    assert.deepEqual([await listed(), (await client.history()).head], [ids, ids.at(-1)]);
+    const names = passesOf(args);
+    assert.ok(names.includes("share.marked"), names.join(" "));
+    ids.splice(0, ids.length, ...(await listed()));
+    for (let pass = 1; pass <= names.length; pass++) {
+      const where = `save killed at ${killAt(args, pass)}`;
+      if (pass % 2 === 0) volume.cutPower();
+      const now = await listed();
+      assert.deepEqual([now.slice(0, ids.length), now.length - ids.length < 2], [ids, true], where);
+      const { save_point_id: id } = await client.save();
+      ids.splice(0, ids.length, ...(await listed()));
+      assert.deepEqual([ids.at(-1), (await client.history()).head], [id, id], where);
+      assertHeldTidy(place, where);
+    }
+    assert.ok(isShared(place, names.length));
+    await client.seal();
+    await assertGiven(place, first, "after all");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("lose nothing when the removal of the one that their tree lies with is killed", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const round = async (): Promise<{ ids: SavePointId[]; args: string[] }> => {
+      fs.appendFileSync(path.join(folder, "same/kept.txt"), "more");
+      const ids = [(await client.save()).save_point_id, (await client.save()).save_point_id];
+      const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
+      // Not sealed, like those that are saved while others look at the plan.
+      for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
+      return { ids, args: ["cleanup", "--run", plan, "-C", folder] };
+    };
+    const names = passesOf((await round()).args);
+    const own = /^shared-tree\.|^held-tree\.|^cleanup\.(?:committed|trees-removed)$/;
+    const passes = names.flatMap((name, i) => (own.test(name) ? [i + 1] : []));
+    assert.ok(passes.length >= 8, names.join(" "));
+    for (const pass of passes) {
+      const { ids, args } = await round();
+      const state = readFolder(folder);
+      const where = `cleanup killed at ${killAt(args, pass)}`;
+      await client.save();
+      assertHeldTidy(place, where);
+      for (const id of ids.slice(2)) assert.equal((await client.verify(id)).problems.length, 0, where);
+      assertHeldTidy(place, `${where}, sealed`);
+      const left = (await client.history()).save_points.map(({ save_point_id: id }) => id);
+      assert.deepEqual(
+        ids.slice(1).filter((id) => !left.includes(id)),
+        [],
+        where,
+      );
+      assert.equal((await client.restore({ target: ids[3]!, method: "exchange" })).method, "exchange", where);
+      assertFolder(folder, state, where);
+    }
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+});
