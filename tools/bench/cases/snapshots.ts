@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Bench, OwnCase } from "../bench.ts";
 import { runCommand, timeCommand } from "../measure.ts";
@@ -30,22 +31,28 @@ async function measureAll(bench: Bench, name: string, many: { files: number; siz
       const on = { kind: "btrfs", engine: "btrfs-snapshot", files, size: many.size } as const;
       const place = await EnginePlace.make(bench, on);
       places.push(place);
-      measured.push({ files, place, save: [], command: [], restore: [] });
+      measured.push({ files, place, clean: noTimes(), changed: noTimes(), restore: [] });
     }
     await measure(measured, bench.quick ? 3 : ROUNDS);
     return {
       case: name,
       unit: "ms",
       samples: Object.fromEntries(
-        measured.flatMap(({ files, save, command, restore }) => [
-          [`save, ${files}`, save],
-          [`btrfs snapshot, ${files}`, command],
+        measured.flatMap(({ files, clean, changed, restore }) => [
+          [`save, clean, ${files}`, clean.save],
+          [`btrfs snapshot, clean, ${files}`, clean.command],
+          [`save, a file written, ${files}`, changed.save],
+          [`btrfs snapshot, a file written, ${files}`, changed.command],
           [`restore, ${files}`, restore],
         ]),
       ),
       bars: [...measured.flatMap(barsOf), flatness(measured)],
-      meaning: "One call of the library on a clean tree; the command is measured with its start, as a caller has it.",
-      notes: [],
+      meaning:
+        "One call of the library; the command is measured with its start, as a caller has it, on a folder with the same files.",
+      notes: measured.map(
+        ({ files, changed }) =>
+          `save / btrfs snapshot -r, a file written, ${files} files: ${(median(changed.save) / median(changed.command)).toFixed(3)}`,
+      ),
     };
   } finally {
     for (const place of places) await place.close();
@@ -53,15 +60,26 @@ async function measureAll(bench: Bench, name: string, many: { files: number; siz
 }
 
 /** Milliseconds. */
+interface Times {
+  save: number[];
+  command: number[];
+}
+
 interface Measured {
   files: number;
   place: EnginePlace;
-  save: number[];
-  command: number[];
+  /** nothing was done to the folder since the last save */
+  clean: Times;
+  /** a file was written before, and not synced */
+  changed: Times;
   restore: number[];
 }
 
-function barsOf({ files, save, command, restore }: Measured): Bar[] {
+function noTimes(): Times {
+  return { save: [], command: [] };
+}
+
+function barsOf({ files, clean: { save, command }, restore }: Measured): Bar[] {
   const ratio = (value: number, limit: number, what: string): Bar => ({ what, value, limit, unit: "ratio" });
   return [
     ratio(median(save) / median(command), 1, `save / btrfs snapshot -r, ${files} files`),
@@ -71,22 +89,31 @@ function barsOf({ files, save, command, restore }: Measured): Bar[] {
 }
 
 function flatness(measured: readonly Measured[]): Bar {
-  const [few, many] = measured.map(({ save }) => median(save)) as [number, number];
+  const [few, many] = measured.map(({ clean }) => median(clean.save)) as [number, number];
   return { what: "save, many files / few", value: many / few, limit: 1.3, unit: "ratio" };
 }
 
 async function measure(all: readonly Measured[], rounds: number): Promise<void> {
+  // The command has a folder of its own: a snapshot that somebody else makes of a workspace is a change of it.
+  for (const { place } of all) btrfs("subvolume", "snapshot", place.folder, twinOf(place));
   for (const { place } of all) for (let i = 0; i < 5; i++) await place.client.save();
   for (let i = 0; i < rounds; i++) {
-    for (const { place, save, command } of all) {
-      save.push(await timed(async () => place.client.save({ message: "bench" })));
-      const made = path.join(place.root, `snapshot-${i}`);
-      command.push(timeCommand({ program: "btrfs", args: ["-q", "subvolume", "snapshot", "-r", place.folder, made] }));
+    for (const { place, clean, changed } of all) {
+      for (const times of [clean, changed]) {
+        if (times === changed) for (const folder of [place.folder, twinOf(place)]) writeOne(folder, i);
+        times.save.push(await timed(async () => place.client.save({ message: "bench" })));
+        const made = path.join(place.root, `snapshot-${times === clean ? "clean" : "changed"}-${i}`);
+        const args = ["-q", "subvolume", "snapshot", "-r", twinOf(place), made];
+        times.command.push(timeCommand({ program: "btrfs", args }));
+      }
     }
   }
   const targets: string[] = [];
   for (const { place } of all) {
-    runCommand({ program: "sh", args: ["-c", 'btrfs -q subvolume delete "$1"/snapshot-*', "sh", place.root] });
+    runCommand({
+      program: "sh",
+      args: ["-c", 'btrfs -q subvolume delete "$1"/snapshot-* "$1"/twin', "sh", place.root],
+    });
     targets.push((await place.client.save()).save_point_id);
     await place.client.seal();
   }
@@ -95,4 +122,16 @@ async function measure(all: readonly Measured[], rounds: number): Promise<void> 
       restore.push(await timed(async () => place.client.restore({ target: targets[n]!, method: "exchange" })));
     }
   }
+}
+
+function twinOf({ root }: EnginePlace): string {
+  return path.join(root, "twin");
+}
+
+function btrfs(...args: string[]): void {
+  runCommand({ program: "btrfs", args: ["-q", ...args] });
+}
+
+function writeOne(folder: string, round: number): void {
+  writeFileSync(path.join(folder, "written"), `round ${round}\n`.repeat(1000));
 }
