@@ -104,6 +104,7 @@ async function sharePoint(
   const { points, root, found } = workspace;
   const { head, owner } = more;
   throwIfAborted(input.signal);
+  const isSame = hasSameRules(head, input);
   const id = newSavePointId();
   const sequence = points.nextSequence();
   points.claim(sequence, id, { durable: false });
@@ -111,7 +112,10 @@ async function sharePoint(
   try {
     markShared(points, sequence, owner);
     failpoint("share.marked");
-    const descriptor = describeHeld(workspace, input, { ...more, id, sequence, tree: root, captured: WHOLE });
+    const descriptor: Descriptor = {
+      ...describeHeld(workspace, input, { ...more, id, sequence, tree: root, captured: WHOLE }),
+      unchanged: isSame,
+    };
     points.announce(descriptor);
     failpoint("share.announced");
     point = points.commit(descriptor, { keepClaim: true, announced: true });
@@ -124,7 +128,7 @@ async function sharePoint(
   failpoint("save.head-moved");
   points.settle(sequence);
   await commitFileSystem(found.paths.points);
-  return { point, changes: hasSameRules(head, input) ? NO_CHANGES : null, readBytes: 0, leftOut: [] };
+  return { point, changes: isSame ? NO_CHANGES : null, readBytes: 0, leftOut: [] };
 }
 
 /** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */

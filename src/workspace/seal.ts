@@ -376,7 +376,7 @@ function sealOf(point: Point, staged: StagedContent, parent: Point | null): Seal
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
     rules: null,
-    unchanged: isUnchanged(parent, staged),
+    unchanged: descriptor.unchanged || isUnchanged(parent, staged),
   });
   return {
     save_point_id: descriptor.save_point_id,

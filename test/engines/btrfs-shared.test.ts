@@ -51,7 +51,14 @@ void describe("points of an untouched folder", () => {
     const digest = walkDigests(folder).state;
     const own = await client.save();
     const shared = [await client.save({ message: "again" }), await client.save({ tags: ["third"] })];
-    assert.deepEqual([own.changes, ...shared.map(({ changes }) => changes)], [null, NONE, NONE]);
+    assert.deepEqual(
+      [own, ...shared].map(({ changes, unchanged }) => [changes, unchanged]),
+      [
+        [null, false],
+        [NONE, true],
+        [NONE, true],
+      ],
+    );
     assert.deepEqual([isShared(place, 1), isShared(place, 2), isShared(place, 3)], [false, true, true]);
     assert.equal(subvolumesOf(volume.root).length, 2);
     assert.equal((await client.save({ skipUnchanged: true })).save_point_id, shared[1]!.save_point_id);
