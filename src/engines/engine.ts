@@ -158,10 +158,16 @@ export interface WriteRequest {
 
 export interface ShareRequest {
   pointId: string;
-  /** the path of the point's workspace, raw bytes */
+  workspaceId: string;
+  /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
   root: Uint8Array;
-  /** a workspace that is being made with it, and where its folder lies until it gets its path */
-  first?: { workspaceId: string; folder: Uint8Array };
+  folder: Uint8Array;
+}
+
+export interface RepeatRequest extends StoppableCall {
+  pointId: string;
+  /** the workspace's path, raw bytes */
+  root: Uint8Array;
 }
 
 export interface WrittenContent {
@@ -289,8 +295,13 @@ export interface Engine {
   storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
-  /** The same content for one more point, which then holds it by itself. */
+  /** The same content for one more point, which then holds it by itself: the first of another workspace. */
   share(content: PointContent, point: ShareRequest): Promise<PointContent>;
+  /**
+   * The same for one more point of the same workspace. Null where something would have to be stored for it: the store has
+   * lost part of it, or has it at another path.
+   */
+  repeat(content: PointContent, point: RepeatRequest): Promise<PointContent | null>;
   /** Proves points and, where asked, everything that the engine holds. Throws what keeps its store from being opened. */
   verify(request: VerifyStoreRequest): Promise<StoreVerification>;
   /** Whether what holds the points can be opened: keys, config; nothing is changed. */

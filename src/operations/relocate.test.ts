@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { walkDigests } from "../engines/testing-walk.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
@@ -81,4 +82,34 @@ test("a control directory that does not keep a folder is not taken for the one t
   assert.equal((await library.openOrAdopt(folder, { controlDirectory: client.controlDirectory })).created, false);
   cpSync(client.controlDirectory, other, { recursive: true });
   assert.equal((await library.openOrAdopt(folder, { controlDirectory: other })).controlDirectory, other);
+});
+
+test("a descriptor is made anew of what its point's folder held, wherever that lay when others saved the same", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, {
+    a: "one",
+    "below/b": "two",
+    "below/further/c": "three",
+  });
+  await client.save();
+  const moved = join(root, "deep/er/moved");
+  mkdirSync(join(root, "deep/er"), { recursive: true });
+  renameSync(folder, moved);
+  await library.relocate(folder, moved);
+  const again = await library.open(moved);
+  const { save_point_id: id } = await again.save();
+  const fork = join(root, "deep/er/still/fork");
+  mkdirSync(join(root, "deep/er/still"));
+  await again.fork(id, fork);
+  const forked = await library.open(fork);
+  for (const [at, name, sequence] of [
+    [again, "main", 2],
+    [forked, "fork", 1],
+  ] as const) {
+    const points = join(at.controlDirectory, "workspaces", name, "points");
+    writeFileSync(join(points, String(sequence).padStart(10, "0"), "descriptor.json"), "nonsense");
+    await at.doctor({ repair: true });
+    const to = join(root, `given-${name}`);
+    await at.restore({ target: "latest", to });
+    assert.equal(walkDigests(to).state, walkDigests(moved).state, name);
+  }
 });

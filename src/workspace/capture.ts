@@ -35,7 +35,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const still = await stillHead(workspace, holder);
   if (input.skipUnchanged === true) {
-    if (still !== null && hasSameRules(still.head, input))
+    if (still !== null && input.reread !== true && hasSameRules(still.head, input))
       return { point: still.head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
     return recordInstead(workspace, input, {
       what: holder.type,
@@ -101,8 +101,9 @@ async function sharePoint(
   input: SaveInput,
   more: StillHead & { holder: TreeHolder },
 ): Promise<Saved> {
-  const { points, root, found } = workspace;
+  const { points, found } = workspace;
   const { head, owner } = more;
+  const tree = Buffer.from(points.pathsOf(owner).tree);
   throwIfAborted(input.signal);
   const isSame = hasSameRules(head, input);
   const id = newSavePointId();
@@ -113,7 +114,7 @@ async function sharePoint(
     markShared(points, sequence, owner);
     failpoint("share.marked");
     const descriptor: Descriptor = {
-      ...describeHeld(workspace, input, { ...more, id, sequence, tree: root, captured: WHOLE }),
+      ...describeHeld(workspace, input, { ...more, id, sequence, tree, captured: WHOLE }),
       unchanged: isSame,
     };
     points.announce(descriptor);

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { removeHeldTrees } from "./held-trees.ts";
+import { handOverTrees } from "./shared-trees.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
@@ -36,7 +37,8 @@ function journalPath(workspace: Workspace): string {
 /**
  * Removes exactly what a plan lists. For the holder of the workspace's lock.
  *
- * Intent and commit: the journal, one durable write; before it nothing has happened, after it the removal is finished
+ * Before: points that stay get trees of their own, where theirs lie with points that go.
+ * Intent and commit: the journal, one durable write; before it nothing is removed, after it the removal is finished
  * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more.
  * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
  */
@@ -57,6 +59,8 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
     thorough: plan.rules === null,
   };
   throwIfAborted(call.signal);
+  const { problem } = await handOverTrees(workspace.points, sequencesOf(plan.drop), call.onWarning);
+  if (problem !== null) throw problem;
   failpoint("cleanup.checked");
   durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`));
   failpoint("cleanup.committed");
@@ -76,22 +80,26 @@ async function removePoints(
 ): Promise<SavePointId[]> {
   const { points, found } = workspace;
   call.onProgress?.({ phase: "cleaning", done: 0, total: journal.drop.length });
-  const drop = stillUnneeded(workspace, journal.drop);
+  const unneeded = stillUnneeded(workspace, journal.drop);
+  // Done already but for a kill that came before the last of it was on the disk.
+  const { stay } = await handOverTrees(points, sequencesOf(unneeded), call.onWarning);
+  const drop = unneeded.filter(({ sequence }) => !stay.has(sequence));
   const gone = new Set(drop.map(({ id }) => id));
   const state = workspace.state();
   // A point that was asked for by name may be the one that undo would go back to.
   if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
-  await removeHeldTrees(
-    points,
-    drop.map(({ sequence }) => sequence),
-  );
+  await removeHeldTrees(points, sequencesOf(drop));
   failpoint("cleanup.trees-removed");
-  points.removeAll(drop.map(({ sequence }) => sequence));
+  points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");
   call.onProgress?.({ phase: "cleaning", done: drop.length, total: journal.drop.length });
   return [...gone];
+}
+
+function sequencesOf(drop: readonly PlannedDrop[]): number[] {
+  return drop.map(({ sequence }) => sequence);
 }
 
 async function free(

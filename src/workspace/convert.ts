@@ -194,6 +194,7 @@ async function isWrittenTo(copy: Buffer, made: bigint): Promise<boolean> {
 /** From the exchange to the end. */
 async function recordConverted(workspace: Workspace, intent: ConvertIntent): Promise<void> {
   const { root, found, points } = workspace;
+  // The exchange must be on the disk before anything says that it took place.
   await commitFileSystem(parentOf(root));
   const controlFile = readControl(found.control) ?? found.controlFile;
   if (controlFile.engine !== ENGINE) writeControl(found.control, { ...controlFile, engine: ENGINE });
@@ -210,7 +211,6 @@ async function recordConverted(workspace: Workspace, intent: ConvertIntent): Pro
   removeConvertIntent(found.paths.journal);
 }
 
-/** The exchange must be on the disk before anything says that it took place. */
 /** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
 export async function recoverConversion(
   workspace: Workspace,

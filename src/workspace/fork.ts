@@ -174,8 +174,9 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   failpoint("fork.noted");
   const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
     pointId,
+    workspaceId: id,
     root: target,
-    first: { workspaceId: id, folder: partial.staging },
+    folder: partial.staging,
   });
   failpoint("fork.content-shared");
   const { workspace: made } = createWorkspace(control, {

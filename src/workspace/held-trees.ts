@@ -7,16 +7,15 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { handOverTrees, markedOwner, treePlace } from "./shared-trees.ts";
+import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
 
 /** Sealed points do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;
 /** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
 
-/** Removes the held trees of points that are about to go, or that were never finished. */
+/** Removes the held trees of points that are about to go, or that were never finished. What others need is handed over before. */
 export async function removeHeldTrees(points: Points, sequences: readonly number[]): Promise<void> {
-  await handOverTrees(points, sequences);
   for (const sequence of sequences) await removeTreeOf(points, sequence);
 }
 
@@ -45,6 +44,8 @@ export interface DropOptions {
   most?: number;
   /** Gives up looking after so many points in a row that hold nothing. */
   lookBack?: number;
+  /** Whether a newer point that is not sealed needs the tree that lies with the point of that number. */
+  isNeeded?: (owner: number) => boolean;
   onWarning?: ((message: string) => void) | undefined;
 }
 
@@ -53,21 +54,20 @@ export interface DropOptions {
  * removed stays: it costs room only. For the holder of the workspace's lock.
  */
 export async function dropOldTrees(points: Points, options: DropOptions = {}): Promise<void> {
-  const { newest = Infinity, most = Infinity, lookBack = Infinity, onWarning } = options;
+  const { newest = Infinity, most = Infinity, lookBack = Infinity, isNeeded, onWarning } = options;
+  const kept = new Set<number>();
   let spare = 0;
   let empty = 0;
   let tried = 0;
-  const needed = new Set<number>();
   for (const sequence of points.sequences().toReversed()) {
-    const { root, seal } = points.pathsOf(sequence);
-    const owner = markedOwner(points, sequence);
-    const isOpen = owner !== null && (sequence > newest || !existsSync(seal));
-    if (isOpen) needed.add(owner);
     if (sequence > newest) continue;
-    const going = join(root, GOING);
-    const isSpare = owner !== null && !needed.has(owner) && ++spare > KEPT_TREES;
-    if (owner !== null && !isSpare) needed.add(owner);
+    const going = join(points.pathsOf(sequence).root, GOING);
     const isGoing = existsSync(going);
+    const needed = neededOwner(points, sequence);
+    if (needed !== null) kept.add(needed);
+    const owner = markedOwner(points, sequence);
+    const isSpare = owner !== null && !kept.has(owner) && isNeeded?.(owner) !== true && isBeyond(owner);
+    if (owner !== null && !isSpare) kept.add(owner);
     empty = owner !== null || isGoing ? 0 : empty + 1;
     if (isSpare || isGoing) {
       tried++;
@@ -79,6 +79,11 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
       }
     }
     if (tried >= most || empty >= lookBack) return;
+  }
+
+  /** Not one of the newest; what leads to a tree that is gone counts for nothing. */
+  function isBeyond(owner: number): boolean {
+    return !hasOwnTree(points, owner) || ++spare > KEPT_TREES;
   }
 }
 

@@ -15,7 +15,7 @@ import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } fr
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { treePlace, markedOwner } from "./shared-trees.ts";
+import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
 import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -91,34 +91,25 @@ async function stageByReading(workspace: Workspace, point: Point, call: Workspac
  * the store lacks some of it, which reading stores again.
  */
 async function stageAsParent(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged | null> {
-  const { descriptor } = point;
   const parent = parentOf(workspace, point);
   if (parent === null || !isSameTree(point, parent)) return null;
-  const { engine } = workspace;
   const known = parent.descriptor;
-  const of = known.content as unknown as PointContent;
-  return engine.reading(async () => {
-    if (!(await holds(workspace, of, call))) return null;
-    const root = workspace.found.recordedFolder ?? workspace.root;
-    const content = await engine.share(of, { pointId: descriptor.save_point_id, root });
-    return { seal: sealAs(point, { known, content }) };
-  }, call);
+  const content = await workspace.engine.repeat(known.content as unknown as PointContent, {
+    pointId: point.descriptor.save_point_id,
+    root: workspace.found.recordedFolder ?? workspace.root,
+    ...call,
+  });
+  return content === null ? null : { seal: sealAs(point, { known, content }) };
 }
 
-async function holds({ engine }: Workspace, content: PointContent, call: WorkspaceCall): Promise<boolean> {
-  try {
-    return await engine.holds(content, call);
-  } catch (error) {
-    if (toCairnError(error).code === "damaged") return false;
-    throw error;
-  }
-}
-
-/** Whether a point holds its parent's tree, of which it leaves out the same. */
-function isSameTree({ descriptor }: Point, parent: Point): boolean {
-  const of = descriptor.content.held?.tree_of;
-  if (of === undefined || (of !== parent.sequence && of !== parent.descriptor.content.held?.tree_of)) return false;
-  return isDeepStrictEqual(descriptor.rules.exclude, parent.descriptor.rules.exclude);
+/** Whether a point holds its parent's tree, all of which the parent's seal knows, and leaves out the same of it. */
+function isSameTree({ descriptor }: Point, { descriptor: known, sequence }: Point): boolean {
+  const [own, parents] = [descriptor.content.held, known.content.held];
+  // A descriptor that was made anew knows of no tree, nor of what was left out.
+  if (own?.tree_of === undefined || parents?.last_change !== own.last_change) return false;
+  if (own.tree_of !== sequence && own.tree_of !== parents?.tree_of) return false;
+  if (!known.complete || known.omitted_count > 0) return false;
+  return isDeepStrictEqual(descriptor.rules.exclude, known.rules.exclude);
 }
 
 const JOURNAL = "sealing";
@@ -205,6 +196,7 @@ export async function sealPending(
   sequences: readonly number[] = unsealed(workspace),
 ): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
+  const needed = new NeededTrees(workspace.points, sequences);
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
     try {
@@ -213,9 +205,15 @@ export async function sealPending(
       if (point.sealed) continue;
       await sealPoint(workspace, point, call);
       done.sealed++;
-      // One more than there came, so that what an earlier call left goes too.
-      const { onWarning } = call;
-      await dropOldTrees(workspace.points, { newest: sequence, most: 2, lookBack: FEW_POINTS, onWarning });
+      needed.sealed(sequence);
+      await dropOldTrees(workspace.points, {
+        newest: sequence,
+        // One more than there came, so that what an earlier call left goes too.
+        most: 2,
+        lookBack: FEW_POINTS,
+        isNeeded: (owner) => needed.has(owner),
+        onWarning: call.onWarning,
+      });
     } catch (error) {
       const problem = toCairnError(error);
       if (!isAboutThePoint(problem)) throw problem;
@@ -224,6 +222,29 @@ export async function sealPending(
     }
   }
   return done;
+}
+
+/** With which points the trees lie that points need which are not sealed yet. */
+class NeededTrees {
+  readonly #owners = new Map<number, number | null>();
+  readonly #counts = new Map<number, number>();
+
+  constructor(points: Points, sequences: readonly number[]) {
+    for (const sequence of sequences) {
+      const owner = neededOwner(points, sequence);
+      this.#owners.set(sequence, owner);
+      if (owner !== null) this.#counts.set(owner, (this.#counts.get(owner) ?? 0) + 1);
+    }
+  }
+
+  sealed(sequence: number): void {
+    const owner = this.#owners.get(sequence) ?? null;
+    if (owner !== null) this.#counts.set(owner, this.#counts.get(owner)! - 1);
+  }
+
+  has(owner: number): boolean {
+    return (this.#counts.get(owner) ?? 0) > 0;
+  }
 }
 
 /**
@@ -317,16 +338,17 @@ function unsealed({ points, found }: Workspace): number[] {
     if (existsSync(seal)) {
       isOlder = true;
       if (++inARow === FEW_POINTS) break;
-    } else if (
-      markedOwner(points, sequence) !== null &&
-      existsSync(descriptor) &&
-      (!isOlder || isLeftBehind(points, sequence))
-    ) {
+    } else if (holdsTree(points, sequence) && existsSync(descriptor) && (!isOlder || isLeftBehind(points, sequence))) {
       open.push(sequence);
       inARow = 0;
     }
   }
   return open.reverse();
+}
+
+function holdsTree(points: Points, sequence: number): boolean {
+  const owner = markedOwner(points, sequence);
+  return owner !== null && hasOwnTree(points, owner);
 }
 
 /**

@@ -1,7 +1,7 @@
-import { lstatSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
+import { lstatSync, readlinkSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
-import { toCairnError } from "../errors.ts";
+import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
@@ -39,11 +39,8 @@ export function markedOwner(points: Points, sequence: number): number | null {
   if (kind !== "link") return kind === null ? null : sequence;
   const owner = LINK.exec(readlinkSync(tree))?.[1];
   if (owner !== undefined) return Number(owner);
-  try {
-    return treeOwner(points, points.read(sequence));
-  } catch {
-    return sequence;
-  }
+  const point = readOrNull(points, sequence);
+  return point === null ? sequence : treeOwner(points, point);
 }
 
 function kindOf(place: string): "folder" | "link" | "other" | null {
@@ -62,38 +59,98 @@ export function markShared(points: Points, sequence: number, owner: number): voi
   }
 }
 
+/** The number of the point whose tree alone has the content of this one; null where it is sealed, or holds no tree. */
+export function neededOwner(points: Points, sequence: number): number | null {
+  if (kindOf(points.pathsOf(sequence).seal) !== null) return null;
+  const marked = markedOwner(points, sequence);
+  if (marked !== null) return marked;
+  // Whatever became of the mark.
+  const point = readOrNull(points, sequence);
+  return point?.descriptor.content.held?.tree_of ?? null;
+}
+
+/** Whether a tree lies with a point. */
+export function hasOwnTree(points: Points, sequence: number): boolean {
+  return kindOf(points.pathsOf(sequence).tree) === "folder";
+}
+
+function readOrNull(points: Points, sequence: number): Point | null {
+  try {
+    return points.read(sequence);
+  } catch {
+    return null;
+  }
+}
+
+export interface HandedOver {
+  /** numbers of points that have to stay, since what needs their tree could not get one of its own */
+  stay: Set<number>;
+  /** why; null where none has to */
+  problem: CairnError | null;
+}
+
 /**
  * Before the trees of some points go: whoever else needs one of them gets a copy, which shares its content with it. These
  * are all that nothing else has the content of, and the newest of each, to which going back stays fast. Durable when it
  * returns; again after a kill. For the holder of the workspace's lock.
  */
-export async function handOverTrees(points: Points, leaving: readonly number[]): Promise<void> {
-  const gone = new Set(leaving);
+export async function handOverTrees(
+  points: Points,
+  leaving: readonly number[],
+  onWarning?: (message: string) => void,
+): Promise<HandedOver> {
+  const done: HandedOver = { stay: new Set(), problem: null };
+  const gone = new Set(leaving.filter((sequence) => hasOwnTree(points, sequence)));
   const served = new Set<number>();
-  for (const sequence of points.sequences().toReversed()) {
-    const { root, seal } = points.pathsOf(sequence);
-    const coming = join(root, COMING);
-    // One that was handed over before a kill.
-    if (kindOf(coming) === "link") rmSync(coming);
-    if (gone.has(sequence)) continue;
-    const owner = markedOwner(points, sequence);
-    if (owner === null || owner === sequence || !gone.has(owner)) continue;
-    if (kindOf(points.pathsOf(owner).tree) !== "folder") continue;
-    if (served.has(owner) && kindOf(seal) !== null) rmSync(points.pathsOf(sequence).tree);
-    else await handOver(points, { from: owner, to: sequence });
-    served.add(owner);
+  for (const sequence of gone.size === 0 ? [] : points.sequences().toReversed()) {
+    const { root, tree } = points.pathsOf(sequence);
+    // What stays of it costs room only.
+    await removeComing(root).catch(() => undefined);
+    const point = leaving.includes(sequence) ? null : readOrNull(points, sequence);
+    const owner = point?.descriptor.content.held?.tree_of;
+    if (point === null || owner === undefined || !gone.has(owner)) continue;
+    const kind = kindOf(tree);
+    if (kind === "folder") served.add(owner);
+    else if (point.sealed && (served.has(owner) || kind === null)) rmSync(tree, { force: true });
+    else {
+      const problem = await handOver(points, { from: owner, to: sequence });
+      served.add(owner);
+      if (problem === null) continue;
+      onWarning?.(`${points.pathsOf(owner).tree} cannot be handed over: ${problem.message}`);
+      if (point.sealed) {
+        rmSync(tree, { force: true });
+        continue;
+      }
+      done.stay.add(owner);
+      done.problem ??= problem;
+    }
   }
+  return done;
 }
 
-async function handOver(points: Points, { from, to }: { from: number; to: number }): Promise<void> {
+/** What a kill has left of a hand-over: a copy, or the link in whose place it lies. */
+async function removeComing(root: string): Promise<void> {
+  const coming = join(root, COMING);
+  if (kindOf(coming) === "link") rmSync(coming);
+  else await removeHeldTree(coming);
+}
+
+async function handOver(points: Points, { from, to }: { from: number; to: number }): Promise<CairnError | null> {
   const place = points.pathsOf(from).tree;
   const { root, tree } = points.pathsOf(to);
   const coming = join(root, COMING);
-  await removeHeldTree(coming);
-  await holderOf(place).capture(Buffer.from(place), coming, {});
-  failpoint("shared-tree.copied");
-  exchangePlaces(Buffer.from(tree), Buffer.from(coming));
-  fsyncDirectory(root);
-  failpoint("shared-tree.handed-over");
-  rmSync(coming);
+  try {
+    await removeComing(root);
+    await holderOf(place).capture(Buffer.from(place), coming, {});
+    failpoint("shared-tree.copied");
+    if (kindOf(tree) === null) renameSync(coming, tree);
+    else exchangePlaces(Buffer.from(tree), Buffer.from(coming));
+    fsyncDirectory(root);
+    failpoint("shared-tree.handed-over");
+    rmSync(coming, { force: true });
+    return null;
+  } catch (error) {
+    await removeComing(root).catch(() => undefined);
+    return toCairnError(error);
+  }
 }

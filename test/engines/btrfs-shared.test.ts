@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
+import { decodeSealFile, encodeSealFile } from "../../src/workspace/descriptor-file.ts";
 import { killAt, passesOf } from "../crash/rounds.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
@@ -97,6 +99,7 @@ void describe("points of an untouched folder", () => {
     assert.deepEqual((await client.verifyAll()).problems, []);
     assert.equal((await client.doctor()).healthy, true);
     resticCheck(client, "shared");
+    assert.ok((await client.save({ skipUnchanged: true, reread: true })).read_bytes > 0);
   });
 
   test("are taken apart when the one that the tree lies with goes, sealed or not", async (t) => {
@@ -251,6 +254,9 @@ void describe("points of an untouched folder", () => {
       const state = readFolder(folder);
       const where = `cleanup killed at ${killAt(args, pass)}`;
       await client.save();
+      const isGone = (await client.history()).save_points.every(({ save_point_id: id }) => id !== ids[0]);
+      // Killed before it was decided, it is done again; what was handed over half goes with it.
+      if (!isGone) await cleanUp(place, ids.slice(0, 1));
       assertHeldTidy(place, where);
       for (const id of ids.slice(2)) assert.equal((await client.verify(id)).problems.length, 0, where);
       assertHeldTidy(place, `${where}, sealed`);
@@ -265,4 +271,100 @@ void describe("points of an untouched folder", () => {
     }
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
+
+  test("are not sealed as one that knows less of the tree", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const first = readFolder(folder);
+    const digest = walkDigests(folder).state;
+    const sealed = async (sequence: number): Promise<unknown> => {
+      const { save_points: points } = await client.history();
+      return points.find((each) => each.sequence === sequence)!.payload_root_hash;
+    };
+    await client.save({ exclude: ["same"] });
+    await client.seal();
+    await client.save();
+    // Made anew, it does not know what was left out.
+    fs.writeFileSync(descriptorOf(place, 1), "nonsense");
+    await client.doctor({ repair: true });
+    assert.equal(isShared(place, 2), true);
+    await client.seal();
+    assert.equal(await sealed(2), digest);
+    await client.save();
+    const seal = path.join(path.dirname(treeOf(client, 2)), "seal.json");
+    const whole = fs.readFileSync(seal);
+    fs.writeFileSync(seal, encodeSealFile({ ...decodeSealFile(whole), complete: false }));
+    await client.seal();
+    fs.writeFileSync(seal, whole);
+    assert.equal((await client.history()).save_points[0]!.complete, true);
+    for (const { sequence } of (await client.history()).save_points.slice(0, 2))
+      assert.equal(await sealed(sequence), digest);
+    assertFolder(folder, first, "after all");
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("are found again where their folder lay, also when it has moved since", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    await client.save();
+    await client.seal();
+    const moved = path.join(volume.root, "deep/er/ws");
+    fs.mkdirSync(path.dirname(moved), { recursive: true });
+    fs.renameSync(folder, moved);
+    cairnOk(["relocate", folder, moved]);
+    cairnOk(["save", moved]);
+    assert.equal(isShared(place, 2), true);
+    cairnOk(["seal", "-C", moved]);
+    fs.writeFileSync(descriptorOf(place, 2), "nonsense");
+    fs.rmSync(treeOf(client, 2));
+    cairnOk(["doctor", "--repair", "-C", moved]);
+    const to = path.join(volume.root, "given");
+    cairnOk(["restore", "head", "--to", to, "-C", moved]);
+    assertFolder(to, first, "made anew");
+  });
+
+  test("do not keep a cleanup from its end where trees cannot be handed over, and lose no content", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const ids: SavePointId[] = [];
+    for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
+    const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
+    ids.push((await client.save()).save_point_id);
+    // No tree can be made where something lies already that is no tree.
+    const inTheWay = path.join(path.dirname(treeOf(client, 3)), "tree-coming");
+    fs.mkdirSync(inTheWay);
+    fs.writeFileSync(path.join(inTheWay, "kept"), "");
+    spawnSync("chattr", ["+i", inTheWay]);
+    t.after(() => spawnSync("chattr", ["-i", inTheWay]));
+    await assert.rejects(client.runCleanup(plan));
+    assert.equal((await client.history()).save_points.length, 3);
+    cairnOk(["status", "-C", folder]);
+    spawnSync("chattr", ["-i", inTheWay]);
+    await client.runCleanup(plan);
+    await client.seal();
+    // What is sealed goes without a tree.
+    for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
+    assert.equal(fs.readlinkSync(treeOf(client, 5)), "../0000000004/tree");
+    const { plan_id: second } = await client.previewCleanup({ only: [ids[3]!] });
+    const next = path.join(path.dirname(treeOf(client, 5)), "tree-coming");
+    fs.mkdirSync(next);
+    fs.writeFileSync(path.join(next, "kept"), "");
+    spawnSync("chattr", ["+i", next]);
+    t.after(() => spawnSync("chattr", ["-i", next]));
+    const warnings: string[] = [];
+    await client.runCleanup(second, { onWarning: (message) => warnings.push(message) });
+    spawnSync("chattr", ["-i", next]);
+    fs.rmSync(next, { recursive: true });
+    assert.equal(warnings.length, 1);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    assertHeldTidy(place, "after all");
+  });
 });
+
+function descriptorOf({ client }: HeldPlace, sequence: number): string {
+  return path.join(path.dirname(treeOf(client, sequence)), "descriptor.json");
+}

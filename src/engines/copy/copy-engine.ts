@@ -22,6 +22,7 @@ import type {
   PointContent,
   ReceivedContent,
   ReceiveRequest,
+  RepeatRequest,
   ShareRequest,
   StagedContent,
   StageRequest,
@@ -56,7 +57,7 @@ import type {
   StoreVerification,
   VerifyStoreRequest,
 } from "../store-care.ts";
-import { pointRemains } from "./point-remains.ts";
+import { liesAt, pointRemains } from "./point-remains.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { examineAccess } from "./store-access.ts";
@@ -145,7 +146,8 @@ export class CopyEngine implements Engine {
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
         if (
           same !== null &&
-          store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0
+          store.index.lookup(Buffer.from((same.content as CopyContent).snapshot_tree, "hex"), 0) >= 0 &&
+          liesAt(store, same.content as CopyContent, request.recordedRoot ?? request.root)
         ) {
           summary = { entries: same.entries, bytes: same.bytes, holes: [], hashes: [], lossless: [] };
           top = Buffer.from((same.content as CopyContent).snapshot_tree, "hex");
@@ -349,18 +351,27 @@ export class CopyEngine implements Engine {
     const snapshot = await store.repository.saveSnapshot(
       this.#snapshot({ root: point.root, pointId: point.pointId }, tree),
     );
-    if (point.first !== undefined) {
-      const { statCache } = this.#options;
-      leaveSeed({
-        from: statCache,
-        to: path.join(path.dirname(statCache), `stat-${point.first.workspaceId}`),
-        tree: Buffer.from(content.tree, "hex"),
-        folder: point.first.folder,
-      });
-      // Whatever is changed after this has a later change time, however coarse the clock.
-      await sleep(CLOCK_TICK_MS);
-    }
+    const { statCache } = this.#options;
+    leaveSeed({
+      from: statCache,
+      to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`),
+      tree: Buffer.from(content.tree, "hex"),
+      folder: point.folder,
+    });
+    // Whatever is changed after this has a later change time, however coarse the clock.
+    await sleep(CLOCK_TICK_MS);
     return { ...content, snapshot };
+  }
+
+  async repeat(content: PointContent, point: RepeatRequest): Promise<PointContent | null> {
+    await dropLostFirst(await this.store(point), point);
+    return this.reading(async () => {
+      const store = await this.store(point);
+      if (!(await holdsContent(store, content, point)) || !liesAt(store, content as CopyContent, point.root))
+        return null;
+      const named = this.#snapshot(point, (content as CopyContent).snapshot_tree as ObjectId);
+      return { ...content, snapshot: await store.repository.saveSnapshot(named) };
+    }, point);
   }
 
   async heldBytes(groups: readonly HeldGroup[], others: KeptContent, call: StoppableCall = {}): Promise<number[]> {

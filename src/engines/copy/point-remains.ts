@@ -2,26 +2,46 @@ import { hex } from "../../formats/bytes.ts";
 import { toCairnError } from "../../errors.ts";
 import { newPacer } from "../../pacer.ts";
 import { recordPath } from "../../formats/record.ts";
+import type { Manifest } from "../../formats/manifest.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { PointRemains } from "../store-care.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
+import type { CopyContent } from "./copy-content.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
 /** More components than any path has. */
 const MAX_DEPTH = 4096;
 
+interface Found {
+  /** absolute, raw bytes */
+  path: Uint8Array;
+  node: TreeNode;
+}
+
 /** Absolute path at which a tree hangs in the tree of a snapshot, raw bytes; null when it does not. */
 export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uint8Array | null {
   return stepsTo(store, top, (node) => hex(node.subtree!) === tree)?.path ?? null;
 }
 
-/** Goes down from the top of a snapshot, along the only directory of each level, until one is the wanted. */
-function stepsTo(
+/** Whether a point's tree hangs at a path (absolute, raw bytes) in that of its snapshot. False where it cannot be read. */
+export function liesAt(
   store: EmbeddedStore,
-  top: string,
-  wanted: (node: TreeNode) => boolean,
-): { path: Uint8Array; node: TreeNode } | null {
+  { tree, snapshot_tree: top }: Pick<CopyContent, "tree" | "snapshot_tree">,
+  path: Uint8Array,
+): boolean {
+  try {
+    const found = pathToTree(store, top, tree);
+    return found !== null && Buffer.compare(found, path) === 0;
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return false;
+    throw error;
+  }
+}
+
+/** Goes down from the top of a snapshot, along the only directory of each level, until one is the wanted. */
+function stepsTo(store: EmbeddedStore, top: string, wanted: (node: TreeNode) => boolean): Found | null {
   let tree: Uint8Array = Buffer.from(top, "hex");
   const parts: Uint8Array[] = [];
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
@@ -53,11 +73,9 @@ export async function pointRemains(
     const [path] = snapshot.paths;
     if (id === undefined || !wanted(id) || path === undefined) continue;
     try {
-      const depth = path.split("/").filter((part) => part !== "").length;
-      let level = 0;
-      const found = stepsTo(store, snapshot.tree, () => ++level === depth);
       const manifest = readManifest(store, Buffer.from(snapshot.tree, "hex"));
-      if (found === null || manifest === null) continue;
+      const found = manifest === null ? null : folderOf(store, snapshot, manifest);
+      if (manifest === null || found === null) continue;
       const { mode, uid, gid, user, group, mtimeSec, mtimeNs, subtree } = found.node;
       remains.push({
         id,
@@ -79,4 +97,36 @@ export async function pointRemains(
     }
   }
   return remains;
+}
+
+/**
+ * The folder that a snapshot is of. Trees that several points have lie where the first of them was saved: where that is not
+ * the snapshot's own path, how many directories are in the folder tells it from those above it.
+ */
+function folderOf(store: EmbeddedStore, { tree, paths }: Snapshot, manifest: Manifest): Found | null {
+  const [path = ""] = paths;
+  const depth = path.split("/").filter((part) => part !== "").length;
+  const atDepth = (wanted: number): Found | null => {
+    let level = 0;
+    return stepsTo(store, tree, () => ++level === wanted);
+  };
+  const own = atDepth(depth);
+  if (own !== null && Buffer.from(own.path).toString("utf8") === path) return own;
+  const first = atDepth(1);
+  if (first === null) return null;
+  const below = directoriesBelow(store, first.node);
+  return atDepth(1 + below - manifest.entries.directories);
+}
+
+function directoriesBelow(store: EmbeddedStore, { subtree }: TreeNode): number {
+  let count = 0;
+  const stack = [subtree!];
+  while (stack.length > 0) {
+    for (const node of store.tree(stack.pop()!)) {
+      if (node.subtree === undefined) continue;
+      count++;
+      stack.push(node.subtree);
+    }
+  }
+  return count;
 }

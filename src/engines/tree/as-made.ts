@@ -12,8 +12,8 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 
 /**
  * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
- * A snapshot is unchanged when no transaction since its own changed it; a copy of one is still of what the first was made
- * of when that had its last change at the time in question (ms since 1970).
+ * A snapshot is unchanged when no transaction since its own changed it, and its last change is the one that is recorded
+ * (ms since 1970), where one is: a copy of a snapshot has that of the first.
  */
 export function whyNotAsMade(place: string, engine: string, lastChange?: number): string | null {
   if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
