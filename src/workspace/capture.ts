@@ -185,7 +185,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     failpoint("capture.announced");
   };
   try {
-    const captured = await holder.capture(from, tree, { signal: input.signal, announce });
+    const { temporary } = workspace.found.control;
+    const captured = await holder.capture(from, tree, { signal: input.signal, temporary, announce });
     failpoint("capture.held");
     const partial = whyPartial(captured);
     if (partial !== null) throw new CairnError("unsupported", partial);

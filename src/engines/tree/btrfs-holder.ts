@@ -64,8 +64,11 @@ export function btrfsHolder(): TreeHolder {
  */
 async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
   return heldSubvolume(from, async (source) => {
+    const { settles, isFine } = await ways(call.temporary);
     for (let attempt = 1; ; attempt++) {
-      const rest = await comeToRest(source);
+      // Else the call that makes the snapshot does it, which shows as a change, and the snapshot is made again.
+      if (settles) await held(parentOf(from), (parent) => settleSubvolume(source, parent, nameOf(from)));
+      const rest = isFine ? subvolumeInfo(source).changed : await comeToRest(source);
       const began = Date.now();
       const before = nestedSubvolumes(source);
       const announce = before.length === 0 ? call.announce : undefined;
@@ -84,7 +87,7 @@ async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Capt
   });
 }
 
-/** The time of the last change, which is a tick ago; null where others go on writing. Waits once. */
+/** The time of the last change, which is a tick of the clock ago; null where others go on writing. Waits once. */
 async function comeToRest(source: number): Promise<number | null> {
   for (const wait of [true, false]) {
     const { changed } = subvolumeInfo(source);
@@ -107,7 +110,7 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
         place,
         async (tree) => {
           // Mostly it is not, and that is known at once.
-          if (!isAsIn(folder, tree) || !(await settles(temporary))) return false;
+          if (!isAsIn(folder, tree) || !(await ways(temporary)).settles) return false;
           const isSettled = await held(parentOf(place), (parent) => settleSubvolume(folder, parent, nameOf(place)));
           return isSettled && isAsIn(folder, tree);
         },
@@ -127,33 +130,48 @@ function isAsIn(folder: number, tree: number): boolean {
   return now.ctransid <= made.otransid && now.generation <= made.otransid;
 }
 
-let kernelSettles: Promise<boolean> | undefined;
+/** What the kernel does beyond what it promises. */
+interface Ways {
+  /** `settleSubvolume` does what it is for. */
+  readonly settles: boolean;
+  /** Two changes of a tree never have the same time. */
+  readonly isFine: boolean;
+}
 
-/** Whether `settleSubvolume` does here what it is for: tried once. */
-function settles(temporary: string): Promise<boolean> {
-  kernelSettles ??= tryToSettle(Buffer.from(newWorkDirectory(temporary))).catch(() => false);
-  return kernelSettles;
+const UNKNOWN: Ways = { settles: false, isFine: false };
+let known: Promise<Ways> | undefined;
+
+/** Tried once, in a folder on btrfs. */
+function ways(temporary: string | undefined): Promise<Ways> {
+  if (temporary === undefined) return Promise.resolve(UNKNOWN);
+  known ??= tryWays(Buffer.from(newWorkDirectory(temporary))).catch(() => UNKNOWN);
+  return known;
 }
 
 /** Longer than what btrfs keeps in a tree itself. */
 const TRIED_BYTES = 8192;
 /** Once, somebody else may just have had everything written out. */
 const TRIES = 2;
+/** Shorter than any tick of the system's clock. */
+const FINE_MS = 0.9;
 
-async function tryToSettle(place: Buffer): Promise<boolean> {
+async function tryWays(place: Buffer): Promise<Ways> {
   fs.mkdirSync(parentOf(place), { recursive: true, mode: 0o700 });
   await makeSubvolume(place);
   try {
     return await held(parentOf(place), (parent) =>
       held(place, async (root) => {
+        let isFine = false;
         for (let round = 0; round < TRIES; round++) {
           // Another each time: one that is written anew is on its way to the disk when it is closed.
           fs.writeFileSync(below(root, Buffer.from(`tried-${round}`)), randomBytes(TRIED_BYTES));
           const { changed } = subvolumeInfo(root);
-          if (!(await settleSubvolume(root, parent, nameOf(place)))) return false;
-          if (subvolumeInfo(root).changed === changed) return false;
+          const isRefused = await settleSubvolume(root, parent, nameOf(place));
+          const moved = subvolumeInfo(root).changed - changed;
+          if (!isRefused || moved === 0) return { settles: false, isFine };
+          isFine ||= moved > 0 && moved < FINE_MS;
         }
-        return true;
+        return { settles: true, isFine };
       }),
     );
   } finally {

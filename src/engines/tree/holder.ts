@@ -40,6 +40,8 @@ export interface HolderCall {
   signal?: AbortSignal | undefined;
   /** Told how many entries are done, by holders that go from entry to entry. */
   onProgress?: ((done: number) => void) | undefined;
+  /** A folder on the same file system to try things in; without one, what has to be tried is not relied on. */
+  temporary?: string | undefined;
   /**
    * Told right before a whole tree is made in one moment, with the time of the last change in it (ms since 1970). What
    * is written then becomes durable with the tree. `Captured.announced` says that nothing was changed meanwhile, and
