@@ -1,7 +1,7 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
-import { recoverAnnounced } from "../workspace/look.ts";
+import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
 import { saveWorkspace } from "../workspace/save.ts";
@@ -203,7 +203,7 @@ export class CairnClient {
   async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     const workspace = new Workspace(this.#found(name), this.#options.factory, this.#removals);
     try {
-      await recoverAnnounced(workspace);
+      await recoverAcknowledged(workspace);
       return await work(workspace);
     } finally {
       await workspace.close();

@@ -33,21 +33,20 @@ import type { Workspace } from "./workspace.ts";
 export async function capturePoint(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved> {
   const passedOver = whyNotHeld(workspace, input);
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
-  const still = await stillHead(workspace, holder);
+  const { root, points } = workspace;
   if (input.skipUnchanged === true) {
-    if (still !== null && input.reread !== true && hasSameRules(still.head, input))
+    const still = input.reread === true ? null : await stillHead(workspace, { holder, from: root });
+    if (still !== null && hasSameRules(still.head, input))
       return { point: still.head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
     return recordInstead(workspace, input, {
       what: holder.type,
       reason: "whether something changed is not known without reading",
     });
   }
-  if (still !== null) return await sharePoint(workspace, input, { ...still, holder });
-  const { points } = workspace;
   const id = newSavePointId();
   let held: HeldPoint;
   try {
-    held = await holdPoint(workspace, input, { holder, from: workspace.root, id, undo: false });
+    held = await holdPoint(workspace, input, { holder, from: root, id, undo: false });
   } catch (error) {
     const failed = toCairnError(error);
     if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
@@ -61,7 +60,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   keepOrigins(points.pathsOf(point.sequence).origins, captured);
   return {
     point,
-    changes: null,
+    changes: point.descriptor.unchanged ? NO_CHANGES : null,
     readBytes: 0,
     leftOut: captured.torn.map((path) => ({ path, reason: "changing", detail: CHANGED })),
   };
@@ -77,59 +76,18 @@ interface StillHead {
 }
 
 /** Null where something was done to the folder, or where that cannot be told without reading it. */
-async function stillHead(workspace: Workspace, holder: TreeHolder): Promise<StillHead | null> {
-  const { points, root, found } = workspace;
+async function stillHead(
+  workspace: Workspace,
+  { holder, from }: Pick<HoldRequest, "holder" | "from">,
+): Promise<StillHead | null> {
+  const { points, found } = workspace;
   const head = workspace.byId(workspace.state().head);
   const lastChange = head?.descriptor.content.held?.last_change;
   if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return null;
   const at = new Date().toISOString();
   const owner = treeOwner(points, head);
-  const isStill = await holder.isStill?.(root, points.pathsOf(owner).tree, found.control.temporary);
+  const isStill = await holder.isStill?.(from, points.pathsOf(owner).tree, found.control.temporary);
   return isStill === true ? { head, at, owner, lastChange } : null;
-}
-
-/**
- * A point that holds the same tree as head.
- *
- * Intent: the sequence number is claimed. Stage: the mark of a tree that lies elsewhere, and the descriptor in the claim.
- * Commit: the descriptor gets its name. Record: head moves; then the file system commits, which makes all of it durable
- * that came first. Killed or cut off before the commit it is a claim, which the next save removes with its mark: that its
- * tree is another's tells that nothing was made for it. After it head is moved by whoever comes next.
- */
-async function sharePoint(
-  workspace: Workspace,
-  input: SaveInput,
-  more: StillHead & { holder: TreeHolder },
-): Promise<Saved> {
-  const { points, found } = workspace;
-  const { head, owner } = more;
-  const tree = Buffer.from(points.pathsOf(owner).tree);
-  throwIfAborted(input.signal);
-  const isSame = hasSameRules(head, input);
-  const id = newSavePointId();
-  const sequence = points.nextSequence();
-  points.claim(sequence, id, { durable: false });
-  let point: Point;
-  try {
-    markShared(points, sequence, owner);
-    failpoint("share.marked");
-    const descriptor: Descriptor = {
-      ...describeHeld(workspace, input, { ...more, id, sequence, tree, captured: WHOLE }),
-      unchanged: isSame,
-    };
-    points.announce(descriptor);
-    failpoint("share.announced");
-    point = points.commit(descriptor, { keepClaim: true, announced: true });
-  } catch (error) {
-    points.abandon(sequence);
-    throw error;
-  }
-  failpoint("save.committed");
-  writeStateInOrder(found.paths, { ...workspace.state(), head: id });
-  failpoint("save.head-moved");
-  points.settle(sequence);
-  await commitFileSystem(found.paths.points);
-  return { point, changes: isSame ? NO_CHANGES : null, readBytes: 0, leftOut: [] };
 }
 
 /** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
@@ -156,8 +114,8 @@ export interface HeldPoint {
 }
 
 /**
- * Makes a point that holds a folder's tree; its claim stays. Throws as the holder does, `unsupported` also where the
- * tree lacks what the folder has. On failure nothing is left.
+ * Makes a point that holds a folder's tree, or head's where that is the same; its claim stays. Throws as the holder does,
+ * `unsupported` also where the tree lacks what the folder has. On failure nothing is left.
  *
  * Where the tree is made in one moment, the claim says before what it becomes, so that both are durable at once and
  * nothing after that has to be synced: until the file system commits again, a power cut leaves a claim and its tree, which
@@ -166,6 +124,8 @@ export interface HeldPoint {
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;
   const { points } = workspace;
+  const still = await stillHead(workspace, request);
+  if (still !== null) return sharePoint(workspace, input, { ...request, ...still });
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const sequence = points.nextSequence();
@@ -205,6 +165,43 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
     }
     throw error;
   }
+}
+
+/**
+ * A point that holds the same tree as head; its claim stays.
+ *
+ * Intent: the sequence number is claimed. Stage: the mark of a tree that lies elsewhere, and the descriptor in the claim.
+ * Commit: the descriptor gets its name; then the file system commits, which makes all of it durable that came first.
+ * Killed or cut off before the commit it is a claim, which the next save removes with its mark: that its tree is another's
+ * tells that nothing was made for it.
+ */
+async function sharePoint(workspace: Workspace, input: SaveInput, more: HoldRequest & StillHead): Promise<HeldPoint> {
+  const { points, found } = workspace;
+  const { head, owner, id, undo } = more;
+  throwIfAborted(input.signal);
+  const tree = Buffer.from(points.pathsOf(owner).tree);
+  const state = workspace.state();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id, { durable: false });
+  let point: Point;
+  try {
+    markShared(points, sequence, owner);
+    failpoint("share.marked");
+    const descriptor: Descriptor = {
+      ...describeHeld(workspace, input, { ...more, sequence, tree, captured: WHOLE }),
+      unchanged: hasSameRules(head, input),
+      undo,
+    };
+    points.announce(descriptor);
+    failpoint("share.announced");
+    point = points.commit(descriptor, { keepClaim: true, announced: true });
+  } catch (error) {
+    points.abandon(sequence);
+    throw error;
+  }
+  await commitFileSystem(found.paths.points);
+  const changeState: HeldPoint["changeState"] = (changes) => writeStateInOrder(found.paths, { ...state, ...changes });
+  return { point, captured: WHOLE, changeState };
 }
 
 /** A tree to which nothing happened while it was made. */

@@ -3,6 +3,7 @@ import { presentSource } from "../engines/scan/present-source.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { CairnError } from "../errors.ts";
 import { newSavePointId } from "../ids.ts";
+import { isExchangePending } from "./exchange.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { stageRequest } from "./record-point.ts";
@@ -56,8 +57,12 @@ export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): 
   }
 }
 
-/** Before anything is read: a point that was acknowledged and then announced only, since the power failed, is one. */
-export async function recoverAnnounced(workspace: Workspace): Promise<void> {
-  if (!workspace.points.unfinished().some(({ announced }) => announced !== null)) return;
-  await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
+/** Before anything is read: what was acknowledged and is not recorded yet, since the power failed, is done. */
+export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
+  const { points, found } = workspace;
+  const isLeft =
+    points.unsettled().length > 0 ||
+    points.unfinished().some(({ announced }) => announced !== null) ||
+    isExchangePending(found.paths.journal);
+  if (isLeft) await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
 }
