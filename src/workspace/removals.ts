@@ -42,7 +42,8 @@ export class Removals {
 
   async #removed(aside: string, doomed: string): Promise<void> {
     await this.#remove(doomed);
-    fs.rmdirSync(aside);
+    // It waits for the removal's own end in the file system.
+    await fs.promises.rmdir(aside);
   }
 
   /** Resolves when none is under way. */

@@ -87,6 +87,8 @@ export class CopyEngine implements Engine {
   readonly #options: CopyEngineOptions;
   #store: Promise<EmbeddedStore> | undefined;
   readonly #kept: KeptScan;
+  /** The tree of which nothing is missing, and the state of the index that tells. */
+  #whole: string | undefined;
 
   constructor(options: CopyEngineOptions) {
     this.#options = options;
@@ -367,9 +369,12 @@ export class CopyEngine implements Engine {
     await dropLostFirst(await this.store(point), point);
     return this.reading(async () => {
       const store = await this.store(point);
-      if (!(await holdsContent(store, content, point)) || !liesAt(store, content as CopyContent, point.root))
-        return null;
-      const named = this.#snapshot(point, (content as CopyContent).snapshot_tree as ObjectId);
+      const { snapshot_tree: top } = content as CopyContent;
+      const whole = `${top} ${store.index.epoch}`;
+      if (this.#whole !== whole && !(await holdsContent(store, content, point))) return null;
+      this.#whole = whole;
+      if (!liesAt(store, content as CopyContent, point.root)) return null;
+      const named = this.#snapshot(point, top as ObjectId);
       return { ...content, snapshot: await store.repository.saveSnapshot(named) };
     }, point);
   }
