@@ -320,6 +320,8 @@ function snapshotArgument(fromFd: number, name: string | Uint8Array, readOnly: b
  */
 export async function settleSubvolume(fromFd: number, parentFd: number, taken: string | Uint8Array): Promise<boolean> {
   const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
+  // The name was free after all.
+  if (errno === 0) await destroySubvolume(parentFd, taken);
   return errnoName(errno) === "EEXIST";
 }
 

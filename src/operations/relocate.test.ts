@@ -100,16 +100,25 @@ test("a descriptor is made anew of what its point's folder held, wherever that l
   const fork = join(root, "deep/er/still/fork");
   mkdirSync(join(root, "deep/er/still"));
   await again.fork(id, fork);
-  const forked = await library.open(fork);
+  // Where the folders above the point's own were.
+  const away = join(root, "away");
+  renameSync(moved, away);
+  await library.relocate(moved, away);
+  renameSync(join(root, "deep"), join(root, "aside"));
+  await library.relocate(fork, join(root, "aside/er/still/fork"));
+  mkdirSync(join(root, "deep"));
+  const above = await library.open(away);
+  await above.fork(id, join(root, "deep/er"));
   for (const [at, name, sequence] of [
-    [again, "main", 2],
-    [forked, "fork", 1],
+    [above, "main", 2],
+    [await library.open(join(root, "aside/er/still/fork")), "fork", 1],
+    [await library.open(join(root, "deep/er")), "er", 1],
   ] as const) {
     const points = join(at.controlDirectory, "workspaces", name, "points");
     writeFileSync(join(points, String(sequence).padStart(10, "0"), "descriptor.json"), "nonsense");
     await at.doctor({ repair: true });
     const to = join(root, `given-${name}`);
     await at.restore({ target: "latest", to });
-    assert.equal(walkDigests(to).state, walkDigests(moved).state, name);
+    assert.equal(walkDigests(to).state, walkDigests(away).state, name);
   }
 });

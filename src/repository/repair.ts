@@ -115,6 +115,7 @@ export async function runIndexRepair(
         hint: "plan it again",
       });
     }
+    await requireDamaged(repository, plan);
     const dropped = new Set(plan.drop.map((pack) => pack.name));
     const salvage = await salvageAll(repository, plan, options);
     await repository.storage.sync(["data"]);
@@ -146,6 +147,15 @@ export async function runIndexRepair(
       savedBlobs: salvage.copier.packs.reduce((sum, pack) => sum + pack.entries.length, 0),
       lostBlobs: salvage.lost,
     };
+  });
+}
+
+/** What could not be read when the repair was planned goes only where it still cannot be. */
+async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
+  await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
+    throw new CairnError("stale_plan", `index file ${name.slice(0, 8)} could not be read when the repair was planned`, {
+      hint: "plan it again",
+    });
   });
 }
 

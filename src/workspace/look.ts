@@ -1,11 +1,12 @@
 import type { LookedAt } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { newSavePointId } from "../ids.ts";
 import { isExchangePending } from "./exchange.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
+import { markedOwner } from "./shared-trees.ts";
 import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -57,12 +58,24 @@ export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): 
   }
 }
 
-/** Before anything is read: what was acknowledged and is not recorded yet, since the power failed, is done. */
+/**
+ * Before anything is read: what was acknowledged and is not recorded yet, since the power failed, is done. Where it cannot
+ * be, readers go on without it, and whoever changes something next says why.
+ */
 export async function recoverAcknowledged(workspace: Workspace): Promise<void> {
-  const { points, found } = workspace;
-  const isLeft =
-    points.unsettled().length > 0 ||
+  if (!isUnrecorded(workspace)) return;
+  try {
+    await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
+  } catch (error) {
+    if (toCairnError(error).code === "interrupted") throw error;
+  }
+}
+
+/** Trees that are held become durable by the file system's own commit, which may have come before all was recorded. */
+function isUnrecorded({ points, found }: Workspace): boolean {
+  return (
     points.unfinished().some(({ announced }) => announced !== null) ||
-    isExchangePending(found.paths.journal);
-  if (isLeft) await recoverIfIdle(workspace, { lockTimeoutMs: 0 });
+    points.unsettled().some((sequence) => markedOwner(points, sequence) !== null) ||
+    isExchangePending(found.paths.journal)
+  );
 }

@@ -7,10 +7,10 @@ import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { decodeSealFile, encodeSealFile } from "../../src/workspace/descriptor-file.ts";
-import { killAt, passesOf } from "../crash/rounds.ts";
+import { killAt, oneOf, passesOf } from "../crash/rounds.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
-import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, heldPlace, type HeldPlace, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
 import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
@@ -271,6 +271,48 @@ void describe("points of an untouched folder", () => {
       assert.equal((await client.restore({ target: ids[3]!, method: "exchange" })).method, "exchange", where);
       assertFolder(folder, state, where);
     }
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("are undo points of a restore that is killed or cut off, whole and once", async (t) => {
+    const place = await onBtrfs(t);
+    if (place === null) return;
+    const { client, folder } = place;
+    const volume = place.volume as LoopFileSystem;
+    const round = async (): Promise<{ target: SavePointId; first: FolderState; second: FolderState }> => {
+      const first = readFolder(folder);
+      const { save_point_id: target } = await client.save();
+      fs.appendFileSync(path.join(folder, "same/kept.txt"), "more");
+      const second = readFolder(folder);
+      await client.save();
+      await client.seal();
+      return { target, first, second };
+    };
+    const restore = (target: SavePointId): string[] => ["-C", folder, "restore", target, "--method", "exchange"];
+    const names = passesOf(restore((await round()).target));
+    assert.ok(names.includes("share.announced"), names.join(" "));
+    let shared = 0;
+    const passes = names.flatMap((name, i) => (/^(?:exchange|share)\./.test(name) ? [i + 1] : []));
+    for (const [i, pass] of passes.entries()) {
+      const { target, first, second } = await round();
+      const before = (await client.history()).save_points.length;
+      const isCut = i % 2 === 1;
+      const where = `restore killed at ${killAt(restore(target), pass)}${isCut ? " and cut off" : ""}`;
+      if (isCut) volume.cutPower();
+      const { head } = await client.status();
+      const { save_points: points } = await client.history();
+      if (oneOf(folder, { first, second }, where) === "second") {
+        assert.equal(points.length, before, where);
+        continue;
+      }
+      assert.deepEqual([head, points.length], [target, before + 1], where);
+      if (isShared(place, points[0]!.sequence)) shared++;
+      await client.undo({ method: "exchange" });
+      assertFolder(folder, second, `${where}, undone`);
+    }
+    assert.ok(shared > 2, `${shared} of ${passes.length}`);
+    await client.close();
+    assertHeldTidy(place, "restored");
     assert.deepEqual((await client.verifyAll()).problems, []);
   });
 

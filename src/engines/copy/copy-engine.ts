@@ -57,7 +57,7 @@ import type {
   StoreVerification,
   VerifyStoreRequest,
 } from "../store-care.ts";
-import { liesAt, pointRemains } from "./point-remains.ts";
+import { depthTag, liesAt, pointRemains } from "./point-remains.ts";
 import { receiveContent } from "./receive-content.ts";
 import { readManifest, snapshotTree } from "./snapshot-tree.ts";
 import { examineAccess } from "./store-access.ts";
@@ -350,9 +350,9 @@ export class CopyEngine implements Engine {
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {
     const store = await this.store();
     const tree = (content as CopyContent).snapshot_tree as ObjectId;
-    const snapshot = await store.repository.saveSnapshot(
-      this.#snapshot({ root: point.root, pointId: point.pointId }, tree),
-    );
+    const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
+    const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
+    const snapshot = await store.repository.saveSnapshot({ ...named, tags });
     const { statCache } = this.#options;
     leaveSeed({
       from: statCache,
@@ -366,13 +366,14 @@ export class CopyEngine implements Engine {
   }
 
   async repeat(content: PointContent, point: RepeatRequest): Promise<PointContent | null> {
-    await dropLostFirst(await this.store(point), point);
+    const { snapshot_tree: top } = content as CopyContent;
+    const whole = (store: EmbeddedStore): string => `${top} ${store.index.epoch}`;
+    const known = await this.store(point);
+    if (this.#whole !== whole(known)) await dropLostFirst(known, point);
     return this.reading(async () => {
       const store = await this.store(point);
-      const { snapshot_tree: top } = content as CopyContent;
-      const whole = `${top} ${store.index.epoch}`;
-      if (this.#whole !== whole && !(await holdsContent(store, content, point))) return null;
-      this.#whole = whole;
+      if (this.#whole !== whole(store) && !(await holdsContent(store, content, point))) return null;
+      this.#whole = whole(store);
       if (!liesAt(store, content as CopyContent, point.root)) return null;
       const named = this.#snapshot(point, top as ObjectId);
       return { ...content, snapshot: await store.repository.saveSnapshot(named) };

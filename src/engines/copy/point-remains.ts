@@ -1,6 +1,6 @@
 import { hex } from "../../formats/bytes.ts";
 import { toCairnError } from "../../errors.ts";
-import { newPacer } from "../../pacer.ts";
+import { newPacer, type Pacer } from "../../pacer.ts";
 import { recordPath } from "../../formats/record.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -11,6 +11,7 @@ import type { CopyContent } from "./copy-content.ts";
 import { readManifest } from "./snapshot-tree.ts";
 
 const TAG = "cairn:";
+const DEPTH_TAG = "cairn-depth:";
 /** More components than any path has. */
 const MAX_DEPTH = 4096;
 
@@ -28,14 +29,21 @@ export function pathToTree(store: EmbeddedStore, top: string, tree: string): Uin
 /** Whether a point's tree hangs at a path (absolute, raw bytes) in that of its snapshot. False where it cannot be read. */
 export function liesAt(
   store: EmbeddedStore,
-  { tree, snapshot_tree: top }: Pick<CopyContent, "tree" | "snapshot_tree">,
+  content: Pick<CopyContent, "tree" | "snapshot_tree">,
   path: Uint8Array,
 ): boolean {
+  const found = whereTreeLies(store, content);
+  return found !== null && Buffer.compare(found, path) === 0;
+}
+
+function whereTreeLies(
+  store: EmbeddedStore,
+  { tree, snapshot_tree: top }: Pick<CopyContent, "tree" | "snapshot_tree">,
+): Uint8Array | null {
   try {
-    const found = pathToTree(store, top, tree);
-    return found !== null && Buffer.compare(found, path) === 0;
+    return pathToTree(store, top, tree);
   } catch (error) {
-    if (toCairnError(error).code === "damaged") return false;
+    if (toCairnError(error).code === "damaged") return null;
     throw error;
   }
 }
@@ -74,7 +82,7 @@ export async function pointRemains(
     if (id === undefined || !wanted(id) || path === undefined) continue;
     try {
       const manifest = readManifest(store, Buffer.from(snapshot.tree, "hex"));
-      const found = manifest === null ? null : folderOf(store, snapshot, manifest);
+      const found = manifest === null ? null : await folderOf(store, snapshot, { manifest, pace });
       if (manifest === null || found === null) continue;
       const { mode, uid, gid, user, group, mtimeSec, mtimeNs, subtree } = found.node;
       remains.push({
@@ -99,29 +107,45 @@ export async function pointRemains(
   return remains;
 }
 
+/** Says of a snapshot at which depth the folder lies, where its own path may be another than its tree's; none where that cannot be read. */
+export function depthTag(store: EmbeddedStore, content: Pick<CopyContent, "tree" | "snapshot_tree">): string[] {
+  const path = whereTreeLies(store, content);
+  return path === null ? [] : [`${DEPTH_TAG}${depthOf(Buffer.from(path).toString("latin1"))}`];
+}
+
+function depthOf(path: string): number {
+  return path.split("/").filter((part) => part !== "").length;
+}
+
 /**
- * The folder that a snapshot is of. Trees that several points have lie where the first of them was saved: where that is not
- * the snapshot's own path, how many directories are in the folder tells it from those above it.
+ * The folder that a snapshot is of. Trees that several points have lie where the first of them was saved: where no tag
+ * tells how deep, and that is not the snapshot's own path, the number of directories in the folder tells it from those
+ * above it.
  */
-function folderOf(store: EmbeddedStore, { tree, paths }: Snapshot, manifest: Manifest): Found | null {
-  const [path = ""] = paths;
-  const depth = path.split("/").filter((part) => part !== "").length;
+async function folderOf(
+  store: EmbeddedStore,
+  { tree, paths, tags }: Snapshot,
+  more: { manifest: Manifest; pace: Pacer },
+): Promise<Found | null> {
   const atDepth = (wanted: number): Found | null => {
     let level = 0;
     return stepsTo(store, tree, () => ++level === wanted);
   };
-  const own = atDepth(depth);
+  const told = tags?.find((tag) => tag.startsWith(DEPTH_TAG));
+  if (told !== undefined) return atDepth(Number(told.slice(DEPTH_TAG.length)));
+  const [path = ""] = paths;
+  const own = atDepth(depthOf(path));
   if (own !== null && Buffer.from(own.path).toString("utf8") === path) return own;
   const first = atDepth(1);
   if (first === null) return null;
-  const below = directoriesBelow(store, first.node);
-  return atDepth(1 + below - manifest.entries.directories);
+  return atDepth(1 + (await directoriesBelow(store, first.node, more.pace)) - more.manifest.entries.directories);
 }
 
-function directoriesBelow(store: EmbeddedStore, { subtree }: TreeNode): number {
+async function directoriesBelow(store: EmbeddedStore, { subtree }: TreeNode, pace: Pacer): Promise<number> {
   let count = 0;
   const stack = [subtree!];
   while (stack.length > 0) {
+    await pace();
     for (const node of store.tree(stack.pop()!)) {
       if (node.subtree === undefined) continue;
       count++;

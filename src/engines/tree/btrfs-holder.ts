@@ -64,10 +64,12 @@ export function btrfsHolder(): TreeHolder {
  */
 async function capture(from: Buffer, to: Buffer, call: HolderCall): Promise<Captured> {
   return heldSubvolume(from, async (source) => {
+    throwIfAborted(call.signal);
     const { settles, isFine } = await ways(call.temporary);
     for (let attempt = 1; ; attempt++) {
+      throwIfAborted(call.signal);
       // Else the call that makes the snapshot does it, which shows as a change, and the snapshot is made again.
-      if (settles) await held(parentOf(from), (parent) => settleSubvolume(source, parent, nameOf(from)));
+      if (settles) await settleBeside(source, parentOf(to));
       const rest = isFine ? subvolumeInfo(source).changed : await comeToRest(source);
       const began = Date.now();
       const before = nestedSubvolumes(source);
@@ -111,8 +113,7 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
         async (tree) => {
           // Mostly it is not, and that is known at once.
           if (!isAsIn(folder, tree) || !(await ways(temporary)).settles) return false;
-          const isSettled = await held(parentOf(place), (parent) => settleSubvolume(folder, parent, nameOf(place)));
-          return isSettled && isAsIn(folder, tree);
+          return (await settleBeside(folder, place)) && isAsIn(folder, tree);
         },
         NO_LINK,
       ),
@@ -120,6 +121,11 @@ async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<
   } catch {
     return false;
   }
+}
+
+/** `settleSubvolume` by the name of a folder of our own on the same file system, which nobody takes away meanwhile. */
+function settleBeside(source: number, taken: Buffer): Promise<boolean> {
+  return held(parentOf(taken), (parent) => settleSubvolume(source, parent, nameOf(taken)));
 }
 
 /** Whether a folder's tree is as it was when a snapshot was made of it, or it of the snapshot; without what is being written. */
@@ -132,20 +138,24 @@ function isAsIn(folder: number, tree: number): boolean {
 
 /** What the kernel does beyond what it promises. */
 interface Ways {
-  /** `settleSubvolume` does what it is for. */
+  /** `settleSubvolume` does what it is for; false also where two changes may have the same time. */
   readonly settles: boolean;
   /** Two changes of a tree never have the same time. */
   readonly isFine: boolean;
 }
 
 const UNKNOWN: Ways = { settles: false, isFine: false };
-let known: Promise<Ways> | undefined;
+let known: Ways | undefined;
 
-/** Tried once, in a folder on btrfs. */
-function ways(temporary: string | undefined): Promise<Ways> {
-  if (temporary === undefined) return Promise.resolve(UNKNOWN);
-  known ??= tryWays(Buffer.from(newWorkDirectory(temporary))).catch(() => UNKNOWN);
-  return known;
+/** Tried once, in a folder on btrfs; again where it could not be. */
+async function ways(temporary: string | undefined): Promise<Ways> {
+  if (temporary === undefined) return UNKNOWN;
+  try {
+    known ??= await tryWays(Buffer.from(newWorkDirectory(temporary)));
+    return known;
+  } catch {
+    return UNKNOWN;
+  }
 }
 
 /** Longer than what btrfs keeps in a tree itself. */

@@ -1,6 +1,17 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  cpSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { randomFrom } from "../../engines/testing-edits.ts";
@@ -241,17 +252,43 @@ test("repairs endure whatever a storage does", async (t) => {
   await endures({ scene, template: lost, run: snapshots, kept: ids.slice(1), only: false });
 });
 
+/** Each reading of an index goes wrong in turn. */
+function eachIndexRead(calls: ReadonlyMap<string, number>): Fault[] {
+  return Array.from({ length: calls.get("load index")! }, (_, after) => ({
+    operation: "load",
+    kind: "index",
+    fault: "truncate",
+    after,
+  }));
+}
+
 test("a repair of packs loses nothing whichever reading of an index goes wrong", async (t) => {
   const { scene, ids } = await threeSnapshots(t);
   const { repository, folder } = scene;
   await damageBlob(scene, (await nodeAt(repository, ids[0]!, `${folder}/lost`)).content![0]!);
-  const faultsOf = (calls: ReadonlyMap<string, number>): Fault[] =>
-    Array.from({ length: calls.get("load index")! }, (_, after) => ({
-      operation: "load",
-      kind: "index",
-      fault: "truncate",
-      after,
-    }));
   const run = async (): Promise<unknown> => repository.repair({ what: "packs" });
-  await endures({ scene, template: templateOf(scene), run, kept: ids.slice(1), only: false, faultsOf });
+  const template = templateOf(scene);
+  await endures({ scene, template, run, kept: ids.slice(1), only: false, faultsOf: eachIndexRead });
+});
+
+test("a repair of the index keeps what only an index knows that is read well the second time", async (t) => {
+  const { scene, ids } = await threeSnapshots(t);
+  const { repository, place } = scene;
+  // Its last bytes say how long its header is; its blobs are all there.
+  for (const name of readdirSync(join(place, "data"), { recursive: true, encoding: "utf8" })) {
+    const file = join(place, "data", name);
+    if (!statSync(file).isFile()) continue;
+    chmodSync(file, 0o600);
+    const fd = openSync(file, "r+");
+    writeSync(fd, Buffer.alloc(4, 0xff), 0, 4, statSync(file).size - 4);
+    closeSync(fd);
+  }
+  const index = readdirSync(join(place, "index"));
+  const faulty = opened.faulty!;
+  faulty.disarm();
+  faulty.arm({ operation: "load", kind: "index", fault: "truncate" });
+  await assert.rejects(repository.repair({ what: "index" }), (error: CairnError) => error.code === "stale_plan");
+  faulty.disarm();
+  assert.deepEqual(readdirSync(join(place, "index")), index);
+  assert.equal((await repository.verify({ snapshots: ids, quick: true })).checked.snapshots, ids.length);
 });
