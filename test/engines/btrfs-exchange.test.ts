@@ -2,22 +2,17 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { describe, test, type TestContext } from "node:test";
+import { describe, test } from "node:test";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { heldPlace, type HeldPlace, subvolumesOf } from "../fixtures/held-place.ts";
+import { btrfsPlace, subvolumesOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers } from "../fixtures/work.ts";
-
-/** Null where there can be none, and the test is skipped. */
-async function onBtrfs(t: TestContext): Promise<HeldPlace | null> {
-  return heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
-}
 
 const EXCHANGE = { method: "exchange" } as const;
 
 void describe("a restore by exchange", () => {
   test("gives every state back, undone and done again, and leaves nothing but points", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const first = readFolder(folder);
@@ -50,7 +45,7 @@ void describe("a restore by exchange", () => {
   });
 
   test("leaves no point behind that could not be used any more when older ones are not sealed", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const first = readFolder(folder);
@@ -65,7 +60,7 @@ void describe("a restore by exchange", () => {
   });
 
   test("goes entry by entry when ignore rules have a part in the point, so that what is ignored stays", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     fs.writeFileSync(path.join(folder, ".cairnignore"), "cache/\n");
@@ -80,7 +75,7 @@ void describe("a restore by exchange", () => {
   });
 
   test("goes entry by entry when only some paths are asked for, or a subvolume lies inside", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const a = await client.save();
@@ -94,7 +89,7 @@ void describe("a restore by exchange", () => {
   });
 
   test("keeps what a process wrote into the displaced tree until then in the undo point", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const a = await client.save();

@@ -11,17 +11,12 @@ import { killAt, oneOf, passesOf } from "../crash/rounds.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
-import { assertHeldTidy, heldPlace, type HeldPlace, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
+import { assertHeldTidy, btrfsPlace, type HeldPlace, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
 import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { resticCheck } from "../fixtures/work.ts";
 
 /** Points between which nothing was done to the folder: one tree is all of theirs. */
-
-/** Null where there can be none, and the test is skipped. */
-async function onBtrfs(t: TestContext): Promise<HeldPlace | null> {
-  return heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
-}
 
 const NONE = { added: 0, modified: 0, removed: 0 };
 
@@ -46,7 +41,7 @@ async function assertGiven(place: HeldPlace, wanted: ReturnType<typeof readFolde
 
 void describe("points of an untouched folder", () => {
   test("hold one tree, and are each as good as the first", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const first = readFolder(folder);
@@ -106,7 +101,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are taken apart when the one that the tree lies with goes, sealed or not", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const first = readFolder(folder);
@@ -140,7 +135,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("keep their tree as long as one of them is not sealed, and as the newest", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const trees = (): number => subvolumesOf(volume.root).length - 1;
@@ -161,7 +156,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are named with the one whose tree is gone or was changed, and what is sealed is not", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const first = readFolder(folder);
@@ -185,7 +180,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are sealed by reading where the store has lost what the first of them has", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const first = readFolder(folder);
@@ -203,7 +198,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("outlast a power cut right after they were answered, and any kill leaves them or nothing", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const volume = place.volume as LoopFileSystem;
@@ -236,7 +231,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("lose nothing when the removal of the one that their tree lies with is killed", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const round = async (): Promise<{ ids: SavePointId[]; args: string[] }> => {
@@ -275,7 +270,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are undo points of a restore that is killed or cut off, whole and once", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const volume = place.volume as LoopFileSystem;
@@ -317,7 +312,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are not sealed as one that knows less of the tree", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const first = readFolder(folder);
@@ -349,7 +344,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("are found again where their folder lay, also when it has moved since", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder, volume } = place;
     const first = readFolder(folder);
@@ -371,7 +366,7 @@ void describe("points of an untouched folder", () => {
   });
 
   test("do not keep a cleanup from its end where trees cannot be handed over, and lose no content", async (t) => {
-    const place = await onBtrfs(t);
+    const place = await btrfsPlace(t, makeFirst);
     if (place === null) return;
     const { client, folder } = place;
     const ids: SavePointId[] = [];
@@ -379,11 +374,7 @@ void describe("points of an untouched folder", () => {
     const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
     ids.push((await client.save()).save_point_id);
     // No tree can be made where something lies already that is no tree.
-    const inTheWay = path.join(path.dirname(treeOf(client, 3)), "tree-coming");
-    fs.mkdirSync(inTheWay);
-    fs.writeFileSync(path.join(inTheWay, "kept"), "");
-    spawnSync("chattr", ["+i", inTheWay]);
-    t.after(() => spawnSync("chattr", ["-i", inTheWay]));
+    const inTheWay = putInTheWay(t, treeOf(client, 3));
     await assert.rejects(client.runCleanup(plan));
     assert.equal((await client.history()).save_points.length, 3);
     cairnOk(["status", "-C", folder]);
@@ -394,11 +385,7 @@ void describe("points of an untouched folder", () => {
     for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
     assert.equal(fs.readlinkSync(treeOf(client, 5)), "../0000000004/tree");
     const { plan_id: second } = await client.previewCleanup({ only: [ids[3]!] });
-    const next = path.join(path.dirname(treeOf(client, 5)), "tree-coming");
-    fs.mkdirSync(next);
-    fs.writeFileSync(path.join(next, "kept"), "");
-    spawnSync("chattr", ["+i", next]);
-    t.after(() => spawnSync("chattr", ["-i", next]));
+    const next = putInTheWay(t, treeOf(client, 5));
     const warnings: string[] = [];
     await client.runCleanup(second, { onWarning: (message) => warnings.push(message) });
     spawnSync("chattr", ["-i", next]);
@@ -408,6 +395,16 @@ void describe("points of an untouched folder", () => {
     assertHeldTidy(place, "after all");
   });
 });
+
+/** A folder where a tree would come, which cannot be removed. */
+function putInTheWay(t: TestContext, tree: string): string {
+  const place = path.join(path.dirname(tree), "tree-coming");
+  fs.mkdirSync(place);
+  fs.writeFileSync(path.join(place, "kept"), "");
+  spawnSync("chattr", ["+i", place]);
+  t.after(() => spawnSync("chattr", ["-i", place]));
+  return place;
+}
 
 function descriptorOf({ client }: HeldPlace, sequence: number): string {
   return path.join(path.dirname(treeOf(client, sequence)), "descriptor.json");
