@@ -35,7 +35,8 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const { root, points } = workspace;
   if (input.skipUnchanged === true) {
-    const still = input.reread === true ? null : await stillHead(workspace, { holder, from: root });
+    const head = workspace.byId(workspace.state().head);
+    const still = input.reread === true ? null : await stillHead(workspace, head, { holder, from: root });
     if (still !== null && hasSameRules(still.head, input))
       return { point: still.head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
     return recordInstead(workspace, input, {
@@ -77,11 +78,10 @@ interface StillHead {
 
 /** Null where something was done to the folder, or where that cannot be told without reading it. */
 async function stillHead(
-  workspace: Workspace,
+  { points, found }: Workspace,
+  head: Point | null,
   { holder, from }: Pick<HoldRequest, "holder" | "from">,
 ): Promise<StillHead | null> {
-  const { points, found } = workspace;
-  const head = workspace.byId(workspace.state().head);
   const lastChange = head?.descriptor.content.held?.last_change;
   if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return null;
   const at = new Date().toISOString();
@@ -124,10 +124,10 @@ export interface HeldPoint {
 export async function holdPoint(workspace: Workspace, input: SaveInput, request: HoldRequest): Promise<HeldPoint> {
   const { holder, from, id } = request;
   const { points } = workspace;
-  const still = await stillHead(workspace, request);
-  if (still !== null) return sharePoint(workspace, input, { ...request, ...still });
   const state = workspace.state();
   const head = workspace.byId(state.head);
+  const still = await stillHead(workspace, head, request);
+  if (still !== null) return sharePoint(workspace, input, { ...request, ...still, state });
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   markHolding(workspace);
@@ -175,12 +175,15 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
  * Killed or cut off before the commit it is a claim, which the next save removes with its mark: that its tree is another's
  * tells that nothing was made for it.
  */
-async function sharePoint(workspace: Workspace, input: SaveInput, more: HoldRequest & StillHead): Promise<HeldPoint> {
+async function sharePoint(
+  workspace: Workspace,
+  input: SaveInput,
+  more: HoldRequest & StillHead & { state: WorkspaceState },
+): Promise<HeldPoint> {
   const { points, found } = workspace;
-  const { head, owner, id, undo } = more;
+  const { head, owner, id, undo, state } = more;
   throwIfAborted(input.signal);
   const tree = Buffer.from(points.pathsOf(owner).tree);
-  const state = workspace.state();
   const sequence = points.nextSequence();
   points.claim(sequence, id, { durable: false });
   let point: Point;

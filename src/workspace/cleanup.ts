@@ -81,7 +81,7 @@ async function removePoints(
   const { points, found } = workspace;
   call.onProgress?.({ phase: "cleaning", done: 0, total: journal.drop.length });
   const unneeded = stillUnneeded(workspace, journal.drop);
-  // Done already but for a kill that came before the last of it was on the disk.
+  // Again: after a kill a point may stay that was to go with the one that its tree lies with.
   const { stay } = await handOverTrees(points, sequencesOf(unneeded), call.onWarning);
   const drop = unneeded.filter(({ sequence }) => !stay.has(sequence));
   const gone = new Set(drop.map(({ id }) => id));

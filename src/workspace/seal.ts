@@ -196,7 +196,7 @@ export async function sealPending(
   sequences: readonly number[] = unsealed(workspace),
 ): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
-  const needed = new NeededTrees(workspace.points, sequences);
+  const newest = newestNeeding(workspace.points, sequences);
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
     try {
@@ -205,13 +205,13 @@ export async function sealPending(
       if (point.sealed) continue;
       await sealPoint(workspace, point, call);
       done.sealed++;
-      needed.sealed(sequence);
       await dropOldTrees(workspace.points, {
         newest: sequence,
         // One more than there came, so that what an earlier call left goes too.
         most: 2,
         lookBack: FEW_POINTS,
-        isNeeded: (owner) => needed.has(owner),
+        // Those that are older and could not be sealed are met on the way.
+        isNeeded: (owner) => (newest.get(owner) ?? 0) > sequence,
         onWarning: call.onWarning,
       });
     } catch (error) {
@@ -224,27 +224,14 @@ export async function sealPending(
   return done;
 }
 
-/** With which points the trees lie that points need which are not sealed yet. */
-class NeededTrees {
-  readonly #owners = new Map<number, number | null>();
-  readonly #counts = new Map<number, number>();
-
-  constructor(points: Points, sequences: readonly number[]) {
-    for (const sequence of sequences) {
-      const owner = neededOwner(points, sequence);
-      this.#owners.set(sequence, owner);
-      if (owner !== null) this.#counts.set(owner, (this.#counts.get(owner) ?? 0) + 1);
-    }
+/** Of each point with which a tree lies that these need, the newest of them; they are ascending. */
+function newestNeeding(points: Points, sequences: readonly number[]): Map<number, number> {
+  const newest = new Map<number, number>();
+  for (const sequence of sequences) {
+    const owner = neededOwner(points, sequence);
+    if (owner !== null) newest.set(owner, sequence);
   }
-
-  sealed(sequence: number): void {
-    const owner = this.#owners.get(sequence) ?? null;
-    if (owner !== null) this.#counts.set(owner, this.#counts.get(owner)! - 1);
-  }
-
-  has(owner: number): boolean {
-    return (this.#counts.get(owner) ?? 0) > 0;
-  }
+  return newest;
 }
 
 /**
