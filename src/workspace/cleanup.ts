@@ -125,21 +125,20 @@ async function free(
 
 /** After a kill somebody may have come to need one: it stays. Before that the plan was just checked. */
 function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): PlannedDrop[] {
-  const present = drop.flatMap(({ sequence }) => {
+  const others = new Set<number>();
+  const present = drop.flatMap(({ sequence, id }) => {
     try {
-      return [workspace.points.read(sequence)];
-    } catch (error) {
       // Gone already, or damaged since, which does not make it needed.
-      if (error instanceof CairnError) return [];
-      throw error;
+      const point = workspace.points.readOrNull(sequence);
+      if (point?.descriptor.save_point_id === id) return [point];
+      if (point !== null) others.add(sequence);
+    } catch {
+      // Nobody can tell for now.
+      others.add(sequence);
     }
+    return [];
   });
   const protections = protectionsOf(workspace, present);
-  const others = new Set(
-    present
-      .filter(({ descriptor }) => !drop.some(({ id }) => id === descriptor.save_point_id))
-      .map(({ sequence }) => sequence),
-  );
   return drop.filter(
     ({ id, sequence }) =>
       !others.has(sequence) &&

@@ -210,6 +210,17 @@ export class Points {
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
   }
 
+  /** The same; null where there is none, or nothing that can be read as one. What may be readable later is thrown. */
+  readOrNull(sequence: number): Point | null {
+    try {
+      return this.read(sequence);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "not_found" || problem.code === "damaged") return null;
+      throw problem;
+    }
+  }
+
   /** Points newest first, reading only as many as are asked for; damaged ones are listed and hide nothing. */
   list(options: ListOptions = {}): PointList {
     const limit = options.limit ?? 0;

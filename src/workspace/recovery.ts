@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { isAsAnnounced } from "../engines/tree/as-made.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
@@ -14,7 +14,7 @@ import { isExchangePending, recoverExchange } from "./exchange.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
-import type { Claim, Point } from "./point-files.ts";
+import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
@@ -92,22 +92,13 @@ function finishAnnounced(points: Points): Claim[] {
   });
 }
 
-function readOrNull(points: Points, sequence: number): Point | null {
-  try {
-    return points.read(sequence);
-  } catch (error) {
-    if (toCairnError(error).code === "damaged") return null;
-    throw error;
-  }
-}
-
 /** A point was complete, and its save was killed before the workspace stood at it. */
 function moveHead(workspace: Workspace): string[] {
   const { points } = workspace;
   const done: string[] = [];
   for (const sequence of points.unsettled()) {
     const state = workspace.state();
-    const point = readOrNull(points, sequence);
+    const point = points.readOrNull(sequence);
     if (point === null) {
       // Head cannot stand at it; it is listed as damaged.
       points.settle(sequence);

@@ -37,10 +37,16 @@ export function markedOwner(points: Points, sequence: number): number | null {
   const { tree } = points.pathsOf(sequence);
   const kind = kindOf(tree);
   if (kind !== "link") return kind === null ? null : sequence;
-  const owner = LINK.exec(readlinkSync(tree))?.[1];
-  if (owner !== undefined) return Number(owner);
-  const point = readOrNull(points, sequence);
+  const owner = ownerByLink(tree);
+  if (owner !== null) return owner;
+  const point = points.readOrNull(sequence);
   return point === null ? sequence : treeOwner(points, point);
+}
+
+/** Null where the link is not what was made here. */
+function ownerByLink(link: string): number | null {
+  const owner = LINK.exec(readlinkSync(link))?.[1];
+  return owner === undefined ? null : Number(owner);
 }
 
 function kindOf(place: string): "folder" | "link" | "other" | null {
@@ -65,21 +71,13 @@ export function neededOwner(points: Points, sequence: number): number | null {
   const marked = markedOwner(points, sequence);
   if (marked !== null) return marked;
   // Whatever became of the mark.
-  const point = readOrNull(points, sequence);
+  const point = points.readOrNull(sequence);
   return point?.descriptor.content.held?.tree_of ?? null;
 }
 
 /** Whether a tree lies with a point. */
 export function hasOwnTree(points: Points, sequence: number): boolean {
   return kindOf(points.pathsOf(sequence).tree) === "folder";
-}
-
-function readOrNull(points: Points, sequence: number): Point | null {
-  try {
-    return points.read(sequence);
-  } catch {
-    return null;
-  }
 }
 
 export interface HandedOver {
@@ -106,18 +104,22 @@ export async function handOverTrees(
     const { root, tree } = points.pathsOf(sequence);
     // What stays of it costs room only.
     await removeComing(root).catch(() => undefined);
-    const point = leaving.includes(sequence) ? null : readOrNull(points, sequence);
-    const owner = point?.descriptor.content.held?.tree_of;
-    if (point === null || owner === undefined || !gone.has(owner)) continue;
+    if (leaving.includes(sequence)) continue;
+    const { owner, isSealed, problem: unknown = null } = sharerOf(points, sequence);
+    if (unknown !== null) {
+      for (const each of gone) done.stay.add(each);
+      done.problem ??= unknown;
+    }
+    if (owner === null || !gone.has(owner)) continue;
     const kind = kindOf(tree);
     if (kind === "folder") served.add(owner);
-    else if (point.sealed && (served.has(owner) || kind === null)) rmSync(tree, { force: true });
+    else if (isSealed && (served.has(owner) || kind === null)) rmSync(tree, { force: true });
     else {
       const problem = await handOver(points, { from: owner, to: sequence });
       served.add(owner);
       if (problem === null) continue;
       onWarning?.(`${points.pathsOf(owner).tree} cannot be handed over: ${problem.message}`);
-      if (point.sealed) {
+      if (isSealed) {
         rmSync(tree, { force: true });
         continue;
       }
@@ -126,6 +128,21 @@ export async function handOverTrees(
     }
   }
   return done;
+}
+
+/** With whom the tree of a point lies, null where not with another; a problem where that cannot be told for now. */
+function sharerOf(points: Points, sequence: number): { owner: number | null; isSealed: boolean; problem?: CairnError } {
+  try {
+    const { descriptor, sealed } = points.read(sequence);
+    return { owner: descriptor.content.held?.tree_of ?? null, isSealed: sealed };
+  } catch (error) {
+    const problem = toCairnError(error);
+    const { tree } = points.pathsOf(sequence);
+    const kind = kindOf(tree);
+    const owner = kind === "link" ? ownerByLink(tree) : null;
+    const isKnown = owner !== null || kind === "folder" || problem.code === "damaged" || problem.code === "not_found";
+    return { owner, isSealed: false, ...(isKnown ? {} : { problem }) };
+  }
 }
 
 /** What a kill has left of a hand-over: a copy, or the link in whose place it lies. */

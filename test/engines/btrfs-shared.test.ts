@@ -4,9 +4,11 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { CairnError } from "../../src/errors.ts";
+import { CairnError } from "../../src/errors.ts";
 import type { SavePointId } from "../../src/ids.ts";
 import { decodeSealFile, encodeSealFile } from "../../src/workspace/descriptor-file.ts";
+import { Points } from "../../src/workspace/points.ts";
+import { handOverTrees } from "../../src/workspace/shared-trees.ts";
 import { killAt, oneOf, passesOf } from "../crash/rounds.ts";
 import { cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
@@ -393,6 +395,50 @@ void describe("points of an untouched folder", () => {
     assert.equal(warnings.length, 1);
     assert.deepEqual((await client.verifyAll()).problems, []);
     assertHeldTidy(place, "after all");
+  });
+});
+
+void describe("a point that cannot be read while the tree that it shares goes", () => {
+  async function threePoints(t: TestContext): Promise<(HeldPlace & { points: Points; first: FolderState }) | null> {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return null;
+    const first = readFolder(place.folder);
+    for (let i = 0; i < 3; i++) await place.client.save();
+    const points = new Points({
+      points: path.resolve(treeOf(place.client, 1), "../.."),
+      catalog: path.join(place.volume.root, "no-catalog"),
+    });
+    return { ...place, points, first };
+  }
+
+  test("keeps it from going when nothing tells with whom it lies", async (t) => {
+    const place = await threePoints(t);
+    if (place === null) return;
+    const { points, first } = place;
+    const whole = points.read.bind(points);
+    const { mock } = t.mock.method(points, "read", (each: number) => {
+      if (each === 3) throw new CairnError("io", "read: EIO");
+      return whole(each);
+    });
+    const tree = treeOf(place.client, 3);
+    fs.rmSync(tree);
+    const { stay, problem } = await handOverTrees(points, [1]);
+    assert.deepEqual([[...stay], problem?.code], [[1], "io"]);
+    fs.symlinkSync("../0000000001/tree", tree);
+    assert.equal((await handOverTrees(points, [1])).problem, null);
+    assertFolder(tree, first, "by its mark");
+    removeFolder(place.volume, treeOf(place.client, 2));
+    mock.restore();
+    assert.equal((await handOverTrees(points, [1])).problem, null);
+    assertFolder(treeOf(place.client, 2), first, "by its descriptor");
+  });
+
+  test("gets a copy when its descriptor is damaged, which may be mended", async (t) => {
+    const place = await threePoints(t);
+    if (place === null) return;
+    fs.writeFileSync(descriptorOf(place, 3), "nonsense");
+    assert.equal((await handOverTrees(place.points, [1, 2])).problem, null);
+    assertFolder(treeOf(place.client, 3), place.first, "handed over");
   });
 });
 
