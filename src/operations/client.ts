@@ -4,7 +4,7 @@ import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
-import { saveWorkspace } from "../workspace/save.ts";
+import { prepareSave, saveWorkspace } from "../workspace/save.ts";
 import { type SealProblem, withSealed } from "../workspace/seal.ts";
 import { Removals } from "../workspace/removals.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
@@ -366,28 +366,34 @@ export class CairnClient {
     });
   }
 
-  async createBackup(into: BackupRepository, options: CreateBackupOptions = {}): Promise<CreateBackupResult> {
-    if (!(into instanceof OpenedRepository))
-      throw new CairnError("usage", "createBackup wants a repository that this library has opened");
-    if (options.save !== true)
-      return this.#sealed(options.workspaceName, options, async (workspace) =>
-        createBackup(workspace, into.access, options),
-      );
-    if (options.point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
-    return this.#saveAndBackUp(into.access, options);
+  async createBackup(
+    into: BackupRepository | Promise<BackupRepository>,
+    options: CreateBackupOptions = {},
+  ): Promise<CreateBackupResult> {
+    const { workspaceName: name, save: isSaved, point } = options;
+    if (isSaved === true && into instanceof Promise) {
+      // It may fail before it is waited for.
+      into.catch(() => undefined);
+      await this.#with(name, async (workspace) => prepareSave(workspace));
+    }
+    const access = accessOf("createBackup", await into);
+    if (isSaved !== true)
+      return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, options));
+    if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+    return this.#saveAndBackUp(access, options);
   }
 
   async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
     const { workspaceName: name, message, exclude, dryRun } = options;
-    const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> => {
-      const forward = forwarding?.packs ?? undefined;
-      const { point, scan } = await this.#with(name, async (workspace) =>
-        saveWorkspace(workspace, { ...callOf(options), message, exclude, skipUnchanged: true, forward }),
-      );
-      const saved = { ...options, point: point.descriptor.save_point_id };
-      const forwarded = forwarding === undefined ? undefined : { ...forwarding, isNewPoint: scan !== undefined };
-      return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, saved, forwarded));
-    };
+    const both = async (forwarding?: Forwarding): Promise<CreateBackupResult> =>
+      this.#with(name, async (workspace) => {
+        const forward = forwarding?.packs ?? undefined;
+        const input = { ...callOf(options), message, exclude, skipUnchanged: true, forward };
+        const { point, scan } = await saveWorkspace(workspace, input);
+        const saved = { ...options, point: point.descriptor.save_point_id };
+        const forwarded = forwarding === undefined ? undefined : { ...forwarding, isNewPoint: scan !== undefined };
+        return withSealed(workspace, options, async () => createBackup(workspace, access, saved, forwarded));
+      });
     return dryRun === true ? both() : withForwarding(access, options, both);
   }
 
@@ -396,10 +402,9 @@ export class CairnClient {
     snapshot: string,
     options: RestoreInPlaceOptions = {},
   ): Promise<RestoreInPlaceResult> {
-    if (!(from instanceof OpenedRepository))
-      throw new CairnError("usage", "restoreBackup wants a repository that this library has opened");
+    const access = accessOf("restoreBackup", from);
     return this.#with(options.workspaceName, async (workspace) =>
-      restoreBackupInPlace(workspace, from.access, { ...options, snapshot }),
+      restoreBackupInPlace(workspace, access, { ...options, snapshot }),
     );
   }
 
@@ -436,4 +441,9 @@ export class CairnClient {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function accessOf(call: string, repository: BackupRepository): RepositoryAccess {
+  if (repository instanceof OpenedRepository) return repository.access;
+  throw new CairnError("usage", `${call} wants a repository that this library has opened`);
 }

@@ -163,10 +163,13 @@ export interface Client {
   /** Removes exactly what the plan lists. `stale_plan`; `not_found` for a plan that ran already. */
   runCleanup(planId: string, options?: CallOptions): Promise<CleanupResult>;
   /**
-   * Puts a save point into a repository: what that lacks of it is transferred, and the snapshot is written last.
-   * `not_found`, `damaged` (nothing damaged is passed on), `busy`, `no_space`, `interrupted`; all can be repeated.
+   * Puts a save point into a repository: what that lacks of it is transferred, and the snapshot is written last. While a
+   * promised repository is opened, the save is prepared; whoever opened it closes it. `not_found`, `damaged` (nothing damaged is passed on), `busy`, `no_space`, `interrupted`; all can be repeated.
    */
-  createBackup(into: BackupRepository, options?: CreateBackupOptions): Promise<CreateBackupResult>;
+  createBackup(
+    into: BackupRepository | Promise<BackupRepository>,
+    options?: CreateBackupOptions,
+  ): Promise<CreateBackupResult>;
   /**
    * Makes the folder equal to a snapshot: its content comes into the workspace's store as a point, which is restored as any
    * other is. `not_found`, `ambiguous`, `damaged`; `refused` for a snapshot that was not made of a save point.

@@ -79,16 +79,16 @@ export class ForwardedPacks implements ForwardTarget {
     Atomics.store(this.#control, F.STOP, 1);
   }
 
-  /** What came becomes durable while the save does; its index is made after the save's, since both at once take much memory. */
+  /** What came becomes durable, and its index is made, while the save does the same. */
   onEnd(): void {
-    this.#ending ??= this.#makeDurable();
+    this.#ending ??= this.#checkpoint();
   }
 
   /** After an index that is under way: of two flushes at once one alone is told that the disk has failed. */
-  async #makeDurable(): Promise<void> {
+  async #checkpoint(): Promise<void> {
     try {
       await this.#indexing;
-      if (this.#failure === null) await this.#uploader.makeDurable();
+      if (this.#failure === null) await this.#uploader.checkpoint();
     } catch (error) {
       this.#fail(error);
     }
@@ -99,7 +99,6 @@ export class ForwardedPacks implements ForwardTarget {
     this.onEnd();
     await this.#ending;
     if (this.#failure !== null) throw this.#failure.error;
-    await this.#uploader.checkpoint();
   }
 
   /** Gives up what is not indexed. Nothing is written to the repository afterwards. */

@@ -100,12 +100,6 @@ export class PackUploader {
     if (isDue && this.#unindexed.length > 0) await this.checkpoint();
   }
 
-  /** Waits until all uploads that were begun are durable, so that `checkpoint` has nothing more to wait for. */
-  async makeDurable(): Promise<void> {
-    await Promise.all(this.#pending);
-    await this.#options.repository.storage.sync(["data"]);
-  }
-
   /** Waits for all uploads that were begun and writes the index of their packs; others may be added meanwhile. One at a time. */
   async checkpoint(): Promise<void> {
     const { repository, index, stillHeld } = this.#options;
@@ -115,10 +109,12 @@ export class PackUploader {
     this.#lastIndex = Date.now();
     if (packs.length === 0) return;
     failpoint("transfer.packs-saved");
-    await repository.storage.sync(["data"]);
-    failpoint("transfer.packs-durable");
-    await stillHeld?.();
-    const names = await repository.saveIndex(packs);
+    const durable = async (): Promise<void> => {
+      await repository.storage.sync(["data"]);
+      failpoint("transfer.packs-durable");
+      await stillHeld?.();
+    };
+    const names = await repository.saveIndex(packs, { after: durable() });
     this.#unindexed = this.#unindexed.slice(packs.length);
     index.addIndexed(packs, names);
     this.indexes += names.length;

@@ -12,7 +12,7 @@ import { decodeSnapshot, encodeSnapshot, type Snapshot } from "../formats/snapsh
 import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
-import { indexText, packIndexText } from "./index-text.ts";
+import { IndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
 import type { SaveOptions, Storage, StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
@@ -51,8 +51,6 @@ export interface NewPack {
   readonly id: Uint8Array;
   /** The plain bytes of its header. */
   readonly header: Uint8Array;
-  /** What `packIndexText` makes of both, where that was done already; its memory is given back once it is written. */
-  readonly indexText?: Uint8Array;
 }
 
 /** A file that is there and cannot be used. */
@@ -270,29 +268,37 @@ export class Repository {
   }
 
   /**
-   * Writes the index of these packs, several files when one would pass 8 MiB. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
+   * Writes the index of these packs, several files when one would pass 8 MiB. `after`: what has to be done before the
+   * first is written, while which it is made. `durable: false` leaves flushing to the caller's `storage.sync(["index"])`.
    */
-  async saveIndex(packs: Iterable<NewPack>, options?: SaveOptions): Promise<ObjectId[]> {
+  async saveIndex(
+    packs: readonly NewPack[],
+    options: SaveOptions & { after?: Promise<unknown> } = {},
+  ): Promise<ObjectId[]> {
+    const { after, ...save } = options;
+    // It may fail while nobody waits for it yet.
+    after?.catch(() => undefined);
     const names: ObjectId[] = [];
-    let texts: Uint8Array[] = [];
-    let bytes = 0;
+    const text = new IndexText(MAX_INDEX_BYTES, packs);
     // One file after the other: two in hand would double what a large save needs at its peak.
-    const close = async (): Promise<void> => {
-      if (texts.length === 0) return;
-      const json = indexText(texts);
-      for (const text of texts) giveBack(text);
-      names.push(await this.saveUnpacked("index", json, options));
-      giveBack(json);
-      texts = [];
-      bytes = 0;
+    const write = async (): Promise<void> => {
+      const json = text.finish();
+      if (json.length === 0) return;
+      const { name, sealed } = await this.sealUnpacked(json);
+      await after;
+      await this.storage.save("index", name, sealed, save);
+      names.push(name);
     };
-    for (const pack of packs) {
-      const text = pack.indexText ?? packIndexText(pack.id, pack.header);
-      if (bytes + text.length > MAX_INDEX_BYTES) await close();
-      texts.push(text);
-      bytes += text.length + 1;
+    try {
+      for (const { id, header } of packs) {
+        if (text.add(id, header)) continue;
+        await write();
+        text.add(id, header);
+      }
+      await write();
+    } finally {
+      text.release();
     }
-    await close();
     return names;
   }
 }

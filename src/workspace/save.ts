@@ -11,11 +11,16 @@ import { checkSpace } from "./guards.ts";
 import { guardSpace } from "./save-guard.ts";
 import type { Workspace } from "./workspace.ts";
 
+/** Starts what a save will want, so that it overlaps with other work. */
+export function prepareSave({ engine }: Workspace): void {
+  if (engine.holder === null) engine.prepare();
+  else engine.holder.prepare?.();
+}
+
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
   const { holder } = workspace.engine;
-  if (holder === null) workspace.engine.prepare();
-  else holder.prepare?.();
+  prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
   acceptOtherFolder(workspace, input);

@@ -10,8 +10,7 @@ import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import { packIndexText } from "../../repository/index-text.ts";
-import { type NewPack, Repository } from "../../repository/repository.ts";
+import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
@@ -98,15 +97,19 @@ export class EmbeddedStore {
   /** Makes packs durable and known: files, then their index, each durable before it gets its name, so that a power cut leaves no torn one. */
   async publish(packs: readonly FinishedPack[]): Promise<void> {
     if (packs.length === 0) return;
-    const { storage, repository, index } = this;
-    const saved = packs.map(async (pack) => storage.saveFile("data", hex(pack.id), pack.path, { durable: true }));
-    const listed = packs.reduce((sum, pack) => sum + pack.blobs, 0) > FEW_BLOBS ? packs : packs.map(withIndexText);
-    await Promise.all(saved);
-    await storage.sync(["data"]);
-    failpoint("store.packs-durable");
-    const names = await repository.saveIndex(listed);
+    const { repository, index } = this;
+    const names = await repository.saveIndex(packs, { after: this.#makeDurable(packs) });
     index.addIndexed(packs, names);
     failpoint("store.index-written");
+  }
+
+  async #makeDurable(packs: readonly FinishedPack[]): Promise<void> {
+    const { storage } = this;
+    await Promise.all(
+      packs.map(async ({ id, path: from }) => storage.saveFile("data", hex(id), from, { durable: true })),
+    );
+    await storage.sync(["data"]);
+    failpoint("store.packs-durable");
   }
 
   get reader(): BlobReader {
@@ -153,13 +156,6 @@ export class EmbeddedStore {
     this.#reader = undefined;
     fs.rmSync(this.workDirectory, { recursive: true, force: true });
   }
-}
-
-/** Of so many the index is made while the disk is busy with the packs; of more it would take too much memory. */
-const FEW_BLOBS = 20_000;
-
-function withIndexText(pack: FinishedPack): NewPack {
-  return { ...pack, indexText: packIndexText(pack.id, pack.header) };
 }
 
 async function openRepository(paths: StorePaths, storage: LocalStorage): Promise<Repository> {

@@ -81,6 +81,21 @@ test("nothing is saved into a repository that cannot be locked", async (t) => {
   assert.deepEqual(readdirSync(join(place, "locks")), []);
 });
 
+test("a repository that is still being opened takes a save, and one that cannot be opened costs nothing", async (t) => {
+  const { client, library, options, root } = await backupScene(t, "local");
+  const opening = library.openRepository(options);
+  const { snapshot } = await client.createBackup(opening, { save: true });
+  const repository = await opening;
+  t.after(async () => repository.close());
+  assert.equal((await repository.list()).snapshots[0]?.snapshot_id, snapshot?.snapshot_id);
+  const { head } = await client.status();
+  const nowhere = library.openRepository({ ...options, repository: join(root, "nowhere") });
+  await assert.rejects(client.createBackup(nowhere, { save: true }), hasCode("not_found"));
+  const wrong = library.openRepository({ ...options, password: "another" });
+  await assert.rejects(client.createBackup(wrong), hasCode("wrong_password"));
+  assert.equal((await client.status()).head, head);
+});
+
 test("an upload that fails while the folder is saved costs the backup, and not the point", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "faulty");
   writeFileSync(join(folder, "large"), randomBytes(40_000_000));

@@ -14,7 +14,7 @@ import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { splitTags } from "./list.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup create",
@@ -71,11 +71,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (message !== undefined) options.message = message;
   if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
-  // While the password's key is derived.
-  const opening = context.open(folder);
-  opening.catch(() => undefined);
-  return withRepository(context, input, async (repository) => {
-    const client = await opening;
+  return whileOpening(context, input, async (repository) => {
+    const client = await context.open(folder);
     const result = await client.createBackup(repository, options);
     return { data: result, text: () => render(context, result) };
   });

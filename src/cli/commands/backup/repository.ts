@@ -109,12 +109,24 @@ export async function withRepository<T>(
   input: Input,
   work: (repository: BackupRepository) => Promise<T>,
 ): Promise<T> {
+  return whileOpening(context, input, async (opening) => work(await opening));
+}
+
+/** The same for work that begins while the password's key is derived. */
+export async function whileOpening<T>(
+  context: Context,
+  input: Input,
+  work: (opening: Promise<BackupRepository>) => Promise<T>,
+): Promise<T> {
   const library = await context.library();
-  const repository = await library.openRepository(repositoryOptions(context, input));
+  const opening = library.openRepository(repositoryOptions(context, input));
+  // It may fail before it is waited for.
+  opening.catch(() => undefined);
   try {
-    return await work(repository);
+    return await work(opening);
   } finally {
-    await repository.close();
+    const repository = await opening.catch(() => null);
+    await repository?.close();
   }
 }
 
