@@ -5,7 +5,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { encodeHeaderEntry, type BlobType, type IndexBlob, type PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { newArena } from "../native.ts";
+import { giveBack, newArena } from "../native.ts";
 import { readAt } from "./pack-read.ts";
 import type { Repository } from "./repository.ts";
 
@@ -51,6 +51,12 @@ export class WholePackReader {
     const bytes = path === undefined ? await storage.load("data", name) : this.#read(path, name);
     if (objectIdOf(sha256(bytes)) === name) return bytes;
     throw new CairnError("damaged", `pack ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
+  }
+
+  /** To be called last: what was loaded is empty then. */
+  release(): void {
+    giveBack(this.#memory.bytes);
+    this.#memory = newArena(0);
   }
 
   #read(path: string, name: string): Uint8Array {
@@ -105,10 +111,14 @@ export class PackCopier {
     if (open.length >= PACK_SIZE || open.entries.length >= MAX_BLOBS) await this.#close(blob.type);
   }
 
-  /** Closes what is open. All new packs are in `packs`, saved but not flushed. */
+  /** Closes what is open, and gives its memory back. All new packs are in `packs`, saved but not flushed. */
   async finish(): Promise<CopiedPack[]> {
-    await this.#close("data");
-    await this.#close("tree");
+    for (const type of ["data", "tree"] as const) {
+      await this.#close(type);
+      giveBack(this.#open[type].bytes);
+      this.#open[type] = fresh();
+    }
+    this.source.release();
     return this.packs;
   }
 
@@ -143,6 +153,7 @@ function append(open: Open, bytes: Uint8Array): void {
     // Pages that are not written take no memory; growing bit by bit would leave as much again behind.
     const grown = new Uint8Array(end <= SMALL_PACK ? SMALL_PACK : Math.max(end, PACK_SIZE + ROOM_FOR_THE_LAST));
     grown.set(open.bytes.subarray(0, open.length));
+    giveBack(open.bytes);
     open.bytes = grown;
   }
   open.bytes.set(bytes, open.length);
