@@ -49,10 +49,13 @@ async function measureAll(bench: Bench, name: string, many: { files: number; siz
       bars: [...measured.flatMap(barsOf), flatness(measured)],
       meaning:
         "One call of the library; the command is measured with its start, as a caller has it, on a folder with the same files.",
-      notes: measured.map(
-        ({ files, changed }) =>
-          `save / btrfs snapshot -r, a file written, ${files} files: ${(median(changed.save) / median(changed.command)).toFixed(3)}`,
-      ),
+      notes: [
+        ...measured.map(
+          ({ files, changed }) =>
+            `save / btrfs snapshot -r, a file written, ${files} files: ${(median(changed.save) / median(changed.command)).toFixed(3)}`,
+        ),
+        "the slowest restores: while the kernel removes the first tree displaced, in which the files were written; that rewrites who owns each of its blocks, and commits wait for it",
+      ],
     };
   } finally {
     for (const place of places) await place.close();
