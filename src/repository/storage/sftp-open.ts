@@ -1,10 +1,11 @@
 import { join } from "node:path";
+import { CairnError } from "../../errors.ts";
 import { homeDirectory } from "../../fs/users.ts";
 import type { Pace } from "./limited.ts";
 import type { OpenStorageOptions } from "./location.ts";
 import { parseSftpLocation, printSftpLocation } from "./sftp-location.ts";
 import { SftpStorage } from "./sftp.ts";
-import { sshSettings } from "./ssh-config.ts";
+import { type JumpHost, sshSettings, type SshVia } from "./ssh-config.ts";
 import { SshConnection, type SshTarget } from "./ssh-connection.ts";
 import { knownHostName } from "./ssh-known-hosts.ts";
 
@@ -38,10 +39,17 @@ export async function openSftpStorage(rest: string, options: OpenSftpOptions = {
 /** How a location's server is reached and what is shown to it. */
 export function sftpTarget(rest: string, env: Readonly<Record<string, string | undefined>>): SshTarget {
   const { host: alias, user, port } = parseSftpLocation(rest);
+  return targetOf({ alias, user, port }, env, 0);
+}
+
+/** `depth`: how many hosts lie behind it; what the environment says is of the last one, but for the files and their passphrase. */
+function targetOf(named: JumpHost, env: Readonly<Record<string, string | undefined>>, depth: number): SshTarget {
   const said = (name: string): string | undefined => env[name] || undefined;
+  const saidOfLast = (name: string): string | undefined => (depth === 0 ? said(name) : undefined);
   const home = said("HOME") ?? homeDirectory();
-  const settings = sshSettings(alias, { user, port, home, env, file: said("CAIRN_SFTP_CONFIG") });
-  const keyFile = said("CAIRN_SFTP_KEY_FILE");
+  const { user, port } = named;
+  const settings = sshSettings(named.alias, { user, port, home, env, file: said("CAIRN_SFTP_CONFIG") });
+  const keyFile = saidOfLast("CAIRN_SFTP_KEY_FILE");
   const knownHosts = said("CAIRN_SFTP_KNOWN_HOSTS");
   const usual = ["known_hosts", "known_hosts2"].map((name) => join(home, ".ssh", name));
   return {
@@ -58,9 +66,31 @@ export function sftpTarget(rest: string, env: Readonly<Record<string, string | u
       identityFiles: keyFile === undefined ? settings.identityFiles : [keyFile],
       defaultFiles: USUAL_KEYS.map((name) => join(home, ".ssh", name)),
       passphrase: said("CAIRN_SFTP_PASSPHRASE"),
-      password: said("CAIRN_SFTP_PASSWORD"),
+      password: saidOfLast("CAIRN_SFTP_PASSWORD"),
       agent: settings.identityAgent === undefined ? (said("SSH_AUTH_SOCK") ?? null) : settings.identityAgent,
       identitiesOnly: settings.identitiesOnly,
     },
+    via: routeOf(settings.via, env, depth + 1),
   };
+}
+
+const MOST_HOSTS = 8;
+
+function routeOf(
+  via: SshVia | null,
+  env: Readonly<Record<string, string | undefined>>,
+  depth: number,
+): SshTarget["via"] {
+  if (via === null || "command" in via) return via ?? undefined;
+  if (depth > MOST_HOSTS)
+    throw new CairnError("usage", `a host is reached through more than ${MOST_HOSTS} others`, {
+      hint: "look in ~/.ssh/config for a ProxyJump that leads to itself",
+    });
+  let last: SshTarget | undefined;
+  // How each but the first is reached says the one before it, and not the file.
+  for (const jump of via.jumps) {
+    const target = targetOf(jump, env, depth);
+    last = last === undefined ? target : { ...target, via: last };
+  }
+  return last;
 }

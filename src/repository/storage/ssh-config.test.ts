@@ -3,7 +3,6 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CairnError } from "../../errors.ts";
 import { sshSettings, type SshSettings, type SshSettingsOptions } from "./ssh-config.ts";
 
 function settings(
@@ -81,15 +80,29 @@ test("included files are read where they stand, and only there", () => {
   assert.throws(() => settings("host", "Include config"), /16 deep/);
 });
 
-test("a host that is reached through another one is refused, unless that is switched off", () => {
-  for (const keyword of ["ProxyJump jump", "proxycommand nc %h %p"]) {
-    assert.throws(
-      () => settings("host", `Host h*\n${keyword}`),
-      (error) => error instanceof CairnError && error.code === "unsupported" && /ssh -N -L/.test(error.hint!),
-    );
-    assert.equal(settings("other", `Host h*\n${keyword}`).port, 22);
+test("a host may be reached through others or through a command; the first of both holds", () => {
+  const via = (text: string, alias = "host"): unknown => settings(alias, text).via;
+  assert.deepEqual(via("Host h*\nProxyJump jump"), { jumps: [{ alias: "jump" }] });
+  assert.equal(via("Host h*\nProxyJump jump", "other"), null);
+  assert.deepEqual(via("ProxyJump me@one:7,ssh://two,[::1]:22"), {
+    jumps: [{ alias: "one", user: "me", port: 7 }, { alias: "two" }, { alias: "::1", port: 22 }],
+  });
+  assert.deepEqual(via("User u\nPort 8\nHostName %h.example\nproxycommand=nc  -x 'a b' %h %p # %r %n %% %u"), {
+    command: "nc  -x 'a b' host.example 8 # u host % %u",
+  });
+  assert.equal(via("ProxyJump none\nProxyJump jump\nProxyCommand nc"), null);
+  assert.deepEqual(via("ProxyCommand nc\nProxyJump jump"), { command: "nc" });
+  for (const text of ["ProxyJump a@b@c", "ProxyJump ,", "ProxyJump host:99999"])
+    assert.throws(() => via(text), { code: "usage" });
+});
+
+test("a name in which a shell would find a command does not get into one", () => {
+  for (const alias of ["$(id)", "a;b", "-oProxyCommand=x", "a b", "`id`", "a|b", "a\nb"]) {
+    for (const text of ["ProxyCommand nc %h", "ProxyJump jump"])
+      assert.throws(() => settings(alias, text), { code: "usage" });
+    assert.equal(settings(alias, "ProxyJump none").via, null);
   }
-  assert.equal(settings("host", "ProxyJump none\nProxyJump jump\nProxyCommand none").port, 22);
+  assert.throws(() => settings("host", "ProxyCommand nc %h", { user: "$(id)" }), { code: "usage" });
 });
 
 test("the agent can be named or switched off", () => {

@@ -19,6 +19,18 @@ export interface SshSettings {
   readonly identityAgent: string | null | undefined;
   /** Undefined when the file says nothing. */
   readonly knownHostsFiles: readonly string[] | undefined;
+  /** Null: its port is connected to. */
+  readonly via: SshVia | null;
+}
+
+/** Through other hosts, one after the other; or through what a shell's command reads and writes. */
+export type SshVia = { readonly jumps: readonly JumpHost[] } | { readonly command: string };
+
+/** A host on the way; what it leaves open is what `~/.ssh/config` says of it. */
+export interface JumpHost {
+  readonly alias: string;
+  readonly user?: string | undefined;
+  readonly port?: number | undefined;
 }
 
 export interface SshSettingsOptions {
@@ -44,15 +56,15 @@ const READ = new Set([
   "identitiesonly",
   "identityagent",
   "userknownhostsfile",
-  "proxyjump",
-  "proxycommand",
 ]);
+/** Of both together the first holds. */
+const PROXY = new Set(["proxyjump", "proxycommand"]);
 const DEEPEST_INCLUDE = 16;
 
 /**
  * What `~/.ssh/config` says of a host. Read are `Host` blocks with patterns, `Include`, and of the keywords those
  * above; everything else is passed over, and so are `Match` blocks other than `Match all`. The first value of a
- * keyword holds. A host that is reached through another one (`ProxyJump`, `ProxyCommand`) is `unsupported`.
+ * keyword holds.
  */
 export function sshSettings(alias: string, options: SshSettingsOptions = {}): SshSettings {
   const home = options.home ?? homeDirectory();
@@ -60,9 +72,6 @@ export function sshSettings(alias: string, options: SshSettingsOptions = {}): Ss
   const file = options.file ?? join(home, ".ssh/config");
   readInto(values, { file, alias: alias.toLowerCase(), home, depth: 0, active: true });
   const first = (keyword: string): string | undefined => values.get(keyword)?.[0];
-  for (const keyword of ["proxyjump", "proxycommand"]) {
-    if ((first(keyword) ?? "none").toLowerCase() !== "none") throw throughAnother(alias, keyword, file);
-  }
   const host = (first("hostname") ?? alias).replaceAll(/%[h%]/g, (token) => (token === "%%" ? "%" : alias));
   const port = options.port ?? portOf(first("port"), file) ?? 22;
   const user = options.user ?? first("user") ?? currentUser().username;
@@ -82,7 +91,30 @@ export function sshSettings(alias: string, options: SshSettingsOptions = {}): Ss
       .get("userknownhostsfile")
       ?.filter((path) => path.toLowerCase() !== "none")
       .map(whole),
+    via: viaOf(values.get("proxy"), { host, alias, user, port }, file),
   };
+}
+
+function viaOf(proxy: readonly string[] | undefined, to: HostTokens, file: string): SshVia | null {
+  const [keyword, text = ""] = proxy ?? [];
+  if (keyword === undefined || text.toLowerCase() === "none") return null;
+  // A location may come from somebody else: no part of it is to be a command of its own.
+  for (const word of [to.host, to.alias, to.user])
+    if (!/^[A-Za-z0-9._:%+][A-Za-z0-9._:%+@-]*$/.test(word))
+      throw new CairnError("usage", `${JSON.stringify(word)} is no name that a host behind another one can have`, {
+        hint: `see ${keyword === "proxyjump" ? "ProxyJump" : "ProxyCommand"} in ${file}`,
+      });
+  const expanded = expandHost(text, to);
+  if (keyword === "proxycommand") return { command: expanded };
+  return { jumps: expanded.split(",").map((word) => jumpHost(word, file)) };
+}
+
+/** `[user@]host[:port]` or an address `ssh://` of these. */
+function jumpHost(word: string, file: string): JumpHost {
+  const match = /^(?:ssh:\/\/)?(?:([^@\s]+)@)?(?:\[([^\]\s]+)\]|([^:@/\s]+))(?::(\d+))?\/?$/.exec(word.trim());
+  if (match === null)
+    throw new CairnError("usage", `${file}: ProxyJump wants [user@]host[:port], found ${JSON.stringify(word)}`);
+  return { alias: (match[2] ?? match[3])!, user: match[1], port: portOf(match[4], file) };
 }
 
 interface Reading {
@@ -111,6 +143,8 @@ function readInto(values: Values, reading: Reading): void {
       continue;
     } else if (keyword === "include") {
       include(values, words, reading);
+    } else if (PROXY.has(keyword)) {
+      if (!values.has("proxy")) values.set("proxy", [keyword, keyword === "proxyjump" ? words[0]! : restOf(line)]);
     } else if (READ.has(keyword)) {
       const before = values.get(keyword);
       if (before === undefined) values.set(keyword, words);
@@ -143,9 +177,16 @@ function textOf(file: string): string {
   }
 }
 
+const KEYWORD_AND_REST = /^\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)$/;
+
+/** What follows the keyword, as it is. */
+function restOf(line: string): string {
+  return KEYWORD_AND_REST.exec(line)?.[2]?.trim() ?? "";
+}
+
 /** Keyword in lower case and its words; `keyword=word` and quotes are understood, a comment is none. */
 function wordsOf(line: string): string[] {
-  const match = /^\s*([A-Za-z0-9]+)(?:\s*=\s*|\s+)(.*)$/.exec(line);
+  const match = KEYWORD_AND_REST.exec(line);
   if (match === null) return [];
   const words: string[] = [];
   for (const [, quoted, plain] of match[2]!.matchAll(/"([^"]*)"|(\S+)/g)) {
@@ -162,34 +203,36 @@ function portOf(text: string | undefined, file: string): number | undefined {
   throw new CairnError("usage", `${file}: a port from 1 to 65535 is wanted, found ${JSON.stringify(text)}`);
 }
 
-interface Tokens {
-  readonly home: string;
+interface HostTokens {
   readonly host: string;
   readonly alias: string;
   readonly user: string;
   readonly port: number;
+}
+
+interface Tokens extends HostTokens {
+  readonly home: string;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 function expand(path: string, tokens: Tokens): string {
+  return expandHost(
+    path
+      .replace(/^~(?=\/|$)/, tokens.home)
+      .replaceAll(/\$\{([A-Za-z0-9_]+)\}/g, (whole, name: string) => tokens.env[name] ?? whole),
+    tokens,
+    { "%d": tokens.home, "%u": currentUser().username },
+  );
+}
+
+function expandHost(text: string, tokens: HostTokens, more: Readonly<Record<string, string>> = {}): string {
   const values: Record<string, string> = {
     "%%": "%",
-    "%d": tokens.home,
     "%h": tokens.host,
     "%n": tokens.alias,
     "%p": String(tokens.port),
     "%r": tokens.user,
-    "%u": currentUser().username,
+    ...more,
   };
-  return path
-    .replace(/^~(?=\/|$)/, tokens.home)
-    .replaceAll(/\$\{([A-Za-z0-9_]+)\}/g, (whole, name: string) => tokens.env[name] ?? whole)
-    .replaceAll(/%[%dhnpru]/g, (token) => values[token]!);
-}
-
-function throughAnother(alias: string, keyword: string, file: string): CairnError {
-  const name = keyword === "proxyjump" ? "ProxyJump" : "ProxyCommand";
-  return new CairnError("unsupported", `${alias} is reached by ${name} (${file}), which Cairn does not do`, {
-    hint: `forward a port (ssh -N -L 2222:HOST:22 JUMPHOST), name it as sftp://USER@localhost:2222/PATH and note the host's key for [localhost]:2222; or set ${name} to none for this host`,
-  });
+  return text.replaceAll(/%[%dhnpru]/g, (token) => values[token] ?? token);
 }

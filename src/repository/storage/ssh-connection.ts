@@ -1,8 +1,9 @@
-import { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { AnyAuthMethod, Client, NextAuthHandler, ServerHostKeyAlgorithm, SFTPWrapper } from "ssh2";
 import { CairnError } from "../../errors.ts";
 import { authPlan, type AuthPlan, type Ssh2, type SshCredentials } from "./ssh-identities.ts";
 import { fingerprintOf, keyTypeOf, KnownHosts } from "./ssh-known-hosts.ts";
+import { commandTo, portOf, type SshTransport } from "./ssh-transport.ts";
 
 export interface SshTarget {
   readonly host: string;
@@ -19,6 +20,8 @@ export interface SshTarget {
   readonly silenceMs?: number | undefined;
   /** Ends connecting with `interrupted` when it fires meanwhile. */
   readonly signal?: AbortSignal | undefined;
+  /** Another host that it is reached through, or a shell's command whose input and output lead there. Default: its port. */
+  readonly via?: SshTarget | { readonly command: string } | undefined;
 }
 
 /** For the server to hang up by itself. */
@@ -49,22 +52,24 @@ export function hostKeyAlgorithms(knownTypes: readonly string[]): ServerHostKeyA
  */
 export class SshConnection {
   readonly #client: Client;
-  readonly #socket: Socket;
+  readonly #transport: SshTransport;
   readonly #name: string;
   readonly #silenceMs: number;
   readonly #waiting = new Set<(error: CairnError) => void>();
   #failure: CairnError | null = null;
   #silence: NodeJS.Timeout | null = null;
 
-  private constructor(client: Client, socket: Socket, target: SshTarget) {
+  private constructor(client: Client, transport: SshTransport, target: SshTarget) {
     this.#client = client;
-    this.#socket = socket;
+    this.#transport = transport;
     this.#name = nameOf(target);
     this.#silenceMs = target.silenceMs ?? 120_000;
     const lost = (): void => this.fail(`the connection to ${this.#name} was lost`);
     client.on("close", lost).on("end", lost);
+    // Said goodbye to, or lost: what lies on the way is not needed any more.
+    client.on("close", () => transport.destroy());
     client.on("error", (error) => this.fail(`the connection to ${this.#name} failed: ${error.message}`, error));
-    socket.unref();
+    transport.unref();
   }
 
   /**
@@ -76,8 +81,39 @@ export class SshConnection {
     const knownHosts = KnownHosts.read(target.knownHostsFiles);
     const { default: ssh2 } = await import("ssh2");
     const plan = authPlan(ssh2, target.user, target.credentials);
-    const { client, socket } = await handshake(ssh2, target, { knownHosts, plan });
-    return new SshConnection(client, socket, target);
+    const transport = await transportTo(target);
+    const client = await handshake(ssh2, target, { knownHosts, plan, transport });
+    return new SshConnection(client, transport, target);
+  }
+
+  /** A way through it to another host's port; destroying that closes this connection. */
+  async #passage(host: string, port: number): Promise<SshTransport> {
+    const stream = await this.ask<Duplex>(`reach ${host}:${port}`, (done) =>
+      this.#client.forwardOut("127.0.0.1", 0, host, port, done),
+    );
+    return {
+      stream,
+      said: () => "",
+      ref: () => this.#transport.ref(),
+      unref: () => this.#transport.unref(),
+      destroy: () => {
+        stream.destroy();
+        this.close();
+      },
+    };
+  }
+
+  static async through(jump: SshTarget, { host, port, signal }: SshTarget): Promise<SshTransport> {
+    const connection = await SshConnection.open({ ...jump, signal });
+    try {
+      return await connection.#passage(host, port);
+    } catch (error) {
+      connection.close();
+      throw new CairnError("io", `cannot reach ${host}:${port} through ${nameOf(jump)}: ${(error as Error).message}`, {
+        hint: "see whether the host between forwards ports (AllowTcpForwarding)",
+        cause: error,
+      });
+    }
   }
 
   /** Null while it can be used. */
@@ -123,14 +159,14 @@ export class SshConnection {
   fail(message: string, cause?: unknown): void {
     if (this.#failure !== null) return;
     this.#end(message, cause);
-    this.#socket.destroy();
+    this.#transport.destroy();
   }
 
   /** Ends it at once; everything that waits fails with `interrupted`. */
   stop(): void {
     if (this.#failure !== null) return;
     this.#end("stopped by the caller", undefined, "interrupted");
-    this.#socket.destroy();
+    this.#transport.destroy();
   }
 
   /** Says goodbye. */
@@ -138,7 +174,7 @@ export class SshConnection {
     if (this.#failure !== null) return;
     this.#end(`the connection to ${this.#name} was closed`);
     this.#client.end();
-    setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref();
+    setTimeout(() => this.#transport.destroy(), GOODBYE_MS).unref();
   }
 
   #end(message: string, cause?: unknown, code: "io" | "interrupted" = "io"): void {
@@ -146,11 +182,11 @@ export class SshConnection {
     if (this.#silence !== null) clearTimeout(this.#silence);
     for (const reject of this.#waiting) reject(this.#failure);
     this.#waiting.clear();
-    this.#socket.unref();
+    this.#transport.unref();
   }
 
   #listen(): void {
-    this.#socket.ref();
+    this.#transport.ref();
     this.#silence = setTimeout(() => {
       this.fail(`${this.#name} has not answered for ${Math.round(this.#silenceMs / 1000)} s`);
     }, this.#silenceMs);
@@ -164,17 +200,24 @@ export class SshConnection {
     }
     if (this.#silence !== null) clearTimeout(this.#silence);
     this.#silence = null;
-    this.#socket.unref();
+    this.#transport.unref();
   }
+}
+
+function transportTo(target: SshTarget): SshTransport | Promise<SshTransport> {
+  const { via, host, port } = target;
+  if (via === undefined) return portOf(host, port);
+  return "command" in via ? commandTo(via.command) : SshConnection.through(via, target);
 }
 
 interface Handshake {
   readonly knownHosts: KnownHosts;
   readonly plan: AuthPlan;
+  readonly transport: SshTransport;
 }
 
-function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<{ client: Client; socket: Socket }> {
-  const socket = new Socket();
+function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Client> {
+  const { transport } = how;
   const client = new ssh2.Client();
   const timeoutMs = target.connectTimeoutMs ?? 30_000;
   return new Promise((resolve, reject) => {
@@ -184,7 +227,7 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<{ cli
       clearTimeout(timer);
       target.signal?.removeEventListener("abort", stop);
       reject(failure);
-      socket.destroy();
+      transport.destroy();
     };
     const timer = setTimeout(() => {
       fail(new CairnError("io", `${nameOf(target)} did not let us in within ${Math.round(timeoutMs / 1000)} s`));
@@ -196,13 +239,13 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<{ cli
       target.signal?.removeEventListener("abort", stop);
       client.removeListener("close", onClose);
       client.removeListener("error", onError);
-      resolve({ client, socket });
+      resolve(client);
     });
     const onClose = (): void =>
       fail(new CairnError("io", `${nameOf(target)} closed the connection before it let us in`));
     const onError = (error: Error & { level?: string }): void => {
       // An agent that cannot be asked is one way less; the next is tried.
-      if (error.level !== "agent") fail(failureOf(error, target, how.plan));
+      if (error.level !== "agent") fail(failureOf(error, target, how));
     };
     client.on("error", onError).on("close", onClose);
     // What comes after the end is nobody's business any more.
@@ -212,12 +255,11 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<{ cli
       if (refusal !== null) fail(refusal);
       return refusal === null;
     };
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, 30_000);
+    transport.ref();
     try {
-      socket.connect({ host: target.host, port: target.port });
+      transport.begin?.();
       client.connect({
-        sock: socket,
+        sock: transport.stream,
         username: target.user,
         readyTimeout: 0,
         hostVerifier,
@@ -282,7 +324,11 @@ function refusalOf(key: Buffer, target: SshTarget, knownHosts: KnownHosts): Cair
 
 const TOO_MANY = /too many authentication failures/i;
 
-function failureOf(error: Error & { level?: string; code?: unknown }, target: SshTarget, plan: AuthPlan): CairnError {
+function failureOf(
+  error: Error & { level?: string; code?: unknown },
+  target: SshTarget,
+  { plan, transport }: Handshake,
+): CairnError {
   const name = nameOf(target);
   if (error.level === "client-authentication" || TOO_MANY.test(error.message)) {
     const tried = plan.notes.length === 0 ? "there was nothing to show" : `found: ${plan.notes.join(", ")}`;
@@ -301,7 +347,7 @@ function failureOf(error: Error & { level?: string; code?: unknown }, target: Ss
       cause: error,
     });
   }
-  return new CairnError("io", `cannot connect to ${name}: ${error.message}`, { cause: error });
+  return new CairnError("io", `cannot connect to ${name}: ${transport.said() || error.message}`, { cause: error });
 }
 
 function nameOf(target: SshTarget): string {
