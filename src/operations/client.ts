@@ -56,6 +56,7 @@ import type {
 } from "./contract.ts";
 import { createBackup } from "./backup/create.ts";
 import { type Forwarding, withForwarding } from "./backup/forwarding.ts";
+import { checkSnapshotTags } from "./backup/public-snapshot.ts";
 import { restoreBackupInPlace } from "./backup/restore-in-place.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { callOf, type RepositoryAccess } from "./backup/repository-access.ts";
@@ -380,6 +381,8 @@ export class CairnClient {
     if (isSaved !== true)
       return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, options));
     if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+    // Before anything is saved.
+    checkSnapshotTags(options.tags ?? []);
     return this.#saveAndBackUp(access, options);
   }
 

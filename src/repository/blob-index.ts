@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { CairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../formats/index-file.ts";
-import { objectIdOf } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobTable, capacityOf, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
@@ -266,21 +265,6 @@ export class BlobIndex {
       changed = true;
     }
     if (changed) this.#newEpoch();
-  }
-
-  /** Forgets all entries that lie in these packs (names in hex). Returns how many. */
-  forgetPacks(names: ReadonlySet<string> | ReadonlyMap<string, unknown>): number {
-    const table = this.#table;
-    const dead: boolean[] = [];
-    for (let number = 0; number < table.packCount; number++) {
-      const gone = names.has(objectIdOf(table.packId(number)));
-      dead.push(gone);
-      if (gone) table.packRefs[number] = 0;
-    }
-    const before = table.forgotten;
-    for (let entry = 0; entry < table.count; entry++) if (dead[table.packOf[entry]!]!) table.forget(entry);
-    if (table.forgotten !== before) this.#newEpoch();
-    return table.forgotten - before;
   }
 
   /** Says that an index file of this process, with so many blobs, is in the table already. */

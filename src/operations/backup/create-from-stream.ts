@@ -12,11 +12,10 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
-import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import { type Look, lookingBy } from "./look.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import { publicSnapshot } from "./public-snapshot.ts";
+import { checkSnapshotTags, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
 import { streamPath, streamSnapshot, type StreamSnapshot } from "./stream-snapshot.ts";
@@ -35,7 +34,7 @@ export async function createFromStream(
   content: AsyncIterable<Uint8Array>,
   options: StreamBackupOptions,
 ): Promise<StreamBackupResult> {
-  checkTags(options.tags ?? []);
+  checkSnapshotTags(options.tags ?? []);
   const components = streamPath(options.filename ?? "stdin");
   const run = async (lock: RepositoryLock | null): Promise<StreamBackupResult> => {
     const index = await access.index(options.signal);

@@ -19,12 +19,11 @@ import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
-import { checkTags } from "../tag.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import type { ForwardedSave } from "./forwarding.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
-import { pointTag, publicSnapshot } from "./public-snapshot.ts";
+import { checkSnapshotTags, pointTag, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
 
@@ -44,7 +43,7 @@ export async function createBackup(
   forwarded?: ForwardedSave,
 ): Promise<CreateBackupResult> {
   const started = forwarded?.started ?? Date.now();
-  checkTags(options.tags ?? []);
+  checkSnapshotTags(options.tags ?? []);
   const point = requireSealed(chosenPoint(workspace, options.point));
   return workspace.engine.reading(async () => {
     const stored = await workspace.engine.stored(point.descriptor.content as unknown as PointContent);

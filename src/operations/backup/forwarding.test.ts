@@ -96,6 +96,13 @@ test("a repository that is still being opened takes a save, and one that cannot 
   assert.equal((await client.status()).head, head);
 });
 
+test("nothing is saved for a backup whose tags are none", async (t) => {
+  const { client, repository } = await backupScene(t, "local");
+  for (const tag of ["", "cairn:", `cairn:${"0".repeat(32)}`])
+    await assert.rejects(client.createBackup(repository, { save: true, tags: [tag] }), hasCode("usage"));
+  assert.deepEqual((await client.history()).save_points, []);
+});
+
 test("an upload that fails while the folder is saved costs the backup, and not the point", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "faulty");
   writeFileSync(join(folder, "large"), randomBytes(40_000_000));

@@ -1,13 +1,26 @@
 import type { Snapshot } from "../../formats/snapshot.ts";
+import { CairnError } from "../../errors.ts";
 import { isSavePointId, type SavePointId } from "../../ids.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BackupSnapshot } from "../contract.ts";
+import { checkTags } from "../tag.ts";
 
 const POINT_TAG = "cairn:";
 
 /** The tag by which a snapshot tells which save point it was made of. */
 export function pointTag(id: string): string {
   return `${POINT_TAG}${id}`;
+}
+
+/** Throws `usage` for what is no tag, and for one that a snapshot would hide, or take for another point's. */
+export function checkSnapshotTags(tags: readonly string[]): void {
+  checkTags(tags);
+  const own = tags.find((each) => each.startsWith(POINT_TAG));
+  if (own === undefined) return;
+  throw new CairnError(
+    "usage",
+    `tags that begin with ${POINT_TAG} are Cairn's own: ${JSON.stringify(own.slice(0, 80))}`,
+  );
 }
 
 /** The save point that a snapshot was made of, by its tag; null for others. */
