@@ -7,7 +7,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
+import { hasOwnTree, markedOwner, neededOwner, treeOwner, treePlace } from "./shared-trees.ts";
 
 /** Sealed points do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;
@@ -92,10 +92,12 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   const { descriptor } = point;
   const tree = treePlace(points, point);
   const who = `the point ${descriptor.save_point_id}`;
-  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined)
-    return new CairnError("damaged", `${tree}: the tree that ${who} held is gone`, {
+  if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) {
+    const others = treeOwner(points, point) === point.sequence ? "" : " together with others";
+    return new CairnError("damaged", `${tree}: the tree that ${who} held${others} is gone`, {
       hint: "it was never sealed, so nothing else has its content: remove the point with `cairn cleanup --only`",
     });
+  }
   const reason = whyChanged(tree, point);
   return reason === null ? null : changedTree(tree, who, reason);
 }
