@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import type { Degradation } from "../engines/engine.ts";
 import { recordedRoot, rootMetadata } from "../engines/root-metadata.ts";
+import { isEmptyFolder } from "../engines/tree/as-made.ts";
 import type { Captured, TreeHolder } from "../engines/tree/holder.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -272,6 +273,7 @@ function describeHeld(
     at,
     ...(lastChange === undefined ? {} : { last_change: lastChange }),
     ...(owner === undefined ? {} : { tree_of: owner }),
+    ...(isEmptyFolder(Buffer.from(tree)) ? { empty: true } : {}),
   };
   return {
     ...pointFacts(workspace, input, more),

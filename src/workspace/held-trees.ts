@@ -1,6 +1,6 @@
 import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { whyNotAsMade } from "../engines/tree/as-made.ts";
+import { EMPTY_PLACE, whyNotAsMade } from "../engines/tree/as-made.ts";
 import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -116,7 +116,7 @@ export function whyTreeIsNotThePoint(points: Points, point: Point): string | nul
 }
 
 function whyChanged(tree: string, { descriptor }: Point): string | null {
-  return whyNotAsMade(tree, descriptor.effective_engine, descriptor.content.held?.last_change);
+  return whyNotAsMade(tree, descriptor.effective_engine, descriptor.content.held);
 }
 
 /** A point's held tree, whose files may be cloned; null where it has none that is the point. */
@@ -128,6 +128,9 @@ export function heldTreeOf(points: Points, point: Point): HeldTree | null {
 /** A tree that is not what was captured must not become what the point says was there. */
 export function changedTree(tree: string, who: string, reason: string): CairnError {
   return new CairnError("damaged", `${tree}: the tree that ${who} held ${reason}`, {
-    hint: "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
+    hint:
+      reason === EMPTY_PLACE
+        ? "copies that stay on one file system, and snapshots of what lies around it, leave a snapshot out: move it back here from where it still is"
+        : "what was there at the save cannot be proven any more; copy what you need out of that folder, then remove the point",
   });
 }

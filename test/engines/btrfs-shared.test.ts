@@ -401,6 +401,46 @@ void describe("points of an untouched folder", () => {
   });
 });
 
+void describe("an empty folder in a snapshot's place", () => {
+  test("is not taken for what was saved, and a copy of the snapshot is", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const ids: SavePointId[] = [];
+    for (let i = 0; i < 2; i++) ids.push((await client.save()).save_point_id);
+    const tree = treeOf(client, 1);
+    const aside = path.join(volume.root, "aside");
+    spawnSync("btrfs", ["subvolume", "snapshot", "-r", tree, aside]);
+    removeFolder(volume, tree);
+    fs.mkdirSync(tree);
+    const { problems } = await client.verifyAll();
+    assert.equal(problems.length, 2);
+    assert.match(problems[0]!.detail, /is an empty folder/);
+    for (const id of ids) await assert.rejects(client.restore({ target: id }), { code: "damaged" });
+    await assert.rejects(client.seal(), { code: "damaged" });
+    assertFolder(folder, first, "as it was");
+    fs.rmdirSync(tree);
+    spawnSync("cp", ["-a", aside, tree]);
+    removeFolder(volume, aside);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await assertGiven(place, first, "copied back");
+  });
+
+  test("is what was saved when the folder was empty", async (t) => {
+    const place = await btrfsPlace(t, () => undefined);
+    if (place === null) return;
+    const { client, volume } = place;
+    await client.save();
+    await client.save();
+    removeFolder(volume, treeOf(client, 1));
+    fs.mkdirSync(treeOf(client, 1));
+    assert.deepEqual((await client.verifyAll()).problems, []);
+    await client.seal();
+    assert.equal((await client.history()).save_points[0]!.entries, 0);
+  });
+});
+
 void describe("a point that cannot be read while the tree that it shares goes", () => {
   async function threePoints(t: TestContext): Promise<(HeldPlace & { points: Points; first: FolderState }) | null> {
     const place = await btrfsPlace(t, makeFirst);

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { C, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { btrfsAvailable, isSubvolume, subvolumeInfo } from "../../fs/btrfs.ts";
+import type { HeldTree } from "../../formats/descriptor.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { signedWide } from "../../fs/syscalls.ts";
 import type { ScanResult } from "../scan/scan.ts";
@@ -10,14 +11,23 @@ import { latestChange } from "./latest-change.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
+export const EMPTY_PLACE = "is an empty folder";
+
 /**
  * Why a held tree is not as its holder made it, as far as that shows without reading it; null where nothing tells.
  * A snapshot is unchanged when no transaction since its own changed it, and its last change is the one that is recorded
- * (ms since 1970), where one is: a copy of a snapshot has that of the first.
+ * (ms since 1970), where one is: a copy of a snapshot has that of the first. A snapshot of the folder around it has an
+ * empty folder in its place, and so have copies that stay on one file system; others have all that was in it.
  */
-export function whyNotAsMade(place: string, engine: string, lastChange?: number): string | null {
+export function whyNotAsMade(
+  place: string,
+  engine: string,
+  { last_change: lastChange, empty }: Pick<HeldTree, "last_change" | "empty"> = {},
+): string | null {
   if (!fs.lstatSync(place).isDirectory()) return "is no folder any more";
-  if (engine !== "btrfs-snapshot" || !isSubvolume(place) || !btrfsAvailable()) return null;
+  if (engine !== "btrfs-snapshot") return null;
+  if (!isSubvolume(place)) return empty !== true && isEmptyFolder(place) ? EMPTY_PLACE : null;
+  if (!btrfsAvailable()) return null;
   const fd = fs.openSync(place, DIRECTORY);
   try {
     const { ctransid, otransid, changed } = subvolumeInfo(fd);
@@ -25,6 +35,16 @@ export function whyNotAsMade(place: string, engine: string, lastChange?: number)
     return isAsMade ? null : "was changed after it was made";
   } finally {
     fs.closeSync(fd);
+  }
+}
+
+/** Whether a folder has no entry. */
+export function isEmptyFolder(place: string | Buffer): boolean {
+  const folder = fs.opendirSync(place as string, { bufferSize: 1 });
+  try {
+    return folder.readSync() === null;
+  } finally {
+    folder.closeSync();
   }
 }
 
