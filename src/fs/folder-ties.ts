@@ -5,8 +5,7 @@ import { isAtOrBelow } from "./safe-path.ts";
 /** What the system itself holds on to in a folder, beside what processes have open: it would not follow to another folder at the path. */
 
 /** Mount points that show the folder (its real path) or something in it under another path, in every namespace that can be asked. */
-export function mountedElsewhere(folder: Buffer): Buffer[] {
-  const mounts = readMounts();
+export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = readMounts()): Buffer[] {
   const own = mountOf(folder, mounts);
   if (own === null) return [];
   const below = folder.subarray(own.mountPoint.length === 1 ? 0 : own.mountPoint.length);

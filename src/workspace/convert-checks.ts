@@ -63,7 +63,7 @@ function requirePlace(folder: Buffer): void {
   const inside = mountsInside(folder, mounts).map(({ mountPoint }) => mountPoint);
   if (inside.length > 0)
     throw refusal(folder, `something is mounted inside: ${listed(inside)}`, { hint: "unmount it first" });
-  const shownElsewhere = mountedElsewhere(folder);
+  const shownElsewhere = mountedElsewhere(folder, mounts);
   if (shownElsewhere.length > 0)
     throw refusal(
       folder,

@@ -9,7 +9,9 @@ import type { Cause } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
+import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
@@ -87,6 +89,9 @@ function whyNotExchanged(workspace: Workspace, { target, kind }: ExchangeInput):
   if (!isSubvolume(root)) return "the folder is no subvolume";
   const mounts = readMounts();
   if (isMountPoint(root, mounts) || mountsInside(root, mounts).length > 0) return "something is mounted there";
+  const [elsewhere] = mountedElsewhere(root, mounts);
+  if (elsewhere !== undefined) return `it is mounted at ${printablePath(elsewhere)} too`;
+  if (boundSockets(root).length > 0) return "a program listens on a socket in it";
   if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
     return "the points lie on another mount";
   if (hasNested(root)) return "there are subvolumes inside";

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
+import { createServer } from "node:net";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
@@ -86,6 +88,43 @@ void describe("a restore by exchange", () => {
     fs.writeFileSync(path.join(folder, "inside/file"), "not to be lost\n");
     const whole = await client.restore({ target: a.save_point_id, ...EXCHANGE });
     assert.equal(whole.method, "entries");
+  });
+
+  test("goes entry by entry where the folder is mounted elsewhere too, also where only others see it, or a program listens in it", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const { save_point_id: target } = await client.save();
+    const other = path.join(volume.root, "other");
+    fs.mkdirSync(other);
+    makeSecond(folder);
+    execFileSync("mount", ["--bind", path.join(folder, "same"), other]);
+    try {
+      assert.equal((await client.restore({ target, ...EXCHANGE })).method, "entries");
+      assertFolder(folder, first, "by entries");
+      assert.deepEqual(fs.readdirSync(other), fs.readdirSync(path.join(folder, "same")));
+    } finally {
+      execFileSync("umount", [other]);
+    }
+    makeSecond(folder);
+    const script = `mount --bind '${folder}' '${other}' && echo mounted && cat`;
+    const container = spawn("unshare", ["--mount", "--kill-child", "sh", "-c", script], { cwd: "/" });
+    try {
+      await once(container.stdout, "data");
+      assert.equal((await client.restore({ target, ...EXCHANGE })).method, "entries");
+      assertFolder(folder, first, "by entries again");
+    } finally {
+      container.stdin.end();
+      await once(container, "close");
+    }
+    const server = createServer().listen(path.join(folder, "socket"));
+    await once(server, "listening");
+    assert.equal((await client.restore({ target, ...EXCHANGE })).method, "entries");
+    server.close();
+    await once(server, "close");
+    makeSecond(folder);
+    assert.equal((await client.restore({ target, ...EXCHANGE })).method, "exchange");
   });
 
   test("keeps what a process wrote into the displaced tree until then in the undo point", async (t) => {
