@@ -11,6 +11,7 @@ import {
   symlinkSync,
   utimesSync,
   writeFileSync,
+  readlinkSync,
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -167,6 +168,28 @@ test("an undo makes no directory for a path that its point does not have", async
   await client.undo();
   assert.deepEqual(readdirSync(folder), ["inside"]);
   assert.equal(readFileSync(join(folder, "inside"), "utf8"), "a file by now");
+});
+
+test("undo takes back what a restore of paths made on the way to them, unless something else came to lie there", async (t) => {
+  const { client, folder } = await testFolder(t, { "d/e/f": "one", "new/file": "one", "busy/f": "one", "l/f": "one" });
+  const first = await client.save();
+  for (const name of ["d", "new", "busy", "l"]) rmSync(join(folder, name), { recursive: true });
+  writeFileSync(join(folder, "d"), "precious");
+  symlinkSync("nowhere", join(folder, "l"));
+  const paths = ["d/e/f", "new/file", "busy/f", "l/f"];
+  await client.restore({ target: first.save_point_id, paths });
+  assert.equal(readFileSync(join(folder, "d/e/f"), "utf8"), "one");
+  writeFileSync(join(folder, "busy/mine"), "newer");
+  const planned = (await client.planUndo()).entries.map(({ path }) => path);
+  assert.deepEqual(planned, ["busy/f", "d", "d/e", "d/e/f", "l", "l/f", "new", "new/file"]);
+  await client.undo();
+  assert.deepEqual(readdirSync(folder), ["busy", "d", "l"]);
+  assert.equal(readFileSync(join(folder, "d"), "utf8"), "precious");
+  assert.equal(readlinkSync(join(folder, "l")), "nowhere");
+  assert.deepEqual(readdirSync(join(folder, "busy")), ["mine"]);
+  await client.undo();
+  const names = ["busy", "busy/f", "busy/mine", "d", "d/e", "d/e/f", "l", "l/f", "new", "new/file"];
+  assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);
 });
 
 test("a large file that a restore put there is no change, and one that only a look has read is stored", async (t) => {

@@ -38,13 +38,20 @@ export async function planUndo(workspace: Workspace, options: WorkspaceCallOptio
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
     keepPresent: false,
     mayLackPaths: true,
+    takesBack: true,
   });
 }
 
 async function planTo(
   workspace: Workspace,
   options: WorkspaceCallOptions,
-  wanted: { target: Point; paths: readonly Uint8Array[] | null; keepPresent: boolean; mayLackPaths?: boolean },
+  wanted: {
+    target: Point;
+    paths: readonly Uint8Array[] | null;
+    keepPresent: boolean;
+    mayLackPaths?: boolean;
+    takesBack?: boolean;
+  },
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });

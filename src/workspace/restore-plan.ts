@@ -40,6 +40,8 @@ export interface PlanInput {
   omitted?: readonly { path: Uint8Array }[];
   /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
   mayLackPaths?: boolean;
+  /** a restore of the paths is taken back: directories that it made on the way to them go too */
+  takesBack?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -52,7 +54,7 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const finder = new RecordFinder(input.scan);
   const mounts = new PathSelection(input.scan.notes.mounts);
   const entries: PlannedEntry[] = [];
-  const selection = input.paths === null ? null : new Selection(input.paths, input.target);
+  const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
@@ -84,26 +86,42 @@ function mountedThere({ path, before, after }: Difference): PlannedEntry {
   };
 }
 
+const SLASH = Buffer.from("/");
+
 /** The paths that a restore is limited to. */
 class Selection {
   readonly #paths: readonly Uint8Array[];
+  readonly #present: TreeSource;
   readonly #target: TreeSource;
+  readonly #takesBack: boolean;
   readonly #chosen: PathSelection;
   readonly #seen = new Set<string>();
   /** The paths that the target has; looked up when a directory is to be made. */
   #there: PathSelection | null = null;
 
-  constructor(paths: readonly Uint8Array[], target: TreeSource) {
+  constructor(paths: readonly Uint8Array[], { present, target, takesBack }: PlanInput) {
     this.#paths = paths;
+    this.#present = present;
     this.#target = target;
+    this.#takesBack = takesBack === true;
     this.#chosen = new PathSelection(paths);
   }
 
-  /** Selected itself, or an ancestor that has to be made so that a selected entry can exist. */
+  /** Selected itself, or an ancestor that has to be made so that a selected entry can exist, or was made for it. */
   isWanted({ path, before, after }: Difference): boolean {
     const chosen = this.#chosen.chosenAt(path);
     if (chosen !== null) this.#seen.add(chosen);
-    return chosen !== null || (before?.type !== "dir" && after?.type === "dir" && this.#leadsToTarget(path));
+    if (chosen !== null) return true;
+    if (before?.type !== "dir") return after?.type === "dir" && this.#leadsToTarget(path);
+    return this.#takesBack && after?.type !== "dir" && this.#chosen.leadsOn(path) && this.#isOnlyTheWay(path, before);
+  }
+
+  /** Whether a directory holds nothing but what is selected. */
+  #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
+    return this.#present.list(subtree!).every((node) => {
+      const inside = Buffer.concat([path, SLASH, node.name]);
+      return this.#chosen.chosenAt(inside) !== null || (node.type === "dir" && this.#isOnlyTheWay(inside, node));
+    });
   }
 
   #leadsToTarget(path: Uint8Array): boolean {

@@ -81,6 +81,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
     omitted: manifest?.omitted ?? [],
     mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
+    takesBack: input.kind === "undo",
     signal: input.signal,
   });
   const undoId = present.point.descriptor.save_point_id;
