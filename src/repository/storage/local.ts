@@ -16,7 +16,7 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
 import {
@@ -319,7 +319,10 @@ function listFolder(kind: FileKind, folder: string, found: StoredFile[]): void {
     if (isAbsent(error) || (error as NodeJS.ErrnoException).code === "ENOTDIR") return;
     throw error;
   }
-  for (const name of names) pushFile(kind, folder, { name, found });
+  for (const name of names) {
+    // Looked for by its name, one that lies in another folder would not be found.
+    if (name.startsWith(basename(folder))) pushFile(kind, folder, { name, found });
+  }
 }
 
 function pushFile(kind: FileKind, folder: string, to: { name: string; found: StoredFile[] }): void {

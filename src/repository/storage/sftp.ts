@@ -266,7 +266,8 @@ export class SftpStorage implements Storage {
     for (const { filename, attrs } of await session.list(into.folder)) {
       const path = posix.join(into.folder, filename);
       if (TEMPORARY.test(filename)) this.#leftovers.set(path, attrs.mtime);
-      if (!isFileName(kind, filename)) continue;
+      // Looked for by its name, one that lies in another folder would not be found.
+      if (!isFileName(kind, filename) || this.#path(kind, filename) !== path) continue;
       const facts = needsLook(attrs) ? await session.statIfThere(path) : attrs;
       if (facts?.isFile() === true) into.found.push({ name: filename, size: facts.size });
     }

@@ -54,6 +54,8 @@ test("local storage makes a missing data folder again and hides foreign files wh
     await storage.save("data", NAME, Buffer.from("pack"), { durable: false });
     writeFileSync(join(folder, "repo/data/ab/leftover-tmp"), "x");
     mkdirSync(join(folder, "repo/data/cd", "cd".repeat(32)));
+    // Nobody looks for it there.
+    writeFileSync(join(folder, "repo/data/cd", "12".repeat(32)), "misplaced");
     assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 4 }]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
