@@ -76,7 +76,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
 export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup init -r x": "location repository_id version",
   "backup create -r x":
-    "location repository_id version snapshot save_point_id parent unchanged dry_run added duration_ms",
+    "location repository_id version snapshot save_point_id parent unchanged dry_run added incomplete duration_ms",
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
@@ -142,6 +142,7 @@ export const CREATED: CreateBackupResult = {
   unchanged: false,
   dry_run: false,
   added: { data_blobs: 1, tree_blobs: 2, bytes: 100, stored_bytes: 90, packs: 2 },
+  incomplete: null,
   duration_ms: 12,
 };
 

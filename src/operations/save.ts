@@ -1,9 +1,10 @@
 import { displayPath } from "../fs/safe-path.ts";
-import type { LeftOutEntry } from "../workspace/record-point.ts";
+import type { Point } from "../workspace/point-files.ts";
+import { type LeftOutEntry, leftOutOfPoint } from "../workspace/record-point.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
-import type { Aspect, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
+import type { Aspect, Incomplete, LeftOut, SaveOptions, SaveResult } from "./contract.ts";
 import { publicPoint } from "./public-point.ts";
 import { checkTags } from "./tag.ts";
 
@@ -24,4 +25,13 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
 
 export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
   return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
+}
+
+const SHOWN_LEFT_OUT = 100;
+
+/** What a point lacks of the folder; null where it is whole. */
+export function incompleteOf({ descriptor }: Point): Incomplete | null {
+  if (descriptor.complete) return null;
+  const { entries, count } = leftOutOfPoint(descriptor);
+  return { count, left_out: entries.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) };
 }

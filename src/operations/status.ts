@@ -2,25 +2,14 @@ import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
-import type { Point } from "../workspace/point-files.ts";
-import { leftOutOfPoint } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type {
-  EngineReason,
-  EngineType,
-  Holder,
-  Incomplete,
-  Recovered,
-  StatusResult,
-  WorkspaceCallOptions,
-} from "./contract.ts";
-import { publicLeftOut } from "./save.ts";
+import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
+import { incompleteOf } from "./save.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 import { pointCount } from "./store.ts";
 
 const HOLDERS_BUDGET_MS = 100;
 const SHOWN_IGNORED = 100;
-const SHOWN_LEFT_OUT = 100;
 
 /** The folder compared with head, and how its workspace is doing. */
 export async function status(
@@ -58,12 +47,6 @@ export async function status(
 }
 
 /** What a point does not hold, by its own record; null when it is complete. */
-function incompleteOf({ descriptor }: Point): Incomplete | null {
-  if (descriptor.complete) return null;
-  const { entries, count } = leftOutOfPoint(descriptor);
-  return { count, left_out: entries.slice(0, SHOWN_LEFT_OUT).map(publicLeftOut) };
-}
-
 /** Processes that have a file of the folder open for writing, as far as this user can see. */
 export function holdersOf(workspace: Workspace): Holder[] {
   const root = workspace.root;

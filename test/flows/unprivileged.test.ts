@@ -49,6 +49,29 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.statSync(path.join(place, "state/cairn/control")).mode & 0o077, 0);
   });
 
+  test("is told at each backup what of the folder it could not read", () => {
+    const source = path.join(place, "partly");
+    fs.mkdirSync(source);
+    fs.writeFileSync(path.join(source, "plain"), "plain\n");
+    fs.writeFileSync(path.join(source, "secret"), "s\n", { mode: 0o600 });
+    fs.mkdirSync(path.join(source, "private"), { mode: 0o700 });
+    const passwordFile = path.join(place, "home/password");
+    fs.writeFileSync(passwordFile, "secret\n", { mode: 0o644 });
+    const repository = ["-r", path.join(place, "home/repository"), "--password-file", passwordFile];
+    cairnOk(["backup", "init", ...repository], options);
+    // Adopted with its first point, which is there the second time, and backed up with another one.
+    for (const more of [[source], ["-C", source], ["-C", source, "--save"]]) {
+      if (more.includes("--save")) fs.appendFileSync(path.join(source, "plain"), "more\n");
+      const done = cairn(["backup", "create", ...repository, ...more], options);
+      assert.equal(done.status, 10, more.join(" "));
+      const { count, left_out: leftOut } = done.data["incomplete"] as { count: number; left_out: LeftOut[] };
+      assert.equal(count, 2);
+      assert.deepEqual(leftOut.map((each) => each.path).toSorted(), ["private", "secret"]);
+    }
+    const { snapshots } = cairnOk(["backup", "list", ...repository], options).data as { snapshots: unknown[] };
+    assert.equal(snapshots.length, 3);
+  });
+
   test("is told what it has not the right to set, and gets the rest", async () => {
     const source = path.join(place, "owned");
     fs.mkdirSync(source);

@@ -1,4 +1,4 @@
-import type { Conversion, EngineReason, StatusResult } from "../../operations/contract.ts";
+import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../operations/contract.ts";
 import { formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
@@ -31,19 +31,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
   for (const degradation of status.degraded)
     lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
-  if (status.head_incomplete !== null) {
-    const { count, left_out: leftOut } = status.head_incomplete;
-    lines.push(
-      `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
-    );
-    lines.push(
-      ...limited(
-        leftOut.map((entry) => `  ${printable(entry.path)}  ${style.dim(printable(entry.detail))}`),
-        10,
-        style,
-      ),
-    );
-  }
+  lines.push(...renderIncomplete(status.head_incomplete, style));
   for (const holder of status.holders) {
     lines.push(
       `${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
@@ -105,4 +93,18 @@ export function renderEngineReasons(reasons: readonly EngineReason[], style: Sty
     const line = `${mark} ${style.bold(reason.engine)}: ${printable(reason.reason)}`;
     return reason.hint === undefined ? [line] : [line, `    ${printable(reason.hint)}`];
   });
+}
+
+/** What a save point lacks of its folder; nothing where it is whole. */
+export function renderIncomplete(incomplete: Incomplete | null, style: Style): string[] {
+  if (incomplete === null) return [];
+  const { count, left_out: leftOut } = incomplete;
+  return [
+    `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
+    ...limited(
+      leftOut.map((entry) => `  ${printable(entry.path)}  ${style.dim(printable(entry.detail))}`),
+      10,
+      style,
+    ),
+  ];
 }

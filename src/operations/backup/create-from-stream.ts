@@ -187,6 +187,7 @@ class StreamBackup {
       unchanged: made.unchanged,
       dry_run: this.#target === null,
       added: this.#sizes(),
+      incomplete: null,
       duration_ms: Date.now() - this.#started,
     };
   }

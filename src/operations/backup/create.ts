@@ -19,6 +19,7 @@ import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
+import { incompleteOf } from "../save.ts";
 import { newestOfSame } from "./find-snapshot.ts";
 import type { ForwardedSave } from "./forwarding.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
@@ -245,6 +246,7 @@ class BackupOfPoint {
       unchanged,
       dry_run: options.dryRun === true,
       added,
+      incomplete: incompleteOf(point),
       duration_ms: Date.now() - started,
     };
   }

@@ -1,4 +1,5 @@
 import type { SavePointId } from "../../ids.ts";
+import type { Incomplete } from "./looking.ts";
 import type { CallOptions, WorkspaceCallOptions } from "./points.ts";
 
 /** What a snapshot of a repository is, which ones are meant, and how one is made. */
@@ -109,10 +110,13 @@ export interface CreateBackupResult extends RepositoryInfo {
   unchanged: boolean;
   dry_run: boolean;
   added: TransferredSize;
+  /** What the save point, and so the snapshot, lacks of the folder; null where it is whole. */
+  incomplete: Incomplete | null;
   duration_ms: number;
 }
 
 /** A stream is no save point. */
-export interface StreamBackupResult extends Omit<CreateBackupResult, "save_point_id"> {
+export interface StreamBackupResult extends Omit<CreateBackupResult, "save_point_id" | "incomplete"> {
   save_point_id: null;
+  incomplete: null;
 }

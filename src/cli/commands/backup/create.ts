@@ -11,8 +11,10 @@ import { CairnError } from "../../../errors.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
+import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { renderIncomplete } from "../../render/status.ts";
 import { splitTags } from "./list.ts";
 import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 
@@ -74,7 +76,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return whileOpening(context, input, async (repository) => {
     const client = await context.open(folder);
     const result = await client.createBackup(repository, options);
-    return { data: result, text: () => render(context, result) };
+    return {
+      data: result,
+      exitStatus: result.incomplete === null ? 0 : EXIT_PARTLY,
+      text: () => [render(context, result), ...renderIncomplete(result.incomplete, context.style)].join("\n"),
+    };
   });
 }
 
