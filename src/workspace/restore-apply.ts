@@ -89,7 +89,8 @@ export class StepRunner {
     } catch (error) {
       const reason = error instanceof CairnError ? reasonToKeep(error) : null;
       if (reason === null) throw error;
-      this.#keep(step.path, reason, (error as CairnError).message);
+      const { message, details } = error as CairnError;
+      this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
     }
   }
 
@@ -259,6 +260,9 @@ export class StepRunner {
     });
   }
 }
+
+const IN_ANOTHER =
+  "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
 
 /** Why an entry stays as it is after a failed step; null where the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {

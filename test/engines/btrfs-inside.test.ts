@@ -40,6 +40,7 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
     left.map(({ path: where, reason }) => [where, reason]),
     [["same/inner/file", "mounted"]],
   );
+  assert.match(left[0]!.detail, /in a subvolume or on a file system of its own.*--to/);
   assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "never changes\n");
   assert.equal(fs.readFileSync(path.join(inner, "file"), "utf8"), "edited\n");
   const fork = path.join(volume.root, "fork");
