@@ -5,7 +5,9 @@ import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { heldPlace } from "../fixtures/held-place.ts";
+import { cairnOk } from "../fixtures/command.ts";
+import { removeFolder } from "../fixtures/engine-clauses.ts";
+import { heldPlace, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
 /** Folders of which a snapshot is not the whole. */
@@ -77,4 +79,25 @@ test("what is mounted inside the folder is no part of its points, and what lies 
   assert.equal(held!.payload_root_hash, walkDigests(folder).state);
   await client.restore({ target: again.save_point_id });
   assertFolder(folder, state, "restored");
+});
+
+test("a fork of a point that holds no tree is a subvolume, which is held at once from then on", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const state = readFolder(folder);
+  const { save_point_id: id } = await client.save();
+  await client.seal();
+  fs.writeFileSync(path.join(folder, "more"), "more");
+  await client.save();
+  await client.seal();
+  removeFolder(volume, treeOf(client, 1));
+  for (const standalone of [false, true]) {
+    const fork = path.join(volume.root, `fork-${standalone}`);
+    await client.fork(id, fork, standalone ? { standalone } : {});
+    assertFolder(fork, state, "forked");
+    fs.writeFileSync(path.join(fork, "own"), "own");
+    const saved = cairnOk(["save", fork]).data["save_point"] as { effective_engine: string };
+    assert.equal(saved.effective_engine, "btrfs-snapshot");
+  }
 });
