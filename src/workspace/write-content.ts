@@ -105,22 +105,30 @@ function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter
   return writer.notSet;
 }
 
-// Below this a file system serves nobody else on the machine any more.
+// Below this a file system serves nobody else on the machine any more; on a small one a share of it does.
 const RESERVE_BYTES = 16 << 20;
+const RESERVE_SHARE = 0.01;
+
+/** Bytes free on a folder's file system, and how many of them are left to others. */
+function roomAt(target: Buffer): { freeBytes: number; reserveBytes: number } {
+  const { freeBytes, totalBytes } = freeSpace(existingAncestor(target));
+  return { freeBytes, reserveBytes: Math.min(RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE)) };
+}
 
 /** Whether a folder's file system has room for so much more. */
 export function hasRoom(target: Buffer, bytes: number): boolean {
-  return freeSpace(existingAncestor(target)).freeBytes >= bytes + RESERVE_BYTES;
+  const { freeBytes, reserveBytes } = roomAt(target);
+  return freeBytes >= bytes + reserveBytes;
 }
 
 /** Throws `no_space` when a folder's file system has no room for so much more. `allow`: which guards may pass, where any may. */
 export function checkRoom(target: Buffer, bytes: number, allow?: readonly GuardName[]): void {
   if (allow?.includes("space") === true || hasRoom(target, bytes)) return;
-  const { freeBytes } = freeSpace(existingAncestor(target));
-  const sizes = { free_bytes: freeBytes, needed_bytes: bytes + RESERVE_BYTES };
+  const { freeBytes, reserveBytes } = roomAt(target);
+  const sizes = { free_bytes: freeBytes, needed_bytes: bytes + reserveBytes, reserve_bytes: reserveBytes };
   throw new CairnError(
     "no_space",
-    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, ${sizes.needed_bytes} are needed`,
+    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, ${sizes.needed_bytes} are needed, of which ${reserveBytes} stay free for others`,
     allow === undefined
       ? { hint: "choose another place, or only some of the paths", details: sizes }
       : {

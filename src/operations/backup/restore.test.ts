@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -86,4 +87,22 @@ test("a restore from far away waits for few answers one after the other, and for
   assert.deepEqual(givenBack, [true]);
   // Locks and its own lock; locks again; snapshots; the one and the names of the index; trees; the manifest; content; the lock goes.
   assert.ok(far.rounds <= 9, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
+});
+
+test("a small snapshot fits on a small file system, of which only a share stays free", async (t) => {
+  const disk = loopFileSystem(t, "ext4", { size: 24 << 20 });
+  if (disk === null) return;
+  const { client, repository } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const { bavail, bsize } = statfsSync(disk.root);
+  writeFileSync(join(disk.root, "ballast"), Buffer.alloc(bavail * bsize - (8 << 20)));
+  const { proof } = await repository.restore("latest", join(disk.root, "restored"));
+  assert.notEqual(proof, null);
+  const { bavail: left } = statfsSync(disk.root);
+  writeFileSync(join(disk.root, "more"), Buffer.alloc(left * bsize - (100 << 10)));
+  await assert.rejects(repository.restore("latest", join(disk.root, "again")), {
+    code: "no_space",
+    message: /has \d+ bytes free, \d+ are needed, of which \d+ stay free for others/,
+  });
+  assert.equal(existsSync(join(disk.root, "again")), false);
 });
