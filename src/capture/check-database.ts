@@ -3,17 +3,11 @@ import { Worker } from "node:worker_threads";
 import { CairnError, throwIfAborted } from "../errors.ts";
 
 const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
-const FILE = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 
-/** True for a file that begins as SQLite's databases do; no link is followed. */
-export function isDatabase(path: string | Buffer): boolean {
-  const fd = fs.openSync(path, FILE);
-  try {
-    const head = Buffer.alloc(MAGIC.length);
-    return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
-  } finally {
-    fs.closeSync(fd);
-  }
+/** True for an open file that begins as SQLite's databases do. */
+export function isDatabase(fd: number): boolean {
+  const head = Buffer.alloc(MAGIC.length);
+  return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
 /**

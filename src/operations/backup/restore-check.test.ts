@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
@@ -43,6 +52,56 @@ for (const scheme of ["local", "far"] as const) {
     assert.deepEqual(readdirSync(join(root, "scratch")), []);
   });
 }
+
+/** A database as a program has it open: a page of it is only in its write-ahead log. */
+function makeOpenDatabase(path: string, to: string): void {
+  const database = new DatabaseSync(path);
+  database.exec("CREATE TABLE t (a INTEGER); PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0");
+  database.exec("INSERT INTO t VALUES (1)");
+  for (const ending of ["", "-wal", "-shm"]) copyFileSync(`${path}${ending}`, `${to}${ending}`);
+  database.close();
+  writeFileSync(to, readFileSync(to).fill(1, 4096, 8192));
+}
+
+test("a database is checked with its log, and those after it are too, when SQLite removes what lies beside", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  makeOpenDatabase(join(root, "live.db"), join(folder, "app.db"));
+  makeDatabase(join(folder, "app.db-z"));
+  const fd = openSync(join(folder, "app.db-z"), "r+");
+  writeSync(fd, randomBytes(3000), 0, 3000, 5 * 4096 + 10);
+  closeSync(fd);
+  await client.createBackup(repository, { save: true });
+  const { problems, restored } = await repository.verify({ restoreCheck: true });
+  assert.deepEqual(
+    problems.map(({ kind, losses }) => [kind, losses[0]?.path]),
+    [["database_damaged", "app.db-z"]],
+  );
+  assert.equal(restored[0]?.databases, 2);
+});
+
+test("a database is checked when its path is longer than any program takes", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  makeDatabase(join(root, "sound.db"));
+  const names = Array.from({ length: 60 }, () => "d".repeat(90));
+  const before = process.cwd();
+  t.after(() => process.chdir(before));
+  process.chdir(folder);
+  for (const name of names) {
+    mkdirSync(name);
+    process.chdir(name);
+  }
+  copyFileSync(join(root, "sound.db"), "deep.db");
+  writeFileSync("broken.db", readFileSync("deep.db").fill(1, 5 * 4096, 6 * 4096));
+  process.chdir(before);
+  await client.createBackup(repository, { save: true });
+  const { problems, restored } = await repository.verify({ restoreCheck: true, scratch: join(root, "scratch") });
+  assert.deepEqual(
+    problems.map(({ kind, losses }) => [kind, losses[0]?.path]),
+    [["database_damaged", [...names, "broken.db"].join("/")]],
+  );
+  assert.equal(restored[0]?.databases, 2);
+  assert.deepEqual(readdirSync(join(root, "scratch")), []);
+});
 
 test("what a restore would miss is a problem of its own, also where packs are not read", async (t) => {
   const { client, repository, folder, place } = await backupScene(t, "local");

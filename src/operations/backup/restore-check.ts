@@ -1,16 +1,16 @@
-import { chmodSync, mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { checkDatabase, isDatabase } from "../../capture/check-database.ts";
+import { checkDatabase } from "../../capture/check-database.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import { newPacer } from "../../pacer.ts";
 import { removeTree } from "../../workspace/partial-folder.ts";
 import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
+import { restoredDatabases } from "./restored-databases.ts";
 
 /**
  * Restores snapshots one after the other into a folder of their own, reads back what was written, has SQLite check each
@@ -69,13 +69,14 @@ async function checkOne(
     .map(({ detail, path, path_b64 }) =>
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
-  const folder = Buffer.from(join(scratch, "restored"));
-  for await (const file of databasesBelow(folder, signal)) {
+  const aside = join(scratch, "database");
+  mkdirSync(aside, { mode: 0o700 });
+  for await (const { path, file } of restoredDatabases(Buffer.from(join(scratch, "restored")), aside, signal)) {
     restored.databases++;
     const wrong = await checkDatabase(file, signal);
     if (wrong.length === 0) continue;
     const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
-    problems.push(problem(id, "database_damaged", { detail, path: displayPath(file.subarray(folder.length + 1)) }));
+    problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
   }
   return { restored, problems };
 }
@@ -88,22 +89,3 @@ function problem(
   const losses = what.path === undefined ? [] : [{ snapshot_id: snapshot, ...what.path }];
   return { kind, object: snapshot, detail: what.detail, severity: "damage", losses };
 }
-
-/** Files that are databases. Whatever their modes were, they can be opened from then on: nobody needs them any more. */
-async function* databasesBelow(folder: Buffer, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
-  const pace = newPacer(signal);
-  const stack = [folder];
-  for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
-    chmodSync(at, 0o700);
-    for (const entry of readdirSync(at, { encoding: "buffer", withFileTypes: true })) {
-      await pace();
-      const path = Buffer.concat([at, SLASH, entry.name]);
-      if (entry.isDirectory()) stack.push(path);
-      if (!entry.isFile()) continue;
-      chmodSync(path, 0o600);
-      if (isDatabase(path)) yield path;
-    }
-  }
-}
-
-const SLASH = Buffer.from("/");
