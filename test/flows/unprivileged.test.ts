@@ -100,6 +100,56 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.readFileSync(path.join(to, "plain"), "utf8"), "plain\n");
     assert.equal(fs.existsSync(path.join(to, "null")), false);
   });
+
+  describe("with a snapshot of root's", () => {
+    let source: string;
+    let repository: string[];
+
+    before(() => {
+      source = path.join(place, "whole");
+      fs.mkdirSync(path.join(source, "locked"), { recursive: true });
+      for (const name of ["plain", "closed", "locked/inside"]) fs.writeFileSync(path.join(source, name), `${name}\n`);
+      repository = [`-r`, path.join(place, "repository"), "--password-file", path.join(place, "password")];
+      fs.writeFileSync(path.join(place, "password"), "a password\n");
+      cairnOk(["backup", "init", ...repository]);
+      cairnOk(["save", source]);
+    });
+
+    function backUp(): void {
+      cairnOk(["backup", "create", "--save", "-C", source, ...repository]);
+      spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, path.join(place, "repository")]);
+    }
+
+    function assertRestored(name: string, left: readonly [string, string][]): void {
+      const to = path.join(place, "home", name);
+      const done = cairn(["backup", "restore", "latest", "--to", to, ...repository], options);
+      assert.equal(done.status, 10, done.stdout + done.stderr);
+      const missing = (done.data["left_out"] as LeftOut[]).filter(({ aspects }) => aspects?.[0] !== "owner");
+      assert.deepEqual(missing.map(({ path: at, reason }) => [at, reason]).toSorted(), left, done.stdout);
+      assert.equal(done.data["proof"], null);
+      assert.equal(fs.readFileSync(path.join(to, "plain"), "utf8"), "plain\n");
+      const checked = cairn(["backup", "verify", "--restore-check", ...repository], options);
+      assert.equal(checked.status, 0, checked.stdout + checked.stderr);
+      assert.equal((checked.data["restored"] as { state_digest: null }[])[0]?.state_digest, null);
+    }
+
+    test("gets what can be made, unproven, when a device cannot", () => {
+      makeNode(path.join(source, "null"), TYPE.CHARDEV, [1, 3]);
+      backUp();
+      assertRestored("without-device", [["null", "not_permitted"]]);
+      fs.rmSync(path.join(source, "null"));
+    });
+
+    test("gets all of it, unproven, when modes keep it from being read again", () => {
+      for (const name of ["closed", "locked"]) fs.chmodSync(path.join(source, name), 0);
+      backUp();
+      assertRestored("closed", [
+        ["closed", "unreadable"],
+        ["locked", "unreadable"],
+      ]);
+      assert.equal(fs.readFileSync(path.join(place, "home/closed/locked/inside"), "utf8"), "locked/inside\n");
+    });
+  });
 });
 
 /** Nothing on the machine names it, as in most containers. */

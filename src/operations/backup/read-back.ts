@@ -1,6 +1,8 @@
 import { scan } from "../../engines/scan/scan.ts";
+import type { ScanNotes } from "../../engines/scan/task.ts";
 import { toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
+import { displayPath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
@@ -16,12 +18,25 @@ export interface ReadBack {
   options: Pick<RestoreBackupOptions, "jobs" | "receipt" | "signal" | "onProgress" | "onWarning">;
 }
 
-/** The state and metadata digests, in hex, of a folder as its disk gives it back; all of it was flushed. */
+/** A folder as its disk gives it back. */
+export interface FoundAgain {
+  /** In hex. */
+  state: string;
+  meta: string;
+  /** What the digests lack, since it is there and could not be read. */
+  notRead: LeftOut[];
+  /** True where this user has not the right to read that, all of it: then neither disk nor memory are in doubt. */
+  isRefused: boolean;
+}
+
+const NO_RIGHT: readonly string[] = ["EACCES", "EPERM"];
+
+/** Reads a folder again from its disk; all of it was flushed. */
 export async function readBack(
   { access, options }: ReadBack,
   folder: Buffer,
   left: { rules: IgnoreRecord; skip: readonly string[] },
-): Promise<{ state: string; meta: string }> {
+): Promise<FoundAgain> {
   const found = await scan({
     root: folder,
     fromDisk: true,
@@ -35,7 +50,26 @@ export async function readBack(
       options.onProgress?.({ phase: "verifying", done, ...(bytes === undefined ? {} : { bytes }) }),
   });
   const hex = (digest: Uint8Array): string => Buffer.from(digest).toString("hex");
-  return { state: hex(found.state), meta: hex(found.meta) };
+  const { omitted } = found.notes;
+  return {
+    state: hex(found.state),
+    meta: hex(found.meta),
+    notRead: notReadEntries(found.notes),
+    isRefused: omitted.length > 0 && omitted.every(({ reason }) => NO_RIGHT.includes(reason)),
+  };
+}
+
+function notReadEntries({ omitted, omittedCount }: Pick<ScanNotes, "omitted" | "omittedCount">): LeftOut[] {
+  const entries = omitted.map(({ path, reason }): LeftOut => {
+    return {
+      ...displayPath(path),
+      reason: "unreadable",
+      detail: `it was written, and cannot be read again: ${reason}`,
+    };
+  });
+  const more = omittedCount - omitted.length;
+  if (more > 0) entries.push({ path: "", reason: "unreadable", detail: `${more} more cannot be read again` });
+  return entries;
 }
 
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */

@@ -183,14 +183,15 @@ async function prove(
   const { content, leftOut } = more;
   const { skip } = stageRequest(workspace, {}, { rules: null, head: null, id: newSavePointId() });
   await flushFileSystem(workspace.root);
-  const { state, meta } = await readBack(more, workspace.root, { rules: rulesOf(point), skip });
+  const { state, meta, notRead, isRefused } = await readBack(more, workspace.root, { rules: rulesOf(point), skip });
   const recorded = content.manifest?.stateDigest ?? null;
   if (state === recorded) {
     const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     const target = workspace.root.toString("utf8");
     return { proof: await signed(more, proven, { leftOut, target }), leftOut };
   }
-  if (recorded === null || leftOut.length > 0) return { proof: null, leftOut };
+  if (recorded === null) return { proof: null, leftOut };
+  if (isRefused || leftOut.length > 0) return { proof: null, leftOut: [...leftOut, ...notRead] };
   const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: something wrote to it meanwhile, or its disk does not keep what it is given`;
   return { proof: null, leftOut: [{ path: "", reason: "changed_since", detail }] };
 }

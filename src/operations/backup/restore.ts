@@ -222,30 +222,30 @@ class SnapshotRestore {
   }
 
   /**
-   * Everything is read again; null where no proof is wanted, nothing whole was to be written, or there is nothing to
-   * compare it with. Throws `damaged` when it is not what was saved although nothing is known to be missing.
+   * Everything is read again; null where no proof is wanted, nothing whole was to be written, there is nothing to
+   * compare it with, or this user may not make or read all of it, which is listed. Throws `damaged` when it is not what
+   * was saved although nothing is known to be missing.
    */
   async #prove(
     folder: Buffer,
     written: WriteTreeResult,
-    leftOut: readonly LeftOut[],
+    leftOut: LeftOut[],
   ): Promise<Omit<RestoreProof, "receipt"> | null> {
     const { content, listed } = this.#parts;
     if (!this.#isProven) return null;
-    const { state, meta } = await readBack(this.#parts, folder, EVERYTHING);
+    const { state, meta, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = content.manifest?.stateDigest ?? null;
+    if (state === recorded) return { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     if (recorded === null) return null;
-    if (state !== recorded) {
-      if (written.damaged.length > 0 || leftOut.some(({ aspects }) => aspects?.includes("mode") === true)) return null;
-      throw new CairnError(
-        "damaged",
-        `what was written of snapshot ${listed.id.slice(0, 8)} reads back with state digest ${state}; saved was ${recorded}`,
-        {
-          hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
-        },
-      );
-    }
-    return { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
+    leftOut.push(...notRead);
+    if (isRefused || written.damaged.length > 0 || leftOut.some(isOfState)) return null;
+    throw new CairnError(
+      "damaged",
+      `what was written of snapshot ${listed.id.slice(0, 8)} reads back with state digest ${state}; saved was ${recorded}`,
+      {
+        hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
+      },
+    );
   }
 
   /** The folder's own mode, owner and time, where the snapshot has them. Returns what could not be set. */
@@ -282,6 +282,11 @@ class SnapshotRestore {
       duration_ms: Date.now() - started,
     };
   }
+}
+
+/** Whether the state is another one for what could not be set. */
+function isOfState({ aspects }: LeftOut): boolean {
+  return aspects?.some((aspect) => aspect === "mode" || aspect === "type") === true;
 }
 
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };

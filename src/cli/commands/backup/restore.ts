@@ -121,7 +121,8 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
 }
 
 function renderProof({ style }: Pick<Context, "style">, proof: RestoreProof | null): string[] {
-  if (proof === null) return [style.dim("  not proven: only whole snapshots of save points are")];
+  if (proof === null)
+    return [style.dim("  not proven: only whole snapshots of save points are, where all can be made and read again")];
   const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
