@@ -14,6 +14,7 @@ import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof
 import { restoreLocked } from "../restore.ts";
 import { checkJobs } from "./jobs.ts";
 import { lookingAtSnapshots } from "./look.ts";
+import { requireUntouched } from "./own-folder.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { readBack, signed } from "./read-back.ts";
@@ -43,6 +44,7 @@ export async function restoreBackupInPlace(
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(access, look, { ...options, latestOf });
+    await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
     return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };

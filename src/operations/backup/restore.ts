@@ -26,6 +26,7 @@ import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
 import { type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
+import { requireOutside } from "./own-folder.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
 import { type ReadBack, readBack, signed } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -52,6 +53,7 @@ export async function restoreBackup(
   const started = Date.now();
   checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
+  requireOutside(access, target);
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
