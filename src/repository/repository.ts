@@ -59,6 +59,13 @@ export interface DamagedFile {
   readonly error: CairnError;
 }
 
+/** The snapshots of a repository. */
+export interface SnapshotListing {
+  readonly snapshots: readonly ListedSnapshot[];
+  /** Those that are there and cannot be read. */
+  readonly damaged: readonly DamagedFile[];
+}
+
 /** An open repository: its keys, its config and its sealed files. Knows nothing of what the blobs mean. */
 export class Repository {
   readonly storage: Storage;

@@ -31,8 +31,7 @@ export async function catBackup(
   }
   if (id === undefined) throw new CairnError("usage", `cat ${kind} wants an id`);
   if (kind === "snapshot") {
-    const { snapshots } = await repository.listSnapshots(options.signal);
-    const found = findSnapshot(snapshots, id);
+    const found = findSnapshot(await repository.listSnapshots(options.signal), id);
     return { ...access.info, kind, id: found.id, content: await json(access, "snapshots", found.id) };
   }
   if (kind === "index" || kind === "lock") {

@@ -9,6 +9,7 @@ import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
 import type { CopyBackupsOptions, CopyBackupsResult } from "../contract.ts";
+import { readableSnapshots, warnOfUnreadable } from "./find-snapshot.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
@@ -31,9 +32,10 @@ export async function copyBackups(
     throw new CairnError("usage", `${from.location} and ${to.location} are the same repository`);
   return from.reading(options, async () =>
     to.locked(false, options, async (lock) => {
-      const wanted = chosenSnapshots((await from.repository.listSnapshots(options.signal)).snapshots, options);
-      const there = await to.repository.listSnapshots(options.signal);
-      const known = new Set(there.snapshots.flatMap(identities));
+      const listing = await from.repository.listSnapshots(options.signal);
+      const wanted = chosenSnapshots(listing, options);
+      warnOfUnreadable(from, listing.damaged, options);
+      const known = new Set((await readableSnapshots(to, options)).flatMap(identities));
       const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
       const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
       await warnOfLostPacks(to, target, options);

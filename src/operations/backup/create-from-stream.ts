@@ -12,7 +12,7 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
-import { newestOfSame } from "./find-snapshot.ts";
+import { newestOfSame, readableSnapshots } from "./find-snapshot.ts";
 import { type Look, lookingBy } from "./look.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { checkSnapshotTags, publicSnapshot } from "./public-snapshot.ts";
@@ -72,7 +72,7 @@ class StreamBackup {
   async run(): Promise<StreamBackupResult> {
     const { options, components, access } = this.#parts;
     const origin = this.#origin();
-    const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
+    const parent = newestOfSame(await readableSnapshots(access, options), origin);
     try {
       const cut = await this.#cut();
       failpoint("stream.read");

@@ -20,7 +20,7 @@ import type { Point } from "../../workspace/point-files.ts";
 import type { Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { incompleteOf } from "../save.ts";
-import { newestOfSame } from "./find-snapshot.ts";
+import { newestOfSame, readableSnapshots } from "./find-snapshot.ts";
 import type { ForwardedSave } from "./forwarding.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
@@ -99,7 +99,7 @@ class BackupOfPoint {
     const { access, options } = this.#parts;
     failpoint("backup.locked");
     const origin = await this.#origin();
-    const parent = newestOfSame((await access.repository.listSnapshots(options.signal)).snapshots, origin);
+    const parent = newestOfSame(await readableSnapshots(access, options), origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index.epoch);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.

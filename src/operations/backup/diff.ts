@@ -3,7 +3,7 @@ import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import { differences } from "../../workspace/tree-diff.ts";
 import type { CallOptions, DiffBackupsEntry, DiffBackupsResult } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { findSnapshot, warnOfUnreadable } from "./find-snapshot.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, savedNodes, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
@@ -17,8 +17,8 @@ export async function diffBackups(
   options: CallOptions,
 ): Promise<DiffBackupsResult> {
   return lookingAtSnapshots(access, options, async (look) => {
-    const { snapshots } = look;
-    const [from, to] = [findSnapshot(snapshots, words.from), findSnapshot(snapshots, words.to)];
+    const [from, to] = [findSnapshot(look, words.from), findSnapshot(look, words.to)];
+    warnOfUnreadable(access, look.damaged, options);
     const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
     const walk = new DiffWalk(look, newPacer(options.signal));
     await walk.trees(roots[0], roots[1], "");

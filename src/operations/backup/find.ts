@@ -30,8 +30,8 @@ export async function findInBackups(
     throw new CairnError("usage", `a ${object}'s id has no upper and lower case: --ignore-case is for names and paths`);
   const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
   return lookingAtSnapshots(access, options, async (look) => {
-    const { snapshots, damaged } = look;
-    const chosen = chosenSnapshots(snapshots, options).toReversed();
+    const { damaged } = look;
+    const chosen = chosenSnapshots(look, options).toReversed();
     const fits: Fits =
       byName === null ? holding(objectsOf(look.index, object!, pattern)) : (_node, path) => path !== "" && byName(path);
     const walk = new FindWalk(look, fits, options.signal);

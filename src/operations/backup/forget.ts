@@ -3,7 +3,7 @@ import { removeSnapshots } from "../../repository/remove.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
 import type { ForgetBackupsOptions, ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../contract.ts";
-import { findSnapshot } from "./find-snapshot.ts";
+import { findSnapshot, readableSnapshots } from "./find-snapshot.ts";
 import { isChosen } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { byTime, ownTags } from "./public-snapshot.ts";
@@ -21,7 +21,7 @@ export async function forgetBackups(
   options: ForgetBackupsOptions,
 ): Promise<ForgetBackupsResult> {
   const started = Date.now();
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const snapshots = await readableSnapshots(access, options);
   const groups = decide(snapshots, options);
   const doomed = doomedOf(groups);
   const dryRun = options.dryRun === true;
@@ -70,7 +70,7 @@ function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOpti
   const { snapshots: named, retention } = options;
   if (named !== undefined && named.length > 0) {
     if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
-    const doomed = new Set(named.map((word) => findSnapshot(snapshots, word).id as string));
+    const doomed = new Set(named.map((word) => findSnapshot({ snapshots, damaged: [] }, word).id as string));
     return groupsOf(snapshots, GROUPING).flatMap((group) => {
       const chosen = group.filter(({ id }) => doomed.has(id));
       return chosen.length === 0

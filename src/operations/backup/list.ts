@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
-import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import type { BackupList, ListBackupsOptions, SnapshotChoice, SnapshotFilter } from "../contract.ts";
 import { findSnapshot } from "./find-snapshot.ts";
 import { byTime, ownTags, publicSnapshot } from "./public-snapshot.ts";
@@ -8,36 +8,35 @@ import type { RepositoryAccess } from "./repository-access.ts";
 
 /** The snapshots of a repository, oldest first, and those that cannot be read. Takes no lock: a list may be late. */
 export async function listBackups(access: RepositoryAccess, options: ListBackupsOptions): Promise<BackupList> {
-  const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
-  const chosen = chosenSnapshots(snapshots, options);
+  const listing = await access.repository.listSnapshots(options.signal);
+  const chosen = chosenSnapshots(listing, options);
   const shown = options.latest === undefined ? chosen : newestOfEach(chosen, options.latest);
   return {
     ...access.info,
     snapshots: shown.map(publicSnapshot),
-    damaged: damaged.map(({ name, error }) => ({ snapshot_id: name, detail: error.message })),
+    damaged: listing.damaged.map(({ name, error }) => ({ snapshot_id: name, detail: error.message })),
   };
 }
 
-/** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`. */
-export function chosenSnapshots(snapshots: readonly ListedSnapshot[], choice: SnapshotChoice): ListedSnapshot[] {
+/** Those that are named, else all that a filter takes; oldest first. `not_found`, `ambiguous`, `damaged` (see `findSnapshot`). */
+export function chosenSnapshots(listing: SnapshotListing, choice: SnapshotChoice): ListedSnapshot[] {
+  const { snapshots, damaged } = listing;
   const { snapshots: words = [] } = choice;
   const taken = snapshots.filter(({ snapshot }) => isChosen(snapshot, choice)).sort(byTime);
   if (words.length === 0) return taken;
-  if (words.includes("latest") && taken.length === 0 && snapshots.length > 0)
+  if (words.includes("latest") && taken.length === 0 && snapshots.length > 0 && damaged.length === 0)
     throw new CairnError("not_found", "no snapshot fits the filter, so there is no latest one", {
       hint: "`cairn backup list` shows what there is; choose by --host, --path and --tag, or name a snapshot by its id",
     });
-  const ids = new Set(words.map((word) => findSnapshot(word === "latest" ? taken : snapshots, word).id));
+  const ids = new Set(
+    words.map((word) => findSnapshot(word === "latest" ? { snapshots: taken, damaged } : listing, word).id),
+  );
   return snapshots.filter(({ id }) => ids.has(id)).sort(byTime);
 }
 
-/** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`. */
-export function chosenSnapshot(
-  snapshots: readonly ListedSnapshot[],
-  word: string,
-  latestOf: SnapshotFilter = {},
-): ListedSnapshot {
-  return chosenSnapshots(snapshots, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(snapshots, word);
+/** The one that a word means, `latest` being the newest that a filter takes. `not_found`, `ambiguous`, `damaged`. */
+export function chosenSnapshot(listing: SnapshotListing, word: string, latestOf: SnapshotFilter = {}): ListedSnapshot {
+  return chosenSnapshots(listing, { ...latestOf, snapshots: [word] })[0] ?? findSnapshot(listing, word);
 }
 
 /** Whether a snapshot is one of those that a filter names; a filter that names nothing takes all. */

@@ -85,8 +85,9 @@ class SnapshotRepair {
   async run(): Promise<Omit<RepairSnapshotsResult, "duration_ms">> {
     const { access, options } = this.#parts;
     await this.#requireIndexed();
-    const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
-    const chosen = chosenSnapshots(snapshots, options);
+    const listing = await access.repository.listSnapshots(options.signal);
+    const { snapshots, damaged } = listing;
+    const chosen = chosenSnapshots(listing, options);
     for (const { name, error } of damaged) this.#leave(name, error);
     try {
       const broken = await this.#findBroken(chosen);

@@ -20,15 +20,18 @@ export async function checkByRestoring(
   access: RepositoryAccess,
   options: VerifyBackupOptions,
 ): Promise<{ restored: RestoredForCheck[]; problems: BackupProblem[] }> {
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
+  const listing = await access.repository.listSnapshots(options.signal);
   const named = options.snapshots ?? [];
-  const words = named.length === 0 && snapshots.length > 0 ? ["latest"] : named;
+  // Which is the newest is not known then; the rest of the report is wanted all the same.
+  if (named.length === 0 && listing.damaged.length > 0)
+    return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
+  const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;
   const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
   mkdirSync(parent, { recursive: true, mode: 0o700 });
   removeDeadWorkDirectories(parent);
   const restored: RestoredForCheck[] = [];
   const problems: BackupProblem[] = [];
-  for (const { id } of chosenSnapshots(snapshots, { snapshots: words })) {
+  for (const { id } of chosenSnapshots(listing, { snapshots: words })) {
     const scratch = newWorkDirectory(parent);
     try {
       const done = await checkOne(access, { id, scratch }, options);
@@ -89,3 +92,7 @@ function problem(
   const losses = what.path === undefined ? [] : [{ snapshot_id: snapshot, ...what.path }];
   return { kind, object: snapshot, detail: what.detail, severity: "damage", losses };
 }
+
+const UNREADABLE = {
+  detail: "it cannot be read and may be the newest, so none was restored: name one by its id, or forget this one",
+};

@@ -58,8 +58,7 @@ export async function restoreBackup(
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
   const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
-    const { snapshots } = look;
-    const listed = chosenSnapshot(snapshots, asked.snapshot, options.latestOf);
+    const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, options);
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;

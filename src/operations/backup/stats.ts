@@ -3,6 +3,7 @@ import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-inde
 import { EntrySet } from "../../repository/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
+import { warnOfUnreadable } from "./find-snapshot.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, looking } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -56,8 +57,10 @@ function isSelecting({ snapshots, hosts, paths, tags }: BackupStatsOptions): boo
 }
 
 async function selection(access: RepositoryAccess, look: Look, options: BackupStatsOptions): Promise<BackupSelection> {
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
-  return new SelectionWalk(look, newPacer(options.signal)).of(chosenSnapshots(snapshots, options));
+  const listing = await access.repository.listSnapshots(options.signal);
+  const chosen = chosenSnapshots(listing, options);
+  warnOfUnreadable(access, listing.damaged, options);
+  return new SelectionWalk(look, newPacer(options.signal)).of(chosen);
 }
 
 interface Sizes {

@@ -102,8 +102,8 @@ async function readRepository(
 }
 
 async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions): Promise<Set<string>> {
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
-  return new Set(chosenSnapshots(snapshots, options).map(({ id }) => id));
+  const listing = await access.repository.listSnapshots(options.signal);
+  return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
 }
 
 /** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */

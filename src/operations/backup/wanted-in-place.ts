@@ -26,8 +26,7 @@ export async function wantedInPlace(
   look: LookAtSnapshots,
   options: RestoreInPlaceOptions & { snapshot: string },
 ): Promise<WantedInPlace> {
-  const { snapshots } = look;
-  const listed = chosenSnapshot(snapshots, options.snapshot, options.latestOf);
+  const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
   const { node, manifest, ...content } = await snapshotContent(look, listed.snapshot);
   if (content.manifestDamage !== null) throw content.manifestDamage;
   if (node === null || manifest === null)

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { chmodSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import type { CallOptions } from "../contract.ts";
+import { hasCode } from "../testing-folder.ts";
+import { type BackupScene, backupScene } from "./testing-far.ts";
+
+/** Three snapshots, the newest of which cannot be read. */
+async function newestCut(t: TestContext): Promise<{ at: BackupScene; ids: string[] }> {
+  const at = await backupScene(t, "local");
+  const ids: string[] = [];
+  for (let round = 0; round < 3; round++) {
+    at.write("a.txt", `round ${round}\n`);
+    ids.push((await at.client.createBackup(at.repository, { save: true })).snapshot!.snapshot_id);
+  }
+  cut(at, ids[2]!);
+  return { at, ids };
+}
+
+function cut({ place }: BackupScene, id: string): void {
+  const file = join(place, "snapshots", id);
+  chmodSync(file, 0o600);
+  truncateSync(file, 100);
+}
+
+test("latest is damaged when a snapshot cannot be read, and others are had by their ids", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { repository, client, root, folder } = at;
+  const [, second, third] = ids as [string, string, string];
+  const unknown = { code: "damaged", message: new RegExp(third.slice(0, 8)), hint: /its id.*cairn backup forget/ };
+  const target = join(root, "restored");
+  for (const filter of [{}, { paths: [folder] }, { hosts: ["nobody"] }])
+    await assert.rejects(repository.restore("latest", target, { latestOf: filter }), unknown);
+  await assert.rejects(client.restoreBackup(repository, "latest"), unknown);
+  await assert.rejects(repository.verify({ snapshots: ["latest"] }), unknown);
+  await assert.rejects(repository.diff(second, "latest"), unknown);
+  assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "round 2\n");
+  assert.deepEqual(
+    (await repository.list()).damaged.map(({ snapshot_id: id }) => id),
+    [third],
+  );
+  const { snapshot_id: restored, proof } = await repository.restore(second, target);
+  assert.deepEqual([restored, proof === null], [second, false]);
+  assert.deepEqual((await repository.verify({ snapshots: [second] })).problems, []);
+});
+
+test("a snapshot that cannot be read is damaged when its id or a prefix of it is named", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { repository, root } = at;
+  for (const word of [ids[2]!, ids[2]!.slice(0, 10)]) {
+    const wanted = { code: "damaged", message: /cannot be read/, hint: /cairn backup forget/ };
+    await assert.rejects(repository.restore(word, join(root, "restored")), wanted);
+    await assert.rejects(repository.cat("snapshot", word), wanted);
+    await assert.rejects(repository.verify({ snapshots: [word] }), wanted);
+    await assert.rejects(repository.stats({ snapshots: [word] }), wanted);
+  }
+  await assert.rejects(repository.cat("snapshot", "ffffffffff"), hasCode("not_found"));
+  for (const id of ids.slice(0, 2)) cut(at, id);
+  await assert.rejects(repository.restore("latest", join(root, "restored")), hasCode("damaged"));
+  await assert.rejects(repository.cat("snapshot", "moon"), hasCode("not_found"));
+});
+
+test("a check by restoring says that the newest is not known when a snapshot cannot be read", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { restored, problems } = await at.repository.verify({ restoreCheck: true });
+  const found = problems.map(({ kind, object }) => [kind, object]);
+  assert.deepEqual(found, [
+    ["snapshot_damaged", ids[2]],
+    ["restore_failed", ids[2]],
+  ]);
+  assert.deepEqual(restored, []);
+});
+
+test("calls that go on without a snapshot warn once when it cannot be read", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { client, library, repository, options, root } = at;
+  const target = await library.initRepository({ ...options, repository: `local:${root}/other`, password: "other" });
+  const calls: Record<string, (call: CallOptions) => Promise<unknown>> = {
+    create: async (call) => client.createBackup(repository, call),
+    stream: async (call) => repository.createFromStream(new Blob(["x"]).stream(), { ...call, filename: "/x" }),
+    stats: async (call) => repository.stats({ ...call, snapshots: [ids[0]!] }),
+    diff: async (call) => repository.diff(ids[0]!, ids[1]!, call),
+    copy: async (call) => repository.copyTo(target, call),
+    forget: async (call) => repository.forget({ ...call, retention: { keepLast: 9 } }),
+  };
+  for (const [name, call] of Object.entries(calls)) {
+    const warnings: string[] = [];
+    await call({ onWarning: (message) => void warnings.push(message) });
+    assert.equal(warnings.length, 1, `${name}: ${warnings.join("\n")}`);
+    assert.match(warnings[0]!, new RegExp(`${ids[2]!.slice(0, 8)}.*cannot be read`), name);
+  }
+  assert.equal(readdirSync(join(at.place, "snapshots")).includes(ids[2]!), true);
+  await target.close();
+});
