@@ -160,7 +160,7 @@ export function requireComplete(live: LiveSet): void {
     "damaged",
     `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`,
     {
-      hint: "nothing was removed; mend the repository first",
+      hint: "nothing was freed; mend the repository first",
       details: { problems: live.problems.slice(0, 100) },
     },
   );

@@ -5,7 +5,7 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
-import type { Repository } from "./repository.ts";
+import type { DamagedFile, Repository } from "./repository.ts";
 
 export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */
@@ -15,6 +15,8 @@ export interface SweepOptions extends LockCall {
   readTree: ReadTree;
   /** Ids of snapshots that do not count, because they will be removed. */
   withoutSnapshots?: ReadonlySet<string>;
+  /** What may be done about snapshots that cannot be read. */
+  unreadableHint?: (names: readonly string[]) => string;
   /** A pack is rewritten when more than this share of it is dead; default 0.2. */
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default 1 MiB. */
@@ -68,20 +70,39 @@ interface Duplicate {
 /** The root trees of all snapshots that count, and of the caller. `damaged` when a snapshot cannot be read. */
 export async function rootsOf(repository: Repository, options: SweepOptions): Promise<Uint8Array[]> {
   const { snapshots, damaged } = await repository.listSnapshots(options.signal);
-  const blocking = damaged.filter((file) => options.withoutSnapshots?.has(file.name) !== true);
-  if (blocking.length > 0) {
-    const [first] = blocking;
-    throw new CairnError(
-      "damaged",
-      `snapshot ${first!.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first!.error.message}`,
-      {
-        hint: "nothing was removed; repair or remove the snapshot first",
-        details: { snapshots: blocking.map((file) => file.name) },
-      },
-    );
-  }
+  requireReadable(damaged, options);
   const kept = snapshots.filter(({ id }) => options.withoutSnapshots?.has(id) !== true);
   return [...kept.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")), ...(await options.roots())];
+}
+
+/** Throws `damaged` when a snapshot that counts cannot be read: what it needs is unknown. */
+export function requireReadable(
+  damaged: readonly DamagedFile[],
+  { withoutSnapshots, unreadableHint }: Pick<SweepOptions, "withoutSnapshots" | "unreadableHint">,
+): void {
+  const blocking = damaged.filter(({ name }) => withoutSnapshots?.has(name) !== true);
+  const [first] = blocking;
+  if (first === undefined) return;
+  const names = blocking.map(({ name }) => name);
+  throw new CairnError(
+    "damaged",
+    `snapshot ${first.name.slice(0, 8)} cannot be read, so what it needs is unknown: ${first.error.message}`,
+    {
+      hint: `nothing was freed; ${unreadableHint?.(names) ?? "repair or remove the snapshot first"}`,
+      details: { snapshots: names },
+    },
+  );
+}
+
+/** Throws `damaged` when an index file cannot be read: what only it lists seems to be in no index. */
+export function requireWholeIndex({ damaged }: BlobIndex): void {
+  const [first] = damaged;
+  if (first === undefined) return;
+  throw new CairnError(
+    "damaged",
+    `index ${first.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first.error.message}`,
+    { hint: "nothing was freed; repair the index first" },
+  );
 }
 
 /**
@@ -92,16 +113,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
   const roots = await rootsOf(repository, options);
   const index = await BlobIndex.load(repository, options.cachePath, options.signal);
-  if (index.damaged.length > 0) {
-    const [first] = index.damaged;
-    throw new CairnError(
-      "damaged",
-      `index ${first!.name.slice(0, 8)} cannot be read, so packs may only seem unused: ${first!.error.message}`,
-      {
-        hint: "nothing was removed; repair the index first",
-      },
-    );
-  }
+  requireWholeIndex(index);
   const live = new LiveSet(index);
   await live.mark(roots, options.readTree, options);
   requireComplete(live);
@@ -186,7 +198,7 @@ function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts
     if (facts === undefined || facts.size < 0) {
       const pack = objectIdOf(table.packId(table.packOf[entry]!));
       throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is missing and holds content that is still needed`, {
-        hint: "nothing was removed; repair the repository first",
+        hint: "nothing was freed; repair the repository first",
       });
     }
     facts.liveBytes += table.lengthOf[entry]!;

@@ -1,9 +1,16 @@
 import { CairnError } from "../../errors.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
-import type { ListedSnapshot } from "../../repository/repository.ts";
+import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
+import { requireReadable, requireWholeIndex } from "../../repository/sweep-plan.ts";
 import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
-import type { ForgetBackupsOptions, ForgetBackupsResult, ForgetGroup, SnapshotGrouping } from "../contract.ts";
-import { findSnapshot, readableSnapshots } from "./find-snapshot.ts";
+import type {
+  ForgetBackupsOptions,
+  ForgetBackupsResult,
+  ForgetGroup,
+  PruneBackupsResult,
+  SnapshotGrouping,
+} from "../contract.ts";
+import { findSnapshot, removalHint, warnOfUnreadable } from "./find-snapshot.ts";
 import { isChosen } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { byTime, ownTags } from "./public-snapshot.ts";
@@ -21,17 +28,19 @@ export async function forgetBackups(
   options: ForgetBackupsOptions,
 ): Promise<ForgetBackupsResult> {
   const started = Date.now();
-  const snapshots = await readableSnapshots(access, options);
+  const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
+  warnOfUnreadable(access, damaged, options);
   const groups = decide(snapshots, options);
   const doomed = doomedOf(groups);
   const dryRun = options.dryRun === true;
+  if (options.prune === true) await requirePrunable(access, damaged, { doomed, options });
   if (!dryRun && doomed.length > 0) {
     await removeSnapshots(access.repository, doomed, {
       ...lockCall(options),
       confirm: () => requireStillDoomed(access, doomed, options),
     });
   }
-  const prune = options.prune === true ? await pruneBackups(access, options, new Set(dryRun ? doomed : [])) : null;
+  const prune = options.prune === true ? await pruneAfter(access, options, { doomed, dryRun }) : null;
   return {
     ...access.info,
     dry_run: dryRun,
@@ -40,6 +49,35 @@ export async function forgetBackups(
     prune,
     duration_ms: Date.now() - started,
   };
+}
+
+/** What would keep the prune from its work is said before a snapshot goes. Throws `damaged`. */
+async function requirePrunable(
+  access: RepositoryAccess,
+  damaged: readonly DamagedFile[],
+  { doomed, options }: { doomed: readonly string[]; options: ForgetBackupsOptions },
+): Promise<void> {
+  requireReadable(damaged, { withoutSnapshots: new Set(doomed), unreadableHint: removalHint });
+  requireWholeIndex(await access.index(options.signal));
+}
+
+/** A prune that fails all the same does not hide that the snapshots are gone. */
+async function pruneAfter(
+  access: RepositoryAccess,
+  options: ForgetBackupsOptions,
+  { doomed, dryRun }: { doomed: readonly string[]; dryRun: boolean },
+): Promise<PruneBackupsResult> {
+  try {
+    return await pruneBackups(access, options, new Set(dryRun ? doomed : []));
+  } catch (error) {
+    if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
+    const { code, message, hint, details } = error;
+    throw new CairnError(code, `${doomed.length} snapshot(s) removed, but the prune failed: ${message}`, {
+      cause: error,
+      ...(hint === undefined ? {} : { hint }),
+      ...(details === undefined ? {} : { details }),
+    });
+  }
 }
 
 function doomedOf(groups: readonly ForgetGroup[]): string[] {

@@ -3,6 +3,7 @@ import { compact } from "../../repository/compact.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
 import type { CallOptions, PruneBackupsOptions, PruneBackupsResult } from "../contract.ts";
+import { removalHint } from "./find-snapshot.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
 
 const MAX_UNUSED = 0.05;
@@ -39,6 +40,7 @@ export async function pruneBackups(
       return reader.viewTree(place);
     },
     withoutSnapshots: without,
+    unreadableHint: removalHint,
     maxWaste: maxUnused,
     ...lockCall(options),
   };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { CallOptions } from "../contract.ts";
@@ -92,4 +92,38 @@ test("calls that go on without a snapshot warn once when it cannot be read", asy
   }
   assert.equal(readdirSync(join(at.place, "snapshots")).includes(ids[2]!), true);
   await target.close();
+});
+
+test("forget with prune removes nothing when a snapshot or an index file cannot be read", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { repository, place } = at;
+  const unreadable = { code: "damaged", message: /cannot be read/, hint: /cairn backup forget/ };
+  const asked = [{ retention: { keepLast: 1 } }, { snapshots: [ids[0]!] }];
+  for (const what of asked) {
+    await assert.rejects(repository.forget({ ...what, prune: true }), unreadable);
+    await assert.rejects(repository.forget({ ...what, prune: true, dryRun: true }), unreadable);
+  }
+  await assert.rejects(repository.prune(), unreadable);
+  rmSync(join(place, "snapshots", ids[2]!));
+  const [index] = readdirSync(join(place, "index"));
+  chmodSync(join(place, "index", index!), 0o600);
+  truncateSync(join(place, "index", index!), 100);
+  rmSync(join(at.root, "cache"), { recursive: true });
+  for (const what of asked)
+    await assert.rejects(repository.forget({ ...what, prune: true }), { code: "damaged", message: /^index/ });
+  assert.deepEqual(readdirSync(join(place, "snapshots")).toSorted(), ids.slice(0, 2).toSorted());
+});
+
+test("a prune that fails after forget says that snapshots are gone", async (t) => {
+  const { at, ids } = await newestCut(t);
+  rmSync(join(at.place, "snapshots", ids[2]!));
+  rmSync(join(at.place, "data"), { recursive: true });
+  mkdirSync(join(at.place, "data"));
+  const gone = {
+    code: "damaged",
+    message: /^1 snapshot\(s\) removed, but the prune failed/,
+    hint: /^nothing was freed/,
+  };
+  await assert.rejects(at.repository.forget({ snapshots: [ids[0]!], prune: true }), gone);
+  assert.deepEqual(readdirSync(join(at.place, "snapshots")), [ids[1]]);
 });
