@@ -104,6 +104,11 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   return new CairnError("internal", text, { cause: error });
 }
 
+/** True where a place is read-only, closed to this user or full: whoever only reads there goes on. */
+export function cannotBeWritten({ code }: CairnError): boolean {
+  return code === "permission" || code === "no_space";
+}
+
 /** Throws `interrupted` when the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new CairnError("interrupted", "stopped by the caller", { cause: signal.reason });

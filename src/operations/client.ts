@@ -184,9 +184,11 @@ export class CairnClient {
   async #readingSealed<T>(
     name: string | undefined,
     options: WorkspaceCallOptions | CallOptions,
-    work: (workspace: Workspace) => Promise<T>,
+    work: (workspace: Workspace, problems: readonly SealProblem[]) => Promise<T>,
   ): Promise<T> {
-    return this.#reading(name, async (workspace) => withSealed(workspace, options, async () => work(workspace)));
+    return this.#reading(name, async (workspace) =>
+      withSealed(workspace, options, async (problems) => work(workspace, problems)),
+    );
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
@@ -269,8 +271,8 @@ export class CairnClient {
   }
 
   async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
-    return this.#readingSealed(options.workspaceName, options, async (workspace) =>
-      status(workspace, options, await currentReasons(workspace.found)),
+    return this.#readingSealed(options.workspaceName, options, async (workspace, unsealed) =>
+      status(workspace, { ...options, unsealed }, await currentReasons(workspace.found)),
     );
   }
 

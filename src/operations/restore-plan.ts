@@ -57,8 +57,8 @@ async function planTo(
   const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
   const { scan } = await workspace.engine.look(request);
   const entries = await workspace.engine.reading(async () => {
-    const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
     const source = await workspace.source(target);
+    const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
     const { signal } = options;
     return planOf({ ...what, present: presentSource(scan), scan, target: source, omitted, signal });
   }, options);

@@ -1,6 +1,6 @@
 import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
-import { changesSinceHead, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
+import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
@@ -14,7 +14,7 @@ const SHOWN_IGNORED = 100;
 /** The folder compared with head, and how its workspace is doing. */
 export async function status(
   workspace: Workspace,
-  options: WorkspaceCallOptions,
+  options: WorkspaceCallOptions & Pick<HeadCall, "unsealed">,
   engineReasons: readonly EngineReason[],
 ): Promise<StatusResult> {
   workspace.engine.prepare();
@@ -23,7 +23,7 @@ export async function status(
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
   const looked = await lookAtWorkspace(workspace, options, head);
-  const changes = await changesSinceHead(workspace, looked, head, options.signal);
+  const changes = await changesSinceHead(workspace, looked, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
   return {
     workspace: workspaceRef(workspace.found),

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentUser } from "../fs/users.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/lock-file.ts";
 import type { ObjectId } from "../ids.ts";
 import { lookAtLocks, ownerMembers, type HeldLock } from "./lock-state.ts";
@@ -195,7 +195,8 @@ export async function withLock<T>(
 }
 
 /**
- * Under a shared lock, or without one where nothing can be written: then it can only be hoped that nobody cleans up.
+ * Under a shared lock, or without one where nothing can be written, as on a read-only or full file system: then it can
+ * only be hoped that nobody cleans up. A pack that goes meanwhile is noticed, since its bytes are not there or not its own.
  * `over` gives it back while the work goes on, once nothing more is read.
  */
 export async function whileReading<T>(
@@ -207,7 +208,7 @@ export async function whileReading<T>(
   try {
     lock = await acquireLock(repository, { ...call, exclusive: false });
   } catch (error) {
-    if (toCairnError(error).code !== "permission") throw error;
+    if (!cannotBeWritten(toCairnError(error))) throw error;
   }
   try {
     return await work(() => void lock?.release());

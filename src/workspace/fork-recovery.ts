@@ -1,13 +1,14 @@
 import fs from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
-import { acquireLock } from "../fs/lock.ts";
+import { acquireLock, type Lock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
-import { controlPaths, workspacePaths } from "./control-layout.ts";
+import { type ControlPaths, controlPaths, workspacePaths } from "./control-layout.ts";
 import { leasePath } from "./leases.ts";
 import { type DeadPartial, deadPartials, type PartialRecord, removeTree, settlePartial } from "./partial-folder.ts";
 import { readRegistration, unregister } from "./registry.ts";
@@ -46,10 +47,8 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
   const { control } = workspace.found;
   if (deadPartials(control).length === 0) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
-  using _lock = await acquireLock(control.lock, {
-    purpose: "recovery",
-    ...(call.signal === undefined ? {} : { signal: call.signal }),
-  });
+  using lock = await lockOrNull(control, call);
+  if (lock === null) return [];
   const recovered: RecoveredEntry[] = [];
   for (const dead of deadPartials(control)) {
     const whole = isWhole(dead);
@@ -59,6 +58,17 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
     recovered.push(dead.record.closing === true ? closingEntry(isOpen) : entryOf(dead, whole));
   }
   return recovered;
+}
+
+/** Null where nothing can be written: then what is left waits for the next writer. */
+async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
+  try {
+    return await acquireLock(control.lock, { purpose: "recovery", ...(signal === undefined ? {} : { signal }) });
+  } catch (error) {
+    const failure = toCairnError(error);
+    if (cannotBeWritten(failure)) return null;
+    throw failure;
+  }
 }
 
 /** A view's folder that has no lease, yet or any more, goes. False for a view that is open. */

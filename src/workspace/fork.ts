@@ -81,7 +81,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   checkRoom(target, input.point.descriptor.bytes, input.allow ?? []);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
-    const partial = PartialFolder.begin(control, "fork", target);
+    const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isMountRoot(target)) await makeHoldable(workspace, partial.staging);
       const { leftOut } = await writeWhole(workspace, { ...input, folder: partial.staging });

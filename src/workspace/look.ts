@@ -1,12 +1,13 @@
 import type { LookedAt } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { newSavePointId } from "../ids.ts";
 import { isExchangePending } from "./exchange.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { markedOwner } from "./shared-trees.ts";
+import { readHeld, type SealProblem, whyUnsealed } from "./seal.ts";
 import { stageRequest } from "./record-point.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -25,15 +26,26 @@ export async function lookAtWorkspace(
   );
 }
 
+export interface HeadCall extends WorkspaceCall {
+  head: Point | null;
+  /** Why points could not be sealed just now. */
+  unsealed?: readonly SealProblem[] | undefined;
+}
+
 /** What the folder has that head has not, and the other way round. */
 export async function changesSinceHead(
   workspace: Workspace,
   looked: LookedAt,
-  head: Point | null,
-  signal?: AbortSignal,
+  { head, unsealed = [], ...call }: HeadCall,
 ): Promise<ChangeCounts> {
+  const { signal } = call;
   const tree = Buffer.from(looked.scan.tree).toString("hex");
   if (head === null) return { ...countChanges(looked.scan.table, null), modified: 0, removed: 0 };
+  if (!head.sealed) {
+    const problem = whyUnsealed(workspace.points, head, unsealed);
+    if (problem !== null && cannotBeWritten(problem))
+      return countDifferences(await readHeld(workspace, head, call), presentSource(looked.scan), signal);
+  }
   const wanted = head.descriptor.content.tree;
   if (tree === wanted) return { added: 0, modified: 0, removed: 0 };
   if (looked.previousTree === wanted) return looked.scan.countChanges();
@@ -53,8 +65,8 @@ export async function recoverIfIdle(workspace: Workspace, call: WorkspaceCall): 
     });
     await recoverWorkspace(workspace, call);
   } catch (error) {
-    // Somebody is at work, or nothing may be written here: it waits for the next writer.
-    if (!(error instanceof CairnError) || (error.code !== "busy" && error.code !== "permission")) throw error;
+    // Somebody is at work, or nothing can be written here: it waits for the next writer.
+    if (!(error instanceof CairnError) || (error.code !== "busy" && !cannotBeWritten(error))) throw error;
   }
 }
 

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { rawPath, recordPath, type RecordedPath } from "../formats/record.ts";
 import { durableRemove, readSmallFile } from "../fs/durable.ts";
@@ -69,12 +69,23 @@ export function isMountRoot(folder: Buffer): boolean {
   return fs.existsSync(folder) && isMountPoint(folder);
 }
 
+export interface BeginOptions {
+  /** what is being written, for {@link PartialFolder.takeOver} */
+  content?: string | undefined;
+  /**
+   * True: for what is written elsewhere only, it may go on where the control directory is read-only or full. Then a kill
+   * leaves the unfinished folder beside its place.
+   */
+  unrecorded?: boolean;
+}
+
 export class PartialFolder {
   readonly staging: Buffer;
   readonly #target: Buffer;
   readonly #file: string;
   readonly #control: ControlPaths;
   #record: PartialRecord;
+  #isRecorded = true;
 
   private constructor(control: ControlPaths, file: string, record: PartialRecord) {
     this.#control = control;
@@ -108,12 +119,13 @@ export class PartialFolder {
     control: ControlPaths,
     purpose: PartialRecord["purpose"],
     target: Buffer,
-    content?: string,
+    options: BeginOptions = {},
   ): PartialFolder {
+    const { content } = options;
     // The root of a mount cannot be replaced.
     const folder = PartialFolder.#of(control, purpose, { target, inside: isMountRoot(target) ? "/" : "", content });
     const { staging } = folder;
-    folder.#write();
+    folder.#begin(options);
     failpoint("partial.recorded");
     try {
       fs.mkdirSync(parentOf(staging), { recursive: true });
@@ -213,7 +225,7 @@ export class PartialFolder {
 
   /** Everything is in place and recorded elsewhere. */
   end(): void {
-    durableRemove(this.#file);
+    if (this.#isRecorded) durableRemove(this.#file);
   }
 
   /** Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it. */
@@ -223,7 +235,17 @@ export class PartialFolder {
     this.end();
   }
 
+  #begin({ unrecorded }: BeginOptions): void {
+    try {
+      this.#write();
+    } catch (error) {
+      if (unrecorded !== true || !cannotBeWritten(toCairnError(error))) throw error;
+      this.#isRecorded = false;
+    }
+  }
+
   #write(): void {
+    if (!this.#isRecorded) return;
     writeRecord(this.#control, this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`));
   }
 }

@@ -1,15 +1,17 @@
 import { existsSync, rmSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import type { PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
+import type { PointContent, StagedContent, StageRequest, TreeSource } from "../engines/engine.ts";
+import { presentSource } from "../engines/scan/present-source.ts";
 import { changedSince } from "../engines/tree/as-made.ts";
 import { latestChange } from "../engines/tree/latest-change.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { removeLeftovers } from "../fs/durable.ts";
 import { loadOrigins } from "../fs/origins.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
@@ -157,8 +159,28 @@ function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequ
   return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
 }
 
+/**
+ * A point that cannot be sealed where it lies, as a readable state without contents: its tree is read as a seal would
+ * read it, and nothing is stored.
+ */
+export async function readHeld(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<TreeSource> {
+  const { descriptor } = point;
+  const request = stageRequest(
+    workspace,
+    { ...call, exclude: descriptor.rules.exclude, reread: true },
+    { rules: null, head: null, id: descriptor.save_point_id },
+  );
+  const looked = await workspace.engine.look({
+    ...request,
+    root: Buffer.from(treePlace(workspace.points, point)),
+    ...heldAt(workspace.points, point),
+  });
+  requireAsMade(workspace, point, looked);
+  return presentSource(looked.scan);
+}
+
 /** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
-function requireAsMade(workspace: Workspace, point: Point, { scan }: StagedContent): void {
+function requireAsMade(workspace: Workspace, point: Point, { scan }: Pick<StagedContent, "scan">): void {
   const problem = heldTreeProblem(workspace.points, point);
   if (problem !== null) throw problem;
   const { descriptor } = point;
@@ -236,17 +258,18 @@ function newestNeeding(points: Points, sequences: readonly number[]): Map<number
 
 /**
  * For calls that need digests or contents: seals what is not, under the lock, when there is anything. Where there is
- * no room for that, the call goes on with what is sealed: it may be the one that makes room.
+ * no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one that makes room,
+ * or that gets out what a file system still gives.
  */
 export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
   if (unsealed(workspace).length === 0) return NOTHING;
-  workspace.engine.prepare();
-  using _lock = await workspace.lock("seal", call);
   try {
+    workspace.engine.prepare();
+    using _lock = await workspace.lock("seal", call);
     return await sealPending(workspace, call);
   } catch (error) {
     const problem = toCairnError(error);
-    if (problem.code !== "no_space") throw problem;
+    if (!cannotBeWritten(problem)) throw problem;
     call.onWarning?.(`not every point could be sealed: ${problem.message}`);
     return { sealed: 0, problems: [{ id: null, problem }] };
   }
@@ -302,12 +325,20 @@ export function whyUnsealed(points: Points, point: Point, problems: readonly Sea
   const id = descriptor.save_point_id;
   const known =
     heldTreeProblem(points, point) ?? problems.find((each) => each.id === id || each.id === null)?.problem ?? null;
-  if (known !== null) return known;
+  if (known !== null) return cannotBeWritten(known) ? notReadYet(points, point, known) : known;
   if (isSubvolume(treePlace(points, point))) return null;
   const passedOver = points.sequences().some((newer) => newer > sequence && existsSync(points.pathsOf(newer).seal));
   if (!passedOver) return null;
   return new CairnError("damaged", `the point ${id} could not be sealed: its content was not looked at`, {
     hint: "`cairn seal` says why",
+  });
+}
+
+function notReadYet(points: Points, point: Point, why: CairnError): CairnError {
+  const tree = printablePath(Buffer.from(treePlace(points, point)));
+  return new CairnError(why.code, `the point ${point.descriptor.save_point_id} is not sealed yet: ${why.message}`, {
+    hint: `what it holds lies in ${tree}; look, but change nothing there`,
+    cause: why,
   });
 }
 

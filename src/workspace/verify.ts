@@ -1,5 +1,5 @@
 import type { PointToVerify, StoreProblem, StoreVerification } from "../engines/store-care.ts";
-import { type CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath } from "../fs/safe-path.ts";
@@ -52,7 +52,11 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
     if (problem.code !== "damaged") throw problem;
     return { checked: { points: 0, files: 0, bytes: 0 }, problems: [descriptorProblem(null, problem)] };
   }
-  if (!point.sealed && whyUnsealed(workspace.points, point, input.unsealed ?? []) === null) throw neverRead(point);
+  if (!point.sealed) {
+    const problem = whyUnsealed(workspace.points, point, input.unsealed ?? []);
+    if (problem === null) throw neverRead(point);
+    if (cannotBeWritten(problem)) throw problem;
+  }
   return verifyHeld(workspace, [{ point, paths: workspace.found.paths }], input);
 }
 
@@ -145,15 +149,18 @@ class Verification {
 
   /**
    * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it was saved
-   * after this verification began is none, nor that it waits for the seal of another workspace.
+   * after this verification began is none, nor that it waits for the seal of another workspace, or for a file system that can be
+   * written to.
    */
   #unsealed({ point, paths }: HeldPoint): VerifyProblem[] {
     if (point.sealed) return [];
     const { save_point_id: id, workspace_name: name } = point.descriptor;
     const own = paths.root === this.#workspace.found.paths.root;
     const problem = whyUnsealed(new Points(paths), point, own ? (this.#input.unsealed ?? []) : []);
-    if (problem !== null) return [{ point: id, kind: "tree", detail: problem.message, hint: hintOf(problem) }];
-    const why = own ? "it was saved meanwhile" : `seal the workspace ${JSON.stringify(name)}`;
+    if (problem !== null && !cannotBeWritten(problem))
+      return [{ point: id, kind: "tree", detail: problem.message, hint: hintOf(problem) }];
+    const cause = problem?.cause as CairnError | undefined;
+    const why = cause?.message ?? (own ? "it was saved meanwhile" : `seal the workspace ${JSON.stringify(name)}`);
     this.#input.onWarning?.(`the point ${id} is not sealed, its content was not looked at: ${why}`);
     return [];
   }

@@ -18,7 +18,7 @@ import { findNode } from "./restore-plan.ts";
 import { notSetEntry } from "./restore.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { treePlace } from "./shared-trees.ts";
-import type { Workspace, WorkspaceCall } from "./workspace.ts";
+import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
 /** Writing a point's content into a folder that is not the workspace. */
 
@@ -40,6 +40,7 @@ export interface WrittenFolder {
 /** Fills a folder. What the store holds no more, and what may not be set, is listed; the rest is exact. */
 export async function writeContent(workspace: Workspace, input: WriteInput): Promise<WrittenFolder> {
   const { point, folder, paths, readOnly, signal, onProgress } = input;
+  if (!point.sealed) throw neverRead(point);
   const { descriptor } = point;
   const content = descriptor.content as unknown as Parameters<Workspace["engine"]["write"]>[0];
   const total = countOf(point);
@@ -169,7 +170,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
     if (paths !== null) await requirePaths(workspace, point, paths);
-    const partial = PartialFolder.begin(workspace.found.control, "restore", target);
+    const partial = PartialFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
     try {
       const whole = { ...input, folder: partial.staging };
       const written = await flushing(partial.staging, async () =>

@@ -1,6 +1,8 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { toCairnError } from "../errors.ts";
 import { durableMkdir, durableRename, durableWrite } from "../fs/durable.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
@@ -10,12 +12,14 @@ import type { ControlPaths } from "./control-layout.ts";
  */
 export function writeRecord(control: ControlPaths, path: string, bytes: Uint8Array): void {
   const work = newWorkDirectory(control.temporary);
-  mkdirSync(work, { recursive: true, mode: 0o700 });
   try {
+    makeFolder(work);
     durableMkdir(dirname(path));
     const staged = join(work, basename(path));
     durableWrite(staged, bytes, { syncDirectory: false });
     durableRename(staged, path);
+  } catch (error) {
+    throw toCairnError(error, `write ${path}`);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }

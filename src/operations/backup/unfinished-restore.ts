@@ -59,6 +59,9 @@ export class RestoreFolder {
       if (partial !== null) return { partial, resumes: true };
       settlePartial(this.#left);
     }
-    return { partial: PartialFolder.begin(records(), "restore", this.#target, this.#content), resumes: false };
+    return {
+      partial: PartialFolder.begin(records(), "restore", this.#target, { content: this.#content }),
+      resumes: false,
+    };
   }
 }

@@ -19,6 +19,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import {
   comesWithFolder,
   isFileName,
@@ -55,8 +56,8 @@ export class LocalStorage implements Storage {
   /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
   static create(root: string, options: LocalStorageOptions): LocalStorage {
     try {
-      mkdirSync(root, { recursive: true, mode: 0o700 });
-      mkdirSync(options.temporaryDirectory, { recursive: true, mode: 0o700 });
+      makeFolder(root);
+      makeFolder(options.temporaryDirectory);
       for (const kind of DIRECTORIES) makeDirectory(join(root, kind));
       for (let i = 0; i < 256; i++) makeDirectory(join(root, "data", i.toString(16).padStart(2, "0")));
       for (const path of [join(root, "data"), root, dirname(root)]) syncDirectory(path);
@@ -225,7 +226,7 @@ export class LocalStorage implements Storage {
   async #copyIn(kind: FileKind, from: string, to: { path: string; durable: boolean }): Promise<void> {
     const temporary = join(this.temporaryDirectory, `file-${process.pid}-${Date.now().toString(36)}-${counter++}`);
     try {
-      mkdirSync(this.temporaryDirectory, { recursive: true, mode: 0o700 });
+      makeFolder(this.temporaryDirectory);
       copyFileSync(from, temporary, constants.COPYFILE_EXCL);
       if (to.durable) await syncFile(temporary);
       this.#moveIn(kind, temporary, to.path);
@@ -283,7 +284,7 @@ function openTemporary(path: string, folder: string): number {
     return openSync(path, flags, 0o600);
   } catch (error) {
     if (!isAbsent(error)) throw error;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
     return openSync(path, flags, 0o600);
   }
 }

@@ -1,0 +1,104 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
+
+/** Kernels mount a file system read-only after an error: just when one wants to get at what it holds. */
+
+test("points are read and written elsewhere when their file system is mounted read-only", (t) => {
+  const place = loopFileSystem(t, "ext4");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  fs.mkdirSync(folder);
+  makeFirst(folder);
+  const first = readFolder(folder);
+  cairnOk(["save", folder]);
+  makeSecond(folder);
+  const second = readFolder(folder);
+  cairnOk(["save", folder]);
+  place.remount(["ro"]);
+  const [to, part, fork] = ["to", "part", "fork"].map((name) => path.join(SCRATCH, `read-only-${name}`));
+  for (const args of [
+    ["verify", "--all"],
+    ["verify", "head"],
+    ["status"],
+    ["history"],
+    ["show", "head"],
+    ["diff", "head~1", "head"],
+    ["diff", "head"],
+    ["restore", "head~1", "--plan"],
+    ["restore", "head~1", "--to", to!],
+    ["restore", "head", "big", "--to", part!],
+    ["fork", "head", fork!, "--standalone"],
+    ["doctor"],
+  ])
+    cairnOk(["-C", folder, ...args]);
+  assert.equal(cairnOk(["-C", folder, "status"]).data["clean"], true);
+  assertFolder(to!, first, "restored elsewhere");
+  assert.deepEqual(fs.readdirSync(part!), ["big"]);
+  assertFolder(fork!, second, "forked");
+  assert.deepEqual(
+    fs.readdirSync(SCRATCH).filter((name) => name.includes("partial")),
+    [],
+  );
+  for (const args of [
+    ["save"],
+    ["restore", "head~1"],
+    ["view", "head"],
+    ["fork", "head", path.join(SCRATCH, "read-only-beside")],
+    ["cleanup", "--keep-last", "1"],
+    ["pin", "head"],
+  ]) {
+    const { status, error } = cairn(["-C", folder, ...args]);
+    assert.deepEqual([status, error?.code], [9, "permission"], args.join(" "));
+    assert.match(error!.message, /read-only file system/, args.join(" "));
+  }
+});
+
+test("what is sealed is read, and head compared, when held points cannot be sealed on a read-only file system", (t) => {
+  const place = loopFileSystem(t, "btrfs");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  execFileSync("btrfs", ["subvolume", "create", folder]);
+  makeFirst(folder);
+  const first = readFolder(folder);
+  cairnOk(["init", folder, "--engine", "btrfs-snapshot"]);
+  cairnOk(["save", folder]);
+  cairnOk(["seal", "-C", folder]);
+  makeSecond(folder);
+  fs.rmSync(path.join(folder, "big"));
+  cairnOk(["save", folder]);
+  fs.writeFileSync(path.join(folder, "not saved"), "new");
+  place.remount(["ro"]);
+  const { data, warnings } = cairnOk(["-C", folder, "status"]);
+  assert.deepEqual([data["clean"], data["changes"]], [false, { added: 1, modified: 0, removed: 0 }]);
+  assert.match(warnings.join("\n"), /not every point could be sealed.*read-only file system/);
+  assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 2);
+  cairnOk(["-C", folder, "show", "head~1"]);
+  const to = path.join(SCRATCH, "read-only-sealed");
+  cairnOk(["-C", folder, "restore", "head~1", "--to", to]);
+  assertFolder(to, first, "restored elsewhere");
+  const all = cairnOk(["-C", folder, "verify", "--all"]);
+  assert.deepEqual([all.data["problems"], (all.data["checked"] as { points: number }).points], [[], 1]);
+  assert.match(all.warnings.join("\n"), /was not looked at: lock .*read-only file system/);
+  for (const args of [
+    ["verify", "head"],
+    ["show", "head"],
+    ["diff", "head"],
+    ["restore", "head", "--plan"],
+    ["restore", "head", "--to", path.join(SCRATCH, "read-only-held")],
+    ["seal"],
+  ]) {
+    const { status, error } = cairn(["-C", folder, ...args]);
+    assert.deepEqual([status, error?.code], [9, "permission"], args.join(" "));
+    assert.match(error!.message, /read-only file system/, args.join(" "));
+  }
+  const { error } = cairn(["-C", folder, "restore", "head", "--to", path.join(SCRATCH, "read-only-held")]);
+  const tree = /lies in (\S+);/.exec(error?.hint ?? "")?.[1];
+  assert.ok(tree !== undefined && !fs.existsSync(path.join(tree, "big")) && fs.existsSync(tree), error?.hint ?? "");
+});
