@@ -85,7 +85,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
     "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
   "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
   "backup prune -r x":
-    "location repository_id version dry_run removed_packs repacked_packs new_packs unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
+    "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
   "backup copy -r x --to-repo y": "location repository_id version dry_run copied present added duration_ms",
   "backup find a -r x": "location repository_id version found truncated damaged",
   "backup diff a b -r x": "location repository_id version from to entries truncated",
@@ -174,6 +174,8 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     removed_packs: 1,
     repacked_packs: 0,
     new_packs: 0,
+    merged_packs: 0,
+    merged_indexes: 0,
     unindexed_packs: 0,
     bytes_freed: 100,
     unused_bytes: 0,

@@ -126,7 +126,10 @@ test("many small backups are few files after a prune", async (t) => {
     readdirSync(join(at.place, "data"), { recursive: true, encoding: "utf8" }).filter((name) => name.length > 60)
       .length + readdirSync(join(at.place, "index")).length;
   const before = files();
-  await at.repository.prune();
+  const { merged_packs: packs, merged_indexes: indexes } = await at.repository.prune();
+  assert.ok(packs > 8 && indexes > 8, `${packs} packs, ${indexes} indexes`);
+  const again = await at.repository.prune();
+  assert.deepEqual([again.merged_packs, again.merged_indexes], [0, 0]);
   assert.ok(files() < before / 2, `${before} files became ${files()}`);
   assert.deepEqual((await at.repository.verify()).problems, []);
   resticCheck(at);

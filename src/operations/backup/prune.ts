@@ -53,6 +53,7 @@ export async function pruneBackups(
         removed_packs: plan.remove.length,
         repacked_packs: plan.repack.length,
         new_packs: 0,
+        ...NOTHING_MERGED,
         unindexed_packs: plan.unindexed.length,
         bytes_freed: plan.bytesFreed,
         unused_bytes: plan.unusedBytes,
@@ -62,13 +63,14 @@ export async function pruneBackups(
       };
     }
     const done = await runSweep(access.repository, sweep);
-    if (!done.postponed) await merge(access, options);
+    const merged = done.postponed ? NOTHING_MERGED : await merge(access, options);
     return {
       ...access.info,
       dry_run: false,
       removed_packs: done.removedPacks,
       repacked_packs: done.repackedPacks,
       new_packs: done.newPacks,
+      ...merged,
       unindexed_packs: done.removedUnindexed,
       bytes_freed: done.bytesFreed,
       unused_bytes: done.unusedBytes,
@@ -81,9 +83,14 @@ export async function pruneBackups(
   }
 }
 
+type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
+
+const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
+
 /** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
-async function merge(access: RepositoryAccess, { signal, onWarning }: CallOptions): Promise<void> {
+async function merge(access: RepositoryAccess, { signal, onWarning }: CallOptions): Promise<Merged> {
   const index = await access.index(signal);
+  const merged = { ...NOTHING_MERGED };
   for (let round = 0; round < MERGES; round++) {
     const done = await compact(access.repository, index, {
       budgetMs: MERGE_BUDGET_MS,
@@ -91,8 +98,11 @@ async function merge(access: RepositoryAccess, { signal, onWarning }: CallOption
       signal,
       onWarning,
     });
-    if (done.postponed || done.mergedIndexes === 0) return;
+    merged.merged_packs += done.mergedPacks;
+    merged.merged_indexes += done.mergedIndexes;
+    if (done.postponed || done.mergedIndexes === 0) break;
   }
+  return merged;
 }
 
 function since(started: number): { duration_ms: number } {

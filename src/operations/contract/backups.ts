@@ -223,6 +223,9 @@ export interface PruneBackupsResult extends RepositoryInfo {
   /** Packs whose needed content was put into new ones. */
   repacked_packs: number;
   new_packs: number;
+  /** Small packs and index files that became fewer, larger ones; of a dry run 0: it does not say. */
+  merged_packs: number;
+  merged_indexes: number;
   /** Files in no index, left by writers that were killed. */
   unindexed_packs: number;
   bytes_freed: number;

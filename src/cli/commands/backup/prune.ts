@@ -49,6 +49,9 @@ export function renderPrune({ style }: Context, result: PruneBackupsResult): str
     lines.push(
       `${style.green("freed")} ${freed}: ${plural(removed + unindexed, "pack")} removed, ${plural(repacked, "pack")} written anew, ${formatDuration(result.duration_ms)}`,
     );
+  const { merged_packs: packs, merged_indexes: indexes } = result;
+  if (packs + indexes > 0)
+    lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
   if (result.postponed)
     lines.push(style.yellow("others use the repository: what could not be deleted goes with the next prune"));
   if (result.damaged_packs.length > 0)
