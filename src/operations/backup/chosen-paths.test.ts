@@ -17,7 +17,7 @@ const FILES = {
 };
 
 test("patterns choose what fits them with all below it, as restic's do", async (t) => {
-  const { client, repository, root, write } = await backupScene(t, "far");
+  const { client, repository, root, folder, write } = await backupScene(t, "far");
   for (const [name, text] of Object.entries(FILES)) write(name, text);
   await client.createBackup(repository, { save: true });
   let round = 0;
@@ -46,6 +46,10 @@ test("patterns choose what fits them with all below it, as restic's do", async (
     ],
   ];
   for (const [choice, wanted] of cases) assert.deepEqual(await restored(choice), wanted, JSON.stringify(choice));
+  const whole = [`${folder}/src/deep`, `${folder}//docs/../docs/guide.md`];
+  assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD"]);
+  for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
+    await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
   const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });
   await assert.rejects(none, hasCode("not_found"));
   const { proof } = await repository.restore("latest", join(root, "all"), { exclude: ["nothing-like-this"] });

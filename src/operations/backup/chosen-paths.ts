@@ -1,6 +1,7 @@
+import { dirname, normalize } from "node:path/posix";
 import { CairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { normalizeTyped } from "../../fs/safe-path.ts";
+import { isAtOrBelow, normalizeTyped, printablePath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { PathChoice, PathPattern } from "../contract.ts";
 import { matcher } from "./find.ts";
@@ -17,20 +18,24 @@ export interface ChosenPaths {
 
 type Saved = Pick<SnapshotContent, "root" | "only">;
 
+/** `node`: null where `root` is the topmost tree, or `only` names a file. */
+type Whole = Saved & Pick<SnapshotContent, "node">;
+
 type Fits = (path: string) => boolean;
 
 /**
  * The paths that words and patterns choose of a tree. A path that is named, or fits a pattern, is chosen with all below it;
  * what fits an excluding pattern is not, nor anything below it. Patterns are restic's: one that begins with a slash is a path
- * from what was saved, one with a slash elsewhere the end of one, any other a name. `not_found` for a named path that is
- * not there, and where the patterns choose nothing.
+ * from what was saved, one with a slash elsewhere the end of one, any other a name. A named path may also be the whole one,
+ * as `find` says it. `not_found` for a named path that is not there, and where the patterns choose nothing.
  */
 export async function chosenPaths(
   look: Look,
-  saved: Saved,
-  choice: PathChoice & { signal?: AbortSignal },
+  saved: Whole,
+  { savedPaths, ...choice }: PathChoice & { savedPaths: readonly string[]; signal?: AbortSignal },
 ): Promise<ChosenPaths> {
-  const paths = (choice.paths ?? []).map(normalizeTyped);
+  const base = baseOf(saved, savedPaths);
+  const paths = (choice.paths ?? []).map((path) => normalizeTyped(withoutBase(path, base)));
   for (const path of paths) await requirePath(look, saved.root, path.toString("latin1"));
   const include = (choice.include ?? []).map(fitting);
   const exclude = (choice.exclude ?? []).map(fitting);
@@ -43,6 +48,24 @@ export async function chosenPaths(
   if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
   return { paths: chosen.map(rawPath), byPattern: true };
 }
+
+/** The path of `root`. */
+function baseOf({ node, only }: Whole, [path = "/"]: readonly string[]): string {
+  if (only !== null) return dirname(path);
+  return node === null ? "/" : path;
+}
+
+function withoutBase(path: string | Uint8Array, base: string): string | Uint8Array {
+  const bytes = rawBytes(path);
+  if (bytes[0] !== SLASH) return path;
+  const normal = Buffer.from(normalize(bytes.toString("latin1")).replace(/(?<=.)\/$/, ""), "latin1");
+  if (isAtOrBelow(normal, base)) return normal.subarray(base === "/" ? 1 : Buffer.byteLength(base) + 1);
+  throw new CairnError("usage", `${printablePath(bytes)} is not below ${base}, which the snapshot is of`, {
+    hint: "name paths as `cairn backup find` does, or from there on: src/main.ts",
+  });
+}
+
+const SLASH = 0x2f;
 
 function fitting(given: PathPattern): Fits {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;

@@ -60,7 +60,7 @@ export async function restoreBackup(
   const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
     const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
-    const { paths } = await chosenPaths(look, as, options);
+    const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
     return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
   };

@@ -33,7 +33,7 @@ export async function wantedInPlace(
     throw new CairnError("refused", `snapshot ${listed.id.slice(0, 8)} was not made of a save point`, {
       hint: "restore it into a folder of its own with --to, and copy from there",
     });
-  const chosen = await chosenPaths(look, content, options);
+  const chosen = await chosenPaths(look, { ...content, node }, { ...options, savedPaths: listed.snapshot.paths });
   const found = { ...content, node, manifest };
   const of = { ...look, access, listed, options };
   return {
