@@ -122,11 +122,13 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
 
     function assertRestored(name: string, left: readonly [string, string][]): void {
       const to = path.join(place, "home", name);
-      const done = cairn(["backup", "restore", "latest", "--to", to, ...repository], options);
+      const receipt = `${to}.receipt`;
+      const done = cairn(["backup", "restore", "latest", "--to", to, "--receipt", receipt, ...repository], options);
       assert.equal(done.status, 10, done.stdout + done.stderr);
       const missing = (done.data["left_out"] as LeftOut[]).filter(({ aspects }) => aspects?.[0] !== "owner");
       assert.deepEqual(missing.map(({ path: at, reason }) => [at, reason]).toSorted(), left, done.stdout);
-      assert.equal(done.data["proof"], null);
+      assert.deepEqual([done.data["proof"], fs.existsSync(receipt)], [null, false]);
+      assert.match(done.stdout, /no receipt was written/);
       assert.equal(fs.readFileSync(path.join(to, "plain"), "utf8"), "plain\n");
       const checked = cairn(["backup", "verify", "--restore-check", ...repository], options);
       assert.equal(checked.status, 0, checked.stdout + checked.stderr);
@@ -138,6 +140,21 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
       backUp();
       assertRestored("without-device", [["null", "not_permitted"]]);
       fs.rmSync(path.join(source, "null"));
+    });
+
+    test("restores nothing when the receipt has no place", () => {
+      backUp();
+      const to = path.join(place, "home/refused");
+      for (const [receipt, code] of [
+        [path.join(place, "password"), "usage"],
+        [path.join(place, "home"), "usage"],
+        [path.join(place, "receipt"), "permission"],
+      ] as const) {
+        const done = cairn(["backup", "restore", "latest", "--to", to, "--receipt", receipt, ...repository], options);
+        assert.equal(done.error?.code, code, done.stdout);
+        assert.equal(done.status, code === "usage" ? 2 : 9);
+      }
+      assert.equal(fs.existsSync(to), false);
     });
 
     test("gets all of it, unproven, when modes keep it from being read again", () => {

@@ -1,12 +1,12 @@
 import { scan } from "../../engines/scan/scan.ts";
 import type { ScanNotes } from "../../engines/scan/task.ts";
-import { toCairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
-import { writeReceipt } from "./receipt.ts";
+import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import type { SnapshotContent } from "./snapshot-content.ts";
 
@@ -16,6 +16,39 @@ export interface ReadBack {
   listed: ListedSnapshot;
   content: SnapshotContent;
   options: Pick<RestoreBackupOptions, "jobs" | "receipt" | "signal" | "onProgress" | "onWarning">;
+}
+
+/** What decides whether a restore gets a receipt, as far as the caller chooses it. */
+type Asked = Pick<RestoreBackupOptions, "receipt" | "prove"> & { keepPresent?: boolean };
+
+/** Asks before anything is read whether a receipt that is wanted can be: a proof, and a place outside of the target. Throws `usage`. */
+export function checkReceipt(asked: Asked, target: Buffer): void {
+  if (asked.receipt === undefined) return;
+  if (asked.prove === false) throw noReceipt("what was not read again gets no receipt", "leave out --no-prove");
+  if (asked.keepPresent === true)
+    throw noReceipt("a folder that keeps more gets no receipt", "leave out --keep-present");
+  requireReceiptPlace(asked.receipt, target);
+}
+
+/** The same once it is known what is restored, before anything is written. */
+export function checkReceiptOf(
+  { receipt }: Asked,
+  { listed, content, paths }: Pick<ReadBack, "listed" | "content"> & { paths: readonly Uint8Array[] | null },
+): void {
+  if (receipt === undefined) return;
+  if (paths !== null) throw noReceipt("parts of a snapshot get no receipt", "name no paths or patterns");
+  if (content.manifest?.complete === true) return;
+  const what = content.manifest === null ? "has no digest to compare with" : "lacks something of what it was made of";
+  throw noReceipt(`snapshot ${listed.id.slice(0, 8)} gets no receipt: it ${what}`, "restore it as it is");
+}
+
+function noReceipt(why: string, hint: string): CairnError {
+  return new CairnError("usage", why, { hint: `${hint}, or leave out --receipt` });
+}
+
+/** Says that a receipt that was wanted cannot be, since there is no proof. */
+export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void {
+  if (receipt !== undefined) onWarning?.("no receipt was written: what was restored could not be proven whole");
 }
 
 /** A folder as its disk gives it back. */

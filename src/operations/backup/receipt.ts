@@ -1,13 +1,15 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { isSignedBy, newSigningKey, signBytes, type SigningKey, signingKeyOf } from "../../crypto/sign.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "../../formats/receipt.ts";
 import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
+import { isAtOrBelow } from "../../fs/safe-path.ts";
+import { realPathOf } from "../../workspace/find-workspace.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract.ts";
 
@@ -59,9 +61,35 @@ export async function writeReceipt(
   durableWrite(path, receipt);
   if (also === undefined) return path;
   const other = resolve(also);
-  mkdirSync(join(other, ".."), { recursive: true });
-  durableWrite(other, receipt, { mode: 0o644 });
+  durableWrite(other, receipt, { mode: 0o644, exclusive: true });
   return other;
+}
+
+/**
+ * Asks beforehand whether a receipt can be written to a file, and that it lies outside of what it is about (a real path).
+ * Throws `usage`; `permission` where this user may write nothing there.
+ */
+export function requireReceiptPlace(also: string, target: Buffer): void {
+  const file = resolve(also);
+  const parent = dirname(file);
+  const isThere = existsSync(parent);
+  if (isThere && !statSync(parent).isDirectory())
+    throw misplaced(file, `cannot be made: ${parent} is no folder`, "name a file in a folder");
+  const found = isThere ? lstatSync(file, { throwIfNoEntry: false }) : undefined;
+  if (found?.isDirectory() === true) throw misplaced(file, "is a folder", "name a file that is not there yet");
+  if (found !== undefined) throw misplaced(file, "is there already", "name a file that is not there yet, or remove it");
+  if (isAtOrBelow(realPathOf(file), target))
+    throw misplaced(file, "lies in what is restored", "name a file outside of it: the receipt is about what is in it");
+  if (!isThere) throw misplaced(file, `cannot be made: there is no folder ${parent}`, "make that folder first");
+  try {
+    accessSync(parent, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw toCairnError(error, `write the receipt ${file}`);
+  }
+}
+
+function misplaced(file: string, why: string, hint: string): CairnError {
+  return new CairnError("usage", `the receipt ${file} ${why}`, { hint });
 }
 
 /** Checks a receipt's signature, by a key that is named or this user's own. Throws `damaged` when it is not right, `conflict` for another key than the one that was named. */

@@ -17,7 +17,7 @@ import { lookingAtSnapshots } from "./look.ts";
 import { requireUntouched } from "./own-folder.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
-import { readBack, signed } from "./read-back.ts";
+import { checkReceipt, checkReceiptOf, readBack, signed, warnUnproven } from "./read-back.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
 
@@ -37,6 +37,7 @@ export async function restoreBackupInPlace(
 ): Promise<RestoreInPlaceResult> {
   const started = performance.now();
   checkJobs(options.jobs);
+  checkReceipt(options, workspace.root);
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
@@ -44,6 +45,7 @@ export async function restoreBackupInPlace(
     // Another folder's newest is hardly meant.
     const latestOf = options.latestOf ?? { paths: [workspace.root.toString("utf8")] };
     const wanted = await wantedInPlace(access, look, { ...options, latestOf });
+    checkReceiptOf(options, { ...wanted, paths: wanted.chosen.paths });
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
@@ -192,6 +194,7 @@ async function prove(
     const target = workspace.root.toString("utf8");
     return { proof: await signed(more, proven, { leftOut, target }), leftOut };
   }
+  warnUnproven(more.options);
   if (recorded === null) return { proof: null, leftOut };
   if (isRefused || leftOut.length > 0) return { proof: null, leftOut: [...leftOut, ...notRead] };
   const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: something wrote to it meanwhile, or its disk does not keep what it is given`;

@@ -60,6 +60,10 @@ test("a snapshot that another program made of a save point's is sound, and is re
   assert.deepEqual([problems, checked.digests], [[], 1]);
   // Nothing tells such a one from a copy of what was wrong already.
   assert.match(warnings.splice(0).join("\n"), new RegExp(`^snapshot ${derived.slice(0, 8)} .* recorded is (ab){32}`));
+  await assert.rejects(repository.restore(derived, join(root, "restored"), { receipt: join(root, "receipt") }), {
+    code: "usage",
+    message: /lacks something of what it was made of/,
+  });
   const { proof, left_out } = await repository.restore(derived, join(root, "restored"), { onWarning });
   assert.deepEqual([proof?.state_digest, proof?.receipt, left_out], [digest, null, []]);
   assert.match(warnings.join(), /another program made the snapshot/);

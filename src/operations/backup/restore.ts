@@ -28,7 +28,7 @@ import { FetchArea } from "./fetch-area.ts";
 import { type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
 import { requireOutside } from "./own-folder.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
-import { type ReadBack, readBack, signed } from "./read-back.ts";
+import { checkReceipt, checkReceiptOf, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
@@ -54,6 +54,7 @@ export async function restoreBackup(
   checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
   requireOutside(access, target);
+  checkReceipt(options, target);
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
@@ -62,6 +63,7 @@ export async function restoreBackup(
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
+    checkReceiptOf(options, { listed, content, paths });
     return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
   };
   const restore = async (area: FetchArea | null): Promise<RestoreBackupResult> =>
@@ -123,6 +125,7 @@ class SnapshotRestore {
       partial.end();
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
+      if (proof === null) warnUnproven(options);
       const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
       return this.#result({ ...written, leftOut, proof: shown });
     } catch (error) {

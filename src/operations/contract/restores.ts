@@ -24,7 +24,10 @@ export interface RestoreBackupOptions extends CallOptions, PathChoice {
   jobs?: number;
   /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
   prove?: boolean;
-  /** Where the receipt goes too; it is always kept with the others of this user. */
+  /**
+   * Where the receipt goes too; it is always kept with the others of this user. A file that is not there yet, outside of
+   * the target; `usage` where it is not, or where there will be no receipt.
+   */
   receipt?: string;
   /** Only find out how much would be written. */
   dryRun?: boolean;
@@ -53,7 +56,7 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   keepPresent?: boolean;
   /** False: the folder is not read again afterwards. Default true for whole snapshots, unless `keepPresent`. */
   prove?: boolean;
-  /** Where the receipt goes too. */
+  /** Where the receipt goes too; likewise. */
   receipt?: string;
   /** How many threads read it again; default 2. */
   jobs?: number;
