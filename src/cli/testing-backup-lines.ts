@@ -83,7 +83,8 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
     "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof duration_ms",
   "backup restore latest --in-place -r x":
     "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
-  "backup forget -r x --keep-last 1": "location repository_id version dry_run groups removed prune duration_ms",
+  "backup forget -r x --keep-last 1":
+    "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
     "location repository_id version dry_run removed_packs repacked_packs new_packs merged_packs merged_indexes unindexed_packs bytes_freed unused_bytes postponed damaged_packs duration_ms",
   "backup copy -r x --to-repo y": "location repository_id version dry_run copied present added duration_ms",
@@ -167,7 +168,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     problems: [],
     duration_ms: 1,
   },
-  forget: { ...INFO, dry_run: false, groups: [], removed: [], prune: null, duration_ms: 1 },
+  forget: { ...INFO, dry_run: false, groups: [], unreadable: [], removed: [], prune: null, duration_ms: 1 },
   prune: {
     ...INFO,
     dry_run: false,

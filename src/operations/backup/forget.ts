@@ -1,6 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
-import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
+import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import { requireReadable, requireWholeIndex } from "../../repository/sweep-plan.ts";
 import { applyRetention, keepsByRule, type RetentionDecision } from "../../workspace/retention.ts";
 import type {
@@ -10,7 +10,7 @@ import type {
   PruneBackupsResult,
   SnapshotGrouping,
 } from "../contract.ts";
-import { findSnapshot, removalHint, warnOfUnreadable } from "./find-snapshot.ts";
+import { findSnapshotFile, removalHint, warnOfUnreadable } from "./find-snapshot.ts";
 import { isChosen } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { byTime, ownTags } from "./public-snapshot.ts";
@@ -21,23 +21,26 @@ const GROUPING: readonly SnapshotGrouping[] = ["host", "paths"];
 /**
  * Removes snapshots by rules or by id. Each is one file, and each file's removal is a step of its own: a kill in between
  * leaves some of those that were to go, whole, and the next call with the same rules takes them. Content goes with `prune`.
- * Snapshots that cannot be read are neither counted nor removed.
+ * A snapshot that cannot be read goes only where it is named; rules neither count nor remove it.
  */
 export async function forgetBackups(
   access: RepositoryAccess,
   options: ForgetBackupsOptions,
 ): Promise<ForgetBackupsResult> {
   const started = Date.now();
-  const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
-  warnOfUnreadable(access, damaged, options);
-  const groups = decide(snapshots, options);
-  const doomed = doomedOf(groups);
+  const listing = await access.repository.listSnapshots(options.signal);
+  const { groups, unreadable } = decide(listing, options);
+  if (options.retention !== undefined) warnOfUnreadable(access, listing.damaged, options);
+  const doomed = [...doomedOf(groups), ...unreadable.map(({ name }) => name)];
   const dryRun = options.dryRun === true;
-  if (options.prune === true) await requirePrunable(access, damaged, { doomed, options });
+  if (options.prune === true) await requirePrunable(access, listing.damaged, { doomed, options });
   if (!dryRun && doomed.length > 0) {
     await removeSnapshots(access.repository, doomed, {
       ...lockCall(options),
-      confirm: () => requireStillDoomed(access, doomed, options),
+      confirm: async () => {
+        await requireStillDoomed(access, doomed, options);
+        await requireStillUnreadable(access, unreadable);
+      },
     });
   }
   const prune = options.prune === true ? await pruneAfter(access, options, { doomed, dryRun }) : null;
@@ -45,6 +48,7 @@ export async function forgetBackups(
     ...access.info,
     dry_run: dryRun,
     groups,
+    unreadable: unreadable.map(({ name, error }) => ({ snapshot_id: name, reason: error.message })),
     removed: dryRun ? [] : doomed,
     prune,
     duration_ms: Date.now() - started,
@@ -91,9 +95,9 @@ async function requireStillDoomed(
   options: ForgetBackupsOptions,
 ): Promise<void> {
   if (options.retention === undefined) return;
-  const { snapshots } = await access.repository.listSnapshots(options.signal);
-  const now = new Set(doomedOf(decide(snapshots, options)));
-  const present = new Set<string>(snapshots.map(({ id }) => id));
+  const listing = await access.repository.listSnapshots(options.signal);
+  const now = new Set(doomedOf(decide(listing, options).groups));
+  const present = new Set<string>(listing.snapshots.map(({ id }) => id));
   if (doomed.every((id) => now.has(id) || !present.has(id))) return;
   throw new CairnError(
     "stale_plan",
@@ -104,13 +108,36 @@ async function requireStillDoomed(
   );
 }
 
-function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOptions): ForgetGroup[] {
+/** The way to the storage may have been what was damaged. Throws `stale_plan`. */
+async function requireStillUnreadable(access: RepositoryAccess, unreadable: readonly DamagedFile[]): Promise<void> {
+  for (const { name } of unreadable) {
+    try {
+      await access.asStored(async () => access.repository.loadSnapshot(name));
+    } catch (error) {
+      if (error instanceof CairnError && (error.code === "damaged" || error.code === "not_found")) continue;
+      throw error;
+    }
+    throw new CairnError("stale_plan", `snapshot ${name.slice(0, 8)} can be read after all; nothing was removed`, {
+      hint: "see `cairn backup list`; if it shall go all the same, run it again",
+    });
+  }
+}
+
+interface Decision {
+  groups: ForgetGroup[];
+  /** Those that are named and cannot be read: they are of no group. */
+  unreadable: DamagedFile[];
+}
+
+function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decision {
   const { snapshots: named, retention } = options;
+  const { snapshots } = listing;
   if (named !== undefined && named.length > 0) {
     if (retention !== undefined) throw new CairnError("usage", "snapshots and rules exclude each other");
-    const doomed = new Set(named.map((word) => findSnapshot({ snapshots, damaged: [] }, word).id as string));
-    return groupsOf(snapshots, GROUPING).flatMap((group) => {
-      const chosen = group.filter(({ id }) => doomed.has(id));
+    const files = new Set(named.map((word) => findSnapshotFile(listing, word)));
+    const unreadable = listing.damaged.filter((file) => files.has(file));
+    const groups = groupsOf(snapshots, GROUPING).flatMap((group) => {
+      const chosen = group.filter((listed) => files.has(listed));
       return chosen.length === 0
         ? []
         : [
@@ -121,6 +148,7 @@ function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOpti
             ),
           ];
     });
+    return { groups, unreadable };
   }
   if (retention === undefined || !keepsByRule(retention))
     throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
@@ -128,7 +156,7 @@ function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOpti
     });
   const grouping = options.groupBy ?? GROUPING;
   const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
-  return groupsOf(chosen, grouping).map((group) => {
+  const groups = groupsOf(chosen, grouping).map((group) => {
     const decisions = applyRetention(
       group.toSorted(byTime).map(({ id, snapshot }, sequence) => ({
         id,
@@ -143,6 +171,7 @@ function decide(snapshots: readonly ListedSnapshot[], options: ForgetBackupsOpti
     if (decisions.every(({ keep }) => !keep)) throw keepsNothing(group);
     return groupResult(group, grouping, decisions);
   });
+  return { groups, unreadable: [] };
 }
 
 function keepsNothing(group: readonly ListedSnapshot[]): CairnError {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { CallOptions } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
-import { type BackupScene, backupScene } from "./testing-far.ts";
+import { type BackupScene, backupScene, opened } from "./testing-far.ts";
 
 /** Three snapshots, the newest of which cannot be read. */
 async function newestCut(t: TestContext): Promise<{ at: BackupScene; ids: string[] }> {
@@ -126,4 +126,42 @@ test("a prune that fails after forget says that snapshots are gone", async (t) =
   };
   await assert.rejects(at.repository.forget({ snapshots: [ids[0]!], prune: true }), gone);
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [ids[1]]);
+});
+
+test("forget removes a snapshot that cannot be read when it is named, and prune goes on then", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const { repository, place } = at;
+  const [first, second, third] = ids as [string, string, string];
+  const named = { snapshots: [third.slice(0, 10)] };
+  const planned = await repository.forget({ ...named, dryRun: true, prune: true });
+  assert.deepEqual([planned.groups, planned.removed], [[], []]);
+  assert.deepEqual(
+    planned.unreadable.map(({ snapshot_id: id }) => id),
+    [third],
+  );
+  assert.deepEqual((await repository.forget({ retention: { keepLast: 1 } })).removed, [first]);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const done = await repository.forget({ ...named, prune: true, onWarning });
+  assert.deepEqual([done.removed, done.unreadable.length, done.groups, warnings], [[third], 1, [], []]);
+  assert.match(done.unreadable[0]!.reason, /SHA-256/);
+  assert.deepEqual(readdirSync(join(place, "snapshots")), [second]);
+  assert.equal((await repository.verify({ snapshots: ["latest"] })).checked.snapshots, 1);
+});
+
+test("a prefix is ambiguous when it fits a snapshot that can be read and one that cannot", async (t) => {
+  const { at, ids } = await newestCut(t);
+  const twin = `${ids[0]!.slice(0, 10)}${"0".repeat(54)}`;
+  writeFileSync(join(at.place, "snapshots", twin), "not a snapshot");
+  await assert.rejects(at.repository.forget({ snapshots: [twin.slice(0, 10)] }), hasCode("ambiguous"));
+  assert.deepEqual((await at.repository.forget({ snapshots: [twin, ids[0]!] })).removed, [ids[0], twin]);
+  assert.deepEqual(readdirSync(join(at.place, "snapshots")).toSorted(), ids.slice(1).toSorted());
+});
+
+test("forget leaves a snapshot alone when only the way to it was damaged", async (t) => {
+  const at = await backupScene(t, "faulty");
+  const { snapshot_id: id } = (await at.client.createBackup(at.repository, { save: true })).snapshot!;
+  opened.faulty!.arm({ operation: "load", kind: "snapshots", fault: "truncate" });
+  await assert.rejects(at.repository.forget({ snapshots: [id] }), hasCode("stale_plan"));
+  assert.deepEqual(readdirSync(join(at.place, "snapshots")), [id]);
 });

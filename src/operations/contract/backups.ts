@@ -62,8 +62,8 @@ export interface BackupRepository {
   /** Writes a snapshot into an absent or empty folder. `already_exists`, `no_space`; `damaged` when what was written is not what was saved. */
   restore(snapshot: string, to: string, options?: RestoreBackupOptions): Promise<RestoreBackupResult>;
   /**
-   * Removes snapshots by rules or by id, deletes under an exclusive lock. `usage` without either; `refused` when the rules
-   * keep nothing of a group; `busy`.
+   * Removes snapshots by rules or by id, deletes under an exclusive lock; those that cannot be read only by id. `usage`
+   * without either; `refused` when the rules keep nothing of a group; `damaged` with `prune` while others cannot be read; `busy`.
    */
   forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult>;
   /** Frees what no snapshot needs, beside running backups; only deletes wait for an exclusive lock, and are put off without. */
@@ -202,9 +202,16 @@ export interface ForgetGroup {
   snapshots: ForgetDecision[];
 }
 
+export interface UnreadableSnapshot {
+  snapshot_id: string;
+  reason: string;
+}
+
 export interface ForgetBackupsResult extends RepositoryInfo {
   dry_run: boolean;
   groups: ForgetGroup[];
+  /** Those that were named and whose file cannot be read: they go (or would) and are of no group. */
+  unreadable: UnreadableSnapshot[];
   removed: string[];
   /** Null unless it was asked for. */
   prune: PruneBackupsResult | null;
@@ -334,7 +341,7 @@ export interface RepairSnapshotsResult extends RepositoryInfo {
   /** Those that lack something, oldest first. */
   repaired: RepairedSnapshot[];
   /** Snapshots whose own file cannot be read; `forget` them once nothing else helps. */
-  unreadable: { snapshot_id: string; reason: string }[];
+  unreadable: UnreadableSnapshot[];
   duration_ms: number;
 }
 

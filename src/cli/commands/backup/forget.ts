@@ -16,7 +16,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup forget",
-  arguments: [{ name: "[snapshots...]", text: "exactly these, instead of rules" }],
+  arguments: [{ name: "[snapshots...]", text: "exactly these, instead of rules; also those that cannot be read" }],
   options: [
     ...REPOSITORY_OPTIONS,
     ...FILTER_OPTIONS,
@@ -85,7 +85,11 @@ function render(context: Context, result: ForgetBackupsResult): string {
       return `  ${word} ${id.slice(0, 8)}  ${formatAge(at, now)}  ${style.dim(printable(reasons.join(", ")))}`;
     }),
   ]);
-  const going = result.groups.reduce((sum, group) => sum + group.snapshots.filter(({ keep }) => !keep).length, 0);
+  if (result.unreadable.length > 0) lines.push(style.bold("cannot be read"));
+  for (const { snapshot_id: id, reason } of result.unreadable)
+    lines.push(`  ${style.red("drop")} ${id.slice(0, 8)}  ${style.dim(printable(reason))}`);
+  const inGroups = result.groups.reduce((sum, group) => sum + group.snapshots.filter(({ keep }) => !keep).length, 0);
+  const going = inGroups + result.unreadable.length;
   if (result.dry_run) lines.push(`${plural(going, "snapshot")} would be removed; nothing was`);
   else if (going === 0) lines.push("nothing to remove");
   else lines.push(`${style.green("removed")} ${plural(result.removed.length, "snapshot")}`);

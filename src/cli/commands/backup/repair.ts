@@ -1,3 +1,4 @@
+import { CairnError } from "../../../errors.ts";
 import type {
   RepairBackupsOptions,
   RepairBackupsResult,
@@ -58,7 +59,12 @@ async function snapshots(context: Context, input: Input, names: string[]): Promi
   if (input.flag("forget")) options.forget = true;
   return withRepository(context, input, async (repository) => {
     const result = await repository.repairSnapshots(options);
-    return { data: result, text: () => renderSnapshots(context, result) };
+    const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
+    if (result.unreadable.length > 0)
+      outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} cannot be mended`, {
+        hint: "`cairn backup forget ID` removes a snapshot whose file cannot be read",
+      });
+    return outcome;
   });
 }
 

@@ -58,11 +58,21 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const count = result.problems.filter(({ severity }) => severity === "damage").length;
     if (count > 0)
       outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")} in ${result.location}`, {
-        hint: "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again, `repair snapshots` goes on without it",
+        hint: hintFor(result),
       });
     else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
   });
+}
+
+function hintFor({ problems }: VerifyBackupResult): string {
+  const kinds = problems.filter(({ severity }) => severity === "damage").map(({ kind }) => kind);
+  const isUnreadable = (kind: string): boolean => kind === "snapshot_damaged";
+  const unreadable = "`cairn backup forget ID` removes a snapshot whose file cannot be read";
+  if (kinds.every(isUnreadable)) return unreadable;
+  const rest =
+    "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again, `repair snapshots` goes on without it";
+  return kinds.some(isUnreadable) ? `${rest}; ${unreadable}` : rest;
 }
 
 /** Snapshots of which this program cannot say anything. */

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { REPOSITORY_ANSWERS } from "../../testing-backup-lines.ts";
+import { fakeLibrary } from "../../testing-fake-library.ts";
+import { runFake, runJson } from "../../testing-run.ts";
+
+const UNREADABLE = { snapshot_id: "ab".repeat(32), reason: "its SHA-256 is not its name" };
+const AT = ["-r", "x"];
+
+function answerOf(method: string): object {
+  return REPOSITORY_ANSWERS[method] as object;
+}
+
+test("backup repair snapshots exits 6 with its data when a snapshot cannot be read", async () => {
+  const repairSnapshots = () => ({ ...answerOf("repairSnapshots"), unreadable: [UNREADABLE] });
+  const { status, envelope } = await runJson(["backup", "repair", "snapshots", ...AT], {
+    fake: fakeLibrary({ repairSnapshots }),
+  });
+  assert.deepEqual([status, envelope.ok, envelope.error?.code], [6, false, "damaged"]);
+  assert.match(envelope.error!.hint!, /cairn backup forget ID/);
+  assert.deepEqual((envelope.data as { unreadable: unknown }).unreadable, [UNREADABLE]);
+});
+
+test("backup forget shows a snapshot that cannot be read when it was named", async () => {
+  const result = { ...answerOf("forget"), unreadable: [UNREADABLE] };
+  const told = async (answer: unknown): Promise<string> =>
+    (await runFake(["backup", "forget", "abab", ...AT], { fake: fakeLibrary({ forget: () => answer }) })).stdout;
+  assert.match(
+    await told({ ...result, removed: [UNREADABLE.snapshot_id] }),
+    /^cannot be read\n {2}drop abababab {2}its SHA-256 is not its name\nremoved 1 snapshot\n/,
+  );
+  assert.match(await told({ ...result, dry_run: true }), /drop abababab.*\n1 snapshot would be removed; nothing was/);
+});
+
+test("backup verify says how to get rid of a snapshot when it cannot be read", async () => {
+  const problem = { object: "ab", detail: "x", severity: "damage", losses: [] };
+  const hintOf = async (...kinds: string[]): Promise<string> => {
+    const problems = kinds.map((kind) => ({ ...problem, kind }));
+    const fake = fakeLibrary({ verify: () => ({ ...answerOf("verify"), problems }) });
+    const { status, envelope } = await runJson(["backup", "verify", ...AT], { fake });
+    assert.equal(status, 6);
+    return envelope.error!.hint!;
+  };
+  assert.match(await hintOf("snapshot_damaged"), /^`cairn backup forget ID`/);
+  assert.match(
+    await hintOf("snapshot_damaged", "pack_missing"),
+    /^`cairn backup repair index`.*`cairn backup forget ID`/,
+  );
+  assert.doesNotMatch(await hintOf("pack_missing"), /backup forget/);
+});
