@@ -46,6 +46,28 @@ describe("polynomials", () => {
 });
 
 describe("repository", () => {
+  test("opening says what keeps key files from being read when that is not damage", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const second = await repository.addKey("second");
+      const closed = new Set((await storage.list("keys")).map(({ name }) => name));
+      const load = storage.load.bind(storage);
+      storage.load = async (kind, name, range) => {
+        if (!closed.has(name)) return load(kind, name, range);
+        throw new CairnError("permission", `cannot read key ${name}`);
+      };
+      const refused = {
+        code: "permission",
+        message: /no key file of .* can be read: cannot read key/,
+        hint: /right to read/,
+      };
+      await assert.rejects(Repository.open(storage, { password: PASSWORD }), refused);
+      closed.delete(second);
+      assert.equal((await Repository.open(storage, { password: "second" })).id, repository.id);
+      const unknown = { code: "wrong_password", message: /there are others that cannot be read: cannot read key/ };
+      await assert.rejects(Repository.open(storage, { password: PASSWORD }), unknown);
+    });
+  });
+
   test("a created one opens by keys and by password, and refuses a wrong password", async () => {
     await withRepository(async ({ repository, storage }) => {
       const byKeys = await Repository.open(storage, { keys: repository.keys });

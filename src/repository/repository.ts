@@ -349,7 +349,8 @@ function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
 }
 
 /**
- * The master keys that one of the key files gives for a password. `wrong_password`; `damaged` when no key file can be read.
+ * The master keys that one of the key files gives for a password. `wrong_password`; when no key file can be read `damaged`,
+ * or what keeps them from being read, as `permission`.
  */
 export async function keysFromPassword(storage: Storage, password: Uint8Array | string): Promise<MasterKeys> {
   return (await findKey(storage, password, { names: await storage.list("keys"), right: () => true })).keys;
@@ -367,6 +368,8 @@ async function findKey(
   { names, right }: { names: readonly StoredFile[]; right: (keys: MasterKeys) => boolean },
 ): Promise<FoundKey> {
   let damaged: unknown;
+  // Of those nobody knows what is in them: they say nothing against the repository or the password.
+  let unread: CairnError | null = null;
   let tried = 0;
   let wrong: FoundKey | null = null;
   for (const { name } of names.slice(0, MAX_KEYS)) {
@@ -379,7 +382,8 @@ async function findKey(
       file = decodeKeyFile(bytes);
       derived = await deriveKeys(password, file.salt, file);
     } catch (error) {
-      damaged ??= error;
+      if (error instanceof CairnError && error.code !== "damaged" && error.code !== "not_found") unread ??= error;
+      else damaged ??= error;
       continue;
     }
     tried++;
@@ -394,9 +398,20 @@ async function findKey(
     wrong ??= { name, keys };
   }
   if (wrong !== null) return wrong;
+  if (tried === 0 && unread !== null) {
+    const { code, message } = unread;
+    const hint = code === "permission" ? "this user needs the right to read the files in its folder keys" : unread.hint;
+    throw new CairnError(code, `no key file of ${storage.location} can be read: ${message}`, {
+      cause: unread,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
   if (tried === 0 && damaged !== undefined) {
     throw new CairnError("damaged", `no key file of ${storage.location} can be read`, { cause: damaged });
   }
   if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`);
-  throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password`, { cause: damaged });
+  const others = unread === null ? "" : `; there are others that cannot be read: ${unread.message}`;
+  throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password${others}`, {
+    cause: unread ?? damaged,
+  });
 }
