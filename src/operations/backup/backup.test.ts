@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { syscalls } from "../../fs/syscalls.ts";
-import type { LeftOut } from "../contract.ts";
+import { CairnError } from "../../errors.ts";
+import type { LeftOut, RepositoryOptions } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";
@@ -220,6 +221,27 @@ test("a password that does not fit is refused", async (t) => {
   await assert.rejects(library.openRepository({ ...options, password: "" }), hasCode("usage"));
   await assert.rejects(library.openRepository({ ...options, repository: "gopher:x" }), hasCode("usage"));
   await assert.rejects(library.initRepository(options), hasCode("already_exists"));
+});
+
+test("opening tells to make a repository only when nothing is there", async (t) => {
+  const { library, client, repository, options, place, root } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  const hintOf = async (asked: Partial<RepositoryOptions>): Promise<string | undefined> => {
+    try {
+      await library.openRepository({ ...options, ...asked });
+    } catch (error) {
+      return (error as CairnError).hint;
+    }
+    throw new Error("it opened");
+  };
+  const lost = new CairnError("not_found", "no such password file");
+  assert.equal(await hintOf({ password: async () => Promise.reject(lost) }), undefined);
+  rmSync(join(place, "config"));
+  assert.match((await hintOf({}))!, /its config was lost/);
+  rmSync(join(place, "snapshots"), { recursive: true });
+  assert.match((await hintOf({}))!, /its config was lost/);
+  mkdirSync(join(root, "empty"));
+  assert.match((await hintOf({ repository: `local:${root}/empty` }))!, /cairn backup init -r/);
 });
 
 test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {

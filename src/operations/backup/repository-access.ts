@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { homeDirectory } from "../../fs/users.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, type ErrorCode } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
@@ -48,12 +48,12 @@ export class RepositoryAccess {
     const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
       const password = await passwordOf(options);
-      const access = RepositoryAccess.over(options, await Repository.open(storage, { password }));
+      const access = RepositoryAccess.over(options, await openedBy(storage, password));
       if (storage instanceof CachedStorage) storage.keepIn(join(access.cache, "snapshots"));
       return access;
     } catch (error) {
       await storage.close?.();
-      throw withHint(error, storage.location);
+      throw error;
     }
   }
 
@@ -178,18 +178,37 @@ export async function passwordOf({ password }: Pick<RepositoryOptions, "password
   });
 }
 
-function withHint(error: unknown, location: string): unknown {
-  if (!(error instanceof CairnError) || error.hint !== undefined) return error;
-  const hint =
-    error.code === "not_found"
-      ? `make one there: \`cairn backup init -r ${location}\``
-      : error.code === "wrong_password"
-        ? "check the password file or variable; `cairn backup key` with a password that opens it adds another"
-        : undefined;
-  if (hint === undefined) return error;
-  return new CairnError(error.code, error.message, {
-    hint,
-    cause: error,
-    ...(error.details === undefined ? {} : { details: error.details }),
-  });
+async function openedBy(storage: Storage, password: string | Uint8Array): Promise<Repository> {
+  try {
+    return await Repository.open(storage, { password });
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.hint !== undefined) throw error;
+    const { code, message, details } = error;
+    const hint = await hintFor(code, storage);
+    if (hint === null) throw error;
+    throw new CairnError(code, message, { hint, cause: error, ...(details === undefined ? {} : { details }) });
+  }
+}
+
+async function hintFor(code: ErrorCode, storage: Storage): Promise<string | null> {
+  if (code === "wrong_password")
+    return "check the password file or variable; `cairn backup key` with a password that opens it adds another";
+  if (code !== "not_found") return null;
+  const left = await hasContent(storage);
+  if (left === null) return null;
+  return left
+    ? "snapshots or content are there, so its config was lost: put the file config back from a copy of the repository"
+    : `make one there: \`cairn backup init -r ${storage.location}\``;
+}
+
+/** Whether a place without a config has what a repository holds; null where that cannot be told. */
+async function hasContent(storage: Storage): Promise<boolean | null> {
+  for (const kind of ["snapshots", "index", "data"] as const) {
+    try {
+      if ((await storage.list(kind)).length > 0) return true;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "not_found") return null;
+    }
+  }
+  return false;
 }
