@@ -4,6 +4,7 @@ import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy } from "../workspace/policy.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import type { RetentionRules } from "../workspace/retention.ts";
+import { makingRoom } from "../workspace/temporaries.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "./contract.ts";
@@ -11,8 +12,9 @@ import { retentionOf, storedRetention } from "./policy.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
-  using _lock = await workspace.lock("cleanup plan", options);
-  await recoverWorkspace(workspace, options);
+  const { control } = workspace.found;
+  using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
+  await makingRoom(control, async () => recoverWorkspace(workspace, options));
   const { retention } = options;
   const only =
     options.only === undefined || options.only.length === 0
@@ -21,9 +23,9 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   const facts = await planCleanup(workspace, {
     ...options,
     only,
-    rules: rulesOf(retention ?? policyOf(workspace.found.control)),
+    rules: rulesOf(retention ?? policyOf(control)),
   });
-  storePlan(workspace.found.control, facts.plan);
+  await makingRoom(control, () => storePlan(control, facts.plan));
   return publicPlan(facts);
 }
 
@@ -58,9 +60,10 @@ export function planOf(control: ControlPaths, planId: string): StoredPlan {
 
 /** Removes exactly what a plan lists. Throws `stale_plan`, `not_found` for a plan that ran already. */
 export async function runCleanup(workspace: Workspace, planId: string, options: CallOptions): Promise<CleanupResult> {
-  using _lock = await workspace.lock("cleanup", options);
-  await recoverWorkspace(workspace, options);
-  const plan = loadPlan(workspace.found.control, planId);
+  const { control } = workspace.found;
+  using _lock = await makingRoom(control, async () => workspace.lock("cleanup", options));
+  await makingRoom(control, async () => recoverWorkspace(workspace, options));
+  const plan = loadPlan(control, planId);
   const { removed, bytesFreed, postponed } = await runPlan(workspace, plan, options);
   if (postponed)
     options.onWarning?.("another process was using the store: the space is given back by the next cleanup");

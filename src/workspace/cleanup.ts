@@ -9,6 +9,7 @@ import type { SavePointId } from "../ids.ts";
 import { dropPlan, type PlannedDrop, requireFresh, type StoredPlan } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
 import { keptContent, protectionsOf } from "./protection.ts";
+import { makingRoom } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** `journal/cleanup.json`: what is being removed. Written, the removal is decided: whoever comes next finishes it. */
@@ -62,12 +63,15 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
   const { problem } = await handOverTrees(workspace.points, sequencesOf(plan.drop), call.onWarning);
   if (problem !== null) throw problem;
   failpoint("cleanup.checked");
-  durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`));
+  const { control } = workspace.found;
+  await makingRoom(control, () => durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`)));
   failpoint("cleanup.committed");
-  dropPlan(workspace.found.control, plan.plan_id);
+  dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
-  const removed = await removePoints(workspace, journal, call);
-  const freed = await free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal });
+  const removed = await makingRoom(control, async () => removePoints(workspace, journal, call));
+  const freed = await makingRoom(control, async () =>
+    free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal }),
+  );
   durableRemove(journalPath(workspace));
   return { removed, ...freed };
 }

@@ -4,6 +4,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { TestContext } from "node:test";
+import { freeSpace } from "../fs/mounts.ts";
 import { CairnError } from "../errors.ts";
 import { adoptFolder, initSelfContained } from "./adopt.ts";
 import {
@@ -117,6 +118,13 @@ test("too little space is told with exit 8 and can be allowed", (context) => {
   assert.throws(
     () => checkSpace(control, Number.MAX_SAFE_INTEGER),
     (error) => error instanceof CairnError && error.exitStatus === 8 && error.hint?.includes("--allow space") === true,
+  );
+  const { freeBytes } = freeSpace(tmpdir());
+  assert.throws(
+    () => checkSpace(control, freeBytes - (1 << 20)),
+    (error) =>
+      error instanceof CairnError &&
+      / free; about .* are needed, and 16 MiB are left to others on that file system$/.test(error.message),
   );
   checkSpace(control, Number.MAX_SAFE_INTEGER, { allow: ["space"] });
 });

@@ -188,10 +188,10 @@ export function checkSpace(controlRoot: string, estimateBytes: number, options: 
   if (freeBytes >= estimateBytes + RESERVE_BYTES) return;
   throw new CairnError(
     "no_space",
-    `${controlRoot} has ${shownBytes(freeBytes)} free, about ${shownBytes(estimateBytes)} are needed`,
+    `${controlRoot} has ${shownBytes(freeBytes)} free; ${estimateBytes === 0 ? "" : `about ${shownBytes(estimateBytes)} are needed, and `}${shownBytes(RESERVE_BYTES)} are left to others on that file system`,
     {
       hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
-      details: { guard: "space", free_bytes: freeBytes, needed_bytes: estimateBytes },
+      details: { guard: "space", free_bytes: freeBytes, needed_bytes: estimateBytes, reserve_bytes: RESERVE_BYTES },
     },
   );
 }

@@ -1,7 +1,9 @@
 import fs from "node:fs";
 import path from "node:path";
-import { removeLeftovers } from "../fs/durable.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { fsyncDirectory, removeLeftovers } from "../fs/durable.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
+import type { ControlPaths } from "./control-layout.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** No cache takes this long to be written. */
@@ -18,6 +20,41 @@ export function removeTemporaries({ found }: Workspace): void {
   // A killed attempt to make it lies beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
+}
+
+/**
+ * Does what frees room. Where there is none left for it, caches are given up, which can be made again, and it is done
+ * once more; so it must be repeatable. Throws what it throws, `no_space` with a way out.
+ */
+export async function makingRoom<T>(control: ControlPaths, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (toCairnError(error).code !== "no_space") throw error;
+  }
+  giveUpCaches(control.cache);
+  try {
+    return await work();
+  } catch (error) {
+    const { code, message, details } = toCairnError(error);
+    if (code !== "no_space") throw error;
+    throw new CairnError(code, message, {
+      hint: `free some space elsewhere on the file system of ${control.root}, then try again`,
+      cause: error,
+      ...(details === undefined ? {} : { details }),
+    });
+  }
+}
+
+function giveUpCaches(directory: string): void {
+  try {
+    for (const name of fs.readdirSync(directory))
+      fs.rmSync(path.join(directory, name), { recursive: true, force: true });
+    // Some file systems give the room back with their next commit only.
+    fsyncDirectory(directory);
+  } catch {
+    // Then the second attempt says what is missing.
+  }
 }
 
 function removeOldCaches(directory: string): void {

@@ -149,8 +149,8 @@ class Verification {
 
   /**
    * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it was saved
-   * after this verification began is none, nor that it waits for the seal of another workspace, or for a file system that can be
-   * written to.
+   * after this verification began is none, nor that it waits for the seal of another workspace, or
+   * for a file system that can be written to.
    */
   #unsealed({ point, paths }: HeldPoint): VerifyProblem[] {
     if (point.sealed) return [];

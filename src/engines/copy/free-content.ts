@@ -1,8 +1,9 @@
 import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
-import { acquireLock } from "../../repository/locks.ts";
-import { removeSnapshots, runSweep } from "../../repository/remove.ts";
+import { whileReading } from "../../repository/locks.ts";
+import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { freeSpace } from "../../fs/mounts.ts";
 import type { FreeRequest, HeldGroup, KeptContent, PointContent, StoppableCall } from "../engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
@@ -11,6 +12,8 @@ import type { EmbeddedStore } from "./embedded-store.ts";
 const TAG = "cairn:";
 /** Of a pack: more waste than this is worth copying the rest. */
 const MAX_WASTE = 0.05;
+/** Less room than this is not spent on copies: two packs. */
+const TIGHT_BYTES = 32 << 20;
 
 /** The roots of what a point needs. */
 export function treesOf(content: PointContent): Uint8Array[] {
@@ -29,8 +32,7 @@ export async function heldBytes(
   { others, signal }: { others: KeptContent } & StoppableCall,
 ): Promise<number[]> {
   const stop = signal === undefined ? {} : { signal };
-  const lock = await acquireLock(store.repository, { exclusive: false, waitMs: 10_000, ...stop });
-  try {
+  return whileReading(store.repository, { waitMs: 10_000, ...stop }, async () => {
     await store.refresh(signal);
     const live = new LiveSet(store.index);
     const readTree = readTreeOf(store);
@@ -54,9 +56,7 @@ export async function heldBytes(
     }
     requireComplete(live);
     return bytes;
-  } finally {
-    await lock.release();
-  }
+  });
 }
 
 /** The trees of all snapshots but those of some points. Throws `damaged` for one that cannot be read: what it needs is unknown. */
@@ -117,14 +117,22 @@ export async function freeContent(
   try {
     if (gone.length > 0) await removeSnapshots(repository, gone, { waitMs, ...stop });
     failpoint("free.snapshots-removed");
-    const swept = await runSweep(repository, {
+    const sweep = {
       cachePath: paths.indexCache,
       roots: async () => request.kept().contents.flatMap(treesOf),
       readTree: readTreeOf(store),
-      maxWaste: request.thorough ? 0 : MAX_WASTE,
       waitMs,
       ...stop,
-    });
+    };
+    const isTight = (): boolean => freeSpace(paths.repository).freeBytes < TIGHT_BYTES;
+    let swept: Pick<SweepResult, "bytesFreed" | "postponed"> = { bytesFreed: 0, postponed: false };
+    // Copies would take the last room: first only whole packs that nothing needs go.
+    if (isTight()) swept = await runSweep(repository, { ...sweep, maxWaste: Number.POSITIVE_INFINITY, smallPack: 0 });
+    if (!swept.postponed && !isTight()) {
+      const { bytesFreed } = swept;
+      swept = await runSweep(repository, { ...sweep, maxWaste: request.thorough ? 0 : MAX_WASTE });
+      swept = { ...swept, bytesFreed: bytesFreed + swept.bytesFreed };
+    }
     failpoint("free.swept");
     return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed };
   } catch (error) {

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+
+/** Points on a file system that others have filled. */
+
+/** Writes until not one block is free. */
+function fill(file: string): void {
+  const fd = fs.openSync(file, "w");
+  try {
+    for (let size = 1 << 20; size >= 512; size >>= 1) {
+      const bytes = Buffer.alloc(size, 1);
+      try {
+        for (;;) fs.writeSync(fd, bytes);
+      } catch (error) {
+        assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+      }
+    }
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** So many names that caches of them are more than a few blocks. */
+function makeMany(folder: string): void {
+  fs.mkdirSync(path.join(folder, "many"), { recursive: true });
+  for (let n = 0; n < 3000; n++)
+    fs.writeFileSync(path.join(folder, "many", `a name that takes some room ${n}`), `${n}`);
+}
+
+function saveNew(folder: string): string {
+  fs.writeFileSync(path.join(folder, "changes"), randomBytes(3 << 20));
+  return (cairnOk(["save", folder]).data["save_point"] as { save_point_id: string }).save_point_id;
+}
+
+function controlOf(root: string): string {
+  const controls = path.join(root, ".cairn-control");
+  return path.join(controls, fs.readdirSync(controls)[0]!);
+}
+
+for (const kind of ["xfs", "ext4"] as const) {
+  test(`points are read, and a cleanup makes room, when the disk is full: ${kind}`, (t) => {
+    const place = loopFileSystem(t, kind);
+    if (place === null) return;
+    const folder = path.join(place.root, "folder");
+    makeMany(folder);
+    const ids = [saveNew(folder), saveNew(folder), saveNew(folder)];
+    const last = readFolder(folder);
+    fill(path.join(place.root, "filler"));
+    const to = path.join(SCRATCH, `full-${kind}`);
+    for (const args of [
+      ["status"],
+      ["history"],
+      ["show", "head"],
+      ["diff", "head~1", "head"],
+      ["verify", "--all"],
+      ["restore", "head", "--to", to],
+    ])
+      cairnOk(["-C", folder, ...args]);
+    assertFolder(to, last, "restored elsewhere");
+    const refused = cairn(["-C", folder, "save"]);
+    assert.deepEqual([refused.status, refused.error?.code], [8, "no_space"]);
+    const one = cairnOk(["-C", folder, "cleanup", "--only", ids[1]!]);
+    assert.ok((one.data["bytes_freed"] as number) > 3 << 20, one.stdout);
+    cairnOk(["-C", folder, "cleanup", "--keep-last", "1"]);
+    assert.equal((cairnOk(["-C", folder, "history"]).data["save_points"] as unknown[]).length, 1);
+    assert.deepEqual(cairnOk(["-C", folder, "verify", "--all"]).data["problems"], []);
+    assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
+  });
+}
+
+test("a cleanup says what to do when there is no room for it and nothing to give up", (t) => {
+  const place = loopFileSystem(t, "ext4");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  fs.mkdirSync(folder);
+  const first = saveNew(folder);
+  saveNew(folder);
+  const cache = path.join(controlOf(place.root), "cache");
+  for (const name of fs.readdirSync(cache)) fs.rmSync(path.join(cache, name));
+  fill(path.join(place.root, "filler"));
+  const { status, error } = cairn(["-C", folder, "cleanup", "--only", first]);
+  assert.deepEqual([status, error?.code], [8, "no_space"]);
+  assert.match(error?.hint ?? "", /free some space elsewhere on the file system of/);
+  fs.rmSync(path.join(place.root, "filler"));
+  cairnOk(["-C", folder, "cleanup", "--only", first]);
+});
