@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { CairnError } from "../errors.ts";
 import { walkDigests } from "../engines/testing-walk.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
@@ -36,9 +37,36 @@ test("relocate refuses what was not moved, another folder and another workspace"
   const moved = join(root, "moved");
   renameSync(folder, moved);
   await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
-  await library.adopt(other);
+  await (await library.adopt(other)).save();
   await assert.rejects(library.relocate(folder, other), hasCode("conflict"));
   assert.equal((await library.relocate(folder, moved)).workspace.path, moved);
+});
+
+test("relocate takes over a folder that a look has made a workspace without points, and no other", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  const looked = await library.adopt(moved);
+  await looked.save();
+  await assert.rejects(
+    library.relocate(folder, moved),
+    (error) => hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn release "${moved}"`) === true,
+  );
+  await looked.release({ deletePoints: true });
+  const empty = await library.adopt(moved);
+  assert.equal((await library.relocate(folder, moved)).workspace.id, client.workspace.id);
+  const again = await library.open(moved);
+  assert.deepEqual(
+    [again.controlDirectory, (await again.resolve("head")).save_point_id],
+    [client.controlDirectory, id],
+  );
+  // Else the next adoption of the folder might take that one up.
+  assert.equal(existsSync(empty.controlDirectory), false);
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path, points }) => [path, points]),
+    [[moved, 1]],
+  );
 });
 
 test("relocate takes a copy that has the names of the last point", async (t) => {

@@ -1,8 +1,17 @@
 import { CairnError } from "../errors.ts";
+import { acquireLock, type AcquireOptions } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../workspace/control-layout.ts";
-import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceNamed } from "../workspace/find-workspace.ts";
+import {
+  findWorkspace,
+  type FoundWorkspace,
+  pathIs,
+  realPathOf,
+  workspaceAt,
+  workspaceNamed,
+} from "../workspace/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
+import { Points } from "../workspace/points.ts";
 import { lockRegistry } from "../workspace/registry.ts";
 import {
   isSameDirectory,
@@ -12,6 +21,7 @@ import {
   workspaceOnceAt,
   type Relocatable,
 } from "../workspace/relocate.ts";
+import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "../workspace/release.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -25,7 +35,7 @@ export interface RelocateRequest {
 /**
  * The folder was moved from one path to the other; its points follow. Again changes nothing. Throws `not_found` when
  * nothing was kept at the old path, `usage` for one path twice, `conflict` when the folder is still there, when the new one is a workspace
- * already or is not that folder.
+ * with points already or is not that folder.
  */
 export async function relocate(factory: EngineFactory, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
@@ -34,11 +44,7 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     throw new CairnError("usage", `both are ${printablePath(to)}`, {
       hint: "name the old path first, then the new one",
     });
-  const locking = {
-    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  };
-  using _registry = await lockRegistry({ ...locking, purpose: "relocate" });
+  using _registry = await lockRegistry(lockingOf(options, "relocate"));
   const kept = workspaceOnceAt(from);
   const there = workspaceAt(to);
   const isThere =
@@ -53,18 +59,52 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
       hint: "`cairn workspaces` lists what is",
     });
   }
-  if (there !== null)
-    throw new CairnError("conflict", `${printablePath(to)} is the workspace ${there.workspace.name} already`);
+  if (there !== null && !isUnused(there)) throw keptAlready(there);
   if (isStillThere(kept.workspace, from)) {
     throw new CairnError("conflict", `${printablePath(from)} is still there`, {
       hint: "move the folder first; for a second workspace from it: cairn fork",
     });
   }
   checkLocation(to, { control: kept.control });
-  await moveLocked(factory, kept, { from, to, options });
+  await moveLocked(factory, kept, { from, to, there, options });
   const moved = workspaceAt(to);
   if (moved === null) throw new CairnError("internal", `${printablePath(to)} was relocated and is not found`);
   return { workspace: workspaceRef(moved), from: from.toString("utf8") };
+}
+
+/** A look in the new folder, before it was relocated, has made it a workspace: nobody misses it. One that was made self-contained was asked for. */
+function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
+  return !controlFile.self_contained && new Points(paths).sequences().length === 0;
+}
+
+function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
+  const shown = printablePath(folder);
+  return new CairnError("conflict", `${shown} is the workspace ${workspace.name} already`, {
+    hint: `stop keeping it as that one, then relocate: cairn release ${JSON.stringify(shown)}`,
+  });
+}
+
+/** Its control directory goes with it: the next adoption of the folder must not find that one. */
+async function releaseUnused(factory: EngineFactory, found: FoundWorkspace, options: CallOptions): Promise<void> {
+  const workspace = new Workspace(found, factory);
+  try {
+    using _control = await acquireLock(found.control.lock, lockingOf(options, "relocate"));
+    using _lock = await workspace.lock("relocate", options);
+    if (!isUnused(found)) throw keptAlready(found);
+    const { foreign } = await workspace.engine.storeFacts({ foreign: true });
+    if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
+    else retireWorkspace(found);
+  } finally {
+    await workspace.close();
+  }
+}
+
+function lockingOf({ lockTimeoutMs, signal }: CallOptions, purpose: string): AcquireOptions {
+  return {
+    purpose,
+    ...(lockTimeoutMs === undefined ? {} : { timeoutMs: lockTimeoutMs }),
+    ...(signal === undefined ? {} : { signal }),
+  };
 }
 
 /** A self-contained root stands for the workspace in it. */
@@ -80,7 +120,7 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
 async function moveLocked(
   factory: EngineFactory,
   kept: Relocatable,
-  move: { from: Buffer; to: Buffer; options: CallOptions },
+  move: { from: Buffer; to: Buffer; there: FoundWorkspace | null; options: CallOptions },
 ): Promise<void> {
   const found = workspaceNamed(controlPaths(kept.control), kept.workspace.name);
   if (found === null) throw new CairnError("not_found", `the workspace ${kept.workspace.name} is not there any more`);
@@ -96,6 +136,7 @@ async function moveLocked(
         },
       );
     }
+    if (move.there !== null) await releaseUnused(factory, move.there, move.options);
     moveWorkspace(kept, move.from, move.to);
   } finally {
     await workspace.close();
