@@ -153,7 +153,7 @@ test("a restore writes nothing through a link that is put in place of its folder
 test("a restore that was killed needs no room twice, neither for the same again nor for something else", (t) => {
   failed = true;
   const { folder, parent, args } = scene();
-  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=48m", "none", parent]).status !== 0)
+  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=32m", "none", parent]).status !== 0)
     return t.skip("no right to mount");
   t.after(() => execFileSync("umount", [parent]));
   const wanted = readFolder(folder);

@@ -242,7 +242,8 @@ class SnapshotRestore {
     if (state === recorded) return { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     if (recorded === null) return null;
     leftOut.push(...notRead);
-    if (isRefused || written.damaged.length > 0 || leftOut.some(isOfState)) return null;
+    const isUnread = notRead.length > 0 && !isRefused;
+    if (!isUnread && (isRefused || written.damaged.length > 0 || leftOut.some(isOfState))) return null;
     throw new CairnError(
       "damaged",
       `what was written of snapshot ${listed.id.slice(0, 8)} reads back with state digest ${state}; saved was ${recorded}`,
