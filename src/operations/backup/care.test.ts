@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { sealMessage } from "../../crypto/seal.ts";
 import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
+import { CairnError } from "../../errors.ts";
 import type { CopyBackupsResult } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -214,6 +215,47 @@ test("a storage that loses the new key file does not cost the old password", asy
   const again = await library.openRepository(options);
   assert.equal((await again.keys()).keys.length, 1);
   await again.close();
+});
+
+test("a change of password is taken back when the old key cannot be removed", async (t) => {
+  const { library, options } = await backupScene(t, "faulty");
+  const repository = await library.openRepository(options);
+  t.after(async () => repository.close());
+  const [first] = (await repository.keys()).keys;
+  lastOpened.faulty!.arm({ operation: "remove", kind: "keys", fault: "fail" });
+  await assert.rejects(repository.changePassword("other"), /the password stays as it was/);
+  const { keys } = await repository.keys();
+  assert.deepEqual([keys.length, keys[0]], [1, first]);
+  await assert.rejects(library.openRepository({ ...options, password: "other" }), hasCode("wrong_password"));
+});
+
+test("a change of password says that both open it when no key can be removed", async (t) => {
+  const { library, options } = await backupScene(t, "local");
+  const repository = await library.openRepository(options);
+  t.after(async () => repository.close());
+  const { storage } = (repository as OpenedRepository).access;
+  const remove = storage.remove.bind(storage);
+  storage.remove = async (kind, name) => {
+    if (kind === "keys") throw new CairnError("permission", "append-only");
+    return remove(kind, name);
+  };
+  const [first] = (await repository.keys()).keys;
+  await assert.rejects(repository.changePassword("other"), {
+    code: "permission",
+    message: /append-only; both passwords open the repository now/,
+    hint: new RegExp(`cairn backup key remove ${first!.key_id.slice(0, 8)}`),
+  });
+  for (const password of [options.password, "other"])
+    await (await library.openRepository({ ...options, password })).close();
+});
+
+test("a change of password keeps the new key when the old one may be gone all the same", async (t) => {
+  const { library, options } = await backupScene(t, "faulty");
+  const repository = await library.openRepository(options);
+  t.after(async () => repository.close());
+  lastOpened.faulty!.arm({ operation: "remove", kind: "keys", fault: "late_success" });
+  await assert.rejects(repository.changePassword("other"), /the new password opens the repository/);
+  await (await library.openRepository({ ...options, password: "other" })).close();
 });
 
 test("a lock that is held keeps deletes from happening, and is not removed unless that is asked for", async (t) => {

@@ -1,6 +1,6 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { decodeKeyFile } from "../../formats/key-file.ts";
 import { objectIdOf } from "../../ids.ts";
@@ -68,7 +68,8 @@ export async function removeKey(access: RepositoryAccess, key: string, options: 
 
 /**
  * Writes the new key file, reads it again, then removes the one in use ●. A kill in between leaves both passwords, and a
- * repeat goes on.
+ * repeat goes on. Where the one in use cannot be removed the new one is taken back, so that the password stays as it was;
+ * where that fails too, as on storages that only take, the error says that both open it.
  */
 export async function changePassword(
   access: RepositoryAccess,
@@ -83,7 +84,48 @@ export async function changePassword(
     if (objectIdOf(sha256(await access.storage.load("keys", name))) !== name)
       throw new CairnError("damaged", "the new key file is not what was written; the password stays as it was");
     access.keyName = name;
-    if (old !== null && old !== name) await access.storage.remove("keys", old);
+    if (old === null || old === name) return;
+    try {
+      await access.storage.remove("keys", old);
+    } catch (error) {
+      throw await afterRefusal(access, { old, name, error });
+    }
   });
   return listKeys(access);
+}
+
+/** Takes the new key file back if the old one is there for sure: a removal may have happened and its answer been lost. */
+async function afterRefusal(
+  access: RepositoryAccess,
+  { old, name, error }: { old: string; name: string; error: unknown },
+): Promise<CairnError> {
+  const { code, message } = toCairnError(error);
+  const failed = (then: string, hint: string): CairnError =>
+    new CairnError(code, `the key of the old password could not be removed: ${message}; ${then}`, {
+      hint,
+      cause: error,
+    });
+  const key = old.slice(0, 8);
+  if ((await isThere(access, old)) !== true)
+    return failed(
+      "the new password opens the repository, and whether the old one does is not known",
+      `with the new password: \`cairn backup key list\`, and \`cairn backup key remove ${key}\` if it is there`,
+    );
+  await access.storage.remove("keys", name).catch(() => undefined);
+  if ((await isThere(access, name)) !== false)
+    return failed(
+      "both passwords open the repository now",
+      `where keys may be removed, with the new password: \`cairn backup key remove ${key}\``,
+    );
+  access.keyName = old;
+  return failed("the password stays as it was", "try it where keys may be removed");
+}
+
+/** Whether a key file is there as it was written; null where that cannot be told. */
+async function isThere(access: RepositoryAccess, name: string): Promise<boolean | null> {
+  try {
+    return objectIdOf(sha256(await access.storage.load("keys", name))) === name ? true : null;
+  } catch (error) {
+    return error instanceof CairnError && error.code === "not_found" ? false : null;
+  }
 }
