@@ -86,7 +86,7 @@ export async function listWorkspaces(options?: CallOptions): Promise<WorkspaceIn
 }
 
 /** Says that a folder was moved; its points follow. Throws `not_found`, `conflict`. */
-export async function relocate(oldPath: string, newPath: string, options?: CallOptions): Promise<RelocateResult> {
+export async function relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult> {
   return (await loaded()).relocate(oldPath, newPath, options);
 }
 

@@ -132,14 +132,14 @@ export class Context {
         hint: "save it once (`cairn save`), or name a workspace with -C DIR; `cairn workspaces` lists them",
       });
     }
-    return this.#hold(await library.open(chosen, this.#openOptions()));
+    return this.#hold(await library.open(chosen, this.openOptions()));
   }
 
   /** The same with guards overridden; a line says that a folder was adopted. */
   async openOrAdopt(positional?: string, allow: readonly string[] = []): Promise<Client> {
     const library = await this.library();
     const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? this.cwd;
-    const client = this.#hold(await library.openOrAdopt(folder, { ...this.#openOptions(), allow: parseGuards(allow) }));
+    const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: parseGuards(allow) }));
     if (client.created) {
       this.note(
         `adopted ${client.workspace.path} (engine ${client.engineType}); its save points lie in ${client.controlDirectory}`,
@@ -156,7 +156,8 @@ export class Context {
     return existsSync(this.chosenFolder(positional) ?? this.cwd);
   }
 
-  #openOptions(): CallOptions & { controlDirectory?: string } {
+  /** Of calls that look for a workspace. */
+  openOptions(): CallOptions & { controlDirectory?: string } {
     const options: CallOptions & { controlDirectory?: string } = this.callOptions();
     const control = this.globals.controlDirectory;
     if (control !== undefined) options.controlDirectory = resolve(this.cwd, control);

@@ -233,8 +233,11 @@ export interface CairnLibrary {
   verifyReceipt(path: string, options?: VerifyReceiptOptions): Promise<VerifyReceiptResult>;
   inspect(file: string, options?: InspectOptions): Promise<InspectResult>;
   listWorkspaces(options?: CallOptions): Promise<WorkspaceInfo[]>;
-  /** The folder was moved from one path to the other; its points follow. `not_found`, `conflict` when it is another folder. */
-  relocate(oldPath: string, newPath: string, options?: CallOptions): Promise<RelocateResult>;
+  /**
+   * The folder was moved from one path to the other; its points follow. With `controlDirectory` that one was moved too,
+   * or only that, where both paths are the same. `not_found`, `conflict` when it is another folder.
+   */
+  relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult>;
   /** Forgets where a folder's points lay, when its control directory is gone for good. False: it was not known. `conflict` when it is there. */
   forget(path: string): Promise<boolean>;
 }

@@ -134,7 +134,7 @@ export class Library {
     return listWorkspaces(this.#factory, options);
   }
 
-  async relocate(oldPath: string, newPath: string, options: CallOptions = {}): Promise<RelocateResult> {
+  async relocate(oldPath: string, newPath: string, options: OpenOptions = {}): Promise<RelocateResult> {
     return relocate(this.#factory, { from: oldPath, to: newPath, options });
   }
 

@@ -69,6 +69,58 @@ test("relocate takes over a folder that a look has made a workspace without poin
   );
 });
 
+for (const released of [false, true]) {
+  test(`the points follow when folder and control directory were moved${released ? ", also after a release" : ""}`, async (t) => {
+    const { client, library, folder, root } = await testFolder(t, { a: "one" });
+    const { save_point_id: id } = await client.save();
+    const fork = join(root, "fork");
+    await client.fork("head", fork);
+    const [moved, control] = [join(root, "moved"), join(root, "control")];
+    renameSync(folder, moved);
+    if (released) await client.release();
+    renameSync(client.controlDirectory, control);
+    if (!released)
+      await assert.rejects(
+        library.relocate(folder, moved),
+        (error) => hasCode("not_found")(error) && (error as CairnError).hint?.includes("--control-dir") === true,
+      );
+    const options = { controlDirectory: control };
+    const { workspace } = await library.relocate(folder, moved, options);
+    assert.deepEqual([workspace.path, workspace.id], [moved, client.workspace.id]);
+    const again = await library.open(moved);
+    assert.deepEqual([again.controlDirectory, (await again.resolve("head")).save_point_id], [control, id]);
+    assert.equal((await again.save()).unchanged, true);
+    // What else that directory keeps is found there too.
+    assert.equal((await library.open(fork)).controlDirectory, control);
+    assert.equal((await library.relocate(folder, moved, options)).workspace.id, client.workspace.id);
+    await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+  });
+}
+
+test("relocate tells where a control directory was moved, and takes no copy for it", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const [copy, control] = [join(root, "copy"), join(root, "control")];
+  cpSync(client.controlDirectory, copy, { recursive: true });
+  await assert.rejects(library.relocate(folder, folder, { controlDirectory: copy }), hasCode("conflict"));
+  await assert.rejects(
+    library.relocate(folder, folder, { controlDirectory: join(root, "none") }),
+    hasCode("not_a_workspace"),
+  );
+  renameSync(client.controlDirectory, control);
+  await assert.rejects(
+    library.open(folder),
+    (error) =>
+      hasCode("not_found")(error) && (error as CairnError).hint?.includes("--control-dir DIR relocate") === true,
+  );
+  await library.relocate(folder, folder, { controlDirectory: control });
+  assert.equal((await library.open(folder)).controlDirectory, control);
+  await assert.rejects(
+    library.relocate(join(root, "never"), root, { controlDirectory: control }),
+    hasCode("not_found"),
+  );
+});
+
 test("relocate takes a copy that has the names of the last point", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one", b: "two" });
   await client.save();

@@ -8,28 +8,30 @@ import {
   pathIs,
   realPathOf,
   workspaceAt,
-  workspaceNamed,
+  workspaceIn,
 } from "../workspace/find-workspace.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import { Points } from "../workspace/points.ts";
-import { lockRegistry } from "../workspace/registry.ts";
+import { lockRegistry, readRegistration } from "../workspace/registry.ts";
 import {
   isSameDirectory,
   isStillThere,
   looksLike,
   moveWorkspace,
+  registerMoved,
+  workspaceKeptIn,
   workspaceOnceAt,
   type Relocatable,
 } from "../workspace/relocate.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "../workspace/release.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
-import type { CallOptions, RelocateResult } from "./contract.ts";
+import type { CallOptions, OpenOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
 export interface RelocateRequest {
   from: string;
   to: string;
-  options: CallOptions;
+  options: OpenOptions;
 }
 
 /**
@@ -39,12 +41,20 @@ export interface RelocateRequest {
  */
 export async function relocate(factory: EngineFactory, request: RelocateRequest): Promise<RelocateResult> {
   const { options } = request;
-  const { from, to } = foldersOf(request);
-  if (from.equals(to))
+  const { controlDirectory } = options;
+  const { from, to } =
+    controlDirectory === undefined
+      ? foldersOf(request)
+      : { from: realPathOf(request.from), to: realFolder(request.to) };
+  if (from.equals(to) && controlDirectory === undefined)
     throw new CairnError("usage", `both are ${printablePath(to)}`, {
       hint: "name the old path first, then the new one",
     });
   using _registry = await lockRegistry(lockingOf(options, "relocate"));
+  if (controlDirectory !== undefined) {
+    const root = realPathOf(controlDirectory).toString("utf8");
+    return await relocateWith(factory, root, { from, to, options });
+  }
   const kept = workspaceOnceAt(from);
   const there = workspaceAt(to);
   const isThere =
@@ -54,19 +64,49 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     moveWorkspace({ control: there.control.root, workspace: there.workspace }, from, to);
     return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
   }
-  if (kept === null) {
-    throw new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
-      hint: "`cairn workspaces` lists what is",
-    });
-  }
+  if (kept === null) throw nothingKept(from);
+  return await relocateTo(factory, kept, { from, to, there, options });
+}
+
+function nothingKept(from: Buffer): CairnError {
+  return new CairnError("not_found", `nothing was kept at ${printablePath(from)}`, {
+    hint: "`cairn workspaces` lists what is",
+  });
+}
+
+interface Move {
+  from: Buffer;
+  to: Buffer;
+  /** The workspace that the new folder is. */
+  there: FoundWorkspace | null;
+  options: CallOptions;
+}
+
+/** The control directory is where the caller says, and the registry learns that; the folder may be where it was. */
+async function relocateWith(factory: EngineFactory, root: string, move: Omit<Move, "there">): Promise<RelocateResult> {
+  const { from, to } = move;
+  const kept = workspaceKeptIn(root, from) ?? workspaceKeptIn(root, to);
+  if (kept === null) throw nothingKept(from);
+  const isOwn = readRegistration(to)?.workspace_id === kept.workspace.id;
+  const there = isOwn ? null : workspaceAt(to);
+  const moved = await relocateTo(factory, kept, {
+    ...move,
+    there: there?.workspace.id === kept.workspace.id ? null : there,
+  });
+  registerMoved(root);
+  return moved;
+}
+
+async function relocateTo(factory: EngineFactory, kept: Relocatable, move: Move): Promise<RelocateResult> {
+  const { from, to, there } = move;
   if (there !== null && !isUnused(there)) throw keptAlready(there);
-  if (isStillThere(kept.workspace, from)) {
+  if (!from.equals(to) && isStillThere(kept.workspace, from)) {
     throw new CairnError("conflict", `${printablePath(from)} is still there`, {
       hint: "move the folder first; for a second workspace from it: cairn fork",
     });
   }
   checkLocation(to, { control: kept.control });
-  await moveLocked(factory, kept, { from, to, there, options });
+  await moveLocked(factory, kept, move);
   const moved = workspaceAt(to);
   if (moved === null) throw new CairnError("internal", `${printablePath(to)} was relocated and is not found`);
   return { workspace: workspaceRef(moved), from: from.toString("utf8") };
@@ -117,13 +157,8 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
     : { from, to };
 }
 
-async function moveLocked(
-  factory: EngineFactory,
-  kept: Relocatable,
-  move: { from: Buffer; to: Buffer; there: FoundWorkspace | null; options: CallOptions },
-): Promise<void> {
-  const found = workspaceNamed(controlPaths(kept.control), kept.workspace.name);
-  if (found === null) throw new CairnError("not_found", `the workspace ${kept.workspace.name} is not there any more`);
+async function moveLocked(factory: EngineFactory, kept: Relocatable, move: Move): Promise<void> {
+  const found = workspaceIn(controlPaths(kept.control), kept.workspace);
   const workspace = new Workspace(found, factory);
   try {
     using _lock = await workspace.lock("relocate", move.options);

@@ -198,10 +198,15 @@ function byMountRoot(folder: Buffer, lookup: Lookup): Hit | null {
   return null;
 }
 
+/** The command that tells where a control directory lies now. */
+export function movedControlLine(from: string, to: string): string {
+  return `cairn --control-dir DIR relocate ${JSON.stringify(from)} ${JSON.stringify(to)}`;
+}
+
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
   const shown = printablePath(folder);
   return new CairnError("not_found", `${shown} is kept in ${controlOf(registration)}, which is not there`, {
-    hint: `mount or restore that folder, or forget it with: cairn release ${JSON.stringify(shown)}`,
+    hint: `mount or restore that folder; where it was moved: ${movedControlLine(shown, shown)}; or forget it with: cairn release ${JSON.stringify(shown)}`,
   });
 }
 
@@ -254,12 +259,10 @@ function mainWorkspace(control: ControlPaths, via: FoundWorkspace["via"]): Found
   return found({ control, controlFile, workspace, folder: folderOf(control, controlFile, workspace), via });
 }
 
-/** A workspace of an open control directory by name, null when unknown. */
-export function workspaceNamed(control: ControlPaths, name: string): FoundWorkspace | null {
+/** A workspace of a control directory, also one that was released. Throws `not_found` when the directory is not there. */
+export function workspaceIn(control: ControlPaths, workspace: PlacedWorkspace): FoundWorkspace {
   const controlFile = readControl(control);
-  if (controlFile === null) return null;
-  const workspace = workspaceWhere(control, (each) => each.name === name);
-  if (workspace === null) return null;
+  if (controlFile === null) throw new CairnError("not_found", `${control.root} is not there any more`);
   return found({
     control,
     controlFile,
@@ -267,6 +270,13 @@ export function workspaceNamed(control: ControlPaths, name: string): FoundWorksp
     folder: folderOf(control, controlFile, workspace),
     via: "control-directory",
   });
+}
+
+/** A workspace of an open control directory by name, null when unknown. */
+export function workspaceNamed(control: ControlPaths, name: string): FoundWorkspace | null {
+  if (readControl(control) === null) return null;
+  const workspace = workspaceWhere(control, (each) => each.name === name);
+  return workspace === null ? null : workspaceIn(control, workspace);
 }
 
 /**

@@ -2,11 +2,13 @@ import { readdirSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
+import { rawPath } from "../formats/record.ts";
+import { listWorkspaces, readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
-import { pathIs, workspaceAt, workspaceWhere } from "./find-workspace.ts";
+import { movedControlLine, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import {
   controlOf,
+  listRegistered,
   type NewRegistration,
   noteSelfContained,
   readRegistration,
@@ -27,7 +29,7 @@ export function workspaceOnceAt(folder: Buffer): Relocatable | null {
     const control = controlPaths(controlOf(registration));
     if (readControl(control) === null) {
       throw new CairnError("not_found", `${printablePath(folder)} is kept in ${control.root}, which is not there`, {
-        hint: "mount or restore that folder first",
+        hint: `mount or restore that folder first; where it was moved: ${movedControlLine(printablePath(folder), "NEW")}`,
       });
     }
     const workspace = workspaceWhere(control, (each) => each.id === registration.workspace_id, { strict: true });
@@ -35,6 +37,46 @@ export function workspaceOnceAt(folder: Buffer): Relocatable | null {
   }
   const found = workspaceAt(folder);
   return found === null ? null : { control: found.control.root, workspace: found.workspace };
+}
+
+/**
+ * The workspace that a control directory which is named by hand has kept at a path, also one that was released since:
+ * the directory may have been moved, so nothing else is asked. Null when it has kept none there. Throws
+ * `not_a_workspace`, `conflict` when this is a copy of the one that is registered and there.
+ */
+export function workspaceKeptIn(root: string, folder: Buffer): Relocatable | null {
+  const control = controlPaths(root);
+  const controlFile = readControl(control);
+  if (controlFile === null) throw new CairnError("not_a_workspace", `${root} is no control directory`);
+  const registration = readRegistration(folder);
+  const known = registration === null ? root : controlOf(registration);
+  if (!isSamePlace(known, root) && readControl(controlPaths(known)) !== null) {
+    throw new CairnError("conflict", `${printablePath(folder)} is kept in ${known}, which is still there`, {
+      hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
+    });
+  }
+  const released = listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder));
+  const workspace = workspaceWhere(control, (each) => pathIs(each, folder)) ?? released?.workspace ?? null;
+  return workspace === null ? null : { control: root, workspace };
+}
+
+function isSamePlace(one: string, other: string): boolean {
+  return realPathOf(one).equals(realPathOf(other));
+}
+
+/** The other folders that a control directory keeps are registered where it lies now, if it is nowhere else. */
+export function registerMoved(root: string): void {
+  const controlFile = readControl(controlPaths(root));
+  for (const { registration, missing } of listRegistered()) {
+    if (registration === null || !missing.includes("control") || registration.control_id !== controlFile?.id) continue;
+    registerWorkspace({
+      folder: Buffer.from(rawPath(registration)),
+      control: root,
+      controlId: registration.control_id,
+      workspaceId: registration.workspace_id,
+      workspaceName: registration.workspace_name,
+    });
+  }
 }
 
 /**
@@ -58,7 +100,8 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
     registerWorkspace(entry);
     failpoint("relocate.registered");
   }
-  writeWorkspace(control, withFolder(control, kept.workspace, to));
+  const { released_at: _released, ...settings } = kept.workspace.settings;
+  writeWorkspace(control, { ...withFolder(control, kept.workspace, to), settings });
   failpoint("relocate.moved");
   if (!from.equals(to)) unregister(from);
 }

@@ -10,14 +10,20 @@ export const command: CommandDefinition = {
     { name: "<old>", text: "where the folder was", completes: "folders" },
     { name: "<new>", text: "where it is now", completes: "folders" },
   ],
-  examples: [{ line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" }],
+  examples: [
+    { line: "cairn relocate ~/project ~/work/project", text: "after `mv ~/project ~/work/project`" },
+    {
+      line: "cairn --control-dir /mnt/points relocate ~/project ~/project",
+      text: "after the control directory itself was moved there",
+    },
+  ],
   run,
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
   const [from, to] = [resolve(context.cwd, input.required(0)), resolve(context.cwd, input.required(1))];
-  const result = await library.relocate(from, to, context.callOptions());
+  const result = await library.relocate(from, to, context.openOptions());
   return {
     data: result,
     text: () =>
