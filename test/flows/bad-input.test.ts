@@ -127,6 +127,7 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
     spawnSync("chmod", ["-R", "a-w", client.controlDirectory]);
     t.after(() => spawnSync("chmod", ["-R", "u+w", client.controlDirectory]));
     const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
+    const to = newFolder();
     for (const args of [
       ["history", folder],
       ["status", folder],
@@ -134,6 +135,7 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
       ["show", first, "-C", folder],
       ["verify", first, "-C", folder],
       ["store", "-C", folder],
+      ["restore", first, "--to", path.join(to, "restored"), "-C", folder],
       ["doctor", folder],
     ]) {
       const done = dropped(...args);
@@ -144,7 +146,6 @@ describe("a control directory that cannot be written", { skip: skipDrop }, () =>
       ["save", folder],
       ["restore", first, "-C", folder],
       ["pin", first, "-C", folder],
-      ["restore", first, "--to", path.join(SCRATCH, "read-only-to"), "-C", folder],
     ]) {
       const done = dropped(...args);
       assert.equal(done.status, 9, `${args[0]}: ${done.stdout}${done.stderr}`);
