@@ -127,6 +127,10 @@ describe("repository", () => {
       coded("already_exists"),
     );
     assert.deepEqual([(await storage.list("keys")).length, (await storage.list("data")).length], [1, 1]);
+    // Its keys may be lost too.
+    await storage.remove("keys", "ab".repeat(32));
+    await assert.rejects(Repository.create(storage, { password: "x" }), coded("already_exists"));
+    assert.deepEqual(await storage.list("keys"), []);
   });
 
   test("of several creations at once one wins, and its key stays", async () => {

@@ -320,15 +320,14 @@ function snapshotFrom(id: string, json: Uint8Array): Snapshot {
   }
 }
 
-/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost. */
+/** Key files without a config; `already_exists` where they may be those of a repository whose config was lost, or where there is content. */
 async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<string[]> {
   const names = (await storage.list("keys")).map((file) => file.name);
-  if (names.length === 0) return names;
-  if (!mayBeThere)
+  if (names.length > 0 && !mayBeThere)
     throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
   for (const kind of ["snapshots", "index", "data"] as const) {
     if ((await storage.list(kind)).length === 0) continue;
-    throw new CairnError("already_exists", `${storage.location} has keys and content but no config`, {
+    throw new CairnError("already_exists", `${storage.location} has content but no config`, {
       hint: "a repository's config was lost there: put it back from a copy, or choose another place; nothing was changed",
     });
   }
