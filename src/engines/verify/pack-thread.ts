@@ -18,6 +18,8 @@ export class PackThread {
   readonly #control: Int32Array;
   readonly #queue: Int32Array;
   readonly #proven: Uint8Array;
+  /** bytes */
+  #uncounted = 0;
   #reader: BlobReader | undefined;
 
   constructor(task: VerifyTask) {
@@ -91,7 +93,10 @@ export class PackThread {
     const entry = this.#entryAt(pack, blob);
     if (entry >= 0) this.#proven[entry] = 1;
     Atomics.add(this.#control, V.BLOBS_DONE, 1);
-    Atomics.add(this.#control, V.KIB_DONE, (blob.length + 512) >>> 10);
+    // Small ones count too, once they are a KiB together.
+    this.#uncounted += blob.length;
+    Atomics.add(this.#control, V.KIB_DONE, Math.floor(this.#uncounted / 1024));
+    this.#uncounted %= 1024;
     this.#checkStop();
   }
 

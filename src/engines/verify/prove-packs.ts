@@ -17,7 +17,6 @@ export interface ProvenPacks {
   reports: PackReport[];
   packs: number;
   blobs: number;
-  bytes: number;
 }
 
 /**
@@ -78,7 +77,6 @@ export class PackProver {
         reports,
         packs: control[V.PACKS_DONE]!,
         blobs: control[V.BLOBS_DONE]!,
-        bytes: control[V.KIB_DONE]! * 1024,
       };
     } finally {
       clearInterval(timer);

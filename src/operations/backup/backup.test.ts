@@ -187,6 +187,7 @@ test("all parts of a verification together read every pack once", async (t) => {
     await client.createBackup(repository, { save: true });
   }
   const { checked } = await repository.verify();
+  assert.equal(checked.bytes, (await repository.stats()).pack_bytes);
   let packs = 0;
   for (const part of [1, 2, 3]) packs += (await repository.verify({ subset: { part, of: 3 } })).checked.packs;
   assert.equal(packs, checked.packs);

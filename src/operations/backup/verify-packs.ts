@@ -127,7 +127,8 @@ class PacksVerification {
     );
     done.packs += proven.packs;
     done.blobs += proven.blobs;
-    done.bytes += proven.bytes;
+    const unread = new Set(proven.reports.filter(({ kind }) => kind !== null).map(({ pack }) => pack));
+    for (const [i, { size }] of packs.entries()) if (!unread.has(numbers[i]!)) done.bytes += size;
     for (const report of proven.reports) this.#report(report);
   }
 
