@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { PathChoice } from "../contract.ts";
+import type { PathChoice, Progress } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene } from "./testing-far.ts";
 
@@ -23,7 +24,9 @@ test("patterns choose what fits them with all below it, as restic's do", async (
   let round = 0;
   const restored = async (choice: PathChoice): Promise<string[]> => {
     const target = join(root, `restored-${round++}`);
-    const { proof } = await repository.restore("latest", target, choice);
+    const planned = await repository.restore("latest", target, { ...choice, dryRun: true });
+    const { proof, entries, bytes } = await repository.restore("latest", target, choice);
+    assert.deepEqual([planned.entries, planned.bytes], [entries, bytes], JSON.stringify(choice));
     assert.equal(proof, null);
     return readdirSync(target, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
@@ -52,19 +55,32 @@ test("patterns choose what fits them with all below it, as restic's do", async (
     await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
   const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });
   await assert.rejects(none, hasCode("not_found"));
-  const { proof } = await repository.restore("latest", join(root, "all"), { exclude: ["nothing-like-this"] });
+  const all = { exclude: ["nothing-like-this"] };
+  const planned = await repository.restore("latest", join(root, "all"), { ...all, dryRun: true });
+  const { proof, entries, bytes } = await repository.restore("latest", join(root, "all"), all);
+  assert.deepEqual([planned.entries, planned.bytes], [entries, bytes]);
   assert.notEqual(proof, null);
 });
 
 test("of a chosen file nothing is fetched but itself and the folders that lead to it", async (t) => {
   const { client, repository, root, write } = await backupScene(t, "far");
-  write("many/large", "x".repeat(300_000));
+  write("many/large", randomBytes(200_000).toString("hex"));
   await client.createBackup(repository, { save: true });
-  const size = async (choice: PathChoice): Promise<number> =>
-    (await repository.restore("latest", join(root, "nowhere"), { ...choice, dryRun: true })).bytes;
-  const all = await size({});
-  const [atTop, beside] = [await size({ paths: ["a.txt"] }), await size({ paths: ["many/3"] })];
-  assert.ok(all > 300_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
+  let round = 0;
+  const fetched = async (choice: PathChoice): Promise<number> => {
+    let total = 0;
+    const onProgress = ({ phase, total_bytes: bytes = 0 }: Progress): void => {
+      if (phase === "downloading") total = bytes;
+    };
+    await repository.restore("latest", join(root, `fetched-${round++}`), { ...choice, onProgress });
+    return total;
+  };
+  const [atTop, beside, all] = [
+    await fetched({ paths: ["a.txt"] }),
+    await fetched({ paths: ["many/3"] }),
+    await fetched({}),
+  ];
+  assert.ok(all > 200_000 && atTop < 10_000 && beside < 30_000, `${all} ${atTop} ${beside}`);
 });
 
 test("any number of threads restores the same, and what is no number of threads is refused", async (t) => {

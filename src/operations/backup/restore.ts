@@ -3,13 +3,14 @@ import { resolve } from "node:path";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import { throttled } from "../../pacer.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import { newPacer, throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { PackFetch } from "../../repository/pack-fetch.ts";
@@ -30,7 +31,7 @@ import { requireOutside } from "./own-folder.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
 import { checkReceipt, checkReceiptOf, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent } from "./snapshot-content.ts";
+import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
@@ -97,8 +98,9 @@ class SnapshotRestore {
   async run(): Promise<RestoreBackupResult> {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
-      const { plainBytes: bytes } = await this.#plan();
-      return this.#result({ entries: 0, bytes, keptBytes: 0, leftOut: [], proof: null });
+      checkRoom(target, (await this.#plan()).plainBytes);
+      const { entries, bytes } = await this.#count();
+      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
     const folder = new RestoreFolder(target, content, left);
@@ -157,6 +159,38 @@ class SnapshotRestore {
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
+  }
+
+  /** What would be written: how many entries, and the bytes of their content. */
+  async #count(): Promise<{ entries: number; bytes: number }> {
+    const { content, options } = this.#parts;
+    const paths = this.#written();
+    const chosen = paths === null ? null : new PathSelection(paths);
+    const pace = newPacer(options.signal);
+    const counted = { entries: 0, bytes: 0 };
+    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
+      await pace();
+      for (const node of await this.#nodesOrNone(tree)) {
+        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
+        if (part === "no") continue;
+        counted.entries++;
+        if (node.type === "file") counted.bytes += node.size;
+        if (node.subtree !== undefined) await walk(node.subtree, own);
+      }
+    };
+    await walk(content.root, "");
+    return counted;
+  }
+
+  /** What is damaged is met when it is written. */
+  async #nodesOrNone(tree: Uint8Array): Promise<TreeNode[]> {
+    try {
+      return await readNodes(this.#parts, tree);
+    } catch (error) {
+      if (toCairnError(error).code === "damaged") return [];
+      throw error;
+    }
   }
 
   /** The paths below the root that are written; null: everything. */

@@ -110,7 +110,10 @@ function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclu
 }
 
 function render({ style }: Context, result: RestoreBackupResult): string[] {
-  if (result.dry_run) return [`would write ${formatBytes(result.bytes)} into ${printable(result.target)}`];
+  if (result.dry_run)
+    return [
+      `would write ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} into ${printable(result.target)}`,
+    ];
   const lines = [
     `${style.green("restored")} snapshot ${style.bold(result.snapshot_id.slice(0, 8))} into ${printable(result.target)}`,
     `  ${plural(result.entries, "entry")}, ${formatBytes(result.bytes)} in ${formatDuration(result.duration_ms)}`,
