@@ -31,9 +31,10 @@ export class TreeFinisher {
   readonly #held: HeldFiles | null;
   readonly #path = newArena(8192);
   readonly #stat = newStatBuffer();
-  readonly #result: Pick<WriteOutcome, "files" | "damaged"> & { entries: number; notSet: NotSet[] } = {
+  readonly #result: Pick<WriteOutcome, "files" | "bytes" | "damaged"> & { entries: number; notSet: NotSet[] } = {
     entries: 0,
     files: 0,
+    bytes: 0,
     damaged: [],
     notSet: [],
   };
@@ -69,7 +70,7 @@ export class TreeFinisher {
     }
   }
 
-  result(): { entries: number; files: number; damaged: WriteOutcome["damaged"]; notSet: NotSet[] } {
+  result(): { entries: number; files: number; bytes: number; damaged: WriteOutcome["damaged"]; notSet: NotSet[] } {
     return { ...this.#result, notSet: this.#writer.notSet };
   }
 
@@ -125,6 +126,7 @@ export class TreeFinisher {
         this.#writer.file(dirfd, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
       first.set(group, path);
       this.#result.files++;
+      this.#result.bytes += node.size;
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#result.damaged.push({ path, detail: error.message });

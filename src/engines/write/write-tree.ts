@@ -295,9 +295,10 @@ class TreeWriting {
     try {
       finisher.link(this.#linked);
       finisher.close(this.#closed);
-      const { entries, files, damaged, notSet } = finisher.result();
+      const { entries, files, bytes, damaged, notSet } = finisher.result();
       this.#result.entries += entries;
       this.#result.files += files;
+      this.#result.bytes += bytes;
       this.#result.damaged.push(...damaged);
       this.#result.notSet.push(...notSet);
     } finally {

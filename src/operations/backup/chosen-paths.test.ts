@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { linkSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { PathChoice, Progress } from "../contract.ts";
@@ -20,6 +20,7 @@ const FILES = {
 test("patterns choose what fits them with all below it, as restic's do", async (t) => {
   const { client, repository, root, folder, write } = await backupScene(t, "far");
   for (const [name, text] of Object.entries(FILES)) write(name, text);
+  linkSync(join(folder, "src/main.ts"), join(folder, "src/deep/linked"));
   await client.createBackup(repository, { save: true });
   let round = 0;
   const restored = async (choice: PathChoice): Promise<string[]> => {
@@ -39,9 +40,10 @@ test("patterns choose what fits them with all below it, as restic's do", async (
     [{ include: ["docs"], exclude: ["/docs/drafts"] }, ["docs/guide.md"]],
     [{ include: ["drafts/*.md"] }, ["docs/drafts/first.md"]],
     [{ include: ["/*.md"] }, ["README.md"]],
-    [{ include: ["deep/"] }, ["deep/b.txt", "src/deep/Notes.MD"]],
+    [{ include: ["deep/"] }, ["deep/b.txt", "src/deep/Notes.MD", "src/deep/linked"]],
     [{ include: [{ pattern: "notes.*", ignoreCase: true }] }, ["src/deep/Notes.MD"]],
-    [{ paths: ["src"], exclude: ["*.test.ts"] }, ["src/deep/Notes.MD", "src/main.ts"]],
+    [{ paths: ["src"], exclude: ["*.test.ts"] }, ["src/deep/Notes.MD", "src/deep/linked", "src/main.ts"]],
+    [{ include: ["linked"] }, ["src/deep/linked"]],
     [{ paths: ["a.txt"], include: ["guide.md"] }, ["a.txt", "docs/guide.md"]],
     [
       { exclude: ["many", "*.log", "src/**"] },
@@ -50,7 +52,7 @@ test("patterns choose what fits them with all below it, as restic's do", async (
   ];
   for (const [choice, wanted] of cases) assert.deepEqual(await restored(choice), wanted, JSON.stringify(choice));
   const whole = [`${folder}/src/deep`, `${folder}//docs/../docs/guide.md`];
-  assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD"]);
+  assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD", "src/deep/linked"]);
   for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
     await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
   const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });

@@ -168,6 +168,7 @@ class SnapshotRestore {
     const chosen = paths === null ? null : new PathSelection(paths);
     const pace = newPacer(options.signal);
     const counted = { entries: 0, bytes: 0 };
+    const linked = new Set<bigint>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
       await pace();
       for (const node of await this.#nodesOrNone(tree)) {
@@ -175,7 +176,10 @@ class SnapshotRestore {
         const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
         if (part === "no") continue;
         counted.entries++;
-        if (node.type === "file") counted.bytes += node.size;
+        // Of several names of one file the first brings its content.
+        const isKnown = node.links > 1 && node.inode !== 0n && linked.has(node.inode);
+        if (node.links > 1) linked.add(node.inode);
+        if (node.type === "file" && !isKnown) counted.bytes += node.size;
         if (node.subtree !== undefined) await walk(node.subtree, own);
       }
     };
