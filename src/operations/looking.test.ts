@@ -171,24 +171,32 @@ test("an undo makes no directory for a path that its point does not have", async
 });
 
 test("undo takes back what a restore of paths made on the way to them, unless something else came to lie there", async (t) => {
-  const { client, folder } = await testFolder(t, { "d/e/f": "one", "new/file": "one", "busy/f": "one", "l/f": "one" });
+  const { client, folder } = await testFolder(t, {
+    "d/e/f": "one",
+    "new/file": "one",
+    "busy/f": "one",
+    "empty/f": "one",
+    "l/f": "one",
+  });
   const first = await client.save();
-  for (const name of ["d", "new", "busy", "l"]) rmSync(join(folder, name), { recursive: true });
+  for (const name of ["d", "new", "busy", "empty", "l"]) rmSync(join(folder, name), { recursive: true });
   writeFileSync(join(folder, "d"), "precious");
   symlinkSync("nowhere", join(folder, "l"));
-  const paths = ["d/e/f", "new/file", "busy/f", "l/f"];
+  const paths = ["d/e/f", "new/file", "busy/f", "empty/f", "l/f"];
   await client.restore({ target: first.save_point_id, paths });
   assert.equal(readFileSync(join(folder, "d/e/f"), "utf8"), "one");
   writeFileSync(join(folder, "busy/mine"), "newer");
+  mkdirSync(join(folder, "empty/mine"));
   const planned = (await client.planUndo()).entries.map(({ path }) => path);
-  assert.deepEqual(planned, ["busy/f", "d", "d/e", "d/e/f", "l", "l/f", "new", "new/file"]);
+  assert.deepEqual(planned, ["busy/f", "d", "d/e", "d/e/f", "empty/f", "l", "l/f", "new", "new/file"]);
   await client.undo();
-  assert.deepEqual(readdirSync(folder), ["busy", "d", "l"]);
+  assert.deepEqual(readdirSync(folder), ["busy", "d", "empty", "l"]);
   assert.equal(readFileSync(join(folder, "d"), "utf8"), "precious");
   assert.equal(readlinkSync(join(folder, "l")), "nowhere");
   assert.deepEqual(readdirSync(join(folder, "busy")), ["mine"]);
   await client.undo();
-  const names = ["busy", "busy/f", "busy/mine", "d", "d/e", "d/e/f", "l", "l/f", "new", "new/file"];
+  const names = ["busy", "busy/f", "busy/mine", "d", "d/e", "d/e/f", "empty", "empty/f", "empty/mine"];
+  names.push("l", "l/f", "new", "new/file");
   assert.deepEqual(readdirSync(folder, { recursive: true }).toSorted(), names);
 });
 

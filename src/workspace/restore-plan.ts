@@ -120,7 +120,8 @@ class Selection {
   #isOnlyTheWay(path: Uint8Array, { subtree }: TreeNode): boolean {
     return this.#present.list(subtree!).every((node) => {
       const inside = Buffer.concat([path, SLASH, node.name]);
-      return this.#chosen.chosenAt(inside) !== null || (node.type === "dir" && this.#isOnlyTheWay(inside, node));
+      if (this.#chosen.chosenAt(inside) !== null) return true;
+      return node.type === "dir" && this.#chosen.leadsOn(inside) && this.#isOnlyTheWay(inside, node);
     });
   }
 

@@ -41,7 +41,8 @@ function saveNew(folder: string): string {
 
 function controlOf(root: string): string {
   const controls = path.join(root, ".cairn-control");
-  return path.join(controls, fs.readdirSync(controls)[0]!);
+  const [control] = fs.readdirSync(controls, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  return path.join(controls, control!.name);
 }
 
 for (const kind of ["xfs", "ext4"] as const) {
