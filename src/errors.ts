@@ -104,6 +104,20 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   return new CairnError("internal", text, { cause: error });
 }
 
+/** The same failure with another message or hint; what is not named stays. `cause` is the error itself unless told. */
+export function reworded(
+  error: CairnError,
+  words: { message?: string; hint?: string | undefined; cause?: unknown },
+): CairnError {
+  const { code, details } = error;
+  const { message = error.message, hint = error.hint, cause = error } = words;
+  return new CairnError(code, message, {
+    cause,
+    ...(hint === undefined ? {} : { hint }),
+    ...(details === undefined ? {} : { details }),
+  });
+}
+
 /** True where a place is read-only, closed to this user or full: whoever only reads there goes on. */
 export function cannotBeWritten({ code }: CairnError): boolean {
   return code === "permission" || code === "no_space";

@@ -1,4 +1,4 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { type CairnError, reworded, toCairnError } from "../errors.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
@@ -95,11 +95,7 @@ function told(error: CairnError, files: readonly (string | undefined)[]): CairnE
   const others = files.length > 1 ? `, and more of ${files.length} packs` : "";
   const again = "nothing was put in place; asked again, what has come is not fetched again";
   const hint = error.hint ?? (error.retryable ? again : undefined);
-  return new CairnError(error.code, `${error.message}; content of ${first} has not come${others}`, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(error.details === undefined ? {} : { details: error.details }),
-    cause: error,
-  });
+  return reworded(error, { message: `${error.message}; content of ${first} has not come${others}`, hint });
 }
 
 interface NumberedRange extends WantedRange {

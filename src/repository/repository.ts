@@ -25,6 +25,9 @@ const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 const MAX_KEYS = 1000;
 const LOADS = 8;
 
+/** Of the files of a repository those that hold what was stored. */
+export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
+
 export type UnpackedKind = "index" | "snapshots" | "locks";
 
 export interface CreateOptions {
@@ -325,7 +328,7 @@ async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<stri
   const names = (await storage.list("keys")).map((file) => file.name);
   if (names.length > 0 && !mayBeThere)
     throw new CairnError("already_exists", `${storage.location} has key files but no config; it is no empty place`);
-  for (const kind of ["snapshots", "index", "data"] as const) {
+  for (const kind of CONTENT_KINDS) {
     if ((await storage.list(kind)).length === 0) continue;
     throw new CairnError("already_exists", `${storage.location} has content but no config`, {
       hint: "a repository's config was lost there: put it back from a copy, or choose another place; nothing was changed",

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { CairnError, toCairnError } from "../errors.ts";
+import { reworded, toCairnError } from "../errors.ts";
 import { fsyncDirectory, removeLeftovers } from "../fs/durable.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
@@ -36,13 +36,10 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
   try {
     return await work();
   } catch (error) {
-    const { code, message, details } = toCairnError(error);
-    if (code !== "no_space") throw error;
-    throw new CairnError(code, message, {
-      hint: `free some space elsewhere on the file system of ${control.root}, then try again`,
-      cause: error,
-      ...(details === undefined ? {} : { details }),
-    });
+    const failure = toCairnError(error);
+    if (failure.code !== "no_space") throw error;
+    const hint = `free some space elsewhere on the file system of ${control.root}, then try again`;
+    throw reworded(failure, { hint, cause: error });
   }
 }
 

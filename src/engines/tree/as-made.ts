@@ -40,7 +40,7 @@ export function whyNotAsMade(
 
 /** Whether a folder has no entry. */
 export function isEmptyFolder(place: string | Buffer): boolean {
-  const folder = fs.opendirSync(place as string, { bufferSize: 1 });
+  const folder = fs.opendirSync(place, { bufferSize: 1 });
   try {
     return folder.readSync() === null;
   } finally {

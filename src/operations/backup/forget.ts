@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, reworded } from "../../errors.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import { requireReadable, requireWholeIndex } from "../../repository/sweep-plan.ts";
@@ -75,11 +75,8 @@ async function pruneAfter(
     return await pruneBackups(access, options, new Set(dryRun ? doomed : []));
   } catch (error) {
     if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
-    const { code, message, hint, details } = error;
-    throw new CairnError(code, `${doomed.length} snapshot(s) removed, but the prune failed: ${message}`, {
-      cause: error,
-      ...(hint === undefined ? {} : { hint }),
-      ...(details === undefined ? {} : { details }),
+    throw reworded(error, {
+      message: `${doomed.length} snapshot(s) removed, but the prune failed: ${error.message}`,
     });
   }
 }

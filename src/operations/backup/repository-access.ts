@@ -2,13 +2,13 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import { homeDirectory } from "../../fs/users.ts";
-import { CairnError, type ErrorCode } from "../../errors.ts";
+import { CairnError, type ErrorCode, reworded } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
-import { Repository } from "../../repository/repository.ts";
+import { CONTENT_KINDS, Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import { CachedStorage } from "../../repository/storage/cached.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
@@ -183,10 +183,8 @@ async function openedBy(storage: Storage, password: string | Uint8Array): Promis
     return await Repository.open(storage, { password });
   } catch (error) {
     if (!(error instanceof CairnError) || error.hint !== undefined) throw error;
-    const { code, message, details } = error;
-    const hint = await hintFor(code, storage);
-    if (hint === null) throw error;
-    throw new CairnError(code, message, { hint, cause: error, ...(details === undefined ? {} : { details }) });
+    const hint = await hintFor(error.code, storage);
+    throw hint === null ? error : reworded(error, { hint });
   }
 }
 
@@ -203,7 +201,7 @@ async function hintFor(code: ErrorCode, storage: Storage): Promise<string | null
 
 /** Whether a place without a config has what a repository holds; null where that cannot be told. */
 async function hasContent(storage: Storage): Promise<boolean | null> {
-  for (const kind of ["snapshots", "index", "data"] as const) {
+  for (const kind of CONTENT_KINDS) {
     try {
       if ((await storage.list(kind)).length > 0) return true;
     } catch (error) {

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleepFor } from "node:timers/promises";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import type { StorageOperation } from "./counting.ts";
 import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
 
@@ -179,11 +179,8 @@ export class RetryingStorage implements Storage {
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {
   if (attempts === 1) return error;
   const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
-  return new CairnError(error.code, message, {
-    hint: error.hint ?? "look whether the server is up and the address is right; what was begun can be repeated",
-    ...(error.details === undefined ? {} : { details: error.details }),
-    cause: error,
-  });
+  const hint = error.hint ?? "look whether the server is up and the address is right; what was begun can be repeated";
+  return reworded(error, { message, hint });
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {

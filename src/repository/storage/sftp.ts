@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { open as openLocal, unlink } from "node:fs/promises";
 import { posix } from "node:path";
 import type { Stats } from "ssh2";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { paceOf, type Pace } from "./limited.ts";
 import { flush, ifThere, makeFolder, renameNew, renameWithout } from "./sftp-files.ts";
@@ -323,11 +323,7 @@ export class SftpStorage implements Storage {
       return await this.#pool.run(work);
     } catch (error) {
       const known = toCairnError(error);
-      throw new CairnError(known.code, `${doing} in ${this.location}: ${known.message}`, {
-        ...(known.hint === undefined ? {} : { hint: known.hint }),
-        ...(known.details === undefined ? {} : { details: known.details }),
-        cause: error,
-      });
+      throw reworded(known, { message: `${doing} in ${this.location}: ${known.message}`, cause: error });
     }
   }
 }

@@ -10,7 +10,7 @@ import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { limited, plural, printable } from "../../render/format.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup repair",
@@ -62,7 +62,7 @@ async function snapshots(context: Context, input: Input, names: string[]): Promi
     const outcome: Outcome = { data: result, text: () => renderSnapshots(context, result) };
     if (result.unreadable.length > 0)
       outcome.error = new CairnError("damaged", `${plural(result.unreadable.length, "snapshot")} cannot be mended`, {
-        hint: "`cairn backup forget ID` removes a snapshot whose file cannot be read",
+        hint: UNREADABLE_HINT,
       });
     return outcome;
   });

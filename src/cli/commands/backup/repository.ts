@@ -20,6 +20,9 @@ export const REPOSITORY_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--connections <n>", text: "calls under way at once" },
 ];
 
+/** Where files of snapshots are damage. */
+export const UNREADABLE_HINT = "`cairn backup forget ID` removes a snapshot whose file cannot be read";
+
 const PREFIXES = ["CAIRN_", "RESTIC_"];
 
 /** The repository that a line or the environment names, and how its password is asked for. */

@@ -12,7 +12,7 @@ import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
-import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
+import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup verify",
@@ -68,11 +68,10 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 function hintFor({ problems }: VerifyBackupResult): string {
   const kinds = problems.filter(({ severity }) => severity === "damage").map(({ kind }) => kind);
   const isUnreadable = (kind: string): boolean => kind === "snapshot_damaged";
-  const unreadable = "`cairn backup forget ID` removes a snapshot whose file cannot be read";
-  if (kinds.every(isUnreadable)) return unreadable;
+  if (kinds.every(isUnreadable)) return UNREADABLE_HINT;
   const rest =
     "`cairn backup repair index` and `repair packs` (with --plan first) save what is sound; a backup of a folder that has the rest stores it again, `repair snapshots` goes on without it";
-  return kinds.some(isUnreadable) ? `${rest}; ${unreadable}` : rest;
+  return kinds.some(isUnreadable) ? `${rest}; ${UNREADABLE_HINT}` : rest;
 }
 
 /** Snapshots of which this program cannot say anything. */
