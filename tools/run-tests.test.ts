@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import path from "node:path";
 import { test } from "node:test";
-import { summaryLines } from "./run-tests.ts";
+import { chosenFiles, summaryLines } from "./run-tests.ts";
 
 test("the summary names slow files, every failure and every reason for a skip, and ends with the counts", () => {
   const skipped = new Map([
@@ -18,4 +19,12 @@ test("the summary names slow files, every failure and every reason for a skip, a
     "skipped 2: needs root",
     "10 passed, 1 failed, 7 skipped",
   ]);
+});
+
+test("files that a pattern after an exclamation mark matches are left out", () => {
+  const here = path.relative(path.resolve(import.meta.dirname, ".."), import.meta.filename);
+  const names = (patterns: string[]): string[] => chosenFiles(patterns).map((file) => path.basename(file));
+  assert.ok(names(["tools/*.test.ts"]).includes(path.basename(here)));
+  assert.equal(names(["tools/*.test.ts", "!**/run-tests.test.ts"]).includes(path.basename(here)), false);
+  assert.deepEqual(names([here, `!${here}`]), []);
 });

@@ -39,6 +39,17 @@ export function summaryLines(totals: Totals): string[] {
   ];
 }
 
+/** The files that some pattern matches and none after a `!` does, sorted; relative patterns are the repository's. */
+export function chosenFiles(patterns: readonly string[]): string[] {
+  const matching = (some: string[]): string[] =>
+    some.flatMap((pattern) => globSync(pattern, { cwd: ROOT })).map((file) => path.resolve(ROOT, file));
+  const isExcluding = (pattern: string): boolean => pattern.startsWith("!");
+  const excluded = new Set(matching(patterns.filter(isExcluding).map((pattern) => pattern.slice(1))));
+  return matching(patterns.filter((pattern) => !isExcluding(pattern)))
+    .filter((file) => !excluded.has(file))
+    .toSorted();
+}
+
 async function runFiles(files: string[], quiet: boolean): Promise<Totals> {
   const totals: Totals = { passed: 0, failed: 0, skipped: new Map(), failures: [], durations: new Map() };
   const stream = run({ files, concurrency: 2, timeout: FILE_TIMEOUT_MS, cwd: ROOT });
@@ -88,14 +99,12 @@ if (import.meta.main) {
     options: { quiet: { type: "boolean", default: false } },
     allowPositionals: true,
   });
-  const files = positionals
-    .flatMap((pattern) => globSync(pattern, { cwd: ROOT }))
-    .map((file) => path.resolve(ROOT, file));
+  const files = chosenFiles(positionals);
   if (files.length === 0) {
     console.log("no test files match");
     process.exitCode = 2;
   } else {
-    const totals = await runFiles(files.toSorted(), values.quiet);
+    const totals = await runFiles(files, values.quiet);
     for (const line of summaryLines(totals)) console.log(line);
     if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
   }
