@@ -89,6 +89,8 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
   return (name !== undefined && ERRNO_CODES[name]) || "io";
 }
 
+const FULL_HINT = "free some space there (or let the user have more of it), then try again";
+
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
 export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
@@ -99,7 +101,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     return new CairnError("interrupted", text, { cause: error });
   }
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
-    return new CairnError(codeOfErrno(name), text, { cause: error });
+    const code = codeOfErrno(name);
+    return new CairnError(code, text, { cause: error, ...(code === "no_space" ? { hint: FULL_HINT } : {}) });
   }
   return new CairnError("internal", text, { cause: error });
 }

@@ -69,25 +69,27 @@ export function rulesOf(stored: StoredRetention): RetentionRules {
   ) as RetentionRules;
 }
 
-const ESTIMATE_MS = 300;
+/** What a look at the folder may cost every first save; the rest ends with the disk full, as long as it is. */
+const ESTIMATE_MS = 60;
 
 /**
  * At most how much a folder holds, as far as it matters: 0 when its whole file system holds no more than `most`.
- * Else its files are added up until they are more, or some time is over; disk usage, since holes are not stored.
+ * Else its files are added up from the top until they are more, or some time is over; disk usage, since holes are not
+ * stored.
  */
 export function estimateBytes(folder: Buffer, most: number): number {
   if (freeSpace(folder).usedBytes <= most) return 0;
   const until = performance.now() + ESTIMATE_MS;
-  const stack = [folder];
+  const queue = [folder];
   const device = fs.statSync(folder).dev;
   let bytes = 0;
-  while (stack.length > 0 && bytes <= most && performance.now() < until) {
-    const directory = stack.pop()!;
+  for (const directory of queue) {
     for (const name of namesIn(directory)) {
+      if (bytes > most || performance.now() > until) return Math.ceil(bytes);
       const path = Buffer.concat([directory, SLASH, name]);
       const facts = factsOf(path);
       if (facts === undefined || facts.dev !== device) continue;
-      if (facts.isDirectory()) stack.push(path);
+      if (facts.isDirectory()) queue.push(path);
       else if (facts.isFile()) bytes += Math.min(facts.size, facts.blocks * 512) / facts.nlink;
     }
   }

@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CairnError, reworded, toCairnError } from "./errors.ts";
+
+test("a system's error keeps its meaning, and a full disk has a way out", () => {
+  const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  const told = toCairnError(full, "writing a pack");
+  assert.deepEqual([told.code, told.message], ["no_space", `writing a pack: ${full.message}`]);
+  assert.match(told.hint ?? "", /^free some space/);
+  assert.equal(told.cause, full);
+  const missing = toCairnError(Object.assign(new Error("ENOENT"), { code: "ENOENT" }));
+  assert.deepEqual([missing.code, missing.hint], ["not_found", undefined]);
+  assert.equal(toCairnError(new TypeError("x is not a function")).code, "internal");
+  assert.equal(toCairnError(told), told);
+});
+
+test("an error in other words keeps what they leave out", () => {
+  const first = new CairnError("busy", "locked by 7", { hint: "wait", details: { pid: 7 } });
+  const other = reworded(first, { message: "the store is locked by 7" });
+  assert.deepEqual(
+    [other.code, other.message, other.hint, other.details, other.cause],
+    ["busy", "the store is locked by 7", "wait", { pid: 7 }, first],
+  );
+  const cause = new Error("why");
+  const hinted = reworded(first, { hint: "go", cause });
+  assert.deepEqual([hinted.message, hinted.hint, hinted.cause], ["locked by 7", "go", cause]);
+});
