@@ -12,6 +12,8 @@ import {
 } from "../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../native.ts";
 import * as btrfs from "./btrfs.ts";
+import { mayBeLimited } from "./btrfs-quota.ts";
+import { filesystemUuid } from "./mounts.ts";
 
 const MODULE = new URL("btrfs.ts", import.meta.url).href;
 const made = nativeAvailable() ? makeLoopFileSystem("btrfs") : { reason: "needs native calls" };
@@ -44,6 +46,16 @@ function refusal(code: string, errno?: string): (error: unknown) => boolean {
 describe("btrfs subvolumes", { skip }, () => {
   after(() => {
     if (!("reason" in made)) made.close();
+  });
+
+  test("the file system is told by its UUID, from anywhere in it", (t) => {
+    const { at } = folder(t);
+    fs.mkdirSync(at("inside"));
+    const shown = spawnSync("btrfs", ["filesystem", "show", root], { encoding: "utf8" }).stdout;
+    const [, uuid] = /uuid: ([0-9a-f-]{36})/.exec(shown) ?? [];
+    assert.equal(filesystemUuid(root), uuid);
+    assert.equal(filesystemUuid(at("inside")), uuid);
+    assert.equal(mayBeLimited(Buffer.from(root)), false);
   });
 
   test("a subvolume is told from everything else", async (t) => {

@@ -243,18 +243,34 @@ export function freeSpace(path: RawPath): FreeSpace {
   }
 }
 
-// FS_IOC_GETFSUUID, Linux 6.9: one length byte, then up to 16 bytes.
-const GET_FILESYSTEM_UUID = 0x80111500;
+/** Questions that a file system answers with 16 bytes of UUID. */
+interface UuidQuestion {
+  request: number;
+  bytes: number;
+  /** where the answer has it; null where this is no answer */
+  at(answer: Uint8Array): number | null;
+}
+
+// FS_IOC_GETFSUUID, Linux 6.9: one length byte, then up to 16 bytes. btrfs does not know it.
+const GET_FILESYSTEM_UUID: UuidQuestion = {
+  request: 0x80111500,
+  bytes: 32,
+  at: (answer) => (answer[0] === 16 ? 1 : null),
+};
+// BTRFS_IOC_FS_INFO: the highest number of a device and their count before it, 8 bytes each.
+const BTRFS_INFO: UuidQuestion = { request: 0x8400941f, bytes: 1024, at: () => 16 };
 let ioctl: NativeFunction | null | undefined;
 
-function uuidFromKernel(path: RawPath): string | null {
+function uuidFromKernel(path: RawPath, question: UuidQuestion): string | null {
   ioctl ??= bindLinux("int ioctl(int fd, unsigned long request, uint64_t argument)");
   if (ioctl === null) return null;
   const descriptor = openSync(path, "r");
   try {
-    const arena = newArena(32);
-    if (ioctl(descriptor, GET_FILESYSTEM_UUID, arena.address) !== 0 || arena.bytes[0] !== 16) return null;
-    const hex = Buffer.from(arena.bytes.subarray(1, 17)).toString("hex");
+    const arena = newArena(question.bytes);
+    if (ioctl(descriptor, question.request, arena.address) !== 0) return null;
+    const at = question.at(arena.bytes);
+    if (at === null) return null;
+    const hex = Buffer.from(arena.bytes.subarray(at, at + 16)).toString("hex");
     return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
   } finally {
     closeSync(descriptor);
@@ -272,9 +288,14 @@ function uuidFromUdev(path: RawPath): string | null {
 
 /** The UUID of the file system that holds `path`, where kernel or udev tell it; else null. */
 export function filesystemUuid(path: RawPath): string | null {
-  for (const ask of [uuidFromKernel, uuidFromUdev]) {
+  const asks = [
+    () => uuidFromKernel(path, GET_FILESYSTEM_UUID),
+    () => uuidFromKernel(path, BTRFS_INFO),
+    () => uuidFromUdev(path),
+  ];
+  for (const ask of asks) {
     try {
-      const uuid = ask(path);
+      const uuid = ask();
       if (uuid !== null && !/^[0-]*$/.test(uuid)) return uuid;
     } catch (error) {
       if (error instanceof CairnError) throw error;

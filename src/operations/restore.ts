@@ -105,16 +105,29 @@ async function exchangeIfPossible(
   workspace: Workspace,
   input: RestoreInput & MethodOption,
 ): Promise<SavePointId | null> {
-  const { holder } = workspace.engine;
-  if (holder?.atomic !== true || input.method === "entries" || input.paths !== null || input.keepPresent) return null;
-  const isUndo = input.kind === "undo";
-  // Which ignore rules the point has is known once it was read.
-  const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
+  if (input.method === "entries") return null;
   const isAsked = input.method === "exchange";
-  const exchanged = await restoreByExchange(workspace, { ...input, target, isSure: isAsked });
+  const exchanged = whyNotWhole(workspace, input) ?? (await exchange(workspace, input, isAsked));
   if ("undoId" in exchanged) return exchanged.undoId;
   if (isAsked) input.onWarning?.(`restored entry by entry, not by an exchange: ${exchanged.refused}`);
   return null;
+}
+
+function whyNotWhole({ engine }: Workspace, { paths, keepPresent }: RestoreInput): { refused: string } | null {
+  if (engine.holder?.atomic !== true) return { refused: `the engine ${engine.type} keeps no trees of one moment` };
+  if (paths !== null) return { refused: "an exchange takes the whole folder" };
+  return keepPresent ? { refused: "an exchange keeps nothing of what is there" } : null;
+}
+
+async function exchange(
+  workspace: Workspace,
+  input: RestoreInput,
+  isSure: boolean,
+): ReturnType<typeof restoreByExchange> {
+  const isUndo = input.kind === "undo";
+  // Which ignore rules the point has is known once it was read.
+  const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
+  return restoreByExchange(workspace, { ...input, target, isSure });
 }
 
 function since(started: number): number {

@@ -7,6 +7,7 @@ import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
+import { mayBeLimited } from "../fs/btrfs-quota.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
@@ -95,6 +96,8 @@ function whyNotExchanged(workspace: Workspace, { target, kind }: ExchangeInput):
   if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
     return "the points lie on another mount";
   if (hasNested(root)) return "there are subvolumes inside";
+  if (mayBeLimited(root))
+    return "a quota group limits the folder's subvolume, and would not limit another in its place";
   return controlDirectoriesInside(root).length > 0 ? "a control directory lies inside" : null;
 }
 

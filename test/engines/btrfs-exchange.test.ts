@@ -82,8 +82,11 @@ void describe("a restore by exchange", () => {
     const { client, folder } = place;
     const a = await client.save();
     makeSecond(folder);
-    const part = await client.restore({ target: a.save_point_id, paths: ["same"], ...EXCHANGE });
+    const warnings: string[] = [];
+    const onWarning = (message: string): void => void warnings.push(message);
+    const part = await client.restore({ target: a.save_point_id, paths: ["same"], onWarning, ...EXCHANGE });
     assert.equal(part.method, "entries");
+    assert.match(warnings.join("\n"), /not by an exchange: an exchange takes the whole folder/);
     execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "inside")]);
     fs.writeFileSync(path.join(folder, "inside/file"), "not to be lost\n");
     const whole = await client.restore({ target: a.save_point_id, ...EXCHANGE });
@@ -125,6 +128,39 @@ void describe("a restore by exchange", () => {
     await once(server, "close");
     makeSecond(folder);
     assert.equal((await client.restore({ target, ...EXCHANGE })).method, "exchange");
+  });
+
+  test("goes entry by entry where a quota group limits the folder, which stays limited", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder, volume } = place;
+    const first = readFolder(folder);
+    const { save_point_id: target } = await client.save();
+    const btrfs = (...args: string[]): string => execFileSync("btrfs", args, { encoding: "utf8", stdio: "pipe" });
+    btrfs("quota", "enable", volume.root);
+    for (const [set, unset] of [
+      [
+        ["limit", "100M", folder],
+        ["limit", "none", folder],
+      ],
+      [
+        ["limit", "100M", "1/7", volume.root],
+        ["destroy", "1/7", volume.root],
+      ],
+    ] as const) {
+      makeSecond(folder);
+      assert.equal((await client.restore({ target, ...EXCHANGE })).method, "exchange", "no limit yet");
+      if (set.includes("1/7")) btrfs("qgroup", "create", "1/7", volume.root);
+      btrfs("qgroup", ...set);
+      makeSecond(folder);
+      const warnings: string[] = [];
+      const onWarning = (message: string): void => void warnings.push(message);
+      assert.equal((await client.restore({ target, onWarning, ...EXCHANGE })).method, "entries");
+      assert.match(warnings.join("\n"), /a quota group limits the folder's subvolume/);
+      assertFolder(folder, first, "by entries");
+      assert.match(btrfs("qgroup", "show", "-re", "--raw", volume.root), /104857600/);
+      btrfs("qgroup", ...unset);
+    }
   });
 
   test("keeps what a process wrote into the displaced tree until then in the undo point", async (t) => {
