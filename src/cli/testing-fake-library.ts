@@ -151,7 +151,7 @@ const LISTED: ListedEntry = {
   group: "root",
 };
 
-const VERIFIED: VerifyResult = { checked: { points: 1, files: 12, bytes: 34_567 }, problems: [] };
+const VERIFIED: VerifyResult = { checked: { points: 1, files: 12, bytes: 34_567 }, problems: [], unverified: [] };
 const LEASE: ViewLease = {
   view_id: "v1",
   save_point_id: ID_A,

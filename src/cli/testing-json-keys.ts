@@ -16,7 +16,7 @@ export const DATA_KEYS: Record<string, string> = {
   "restore head --plan": "plan",
   undo: RESTORE_KEYS,
   "undo --plan": "plan",
-  "verify --all": "checked problems",
+  "verify --all": "checked problems unverified",
   "fork head x": "workspace started_from save_point left_out",
   "cleanup --plan": "plan",
   "cleanup --run c1": "removed bytes_freed",

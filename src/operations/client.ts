@@ -331,14 +331,12 @@ export class CairnClient {
 
   async verify(target: string, options: WorkspaceCallOptions = {}): Promise<VerifyResult> {
     return this.#sealed(options.workspaceName, options, async (workspace, unsealed) =>
-      verify(workspace, target, { ...options, unsealed }),
+      verify(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
     );
   }
 
   async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
-    return this.#sealed(undefined, options, async (workspace, unsealed) =>
-      verifyAll(workspace, { ...options, unsealed }),
-    );
+    return this.#with(undefined, async (workspace) => verifyAll(workspace, this.#options.factory, options));
   }
 
   async doctor(options: DoctorOptions = {}): Promise<DoctorResult> {

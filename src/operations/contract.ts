@@ -42,6 +42,7 @@ import type {
   PolicyResult,
   ShowResult,
   StatusResult,
+  UnverifiedPoint,
   VerifyResult,
   WorkspaceRef,
 } from "./contract/looking.ts";

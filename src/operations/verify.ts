@@ -1,5 +1,9 @@
-import type { Workspace } from "../workspace/workspace.ts";
+import { toCairnError } from "../errors.ts";
+import { listWorkspaces } from "../workspace/control-directory.ts";
+import { workspaceIn } from "../workspace/find-workspace.ts";
+import { ensureSealed, type SealProblem } from "../workspace/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
+import { type EngineFactory, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
 import type { VerifyResult } from "./contract.ts";
 
 /** Reads everything of one point and names all that is not as it was saved. */
@@ -7,7 +11,35 @@ export async function verify(workspace: Workspace, target: string, input: Verify
   return verifyPoint(workspace, target, input);
 }
 
-/** Every point of every workspace of the control directory, and the store itself. */
-export async function verifyAll(workspace: Workspace, input: VerifyInput): Promise<VerifyResult> {
-  return verifyEverything(workspace, input);
+/** Every point of every workspace of the control directory, sealed for it where that can be done, and the store itself. */
+export async function verifyAll(
+  workspace: Workspace,
+  factory: EngineFactory,
+  call: WorkspaceCall,
+): Promise<VerifyResult> {
+  const { control } = workspace.found;
+  const unsealed = new Map<string, readonly SealProblem[]>();
+  for (const { name, workspace: each } of listWorkspaces(control)) {
+    // What cannot be opened is a problem of its own.
+    if (each === null) continue;
+    unsealed.set(name, await sealIn(new Workspace(workspaceIn(control, each), factory, workspace.removals), call));
+  }
+  return verifyEverything(workspace, { ...call, unsealed });
+}
+
+/**
+ * Seals what one workspace only holds, under its own lock and no other; its folder is not looked at. That something is
+ * in the way keeps nobody from verifying the rest.
+ */
+async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readonly SealProblem[]> {
+  try {
+    const { problems } = await ensureSealed(workspace, call);
+    return problems;
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code === "interrupted" || problem.code === "internal") throw problem;
+    return [{ id: null, problem }];
+  } finally {
+    await workspace.close();
+  }
 }

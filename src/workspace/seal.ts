@@ -198,7 +198,8 @@ export interface SealProblem {
   problem: CairnError;
 }
 
-function isAboutThePoint({ code }: CairnError): boolean {
+/** Whether it is the point that cannot be sealed, now and later; other problems pass. */
+export function isAboutThePoint({ code }: CairnError): boolean {
   return code === "damaged" || code === "newer_version";
 }
 

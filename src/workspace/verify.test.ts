@@ -39,7 +39,11 @@ void describe("verify of a save point", () => {
     const scene = await saved(t);
     assert.equal((await scene.client.resolve("head")).integrity_state, "unverified");
     const result = await scene.client.verify("head");
-    assert.deepEqual(result, { checked: { points: 1, files: 2, bytes: 5 * 300 + 7 * 300 }, problems: [] });
+    assert.deepEqual(result, {
+      checked: { points: 1, files: 2, bytes: 5 * 300 + 7 * 300 },
+      problems: [],
+      unverified: [],
+    });
     assert.equal((await scene.client.resolve("head")).integrity_state, "verified");
     assert.deepEqual((await scene.client.verifyAll()).problems, []);
     assert.equal((await scene.client.resolve(scene.ids[0]!)).integrity_state, "verified");

@@ -8,14 +8,14 @@ import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
-import { type SealProblem, whyUnsealed } from "./seal.ts";
+import { isAboutThePoint, type SealProblem, whyUnsealed } from "./seal.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface VerifyInput extends WorkspaceCall {
   /** Also hash large files as a whole. */
   deep?: boolean | undefined;
-  /** Why points of this workspace could not be sealed just now. */
-  unsealed?: readonly SealProblem[] | undefined;
+  /** Why points could not be sealed just now, by their workspace's name. */
+  unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
   /** The caller holds the lock of its workspace already. */
   lockHeld?: boolean | undefined;
 }
@@ -30,10 +30,19 @@ export interface VerifyProblem {
   hint: string;
 }
 
+/** A point that was not looked at, since it could not be sealed for now. */
+export interface UnverifiedPoint {
+  point: SavePointId;
+  workspace_name: string;
+  detail: string;
+  hint: string;
+}
+
 /** Problems are a result, not an exception. */
 export interface Verified {
   checked: { points: number; files: number; bytes: number };
   problems: VerifyProblem[];
+  unverified: UnverifiedPoint[];
 }
 
 /** A point, and the workspace in which its records are kept. */
@@ -50,10 +59,10 @@ export async function verifyPoint(workspace: Workspace, target: string, input: V
   } catch (error) {
     const problem = toCairnError(error);
     if (problem.code !== "damaged") throw problem;
-    return { checked: { points: 0, files: 0, bytes: 0 }, problems: [descriptorProblem(null, problem)] };
+    return { ...NOTHING_CHECKED, problems: [descriptorProblem(null, problem)] };
   }
   if (!point.sealed) {
-    const problem = whyUnsealed(workspace.points, point, input.unsealed ?? []);
+    const problem = whyUnsealed(workspace.points, point, input.unsealed?.get(workspace.found.workspace.name) ?? []);
     if (problem === null) throw neverRead(point);
     if (cannotBeWritten(problem)) throw problem;
   }
@@ -88,7 +97,7 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
     damaged.push(...list.damaged.map(damagedPoint));
   }
   const verified = await new Verification(workspace, input).run(held, true);
-  return { checked: verified.checked, problems: [...damaged, ...verified.problems] };
+  return { ...verified, problems: [...damaged, ...verified.problems] };
 }
 
 function damagedPoint({ id, problem }: DamagedPoint): VerifyProblem {
@@ -128,11 +137,12 @@ class Verification {
       const problem = toCairnError(error);
       if (problem.code !== "damaged" && problem.code !== "not_found") throw problem;
       return {
-        checked: { points: 0, files: 0, bytes: 0 },
+        ...NOTHING_CHECKED,
         problems: [{ point: null, kind: "store", detail: problem.message, hint: hintOf(problem) }],
       };
     }
-    const problems = [...verification.problems.map(verifyProblem), ...held.flatMap((each) => this.#unsealed(each))];
+    const unsealed = held.filter(({ point }) => !point.sealed).map((each) => this.#unsealed(each));
+    const problems = [...verification.problems.map(verifyProblem), ...unsealed.flatMap(({ problem }) => problem ?? [])];
     await this.#record(held, problems);
     if (verification.more > 0) {
       problems.push({
@@ -144,25 +154,29 @@ class Verification {
     }
     const sum = (of: "files" | "bytes"): number =>
       verification.verdicts.reduce((total, verdict) => total + verdict[of], 0);
-    return { checked: { points: verification.verdicts.length, files: sum("files"), bytes: sum("bytes") }, problems };
+    return {
+      checked: { points: verification.verdicts.length, files: sum("files"), bytes: sum("bytes") },
+      problems,
+      unverified: unsealed.flatMap(({ unverified }) => unverified ?? []),
+    };
   }
 
   /**
-   * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it was saved
-   * after this verification began is none, nor that it waits for the seal of another workspace, or
-   * for a file system that can be written to.
+   * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it waits for a
+   * lock, or for a file system that can be written to, is none; that it was saved after this verification began is
+   * nothing that is missing from it.
    */
-  #unsealed({ point, paths }: HeldPoint): VerifyProblem[] {
-    if (point.sealed) return [];
+  #unsealed({ point, paths }: HeldPoint): { problem?: VerifyProblem; unverified?: UnverifiedPoint } {
     const { save_point_id: id, workspace_name: name } = point.descriptor;
-    const own = paths.root === this.#workspace.found.paths.root;
-    const problem = whyUnsealed(new Points(paths), point, own ? (this.#input.unsealed ?? []) : []);
-    if (problem !== null && !cannotBeWritten(problem))
-      return [{ point: id, kind: "tree", detail: problem.message, hint: hintOf(problem) }];
-    const cause = problem?.cause as CairnError | undefined;
-    const why = cause?.message ?? (own ? "it was saved meanwhile" : `seal the workspace ${JSON.stringify(name)}`);
-    this.#input.onWarning?.(`the point ${id} is not sealed, its content was not looked at: ${why}`);
-    return [];
+    const problem = whyUnsealed(new Points(paths), point, this.#input.unsealed?.get(name) ?? []);
+    if (problem === null) {
+      this.#input.onWarning?.(`the point ${id} is not sealed, its content was not looked at: it was saved meanwhile`);
+      return {};
+    }
+    const found = { point: id, detail: problem.message, hint: hintOf(problem) };
+    return isAboutThePoint(problem)
+      ? { problem: { ...found, kind: "tree" } }
+      : { unverified: { ...found, workspace_name: name } };
   }
 
   /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
@@ -188,6 +202,7 @@ class Verification {
   }
 }
 
+const NOTHING_CHECKED = { checked: { points: 0, files: 0, bytes: 0 }, unverified: [] };
 /** A lock that somebody else holds longer is not worth waiting for. */
 const RECORD_WAIT_MS = 1000;
 /** Problems that a point's record keeps. */

@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import { EXIT_PARTLY } from "../envelope.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
@@ -10,7 +11,10 @@ export const command: CommandDefinition = {
   options: [{ flags: "--all", text: "every point of every workspace, and the store itself" }],
   examples: [
     { line: "cairn verify", text: "read everything of the point that the folder stands at" },
-    { line: "cairn verify --all", text: "everything there is; exit 6 when something is damaged" },
+    {
+      line: "cairn verify --all",
+      text: "everything there is; exit 6 when something is damaged, 10 when not all could be read",
+    },
   ],
   run,
 };
@@ -30,7 +34,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       ]);
       const shorten = await shortener(
         client,
-        result.problems.map((problem) => problem.point),
+        [...result.problems, ...result.unverified].map(({ point }) => point),
       );
       return renderVerify(result, shorten, context.style);
     },
@@ -40,6 +44,6 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     outcome.error = new CairnError("damaged", `verify found ${count} ${count === 1 ? "problem" : "problems"}`, {
       hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
     });
-  }
+  } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;
   return outcome;
 }

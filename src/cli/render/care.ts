@@ -6,7 +6,15 @@ import type { Style } from "./style.ts";
 export function renderVerify(result: VerifyResult, shorten: Shorten, style: Style): string {
   const { points, files, bytes } = result.checked;
   const checked = `${plural(points, "point")}, ${plural(files, "file")}, ${formatBytes(bytes)} read`;
-  if (result.problems.length === 0) return `${style.green("whole")}: ${checked}`;
+  const unread = result.unverified.map(
+    (each) =>
+      `  ${style.yellow("not looked at")} ${shorten(each.point)} (${printable(each.workspace_name)}): ${printable(each.detail)}\n      ${printable(each.hint)}`,
+  );
+  if (result.problems.length === 0) {
+    if (unread.length === 0) return `${style.green("whole")}: ${checked}`;
+    const head = `${style.yellow(`${plural(unread.length, "point")} could not be looked at`)}, the rest is whole: ${checked}`;
+    return [head, ...limited(unread, 100, style)].join("\n");
+  }
   const lines = result.problems.map((problem) => {
     const where = problem.point === null ? "store" : shorten(problem.point);
     const path = problem.path === undefined ? "" : ` ${printable(problem.path)}`;
@@ -14,7 +22,7 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
   });
   return [
     `${style.red(`damaged: ${plural(result.problems.length, "problem")}`)}; ${checked}`,
-    ...limited(lines, 100, style),
+    ...limited([...lines, ...unread], 100, style),
   ].join("\n");
 }
 

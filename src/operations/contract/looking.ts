@@ -153,10 +153,20 @@ export interface VerifyProblem {
   hint: string;
 }
 
-/** Problems are a result, not an exception; the CLI exits 6 when there are any. */
+/** A point that was not looked at: it is not sealed, and could not be sealed for now (locked, read-only, full). */
+export interface UnverifiedPoint {
+  point: SavePointId;
+  workspace_name: string;
+  detail: string;
+  hint: string;
+}
+
+/** Problems are a result, not an exception; the CLI exits 6 when there are any, 10 when only points were not looked at. */
 export interface VerifyResult {
   checked: { points: number; files: number; bytes: number };
   problems: VerifyProblem[];
+  /** Of `verifyAll`; a single point that cannot be looked at is an error. */
+  unverified: UnverifiedPoint[];
 }
 
 /** restic's meaning of each word. Durations like `30d`, `2w`, `12h`, `1y6m`. Sizes in bytes. */
