@@ -42,7 +42,6 @@ import type {
   PolicyResult,
   ShowResult,
   StatusResult,
-  UnverifiedPoint,
   VerifyResult,
   WorkspaceRef,
 } from "./contract/looking.ts";
