@@ -1,5 +1,7 @@
+import fs from "node:fs";
 import { CairnError } from "../errors.ts";
-import { normalizeTyped } from "../fs/safe-path.ts";
+import { isSubvolume } from "../fs/btrfs.ts";
+import { normalizeTyped, printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
@@ -75,6 +77,7 @@ export async function restoreLocked(
   started: number,
   input: RestoreInput & MethodOption,
 ): Promise<RestoreResult> {
+  requireWritable(workspace);
   const exchanged = await exchangeIfPossible(workspace, input);
   if (exchanged !== null)
     return {
@@ -98,6 +101,23 @@ export async function restoreLocked(
     method: "entries",
     duration_ms: since(started),
   };
+}
+
+/** Throws `permission` for a folder in which nobody can change anything, before anything is read. */
+function requireWritable({ root }: Workspace): void {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EROFS") return;
+    const shown = printablePath(root);
+    const isOwn = isSubvolume(root);
+    throw new CairnError("permission", `nothing can be changed in ${shown}: it is read-only`, {
+      hint: isOwn
+        ? `where the subvolume was made read-only (as a received one is): btrfs property set -ts ${shown} ro false`
+        : "its file system is mounted read-only: look why, then mount it again for writing",
+      cause: error,
+    });
+  }
 }
 
 /** Id of the undo point when whole trees could change places; null where it has to go entry by entry, which is said where the other was asked for. */

@@ -72,6 +72,21 @@ test("a restore lets what the point does not have stay when it is told to", asyn
   assert.equal(existsSync(join(folder, "new")), false);
 });
 
+test("a folder that stays where the point has something else is named once, for what it is", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one", b: "two" });
+  const first = await client.save();
+  for (const name of ["a", "b"]) rmSync(join(folder, name));
+  write("a/inside", "stays");
+  mkdirSync(join(folder, "b"));
+  const { changes, left_out: left } = await client.restore({ target: first.save_point_id, keepPresent: true });
+  assert.deepEqual(
+    left.map(({ path, reason }) => [path, reason]),
+    [["a", "keep_present"]],
+  );
+  assert.equal(changes!.created, 1);
+  assert.deepEqual([readdirSync(join(folder, "a")), readFileSync(join(folder, "b"), "utf8")], [["inside"], "two"]);
+});
+
 test("another folder at the path goes on with the points, and that is said once", async (t) => {
   const { client, library, folder, root } = await testFolder(t, { a: "one" });
   const first = await client.save();

@@ -34,7 +34,15 @@ export interface SaveInput extends WorkspaceCall {
 
 export interface LeftOutEntry {
   path: Uint8Array;
-  reason: "unreadable" | "damaged" | "changing" | "mounted" | "not_saved" | "changed_since" | "not_permitted";
+  reason:
+    | "unreadable"
+    | "damaged"
+    | "changing"
+    | "mounted"
+    | "not_saved"
+    | "keep_present"
+    | "changed_since"
+    | "not_permitted";
   detail: string;
   aspects?: string[];
 }

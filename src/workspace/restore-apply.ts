@@ -3,7 +3,9 @@ import { CairnError, codeOfErrno } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
-import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
+import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
+import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
 import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
@@ -40,7 +42,10 @@ export interface ApplyOptions {
   hidesIgnored(path: Uint8Array): boolean;
 }
 
-/** Carries the steps of a restore out, in order. Each leaves the entry exactly old or exactly new. */
+/**
+ * Carries the steps of a restore out, in order. Each leaves the entry exactly old or exactly new. Directories of this
+ * user's own that may not be written to are opened for it: the last steps set their modes.
+ */
 export class StepRunner {
   readonly #options: ApplyOptions;
   readonly #held: HeldDirectories;
@@ -48,6 +53,7 @@ export class StepRunner {
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
+  readonly #keptPaths = new Set<string>();
   readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
 
   constructor(options: ApplyOptions) {
@@ -89,13 +95,26 @@ export class StepRunner {
     } catch (error) {
       const reason = error instanceof CairnError ? reasonToKeep(error) : null;
       if (reason === null) throw error;
+      const takesAway = step.op === "remove" || step.op === "rmdir";
+      // With the directory that it was in, by a step after it.
+      if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
       const { message, details } = error as CairnError;
       this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
     }
   }
 
+  /** The first reason is the one that the others follow from. */
   #keep(path: Uint8Array, reason: KeptReason, detail: string): void {
+    const key = Buffer.from(path).toString("latin1");
+    if (this.#keptPaths.has(key)) return;
+    this.#keptPaths.add(key);
     this.#done.kept.push({ path, reason, detail });
+  }
+
+  /** Changes what is in an open directory. */
+  #inside(fd: number, change: () => number): number {
+    const result = change();
+    return result === EACCES && letOwnerWrite(fd) ? change() : result;
   }
 
   #remove(step: Extract<Step, { op: "remove" }>): void {
@@ -108,7 +127,8 @@ export class StepRunner {
     if (!sameIdentity(now, step.old)) return this.#keep(step.path, "changed_since", "it changed after it was saved");
     putName(this.#from, 0, name);
     putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
-    const result = this.#renameToFree({ fd, name: this.#from }, { fd: this.#staging, name: this.#to });
+    const to = { fd: this.#staging, name: this.#to };
+    const result = this.#inside(fd, () => this.#renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
     if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
     if (result < 0) throw this.#error(result, step.path, "cannot move away");
@@ -119,19 +139,32 @@ export class StepRunner {
     this.#held.forget();
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#from, 0, name);
-    const result = this.#held.sys.unlink(fd, this.#from, 0, true);
-    if (result === 0) this.#done.deleted++;
-    else if (result === ENOTEMPTY || result === EEXIST) {
-      if (!this.#options.hidesIgnored(step.path))
-        this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
-    } else if (result !== ENOENT && result !== ENOTDIR)
-      throw this.#error(result, step.path, "cannot remove the directory");
+    const result = this.#inside(fd, () => this.#held.sys.unlink(fd, this.#from, 0, true));
+    if (result === 0) return void this.#done.deleted++;
+    if (result === ENOENT || result === ENOTDIR) return;
+    this.#closeAgain(step);
+    if (result !== ENOTEMPTY && result !== EEXIST) throw this.#error(result, step.path, "cannot remove the directory");
+    if (this.#options.hidesIgnored(step.path)) return;
+    const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
+    if (inside === undefined) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
+    else this.#keep(step.path, inside.reason, "what is in it stays");
+  }
+
+  /** A directory that does not go has its mode again, as it would by a last step if it were to stay. */
+  #closeAgain({ path, old }: Extract<Step, { op: "rmdir" }>): void {
+    try {
+      undoOwnerWrites(this.#held.open(path), old.mode);
+    } catch {
+      // It is another's, or no directory any more.
+    } finally {
+      this.#held.forget();
+    }
   }
 
   #mkdir(step: Extract<Step, { op: "mkdir" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
     putName(this.#to, 0, name);
-    const result = this.#held.sys.mkdir(fd, this.#to, 0, 0o700);
+    const result = this.#inside(fd, () => this.#held.sys.mkdir(fd, this.#to, 0, 0o700));
     if (result === 0) {
       this.#writer.disinheritDirectory(fd, name);
       this.#done.created++;
@@ -158,11 +191,11 @@ export class StepRunner {
     }
     putName(this.#from, 0, Buffer.from(stagedName(step.staged)));
     putName(this.#to, 0, name);
-    let result =
+    const result = this.#inside(fd, () =>
       step.old === null
         ? this.#renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
-        : this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
-    if ((result === EINVAL || result === ENOSYS) && step.old !== null) result = this.#twoRenames(fd, step.staged);
+        : this.#exchange(fd, step.staged),
+    );
     if (result === EEXIST)
       return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
@@ -177,6 +210,12 @@ export class StepRunner {
     const name = to.name.bytes.subarray(0, to.name.bytes.indexOf(0));
     if (this.#held.identity(to.fd, Buffer.from(name)) !== null) return EEXIST;
     return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
+  }
+
+  /** What is staged (its name in `#from`) for what is there (its name in `#to`). */
+  #exchange(fd: number, staged: number): number {
+    const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
+    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
   }
 
   /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */

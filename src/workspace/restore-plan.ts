@@ -6,6 +6,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
@@ -56,13 +57,20 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const entries: PlannedEntry[] = [];
   const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
+  const planEntry = (difference: Difference): PlannedEntry => {
+    if (mounts.chosenAt(difference.path) !== null) return mountedThere(difference);
+    if (difference.after === null && unknown.chosenAt(difference.path) !== null) return unknownInTarget(difference);
+    return (input.keepPresent ? keptPresent(input, difference) : null) ?? plan(difference, finder);
+  };
+  let closed: Uint8Array | null = null;
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
     if (selection?.isWanted(difference) === false) continue;
     if (difference.after === null && input.keepPresent) continue;
-    const isUnknown = difference.after === null && unknown.chosenAt(difference.path) !== null;
-    if (mounts.chosenAt(difference.path) !== null) entries.push(mountedThere(difference));
-    else entries.push(isUnknown ? unknownInTarget(difference) : plan(difference, finder));
+    closed = unreadableAt(difference, finder) ?? closed;
+    // A directory that cannot be looked into stays whole; it is named itself.
+    if (closed !== null && isBelow(difference.path, closed)) continue;
+    entries.push(planEntry(difference));
   }
   if (selection !== null && input.mayLackPaths !== true) for (const path of selection.unseen()) mustExist(input, path);
   return entries;
@@ -72,6 +80,24 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
 function unknownInTarget({ path, before, after }: Difference): PlannedEntry {
   const detail = "the save point has it as unreadable, so it does not say what was there";
   return { path, before, after, old: null, action: "keep", reason: "unreadable", detail };
+}
+
+/** The entry itself or the directory that it is in, where the present save could not read it; else null. */
+function unreadableAt({ path, before }: Difference, finder: RecordFinder): Uint8Array | null {
+  if (before !== null) return null;
+  const parent = path.subarray(0, Math.max(path.lastIndexOf(0x2f), 0));
+  return [parent, path].find((at) => at.length > 0 && finder.isOmitted(at)) ?? null;
+}
+
+function isBelow(path: Uint8Array, directory: Uint8Array): boolean {
+  return path.length > directory.length && isAtOrBelow(path, directory);
+}
+
+/** A directory that holds what the target has nothing of stands where the target has something else. */
+function keptPresent({ present }: PlanInput, { path, before, after }: Difference): PlannedEntry | null {
+  if (before?.type !== "dir" || after?.type === "dir" || present.list(before.subtree!).length === 0) return null;
+  const detail = "a directory with something in it that was to stay stands in its place";
+  return { path, before, after, old: null, action: "keep", reason: "keep_present", detail };
 }
 
 function mountedThere({ path, before, after }: Difference): PlannedEntry {
@@ -150,7 +176,7 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const record = finder.find(path);
   const old = record === null ? null : identityOf(record);
   const entry = { path, before, after, old };
-  if (before === null && record !== null && record.flags & FLAG.OMITTED) {
+  if (before === null && finder.isOmitted(path)) {
     return {
       ...entry,
       action: "keep",

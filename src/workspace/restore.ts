@@ -15,6 +15,7 @@ import { recordPath } from "../formats/record.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
+import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
@@ -102,7 +103,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   failpoint("restore.intent");
   let steps: Step[];
   try {
-    fs.mkdirSync(staging, { mode: 0o700 });
+    makeStaging(workspace, staging);
     failpoint("restore.staging-made");
     steps = await stage(workspace, input, { plan, target, source, present, staging, holes: holesByPath(manifest) });
     throwIfAborted(input.signal);
@@ -156,7 +157,8 @@ export async function finishRestore(
   });
   failpoint("restore.recorded");
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
-  removeStaging(workspace, intent, intent.root ?? (isRootKept ? rootBefore(workspace, intent) : null));
+  const root = intent.root ?? rootBefore(workspace, intent);
+  removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
   failpoint("restore.staging-removed");
   journal.end();
   return undoId;
@@ -164,15 +166,34 @@ export async function finishRestore(
 
 /** Forgets a restore that had not begun to change the folder. */
 export function takeBackRestore(workspace: Workspace, intent: RestoreIntent, journal: RestoreJournal): void {
-  removeStaging(workspace, intent, rootBefore(workspace, intent));
+  removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true });
   journal.end();
 }
 
-/** Where it lay in the folder itself, its coming and going moved the folder's time, which is put back. */
-function removeStaging(workspace: Workspace, { staging }: RestoreIntent, root: RestoreIntent["root"]): void {
-  const isInside = path.dirname(staging) === workspace.root.toString("utf8") && fs.existsSync(staging);
+function isInside(workspace: Workspace, staging: string): boolean {
+  return path.dirname(staging) === workspace.root.toString("utf8");
+}
+
+function makeStaging(workspace: Workspace, staging: string): void {
+  if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
+  fs.mkdirSync(staging, { mode: 0o700 });
+}
+
+/**
+ * Where it lay in the folder itself, its coming and going moved the folder's time, which is put back with what else the
+ * root should be. Its mode is, where it was opened to be changed.
+ */
+function removeStaging(
+  workspace: Workspace,
+  { staging }: RestoreIntent,
+  { root, keepsTimes }: { root: RestoreIntent["root"]; keepsTimes: boolean },
+): void {
+  const lay = isInside(workspace, staging) && fs.existsSync(staging);
+  if (lay) inDirectory(workspace.root, letOwnerWrite);
   fs.rmSync(staging, { recursive: true, force: true });
-  if (isInside && root !== null) setRoot(workspace, root);
+  if (root === null) return;
+  if (lay && keepsTimes) setRoot(workspace, root);
+  else inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
 }
 
 function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreIntent): RestoreIntent["root"] {

@@ -102,3 +102,23 @@ test("what is sealed is read, and head compared, when held points cannot be seal
   const tree = /lies in (\S+);/.exec(error?.hint ?? "")?.[1];
   assert.ok(tree !== undefined && !fs.existsSync(path.join(tree, "big")) && fs.existsSync(tree), error?.hint ?? "");
 });
+
+test("a restore says how a subvolume that was made read-only is written to again", (t) => {
+  const place = loopFileSystem(t, "btrfs");
+  if (place === null) return;
+  const folder = path.join(place.root, "folder");
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  makeFirst(folder);
+  cairnOk(["init", folder, "--engine", "btrfs-snapshot"]);
+  cairnOk(["-C", folder, "save"]);
+  makeSecond(folder);
+  cairnOk(["-C", folder, "save"]);
+  execFileSync("btrfs", ["property", "set", "-ts", folder, "ro", "true"]);
+  for (const method of ["entries", "exchange"]) {
+    const { status, error } = cairn(["-C", folder, "restore", "head~1", "--method", method]);
+    assert.deepEqual([status, error?.code], [9, "permission"]);
+    assert.match(error?.hint ?? "", /btrfs property set -ts \S+ ro false/);
+  }
+  execFileSync("btrfs", ["property", "set", "-ts", folder, "ro", "false"]);
+  cairnOk(["-C", folder, "restore", "head~1"]);
+});

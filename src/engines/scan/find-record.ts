@@ -1,4 +1,4 @@
-import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
 import type { ScanResult } from "./scan.ts";
 
@@ -41,6 +41,16 @@ export class RecordFinder {
     const slash = bytes.lastIndexOf(47);
     const directory = this.directory(slash < 0 ? bytes.subarray(0, 0) : bytes.subarray(0, slash));
     return directory === null ? null : this.#entry(directory, bytes.subarray(slash + 1));
+  }
+
+  /** True for what is there and could not be read: a file, or a directory that could not be listed. */
+  isOmitted(path: Uint8Array): boolean {
+    const found = this.find(path);
+    if (found === null) return false;
+    if ((found.flags & FLAG.OMITTED) !== 0) return true;
+    const directory = this.directory(Buffer.from(path));
+    const { directories } = this.#result.table;
+    return directory !== null && (directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) !== 0;
   }
 
   /** Number of a directory by its path, or null. */

@@ -139,6 +139,7 @@ export type LeftOutReason =
   | "not_permitted" // the right to set owner, mode, attribute, device, … is missing; `aspects` says which
   | "unsupported"
   | "not_saved" // kept in place because the undo point does not hold it whole
+  | "keep_present" // kept in place because what the target does not have was to stay
   | "changed_since"; // kept in place because it changed after it was saved
 
 export type Aspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
