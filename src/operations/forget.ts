@@ -4,15 +4,16 @@ import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspace/control-layout.ts";
 import { realPathOf } from "../workspace/find-workspace.ts";
-import { controlOf, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
+import { controlOf, finishReleases, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
 
 /**
- * Forgets where the points of a folder lay, when its control directory is gone for good. False when the folder was not
- * known. Throws `conflict` while the control directory is there: then `release` is meant.
+ * Forgets where the points of a folder lay, when its control directory is gone for good; what a killed release left of it
+ * goes. False when the folder was not known. Throws `conflict` while the control directory is there: then `release` is meant.
  */
 export async function forget(path: string): Promise<boolean> {
   const folder = realPathOf(path);
   using _registry = await lockRegistry({ purpose: "release" });
+  if (finishReleases().some((left) => left.folder.equals(folder))) return true;
   const registration = readRegistration(folder);
   if (registration === null) return forgetSelfContained(folder);
   const control = controlOf(registration);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
-import { hasCode, testFolder } from "./testing-folder.ts";
+import { describe, test, type TestContext } from "node:test";
+import { lockRegistry, noteRelease } from "../workspace/registry.ts";
+import { hasCode, type TestFolder, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
 
@@ -98,7 +99,12 @@ test("a store with snapshots of others stays", async (t) => {
   assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
 });
 
-for (const failpoint of ["release.unregistered", "release.control-renamed"]) {
+for (const failpoint of [
+  "release.noted",
+  "release.unregistered",
+  "release.control-renamed",
+  "release.control-removed",
+]) {
   test(`a release killed at ${failpoint} leaves all points or none`, async (t) => {
     const { client, folder, library } = await testFolder(t, { a: "one" });
     const { save_point_id: id } = await client.save();
@@ -107,12 +113,101 @@ for (const failpoint of ["release.unregistered", "release.control-renamed"]) {
     const { save_points } = await again.history();
     assert.deepEqual(
       save_points.map(({ save_point_id }) => save_point_id),
-      failpoint === "release.unregistered" ? [id] : [],
+      failpoint.startsWith("release.control") ? [] : [id],
     );
     await again.release({ deletePoints: true });
     assert.deepEqual(readdirSync(join(client.controlDirectory, "..")), []);
   });
 }
+
+/** A workspace whose control directory lies in `place`, where nothing else of Cairn's ever comes, and its release was killed. */
+async function killedRelease(
+  t: TestContext,
+  kind: "named" | "self-contained",
+): Promise<TestFolder & { kept: string; place: string }> {
+  const scene = await testFolder(t, { a: "one" });
+  const place = join(scene.root, "place");
+  const kept = join(place, "main");
+  mkdirSync(place);
+  if (kind === "named") mkdirSync(kept);
+  const client = await (kind === "named"
+    ? scene.library.adopt(kept, { controlDirectory: join(place, "control") })
+    : scene.library.init(place));
+  writeFileSync(join(kept, "a"), "secret");
+  await client.save();
+  assert.equal(cairn(["release", kept, "--delete-points"], "release.control-renamed").signal, "SIGKILL");
+  assert.equal(readdirSync(place).length, 2);
+  return { ...scene, kept, place };
+}
+
+function notesOf({ root }: TestFolder): string[] {
+  return readdirSync(join(root, "state/cairn/releasing"));
+}
+
+for (const kind of ["named", "self-contained"] as const) {
+  void describe(`what a killed release left of a ${kind} control directory`, () => {
+    const next: [string, (scene: TestFolder & { kept: string; place: string }) => Promise<unknown>][] = [
+      ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
+      ["the next adoption", async ({ library, kept }) => library.adopt(kept)],
+      [
+        "the adoption of another folder",
+        async ({ library, root }) => (mkdirSync(join(root, "x")), library.adopt(join(root, "x"))),
+      ],
+      ["the release of another folder", async ({ client }) => client.release()],
+      ["doctor --repair", async ({ client }) => client.doctor({ repair: true })],
+    ];
+    if (kind === "self-contained")
+      next.push([
+        "an init in its place",
+        async ({ library, kept, place }) => (rmSync(kept, { recursive: true }), library.init(place)),
+      ]);
+    for (const [what, does] of next) {
+      test(`is removed by ${what}`, async (t) => {
+        const scene = await killedRelease(t, kind);
+        await does(scene);
+        assert.deepEqual(
+          readdirSync(scene.place).filter((name) => name.startsWith(".cairn-tmp-")),
+          [],
+        );
+        assert.deepEqual(notesOf(scene), []);
+      });
+    }
+  });
+}
+
+test("doctor names what a killed release left, but nothing of a release that is under way", async (t) => {
+  const scene = await killedRelease(t, "named");
+  const named = async (): Promise<string[]> =>
+    (await scene.client.doctor()).findings.flatMap(({ kind, detail }) => (kind === "leftovers" ? [detail] : []));
+  const [detail] = await named();
+  assert.ok(detail?.includes(scene.place) && detail.includes(scene.kept), detail);
+  using lock = await lockRegistry();
+  assert.deepEqual(await named(), []);
+  lock.release();
+  assert.equal((await named()).length, 1);
+});
+
+test("a note of a release has nothing removed but a temporary name, and waits for a place that is not there", async (t) => {
+  const scene = await killedRelease(t, "named");
+  const away = join(scene.root, "away");
+  renameSync(scene.place, away);
+  mkdirSync(join(scene.root, "x"));
+  const other = await scene.library.adopt(join(scene.root, "x"));
+  assert.equal(notesOf(scene).length, 1);
+  renameSync(away, scene.place);
+  const precious = join(scene.root, "precious");
+  mkdirSync(precious);
+  noteRelease({
+    folder: scene.kept,
+    control: precious,
+    controlId: other.repoId,
+    workspaceId: other.workspace.id,
+    workspaceName: "main",
+  });
+  await other.release();
+  assert.ok(existsSync(precious));
+  assert.deepEqual(readdirSync(scene.place), ["main"]);
+});
 
 for (const failpoint of ["release.marked", "release.unregistered"]) {
   test(`a release that keeps the points, killed at ${failpoint}, is done and can be taken back`, async (t) => {

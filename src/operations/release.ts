@@ -7,7 +7,7 @@ import type { SavePointId } from "../ids.ts";
 import { keptOriginal } from "../workspace/kept-original.ts";
 import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import { lockRegistry } from "../workspace/registry.ts";
+import { finishReleases, lockRegistry } from "../workspace/registry.ts";
 import {
   isLastWorkspace,
   removeControlDirectory,
@@ -33,6 +33,7 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
   using _registry = await lockRegistry(locking);
+  finishReleases();
   using _control = await acquireLock(found.control.lock, locking);
   using _workspace = await workspace.lock("release", options);
   // A restore that was interrupted is finished first: afterwards nobody would.

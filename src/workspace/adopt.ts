@@ -25,7 +25,7 @@ import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
 import type { ChosenControl } from "./control-place.ts";
 import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
-import { lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
+import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
 
 export interface AdoptFolderOptions {
   /** Of the control directory; the folder's name unless told. */
@@ -123,6 +123,7 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   if (!existsSync(folder))
     throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
   using _registry = await lockRegistry(lockOptions(options));
+  finishReleases();
   const present = workspaceAt(folder);
   if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };
   const id = newControlId();
@@ -229,6 +230,7 @@ export async function initSelfContained(path: string, options: InitFolderOptions
   if (present !== null) return { found: present, created: false, reason: "it is one already", warnings: [] };
   const again = releasedBeside(root, controlPaths(controlRoot));
   if (again !== null) return { found: again, created: true, reason: "its points were still there", warnings: [] };
+  await finishReleasesIfIdle();
   const id = newControlId();
   const reason = "it lies beside the workspace";
   const isNew = durableMkdir(root, { mode: 0o755 });
@@ -256,6 +258,17 @@ export async function initSelfContained(path: string, options: InitFolderOptions
     if (winner !== null) return { found: winner, created: false, reason, warnings: [] };
     if (isNew) removeIfEmpty(root);
     throw toCairnError(error);
+  }
+}
+
+/** This layout is made without the registry's lock. */
+async function finishReleasesIfIdle(): Promise<void> {
+  if (leftReleases().length === 0) return;
+  try {
+    using _registry = await lockRegistry({ purpose: "release", timeoutMs: 0 });
+    finishReleases();
+  } catch {
+    // Whoever holds it does it, or `doctor` says what is in the way.
   }
 }
 

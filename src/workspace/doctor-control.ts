@@ -5,6 +5,7 @@ import { toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
 import { filesystemKind, filesystemUuid } from "../fs/mounts.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
@@ -12,7 +13,7 @@ import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directo
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
-import { registerWorkspace } from "./registry.ts";
+import { finishReleases, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Who holds the workspace's lock, where that cannot be judged; with `breakLocks` it is taken away. */
@@ -41,6 +42,7 @@ export function controlFindings(workspace: Workspace): Checkup[] {
   return [
     ...placeFindings(workspace),
     ...leftoverFindings(workspace),
+    ...releaseFindings(),
     ...workspaceFindings(workspace),
     ...folderFindings(workspace),
     ...originalFindings(workspace),
@@ -92,6 +94,22 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
     });
   }
   return findings;
+}
+
+/** Of any folder of this user: what was to be deleted lies where no other command may ever look. */
+function releaseFindings(): Checkup[] {
+  return leftReleases().map(({ folder, place }) => ({
+    kind: "leftovers",
+    severity: "warning",
+    detail: `${place}: the points of ${printablePath(folder)}, whose deletion by \`cairn release\` was interrupted`,
+    repair: "they are removed",
+    mend: async () => {
+      // Not waited for: who releases holds it, and waits for the workspace's.
+      using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
+      removeAll(place);
+      finishReleases();
+    },
+  }));
 }
 
 function workspaceFindings({ found }: Workspace): Checkup[] {

@@ -1,15 +1,16 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { isAbsolute, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { homeDirectory } from "../fs/users.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
 import type { Registration } from "../formats/registration.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import type { ControlId, WorkspaceId } from "../ids.ts";
-import { durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
-import { acquireLock } from "../fs/lock.ts";
+import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { acquireLock, lockHolder } from "../fs/lock.ts";
 import type { AcquireOptions, Lock } from "../fs/lock.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 
@@ -31,6 +32,10 @@ function registryDirectory(): string {
 
 function notesDirectory(): string {
   return join(userStateDirectory(), "self-contained");
+}
+
+function releasesDirectory(): string {
+  return join(userStateDirectory(), "releasing");
 }
 
 function registrationPath(folder: RawPath): string {
@@ -198,10 +203,73 @@ export function controlOf(registration: Registration): string {
   return Buffer.from(rawPath(registration.control)).toString("utf8");
 }
 
+/**
+ * Notes a control directory that is about to be removed; `control` is the temporary name that it gets for that. Returns
+ * the note, which goes once the directory is gone. For the holder of the registry's lock, who keeps it until then: a
+ * note that the next holder finds is of a process that is dead.
+ */
+export function noteRelease(entry: NewRegistration): string {
+  const file = join(releasesDirectory(), nameOf(entry.control));
+  durableMkdir(releasesDirectory());
+  durableWrite(file, encodeRegistration(recordOf(entry)));
+  return file;
+}
+
+/** What a killed release left of a control directory. */
+export interface LeftRelease {
+  readonly folder: Buffer;
+  readonly place: string;
+}
+
+interface ReleaseNote extends LeftRelease {
+  readonly file: string;
+}
+
+function releaseNotes(): ReleaseNote[] {
+  return listIn(releasesDirectory()).flatMap(({ file, registration }) => {
+    if (registration === null) return [];
+    const place = controlOf(registration);
+    // Nothing under another name is ever removed for a note.
+    if (!basename(place).startsWith(TEMPORARY_PREFIX)) return [];
+    return [{ file, place, folder: Buffer.from(rawPath(registration)) }];
+  });
+}
+
+/** What killed releases left; none while a process is at work that may be removing it. */
+export function leftReleases(): LeftRelease[] {
+  try {
+    const left = releaseNotes().filter(({ place }) => existsSync(place));
+    return left.length === 0 || lockHolder(lockPath()) !== null ? [] : left;
+  } catch {
+    // A state directory that is closed to this process is somebody else's.
+    return [];
+  }
+}
+
+/** Removes what killed releases left, and returns that; what cannot be removed waits. For the holder of the registry's lock. */
+export function finishReleases(): LeftRelease[] {
+  return releaseNotes().filter(({ file, place }) => {
+    // Its file system may come back.
+    if (!existsSync(dirname(place))) return false;
+    const isLeft = existsSync(place);
+    try {
+      removeAll(place);
+      durableRemove(file);
+    } catch {
+      return false;
+    }
+    return isLeft;
+  });
+}
+
+function lockPath(): string {
+  return join(userStateDirectory(), "adopt.lock");
+}
+
 /** Held while a folder is looked up once more and adopted, so that one folder never gets two control directories. */
 export async function lockRegistry(options: AcquireOptions = {}): Promise<Lock> {
   makeStateDirectory();
-  return acquireLock(join(userStateDirectory(), "adopt.lock"), { purpose: "adopt", ...options });
+  return acquireLock(lockPath(), { purpose: "adopt", ...options });
 }
 
 /** In containers the home directory is often one that nobody may write to. */

@@ -2,7 +2,7 @@ import { readdirSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { fsyncDirectory, temporaryName } from "../fs/durable.ts";
+import { durableRemove, fsyncDirectory, temporaryName } from "../fs/durable.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
@@ -10,7 +10,7 @@ import { workspacePaths } from "./control-layout.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { listLeases } from "./leases.ts";
 import { Points } from "./points.ts";
-import { unregister } from "./registry.ts";
+import { noteRelease, unregister } from "./registry.ts";
 
 /** Taking a folder out of our care. For the holder of the registry's and the workspace's locks. */
 
@@ -36,12 +36,20 @@ export function isLastWorkspace(found: FoundWorkspace): boolean {
 
 /**
  * Removes the whole control directory; the rename is the commit point. Until then the folder is only not registered:
- * the next adoption finds everything again.
+ * the next adoption finds everything again. After it the next holder of the registry's lock removes what is left.
  */
 export function removeControlDirectory(found: FoundWorkspace): void {
   const { root } = found.control;
   const parent = dirname(root);
   const doomed = join(parent, temporaryName());
+  const note = noteRelease({
+    folder: found.folder,
+    control: doomed,
+    controlId: found.controlFile.id,
+    workspaceId: found.workspace.id,
+    workspaceName: found.workspace.name,
+  });
+  failpoint("release.noted");
   unregister(found.folder);
   failpoint("release.unregistered");
   try {
@@ -52,6 +60,8 @@ export function removeControlDirectory(found: FoundWorkspace): void {
   }
   failpoint("release.control-renamed");
   removeAll(doomed);
+  failpoint("release.control-removed");
+  durableRemove(note);
 }
 
 /** Removes one workspace of several with its records; what its points hold in the store is the caller's to free. */

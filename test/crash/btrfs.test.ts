@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { cairn, cairnOk } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
-import { assertHeldTidy, heldPlace, makeHoldable, treeOf } from "../fixtures/held-place.ts";
+import { assertHeldTidy, heldPlace, makeHoldable, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
 import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";
 import { cairnLibrary } from "../fixtures/work.ts";
@@ -156,4 +156,21 @@ test("a sealing that was killed before its point's descriptor was damaged keeps 
     cairnOk(["-C", folder, "seal"]);
     assert.deepEqual((await client.verifyAll()).problems, []);
   }
+});
+
+test("a release that was killed after its commit is finished with its snapshots by the next one of the same folder", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { root } = place.volume;
+  const self = path.join(root, "self");
+  cairnOk(["init", "--self-contained", "--engine", "btrfs-snapshot", self]);
+  const folder = path.join(self, "main");
+  makeFirst(folder);
+  cairnOk(["-C", folder, "save"]);
+  const release = ["release", "--delete-points", folder];
+  assert.ok(cairn(release, { failpoint: "release.control-renamed" }).killed);
+  assert.ok(subvolumesOf(root).some((each) => each.includes(".cairn-tmp-")));
+  cairnOk(release);
+  assert.deepEqual(fs.readdirSync(self), ["main"]);
+  assert.deepEqual(subvolumesOf(root), ["self/main", path.basename(place.folder)]);
 });
