@@ -9,11 +9,12 @@ import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { isCleanupPending } from "./cleanup.ts";
-import { heldTreeProblem } from "./held-trees.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
+import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
+import { whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Head and last restore: where the file is lost, or names a point that is not there. */
@@ -80,13 +81,13 @@ export function recordFindings(workspace: Workspace): Checkup[] {
   );
 }
 
-/** Points that only a held tree has the content of. */
+/** Points that only a held tree has the content of: nothing here can mend one that is lost. */
 export function heldFindings(workspace: Workspace): Checkup[] {
   // What a cleanup was killed in has lost its trees and is about to go.
   if (isCleanupPending(workspace)) return [];
   return eachWorkspace(workspace).flatMap(({ points }) => {
     const open = points.list().points.filter(({ sealed }) => !sealed);
-    const problems = open.flatMap((point) => heldTreeProblem(points, point) ?? []);
+    const problems = open.flatMap((point) => heldProblem(points, point) ?? []);
     const well = open.length - problems.length;
     const waiting: Checkup = {
       kind: "held",
@@ -94,10 +95,20 @@ export function heldFindings(workspace: Workspace): Checkup[] {
       detail: `${well} point${well === 1 ? " is" : "s are"} not sealed yet; whatever needs the contents does it`,
     };
     return [
-      ...problems.map(({ message }): Checkup => ({ kind: "held", severity: "damage", detail: message })),
+      ...problems.map((detail): Checkup => ({ kind: "held", severity: "damage", detail })),
       ...(well === 0 ? [] : [waiting]),
     ];
   });
+}
+
+/** What is wrong with a held tree, and what to do then; null where nothing is known to be. */
+function heldProblem(points: Points, point: Point): string | null {
+  const problem = whyUnsealed(points, point, []);
+  if (problem !== null) return problem.hint === undefined ? problem.message : `${problem.message}; ${problem.hint}`;
+  if (point.verification?.ok !== false) return null;
+  const [found] = point.verification.problems;
+  const id = point.descriptor.save_point_id.slice(0, 8);
+  return `save point ${id}, which is not sealed, was damaged when it was last verified: ${found?.detail ?? "no reason is known"}; \`cairn verify --all\` looks again`;
 }
 
 interface Records {

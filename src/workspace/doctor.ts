@@ -150,7 +150,7 @@ class Doctor {
 
   /** Points whose last verification found damage are verified again. */
   async #verifyAgain(): Promise<void> {
-    const damaged = this.#held().filter(({ point }) => point.verification?.ok === false);
+    const damaged = this.#held().filter(({ point }) => point.sealed && point.verification?.ok === false);
     if (damaged.length > 0) await verifyHeld(this.#workspace, damaged, { ...this.#input, lockHeld: true });
   }
 
@@ -171,7 +171,7 @@ class Doctor {
         })),
       known: knownIds(control),
       nameless,
-      recordedDamage: held.filter(({ point }) => point.verification?.ok === false).length,
+      recordedDamage: held.filter(({ point }) => point.sealed && point.verification?.ok === false).length,
       signal: this.#input.signal,
       onProgress: (progress) =>
         this.#input.onProgress?.({ phase: this.#input.repair === true ? "repairing" : "verifying", ...progress }),

@@ -5,7 +5,7 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { acquireLock } from "../../src/fs/lock.ts";
 import { cairn, cairnOk, type Outcome } from "../fixtures/command.ts";
-import { btrfsPlace, heldPlace, type HeldPlace } from "../fixtures/held-place.ts";
+import { btrfsPlace, heldPlace, type HeldPlace, treeOf } from "../fixtures/held-place.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
 /** `verify --all` where points are only held: it reads them as well, or says which it did not read. */
@@ -89,4 +89,29 @@ void describe("verify --all of points that are only held", () => {
       execFileSync("mount", ["-o", "remount,rw", root]);
     }
   });
+});
+
+test("doctor offers no repair for a held tree that is gone, and names the one way out, which works", async (t) => {
+  const place = await btrfsPlace(t, makeFirst);
+  if (place === null) return;
+  const { client, folder } = place;
+  const ids: string[] = [];
+  for (const text of ["1", "2", "3"]) {
+    fs.writeFileSync(path.join(folder, "file"), text);
+    ids.push((await client.save()).save_point_id);
+  }
+  execFileSync("btrfs", ["-q", "subvolume", "delete", treeOf(client, 2)]);
+  assert.equal(cairn(["-C", folder, "verify", "--all"]).status, 6);
+  for (const args of [["doctor"], ["doctor", "--repair"], ["doctor"]]) {
+    const { status, data } = cairn(["-C", folder, ...args]);
+    assert.equal(status, 6);
+    const damage = (
+      data["findings"] as { severity: string; detail: string; repair?: string; repaired?: boolean }[]
+    ).filter(({ severity }) => severity === "damage");
+    assert.equal(damage.length, 1, JSON.stringify(damage));
+    assert.deepEqual([damage[0]!.repair, damage[0]!.repaired], [undefined, undefined]);
+    assert.ok(damage[0]!.detail.includes(`cairn cleanup --only ${ids[1]!.slice(0, 8)}`), damage[0]!.detail);
+  }
+  cairnOk(["-C", folder, "cleanup", "--only", ids[1]!.slice(0, 8)]);
+  assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
 });
