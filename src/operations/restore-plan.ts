@@ -1,17 +1,15 @@
 import { createHash } from "node:crypto";
 import { presentSource } from "../engines/scan/present-source.ts";
-import { CairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
-import { newSavePointId } from "../ids.ts";
-import { recoverIfIdle } from "../workspace/look.ts";
+import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf } from "../workspace/restore.ts";
-import { stageRequest } from "../workspace/record-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
+import { nothingToUndo } from "./restore.ts";
 import { holdersOf } from "./status.ts";
 
 /** What a restore would do now. */
@@ -29,10 +27,7 @@ export async function planRestore(workspace: Workspace, options: RestoreOptions)
 export async function planUndo(workspace: Workspace, options: WorkspaceCallOptions): Promise<RestorePlan> {
   await recoverIfIdle(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null)
-    throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
-      hint: "see `cairn history`",
-    });
+  if (last === null) throw nothingToUndo(workspace);
   return planTo(workspace, options, {
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
@@ -54,8 +49,7 @@ async function planTo(
   },
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
-  const request = stageRequest(workspace, options, { rules: rulesOf(target), head: null, id: newSavePointId() });
-  const { scan } = await workspace.engine.look(request);
+  const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const entries = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
     const omitted = (await manifestOf(workspace, target))?.omitted ?? [];

@@ -5,6 +5,8 @@ import { normalizeTyped, printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
+import { givingBack } from "../workspace/give-back.ts";
+import { requireFolder } from "../workspace/missing-folder.ts";
 import { restoreByExchange } from "../workspace/exchange.ts";
 import { type RestoreInput, restoreInPlace } from "../workspace/restore.ts";
 import { sealPending, sealPoint } from "../workspace/seal.ts";
@@ -34,16 +36,21 @@ export async function undo(workspace: Workspace, options: UndoOptions): Promise<
   using _lock = await workspace.lock("undo", options);
   await recoverWorkspace(workspace, options);
   const last = workspace.state().last_restore;
-  if (last === null)
-    throw new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
-      hint: "see `cairn history`",
-    });
+  if (last === null) throw nothingToUndo(workspace);
   return await restoreLocked(workspace, started, {
     ...options,
     target: workspace.resolve(last.undo_id),
     paths: last.paths?.map((path) => rawPath(path)) ?? null,
     keepPresent: false,
     kind: "undo",
+  });
+}
+
+/** Where the folder itself is missing, that is what somebody wants back. */
+export function nothingToUndo(workspace: Workspace): CairnError {
+  requireFolder(workspace);
+  return new CairnError("nothing_to_undo", "nothing has been restored here, so there is nothing to undo", {
+    hint: "see `cairn history`",
   });
 }
 
@@ -71,8 +78,19 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
   });
 }
 
-/** The same for the holder of the workspace's lock, when nothing is left to be recovered. `started`: of `performance.now()`. */
+/**
+ * The same for the holder of the workspace's lock, when nothing is left to be recovered; a folder that is not there is
+ * given back. `started`: of `performance.now()`.
+ */
 export async function restoreLocked(
+  workspace: Workspace,
+  started: number,
+  input: RestoreInput & MethodOption,
+): Promise<RestoreResult> {
+  return givingBack(workspace, async () => restoreFolder(workspace, started, input));
+}
+
+async function restoreFolder(
   workspace: Workspace,
   started: number,
   input: RestoreInput & MethodOption,

@@ -1,6 +1,7 @@
 import { findHolders } from "../fs/holders.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
+import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
@@ -17,6 +18,7 @@ export async function status(
   options: WorkspaceCallOptions & Pick<HeadCall, "unsealed">,
   engineReasons: readonly EngineReason[],
 ): Promise<StatusResult> {
+  requireFolder(workspace);
   workspace.engine.prepare();
   await recoverIfIdle(workspace, options);
   const state = workspace.state();
@@ -50,6 +52,7 @@ export async function status(
 /** Processes that have a file of the folder open for writing, as far as this user can see. */
 export function holdersOf(workspace: Workspace): Holder[] {
   const root = workspace.root;
+  if (!isFolderThere(root)) return [];
   return findHolders(root, { budgetMs: HOLDERS_BUDGET_MS })
     .holders.filter(({ kind }) => kind === "open-write" || kind === "mapping")
     .map(({ pid, command, path }) => ({

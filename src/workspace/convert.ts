@@ -219,7 +219,7 @@ export async function recoverConversion(
   const intent = readConvertIntent(found.paths.journal);
   if (intent === null) return null;
   const aside = besideOf(root, intent.name);
-  const isExchanged = isSubvolume(root) && subvolumeUuid(root) === intent.uuid;
+  const isExchanged = isThere(root) && isSubvolume(root) && subvolumeUuid(root) === intent.uuid;
   if (isExchanged && !isThere(aside)) {
     // Somebody took the original away: the folder is what there is.
     await recordConverted(workspace, intent);

@@ -13,6 +13,7 @@ import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directo
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
+import { waysBack } from "./missing-folder.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -125,8 +126,7 @@ function folderFindings({ found }: Workspace): Checkup[] {
   const shown = printablePath(found.folder);
   const facts = fs.statSync(found.folder, { bigint: true, throwIfNoEntry: false });
   if (facts === undefined) {
-    const detail = `the folder ${shown} is not there; where it was moved: cairn relocate OLD NEW; to write it again: cairn restore latest --to FOLDER`;
-    return [{ kind: "folder", severity: "warning", detail }];
+    return [{ kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` }];
   }
   const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
   if (recorded.root_inode === facts.ino.toString()) return [];

@@ -278,12 +278,15 @@ void describe("doctor", () => {
     await bothPointsAreWell(of);
   });
 
-  test("the folder is gone: said, and nothing else fails", async (t) => {
+  test("the folder is gone: said with the way back, which helps, and nothing else fails", async (t) => {
     const of = await scene(t);
     fs.rmSync(of.folder, { recursive: true });
     const result = await of.client.doctor({ repair: true });
     assert.deepEqual(kinds(result), ["folder"]);
-    assert.equal(result.healthy, true);
+    assert.equal(result.healthy, false);
+    assert.match(result.findings[0]!.detail, /restore latest/);
+    await of.client.restore({ target: "latest" });
+    assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
   });
 
   test("a folder that is in no registry any more is registered again", async (t) => {

@@ -20,6 +20,7 @@ import { writeState } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -184,6 +185,7 @@ async function finishExchange(
   failpoint("exchange.recorded");
   await remove();
   failpoint("exchange.displaced-removed");
+  keepAnnounced(workspace);
   removeIntent(workspace.found.paths.journal);
 }
 
@@ -211,7 +213,7 @@ export async function recoverExchange(
   if (intent === null) return null;
   const staging = path.join(control.temporary, intent.staging);
   const short = intent.target.slice(0, 8);
-  if (isSubvolume(workspace.root) && subvolumeUuid(workspace.root) === intent.uuid) {
+  if (isExchanged(workspace.root, staging, intent)) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
     const changeState: ChangeState = (changes) => writeState(paths, { ...workspace.state(), ...changes });
     await finishExchange(workspace, { intent, changeState }, async () => removeHeldTree(staging));
@@ -222,6 +224,12 @@ export async function recoverExchange(
   removeIntent(paths.journal);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
+}
+
+/** By what lies aside, where that is still there: the folder may have been removed since. */
+function isExchanged(root: Buffer, staging: string, { uuid }: Intent): boolean {
+  if (uuid !== NOT_MADE && fs.existsSync(staging)) return subvolumeUuid(staging) !== uuid;
+  return isFolderThere(root) && isSubvolume(root) && subvolumeUuid(root) === uuid;
 }
 
 /** True when an exchange was interrupted; cheap. */

@@ -3,7 +3,6 @@ import { basename, dirname } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { makeSubvolume } from "../fs/btrfs.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -32,6 +31,7 @@ import { chooseControlDirectory } from "./control-place.ts";
 import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
+import { makeHoldable } from "./holdable-folder.ts";
 import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
@@ -83,7 +83,11 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
     requireStillThere(workspace, input.point);
     const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
-      if (!isMountRoot(target)) await makeHoldable(workspace, partial.staging);
+      if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {
+        fs.rmdirSync(partial.staging);
+        await makeHoldable(workspace, partial.staging);
+        failpoint("fork.subvolume-made");
+      }
       const { leftOut } = await writeWhole(workspace, { ...input, folder: partial.staging });
       const making = { partial, target, ...placeOf(partial, target) };
       await (input.standalone === undefined
@@ -100,19 +104,6 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
       throw error;
     }
   }, input);
-}
-
-/** Makes an empty folder what the engine holds at once; where that cannot be made there, it stays plain. */
-async function makeHoldable({ engine }: Workspace, folder: Buffer): Promise<void> {
-  if (engine.holder?.atomic !== true) return;
-  fs.rmdirSync(folder);
-  try {
-    await makeSubvolume(folder);
-    fs.chmodSync(folder, 0o700);
-  } catch {
-    fs.mkdirSync(folder, { mode: 0o700 });
-  }
-  failpoint("fork.subvolume-made");
 }
 
 /** A folder that is gone may still be a workspace with points: it is not taken over. */

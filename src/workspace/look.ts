@@ -1,9 +1,12 @@
 import type { LookedAt } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
+import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";
 import { isExchangePending } from "./exchange.ts";
+import { requireFolder, withPresent } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { needsRecovery, recoverWorkspace } from "./recovery.ts";
 import { markedOwner } from "./shared-trees.ts";
@@ -20,10 +23,21 @@ export async function lookAtWorkspace(
   call: WorkspaceCall,
   head: Point | null,
 ): Promise<LookedAt> {
+  requireFolder(workspace);
   const exclude = head?.descriptor.rules.exclude ?? [];
   return workspace.engine.look(
     stageRequest(workspace, { ...call, exclude }, { rules: null, head, id: newSavePointId() }),
   );
+}
+
+/** The same by the rules of what is to be restored: what that would find there, which is nothing where the folder is missing. */
+export async function lookBeforeRestore(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  rules: IgnoreRecord,
+): Promise<ScanResult> {
+  const request = stageRequest(workspace, call, { rules, head: null, id: newSavePointId() });
+  return withPresent(workspace, async (root) => (await workspace.engine.look({ ...request, root })).scan);
 }
 
 export interface HeadCall extends WorkspaceCall {

@@ -11,14 +11,16 @@ import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "./convert.ts";
 import { isConversionPending } from "./convert-intent.ts";
 import { isExchangePending, recoverExchange } from "./exchange.ts";
+import { makeMissing, takeBackFolder } from "./give-back.ts";
 import { removeHeldTrees } from "./held-trees.ts";
+import { isFolderAnnounced, isFolderThere } from "./missing-folder.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
-import { RestoreJournal } from "./restore-journal.ts";
+import { isRestorePending, RestoreJournal } from "./restore-journal.ts";
 import { isSealPending, recoverSeal } from "./seal.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -29,7 +31,8 @@ const REMEMBERED = 10;
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
   return (
-    fs.existsSync(path.join(workspace.found.paths.journal, "restore.json")) ||
+    isRestorePending(workspace.found.paths.journal) ||
+    isFolderAnnounced(workspace.found.paths.journal) ||
     workspace.points.unfinished().length > 0 ||
     workspace.points.unsettled().length > 0 ||
     isExchangePending(workspace.found.paths.journal) ||
@@ -74,6 +77,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     await recoverConversion(workspace),
     await recoverExchange(workspace),
     await recoverRestore(workspace, call),
+    takeBackFolder(workspace),
   ])
     if (finished !== null) recovered.push({ at, ...finished });
   failpoint("recovery.restored");
@@ -148,6 +152,8 @@ async function recoverRestore(
         }
       : { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was complete`, kept: [] };
   }
+  // It was removed since, and what was displaced from it is still in the staging directory.
+  if (!isFolderThere(workspace.root)) await makeMissing(workspace);
   const applied = new StepRunner({
     root: workspace.root,
     staging: intent.staging,

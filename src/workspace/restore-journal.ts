@@ -28,14 +28,20 @@ function checksumOf(intent: object): string {
   return Buffer.from(sha256(Buffer.from(JSON.stringify(intent)))).toString("hex");
 }
 
+const INTENT = "restore.json";
 const MAX_STEPS_BYTES = 4 * 2 ** 30 - 1;
+
+/** True when a restore was interrupted; cheap. */
+export function isRestorePending(directory: string): boolean {
+  return fs.existsSync(path.join(directory, INTENT));
+}
 
 export class RestoreJournal {
   readonly #intent: string;
   readonly #steps: string;
 
   constructor(directory: string) {
-    this.#intent = path.join(directory, "restore.json");
+    this.#intent = path.join(directory, INTENT);
     this.#steps = path.join(directory, "restore.steps");
   }
 

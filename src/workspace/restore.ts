@@ -22,6 +22,7 @@ import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
+import { isFolderAnnounced, keepAnnounced } from "./missing-folder.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
@@ -96,7 +97,8 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     kind: input.kind,
     paths: input.paths === null ? null : input.paths.map((each) => recordPath(each)),
     staging,
-    root: input.paths === null ? rootOf(input.target) : null,
+    // A folder that was made for it has nothing of its own.
+    root: input.paths === null || isFolderAnnounced(found.paths.journal) ? rootOf(input.target) : null,
     at: new Date().toISOString(),
   };
   journal.begin(intent);
@@ -156,6 +158,7 @@ export async function finishRestore(
     last_restore: { undo_id: undoId, restored_to: intent.target, paths: intent.paths, at: intent.at },
   });
   failpoint("restore.recorded");
+  keepAnnounced(workspace);
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
   removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });

@@ -4,6 +4,7 @@ import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint } from "./capture.ts";
 import { readWorkspace, writeWorkspace, withFolder } from "./control-directory.ts";
 import { removeOriginal } from "./kept-original.ts";
+import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { recoverWorkspace } from "./recovery.ts";
@@ -20,9 +21,11 @@ export function prepareSave({ engine }: Workspace): void {
 /** Saves a workspace: takes its lock, finishes what an earlier unclean end left, records the folder as one point. */
 export async function saveWorkspace(workspace: Workspace, input: SaveInput): Promise<Saved> {
   const { holder } = workspace.engine;
+  requireFolder(workspace);
   prepareSave(workspace);
   using _lock = await workspace.lock("save", input);
   await recoverWorkspace(workspace, input);
+  requireFolder(workspace);
   acceptOtherFolder(workspace, input);
   const state = workspace.state();
   const head = workspace.byId(state.head);

@@ -163,7 +163,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
   checkLocation(target, { allow: ["home", "nested", "git"] });
   if (isAtOrBelow(target, workspace.root)) {
     throw new CairnError("refused", `${printablePath(target)} lies in the workspace itself`, {
-      hint: "name a folder outside of it, or restore without --to",
+      hint: "name a folder outside of it, or restore without --to, which gives back a folder that is missing too",
     });
   }
   if (paths === null) checkRoom(target, point.descriptor.bytes);

@@ -1,5 +1,5 @@
 import { CairnError } from "../../errors.ts";
-import type { DoctorOptions } from "../../operations/contract.ts";
+import type { DoctorOptions, DoctorResult } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
@@ -34,11 +34,16 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     },
   };
   if (!result.healthy) {
-    const mendable = result.findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined);
-    const hint = mendable
-      ? `\`${context.commandLine(["doctor", "--repair"], input.argument(0))}\` mends what can be mended`
-      : "what is still in the folder is stored again by the next save; a point that stays damaged goes with `cairn cleanup --only POINT`";
-    outcome.error = new CairnError("damaged", "doctor found damage", { hint });
+    const repair = context.commandLine(["doctor", "--repair"], input.argument(0));
+    outcome.error = new CairnError("damaged", "doctor found damage", { hint: hintFor(result, repair) });
   }
   return outcome;
+}
+
+function hintFor({ findings }: DoctorResult, repair: string): string {
+  const left = findings.filter(({ severity, repaired }) => severity === "damage" && repaired !== true);
+  if (findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined))
+    return `\`${repair}\` mends what can be mended`;
+  if (left.every(({ kind }) => kind === "folder")) return "the finding says how the folder comes back";
+  return "what is still in the folder is stored again by the next save; a point that stays damaged goes with `cairn cleanup --only POINT`";
 }

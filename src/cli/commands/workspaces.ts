@@ -33,6 +33,10 @@ async function render(context: Context, workspaces: readonly WorkspaceInfo[]): P
   const lines = await renderTable(rows, [2, 3]);
   const missing = workspaces.find((workspace) => !workspace.present);
   if (missing !== undefined)
-    lines.push(style.dim("a folder that was moved: cairn relocate OLD NEW; one that is gone: cairn release OLD"));
+    lines.push(
+      style.dim(
+        "a folder that was moved: cairn relocate OLD NEW; deleted: cairn -C OLD restore latest; not wanted any more: cairn release OLD",
+      ),
+    );
   return lines.join("\n");
 }

@@ -4,10 +4,9 @@ import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { presentSource } from "../../engines/scan/present-source.ts";
 import { decodeTree } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { newSavePointId } from "../../ids.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
-import { stageRequest } from "../../workspace/record-point.ts";
+import { lookBeforeRestore } from "../../workspace/look.ts";
 import { planRestore } from "../../workspace/restore-plan.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { RestoreResult } from "../contract.ts";
@@ -24,8 +23,7 @@ export async function planInPlace(
   // All trees are at hand after this, wherever they lay.
   const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
   const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
-  const request = stageRequest(workspace, call, { rules, head: null, id: newSavePointId() });
-  const { scan } = await workspace.engine.look(request);
+  const scan = await lookBeforeRestore(workspace, call, rules);
   const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
   const left: RestoreResult["left_out"] = [];

@@ -1,0 +1,108 @@
+import fs from "node:fs";
+import path from "node:path";
+import { CairnError } from "../errors.ts";
+import { parentOf } from "../fs/exchange-folders.ts";
+import { filesystemUuid } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
+import { type PlacedWorkspace, readWorkspace, withFolder, writeWorkspace } from "./control-directory.ts";
+import type { FoundWorkspace } from "./find-workspace.ts";
+import { isIntentPending, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import type { Workspace } from "./workspace.ts";
+
+/** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
+
+const JOURNAL = "folder";
+
+/** Also false where something above it is no directory. Throws where it cannot be known. */
+export function isFolderThere(folder: Buffer): boolean {
+  return fs.statSync(folder, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Throws `not_found` with the way back. */
+export function requireFolder({ found }: Workspace): void {
+  if (isFolderThere(found.folder)) return;
+  throw new CairnError("not_found", `the folder ${printablePath(found.folder)} is not there`, {
+    hint: waysBack(found),
+  });
+}
+
+/** What to do about a folder that is not there. */
+export function waysBack(found: FoundWorkspace): string {
+  const shown = printablePath(found.folder);
+  const quoted = JSON.stringify(shown);
+  const problem = whyNotThere(found);
+  const restore =
+    problem === null ? `\`cairn -C ${quoted} restore latest\` gives it back` : `${problem.reason}: ${problem.hint}`;
+  return `${restore}; where it was moved: cairn relocate ${quoted} NEW`;
+}
+
+/** Throws `refused` where the folder may not be made again at its path. */
+export function requirePlace(found: FoundWorkspace): void {
+  const problem = whyNotThere(found);
+  if (problem === null) return;
+  const message = `${printablePath(found.folder)} is not there and is not made again: ${problem.reason}`;
+  throw new CairnError("refused", message, { hint: problem.hint });
+}
+
+/** Why a missing folder's path is no place for it; null where it is one. */
+function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | null {
+  const { folder, control, workspace } = found;
+  const parent = parentOf(folder);
+  const above = JSON.stringify(printablePath(parent));
+  if (!isFolderThere(parent))
+    return {
+      reason: `the folder above it is not there either`,
+      hint: `mount the disk it was on, or: mkdir -p ${above}`,
+    };
+  // Its control directory was found there, so what it lay on is there.
+  if (found.via === "self-contained" || found.via === "mount-root") return null;
+  if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
+  return {
+    reason: `it was on another file system than what is mounted at ${above} now`,
+    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${JSON.stringify(printablePath(folder))}, then restore`,
+  };
+}
+
+/** Whether a folder lies on the file system that a workspace is known to be on. */
+function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
+  const uuid = filesystemUuid(folder);
+  // Device numbers may be others after a reboot, and each subvolume has its own.
+  if (uuid !== null && recorded.filesystem_uuid !== undefined) return uuid === recorded.filesystem_uuid;
+  return fs.statSync(folder, { bigint: true }).dev.toString() === recorded.device;
+}
+
+/** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
+export function announceFolder(journal: string): void {
+  writeIntentLink(journal, JOURNAL, ["cairn.folder.1"]);
+}
+
+export function isFolderAnnounced(journal: string): boolean {
+  return isIntentPending(journal, JOURNAL);
+}
+
+export function forgetAnnounced(journal: string): void {
+  removeIntentLink(journal, JOURNAL);
+}
+
+/** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */
+export function keepAnnounced({ found, root }: Workspace): void {
+  const { journal } = found.paths;
+  if (!isFolderAnnounced(journal)) return;
+  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
+  if (isFolderThere(root)) writeWorkspace(found.control, withFolder(found.control, recorded, root));
+  forgetAnnounced(journal);
+}
+
+/** Work that looks at what a restore would change: for a folder that is not there, an empty one stands in. */
+export async function withPresent<T>({ found, root }: Workspace, work: (present: Buffer) => Promise<T>): Promise<T> {
+  if (isFolderThere(root)) return work(root);
+  requirePlace(found);
+  const empty = newWorkDirectory(found.control.temporary);
+  fs.mkdirSync(empty, { recursive: true, mode: 0o700 });
+  try {
+    return await work(Buffer.from(path.resolve(empty)));
+  } finally {
+    fs.rmdirSync(empty);
+  }
+}

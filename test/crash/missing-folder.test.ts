@@ -1,0 +1,123 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { after, test } from "node:test";
+import { isSubvolume } from "../../src/fs/btrfs.ts";
+import type { Client } from "../../src/operations/contract.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { removeFolder } from "../fixtures/engine-clauses.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";
+import { assertNoLeftovers, cairnLibrary, clientOf, newFolder } from "../fixtures/work.ts";
+import { chosenPasses, killAt, passesOf, SEED } from "./rounds.ts";
+
+let failed = true;
+after(() => {
+  if (failed) process.stderr.write(`missing-folder.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
+});
+
+interface Scene {
+  folder: string;
+  client: Client;
+  state: FolderState;
+  /** takes the folder away */
+  remove: () => void;
+}
+
+/** Kills a restore of the missing folder at each pass; the next command leaves it missing or whole, the one after gives it back. */
+async function killEverywhere({ folder, client, state, remove }: Scene, limit: number): Promise<void> {
+  const args = ["-C", folder, "restore", "head"];
+  remove();
+  const names = passesOf(args);
+  assertFolder(folder, state, "not killed");
+  const outcomes = new Set<string>();
+  for (const pass of chosenPasses(names, limit)) {
+    remove();
+    const where = `killed at ${pass} (${killAt(args, pass) ?? "none"})`;
+    const said = cairn(["-C", folder, "status"]);
+    const isThere = fs.existsSync(folder);
+    outcomes.add(isThere ? "given back" : "missing");
+    if (isThere) assertFolder(folder, state, where);
+    else assert.equal(said.error?.code, "not_found", `${where}: ${said.stdout}`);
+    cairnOk(args);
+    assertFolder(folder, state, `${where}, then again`);
+    assert.equal((await client.status()).clean, true, where);
+    assertNoLeftovers(client, folder, where);
+  }
+  assert.deepEqual([...outcomes].toSorted(), ["given back", "missing"]);
+}
+
+test("a restore of a missing folder that is killed at any step leaves it missing or whole", async () => {
+  const folder = newFolder("missing");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const remove = (): void => fs.rmSync(folder, { recursive: true });
+  await killEverywhere({ folder, client, state: readFolder(folder), remove }, 16);
+});
+
+test("a missing subvolume is given back as one, whole or not at all, wherever its restore is killed", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const state = readFolder(folder);
+  await client.save();
+  const remove = (): void => removeFolder(volume, folder);
+  await killEverywhere({ folder, client, state, remove }, 16);
+  assert.ok(isSubvolume(Buffer.from(folder)));
+  const { effective_engine: engine } = await client.save();
+  assert.equal(engine, "btrfs-snapshot");
+});
+
+test("a restore that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async () => {
+  const folder = newFolder("displaced");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint: "restore.swapped" }).killed);
+  fs.rmSync(folder, { recursive: true });
+  cairnOk(["-C", folder, "undo"]);
+  assertFolder(folder, unsaved, "undone");
+});
+
+test("an exchange that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  await client.save();
+  await client.seal();
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  const args = ["-C", folder, "restore", "head", "--method", "exchange"];
+  assert.ok(cairn(args, { failpoint: "exchange.exchanged" }).killed);
+  removeFolder(volume, folder);
+  cairnOk(["-C", folder, "undo"]);
+  assertFolder(folder, unsaved, "undone");
+});
+
+test("a folder whose disk is not mounted is not made on the one below", async (t) => {
+  const volume = loopFileSystem(t, "ext4");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "work");
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "a"), "one");
+  const control = newFolder("control");
+  fs.rmdirSync(control);
+  const client = await (await cairnLibrary()).adopt(folder, { controlDirectory: control });
+  await client.save();
+  volume.unmounted(() => {
+    const refused = cairn(["-C", folder, "restore", "head"]);
+    assert.deepEqual([refused.status, refused.error?.code], [7, "refused"]);
+    assert.match(refused.error?.hint ?? "", /mount its disk/);
+    assert.match(cairn(["-C", folder, "status"]).error?.hint ?? "", /mount its disk/);
+    assert.deepEqual(fs.readdirSync(volume.root), []);
+  });
+  fs.rmSync(folder, { recursive: true });
+  cairnOk(["-C", folder, "restore", "head"]);
+  assert.equal(fs.readFileSync(path.join(folder, "a"), "utf8"), "one");
+  failed = false;
+});
