@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, type ExecFileException } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -93,18 +93,23 @@ async function fromCommand(command: string, { cwd, env, signal }: PasswordSource
         ...(signal === undefined ? {} : { signal }),
       },
       (error, stdout) => {
-        if (error === null) return done(stdout);
-        const how = typeof error.code === "number" ? `ended with status ${error.code}` : "could not be run";
-        fail(
-          new CairnError("usage", `the command that gives the password ${how}`, {
-            hint: "its output on stderr is above",
-          }),
-        );
+        if (error === null) done(stdout);
+        else fail(commandFailure(error));
       },
     );
+    // A command that reads stdin is to see its end, not to wait for what nobody writes.
+    child.stdin?.end();
     child.stderr?.pipe(process.stderr);
   });
   return checked(output, "the command");
+}
+
+function commandFailure({ code, signal }: ExecFileException): CairnError {
+  const status = typeof code === "number" ? `ended with status ${code}` : null;
+  const how = status ?? (signal ? `was ended by ${signal}` : "could not be run");
+  return new CairnError("usage", `the command that gives the password ${how}`, {
+    hint: "its output on stderr is above",
+  });
 }
 
 async function fromTerminal({ question, twice, signal }: PasswordSources): Promise<string> {
