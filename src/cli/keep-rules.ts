@@ -7,9 +7,11 @@ const COUNTS = ["keepLast", "keepHourly", "keepDaily", "keepWeekly", "keepMonthl
 export function readKeepRules(input: Input): BackupRetention {
   const rules: BackupRetention = {};
   for (const name of COUNTS) {
-    const count = input.count(name);
+    const count = input.text(name) === "unlimited" ? "unlimited" : input.count(name);
     if (count === undefined) continue;
-    if (count < 0) throw usage(`a count must not be negative: ${count}`);
+    // restic's versions do not agree on what -1 means.
+    if (typeof count === "number" && count < 0)
+      throw usage(`a count must not be negative: ${count}`, "`unlimited` keeps all");
     rules[name] = count;
   }
   const within = checkSpan(input.text("keepWithin"), "--keep-within");

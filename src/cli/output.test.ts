@@ -27,11 +27,11 @@ test("history without anything to list says why", async () => {
 });
 
 test("a policy is told in the words of the options that set it", async () => {
-  const policy = { retention: { keepLast: 5, keepTags: ["a"], keepUndo: { within: "30d" } }, quota_bytes: 1 << 30 };
+  const policy = { retention: { keepLast: 5, keepTags: ["a", ""], keepUndo: { within: "30d" } }, quota_bytes: 1 << 30 };
   const { stdout } = await runFake(["cleanup", "--keep-last", "5", "--set-policy"], {
     fake: fakeLibrary({ setPolicy: () => policy }),
   });
-  assert.equal(stdout, "policy: keep-last 5, keep-tag a, keep-undo-within 30d; quota: 1 GiB\n");
+  assert.equal(stdout, "policy: keep-last 5, keep-tag a, keep-tag '', keep-undo-within 30d; quota: 1 GiB\n");
 });
 
 test("save says that no point was made when nothing changed and that was asked for", async () => {

@@ -285,6 +285,20 @@ test("cleanup passes on every rule", async () => {
   });
 });
 
+test("counts of rules may be unlimited, and a rule may name several tags or none", async () => {
+  const line = "cleanup --plan --keep-last unlimited --keep-daily 3 --keep-tag a,b --keep-tag";
+  const { fake } = await runFake([...line.split(" "), ""]);
+  assert.deepEqual((argsOf(fake, "previewCleanup")[0] as { retention: unknown }).retention, {
+    keepLast: "unlimited",
+    keepDaily: 3,
+    keepTags: ["a,b", ""],
+  });
+  for (const wrong of ["-1", "many", ""]) {
+    const { status } = await runFake(["cleanup", "--plan", "--keep-last", wrong]);
+    assert.equal(status, 2, wrong);
+  }
+});
+
 test("release of a folder that is no workspace fails with a hint, any other command adopts it", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const released = await runJson(["release", "."], { fake: fakeLibrary({ ...nowhere, forget: () => false }, true) });

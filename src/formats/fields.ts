@@ -52,6 +52,11 @@ export class Fields {
     return value !== undefined && value !== null;
   }
 
+  /** True when the member is exactly this text. */
+  isText(key: string, text: string): boolean {
+    return this.#get(key) === text;
+  }
+
   text(key: string, max = 1 << 20): string {
     const value = this.#get(key);
     if (typeof value !== "string" || value.length > max) throw this.wrong(key, `a text of at most ${max} characters`);

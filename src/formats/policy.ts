@@ -1,16 +1,20 @@
 import type { Fields } from "./fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
+/** So many, or all that there are. */
+export type KeepCount = number | "unlimited";
+
 /** What a cleanup without rules of its own goes by; members as restic calls them. Spans like `30d`, `1y6m`. */
 export interface StoredRetention {
   keep_undo?: { count?: number; within?: string };
-  keep_last?: number;
+  keep_last?: KeepCount;
   keep_within?: string;
-  keep_hourly?: number;
-  keep_daily?: number;
-  keep_weekly?: number;
-  keep_monthly?: number;
-  keep_yearly?: number;
+  keep_hourly?: KeepCount;
+  keep_daily?: KeepCount;
+  keep_weekly?: KeepCount;
+  keep_monthly?: KeepCount;
+  keep_yearly?: KeepCount;
+  /** Each is a tag, or several with commas between; see `splitTags`. */
   keep_tags?: string[];
   max_bytes?: number;
   max_age?: string;
@@ -26,7 +30,7 @@ export interface PolicyFile {
 
 const FORMAT = "cairn.policy";
 const VERSION = 1;
-const COUNTS = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly", "max_bytes"];
+const COUNTS = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"];
 const SPANS = ["keep_within", "max_age"];
 const SPAN = /^(?:\d{1,6}[ymwdh]){1,5}$/;
 
@@ -37,7 +41,8 @@ export function isSpan(text: string): boolean {
 
 /** Throws `damaged`, naming the member, when a retention has a value that none can have. */
 export function checkRetention(fields: Fields): void {
-  for (const key of COUNTS) fields.optionalInteger(key);
+  for (const key of COUNTS) if (!fields.isText(key, "unlimited")) fields.optionalInteger(key);
+  fields.optionalInteger("max_bytes");
   for (const key of SPANS) checkSpan(fields, key);
   if (fields.has("keep_tags")) fields.texts("keep_tags");
   if (!fields.has("keep_undo")) return;

@@ -57,3 +57,11 @@ export function decodeSnapshot(bytes: Uint8Array): Snapshot {
   if (Object.keys(extra).length > 0) snapshot.extra = extra;
   return snapshot;
 }
+
+/** The tags of one word as restic takes them: commas between, white space around each is not part of it, none is empty. */
+export function splitTags(text: string): string[] {
+  return text
+    .split(",")
+    .map((tag) => tag.trim())
+    .filter((tag) => tag !== "");
+}

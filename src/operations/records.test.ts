@@ -85,8 +85,8 @@ const RETENTION: Retention = {
   keepDaily: 2,
   keepWeekly: 3,
   keepMonthly: 4,
-  keepYearly: 5,
-  keepTags: ["a", "b"],
+  keepYearly: "unlimited",
+  keepTags: ["a", "b,c", ""],
   maxBytes: 6,
   maxAge: "90d",
 };

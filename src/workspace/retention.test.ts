@@ -84,6 +84,25 @@ test("tags keep their points whatever else is said", () => {
   assert.equal(kept(list, { keepTags: ["other"] }), "");
 });
 
+test("a rule of several tags keeps what has them all, an empty one what has none", () => {
+  const tags = [[], ["a"], ["a", "b"], ["a,b"], ["b", "c", "a"], ["c"]];
+  const list = points(tags.map((_, i) => `2026-11-1${i}T00:00:00Z`)).map((point, i) => ({ ...point, tags: tags[i]! }));
+  assert.equal(kept(list, { keepTags: ["a,b"] }), "cde");
+  assert.equal(kept(list, { keepTags: [" b , a ", "c"] }), "cef");
+  assert.equal(kept(list, { keepTags: ["a,"] }), "bce");
+  for (const none of ["", ",", " "]) assert.equal(kept(list, { keepTags: [none] }), "a");
+  assert.deepEqual(
+    applyRetention(list, { keepTags: ["a,b", ""] }, NOW).map(({ reasons: [first] }) => first),
+    ["no rule keeps it", "tag a,b", "tag a,b", "tag a,b", "no rule keeps it", "tag none"],
+  );
+});
+
+test("an unlimited count keeps every point, or the last one of every period", () => {
+  const list = points(["2024-11-17T10:00:00Z", "2025-11-18T09:10:00Z", "2026-11-18T09:50:00Z", "2026-11-19T10:00:00Z"]);
+  assert.equal(kept(list, { keepLast: "unlimited" }), "abcd");
+  assert.equal(kept(list, { keepYearly: "unlimited" }), "abd");
+});
+
 test("undo points go by keep-undo only: the newest so many, and those of the span", () => {
   const old = points(
     Array.from({ length: 25 }, () => "2026-01-01T00:00:00Z"),

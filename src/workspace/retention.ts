@@ -1,4 +1,6 @@
 import { CairnError } from "../errors.ts";
+import type { KeepCount } from "../formats/policy.ts";
+import { splitTags } from "../formats/snapshot.ts";
 
 /**
  * Which points a set of rules keeps: restic's rules with restic's meaning. Pure. Calendar days, weeks (ISO), months
@@ -19,13 +21,13 @@ export interface RetentionPoint {
 
 export interface RetentionRules {
   keepUndo?: { count?: number; within?: string };
-  keepLast?: number;
+  keepLast?: KeepCount;
   keepWithin?: string;
-  keepHourly?: number;
-  keepDaily?: number;
-  keepWeekly?: number;
-  keepMonthly?: number;
-  keepYearly?: number;
+  keepHourly?: KeepCount;
+  keepDaily?: KeepCount;
+  keepWeekly?: KeepCount;
+  keepMonthly?: KeepCount;
+  keepYearly?: KeepCount;
   keepTags?: readonly string[];
   maxAge?: string;
   maxBytes?: number;
@@ -118,10 +120,14 @@ export function keepsByRule(rules: RetentionRules): boolean {
     rules.keepYearly,
   ];
   return (
-    counts.some((count) => (count ?? 0) > 0) ||
+    counts.some((count) => mostOf(count) > 0) ||
     (rules.keepWithin !== undefined && !isEmpty(parseSpan(rules.keepWithin))) ||
     (rules.keepTags?.length ?? 0) > 0
   );
+}
+
+function mostOf(count: KeepCount | undefined): number {
+  return count === "unlimited" ? Number.POSITIVE_INFINITY : (count ?? 0);
 }
 
 /**
@@ -181,9 +187,9 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
     return reasons;
   }
   for (const { id, tags } of points)
-    for (const tag of rules.keepTags ?? []) if (tags.includes(tag)) add(reasons, id, `tag ${tag}`);
+    for (const rule of rules.keepTags ?? []) if (hasTags(tags, rule)) add(reasons, id, `tag ${rule || "none"}`);
   keepWithin(points, { rules, latest, reasons });
-  points.slice(0, rules.keepLast ?? 0).forEach(({ id }) => add(reasons, id, "last"));
+  points.slice(0, mostOf(rules.keepLast)).forEach(({ id }) => add(reasons, id, "last"));
   const counts = {
     hourly: rules.keepHourly,
     daily: rules.keepDaily,
@@ -192,7 +198,7 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
     yearly: rules.keepYearly,
   };
   for (const [period, count] of Object.entries(counts)) {
-    let left = count ?? 0;
+    let left = mostOf(count);
     let last: number | null = null;
     for (const { id, time } of points) {
       if (left <= 0) break;
@@ -204,6 +210,13 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
     }
   }
   return reasons;
+}
+
+/** All tags that the rule has with commas between; without any, that there are none. A point's own tag may hold commas. */
+function hasTags(tags: readonly string[], rule: string): boolean {
+  const wanted = splitTags(rule);
+  if (wanted.length === 0) return tags.length === 0;
+  return tags.includes(rule) || wanted.every((tag) => tags.includes(tag));
 }
 
 function keepWithin(

@@ -20,14 +20,18 @@ export const command: CommandDefinition = {
     { flags: "--plan", text: "say what would be removed and why, remove nothing" },
     { flags: "--run <id>", text: "do what a plan says; refused when its facts have changed" },
     { flags: "--only", text: "remove exactly the named points, e.g. because a secret was saved" },
-    { flags: "--keep-last <count>", text: "keep the newest points" },
+    { flags: "--keep-last <count>", text: "keep the newest points; unlimited: all" },
     { flags: "--keep-within <span>", text: "keep all points of this span, e.g. 30d, 2w, 1y6m" },
     { flags: "--keep-hourly <count>", text: "keep the last point of each of so many hours" },
     { flags: "--keep-daily <count>", text: "… of so many days" },
     { flags: "--keep-weekly <count>", text: "… of so many weeks" },
     { flags: "--keep-monthly <count>", text: "… of so many months" },
     { flags: "--keep-yearly <count>", text: "… of so many years" },
-    { flags: "--keep-tag <tag>", text: "keep points with this tag; may be repeated", repeat: true },
+    {
+      flags: "--keep-tag <tag>",
+      text: "keep points with all of these, comma between; '': those without any",
+      repeat: true,
+    },
     { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
     { flags: "--max-size <size>", text: "drop the oldest until the store is at most so large, e.g. 20GiB" },
@@ -179,7 +183,7 @@ function describeRules(retention: Retention): string {
   const words = Object.entries(plain).map(
     ([key, value]) => `${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} ${value}`,
   );
-  for (const tag of keepTags ?? []) words.push(`keep-tag ${tag}`);
+  for (const tag of keepTags ?? []) words.push(`keep-tag ${tag || "''"}`);
   if (keepUndo?.count !== undefined) words.push(`keep-undo ${keepUndo.count}`);
   if (keepUndo?.within !== undefined) words.push(`keep-undo-within ${keepUndo.within}`);
   if (maxBytes !== undefined) words.push(`max-size ${formatBytes(maxBytes)}`);

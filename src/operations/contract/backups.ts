@@ -8,6 +8,7 @@ import type {
   StreamBackupResult,
   TransferredSize,
 } from "./backup-snapshots.ts";
+import type { BackupRetention } from "./looking.ts";
 import type { Aspect, CallOptions, NamedPath } from "./points.ts";
 import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
 
@@ -158,19 +159,6 @@ export interface RestoredForCheck {
 }
 
 // ----------------------------------------------------------------------------------------- forget, prune
-
-/** restic's words with restic's meaning; days, weeks, months and years are those of UTC. */
-export interface BackupRetention {
-  keepLast?: number;
-  keepWithin?: string;
-  keepHourly?: number;
-  keepDaily?: number;
-  keepWeekly?: number;
-  keepMonthly?: number;
-  keepYearly?: number;
-  /** Any of these tags. */
-  keepTags?: readonly string[];
-}
 
 export type SnapshotGrouping = "host" | "paths" | "tags";
 

@@ -169,18 +169,26 @@ export interface VerifyResult {
   unverified: UnverifiedPoint[];
 }
 
-/** restic's meaning of each word. Durations like `30d`, `2w`, `12h`, `1y6m`. Sizes in bytes. */
-export interface Retention {
+/** So many, or all that there are. */
+export type KeepCount = number | "unlimited";
+
+/** restic's words with restic's meaning; days, weeks, months and years are those of UTC. Durations like `30d`, `2w`, `12h`, `1y6m`. */
+export interface BackupRetention {
+  keepLast?: KeepCount;
+  keepWithin?: string;
+  keepHourly?: KeepCount;
+  keepDaily?: KeepCount;
+  keepWeekly?: KeepCount;
+  keepMonthly?: KeepCount;
+  keepYearly?: KeepCount;
+  /** Any of these: a tag, or `a,b` for both of them; an empty text is for what has no tags. */
+  keepTags?: readonly string[];
+}
+
+/** A backup's rules, and those that only save points have. Sizes in bytes. */
+export interface Retention extends BackupRetention {
   /** Restore and undo points; default `{count: 20, within: "30d"}`. They count for no other rule. */
   keepUndo?: { count?: number; within?: string };
-  keepLast?: number;
-  keepWithin?: string;
-  keepHourly?: number;
-  keepDaily?: number;
-  keepWeekly?: number;
-  keepMonthly?: number;
-  keepYearly?: number;
-  keepTags?: readonly string[];
   maxBytes?: number;
   maxAge?: string;
 }

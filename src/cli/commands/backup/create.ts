@@ -8,6 +8,7 @@ import type {
   StreamBackupResult,
 } from "../../../operations/contract.ts";
 import { CairnError } from "../../../errors.ts";
+import { splitTags } from "../../../formats/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
 import type { Input } from "../../input.ts";
@@ -15,7 +16,6 @@ import { EXIT_PARTLY } from "../../envelope.ts";
 import { usage } from "../../input.ts";
 import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
 import { renderIncomplete } from "../../render/status.ts";
-import { splitTags } from "./list.ts";
 import { REPOSITORY_OPTIONS, whileOpening, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {

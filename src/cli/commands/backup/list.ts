@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { BackupList, ListBackupsOptions } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
+import { splitTags } from "../../../formats/snapshot.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
@@ -48,11 +49,6 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const list = await repository.list(options);
     return { data: list, paged: true, text: () => render(context, list) };
   });
-}
-
-/** As restic has them: no tag holds a comma. */
-export function splitTags(text: string): string[] {
-  return text.split(",").filter((tag) => tag !== "");
 }
 
 /** What the filter options name. */
