@@ -50,14 +50,25 @@ test("periods keep the last point of each, and only as many periods as asked", (
   assert.equal(kept(list, { keepDaily: 2 }), "df");
   assert.equal(kept(list, { keepDaily: 10 }), "acdf");
   assert.equal(kept(list, { keepHourly: 3 }), "cdf");
-  assert.equal(kept(list, { keepMonthly: 5 }), "f");
+  assert.equal(kept(list, { keepMonthly: 1 }), "f");
   assert.equal(kept(list, { keepYearly: 1, keepLast: 2 }), "ef");
+});
+
+test("the oldest point stays while there are fewer periods than a rule would keep", () => {
+  const list = points(["2023-01-05T10:00:00Z", "2023-05-05T10:00:00Z", "2024-01-01T10:00:00Z", "2026-11-01T10:00:00Z"]);
+  assert.equal(kept(list, { keepYearly: 5 }), "abcd");
+  assert.equal(kept(list, { keepYearly: "unlimited" }), "abcd");
+  assert.equal(kept(list, { keepYearly: 3 }), "bcd");
+  assert.equal(kept(list, { keepYearly: 2 }), "cd");
+  assert.equal(kept(list, { keepLast: 2, keepYearly: 1 }), "cd");
+  assert.equal(kept(list, { keepYearly: 5, maxAge: "3y" }), "cd");
+  assert.deepEqual(applyRetention(list, { keepYearly: 5 }, NOW).at(-1)?.reasons, ["oldest yearly"]);
 });
 
 test("weeks are those of ISO, also around new year", () => {
   const list = points(["2024-12-29T12:00:00Z", "2024-12-30T12:00:00Z", "2025-01-05T12:00:00Z", "2025-01-06T12:00:00Z"]);
   assert.equal(kept(list, { keepWeekly: 9 }), "acd");
-  assert.equal(kept(list, { keepYearly: 9 }), "bd");
+  assert.equal(kept(list, { keepYearly: 2 }), "bd");
 });
 
 test("keep-within counts from the newest point that is not in the future", () => {

@@ -197,14 +197,16 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
     monthly: rules.keepMonthly,
     yearly: rules.keepYearly,
   };
+  const oldest = points.at(-1)?.id;
   for (const [period, count] of Object.entries(counts)) {
     let left = mostOf(count);
     let last: number | null = null;
     for (const { id, time } of points) {
       if (left <= 0) break;
       const value = PERIODS[period as keyof typeof PERIODS](new Date(time));
-      if (value === last) continue;
-      add(reasons, id, period);
+      // While there are fewer periods than the rule would keep, what is kept goes back as far as it can.
+      if (value === last && id !== oldest) continue;
+      add(reasons, id, value === last ? `oldest ${period}` : period);
       last = value;
       left--;
     }
