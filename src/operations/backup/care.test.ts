@@ -8,6 +8,7 @@ import { sealMessage } from "../../crypto/seal.ts";
 import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
+import { objectIdOf } from "../../ids.ts";
 import type { CopyBackupsResult } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
@@ -153,6 +154,36 @@ test("snapshots are copied once into a repository with other keys, and come back
   await target.restore("latest", join(root, "copied"));
   assert.equal(walkDigests(join(root, "copied")).state, walkDigests(folder).state);
   await assert.rejects(repository.copyTo(repository), hasCode("usage"));
+  await target.close();
+});
+
+test("a snapshot that was tagged since its copy is copied with its tags, once", async (t) => {
+  const at = await backupScene(t, "local");
+  const { library, repository, root, options } = at;
+  const [id] = await rounds(at, 1);
+  const target = await library.initRepository({ ...options, repository: `local:${root}/other`, password: "other" });
+  await repository.copyTo(target);
+  const { repository: inner, storage } = (repository as OpenedRepository).access;
+  // What `restic tag` does.
+  const retag = async (from: string, tags: string[]): Promise<string> => {
+    const snapshot = await inner.loadSnapshot(from);
+    const tagged = await inner.saveSnapshot({
+      ...snapshot,
+      tags,
+      original: snapshot.original ?? objectIdOf(Buffer.from(id!, "hex")),
+    });
+    await storage.remove("snapshots", from);
+    return tagged;
+  };
+  const own = (await inner.loadSnapshot(id!)).tags!;
+  const tagged = await retag(id!, [...own, "keep"]);
+  assert.equal((await repository.copyTo(target)).copied.length, 1);
+  assert.deepEqual((await target.list()).snapshots.map(({ tags }) => tags.includes("keep")).sort(), [false, true]);
+  const again = await repository.copyTo(target);
+  assert.deepEqual([again.copied, again.present], [[], 1]);
+  // A tag that went brings nothing anew.
+  await retag(tagged, own);
+  assert.deepEqual((await repository.copyTo(target)).copied, []);
   await target.close();
 });
 

@@ -20,7 +20,8 @@ import type { RepositoryAccess } from "./repository-access.ts";
  * Brings snapshots of one repository into another, whatever keys they have: blobs are opened, compared with their ids and
  * sealed anew. Steps: shared locks on both → packs → their index (at the latest every 64 packs or 30 s) → each snapshot's
  * file ●, oldest first. What was copied before is told by its origin and not copied again; a kill anywhere leaves whole
- * snapshots, and the next call goes on. A copy that is there is passed over, but what it lacks by the target's index is stored.
+ * snapshots, and the next call goes on. One that has got a tag since is copied with it, beside the copy that lacks it: rules
+ * there go by tags too. A copy that is there is passed over, but what it lacks by the target's index is stored.
  */
 export async function copyBackups(
   from: RepositoryAccess,
@@ -35,8 +36,8 @@ export async function copyBackups(
       const listing = await from.repository.listSnapshots(options.signal);
       const wanted = chosenSnapshots(listing, options);
       warnOfUnreadable(from, listing.damaged, options);
-      const known = new Set((await readableSnapshots(to, options)).flatMap(identities));
-      const missing = wanted.filter((listed) => !identities(listed).some((key) => known.has(key)));
+      const copies = byIdentity(await readableSnapshots(to, options));
+      const missing = wanted.filter((listed) => !isCopied(listed, copies));
       const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
       await warnOfLostPacks(to, target, options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
@@ -106,6 +107,21 @@ async function warnOfLostPacks(to: RepositoryAccess, target: BlobIndex, options:
   if (lost === 0) return;
   options.onWarning?.(
     `${to.location} has lost or cut ${lost} of its packs: \`cairn backup repair packs\` there, then a copy stores what they held again`,
+  );
+}
+
+function byIdentity(snapshots: readonly ListedSnapshot[]): Map<string, ListedSnapshot[]> {
+  const copies = new Map<string, ListedSnapshot[]>();
+  for (const listed of snapshots)
+    for (const key of identities(listed)) copies.set(key, [...(copies.get(key) ?? []), listed]);
+  return copies;
+}
+
+/** Whether one of the copies has all of a snapshot's tags. */
+function isCopied(listed: ListedSnapshot, copies: ReadonlyMap<string, readonly ListedSnapshot[]>): boolean {
+  const tags = listed.snapshot.tags ?? [];
+  return identities(listed).some((key) =>
+    copies.get(key)?.some(({ snapshot }) => tags.every((tag) => snapshot.tags?.includes(tag) === true)),
   );
 }
 
