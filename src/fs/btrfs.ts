@@ -349,10 +349,15 @@ export async function destroySubvolume(parentFd: number, name: string | Uint8Arr
  * Removes a subvolume without waiting for the event loop, for paths that nobody else works in: it is made writable
  * first, and where it cannot be removed as a whole that is all, so that its entries can be removed.
  */
-export function destroySubvolumeNow(parent: string, name: string): void {
-  const parentFd = fs.openSync(parent, FOLDER);
+export function destroySubvolumeNow(place: Buffer): void {
+  const slash = place.lastIndexOf("/");
+  const name = place.subarray(slash + 1);
+  const parentFd = fs.openSync(place.subarray(0, Math.max(slash, 1)), FOLDER);
   try {
-    const own = fs.openSync(`/proc/self/fd/${parentFd}/${name}`, FOLDER | fs.constants.O_NOFOLLOW);
+    const own = fs.openSync(
+      Buffer.concat([Buffer.from(`/proc/self/fd/${parentFd}/`), name]),
+      FOLDER | fs.constants.O_NOFOLLOW,
+    );
     try {
       const argument = newArena(8);
       viewOf(argument).setBigUint64(0, flagsOf(own, argument) & ~READ_ONLY, true);

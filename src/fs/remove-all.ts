@@ -1,27 +1,36 @@
 import fs from "node:fs";
-import path from "node:path";
 import { btrfsAvailable, destroySubvolumeNow, isSubvolume } from "./btrfs.ts";
+import { rawBytes } from "./safe-path.ts";
 
 /**
- * Removes whatever lies at a path, read-only subvolumes of btrfs in it too; nothing there is fine. No link is followed.
- * Throws the system's error.
+ * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes
+ * of btrfs too; nothing there is fine. No link is followed. Throws the system's error.
  */
 export function removeAll(place: string): void {
   try {
     fs.rmSync(place, { recursive: true, force: true });
   } catch (error) {
     // What it was that failed is not in the error's code, where it is several levels down.
-    if (!btrfsAvailable() || !removeSubvolumes(place)) throw error;
+    if (!makeRemovable(rawBytes(place))) throw error;
     fs.rmSync(place, { recursive: true, force: true });
   }
 }
 
-/** Removes the subvolumes at or below a folder, or makes them writable where they may not be removed as a whole. */
-function removeSubvolumes(place: string): boolean {
-  let found = false;
-  for (const entry of fs.readdirSync(place, { withFileTypes: true }))
-    if (entry.isDirectory()) found = removeSubvolumes(path.join(place, entry.name)) || found;
-  if (!isSubvolume(place)) return found;
-  destroySubvolumeNow(path.dirname(place), path.basename(place));
-  return true;
+/** Removes subvolumes at and below a directory, or makes them writable, and opens directories to their owner; whether there were any. */
+function makeRemovable(place: Buffer): boolean {
+  const isOwnTree = btrfsAvailable() && isSubvolume(place);
+  if (isOwnTree) destroySubvolumeNow(place);
+  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  if (facts === undefined) return true;
+  const isClosed = (facts.mode & OWNER) !== OWNER;
+  if (isClosed) fs.chmodSync(place, OWNER);
+  let found = isOwnTree || isClosed;
+  for (const entry of fs.readdirSync(place, { withFileTypes: true, encoding: "buffer" }))
+    if (entry.isDirectory()) found = makeRemovable(Buffer.concat([place, SLASH, entry.name])) || found;
+  // Those inside kept it from being removed as a whole.
+  if (isOwnTree) destroySubvolumeNow(place);
+  return found;
 }
+
+const OWNER = 0o700;
+const SLASH = Buffer.from("/");

@@ -5,7 +5,7 @@ import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Cause } from "../formats/descriptor.ts";
+import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
 import { mayBeLimited } from "../fs/btrfs-quota.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
@@ -96,10 +96,18 @@ function whyNotExchanged(workspace: Workspace, { target, kind }: ExchangeInput):
   if (boundSockets(root).length > 0) return "a program listens on a socket in it";
   if (mountOf(root, mounts)?.id !== mountOf(workspace.found.control.root, mounts)?.id)
     return "the points lie on another mount";
+  if (!mayMove(root, target)) return "a folder that its owner may not write to is moved by root alone";
   if (hasNested(root)) return "there are subvolumes inside";
   if (mayBeLimited(root))
     return "a quota group limits the folder's subvolume, and would not limit another in its place";
   return controlDirectoriesInside(root).length > 0 ? "a control directory lies inside" : null;
+}
+
+/** Whether this user may give the folder, and what takes its place, another parent. */
+function mayMove(root: Buffer, { descriptor }: Point): boolean {
+  if (process.geteuid?.() === 0) return true;
+  const { mode } = (descriptor.content as DescriptorContent).root;
+  return [fs.lstatSync(root).mode, mode].every((each) => (each & 0o200) !== 0);
 }
 
 /** Who would go on working in what was displaced; null where nobody does. */

@@ -49,6 +49,48 @@ describe("an ordinary user", { skip }, () => {
     return { volume, folder, options, run: (...args) => cairnOk(args, options) };
   }
 
+  for (const [kind, engine, mountOptions] of [
+    ["btrfs", "btrfs-snapshot", ["user_subvol_rm_allowed"]],
+    ["btrfs", "btrfs-snapshot", []],
+    ["btrfs", "reflink-copy", []],
+    ["xfs", "reflink-copy", []],
+  ] as const) {
+    const how = [kind, engine, ...mountOptions].join(", ");
+    test(`keeps folders that nobody may write to, the topmost one too, and leaves nothing of them: ${how}`, (t) => {
+      const lock = (folder: string): void => void spawnSync("chmod", ["-R", "a-w", folder]);
+      const begun = begin(t, { kind, engine, mountOptions, fill: lock });
+      if (begun === null) return;
+      const { volume, folder, run } = begun;
+      const states = [readFolder(folder)];
+      const { save_point_id: first } = run("save").data["save_point"] as Point;
+      fs.mkdirSync(path.join(folder, "added/deeper"), { recursive: true });
+      fs.writeFileSync(path.join(folder, "added/deeper/file"), "added\n");
+      spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
+      lock(folder);
+      states.push(readFolder(folder));
+      run("save");
+      for (const [args, state] of [
+        [["restore", first, "--method", "exchange"], 0],
+        [["undo"], 1],
+        [["restore", first], 0],
+      ] as const) {
+        run(...args);
+        assertFolder(folder, states[state]!, args.join(" "));
+      }
+      const [to, fork] = ["to", "fork"].map((name) => path.join(volume.root, name));
+      run("restore", "latest", "--to", to!);
+      run("fork", "latest", fork!);
+      for (const each of [to!, fork!]) assertFolder(each, states[1]!, each);
+      run("release", fork!, "--delete-points");
+      run("cleanup", "--keep-last", "1");
+      run("verify", "--all");
+      run("release", folder, "--delete-points");
+      const left = fs.readdirSync(volume.root).filter((name) => name !== "lost+found");
+      assert.deepEqual(left.toSorted(), [".cairn-control", "fork", "to", "ws"]);
+      assert.deepEqual(fs.readdirSync(path.join(volume.root, ".cairn-control")), ["adopt.lock"]);
+    });
+  }
+
   for (const mountOptions of [["user_subvol_rm_allowed"], []]) {
     const how =
       mountOptions.length > 0 ? "with user_subvol_rm_allowed" : "where subvolumes may only be removed entry by entry";

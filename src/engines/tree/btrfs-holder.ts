@@ -16,6 +16,7 @@ import {
 } from "../../fs/btrfs.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { letOwnerWrite } from "../../fs/owner-writes.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
@@ -262,6 +263,8 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
       const errno = errnoOf(error);
       if (errno === "ENOENT") return;
       if (errno === "EPERM" && (await removeEntries(path))) return;
+      // Its own mode keeps an ordinary user from it.
+      if (errno === "EACCES" && (await held(path, openForOwner, NO_LINK))) continue;
       // A subvolume was made inside meanwhile.
       const again = errno === "ENOTEMPTY" || (errno === "EROFS" && round === 0);
       if (!again || round >= MOST_ROUNDS) throw error;
@@ -272,6 +275,11 @@ async function removeSubvolume(parent: number, name: Uint8Array): Promise<void> 
 
 function makeWritable(fd: number): Promise<void> {
   return setReadOnly(fd, false);
+}
+
+async function openForOwner(fd: number): Promise<boolean> {
+  await makeWritable(fd);
+  return letOwnerWrite(fd);
 }
 
 async function removeNested(fd: number): Promise<void> {
@@ -303,7 +311,7 @@ function openedBelow(root: number, path: Uint8Array): number {
  */
 async function removeEntries(path: Buffer): Promise<boolean> {
   try {
-    await held(path, makeWritable, NO_LINK);
+    await held(path, openForOwner, NO_LINK);
     await openUp(path);
     await fs.promises.rm(path, { recursive: true, force: true });
     return true;
