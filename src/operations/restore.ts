@@ -152,7 +152,8 @@ async function exchangeIfPossible(
 }
 
 function whyNotWhole({ engine }: Workspace, { paths, keepPresent }: RestoreInput): { refused: string } | null {
-  if (engine.holder?.atomic !== true) return { refused: `the engine ${engine.holder?.type ?? engine.type} keeps no trees of one moment` };
+  if (engine.holder?.atomic !== true)
+    return { refused: `the engine ${engine.holder?.type ?? engine.type} keeps no trees of one moment` };
   if (paths !== null) return { refused: "an exchange takes the whole folder" };
   return keepPresent ? { refused: "an exchange keeps nothing of what is there" } : null;
 }
