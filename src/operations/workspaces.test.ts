@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { hasCode, testFolder } from "./testing-folder.ts";
@@ -56,6 +56,30 @@ test("one that was moved is listed where it was opened since, and one that is go
   await again.release({ deletePoints: true });
   assert.deepEqual(await library.listWorkspaces(), []);
   assert.deepEqual(readdirSync(join(root, "state/cairn/self-contained")), []);
+});
+
+test("a copy of a self-contained workspace is listed beside the one it was made from, by its own place", async (t) => {
+  const { root, library, client } = await testFolder(t);
+  await client.release();
+  const [first, copy] = [join(root, "first"), join(root, "copy")];
+  await (await library.init(first)).save();
+  cpSync(first, copy, { recursive: true });
+  await (await library.open(copy)).save();
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path, present, points, control_directory: control }) => [
+      path,
+      present,
+      points,
+      control,
+    ]),
+    [copy, first].map((place) => [join(place, "main"), true, place === copy ? 2 : 1, join(place, ".cairn")]),
+  );
+  // Which of the two is left is the one that is meant: as after a move.
+  rmSync(first, { recursive: true });
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path }) => path),
+    [join(copy, "main")],
+  );
 });
 
 test("a self-contained workspace that was relocated is listed where it lies now", async (t) => {

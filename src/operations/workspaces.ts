@@ -19,10 +19,13 @@ export async function listWorkspaces(factory: EngineFactory, options: CallOption
   const registrations = registered.flatMap(({ registration }) => (registration === null ? [] : [registration]));
   for (const root of new Set(registrations.map(controlOf))) {
     throwIfAborted(options.signal);
-    for (const info of await inControl(factory, root, options)) infos.set(info.id, info);
+    // A copy of a self-contained workspace has the ids of the one it was made from, and a place of its own.
+    for (const info of await inControl(factory, root, options))
+      infos.set(`${info.id} ${info.path_b64 ?? info.path}`, info);
   }
+  const found = new Set([...infos.values()].map(({ id }) => id));
   for (const registration of registrations) {
-    if (infos.has(registration.workspace_id) || isReleased(registration)) continue;
+    if (found.has(registration.workspace_id) || isReleased(registration)) continue;
     infos.set(registration.workspace_id, lost(registration));
   }
   return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
