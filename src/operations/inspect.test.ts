@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { originalName, writeConvertIntent } from "../workspace/convert-intent.ts";
+import { writeIntentLink } from "../workspace/intent-link.ts";
 import type { InspectResult } from "./contract.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
@@ -38,6 +40,32 @@ test("inspect names every file that Cairn wrote and shows no secret", async (t) 
   ];
   const shown = JSON.stringify([...results.values()]);
   for (const secret of secrets) assert.ok(!shown.includes(String(secret)));
+});
+
+test("inspect tells what the marks and links in a control directory mean, and what is wrong with one", async (t) => {
+  const { client, library } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  const workspace = join(client.controlDirectory, "workspaces/main");
+  const journal = join(workspace, "journal");
+  writeFileSync(join(workspace, "holds-trees"), "");
+  writeIntentLink(journal, "sealing", [id]);
+  const uuid = "c".repeat(32);
+  writeConvertIntent(journal, { name: originalName("0123456789abcdef"), uuid, since: 2n ** 60n, made: 0n });
+  writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
+  const contents = new Map<string, unknown>();
+  for (const name of ["holds-trees", "journal/sealing", "journal/convert", "journal/exchange"]) {
+    const { path, format, content } = await library.inspect(join(workspace, name));
+    assert.equal(path, join(workspace, name));
+    contents.set(format, content);
+  }
+  assert.deepEqual(Object.fromEntries(contents), {
+    "held-trees-mark": {},
+    "seal-intent": { save_point_id: id },
+    "conversion-intent": { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" },
+    "exchange-intent": { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid },
+  });
+  writeIntentLink(journal, "convert", ["nonsense"]);
+  await assert.rejects(library.inspect(join(journal, "convert")), hasCode("damaged"));
 });
 
 test("inspect decodes what the files of a repository hold", async (t) => {

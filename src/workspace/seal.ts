@@ -121,13 +121,18 @@ export function isSealPending(journal: string): boolean {
   return isIntentPending(journal, JOURNAL);
 }
 
+/** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
+export function readSealIntent(journal: string): { id: SavePointId | null } | null {
+  return readIntentLink(journal, JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
+}
+
 /**
  * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
  * it meant costs room only. For the lock's holder.
  */
 export async function recoverSeal(workspace: Workspace): Promise<void> {
   const { journal } = workspace.found.paths;
-  const left = readIntentLink(journal, JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
+  const left = readSealIntent(journal);
   if (left === null) return;
   if (left.id !== null && isLeftOver(workspace.points, left.id)) await workspace.engine.discard([left.id]);
   removeIntentLink(journal, JOURNAL);

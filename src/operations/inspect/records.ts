@@ -87,7 +87,7 @@ function jsonObject(bytes: Uint8Array): JsonObject | null {
   }
 }
 
-/** What has a form of its own: locks, claims, journals, catalogs. Null when it is none of them. */
+/** What has a form of its own: locks, claims, marks, journals, catalogs. Null when it is none of them. */
 export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null {
   const owner = parseOwner(bytes);
   if (owner !== null) return { format: "lock", version: null, content: owner };
@@ -97,6 +97,7 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
   if (name === "intent" && /^[0-9a-f]{32}$/.test(ascii(bytes, 64))) {
     return { format: "save-point-claim", version: 1, content: { save_point_id: ascii(bytes, 64) } };
   }
+  if (name === "holds-trees" && bytes.length === 0) return { format: "held-trees-mark", version: null, content: {} };
   if (name === "restore.steps") return { format: "restore-steps", version: 1, content: { steps: stepsOf(bytes) } };
   return catalogOf(bytes);
 }

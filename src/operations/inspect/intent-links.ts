@@ -1,0 +1,35 @@
+import { lstatSync, readlinkSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { readConvertIntent } from "../../workspace/convert-intent.ts";
+import { readExchangeIntent } from "../../workspace/exchange.ts";
+import { readSealIntent } from "../../workspace/seal.ts";
+import type { Inspected } from "./inspected.ts";
+
+/** What is under way in a workspace, which its journal has as the target of a link; by the link's name. */
+const INTENTS: Record<string, (journal: string) => Inspected | null> = {
+  exchange(journal) {
+    const intent = readExchangeIntent(journal);
+    if (intent === null) return null;
+    const { undoId, ...content } = intent;
+    return { format: "exchange-intent", version: 1, content: { ...content, undo_id: undoId } };
+  },
+  convert(journal) {
+    const intent = readConvertIntent(journal);
+    if (intent === null) return null;
+    // Nanoseconds are beyond what a number of JSON holds.
+    const content = { ...intent, since: intent.since.toString(), made: intent.made.toString() };
+    return { format: "conversion-intent", version: 1, content };
+  },
+  sealing(journal) {
+    const intent = readSealIntent(journal);
+    return intent && { format: "seal-intent", version: 1, content: { save_point_id: intent.id } };
+  },
+};
+
+/** Null where no such link lies. Throws `damaged` for one that says nothing that could be understood. */
+export function inspectIntentLink(path: string): (Inspected & { bytes: number }) | null {
+  const read = Object.hasOwn(INTENTS, basename(path)) ? INTENTS[basename(path)] : undefined;
+  if (read === undefined || lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() !== true) return null;
+  const inspected = read(dirname(path));
+  return inspected && { ...inspected, bytes: Buffer.byteLength(readlinkSync(path)) };
+}
