@@ -34,7 +34,7 @@ test("the options of every command are these", async () => {
   }
   assert.deepEqual(options, {
     save: "-m,--message -t,--tag --cause --exclude --skip-unchanged --refuse-detached --reread --cross-mounts --allow",
-    restore: "--plan --to --method --keep-present --path-b64",
+    restore: "--plan --to --allow --method --keep-present --path-b64",
     undo: "--plan --method",
     run: "-m,--message -t,--tag",
     fork: "--name --standalone --allow",

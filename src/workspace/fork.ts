@@ -38,7 +38,7 @@ import { Points } from "./points.ts";
 import { registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
 import { type LeftOutEntry, recordPoint } from "./record-point.ts";
-import { checkRoom, requireStillThere, writeWhole } from "./write-content.ts";
+import { checkRoomFor, requireStillThere, writeWhole } from "./write-content.ts";
 import { type EngineFactory, Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
@@ -78,9 +78,9 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   checkLocation(target, { allow: input.allow, control: control.root });
   refuseKept(target);
   if (input.name !== undefined) checkName(control, input.name);
-  checkRoom(target, input.point.descriptor.bytes, input.allow ?? []);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
+    await checkRoomFor(workspace, input.point, { target, allow: input.allow });
     const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {

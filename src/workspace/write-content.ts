@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { beyondNodes } from "../engines/copy/beyond-nodes.ts";
 import { NodeWriter } from "../engines/write/node-writer.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -15,7 +16,7 @@ import { checkLocation, type GuardName } from "./guards.ts";
 import { PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
-import { notSetEntry } from "./restore.ts";
+import { manifestOf, notSetEntry } from "./restore.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { treePlace } from "./shared-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
@@ -84,12 +85,17 @@ export async function writeWhole(
   input: Omit<WriteInput, "paths" | "readOnly">,
 ): Promise<WrittenFolder> {
   const { point, folder, signal } = input;
-  const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
-  if (!isBeside || whyNotCopied(workspace, point) !== null) return writeContent(workspace, { ...input, paths: null });
+  if (!isCopiedWhole(workspace, point, folder)) return writeContent(workspace, { ...input, paths: null });
   fs.rmdirSync(folder);
   await workspace.engine.holder!.materialise(treePlace(workspace.points, point), folder, { signal });
   failpoint("write.tree-copied");
   return { entries: countOf(point), bytes: point.descriptor.bytes, leftOut: [] };
+}
+
+/** Whether a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
+function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): boolean {
+  const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
+  return isBeside && whyNotCopied(workspace, point) === null;
 }
 
 /** Number of entries of a point. */
@@ -122,19 +128,35 @@ export function hasRoom(target: Buffer, bytes: number): boolean {
   return freeBytes >= bytes + reserveBytes;
 }
 
-/** Throws `no_space` when a folder's file system has no room for so much more. `allow`: which guards may pass, where any may. */
-export function checkRoom(target: Buffer, bytes: number, allow?: readonly GuardName[]): void {
-  if (allow?.includes("space") === true || hasRoom(target, bytes)) return;
+/** Throws `no_space` when a folder's file system has no room for all of a point. */
+export async function checkRoomFor(
+  workspace: Workspace,
+  point: Point,
+  { target, allow = [] }: { target: Buffer; allow?: readonly GuardName[] | undefined },
+): Promise<void> {
+  const { bytes } = point.descriptor;
+  if (!point.sealed || allow.includes("space") || hasRoom(target, bytes)) return;
+  if (isCopiedWhole(workspace, point, existingAncestor(target))) return;
+  // Holes are not written; how many there are is only looked up where it matters.
+  const { holes } = await beyondNodes(async () => manifestOf(workspace, point));
+  let written = bytes;
+  for (const list of holes.values()) for (const [, length] of list) written -= length;
+  checkRoom(target, written, "space");
+}
+
+/** Throws `no_space` when a folder's file system has no room for so much more. `guard`: by whose name the caller may go on. */
+export function checkRoom(target: Buffer, bytes: number, guard?: GuardName): void {
+  if (hasRoom(target, bytes)) return;
   const { freeBytes, reserveBytes } = roomAt(target);
   const sizes = { free_bytes: freeBytes, needed_bytes: bytes + reserveBytes, reserve_bytes: reserveBytes };
   throw new CairnError(
     "no_space",
     `the file system of ${printablePath(target)} has ${freeBytes} bytes free, ${sizes.needed_bytes} are needed, of which ${reserveBytes} stay free for others`,
-    allow === undefined
+    guard === undefined
       ? { hint: "choose another place, or only some of the paths", details: sizes }
       : {
-          hint: "choose another place; a point with large sparse files needs less: --allow space",
-          details: { guard: "space", ...sizes },
+          hint: `choose another place; a point with many hard links needs less: --allow ${guard}`,
+          details: { guard, ...sizes },
         },
   );
 }
@@ -150,6 +172,7 @@ export interface RestoreToInput extends WorkspaceCall {
   point: Point;
   to: string;
   paths: readonly Uint8Array[] | null;
+  allow?: readonly GuardName[] | undefined;
 }
 
 /**
@@ -166,10 +189,10 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       hint: "name a folder outside of it, or restore without --to, which gives back a folder that is missing too",
     });
   }
-  if (paths === null) checkRoom(target, point.descriptor.bytes);
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
-    if (paths !== null) await requirePaths(workspace, point, paths);
+    if (paths === null) await checkRoomFor(workspace, point, { target, allow: input.allow });
+    else await requirePaths(workspace, point, paths);
     const partial = PartialFolder.begin(workspace.found.control, "restore", target, { unrecorded: true });
     try {
       const whole = { ...input, folder: partial.staging };

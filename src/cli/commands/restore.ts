@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { RestoreOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
+import { type Context, parseGuards } from "../context.ts";
 import { METHOD_OPTION, parseMethod, usage } from "../input.ts";
 import type { Input } from "../input.ts";
 import { planOutcome, restoreOutcome } from "../restore-outcome.ts";
@@ -15,6 +15,7 @@ export const command: CommandDefinition = {
   options: [
     { flags: "--plan", text: "say what would be done, do nothing" },
     { flags: "--to <dir>", text: "write into this absent or empty folder instead" },
+    { flags: "--allow <guard>", text: "override a guard of --to: space", repeat: true },
     METHOD_OPTION,
     { flags: "--keep-present", text: "let entries stay that the save point does not have" },
     {
@@ -46,6 +47,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const to = input.text("to");
   if (to === "") throw usage("--to wants a folder");
   if (to !== undefined) options.to = resolve(context.cwd, to);
+  options.allow = parseGuards(input.list("allow"));
+  if (options.allow.length > 0 && to === undefined) throw usage("--allow goes with --to");
   if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
   return restoreOutcome(context, client, {
     result: await client.restore(options),

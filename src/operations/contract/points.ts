@@ -215,6 +215,8 @@ export interface RestoreOptions extends WorkspaceCallOptions, MethodOption {
   keepPresent?: boolean;
   /** Write into this folder instead (absolute; absent or empty, else `already_exists`); the workspace is not touched. */
   to?: string;
+  /** With `to`: `space` writes also where there seems to be too little. */
+  allow?: readonly GuardName[];
   /** Why, for the point that is made of the present. */
   cause?: Cause;
 }
