@@ -21,7 +21,7 @@ import {
 import type { PlacedWorkspace } from "./control-directory.ts";
 import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import { chooseControlDirectory, controlWarnings } from "./control-place.ts";
+import { chooseControlDirectory, controlWarnings, placeLock } from "./control-place.ts";
 import type { ChosenControl } from "./control-place.ts";
 import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
@@ -103,7 +103,7 @@ async function lockPlace(chosen: ChosenControl, options: AdoptFolderOptions): Pr
   if (chosen.where !== "mount-root") return undefined;
   const parent = dirname(chosen.root);
   durableMkdir(parent, { mode: 0o755 });
-  return acquireLock(join(parent, "adopt.lock"), lockOptions(options));
+  return acquireLock(placeLock(parent), lockOptions(options));
 }
 
 function lockOptions(options: AdoptFolderOptions): { purpose: string; timeoutMs?: number; signal?: AbortSignal } {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { temporaryName } from "../fs/durable.ts";
@@ -39,20 +39,35 @@ function isWritable(directory: string): boolean {
   }
 }
 
+/** The lock under which control directories are made in a mount's root. */
+export function placeLock(mountControl: string): string {
+  return join(mountControl, "adopt.lock");
+}
+
+/** Who came first has it to himself, also in a folder where everybody may write: what others make there is none of theirs. */
+function isLockable(mountControl: string): boolean {
+  try {
+    closeSync(openSync(placeLock(mountControl), constants.O_RDWR | constants.O_NOFOLLOW));
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
 function mountRootOf(folder: RawPath): string | null {
   const point = mountOf(folder)?.mountPoint;
   // At the root itself the control directory would lie inside the workspace.
   if (point === undefined || point.equals(rawBytes(folder))) return null;
   const text = point.toString("utf8");
-  return Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(join(text, MOUNT_CONTROL)))
-    ? text
-    : null;
+  const control = join(text, MOUNT_CONTROL);
+  const fits = Buffer.from(text, "utf8").equals(point) && isWritable(existingAncestor(control)) && isLockable(control);
+  return fits ? text : null;
 }
 
 /**
  * Where the control directory of a folder (its real path) goes: as told; else under the user's state directory when
- * that is on the folder's file system; else at the root of the folder's mount when that can be written; else under the
- * user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
+ * that is on the folder's file system; else at the root of the folder's mount when that can be written and locked; else
+ * under the user's state directory all the same. Makes nothing. Throws `refused` when it would lie inside the folder.
  */
 export function chooseControlDirectory(folder: RawPath, options: ChooseOptions): ChosenControl {
   const state = join(userStateDirectory(), "control", options.id);
@@ -70,7 +85,7 @@ export function chooseControlDirectory(folder: RawPath, options: ChooseOptions):
   return {
     root: state,
     where: "user-state",
-    reason: "the folder's file system has no place outside it that can be written",
+    reason: "the folder's file system has no place outside it that can be written and locked",
   };
 }
 

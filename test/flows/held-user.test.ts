@@ -122,6 +122,28 @@ describe("an ordinary user", { skip }, () => {
     });
   }
 
+  test("keeps its points in its own state directory where somebody else was first at the mount's root", (t) => {
+    const volume = loopFileSystem(t, "ext4");
+    if (volume === null) return;
+    const [first, folder] = ["first", "second"].map((name) => path.join(volume.root, name)) as [string, string];
+    for (const each of [first, folder]) fs.mkdirSync(each);
+    cairnOk(["save", first]);
+    const shared = path.join(volume.root, ".cairn-control");
+    fs.chmodSync(shared, 0o1777);
+    fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
+    const before = fs.readdirSync(shared);
+    const options = user.optionsIn(folder);
+    cairnOk(["save", folder], options);
+    const { workspace } = cairnOk(["status", folder], options).data as { workspace: { control_directory: string } };
+    assert.equal(path.dirname(workspace.control_directory), path.join(user.place, "state/cairn/control"));
+    assert.deepEqual(fs.readdirSync(shared), before);
+    // Where the lock is shared as well, so is the place.
+    cairnOk(["release", "--delete-points", folder], options);
+    fs.chmodSync(path.join(shared, "adopt.lock"), 0o666);
+    cairnOk(["save", folder], options);
+    assert.equal(fs.readdirSync(shared).length, before.length + 1);
+  });
+
   test("has a folder whose subvolume is somebody else's saved into the store, and the point says why", (t) => {
     const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
     if (begun === null) return;
