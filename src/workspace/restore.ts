@@ -22,7 +22,7 @@ import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
 import { heldTreeOf } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
-import { isFolderAnnounced, keepAnnounced } from "./missing-folder.ts";
+import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
@@ -194,7 +194,8 @@ function removeStaging(
   const lay = isInside(workspace, staging) && fs.existsSync(staging);
   if (lay) inDirectory(workspace.root, letOwnerWrite);
   fs.rmSync(staging, { recursive: true, force: true });
-  if (root === null) return;
+  // Somebody may have taken the folder away since.
+  if (root === null || !isFolderThere(workspace.root)) return;
   if (lay && keepsTimes) setRoot(workspace, root);
   else inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
 }

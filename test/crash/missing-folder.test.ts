@@ -84,6 +84,24 @@ test("a restore that was killed behind its commit, and whose folder was deleted 
   assertFolder(folder, unsaved, "undone");
 });
 
+test("a restore that was killed before its commit, and whose folder was deleted then, is in nobody's way", async () => {
+  const folder = newFolder("before-commit");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const state = readFolder(folder);
+  makeUnsaved(folder);
+  for (const failpoint of ["restore.intent", "restore.staging-made", "restore.staged"]) {
+    assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed);
+    fs.rmSync(folder, { recursive: true });
+    assert.equal(cairn(["-C", folder, "status"]).error?.code, "not_found");
+    cairnOk(["-C", folder, "restore", "head"]);
+    assertFolder(folder, state, failpoint);
+    assertNoLeftovers(client, folder, failpoint);
+    makeUnsaved(folder);
+  }
+});
+
 test("an exchange that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
