@@ -60,7 +60,7 @@ export const OBJECT_KEYS = {
   left_out: "path reason detail | path_b64 aspects",
   ignored: "path | path_b64",
   store_size: "bytes points",
-  recovered: "operation outcome detail kept | at",
+  recovered: "at operation outcome detail kept",
   cleanup_plan:
     "plan_id created_at protected_save_points protected_by_history candidate_count reclaimable_save_points reclaimable_bytes_estimate reasons",
   cleanup_reason: "save_point_id keep reasons",

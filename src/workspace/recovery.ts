@@ -82,7 +82,9 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     if (finished !== null) recovered.push({ at, ...finished });
   failpoint("recovery.restored");
   const state = workspace.state();
-  writeState(workspace.found.paths, { ...state, recovered: [...state.recovered, ...recovered].slice(-REMEMBERED) });
+  // Of one instant is what one call recovered.
+  const all = [...state.recovered, ...recovered.map((each) => ({ ...each, at }))];
+  writeState(workspace.found.paths, { ...state, recovered: all.slice(-REMEMBERED) });
 }
 
 /** Makes points of claims whose tree is the one they announce; head follows. Returns the other claims. */

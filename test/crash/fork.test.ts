@@ -115,3 +115,19 @@ test("a restore into another folder is whole after a power cut, once it was said
   assert.equal(walkDigests(target).state, wanted);
   failed = false;
 });
+
+test("what one command recovers is of one instant, whatever was interrupted", async () => {
+  const folder = newFolder("both");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  for (const [args, failpoint] of [
+    [["save"], "save.staged"],
+    [["fork", "head", `${folder}-fork`], "fork.noted"],
+  ] as const)
+    assert.ok(cairn(["-C", folder, ...args], { failpoint }).killed, failpoint);
+  cairnOk(["-C", folder, "save"]);
+  const { recovered } = await client.status();
+  assert.deepEqual(recovered.map(({ operation }) => operation).toSorted(), ["fork", "save"]);
+  assert.equal(new Set(recovered.map(({ at }) => at)).size, 1);
+});

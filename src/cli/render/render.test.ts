@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CleanupPlan, DiffEntry, StatusResult } from "../../operations/contract.ts";
+import type { CleanupPlan, DiffEntry, Recovered, StatusResult } from "../../operations/contract.ts";
 import { fakeLibrary, ID_A, ID_B, POINT } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
@@ -45,17 +45,38 @@ test("status says that the folder is as it was saved, but that the save point do
   assert.match(await fakeStatus({ head_incomplete: incomplete }), /^state +changed since .*: 1 added, 2 removed$/m);
 });
 
+const recovered = (minutes: number, more: Partial<Recovered> = {}): Recovered => ({
+  at: new Date(now - minutes * 60_000).toISOString(),
+  operation: "restore",
+  outcome: "rolled_back",
+  detail: "2 entries put back",
+  kept: [],
+  ...more,
+});
+
+test("status tells what was recovered last and when, not what was recovered earlier", async () => {
+  const both = [recovered(9, { detail: "old" }), recovered(5, { detail: "one" }), recovered(5, { detail: "other" })];
+  const text = await fakeStatus({ recovered: both });
+  assert.deepEqual(
+    text.split("\n").filter((line) => line.includes("recovered")),
+    [
+      "recovered 5 minutes ago: an interrupted restore was taken back; one",
+      "recovered 5 minutes ago: an interrupted restore was taken back; other",
+      "  what was recovered earlier (1): cairn status --json",
+    ],
+  );
+  assert.doesNotMatch(await fakeStatus({ recovered: [recovered(25 * 60)] }), /recovered/);
+});
+
 test("status tells what was recovered, who has files open and what rules hide", async () => {
   const text = await fakeStatus({
-    recovered: [
-      { operation: "restore", outcome: "rolled_back", detail: "2 entries put back", kept: [{ path: "edited.txt" }] },
-    ],
+    recovered: [recovered(5, { kept: [{ path: "edited.txt" }] })],
     holders: [{ pid: 7, command: "vi", path: "a" }],
     ignored: [{ path: "node_modules" }],
   });
   assert.match(
     text,
-    /recovered: an interrupted restore was taken back; 2 entries put back\n {2}kept as it was found: edited\.txt/,
+    /recovered 5 minutes ago: an interrupted restore was taken back; 2 entries put back\n {2}kept as it was found: edited\.txt/,
   );
   assert.match(text, /open for writing a by vi \(7\)/);
   assert.match(text, /ignored: the rules leave out 1 entry\n {2}node_modules/);

@@ -47,14 +47,28 @@ export async function renderStatus(view: StatusView): Promise<string> {
       ),
     );
   }
-  for (const recovered of status.recovered) {
-    const done = recovered.outcome === "completed" ? "was completed" : "was taken back";
-    lines.push(
-      `${style.yellow("recovered")}: an interrupted ${printable(recovered.operation)} ${done}; ${printable(recovered.detail)}`,
-    );
-    lines.push(...recovered.kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`));
-  }
+  lines.push(...renderRecovered(view));
   return lines.join("\n");
+}
+
+const RECENT_MS = 24 * 3600 * 1000;
+
+/** What was recovered last, for a day; the record of it goes further back. */
+function renderRecovered({ status: { recovered }, style, now }: StatusView): string[] {
+  const newest = recovered.at(-1)?.at;
+  if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
+  const last = recovered.filter(({ at }) => at === newest);
+  const lines = last.flatMap(({ operation, outcome, detail, kept }) => {
+    const done = outcome === "completed" ? "was completed" : "was taken back";
+    return [
+      `${style.yellow("recovered")} ${formatAge(newest, now)}: an interrupted ${printable(operation)} ${done}; ${printable(detail)}`,
+      ...kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`),
+    ];
+  });
+  const earlier = recovered.length - last.length;
+  return earlier === 0
+    ? lines
+    : [...lines, style.dim(`  what was recovered earlier (${earlier}): cairn status --json`)];
 }
 
 function describeState(view: StatusView): string {

@@ -40,6 +40,8 @@ export interface EngineReason {
 }
 
 export interface Recovered {
+  /** When it was found and finished or taken back; the same for all that one call recovered. */
+  at: string;
   /** What was interrupted: `save`, `restore`, `cleanup`, `compaction`, … */
   operation: string;
   outcome: "completed" | "rolled_back";
@@ -71,6 +73,7 @@ export interface StatusResult {
   /** What the ignore rules hide now: entries at which the walk stopped, at most 100. */
   ignored: NamedPath[];
   store: { bytes: number; points: number };
+  /** The last ten, oldest first. */
   recovered: Recovered[];
   last_save_at: string | null;
   last_backup_at: string | null;
