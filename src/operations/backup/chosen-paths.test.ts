@@ -40,6 +40,7 @@ test("patterns choose what fits them with all below it, as restic's do", async (
     [{ include: ["docs"], exclude: ["/docs/drafts"] }, ["docs/guide.md"]],
     [{ include: ["drafts/*.md"] }, ["docs/drafts/first.md"]],
     [{ include: ["/*.md"] }, ["README.md"]],
+    [{ include: ["/src/**/[mN]*"], exclude: ["./main.ts/", "ma\\in.test.ts"] }, ["src/deep/Notes.MD"]],
     [{ include: ["deep/"] }, ["deep/b.txt", "src/deep/Notes.MD", "src/deep/linked"]],
     [{ include: [{ pattern: "notes.*", ignoreCase: true }] }, ["src/deep/Notes.MD"]],
     [{ paths: ["src"], exclude: ["*.test.ts"] }, ["src/deep/Notes.MD", "src/deep/linked", "src/main.ts"]],
@@ -55,6 +56,8 @@ test("patterns choose what fits them with all below it, as restic's do", async (
   assert.deepEqual(await restored({ paths: whole }), ["docs/guide.md", "src/deep/Notes.MD", "src/deep/linked"]);
   for (const path of [`${folder}-other/src`, "/", `${folder}/../src`])
     await assert.rejects(repository.restore("latest", join(root, "no"), { paths: [path] }), hasCode("usage"));
+  for (const choice of [{ exclude: ["*.md", "!guide.md"] }, { include: ["guide[.md"] }])
+    await assert.rejects(repository.restore("latest", join(root, "no"), choice), hasCode("usage"));
   const none = repository.restore("latest", join(root, "none"), { include: ["nothing-like-this"] });
   await assert.rejects(none, hasCode("not_found"));
   const all = { exclude: ["nothing-like-this"] };

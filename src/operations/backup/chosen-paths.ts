@@ -4,8 +4,8 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { PathChoice, PathPattern } from "../contract.ts";
-import { matcher } from "./find.ts";
 import type { Look } from "./look.ts";
+import { pathMatcher } from "./path-pattern.ts";
 import { nameOf, readNodes, savedNodes, type SnapshotContent } from "./snapshot-content.ts";
 
 /** What of a snapshot was asked for. */
@@ -69,7 +69,11 @@ const SLASH = 0x2f;
 
 function fitting(given: PathPattern): Fits {
   const { pattern, ignoreCase } = typeof given === "string" ? { pattern: given, ignoreCase: false } : given;
-  return matcher(pattern, ignoreCase);
+  if (pattern.startsWith("!"))
+    throw new CairnError("usage", `patterns are not taken back by others: ${JSON.stringify(pattern)}`, {
+      hint: "for a name that begins with it: \\!",
+    });
+  return pathMatcher(pattern, ignoreCase);
 }
 
 interface ChoosingBy {

@@ -9,6 +9,7 @@ import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingAtSnapshots } from "./look.ts";
 import { blobsLike, oneOf } from "./object-names.ts";
+import { pathMatcher } from "./path-pattern.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, readNodes } from "./snapshot-content.ts";
 
@@ -28,7 +29,7 @@ export async function findInBackups(
   const { object } = options;
   if (object !== undefined && options.ignoreCase === true)
     throw new CairnError("usage", `a ${object}'s id has no upper and lower case: --ignore-case is for names and paths`);
-  const byName = object === undefined ? matcher(pattern, options.ignoreCase === true) : null;
+  const byName = object === undefined ? pathMatcher(pattern, options.ignoreCase === true) : null;
   return lookingAtSnapshots(access, options, async (look) => {
     const { damaged } = look;
     const chosen = chosenSnapshots(look, options).toReversed();
@@ -136,33 +137,4 @@ function hitOf(node: TreeNode, path: string): Hit {
     size: node.type === "file" ? node.size : null,
     modified_at: new Date(Math.max(-8.64e15, Math.min(8.64e15, node.mtimeSec * 1000))).toISOString(),
   };
-}
-
-/** Whether a path in latin1, from `/`, fits. Throws `usage` for an empty pattern. */
-export function matcher(pattern: string, ignoreCase: boolean): (path: string) => boolean {
-  const wanted = pattern.length > 1 ? pattern.replace(/\/+$/, "") : pattern;
-  if (wanted === "") throw new CairnError("usage", "the pattern is empty");
-  const isPath = wanted.includes("/");
-  const source = expressionOf(Buffer.from(wanted, "utf8").toString("latin1"));
-  const anchored = isPath && !wanted.startsWith("/") ? `(?:.*/)?${source}` : source;
-  const expression = new RegExp(`^${anchored}$`, ignoreCase ? "is" : "s");
-  return (path) => expression.test(isPath ? path : path.slice(path.lastIndexOf("/") + 1));
-}
-
-function expressionOf(pattern: string): string {
-  let source = "";
-  for (let at = 0; at < pattern.length; at++) {
-    const char = pattern[at]!;
-    const set = char === "[" ? /^\[([!^]?)([^\]]+)\]/.exec(pattern.slice(at)) : null;
-    if (set !== null) {
-      source += `[${set[1] === "" ? "" : "^"}${set[2]!.replace(/[\\[\]^]/g, "\\$&")}]`;
-      at += set[0].length - 1;
-    } else if (char === "*" && pattern[at + 1] === "*") {
-      source += ".*";
-      at++;
-    } else if (char === "*") source += "[^/]*";
-    else if (char === "?") source += "[^/]";
-    else source += char.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-  }
-  return source;
 }

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode } from "../testing-folder.ts";
-import { matcher } from "./find.ts";
 import { backupScene, damagePack } from "./testing-far.ts";
 
 for (const scheme of ["local", "far"] as const) {
@@ -83,12 +82,4 @@ test("names are found in the snapshots that have them, and two snapshots are com
   assert.doesNotMatch(JSON.stringify(await repository.cat("key", keys[0]!.key_id)), /salt|data/);
   await assert.rejects(repository.cat("moon"), hasCode("usage"));
   await assert.rejects(repository.cat("blob", "ffffffffffff"), hasCode("not_found"));
-});
-
-test("patterns fit names, and whole paths where they have a slash", () => {
-  const fits = (pattern: string, path: string): boolean => matcher(pattern, false)(path);
-  assert.ok(fits("*.ts", "/a/b/c.ts") && !fits("*.ts", "/a/b.ts/c"));
-  assert.ok(fits("src/*.ts", "/x/src/c.ts") && !fits("src/*.ts", "/x/src/y/c.ts"));
-  assert.ok(fits("/x/**", "/x/y/z") && !fits("/x/**", "/y/x/z"));
-  assert.ok(fits("[ab]?", "/a1") && !fits("[!ab]?", "/a1") && fits("a.b", "/a.b") && !fits("a.b", "/axb"));
 });
