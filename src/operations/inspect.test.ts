@@ -3,6 +3,7 @@ import { copyFileSync, mkdirSync, readFileSync, readdirSync, statSync, truncateS
 import { join } from "node:path";
 import { test } from "node:test";
 import { originalName, writeConvertIntent } from "../workspace/convert-intent.ts";
+import { announceFolder } from "../workspace/missing-folder.ts";
 import { writeIntentLink } from "../workspace/intent-link.ts";
 import type { InspectResult } from "./contract.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
@@ -52,14 +53,16 @@ test("inspect tells what the marks and links in a control directory mean, and wh
   const uuid = "c".repeat(32);
   writeConvertIntent(journal, { name: originalName("0123456789abcdef"), uuid, since: 2n ** 60n, made: 0n });
   writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
+  announceFolder(journal);
   const contents = new Map<string, unknown>();
-  for (const name of ["holds-trees", "journal/sealing", "journal/convert", "journal/exchange"]) {
+  for (const name of ["holds-trees", "journal/sealing", "journal/convert", "journal/exchange", "journal/folder"]) {
     const { path, format, content } = await library.inspect(join(workspace, name));
     assert.equal(path, join(workspace, name));
     contents.set(format, content);
   }
   assert.deepEqual(Object.fromEntries(contents), {
     "held-trees-mark": {},
+    "folder-intent": {},
     "seal-intent": { save_point_id: id },
     "conversion-intent": { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" },
     "exchange-intent": { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid },

@@ -7,12 +7,14 @@ import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { type PlacedWorkspace, readWorkspace, withFolder, writeWorkspace } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
-import { isIntentPending, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
 
 const JOURNAL = "folder";
+/** All that there is to say: whose folder it is, the journal directory tells. */
+const WORDS = "cairn.folder.1";
 
 /** Also false where something above it is no directory. Throws where it cannot be known. */
 export function isFolderThere(folder: Buffer): boolean {
@@ -74,7 +76,12 @@ function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
 
 /** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
 export function announceFolder(journal: string): void {
-  writeIntentLink(journal, JOURNAL, ["cairn.folder.1"]);
+  writeIntentLink(journal, JOURNAL, [WORDS]);
+}
+
+/** Null where no folder is announced. Throws `damaged`. */
+export function readFolderIntent(journal: string): Record<string, never> | null {
+  return readIntentLink(journal, JOURNAL, (words) => (words === WORDS ? {} : null));
 }
 
 export function isFolderAnnounced(journal: string): boolean {

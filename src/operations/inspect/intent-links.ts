@@ -2,6 +2,7 @@ import { lstatSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { readConvertIntent } from "../../workspace/convert-intent.ts";
 import { readExchangeIntent } from "../../workspace/exchange.ts";
+import { readFolderIntent } from "../../workspace/missing-folder.ts";
 import { readSealIntent } from "../../workspace/seal.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -19,6 +20,10 @@ const INTENTS: Record<string, (journal: string) => Inspected | null> = {
     // Nanoseconds are beyond what a number of JSON holds.
     const content = { ...intent, since: intent.since.toString(), made: intent.made.toString() };
     return { format: "conversion-intent", version: 1, content };
+  },
+  folder(journal) {
+    const content = readFolderIntent(journal);
+    return content && { format: "folder-intent", version: 1, content };
   },
   sealing(journal) {
     const intent = readSealIntent(journal);
