@@ -1,5 +1,6 @@
 import { probeHolder } from "../engines/tree/probe.ts";
 import { examineWorkspace } from "../workspace/doctor.ts";
+import { isFolderThere } from "../workspace/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { DoctorOptions, DoctorResult, EngineType } from "./contract.ts";
 
@@ -12,7 +13,8 @@ export async function doctor(workspace: Workspace, options: DoctorOptions): Prom
 /** An engine that works no more is no damage: every point then says that the store has its content, and why. */
 async function engineFindings({ root, found }: Workspace): Promise<DoctorResult["findings"]> {
   const engine = found.controlFile.engine as EngineType;
-  const answer = engine === "copy" ? null : await probeHolder(engine, root, found.control.root);
+  // Of a folder that is not there nothing can be known.
+  const answer = engine === "copy" || !isFolderThere(root) ? null : await probeHolder(engine, root, found.control.root);
   if (answer === null) return [];
   const hint = answer.hint === undefined ? "" : `; ${answer.hint}`;
   const detail = `${engine} does not work here now, and what is saved goes into the store: ${answer.reason}${hint}`;

@@ -64,6 +64,7 @@ test("what needs a folder that was deleted says where it is and what gives it ba
     status: async () => client.status(),
     diff: async () => client.diff("head"),
     save: async () => client.save(),
+    run: async () => client.run(["true"]),
     undo: async () => client.undo(),
     planUndo: async () => client.planUndo(),
   };

@@ -20,7 +20,9 @@ const MAX_COMMAND_BYTES = 32 * 1024;
 export async function run(command: readonly string[], options: RunOptions, parts: RunParts): Promise<RunResult> {
   checkCommand(command);
   const cwd = options.cwd ?? parts.root;
-  if (!isDirectory(cwd)) throw new CairnError("not_found", `the folder to run in is not there: ${cwd}`);
+  // Of the workspace's own folder the save says more.
+  if (cwd !== parts.root && !isDirectory(cwd))
+    throw new CairnError("not_found", `the folder to run in is not there: ${cwd}`);
   const words = recordedCommand(command);
   const before = await parts.save(saveOptions(options, { ...words, kind: "command", phase: "before" }));
   throwIfAborted(options.signal);

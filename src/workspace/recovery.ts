@@ -144,7 +144,13 @@ async function recoverRestore(
   const short = intent.target.slice(0, 8);
   if (steps === null || !fs.existsSync(intent.staging)) {
     // Without steps nothing was touched; without the staging directory everything was done and recorded.
+    const isLost = steps !== null && workspace.state().last_restore?.at !== intent.at;
     takeBackRestore(workspace, intent, journal);
+    if (isLost) {
+      // The staging directory was in the folder, and went with it.
+      const detail = `the folder was removed before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`;
+      return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
+    }
     return steps === null
       ? {
           operation: intent.kind,

@@ -117,6 +117,24 @@ test("an exchange that was killed behind its commit, and whose folder was delete
   assertFolder(folder, unsaved, "undone");
 });
 
+test("a restore whose folder was deleted with what it had displaced into it is not called complete", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  await client.save();
+  makeUnsaved(folder);
+  const unsaved = readFolder(folder);
+  const args = ["-C", folder, "restore", "head", "--method", "entries"];
+  assert.ok(cairn(args, { failpoint: "restore.swapped" }).killed);
+  removeFolder(volume, folder);
+  cairnOk(["-C", folder, "restore", "head"]);
+  const [recovered] = (await client.status()).recovered;
+  const undo = /is saved as ([0-9a-f]{8})$/.exec(recovered?.detail ?? "")?.[1];
+  assert.deepEqual([recovered?.outcome, undo !== undefined], ["rolled_back", true]);
+  cairnOk(["-C", folder, "restore", undo!]);
+  assertFolder(folder, unsaved, "what was there before");
+});
+
 test("a folder whose disk is not mounted is not made on the one below", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
