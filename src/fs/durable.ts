@@ -228,7 +228,8 @@ export interface RemoveLeftoversOptions {
 
 /**
  * Removes what killed writers left in a directory under temporary names (files and folders). Without the lock
- * only what is over an hour old and whose writer is gone. Returns the names removed; a missing directory is empty.
+ * only what is over an hour old and whose writer is gone; what this user may not remove stays. Returns the names removed;
+ * a missing directory is empty.
  */
 export function removeLeftovers(
   directory: string,
@@ -247,8 +248,13 @@ export function removeLeftovers(
     if (!name.startsWith(prefix)) continue;
     const path = join(directory, name);
     if (options.exclusive !== true && !isAbandoned(path, name, prefix)) continue;
-    removeAll(path);
-    removed.push(name);
+    try {
+      removeAll(path);
+      removed.push(name);
+    } catch (error) {
+      // In a folder where everybody may write: it is its writer's to remove.
+      if (!["EACCES", "EPERM"].includes(errnoOf(error) ?? "")) throw error;
+    }
   }
   return removed;
 }
