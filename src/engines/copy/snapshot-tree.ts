@@ -63,7 +63,7 @@ export function treesAbove(input: TreesAboveInput): SnapshotTrees {
     const path = components.slice(0, depth);
     node = directoryNode(path.at(-1)!, addTree(blobs, [node]), input.above(path));
   }
-  const records = directoryNode(Buffer.from(".cairn"), manifestTree(input, blobs), privateRoot(recordedAt));
+  const records = recordsNode(recordedAt, manifestTree(input, blobs));
   return { blobs, tree: addTree(blobs, [node, records]) };
 }
 
@@ -98,14 +98,21 @@ function manifestTree(input: TreesAboveInput, blobs: ExtraBlob[]): Uint8Array {
     blobs.push({ id, type: "data", bytes });
     content.push(id);
   }
-  const metadata = { ...privateRoot(input.recordedAt), mode: 0o600 };
   const file = { size: input.manifest.length, content: Buffer.concat(content) };
-  return addTree(blobs, [fileNode(Buffer.from("manifest.json"), metadata, file)]);
+  return addTree(blobs, [manifestNode(input.recordedAt, file)]);
 }
 
-function privateRoot(adoptedAt: number): RootMetadata {
-  return { mode: 0o700, uid: 0, gid: 0, mtimeSec: adoptedAt, mtimeNs: 0 };
+/** The node of `/.cairn`; `recordedAt`: seconds since 1970. */
+export function recordsNode(recordedAt: number, tree: Uint8Array): TreeNode {
+  return directoryNode(Buffer.from(".cairn"), tree, { ...RECORDS, mtimeSec: recordedAt });
 }
+
+/** Likewise of the manifest in it; `content`: ids of its blobs. */
+export function manifestNode(recordedAt: number, file: { size: number; content: Uint8Array }): TreeNode {
+  return fileNode(Buffer.from("manifest.json"), { ...RECORDS, mode: 0o600, mtimeSec: recordedAt }, file);
+}
+
+const RECORDS = { mode: 0o700, uid: 0, gid: 0, mtimeNs: 0 };
 
 function ancestorMetadata(components: readonly Buffer[], adoptedAt: number): RootMetadata {
   const stat = fs.lstatSync(Buffer.concat(components.flatMap((part) => [Buffer.from("/"), part])));

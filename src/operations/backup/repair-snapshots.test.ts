@@ -84,6 +84,52 @@ for (const scheme of ["local", "far"] as const) {
   });
 }
 
+for (const lost of ["manifest.json", "folder"] as const) {
+  test(`a snapshot whose ${lost} of records is lost comes back as others do, and says what is lost`, async (t) => {
+    const at = await backupScene(t, "far");
+    const { client, repository, folder, root } = at;
+    writeFileSync(join(folder, "large"), randomBytes(100_000));
+    // Of several blobs: only the manifest has the hash of such a file, and without it nothing can be proven.
+    const isProven = lost === "manifest.json";
+    if (!isProven) writeFileSync(join(folder, "larger"), randomBytes(3_000_000));
+    const first = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+    await damageBlob(at, (await nodeAt(repository, first, `${folder}/large`)).content![0]!);
+    await damageBlob(
+      at,
+      lost === "folder"
+        ? (await nodeAt(repository, first, "/.cairn")).subtree!
+        : (await nodeAt(repository, first, "/.cairn/manifest.json")).content![0]!,
+    );
+    await repository.repair({ what: "packs" });
+    const { repaired } = await repository.repairSnapshots();
+    const records = lost === "folder" ? ".cairn" : ".cairn/manifest.json";
+    assert.deepEqual(repaired[0]!.lost.map(({ path }) => path).toSorted(), [records, `${folder}/large`.slice(1)]);
+    const made = repaired[0]!.new_id!;
+    const target = join(root, "restored");
+    const warnings: string[] = [];
+    const onWarning = (message: string): void => void warnings.push(message);
+    const { left_out: leftOut, proof } = await repository.restore(made, target, { onWarning });
+    assert.deepEqual(warnings, []);
+    assert.deepEqual(
+      leftOut.map(({ path }) => path),
+      [records, "large"],
+    );
+    assert.match(leftOut[0]!.detail!, /lost in the repository.*holes/);
+    rmSync(join(folder, "large"));
+    const { state } = walkDigests(folder);
+    assert.equal(walkDigests(target).state, state);
+    assert.deepEqual(proof, isProven ? { state_digest: state, metadata_equal: true, receipt: null } : null);
+    assert.deepEqual(await damageIn(repository, [made]), []);
+    const again = await repository.repairSnapshots({ forget: true });
+    assert.deepEqual([again.intact, again.repaired.map(({ new_id: id }) => id)], [1, [made]]);
+    // Over the workspace it is restored as others are, too.
+    at.write("a.txt", "changed\n");
+    await client.restoreBackup(repository, made);
+    assert.equal(walkDigests(folder).state, walkDigests(target).state);
+    if (hasRestic) restic(at, "check", "--read-data");
+  });
+}
+
 test("a directory whose tree is lost goes as a whole, and its entries are no longer counted", async (t) => {
   const at = await backupScene(t, "local");
   const { client, repository, folder, root } = at;

@@ -1,9 +1,12 @@
+import { manifestNode, recordsNode } from "../../engines/copy/snapshot-tree.ts";
 import { StoreReader } from "../../engines/verify/store-reader.ts";
 import { TreeWalk } from "../../engines/verify/tree-walk.ts";
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { BlobType, IndexBlob } from "../../formats/pack-header.ts";
+import { compareBytes } from "../../formats/bytes.ts";
+import type { Manifest } from "../../formats/manifest.ts";
 import { PROGRAM } from "../../formats/program.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { encodeTree, type TreeNode } from "../../formats/tree.ts";
@@ -17,13 +20,13 @@ import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import { loadPackHeader } from "../../repository/repair.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import { type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
+import { type LostEntry, type MendedTree, TreeMender } from "../../repository/tree-mender.ts";
 import type { RepairSnapshotsOptions, RepairSnapshotsResult, RepairedSnapshot } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { type Look, lookingBy } from "./look.ts";
-import { repairedManifest } from "./repaired-manifest.ts";
+import { LOST_MANIFEST, repairedManifest } from "./repaired-manifest.ts";
 import { lockCall, type RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
+import { nameOf, readNodes, savedEntry, snapshotContent } from "./snapshot-content.ts";
 
 const REPAIRED = "repaired";
 /** Files up to this size are one blob. */
@@ -195,28 +198,39 @@ class SnapshotRepair {
       const nodes = await readNodes({ reader, index }, mended.tree);
       return nodes.length === 0 || nodes.some((node) => nameOf(node) === ".cairn") ? null : mended.tree;
     }
-    const { manifest, root } = await snapshotContent({ reader, index }, { tree, paths });
-    if (manifest === null || lost.length === 0) return mended.tree;
-    const below = lost.map((entry) => ({ ...entry, path: withoutFirst(entry.path, depth) }));
+    const records = mended.lost.filter(isManifest).map(tellingWhatItCosts);
+    const content = await (records.length > 0 ? savedWithoutManifest : snapshotContent)(
+      { reader, index },
+      { tree, paths },
+    );
+    const below = [...records, ...lost.map((entry) => ({ ...entry, path: withoutFirst(entry.path, depth) }))];
+    if (content === null || content.manifest === null || below.length === 0) return mended.tree;
+    const { manifest, root } = content;
     const bytes = await repairedManifest({ reader, index, walk }, { manifest, lost: below, root });
-    return this.#withManifest(mended.tree, bytes);
+    return this.#withManifest(mended.tree, bytes, listed.snapshot);
   }
 
-  async #withManifest(top: Uint8Array, manifest: Uint8Array): Promise<Uint8Array> {
+  /** `/.cairn` and the manifest in it are made anew where they are lost. */
+  async #withManifest(top: Uint8Array, manifest: Uint8Array, { time }: Snapshot): Promise<Uint8Array> {
     const { index, reader } = this.#parts;
     const pieces: Uint8Array[] = [];
     for (let at = 0; at < manifest.length; at += PIECE) {
       const piece = manifest.subarray(at, at + PIECE);
       pieces.push(this.#add("data", sha256(piece), piece));
     }
-    const changed = (nodes: readonly TreeNode[], name: string, change: Partial<TreeNode>): Uint8Array => {
-      const bytes = encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...change } : node)));
+    const withNode = (nodes: readonly TreeNode[], node: TreeNode): Uint8Array => {
+      const others = nodes.filter((each) => nameOf(each) !== nameOf(node));
+      const bytes = encodeTree([...others, node].toSorted((a, b) => compareBytes(a.name, b.name)));
       return this.#add("tree", sha256(bytes), bytes);
     };
     const nodes = await readNodes({ reader, index }, top);
-    const own = await readNodes({ reader, index }, nodes.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const folder = nodes.find((node) => nameOf(node) === ".cairn");
+    const own = folder === undefined ? [] : await readNodes({ reader, index }, folder.subtree!);
     const file = { content: Buffer.concat(pieces), size: manifest.length };
-    return changed(nodes, ".cairn", { subtree: changed(own, "manifest.json", file) });
+    const recordedAt = Math.floor(Date.parse(time) / 1000);
+    const known = own.find((node) => nameOf(node) === "manifest.json");
+    const subtree = withNode(own, known === undefined ? manifestNode(recordedAt, file) : { ...known, ...file });
+    return withNode(nodes, folder === undefined ? recordsNode(recordedAt, subtree) : { ...folder, subtree });
   }
 
   #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
@@ -303,6 +317,24 @@ async function forgetOld(
 /** Below `/.cairn`: what Cairn itself keeps beside the folder. */
 function isOwn(path: Uint8Array): boolean {
   return componentsOf(path)[0] === ".cairn";
+}
+
+/** The manifest, or the folder that it is in. */
+function isManifest({ path }: LostEntry): boolean {
+  return [".cairn", ".cairn/manifest.json"].includes(Buffer.from(path).toString("latin1"));
+}
+
+function tellingWhatItCosts(entry: LostEntry): LostEntry {
+  return { ...entry, detail: `${entry.detail}, with what only it says of entries, such as their holes` };
+}
+
+/** Of a snapshot whose manifest is lost; null where the rest of it is none of ours either. */
+async function savedWithoutManifest(
+  from: Pick<Look, "reader" | "index">,
+  snapshot: Pick<Snapshot, "tree" | "paths">,
+): Promise<{ manifest: Manifest; root: Uint8Array } | null> {
+  const saved = snapshot.paths.length === 1 ? await savedEntry(from, snapshot) : null;
+  return saved === null ? null : { manifest: LOST_MANIFEST, root: saved.root };
 }
 
 function componentsOf(path: Uint8Array): string[] {

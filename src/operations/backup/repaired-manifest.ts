@@ -19,6 +19,20 @@ export interface RepairedContent {
   root: Uint8Array;
 }
 
+/** Where the manifest itself is lost: nothing is known of the folder but what its trees say. */
+export const LOST_MANIFEST: Manifest = {
+  stateDigest: null,
+  metadataDigest: null,
+  complete: false,
+  entries: { files: 0, directories: 0, links: 0, other: 0 },
+  labels: [],
+  holeMaps: [],
+  fileHashes: [],
+  omitted: [],
+  lossless: [],
+  extra: {},
+};
+
 /**
  * What is true of a folder without what was lost: its digests and counts are those of what is left, what is lost is listed as
  * omitted, and it is not complete, so that no receipt is ever given for it.
@@ -48,8 +62,7 @@ export async function repairedManifest(
     // An entry whose first name is gone is on its own.
     lossless: kept(manifest.lossless).filter(({ field, value }) => field !== "hard_link" || !isGone(value)),
   };
-  const { state, meta } =
-    manifest.stateDigest === null ? NO_DIGESTS : await from.walk.point(root, pointManifestOf(left));
+  const { state, meta } = await from.walk.point(root, pointManifestOf(left));
   const hex = (digest: Uint8Array | null): string | null => digest && Buffer.from(digest).toString("hex");
   const writer = new ByteWriter(4096);
   encodeManifest(writer, { ...left, stateDigest: hex(state), metadataDigest: hex(meta) });
@@ -67,5 +80,3 @@ async function countEntries(from: { reader: NearReader; index: BlobIndex }, root
   }
   return counts;
 }
-
-const NO_DIGESTS = { state: null, meta: null };

@@ -29,24 +29,33 @@ export async function snapshotContent(
   snapshot: Pick<Snapshot, "tree" | "paths">,
 ): Promise<SnapshotContent> {
   const top = Buffer.from(snapshot.tree, "hex");
-  const nodes = await readNodes(from, top);
-  const found = await tryManifest(from, nodes);
+  const found = await tryManifest(from, await readNodes(from, top));
   if (found === null || snapshot.paths.length !== 1)
     return { root: top, only: null, node: null, manifest: null, manifestDamage: null };
+  const saved = await savedEntry(from, snapshot);
+  if (saved === null)
+    throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
+  return { ...saved, ...found };
+}
+
+/** What was saved, in a snapshot of ours; null where the trees are none of ours. `damaged` as above. */
+export async function savedEntry(
+  from: { reader: NearReader; index: BlobIndex },
+  { tree: top, paths }: Pick<Snapshot, "tree" | "paths">,
+): Promise<Pick<SnapshotContent, "root" | "only" | "node"> | null> {
   // Trees of ours have one node a level above what was saved, whatever its name's bytes are.
-  const depth = snapshot.paths[0]!.split("/").filter((part) => part !== "").length;
-  let tree: Uint8Array = top;
-  let level = nodes.filter((node) => nameOf(node) !== ".cairn");
+  const depth = (paths[0] ?? "").split("/").filter((part) => part !== "").length;
+  let tree: Uint8Array = Buffer.from(top, "hex");
   for (let left = depth; left > 0; left--) {
-    const node = level.length === 1 ? level[0] : undefined;
-    if (left === 1 && node?.type === "file") return { root: tree, only: node.name, node: null, ...found };
-    if (node?.subtree === undefined)
-      throw new CairnError("damaged", `tree ${snapshot.tree.slice(0, 12)} does not lead to ${snapshot.paths[0]}`);
-    if (left === 1) return { root: node.subtree, only: null, node, ...found };
+    const level = await readNodes(from, tree);
+    const [node, ...others] = left === depth ? level.filter((each) => nameOf(each) !== ".cairn") : level;
+    if (node === undefined || others.length > 0) return null;
+    if (left === 1 && node.type === "file") return { root: tree, only: node.name, node: null };
+    if (node.subtree === undefined) return null;
+    if (left === 1) return { root: node.subtree, only: null, node };
     tree = node.subtree;
-    level = await readNodes(from, tree);
   }
-  return { root: top, only: null, node: null, ...found };
+  return { root: tree, only: null, node: null };
 }
 
 /** Null where there is none. */
