@@ -65,6 +65,11 @@ test("a command that fails, an empty stream and wrong words leave no snapshot, e
   assert.equal(command("sh", "-c", `cat ${file}; exit 4`), 1);
   assert.equal(command("/no/such/program"), 3);
   assert.equal(fromStdin(place, Buffer.alloc(0)).status, 7);
+  const folder = fs.openSync(SCRATCH, "r");
+  const words = [buildCommand(), "backup", "create", ...place.options, "--stdin"];
+  const ofFolder = spawnSync(process.execPath, words, { stdio: [folder, "ignore", "pipe"], encoding: "utf8" });
+  fs.closeSync(folder);
+  assert.deepEqual([ofFolder.status, /EISDIR/.test(ofFolder.stderr)], [1, true], ofFolder.stderr);
   assert.equal(fromStdin(place, Buffer.from("x"), "head").status, 2);
   assert.equal(fromStdin(place, Buffer.from("x"), "--stdin-filename", "..").status, 2);
   assert.deepEqual(ids(place), []);

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { currentUser } from "../../fs/users.ts";
 import type { ExtraBlob } from "../../engines/scan/store-sink.ts";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
@@ -193,6 +193,12 @@ class StreamBackup {
   }
 }
 
+/** Whatever a stream fails with is told as that: none of it is in a snapshot. */
+function readFailure(error: unknown): CairnError {
+  const known = toCairnError(error, "no snapshot was made, for what came could not be read to its end");
+  return known.code === "internal" ? new CairnError("io", known.message, { cause: error }) : known;
+}
+
 /** The same pieces, until the signal ends it: a stream that stands still is not waited for then. */
 async function* stoppable(
   content: AsyncIterable<Uint8Array>,
@@ -208,7 +214,7 @@ async function* stoppable(
       // A race with one promise for all pieces would keep every one of them.
       const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Uint8Array>>();
       giveUp = () => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
-      pieces.next().then(resolve, reject);
+      pieces.next().then(resolve, (error: unknown) => reject(readFailure(error)));
       const { value, done } = await promise;
       if (done === true) return;
       yield value;

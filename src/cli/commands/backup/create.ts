@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { createReadStream, fstatSync, statSync } from "node:fs";
 import { resolve } from "node:path";
 import type {
   CallOptions,
@@ -126,9 +126,16 @@ async function runStream(context: Context, input: Input): Promise<Outcome> {
   return withRepository(context, input, async (repository) => {
     const result = isCommand
       ? await repository.createFromCommand(words, { ...options, cwd: context.cwd })
-      : await repository.createFromStream(process.stdin, options);
+      : await repository.createFromStream(openStdin(), options);
     return { data: result, text: () => render(context, result) };
   });
+}
+
+/** Of folders and block devices Node has no stream: its stdin ends at once, as if they were empty. */
+function openStdin(): AsyncIterable<Uint8Array> {
+  const kind = fstatSync(0);
+  if (!kind.isDirectory() && !kind.isBlockDevice()) return process.stdin;
+  return createReadStream("", { fd: 0, autoClose: false });
 }
 
 function render(context: Context, result: CreateBackupResult | StreamBackupResult): string {
