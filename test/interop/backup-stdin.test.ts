@@ -65,8 +65,15 @@ test("a command that fails, an empty stream and wrong words leave no snapshot, e
   assert.equal(command("sh", "-c", `cat ${file}; exit 4`), 1);
   assert.equal(command("/no/such/program"), 3);
   assert.equal(fromStdin(place, Buffer.alloc(0)).status, 7);
-  const folder = fs.openSync(SCRATCH, "r");
   const words = [buildCommand(), "backup", "create", ...place.options, "--stdin"];
+  const notText = spawnSync("sh", [
+    "-c",
+    `echo x | "$0" "$@" --stdin-filename "$(printf 'a\\377b')"`,
+    process.execPath,
+    ...words,
+  ]);
+  assert.deepEqual([notText.status, /not UTF-8/.test(notText.stderr.toString())], [2, true]);
+  const folder = fs.openSync(SCRATCH, "r");
   const ofFolder = spawnSync(process.execPath, words, { stdio: [folder, "ignore", "pipe"], encoding: "utf8" });
   fs.closeSync(folder);
   assert.deepEqual([ofFolder.status, /EISDIR/.test(ofFolder.stderr)], [1, true], ofFolder.stderr);

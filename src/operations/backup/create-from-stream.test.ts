@@ -162,7 +162,19 @@ test("a dry run of a stream counts what would be new and writes nothing", async 
 
 test("names that no file can have are refused before anything is read", async (t) => {
   const { repository } = await backupScene(t, "local");
-  for (const filename of ["", "/", "..", "a/../b", "a//b", "a/", ".cairn/x", "nul\0", "x".repeat(256)])
+  for (const filename of [
+    "",
+    "/",
+    "..",
+    "a/../b",
+    "a//b",
+    "a/",
+    ".cairn/x",
+    "nul\0",
+    "x".repeat(256),
+    "a\ufffdb",
+    "\ud800",
+  ])
     await assert.rejects(repository.createFromStream(pieces(), { filename }), hasCode("usage"), filename);
 });
 

@@ -26,6 +26,7 @@ export interface StreamSnapshot extends SnapshotTrees {
 }
 
 const MAX_NAME_BYTES = 255;
+const REPLACEMENT = "\ufffd";
 
 /** The parts of a name as it was given: `db.sql`, `dumps/db.sql` or `/dumps/db.sql`. Throws `usage`. */
 export function streamPath(filename: string): Buffer[] {
@@ -38,6 +39,15 @@ export function streamPath(filename: string): Buffer[] {
     throw new CairnError("usage", `${JSON.stringify(filename.slice(0, 300))} cannot be the name of a file`, {
       hint: "for example db.sql or dumps/db.sql",
     });
+  // What an argument that is not UTF-8 has become; the paths of snapshots are texts, which cannot hold its bytes.
+  if (!filename.isWellFormed() || filename.includes(REPLACEMENT))
+    throw new CairnError(
+      "usage",
+      `${JSON.stringify(filename.slice(0, 300))} is not UTF-8, and the name of a stream must be`,
+      {
+        hint: "any other name will do: where it is restored to, it can be renamed",
+      },
+    );
   if (names[0] === ".cairn") throw new CairnError("usage", "/.cairn is where a snapshot's own records lie");
   return names.map((name) => Buffer.from(name, "utf8"));
 }
