@@ -348,7 +348,8 @@ export class EntryReader {
     if (size > thread.task.fileLimit) throw new TableFull();
     if (size > SINGLE_BLOB_LIMIT) {
       const read = thread.task.fromDisk ? hashLargeFile : readLargeFile;
-      const result = read(thread, fd, size, this.#records.bytes.subarray(hashAt, hashAt + 32));
+      const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };
+      const result = read(thread, file, this.#records.bytes.subarray(hashAt, hashAt + 32));
       if (result.error < 0) return result.error;
       this.#setSize(base, result.length);
       if (result.chunks !== null) {
