@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import type { SavePointId } from "../ids.ts";
-import type { SavePoint } from "./contract.ts";
+import type { Retention, SavePoint } from "./contract.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
 
 interface Saved extends TestFolder {
@@ -154,6 +154,19 @@ test("exactly the named points go with --only, whatever they share a pack with",
 test("a size limit drops the oldest, but never what is a day young", async (context) => {
   const { client } = await saved(context, 3);
   assert.deepEqual((await client.previewCleanup({ retention: { maxBytes: 1000 } })).reclaimable_save_points, []);
+});
+
+test("a size limit drops the oldest of what other rules keep too, but not what a tag keeps", async (context) => {
+  context.mock.timers.enable({ apis: ["Date"], now: Date.now() - 30 * 86_400_000 });
+  const { client, points } = await saved(context, 6);
+  context.mock.timers.reset();
+  const dropped = async (retention: Retention): Promise<SavePointId[]> =>
+    (await client.previewCleanup({ retention })).reclaimable_save_points.toSorted();
+  const [first, second, third, fourth] = points;
+  assert.deepEqual(await dropped({ keepLast: 5 }), idsOf([first]));
+  assert.deepEqual(await dropped({ keepLast: 5, maxBytes: 350_000 }), idsOf([first, second, third]));
+  assert.deepEqual(await dropped({ keepLast: 5, maxBytes: 10_000_000 }), idsOf([first]));
+  assert.deepEqual(await dropped({ keepLast: 5, maxBytes: 350_000, keepTags: ["t2"] }), idsOf([first, third, fourth]));
 });
 
 test("a point that cannot be read keeps its content as long as its snapshot is there, and else stops the cleanup", async (context) => {

@@ -8,7 +8,7 @@ import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { keptContent, type Protection, protectionsOf } from "./protection.ts";
-import { applyRetention, keepsByRule, type RetentionDecision, type RetentionRules } from "./retention.ts";
+import { applyRetention, type RetentionDecision, type RetentionRules } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -62,7 +62,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   const protections = protectionsOf(workspace, points);
   const decisions =
     input.only === null ? decideByRules(points, input.rules, protections) : decideOnly(points, input.only, protections);
-  if (input.only === null && input.rules.maxBytes !== undefined && !keepsByRule(input.rules)) {
+  if (input.only === null && input.rules.maxBytes !== undefined) {
     await dropForSize(workspace, points, {
       decisions,
       maxBytes: input.rules.maxBytes,
@@ -157,7 +157,10 @@ function decideOnly(
   });
 }
 
-/** Oldest first, until the rest fits: never what is protected or under a day old, nor what `keep-undo` keeps. */
+/**
+ * Oldest first, until the rest fits, whatever counts or periods would keep: never what is protected or under a day old,
+ * nor what `keep-undo` or a tag keeps.
+ */
 async function dropForSize(
   workspace: Workspace,
   points: readonly Point[],
@@ -173,9 +176,9 @@ async function dropForSize(
   // Newest first, as listed.
   const candidates = points.filter(({ descriptor }) => {
     const { save_point_id: id, created_at } = descriptor;
-    return (
-      decisionOf.get(id)!.keep && !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young
-    );
+    const { keep, reasons } = decisionOf.get(id)!;
+    if (!keep || reasons.some((reason) => reason.startsWith("tag "))) return false;
+    return !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young;
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);
   const asked = new Set([...leaving, ...candidates.map(({ descriptor }) => descriptor.save_point_id)]);

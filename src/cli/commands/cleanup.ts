@@ -34,8 +34,11 @@ export const command: CommandDefinition = {
     },
     { flags: "--keep-undo <count>", text: "so many points of restores and undos (default 20)" },
     { flags: "--keep-undo-within <span>", text: "and those of this span (default 30d)" },
-    { flags: "--max-size <size>", text: "drop the oldest until the store is at most so large, e.g. 20GiB" },
-    { flags: "--max-age <span>", text: "drop what is older" },
+    {
+      flags: "--max-size <size>",
+      text: "drop the oldest until the store is at most so large, e.g. 20GiB, whatever but tags would keep",
+    },
+    { flags: "--max-age <span>", text: "drop what is older, whatever but tags would keep" },
     {
       flags: "--set-policy",
       text: "remember the rules: for a cleanup without any, and for a save that meets the quota",
