@@ -1,4 +1,5 @@
 import { toCairnError } from "../errors.ts";
+import path from "node:path";
 import type { CairnLibrary } from "../operations/contract.ts";
 import { runCli } from "./cli.ts";
 import type { OutputSink } from "./cli.ts";
@@ -53,7 +54,7 @@ function sendTo(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** A current folder that was removed is not fatal: most commands can name another. */
+/** A current folder that was removed is not fatal: the shell says where it was, and most commands can name another. */
 function currentFolder(): string {
   try {
     return process.cwd();
@@ -63,7 +64,8 @@ function currentFolder(): string {
       ? "the current folder is not there any more"
       : toCairnError(error, "the current folder").message;
     process.stderr.write(`cairn: ${message}\n`);
-    return "/";
+    const { PWD: shells } = process.env;
+    return isGone && shells !== undefined && path.isAbsolute(shells) ? shells : "/";
   }
 }
 

@@ -53,7 +53,7 @@ test("inspect tells what the marks and links in a control directory mean, and wh
   const uuid = "c".repeat(32);
   writeConvertIntent(journal, { name: originalName("0123456789abcdef"), uuid, since: 2n ** 60n, made: 0n });
   writeIntentLink(journal, "exchange", ["cairn.exchange.1", id, id, "undo", ".cairn-restore-0123456789abcdef", uuid]);
-  announceFolder(journal);
+  announceFolder(journal, { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" });
   const contents = new Map<string, unknown>();
   for (const name of ["holds-trees", "journal/sealing", "journal/convert", "journal/exchange", "journal/folder"]) {
     const { path, format, content } = await library.inspect(join(workspace, name));
@@ -62,7 +62,7 @@ test("inspect tells what the marks and links in a control directory mean, and wh
   }
   assert.deepEqual(Object.fromEntries(contents), {
     "held-trees-mark": {},
-    "folder-intent": {},
+    "folder-intent": { aside: ".cairn-tmp-1-0123456789abcdef", made: "1.2.3" },
     "seal-intent": { save_point_id: id },
     "conversion-intent": { name: ".cairn-original-0123456789abcdef", uuid, since: "1152921504606846976", made: "0" },
     "exchange-intent": { target: id, undo_id: id, kind: "undo", staging: ".cairn-restore-0123456789abcdef", uuid },

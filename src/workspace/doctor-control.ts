@@ -125,7 +125,7 @@ function workspaceFindings({ found }: Workspace): Checkup[] {
 function folderFindings({ found }: Workspace): Checkup[] {
   const shown = printablePath(found.folder);
   const facts = fs.statSync(found.folder, { bigint: true, throwIfNoEntry: false });
-  if (facts === undefined) {
+  if (facts?.isDirectory() !== true) {
     return [{ kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` }];
   }
   const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;

@@ -10,6 +10,7 @@ import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { readConvertIntent } from "./convert-intent.ts";
 import { readExchangeIntent } from "./exchange.ts";
+import { readFolderIntent } from "./missing-folder.ts";
 import { RestoreJournal } from "./restore-journal.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -38,6 +39,7 @@ function damagedJournals(workspace: Workspace): DamagedJournal[] {
     { files: ["restore.json", "restore.steps"], operation: "restore", read: () => new RestoreJournal(journal).read() },
     { files: ["exchange"], operation: "restore", read: () => readExchangeIntent(journal) },
     { files: ["convert"], operation: "conversion", read: () => readConvertIntent(journal) },
+    { files: ["folder"], operation: "restore", read: () => readFolderIntent(journal) },
     { files: ["cleanup.json"], operation: "cleanup", read: () => readCleanupJournal(workspace) },
   ];
   return attempts.flatMap(({ read, ...rest }) => {

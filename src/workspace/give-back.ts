@@ -1,16 +1,25 @@
 import fs from "node:fs";
 import { failpoint } from "../failpoint.ts";
-import { fsyncDirectory } from "../fs/durable.ts";
+import { temporaryName } from "../fs/durable.ts";
+import { moveToFree, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { isExchangePending } from "./exchange.ts";
 import { makeHoldable } from "./holdable-folder.ts";
-import { announceFolder, forgetAnnounced, isFolderAnnounced, isFolderThere, requirePlace } from "./missing-folder.ts";
+import {
+  announceFolder,
+  forgetAnnounced,
+  identityOf,
+  isFolderAnnounced,
+  isFolderThere,
+  readFolderIntent,
+  requirePlace,
+} from "./missing-folder.ts";
 import { isRestorePending } from "./restore-journal.ts";
 import type { Workspace } from "./workspace.ts";
 
 /**
- * Has a restore give back a folder that is not there. Intent: a link in the journal directory. Then the folder is made,
- * empty, and restored as any other. Commit: that restore's own; before it the folder goes again, after it the folder is
+ * Has a restore give back a folder that is not there. Intent: a link in the journal directory names what is made. Then the
+ * folder is made aside, empty, takes its path where that is free, and is restored as any other. Commit: that restore's own; before it the folder goes again, after it the folder is
  * recorded as the workspace's and the link goes, before the restore's journal does. For the holder of the workspace's lock.
  */
 export async function givingBack<T>(workspace: Workspace, restore: () => Promise<T>): Promise<T> {
@@ -27,29 +36,50 @@ export async function givingBack<T>(workspace: Workspace, restore: () => Promise
 /** Makes the folder again, empty, for its owner alone. Throws `refused` where its path is no place for it. */
 export async function makeMissing(workspace: Workspace): Promise<void> {
   const { found, root } = workspace;
+  const { journal } = found.paths;
   requirePlace(found);
-  announceFolder(found.paths.journal);
-  fsyncDirectory(found.paths.journal);
+  if (isFolderAnnounced(journal)) removeMade(workspace);
+  const aside = temporaryName();
+  const place = Buffer.concat([parentOf(root), Buffer.from(`/${aside}`)]);
+  announceFolder(journal, { aside, made: null });
   failpoint("give-back.intent");
-  await makeHoldable(workspace, root);
+  await makeHoldable(workspace, place);
   failpoint("give-back.made");
+  announceFolder(journal, { aside, made: identityOf(place) });
+  failpoint("give-back.known");
+  moveToFree(place, root);
+  failpoint("give-back.moved");
 }
 
-/** Removes a folder that was only made, unless something was put into it or its restore is to be finished; null where there was none. */
-export function takeBackFolder({
-  found,
-  root,
-}: Workspace): { operation: string; outcome: string; detail: string; kept: unknown[] } | null {
+/**
+ * Removes a folder that was only made, unless something was put into it, somebody else made one since, or its restore is
+ * to be finished; null where there was none.
+ */
+export function takeBackFolder(
+  workspace: Workspace,
+): { operation: string; outcome: string; detail: string; kept: unknown[] } | null {
+  const { found, root } = workspace;
   const { journal } = found.paths;
   if (!isFolderAnnounced(journal) || isRestorePending(journal) || isExchangePending(journal)) return null;
-  try {
-    fs.rmdirSync(root);
-  } catch (error) {
-    const name = (error as NodeJS.ErrnoException).code ?? "";
-    if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(name)) throw error;
-  }
+  removeMade(workspace);
   failpoint("give-back.taken-back");
   forgetAnnounced(journal);
   const detail = `the restore of the missing folder ${printablePath(root)} had not begun`;
   return { operation: "restore", outcome: "rolled_back", detail, kept: [] };
+}
+
+function removeMade({ found, root }: Workspace): void {
+  const intent = readFolderIntent(found.paths.journal);
+  if (intent === null) return;
+  removeEmpty(Buffer.concat([parentOf(root), Buffer.from(`/${intent.aside}`)]));
+  if (intent.made !== null && identityOf(root) === intent.made) removeEmpty(root);
+}
+
+/** What cannot be removed stays: it is in use, or not empty, or nothing may be changed there. */
+function removeEmpty(folder: Buffer): void {
+  try {
+    fs.rmdirSync(folder);
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code !== "string") throw error;
+  }
 }

@@ -36,8 +36,10 @@ export async function lookBeforeRestore(
   call: WorkspaceCall,
   rules: IgnoreRecord,
 ): Promise<ScanResult> {
-  const request = stageRequest(workspace, call, { rules, head: null, id: newSavePointId() });
-  return withPresent(workspace, async (root) => (await workspace.engine.look({ ...request, root })).scan);
+  return withPresent(workspace, async (root) => {
+    const request = stageRequest(workspace, call, { rules, head: null, id: newSavePointId() });
+    return (await workspace.engine.look({ ...request, root })).scan;
+  });
 }
 
 export interface HeadCall extends WorkspaceCall {

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../errors.ts";
+import { fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -13,12 +14,18 @@ import type { Workspace } from "./workspace.ts";
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
 
 const JOURNAL = "folder";
-/** All that there is to say: whose folder it is, the journal directory tells. */
-const WORDS = "cairn.folder.1";
 
-/** Also false where something above it is no directory. Throws where it cannot be known. */
+/** A folder that a restore makes, for whoever finds it unfinished. */
+export interface FolderIntent {
+  /** the name that it is made under, beside its own */
+  aside: string;
+  /** what `identityOf` says of it; null until it is made */
+  made: string | null;
+}
+
+/** False for anything but a folder, and where something above it is none. Throws where it cannot be known. */
 export function isFolderThere(folder: Buffer): boolean {
-  return fs.statSync(folder, { throwIfNoEntry: false }) !== undefined;
+  return fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** Throws `not_found` with the way back. */
@@ -52,6 +59,11 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   const { folder, control, workspace } = found;
   const parent = parentOf(folder);
   const above = JSON.stringify(printablePath(parent));
+  if (isAnythingThere(folder))
+    return {
+      reason: "something that is no folder lies there",
+      hint: `move ${JSON.stringify(printablePath(folder))} away first; nothing of it was touched`,
+    };
   if (!isFolderThere(parent))
     return {
       reason: `the folder above it is not there either`,
@@ -66,6 +78,16 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   };
 }
 
+/** Also a link that leads nowhere. */
+function isAnythingThere(place: Buffer): boolean {
+  try {
+    return fs.lstatSync(place, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    // Something above it is no directory.
+    return false;
+  }
+}
+
 /** Whether a folder lies on the file system that a workspace is known to be on. */
 function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
   const uuid = filesystemUuid(folder);
@@ -74,14 +96,24 @@ function isOnFileSystemOf(recorded: PlacedWorkspace, folder: Buffer): boolean {
   return fs.statSync(folder, { bigint: true }).dev.toString() === recorded.device;
 }
 
+/** Tells a folder from one that is made at its path later. */
+export function identityOf(folder: Buffer): string | null {
+  const facts = fs.lstatSync(folder, { bigint: true, throwIfNoEntry: false });
+  return facts === undefined ? null : [facts.dev, facts.ino, facts.birthtimeNs].join(".");
+}
+
 /** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
-export function announceFolder(journal: string): void {
-  writeIntentLink(journal, JOURNAL, [WORDS]);
+export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
+  writeIntentLink(journal, JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
+  fsyncDirectory(journal);
 }
 
 /** Null where no folder is announced. Throws `damaged`. */
-export function readFolderIntent(journal: string): Record<string, never> | null {
-  return readIntentLink(journal, JOURNAL, (words) => (words === WORDS ? {} : null));
+export function readFolderIntent(journal: string): FolderIntent | null {
+  return readIntentLink(journal, JOURNAL, (words) => {
+    const [, aside, made] = /^cairn\.folder\.1:(\.cairn-tmp-[0-9a-f-]+):(-|[0-9.]+)$/.exec(words) ?? [];
+    return aside === undefined || made === undefined ? null : { aside, made: made === "-" ? null : made };
+  });
 }
 
 export function isFolderAnnounced(journal: string): boolean {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -133,6 +134,89 @@ test("a restore whose folder was deleted with what it had displaced into it is n
   assert.deepEqual([recovered?.outcome, undo !== undefined], ["rolled_back", true]);
   cairnOk(["-C", folder, "restore", undo!]);
   assertFolder(folder, unsaved, "what was there before");
+});
+
+test("a folder that somebody makes where a restore was killed before it had made one is left alone", async () => {
+  const folder = newFolder("somebody's");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  for (const failpoint of ["give-back.intent", "give-back.made", "give-back.known"]) {
+    fs.rmSync(folder, { recursive: true });
+    assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed, failpoint);
+    fs.mkdirSync(folder, { mode: 0o700 });
+    cairnOk(["-C", folder, "cleanup", "--keep-last", "9"]);
+    assert.deepEqual(fs.readdirSync(folder), [], failpoint);
+    assertNoLeftovers(client, folder, failpoint);
+  }
+});
+
+test("what is mounted on a folder that a killed restore had made stays, and is in nobody's way", async (t) => {
+  const volume = loopFileSystem(t, "ext4");
+  if (volume === null) return;
+  const folder = newFolder("mounted");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const state = readFolder(folder);
+  fs.rmSync(folder, { recursive: true });
+  assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint: "give-back.moved" }).killed);
+  execFileSync("mount", ["--bind", volume.root, folder]);
+  try {
+    cairnOk(["-C", folder, "status"]);
+    cairnOk(["-C", folder, "cleanup", "--keep-last", "9"]);
+  } finally {
+    execFileSync("umount", [folder]);
+  }
+  cairnOk(["-C", folder, "restore", "head"]);
+  assertFolder(folder, state, "given back");
+  assertNoLeftovers(client, folder, "mounted");
+});
+
+test("what lies at a missing folder's path and is no folder is named, and is in nobody's way", async () => {
+  const folder = newFolder("taken");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const state = readFolder(folder);
+  fs.rmSync(folder, { recursive: true });
+  for (const take of [() => fs.symlinkSync("nowhere", folder), () => fs.writeFileSync(folder, "precious")]) {
+    take();
+    const was = fs.lstatSync(folder, { bigint: true });
+    for (const [args, code] of [
+      [["restore", "head"], "refused"],
+      [["restore", "head", "--plan"], "refused"],
+      [["save"], "not_found"],
+      [["status"], "not_found"],
+      [["diff"], "not_found"],
+    ] as const) {
+      const { error } = cairn(["-C", folder, ...args]);
+      assert.equal(error?.code, code, args.join(" "));
+      assert.match(`${error?.message} ${error?.hint}`, /something that is no folder lies there/, args.join(" "));
+      assert.match(error?.hint ?? "", /move .* away first/, args.join(" "));
+    }
+    cairnOk(["-C", folder, "cleanup", "--keep-last", "9"]);
+    const said = cairn(["-C", folder, "doctor", "--repair"]);
+    const { findings } = said.data as { findings: { kind: string }[] };
+    assert.deepEqual([said.status, findings.map(({ kind }) => kind)], [6, ["folder"]]);
+    assert.equal(fs.lstatSync(folder, { bigint: true }).ctimeNs, was.ctimeNs);
+    fs.rmSync(folder);
+  }
+  cairnOk(["-C", folder, "restore", "head"]);
+  assertFolder(folder, state, "given back");
+});
+
+test("a folder is given back to whoever stands in it", async () => {
+  const folder = newFolder("stood-in");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const state = readFolder(folder);
+  const command = `cd '${folder}' && rm -rf '${folder}' && exec "$@"`;
+  const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"] });
+  assert.equal(done.status, 0, done.stdout + done.stderr);
+  assert.match(done.stderr, /the current folder is not there any more/);
+  assertFolder(folder, state, "given back");
 });
 
 test("a folder whose disk is not mounted is not made on the one below", async (t) => {
