@@ -90,7 +90,7 @@ export async function relocate(oldPath: string, newPath: string, options?: OpenO
   return (await loaded()).relocate(oldPath, newPath, options);
 }
 
-/** Forgets where a folder's points lay, when its control directory is gone for good. Throws `conflict` when it is there. */
+/** Forgets where a folder's points lay, when they are gone for good. Throws `conflict` when they are there. */
 export async function forget(path: string): Promise<boolean> {
   return (await loaded()).forget(path);
 }

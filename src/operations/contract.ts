@@ -238,6 +238,6 @@ export interface CairnLibrary {
    * or only that, where both paths are the same. `not_found`, `conflict` when it is another folder.
    */
   relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult>;
-  /** Forgets where a folder's points lay, when its control directory is gone for good. False: it was not known. `conflict` when it is there. */
+  /** Forgets where a folder's points lay, when they are gone for good. False: it was not known. `conflict` when they are there. */
   forget(path: string): Promise<boolean>;
 }

@@ -2,13 +2,15 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
+import { type ListedWorkspace, listWorkspaces } from "../workspace/control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspace/control-layout.ts";
 import { realPathOf } from "../workspace/find-workspace.ts";
 import { controlOf, finishReleases, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
 
 /**
- * Forgets where the points of a folder lay, when its control directory is gone for good; what a killed release left of it
- * goes. False when the folder was not known. Throws `conflict` while the control directory is there: then `release` is meant.
+ * Forgets where the points of a folder lay, when its control directory, or the workspace in it, is gone for good; what a
+ * killed release left of it goes. False when the folder was not known. Throws `conflict` while its points are there: then
+ * `release` is meant.
  */
 export async function forget(path: string): Promise<boolean> {
   const folder = realPathOf(path);
@@ -16,9 +18,12 @@ export async function forget(path: string): Promise<boolean> {
   if (finishReleases().some((left) => left.folder.equals(folder))) return true;
   const registration = readRegistration(folder);
   if (registration === null) return forgetSelfContained(folder);
-  const control = controlOf(registration);
-  if (existsSync(controlPaths(control).file)) {
-    throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control}`, {
+  const control = controlPaths(controlOf(registration));
+  // A release that was killed after it had removed the points of one workspace of several leaves the rest there.
+  const hasIt = ({ name, workspace }: ListedWorkspace): boolean =>
+    workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id;
+  if (existsSync(control.file) && listWorkspaces(control).some(hasIt)) {
+    throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
       hint: "use cairn release",
     });
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { lockRegistry, noteRelease } from "../workspace/registry.ts";
 import { hasCode, type TestFolder, testFolder } from "./testing-folder.ts";
@@ -99,54 +99,93 @@ test("a store with snapshots of others stays", async (t) => {
   assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
 });
 
-for (const failpoint of [
-  "release.noted",
-  "release.unregistered",
-  "release.control-renamed",
-  "release.control-removed",
-]) {
-  test(`a release killed at ${failpoint} leaves all points or none`, async (t) => {
-    const { client, folder, library } = await testFolder(t, { a: "one" });
-    const { save_point_id: id } = await client.save();
-    assert.equal(cairn(["release", folder, "--delete-points"], failpoint).signal, "SIGKILL");
-    const again = await library.openOrAdopt(folder);
-    const { save_points } = await again.history();
-    assert.deepEqual(
-      save_points.map(({ save_point_id }) => save_point_id),
-      failpoint.startsWith("release.control") ? [] : [id],
-    );
-    await again.release({ deletePoints: true });
-    assert.deepEqual(readdirSync(join(client.controlDirectory, "..")), []);
-  });
+type Kind = "default" | "named" | "self-contained";
+
+interface KilledRelease extends TestFolder {
+  kept: string;
+  saved: string;
+  control: string;
+  /** Where the control directory lies; of another kind than the default, nothing else of Cairn's ever comes there. */
+  place: string;
 }
 
-/** A workspace whose control directory lies in `place`, where nothing else of Cairn's ever comes, and its release was killed. */
+/** A workspace whose release, with its points, was killed. */
 async function killedRelease(
   t: TestContext,
-  kind: "named" | "self-contained",
-): Promise<TestFolder & { kept: string; place: string }> {
+  kind: Kind,
+  failpoint = "release.control-renamed",
+): Promise<KilledRelease> {
   const scene = await testFolder(t, { a: "one" });
-  const place = join(scene.root, "place");
-  const kept = join(place, "main");
-  mkdirSync(place);
-  if (kind === "named") mkdirSync(kept);
-  const client = await (kind === "named"
-    ? scene.library.adopt(kept, { controlDirectory: join(place, "control") })
-    : scene.library.init(place));
+  const root = join(scene.root, "place");
+  const kept = join(root, "main");
+  mkdirSync(root);
+  if (kind !== "self-contained") mkdirSync(kept);
+  const client = await (kind === "self-contained"
+    ? scene.library.init(root)
+    : scene.library.adopt(kept, kind === "named" ? { controlDirectory: join(root, "control") } : {}));
   writeFileSync(join(kept, "a"), "secret");
-  await client.save();
-  assert.equal(cairn(["release", kept, "--delete-points"], "release.control-renamed").signal, "SIGKILL");
-  assert.equal(readdirSync(place).length, 2);
-  return { ...scene, kept, place };
+  const { save_point_id: saved } = await client.save();
+  assert.equal(cairn(["release", kept, "--delete-points"], failpoint).signal, "SIGKILL");
+  const control = client.controlDirectory;
+  return { ...scene, kept, saved, control, place: dirname(control) };
+}
+
+function leftIn({ place }: KilledRelease): string[] {
+  return readdirSync(place).filter((name) => name.startsWith(".cairn-tmp-"));
 }
 
 function notesOf({ root }: TestFolder): string[] {
   return readdirSync(join(root, "state/cairn/releasing"));
 }
 
+for (const kind of ["default", "named", "self-contained"] as const) {
+  test(`a release of a ${kind} control directory that is killed before it removes it leaves everything kept`, async (t) => {
+    const scene = await killedRelease(t, kind, "release.noted");
+    const { library, kept, saved, control } = scene;
+    const { save_points } = await (await library.open(kept)).history();
+    assert.deepEqual(
+      save_points.map(({ save_point_id }) => save_point_id),
+      [saved],
+    );
+    const { points_deleted } = await (await library.open(kept)).release({ deletePoints: true });
+    assert.deepEqual([points_deleted, existsSync(control), leftIn(scene), notesOf(scene)], [1, false, [], []]);
+  });
+
+  for (const failpoint of ["release.control-renamed", "release.control-unregistered", "release.control-removed"]) {
+    test(`a release of a ${kind} control directory killed at ${failpoint} has no points left`, async (t) => {
+      const scene = await killedRelease(t, kind, failpoint);
+      const { library, kept, control } = scene;
+      assert.deepEqual(
+        (await library.listWorkspaces()).filter(({ path }) => path === kept),
+        [],
+      );
+      await assert.rejects(library.open(kept), hasCode("not_a_workspace"));
+      const again = await library.openOrAdopt(kept);
+      assert.deepEqual((await again.history()).save_points, []);
+      assert.deepEqual([existsSync(control), leftIn(scene), notesOf(scene)], [false, [], []]);
+      await again.release({ deletePoints: true });
+      assert.ok(!(await library.listWorkspaces()).some(({ path }) => path === kept));
+    });
+  }
+}
+
+test("a folder whose control directory cannot be renamed, to be removed, is still kept", async (t) => {
+  const { client, folder, library } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  const control = client.controlDirectory;
+  if (spawnSync("mount", ["--bind", control, control]).status !== 0) return t.skip("no mounting");
+  const unmount = (): unknown => spawnSync("umount", [control], { stdio: "ignore" });
+  t.after(unmount);
+  assert.match(cairn(["release", folder, "--delete-points"]).stderr, /busy/);
+  assert.equal((await (await library.open(folder)).latestSavePoint())?.save_point_id, id);
+  unmount();
+  const { points_deleted } = await (await library.open(folder)).release({ deletePoints: true });
+  assert.deepEqual([points_deleted, existsSync(control)], [1, false]);
+});
+
 for (const kind of ["named", "self-contained"] as const) {
   void describe(`what a killed release left of a ${kind} control directory`, () => {
-    const next: [string, (scene: TestFolder & { kept: string; place: string }) => Promise<unknown>][] = [
+    const next: [string, (scene: KilledRelease) => Promise<unknown>][] = [
       ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
       ["the next adoption", async ({ library, kept }) => library.adopt(kept)],
       [
@@ -165,11 +204,7 @@ for (const kind of ["named", "self-contained"] as const) {
       test(`is removed by ${what}`, async (t) => {
         const scene = await killedRelease(t, kind);
         await does(scene);
-        assert.deepEqual(
-          readdirSync(scene.place).filter((name) => name.startsWith(".cairn-tmp-")),
-          [],
-        );
-        assert.deepEqual(notesOf(scene), []);
+        assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
       });
     }
   });
@@ -232,6 +267,11 @@ test("a workspace of several, killed while its points are deleted, leaves the ot
   await second.save();
   assert.equal((await second.history()).save_points.length, 2);
   assert.deepEqual(readdirSync(join(client.controlDirectory, "tmp")), []);
+  assert.equal(cairn(["release", folder, "--delete-points"]).status, 0);
+  assert.deepEqual(
+    (await library.listWorkspaces()).map(({ path }) => path),
+    [other],
+  );
 });
 
 test("a folder whose control directory is gone can be forgotten", async (t) => {

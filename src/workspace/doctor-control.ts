@@ -107,8 +107,9 @@ function releaseFindings(): Checkup[] {
     mend: async () => {
       // Not waited for: who releases holds it, and waits for the workspace's.
       using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
-      removeAll(place);
       finishReleases();
+      // Says why, where that could not.
+      removeAll(place);
     },
   }));
 }

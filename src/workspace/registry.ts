@@ -145,7 +145,9 @@ export function readRegistration(folder: RawPath): Registration | null {
     );
   }
   // A file copied to another name speaks of another folder.
-  return Buffer.from(rawPath(record)).equals(rawBytes(folder)) ? record : null;
+  return Buffer.from(rawPath(record)).equals(rawBytes(folder)) && !removedWorkspaces().has(keyOf(record))
+    ? record
+    : null;
 }
 
 export interface RegistryEntry {
@@ -160,12 +162,17 @@ export interface RegistryEntry {
 
 /** Everything in the user's registry; damaged files are listed and hide nothing. */
 export function listRegistered(): RegistryEntry[] {
-  return listIn(registryDirectory());
+  return listKept(registryDirectory());
 }
 
 /** The self-contained workspaces that this user has opened, as `listRegistered` tells the others. */
 export function listSelfContained(): RegistryEntry[] {
-  return listIn(notesDirectory());
+  return listKept(notesDirectory());
+}
+
+function listKept(directory: string): RegistryEntry[] {
+  const removed = removedWorkspaces();
+  return listIn(directory).filter(({ registration }) => registration === null || !removed.has(keyOf(registration)));
 }
 
 function listIn(directory: string): RegistryEntry[] {
@@ -223,6 +230,12 @@ export interface LeftRelease {
 
 interface ReleaseNote extends LeftRelease {
   readonly file: string;
+  readonly key: string;
+}
+
+/** A copy of a self-contained workspace has the ids of the one it was made from. */
+function keyOf(registration: Registration): string {
+  return `${registration.workspace_id} ${Buffer.from(rawPath(registration)).toString("latin1")}`;
 }
 
 function releaseNotes(): ReleaseNote[] {
@@ -231,8 +244,13 @@ function releaseNotes(): ReleaseNote[] {
     const place = controlOf(registration);
     // Nothing under another name is ever removed for a note.
     if (!basename(place).startsWith(TEMPORARY_PREFIX)) return [];
-    return [{ file, place, folder: Buffer.from(rawPath(registration)) }];
+    return [{ file, place, folder: Buffer.from(rawPath(registration)), key: keyOf(registration) }];
   });
+}
+
+/** Whose control directory has got the name under which it is removed: from then on their folders are kept no more. */
+function removedWorkspaces(): Set<string> {
+  return new Set(releaseNotes().flatMap(({ place, key }) => (existsSync(place) ? [key] : [])));
 }
 
 /** What killed releases left; none while a process is at work that may be removing it. */
@@ -246,13 +264,18 @@ export function leftReleases(): LeftRelease[] {
   }
 }
 
-/** Removes what killed releases left, and returns that; what cannot be removed waits. For the holder of the registry's lock. */
+/**
+ * Forgets the folders of killed releases and removes what is left there, and returns that; what cannot be removed waits.
+ * Where nothing has the temporary name, the directory did not get it, and all is as it was, or it is gone already. For
+ * the holder of the registry's lock.
+ */
 export function finishReleases(): LeftRelease[] {
-  return releaseNotes().filter(({ file, place }) => {
+  return releaseNotes().filter(({ file, place, key }) => {
     // Its file system may come back.
     if (!existsSync(dirname(place))) return false;
     const isLeft = existsSync(place);
     try {
+      if (isLeft) unregisterRemoved(key);
       removeAll(place);
       durableRemove(file);
     } catch {
@@ -260,6 +283,12 @@ export function finishReleases(): LeftRelease[] {
     }
     return isLeft;
   });
+}
+
+/** While its file system was away, the folder may have become another workspace. */
+function unregisterRemoved(key: string): void {
+  for (const { file, registration } of [...listIn(registryDirectory()), ...listIn(notesDirectory())])
+    if (registration !== null && keyOf(registration) === key) durableRemove(file);
 }
 
 function lockPath(): string {

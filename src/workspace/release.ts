@@ -35,8 +35,8 @@ export function isLastWorkspace(found: FoundWorkspace): boolean {
 }
 
 /**
- * Removes the whole control directory; the rename is the commit point. Until then the folder is only not registered:
- * the next adoption finds everything again. After it the next holder of the registry's lock removes what is left.
+ * Removes the whole control directory; the rename is the commit point. Until then the folder is kept as it was. After it
+ * nothing is found by its registration any more, and the next holder of the registry's lock removes that and what is left.
  */
 export function removeControlDirectory(found: FoundWorkspace): void {
   const { root } = found.control;
@@ -50,8 +50,6 @@ export function removeControlDirectory(found: FoundWorkspace): void {
     workspaceName: found.workspace.name,
   });
   failpoint("release.noted");
-  unregister(found.folder);
-  failpoint("release.unregistered");
   try {
     renameSync(root, doomed);
     fsyncDirectory(parent);
@@ -59,16 +57,19 @@ export function removeControlDirectory(found: FoundWorkspace): void {
     throw toCairnError(error, `remove ${root}`);
   }
   failpoint("release.control-renamed");
+  unregister(found.folder);
+  failpoint("release.control-unregistered");
   removeAll(doomed);
   failpoint("release.control-removed");
   durableRemove(note);
 }
 
-/** Removes one workspace of several with its records; what its points hold in the store is the caller's to free. */
+/**
+ * Removes one workspace of several with its records; what its points hold in the store is the caller's to free. The
+ * rename is the commit point: a registration for which there is no workspace finds nothing, and is forgotten like one.
+ */
 export function removeWorkspace(found: FoundWorkspace): void {
   const { control, paths, workspace } = found;
-  unregister(found.folder);
-  failpoint("release.unregistered");
   // The name tells whoever comes after a kill that its process is gone, and so that it may be removed.
   const doomed = newWorkDirectory(control.temporary);
   try {
@@ -78,6 +79,8 @@ export function removeWorkspace(found: FoundWorkspace): void {
     throw toCairnError(error, `remove ${paths.root}`);
   }
   failpoint("release.workspace-renamed");
+  unregister(found.folder);
+  failpoint("release.workspace-unregistered");
   removeAll(doomed);
   rmSync(paths.catalog, { force: true });
   for (const name of readdirSync(control.cache))

@@ -22,7 +22,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const path = context.chosenFolder(input.required(0)) ?? "";
     return {
       data: { workspace: null, points_deleted: 0, bytes_freed: 0 },
-      text: () => `${context.style.green("forgot")} ${printable(path)}; its control directory is gone`,
+      text: () => `${context.style.green("forgot")} ${printable(path)}; its save points are not there any more`,
     };
   }
   const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
@@ -39,7 +39,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 
 const GONE: ReadonlySet<string> = new Set(["not_found", "not_a_workspace"]);
 
-/** Null: its control directory was gone, and the folder is forgotten now. */
+/** Null: its points were gone, and the folder is forgotten now. */
 async function openOrForget(context: Context, folder: string): Promise<Client | null> {
   try {
     return await context.openExisting(folder);
