@@ -35,6 +35,8 @@ const SILENCE_MS = 120_000;
 /** Shorter than most servers keep one, so that they seldom end it at the moment when we ask. */
 const IDLE_MS = 15_000;
 const CHUNK_BYTES = 256 << 10;
+const VOUCHERS_HINT =
+  "name a PEM file with the certificates that vouch for the server in RESTIC_CACERT (for a bucket also AWS_CA_BUNDLE, which goes first)";
 
 /** Requests to one server over a bounded number of connections that are kept. Every failure is a CairnError. */
 export class HttpConnection {
@@ -130,8 +132,10 @@ export class HttpConnection {
     // Where several addresses of a host were tried, there is only a code.
     const message = (error instanceof Error ? error.message : String(error)) || code;
     if (/CERT|SELF_SIGNED|UNABLE_TO_|_CRL|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH/.test(code)) {
-      return new CairnError("refused", `${text}: ${message} (the server's certificate)`, {
-        hint: "name the file with the certificates that vouch for the server",
+      // Node's own advice is for whoever starts Node.
+      const problem = message.replace(/; [^;]*--use-system-ca.*$/, "");
+      return new CairnError("refused", `${text}: ${problem} (the server's certificate)`, {
+        ...(/SELF_SIGNED|UNABLE_TO_|INVALID_CA|UNTRUSTED/.test(code) ? { hint: VOUCHERS_HINT } : {}),
         cause: error,
       });
     }

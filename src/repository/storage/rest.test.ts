@@ -106,7 +106,9 @@ test(
     const { caFile: _, ...without } = alice as { caFile: string; user: string; password: string };
     process.env["NODE_TLS_REJECT_UNAUTHORIZED"] = "0";
     try {
-      await assert.rejects(storageAt(await guarded, "alice/x", without), coded("refused", /certificate/));
+      const opening = storageAt(await guarded, "alice/x", without);
+      await assert.rejects(opening, coded("refused", /self-signed certificate \(the server's certificate\)$/));
+      await assert.rejects(opening, ({ hint }: CairnError) => /RESTIC_CACERT/.test(hint ?? ""));
     } finally {
       delete process.env["NODE_TLS_REJECT_UNAUTHORIZED"];
     }
