@@ -52,6 +52,7 @@ void describe("verify --all of points that are only held", () => {
     using lock = await acquireLock(path.join(control, "workspaces/fork/lock"), { purpose: "test" });
     const done = cairn(["-C", place.folder, "verify", "--all", "--lock-timeout", "0s"]);
     assert.equal(done.status, 10);
+    assert.equal(done.warnings.length, 1, done.warnings.join("\n"));
     assert.deepEqual(done.data["problems"], []);
     assert.ok((done.data["checked"] as { points: number }).points > 0);
     assert.deepEqual(
