@@ -144,7 +144,7 @@ export interface Client {
   read(target: string | null, path: PathInput, options?: WorkspaceCallOptions): AsyncIterable<Uint8Array>;
 
   verify(target: string, options?: WorkspaceCallOptions): Promise<VerifyResult>;
-  /** Every point of every workspace and the store itself. */
+  /** Every point of every workspace in this control directory, and the store itself; other control directories are not read. */
   verifyAll(options?: CallOptions): Promise<VerifyResult>;
   /** Target: an absolute path that is absent or an empty folder. `already_exists`, `refused`. */
   fork(target: string, path: string, options?: ForkOptions): Promise<ForkResult>;

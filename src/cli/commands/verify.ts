@@ -8,12 +8,12 @@ import type { Input } from "../input.ts";
 export const command: CommandDefinition = {
   name: "verify",
   arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
-  options: [{ flags: "--all", text: "every point of every workspace, and the store itself" }],
+  options: [{ flags: "--all", text: "every point in the control directory, those of forks too, and the store itself" }],
   examples: [
     { line: "cairn verify", text: "read everything of the point that the folder stands at" },
     {
       line: "cairn verify --all",
-      text: "everything there is; exit 6 when something is damaged, 10 when not all could be read",
+      text: "everything in the control directory; exit 6 when something is damaged, 10 when not all could be read",
     },
   ],
   run,
