@@ -74,8 +74,8 @@ export interface DurableWriteOptions {
   syncDirectory?: boolean;
 }
 
-/** Makes a file with these permissions whatever the umask, and has its content flushed before it is closed. */
-export function writeTemporary(path: string, bytes: Uint8Array, mode: number, flush = fsyncSync): void {
+/** Makes a file that must not be there, with these permissions whatever the umask, and has its content flushed before it is closed. */
+export function writeNewFile(path: string, bytes: Uint8Array, mode: number, flush = fsyncSync): void {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
   const descriptor = openSync(path, flags, mode);
   try {
@@ -114,7 +114,7 @@ export function durableWrite(path: string, bytes: Uint8Array, options: DurableWr
   const directory = dirname(path);
   const temporary = join(directory, temporaryName());
   try {
-    writeTemporary(temporary, bytes, options.mode ?? 0o600);
+    writeNewFile(temporary, bytes, options.mode ?? 0o600);
     failpoint("durable-staged");
     giveName(temporary, path, options.exclusive === true);
   } catch (error) {

@@ -2,7 +2,7 @@ import { fsyncSync, renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { temporaryName, writeTemporary } from "./durable.ts";
+import { temporaryName, writeNewFile } from "./durable.ts";
 import { isHeldInMetadata } from "./reflink.ts";
 
 /**
@@ -13,7 +13,7 @@ import { isHeldInMetadata } from "./reflink.ts";
 export function orderedWrite(path: string, bytes: Uint8Array): void {
   const temporary = join(dirname(path), temporaryName());
   try {
-    writeTemporary(temporary, bytes, 0o600, (descriptor) => {
+    writeNewFile(temporary, bytes, 0o600, (descriptor) => {
       if (!isHeldInMetadata(descriptor)) fsyncSync(descriptor);
     });
     failpoint("ordered-staged");

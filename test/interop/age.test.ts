@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
 import {
   backup,
@@ -60,6 +61,10 @@ test("a key for people is opened by each of them, by age too, and restic works b
   // What is there is never written over, and gets no second key.
   const again = tryBackup(place, "key", "add", ...args);
   assert.deepEqual([again.status, again.error?.code], [4, "already_exists"]);
+  assert.ok(
+    again.error?.hint?.includes(`backup list --password-file ${JSON.stringify(file)}`),
+    again.error?.hint ?? "",
+  );
   assert.equal(filesOf(place, "keys").length, 2);
   backup(place, "key", "remove", keys.find(({ current }) => !current)!.key_id);
   assert.equal(tryBackup(opening(place, file, alice.file), "list").status, 9);
@@ -86,10 +91,13 @@ test("a key for people that is killed before it is there leaves a file that open
   const words = (output: string): string[] => ["key", "add", "--age-recipient", recipient, "--age-output", output];
   const args = ["backup", ...words(file), ...place.options];
   let pass = 1;
+  const beside = fs.readdirSync(path.dirname(file));
   while (killAt(args, pass) !== "age-key.file-written") {
+    assert.deepEqual(fs.readdirSync(path.dirname(file)), beside);
     fs.rmSync(file, { force: true });
     pass++;
   }
+  assert.equal(fs.readdirSync(path.dirname(file)).length, beside.length + 1);
   assert.equal(tryBackup(opening(place, file, identity), "list").status, 9);
   const [, ...rest] = words(`${file}.second`);
   backup(place, "key", ...rest);

@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { rmSync } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { decryptWithIdentities, encryptForRecipients } from "../../crypto/age.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { durableWrite, readSmallFile } from "../../fs/durable.ts";
+import { fsyncDirectory, readSmallFile, writeNewFile } from "../../fs/durable.ts";
 import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
 import { listKeys } from "./keys.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -14,7 +14,8 @@ const MAX_FILE_BYTES = 1024 * 1024;
 
 /**
  * Adds a password that nobody has seen: it is in a file only, encrypted for people's keys. Steps: the file, which must be new →
- * the key ●. A kill before ● leaves a file that opens nothing.
+ * the key ●. A kill before ● leaves a file that opens nothing, and that nobody was told of. The other way round it would leave a
+ * key that nobody has the password of, and that looks like one that somebody needs.
  *
  * The file stays with the user and not in the repository: recipients are public, so whoever may write to the storage could put a
  * repository of their own in the place of this one, and it would be opened.
@@ -36,13 +37,20 @@ export async function addAgeKey(access: RepositoryAccess, options: AgeKeyOptions
   return listKeys(access);
 }
 
+/** Under its name from the start: what a kill leaves of it says nothing before the key is there, and nobody comes for a temporary name here. */
 function writeNew(file: string, text: string): void {
   try {
-    durableWrite(file, Buffer.from(text), { exclusive: true });
+    writeNewFile(file, Buffer.from(text), 0o600);
+    fsyncDirectory(dirname(file));
   } catch (error) {
-    if (!(error instanceof CairnError) || error.code !== "already_exists") throw error;
+    const problem = toCairnError(error, `write ${file}`);
+    if (problem.code !== "already_exists") {
+      rmSync(file, { force: true });
+      throw problem;
+    }
+    const look = `cairn backup list --password-file ${JSON.stringify(file)} --age-identity KEYS`;
     throw new CairnError("already_exists", `${file} is there already`, {
-      hint: "name another file; the one that is there may hold what opens a repository",
+      hint: `name another file; this one may hold what opens a repository: \`${look}\` tells, and what a killed \`backup key add\` left opens none and can be removed`,
       cause: error,
     });
   }
