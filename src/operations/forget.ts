@@ -22,9 +22,12 @@ export async function forget(path: string): Promise<boolean> {
   // A release that was killed after it had removed the points of one workspace of several leaves the rest there.
   const hasIt = ({ name, workspace }: ListedWorkspace): boolean =>
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id;
-  if (existsSync(control.file) && listWorkspaces(control).some(hasIt)) {
+  const kept = existsSync(control.file) ? listWorkspaces(control).find(hasIt) : undefined;
+  if (kept !== undefined) {
+    const isReleased = kept.workspace?.settings["released_at"] !== undefined;
+    const again = `\`cairn init ${JSON.stringify(printablePath(folder))}\` takes it up again, and then it can be released`;
     throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
-      hint: "use cairn release",
+      hint: isReleased ? `a release of it was interrupted: ${again}` : "use cairn release",
     });
   }
   return unregister(folder);

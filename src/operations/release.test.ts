@@ -251,6 +251,14 @@ for (const failpoint of ["release.marked", "release.unregistered"]) {
     assert.equal(cairn(["release", folder], failpoint).signal, "SIGKILL");
     await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
     assert.deepEqual(await library.listWorkspaces(), []);
+    if (failpoint === "release.marked") {
+      const again = cairn(["release", folder, "--delete-points"]);
+      assert.match(again.stderr, /a release of it was interrupted: `cairn init .*` takes it up again/);
+      assert.equal(cairn(["init", folder]).status, 0);
+      assert.equal(cairn(["release", folder, "--delete-points"]).status, 0);
+      assert.equal(existsSync(client.controlDirectory), false);
+      return;
+    }
     assert.equal((await (await library.openOrAdopt(folder)).history()).save_points.length, 1);
   });
 }
