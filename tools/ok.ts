@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import path from "node:path";
 
 /**
- * `npm run ok`: what must hold before a commit, in one to two minutes (`npm test` has the rest). A step's output is
+ * `npm run ok`: what must hold before a commit, in two to three minutes (`npm test` has the rest). A step's output is
  * shown when it fails. `npm run ok -- lint types` runs only these, `npm run ok -- checks` all but the tests.
  */
 
