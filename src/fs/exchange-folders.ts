@@ -1,37 +1,47 @@
-import fs from "node:fs";
-import { newArena } from "../native.ts";
-import { EEXIST, EINVAL, ENOSYS } from "./errno.ts";
+import { type Arena, newArena } from "../native.ts";
+import { EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR } from "./errno.ts";
 import { printablePath } from "./safe-path.ts";
-import { inDirectory, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
+import { inDirectory, newStatBuffer, putName, RENAME, syscallError, syscalls } from "./syscalls.ts";
+
+/** An entry's name in an open directory. */
+export interface OpenPlace {
+  fd: number;
+  name: Arena;
+}
 
 /** Two entries (absolute paths, raw bytes) change places in one call; there is no moment without either. Throws what the errno means. */
 export function exchangePlaces(one: Buffer, other: Buffer): void {
-  const sys = syscalls();
-  const [from, to] = [newArena(512), newArena(512)];
-  putName(from, 0, nameOf(other));
-  putName(to, 0, nameOf(one));
-  const result = inDirectory(parentOf(other), (aside) =>
-    inDirectory(parentOf(one), (parent) => sys.rename(aside, from, 0, parent, to, 0, RENAME.EXCHANGE)),
+  const result = inPlaces(other, one, (from, to) =>
+    syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.EXCHANGE),
   );
   if (result < 0) throw syscallError(result, "exchange the two");
 }
 
 /** An entry takes another name (absolute paths, raw bytes) that nothing has. Throws what the errno means. */
 export function moveToFree(from: Buffer, to: Buffer): void {
-  const sys = syscalls();
-  const [old, free] = [newArena(512), newArena(512)];
-  putName(old, 0, nameOf(from));
-  putName(free, 0, nameOf(to));
-  const result = inDirectory(parentOf(from), (source) =>
-    inDirectory(parentOf(to), (target) => {
-      const moved = sys.rename(source, old, 0, target, free, 0, RENAME.NOREPLACE);
-      if (moved !== EINVAL && moved !== ENOSYS) return moved;
-      // Network file systems cannot promise it; a look before is what there is.
-      if (fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return EEXIST;
-      return sys.rename(source, old, 0, target, free, 0, 0);
-    }),
-  );
+  const result = inPlaces(from, to, renameToFree);
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
+}
+
+/** A rename that replaces nothing; on network file systems that cannot promise it, after a look. 0 or minus errno. */
+export function renameToFree(from: OpenPlace, to: OpenPlace): number {
+  const sys = syscalls();
+  const result = sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
+  if (result !== EINVAL && result !== ENOSYS) return result;
+  const looked = sys.stat(to.fd, to.name, 0, newStatBuffer());
+  if (looked !== ENOENT && looked !== ENOTDIR) return looked === 0 ? EEXIST : looked;
+  return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
+}
+
+function inPlaces(one: Buffer, other: Buffer, work: (one: OpenPlace, other: OpenPlace) => number): number {
+  const names = [one, other].map((place) => {
+    const name = newArena(512);
+    putName(name, 0, nameOf(place));
+    return name;
+  });
+  return inDirectory(parentOf(one), (first) =>
+    inDirectory(parentOf(other), (second) => work({ fd: first, name: names[0]! }, { fd: second, name: names[1]! })),
+  );
 }
 
 /** The directory that an absolute raw path lies in. */

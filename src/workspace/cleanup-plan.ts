@@ -8,7 +8,7 @@ import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { keptContent, type Protection, protectionsOf } from "./protection.ts";
-import { applyRetention, type RetentionDecision, type RetentionRules } from "./retention.ts";
+import { applyRetention, isKeptByTag, type RetentionDecision, type RetentionRules } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -177,7 +177,7 @@ async function dropForSize(
   const candidates = points.filter(({ descriptor }) => {
     const { save_point_id: id, created_at } = descriptor;
     const { keep, reasons } = decisionOf.get(id)!;
-    if (!keep || reasons.some((reason) => reason.startsWith("tag "))) return false;
+    if (!keep || isKeptByTag(reasons)) return false;
     return !more.protections.has(id) && !isUndo(descriptor) && Date.parse(created_at) < young;
   });
   const leaving = more.decisions.filter(({ keep }) => !keep).map(({ id }) => id as SavePointId);

@@ -4,6 +4,7 @@ import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
+import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
@@ -128,7 +129,7 @@ export class StepRunner {
     putName(this.#from, 0, name);
     putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
     const to = { fd: this.#staging, name: this.#to };
-    const result = this.#inside(fd, () => this.#renameToFree({ fd, name: this.#from }, to));
+    const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
     if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
     if (result < 0) throw this.#error(result, step.path, "cannot move away");
@@ -193,23 +194,13 @@ export class StepRunner {
     putName(this.#to, 0, name);
     const result = this.#inside(fd, () =>
       step.old === null
-        ? this.#renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
+        ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
         : this.#exchange(fd, step.staged),
     );
     if (result === EEXIST)
       return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
     if (result < 0) throw this.#error(result, step.path, "cannot put in place");
     this.#counted(step);
-  }
-
-  /** A rename that replaces nothing; on network file systems that cannot promise it, after a look. */
-  #renameToFree(from: { fd: number; name: Arena }, to: { fd: number; name: Arena }): number {
-    const { sys } = this.#held;
-    const result = sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
-    if (result !== EINVAL && result !== ENOSYS) return result;
-    const name = to.name.bytes.subarray(0, to.name.bytes.indexOf(0));
-    if (this.#held.identity(to.fd, Buffer.from(name)) !== null) return EEXIST;
-    return sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, 0);
   }
 
   /** What is staged (its name in `#from`) for what is there (its name in `#to`). */

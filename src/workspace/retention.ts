@@ -146,11 +146,16 @@ export function applyRetention(
   const oldest = rules.maxAge === undefined ? null : before(now, parseSpan(rules.maxAge));
   return sorted.map((point) => {
     const reasons = (point.undo ? undo : kept).get(point.id) ?? [];
-    const tooOld = oldest !== null && point.time < oldest && !reasons.some((reason) => reason.startsWith("tag "));
+    const tooOld = oldest !== null && point.time < oldest && !isKeptByTag(reasons);
     if (tooOld) return { id: point.id, keep: false, reasons: [`older than ${rules.maxAge}`] };
     if (reasons.length > 0) return { id: point.id, keep: true, reasons };
     return { id: point.id, keep: false, reasons: [point.undo ? "undo point, beyond keep-undo" : "no rule keeps it"] };
   });
+}
+
+/** Whether a tag is among what keeps a point: neither age nor size drops it then. */
+export function isKeptByTag(reasons: readonly string[]): boolean {
+  return reasons.some((reason) => reason.startsWith("tag "));
 }
 
 /** The newest instant that is not in the future. */
