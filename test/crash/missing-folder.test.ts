@@ -27,6 +27,15 @@ interface Scene {
   remove: () => void;
 }
 
+/** A folder in its first state, with a point of it. */
+async function savedFolder(name: string): Promise<Omit<Scene, "remove">> {
+  const folder = newFolder(name);
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  return { folder, client, state: readFolder(folder) };
+}
+
 /** Kills a restore of the missing folder at each pass; the next command leaves it missing or whole, the one after gives it back. */
 async function killEverywhere({ folder, client, state, remove }: Scene, limit: number): Promise<void> {
   const args = ["-C", folder, "restore", "head"];
@@ -51,12 +60,9 @@ async function killEverywhere({ folder, client, state, remove }: Scene, limit: n
 }
 
 test("a restore of a missing folder that is killed at any step leaves it missing or whole", async () => {
-  const folder = newFolder("missing");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
+  const { folder, client, state } = await savedFolder("missing");
   const remove = (): void => fs.rmSync(folder, { recursive: true });
-  await killEverywhere({ folder, client, state: readFolder(folder), remove }, 16);
+  await killEverywhere({ folder, client, state, remove }, 16);
 });
 
 test("a missing subvolume is given back as one, whole or not at all, wherever its restore is killed", async (t) => {
@@ -73,10 +79,7 @@ test("a missing subvolume is given back as one, whole or not at all, wherever it
 });
 
 test("a restore that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async () => {
-  const folder = newFolder("displaced");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
+  const { folder } = await savedFolder("displaced");
   makeUnsaved(folder);
   const unsaved = readFolder(folder);
   assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint: "restore.swapped" }).killed);
@@ -86,11 +89,7 @@ test("a restore that was killed behind its commit, and whose folder was deleted 
 });
 
 test("a restore that was killed before its commit, and whose folder was deleted then, is in nobody's way", async () => {
-  const folder = newFolder("before-commit");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const state = readFolder(folder);
+  const { folder, client, state } = await savedFolder("before-commit");
   makeUnsaved(folder);
   for (const failpoint of ["restore.intent", "restore.staging-made", "restore.staged"]) {
     assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed);
@@ -137,10 +136,7 @@ test("a restore whose folder was deleted with what it had displaced into it is n
 });
 
 test("a folder that somebody makes where a restore was killed before it had made one is left alone", async () => {
-  const folder = newFolder("somebody's");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
+  const { folder, client } = await savedFolder("somebody's");
   for (const failpoint of ["give-back.intent", "give-back.made", "give-back.known"]) {
     fs.rmSync(folder, { recursive: true });
     assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed, failpoint);
@@ -154,11 +150,7 @@ test("a folder that somebody makes where a restore was killed before it had made
 test("what is mounted on a folder that a killed restore had made stays, and is in nobody's way", async (t) => {
   const volume = loopFileSystem(t, "ext4");
   if (volume === null) return;
-  const folder = newFolder("mounted");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const state = readFolder(folder);
+  const { folder, client, state } = await savedFolder("mounted");
   fs.rmSync(folder, { recursive: true });
   assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint: "give-back.moved" }).killed);
   execFileSync("mount", ["--bind", volume.root, folder]);
@@ -174,11 +166,7 @@ test("what is mounted on a folder that a killed restore had made stays, and is i
 });
 
 test("what lies at a missing folder's path and is no folder is named, and is in nobody's way", async () => {
-  const folder = newFolder("taken");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const state = readFolder(folder);
+  const { folder, state } = await savedFolder("taken");
   fs.rmSync(folder, { recursive: true });
   for (const take of [() => fs.symlinkSync("nowhere", folder), () => fs.writeFileSync(folder, "precious")]) {
     take();
@@ -207,11 +195,7 @@ test("what lies at a missing folder's path and is no folder is named, and is in 
 });
 
 test("a folder is given back to whoever stands in it", async () => {
-  const folder = newFolder("stood-in");
-  makeFirst(folder);
-  const client = await clientOf(folder);
-  await client.save();
-  const state = readFolder(folder);
+  const { folder, state } = await savedFolder("stood-in");
   const command = `cd '${folder}' && rm -rf '${folder}' && exec "$@"`;
   const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"] });
   assert.equal(done.status, 0, done.stdout + done.stderr);
