@@ -88,6 +88,8 @@ export interface IgnoreRules {
   files?: (RecordedPath & { text: string; text_b64?: string })[];
   ignored_count: number;
   ignored_sample: RecordedPath[];
+  /** File systems that were mounted inside were gone into. */
+  cross_mounts?: boolean;
 }
 
 export interface Descriptor {
@@ -227,5 +229,6 @@ function checkRules(rules: Fields): void {
   rules.boolean("ignore_file");
   rules.texts("exclude");
   rules.integer("ignored_count");
+  if (rules.has("cross_mounts")) rules.boolean("cross_mounts");
   rules.list("ignored_sample", (element, label) => checkPath(new Fields(element, label)), MAX_OMITTED);
 }

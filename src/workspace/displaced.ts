@@ -1,20 +1,21 @@
 import fs from "node:fs";
-import path from "node:path";
 import { presentSource } from "../engines/scan/present-source.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { failpoint } from "../failpoint.ts";
 import { displacedName, stagedName } from "./restore-apply.ts";
-import type { RestoreIntent } from "./restore-journal.ts";
+import { apartOf, type RestoreIntent } from "./restore-journal.ts";
 import { findNode } from "./restore-plan.ts";
 import type { Step } from "./restore-steps.ts";
+import { type Staging, Stagings } from "./staging-places.ts";
 import { differences } from "./tree-diff.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
-/** A displaced entry that is no longer what the undo point holds: where it was, and its name in the staging directory. */
+/** A displaced entry that is no longer what the undo point holds: where it was, and its name in a staging directory. */
 interface Changed {
   path: Uint8Array;
   name: Uint8Array;
+  staging: Staging;
 }
 
 /** Nodes of the undo point by path in latin1: at least those of everything that is displaced. */
@@ -30,34 +31,50 @@ export async function checkDisplaced(
   call: WorkspaceCall,
   restore: { intent: RestoreIntent; steps: readonly Step[]; saved?: SavedNodes | undefined },
 ): Promise<SavePointId> {
-  const { intent, steps, saved } = restore;
-  const names = steps.flatMap((step): Changed[] => {
-    if (step.op === "put") {
-      const name = stagedName(step.staged);
-      // Where the old entry was kept, the new one still lies there: nothing was displaced.
-      const displaced = step.old !== null && inodeOf(path.join(intent.staging, name)) !== step.inode;
-      return displaced ? [{ path: step.path, name: Buffer.from(name) }] : [];
+  const { intent, saved } = restore;
+  const stagings = new Stagings(workspace.root, intent.staging, apartOf(intent));
+  try {
+    const names = displacedBy(restore.steps, stagings);
+    const undo = workspace.points.byId(intent.undo_id);
+    if (names.length === 0 || undo === null) return intent.undo_id;
+    let undoId = intent.undo_id;
+    for (const staging of stagings.all()) {
+      const here = names.filter((each) => each.staging === staging);
+      if (here.length === 0) continue;
+      const changed = await changedSince(workspace, call, { undoId, staging, names: here, saved });
+      if (changed.length > 0) undoId = await amendUndoPoint(workspace, call, { undoId, staging, changed });
     }
-    return step.op === "remove" ? [{ path: step.path, name: Buffer.from(displacedName(step.kept)) }] : [];
-  });
-  const undo = workspace.points.byId(intent.undo_id);
-  if (names.length === 0 || undo === null) return intent.undo_id;
-  const changed = await changedSince(workspace, call, { intent, names, saved });
-  if (changed.length === 0) return intent.undo_id;
-  return amendUndoPoint(workspace, call, { intent, changed });
+    return undoId;
+  } finally {
+    stagings.close();
+  }
 }
 
-function inodeOf(place: string): string | undefined {
+function displacedBy(steps: readonly Step[], stagings: Stagings): Changed[] {
+  return steps.flatMap((step): Changed[] => {
+    if (step.op !== "put" && step.op !== "remove") return [];
+    const staging = stagings.of(step.path);
+    if (step.op === "remove") return [{ path: step.path, name: Buffer.from(displacedName(step.kept)), staging }];
+    const name = Buffer.from(stagedName(step.staged));
+    // Where the old entry was kept, the new one still lies there: nothing was displaced.
+    const displaced = step.old !== null && inodeOf(Buffer.concat([staging.path, SLASH, name])) !== step.inode;
+    return displaced ? [{ path: step.path, name, staging }] : [];
+  });
+}
+
+const SLASH = Buffer.from("/");
+
+function inodeOf(place: Buffer): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
 }
 
 async function changedSince(
   workspace: Workspace,
   call: WorkspaceCall,
-  more: { intent: RestoreIntent; names: readonly Changed[]; saved: SavedNodes | undefined },
+  more: { undoId: SavePointId; staging: Staging; names: readonly Changed[]; saved: SavedNodes | undefined },
 ): Promise<Changed[]> {
   const { signal: _ignored, ...rest } = call;
-  const staging = presentSource(await workspace.engine.lookAt(Buffer.from(more.intent.staging), rest));
+  const staging = presentSource(await workspace.engine.lookAt(more.staging.path, rest));
   const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
   const wanted = more.saved ?? (await savedNodes(workspace, more));
   return more.names.filter(({ path, name }) => {
@@ -76,9 +93,9 @@ function isOther(was: TreeNode, now: TreeNode): boolean {
 /** What the undo point has at the paths, every directory read once. */
 async function savedNodes(
   workspace: Workspace,
-  more: { intent: RestoreIntent; names: readonly Changed[] },
+  more: { undoId: SavePointId; names: readonly Changed[] },
 ): Promise<SavedNodes> {
-  const source = await workspace.source(workspace.points.byId(more.intent.undo_id)!);
+  const source = await workspace.source(workspace.points.byId(more.undoId)!);
   const lists = new Map<string, TreeNode[]>();
   const cached = {
     ...source,
@@ -100,10 +117,10 @@ async function savedNodes(
 async function amendUndoPoint(
   workspace: Workspace,
   call: WorkspaceCall,
-  more: { intent: RestoreIntent; changed: readonly Changed[] },
+  more: { undoId: SavePointId; staging: Staging; changed: readonly Changed[] },
 ): Promise<SavePointId> {
   const { points } = workspace;
-  const undo = points.byId(more.intent.undo_id)!;
+  const undo = points.byId(more.undoId)!;
   const id = newSavePointId();
   const sequence = points.nextSequence();
   points.claim(sequence, id);
@@ -112,7 +129,7 @@ async function amendUndoPoint(
     const { content, bytesStored } = await workspace.engine.amend({
       content: undo.descriptor.content as unknown as { tree: string },
       root: workspace.root,
-      staging: Buffer.from(more.intent.staging),
+      staging: more.staging.path,
       edits: more.changed,
       pointId: id,
       ...rest,

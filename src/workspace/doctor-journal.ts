@@ -4,6 +4,7 @@ import { STAGING_NAME } from "../engines/scan/task.ts";
 import type { StoreFinding as Checkup } from "../engines/store-care.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { rawPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { readCleanupJournal } from "./cleanup.ts";
 import { listWorkspaces } from "./control-directory.ts";
@@ -11,7 +12,7 @@ import { workspacePaths } from "./control-layout.ts";
 import { readConvertIntent } from "./convert-intent.ts";
 import { readExchangeIntent } from "./exchange.ts";
 import { readFolderIntent } from "./missing-folder.ts";
-import { RestoreJournal } from "./restore-journal.ts";
+import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What is known of a journal that cannot be read. */
@@ -109,11 +110,23 @@ function stagingOf(workspace: Workspace): string[] {
     .filter((journal) => journal !== paths.journal)
     .map(journalText)
     .join("\n");
-  return [control.temporary, workspace.root.toString("utf8")].flatMap((directory) =>
+  return [control.temporary, workspace.root.toString("utf8"), ...placesOf(workspace)].flatMap((directory) =>
     namesIn(directory)
       .filter((name) => STAGING_NAME.test(name) && !others.includes(name))
       .map((name) => path.join(directory, name)),
   );
+}
+
+/** Directories inside the folder that the restore stages in too, where its intent still says which. */
+function placesOf({ found, root }: Workspace): string[] {
+  try {
+    const intent = new RestoreJournal(found.paths.journal).intent();
+    return apartOf(intent).map((place) =>
+      path.join(root.toString("utf8"), Buffer.from(rawPath(place)).toString("utf8")),
+    );
+  } catch {
+    return [];
+  }
 }
 
 function journalText(journal: string): string {
@@ -144,7 +157,7 @@ function moveStaging(staging: string, place: string): void {
     fs.renameSync(staging, path.join(place, path.basename(staging).slice(1)));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw toCairnError(error, `keep ${staging}`);
-    fs.writeFileSync(path.join(place, "staging-place"), `${staging}\n`, { mode: 0o600 });
+    fs.appendFileSync(path.join(place, "staging-place"), `${staging}\n`, { mode: 0o600 });
   }
 }
 

@@ -17,16 +17,16 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 const RECOVERY_WAIT_MS = 200;
 
-/** Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with. */
+/** Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with, into mounts where that was. */
 export async function lookAtWorkspace(
   workspace: Workspace,
   call: WorkspaceCall,
   head: Point | null,
 ): Promise<LookedAt> {
   requireFolder(workspace);
-  const exclude = head?.descriptor.rules.exclude ?? [];
+  const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
   return workspace.engine.look(
-    stageRequest(workspace, { ...call, exclude }, { rules: null, head, id: newSavePointId() }),
+    stageRequest(workspace, { ...call, exclude, crossMounts }, { rules: null, head, id: newSavePointId() }),
   );
 }
 
@@ -34,10 +34,11 @@ export async function lookAtWorkspace(
 export async function lookBeforeRestore(
   workspace: Workspace,
   call: WorkspaceCall,
-  rules: IgnoreRecord,
+  rules: IgnoreRecord & { crossMounts?: boolean },
 ): Promise<ScanResult> {
+  const { crossMounts } = rules;
   return withPresent(workspace, async (root) => {
-    const request = stageRequest(workspace, call, { rules, head: null, id: newSavePointId() });
+    const request = stageRequest(workspace, { ...call, crossMounts }, { rules, head: null, id: newSavePointId() });
     return (await workspace.engine.look({ ...request, root })).scan;
   });
 }

@@ -243,7 +243,7 @@ function describe(
     effective_engine: workspace.engine.type,
     degraded: [...(options.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
     content: staged.content as unknown as Descriptor["content"],
-    ...sealedStateOf(staged, { exclude: input.exclude ?? [], rules: options.rules, unchanged }),
+    ...sealedStateOf(staged, { ...input, rules: options.rules, unchanged }),
     undo: options.undo,
   };
 }
@@ -286,10 +286,10 @@ export function pointFacts(
 /** What reading a tree says of a point. */
 export function sealedStateOf(
   { scan, summary, bytesStored }: StagedContent,
-  more: { exclude: readonly string[]; rules: IgnoreRecord | null; unchanged: boolean },
+  more: Pick<SaveInput, "exclude" | "crossMounts"> & { rules: IgnoreRecord | null; unchanged: boolean },
 ): SealedState {
   const { notes } = scan;
-  const rules = rulesOfTask({ excludes: more.exclude, rules: more.rules }).record(
+  const rules = rulesOfTask({ excludes: more.exclude ?? [], rules: more.rules }).record(
     notes.ignoreFiles.map(({ path, text }) => ({
       directory: Buffer.from(path).toString("latin1"),
       text: Buffer.from(text).toString("latin1"),
@@ -312,6 +312,7 @@ export function sealedStateOf(
       files: rules.files,
       ignored_count: notes.ignoredCount,
       ignored_sample: notes.ignored.slice(0, 20).map((path) => recordPath(Buffer.from(path, "latin1"))),
+      ...(more.crossMounts === true ? { cross_mounts: true } : {}),
     },
   };
 }

@@ -20,7 +20,7 @@ import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
-import { isRestorePending, RestoreJournal } from "./restore-journal.ts";
+import { apartOf, isRestorePending, RestoreJournal } from "./restore-journal.ts";
 import { isSealPending, recoverSeal } from "./seal.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -165,6 +165,7 @@ async function recoverRestore(
   const applied = new StepRunner({
     root: workspace.root,
     staging: intent.staging,
+    apart: apartOf(intent),
     resuming: true,
     hidesIgnored: () => true,
   }).run(steps);

@@ -49,9 +49,13 @@ test("steps are carried out where the file system's rename takes no flags, and n
     { op: "put", path: Buffer.from("late"), staged: 2, inode: inode(2), old: null },
   ];
   withoutRenameFlags(t);
-  const done = new StepRunner({ root: Buffer.from(folder), staging, resuming: false, hidesIgnored: () => true }).run(
-    steps,
-  );
+  const done = new StepRunner({
+    root: Buffer.from(folder),
+    staging,
+    apart: [],
+    resuming: false,
+    hidesIgnored: () => true,
+  }).run(steps);
   assert.deepEqual(
     [done.created, done.updated, done.deleted, done.kept.map(({ reason }) => reason)],
     [1, 1, 1, ["not_saved"]],

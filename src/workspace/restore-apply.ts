@@ -7,10 +7,11 @@ import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../f
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
-import { errnoName, openDirectory, putName, RENAME } from "../fs/syscalls.ts";
+import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
+import { type PlaceApart, Stagings } from "./staging-places.ts";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
@@ -37,10 +38,17 @@ export function displacedName(number: number): string {
 export interface ApplyOptions {
   root: Uint8Array;
   staging: string;
+  apart: readonly PlaceApart[];
   /** after a kill: what is done already is recognised and passed over */
   resuming: boolean;
   /** true when ignore rules explain that a directory is not empty */
   hidesIgnored(path: Uint8Array): boolean;
+}
+
+/** The directory, open, that a staged entry lies in, and the entry's number. */
+interface Staged {
+  staging: number;
+  staged: number;
 }
 
 /**
@@ -50,7 +58,7 @@ export interface ApplyOptions {
 export class StepRunner {
   readonly #options: ApplyOptions;
   readonly #held: HeldDirectories;
-  readonly #staging: number;
+  readonly #stagings: Stagings;
   readonly #writer = new NodeWriter();
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
@@ -60,7 +68,7 @@ export class StepRunner {
   constructor(options: ApplyOptions) {
     this.#options = options;
     this.#held = new HeldDirectories(options.root);
-    this.#staging = openDirectory(options.staging);
+    this.#stagings = new Stagings(options.root, options.staging, options.apart);
   }
 
   run(steps: readonly Step[]): AppliedSteps {
@@ -73,7 +81,7 @@ export class StepRunner {
       return this.#done;
     } finally {
       this.#held.close();
-      fs.closeSync(this.#staging);
+      this.#stagings.close();
     }
   }
 
@@ -100,7 +108,8 @@ export class StepRunner {
       // With the directory that it was in, by a step after it.
       if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
       const { message, details } = error as CairnError;
-      this.#keep(step.path, reason, details?.["errno"] === "EXDEV" ? IN_ANOTHER : message);
+      const isApart = details?.["errno"] === "EXDEV";
+      this.#keep(step.path, reason, isApart ? (takesAway ? GOES_WITH_ANOTHER : IN_ANOTHER) : message);
     }
   }
 
@@ -128,7 +137,7 @@ export class StepRunner {
     if (!sameIdentity(now, step.old)) return this.#keep(step.path, "changed_since", "it changed after it was saved");
     putName(this.#from, 0, name);
     putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
-    const to = { fd: this.#staging, name: this.#to };
+    const to = { fd: this.#stagings.of(step.path).fd, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
     if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
@@ -178,7 +187,8 @@ export class StepRunner {
 
   #put(step: Extract<Step, { op: "put" }>): void {
     const { fd, name } = this.#held.parentOf(step.path);
-    if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, step.staged);
+    const staging = this.#stagings.of(step.path).fd;
+    if (this.#options.resuming && step.old !== null) this.#finishTwoRenames(fd, name, { staging, staged: step.staged });
     const now = this.#held.identity(fd, name);
     if (this.#options.resuming && now !== null && now.inode === step.inode) return this.#counted(step);
     if (step.old === null && now !== null)
@@ -194,8 +204,8 @@ export class StepRunner {
     putName(this.#to, 0, name);
     const result = this.#inside(fd, () =>
       step.old === null
-        ? renameToFree({ fd: this.#staging, name: this.#from }, { fd, name: this.#to })
-        : this.#exchange(fd, step.staged),
+        ? renameToFree({ fd: staging, name: this.#from }, { fd, name: this.#to })
+        : this.#exchange(fd, { staging, staged: step.staged }),
     );
     if (result === EEXIST)
       return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
@@ -204,20 +214,20 @@ export class StepRunner {
   }
 
   /** What is staged (its name in `#from`) for what is there (its name in `#to`). */
-  #exchange(fd: number, staged: number): number {
-    const result = this.#held.sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
-    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, staged) : result;
+  #exchange(fd: number, from: Staged): number {
+    const result = this.#held.sys.rename(from.staging, this.#from, 0, fd, this.#to, 0, RENAME.EXCHANGE);
+    return result === EINVAL || result === ENOSYS ? this.#twoRenames(fd, from) : result;
   }
 
   /** Where the file system cannot exchange: aside, then in; the names in the staging directory end as an exchange leaves them. */
-  #twoRenames(fd: number, staged: number): number {
+  #twoRenames(fd: number, { staging, staged }: Staged): number {
     const { sys } = this.#held;
     const aside = this.#aside(staged);
-    const moved = sys.rename(fd, this.#to, 0, this.#staging, aside, 0, 0);
+    const moved = sys.rename(fd, this.#to, 0, staging, aside, 0, 0);
     if (moved < 0) return moved;
-    const placed = sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, 0);
+    const placed = sys.rename(staging, this.#from, 0, fd, this.#to, 0, 0);
     if (placed < 0) return placed;
-    return sys.rename(this.#staging, aside, 0, this.#staging, this.#from, 0, 0);
+    return sys.rename(staging, aside, 0, staging, this.#from, 0, 0);
   }
 
   #aside(staged: number): Arena {
@@ -227,14 +237,13 @@ export class StepRunner {
   }
 
   /** Two renames that a kill came between: the old entry lies aside, the new one is in place or still staged. */
-  #finishTwoRenames(fd: number, name: Uint8Array, staged: number): void {
+  #finishTwoRenames(fd: number, name: Uint8Array, { staging, staged }: Staged): void {
     const { sys } = this.#held;
-    if (this.#held.identity(this.#staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
+    if (this.#held.identity(staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
     putName(this.#from, 0, Buffer.from(stagedName(staged)));
     putName(this.#to, 0, name);
-    if (this.#held.identity(fd, name) === null)
-      sys.rename(this.#staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
-    sys.rename(this.#staging, this.#aside(staged), 0, this.#staging, this.#from, 0, RENAME.NOREPLACE);
+    if (this.#held.identity(fd, name) === null) sys.rename(staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
+    sys.rename(staging, this.#aside(staged), 0, staging, this.#from, 0, RENAME.NOREPLACE);
   }
 
   #counted(step: Extract<Step, { op: "put" }>): void {
@@ -293,6 +302,8 @@ export class StepRunner {
 
 const IN_ANOTHER =
   "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
+const GOES_WITH_ANOTHER =
+  "it lies in a subvolume or on a file system of its own, out of which nothing can be moved: remove it yourself";
 
 /** Why an entry stays as it is after a failed step; null where the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {

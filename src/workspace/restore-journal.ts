@@ -6,6 +6,7 @@ import type { RecordedPath } from "../formats/record.ts";
 import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
 import { decodeSteps, encodeSteps, type Step } from "./restore-steps.ts";
+import type { DirectoryFacts, PlaceApart } from "./staging-places.ts";
 
 /**
  * The journal of a restore in place, in the workspace's journal directory: `restore.json` says what is under way,
@@ -13,15 +14,22 @@ import { decodeSteps, encodeSteps, type Step } from "./restore-steps.ts";
  */
 export interface RestoreIntent {
   format: "cairn.restore";
-  version: 1;
+  /** 2 where there are places apart, which older readers do not know */
+  version: 1 | 2;
   target: SavePointId;
   undo_id: SavePointId;
   kind: "restore" | "undo";
   paths: RecordedPath[] | null;
   /** absolute */
   staging: string;
-  root: { mode: number; uid: number; gid: number; mtime_sec: number; mtime_ns: number } | null;
+  /** places that have a staging directory of their own, of the same name */
+  apart?: PlaceApart[];
+  root: DirectoryFacts | null;
   at: string;
+}
+
+export function apartOf(intent: RestoreIntent | null): readonly PlaceApart[] {
+  return intent?.apart ?? [];
 }
 
 function checksumOf(intent: object): string {
@@ -56,10 +64,14 @@ export class RestoreJournal {
     durableWrite(this.#steps, encodeSteps(steps), { mode: 0o600 });
   }
 
-  read(): { intent: RestoreIntent; steps: Step[] | null } | null {
+  intent(): RestoreIntent | null {
     const bytes = readSmallFile(this.#intent, 64 << 20);
-    if (bytes === null) return null;
-    const intent = this.#decode(bytes);
+    return bytes === null ? null : this.#decode(bytes);
+  }
+
+  read(): { intent: RestoreIntent; steps: Step[] | null } | null {
+    const intent = this.intent();
+    if (intent === null) return null;
     const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;
     return { intent, steps: steps === null ? null : this.#decodeSteps(steps) };
   }
@@ -72,7 +84,7 @@ export class RestoreJournal {
     } catch (error) {
       throw this.#damaged(this.#intent, (error as Error).message);
     }
-    if (Number.isInteger(record.version) && record.version !== 1)
+    if (Number.isInteger(record.version) && record.version !== 1 && record.version !== 2)
       throw new CairnError("newer_version", `${this.#intent} has version ${String(record.version)}`, {
         hint: "use the newer cairn that wrote it",
       });

@@ -1,5 +1,4 @@
 import fs from "node:fs";
-import path from "node:path";
 import type { TreeSource } from "../engines/engine.ts";
 import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
@@ -7,11 +6,11 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
-import { openDirectory } from "../fs/syscalls.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
+import type { Stagings } from "./staging-places.ts";
 import type { WorkspaceProgress } from "./workspace.ts";
 
 export interface StageInput {
@@ -21,7 +20,7 @@ export interface StageInput {
   held: HeldFiles | null;
   /** scan of the present, for the times of directories that only get their entries exchanged */
   scan: ScanResult;
-  staging: string;
+  stagings: Stagings;
   holes: ReadonlyMap<string, HoleList>;
   /** present path of a hard-link group's member that stays as it is, by the group's number */
   anchors: ReadonlyMap<bigint, Uint8Array>;
@@ -41,9 +40,8 @@ export async function stageRestore(input: StageInput): Promise<Step[]> {
 class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
-  readonly #staging: number;
   readonly #finder: RecordFinder;
-  readonly #groups = new Map<bigint, Buffer>();
+  readonly #groups = new Map<string, Buffer>();
   readonly #pace: Pacer;
   #count = 0;
   #bytes = 0;
@@ -54,7 +52,6 @@ class Stager {
     this.#input = input;
     this.#pace = newPacer(input.signal);
     this.#finder = new RecordFinder(input.scan);
-    this.#staging = openDirectory(input.staging);
   }
 
   async run(): Promise<Step[]> {
@@ -64,28 +61,24 @@ class Stager {
     const directories: Step[] = [];
     const puts: Step[] = [];
     const metadata: Step[] = [];
-    try {
-      for (const [i, entry] of plan.entries()) {
-        this.#report(i);
-        await this.#pace();
-        const { before, after, path: where, old, action } = entry;
-        if (action === "keep") continue;
-        const wasDirectory = before?.type === "dir";
-        const isDirectory = after?.type === "dir";
-        if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
-        if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
-          removals.push({ op: "remove", path: where, old, kept: this.#count++ });
-        if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
-        if (after === null || isDirectory) continue;
-        if (action === "metadata" && old !== null)
-          metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
-        else puts.push(await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i }));
-      }
-      const times = this.#directoryTimes();
-      return [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
-    } finally {
-      fs.closeSync(this.#staging);
+    for (const [i, entry] of plan.entries()) {
+      this.#report(i);
+      await this.#pace();
+      const { before, after, path: where, old, action } = entry;
+      if (action === "keep") continue;
+      const wasDirectory = before?.type === "dir";
+      const isDirectory = after?.type === "dir";
+      if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
+      if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
+        removals.push({ op: "remove", path: where, old, kept: this.#count++ });
+      if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
+      if (after === null || isDirectory) continue;
+      if (action === "metadata" && old !== null)
+        metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
+      else puts.push(await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i }));
     }
+    const times = this.#directoryTimes();
+    return [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
   }
 
   /** At most ten times a second. */
@@ -102,31 +95,36 @@ class Stager {
     const { where, node, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
+    const staging = this.#input.stagings.of(where);
     const place = { name, path: where };
     const group = node.inode;
-    const first = this.#groups.get(group);
-    if (group !== 0n && first !== undefined) this.#writer.link(this.#staging, first, this.#staging, place);
-    else if (group === 0n || !this.#linkToAnchor(group, stagedName(number))) {
-      if (node.type === "file") await this.#file(entry, place);
-      else this.#writer.special(this.#staging, node, place);
+    // Between places there are no links.
+    const groupHere = `${group} in ${staging.fd}`;
+    const first = this.#groups.get(groupHere);
+    const staged = Buffer.concat([staging.path, SLASH, name]);
+    if (group !== 0n && first !== undefined) this.#writer.link(staging.fd, first, staging.fd, place);
+    else if (group === 0n || !this.#linkToAnchor(group, staged)) {
+      if (node.type === "file") await this.#file(entry, place, staging.fd);
+      else this.#writer.special(staging.fd, node, place);
     }
-    if (group !== 0n) this.#groups.set(group, name);
-    return { op: "put", path: where, staged: number, inode: this.#inode(number), old };
+    if (group !== 0n) this.#groups.set(groupHere, name);
+    return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
   }
 
   async #file(
     { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
     place: { name: Uint8Array; path: Uint8Array },
+    staging: number,
   ): Promise<void> {
     const { held } = this.#input;
-    if (held !== null && this.#writer.filledFile(this.#staging, node, place, (fd) => held.fill(where, node, fd))) {
+    if (held !== null && this.#writer.filledFile(staging, node, place, (fd) => held.fill(where, node, fd))) {
       this.#bytes += node.size;
       return;
     }
     const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
     const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
     const content = this.#input.target.content(node);
-    for (const bytes of this.#writer.fileInSteps(this.#staging, node, whole, content)) {
+    for (const bytes of this.#writer.fileInSteps(staging, node, whole, content)) {
       this.#bytes += bytes;
       this.#report(done);
       await this.#pace();
@@ -134,13 +132,12 @@ class Stager {
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */
-  #linkToAnchor(group: bigint, name: string): boolean {
+  #linkToAnchor(group: bigint, staged: Buffer): boolean {
     const anchor = this.#input.anchors.get(group);
     const record = anchor === undefined ? null : this.#finder.find(anchor);
     if (anchor === undefined || record === null) return false;
-    const staged = path.join(this.#input.staging, name);
     try {
-      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, anchor]), Buffer.from(staged));
+      fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, anchor]), staged);
     } catch {
       return false;
     }
@@ -154,11 +151,6 @@ class Stager {
       return true;
     fs.unlinkSync(staged);
     return false;
-  }
-
-  #inode(number: number): string {
-    const facts = fs.lstatSync(path.join(this.#input.staging, stagedName(number)), { bigint: true });
-    return facts.ino.toString();
   }
 
   /** Every directory of the target whose entries or metadata change, deepest first: its times are set last. */
@@ -224,6 +216,10 @@ function writtenBytes(after: TreeNode | null, action: PlannedEntry["action"]): n
 }
 
 const SLASH = Buffer.from("/");
+
+function inodeOf(staged: Buffer): string {
+  return fs.lstatSync(staged, { bigint: true }).ino.toString();
+}
 
 function key(where: Uint8Array): string {
   return Buffer.from(where).toString("latin1");

@@ -5,13 +5,13 @@ import type { TreeSource } from "../engines/engine.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { HeldFiles } from "../engines/tree/held-files.ts";
 import { holesByPath } from "../engines/write/exact-nodes.ts";
-import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import type { HoleList, NotSet } from "../engines/write/node-writer.ts";
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { recordPath } from "../formats/record.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
@@ -25,10 +25,20 @@ import type { Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
-import { type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
+import { apartOf, type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
 import { findNode, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
+import {
+  type DirectoryFacts,
+  flushPlaces,
+  makePlaces,
+  placesApart,
+  type PlaceApart,
+  removePlaces,
+  setDirectory,
+  Stagings,
+} from "./staging-places.ts";
 import { differences } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
@@ -52,10 +62,14 @@ export interface Restored {
   leftOut: LeftOutEntry[];
 }
 
-/** The ignore rules that a point was made with. */
-export function rulesOf(point: Point): IgnoreRecord {
-  const { exclude, files } = point.descriptor.rules;
-  return { excludes: exclude, files: files ?? [] };
+/** What a point was made of: its ignore rules, and whether what was mounted inside was part of it. */
+export interface PointRules extends IgnoreRecord {
+  crossMounts: boolean;
+}
+
+export function rulesOf(point: Point): PointRules {
+  const { exclude, files, cross_mounts: crossMounts } = point.descriptor.rules;
+  return { excludes: exclude, files: files ?? [], crossMounts: crossMounts ?? false };
 }
 
 /**
@@ -89,14 +103,16 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const undoId = present.point.descriptor.save_point_id;
   const journal = new RestoreJournal(found.paths.journal);
   const staging = stagingDirectory(workspace);
+  const apart = placesApart(workspace.root, plan);
   const intent: RestoreIntent = {
     format: "cairn.restore",
-    version: 1,
+    version: apart.length === 0 ? 1 : 2,
     target: input.target.descriptor.save_point_id,
     undo_id: undoId,
     kind: input.kind,
     paths: input.paths === null ? null : input.paths.map((each) => recordPath(each)),
     staging,
+    ...(apart.length === 0 ? {} : { apart }),
     // A folder that was made for it has nothing of its own.
     root: input.paths === null || isFolderAnnounced(found.paths.journal) ? rootOf(input.target) : null,
     at: new Date().toISOString(),
@@ -105,9 +121,9 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   failpoint("restore.intent");
   let steps: Step[];
   try {
-    makeStaging(workspace, staging);
+    makeStaging(workspace, intent);
     failpoint("restore.staging-made");
-    steps = await stage(workspace, input, { plan, target, source, present, staging, holes: holesByPath(manifest) });
+    steps = await stage(workspace, input, { plan, target, source, present, intent, holes: holesByPath(manifest) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(steps);
@@ -120,6 +136,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const applied = new StepRunner({
     root: workspace.root,
     staging,
+    apart,
     resuming: false,
     hidesIgnored: (where) => finder.hidesIgnored(where),
   }).run(steps);
@@ -150,6 +167,7 @@ export async function finishRestore(
   failpoint("restore.displaced-checked");
   if (intent.root !== null) setRoot(workspace, intent.root);
   if (!isOrdered(workspace)) await flushFileSystem(workspace.root);
+  await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   failpoint("restore.folder-durable");
   const state = workspace.state();
   writeState(workspace.found.paths, {
@@ -161,6 +179,8 @@ export async function finishRestore(
   keepAnnounced(workspace);
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
+  removePlaces(workspace.root, intent.staging, apartOf(intent), (place) => factsAfter(place, steps));
+  failpoint("restore.places-removed");
   removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
   failpoint("restore.staging-removed");
   journal.end();
@@ -169,6 +189,7 @@ export async function finishRestore(
 
 /** Forgets a restore that had not begun to change the folder. */
 export function takeBackRestore(workspace: Workspace, intent: RestoreIntent, journal: RestoreJournal): void {
+  removePlaces(workspace.root, intent.staging, apartOf(intent));
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true });
   journal.end();
 }
@@ -177,9 +198,20 @@ function isInside(workspace: Workspace, staging: string): boolean {
   return path.dirname(staging) === workspace.root.toString("utf8");
 }
 
-function makeStaging(workspace: Workspace, staging: string): void {
+function makeStaging(workspace: Workspace, intent: RestoreIntent): void {
+  const { staging } = intent;
   if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
   fs.mkdirSync(staging, { mode: 0o700 });
+  makePlaces(workspace.root, staging, apartOf(intent));
+}
+
+/** What a place's directory is when the steps are done: they say so where they change it. */
+function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
+  const where = Buffer.from(rawPath(place));
+  const step = steps.find((each) => each.op === "dirmeta" && where.equals(each.path));
+  if (step?.op !== "dirmeta") return place;
+  const { mode, uid, gid, mtimeSec, mtimeNs } = step.metadata;
+  return { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
 
 /**
@@ -228,7 +260,11 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
   const cause: Cause = { ...input.cause, kind: input.kind, restored_to: descriptor.save_point_id };
   const what = input.kind === "undo" ? "before undo" : `before restore of ${descriptor.save_point_id.slice(0, 8)}`;
   const save = async (more: IgnoreRecord): Promise<Saved> =>
-    recordPoint(workspace, { ...input, message: what, cause }, { rules: more, undo: true });
+    recordPoint(
+      workspace,
+      { ...input, message: what, cause, crossMounts: rules.crossMounts },
+      { rules: more, undo: true },
+    );
   const saved = await save(rules);
   const hidden = await inTheWay(workspace, input, saved);
   if (hidden.length === 0) return saved;
@@ -278,12 +314,14 @@ async function stage(
     target: TreeSource;
     source: TreeSource;
     present: Saved;
-    staging: string;
+    intent: RestoreIntent;
     holes: ReadonlyMap<string, HoleList>;
   },
 ): Promise<Step[]> {
   const tree = heldTreeOf(workspace.points, input.target);
   const held = tree === null ? null : new HeldFiles(tree);
+  const { intent } = more;
+  const stagings = new Stagings(workspace.root, intent.staging, apartOf(intent));
   let steps: Step[];
   try {
     steps = await stageRestore({
@@ -291,7 +329,7 @@ async function stage(
       target: more.target,
       held,
       scan: more.present.scan!,
-      staging: more.staging,
+      stagings,
       holes: more.holes,
       anchors: anchorsOf(more),
       root: workspace.root,
@@ -299,9 +337,11 @@ async function stage(
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
     });
   } finally {
+    stagings.close();
     held?.close();
   }
-  if (steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(more.staging);
+  if (steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(intent.staging);
+  await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   return steps;
 }
 
@@ -352,24 +392,8 @@ function rootOf(point: Point): RestoreIntent["root"] {
   return { mode, uid, gid, mtime_sec, mtime_ns };
 }
 
-function setRoot(workspace: Workspace, root: NonNullable<RestoreIntent["root"]>): void {
-  inDirectory(workspace.root, (fd) => {
-    const facts = fs.fstatSync(fd);
-    const owner = facts.uid === root.uid && facts.gid === root.gid ? {} : { uid: root.uid, gid: root.gid };
-    new NodeWriter().finishDirectory(
-      fd,
-      {
-        mode: root.mode,
-        uid: facts.uid,
-        gid: facts.gid,
-        ...owner,
-        xattrs: [],
-        mtimeSec: root.mtime_sec,
-        mtimeNs: root.mtime_ns,
-      },
-      new Uint8Array(0),
-    );
-  });
+function setRoot(workspace: Workspace, root: DirectoryFacts): void {
+  inDirectory(workspace.root, (fd) => setDirectory(fd, root));
 }
 
 function leftOutEntries(

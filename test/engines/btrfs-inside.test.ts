@@ -20,7 +20,7 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
   const { client, folder, volume } = place;
-  await client.save();
+  const { save_point_id: before } = await client.save();
   await client.seal();
   const inner = path.join(folder, "same/inner");
   command(["btrfs", "-q", "subvolume", "create", inner]);
@@ -36,15 +36,20 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
   assert.equal((await client.status()).clean, true);
   fs.writeFileSync(path.join(folder, "same/kept.txt"), "edited\n");
   fs.writeFileSync(path.join(inner, "file"), "edited\n");
-  // Nothing is renamed across its border: what cannot be put in place stays as it is, and is named.
-  const { left_out: left } = await client.restore({ target: saved.save_point_id });
+  assert.deepEqual((await client.restore({ target: saved.save_point_id })).left_out, []);
+  assertFolder(folder, state, "restored");
+  // It is a subvolume still, which no point can take away: nothing is renamed across its border.
+  const { left_out: left } = await client.restore({ target: before });
   assert.deepEqual(
     left.map(({ path: where, reason }) => [where, reason]),
-    [["same/inner/file", "mounted"]],
+    [
+      ["same/inner/file", "mounted"],
+      ["same/inner", "mounted"],
+    ],
   );
-  assert.match(left[0]!.detail, /in a subvolume or on a file system of its own.*--to/);
-  assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "never changes\n");
-  assert.equal(fs.readFileSync(path.join(inner, "file"), "utf8"), "edited\n");
+  assert.match(left[0]!.detail, /in a subvolume or on a file system of its own.*remove it yourself/);
+  assert.equal(fs.readFileSync(path.join(inner, "file"), "utf8"), "in the inner one\n");
+  assert.deepEqual((await client.restore({ target: saved.save_point_id })).left_out, []);
   const fork = path.join(volume.root, "fork");
   await client.fork(saved.save_point_id, fork);
   assertFolder(fork, state, "forked");

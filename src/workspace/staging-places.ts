@@ -1,0 +1,241 @@
+import fs from "node:fs";
+import path from "node:path";
+import { NodeWriter } from "../engines/write/node-writer.ts";
+import { type RecordedPath, rawPath, recordPath } from "../formats/record.ts";
+import { flushFileSystem } from "../fs/flush.ts";
+import { filesystemKind, mountsInside } from "../fs/mounts.ts";
+import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
+import { openDirectory, putName } from "../fs/syscalls.ts";
+import { type Arena, newArena } from "../native.ts";
+import { HeldDirectories } from "./held-directories.ts";
+import type { PlannedEntry } from "./restore-plan.ts";
+
+/** What a directory is set to beside its extended attributes. */
+export interface DirectoryFacts {
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime_sec: number;
+  mtime_ns: number;
+}
+
+/**
+ * A directory inside the folder between which and its surroundings nothing can be renamed: something is mounted there,
+ * or it is a subvolume. What changes below it is staged in it. With what it was before anything was made in it.
+ */
+export type PlaceApart = RecordedPath & DirectoryFacts;
+
+/** A directory in which a restore stages entries; open. */
+export interface Staging {
+  fd: number;
+  /** leads to it while it is open, through no link that somebody may have put there */
+  path: Buffer;
+}
+
+const SLASH = Buffer.from("/");
+
+/** The places apart in which a plan puts or displaces something. */
+export function placesApart(root: Buffer, plan: readonly PlannedEntry[]): PlaceApart[] {
+  const mounts = mountsInside(root).map(({ mountPoint }) => key(Buffer.from(mountPoint).subarray(root.length + 1)));
+  if (mounts.length === 0 && filesystemKind(root).name !== "btrfs") return [];
+  const finder = new PlaceFinder(root, new Set(mounts));
+  const found = new Set<string>();
+  const leaving = new Set<string>();
+  for (const { path: where, before, after, action } of plan) {
+    if (action === "keep" || action === "metadata") continue;
+    const leaves = before?.type === "dir" && after?.type !== "dir";
+    if (leaves) leaving.add(key(where));
+    if ((before !== null && before.type !== "dir") || (after !== null && after.type !== "dir"))
+      found.add(finder.placeOf(parentOf(key(where))));
+  }
+  // What is to go itself cannot: what was displaced from it would lie in it.
+  return [...found].filter((place) => place !== "" && !leaving.has(place)).map((place) => describe(root, place));
+}
+
+class PlaceFinder {
+  readonly #root: Buffer;
+  readonly #mounts: ReadonlySet<string>;
+  readonly #known = new Map<string, { place: string; device: number | null }>();
+
+  constructor(root: Buffer, mounts: ReadonlySet<string>) {
+    this.#root = root;
+    this.#mounts = mounts;
+    this.#known.set("", { place: "", device: fs.lstatSync(root).dev });
+  }
+
+  /** Of a directory, or of what is to become one: the nearest place apart at or above it; "" where there is none. */
+  placeOf(directory: string): string {
+    return this.#look(directory).place;
+  }
+
+  #look(directory: string): { place: string; device: number | null } {
+    const known = this.#known.get(directory);
+    if (known !== undefined) return known;
+    const above = this.#look(parentOf(directory));
+    const device = above.device === null ? null : deviceOf(absolute(this.#root, directory));
+    const isApart = device !== null && (device !== above.device || this.#mounts.has(directory));
+    const found = { place: isApart ? directory : above.place, device };
+    this.#known.set(directory, found);
+    return found;
+  }
+}
+
+/** Of a real directory; null where none is. */
+function deviceOf(directory: Buffer): number | null {
+  const facts = fs.lstatSync(directory, { throwIfNoEntry: false });
+  return facts?.isDirectory() === true ? facts.dev : null;
+}
+
+function describe(root: Buffer, place: string): PlaceApart {
+  const { mode, uid, gid, mtimeNs } = fs.lstatSync(absolute(root, place), { bigint: true });
+  const sec = mtimeNs >= 0n ? mtimeNs / BILLION : (mtimeNs - BILLION + 1n) / BILLION;
+  return {
+    ...recordPath(Buffer.from(place, "latin1")),
+    mode: Number(mode) & 0o7777,
+    uid: Number(uid),
+    gid: Number(gid),
+    mtime_sec: Number(sec),
+    mtime_ns: Number(mtimeNs - sec * BILLION),
+  };
+}
+
+const BILLION = 1_000_000_000n;
+
+/** Makes the staging directory of each place. Where that is not allowed none is, and what is below stays as it is. */
+export function makePlaces(root: Uint8Array, staging: string, apart: readonly PlaceApart[]): void {
+  eachPlace(root, apart, (held, fd) => {
+    letOwnerWrite(fd);
+    held.sys.mkdir(fd, nameOf(staging), 0, 0o700);
+  });
+}
+
+/** Removes them with all that is in them. `after`: what each place's directory is to be then. */
+export function removePlaces(
+  root: Uint8Array,
+  staging: string,
+  apart: readonly PlaceApart[],
+  after: (place: PlaceApart) => DirectoryFacts = (place) => place,
+): void {
+  eachPlace(root, apart, (_held, fd, place) => {
+    const staged = joined(throughDescriptor(fd, joined(root, rawPath(place))), Buffer.from(path.basename(staging)));
+    if (!fs.existsSync(staged)) return undoOwnerWrites(fd, after(place).mode);
+    letOwnerWrite(fd);
+    fs.rmSync(staged, { recursive: true, force: true });
+    setDirectory(fd, after(place));
+  });
+}
+
+/** Opens each place that is still there, following no link. */
+function eachPlace(
+  root: Uint8Array,
+  apart: readonly PlaceApart[],
+  work: (held: HeldDirectories, fd: number, place: PlaceApart) => void,
+): void {
+  if (apart.length === 0) return;
+  const held = new HeldDirectories(root);
+  try {
+    for (const place of apart) {
+      const fd = openOrNull(held, rawPath(place));
+      if (fd !== null) work(held, fd, place);
+    }
+  } finally {
+    held.close();
+  }
+}
+
+function openOrNull(held: HeldDirectories, place: Uint8Array): number | null {
+  try {
+    return held.open(place);
+  } catch {
+    // It went, or is no directory any more.
+    return null;
+  }
+}
+
+/** What an open directory is set to, its modification time last. */
+export function setDirectory(fd: number, to: DirectoryFacts): void {
+  const facts = fs.fstatSync(fd);
+  const owner = facts.uid === to.uid && facts.gid === to.gid ? {} : { uid: to.uid, gid: to.gid };
+  const times = { mtimeSec: to.mtime_sec, mtimeNs: to.mtime_ns };
+  new NodeWriter().finishDirectory(
+    fd,
+    { mode: to.mode, uid: facts.uid, gid: facts.gid, ...owner, xattrs: [], ...times },
+    new Uint8Array(0),
+  );
+}
+
+/** What was staged in places apart, and moved in them, is durable then. */
+export async function flushPlaces(root: Uint8Array, staging: string, apart: readonly PlaceApart[]): Promise<void> {
+  if (apart.length === 0) return;
+  const stagings = new Stagings(root, staging, apart);
+  try {
+    for (const { path: folder } of stagings.all().slice(1)) await flushFileSystem(folder);
+  } finally {
+    stagings.close();
+  }
+}
+
+/** The staging directories of a restore, held open. */
+export class Stagings {
+  readonly #main: Staging;
+  /** deepest first */
+  readonly #apart: { place: Buffer; staging: Staging }[] = [];
+
+  constructor(root: Uint8Array, staging: string, apart: readonly PlaceApart[]) {
+    this.#main = { fd: openDirectory(staging), path: Buffer.from(staging) };
+    eachPlace(root, apart, (held, above, place) => {
+      const fd = held.sys.open(above, nameOf(staging), 0, DIRECTORY, 0);
+      // Without one the main one serves: nothing can be moved from there, and so what is below stays as it is.
+      if (fd < 0) return;
+      const where = Buffer.from(rawPath(place));
+      const whole = joined(root, where, Buffer.from(path.basename(staging)));
+      this.#apart.push({ place: where, staging: { fd, path: throughDescriptor(fd, whole) } });
+    });
+    this.#apart.sort((a, b) => b.place.length - a.place.length);
+  }
+
+  /** Where the entry at a path is staged, and displaced to. */
+  of(where: Uint8Array): Staging {
+    const found = this.#apart.find(({ place }) => where.length > place.length && isAtOrBelow(where, place));
+    return found?.staging ?? this.#main;
+  }
+
+  /** The main one, then those apart. */
+  all(): Staging[] {
+    return [this.#main, ...this.#apart.map(({ staging }) => staging)];
+  }
+
+  close(): void {
+    for (const { fd } of this.all()) fs.closeSync(fd);
+  }
+}
+
+const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+
+function nameOf(staging: string): Arena {
+  const name = newArena(64);
+  putName(name, 0, Buffer.from(path.basename(staging)));
+  return name;
+}
+
+/** Ends in a dot, so that it can be opened where links are refused. */
+function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
+  return process.platform === "linux" ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
+}
+
+function joined(...parts: readonly Uint8Array[]): Buffer {
+  return Buffer.concat(parts.flatMap((part, i) => (i === 0 ? [part] : [SLASH, part])));
+}
+
+function key(where: Uint8Array): string {
+  return Buffer.from(where).toString("latin1");
+}
+
+function parentOf(place: string): string {
+  return place.slice(0, Math.max(place.lastIndexOf("/"), 0));
+}
+
+function absolute(root: Buffer, place: string): Buffer {
+  return joined(root, Buffer.from(place, "latin1"));
+}
