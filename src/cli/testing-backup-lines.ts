@@ -17,7 +17,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   list: "--host --path -t,--tag --latest",
   verify: "--quick --subset --restore-check --scratch --all",
   restore:
-    "--host --path -t,--tag --to --in-place --keep-present --no-prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
+    "--host --path -t,--tag --to --in-place --keep-present --no-prove --prove --receipt --include --exclude --iinclude --iexclude --jobs --path-b64 --dry-run",
   forget:
     "--host --path -t,--tag --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --group-by --prune --dry-run",
   prune: "--max-unused --dry-run",
@@ -80,7 +80,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof duration_ms",
+    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again duration_ms",
   "backup restore latest --in-place -r x":
     "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
   "backup forget -r x --keep-last 1":
@@ -227,6 +227,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     kept_bytes: 0,
     left_out: [],
     proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
+    read_again: true,
     duration_ms: 1,
   },
 };

@@ -1,4 +1,4 @@
-import { scan } from "../../engines/scan/scan.ts";
+import { scan, type ScanResult } from "../../engines/scan/scan.ts";
 import type { ScanNotes } from "../../engines/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
@@ -53,6 +53,7 @@ export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void 
 
 /** A folder as its disk gives it back. */
 export interface FoundAgain {
+  found: ScanResult;
   /** In hex. */
   state: string;
   meta: string;
@@ -68,7 +69,7 @@ const NO_RIGHT: readonly string[] = ["EACCES", "EPERM"];
 export async function readBack(
   { access, options }: ReadBack,
   folder: Buffer,
-  left: { rules: IgnoreRecord; skip: readonly string[] },
+  left: { rules: IgnoreRecord; skip: readonly string[]; crossMounts?: boolean },
 ): Promise<FoundAgain> {
   const found = await scan({
     root: folder,
@@ -85,6 +86,7 @@ export async function readBack(
   const hex = (digest: Uint8Array): string => Buffer.from(digest).toString("hex");
   const { omitted } = found.notes;
   return {
+    found,
     state: hex(found.state),
     meta: hex(found.meta),
     notRead: notReadEntries(found.notes),

@@ -187,7 +187,9 @@ async function prove(
   const { content, leftOut } = more;
   const { skip } = stageRequest(workspace, {}, { rules: null, head: null, id: newSavePointId() });
   await flushFileSystem(workspace.root);
-  const { state, meta, notRead, isRefused } = await readBack(more, workspace.root, { rules: rulesOf(point), skip });
+  const rules = rulesOf(point);
+  const { crossMounts } = rules;
+  const { state, meta, notRead, isRefused } = await readBack(more, workspace.root, { rules, skip, crossMounts });
   const recorded = content.manifest?.stateDigest ?? null;
   if (state === recorded) {
     const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };

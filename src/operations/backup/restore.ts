@@ -1,5 +1,6 @@
 import { fchmodSync } from "node:fs";
 import { resolve } from "node:path";
+import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
@@ -7,7 +8,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { newPacer, throttled } from "../../pacer.ts";
@@ -23,6 +24,7 @@ import { checkRoom, hasRoom } from "../../workspace/write-content.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
+import { compareWritten } from "./compare-written.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
@@ -100,7 +102,7 @@ class SnapshotRestore {
     if (options.dryRun === true) {
       checkRoom(target, (await this.#plan()).plainBytes);
       const { entries, bytes } = await this.#count();
-      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null });
+      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null, readAgain: false });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
     const folder = new RestoreFolder(target, content, left);
@@ -115,9 +117,10 @@ class SnapshotRestore {
     try {
       const write = async (): Promise<Written> => this.#fetchAndWrite(plan, partial.staging, resumes);
       const { written, leftOut } = await flushing(partial.staging, write);
-      this.#parts.readNoMore();
+      // Where the whole will not be proven, trees are read once more to compare with.
+      if (!this.#isCompared(leftOut)) this.#parts.readNoMore();
       failpoint("restore-backup.written");
-      const proof = await this.#prove(partial.staging, written, leftOut);
+      const { proof, readAgain } = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");
       const wasMountRoot = isMountRoot(target);
       leftOut.push(...this.#setRoot(partial.staging));
@@ -129,7 +132,7 @@ class SnapshotRestore {
       const to = target.toString("utf8");
       if (proof === null) warnUnproven(options);
       const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
-      return this.#result({ ...written, leftOut, proof: shown });
+      return this.#result({ ...written, leftOut, proof: shown, readAgain });
     } catch (error) {
       partial.abandon();
       throw error;
@@ -137,7 +140,15 @@ class SnapshotRestore {
   }
 
   get #isProven(): boolean {
-    return this.#parts.paths === null && this.#parts.options.prove !== false;
+    const { paths, options } = this.#parts;
+    return options.prove ?? paths === null;
+  }
+
+  /** True where no digest of the whole can be equal. */
+  #isCompared(leftOut: readonly LeftOut[]): boolean {
+    const { paths, content } = this.#parts;
+    const recorded = content.manifest?.stateDigest ?? null;
+    return this.#isProven && (paths !== null || leftOut.length > 0 || recorded === null);
   }
 
   /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
@@ -171,7 +182,7 @@ class SnapshotRestore {
     const linked = new Set<bigint>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
       await pace();
-      for (const node of await this.#nodesOrNone(tree)) {
+      for (const node of (await this.#nodesOrNull(tree)) ?? []) {
         const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
         const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
         if (part === "no") continue;
@@ -188,11 +199,11 @@ class SnapshotRestore {
   }
 
   /** What is damaged is met when it is written. */
-  async #nodesOrNone(tree: Uint8Array): Promise<TreeNode[]> {
+  async #nodesOrNull(tree: Uint8Array): Promise<TreeNode[] | null> {
     try {
       return await readNodes(this.#parts, tree);
     } catch (error) {
-      if (toCairnError(error).code === "damaged") return [];
+      if (toCairnError(error).code === "damaged") return null;
       throw error;
     }
   }
@@ -264,27 +275,59 @@ class SnapshotRestore {
   }
 
   /**
-   * Everything is read again; null where no proof is wanted, nothing whole was to be written, there is nothing to
-   * compare it with, or this user may not make or read all of it, which is listed. Throws `damaged` when it is not what
-   * was saved although nothing is known to be missing.
+   * Everything is read again. Without a proof where none is wanted, parts were written, there is nothing to compare the
+   * whole with, or this user may not make or read all of it, which is listed: then each entry is compared, as far as it
+   * is not listed. Throws `damaged` when something is not what was saved although nothing is known to be missing.
    */
   async #prove(
     folder: Buffer,
     written: WriteTreeResult,
     leftOut: LeftOut[],
-  ): Promise<Omit<RestoreProof, "receipt"> | null> {
-    const { content, listed } = this.#parts;
-    if (!this.#isProven) return null;
-    const { state, meta, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
-    const recorded = content.manifest?.stateDigest ?? null;
-    if (state === recorded) return { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
-    if (recorded === null) return null;
+  ): Promise<{ proof: Omit<RestoreProof, "receipt"> | null; readAgain: boolean }> {
+    const { content, paths } = this.#parts;
+    if (!this.#isProven) return { proof: null, readAgain: false };
+    const isCompared = this.#isCompared(leftOut);
+    const { found, state, meta, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
+    const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
+    if (state === recorded)
+      return {
+        proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
+        readAgain: true,
+      };
+    const isKnown = written.damaged.length > 0 || leftOut.some(isOfState);
     leftOut.push(...notRead);
-    const isUnread = notRead.length > 0 && !isRefused;
-    if (!isUnread && (isRefused || written.damaged.length > 0 || leftOut.some(isOfState))) return null;
-    throw new CairnError(
+    if (notRead.length > 0 && !isRefused) throw this.#otherwise(`state digest ${state}`);
+    if (isCompared) return { proof: null, readAgain: await this.#compare(found, written) };
+    if (!isRefused && !isKnown) throw this.#otherwise(`state digest ${state}`);
+    return { proof: null, readAgain: false };
+  }
+
+  /** Whether everything is as it was saved but for what is listed; false where that cannot be told of all. */
+  async #compare(found: ScanResult, written: WriteTreeResult): Promise<boolean> {
+    const { content } = this.#parts;
+    const chosen = this.#written();
+    const { omitted, omittedCount } = found.notes;
+    if (omittedCount > omitted.length) return false;
+    const { wrong, untold } = await compareWritten(found, {
+      root: content.root,
+      manifest: content.manifest,
+      list: async (tree) => this.#nodesOrNull(tree),
+      chosen: chosen === null ? null : new PathSelection(chosen),
+      lost: new PathSelection([...written.damaged, ...omitted].map(({ path }) => path)),
+      unlike: new Set(written.notSet.map(({ path }) => Buffer.from(path).toString("latin1"))),
+    });
+    if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+    return untold === 0;
+  }
+
+  #otherwise(how: string, count = 1): CairnError {
+    const { listed, content } = this.#parts;
+    const recorded = content.manifest?.stateDigest;
+    const wanted = recorded === null || recorded === undefined || count > 1 ? "" : `; saved was ${recorded}`;
+    const more = count > 1 ? ` and ${count - 1} more places` : "";
+    return new CairnError(
       "damaged",
-      `what was written of snapshot ${listed.id.slice(0, 8)} reads back with state digest ${state}; saved was ${recorded}`,
+      `what was written of snapshot ${listed.id.slice(0, 8)} reads back ${how}${more}${wanted}`,
       {
         hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
       },
@@ -309,6 +352,7 @@ class SnapshotRestore {
     keptBytes: number;
     leftOut: LeftOut[];
     proof: RestoreProof | null;
+    readAgain: boolean;
   }): RestoreBackupResult {
     const { access, listed, target, options, started } = this.#parts;
     return {
@@ -322,6 +366,7 @@ class SnapshotRestore {
       kept_bytes: of.keptBytes,
       left_out: of.leftOut,
       proof: of.proof,
+      read_again: of.readAgain,
       duration_ms: Date.now() - started,
     };
   }

@@ -22,7 +22,10 @@ export interface RestoreBackupOptions extends CallOptions, PathChoice {
   latestOf?: SnapshotFilter;
   /** How many threads write and read; default 2. */
   jobs?: number;
-  /** False: what was written is not read again. Default true for whole snapshots; parts are never proven. */
+  /**
+   * Whether what was written is read again. Default true for whole snapshots; parts are where it is asked for, and compared
+   * entry by entry.
+   */
   prove?: boolean;
   /**
    * Where the receipt goes too; it is always kept with the others of this user. A file that is not there yet, outside of
@@ -46,6 +49,11 @@ export interface RestoreBackupResult extends RepositoryInfo {
   /** Not empty: exit 10. */
   left_out: LeftOut[];
   proof: RestoreProof | null;
+  /**
+   * True with a proof; without one, where everything that is not left out was read again and is what the snapshot has:
+   * kind, mode, content and link target of each entry. False where that was not asked for or could not be told.
+   */
+  read_again: boolean;
   duration_ms: number;
 }
 

@@ -29,6 +29,7 @@ export const command: CommandDefinition = {
     { flags: "--in-place", text: "make the workspace's folder equal to it, saved first; `cairn undo` takes it back" },
     { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
     { flags: "--no-prove", text: "do not read again what was written" },
+    { flags: "--prove", text: "read it again where only parts are written, too" },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
     { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
@@ -68,6 +69,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const receipt = input.text("receipt");
   if (receipt !== undefined) options.receipt = resolve(context.cwd, receipt);
   if (input.denied("prove")) options.prove = false;
+  else if (input.flag("prove")) options.prove = true;
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
   return withRepository(context, input, async (repository) => {
@@ -89,7 +91,7 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
     const keepPresent = input.flag("keepPresent");
     const result = await client.restoreBackup(repository, input.required(0), { ...options, keepPresent });
     const outcome = restoreOutcome(context, client, { result });
-    const about = result.dry_run ? renderPlanned(result) : renderProof(context, result.proof);
+    const about = result.dry_run ? renderPlanned(result) : renderProof(context, result);
     return {
       ...outcome,
       text: async () => [...(result.dry_run ? [] : [await outcome.text?.()]), ...about].join("\n"),
@@ -120,12 +122,23 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
   ];
   if (result.kept_bytes > 0)
     lines.push(`  ${formatBytes(result.kept_bytes)} of it had been written before, by a restore that was killed`);
-  return [...lines, ...renderProof({ style }, result.proof)];
+  return [...lines, ...renderProof({ style }, result)];
 }
 
-function renderProof({ style }: Pick<Context, "style">, proof: RestoreProof | null): string[] {
+function renderProof(
+  { style }: Pick<Context, "style">,
+  { proof, ...result }: { proof: RestoreProof | null; read_again?: boolean; left_out: readonly unknown[] },
+): string[] {
+  if (proof === null && result.read_again === true)
+    return [
+      result.left_out.length === 0
+        ? "  read again: every entry is what the snapshot has"
+        : "  read again: every entry that is not listed is what the snapshot has",
+    ];
   if (proof === null)
-    return [style.dim("  not proven: only whole snapshots of save points are, where all can be made and read again")];
+    return [
+      style.dim("  not proven: parts are read again with --prove, whole snapshots where all can be made and read"),
+    ];
   const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
