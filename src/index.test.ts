@@ -43,6 +43,7 @@ test("a client has its names, and the library works without any set-up", async (
   await assert.rejects(cairn.open(root), { code: "not_a_workspace" });
   await assert.rejects(cairn.init(path), { code: "already_exists" });
   await assert.rejects(cairn.validateEngine(root, "btrfs-snapshot"), { code: "unsupported" });
+  await assert.rejects(cairn.detectEngine(join(root, "nowhere")), { code: "not_found", message: /there is no / });
   const { engine, engine_reasons } = await cairn.detectEngine(root);
   assert.deepEqual(
     [engine, engine_reasons.map((each) => each.engine)],

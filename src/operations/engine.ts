@@ -5,6 +5,7 @@ import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tre
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { filesystemId } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import { readControl, writeControl } from "../workspace/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
@@ -31,6 +32,7 @@ const REASONS_FILE = "engines.json";
  */
 export async function detectEngine(path: string, controlDirectory?: string): Promise<EngineResult> {
   const folder = realPathOf(path);
+  if (!existsSync(folder)) throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
   const place = placeOfPoints(folder, controlDirectory);
   const reasons: EngineReason[] = [];
   let best: EngineType | null = null;

@@ -95,6 +95,8 @@ test("rules that keep nothing of a group are refused, and words that fit no snap
   const { repository } = at;
   const [id] = await rounds(at, 1);
   await assert.rejects(repository.forget({ retention: { keepTags: ["none"] } }), hasCode("refused"));
+  for (const keepLast of [-1, 0.5, Number.NaN])
+    await assert.rejects(repository.forget({ retention: { keepLast, keepDaily: 1 } }), hasCode("usage"), `${keepLast}`);
   await assert.rejects(repository.forget({ retention: { keepLast: 0 } }), hasCode("usage"));
   await assert.rejects(repository.forget({}), hasCode("usage"));
   await assert.rejects(repository.forget({ snapshots: ["ffffffff"] }), hasCode("not_found"));

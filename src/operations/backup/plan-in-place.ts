@@ -38,9 +38,15 @@ export async function planInPlace(
       mayLackPaths: true,
       signal,
     });
-    for (const { path, action, reason = "not_saved", detail = "" } of plan) {
+    for (const { path, action, before, after, reason = "not_saved", detail = "" } of plan) {
+      const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
       if (action === "keep") left.push({ ...displayPath(path), reason, detail });
-      else changes[ACTIONS[action]]++;
+      else if (!isOther) changes[ACTIONS[action]]++;
+      else {
+        // One goes and another comes, as no directory takes the place of a file.
+        changes.deleted++;
+        changes.created++;
+      }
     }
   } finally {
     blobs.close();

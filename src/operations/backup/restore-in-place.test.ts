@@ -34,10 +34,12 @@ for (const scheme of ["local", "far"] as const) {
       write("a.txt", "changed\n");
       write("new/file", "new\n");
       rmSync(join(folder, "many/7"));
+      rmSync(join(folder, "many/9"));
+      write("many/9/inside", "a folder where a file was\n");
       const untouched = statSync(join(folder, "many/8"), { bigint: true });
       const present = walkDigests(folder).state;
       const planned = await client.restoreBackup(repository, "latest", { dryRun: true });
-      assert.deepEqual(planned.changes, { created: 1, updated: 2, deleted: 2, metadata: 1 });
+      assert.deepEqual(planned.changes, { created: 2, updated: 2, deleted: 4, metadata: 1 });
       assert.equal(walkDigests(folder).state, present);
       const restored = await client.restoreBackup(repository, "latest");
       // Times of folders are set without being counted.
