@@ -18,6 +18,8 @@ interface Setting {
   files: number;
   dirty: number;
   rounds: number;
+  /** with the folder committed; null where git is not installed */
+  git: GitStore | null;
 }
 
 const ENGINES = [
@@ -47,9 +49,10 @@ async function measureAll(bench: Bench, name: string, sizes: readonly number[]):
     for (const files of sizes) {
       const place = await EnginePlace.make(bench, { ...on, files, size: "30G" });
       try {
+        const git = isInstalled("git") ? filledGit(bench, place, { ...on, files }) : null;
         for (const dirty of bench.quick ? [0, MB] : DIRTY) {
           const rounds = files > 500_000 ? Math.min(3, bench.repeats) : bench.repeats;
-          const times = await measure(bench, place, { ...on, files, dirty, rounds });
+          const times = await measure(place, { ...on, files, dirty, rounds, git });
           for (const [what, values] of Object.entries(times)) {
             const row = `${on.engine}, ${files} files, ${dirty / MB} MB: ${what}`;
             samples[row] = values;
@@ -71,7 +74,7 @@ async function measureAll(bench: Bench, name: string, sizes: readonly number[]):
   };
 }
 
-async function measure(bench: Bench, place: EnginePlace, on: Setting): Promise<Record<string, number[]>> {
+async function measure(place: EnginePlace, on: Setting): Promise<Record<string, number[]>> {
   const { client, folder } = place;
   const times: Record<string, number[]> = {};
   const add = (what: string, value: number): void => {
@@ -79,7 +82,7 @@ async function measure(bench: Bench, place: EnginePlace, on: Setting): Promise<R
   };
   const { save_point_id: target } = await client.save();
   await client.seal();
-  const peers = peersOf(bench, place, on);
+  const peers = peersOf(place, on);
   // Asked for: processes of a machine that cannot be asked would lead to a restore entry by entry.
   const isExchanged = on.kind === "btrfs";
   for (let round = 0; round < on.rounds; round++) {
@@ -112,8 +115,14 @@ interface Peer {
   after?: () => void;
 }
 
-function peersOf(bench: Bench, place: EnginePlace, on: Setting): Peer[] {
-  const { folder, root } = place;
+function filledGit(bench: Bench, { folder }: EnginePlace, on: Pick<Setting, "kind" | "files">): GitStore {
+  const git = new GitStore(bench.folder("engines-git", `${on.kind}-${on.files}`), folder);
+  git.fresh();
+  runCommand(git.save());
+  return git;
+}
+
+function peersOf({ folder, root }: EnginePlace, on: Setting): Peer[] {
   const copy = path.join(root, "copy");
   const remove = (): void => rmSync(copy, { recursive: true, force: true });
   const cp = (name: string, ...flags: string[]): Peer => {
@@ -127,15 +136,7 @@ function peersOf(bench: Bench, place: EnginePlace, on: Setting): Peer[] {
       after: () => runCommand({ program: "btrfs", args: ["-q", "subvolume", "delete", copy] }),
     });
   }
-  if (isInstalled("git")) {
-    const git = new GitStore(bench.folder("engines-git", `${on.kind}-${on.files}-${on.dirty}`), folder);
-    git.fresh();
-    const command = git.save();
-    // Something must differ for git to commit.
-    makeDirty(folder, MB);
-    runCommand(command);
-    if (on.dirty > 0) peers.push({ name: "git add, git commit", command });
-  }
+  if (on.git !== null && on.dirty > 0) peers.push({ name: "git add, git commit", command: on.git.save() });
   return peers;
 }
 
