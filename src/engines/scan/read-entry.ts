@@ -296,7 +296,7 @@ export class EntryReader {
           return;
         }
       } finally {
-        if (clone >= 0) sys.close(clone);
+        if (clone >= 0) fs.closeSync(clone);
       }
       stat.words.set(stat2.words);
       young = true;
