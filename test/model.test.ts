@@ -13,7 +13,7 @@ import { cairnLibrary, newFolder } from "./fixtures/work.ts";
  */
 const SEED = Number(process.env["CAIRN_TEST_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 /** Of a run with the engine that every folder has; the others get a third. */
-const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? 50);
+const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? 36);
 /** A model's history is checked whole now and then; a new one keeps that cheap. */
 const STEPS = 120;
 const ROOM = 2 ** 31;

@@ -88,6 +88,8 @@ export interface StageRequest {
   /** what was found out of its entries when it was taken, and cannot be seen in it */
   labels?: readonly ConsistencyLabel[];
   crossMounts: boolean;
+  /** The folder is there for this one reading alone: no stat cache is kept of it. */
+  passing?: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;
   /** tags its snapshot carries, when the engine makes one */

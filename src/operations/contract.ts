@@ -172,7 +172,8 @@ export interface Client {
   ): Promise<CreateBackupResult>;
   /**
    * Makes the folder equal to a snapshot: its content comes into the workspace's store as a point, which is restored as any
-   * other is. `not_found`, `ambiguous`, `damaged`; `refused` for a snapshot that was not made of a save point.
+   * other is. `not_found`, `ambiguous`, `damaged`; `refused` for a snapshot that is not of one folder. Where
+   * another program made it, what the snapshot does not have stays.
    */
   restoreBackup(
     from: BackupRepository,

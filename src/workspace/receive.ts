@@ -1,11 +1,11 @@
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
-import type { ReceivedContent, ReceiveRequest } from "../engines/engine.ts";
+import type { ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, MAX_OMITTED } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { newSavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
-import { pointFacts } from "./record-point.ts";
+import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface ReceiveInput extends WorkspaceCall {
@@ -52,6 +52,52 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
     if (!points.isFinished(sequence)) {
       // Its snapshot first: without the claim nobody would know that it is nobody's.
       await engine.discard([id]);
+      points.abandon(sequence);
+    }
+    throw error;
+  }
+}
+
+export interface TakeInInput extends WorkspaceCall {
+  /** A folder of this process's own, with what is to be in the point and nothing else. */
+  folder: Buffer;
+  /** It is a part of a state: the point becomes neither head nor latest. */
+  isPart: boolean;
+  message: string;
+  cause: Cause;
+}
+
+/** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
+export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
+  const { points, engine } = workspace;
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id);
+  const rules = { excludes: [], files: [] };
+  let staged: StagedContent | undefined;
+  try {
+    staged = await engine.stage({
+      ...stageRequest(workspace, input, { rules, head: null, id }),
+      root: input.folder,
+      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
+      skip: [],
+      passing: true,
+    });
+    failpoint("receive.staged");
+    const point = points.commit({
+      ...pointFacts(workspace, input, { id, sequence, head: null }),
+      content: staged.content as unknown as Descriptor["content"],
+      ...sealedStateOf(staged, { rules, unchanged: false }),
+      engine: workspace.found.controlFile.engine,
+      effective_engine: engine.type,
+      degraded: staged.degraded.map(({ what, reason }) => `${what}: ${reason}`),
+      undo: input.isPart,
+    });
+    await staged.settled();
+    return point;
+  } catch (error) {
+    if (!points.isFinished(sequence)) {
+      await staged?.discard();
       points.abandon(sequence);
     }
     throw error;

@@ -110,7 +110,8 @@ export class CopyEngine implements Engine {
     // A fork's first cache is of its folder, also where a clone of that is read.
     const { signal, onWarning } = request;
     await dropLostFirst(await this.store({ signal }), { signal, onWarning });
-    const cache = this.#kept.load((request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root);
+    const folder = (request.clonedFrom === undefined ? null : request.recordedRoot) ?? request.root;
+    const cache = request.passing === true ? null : this.#kept.load(folder);
     return this.#adding(signal, async (store, lock) => this.#stageLocked(request, { store, cache, lock }));
   }
 
@@ -143,7 +144,7 @@ export class CopyEngine implements Engine {
     const result = await scan({
       ...this.#scanOptions(request, store, cache),
       store: { ...this.#target(store), forward: request.forward },
-      draft: this.#kept.draftPlace(),
+      ...(request.passing === true ? {} : { draft: this.#kept.draftPlace() }),
       finish: (scanned) => {
         const same = cache === null || this.#kept.vouches(store, cache) ? sameAsHead(request, scanned, root) : null;
         if (
@@ -192,7 +193,7 @@ export class CopyEngine implements Engine {
       bytesStored: result.packs.reduce((sum, pack) => sum + pack.size, 0),
       previousTree: cache === null ? null : hex(cache.tree),
       degraded: notRecorded(),
-      settled: async () => this.#settled(store, result, cache),
+      settled: async () => this.#settled(store, result, { cache, passing: request.passing === true }),
       // One that stays is found as a snapshot without a point.
       discard: async () => {
         await discardDraft(result.draft);
@@ -461,8 +462,13 @@ export class CopyEngine implements Engine {
   }
 
   /** Caches that make the next call fast; losing them costs a re-read. */
-  async #settled(store: EmbeddedStore, result: ScanResult, cache: StatCache | null): Promise<void> {
+  async #settled(
+    store: EmbeddedStore,
+    result: ScanResult,
+    { cache, passing }: { cache: StatCache | null; passing: boolean },
+  ): Promise<void> {
     if (result.packs.length > 0) await maintain(store);
+    if (passing) return void store.index.saveCache();
     const current =
       cache !== null &&
       Buffer.compare(cache.tree, result.tree) === 0 &&

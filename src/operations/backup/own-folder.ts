@@ -40,7 +40,7 @@ export async function requireUntouched(
   const path = own.subarray(folder.length + 1);
   const { paths } = wanted.chosen;
   if (paths !== null && new PathSelection(paths).of(path) === "no") return;
-  if (await isLeftOut(path, wanted, signal)) return;
+  if (wanted.content.manifest !== null && (await isLeftOut(path, wanted, signal))) return;
   throw new CairnError(
     "refused",
     `the repository ${printablePath(own)} lies in the folder, and would become what it was then`,

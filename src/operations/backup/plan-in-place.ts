@@ -2,7 +2,7 @@ import { surveyTree } from "../../engines/copy/survey-tree.ts";
 import type { ContentElsewhere, TreeSource } from "../../engines/engine.ts";
 import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { presentSource } from "../../engines/scan/present-source.ts";
-import { decodeTree } from "../../formats/tree.ts";
+import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
@@ -22,7 +22,10 @@ export async function planInPlace(
   const { signal } = call;
   // All trees are at hand after this, wherever they lay.
   const { ignoreFiles } = await surveyTree(from, content.root, { only: null, signal });
-  const rules = rulesOfTask({ excludes: listed.snapshot.excludes ?? [], rules: null }).record(ignoreFiles);
+  const isOurs = content.manifest !== null;
+  const rules = rulesOfTask({ excludes: (isOurs ? listed.snapshot.excludes : null) ?? [], rules: null }).record(
+    isOurs ? ignoreFiles : [],
+  );
   const scan = await lookBeforeRestore(workspace, call, rules);
   const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
@@ -31,16 +34,17 @@ export async function planInPlace(
     const plan = await planRestore({
       present: presentSource(scan),
       scan,
-      target: sourceOf(from, blobs, content.root),
+      target: sourceOf(from, blobs, { root: content.root, isOurs }),
       paths: chosen.paths,
       keepPresent,
-      omitted: content.manifest.omitted,
+      omitted: content.manifest?.omitted ?? [],
       mayLackPaths: true,
       signal,
     });
     for (const { path, action, before, after, reason = "not_saved", detail = "" } of plan) {
       const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
       if (action === "keep") left.push({ ...displayPath(path), reason, detail });
+      else if (!isOurs && isAlike(before, after)) continue;
       else if (!isOther) changes[ACTIONS[action]]++;
       else {
         // One goes and another comes, as no directory takes the place of a file.
@@ -54,14 +58,43 @@ export async function planInPlace(
   return { restored_to: null, undo_id: null, changes, left_out: left, method: "entries" };
 }
 
+/** Other programs number every entry, which tells nothing of one that has no other name. */
+function withoutNumbers(node: TreeNode): TreeNode {
+  const isLinked = node.type !== "dir" && node.links > 1;
+  return isLinked ? node : { ...node, inode: 0n, deviceId: 0n, links: node.type === "dir" ? 0 : 1 };
+}
+
+/** In trees of other programs groups of links have other numbers, and large files are cut elsewhere: size and time tell then. */
+function isAlike(before: TreeNode | null, after: TreeNode | null): boolean {
+  if (before?.type !== "file" || after?.type !== "file") return false;
+  const [was, is] = [before.content ?? NOTHING, after.content ?? NOTHING];
+  return (
+    before.size === after.size &&
+    before.mode === after.mode &&
+    before.mtimeSec === after.mtimeSec &&
+    before.mtimeNs === after.mtimeNs &&
+    before.links > 1 === after.links > 1 &&
+    (was.length > 32 || is.length > 32 || Buffer.compare(was, is) === 0)
+  );
+}
+
+const NOTHING = new Uint8Array(0);
+
 const ACTIONS = { create: "created", update: "updated", delete: "deleted", metadata: "metadata" } as const;
 
-function sourceOf({ index }: ContentElsewhere, blobs: BlobReader, root: Uint8Array): TreeSource {
+function sourceOf(
+  { index }: ContentElsewhere,
+  blobs: BlobReader,
+  { root, isOurs }: { root: Uint8Array; isOurs: boolean },
+): TreeSource {
   const read = (id: Uint8Array, type: typeof DATA_BLOB | typeof TREE_BLOB): Uint8Array =>
     blobs.read({ ...index.place(index.lookup(id, 0, type)), id });
   return {
     root,
-    list: (directory) => decodeTree(read(directory, TREE_BLOB)),
+    list: (directory) => {
+      const nodes = decodeTree(read(directory, TREE_BLOB));
+      return isOurs ? nodes : nodes.map(withoutNumbers);
+    },
     *content({ content = new Uint8Array(0) }) {
       for (let at = 0; at < content.length; at += 32) yield read(content.subarray(at, at + 32), DATA_BLOB);
     },

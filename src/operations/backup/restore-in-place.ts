@@ -1,6 +1,7 @@
 import type { PointContent, RootMetadata } from "../../engines/engine.ts";
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import type { Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
 import { newSavePointId } from "../../ids.ts";
@@ -19,6 +20,7 @@ import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { checkReceipt, checkReceiptOf, readBack, signed, warnUnproven } from "./read-back.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
+import { takeIn } from "./take-in.ts";
 import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
 
 /**
@@ -49,7 +51,7 @@ export async function restoreBackupInPlace(
     await requireUntouched(access, workspace.root, { wanted, signal: options.signal });
     if (options.dryRun === true) return { wanted, plan: await planInPlace(workspace, wanted, call) };
     await dropLost(workspace, call);
-    return { wanted, point: await knownOrReceived(workspace, access, { wanted, call }) };
+    return { wanted, ...(await knownOrReceived(workspace, access, { wanted, look, options, call })) };
   });
   const { listed, content, chosen, keepPresent } = found.wanted;
   const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
@@ -71,7 +73,7 @@ export async function restoreBackupInPlace(
     again: async () =>
       lookingAtSnapshots(access, options, async (look) => {
         const wanted = await wantedInPlace(access, look, { ...options, snapshot: listed.id });
-        return knownOrReceived(workspace, access, { wanted, call });
+        return (await knownOrReceived(workspace, access, { wanted, look, options, call })).point;
       }),
     call,
   });
@@ -79,7 +81,7 @@ export async function restoreBackupInPlace(
   const { proof, leftOut } =
     chosen.paths === null && !keepPresent && options.prove !== false
       ? await prove(workspace, point, { access, listed, content, options, leftOut: restored.left_out })
-      : { proof: null, leftOut: restored.left_out };
+      : { proof: null, leftOut: [...found.leftOut, ...restored.left_out] };
   return {
     ...facts,
     ...restored,
@@ -126,20 +128,28 @@ async function dropLost(
   });
 }
 
+type Taking = Parameters<typeof takeIn>[2];
+
+/** A point that holds the snapshot, and what of it that lacks since it could not be made here. */
 async function knownOrReceived(
   workspace: Workspace,
   access: RepositoryAccess,
-  { wanted, call }: { wanted: WantedInPlace; call: WorkspaceCall },
-): Promise<Point> {
-  return (await knownPoint(workspace, wanted, call)) ?? receive(workspace, access, { wanted, call });
+  by: Taking,
+): Promise<{ point: Point; leftOut: LeftOut[] }> {
+  const known = await knownPoint(workspace, by);
+  if (known !== null) return { point: known, leftOut: [] };
+  const { manifest } = by.wanted.content;
+  if (manifest === null) return takeIn(workspace, access, by);
+  return { point: await receive(workspace, access, { ...by, manifest }), leftOut: [] };
 }
 
 /** The workspace's own point that the snapshot was made of, or one that an earlier call made of it, where it is whole. */
 async function knownPoint(
   workspace: Workspace,
-  { listed, content, chosen }: WantedInPlace,
-  call: WorkspaceCall,
+  { wanted: { listed, content, chosen }, call }: Pick<Taking, "wanted" | "call">,
 ): Promise<Point | null> {
+  // Of what another program made a point has other trees, and may lack what could not be made.
+  if (content.manifest === null) return null;
   const tree = Buffer.from(content.root).toString("hex");
   const id = pointOf(listed.snapshot);
   const own = id === null ? null : workspace.byId(id);
@@ -155,7 +165,7 @@ async function knownPoint(
 async function receive(
   workspace: Workspace,
   access: RepositoryAccess,
-  { wanted, call }: { wanted: WantedInPlace; call: WorkspaceCall },
+  { wanted, manifest, call }: { wanted: WantedInPlace; manifest: Manifest; call: WorkspaceCall },
 ): Promise<Point> {
   const { listed, content, chosen, from } = wanted;
   const part = chosen.paths === null ? "" : "parts of ";
@@ -165,7 +175,7 @@ async function receive(
       from,
       tree: content.root,
       rootMetadata: rootOf(content.node),
-      manifest: content.manifest,
+      manifest,
       paths: chosen.paths,
     },
     excludes: listed.snapshot.excludes ?? [],

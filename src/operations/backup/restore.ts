@@ -1,4 +1,4 @@
-import { fchmodSync } from "node:fs";
+import { fchmodSync, mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
@@ -74,15 +74,25 @@ export async function restoreBackup(
   return options.dryRun === true ? restore(null) : FetchArea.during(access, asked.asStored !== true, restore);
 }
 
-interface RestoreParts extends Omit<ReadBack, "options">, LookAtSnapshots {
-  area: FetchArea | null;
+/** A snapshot, and what of it is written. */
+interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
   /** Raw paths below the root; null: everything. */
   paths: readonly Uint8Array[] | null;
+  options: RestoreBackupOptions;
+}
+
+interface RestoreParts extends SnapshotParts {
+  area: FetchArea | null;
   target: Buffer;
   /** Unfinished folders beside the target. */
   left: readonly DeadPartial[];
-  options: RestoreBackupOptions;
   started: number;
+}
+
+/** Writes a snapshot into a folder that is made for it and that nobody else looks at; it is read again as a restore is. */
+export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promise<{ leftOut: LeftOut[] }> {
+  mkdirSync(folder, { mode: 0o700 });
+  return new SnapshotRestore({ ...parts, area: null, target: folder, left: [], started: Date.now() }).write();
 }
 
 interface Written {
@@ -137,6 +147,17 @@ class SnapshotRestore {
       partial.abandon();
       throw error;
     }
+  }
+
+  /** Without a name of its own to give: see {@link writeSnapshot}. */
+  async write(): Promise<{ leftOut: LeftOut[] }> {
+    const { target } = this.#parts;
+    const plan = await this.#plan();
+    checkRoom(target, plan.plainBytes);
+    const { written, leftOut } = await flushing(target, async () => this.#fetchAndWrite(plan, target, false));
+    await this.#prove(target, written, leftOut);
+    leftOut.push(...this.#setRoot(target));
+    return { leftOut };
   }
 
   get #isProven(): boolean {

@@ -1,6 +1,6 @@
 import type { ContentElsewhere } from "../../engines/engine.ts";
 import { CairnError } from "../../errors.ts";
-import type { Manifest } from "../../formats/manifest.ts";
+import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import type { RestoreInPlaceOptions } from "../contract.ts";
@@ -9,12 +9,13 @@ import { chosenSnapshot } from "./list.ts";
 import type { LookAtSnapshots } from "./look.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
+import { savedEntry, snapshotContent, type SnapshotContent } from "./snapshot-content.ts";
 
-/** A snapshot that a workspace's store can take in, and what of it is wanted. */
+/** A snapshot of a folder, and what of it is wanted. */
 export interface WantedInPlace {
   listed: ListedSnapshot;
-  content: SnapshotContent & { node: TreeNode; manifest: Manifest };
+  /** without a manifest where it was not made of a save point */
+  content: SnapshotContent & { node: TreeNode };
   chosen: ChosenPaths;
   from: ContentElsewhere;
   keepPresent: boolean;
@@ -27,14 +28,16 @@ export async function wantedInPlace(
   options: RestoreInPlaceOptions & { snapshot: string },
 ): Promise<WantedInPlace> {
   const listed = chosenSnapshot(look, options.snapshot, options.latestOf);
-  const { node, manifest, ...content } = await snapshotContent(look, listed.snapshot);
-  if (content.manifestDamage !== null) throw content.manifestDamage;
-  if (node === null || manifest === null)
-    throw new CairnError("refused", `snapshot ${listed.id.slice(0, 8)} was not made of a save point`, {
+  const as = await snapshotContent(look, listed.snapshot);
+  if (as.manifestDamage !== null) throw as.manifestDamage;
+  const content = as.manifest === null ? { ...as, ...(await folderOf(look, listed.snapshot)) } : as;
+  const { node } = content;
+  if (node === null)
+    throw new CairnError("refused", `snapshot ${listed.id.slice(0, 8)} is not of one folder`, {
       hint: "restore it into a folder of its own with --to, and copy from there",
     });
-  const chosen = await chosenPaths(look, { ...content, node }, { ...options, savedPaths: listed.snapshot.paths });
-  const found = { ...content, node, manifest };
+  const found = { ...content, node };
+  const chosen = await chosenPaths(look, found, { ...options, savedPaths: listed.snapshot.paths });
   const of = { ...look, access, listed, options };
   return {
     listed,
@@ -47,6 +50,12 @@ export async function wantedInPlace(
       readTree: look.reader.readTree,
       read: async (place) => look.reader.read(place),
     },
-    keepPresent: options.keepPresent === true || chosen.byPattern,
+    // What other programs left out of a snapshot, it does not say.
+    keepPresent: options.keepPresent === true || chosen.byPattern || found.manifest === null,
   };
+}
+
+/** The folder that another program saved by its absolute path. */
+async function folderOf(look: LookAtSnapshots, { tree, paths }: Snapshot): Promise<Partial<SnapshotContent>> {
+  return paths.length === 1 && paths[0]!.startsWith("/") ? ((await savedEntry(look, { tree, paths })) ?? {}) : {};
 }
