@@ -1,6 +1,8 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
+import type { ControlPaths } from "../workspace/control-layout.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
+import { foundAgain, requireSameControl } from "../workspace/found-again.ts";
 import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
@@ -131,7 +133,7 @@ export class CairnClient {
   }
 
   get engineType(): EngineType {
-    return this.#found(undefined).controlFile.engine as EngineType;
+    return this.workspace.engine;
   }
 
   get controlDirectory(): string {
@@ -139,7 +141,10 @@ export class CairnClient {
   }
 
   get workspace(): WorkspaceRef {
-    return workspaceRef(this.#options.found);
+    const { found } = this.#options;
+    // Another process may have chosen another engine since; where the control directory is another's, that is not its.
+    const controlFile = readControl(found.control);
+    return workspaceRef(controlFile?.id === found.controlFile.id ? { ...found, controlFile } : found);
   }
 
   workspacePath(name?: string): string {
@@ -148,15 +153,20 @@ export class CairnClient {
 
   #found(name: string | undefined): FoundWorkspace {
     const { found } = this.#options;
-    // Another process may have chosen another engine since.
-    if (name === undefined || name === found.workspace.name)
-      return { ...found, controlFile: readControl(found.control) ?? found.controlFile };
-    const other = workspaceNamed(found.control, name);
+    if (name === undefined || name === found.workspace.name) return foundAgain(found);
+    const other = workspaceNamed(this.#control(), name);
     if (other === null)
       throw new CairnError("not_found", `there is no workspace called ${JSON.stringify(name)} here`, {
         hint: "see `cairn workspaces`",
       });
     return other;
+  }
+
+  /** Not another's that was made at its path since. */
+  #control(): ControlPaths {
+    const { found } = this.#options;
+    requireSameControl(found);
+    return found.control;
   }
 
   /** For calls that only read: a pack that another process moved away meanwhile is looked up once more. */
@@ -231,7 +241,7 @@ export class CairnClient {
   }
 
   async runCleanup(planId: string, options: CallOptions = {}): Promise<CleanupResult> {
-    const { workspace_name: name } = planOf(this.#options.found.control, planId);
+    const { workspace_name: name } = planOf(this.#control(), planId);
     return this.#with(name, async (workspace) => runCleanup(workspace, planId, options));
   }
 
@@ -424,15 +434,15 @@ export class CairnClient {
   }
 
   async policy(_options: CallOptions = {}): Promise<PolicyResult> {
-    return policy(this.#options.found.control);
+    return policy(this.#control());
   }
 
   async setPolicy(edit: PolicyEdit, options: CallOptions = {}): Promise<PolicyResult> {
-    return setPolicy(this.#options.found.control, edit, options);
+    return setPolicy(this.#control(), edit, options);
   }
 
   async shortIds(ids: readonly SavePointId[]): Promise<string[]> {
-    return shortIds(this.#options.found.control, ids);
+    return shortIds(this.#control(), ids);
   }
 
   /** Nothing stays open between calls; what goes on by itself ends. */

@@ -102,7 +102,11 @@ export interface SealWhenIdleOptions {
   onWarning?: (message: string) => void;
 }
 
-/** One open control directory, with one of its workspaces in hand. Every target may be an id, a prefix, `latest`, `head`, `head~N`. */
+/**
+ * One open control directory, with one of its workspaces in hand. Every target may be an id, a prefix, `latest`, `head`,
+ * `head~N`. Where others have relocated the workspace since, every call fails with `conflict` (new path in
+ * `details.relocated_to`); where it was released with `not_a_workspace`, where its records are gone with `not_found`.
+ */
 export interface Client {
   /** Self-contained: its root; adopted: the workspace's folder. Absolute. */
   readonly repoRoot: string;

@@ -71,17 +71,22 @@ interface Hit {
 }
 
 function found(hit: Hit): FoundWorkspace {
-  const facts = statSync(hit.folder, { bigint: true, throwIfNoEntry: false });
-  const { workspace } = hit;
+  const { control, folder, workspace } = hit;
   return {
     ...hit,
-    paths: workspacePaths(hit.control, workspace.name),
-    rootChanged: facts !== undefined && facts.ino.toString() !== workspace.root_inode,
+    paths: workspacePaths(control, workspace.name),
+    rootChanged: hasOtherRoot(workspace, folder),
   };
 }
 
+/** True when another directory lies at the path than the one that is recorded. */
+export function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolean {
+  const facts = statSync(folder, { bigint: true, throwIfNoEntry: false });
+  return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
+}
+
 /** A released folder is kept no more, though its points may still lie there. */
-function isReleased(workspace: PlacedWorkspace): boolean {
+export function isReleased(workspace: PlacedWorkspace): boolean {
   return workspace.settings["released_at"] !== undefined;
 }
 

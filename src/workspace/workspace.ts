@@ -6,6 +6,7 @@ import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
+import { requireStillKept } from "./found-again.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { Removals } from "./removals.ts";
@@ -74,14 +75,24 @@ export class Workspace {
     return readState(this.found.paths);
   }
 
-  /** The one writer's lock; waits, then fails with a retryable `busy` that names the holder. */
+  /**
+   * The one writer's lock; waits, then fails with a retryable `busy` that names the holder. Throws too when the workspace
+   * was moved, released or removed meanwhile (`requireStillKept`).
+   */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
-    return acquireLock(this.found.paths.lock, {
+    const lock = await acquireLock(this.found.paths.lock, {
       purpose,
       timeoutMs: call.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
       ...(call.signal === undefined ? {} : { signal: call.signal }),
     });
+    try {
+      requireStillKept(this.found);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
+    return lock;
   }
 
   resolve(target: string): Point {
