@@ -69,6 +69,7 @@ test("a manifest reads back equal for any paths", () => {
         fileHashes: paths.map((p, i) => ({ path: p, sha256: new Uint8Array(32).fill(i), size: i })),
         omitted: [{ path: one, reason }],
         lossless: [{ path: one, field: "mtime", value }],
+        mounts: { entered: paths.length > 1, leftOut: [...paths] },
       };
       assert.deepEqual(plain(decodeManifest(encode(made))), plain({ ...made, extra: {} }));
     }),

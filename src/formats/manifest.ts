@@ -41,6 +41,14 @@ export interface LosslessField {
   value: Uint8Array;
 }
 
+/** What was done with file systems that were mounted inside the folder. */
+export interface ManifestMounts {
+  /** They were gone into. */
+  entered: boolean;
+  /** Where those lay that were left out; what lies below a mount nobody saw. */
+  leftOut: Uint8Array[];
+}
+
 export interface ManifestInput {
   stateDigest: string | null;
   metadataDigest: string | null;
@@ -51,6 +59,8 @@ export interface ManifestInput {
   fileHashes: Iterable<FileHash>;
   omitted: Iterable<ManifestOmission>;
   lossless: Iterable<LosslessField>;
+  /** Absent where nothing was mounted inside. */
+  mounts?: ManifestMounts | undefined;
   /** Members of a later writer, kept as they are. */
   extra?: JsonObject;
 }
@@ -65,6 +75,8 @@ export interface Manifest {
   fileHashes: FileHash[];
   omitted: ManifestOmission[];
   lossless: LosslessField[];
+  /** Absent where nothing was mounted inside. */
+  mounts?: ManifestMounts | undefined;
   /** Members of a later writer. */
   extra: JsonObject;
 }
@@ -113,6 +125,10 @@ function losslessText(entry: LosslessField): string {
   return `{${pathMember(entry.path)},"field":${field}${index},"value_b64":"${base64(entry.value)}"}`;
 }
 
+function mountsText({ entered, leftOut }: ManifestMounts): string {
+  return `{"entered":${entered},"left_out":[${leftOut.map((path) => `{${pathMember(path)}}`).join(",")}]}`;
+}
+
 /** Appends the manifest's bytes. Equal input gives equal bytes; the lists are read once, in order. */
 export function encodeManifest(w: ByteWriter, manifest: ManifestInput): void {
   const { files, directories, links, other } = manifest.entries;
@@ -131,6 +147,7 @@ export function encodeManifest(w: ByteWriter, manifest: ManifestInput): void {
   appendList(w, "file_hashes", manifest.fileHashes, fileHashText);
   appendList(w, "omitted", manifest.omitted, omissionText);
   appendList(w, "lossless", manifest.lossless, losslessText);
+  if (manifest.mounts !== undefined) w.text(`,"mounts":${mountsText(manifest.mounts)}`);
   for (const [key, value] of Object.entries(manifest.extra ?? {}))
     w.text(`,${JSON.stringify(key)}:${JSON.stringify(value)}`);
   w.ascii("}\n");
@@ -188,6 +205,13 @@ function readLossless(element: unknown, label: string): LosslessField {
   return entry;
 }
 
+function readMounts(fields: Fields): ManifestMounts {
+  return {
+    entered: fields.boolean("entered"),
+    leftOut: fields.list("left_out", (element, label) => readPath(new Fields(element, label))),
+  };
+}
+
 /** Reads a manifest. Throws `damaged`, naming the field, or `newer_version` when `minimum_reader` is above ours. */
 export function decodeManifest(bytes: Uint8Array): Manifest {
   const { fields } = decodeRecord(bytes, FORMAT, Number.MAX_SAFE_INTEGER);
@@ -208,6 +232,7 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     fileHashes: fields.list("file_hashes", readFileHash),
     omitted: fields.list("omitted", readOmission),
     lossless: fields.list("lossless", readLossless),
+    ...(fields.has("mounts") ? { mounts: readMounts(fields.object("mounts")) } : {}),
   };
   return { ...manifest, extra: fields.rest() };
 }

@@ -5,7 +5,7 @@ import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
-import { manifestOf, rulesOf } from "../workspace/restore.ts";
+import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
@@ -52,9 +52,9 @@ async function planTo(
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
   const entries = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
-    const omitted = (await manifestOf(workspace, target))?.omitted ?? [];
+    const unknown = unknownIn(workspace, await manifestOf(workspace, target));
     const { signal } = options;
-    return planOf({ ...what, present: presentSource(scan), scan, target: source, omitted, signal });
+    return planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
   }, options);
   const published = entries.map(publicEntry);
   return {

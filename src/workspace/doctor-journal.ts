@@ -6,6 +6,8 @@ import { type CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { rawPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
+import { mountsInside } from "../fs/mounts.ts";
+import { printablePath } from "../fs/safe-path.ts";
 import { readCleanupJournal } from "./cleanup.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
@@ -13,6 +15,7 @@ import { readConvertIntent } from "./convert-intent.ts";
 import { readExchangeIntent } from "./exchange.ts";
 import { readFolderIntent } from "./missing-folder.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { stagedIn } from "./stranded-staging.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** What is known of a journal that cannot be read. */
@@ -186,6 +189,24 @@ function writeNames(journal: string, place: string): void {
 /** Nobody but its owner knows when it is not wanted any more. */
 function keptFindings(workspace: Workspace): Checkup[] {
   const directory = keptDirectory(workspace);
+  return [...strandedFindings(workspace), ...setAsideFindings(directory)];
+}
+
+/** What a restore had staged and displaced on a file system that was not mounted any more when it was finished. */
+function strandedFindings({ root, found }: Workspace): Checkup[] {
+  const journals = journalText(found.paths.journal);
+  if (!fs.existsSync(root)) return [];
+  return mountsInside(root)
+    .flatMap(({ mountPoint }) => stagedIn(mountPoint))
+    .filter((place) => !journals.includes(path.basename(place.toString("utf8"))))
+    .map((place) => ({
+      kind: "kept",
+      severity: "info",
+      detail: `${printablePath(place)} is what an interrupted restore left there while nothing, or something else, was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
+    }));
+}
+
+function setAsideFindings(directory: string): Checkup[] {
   return namesIn(directory).map((name) => ({
     kind: "kept",
     severity: "info",

@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync 
 import { basename } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
-import { freeSpace } from "../fs/mounts.ts";
+import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts";
 import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../fs/users.ts";
@@ -97,13 +97,53 @@ function refuseInsideControl(folder: Buffer): void {
  * in it. They are never part of a point, also where a guard was overridden.
  */
 export function controlDirectoriesInside(folder: Buffer): string[] {
+  const known = new Set([...controlsAt(folder), ...knownControls()]);
+  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+}
+
+/** The user's, and registered ones. */
+function knownControls(): string[] {
   const registered = listRegistered().flatMap(({ registration }) =>
     registration === null ? [] : [controlOf(registration)],
   );
-  const known = new Set([...controlsAt(folder), ...registered]);
   const state = userStateDirectory();
-  if (existsSync(state)) known.add(state);
-  return [...known].filter((control) => existsSync(control) && isAtOrBelow(realOrItself(control), folder)).sort();
+  return existsSync(state) ? [...registered, state] : registered;
+}
+
+/**
+ * The control directories on what is mounted at some places: directly at their roots, and those that are known by another
+ * path of the same file system, as through a bind mount.
+ */
+export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
+  const all = readMounts();
+  const known = knownControls().flatMap((control) => {
+    const real = realOrItself(control);
+    const on = resolveMount(real, all);
+    return on === null ? [] : [{ device: on.device, inside: insideOf(on, real) }];
+  });
+  return mounted.flatMap(({ device, root, mountPoint }) => {
+    const shared = joined(mountPoint, Buffer.from(MOUNT_CONTROL));
+    const directly = [
+      ...controlsAt(mountPoint).map((path) => Buffer.from(path)),
+      ...(existsSync(shared) ? [shared] : []),
+    ];
+    const seen = known.filter((each) => each.device === device && isAtOrBelow(each.inside, root));
+    return [
+      ...directly,
+      ...seen.map(({ inside }) => joined(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
+    ];
+  });
+}
+
+/** The path of an entry in its file system, whatever directory of that is mounted. */
+function insideOf({ root, mountPoint }: Mount, path: Buffer): Buffer {
+  const below = path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1);
+  return below.length === 0 ? root : joined(root, below);
+}
+
+function joined(directory: Buffer, below: Buffer): Buffer {
+  if (below.length === 0) return directory;
+  return Buffer.concat(directory.length === 1 ? [directory, below] : [directory, Buffer.from("/"), below]);
 }
 
 function refuseAboveControl(folder: Buffer, options: LocationOptions): void {

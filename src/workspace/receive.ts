@@ -130,6 +130,7 @@ function stateOf(
       files: rules.files,
       ignored_count: 0,
       ignored_sample: [],
+      ...(manifest.mounts?.entered === true ? { cross_mounts: true } : {}),
     },
   };
 }

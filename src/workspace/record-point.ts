@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import { labelsOf } from "../engines/scan/labels.ts";
 import type { Degradation, HeadContent, PointContent, StagedContent, StageRequest } from "../engines/engine.ts";
 import type { ChangeCounts } from "../engines/scan/summary.ts";
@@ -7,14 +8,16 @@ import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
+import { mountsInside } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
-import { controlDirectoriesInside, type GuardName } from "./guards.ts";
+import { controlDirectoriesInside, controlDirectoriesOn, type GuardName } from "./guards.ts";
 import { writeState } from "./control-directory.ts";
 import type { Point } from "./point-files.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
+import { stagedIn } from "./stranded-staging.ts";
 import { countDifferences } from "./tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -132,7 +135,7 @@ export function stageRequest(
     ...(workspace.found.recordedFolder === undefined ? {} : { recordedRoot: workspace.found.recordedFolder }),
     excludes: input.exclude ?? [],
     rules: more.rules,
-    skip: neverPart(workspace.root),
+    skip: neverPart(workspace.root, input),
     reread: input.reread ?? false,
     crossMounts: input.crossMounts ?? false,
     head: more.head === null ? null : headContent(more.head),
@@ -145,10 +148,23 @@ export function stageRequest(
   };
 }
 
-/** What is no part of a folder's state: control directories inside it, and what a file system keeps at its own root. */
-function neverPart(root: Buffer): string[] {
-  const controls = controlDirectoriesInside(root).map((path) => path.slice(root.length + 1));
-  return [...controls, ...ownEntries(root)];
+/**
+ * What is no part of a folder's state, by path in latin1: control directories inside it, and what a file system keeps at
+ * its own root; of those that are mounted inside too where they are gone into.
+ */
+export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossMounts">): string[] {
+  const below = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1", root.length + 1);
+  const controls = controlDirectoriesInside(root).map(below);
+  if (crossMounts !== true || !fs.existsSync(root)) return [...controls, ...ownEntries(root)];
+  const mounts = mountsInside(root);
+  const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
+  const staged = mounts.flatMap(({ mountPoint }) => stagedIn(mountPoint).map(below));
+  return [
+    ...new Set([...controls, ...controlDirectoriesOn(mounts).map(below)]),
+    ...ownEntries(root),
+    ...own,
+    ...staged,
+  ];
 }
 
 function headContent({ descriptor }: Point): HeadContent {

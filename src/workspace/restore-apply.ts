@@ -87,6 +87,7 @@ export class StepRunner {
 
   #step(step: Step): void {
     try {
+      if (this.#options.resuming && this.#stagings.lacks(step.path)) return this.#passOver(step);
       switch (step.op) {
         case "remove":
           return this.#remove(step);
@@ -111,6 +112,20 @@ export class StepRunner {
       const isApart = details?.["errno"] === "EXDEV";
       this.#keep(step.path, reason, isApart ? (takesAway ? GOES_WITH_ANOTHER : IN_ANOTHER) : message);
     }
+  }
+
+  /** What was mounted there may be another file system now: only what is as it should be counts as done. */
+  #passOver(step: Step): void {
+    if (step.op !== "put" && step.op !== "remove") return;
+    const { fd, name } = this.#held.parentOf(step.path);
+    const now = this.#held.identity(fd, name);
+    if (step.op === "put" && now?.inode === step.inode) return this.#counted(step);
+    if (step.op === "remove" && now === null) return void this.#done.deleted++;
+    this.#keep(
+      step.path,
+      "mounted",
+      "what was mounted there when the restore began is not: mount it and restore again",
+    );
   }
 
   /** The first reason is the one that the others follow from. */

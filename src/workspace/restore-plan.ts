@@ -39,6 +39,10 @@ export interface PlanInput {
   fields?: ExactFields;
   /** entries that the target's save could not read: what is there now is nothing that the target does not have */
   omitted?: readonly { path: Uint8Array }[];
+  /** where something was mounted when the target was saved, and left out: nobody saw what was below it */
+  leftOutMounts?: readonly Uint8Array[];
+  /** parts of control directories, which nothing touches */
+  never?: readonly Uint8Array[];
   /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
   mayLackPaths?: boolean;
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
@@ -57,9 +61,16 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const entries: PlannedEntry[] = [];
   const selection = input.paths === null ? null : new Selection(input.paths, input);
   const unknown = new PathSelection((input.omitted ?? []).map(({ path }) => path));
+  const unseen = new PathSelection(input.leftOutMounts ?? []);
+  const never = new PathSelection(input.never ?? []);
   const planEntry = (difference: Difference): PlannedEntry => {
-    if (mounts.chosenAt(difference.path) !== null) return mountedThere(difference);
-    if (difference.after === null && unknown.chosenAt(difference.path) !== null) return unknownInTarget(difference);
+    if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
+    if (difference.after === null && unseen.chosenAt(difference.path) !== null)
+      return kept(difference, "mounted", "something was mounted there when it was saved, and left out");
+    if (mounts.chosenAt(difference.path) !== null)
+      return kept(difference, "mounted", "another file system is mounted there");
+    if (difference.after === null && unknown.chosenAt(difference.path) !== null)
+      return kept(difference, "unreadable", UNKNOWN_IN_TARGET);
     return (input.keepPresent ? keptPresent(input, difference) : null) ?? plan(difference, finder);
   };
   let closed: Uint8Array | null = null;
@@ -77,9 +88,15 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
 }
 
 /** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
-function unknownInTarget({ path, before, after }: Difference): PlannedEntry {
-  const detail = "the save point has it as unreadable, so it does not say what was there";
-  return { path, before, after, old: null, action: "keep", reason: "unreadable", detail };
+const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
+const OF_CONTROL = "it is part of a control directory, which no restore touches";
+
+function kept(
+  { path, before, after }: Difference,
+  reason: NonNullable<PlannedEntry["reason"]>,
+  detail: string,
+): PlannedEntry {
+  return { path, before, after, old: null, action: "keep", reason, detail };
 }
 
 /** The entry itself or the directory that it is in, where the present save could not read it; else null. */
@@ -94,22 +111,10 @@ function isBelow(path: Uint8Array, directory: Uint8Array): boolean {
 }
 
 /** A directory that holds what the target has nothing of stands where the target has something else. */
-function keptPresent({ present }: PlanInput, { path, before, after }: Difference): PlannedEntry | null {
+function keptPresent({ present }: PlanInput, difference: Difference): PlannedEntry | null {
+  const { before, after } = difference;
   if (before?.type !== "dir" || after?.type === "dir" || present.list(before.subtree!).length === 0) return null;
-  const detail = "a directory with something in it that was to stay stands in its place";
-  return { path, before, after, old: null, action: "keep", reason: "keep_present", detail };
-}
-
-function mountedThere({ path, before, after }: Difference): PlannedEntry {
-  return {
-    path,
-    before,
-    after,
-    old: null,
-    action: "keep",
-    reason: "mounted",
-    detail: "another file system is mounted there",
-  };
+  return kept(difference, "keep_present", "a directory with something in it that was to stay stands in its place");
 }
 
 const SLASH = Buffer.from("/");

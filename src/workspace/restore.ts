@@ -6,7 +6,7 @@ import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { HeldFiles } from "../engines/tree/held-files.ts";
 import { holesByPath } from "../engines/write/exact-nodes.ts";
 import type { HoleList, NotSet } from "../engines/write/node-writer.ts";
-import { throwIfAborted } from "../errors.ts";
+import { reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
@@ -26,7 +26,7 @@ import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folde
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { apartOf, type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
-import { findNode, type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { findNode, type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import {
@@ -40,7 +40,7 @@ import {
   Stagings,
 } from "./staging-places.ts";
 import { differences } from "./tree-diff.ts";
-import { type LeftOutEntry, leftOutOf, recordPoint, type Saved } from "./record-point.ts";
+import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -95,7 +95,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     paths: input.paths,
     keepPresent: input.keepPresent,
     fields: { before: (await manifestOf(workspace, present.point))?.lossless ?? [], after: manifest?.lossless ?? [] },
-    omitted: manifest?.omitted ?? [],
+    ...unknownIn(workspace, manifest),
     mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
     takesBack: input.kind === "undo",
     signal: input.signal,
@@ -179,7 +179,15 @@ export async function finishRestore(
   keepAnnounced(workspace);
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
-  removePlaces(workspace.root, intent.staging, apartOf(intent), (place) => factsAfter(place, steps));
+  try {
+    removePlaces(workspace.root, intent.staging, apartOf(intent), (place) => factsAfter(place, steps));
+  } catch (error) {
+    const { message } = toCairnError(error);
+    throw reworded(toCairnError(error), {
+      message: `the restore is done, but what it displaced stays: ${message}`,
+      hint: "`cairn undo` takes it back; the next command removes what stays, as soon as it can",
+    });
+  }
   failpoint("restore.places-removed");
   removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
   failpoint("restore.staging-removed");
@@ -367,6 +375,18 @@ function anchorsOf(more: {
     if (is !== null && should !== null && differences(is, should).length === 0) anchors.set(group.inode, group.first);
   }
   return anchors;
+}
+
+/** What no restore of a point with this manifest takes away or puts in place. */
+export function unknownIn(
+  workspace: Workspace,
+  manifest: Manifest | null,
+): Pick<PlanInput, "omitted" | "leftOutMounts" | "never"> {
+  return {
+    omitted: manifest?.omitted ?? [],
+    leftOutMounts: manifest?.mounts?.leftOut ?? [],
+    never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),
+  };
 }
 
 /** What the point's manifest adds to its trees; null for a point without one. */

@@ -1,11 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
 import { NodeWriter } from "../engines/write/node-writer.ts";
+import { toCairnError } from "../errors.ts";
 import { type RecordedPath, rawPath, recordPath } from "../formats/record.ts";
+import { EACCES } from "../fs/errno.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
-import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
+import { letOwnerWrite } from "../fs/owner-writes.ts";
+import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
@@ -105,12 +107,16 @@ const BILLION = 1_000_000_000n;
 /** Makes the staging directory of each place. Where that is not allowed none is, and what is below stays as it is. */
 export function makePlaces(root: Uint8Array, staging: string, apart: readonly PlaceApart[]): void {
   eachPlace(root, apart, (held, fd) => {
-    letOwnerWrite(fd);
-    held.sys.mkdir(fd, nameOf(staging), 0, 0o700);
+    const name = nameOf(staging);
+    const made = held.sys.mkdir(fd, name, 0, 0o700);
+    if (made === EACCES && letOwnerWrite(fd)) held.sys.mkdir(fd, name, 0, 0o700);
   });
 }
 
-/** Removes them with all that is in them. `after`: what each place's directory is to be then. */
+/**
+ * Removes them with all that is in them. `after`: what each place's directory is to be then. A place that has none is not
+ * touched: another file system may be mounted there than when it was made.
+ */
 export function removePlaces(
   root: Uint8Array,
   staging: string,
@@ -119,9 +125,14 @@ export function removePlaces(
 ): void {
   eachPlace(root, apart, (_held, fd, place) => {
     const staged = joined(throughDescriptor(fd, joined(root, rawPath(place))), Buffer.from(path.basename(staging)));
-    if (!fs.existsSync(staged)) return undoOwnerWrites(fd, after(place).mode);
+    if (!fs.existsSync(staged)) return;
     letOwnerWrite(fd);
-    fs.rmSync(staged, { recursive: true, force: true });
+    try {
+      fs.rmSync(staged, { recursive: true, force: true });
+    } catch (error) {
+      const shown = printablePath(Buffer.concat([rawPath(place), SLASH, Buffer.from(path.basename(staging))]));
+      throw toCairnError(error, `remove ${shown}, in which entries were staged`);
+    }
     setDirectory(fd, after(place));
   });
 }
@@ -181,17 +192,21 @@ export class Stagings {
   readonly #main: Staging;
   /** deepest first */
   readonly #apart: { place: Buffer; staging: Staging }[] = [];
+  readonly #lacking: Buffer[] = [];
 
   constructor(root: Uint8Array, staging: string, apart: readonly PlaceApart[]) {
     this.#main = { fd: openDirectory(staging), path: Buffer.from(staging) };
+    const gone = new Set(apart);
     eachPlace(root, apart, (held, above, place) => {
+      gone.delete(place);
       const fd = held.sys.open(above, nameOf(staging), 0, DIRECTORY, 0);
       // Without one the main one serves: nothing can be moved from there, and so what is below stays as it is.
-      if (fd < 0) return;
       const where = Buffer.from(rawPath(place));
+      if (fd < 0) return void this.#lacking.push(where);
       const whole = joined(root, where, Buffer.from(path.basename(staging)));
       this.#apart.push({ place: where, staging: { fd, path: throughDescriptor(fd, whole) } });
     });
+    this.#lacking.push(...[...gone].map((place) => Buffer.from(rawPath(place))));
     this.#apart.sort((a, b) => b.place.length - a.place.length);
   }
 
@@ -199,6 +214,11 @@ export class Stagings {
   of(where: Uint8Array): Staging {
     const found = this.#apart.find(({ place }) => where.length > place.length && isAtOrBelow(where, place));
     return found?.staging ?? this.#main;
+  }
+
+  /** Whether an entry lies in a place apart, or is one, that has no staging directory (any more). */
+  lacks(where: Uint8Array): boolean {
+    return this.#lacking.some((place) => isAtOrBelow(where, place));
   }
 
   /** The main one, then those apart. */

@@ -1,5 +1,4 @@
 import { ByteWriter, hex } from "../../formats/bytes.ts";
-import type { ConsistencyLabel } from "../../formats/descriptor.ts";
 import { encodeManifest, type Manifest } from "../../formats/manifest.ts";
 import { rawPath } from "../../formats/record.ts";
 import type { AmendRequest, HeadContent, PointContent, RootMetadata, StageRequest } from "../engine.ts";
@@ -65,7 +64,7 @@ export function amendedManifest(
 export function manifestOf(
   result: ScanResult,
   summary: ScanSummary,
-  known: readonly ConsistencyLabel[] = [],
+  { labels: known = [], crossMounts }: Pick<StageRequest, "labels" | "crossMounts">,
 ): Uint8Array {
   const writer = new ByteWriter(4096);
   const { notes } = result;
@@ -80,6 +79,9 @@ export function manifestOf(
     fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
     omitted: notes.omitted.toSorted((a, b) => comparePaths(a.path, b.path)),
     lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
+    ...(crossMounts || notes.mounts.length > 0
+      ? { mounts: { entered: crossMounts, leftOut: notes.mounts.toSorted(comparePaths) } }
+      : {}),
   });
   return Uint8Array.from(writer.view());
 }

@@ -157,7 +157,7 @@ export class CopyEngine implements Engine {
           return [];
         }
         summary = scanned.summarise();
-        const manifest = manifestOf(scanned, summary, request.labels);
+        const manifest = manifestOf(scanned, summary, request);
         const built = snapshotTree({
           path: request.recordedRoot ?? request.root,
           tree: scanned.tree,

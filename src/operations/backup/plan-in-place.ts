@@ -8,6 +8,7 @@ import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { lookBeforeRestore } from "../../workspace/look.ts";
 import { planRestore } from "../../workspace/restore-plan.ts";
+import { unknownIn } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { RestoreResult } from "../contract.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
@@ -26,7 +27,8 @@ export async function planInPlace(
   const rules = rulesOfTask({ excludes: (isOurs ? listed.snapshot.excludes : null) ?? [], rules: null }).record(
     isOurs ? ignoreFiles : [],
   );
-  const scan = await lookBeforeRestore(workspace, call, rules);
+  const crossMounts = content.manifest?.mounts?.entered ?? false;
+  const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
   const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
   const left: RestoreResult["left_out"] = [];
@@ -37,7 +39,7 @@ export async function planInPlace(
       target: sourceOf(from, blobs, { root: content.root, isOurs }),
       paths: chosen.paths,
       keepPresent,
-      omitted: content.manifest?.omitted ?? [],
+      ...unknownIn(workspace, content.manifest),
       mayLackPaths: true,
       signal,
     });

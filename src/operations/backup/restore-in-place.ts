@@ -4,10 +4,9 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
-import { newSavePointId } from "../../ids.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
-import { stageRequest } from "../../workspace/record-point.ts";
+import { neverPart } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
 import { rulesOf } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
@@ -195,10 +194,10 @@ async function prove(
   more: Parameters<typeof readBack>[0] & { leftOut: LeftOut[] },
 ): Promise<{ proof: RestoreProof | null; leftOut: LeftOut[] }> {
   const { content, leftOut } = more;
-  const { skip } = stageRequest(workspace, {}, { rules: null, head: null, id: newSavePointId() });
   await flushFileSystem(workspace.root);
   const rules = rulesOf(point);
   const { crossMounts } = rules;
+  const skip = neverPart(workspace.root, { crossMounts });
   const { state, meta, notRead, isRefused } = await readBack(more, workspace.root, { rules, skip, crossMounts });
   const recorded = content.manifest?.stateDigest ?? null;
   if (state === recorded) {
