@@ -49,8 +49,8 @@ if (port !== null) {
     return { reply: handle(request) };
   };
   const { kind } = workerData as ThreadStart;
-  // A failure to load is told to whoever asks.
-  if (kind !== null) loaded(kind).catch(() => undefined);
+  await loaded(kind);
+  port.postMessage({ ready: true } satisfies ThreadMessage);
   port.on("message", (request: EngineRequest) => {
     void answer(request)
       .catch(failureOf)

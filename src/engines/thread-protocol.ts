@@ -28,11 +28,12 @@ export type WorkKind = "scan" | "write" | "verify" | "clone" | "transfer";
 /** What a thread is started with: the folder of compiled code, and the work whose code it loads without being asked. */
 export interface ThreadStart {
   compileCache: string | null;
-  kind: WorkKind | null;
+  kind: WorkKind;
 }
 
-/** What a thread posts: an event while it works, or the end of a request. */
+/** What a thread posts: that it can be asked, once; an event while it works; or the end of a request. */
 export type ThreadMessage =
+  | { ready: true }
   | { event: EngineEvent }
   | { reply: unknown }
   | { failure: { code: ErrorCode; message: string; hint?: string; details?: Record<string, unknown>; full: boolean } };

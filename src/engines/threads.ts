@@ -1,29 +1,56 @@
-import { getCompileCacheDir } from "node:module";
-import path from "node:path";
-import { Worker } from "node:worker_threads";
-import { CairnError } from "../errors.ts";
-import { TableFull } from "../fs/scan-table.ts";
-import type {
-  EngineEvent,
-  EngineReplies,
-  EngineRequest,
-  ThreadMessage,
-  ThreadStart,
-  WorkKind,
-} from "./thread-protocol.ts";
+import os from "node:os";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { EngineThread } from "./engine-thread.ts";
+import type { WorkKind } from "./thread-protocol.ts";
 
 /**
- * The worker threads of this process: started when first wanted, kept for the next call, never keeping the
- * process alive by themselves.
+ * The worker threads of this process: started when first wanted, kept for the next call, never keeping the process alive
+ * by themselves. Each takes 15 MB and five descriptors, so there is a most of them, and who wants more waits in line.
+ *
+ * The rule that keeps them from waiting for each other: threads are taken last and given back first. Whoever has some asks
+ * for no more, takes no lock and waits for no other call of this process before it has given them back; only a scan's
+ * draft keeps one thread longer, which ends by itself. So those that wait always wait for work that goes on.
  */
 
 /** Threads of one operation; no result depends on it. */
 const THREADS = 2;
+/** Two operations go on at once on any machine, on large ones four. */
+const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
+/** How long threads beyond those of one operation are kept. */
+const IDLE_MS = 2000;
 
 const idle: EngineThread[] = [];
+/** Threads that are in use, or are being started for it. */
+let taken = 0;
+const line: { count: number; go(): void }[] = [];
+let ending: NodeJS.Timeout | undefined;
 
-export function takeThreads(count = THREADS): EngineThread[] {
-  return Array.from({ length: count }, () => idle.pop() ?? new EngineThread());
+export interface ThreadsWanted {
+  /** what they will be asked for */
+  kind: WorkKind;
+  /** default as many as any operation has; more than there may be are had when nobody else has any */
+  count?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Threads for one piece of work, in the order of asking; give them back. Where the system does not let all of them start
+ * those that did are all, at least one. Throws `interrupted`, `io`.
+ */
+export async function takeThreads({ kind, count = THREADS, signal }: ThreadsWanted): Promise<EngineThread[]> {
+  if (line.length > 0 || !isRoomFor(count)) await turn(count, signal);
+  else taken += count;
+  const threads: EngineThread[] = [];
+  let failure: unknown;
+  const wanted = Array.from({ length: count }, async () => {
+    const thread = takeIdle() ?? new EngineThread(kind);
+    await thread.started();
+    threads.push(thread);
+  });
+  for (const result of await Promise.allSettled(wanted)) if (result.status === "rejected") failure = result.reason;
+  release(count - threads.length);
+  if (threads.length === 0) throw toCairnError(failure);
+  return threads;
 }
 
 export function giveBackThreads(threads: readonly EngineThread[]): void {
@@ -31,6 +58,10 @@ export function giveBackThreads(threads: readonly EngineThread[]): void {
     if (thread.usable) idle.push(thread);
     else thread.end();
   }
+  release(threads.length);
+  if (idle.length <= THREADS) return;
+  ending ??= setTimeout(endIdle, IDLE_MS).unref();
+  ending.refresh();
 }
 
 /** True when threads wait from an earlier operation. */
@@ -40,77 +71,58 @@ export function threadsAreWarm(): boolean {
 
 /** Starts the threads, so that their start overlaps with other work, and has them load what a kind of work needs. */
 export function warmThreads(kind: WorkKind): void {
-  while (idle.length < THREADS) idle.push(new EngineThread(kind));
+  try {
+    while (idle.length < THREADS && idle.length + taken < MOST) idle.push(new EngineThread(kind));
+  } catch {
+    // Whoever takes threads is told.
+  }
 }
 
-/** The folder that this process keeps compiled code in; threads do not take that over by themselves. */
-function compileCacheFolder(): string | null {
-  const folder = getCompileCacheDir();
-  return folder === undefined ? null : path.dirname(folder);
+/** One that still runs. */
+function takeIdle(): EngineThread | undefined {
+  let thread = idle.pop();
+  while (thread?.usable === false) thread = idle.pop();
+  return thread;
 }
 
-interface Waiting {
-  resolve(reply: never): void;
-  reject(error: unknown): void;
+function isRoomFor(count: number): boolean {
+  return taken === 0 || taken + count <= MOST;
 }
 
-/** One worker thread: a request at a time, then its reply. */
-export class EngineThread {
-  readonly #worker: Worker;
-  #waiting: Waiting | null = null;
-  usable = true;
-  onEvent: ((event: EngineEvent) => void) | null = null;
+async function turn(count: number, signal: AbortSignal | undefined): Promise<void> {
+  throwIfAborted(signal);
+  await new Promise<void>((resolve, reject) => {
+    const waiting = { count, go: resolve };
+    line.push(waiting);
+    const stop = (): void => {
+      const place = line.indexOf(waiting);
+      // Its turn has come already.
+      if (place < 0) return;
+      line.splice(place, 1);
+      reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      release(0);
+    };
+    signal?.addEventListener("abort", stop, { once: true });
+    waiting.go = () => {
+      signal?.removeEventListener("abort", stop);
+      resolve();
+    };
+  });
+}
 
-  /** `kind`: the work that it will be asked for first */
-  constructor(kind: WorkKind | null = null) {
-    this.#worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
-      resourceLimits: { maxYoungGenerationSizeMb: 3 },
-      // What Node was started with need not be possible here, as `--input-type` is not.
-      execArgv: [],
-      workerData: { compileCache: compileCacheFolder(), kind } satisfies ThreadStart,
-    });
-    this.#worker.on("message", (message: ThreadMessage) => this.#message(message));
-    this.#worker.on("error", (error) => this.#lost(error));
-    this.#worker.on("exit", () => this.#lost(new CairnError("internal", "a worker thread ended by itself")));
-    // Listening for messages holds the process, so this comes after it.
-    this.#worker.unref();
+/** Lets go of so many, and those first in line have their turn. */
+function release(count: number): void {
+  taken -= count;
+  while (line.length > 0 && isRoomFor(line[0]!.count)) {
+    const next = line.shift()!;
+    taken += next.count;
+    next.go();
   }
+}
 
-  async ask<Request extends EngineRequest>(request: Request): Promise<EngineReplies<Request>> {
-    if (!this.usable) throw new CairnError("internal", "the worker thread has ended");
-    this.#worker.ref();
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve: resolve as (reply: never) => void, reject };
-      this.#worker.postMessage(request);
-    });
-  }
-
-  #message(message: ThreadMessage): void {
-    if ("event" in message) return this.onEvent?.(message.event);
-    this.#worker.unref();
-    const waiting = this.#waiting;
-    this.#waiting = null;
-    if ("reply" in message) return waiting?.resolve(message.reply as never);
-    const { code, message: text, hint, details, full } = message.failure;
-    waiting?.reject(
-      full
-        ? new TableFull()
-        : new CairnError(code, text, {
-            ...(hint === undefined ? {} : { hint }),
-            ...(details === undefined ? {} : { details }),
-          }),
-    );
-  }
-
-  #lost(error: unknown): void {
-    this.usable = false;
-    this.#waiting?.reject(error);
-    this.#waiting = null;
-  }
-
-  end(): void {
-    void this.#worker.terminate();
-  }
+function endIdle(): void {
+  ending = undefined;
+  while (idle.length > THREADS) idle.pop()!.end();
 }
 
 /** The values of settled calls; throws what failed first in earnest, rather than what was stopped because of it. */

@@ -299,7 +299,7 @@ if(i%17===0){try{fs.unlinkSync("d"+(i+5)%7)}catch{}}}`;
     fs.writeFileSync(path.join(root, "a-new"), "written before the large one is met");
     fs.writeFileSync(path.join(root, "large"), Buffer.alloc(17 * 1024 * 1024, "large"));
     // No thread waits: this one begins, and gives up at the large file.
-    const held = takeThreads();
+    const held = await takeThreads({ kind: "scan" });
     const second = await saves.save(root);
     giveBackThreads(held);
     fs.mkdirSync(path.join(root, "many"));

@@ -25,7 +25,7 @@ test(`a scan with the cache sees what one without it sees when a folder was edit
     for (let i = 0; i < count; i++) edits.edit();
     const where = `seed ${SEED}, round ${round}: ${edits.log.slice(-count - 3).join("; ")}`;
     // Without threads that wait, a small folder is scanned on this one.
-    const held = round % 3 === 0 ? takeThreads() : [];
+    const held = round % 3 === 0 ? await takeThreads({ kind: "scan" }) : [];
     const cached = await saves.save(root, { reread: round % 25 === 24, distrust: round % 10 === 9 });
     giveBackThreads(held);
     const fresh = await saves.look(root);

@@ -112,7 +112,7 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
     }
   }
   for (;;) {
-    const threads = takeThreads(options.jobs);
+    const threads = await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal });
     let drafting: ScanResult["draft"] = null;
     try {
       const result = await new Scan(options, threads, { capacity, inline: false }).run();

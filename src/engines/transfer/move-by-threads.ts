@@ -21,8 +21,8 @@ export const moveByThreads: MoveBlobs = async (job) => {
     control: control.buffer as SharedArrayBuffer,
   };
   const stop = (): void => void Atomics.store(control, T.STOP, 1);
+  const threads = await takeThreads({ kind: "transfer", signal });
   signal?.addEventListener("abort", stop, { once: true });
-  const threads = takeThreads();
   let failure: { readonly error: unknown } | null = null;
   const fail = (error: unknown): void => {
     failure ??= { error };

@@ -72,7 +72,7 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     throw error;
   }
   failpoint("clone.place-made");
-  const threads = takeThreads();
+  const threads = await takeThreads({ kind: "clone", signal: options.signal });
   const pool = WorkPool.create(threads.length);
   const task: CloneTask = {
     from: options.from,

@@ -17,7 +17,7 @@ import { WorkPool } from "./work-pool.ts";
 export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
   if (!isThere(at)) return;
-  const threads = takeThreads();
+  const threads = await takeThreads({ kind: "clone" });
   const pool = WorkPool.create(threads.length);
   try {
     fs.chmodSync(at, 0o700);

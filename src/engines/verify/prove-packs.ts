@@ -1,7 +1,7 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
-import { firstFailure, giveBackThreads, takeThreads, type EngineThread } from "../threads.ts";
+import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import { CONTROL_WORDS, type PackReport, V, type VerifyTask } from "./verify-task.ts";
 
 export interface ProvePacksOptions {
@@ -27,7 +27,6 @@ export class PackProver {
   /** A byte for each entry of the index, 1 once the blob was proven at exactly the place that the index gives. */
   readonly proven: Uint8Array;
   readonly #options: ProvePacksOptions;
-  readonly #threads: readonly EngineThread[] = takeThreads();
 
   constructor(options: ProvePacksOptions) {
     this.#options = options;
@@ -41,6 +40,7 @@ export class PackProver {
   ): Promise<ProvenPacks> {
     const { keys, index, packs, signal } = this.#options;
     throwIfAborted(signal);
+    const threads = await takeThreads({ kind: "verify", signal });
     const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
     const queue = new Int32Array(new SharedArrayBuffer(Math.max(1, numbers.length) * 4));
     queue.set(numbers);
@@ -63,7 +63,7 @@ export class PackProver {
     };
     try {
       const settled = await Promise.allSettled(
-        this.#threads.map(async (thread) => {
+        threads.map(async (thread) => {
           try {
             return await thread.ask({ kind: "verify-packs", task });
           } catch (error) {
@@ -81,13 +81,9 @@ export class PackProver {
     } finally {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);
+      await Promise.allSettled(threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
+      giveBackThreads(threads);
     }
-  }
-
-  /** Gives the threads back. */
-  async close(): Promise<void> {
-    await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
-    giveBackThreads(this.#threads);
   }
 }
 

@@ -2,7 +2,8 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
-import { type EngineThread, firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
 import type { CheckedPoint } from "./checked-point.ts";
 import { type PointManifest, NO_MANIFEST, readPointManifest } from "./point-manifest.ts";
 import { type ContentProblem, ProblemList } from "./problem-list.ts";
@@ -59,7 +60,7 @@ const PROGRESS_MS = 100;
  */
 export async function verifyContent(options: VerifyContentOptions): Promise<VerifyContentResult> {
   throwIfAborted(options.signal);
-  const threads = takeThreads();
+  const threads = await takeThreads({ kind: "verify", signal: options.signal });
   try {
     return await new ContentVerification(options, threads).run();
   } finally {

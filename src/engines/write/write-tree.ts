@@ -2,7 +2,8 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
-import { type EngineThread, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { giveBackThreads, takeThreads } from "../threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
@@ -65,7 +66,7 @@ const RANGE_CHUNKS = 24;
 
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
-  const threads = takeThreads(options.jobs);
+  const threads = await takeThreads({ kind: "write", count: options.jobs, signal: options.signal });
   try {
     return await new TreeWriting(options, threads).run();
   } finally {

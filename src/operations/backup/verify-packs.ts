@@ -50,22 +50,18 @@ class PacksVerification {
   }
 
   async run(): Promise<VerifiedPacks> {
-    try {
-      const batches = this.#batches();
-      let coming = this.#bring(batches[0]!);
-      for (let at = 0; at < batches.length; at++) {
-        const here = await coming;
-        const next = batches[at + 1];
-        coming = next === undefined ? Promise.resolve([]) : this.#bring(next);
-        coming.catch(() => undefined);
-        await this.#prove(here);
-        for (const { name } of here) this.#what.near.drop(name);
-      }
-      this.#addUnproven();
-      return this.#done;
-    } finally {
-      await this.#prover.close();
+    const batches = this.#batches();
+    let coming = this.#bring(batches[0]!);
+    for (let at = 0; at < batches.length; at++) {
+      const here = await coming;
+      const next = batches[at + 1];
+      coming = next === undefined ? Promise.resolve([]) : this.#bring(next);
+      coming.catch(() => undefined);
+      await this.#prove(here);
+      for (const { name } of here) this.#what.near.drop(name);
     }
+    this.#addUnproven();
+    return this.#done;
   }
 
   #batches(): PlannedPack[][] {

@@ -1,0 +1,119 @@
+import { getCompileCacheDir } from "node:module";
+import path from "node:path";
+import { Worker } from "node:worker_threads";
+import { CairnError, toCairnError } from "../errors.ts";
+import { TableFull } from "../fs/scan-table.ts";
+import type {
+  EngineEvent,
+  EngineReplies,
+  EngineRequest,
+  ThreadMessage,
+  ThreadStart,
+  WorkKind,
+} from "./thread-protocol.ts";
+
+/** The folder that this process keeps compiled code in; threads do not take that over by themselves. */
+function compileCacheFolder(): string | null {
+  const folder = getCompileCacheDir();
+  return folder === undefined ? null : path.dirname(folder);
+}
+
+interface Waiting {
+  resolve(reply: never): void;
+  reject(error: unknown): void;
+}
+
+/** One worker thread: a request at a time, then its reply. It keeps no process from ending but while it is asked. */
+export class EngineThread {
+  readonly #worker: Worker;
+  readonly #ready = Promise.withResolvers<void>();
+  #isReady = false;
+  #waiting: Waiting | null = null;
+  #end: CairnError | null = null;
+  onEvent: ((event: EngineEvent) => void) | null = null;
+
+  /** `kind`: the work that it will be asked for first, whose code it loads by itself. Throws what `started` does. */
+  constructor(kind: WorkKind) {
+    try {
+      this.#worker = this.#start(kind);
+    } catch (error) {
+      throw notStarted(error);
+    }
+    // Told to whoever takes it.
+    this.#ready.promise.catch(() => undefined);
+  }
+
+  #start(kind: WorkKind): Worker {
+    const worker = new Worker(new URL("./engine-worker.ts", import.meta.url), {
+      resourceLimits: { maxYoungGenerationSizeMb: 3 },
+      // What Node was started with need not be possible here, as `--input-type` is not.
+      execArgv: [],
+      workerData: { compileCache: compileCacheFolder(), kind } satisfies ThreadStart,
+    });
+    worker.on("message", (message: ThreadMessage) => this.#message(message));
+    worker.on("error", (error) => this.#lost(toCairnError(error, "a worker thread")));
+    worker.on("exit", () => this.#lost(new CairnError("internal", "a worker thread ended by itself")));
+    // Listening for messages holds the process, so this comes after it.
+    worker.unref();
+    return worker;
+  }
+
+  /** Resolves once it can be asked. Throws `io` when the system has no thread to give, or no descriptors for one. */
+  async started(): Promise<void> {
+    if (this.#isReady) return;
+    this.#worker.ref();
+    await this.#ready.promise.finally(() => this.#worker.unref());
+  }
+
+  get usable(): boolean {
+    return this.#end === null;
+  }
+
+  async ask<Request extends EngineRequest>(request: Request): Promise<EngineReplies<Request>> {
+    if (this.#end !== null) throw this.#end;
+    this.#worker.ref();
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve: resolve as (reply: never) => void, reject };
+      this.#worker.postMessage(request);
+    });
+  }
+
+  #message(message: ThreadMessage): void {
+    if ("event" in message) return this.onEvent?.(message.event);
+    if ("ready" in message) {
+      this.#isReady = true;
+      return this.#ready.resolve();
+    }
+    this.#worker.unref();
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if ("reply" in message) return waiting?.resolve(message.reply as never);
+    const { code, message: text, hint, details, full } = message.failure;
+    waiting?.reject(
+      full
+        ? new TableFull()
+        : new CairnError(code, text, {
+            ...(hint === undefined ? {} : { hint }),
+            ...(details === undefined ? {} : { details }),
+          }),
+    );
+  }
+
+  #lost(error: CairnError): void {
+    this.#end ??= error;
+    this.#ready.reject(notStarted(error));
+    this.#waiting?.reject(error);
+    this.#waiting = null;
+  }
+
+  end(): void {
+    void this.#worker.terminate();
+  }
+}
+
+function notStarted(error: unknown): CairnError {
+  return new CairnError("io", `no worker thread can be started: ${toCairnError(error).message}`, {
+    hint: "let the process have more open files and threads (`ulimit -n`, `ulimit -u`), or have it do less at once",
+    cause: error,
+  });
+}
