@@ -89,6 +89,15 @@ test("missing parents are made and told apart from what was there", (context) =>
   assert.throws(() => durableMkdir(join(directory, "file")), hasCode("already_exists"));
 });
 
+test("a place that lets nobody make a folder is named, also where it says that something is missing", (context) => {
+  if (!existsSync("/proc/self")) return context.skip("no /proc");
+  for (const path of ["/proc/cairn", "/proc/cairn/below"])
+    assert.throws(
+      () => durableMkdir(path),
+      (error) => hasCode("not_found")(error) && String(error).includes("/proc/cairn"),
+    );
+});
+
 test("a rename and a removal do what they say", (context) => {
   const directory = scratch(context);
   mkdirSync(join(directory, "other"));

@@ -159,15 +159,21 @@ export interface DurableMkdirOptions {
  * Throws `already_exists` when the name is taken by something else than a directory.
  */
 export function durableMkdir(path: string, options: DurableMkdirOptions = {}): boolean {
+  return makeDirectory(path, options, true);
+}
+
+/** Some file systems say that something is missing where they let nobody make a folder (proc), so parents are made once. */
+function makeDirectory(path: string, options: DurableMkdirOptions, mayLackParents: boolean): boolean {
   const mode = options.mode ?? 0o700;
   try {
     mkdirSync(path, { mode });
   } catch (error) {
     const name = errnoOf(error);
     if (name === "EEXIST" && options.exclusive !== true && lstatSync(path).isDirectory()) return false;
-    if (name !== "ENOENT" || dirname(path) === path) throw toCairnError(error, `make the directory ${path}`);
+    if (name !== "ENOENT" || dirname(path) === path || !mayLackParents)
+      throw toCairnError(error, `make the directory ${path}`);
     durableMkdir(dirname(path), { mode });
-    return durableMkdir(path, options);
+    return makeDirectory(path, options, false);
   }
   fsyncDirectory(dirname(path));
   return true;

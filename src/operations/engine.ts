@@ -31,8 +31,7 @@ const REASONS_FILE = "engines.json";
  * the points are or would be. Never fails for a folder that exists.
  */
 export async function detectEngine(path: string, controlDirectory?: string): Promise<EngineResult> {
-  const folder = realPathOf(path);
-  if (!existsSync(folder)) throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
+  const folder = existingFolder(path);
   const place = placeOfPoints(folder, controlDirectory);
   const reasons: EngineReason[] = [];
   let best: EngineType | null = null;
@@ -63,15 +62,22 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
  * Throws `unsupported` when the one that is asked for does not work there.
  */
 export async function engineOfNew(path: string, wanted: EngineType | undefined): Promise<EngineType> {
-  if (wanted !== undefined && wanted !== "btrfs-snapshot") {
-    await requireEngine(path, wanted);
-    return wanted;
-  }
+  if (wanted === "copy") return wanted;
+  const type = wanted ?? "btrfs-snapshot";
+  // Folder and points will lie in the path, which need not be there yet.
   const place = existingAncestor(realPathOf(path).toString("utf8"));
-  const answer = await probeNewSubvolume(Buffer.from(place), place);
-  if (answer === null) return "btrfs-snapshot";
+  const parent = Buffer.from(place);
+  const answer =
+    type === "btrfs-snapshot" ? await probeNewSubvolume(parent, place) : await probeHolder(type, parent, place);
+  if (answer === null) return type;
   if (wanted === undefined) return "copy";
-  throw unsupported(wanted, path, answer);
+  throw unsupported(type, path, answer);
+}
+
+function existingFolder(path: string): Buffer {
+  const folder = realPathOf(path);
+  if (existsSync(folder)) return folder;
+  throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
 }
 
 function existingAncestor(place: string): string {
@@ -86,10 +92,10 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
   );
 }
 
-/** Throws `unsupported` when the engine does not work at a path, with why and what would help. */
+/** Throws `unsupported` when the engine does not work at a path, with why and what would help; `not_found`. */
 export async function requireEngine(path: string, type: EngineType, controlDirectory?: string): Promise<void> {
   if (type === "copy") return;
-  const folder = realPathOf(path);
+  const folder = existingFolder(path);
   const answer = await probeHolder(type, folder, placeOfPoints(folder, controlDirectory));
   if (answer === null) return;
   throw unsupported(type, path, answer);

@@ -62,6 +62,22 @@ test("an engine that does not work at a place is refused, with why", async (t) =
   );
 });
 
+test("an engine that clones is asked for where the path of a new workspace is absent or an empty folder", async (t) => {
+  const [plain, cloning] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "xfs")];
+  if (plain === null || cloning === null) return;
+  const library = await cairnLibrary();
+  for (const name of ["absent", "deeper/absent", "empty"]) {
+    if (name === "empty") for (const { root } of [plain, cloning]) fs.mkdirSync(path.join(root, name));
+    const refused = library.init(path.join(plain.root, name), { engineType: "reflink-copy" });
+    await assert.rejects(refused, { code: "unsupported" });
+    assert.deepEqual(fs.existsSync(path.join(plain.root, name)), name === "empty");
+    const client = await library.openOrInit(path.join(cloning.root, name), { engineType: "reflink-copy" });
+    fs.writeFileSync(path.join(client.workspacePath(), "file"), "x");
+    const { effective_engine: engine } = await client.save();
+    assert.deepEqual([client.created, engine], [true, "reflink-copy"]);
+  }
+});
+
 test("a subvolume is adopted with snapshots and a plain folder with copy when no engine is asked for", async (t) => {
   const volume = loopFileSystem(t, "btrfs");
   if (volume === null) return;
