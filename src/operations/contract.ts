@@ -76,7 +76,7 @@ export type * from "./contract/restores.ts";
 // -------------------------------------------------------------------------------------------- the library
 
 export interface InitOptions extends CallOptions {
-  /** Of the whole; letters, digits, `-`, `_`. Default: the folder's name. */
+  /** Of the whole; 1 to 60 letters, digits, `-`, `_`. Default: the folder's name. */
   name?: string;
   /** Absent: the best that works there. With `btrfs-snapshot` a plain folder on btrfs is made a subvolume in place. */
   engineType?: EngineType;

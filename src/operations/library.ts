@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { createEmbeddedStore, storePaths, storePolynomial } from "../engines/copy/embedded-store.ts";
 import { CairnError } from "../errors.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
-import { adoptFolder, type Adopted, initSelfContained } from "../workspace/adopt.ts";
+import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
@@ -147,7 +147,7 @@ export class Library {
   }
 
   async #init(path: string, options: InitOptions): Promise<Adopted> {
-    checkedQuota(options.quotaBytes ?? null);
+    checkOptions(options);
     const adopted = await initSelfContained(path, {
       name: options.name,
       engine: await engineOfNew(path, options.engineType),
@@ -159,7 +159,7 @@ export class Library {
   }
 
   async #adopt(path: string, options: AdoptOptions): Promise<AdoptedHere> {
-    checkedQuota(options.quotaBytes ?? null);
+    checkOptions(options);
     const folder = realFolder(path);
     const detected = await detectEngine(path, options.controlDirectory);
     const engine = options.engineType ?? detected.engine;
@@ -228,6 +228,11 @@ function inWantedControl(found: FoundWorkspace, path: string, wanted: string | u
       cause: error,
     });
   }
+}
+
+function checkOptions({ name, quotaBytes }: InitOptions): void {
+  if (name !== undefined) checkPlainName(name);
+  checkedQuota(quotaBytes ?? null);
 }
 
 /** Fills a control directory that nobody uses yet. */

@@ -105,3 +105,12 @@ test("a self-contained workspace works where nothing can be noted", async (t) =>
   mkdirSync(join(root, "nothing"));
   assert.equal((await library.listWorkspaces()).length, 1);
 });
+
+test("a name of a whole has letters, digits, - and _", async (t) => {
+  const { library, root } = await testFolder(t);
+  for (const name of ["", "a/b", "a b", "a\n", "ä", "x".repeat(61)]) {
+    await assert.rejects(library.init(join(root, "new"), { name }), hasCode("usage"));
+    await assert.rejects(library.openOrAdopt(root, { name, allow: ["nested"] }), hasCode("usage"));
+  }
+  assert.equal((await library.init(join(root, "new"), { name: "Agent_7-x" })).created, true);
+});

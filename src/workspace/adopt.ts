@@ -50,13 +50,23 @@ export interface Adopted {
   readonly warnings: string[];
 }
 
+/** Throws `usage` for the name of a whole that has anything but letters, digits, `-` and `_`. */
+export function checkPlainName(name: string): void {
+  if (/^[A-Za-z0-9_-]+$/.test(name) && name.length <= MAX_NAME) return;
+  throw new CairnError("usage", `not a name: ${JSON.stringify(name.slice(0, 80))}`, {
+    hint: `use letters, digits, - and _, at most ${MAX_NAME} of them`,
+  });
+}
+
+const MAX_NAME = 60;
+
 /** A name of letters, digits, `-` and `_` from any text. */
 export function plainName(text: string): string {
   return (
     text
       .replace(/[^A-Za-z0-9_-]+/g, "-")
       .replace(/^-+|-+$/g, "")
-      .slice(0, 60) || "workspace"
+      .slice(0, MAX_NAME) || "workspace"
   );
 }
 
