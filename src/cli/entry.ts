@@ -11,8 +11,10 @@ function compileCacheFolder(): string | undefined {
     new URL(import.meta.url.endsWith(".ts") ? "../../.runtime" : "../.runtime", import.meta.url),
   );
   if (existsSync(runtime)) return `${runtime}/compile-cache`;
-  const { HOME: home, XDG_CACHE_HOME: caches = home === undefined ? undefined : `${home}/.cache` } = process.env;
-  return caches === undefined ? undefined : `${caches}/cairn/compile-cache`;
+  const { HOME: home, XDG_CACHE_HOME: caches } = process.env;
+  // A relative path would be another folder for each current one.
+  const cache = [caches, home && `${home}/.cache`].find((each) => each?.startsWith("/"));
+  return cache && `${cache}/cairn/compile-cache`;
 }
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { groupName, homeDirectories, parseNames, userName } from "./users.ts";
+import { userInfo } from "node:os";
+import { absolutePath, groupName, homeDirectories, homeDirectory, parseNames, userName } from "./users.ts";
 
 test("a known number has its name", () => {
   assert.equal(userName(0), "root");
@@ -21,4 +22,18 @@ test("odd lines are skipped and the first of two counts", () => {
       [6, "a"],
     ],
   );
+});
+
+test("a home that is no absolute path counts as not set", (t) => {
+  const before = process.env["HOME"];
+  t.after(() => {
+    if (before === undefined) delete process.env["HOME"];
+    else process.env["HOME"] = before;
+  });
+  for (const home of ["", "relative", "./relative"]) {
+    process.env["HOME"] = home;
+    assert.equal(homeDirectory(), userInfo().homedir, home);
+    assert.equal(homeDirectory({ HOME: "/asked" }), "/asked");
+    assert.equal(absolutePath(process.env, "HOME"), null);
+  }
 });

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { homedir, userInfo } from "node:os";
+import { isAbsolute } from "node:path";
 import { CairnError } from "../errors.ts";
 
 /** Names of users and groups as the machine's own files have them; one copy per thread, read once. */
@@ -96,20 +97,32 @@ export function currentUser(): CurrentUser {
   }
 }
 
-/** Their home directory; null where neither `HOME` nor the machine says which that is. */
-export function knownHome(): string | null {
-  try {
-    return homedir();
-  } catch {
-    return null;
+/** Their home directory, absolute; null where neither `HOME` nor the machine says which that is. */
+export function knownHome(env: Environment = process.env): string | null {
+  for (const ask of [() => absolutePath(env, "HOME"), homedir, () => userInfo().homedir]) {
+    try {
+      const home = ask();
+      if (home !== null && isAbsolute(home)) return home;
+    } catch {
+      // Nobody says which.
+    }
   }
+  return null;
 }
 
 /** The same. Throws `usage` where it is not known. */
-export function homeDirectory(): string {
-  const home = knownHome();
+export function homeDirectory(env: Environment = process.env): string {
+  const home = knownHome(env);
   if (home !== null) return home;
   throw new CairnError("usage", "the home directory of this user is not known", {
-    hint: "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME",
+    hint: "set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths",
   });
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A folder that a variable names; null also for a relative path, which would be another folder for each current one. */
+export function absolutePath(env: Environment, variable: string): string | null {
+  const path = env[variable];
+  return path !== undefined && isAbsolute(path) ? path : null;
 }

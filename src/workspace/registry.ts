@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync } from "node:fs";
-import { basename, dirname, isAbsolute, join } from "node:path";
-import { homeDirectory } from "../fs/users.ts";
+import { basename, dirname, join } from "node:path";
+import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
 import type { Registration } from "../formats/registration.ts";
@@ -20,10 +20,11 @@ const MAX_REGISTRATION_BYTES = 1 << 20;
 
 /** `$XDG_STATE_HOME/cairn`, else `~/.local/state/cairn`. A relative XDG_STATE_HOME is no path, so it is not used. */
 export function userStateDirectory(): string {
-  const configured = process.env["XDG_STATE_HOME"];
-  const base =
-    configured !== undefined && isAbsolute(configured) ? configured : join(homeDirectory(), ".local", "state");
-  return join(base, "cairn");
+  return join(configuredState() ?? join(homeDirectory(), ".local", "state"), "cairn");
+}
+
+function configuredState(): string | null {
+  return absolutePath(process.env, "XDG_STATE_HOME");
 }
 
 function registryDirectory(): string {
@@ -114,7 +115,7 @@ function readOwn(path: string): Buffer | null {
 }
 
 function stateDirectoryClosed(cause: CairnError): CairnError {
-  const from = process.env["XDG_STATE_HOME"] === undefined ? "HOME" : "XDG_STATE_HOME";
+  const from = configuredState() === null ? "HOME" : "XDG_STATE_HOME";
   return new CairnError(
     "permission",
     `${userStateDirectory()}, where Cairn keeps your records, is closed to you: ${cause.message}`,

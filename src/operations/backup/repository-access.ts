@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { isAbsolute, join } from "node:path";
-import { homeDirectory } from "../../fs/users.ts";
+import { join } from "node:path";
+import { absolutePath, homeDirectory } from "../../fs/users.ts";
 import { CairnError, type ErrorCode, reworded } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
@@ -18,11 +18,7 @@ const LOCK_WAIT_MS = 10_000;
 
 /** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
 export function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  const configured = env["XDG_CACHE_HOME"];
-  return join(
-    configured !== undefined && isAbsolute(configured) ? configured : join(homeDirectory(), ".cache"),
-    "cairn",
-  );
+  return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }
 
 /** A repository that was opened by its location and a password, for any number of calls. */

@@ -46,7 +46,7 @@ export function findS3Region(env: Environment): string | null {
 }
 
 function sourcesOf(env: Environment): { profile: string; credentialsFile: string; configFile: string } {
-  const folder = join(env["HOME"] || homeDirectory(), ".aws");
+  const folder = join(homeDirectory(env), ".aws");
   return {
     profile: env["AWS_PROFILE"] || "default",
     credentialsFile: env["AWS_SHARED_CREDENTIALS_FILE"] || join(folder, "credentials"),

@@ -46,7 +46,7 @@ export function sftpTarget(rest: string, env: Readonly<Record<string, string | u
 function targetOf(named: JumpHost, env: Readonly<Record<string, string | undefined>>, depth: number): SshTarget {
   const said = (name: string): string | undefined => env[name] || undefined;
   const saidOfLast = (name: string): string | undefined => (depth === 0 ? said(name) : undefined);
-  const home = said("HOME") ?? homeDirectory();
+  const home = homeDirectory(env);
   const { user, port } = named;
   const settings = sshSettings(named.alias, { user, port, home, env, file: said("CAIRN_SFTP_CONFIG") });
   const keyFile = saidOfLast("CAIRN_SFTP_KEY_FILE");
