@@ -22,7 +22,10 @@ export interface OutputSink {
 
 export interface CliInput {
   argv: readonly string[];
-  cwd: string;
+  /** The current folder, also where it was when it is gone; null when nobody knows. */
+  cwd: string | null;
+  /** Why nothing can be named relative to it. */
+  cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   stdout: OutputSink;
   stderr: OutputSink;
@@ -106,6 +109,7 @@ function makeContext(input: CliInput, globals: Globals): Context {
   return new Context({
     globals,
     cwd: input.cwd,
+    cwdProblem: input.cwdProblem,
     env,
     signal: input.signal,
     style: makeStyle(wantsColour(stdout.isTerminal, env, globals.colour)),

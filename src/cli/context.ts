@@ -1,5 +1,5 @@
 import { existsSync, realpathSync } from "node:fs";
-import { basename, dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
 import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
 import type { CommandTable } from "./definitions.ts";
@@ -21,7 +21,10 @@ export interface Globals {
 
 export interface ContextParts {
   globals: Globals;
-  cwd: string;
+  /** The current folder, also where it was when it is gone; null when nobody knows. */
+  cwd: string | null;
+  /** Why nothing can be named relative to the current folder. */
+  cwdProblem?: string | undefined;
   env: Record<string, string | undefined>;
   signal: AbortSignal;
   style: Style;
@@ -36,10 +39,11 @@ export interface ContextParts {
   setCommandRunning: (pid: number | null) => void;
 }
 
+const NAME_ABSOLUTE = "give an absolute path, or go to a folder that is there";
+
 /** What one call of the command line has in hand. */
 export class Context {
   readonly globals: Globals;
-  readonly cwd: string;
   readonly env: Record<string, string | undefined>;
   readonly signal: AbortSignal;
   readonly style: Style;
@@ -54,7 +58,6 @@ export class Context {
 
   constructor(parts: ContextParts) {
     this.globals = parts.globals;
-    this.cwd = parts.cwd;
     this.env = parts.env;
     this.signal = parts.signal;
     this.style = parts.style;
@@ -63,6 +66,20 @@ export class Context {
     this.commands = parts.commands;
     this.setCommandRunning = parts.setCommandRunning;
     this.#parts = parts;
+  }
+
+  /** Where the current folder is, or was. Throws `not_found` when nobody knows. */
+  get cwd(): string {
+    const { cwd, cwdProblem } = this.#parts;
+    if (cwd !== null) return cwd;
+    throw new CairnError("not_found", cwdProblem ?? "the current folder is not known", { hint: NAME_ABSOLUTE });
+  }
+
+  /** A name that was given, as an absolute path. Throws `not_found` for a relative one when the current folder is gone. */
+  absolute(path: string): string {
+    const { cwdProblem } = this.#parts;
+    if (cwdProblem === undefined || isAbsolute(path)) return resolve(this.#parts.cwd ?? "/", path);
+    throw new CairnError("not_found", `${path} is a relative name, and ${cwdProblem}`, { hint: NAME_ABSOLUTE });
   }
 
   library(): Promise<CairnLibrary> {
@@ -99,7 +116,7 @@ export class Context {
     }
     const chosen = positional ?? this.globals.directory;
     if (chosen === "") throw usage("the folder's name is empty");
-    return chosen === undefined ? undefined : resolve(this.cwd, chosen);
+    return chosen === undefined ? undefined : this.absolute(chosen);
   }
 
   /**
@@ -152,7 +169,7 @@ export class Context {
   #mayAdopt(error: unknown, positional: string | undefined): boolean {
     if (!(error instanceof CairnError) || error.code !== "not_a_workspace") return false;
     const control = this.globals.controlDirectory;
-    if (control !== undefined && existsSync(resolve(this.cwd, control))) return false;
+    if (control !== undefined && existsSync(this.absolute(control))) return false;
     return existsSync(this.chosenFolder(positional) ?? this.cwd);
   }
 
@@ -160,7 +177,7 @@ export class Context {
   openOptions(): CallOptions & { controlDirectory?: string } {
     const options: CallOptions & { controlDirectory?: string } = this.callOptions();
     const control = this.globals.controlDirectory;
-    if (control !== undefined) options.controlDirectory = resolve(this.cwd, control);
+    if (control !== undefined) options.controlDirectory = this.absolute(control);
     return options;
   }
 

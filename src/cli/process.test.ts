@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { test } from "node:test";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Envelope } from "./envelope.ts";
 
@@ -61,3 +63,81 @@ test(
     }
   },
 );
+
+interface Scene {
+  root: string;
+  cairn: (
+    words: readonly string[],
+    more?: { from?: string; env?: Record<string, string> },
+  ) => { status: number | null; said: string };
+}
+
+/** A folder with a workspace `kept` in it. `from`: a shell script that goes somewhere first, as the launcher's does. */
+function scene(t: TestContext): Scene {
+  const root = realpathSync(mkdtempSync(join(tmpdir(), "cairn-process-")));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const cairn: Scene["cairn"] = (words, { from = ":", env } = {}) => {
+    const ran = spawnSync("/bin/sh", ["-c", `${from}; exec "$@"`, "sh", process.execPath, MAIN, ...words], {
+      cwd: root,
+      encoding: "utf8",
+      env: { ...process.env, XDG_STATE_HOME: join(root, "state"), ...env },
+    });
+    return { status: ran.status, said: ran.stdout + ran.stderr };
+  };
+  mkdirSync(join(root, "kept"));
+  writeFileSync(join(root, "kept/a"), "one");
+  assert.equal(cairn(["save", "kept"]).status, 0);
+  return { root, cairn };
+}
+
+test("relative names are refused when the current folder is gone, and absolute ones work", (t) => {
+  const { root, cairn } = scene(t);
+  const kept = join(root, "kept");
+  const gone = { from: `mkdir gone && cd gone && rmdir ../gone && unset PWD` };
+  for (const words of [
+    // From the root, what was kept.
+    ["release", kept.slice(1)],
+    ["release", "../kept"],
+    ["-C", "../kept", "status"],
+    ["-C", kept, "restore", "head", "--to", "out"],
+    ["backup", "list", "-r", "repository"],
+    ["relocate", kept, "out"],
+  ]) {
+    const { status, said } = cairn(words, gone);
+    assert.equal(status, 3, said);
+    assert.match(said, /is a relative name, and the current folder is not there any more/);
+  }
+  for (const words of [
+    ["save", kept],
+    ["-C", kept, "verify", "head"],
+    ["-C", kept, "restore", "head", "--to", join(root, "out")],
+  ])
+    assert.equal(cairn(words, gone).status, 0, words.join(" "));
+  assert.deepEqual(readdirSync(root).toSorted(), ["kept", "out", "state"]);
+});
+
+test(
+  "a current folder that is gone is named, or is in the workspace that it was in",
+  { skip: existsSync("/proc/self/cwd") ? false : "only Linux knows where it was" },
+  (t) => {
+    const { root, cairn } = scene(t);
+    const outside = cairn(["save"], { from: "mkdir gone && cd gone && rmdir ../gone && unset PWD" });
+    assert.deepEqual([outside.status, outside.said.includes(`${root}/gone is not there`)], [3, true], outside.said);
+    const inside = cairn(["status"], { from: "mkdir kept/gone && cd kept/gone && rmdir ../gone && unset PWD" });
+    assert.deepEqual([inside.status, inside.said.includes(`${root}/kept`)], [0, true], inside.said);
+  },
+);
+
+test("a home or a state directory that is no absolute path is not looked for below the current folder", (t) => {
+  const { root, cairn } = scene(t);
+  mkdirSync(join(root, "here"));
+  const state = join(root, "state");
+  for (const env of [
+    { XDG_STATE_HOME: "state", HOME: root },
+    { XDG_STATE_HOME: "", HOME: root },
+  ]) {
+    assert.equal(cairn(["save", join(root, "kept")], { from: "cd here", env }).status, 0);
+    assert.deepEqual(readdirSync(join(root, "here")), []);
+  }
+  assert.ok(readdirSync(join(root, ".local/state/cairn/workspaces")).length === 1 && existsSync(state));
+});

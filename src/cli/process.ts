@@ -1,8 +1,9 @@
 import { toCairnError } from "../errors.ts";
-import path from "node:path";
+import fs from "node:fs";
+import { absolutePath } from "../fs/users.ts";
 import type { CairnLibrary } from "../operations/contract.ts";
 import { runCli } from "./cli.ts";
-import type { OutputSink } from "./cli.ts";
+import type { CliInput, OutputSink } from "./cli.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -25,7 +26,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   const stdout = makeSink(process.stdout);
   const status = await runCli({
     argv,
-    cwd: currentFolder(),
+    ...currentFolder(),
     env: process.env,
     stdout,
     stderr: makeSink(process.stderr),
@@ -54,19 +55,32 @@ function sendTo(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** A current folder that was removed is not fatal: the shell says where it was, and most commands can name another. */
-function currentFolder(): string {
+/** A current folder that was removed is not fatal: it is known where it was, and most commands can name another. */
+function currentFolder(): Pick<CliInput, "cwd" | "cwdProblem"> {
   try {
-    return process.cwd();
+    return { cwd: process.cwd() };
   } catch (error) {
     const isGone = (error as NodeJS.ErrnoException).code === "ENOENT";
-    const message = isGone
+    const problem = isGone
       ? "the current folder is not there any more"
       : toCairnError(error, "the current folder").message;
-    process.stderr.write(`cairn: ${message}\n`);
-    const { PWD: shells } = process.env;
-    return isGone && shells !== undefined && path.isAbsolute(shells) ? shells : "/";
+    process.stderr.write(`cairn: ${problem}\n`);
+    const cwd = isGone ? formerFolder() : null;
+    // Node starts no thread in a folder that is gone.
+    process.chdir("/");
+    return { cwd, cwdProblem: problem };
   }
+}
+
+/** Linux knows where it was; elsewhere the shell may. */
+function formerFolder(): string | null {
+  try {
+    const [, was] = /^(\/.*) \(deleted\)$/s.exec(fs.readlinkSync("/proc/self/cwd")) ?? [];
+    if (was !== undefined) return was;
+  } catch {
+    // No such system.
+  }
+  return absolutePath(process.env, "PWD");
 }
 
 function makeSink(stream: NodeJS.WriteStream): OutputSink & { readonly failure: NodeJS.ErrnoException | null } {

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { ForkOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -34,7 +33,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
   const name = input.text("name");
   if (name !== undefined) options.name = name;
-  const result = await client.fork(input.required(0), resolve(context.cwd, input.required(1)), options);
+  const result = await client.fork(input.required(0), context.absolute(input.required(1)), options);
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

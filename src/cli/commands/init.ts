@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { AdoptOptions, Client, InitOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -79,6 +78,6 @@ function readOptions(context: Context, input: Input): AdoptOptions {
   if (engine !== undefined) options.engineType = parseEngine(engine, "--engine");
   if (quota !== undefined) options.quotaBytes = quota;
   const control = context.globals.controlDirectory;
-  if (control !== undefined) options.controlDirectory = resolve(context.cwd, control);
+  if (control !== undefined) options.controlDirectory = context.absolute(control);
   return options;
 }

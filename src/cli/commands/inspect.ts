@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { InspectOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -20,9 +19,9 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const options: InspectOptions = context.callOptions();
   const passwordFile = input.text("passwordFile");
-  if (passwordFile !== undefined) options.passwordFile = resolve(context.cwd, passwordFile);
+  if (passwordFile !== undefined) options.passwordFile = context.absolute(passwordFile);
   const library = await context.library();
-  const result = await library.inspect(resolve(context.cwd, input.required(0)), options);
+  const result = await library.inspect(context.absolute(input.required(0)), options);
   return {
     data: result,
     paged: true,

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { VerifyReceiptOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
@@ -28,7 +27,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const key = input.text("key");
   if (key !== undefined) options.key = key;
   const library = await context.library();
-  const result = await library.verifyReceipt(resolve(context.cwd, input.required(1)), options);
+  const result = await library.verifyReceipt(context.absolute(input.required(1)), options);
   const { receipt, trusted } = result;
   return {
     data: result,

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
@@ -22,7 +21,7 @@ export const command: CommandDefinition = {
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
-  const [from, to] = [resolve(context.cwd, input.required(0)), resolve(context.cwd, input.required(1))];
+  const [from, to] = [context.absolute(input.required(0)), context.absolute(input.required(1))];
   const result = await library.relocate(from, to, context.openOptions());
   return {
     data: result,

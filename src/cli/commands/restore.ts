@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { RestoreOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import { type Context, parseGuards } from "../context.ts";
@@ -46,7 +45,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (paths.length > 0 && !paths.includes("")) options.paths = paths;
   const to = input.text("to");
   if (to === "") throw usage("--to wants a folder");
-  if (to !== undefined) options.to = resolve(context.cwd, to);
+  if (to !== undefined) options.to = context.absolute(to);
   options.allow = parseGuards(input.list("allow"));
   if (options.allow.length > 0 && to === undefined) throw usage("--allow goes with --to");
   if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));

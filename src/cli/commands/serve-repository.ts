@@ -1,5 +1,5 @@
 import { existsSync, realpathSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
@@ -93,7 +93,7 @@ function readSettings(context: Context, input: Input): Settings {
   const path = input.text("path");
   if (path === undefined || path === "")
     throw usage("--path names the folder in which the repositories lie; it is needed");
-  const root = servedFolder(resolve(context.cwd, path));
+  const root = servedFolder(context.absolute(path));
   const { host, port } = parseListen(input.text("listen") ?? LISTEN);
   const tls = readTls(context, input);
   const credentials = readCredentials(context, input, root);
@@ -151,7 +151,7 @@ function readTls(context: Context, input: Input): TlsFiles | undefined {
   const [certificate, key] = [input.text("tlsCert"), input.text("tlsKey")];
   if (certificate === undefined && key === undefined) return undefined;
   if (certificate === undefined || key === undefined) throw usage("--tls-cert and --tls-key belong together");
-  return new TlsFiles(resolve(context.cwd, certificate), resolve(context.cwd, key));
+  return new TlsFiles(context.absolute(certificate), context.absolute(key));
 }
 
 /** restic's own server looks for `.htpasswd` in the folder that it serves. */
@@ -163,7 +163,7 @@ function readCredentials(context: Context, input: Input, root: string): Credenti
   if (open) return null;
   if (file === undefined)
     throw usage("who may use it? give --htpasswd FILE, or say --no-auth", "--hash-password USER makes a line of FILE");
-  return Credentials.open(resolve(context.cwd, file), (message) => context.diagnose(printable(message)));
+  return Credentials.open(context.absolute(file), (message) => context.diagnose(printable(message)));
 }
 
 /** Asked for where a person types it, else the first line of stdin. */

@@ -1,5 +1,4 @@
 import { createReadStream, fstatSync, statSync } from "node:fs";
-import { resolve } from "node:path";
 import type {
   CallOptions,
   CreateBackupOptions,
@@ -88,7 +87,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 function folderOf(context: Context, word: string): string | undefined {
   if (word.includes("/") || word === "." || word === "..") return word;
   if (/^(?:[0-9a-f]{1,32}|latest|head(?:~\d*)?)$/i.test(word)) return undefined;
-  if (statSync(resolve(context.cwd, word), { throwIfNoEntry: false })?.isDirectory() === true) return word;
+  if (statSync(context.absolute(word), { throwIfNoEntry: false })?.isDirectory() === true) return word;
   throw new CairnError("not_found", `there is neither a save point nor a folder ${JSON.stringify(word.slice(0, 80))}`, {
     hint: "`cairn history` lists the points",
   });

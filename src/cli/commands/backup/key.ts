@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { BackupRepository, RepositoryKeys } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -71,7 +70,7 @@ async function act(
     return repository.addAgeKey({
       ...options,
       recipients: input.list("ageRecipient"),
-      file: resolve(context.cwd, file),
+      file: context.absolute(file),
     });
   if (action === "add") return repository.addKey(fresh, options);
   if (action === "passwd") return repository.changePassword(fresh, options);

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { BackupList, ListBackupsOptions } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
@@ -54,7 +53,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 /** What the filter options name. */
 export function readFilter(context: Context, input: Input): Pick<ListBackupsOptions, "hosts" | "paths" | "tags"> {
   const tags = input.list("tag").map(splitTags);
-  return { hosts: input.list("host"), paths: input.list("path").map((path) => resolve(context.cwd, path)), tags };
+  return { hosts: input.list("host"), paths: input.list("path").map((path) => context.absolute(path)), tags };
 }
 
 async function render(context: Context, list: BackupList): Promise<string> {

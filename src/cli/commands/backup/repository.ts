@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type { BackupRepository, CallOptions, RepositoryOptions, TransferLimits } from "../../../operations/contract.ts";
 import type { Context } from "../../context.ts";
 import type { OptionDefinition } from "../../definitions.ts";
@@ -67,25 +66,25 @@ function limitsOf(input: Input): TransferLimits | null {
 }
 
 function locationOf(context: Context, input: Input): string {
-  const { env, cwd } = context;
+  const { env } = context;
   const named = PREFIXES.map((prefix) => env[`${prefix}REPOSITORY`]).find((value) => (value ?? "") !== "");
   const location = input.text("repo") ?? named;
   if (location === undefined || location === "")
     throw usage("which repository? name one with -r", "-r /srv/backups, or the variable CAIRN_REPOSITORY");
-  return absolute(cwd, location);
+  return absolute(context, location);
 }
 
 /** A relative path is one from the current folder. */
-function absolute(cwd: string, location: string): string {
-  if (location.startsWith("local:")) return resolve(cwd, location.slice("local:".length));
-  return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location) ? location : resolve(cwd, location);
+function absolute(context: Context, location: string): string {
+  if (location.startsWith("local:")) return context.absolute(location.slice("local:".length));
+  return /^[A-Za-z][A-Za-z0-9+.-]*:/.test(location) ? location : context.absolute(location);
 }
 
 /** The other repository of a verb that has two: `--to-repo` and its password. */
 export function otherRepositoryOptions(context: Context, input: Input): RepositoryOptions & CallOptions {
   const location = input.text("toRepo");
   if (location === undefined || location === "") throw usage("which repository to copy into? name it with --to-repo");
-  const repository = absolute(context.cwd, location);
+  const repository = absolute(context, location);
   return {
     ...context.callOptions(),
     repository,

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import type {
   PathPattern,
   RestoreBackupOptions,
@@ -67,13 +66,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const jobs = input.count("jobs");
   if (jobs !== undefined) options.jobs = jobs;
   const receipt = input.text("receipt");
-  if (receipt !== undefined) options.receipt = resolve(context.cwd, receipt);
+  if (receipt !== undefined) options.receipt = context.absolute(receipt);
   if (input.denied("prove")) options.prove = false;
   else if (input.flag("prove")) options.prove = true;
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
   return withRepository(context, input, async (repository) => {
-    const result = await repository.restore(input.required(0), resolve(context.cwd, to), options);
+    const result = await repository.restore(input.required(0), context.absolute(to), options);
     return {
       data: result,
       exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,

@@ -1,5 +1,4 @@
 import { CairnError } from "../../../errors.ts";
-import { resolve } from "node:path";
 import type {
   BackupProblem,
   RestoredForCheck,
@@ -51,7 +50,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("restoreCheck")) options.restoreCheck = true;
   const scratch = input.text("scratch");
   if (scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
-  if (scratch !== undefined) options.scratch = resolve(context.cwd, scratch);
+  if (scratch !== undefined) options.scratch = context.absolute(scratch);
   return withRepository(context, input, async (repository) => {
     const result = await repository.verify(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };
