@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import fs, { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -256,4 +257,27 @@ test("a lock is taken when the record that is about to be linked is swept away a
   const child = await holding;
   context.after(() => kill(child));
   assert.equal(lockHolder(path)?.pid, child.pid);
+});
+
+test("a lock is taken when the record is swept away while it is written, as JuiceFS and NFS tell that", async (context) => {
+  const path = scratch(context);
+  for (const code of ["EBADF", "ESTALE"]) {
+    const { writeFileSync: whole } = fs;
+    const writing = context.mock.method(fs, "writeFileSync", (...given: Parameters<typeof whole>) => {
+      whole(...given);
+      if (writing.mock.callCount() > 0) return;
+      rmSync(given[0] as string);
+      throw Object.assign(new Error(`${code}: bad file descriptor, close`), { code });
+    });
+    syncBuiltinESMExports();
+    try {
+      const lock = await acquireLock(path, { forceOwnerFiles: true });
+      assert.equal(lockHolder(path)?.pid, process.pid);
+      lock.release();
+      assert.ok(writing.mock.callCount() > 1);
+    } finally {
+      context.mock.restoreAll();
+      syncBuiltinESMExports();
+    }
+  }
 });

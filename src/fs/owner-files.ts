@@ -275,7 +275,7 @@ export class OwnerFiles {
       return true;
     } catch (error) {
       if (errnoOf(error) === "EEXIST") return false;
-      if (errnoOf(error) === "ENOENT" && tries > 1) return this.#createRecord(path, owner, tries - 1);
+      if (SWEPT.includes(errnoOf(error) ?? "") && tries > 1) return this.#createRecord(path, owner, tries - 1);
       if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(errnoOf(error) ?? "")) throw error;
       return createWithoutLink(path, owner);
     } finally {
@@ -284,6 +284,8 @@ export class OwnerFiles {
   }
 }
 
+/** What a file fails with that is gone: JuiceFS and NFS say it of the open descriptor when another machine has removed it. */
+const SWEPT = ["ENOENT", "EBADF", "ESTALE"];
 /** A sweep for each of them in a row is none that goes on by chance. */
 const LINK_TRIES = 20;
 
