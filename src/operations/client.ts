@@ -2,7 +2,7 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
-import { foundAgain, requireSameControl } from "../workspace/found-again.ts";
+import { foundAgain, requireSameControl, unlessControlIsGone } from "../workspace/found-again.ts";
 import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
@@ -214,12 +214,16 @@ export class CairnClient {
   }
 
   async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
-    const workspace = new Workspace(this.#found(name), this.#options.factory, this.#removals);
     try {
-      await recoverAcknowledged(workspace);
-      return await work(workspace);
-    } finally {
-      await workspace.close();
+      const workspace = new Workspace(this.#found(name), this.#options.factory, this.#removals);
+      try {
+        await recoverAcknowledged(workspace);
+        return await work(workspace);
+      } finally {
+        await workspace.close();
+      }
+    } catch (error) {
+      throw unlessControlIsGone(this.#options.found, error);
     }
   }
 

@@ -1,4 +1,5 @@
-import { CairnError } from "../errors.ts";
+import { statSync } from "node:fs";
+import { CairnError, type ErrorCode, reworded, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
@@ -42,6 +43,21 @@ export function requireStillKept(found: FoundWorkspace): PlacedWorkspace {
     });
   }
   return now;
+}
+
+/** What one file of a control directory seems to be when the whole has gone away. */
+const SEEN_WITHOUT_CONTROL: readonly ErrorCode[] = ["damaged", "not_found", "conflict", "io"];
+
+/** The failure of work in a workspace, which is another where its control directory has gone away, e.g. was unmounted. */
+export function unlessControlIsGone(found: FoundWorkspace, error: unknown): unknown {
+  if (!SEEN_WITHOUT_CONTROL.includes(toCairnError(error).code)) return error;
+  try {
+    if (statSync(found.control.file, { throwIfNoEntry: false }) !== undefined) return error;
+  } catch {
+    // A file system that does not answer is there.
+    return error;
+  }
+  return reworded(controlGone(found), { cause: error });
 }
 
 /** The path decides; in the mount of its control directory that is the one below the mount's root, wherever it is mounted. */
@@ -95,7 +111,7 @@ function withPresentPlace(found: FoundWorkspace, code: "not_found" | "conflict",
   )?.registration;
   if (known === undefined || known === null)
     return new CairnError(code, message, {
-      hint: "open the folder where it lies now; `cairn workspaces` lists what is kept",
+      hint: "mount it, where it was unmounted; else open the folder where it lies now; `cairn workspaces` lists what is kept",
     });
   const folder = rawBytesOf(known);
   return new CairnError(code, `${message}; it lies at ${printablePath(folder)} now, kept in ${controlOf(known)}`, {

@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { renameSync } from "node:fs";
+import { test } from "node:test";
+import type { CairnError } from "../errors.ts";
+import { Points } from "../workspace/points.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
+
+const METHODS = ["latest", "claim", "commit", "byId"] as const;
+
+test("a control directory that goes away during a call is what its failure says, and nothing is damaged once it is back", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const { save_point_id: id } = await client.save();
+  const control = client.controlDirectory;
+  const calls = {
+    save: async () => client.save(),
+    restore: async () => client.restore({ target: "head" }),
+    verify: async () => client.verify(id),
+    history: async () => client.history(),
+  };
+  let failed = 0;
+  for (const [name, call] of Object.entries(calls))
+    for (const method of METHODS) {
+      write("a", `${name} ${method}`);
+      const whole = Points.prototype[method] as (this: Points, ...given: unknown[]) => unknown;
+      let isGone = false;
+      t.mock.method(Points.prototype, method, function (this: Points, ...given: unknown[]) {
+        if (!isGone) renameSync(control, `${control}-away`);
+        isGone = true;
+        return whole.apply(this, given);
+      });
+      await call().then(
+        () => assert.ok(name !== "save" || !isGone, `${name} ${method}`),
+        (error: unknown) => {
+          failed++;
+          assert.ok(hasCode("not_found")(error), `${name} ${method}`);
+          assert.match((error as CairnError).message, /is not there any more$/, `${name} ${method}`);
+          assert.match((error as CairnError).hint ?? "", /^mount it/, `${name} ${method}`);
+        },
+      );
+      t.mock.restoreAll();
+      if (isGone) renameSync(`${control}-away`, control);
+    }
+  assert.ok(failed >= 5, `${failed}`);
+  assert.deepEqual(
+    (await client.doctor({ repair: true })).findings.filter(({ kind }) => kind !== "interrupted"),
+    [],
+  );
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
