@@ -13,14 +13,13 @@ import {
   readSync,
   readdirSync,
   renameSync,
-  rmSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { removeAll } from "./remove-all.ts";
+import { clearAway, removeAll } from "./remove-all.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
@@ -118,7 +117,7 @@ export function durableWrite(path: string, bytes: Uint8Array, options: DurableWr
     failpoint("durable-staged");
     giveName(temporary, path, options.exclusive === true);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    clearAway(temporary);
     throw toCairnError(error, `write ${path}`);
   }
   if (options.syncDirectory !== false) fsyncDirectory(directory);

@@ -1,9 +1,10 @@
-import { fsyncSync, renameSync, rmSync } from "node:fs";
+import { fsyncSync, renameSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { temporaryName, writeNewFile } from "./durable.ts";
 import { isHeldInMetadata } from "./reflink.ts";
+import { clearAway } from "./remove-all.ts";
 
 /**
  * Replaces or creates a file on a file system whose changes to names become durable in the order they were made in, as
@@ -19,7 +20,7 @@ export function orderedWrite(path: string, bytes: Uint8Array): void {
     failpoint("ordered-staged");
     renameSync(temporary, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
+    clearAway(temporary);
     throw toCairnError(error, `write ${path}`);
   }
 }

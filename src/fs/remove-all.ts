@@ -16,6 +16,18 @@ export function removeAll(place: string): void {
   }
 }
 
+/**
+ * Removes what an operation leaves of itself when it ends. What cannot be removed is left to whoever comes later, as after a
+ * kill: it takes the place of no failure that came first.
+ */
+export function clearAway(place: string): void {
+  try {
+    removeAll(place);
+  } catch {
+    // A file system that has gone away fails the operation, too.
+  }
+}
+
 /** Removes subvolumes at and below a directory, or makes them writable, and opens directories to their owner; whether there were any. */
 function makeRemovable(place: Buffer): boolean {
   const isOwnTree = btrfsAvailable() && isSubvolume(place);

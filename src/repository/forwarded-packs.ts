@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { plainBytesOf } from "../formats/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import type { FinishedPack } from "./pack-writer.ts";
+import { clearAway } from "../fs/remove-all.ts";
 
 /** What came by being forwarded. */
 export interface ForwardedSize {
@@ -109,10 +110,6 @@ export class ForwardedPacks implements ForwardTarget {
 
   /** To be called last: removes what threads that failed have left. Never throws. */
   clear(): void {
-    try {
-      rmSync(this.task.directory, { recursive: true, force: true });
-    } catch {
-      // It goes with the folder that it is in.
-    }
+    clearAway(this.task.directory);
   }
 }

@@ -1,10 +1,10 @@
-import { rmSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
+import { clearAway } from "../fs/remove-all.ts";
 
 export interface PackUploaderOptions {
   repository: Repository;
@@ -125,7 +125,7 @@ export class PackUploader {
   async abort(): Promise<void> {
     this.#failure ??= { error: new CairnError("interrupted", "the uploads were given up") };
     await Promise.allSettled(this.#pending);
-    for (const pack of this.#unindexed) rmSync(pack.path, { force: true });
+    for (const pack of this.#unindexed) clearAway(pack.path);
   }
 
   #check(): void {

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -32,6 +32,7 @@ import type { ControlId, WorkspaceId } from "../ids.ts";
 import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
 import { writeRecord } from "./write-record.ts";
+import { clearAway } from "../fs/remove-all.ts";
 
 /** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
 export interface PlacedWorkspace extends WorkspaceFile {
@@ -157,7 +158,7 @@ export async function createControlDirectory(root: string, options: NewControl):
     failpoint("control-named");
     return file;
   } finally {
-    rmSync(staged.root, { recursive: true, force: true });
+    clearAway(staged.root);
   }
 }
 
@@ -241,7 +242,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
       if (options.exactName === true) break;
     }
   } finally {
-    rmSync(staged, { recursive: true, force: true });
+    clearAway(staged);
   }
   throw new CairnError("already_exists", `the workspace ${JSON.stringify(options.name)} is there already`);
 }

@@ -231,8 +231,12 @@ export class PartialFolder {
   /** Takes back what was written. What is on its way in and cannot be taken back is left to the next command, which finishes it. */
   abandon(): void {
     if (this.#record.moving === true) return;
-    removeTree(this.staging);
-    this.end();
+    try {
+      removeTree(this.staging);
+      this.end();
+    } catch {
+      // The next command does it, since it is recorded; why this one fails is known already.
+    }
   }
 
   #begin({ unrecorded }: BeginOptions): void {

@@ -15,7 +15,7 @@ import {
   temporaryName,
 } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
-import { removeAll } from "../fs/remove-all.ts";
+import { clearAway, removeAll } from "../fs/remove-all.ts";
 import type { SavePointId } from "../ids.ts";
 import { encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
@@ -141,7 +141,7 @@ export class Points {
     const paths = this.pathsOf(sequence);
     if (this.isFinished(sequence)) return;
     forgetListing(this.#directory);
-    removeAll(paths.root);
+    clearAway(paths.root);
   }
 
   /**

@@ -1,10 +1,10 @@
-import { rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { toCairnError } from "../errors.ts";
 import { durableMkdir, durableRename, durableWrite } from "../fs/durable.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { clearAway } from "../fs/remove-all.ts";
 
 /**
  * Writes a record of the whole control directory durably where several processes write without a common lock. What a
@@ -21,6 +21,6 @@ export function writeRecord(control: ControlPaths, path: string, bytes: Uint8Arr
   } catch (error) {
     throw toCairnError(error, `write ${path}`);
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    clearAway(work);
   }
 }

@@ -4,6 +4,7 @@ import { C, D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS } from "../../fs/scan-tabl
 import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "../../fs/stat-cache.ts";
 import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 /** What must be equal in a copy; inode and change time are the copy's own. */
 const EQUAL = [
@@ -79,7 +80,7 @@ export function takeSeed(statCache: string, folder: Uint8Array): StatCache | nul
   } catch {
     return null;
   } finally {
-    fs.rmSync(seed.file, { force: true });
+    clearAway(seed.file);
   }
 }
 

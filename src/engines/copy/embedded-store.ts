@@ -15,6 +15,7 @@ import { LocalStorage } from "../../repository/storage/local.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 /** Where the parts of an embedded store lie in a control directory. */
 export interface StorePaths {
@@ -154,7 +155,7 @@ export class EmbeddedStore {
   close(): void {
     this.#reader?.close();
     this.#reader = undefined;
-    fs.rmSync(this.workDirectory, { recursive: true, force: true });
+    clearAway(this.workDirectory);
   }
 }
 

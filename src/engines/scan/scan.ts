@@ -21,6 +21,7 @@ import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
 import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
 const FIRST_CAPACITY = 2 ** 20;
@@ -222,7 +223,7 @@ class Scan {
       this.#stop();
       await discardDraft(this.#draft);
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
-      for (const { path } of [...this.#packs, ...this.#tails, ...this.#forwardTails]) fs.rmSync(path, { force: true });
+      for (const { path } of [...this.#packs, ...this.#tails, ...this.#forwardTails]) clearAway(path);
       throw error;
     } finally {
       clearInterval(timer);
@@ -327,7 +328,7 @@ class Scan {
       .ask({ kind: "draft", temporary: draft })
       .then((reply) => (reply.kind === "drafted" ? reply.draft : null))
       .catch(() => {
-        fs.rmSync(draft, { force: true });
+        clearAway(draft);
         return null;
       });
   }
@@ -365,7 +366,7 @@ function countsOf(
 /** Removes a draft that nobody finishes. */
 export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
   const written = await draft;
-  if (written !== null) fs.rmSync(written.temporary, { force: true });
+  if (written !== null) clearAway(written.temporary);
 }
 
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {

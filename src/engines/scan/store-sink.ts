@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -6,6 +5,7 @@ import type { CompressionLevel } from "../../repository/compression.ts";
 import { BlobForwarder, type ForwardTask } from "../../repository/forward.ts";
 import { type FinishedPack, type PackTail, PackWriter } from "../../repository/pack-writer.ts";
 import type { ContentSink } from "./task.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 export interface StoreSinkTask {
   keys: MasterKeys;
@@ -119,7 +119,7 @@ export class StoreSink implements ContentSink {
     this.#data?.abort();
     this.#tree?.abort();
     this.#forwarder?.abort();
-    for (const pack of this.#packs) fs.rmSync(pack.path, { force: true });
+    for (const pack of this.#packs) clearAway(pack.path);
   }
 
   #taken(tails: PackTail[], forwardTails: PackTail[]): ThreadPacks {

@@ -6,7 +6,7 @@ import { isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { filesystemKind, mountOf } from "../../fs/mounts.ts";
 import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
-import { removeAll } from "../../fs/remove-all.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 import { errnoName, openDirectory, putName, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
@@ -168,6 +168,6 @@ async function inTemporary(
   try {
     return await work(folder);
   } finally {
-    removeAll(folder);
+    clearAway(folder);
   }
 }

@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { rmSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { decryptWithIdentities, encryptForRecipients } from "../../crypto/age.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
@@ -9,6 +8,7 @@ import { fsyncDirectory, readSmallFile, writeNewFile } from "../../fs/durable.ts
 import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
 import { listKeys } from "./keys.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 const MAX_FILE_BYTES = 1024 * 1024;
 
@@ -30,7 +30,7 @@ export async function addAgeKey(access: RepositoryAccess, options: AgeKeyOptions
     try {
       await access.repository.addKey(password, DEFAULT_SCRYPT);
     } catch (error) {
-      rmSync(file, { force: true });
+      clearAway(file);
       throw error;
     }
   });
@@ -45,7 +45,7 @@ function writeNew(file: string, text: string): void {
   } catch (error) {
     const problem = toCairnError(error, `write ${file}`);
     if (problem.code !== "already_exists") {
-      rmSync(file, { force: true });
+      clearAway(file);
       throw problem;
     }
     const look = `cairn backup list --password-file ${JSON.stringify(file)} --age-identity KEYS`;

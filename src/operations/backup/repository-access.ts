@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
@@ -13,6 +13,7 @@ import type { OpenStorageOptions, StorageFactory } from "../../repository/storag
 import { CachedStorage } from "../../repository/storage/cached.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 
 const LOCK_WAIT_MS = 10_000;
 
@@ -130,7 +131,7 @@ export class RepositoryAccess {
   }
 
   async close(): Promise<void> {
-    if (this.#work !== null) rmSync(this.#work, { recursive: true, force: true });
+    if (this.#work !== null) clearAway(this.#work);
     this.#work = null;
     await this.storage.close?.();
   }

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { removeAll } from "../../fs/remove-all.ts";
+import { clearAway } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { takeInFolder } from "../../workspace/receive.ts";
@@ -48,6 +48,6 @@ export async function takeIn(
     });
     return { point, leftOut };
   } finally {
-    removeAll(work);
+    clearAway(work);
   }
 }

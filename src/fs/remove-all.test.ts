@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { CairnError, toCairnError } from "../errors.ts";
+import { durableWrite } from "./durable.ts";
+import { orderedWrite } from "./ordered-write.ts";
+import { clearAway } from "./remove-all.ts";
+
+/** Where nothing can be: what is tried there fails, and what clears up after it fails otherwise. */
+const NOWHERE = path.join(os.tmpdir(), "x".repeat(300));
+
+test("a removal's failure that Node has no name for is one of the system", () => {
+  let thrown: unknown;
+  try {
+    fs.rmSync(NOWHERE, { recursive: true, force: true });
+  } catch (error) {
+    thrown = error;
+  }
+  assert.equal((thrown as NodeJS.ErrnoException).code, "", "Node names it, so this needs no care any more");
+  const told = toCairnError(thrown);
+  assert.deepEqual([told.code, told.retryable, told.message.startsWith("rm: ")], ["io", true, true]);
+});
+
+test("what cannot be cleared away takes the place of no failure that came first", () => {
+  clearAway(NOWHERE);
+  for (const write of [durableWrite, orderedWrite])
+    assert.throws(
+      () => write(path.join(NOWHERE, "file"), Buffer.from("x")),
+      (error) => error instanceof CairnError && error.message.includes("ENAMETOOLONG"),
+    );
+});
+
+test("what an operation leaves is cleared away whatever its modes are", () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
+  fs.mkdirSync(path.join(folder, "closed/in"), { recursive: true });
+  fs.chmodSync(path.join(folder, "closed"), 0o500);
+  clearAway(folder);
+  assert.equal(fs.existsSync(folder), false);
+});
