@@ -169,11 +169,14 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
 }
 
 const STOPPED = "nothing is left half done; `cairn status` says where things stand";
+const STOPPED_BACKUP =
+  "it can be run again, and what was stored is used; `cairn backup list` shows which snapshots are there";
 
 async function explain(input: CliInput, error: CairnError): Promise<void> {
   const style = makeStyle(wantsColour(input.stderr.isTerminal, input.env, !input.argv.includes("--no-color")));
   let text = `cairn: ${style.red(printable(error.message))}\n`;
-  if (error.code === "interrupted" && error.hint === undefined) text += `  ${STOPPED}\n`;
+  if (error.code === "interrupted" && error.hint === undefined)
+    text += `  ${commandNameOf(input.argv) === "backup" ? STOPPED_BACKUP : STOPPED}\n`;
   if (error.hint !== undefined) text += `  ${printable(error.hint)}\n`;
   if (error.code === "internal" && (input.env["CAIRN_DEBUG"] ?? "") !== "")
     text += `${error.cause instanceof Error ? error.cause.stack : error.stack}\n`;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { argsOf, fakeLibrary, POINT, SAVED } from "./testing-fake-library.ts";
+import { CairnError } from "../errors.ts";
+import { argsOf, failing, fakeLibrary, POINT, SAVED } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import type { Ran } from "./testing-run.ts";
 
@@ -127,6 +128,18 @@ test("a warning is a line for people and an entry of the envelope", async () => 
   );
   const { envelope } = await runJson(["save"], { fake: fakeLibrary({ save }) });
   assert.deepEqual(envelope.warnings, ["the control directory lies on overlay"]);
+});
+
+test("a backup command that is stopped says what holds for a repository", async () => {
+  const stopped = failing(new CairnError("interrupted", "stopped by the caller"));
+  const save = await runFake(["save"], { fake: fakeLibrary({ save: stopped }) });
+  assert.match(save.stderr, /`cairn status`/);
+  const library = fakeLibrary();
+  library.library.openRepository = stopped;
+  const list = await runFake(["-q", "backup", "list", "-r", "/srv/backups"], { fake: library });
+  assert.equal(list.status, 130);
+  assert.match(list.stderr, /what was stored is used; `cairn backup list` shows which snapshots are there/);
+  assert.doesNotMatch(list.stderr, /cairn status/);
 });
 
 test("long text goes through the pager on a terminal only", async () => {

@@ -1,4 +1,4 @@
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -47,10 +47,15 @@ export async function removeSnapshots(
     await confirm?.();
     let removed = 0;
     const pace = newPacer(options.signal);
-    for (const id of ids) {
-      await pace();
-      if (await removeFile(repository, "snapshots", id)) removed++;
-      failpoint("remove.snapshot-removed");
+    try {
+      for (const id of ids) {
+        await pace();
+        if (await removeFile(repository, "snapshots", id)) removed++;
+        failpoint("remove.snapshot-removed");
+      }
+    } catch (error) {
+      if (removed === 0 || !(error instanceof CairnError)) throw error;
+      throw reworded(error, { message: `${removed} snapshot(s) removed, then: ${error.message}` });
     }
     await repository.storage.sync(["snapshots"]);
     failpoint("remove.snapshots-durable");

@@ -4,7 +4,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
@@ -40,6 +40,7 @@ export interface CreateOptions {
   chunkerPolynomial?: string;
   /** True: key files of a place that is empty else are leftovers of a creation that was killed; they go once this one is done. */
   replaceUnfinished?: boolean;
+  signal?: AbortSignal | undefined;
 }
 
 export type OpenOptions = { keys: MasterKeys } | { password: Uint8Array | string };
@@ -120,7 +121,7 @@ export class Repository {
     }
     const config = { id: randomBytes(32).toString("hex"), version: 2, chunker_polynomial: polynomial };
     const repository = new Repository(storage, keys, config);
-    const key = await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT);
+    const key = await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT, options.signal);
     failpoint("repository.key-written");
     try {
       await storage.save("config", "config", sealMessage(keys, encodeConfig(config)));
@@ -161,8 +162,12 @@ export class Repository {
     return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
 
-  /** Writes one more key file; the password then opens the repository, here and in restic. */
-  async addKey(password: Uint8Array | string, kdf: ScryptParameters = CHEAP_SCRYPT): Promise<ObjectId> {
+  /** Writes one more key file; the password then opens the repository, here and in restic. `signal`: until it is written. */
+  async addKey(
+    password: Uint8Array | string,
+    kdf: ScryptParameters = CHEAP_SCRYPT,
+    signal?: AbortSignal,
+  ): Promise<ObjectId> {
     const salt = randomBytes(64);
     const derived = await deriveKeys(password, salt, kdf);
     const file: KeyFile = {
@@ -176,6 +181,7 @@ export class Repository {
     };
     const bytes = encodeKeyFile(file);
     const name = objectIdOf(sha256(bytes));
+    throwIfAborted(signal);
     await this.storage.save("keys", name, bytes);
     return name;
   }

@@ -2,9 +2,10 @@ import { randomBytes } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import { decryptWithIdentities, encryptForRecipients } from "../../crypto/age.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, readSmallFile, writeNewFile } from "../../fs/durable.ts";
+import { mayBeDone } from "../../repository/storage/storage.ts";
 import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
 import { listKeys } from "./keys.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -28,13 +29,28 @@ export async function addAgeKey(access: RepositoryAccess, options: AgeKeyOptions
     writeNew(file, encrypted);
     failpoint("age-key.file-written");
     try {
-      await access.repository.addKey(password, DEFAULT_SCRYPT);
+      await access.repository.addKey(password, DEFAULT_SCRYPT, options.signal);
     } catch (error) {
-      clearAway(file);
-      throw error;
+      throw withoutKey(toCairnError(error), file);
     }
   });
   return listKeys(access);
+}
+
+/** The file goes where the key is not there for sure: else nobody could open what it opens. */
+function withoutKey(error: CairnError, file: string): CairnError {
+  if (!mayBeDone(error)) {
+    clearAway(file);
+    return error;
+  }
+  return reworded(error, {
+    message: `whether the key was added is not known, so ${file} stays: ${error.message}`,
+    hint: `\`${lookBy(file)}\` tells; if it opens nothing, it can be removed`,
+  });
+}
+
+function lookBy(file: string): string {
+  return `cairn backup list --password-file ${JSON.stringify(file)} --age-identity KEYS`;
 }
 
 /** Under its name from the start: what a kill leaves of it says nothing before the key is there, and nobody comes for a temporary name here. */
@@ -48,9 +64,8 @@ function writeNew(file: string, text: string): void {
       clearAway(file);
       throw problem;
     }
-    const look = `cairn backup list --password-file ${JSON.stringify(file)} --age-identity KEYS`;
     throw new CairnError("already_exists", `${file} is there already`, {
-      hint: `name another file; this one may hold what opens a repository: \`${look}\` tells, and what a killed \`backup key add\` left opens none and can be removed`,
+      hint: `name another file; this one may hold what opens a repository: \`${lookBy(file)}\` tells, and what a killed \`backup key add\` left opens none and can be removed`,
       cause: error,
     });
   }

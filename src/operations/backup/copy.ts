@@ -76,7 +76,7 @@ export async function copyBackups(
             options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
         });
         await lock.recheck();
-        const copied = await saveCopies(to, missing);
+        const copied = await saveCopies(to, missing, options.signal);
         for (const { snapshot } of wanted) whole.delete(snapshot.tree);
         keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
         return result(copied, transfer);
@@ -89,11 +89,19 @@ export async function copyBackups(
 type Copied = CopyBackupsResult["copied"];
 
 /** The snapshots' own files, once all that they need is there. */
-async function saveCopies(to: RepositoryAccess, missing: readonly ListedSnapshot[]): Promise<Copied> {
+async function saveCopies(
+  to: RepositoryAccess,
+  missing: readonly ListedSnapshot[],
+  signal: AbortSignal | undefined,
+): Promise<Copied> {
   const copied: Copied = [];
   for (const { id, snapshot } of missing) {
     // Its parent is another one there, if it is there at all.
     const { parent: _parent, ...rest } = snapshot;
+    if (signal?.aborted === true)
+      throw new CairnError("interrupted", `stopped by the caller; ${copied.length} snapshot(s) are copied`, {
+        cause: signal.reason,
+      });
     const newId = await to.repository.saveSnapshot({ ...rest, original: snapshot.original ?? id });
     copied.push({ snapshot_id: id, new_id: newId });
     failpoint("copy.snapshot-written");

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import type { PointContent, StoredContent } from "../../engines/engine.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -113,6 +113,7 @@ class BackupOfPoint {
     await lock.recheck();
     const snapshot = await this.#snapshot(origin, parent, added);
     failpoint("backup.transferred");
+    throwIfAborted(this.#parts.options.signal);
     const id = await access.repository.saveSnapshot(snapshot);
     failpoint("backup.snapshot-written");
     noteBackup(this.#parts.workspace.found.paths, {

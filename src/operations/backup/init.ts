@@ -22,6 +22,7 @@ export async function initRepository(
       password,
       kdf: DEFAULT_SCRYPT,
       replaceUnfinished: true,
+      signal: options.signal,
       ...(polynomial === undefined ? {} : { chunkerPolynomial: polynomial }),
     });
     return RepositoryAccess.over(options, repository);

@@ -12,6 +12,7 @@ export interface HttpConnectionOptions {
   silenceMs?: number | undefined;
   /** PEM file with the certificates that vouch for the server, instead of the usual ones. */
   caFile?: string | undefined;
+  /** Ends what is under way and decides nothing, with `interrupted`. A request that begins later is made all the same. */
   signal?: AbortSignal | undefined;
 }
 
@@ -26,8 +27,8 @@ export interface HttpRequest {
   readonly body?: HttpBody | undefined;
   /** For messages: `cannot read data 1a2b3c4d`. */
   readonly doing: string;
-  /** True: goes on when the caller has stopped everything else, e.g. to clean up. */
-  readonly unstoppable?: boolean | undefined;
+  /** True: once sent it is let to its answer although the caller stops, since it decides something or cleans up. */
+  readonly decides?: boolean | undefined;
 }
 
 const CONNECTIONS = 5;
@@ -66,7 +67,7 @@ export class HttpConnection {
    * A connection that the server had ended just then is made anew once, for requests that change nothing.
    */
   async exchange<T>(request: HttpRequest, read: (answer: IncomingMessage) => Promise<T>): Promise<T> {
-    const signal = request.unstoppable === true ? undefined : this.#signal;
+    const signal = request.decides === true || this.#signal?.aborted === true ? undefined : this.#signal;
     for (let again = false; ; again = true) {
       throwIfAborted(signal);
       const sent = this.#send(request, signal);

@@ -16,8 +16,8 @@ export interface RestRequest {
   body?: HttpBody;
   /** For messages: `cannot read data 1a2b3c4d`. */
   doing: string;
-  /** True: goes on when the caller has stopped everything else. */
-  unstoppable?: boolean;
+  /** True: once sent it is let to its answer although the caller stops. */
+  decides?: boolean;
 }
 
 const REASON_BYTES = 512;

@@ -5,7 +5,15 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { OpenStorageOptions } from "./location.ts";
 import type { HttpBody } from "./http-connection.ts";
 import { parseRestAddress, RestConnection, type RestOptions } from "./rest-connection.ts";
-import { isFileName, labelOf, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import {
+  decides,
+  isFileName,
+  labelOf,
+  type ByteRange,
+  type FileKind,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
 
 const LIST_V2 = "application/vnd.x.restic.rest.v2";
 /** What a server may make us hold: a whole file, and the text of a list (some two million files). */
@@ -94,8 +102,7 @@ export class RestStorage implements Storage {
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const doing = `cannot remove ${labelOf(kind, name)}`;
-    // Who was stopped takes the lock away all the same.
-    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, unstoppable: kind === "locks" });
+    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, decides: decides(kind) });
   }
 
   async sync(): Promise<void> {}
@@ -111,7 +118,7 @@ export class RestStorage implements Storage {
     if (kind === "config" && (await this.#size(kind, name)) !== null) throw this.#taken();
     for (let replaced = false; ; replaced = true) {
       const refusal = await this.#connection.exchange(
-        { method: "POST", path, body: content.body, doing },
+        { method: "POST", path, body: content.body, doing, decides: decides(kind) },
         async (answer) => (isOk(answer) ? null : this.#connection.failure(answer, doing)),
       );
       if (refusal === null) return;

@@ -9,7 +9,7 @@ import { FaultyStorage } from "./faulty.ts";
 import { MemoryStorage } from "./memory.ts";
 import { RetryingStorage, type RetryEvent, type RetryOptions } from "./retrying.ts";
 import { storageContract } from "./storage.contract.ts";
-import type { Storage } from "./storage.ts";
+import { mayBeDone, type Storage } from "./storage.ts";
 
 const NAME = "ab".repeat(32);
 const BYTES = Buffer.from("0123456789");
@@ -202,4 +202,29 @@ test("retrying storage leaves a transfer alone when it is stopped, and lets what
   gate.resolve();
   await kept;
   await storage.save("data", "cd".repeat(32), BYTES);
+});
+
+test("retrying storage says that it does not know when what decides has no answer in time, or fails, once it is stopped", async () => {
+  const stop = new AbortController();
+  const silent = new MemoryStorage();
+  silent.save = () => new Promise(() => undefined);
+  const storage = new RetryingStorage(silent, { signal: stop.signal, graceMs: 50 });
+  const unknown = (error: CairnError): boolean => {
+    assert.equal(error.code, "interrupted");
+    assert.match(error.message, /whether keys abababab was written to .* is not known/);
+    assert.match(error.hint!, /cairn backup key list/);
+    assert.ok(mayBeDone(error));
+    return true;
+  };
+  const begun = performance.now();
+  const saved = storage.save("keys", NAME, BYTES);
+  stop.abort();
+  await assert.rejects(saved, unknown);
+  assert.ok(performance.now() - begun < 5000);
+  await assert.rejects(storage.save("keys", NAME, BYTES), unknown);
+
+  const again = new AbortController();
+  const { storage: failing, faulty } = patient({ signal: again.signal, sleep: async () => again.abort() });
+  faulty.arm({ operation: "save", fault: "late_success" });
+  await assert.rejects(failing.save("keys", NAME, BYTES), unknown);
 });

@@ -1,8 +1,16 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleepFor } from "node:timers/promises";
-import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
+import { CairnError, reworded } from "../../errors.ts";
 import type { StorageOperation } from "./counting.ts";
-import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+import {
+  decides,
+  labelOf,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
 
 export interface RetryEvent {
   readonly operation: StorageOperation;
@@ -30,10 +38,13 @@ export interface RetryOptions {
   maxDelayMs?: number;
   /**
    * Ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits any more
-   * for what was under way. A call that begins later is made all the same, so that whoever was stopped can take their
-   * lock away.
+   * for what was under way. What decides is let to its end for `graceMs`; after that the error says that whether it was
+   * done is not known (`undecided` in its details). A call that begins later is made all the same and has as long, so that
+   * whoever was stopped can end what was decided, and take their lock away.
    */
   signal?: AbortSignal | undefined;
+  /** Milliseconds. Default 10 s. */
+  graceMs?: number;
   /** Told before each pause, so that a long one does not look like a hang. */
   onRetry?: ((event: RetryEvent) => void) | undefined;
   /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
@@ -42,8 +53,27 @@ export interface RetryOptions {
   random?: () => number;
 }
 
-/** Nothing is decided by them; snapshots, indexes and locks are let to their end. */
+/** Nothing is decided by them, and by nothing that moves content. */
 const CUT_OFF: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
+
+const GRACE_MS = 10_000;
+
+/** What tells whether a file of a kind is there. */
+const TELLS: Readonly<Record<FileKind, string>> = {
+  config: "`cairn backup list` tells whether there is a repository; if not, make it again",
+  keys: "`cairn backup key list` tells which keys there are",
+  locks: "one that is left ends by itself, `cairn backup unlock` takes it away at once",
+  snapshots: "`cairn backup list` tells which snapshots are there",
+  index: "`cairn backup verify` tells; run it again: what was stored is used",
+  data: "`cairn backup verify` tells",
+};
+
+/** One call: what is asked of which file, or of all of a kind. */
+interface Asked {
+  readonly operation: StorageOperation;
+  readonly kind: FileKind;
+  readonly name?: string;
+}
 
 /** What a call that may have worked although it failed looks at before it is made again. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
@@ -87,7 +117,10 @@ export class RetryingStorage implements Storage {
       if (options.durable !== false) await this.sync([kind]);
       return { value: undefined };
     };
-    await this.#retry("save", kind, { call: () => this.#inner.save(kind, name, bytes, options), late: isOurs });
+    await this.#retry(
+      { operation: "save", kind, name },
+      { call: () => this.#inner.save(kind, name, bytes, options), late: isOurs },
+    );
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
@@ -97,42 +130,43 @@ export class RetryingStorage implements Storage {
       return { value: undefined };
     };
     const call = (): Promise<void> => this.#inner.saveFile(kind, name, temporaryPath, options);
-    await this.#retry("saveFile", kind, { call, late: wasTaken });
+    await this.#retry({ operation: "saveFile", kind, name }, { call, late: wasTaken });
   }
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    return this.#retry("load", kind, { call: () => this.#inner.load(kind, name, range) });
+    return this.#retry({ operation: "load", kind, name }, { call: () => this.#inner.load(kind, name, range) });
   }
 
   async list(kind: FileKind): Promise<StoredFile[]> {
-    return this.#retry("list", kind, { call: () => this.#inner.list(kind) });
+    return this.#retry({ operation: "list", kind }, { call: () => this.#inner.list(kind) });
   }
 
   async exists(kind: FileKind, name: string): Promise<boolean> {
-    return this.#retry("exists", kind, { call: () => this.#inner.exists(kind, name) });
+    return this.#retry({ operation: "exists", kind, name }, { call: () => this.#inner.exists(kind, name) });
   }
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
-    await this.#retry("remove", kind, { call: () => this.#inner.remove(kind, name), late: isGone });
+    await this.#retry(
+      { operation: "remove", kind, name },
+      { call: () => this.#inner.remove(kind, name), late: isGone },
+    );
   }
 
   async sync(kinds: readonly FileKind[]): Promise<void> {
     const [first] = kinds;
-    if (first !== undefined) await this.#retry("sync", first, { call: () => this.#inner.sync(kinds) });
+    if (first !== undefined)
+      await this.#retry({ operation: "sync", kind: first }, { call: () => this.#inner.sync(kinds) });
   }
 
-  async #retry<T>(
-    operation: StorageOperation,
-    kind: FileKind,
-    work: { call: () => Promise<T>; late?: LateSuccess<T> },
-  ): Promise<T> {
+  async #retry<T>(asked: Asked, work: { call: () => Promise<T>; late?: LateSuccess<T> }): Promise<T> {
+    const { operation, kind } = asked;
     const { attempts = 10, firstAttempts = 4, totalMs = 900_000, signal } = this.#options;
     const now = this.#options.now ?? (() => performance.now());
     const begun = now();
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await this.#attempt(work.call, CUT_OFF.has(operation) || kind === "data");
+        const value = await this.#attempt(work.call, asked);
         this.#hasAnswered = true;
         return value;
       } catch (error) {
@@ -145,26 +179,50 @@ export class RetryingStorage implements Storage {
         const spent = now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
-        throwIfAborted(signal);
-        this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
-        await (this.#options.sleep ?? pause)(delayMs, signal);
+        if (signal?.aborted !== true) {
+          this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
+          await (this.#options.sleep ?? pause)(delayMs, signal);
+        }
+        if (signal?.aborted === true) throw this.#stopped(asked, error);
       }
     }
   }
 
-  async #attempt<T>(call: () => Promise<T>, isCutOff: boolean): Promise<T> {
-    const { signal } = this.#options;
-    if (!isCutOff || signal === undefined || signal.aborted) return call();
+  async #attempt<T>(call: () => Promise<T>, asked: Asked): Promise<T> {
+    const { signal, graceMs = GRACE_MS } = this.#options;
+    if (signal === undefined) return call();
     const stopped = Promise.withResolvers<never>();
-    const stop = (): void => stopped.reject(new CairnError("interrupted", "stopped by the caller"));
-    signal.addEventListener("abort", stop, { once: true });
+    let timer: NodeJS.Timeout | undefined;
+    const isLate = signal.aborted;
+    const stop = (): void => {
+      if (!isLate && isCutOff(asked)) stopped.reject(this.#stopped(asked, null));
+      else timer = setTimeout(() => stopped.reject(this.#stopped(asked, null)), graceMs);
+    };
+    if (isLate) stop();
+    else signal.addEventListener("abort", stop, { once: true });
     const running = call();
     running.catch(() => undefined);
     try {
       return await Promise.race([running, stopped.promise]);
     } finally {
+      clearTimeout(timer);
       signal.removeEventListener("abort", stop);
     }
+  }
+
+  /** Of a call that ended without an answer when the caller stopped: by `failure`, or because nobody waited any longer. */
+  #stopped(asked: Asked, failure: CairnError | null): CairnError {
+    const { operation, kind, name } = asked;
+    // A storage that is busy has done nothing.
+    if (isCutOff(asked) || name === undefined || failure?.code === "busy")
+      return new CairnError("interrupted", "stopped by the caller", { cause: failure ?? undefined });
+    const done = operation === "remove" ? "removed from" : "written to";
+    const why = failure === null ? "no answer came in time" : failure.message;
+    return new CairnError(
+      "interrupted",
+      `stopped by the caller; whether ${labelOf(kind, name)} was ${done} ${this.location} is not known: ${why}`,
+      { hint: TELLS[kind], details: { undecided: true }, cause: failure ?? undefined },
+    );
   }
 
   #delay(attempt: number, error: CairnError): number {
@@ -176,6 +234,10 @@ export class RetryingStorage implements Storage {
   }
 }
 
+function isCutOff({ operation, kind }: Asked): boolean {
+  return CUT_OFF.has(operation) || !decides(kind);
+}
+
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {
   if (attempts === 1) return error;
   const message = `${error.message} (given up after ${attempts} attempts in ${Math.round(spentMs / 1000)} s)`;
@@ -184,9 +246,6 @@ function givenUp(error: CairnError, attempts: number, spentMs: number): CairnErr
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await sleepFor(ms, undefined, signal === undefined ? {} : { signal });
-  } catch {
-    throwIfAborted(signal);
-  }
+  // Woken by an abort, its caller says so.
+  await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
 }

@@ -58,7 +58,7 @@ export async function abortUpload(requests: S3Requests, upload: { key: string; i
     query: { uploadId: upload.id },
     accept: [404],
     doing: "cannot abort an upload",
-    unstoppable: true,
+    decides: true,
   });
 }
 

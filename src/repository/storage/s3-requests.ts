@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { AwsV4Signer } from "aws4fetch";
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { HttpConnection, type HttpBody, type HttpConnectionOptions, type HttpRequest } from "./http-connection.ts";
 import { Slots } from "./limited.ts";
 import { checkCredentials, type S3Credentials } from "./s3-credentials.ts";
@@ -22,7 +22,7 @@ export interface S3Request {
   /** Statuses beside 2xx that the caller understands; all others throw. */
   readonly accept?: readonly number[];
   readonly doing: string;
-  readonly unstoppable?: boolean;
+  readonly decides?: boolean;
 }
 
 export interface S3RequestsOptions extends HttpConnectionOptions {
@@ -109,11 +109,15 @@ export class S3Requests {
   }
 
   async #ask(request: S3Request): Promise<S3Answer> {
+    const { signal } = this.#options;
+    const isCutOff = request.decides !== true && signal?.aborted !== true;
     return this.#slots.run(async () => {
       const path = this.#addresses.pathOf(request.key, request.query);
       const headers = await this.#headers(request, path);
-      const { method, body, doing, unstoppable } = request;
-      return this.#http.exchange({ method, path, headers, body, doing, unstoppable }, (answer) =>
+      // Stopped while it waited for its turn or was signed.
+      if (isCutOff) throwIfAborted(signal);
+      const { method, body, doing, decides } = request;
+      return this.#http.exchange({ method, path, headers, body, doing, decides }, (answer) =>
         this.#read(answer, request),
       );
     });

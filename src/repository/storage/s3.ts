@@ -10,7 +10,15 @@ import { listObjects, listUploads } from "./s3-list.ts";
 import { defaultAddressing, parseS3Location, type S3Addressing, type S3Place } from "./s3-location.ts";
 import { abortUpload, md5Of, uploadInParts } from "./s3-multipart.ts";
 import { S3Requests, type S3Request } from "./s3-requests.ts";
-import { isFileName, labelOf, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import {
+  decides,
+  isFileName,
+  labelOf,
+  type ByteRange,
+  type FileKind,
+  type Storage,
+  type StoredFile,
+} from "./storage.ts";
 
 export interface S3Options {
   readonly place: S3Place;
@@ -73,7 +81,7 @@ export class S3Storage implements Storage {
     const key = this.#key(kind, name);
     const doing = `cannot write ${labelOf(kind, name)}`;
     if (kind === "config") await this.#saveConfig(key, bytes, doing);
-    else await this.#put({ key, body: bytes, sha256: name, doing });
+    else await this.#put({ key, body: bytes, sha256: name, doing, decides: decides(kind) });
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string): Promise<void> {
@@ -86,7 +94,7 @@ export class S3Storage implements Storage {
         const { partSize } = this.#multipart;
         const file = { key, file: temporaryPath, size, sha256: name, doing };
         await uploadInParts(this.#requests, file, { partSize, contentMd5: this.#contentMd5 });
-      } else await this.#put({ key, body: { file: temporaryPath, size }, sha256: name, doing });
+      } else await this.#put({ key, body: { file: temporaryPath, size }, sha256: name, doing, decides: decides(kind) });
       unlinkSync(temporaryPath);
     } catch (error) {
       throw toCairnError(error, doing);
@@ -131,12 +139,10 @@ export class S3Storage implements Storage {
   async remove(kind: FileKind, name: string): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot remove ${labelOf(kind, name)}`;
-    // Who was stopped takes the lock away all the same.
-    const unstoppable = kind === "locks";
-    // S3 calls the removal of what is not there a success.
-    if ((await this.#size(key, doing, unstoppable)) === null)
+    // S3 calls the removal of what is not there a success. Who is stopped while a lock is looked at takes it away all the same.
+    if ((await this.#size(key, doing, kind === "locks")) === null)
       throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
-    await this.#requests.send({ method: "DELETE", key, doing, unstoppable });
+    await this.#requests.send({ method: "DELETE", key, doing, decides: decides(kind) });
   }
 
   async sync(): Promise<void> {}
@@ -182,9 +188,7 @@ export class S3Storage implements Storage {
     };
     const [first, second] = [await put(), await put()];
     // Failing to remove it costs an object of some bytes that nobody looks at.
-    await this.#requests
-      .send({ method: "DELETE", key, accept: [403, 404], doing, unstoppable: true })
-      .catch(() => null);
+    await this.#requests.send({ method: "DELETE", key, accept: [403, 404], doing, decides: true }).catch(() => null);
     return first < 300 && second === 412;
   }
 
@@ -193,13 +197,14 @@ export class S3Storage implements Storage {
       new CairnError("already_exists", `there is a repository at ${this.location} already`);
     if (await this.conditionalWrites()) {
       const headers = { "if-none-match": "*" };
-      const answer = await this.#put({ key, body: bytes, headers, accept: [412], doing });
+      const answer = await this.#put({ key, body: bytes, headers, accept: [412], doing, decides: true });
       if (answer.status === 412) throw taken();
       return;
     }
     if ((await this.#size(key, doing)) !== null) throw taken();
-    await this.#put({ key, body: bytes, doing });
-    if (!Buffer.from(await this.load("config", "config")).equals(bytes)) throw taken();
+    await this.#put({ key, body: bytes, doing, decides: true });
+    const there = await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing, decides: true });
+    if (!there.body.equals(bytes)) throw taken();
   }
 
   async #put(request: Omit<S3Request, "method">): Promise<S3Answer> {
@@ -240,8 +245,8 @@ export class S3Storage implements Storage {
   }
 
   /** Bytes, or null where there is no such object. */
-  async #size(key: string, doing: string, unstoppable = false): Promise<number | null> {
-    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, unstoppable });
+  async #size(key: string, doing: string, isLetToEnd = false): Promise<number | null> {
+    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, decides: isLetToEnd });
     if (answer.status === 404) return null;
     const size = Number(answer.headers["content-length"] ?? Number.NaN);
     if (Number.isSafeInteger(size) && size >= 0) return size;

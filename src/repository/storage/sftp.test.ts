@@ -270,6 +270,20 @@ test("a transfer that is stopped ends at once, and a lock can still be taken awa
   assert.equal(await storage.exists("data", name), false);
 });
 
+test("a key that is being written is written although the caller stops, and other calls end then", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const stop = new AbortController();
+  const pace = atPiece(1, () => stop.abort());
+  const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
+  const storage = await openSftpStorage(rest, { env: made.server.env, pace, signal: stop.signal });
+  t.after(() => storage.close());
+  const key = named(100);
+  await storage.save("keys", key.name, key.bytes);
+  assert.ok(stop.signal.aborted);
+  assert.deepEqual(await storage.list("keys"), [{ name: key.name, size: 100 }]);
+});
+
 test("a server that went away and came back is connected to again", async (t) => {
   const server = await sshServer(t);
   if (server === null) return;

@@ -12,6 +12,7 @@ import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll
 import type { SshConnection } from "./ssh-connection.ts";
 import {
   comesWithFolder,
+  decides,
   isFileName,
   labelOf,
   type ByteRange,
@@ -30,7 +31,9 @@ export interface SftpStorageOptions {
   readonly channels?: number | undefined;
   /** Asked piece by piece. */
   readonly pace?: Pace | undefined;
-  /** Cuts the connection, with what is under way; a call that begins later connects again. */
+  /**
+   * Cuts the connection, with what is under way, once nothing is that decides; a call that begins later connects again.
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -56,7 +59,13 @@ export class SftpStorage implements Storage {
   readonly #pool: SftpPool;
   readonly #pace: Pace;
   readonly #signal: AbortSignal | undefined;
-  readonly #stop = (): void => this.#pool.stop();
+  /** Writes and removals under way that decide, and whether the connection is to be cut when they have ended. */
+  #deciding = 0;
+  #isStopping = false;
+  readonly #stop = (): void => {
+    this.#isStopping = this.#deciding > 0;
+    if (!this.#isStopping) this.#pool.stop();
+  };
   /** Path → size of what was saved and not flushed. */
   readonly #unsynced = new Map<FileKind, Map<string, number>>();
   /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
@@ -84,7 +93,8 @@ export class SftpStorage implements Storage {
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
-    await this.#save(kind, name, { source: sourceOf(bytes), durable: options.durable !== false });
+    const what = { source: sourceOf(bytes), durable: options.durable !== false };
+    await this.#toItsEnd(kind, () => this.#save(kind, name, what));
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
@@ -99,7 +109,8 @@ export class SftpStorage implements Storage {
           if (bytesRead < length) throw new CairnError("damaged", `${temporaryPath} ends at ${position + bytesRead}`);
           return buffer;
         };
-        await this.#save(kind, name, { source: { size, read }, durable: options.durable !== false });
+        const what = { source: { size, read }, durable: options.durable !== false };
+        await this.#toItsEnd(kind, () => this.#save(kind, name, what));
       } finally {
         await file.close();
       }
@@ -158,7 +169,9 @@ export class SftpStorage implements Storage {
 
   async remove(kind: FileKind, name: string): Promise<void> {
     const path = this.#path(kind, name);
-    await this.#call(`cannot remove ${labelOf(kind, name)}`, (session) => session.remove(path));
+    await this.#toItsEnd(kind, () =>
+      this.#call(`cannot remove ${labelOf(kind, name)}`, (session) => session.remove(path)),
+    );
     this.#unsynced.get(kind)?.delete(path);
   }
 
@@ -230,6 +243,20 @@ export class SftpStorage implements Storage {
       }
     });
     if (!what.durable) remember(this.#unsynced, kind, { path, size: what.source.size });
+  }
+
+  /** What decides is not cut when the caller stops meanwhile. */
+  async #toItsEnd(kind: FileKind, work: () => Promise<void>): Promise<void> {
+    if (!decides(kind)) return work();
+    this.#deciding++;
+    try {
+      await work();
+    } finally {
+      if (--this.#deciding === 0 && this.#isStopping) {
+        this.#isStopping = false;
+        this.#pool.stop();
+      }
+    }
   }
 
   async #create(session: SftpSession, kind: FileKind, temporary: string): Promise<SftpHandle> {

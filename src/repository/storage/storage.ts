@@ -1,3 +1,5 @@
+import type { CairnError } from "../../errors.ts";
+
 /** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
 export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
 
@@ -37,6 +39,8 @@ export interface ByteRange {
  * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown. A repository that
  *   has no folder for locks has no locks.
  * - `remove` of an absent file is `not_found`.
+ * - Who is stopped by a signal is told `interrupted`: then nothing was done, unless the details say `undecided`. A write or a
+ *   removal that decides (`decides`) is let to its end once it is under way.
  * - Nothing here retries. An error with `retryable` (`io`, `busy`) may pass by itself and it is the caller
  *   or a retry wrapper that tries again; every other code is permanent. After a failed `save` the file
  *   may be there all the same (a late success): saving again is always right.
@@ -65,6 +69,16 @@ export interface Storage {
 /** Kinds whose folder is made with the first file in it: those below `data` where they are missing, and rustic makes none for locks. */
 export function comesWithFolder(kind: FileKind): boolean {
   return kind === "data" || kind === "locks";
+}
+
+/** Whether a write or a removal of this kind changes what a repository holds: content alone is nothing before an index lists it. */
+export function decides(kind: FileKind): boolean {
+  return kind !== "data";
+}
+
+/** True when a write or a removal that failed with this may have been done all the same. */
+export function mayBeDone(error: CairnError): boolean {
+  return error.retryable || error.details?.["undecided"] === true;
 }
 
 const NAME = /^[0-9a-f]{64}$/;

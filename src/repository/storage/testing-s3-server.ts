@@ -48,6 +48,8 @@ export class TestingS3Server {
   readonly seen: SeenRequest[] = [];
   /** Asked in turn before each answer, before signatures are looked at. */
   readonly faults: Fault[] = [];
+  /** Waited for when a request is done, before it is answered. */
+  hold: (request: SeenRequest) => Promise<void> | void = () => undefined;
   readonly #server: Server;
 
   private constructor(options: S3ServerOptions) {
@@ -111,6 +113,7 @@ export class TestingS3Server {
     const refusal = this.#refusal(request, incoming.url ?? "");
     const reply = refusal ?? this.#answer(request);
     const bare = request.method === "HEAD" ? { ...reply, body: "" } : reply;
+    await this.hold(request);
     send(answer, bare);
   }
 

@@ -1,0 +1,239 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { test, type TestContext } from "node:test";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { CopyEngine } from "../../engines/copy/copy-engine.ts";
+import type { CairnError } from "../../errors.ts";
+import type { StorageFactory } from "../../repository/storage/location.ts";
+import { RetryingStorage } from "../../repository/storage/retrying.ts";
+import { openS3Storage } from "../../repository/storage/s3.ts";
+import { TestingS3Server, type SeenRequest } from "../../repository/storage/testing-s3-server.ts";
+import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
+import { Library } from "../library.ts";
+import { openAgePassword } from "./age-password.ts";
+
+/** A caller that stops while a request that decides is done and not yet answered. */
+
+const KEY = { accessKeyId: "AKIDTEST", secretAccessKey: "very/secret+key" };
+const PASSWORD = "correct horse";
+
+interface Scene {
+  readonly server: TestingS3Server;
+  readonly folder: string;
+  readonly library: CairnLibrary;
+  /** Opened with a signal that fires when a request like this one is done, which is answered later. */
+  stoppedAt(is: (request: SeenRequest) => boolean, answerAfterMs?: number): Promise<Stopped>;
+  /** With another password than the usual one, if given. */
+  open(password?: string): Promise<BackupRepository>;
+}
+
+interface Stopped {
+  readonly options: RepositoryOptions;
+  readonly signal: AbortSignal;
+}
+
+async function scene(context: TestContext): Promise<Scene> {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-stopped-"));
+  const server = await TestingS3Server.start(KEY);
+  const opened: BackupRepository[] = [];
+  context.after(async () => {
+    for (const each of opened) await each.close();
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const storages: StorageFactory = async (location, options = {}) => {
+    const storage = await openS3Storage(location.slice("s3:".length), options);
+    return new RetryingStorage(storage, { signal: options.signal, graceMs: 1000, firstDelayMs: 1 });
+  };
+  const library = new Library(
+    (found, options) => new CopyEngine({ control: found.control.root, ...options }),
+    storages,
+  ) as unknown as CairnLibrary;
+  const env = {
+    AWS_ACCESS_KEY_ID: KEY.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: KEY.secretAccessKey,
+    XDG_CACHE_HOME: join(folder, "cache"),
+    HOME: folder,
+  };
+  const options: RepositoryOptions = { repository: `s3:${server.address}/r`, password: PASSWORD, env };
+  return {
+    server,
+    folder,
+    library,
+    open: async (password = PASSWORD) => {
+      const repository = await library.openRepository({ ...options, password });
+      opened.push(repository);
+      return repository;
+    },
+    stoppedAt: async (is, answerAfterMs = 300) => {
+      const stop = new AbortController();
+      server.hold = async (request) => {
+        if (stop.signal.aborted || !is(request)) return;
+        stop.abort();
+        await sleep(answerAfterMs);
+      };
+      return { options, signal: stop.signal };
+    },
+  };
+}
+
+function of(method: string, kind: string): (request: SeenRequest) => boolean {
+  return (request) => request.method === method && request.path.startsWith(`/bucket/r/${kind}`);
+}
+
+async function* bytes(): AsyncGenerator<Uint8Array> {
+  yield Buffer.from("content");
+}
+
+/** A repository that is there, and opened with the signal of `stoppedAt`. */
+async function inRepository(
+  at: Scene,
+  stopped: Promise<Stopped>,
+  work: (repository: BackupRepository, signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const { options, signal } = await stopped;
+  const repository = await at.library.openRepository({ ...options, signal });
+  try {
+    await work(repository, signal);
+  } finally {
+    await repository.close();
+  }
+}
+
+async function made(at: Scene): Promise<void> {
+  const { options } = await at.stoppedAt(() => false);
+  await (await at.library.initRepository(options)).close();
+}
+
+test("a repository that is made is there when its maker stops before the answer", async (t) => {
+  const at = await scene(t);
+  const { options, signal } = await at.stoppedAt(of("PUT", "config"));
+  await (await at.library.initRepository({ ...options, signal })).close();
+  assert.ok(signal.aborted);
+  assert.equal((await (await at.open()).keys()).keys.length, 1);
+});
+
+test("a key that is added opens the repository when the caller stops before the answer", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("PUT", "keys")), async (repository, signal) => {
+    assert.equal((await repository.addKey("second", { signal })).keys.length, 2);
+    assert.ok(signal.aborted);
+  });
+  assert.equal((await (await at.open("second")).keys()).keys.length, 2);
+});
+
+for (const [what, method] of [
+  ["the new key", "PUT"],
+  ["the old key's removal", "DELETE"],
+] as const) {
+  test(`a password is another one when the caller stops before the answer to ${what}`, async (t) => {
+    const at = await scene(t);
+    await made(at);
+    await inRepository(at, at.stoppedAt(of(method, "keys")), async (repository, signal) => {
+      assert.equal((await repository.changePassword("second", { signal })).keys.length, 1);
+      assert.ok(signal.aborted);
+    });
+    await assert.rejects(at.open(), { code: "wrong_password" });
+    await at.open("second");
+  });
+}
+
+test("a password is not taken back when nobody knows whether the old key was removed", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("DELETE", "keys"), 3000), async (repository, signal) => {
+    await assert.rejects(repository.changePassword("second", { signal }), (error: CairnError) => {
+      assert.equal(error.code, "interrupted");
+      assert.match(error.message, /the new password opens the repository, and whether the old one does is not known/);
+      return true;
+    });
+  });
+  await at.open("second");
+});
+
+test("a snapshot is told when the caller stops before its answer, and removed ones too", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const ids: string[] = [];
+  await inRepository(at, at.stoppedAt(of("PUT", "snapshots")), async (repository, signal) => {
+    ids.push((await repository.createFromStream(bytes(), { signal })).snapshot!.snapshot_id);
+    assert.ok(signal.aborted);
+  });
+  const repository = await at.open();
+  ids.push((await repository.createFromStream(bytes())).snapshot!.snapshot_id);
+  await inRepository(at, at.stoppedAt(of("DELETE", `snapshots/${ids[0]}`)), async (stopped, signal) => {
+    await assert.rejects(stopped.forget({ snapshots: ids, signal }), (error: CairnError) => {
+      assert.equal(error.code, "interrupted");
+      assert.match(error.message, /^1 snapshot\(s\) removed, then: /);
+      return true;
+    });
+  });
+  assert.deepEqual(
+    (await repository.list()).snapshots.map((snapshot) => snapshot.snapshot_id),
+    [ids[1]],
+  );
+  await inRepository(at, at.stoppedAt(of("DELETE", "snapshots")), async (stopped, signal) => {
+    assert.deepEqual((await stopped.forget({ snapshots: [ids[1]!], signal })).removed, [ids[1]]);
+    assert.ok(signal.aborted);
+  });
+  assert.equal([...at.server.objects.keys()].filter((key) => /snapshots|locks/.test(key)).length, 0);
+});
+
+for (const isAnswered of [true, false]) {
+  const when = isAnswered ? "before the answer" : "and the answer never comes";
+  test(`the file that opens a repository stays when the caller stops ${when}`, async (t) => {
+    const at = await scene(t);
+    await made(at);
+    const identity = await generateX25519Identity();
+    const [file, identities] = [join(at.folder, "password.age"), join(at.folder, "identity")];
+    writeFileSync(identities, `${identity}\n`);
+    const stopped = at.stoppedAt(of("PUT", "keys"), isAnswered ? 300 : 3000);
+    await inRepository(at, stopped, async (repository, signal) => {
+      const adding = repository.addAgeKey({ recipients: [await identityToRecipient(identity)], file, signal });
+      if (isAnswered) assert.equal((await adding).keys.length, 2);
+      else
+        await assert.rejects(adding, (error: CairnError) => {
+          assert.equal(error.code, "interrupted");
+          assert.match(error.message, /whether the key was added is not known, so .*password\.age stays/);
+          assert.match(error.hint!, /cairn backup list --password-file ".*password\.age" --age-identity/);
+          return true;
+        });
+      assert.ok(signal.aborted);
+    });
+    assert.ok(existsSync(file));
+    await at.open(await openAgePassword(readFileSync(file), { file, identity: identities }));
+  });
+}
+
+test("a file for a key that was refused goes", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const file = join(at.folder, "password.age");
+  const recipients = [await identityToRecipient(await generateX25519Identity())];
+  const repository = await at.open();
+  at.server.faults.push((request, answer) => {
+    if (!of("PUT", "keys")(request)) return false;
+    answer.writeHead(403).end();
+    return true;
+  });
+  await assert.rejects(repository.addAgeKey({ recipients, file }), { code: "permission" });
+  assert.equal(existsSync(file), false);
+});
+
+test("a caller that stops while nothing is decided ends at once, and nothing is there", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  await inRepository(at, at.stoppedAt(of("PUT", "data"), 3000), async (repository, signal) => {
+    let stoppedAt = 0;
+    signal.addEventListener("abort", () => (stoppedAt = performance.now()));
+    await assert.rejects(repository.createFromStream(bytes(), { signal }), { code: "interrupted" });
+    const took = performance.now() - stoppedAt;
+    assert.ok(took < 1000, `${took} ms`);
+  });
+  assert.equal((await (await at.open()).list()).snapshots.length, 0);
+  assert.equal([...at.server.objects.keys()].filter((key) => key.includes("/locks/")).length, 0);
+});
