@@ -80,9 +80,9 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again duration_ms",
+    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again untold_files duration_ms",
   "backup restore latest --in-place -r x":
-    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof duration_ms",
+    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof read_again untold_files duration_ms",
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
@@ -155,6 +155,8 @@ export const IN_PLACE: Omit<RestoreInPlaceResult, keyof RestoreResult> = {
   dry_run: false,
   stored_bytes: 0,
   proof: null,
+  read_again: false,
+  untold_files: null,
 };
 
 /** Answers of an open repository, by method. */
@@ -228,6 +230,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     left_out: [],
     proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
     read_again: true,
+    untold_files: 0,
     duration_ms: 1,
   },
 };

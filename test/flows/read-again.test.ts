@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
 import { newRepository, noRestic, repositoryPlace, restic, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder, pauseFile } from "../fixtures/work.ts";
@@ -47,7 +48,6 @@ const CHANGES: Record<string, (staging: string) => void> = {
     fs.writeSync(fd, "other", 2_000_000);
     fs.closeSync(fd);
   },
-  "a mode is": (at) => fs.chmodSync(path.join(at, "same/updated.txt"), 0o600),
   "a link's target is": (at) => {
     fs.rmSync(path.join(at, "link"));
     fs.symlinkSync("/etc/passwd", path.join(at, "link"));
@@ -74,6 +74,8 @@ for (const [what, change] of Object.entries(CHANGES))
     const parts = path.join(newFolder("in"), "parts");
     const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove"), parts, change);
     assert.deepEqual([partly.status, fs.existsSync(parts)], [6, false], partly.stdout + partly.stderr);
+    // The digest of the whole says nothing of parts.
+    assert.match(partly.error!.message, /reads back otherwise at [^;]*$/);
     // Most of the smallest pack that has content, so that its middle is hit, is one file.
     fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
     cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
@@ -82,6 +84,114 @@ for (const [what, change] of Object.entries(CHANGES))
     const damaged = await changed(restoring(at, rest), rest, change);
     assert.deepEqual([damaged.status, fs.existsSync(rest)], [6, false], damaged.stdout + damaged.stderr);
   });
+
+const CHOSEN: Record<string, readonly string[]> = { "a whole snapshot": [], parts: ["same", "link", "--prove"] };
+
+for (const [what, args] of Object.entries(CHOSEN))
+  test(`the restore of ${what} lists what has another mode, and puts all in place, when the file system keeps none`, async () => {
+    const at = saved();
+    const to = path.join(newFolder("in"), "back");
+    const moded = await changed(restoring(at, to, ...args), to, (staging) => {
+      fs.chmodSync(path.join(staging, "same/updated.txt"), 0o600);
+      fs.chmodSync(path.join(staging, "same"), 0o700);
+    });
+    const left = moded.data["left_out"] as { path: string; reason: string; aspects: string[] }[];
+    assert.deepEqual(
+      left.map(({ path: where, reason, aspects }) => [where, reason, aspects]),
+      [
+        ["same", "unsupported", ["mode"]],
+        ["same/updated.txt", "unsupported", ["mode"]],
+      ],
+    );
+    const { read_again: again, proof } = moded.data;
+    assert.deepEqual([moded.status, again, proof], [10, true, null], moded.stdout + moded.stderr);
+    assert.equal(fs.readFileSync(path.join(to, "same/kept.txt"), "utf8"), "never changes\n");
+    const other = path.join(newFolder("in"), "other");
+    const both = await changed(restoring(at, other, ...args), other, (staging) => {
+      fs.chmodSync(path.join(staging, "same/updated.txt"), 0o600);
+      fs.writeFileSync(path.join(staging, "same/kept.txt"), "never chanqes\n");
+    });
+    assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
+    assert.match(both.error!.message, /otherwise at .*kept\.txt/);
+  });
+
+/** What a person is told. */
+function inWords(args: readonly string[]): string {
+  return spawnSync(process.execPath, [buildCommand(), ...args], { encoding: "utf8" }).stdout;
+}
+
+const noBindfs =
+  spawnSync("bindfs", ["--version"]).error === undefined && process.getuid?.() === 0
+    ? false
+    : "bindfs is not installed, or this is not root";
+
+test("a mount that ignores modes gets all of a snapshot, which is listed", { skip: noBindfs }, (t) => {
+  const at = saved();
+  fs.chmodSync(path.join(at.folder, "moded/mode"), 0o640);
+  cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+  const [base, root] = [newFolder("base"), newFolder("mount")];
+  const mounted = spawnSync("bindfs", ["--chmod-ignore", base, root], { encoding: "utf8" });
+  if (mounted.status !== 0) return t.skip(`bindfs: ${mounted.stderr}`);
+  t.after(() => spawnSync("umount", [root]));
+  const { status, data } = cairn(restoring(at, path.join(root, "back")));
+  const left = data["left_out"] as { path: string; aspects: string[] }[];
+  assert.ok(left.some((each) => each.path === "moded/mode" && each.aspects.join() === "mode"));
+  assert.deepEqual([status, data["read_again"], data["proof"]], [10, true, null]);
+});
+
+test("what a restore says that compared entries is what it did", { skip: noRestic }, () => {
+  const at = saved();
+  const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
+  assert.match(said("same"), /not read again: parts are with --prove/);
+  assert.match(said("same", "--prove"), /read again: every entry is what the snapshot has$/m);
+  const place = repositoryPlace("untold");
+  restic(place, "init");
+  restic(place, "backup", at.folder);
+  const untold = cairnOk(restoring({ place }, newFolder("to")));
+  assert.deepEqual([untold.data["read_again"], untold.data["untold_files"]], [false, 1]);
+  assert.match(inWords(restoring({ place }, newFolder("to"))), /1 file could not be told, as the snapshot has no hash/);
+});
+
+test("parts that are restored in place are read again where that is asked for, and what is otherwise is listed", async () => {
+  const at = saved();
+  const inPlace = (...args: string[]): string[] => [
+    "backup",
+    "restore",
+    "latest",
+    "--in-place",
+    ...args,
+    ...at.place.options,
+  ];
+  const lose = (): void => {
+    fs.rmSync(path.join(at.folder, "same/kept.txt"));
+    fs.writeFileSync(path.join(at.folder, "beside"), "stays\n");
+  };
+  lose();
+  const args = inPlace("same", "chunked", "--prove");
+  const { data } = cairnOk(args, { cwd: at.folder });
+  assert.deepEqual([data["read_again"], data["untold_files"], data["proof"]], [true, 0, null]);
+  assert.equal(cairnOk(inPlace("same"), { cwd: at.folder }).data["untold_files"], null);
+  lose();
+  const pause = pauseFile();
+  const running = startCairn(args, { cwd: at.folder, failpoint: `restore-backup.restored@${pause}` });
+  await running.paused;
+  fs.writeFileSync(path.join(at.folder, "same/kept.txt"), "never chanqes\n");
+  fs.writeFileSync(path.join(at.folder, "same/more"), "more\n");
+  fs.chmodSync(path.join(at.folder, "same/updated.txt"), 0o600);
+  fs.rmSync(pause);
+  const done = await running.ended;
+  const left = done.data["left_out"] as { path: string; reason: string }[];
+  assert.deepEqual(
+    left.map(({ path: where, reason }) => [where, reason]),
+    [
+      ["same/updated.txt", "unsupported"],
+      ["same/kept.txt", "changed_since"],
+      ["same/more", "changed_since"],
+    ],
+    done.stdout + done.stderr,
+  );
+  assert.deepEqual([done.status, done.data["read_again"]], [10, false]);
+});
 
 test("what is left of a damaged snapshot is read again, and said to be as it was", () => {
   const at = saved();

@@ -1,88 +1,118 @@
 import { presentSource } from "../../engines/scan/present-source.ts";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
-import { compareBytes } from "../../formats/bytes.ts";
-import type { Manifest } from "../../formats/manifest.ts";
+import { compareBytes, latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import type { PathSelection } from "../../fs/path-selection.ts";
+import { PathSelection } from "../../fs/path-selection.ts";
+import { displayPath } from "../../fs/safe-path.ts";
+import type { LeftOut } from "../contract.ts";
+import type { Look } from "./look.ts";
+import { nodesOrNull, type SnapshotContent } from "./snapshot-content.ts";
 
-/** What was to be written, and what of it is known not to be as it was saved. */
+/** What was to be written, and what of it is known not to be there as it was saved. */
 export interface Written {
-  root: Uint8Array;
-  manifest: Manifest | null;
-  /** entries of a tree; null where it cannot be read */
-  list: (tree: Uint8Array) => Promise<TreeNode[] | null>;
-  /** null: everything */
-  chosen: PathSelection | null;
-  /** lost, with all below */
-  lost: PathSelection;
-  /** in latin1; there, and not of the kind or mode that was saved */
-  unlike: ReadonlySet<string>;
+  content: Pick<SnapshotContent, "root" | "manifest">;
+  /** raw paths; null: everything */
+  chosen: readonly Uint8Array[] | null;
+  /** lost, or listed as they are, with all below; raw paths */
+  lost: readonly Uint8Array[];
+  notSet: readonly { path: Uint8Array; aspects: readonly string[] }[];
+  /** where there may be what was not written */
+  others: "nowhere" | "beside what was chosen" | "anywhere";
 }
 
 export interface Compared {
   /** what is otherwise than it was saved, raw paths */
   wrong: Uint8Array[];
-  /** files whose content cannot be told by what the snapshot says of them */
+  /** what is as it was saved but for its mode, and not known for it: not all file systems keep modes */
+  otherModes: LeftOut[];
+  /** files whose content cannot be told by what the snapshot says of them, and what cannot be read and has no name here */
   untold: number;
 }
 
 /**
  * Compares a folder that was read again with the snapshot it was written from, entry by entry: kind, mode, size, content
- * and where links lead to. For what no digest of the whole can tell: parts, and folders that lack something.
+ * and where links lead to. For what no digest of the whole can tell: parts, folders that lack something or have more, and
+ * file systems that do not keep all. What cannot be read of the snapshot although it is not lost is wrong.
  */
-export async function compareWritten(found: ScanResult, written: Written): Promise<Compared> {
-  return new Comparison(found, written).run();
+export async function compareWritten(look: Look, found: ScanResult, written: Written): Promise<Compared> {
+  return new Comparison(look, found, written).run();
 }
 
 class Comparison {
+  readonly #look: Look;
   readonly #written: Written;
+  readonly #chosen: PathSelection | null;
+  readonly #lost: PathSelection;
+  /** Not made, with all below. */
+  readonly #notMade: ReadonlySet<string>;
+  readonly #noMode: ReadonlySet<string>;
   readonly #present: ReturnType<typeof presentSource>;
   readonly #lossless: ReturnType<typeof losslessByPath>;
   readonly #saved: ReadonlyMap<string, Uint8Array>;
   readonly #read: ReadonlyMap<string, Uint8Array>;
-  readonly #result: Compared = { wrong: [], untold: 0 };
+  readonly #result: Compared;
 
-  constructor(found: ScanResult, written: Written) {
+  constructor(look: Look, found: ScanResult, written: Written) {
+    const { content, chosen, lost, notSet } = written;
+    const { omitted, omittedCount } = found.notes;
+    this.#look = look;
     this.#written = written;
+    this.#chosen = chosen === null ? null : new PathSelection(chosen);
+    this.#lost = new PathSelection([...lost, ...omitted.map(({ path }) => path)]);
+    const lacking = (aspect: string): Set<string> =>
+      new Set(notSet.filter(({ aspects }) => aspects.includes(aspect)).map(({ path }) => latin1(path)));
+    this.#notMade = lacking("type");
+    this.#noMode = lacking("mode");
     this.#present = presentSource(found);
-    this.#lossless = losslessByPath(written.manifest?.lossless ?? []);
+    this.#lossless = losslessByPath(content.manifest?.lossless ?? []);
     const byPath = (hashes: readonly { path: Uint8Array; sha256: Uint8Array }[]): Map<string, Uint8Array> =>
-      new Map(hashes.map(({ path, sha256 }) => [key(path), sha256]));
-    this.#saved = byPath(written.manifest?.fileHashes ?? []);
+      new Map(hashes.map(({ path, sha256 }) => [latin1(path), sha256]));
+    this.#saved = byPath(content.manifest?.fileHashes ?? []);
     this.#read = byPath(found.summarise().hashes);
+    this.#result = { wrong: [], otherModes: [], untold: omittedCount - omitted.length };
   }
 
   async run(): Promise<Compared> {
-    await this.#directory(this.#written.root, this.#present.root, new Uint8Array(0));
+    // What is not there may be what cannot be read and has no name here.
+    if (this.#result.untold === 0)
+      await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
     return this.#result;
   }
 
   async #directory(tree: Uint8Array, there: Uint8Array, path: Uint8Array): Promise<void> {
-    const wanted = await this.#written.list(tree);
-    // What was in it is lost, and named.
-    if (wanted === null) return;
-    const present = new Map(this.#present.list(there).map((node) => [key(node.name), node]));
+    if (this.#lost.chosenAt(path) !== null) return;
+    const wanted = await nodesOrNull(this.#look, tree);
+    if (wanted === null) return void this.#result.wrong.push(path);
+    const below = (name: Uint8Array): Uint8Array => (path.length === 0 ? name : Buffer.concat([path, SLASH, name]));
+    const present = new Map(this.#present.list(there).map((node) => [latin1(node.name), node]));
     for (const node of wanted) {
-      const own = path.length === 0 ? node.name : Buffer.concat([path, SLASH, node.name]);
-      const now = present.get(key(node.name)) ?? null;
-      present.delete(key(node.name));
-      if (this.#written.chosen?.of(own) === "no" || this.#written.lost.chosenAt(own) !== null) continue;
-      await this.#entry(own, node, now);
+      const own = below(node.name);
+      const now = present.get(latin1(node.name)) ?? null;
+      if (this.#chosen?.of(own) === "no") continue;
+      present.delete(latin1(node.name));
+      if (this.#lost.chosenAt(own) === null) await this.#entry(own, node, now);
     }
-    for (const node of present.values())
-      this.#result.wrong.push(path.length === 0 ? node.name : Buffer.concat([path, SLASH, node.name]));
+    for (const { name } of present.values()) if (!this.#mayBe(below(name))) this.#result.wrong.push(below(name));
+  }
+
+  /** Whether something may be there that was not written. */
+  #mayBe(path: Uint8Array): boolean {
+    const { others } = this.#written;
+    // In place what stays is listed, too, and what it is in stays with it.
+    if (this.#lost.of(path) !== "no") return true;
+    return (
+      others === "anywhere" || (others !== "nowhere" && this.#chosen !== null && this.#chosen.of(path) !== "whole")
+    );
   }
 
   async #entry(path: Uint8Array, saved: TreeNode, now: TreeNode | null): Promise<void> {
-    const { chosen, unlike } = this.#written;
-    const isUnlike = unlike.has(key(path));
-    if (isUnlike && (now === null || now.type !== saved.type)) return;
+    if (now === null || now.type !== saved.type)
+      return this.#notMade.has(latin1(path)) ? undefined : void this.#result.wrong.push(path);
     // Directories that only lead to what was chosen have no mode of their own.
-    const hasMode = !isUnlike && chosen?.of(path) !== "part" && saved.type !== "symlink";
-    if (now === null || now.type !== saved.type || (hasMode && now.mode !== saved.mode))
-      return void this.#result.wrong.push(path);
-    const node = exactNode(saved, this.#lossless.get(key(path)));
+    const hasMode = this.#chosen?.of(path) !== "part" && saved.type !== "symlink" && !this.#noMode.has(latin1(path));
+    if (hasMode && now.mode !== saved.mode) this.#result.otherModes.push(otherModeEntry(path, saved, now));
+    const node = exactNode(saved, this.#lossless.get(latin1(path)));
     if (node.type === "dir") return this.#directory(node.subtree!, now.subtree!, path);
     if (node.type === "file") return this.#file(path, node, now);
     if (node.type === "symlink" && compareBytes(node.linktarget!, now.linktarget!) !== 0) this.#result.wrong.push(path);
@@ -91,7 +121,7 @@ class Comparison {
   #file(path: Uint8Array, saved: TreeNode, now: TreeNode): void {
     if (now.size !== saved.size) return void this.#result.wrong.push(path);
     if (saved.size === 0) return;
-    const [was, is] = [hashOf(saved, this.#saved.get(key(path))), hashOf(now, this.#read.get(key(path)))];
+    const [was, is] = [hashOf(saved, this.#saved.get(latin1(path))), hashOf(now, this.#read.get(latin1(path)))];
     if (was === undefined || is === undefined) this.#result.untold++;
     else if (compareBytes(was, is) !== 0) this.#result.wrong.push(path);
   }
@@ -104,6 +134,8 @@ function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8A
 
 const SLASH = Buffer.from("/");
 
-function key(path: Uint8Array): string {
-  return Buffer.from(path).toString("latin1");
+function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {
+  const [wanted, found] = [saved, now].map(({ mode }) => mode.toString(8).padStart(3, "0"));
+  const detail = `it reads back with mode ${found}, saved was ${wanted}: the file system does not keep it, or something changed it meanwhile`;
+  return { ...displayPath(path), reason: "unsupported", detail, aspects: ["mode"] };
 }

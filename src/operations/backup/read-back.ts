@@ -63,7 +63,10 @@ export interface FoundAgain {
   isRefused: boolean;
 }
 
-const NO_RIGHT: readonly string[] = ["EACCES", "EPERM"];
+/** True of what a disk does not say. */
+export function isRefusal(errno: string): boolean {
+  return errno === "EACCES" || errno === "EPERM";
+}
 
 /** Reads a folder again from its disk; all of it was flushed. */
 export async function readBack(
@@ -90,7 +93,7 @@ export async function readBack(
     state: hex(found.state),
     meta: hex(found.meta),
     notRead: notReadEntries(found.notes),
-    isRefused: omitted.length > 0 && omitted.every(({ reason }) => NO_RIGHT.includes(reason)),
+    isRefused: omitted.length > 0 && omitted.every(({ reason }) => isRefusal(reason)),
   };
 }
 

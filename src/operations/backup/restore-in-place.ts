@@ -4,20 +4,23 @@ import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
+import { displayPath, pathOfDisplayed } from "../../fs/safe-path.ts";
 import type { Point } from "../../workspace/point-files.ts";
 import { receivePoint } from "../../workspace/receive.ts";
 import { neverPart } from "../../workspace/record-point.ts";
 import { recoverWorkspace } from "../../workspace/recovery.ts";
 import { rulesOf } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
-import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreProof, RestoreResult } from "../contract.ts";
+import type { LeftOut, RestoreInPlaceOptions, RestoreInPlaceResult, RestoreResult } from "../contract.ts";
 import { restoreLocked } from "../restore.ts";
+import type { ChosenPaths } from "./chosen-paths.ts";
+import { compareWritten } from "./compare-written.ts";
 import { checkJobs } from "./jobs.ts";
 import { lookingAtSnapshots } from "./look.ts";
 import { requireUntouched } from "./own-folder.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
-import { checkReceipt, checkReceiptOf, readBack, signed, warnUnproven } from "./read-back.ts";
+import { checkReceipt, checkReceiptOf, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { takeIn } from "./take-in.ts";
 import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
@@ -56,7 +59,7 @@ export async function restoreBackupInPlace(
   const facts = { ...access.info, snapshot_id: listed.id, target: workspace.root.toString("utf8") };
   if (found.plan !== undefined) {
     const duration = Math.round(performance.now() - started);
-    return { ...facts, ...found.plan, dry_run: true, stored_bytes: null, proof: null, duration_ms: duration };
+    return { ...facts, ...found.plan, ...NOT_READ, dry_run: true, stored_bytes: null, duration_ms: duration };
   }
   failpoint("restore-backup.received");
   const { restored, point } = await restorePoint(workspace, found.point, {
@@ -76,18 +79,19 @@ export async function restoreBackupInPlace(
       }),
     call,
   });
-  // Beside what is kept the folder has no digest to be compared with.
-  const { proof, leftOut } =
-    chosen.paths === null && !keepPresent && options.prove !== false
-      ? await prove(workspace, point, { access, listed, content, options, leftOut: restored.left_out })
-      : { proof: null, leftOut: [...found.leftOut, ...restored.left_out] };
+  failpoint("restore-backup.restored");
+  const leftOut = [...found.leftOut, ...restored.left_out];
+  // Beside what is kept, and of parts, the folder has no digest to be compared with.
+  const isProven = options.prove ?? (chosen.paths === null && !keepPresent);
+  const proven: Proven = isProven
+    ? await prove(workspace, point, { access, listed, content, options, leftOut, chosen, keepPresent })
+    : { ...NOT_READ, left_out: leftOut };
   return {
     ...facts,
     ...restored,
-    left_out: leftOut,
+    ...proven,
     dry_run: false,
     stored_bytes: point.descriptor.bytes_stored,
-    proof,
     duration_ms: Math.round(performance.now() - started),
   };
 }
@@ -187,27 +191,59 @@ function rootOf({ mode, uid, gid, mtimeSec, mtimeNs }: TreeNode): RootMetadata {
   return { mode, uid, gid, mtimeSec, mtimeNs };
 }
 
-/** The folder as its disk gives it back. Where that is something else, it is listed: others may have written to it meanwhile. */
+const NOT_READ = { proof: null, read_again: false, untold_files: null };
+
+type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "untold_files">;
+
+/**
+ * The folder as its disk gives it back. Where that is not known to be what was saved by a digest of the whole, each entry
+ * is compared. What is something else is listed: others may have written to it meanwhile.
+ */
 async function prove(
   workspace: Workspace,
   point: Point,
-  more: Parameters<typeof readBack>[0] & { leftOut: LeftOut[] },
-): Promise<{ proof: RestoreProof | null; leftOut: LeftOut[] }> {
-  const { content, leftOut } = more;
+  more: ReadBack & { leftOut: LeftOut[]; chosen: ChosenPaths; keepPresent: boolean },
+): Promise<Proven> {
+  const { access, content, options, leftOut, chosen, keepPresent } = more;
   await flushFileSystem(workspace.root);
   const rules = rulesOf(point);
   const { crossMounts } = rules;
   const skip = neverPart(workspace.root, { crossMounts });
-  const { state, meta, notRead, isRefused } = await readBack(more, workspace.root, { rules, skip, crossMounts });
-  const recorded = content.manifest?.stateDigest ?? null;
+  const { found, state, meta, notRead } = await readBack(more, workspace.root, { rules, skip, crossMounts });
+  const recorded = chosen.paths === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
   if (state === recorded) {
     const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     const target = workspace.root.toString("utf8");
-    return { proof: await signed(more, proven, { leftOut, target }), leftOut };
+    const proof = await signed(more, proven, { leftOut, target });
+    return { proof, left_out: leftOut, read_again: true, untold_files: 0 };
   }
-  warnUnproven(more.options);
-  if (recorded === null) return { proof: null, leftOut };
-  if (isRefused || leftOut.length > 0) return { proof: null, leftOut: [...leftOut, ...notRead] };
-  const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: something wrote to it meanwhile, or its disk does not keep what it is given`;
-  return { proof: null, leftOut: [{ path: "", reason: "changed_since", detail }] };
+  warnUnproven(options);
+  const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
+  const { wrong, otherModes, untold } = await lookingAtSnapshots(access, options, async (look) =>
+    compareWritten(look, found, {
+      content,
+      chosen: chosen.paths,
+      lost: known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),
+      notSet: known,
+      others: keepPresent ? "anywhere" : "beside what was chosen",
+    }),
+  );
+  const all = [...leftOut, ...notRead, ...otherModes, ...wrong.map(otherEntry)];
+  if (recorded !== null && all.length === 0) {
+    const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
+    return {
+      proof: null,
+      left_out: [{ path: "", reason: "changed_since", detail }],
+      read_again: false,
+      untold_files: 0,
+    };
+  }
+  return { proof: null, left_out: all, read_again: wrong.length === 0 && untold === 0, untold_files: untold };
+}
+
+const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";
+
+function otherEntry(path: Uint8Array): LeftOut {
+  const detail = `it reads back otherwise than the snapshot has it: ${WRITTEN_TO}`;
+  return { ...displayPath(path), reason: "changed_since", detail };
 }

@@ -4,13 +4,12 @@ import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
-import { CairnError, toCairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/flush.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import type { TreeNode } from "../../formats/tree.ts";
 import { newPacer, throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
@@ -28,12 +27,12 @@ import { compareWritten } from "./compare-written.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
-import { type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
+import { type Look, type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
 import { requireOutside } from "./own-folder.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
-import { checkReceipt, checkReceiptOf, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
+import { checkReceipt, checkReceiptOf, isRefusal, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, readNodes, snapshotContent } from "./snapshot-content.ts";
+import { nameOf, nodesOrNull, snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
@@ -95,6 +94,12 @@ export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promi
   return new SnapshotRestore({ ...parts, area: null, target: folder, left: [], started: Date.now() }).write();
 }
 
+interface Proven {
+  proof: Omit<RestoreProof, "receipt"> | null;
+  /** files that nothing tells whether they are what was saved; null where nothing was read again */
+  untold: number | null;
+}
+
 interface Written {
   written: WriteTreeResult;
   leftOut: LeftOut[];
@@ -112,7 +117,7 @@ class SnapshotRestore {
     if (options.dryRun === true) {
       checkRoom(target, (await this.#plan()).plainBytes);
       const { entries, bytes } = await this.#count();
-      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null, readAgain: false });
+      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null, untold: null });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
     const folder = new RestoreFolder(target, content, left);
@@ -130,7 +135,7 @@ class SnapshotRestore {
       // Where the whole will not be proven, trees are read once more to compare with.
       if (!this.#isCompared(leftOut)) this.#parts.readNoMore();
       failpoint("restore-backup.written");
-      const { proof, readAgain } = await this.#prove(partial.staging, written, leftOut);
+      const { proof, untold } = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");
       const wasMountRoot = isMountRoot(target);
       leftOut.push(...this.#setRoot(partial.staging));
@@ -142,7 +147,7 @@ class SnapshotRestore {
       const to = target.toString("utf8");
       if (proof === null) warnUnproven(options);
       const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
-      return this.#result({ ...written, leftOut, proof: shown, readAgain });
+      return this.#result({ ...written, leftOut, proof: shown, untold });
     } catch (error) {
       partial.abandon();
       throw error;
@@ -203,7 +208,7 @@ class SnapshotRestore {
     const linked = new Set<bigint>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
       await pace();
-      for (const node of (await this.#nodesOrNull(tree)) ?? []) {
+      for (const node of (await nodesOrNull(this.#parts, tree)) ?? []) {
         const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
         const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
         if (part === "no") continue;
@@ -217,16 +222,6 @@ class SnapshotRestore {
     };
     await walk(content.root, "");
     return counted;
-  }
-
-  /** What is damaged is met when it is written. */
-  async #nodesOrNull(tree: Uint8Array): Promise<TreeNode[] | null> {
-    try {
-      return await readNodes(this.#parts, tree);
-    } catch (error) {
-      if (toCairnError(error).code === "damaged") return null;
-      throw error;
-    }
   }
 
   /** The paths below the root that are written; null: everything. */
@@ -297,58 +292,58 @@ class SnapshotRestore {
 
   /**
    * Everything is read again. Without a proof where none is wanted, parts were written, there is nothing to compare the
-   * whole with, or this user may not make or read all of it, which is listed: then each entry is compared, as far as it
-   * is not listed. Throws `damaged` when something is not what was saved although nothing is known to be missing.
+   * whole with, this user may not make or read all of it, or the file system keeps no modes, which is listed: then each
+   * entry is compared, as far as it is not listed. Throws `damaged` when something is not what was saved although nothing
+   * is known to be missing.
    */
-  async #prove(
-    folder: Buffer,
-    written: WriteTreeResult,
-    leftOut: LeftOut[],
-  ): Promise<{ proof: Omit<RestoreProof, "receipt"> | null; readAgain: boolean }> {
-    const { content, paths } = this.#parts;
-    if (!this.#isProven) return { proof: null, readAgain: false };
+  async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
+    const { access, area, content, paths, options } = this.#parts;
+    if (!this.#isProven) return { proof: null, untold: null };
     const isCompared = this.#isCompared(leftOut);
     const { found, state, meta, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
     if (state === recorded)
-      return {
-        proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
-        readAgain: true,
-      };
-    const isKnown = written.damaged.length > 0 || leftOut.some(isOfState);
+      return { proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest }, untold: 0 };
     leftOut.push(...notRead);
-    if (notRead.length > 0 && !isRefused) throw this.#otherwise(`state digest ${state}`);
-    if (isCompared) return { proof: null, readAgain: await this.#compare(found, written) };
-    if (!isRefused && !isKnown) throw this.#otherwise(`state digest ${state}`);
-    return { proof: null, readAgain: false };
+    if (notRead.length > 0 && !isRefused) {
+      const { omitted, omittedCount } = found.notes;
+      const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
+      throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omittedCount);
+    }
+    if (isCompared) return { proof: null, untold: await this.#compare(this.#parts, { found, written, leftOut }) };
+    // Others may have the repository since it was written: the trees are read under a lock of their own.
+    const untold = await lookingAtSnapshots(access, { ...options, area }, async (look) =>
+      this.#compare(look, { found, written, leftOut }),
+    );
+    if (leftOut.length === 0) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
+    return { proof: null, untold };
   }
 
-  /** Whether everything is as it was saved but for what is listed; false where that cannot be told of all. */
-  async #compare(found: ScanResult, written: WriteTreeResult): Promise<boolean> {
-    const { content } = this.#parts;
-    const chosen = this.#written();
-    const { omitted, omittedCount } = found.notes;
-    if (omittedCount > omitted.length) return false;
-    const { wrong, untold } = await compareWritten(found, {
-      root: content.root,
-      manifest: content.manifest,
-      list: async (tree) => this.#nodesOrNull(tree),
-      chosen: chosen === null ? null : new PathSelection(chosen),
-      lost: new PathSelection([...written.damaged, ...omitted].map(({ path }) => path)),
-      unlike: new Set(written.notSet.map(({ path }) => Buffer.from(path).toString("latin1"))),
+  /**
+   * Lists what has another mode. Returns of how many files nothing tells whether they are what was saved; everything else
+   * is, but for what is listed.
+   */
+  async #compare(
+    look: Look,
+    { found, written, leftOut }: { found: ScanResult; written: WriteTreeResult; leftOut: LeftOut[] },
+  ): Promise<number> {
+    const { wrong, otherModes, untold } = await compareWritten(look, found, {
+      content: this.#parts.content,
+      chosen: this.#written(),
+      lost: written.damaged.map(({ path }) => path),
+      notSet: written.notSet,
+      others: "nowhere",
     });
     if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
-    return untold === 0;
+    leftOut.push(...otherModes);
+    return untold;
   }
 
-  #otherwise(how: string, count = 1): CairnError {
-    const { listed, content } = this.#parts;
-    const recorded = content.manifest?.stateDigest;
-    const wanted = recorded === null || recorded === undefined || count > 1 ? "" : `; saved was ${recorded}`;
-    const more = count > 1 ? ` and ${count - 1} more places` : "";
+  #otherwise(how: string, places = 1): CairnError {
+    const more = places > 1 ? ` and ${places - 1} more places` : "";
     return new CairnError(
       "damaged",
-      `what was written of snapshot ${listed.id.slice(0, 8)} reads back ${how}${more}${wanted}`,
+      `what was written of snapshot ${this.#parts.listed.id.slice(0, 8)} reads back ${how}${more}`,
       {
         hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
       },
@@ -373,7 +368,7 @@ class SnapshotRestore {
     keptBytes: number;
     leftOut: LeftOut[];
     proof: RestoreProof | null;
-    readAgain: boolean;
+    untold: number | null;
   }): RestoreBackupResult {
     const { access, listed, target, options, started } = this.#parts;
     return {
@@ -387,15 +382,11 @@ class SnapshotRestore {
       kept_bytes: of.keptBytes,
       left_out: of.leftOut,
       proof: of.proof,
-      read_again: of.readAgain,
+      read_again: of.untold === 0,
+      untold_files: of.untold,
       duration_ms: Date.now() - started,
     };
   }
-}
-
-/** Whether the state is another one for what could not be set. */
-function isOfState({ aspects }: LeftOut): boolean {
-  return aspects?.some((aspect) => aspect === "mode" || aspect === "type") === true;
 }
 
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };

@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { compareBytes } from "../../formats/bytes.ts";
 import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
@@ -92,7 +92,20 @@ export async function readNodes(from: { reader: NearReader; index: BlobIndex }, 
   return decodeTree(await readBlob(from, tree, TREE_BLOB));
 }
 
-/** The entries of what was saved; likewise. */
+/** The same; null where it is damaged. */
+export async function nodesOrNull(
+  from: { reader: NearReader; index: BlobIndex },
+  tree: Uint8Array,
+): Promise<TreeNode[] | null> {
+  try {
+    return await readNodes(from, tree);
+  } catch (error) {
+    if (toCairnError(error).code === "damaged") return null;
+    throw error;
+  }
+}
+
+/** The entries of what was saved; `damaged` as above. */
 export async function savedNodes(
   from: { reader: NearReader; index: BlobIndex },
   { root, only }: Pick<SnapshotContent, "root" | "only">,

@@ -54,6 +54,8 @@ export interface RestoreBackupResult extends RepositoryInfo {
    * kind, mode, content and link target of each entry. False where that was not asked for or could not be told.
    */
   read_again: boolean;
+  /** Files of which nothing in the snapshot tells whether they are what was saved; null where nothing was read again. */
+  untold_files: number | null;
   duration_ms: number;
 }
 
@@ -62,7 +64,7 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   latestOf?: SnapshotFilter;
   /** True: entries that the snapshot does not have stay; so they do wherever patterns choose. */
   keepPresent?: boolean;
-  /** False: the folder is not read again afterwards. Default true for whole snapshots, unless `keepPresent`. */
+  /** Whether the folder is read again afterwards. Default true for whole snapshots, unless `keepPresent`; else compared entry by entry. */
   prove?: boolean;
   /** Where the receipt goes too; likewise. */
   receipt?: string;
@@ -81,6 +83,9 @@ export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult {
   /** What it added to the workspace's store; null in a dry run. */
   stored_bytes: number | null;
   proof: RestoreProof | null;
+  /** As of {@link RestoreBackupResult}; what is otherwise is listed in `left_out`, as it stays in place. */
+  read_again: boolean;
+  untold_files: number | null;
 }
 
 /** What was read back is the state that was saved. */

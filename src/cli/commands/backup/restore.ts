@@ -3,7 +3,6 @@ import type {
   RestoreBackupOptions,
   RestoreBackupResult,
   RestoreInPlaceResult,
-  RestoreProof,
 } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -126,18 +125,16 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
 
 function renderProof(
   { style }: Pick<Context, "style">,
-  { proof, ...result }: { proof: RestoreProof | null; read_again?: boolean; left_out: readonly unknown[] },
+  { proof, untold_files: untold, left_out: leftOut }: Pick<RestoreBackupResult, "proof" | "untold_files" | "left_out">,
 ): string[] {
-  if (proof === null && result.read_again === true)
-    return [
-      result.left_out.length === 0
-        ? "  read again: every entry is what the snapshot has"
-        : "  read again: every entry that is not listed is what the snapshot has",
-    ];
-  if (proof === null)
-    return [
-      style.dim("  not proven: parts are read again with --prove, whole snapshots where all can be made and read"),
-    ];
+  if (proof === null && untold === null)
+    return [style.dim("  not read again: parts are with --prove, whole snapshots without --no-prove")];
+  if (proof === null) {
+    const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
+    const but =
+      untold === 0 ? "" : `; ${plural(untold!, "file")} could not be told, as the snapshot has no hash of them whole`;
+    return [`  read again: ${told} is what the snapshot has${but}`];
+  }
   const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
