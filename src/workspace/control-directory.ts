@@ -208,7 +208,7 @@ export interface NewWorkspace {
   exactName?: boolean;
   origin?: NonNullable<WorkspaceFile["origin"]>;
   settings?: JsonObject;
-  /** Also know the folder by its path in its mount; by default where the control directory lies at a mount's root. */
+  /** Also know the folder by its path in its mount; by default where the control directory lies at that mount's root. */
   inMount?: boolean;
   /** Fresh unless told. */
   id?: WorkspaceId;
@@ -299,23 +299,27 @@ export function folderIdentity(folder: RawPath, inMount: boolean): FolderIdentit
 /** A workspace's record for another folder, or for one that is another by now. */
 export function withFolder(control: ControlPaths, workspace: PlacedWorkspace, folder: RawPath): PlacedWorkspace {
   const { path_b64: _path, mount_path: _mount, filesystem_uuid: _uuid, ...rest } = workspace;
-  return { ...rest, ...folderIdentity(folder, isAtMountRoot(control)) };
+  return { ...rest, ...folderIdentity(folder, isInMountOf(control, folder)) };
 }
 
 function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWorkspace {
   return {
     id: options.id ?? newWorkspaceId(),
     name: options.name,
-    ...(options.identity ?? folderIdentity(options.folder, options.inMount ?? isAtMountRoot(control))),
+    ...(options.identity ?? folderIdentity(options.folder, options.inMount ?? isInMountOf(control, options.folder))),
     registered_at: new Date().toISOString(),
     ...(options.origin === undefined ? {} : { origin: options.origin }),
     settings: options.settings ?? {},
   };
 }
 
-/** True for a control directory that lies at the root of a mount, where folders are known by their path in it. */
-export function isAtMountRoot(control: ControlPaths): boolean {
-  return basename(dirname(control.root)) === MOUNT_CONTROL;
+/**
+ * True for a folder in the mount at whose root its control directory lies: it is known by its path in there. In another
+ * mount, where it may have been moved, the same path is that of another folder.
+ */
+export function isInMountOf(control: ControlPaths, folder: RawPath): boolean {
+  if (basename(dirname(control.root)) !== MOUNT_CONTROL) return false;
+  return mountOf(folder)?.id === mountOf(control.root)?.id;
 }
 
 /** A folder's path from the root of its mount, without a leading slash; null without mountinfo. */

@@ -13,7 +13,7 @@ import {
   createWorkspace,
   type FolderIdentity,
   folderIdentity,
-  isAtMountRoot,
+  isInMountOf,
   listWorkspaces,
   type PlacedWorkspace,
   pathInMount,
@@ -191,7 +191,7 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
     exactName: input.name !== undefined,
     origin: originOf(workspace, input.point),
     id,
-    identity: identity(isAtMountRoot(control)),
+    identity: identity(isInMountOf(control, partial.staging)),
     fill: (staged, record) => firstPoint(staged, firstDescriptor(workspace, input.point, { pointId, content, record })),
   });
   failpoint("fork.workspace-named");

@@ -3,7 +3,8 @@ import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
@@ -56,4 +57,34 @@ test("what JuiceFS shows of itself at the root of a mount is no part of a worksp
   assert.deepEqual(restored.left_out, []);
   assert.equal((cairnOk(["status", root]).data as { clean: boolean }).clean, true);
   assert.equal((cairnOk(["save", root]).data["save_point"] as Saved).payload_root_hash, there.payload_root_hash);
+});
+
+test("a workspace or fork that lies in another mount than its control directory is not met at the same path in that one", (t) => {
+  const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
+  if (one === null || other === null) return;
+  const [old, now, fork] = [one.root, other.root, other.root].map((root, at) =>
+    path.join(root, at < 2 ? "work" : "fork"),
+  ) as [string, string, string];
+  fs.mkdirSync(old);
+  fs.writeFileSync(path.join(old, "file"), "one");
+  cairnOk(["save", old]);
+  assert.equal(
+    fs.readdirSync(path.join(one.root, ".cairn-control")).filter((name) => /^[0-9a-f]{32}$/.test(name)).length,
+    1,
+  );
+  cairnOk(["-C", old, "fork", "head", fork]);
+  fs.cpSync(old, now, { recursive: true });
+  fs.rmSync(old, { recursive: true });
+  cairnOk(["relocate", old, now]);
+  for (const [foreign, kept] of [
+    [old, now],
+    [path.join(one.root, "fork"), fork],
+  ] as const) {
+    fs.mkdirSync(foreign);
+    assert.equal(cairn(["release", foreign]).error?.code, "not_a_workspace");
+    fs.writeFileSync(path.join(foreign, "else"), "x");
+    cairnOk(["save", foreign]);
+    assert.equal((cairnOk(["-C", kept, "history"]).data["save_points"] as unknown[]).length, 1);
+    assert.deepEqual(fs.readdirSync(kept), ["file"]);
+  }
 });
