@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
+import type { RepositoryOptions } from "../operations/contract.ts";
 import { argsOf, failing, fakeLibrary, POINT, SAVED } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 import type { Ran } from "./testing-run.ts";
@@ -140,6 +141,20 @@ test("a backup command that is stopped says what holds for a repository", async 
   assert.equal(list.status, 130);
   assert.match(list.stderr, /what was stored is used; `cairn backup list` shows which snapshots are there/);
   assert.doesNotMatch(list.stderr, /cairn status/);
+});
+
+test("limits of a copy are those of both repositories", async () => {
+  const words = "backup copy -r /srv/a --to-repo /srv/b --limit-upload 5MiB --limit-download 1MiB --connections 3";
+  const { fake, status } = await runFake(words.split(" "));
+  assert.equal(status, 0);
+  const calls = fake.asked.filter(({ method }) => method === "openRepository");
+  assert.deepEqual(
+    calls.map(({ args }) => {
+      const { repository, limits } = args[0] as RepositoryOptions;
+      return [repository, limits];
+    }),
+    ["/srv/a", "/srv/b"].map((at) => [at, { uploadRate: 5 << 20, downloadRate: 1 << 20, connections: 3 }]),
+  );
 });
 
 test("long text goes through the pager on a terminal only", async () => {

@@ -30,26 +30,41 @@ export function repositoryOptions(
   input: Input,
   asked: { twice?: boolean } = {},
 ): RepositoryOptions & CallOptions {
-  const repository = locationOf(context, input);
+  return optionsFor(context, input, {
+    repository: locationOf(context, input),
+    file: input.text("passwordFile"),
+    command: input.text("passwordCommand"),
+    variable: "PASSWORD",
+    ...asked,
+  });
+}
+
+interface NamedRepository {
+  repository: string;
+  /** Where its password is looked for. */
+  file: string | undefined;
+  command: string | undefined;
+  variable: string;
+  twice?: boolean;
+}
+
+/** The limits are those of each repository that a line names: of two, one is read and the other written for the most part. */
+function optionsFor(
+  context: Context,
+  input: Input,
+  { repository, ...asked }: NamedRepository,
+): RepositoryOptions & CallOptions {
+  const { env, cwd, signal, progress } = context;
   const limits = limitsOf(input);
   return {
     ...context.callOptions(),
     ...(limits === null ? {} : { limits }),
     repository,
-    env: context.env,
+    env,
     password: async () => {
-      context.progress.finish();
-      return readPassword({
-        file: input.text("passwordFile"),
-        command: input.text("passwordCommand"),
-        identity: input.text("ageIdentity"),
-        variable: "PASSWORD",
-        env: context.env,
-        cwd: context.cwd,
-        question: `password of ${withoutSecret(repository)}`,
-        signal: context.signal,
-        ...asked,
-      });
+      progress.finish();
+      const question = `password of ${withoutSecret(repository)}`;
+      return readPassword({ ...asked, identity: input.text("ageIdentity"), env, cwd, question, signal });
     },
   };
 }
@@ -84,25 +99,12 @@ function absolute(context: Context, location: string): string {
 export function otherRepositoryOptions(context: Context, input: Input): RepositoryOptions & CallOptions {
   const location = input.text("toRepo");
   if (location === undefined || location === "") throw usage("which repository to copy into? name it with --to-repo");
-  const repository = absolute(context, location);
-  return {
-    ...context.callOptions(),
-    repository,
-    env: context.env,
-    password: async () => {
-      context.progress.finish();
-      return readPassword({
-        file: input.text("toPasswordFile"),
-        command: input.text("toPasswordCommand"),
-        identity: input.text("ageIdentity"),
-        variable: "TO_PASSWORD",
-        env: context.env,
-        cwd: context.cwd,
-        question: `password of ${withoutSecret(repository)}`,
-        signal: context.signal,
-      });
-    },
-  };
+  return optionsFor(context, input, {
+    repository: absolute(context, location),
+    file: input.text("toPasswordFile"),
+    command: input.text("toPasswordCommand"),
+    variable: "TO_PASSWORD",
+  });
 }
 
 /** Runs work with the repository open and closes it whatever happens. */
