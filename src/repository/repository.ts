@@ -144,7 +144,8 @@ export class Repository {
     try {
       sealed = await storage.load("config", "config");
     } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "not_found") throw error;
+      // One with a hint knows more than that the file is absent: there is no bucket.
+      if (!(error instanceof CairnError) || error.code !== "not_found" || error.hint !== undefined) throw error;
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
     const opensConfig = (keys: MasterKeys): boolean => opens(keys, sealed);

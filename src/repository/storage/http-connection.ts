@@ -46,6 +46,7 @@ export class HttpConnection {
   readonly #agent: PlainAgent;
   readonly #silenceMs: number;
   readonly #signal: AbortSignal | undefined;
+  #wasReached = false;
 
   /** `location` stands in messages instead of the address. */
   constructor(origin: URL, location: string, options: HttpConnectionOptions = {}) {
@@ -73,6 +74,7 @@ export class HttpConnection {
       const sent = this.#send(request, signal);
       try {
         const answer = await sent.answer;
+        this.#wasReached = true;
         const result = await read(answer);
         if (!answer.readableEnded || !sent.request.writableFinished) sent.request.destroy();
         return result;
@@ -141,8 +143,13 @@ export class HttpConnection {
       });
     }
     if (code === "EPROTO" || code.startsWith("ERR_SSL")) {
-      const hint = "http:// for a server without TLS, https:// for one with it";
-      return new CairnError("io", `${text}: ${message}`, { cause: error, hint });
+      // OpenSSL's words stand between numbers and the places of its sources.
+      const reason = /:SSL routines:[^:]*:([^:]+):/.exec(message)?.[1] ?? message;
+      // What has answered before has TLS that works: this passes.
+      return new CairnError(this.#wasReached ? "io" : "unsupported", `${text}: no TLS with the server: ${reason}`, {
+        hint: "http:// for a server without TLS, https:// for one with it",
+        cause: error,
+      });
     }
     // An error of the parser carries the bytes that it could not read.
     const cause = code.startsWith("HPE_") ? new Error(message) : error;

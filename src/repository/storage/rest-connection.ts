@@ -1,5 +1,6 @@
 import { STATUS_CODES, type IncomingMessage } from "node:http";
 import { CairnError, type ErrorCode } from "../../errors.ts";
+import { FULL_HINT } from "./storage.ts";
 import { HttpConnection, type HttpBody, type HttpConnectionOptions } from "./http-connection.ts";
 
 export interface RestOptions extends HttpConnectionOptions {
@@ -148,7 +149,7 @@ function meaningOf(status: number): { code: ErrorCode; hint?: string } {
   if (status === 413) return { code: "refused", hint: "the file is larger than the server takes" };
   if (status === 416) return { code: "damaged" };
   if (status === 423 || status === 429 || status === 503) return { code: "busy" };
-  if (status === 507) return { code: "no_space" };
+  if (status === 507) return { code: "no_space", hint: FULL_HINT };
   // 400 to an upload: other bytes arrived than were sent, or they were cut on the way.
   if (status === 400 || status === 408 || status >= 500) return { code: "io" };
   if (status >= 300 && status < 400) {

@@ -12,6 +12,7 @@ import { RepositoryServer, type RepositoryServerOptions } from "../../api/reposi
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
 import { CairnError } from "../../errors.ts";
 import { RestStorage } from "./rest.ts";
+import { RetryingStorage } from "./retrying.ts";
 import { storageContract } from "./storage.contract.ts";
 
 const root = mkdtempSync(join(tmpdir(), "cairn-rest-"));
@@ -205,6 +206,29 @@ describe("a server that misbehaves", () => {
   const status = (code: number, headers: Record<string, string> = {}, text = ""): void => {
     answer = (_, response) => void response.writeHead(code, headers).end(text);
   };
+
+  test("a full disk is told with what to do", async () => {
+    status(507);
+    await assert.rejects(storage.save("index", name, Buffer.from("x")), (error: CairnError) => {
+      assert.equal(error.hint, "make room there and run it again: what was stored is used");
+      return true;
+    });
+  });
+
+  test("https for a server without TLS is final at once, in words that can be read", async () => {
+    const { port } = server.address() as AddressInfo;
+    const secure = new RestStorage(`https://127.0.0.1:${port}/`);
+    const told: unknown[] = [];
+    const retrying = new RetryingStorage(secure, { onRetry: (event) => told.push(event), firstDelayMs: 1 });
+    await assert.rejects(retrying.load("config", "config"), (error: CairnError) => {
+      assert.equal(error.code, "unsupported");
+      assert.match(error.message, /: no TLS with the server: [a-z ]+$/);
+      assert.match(error.hint!, /http:\/\/ for a server without TLS/);
+      return true;
+    });
+    assert.deepEqual(told, []);
+    await secure.close();
+  });
 
   test("every status has its error", async () => {
     const wanted: Record<number, string> = {

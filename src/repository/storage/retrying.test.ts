@@ -68,6 +68,27 @@ test("retrying storage calls again after a failure that may pass, with pauses th
   assert.equal(events.length, 8);
 });
 
+test("retrying storage tells once what several calls fail by at one time, and other problems beside it", async () => {
+  const refused = new Error("connect ECONNREFUSED 127.0.0.1:9");
+  const failing = (doing: string, cause: Error) => async (): Promise<never> => {
+    throw new CairnError("io", `${doing}: ${cause.message}`, { cause });
+  };
+  const away = Object.assign(Object.create(new MemoryStorage()) as Storage, {
+    load: failing("cannot read", refused),
+    list: failing("cannot list", refused),
+    exists: failing("cannot look", new Error("socket hang up")),
+  });
+  const told: string[] = [];
+  const storage = new RetryingStorage(away, {
+    firstAttempts: 2,
+    firstDelayMs: 200,
+    onRetry: ({ error }) => told.push(error.message),
+  });
+  const calls = [storage.load("config", "config"), storage.list("keys"), storage.exists("config", "config")];
+  await Promise.all(calls.map(async (call) => assert.rejects(call, coded("io"))));
+  assert.deepEqual(told, [`cannot read: ${refused.message}`, "cannot look: socket hang up"]);
+});
+
 test("retrying storage draws each pause between half and all of its length", async () => {
   const draws = [0, 0.5];
   const { faulty, storage, pauses } = patient({ random: () => draws.shift()! });

@@ -45,7 +45,7 @@ export interface RetryOptions {
   signal?: AbortSignal | undefined;
   /** Milliseconds. Default 10 s. */
   graceMs?: number;
-  /** Told before each pause, so that a long one does not look like a hang. */
+  /** Told before a pause, so that a long one does not look like a hang; of several for one problem at a time only before the first. */
   onRetry?: ((event: RetryEvent) => void) | undefined;
   /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
   now?: () => number;
@@ -90,6 +90,8 @@ export class RetryingStorage implements Storage {
   readonly #inner: Storage;
   readonly #options: RetryOptions;
   #hasAnswered = false;
+  /** Problem → until when the pause for it lasts that was told last, by `now`. */
+  readonly #told = new Map<string, number>();
 
   constructor(inner: Storage, options: RetryOptions = {}) {
     this.#inner = inner;
@@ -180,7 +182,11 @@ export class RetryingStorage implements Storage {
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
         if (signal?.aborted !== true) {
-          this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
+          const problem = problemOf(error);
+          if ((this.#told.get(problem) ?? 0) <= now()) {
+            this.#told.set(problem, now() + delayMs);
+            this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
+          }
           await (this.#options.sleep ?? pause)(delayMs, signal);
         }
         if (signal?.aborted === true) throw this.#stopped(asked, error);
@@ -236,6 +242,13 @@ export class RetryingStorage implements Storage {
 
 function isCutOff({ operation, kind }: Asked): boolean {
   return CUT_OFF.has(operation) || !decides(kind);
+}
+
+/** What is the same for all calls that fail by it. */
+function problemOf({ cause, code, message, details }: CairnError): string {
+  if (cause instanceof Error) return cause.message;
+  const status = details?.["httpStatus"];
+  return typeof status === "number" ? `${code} ${status}` : message;
 }
 
 function givenUp(error: CairnError, attempts: number, spentMs: number): CairnError {

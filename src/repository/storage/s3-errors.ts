@@ -1,6 +1,8 @@
 import { STATUS_CODES, type IncomingHttpHeaders } from "node:http";
 import { CairnError, type ErrorCode } from "../../errors.ts";
+import type { S3Addressing } from "./s3-location.ts";
 import { parseXml, textOf } from "./s3-xml.ts";
+import { FULL_HINT } from "./storage.ts";
 
 /** What a server said, its body cut where it is long. */
 export interface S3Answer {
@@ -29,6 +31,10 @@ const CREDENTIALS =
 const BY_CODE: Readonly<Record<string, Meaning>> = {
   NoSuchBucket: { code: "not_found", hint: "create the bucket first, or correct its name in the address" },
   NoSuchKey: { code: "not_found" },
+  InvalidBucketName: {
+    code: "usage",
+    hint: "no bucket can be called so (3 to 63 of a-z, 0-9, - and .): correct its name in the address",
+  },
   // Somebody swept it away as a leftover: all of it is sent again.
   NoSuchUpload: { code: "io" },
   PreconditionFailed: { code: "already_exists" },
@@ -46,9 +52,9 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   },
   InvalidRange: { code: "damaged" },
   EntityTooLarge: { code: "refused", hint: "the file is larger than the server takes" },
-  QuotaExceeded: { code: "no_space" },
-  StorageFull: { code: "no_space" },
-  XMinioStorageFull: { code: "no_space" },
+  QuotaExceeded: { code: "no_space", hint: FULL_HINT },
+  StorageFull: { code: "no_space", hint: FULL_HINT },
+  XMinioStorageFull: { code: "no_space", hint: FULL_HINT },
   ExpiredToken: { code: "permission", hint: "the session token has expired: fetch new credentials" },
   InvalidToken: { code: "permission", hint: "the session token is not valid: fetch new credentials" },
   TokenRefreshRequired: { code: "permission", hint: "the session token has expired: fetch new credentials" },
@@ -60,6 +66,9 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   AccessDenied: { code: "permission", hint: CREDENTIALS },
   InvalidObjectState: { code: "unsupported", hint: "the file lies in an archive (Glacier): restore it there first" },
 };
+
+/** Where a server does not look for the bucket in the host's name, it takes the first part of the key for one. */
+export const BY_PATH_HINT = "if the server serves no buckets by host name, set CAIRN_S3_ADDRESSING=path";
 
 const WRONG_REGION =
   /^(?:PermanentRedirect|TemporaryRedirect|Redirect|AuthorizationHeaderMalformed|IllegalLocationConstraintException|InvalidRegion)$/;
@@ -101,6 +110,7 @@ export interface FailureContext {
   readonly doing: string;
   readonly location: string;
   readonly region: string;
+  readonly addressing: S3Addressing;
   /** What must not stand in a message, wherever it came from. */
   readonly secrets: readonly string[];
   /** Milliseconds since 1970 by this machine's clock. */
@@ -115,7 +125,7 @@ export function errorOfAnswer(answer: S3Answer, context: FailureContext): CairnE
   if (failure.code !== "") details["s3Code"] = failure.code;
   if (isWrongRegion(answer, failure)) return regionError(failure, where, { context, details });
   if (failure.code === "RequestTimeTooSkewed") return clockError(answer, where, { context, details });
-  const meaning = meaningOf(answer.status, failure.code);
+  const { code, hint } = meaningOf(answer.status, failure.code);
   const seconds = Number(answer.headers["retry-after"] ?? Number.NaN);
   if (seconds >= 0) details["retryAfterMs"] = Math.min(seconds, 3600) * 1000;
   const said = [`${answer.status} ${STATUS_CODES[answer.status] ?? ""}`.trim(), failure.code].filter(
@@ -124,7 +134,9 @@ export function errorOfAnswer(answer: S3Answer, context: FailureContext): CairnE
   let message = failure.code === "SignatureDoesNotMatch" ? "" : failure.message;
   for (const secret of context.secrets) message = message.replaceAll(secret, "***");
   const text = `${where}: the server answered ${said.join(" ")}${message === "" ? "" : ` (${message})`}`;
-  return new CairnError(meaning.code, text, { details, ...(meaning.hint === undefined ? {} : { hint: meaning.hint }) });
+  const isByHost = context.addressing === "host" && /^(?:InvalidBucketName|NoSuchBucket)$/.test(failure.code);
+  const hints = [hint, isByHost ? BY_PATH_HINT : undefined].filter((each) => each !== undefined);
+  return new CairnError(code, text, { details, ...(hints.length === 0 ? {} : { hint: hints.join("; ") }) });
 }
 
 function regionError(
@@ -167,7 +179,7 @@ function meaningOf(status: number, s3Code: string): Meaning {
   if (status === 413) return { code: "refused", hint: "the file is larger than the server takes" };
   if (status === 416) return { code: "damaged" };
   if (status === 423 || status === 429 || status === 503) return { code: "busy" };
-  if (status === 507) return { code: "no_space" };
+  if (status === 507) return { code: "no_space", hint: FULL_HINT };
   if (status >= 300 && status < 400)
     return { code: "unsupported", hint: "redirects are not followed: use the server's own address" };
   if (status === 501) return { code: "unsupported", hint: "the server does not know this part of S3" };

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { posix } from "node:path";
 import { CairnError } from "../../errors.ts";
 
@@ -90,7 +91,12 @@ export class S3Addresses {
     if (addressing === "host") {
       if (!/^[a-z0-9][a-z0-9.-]*$/.test(place.bucket))
         throw new CairnError("usage", `the bucket ${place.bucket} cannot be part of a host's name`);
-      this.origin.hostname = `${place.bucket}.${place.endpoint.hostname}`;
+      const { hostname } = place.endpoint;
+      if (hostname.startsWith("[") || isIP(hostname) !== 0)
+        throw new CairnError("usage", `the bucket ${place.bucket} cannot be part of the IP address ${hostname}`, {
+          hint: "set CAIRN_S3_ADDRESSING=path",
+        });
+      this.origin.hostname = `${place.bucket}.${hostname}`;
     }
     this.#base = addressing === "host" ? "/" : `/${encodePart(place.bucket)}`;
   }

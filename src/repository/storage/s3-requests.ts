@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { AwsV4Signer } from "aws4fetch";
-import { CairnError, throwIfAborted } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { HttpConnection, type HttpBody, type HttpConnectionOptions, type HttpRequest } from "./http-connection.ts";
 import { Slots } from "./limited.ts";
 import { checkCredentials, type S3Credentials } from "./s3-credentials.ts";
-import { errorOfAnswer, failureOf, isWrongRegion, type S3Answer } from "./s3-errors.ts";
+import { BY_PATH_HINT, errorOfAnswer, failureOf, isWrongRegion, type S3Answer } from "./s3-errors.ts";
 import { regionOfHost, S3Addresses, s3LocationOf, type S3Addressing, type S3Place } from "./s3-location.ts";
 
 export interface S3Request {
@@ -98,9 +98,9 @@ export class S3Requests {
 
   /** The error that an answer stands for, also one that `send` accepted. */
   errorOf(answer: S3Answer, doing: string): CairnError {
-    const { credentials } = this.#options;
+    const { credentials, addressing } = this.#options;
     const secrets = [credentials?.secretAccessKey, credentials?.sessionToken].filter((text) => text !== undefined);
-    const context = { doing, location: this.location, region: this.#region, secrets, now: Date.now() };
+    const context = { doing, location: this.location, region: this.#region, addressing, secrets, now: Date.now() };
     return errorOfAnswer(answer, context);
   }
 
@@ -117,9 +117,12 @@ export class S3Requests {
       // Stopped while it waited for its turn or was signed.
       if (isCutOff) throwIfAborted(signal);
       const { method, body, doing, decides } = request;
-      return this.#http.exchange({ method, path, headers, body, doing, decides }, (answer) =>
-        this.#read(answer, request),
-      );
+      try {
+        const sent = { method, path, headers, body, doing, decides };
+        return await this.#http.exchange(sent, (answer) => this.#read(answer, request));
+      } catch (error) {
+        throw this.#options.addressing === "host" ? withByPath(error) : error;
+      }
     });
   }
 
@@ -158,6 +161,13 @@ export class S3Requests {
     if (typeof body !== "string") return { status, headers: answer.headers, body };
     throw new CairnError("io", `${request.doing} at ${this.location}: ${body}`);
   }
+}
+
+/** With what to do where no host has the bucket in its name. */
+function withByPath(error: unknown): unknown {
+  if (!(error instanceof CairnError) || (error.cause as NodeJS.ErrnoException | undefined)?.code !== "ENOTFOUND")
+    return error;
+  return reworded(error, { hint: BY_PATH_HINT, cause: error.cause });
 }
 
 function isWanted(request: S3Request, answer: S3Answer): boolean {

@@ -1,6 +1,7 @@
 import { strict as assert } from "node:assert";
 import dns from "node:dns";
 import { describe, mock, test } from "node:test";
+import { Repository } from "../repository.ts";
 import { RetryingStorage } from "./retrying.ts";
 import { parseS3Location } from "./s3-location.ts";
 import { openS3Storage, S3Storage } from "./s3.ts";
@@ -21,6 +22,13 @@ import {
   temporary,
 } from "./testing-s3-storage.ts";
 import type { ErrorCode } from "../../errors.ts";
+
+/** Every host's name leads to this machine, until it is restored. */
+function everyHostIsHere(): { mock: { restore(): void } } {
+  return mock.method(dns, "lookup", (_host: string, options: { all?: boolean }, done: (...a: unknown[]) => void) =>
+    options.all === true ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4),
+  );
+}
 
 /** What a real server does not do when it is asked to; test/interop/s3.test.ts has a real one. */
 
@@ -89,12 +97,7 @@ describe("requests", () => {
   });
 
   test("a bucket in the host's name is asked and signed for there", async () => {
-    const lookup = mock.method(
-      dns,
-      "lookup",
-      (_host: string, options: { all?: boolean }, done: (...a: unknown[]) => void) =>
-        options.all === true ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4),
-    );
+    const lookup = everyHostIsHere();
     try {
       const { server } = await pair({ hostStyle: true });
       const place = parseS3Location(`http://s3.test:${server.port}/bucket/p`);
@@ -158,7 +161,10 @@ describe("errors", () => {
     [500, "InternalError", "io", /./],
     [400, "RequestTimeout", "io", /./],
     [501, "NotImplemented", "unsupported", /./],
-    [507, "QuotaExceeded", "no_space", /./],
+    [507, "QuotaExceeded", "no_space", /make room there and run it again/],
+    [507, "XMinioStorageFull", "no_space", /make room there and run it again/],
+    [507, "", "no_space", /make room there and run it again/],
+    [400, "InvalidBucketName", "usage", /no bucket can be called so/],
     [301, "PermanentRedirect", "usage", /AWS_REGION/],
     [302, "", "unsupported", /redirect/],
     [418, "", "unsupported", /S3 server/],
@@ -173,6 +179,44 @@ describe("errors", () => {
       await assert.rejects(storage.load("data", NAME), coded(code, words));
     });
   }
+
+  test("a bucket that is not there is told when a repository in it is opened", async () => {
+    const { server } = await pair();
+    const place = { ...parseS3Location(`${server.address}/r`), bucket: "nobucket" };
+    const storage = await S3Storage.open({ place, credentials: KEY });
+    opened.push(storage);
+    await assert.rejects(
+      Repository.open(storage, { password: "p" }),
+      coded("not_found", /NoSuchBucket.*create the bucket first/s),
+    );
+    const there = await storageAt(server);
+    await assert.rejects(Repository.open(there, { password: "p" }), coded("not_found", /it has no config/));
+  });
+
+  test("a bucket that cannot be part of the host's name is to be asked for by path", async () => {
+    const { server } = await pair();
+    const place = parseS3Location(`${server.address}/r`);
+    const byHost = { credentials: KEY, addressing: "host" } as const;
+    await assert.rejects(
+      S3Storage.open({ place, ...byHost }),
+      coded("usage", /the IP address 127\.0\.0\.1.*CAIRN_S3_ADDRESSING=path/s),
+    );
+    const storage = await S3Storage.open({
+      place: parseS3Location(`http://s3.test:${server.port}/bucket/r`),
+      ...byHost,
+    });
+    opened.push(storage);
+    const lookup = everyHostIsHere();
+    try {
+      server.fail("GET", errorReply(400, "InvalidBucketName", "words of the server"));
+      await assert.rejects(storage.load("data", NAME), coded("usage", /CAIRN_S3_ADDRESSING=path/));
+    } finally {
+      lookup.mock.restore();
+    }
+    const nowhere = await S3Storage.open({ place: parseS3Location("http://s3.invalid/bucket/r"), ...byHost });
+    opened.push(nowhere);
+    await assert.rejects(nowhere.load("data", NAME), coded("io", /CAIRN_S3_ADDRESSING=path/));
+  });
 
   test("what the server repeats of a request is not repeated to the user", async () => {
     const { server, storage } = await pair();

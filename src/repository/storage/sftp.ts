@@ -13,6 +13,7 @@ import type { SshConnection } from "./ssh-connection.ts";
 import {
   comesWithFolder,
   decides,
+  FULL_HINT,
   isFileName,
   labelOf,
   type ByteRange,
@@ -333,7 +334,10 @@ export class SftpStorage implements Storage {
     if (room.readOnly)
       return new CairnError("permission", `the server's file system is read-only: ${cause}`, { cause: error });
     if (room.free >= Math.max(bytes, 1)) return error;
-    return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are wanted: ${cause}`, { cause: error });
+    return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are wanted: ${cause}`, {
+      hint: FULL_HINT,
+      cause: error,
+    });
   }
 
   #path(kind: FileKind, name: string): string {

@@ -10,6 +10,9 @@ export function labelOf(kind: FileKind, name: string): string {
   return kind === "config" ? kind : `${kind} ${name.slice(0, 8)}`;
 }
 
+/** Where another machine's disk or quota is full. */
+export const FULL_HINT = "make room there and run it again: what was stored is used";
+
 export interface StoredFile {
   readonly name: string;
   /** Bytes. */
