@@ -1,10 +1,11 @@
 import fs from "node:fs";
 import type { TreeSource } from "../engines/engine.ts";
-import { type HoleList, NodeWriter } from "../engines/write/node-writer.ts";
+import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
 import type { TreeNode } from "../formats/tree.ts";
+import { isAtOrBelow } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
@@ -29,11 +30,18 @@ export interface StageInput {
   onProgress?: ((progress: Omit<WorkspaceProgress, "phase">) => void) | undefined;
 }
 
+/** The steps that put what was staged in place, and what of it is not as it should be, or could not be made at all. */
+export interface StagedRestore {
+  steps: Step[];
+  notSet: readonly NotSet[];
+}
+
 /**
- * Writes everything new into the staging directory and returns the steps that put it in place. The workspace is not
- * touched. Order: what goes, directories that go, directories that come, what comes, metadata, times of directories.
+ * Writes everything new into the staging directory. The workspace is not touched. What cannot be made gets no step:
+ * what stands in its place stays, with all below it. Order of the steps: what goes, directories that go, directories
+ * that come, what comes, metadata, times of directories.
  */
-export async function stageRestore(input: StageInput): Promise<Step[]> {
+export async function stageRestore(input: StageInput): Promise<StagedRestore> {
   return new Stager(input).run();
 }
 
@@ -54,8 +62,10 @@ class Stager {
     this.#finder = new RecordFinder(input.scan);
   }
 
-  async run(): Promise<Step[]> {
+  async run(): Promise<StagedRestore> {
     const { plan } = this.#input;
+    const done: PlannedEntry[] = [];
+    let stays: Uint8Array | null = null;
     const removals: Step[] = [];
     const removedDirectories: Step[] = [];
     const directories: Step[] = [];
@@ -65,20 +75,28 @@ class Stager {
       this.#report(i);
       await this.#pace();
       const { before, after, path: where, old, action } = entry;
-      if (action === "keep") continue;
+      if (action === "keep" || (stays !== null && isAtOrBelow(where, stays))) continue;
       const wasDirectory = before?.type === "dir";
       const isDirectory = after?.type === "dir";
+      if (action === "metadata" && after !== null && !isDirectory && old !== null)
+        metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
+      else if (after !== null && !isDirectory) {
+        const put = await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i });
+        if (put === null) {
+          stays = where;
+          continue;
+        }
+        puts.push(put);
+      }
+      done.push(entry);
       if (wasDirectory && !isDirectory && old !== null) removedDirectories.push({ op: "rmdir", path: where, old });
       if (before !== null && !wasDirectory && (after === null || isDirectory) && old !== null)
         removals.push({ op: "remove", path: where, old, kept: this.#count++ });
       if (isDirectory && !wasDirectory) directories.push({ op: "mkdir", path: where });
-      if (after === null || isDirectory) continue;
-      if (action === "metadata" && old !== null)
-        metadata.push({ op: "meta", path: where, old, metadata: metadataOf(after, before) });
-      else puts.push(await this.#stage({ where, node: after, old: wasDirectory ? null : old, done: i }));
     }
-    const times = this.#directoryTimes();
-    return [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
+    const times = this.#directoryTimes(done);
+    const steps = [...removals, ...removedDirectories.reverse(), ...directories, ...puts, ...metadata, ...times];
+    return { steps, notSet: this.#writer.notSet };
   }
 
   /** At most ten times a second. */
@@ -91,7 +109,8 @@ class Stager {
     onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
   }
 
-  async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step> {
+  /** Null, and it is noted, where the system refuses to make the entry. */
+  async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
     const { where, node, old } = entry;
     const number = this.#count++;
     const name = Buffer.from(stagedName(number));
@@ -105,7 +124,7 @@ class Stager {
     if (group !== 0n && first !== undefined) this.#writer.link(staging.fd, first, staging.fd, place);
     else if (group === 0n || !this.#linkToAnchor(group, staged)) {
       if (node.type === "file") await this.#file(entry, place, staging.fd);
-      else this.#writer.special(staging.fd, node, place);
+      else if (!this.#writer.special(staging.fd, node, place)) return null;
     }
     if (group !== 0n) this.#groups.set(groupHere, name);
     return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
@@ -153,17 +172,16 @@ class Stager {
     return false;
   }
 
-  /** Every directory of the target whose entries or metadata change, deepest first: its times are set last. */
-  #directoryTimes(): Step[] {
+  /** Every directory of the target of which what was `planned` changes entries or metadata, deepest first: its times are set last. */
+  #directoryTimes(planned: readonly PlannedEntry[]): Step[] {
     const finder = this.#finder;
     const wanted = new Map<string, Step>();
     const leaving = new Set(
-      this.#input.plan
+      planned
         .filter(({ before, after }) => before?.type === "dir" && after?.type !== "dir")
         .map(({ path: where }) => key(where)),
     );
-    for (const { path: where, before, after, action } of this.#input.plan) {
-      if (action === "keep") continue;
+    for (const { path: where, before, after } of planned) {
       if (after?.type === "dir")
         wanted.set(key(where), {
           op: "dirmeta",
@@ -171,8 +189,8 @@ class Stager {
           metadata: metadataOf(after, before?.type === "dir" ? before : null),
         });
     }
-    for (const { path: where, action } of this.#input.plan) {
-      if (action === "keep" || action === "metadata") continue;
+    for (const { path: where, action } of planned) {
+      if (action === "metadata") continue;
       const parent = where.subarray(0, Math.max(Buffer.from(where).lastIndexOf(47), 0));
       if (parent.length === 0 || wanted.has(key(parent)) || leaving.has(key(parent))) continue;
       const node = this.#unchangedDirectory(finder, parent);

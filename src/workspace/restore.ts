@@ -27,7 +27,7 @@ import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { apartOf, type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
 import { findNode, type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
-import { stageRestore } from "./restore-stage.ts";
+import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import {
   type DirectoryFacts,
@@ -119,19 +119,20 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   };
   journal.begin(intent);
   failpoint("restore.intent");
-  let steps: Step[];
+  let staged: StagedRestore;
   try {
     makeStaging(workspace, intent);
     failpoint("restore.staging-made");
-    steps = await stage(workspace, input, { plan, target, source, present, intent, holes: holesByPath(manifest) });
+    staged = await stage(workspace, input, { plan, target, source, present, intent, holes: holesByPath(manifest) });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    journal.commit(steps);
+    journal.commit(staged.steps);
   } catch (error) {
     takeBackRestore(workspace, intent, journal);
     throw error;
   }
   failpoint("restore.committed");
+  const { steps } = staged;
   const finder = new RecordFinder(present.scan!);
   const applied = new StepRunner({
     root: workspace.root,
@@ -142,7 +143,11 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   }).run(steps);
   failpoint("restore.swapped");
   const finalUndo = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
-  return { undoId: finalUndo, changes: applied, leftOut: leftOutEntries(present, plan, applied, input.paths) };
+  return {
+    undoId: finalUndo,
+    changes: applied,
+    leftOut: leftOutEntries(present, plan, { staged, applied }, input.paths),
+  };
 }
 
 /** Where the target is what the present was scanned against, the two are compared without reading any tree. */
@@ -325,14 +330,14 @@ async function stage(
     intent: RestoreIntent;
     holes: ReadonlyMap<string, HoleList>;
   },
-): Promise<Step[]> {
+): Promise<StagedRestore> {
   const tree = heldTreeOf(workspace.points, input.target);
   const held = tree === null ? null : new HeldFiles(tree);
   const { intent } = more;
   const stagings = new Stagings(workspace.root, intent.staging, apartOf(intent));
-  let steps: Step[];
+  let staged: StagedRestore;
   try {
-    steps = await stageRestore({
+    staged = await stageRestore({
       plan: more.plan,
       target: more.target,
       held,
@@ -348,9 +353,9 @@ async function stage(
     stagings.close();
     held?.close();
   }
-  if (steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(intent.staging);
+  if (staged.steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(intent.staging);
   await flushPlaces(workspace.root, intent.staging, apartOf(intent));
-  return steps;
+  return staged;
 }
 
 /** Members of link groups that are right already, also where they were not asked for: the others are linked to them. */
@@ -419,7 +424,7 @@ function setRoot(workspace: Workspace, root: DirectoryFacts): void {
 function leftOutEntries(
   present: Saved,
   plan: readonly PlannedEntry[],
-  applied: AppliedSteps,
+  { staged, applied }: { staged: StagedRestore; applied: AppliedSteps },
   paths: readonly Uint8Array[] | null,
 ): LeftOutEntry[] {
   const kept = plan
@@ -436,7 +441,10 @@ function leftOutEntries(
     ({ path: where, reason }) =>
       reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
   );
-  return [...kept, ...untouched, ...applied.kept, ...applied.notSet.map(notSetEntry)];
+  // What was not put in place has nothing that could be set on it.
+  const stayed = new Set(applied.kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const lacking = staged.notSet.filter(({ path: where }) => !stayed.has(Buffer.from(where).toString("latin1")));
+  return [...kept, ...untouched, ...applied.kept, ...[...lacking, ...applied.notSet].map(notSetEntry)];
 }
 
 export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {

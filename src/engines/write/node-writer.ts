@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { TreeNode } from "../../formats/tree.ts";
-import { EPERM } from "../../fs/errno.ts";
+import { ENOSYS, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -24,6 +24,8 @@ export type HoleList = readonly (readonly [number, number])[];
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+/** What making a link, pipe, socket or device gives where it is not allowed, or the file system has none. */
+const CANNOT_BE_MADE: ReadonlySet<number> = new Set([EPERM, ENOSYS, EOPNOTSUPP]);
 const SETGID = 0o2000;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
@@ -239,8 +241,9 @@ export class NodeWriter {
     putName(this.#name, 0, place.name);
     const made = this.#make(dirfd, node);
     if (made < 0) {
-      if (made !== EPERM) throw syscallError(made, `cannot make ${shown(place.path)}`);
-      this.#note(place.path, ["type"], `a ${node.type} can only be made by root`);
+      if (!CANNOT_BE_MADE.has(made)) throw syscallError(made, `cannot make ${shown(place.path)}`);
+      const isDevice = node.type === "dev" || node.type === "chardev";
+      this.#note(place.path, ["type"], `a ${node.type} can${isDevice ? " only be made by root" : "not be made here"}`);
       return false;
     }
     this.metadataByName(dirfd, node, place);

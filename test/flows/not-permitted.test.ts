@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { after, before, describe, test } from "node:test";
+import { makeNode } from "../../src/engines/testing-edits.ts";
+import { TYPE } from "../../src/fs/syscalls.ts";
+import type { LeftOut } from "../../src/operations/contract.ts";
+import { cairn, cairnOk, type Outcome, type RunOptions } from "../fixtures/command.ts";
+import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { installForOrdinaryUser, type OrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
+import { newRepository } from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
+
+/** Restores in place by who may not make or set all that the point has. */
+
+const skip = whyNoOrdinaryUser() ?? (canMakeDevices() ? false : "devices cannot be made here");
+const NO_DEVICES = ["setpriv", "--bounding-set=-mknod", "--inh-caps=-mknod", "--"];
+
+function canMakeDevices(): boolean {
+  return makeNode(path.join(newFolder("devices"), "null"), TYPE.CHARDEV, [1, 3]);
+}
+
+/** Path, reason and aspects of each. */
+function leftOf(done: Outcome): [string, string, string][] {
+  assert.equal(done.status, 10, done.stdout + done.stderr);
+  return (done.data["left_out"] as LeftOut[]).map(({ path: name, reason, aspects = [] }) => [
+    name,
+    reason,
+    aspects.join(),
+  ]);
+}
+
+function cannotBeMade(...names: string[]): [string, string, string][] {
+  return names.map((name) => [name, "not_permitted", "type"]);
+}
+
+describe("devices that cannot be made", { skip }, () => {
+  const DEVICES = ["gone", "in/folder/only", "linked-1", "linked-2", "now-a-file", "now-a-folder"];
+  let folder: string;
+  let point: string;
+  let saved: ReturnType<typeof readFolder>;
+  let edited: ReturnType<typeof readFolder>;
+  const at = (...names: string[]): string => path.join(folder, ...names);
+  const without = (): RunOptions => ({ cwd: folder, prefix: NO_DEVICES });
+
+  before(() => {
+    folder = newFolder();
+    fs.mkdirSync(at("in/folder"), { recursive: true });
+    fs.writeFileSync(at("file"), "as it was");
+    for (const name of DEVICES) if (name !== "linked-2") makeNode(at(name), TYPE.CHARDEV, [1, 3]);
+    fs.linkSync(at("linked-1"), at("linked-2"));
+    saved = readFolder(folder);
+    point = (cairnOk(["save", folder]).data["save_point"] as { save_point_id: string }).save_point_id;
+    fs.writeFileSync(at("file"), "changed");
+    for (const name of ["in", ...DEVICES]) fs.rmSync(at(name), { recursive: true, force: true });
+    fs.writeFileSync(at("now-a-file"), "stays");
+    fs.mkdirSync(at("now-a-folder/deep"), { recursive: true });
+    fs.writeFileSync(at("now-a-folder/deep/file"), "stays too");
+    edited = readFolder(folder);
+  });
+
+  function assertAsFarAsAllowed(context: string): void {
+    assert.equal(fs.readFileSync(at("file"), "utf8"), "as it was", context);
+    assert.equal(fs.readFileSync(at("now-a-file"), "utf8"), "stays", context);
+    assert.equal(fs.readFileSync(at("now-a-folder/deep/file"), "utf8"), "stays too", context);
+    assert.deepEqual(fs.readdirSync(folder).toSorted(), ["file", "in", "now-a-file", "now-a-folder"], context);
+    assert.deepEqual(fs.readdirSync(at("in/folder")), [], context);
+  }
+
+  test("are left out, each named, when the rest is restored, and what stands in their place stays", () => {
+    assert.deepEqual(leftOf(cairn(["restore", point], without())).toSorted(), cannotBeMade(...DEVICES));
+    assertAsFarAsAllowed("restored");
+    cairnOk(["undo"], { cwd: folder });
+    assertFolder(folder, edited, "undone");
+    cairnOk(["restore", point], { cwd: folder });
+    assertFolder(folder, saved, "restored by who may make them");
+    cairnOk(["undo"], { cwd: folder });
+    assertFolder(folder, edited, "undone again");
+  });
+
+  test("stay out when the restore was killed and is finished by the next command", () => {
+    for (const failpoint of ["restore.staged", "restore.committed", "restore.swapped"]) {
+      assert.equal(cairn(["restore", point], { ...without(), failpoint }).killed, true, failpoint);
+      cairn(["status"], without());
+      if (failpoint === "restore.staged") assertFolder(folder, edited, failpoint);
+      else {
+        assertAsFarAsAllowed(failpoint);
+        cairnOk(["undo"], { cwd: folder });
+        assertFolder(folder, edited, `${failpoint}, undone`);
+      }
+    }
+  });
+
+  test("are left out when a snapshot of a repository is restored over the folder", () => {
+    const repository = newRepository();
+    cairnOk(["backup", "create", "-C", folder, ...repository.options, point]);
+    const done = cairn(["backup", "restore", point, "--in-place", ...repository.options], without());
+    const made = leftOf(done).filter(([, , aspects]) => aspects === "type");
+    assert.deepEqual(made.toSorted(), cannotBeMade(...DEVICES));
+    assert.equal(done.data["proof"], null);
+    assertAsFarAsAllowed("from the repository");
+  });
+});
+
+describe("an ordinary user", { skip }, () => {
+  let user: OrdinaryUser;
+  let folder: string;
+  let options: RunOptions;
+  const at = (...names: string[]): string => path.join(folder, ...names);
+
+  before(() => {
+    user = installForOrdinaryUser();
+    folder = path.join(user.place, "work");
+    fs.mkdirSync(at("theirs"), { recursive: true });
+    options = user.optionsIn(folder);
+  });
+  after(() => user.remove());
+
+  test("is told once of each entry what could not be set or made, and of what stayed why", () => {
+    const files = ["of-a-group", "theirs/of-a-group", "linked-1"];
+    for (const name of [...files, "plain"]) fs.writeFileSync(at(name), "as it was");
+    fs.linkSync(at("linked-1"), at("linked-2"));
+    fs.mkdirSync(at("folder-of-a-group"));
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
+    for (const name of [...files, "folder-of-a-group"]) fs.chownSync(at(name), ORDINARY_USER, 0);
+    fs.chownSync(at("theirs"), 0, 0);
+    makeNode(at("null"), TYPE.CHARDEV, [1, 3]);
+    cairnOk(["save"], options);
+    for (const name of [...files, "plain"]) fs.writeFileSync(at(name), "changed");
+    for (const name of ["folder-of-a-group", "null"]) fs.rmSync(at(name), { recursive: true });
+    const left = leftOf(cairn(["restore", "head"], options)).filter(([name]) => name !== "theirs");
+    assert.deepEqual(left.toSorted(), [
+      ["folder-of-a-group", "not_permitted", "owner"],
+      ["linked-1", "not_permitted", "owner"],
+      ["null", "not_permitted", "type"],
+      ["of-a-group", "not_permitted", "owner"],
+      ["theirs/of-a-group", "not_permitted", ""],
+    ]);
+    for (const name of ["of-a-group", "linked-1", "linked-2", "plain"])
+      assert.equal(fs.readFileSync(at(name), "utf8"), "as it was");
+    assert.equal(fs.readFileSync(at("theirs/of-a-group"), "utf8"), "changed");
+    assert.equal(fs.statSync(at("of-a-group")).gid, ORDINARY_USER);
+  });
+});
