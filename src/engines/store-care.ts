@@ -1,4 +1,5 @@
-import type { ConsistencyLabel, OmittedEntry } from "../formats/descriptor.ts";
+import type { ConsistencyLabel } from "../formats/descriptor.ts";
+import type { ManifestOmission } from "../formats/manifest.ts";
 import type { PointContent } from "./point-content.ts";
 import type { PointVerdict } from "./verify/verify-content.ts";
 
@@ -77,5 +78,5 @@ export interface PointRemains {
   complete: boolean;
   entries: { files: number; directories: number; links: number; other: number };
   labels: ConsistencyLabel[];
-  omitted: OmittedEntry[];
+  omitted: ManifestOmission[];
 }

@@ -1,6 +1,6 @@
 import type { ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
 import { Fields } from "./fields.ts";
-import { checkPath, decodeRecord, encodeChecked, encodeRecord, type RecordedPath } from "./record.ts";
+import { checkPath, decodeRecord, encodeChecked, encodeRecord, recordPath, type RecordedPath } from "./record.ts";
 
 /**
  * The descriptor of a save point: written once, never changed. Its checksum is the SHA-256 of the file's bytes and
@@ -126,6 +126,14 @@ export interface Descriptor {
   rules: IgnoreRules;
   /** Made by a restore or an undo, of what was there before. */
   undo: boolean;
+}
+
+/** How a descriptor lists entries that were left out, which stand in the order of their paths. */
+export function omittedOf(
+  entries: readonly { path: Uint8Array; reason: string }[],
+): Pick<Descriptor, "omitted" | "omitted_count"> {
+  const omitted = entries.slice(0, MAX_OMITTED).map(({ path, reason }) => ({ ...recordPath(path), reason }));
+  return { omitted, omitted_count: entries.length };
 }
 
 /** The bytes of a descriptor, which read back equal. Throws `internal` when a field has no possible value. */

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { CairnError } from "../errors.ts";
 import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
 import * as control from "./control.ts";
-import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, type Descriptor } from "./descriptor.ts";
+import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "./hostile.contract.ts";
 import { rawPath, recordPath } from "./record.ts";
 
@@ -159,6 +159,17 @@ test("encodeDescriptor refuses what could not be read back", () => {
     { omitted: Array.from({ length: MAX_OMITTED + 1 }, () => ({ path: "p", reason: "r" })), omitted_count: 2000 },
   ];
   for (const more of wrong) assert.throws(() => encodeDescriptor({ ...descriptor, ...more }), { code: "internal" });
+});
+
+test("a descriptor lists the first of what was left out, and counts all", () => {
+  const entries = Array.from({ length: MAX_OMITTED + 5 }, (_, i) => ({
+    path: Buffer.from(`f${10_000 + i}`),
+    reason: "r",
+  }));
+  const { omitted, omitted_count: count } = decodeDescriptor(
+    encodeDescriptor({ ...descriptor, ...omittedOf(entries), complete: false }),
+  );
+  assert.deepEqual([omitted.length, count, omitted.at(-1)?.path], [MAX_OMITTED, MAX_OMITTED + 5, "f10999"]);
 });
 
 const files = {

@@ -27,7 +27,7 @@ export async function requireSameTrees(one: Buffer, other: Buffer, call: Workspa
     if (paths.push(printablePath(path)) > SHOWN) break;
   const isSame =
     paths.length === 0 && equal(a.state, b.state) && equal(a.meta, b.meta) && rootFacts(one) === rootFacts(other);
-  if (isSame && a.notes.torn.length === 0 && a.notes.omittedCount === 0) return;
+  if (isSame && a.notes.torn.length === 0 && a.notes.omitted.length === 0) return;
   const named = paths.length === 0 ? "what the folder says of itself" : paths.slice(0, SHOWN).join(", ");
   throw new CairnError("conflict", `${printablePath(one)} is not what was copied of it: ${named}`, {
     hint: "somebody writes into it: try again when nobody does",

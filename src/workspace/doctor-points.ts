@@ -4,7 +4,7 @@ import type { StoppableCall } from "../engines/engine.ts";
 import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
+import { type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
@@ -213,8 +213,7 @@ async function rebuildDescriptor(
     bytes_stored: 0,
     unchanged: false,
     labels: left.labels,
-    omitted: left.omitted,
-    omitted_count: left.omitted.length,
+    ...omittedOf(left.omitted),
     rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
     undo: false,
   };

@@ -1,8 +1,7 @@
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
-import { type Cause, type Descriptor, MAX_OMITTED } from "../formats/descriptor.ts";
-import { recordPath } from "../formats/record.ts";
+import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import { newSavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
 import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";
@@ -120,10 +119,7 @@ function stateOf(
     bytes_stored: received.bytesStored,
     unchanged: false,
     labels: manifest.labels,
-    omitted: manifest.omitted
-      .slice(0, MAX_OMITTED)
-      .map(({ path, reason }) => ({ ...recordPath(Buffer.from(path)), reason })),
-    omitted_count: manifest.omitted.length,
+    ...omittedOf(manifest.omitted),
     rules: {
       ignore_file: true,
       exclude: rules.excludes,

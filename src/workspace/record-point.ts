@@ -4,7 +4,7 @@ import type { Degradation, HeadContent, PointContent, StagedContent, StageReques
 import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
@@ -314,14 +314,13 @@ export function sealedStateOf(
   return {
     state_digest: Buffer.from(scan.state).toString("hex"),
     metadata_digest: Buffer.from(scan.meta).toString("hex"),
-    complete: notes.omittedCount === 0 && notes.torn.length === 0,
+    complete: notes.omitted.length === 0 && notes.torn.length === 0,
     entries: summary.entries,
     bytes: summary.bytes,
     bytes_stored: bytesStored,
     unchanged: more.unchanged,
     labels: labelsOf(notes),
-    omitted: notes.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
-    omitted_count: notes.omittedCount,
+    ...omittedOf(notes.omitted),
     rules: {
       ignore_file: more.rules === null,
       exclude: rules.excludes,

@@ -72,6 +72,33 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(snapshots.length, 3);
   });
 
+  test("saves and restores where thousands of entries cannot be read, and keeps all of these", () => {
+    const many = path.join(place, "many");
+    const names = ["a", "b", "c"].flatMap((parent) => Array.from({ length: 600 }, (_, i) => `${parent}/${1000 + i}`));
+    for (const parent of ["a", "b", "c"]) fs.mkdirSync(path.join(many, parent), { recursive: true });
+    for (const name of names) fs.writeFileSync(path.join(many, name), "secret\n", { mode: 0 });
+    fs.writeFileSync(path.join(many, "plain"), "as it was\n");
+    const ask = user.optionsIn(many);
+    const own = (): void => void spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, many]);
+    spawnSync("chown", [`${ORDINARY_USER}:${ORDINARY_USER}`, many, path.join(many, "plain")]);
+    const done = cairn(["save"], ask);
+    assert.equal(done.status, 10, done.stdout + done.stderr);
+    const listed = (outcome: typeof done): string[] =>
+      (outcome.data["left_out"] as LeftOut[]).filter((each) => each.reason === "unreadable").map((each) => each.path);
+    assert.deepEqual(listed(done), names);
+    const { head_incomplete: incomplete } = cairnOk(["status"], ask).data as { head_incomplete: { count: number } };
+    assert.equal(incomplete.count, names.length);
+    fs.writeFileSync(path.join(many, "plain"), "changed\n");
+    // They can be read now, and the save point has none of them.
+    own();
+    for (const name of names) fs.chmodSync(path.join(many, name), 0o600);
+    const restored = cairn(["restore", "head"], ask);
+    assert.equal(restored.status, 10, restored.stdout + restored.stderr);
+    assert.deepEqual(listed(restored).toSorted(), names);
+    assert.equal(fs.readFileSync(path.join(many, "plain"), "utf8"), "as it was\n");
+    for (const name of names) assert.equal(fs.readFileSync(path.join(many, name), "utf8"), "secret\n");
+  });
+
   test("is told what it has not the right to set, and gets the rest", async () => {
     const source = path.join(place, "owned");
     fs.mkdirSync(source);

@@ -25,7 +25,7 @@ export function sameAsHead({ head }: StageRequest, scanned: ScanResult, root: Ro
   )
     return null;
   // What was read again may have other holes with the same content.
-  if (scanned.notes.omittedCount + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
+  if (scanned.notes.omitted.length + scanned.notes.torn.length + scanned.notes.filesRead > 0) return null;
   const was = (head.content as CopyContent).root;
   const now = recordedRoot(root);
   return (Object.keys(now) as (keyof typeof now)[]).every((key) => was[key] === now[key]) ? head : null;
@@ -72,16 +72,14 @@ export function manifestOf(
   encodeManifest(writer, {
     stateDigest: hex(result.state),
     metadataDigest: hex(result.meta),
-    complete: notes.omittedCount === 0 && !labels.some(({ label }) => label === "torn-possible"),
+    complete: notes.omitted.length === 0 && !labels.some(({ label }) => label === "torn-possible"),
     entries: summary.entries,
     labels: labels.toSorted((a, b) => comparePaths(rawPath(a), rawPath(b))),
     holeMaps: summary.holes.toSorted((a, b) => comparePaths(a.path, b.path)),
     fileHashes: summary.hashes.toSorted((a, b) => comparePaths(a.path, b.path)),
-    omitted: notes.omitted.toSorted((a, b) => comparePaths(a.path, b.path)),
+    omitted: notes.omitted,
     lossless: summary.lossless.toSorted((a, b) => comparePaths(a.path, b.path)),
-    ...(crossMounts || notes.mounts.length > 0
-      ? { mounts: { entered: crossMounts, leftOut: notes.mounts.toSorted(comparePaths) } }
-      : {}),
+    ...(crossMounts || notes.mounts.length > 0 ? { mounts: { entered: crossMounts, leftOut: notes.mounts } } : {}),
   });
   return Uint8Array.from(writer.view());
 }

@@ -1,7 +1,6 @@
 import { hex } from "../../formats/bytes.ts";
 import { toCairnError } from "../../errors.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
-import { recordPath } from "../../formats/record.ts";
 import type { Manifest } from "../../formats/manifest.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { TreeNode } from "../../formats/tree.ts";
@@ -98,7 +97,7 @@ export async function pointRemains(
         complete: manifest.complete,
         entries: manifest.entries,
         labels: manifest.labels,
-        omitted: manifest.omitted.map(({ path, reason }) => ({ ...recordPath(path), reason })),
+        omitted: manifest.omitted,
       });
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;

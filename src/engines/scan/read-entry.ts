@@ -7,7 +7,7 @@ import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from ".
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { NOTED_LIMIT, SINGLE_BLOB_LIMIT } from "./task.ts";
+import { SINGLE_BLOB_LIMIT, TORN_LIMIT } from "./task.ts";
 
 const YOUNG_SECONDS = 60;
 /** Few young files are settled (written back) before they are read, so that they need no second reading. */
@@ -332,7 +332,7 @@ export class EntryReader {
   #torn(record: number, directory: number): void {
     this.#flags |= FLAG.TORN;
     const { notes, table } = this.#thread;
-    if (notes.torn.length >= NOTED_LIMIT) return;
+    if (notes.torn.length >= TORN_LIMIT) return;
     const path = this.#thread.entryPath(directory, table.recordName(record));
     notes.torn.push({ path, reason: "changed while it was read" });
   }

@@ -8,7 +8,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { NOTED_LIMIT, STAGING_NAME } from "./task.ts";
+import { STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
 const PART = 1024;
@@ -372,8 +372,7 @@ class DirectoryScanner {
     table.records[base] = at;
     table.records[base + R.NAME_FLAGS] = length;
     if (this.#isForeignMount(type)) {
-      if (notes.mounts.length < NOTED_LIMIT)
-        notes.mounts.push(this.#thread.entryPath(directory, table.recordName(record)));
+      notes.mounts.push(this.#thread.entryPath(directory, table.recordName(record)));
       table.records[base + R.MODE] = 0;
       return;
     }

@@ -7,14 +7,7 @@ import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { asSource } from "./as-source.ts";
-import {
-  type ContentSink,
-  NOTED_LIMIT,
-  newScanNotes,
-  type ScanNotes,
-  type ScanTask,
-  SINGLE_BLOB_LIMIT,
-} from "./task.ts";
+import { type ContentSink, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
 
 /** So much is read before the other threads are told of it. */
 const REPORTED_BYTES = 1024 * 1024;
@@ -154,8 +147,7 @@ export class ScanThread {
   }
 
   noteOmitted(path: Uint8Array, reason: string): void {
-    this.notes.omittedCount++;
-    if (this.notes.omitted.length < NOTED_LIMIT) this.notes.omitted.push({ path: Uint8Array.from(path), reason });
+    this.notes.omitted.push({ path: Uint8Array.from(path), reason });
   }
 
   noteIgnored(path: Uint8Array): void {

@@ -13,7 +13,7 @@ import type { ForwardTarget } from "../../repository/forward.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
-import { findLinkGroups } from "./link-groups.ts";
+import { comparePaths, findLinkGroups } from "./link-groups.ts";
 import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
@@ -369,6 +369,7 @@ export async function discardDraft(draft: ScanResult["draft"]): Promise<void> {
   if (written !== null) clearAway(written.temporary);
 }
 
+/** Added up; what is named in lists of which only the first are shown stands in the order of its paths. */
 function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
   const all = newScanNotes();
   for (const part of parts) {
@@ -377,12 +378,11 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     all.bytesRead += part.bytesRead;
     all.filesRead += part.filesRead;
     all.ignoredCount += part.ignoredCount;
-    all.omittedCount += part.omittedCount;
     all.ignored.push(...part.ignored);
-    all.omitted.push(...part.omitted);
     all.torn.push(...part.torn);
-    all.mounts.push(...part.mounts);
     all.ignoreFiles.push(...part.ignoreFiles);
   }
+  all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
+  all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);
   return all;
 }

@@ -69,9 +69,10 @@ export interface ScanNotes {
   filesRead: number;
   ignored: string[];
   ignoredCount: number;
+  /** all of them: a restore takes nothing away that the target may have had and does not hold */
   omitted: { path: Uint8Array; reason: string }[];
-  omittedCount: number;
   torn: { path: Uint8Array; reason: string }[];
+  /** all of them: a restore keeps out of them */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
 }
@@ -85,12 +86,11 @@ export function newScanNotes(): ScanNotes {
     ignored: [],
     ignoredCount: 0,
     omitted: [],
-    omittedCount: 0,
     torn: [],
     mounts: [],
     ignoreFiles: [],
   };
 }
 
-/** The most of a list of paths that is carried along; beyond it only the count is kept. */
-export const NOTED_LIMIT = 1000;
+/** So many files that changed while they were read a thread names; the others' records say it too. */
+export const TORN_LIMIT = 1000;

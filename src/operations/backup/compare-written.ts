@@ -26,7 +26,7 @@ export interface Compared {
   wrong: Uint8Array[];
   /** what is as it was saved but for its mode, and not known for it: not all file systems keep modes */
   otherModes: LeftOut[];
-  /** files whose content cannot be told by what the snapshot says of them, and what cannot be read and has no name here */
+  /** files whose content cannot be told by what the snapshot says of them */
   untold: number;
 }
 
@@ -51,11 +51,11 @@ class Comparison {
   readonly #lossless: ReturnType<typeof losslessByPath>;
   readonly #saved: ReadonlyMap<string, Uint8Array>;
   readonly #read: ReadonlyMap<string, Uint8Array>;
-  readonly #result: Compared;
+  readonly #result: Compared = { wrong: [], otherModes: [], untold: 0 };
 
   constructor(look: Look, found: ScanResult, written: Written) {
     const { content, chosen, lost, notSet } = written;
-    const { omitted, omittedCount } = found.notes;
+    const { omitted } = found.notes;
     this.#look = look;
     this.#written = written;
     this.#chosen = chosen === null ? null : new PathSelection(chosen);
@@ -70,13 +70,10 @@ class Comparison {
       new Map(hashes.map(({ path, sha256 }) => [latin1(path), sha256]));
     this.#saved = byPath(content.manifest?.fileHashes ?? []);
     this.#read = byPath(found.summarise().hashes);
-    this.#result = { wrong: [], otherModes: [], untold: omittedCount - omitted.length };
   }
 
   async run(): Promise<Compared> {
-    // What is not there may be what cannot be read and has no name here.
-    if (this.#result.untold === 0)
-      await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
+    await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
     return this.#result;
   }
 

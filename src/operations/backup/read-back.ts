@@ -92,22 +92,19 @@ export async function readBack(
     found,
     state: hex(found.state),
     meta: hex(found.meta),
-    notRead: notReadEntries(found.notes),
+    notRead: notReadEntries(omitted),
     isRefused: omitted.length > 0 && omitted.every(({ reason }) => isRefusal(reason)),
   };
 }
 
-function notReadEntries({ omitted, omittedCount }: Pick<ScanNotes, "omitted" | "omittedCount">): LeftOut[] {
-  const entries = omitted.map(({ path, reason }): LeftOut => {
+function notReadEntries(omitted: ScanNotes["omitted"]): LeftOut[] {
+  return omitted.map(({ path, reason }): LeftOut => {
     return {
       ...displayPath(path),
       reason: "unreadable",
       detail: `it was written, and cannot be read again: ${reason}`,
     };
   });
-  const more = omittedCount - omitted.length;
-  if (more > 0) entries.push({ path: "", reason: "unreadable", detail: `${more} more cannot be read again` });
-  return entries;
 }
 
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */

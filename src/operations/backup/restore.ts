@@ -304,11 +304,11 @@ class SnapshotRestore {
     const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
     if (state === recorded)
       return { proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest }, untold: 0 };
-    leftOut.push(...notRead);
+    for (const each of notRead) leftOut.push(each);
     if (notRead.length > 0 && !isRefused) {
-      const { omitted, omittedCount } = found.notes;
+      const { omitted } = found.notes;
       const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
-      throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omittedCount);
+      throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
     if (isCompared) return { proof: null, untold: await this.#compare(this.#parts, { found, written, leftOut }) };
     // Others may have the repository since it was written: the trees are read under a lock of their own.
