@@ -10,6 +10,8 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   assert.equal(told.cause, full);
   const missing = toCairnError(Object.assign(new Error("ENOENT"), { code: "ENOENT" }));
   assert.deepEqual([missing.code, missing.hint], ["not_found", undefined]);
+  const long = toCairnError(Object.assign(new Error("ENAMETOOLONG: name too long"), { code: "ENAMETOOLONG" }));
+  assert.deepEqual([long.code, long.retryable], ["unsupported", false]);
   assert.equal(toCairnError(new TypeError("x is not a function")).code, "internal");
   assert.equal(toCairnError(told), told);
 });

@@ -19,7 +19,7 @@ export const ERROR_TABLE = {
   internal: row(1, 500, "something that should not happen; a defect of Cairn"),
   usage: row(2, 400, "an argument, option or value is not understood"),
   invalid_id: row(2, 400, "an id does not have the form of one"),
-  unsupported: row(2, 501, "this build, platform or file system cannot do it"),
+  unsupported: row(2, 501, "this build, platform or file system cannot do it, e.g. have a name that is so long"),
   not_found: row(3, 404, "no such save point, workspace, path or file"),
   not_a_workspace: row(3, 404, "the folder is not a workspace and none is above it"),
   nothing_to_undo: row(3, 404, "no restore or undo has happened here"),
@@ -82,6 +82,7 @@ const ERRNO_CODES: Record<string, ErrorCode> = {
   EROFS: "permission",
   ENOSPC: "no_space",
   EDQUOT: "no_space",
+  ENAMETOOLONG: "unsupported",
 };
 
 /** The code that fits a system error's name, e.g. `ENOSPC` → `no_space`. */
