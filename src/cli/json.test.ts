@@ -24,7 +24,7 @@ for (const [line, keys] of Object.entries(DATA_KEYS)) {
 /** A group's command has two words. */
 function commandOf(line: string): string {
   const words = line.split(" ");
-  return words.slice(0, words[0] === "backup" ? 2 : 1).join(" ");
+  return words.slice(0, ["backup", "receipt"].includes(words[0]!) ? 2 : 1).join(" ");
 }
 
 test("every command has pinned keys", () => {

@@ -49,7 +49,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup restore latest -r x", /--to DIR/],
   ["backup restore latest -r x --to y --in-place", /--to DIR, or --in-place/],
   ["backup restore latest -r x --to y --keep-present", /--in-place/],
-  ["receipt show x", /knows verify/],
+  ["receipt show x", /unknown command 'show'/],
   ["backup forget -r x", /wants snapshots or a rule/],
   ["backup forget 1a2b --keep-last 1 -r x", /not both/],
   ["backup forget --keep-last 1 --group-by moon -r x", /--group-by knows/],

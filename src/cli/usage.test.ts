@@ -49,7 +49,6 @@ test("the options of every command are these", async () => {
     doctor: "--repair --break-locks",
     inspect: "--password-file",
     backup: "-r,--repo --password-file --password-command --age-identity --limit-upload --limit-download --connections",
-    receipt: "--key",
     "serve-repository":
       "--path --listen --htpasswd --no-auth --private-repositories --append-only --tls-cert --tls-key --max-file-size --max-connections --check --hash-password",
     init: "--name --engine --self-contained --quota --allow",
@@ -86,6 +85,7 @@ test("a verb is found behind its group's options, and help knows it", async () =
     assert.match(help.stdout, line === "backup --help" ? /init +make an empty/ : /Usage: cairn backup create/, line);
     assert.equal(help.status, 0);
   }
+  assert.equal((await runJson(["receipt", "verify", "z"])).envelope.command, "receipt verify");
   assert.match((await runFake(["backup"])).stdout, /Usage: cairn backup/);
 });
 

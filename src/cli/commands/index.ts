@@ -51,7 +51,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   receipt: {
     group: BACKUPS,
     summary: "check the signed record of a restore",
-    load: () => import("./receipt.ts"),
+    load: () => import("./receipt/index.ts"),
   },
   "serve-repository": {
     group: BACKUPS,

@@ -1,16 +1,12 @@
-import type { VerifyReceiptOptions } from "../../operations/contract.ts";
-import type { CommandDefinition, Outcome } from "../command.ts";
-import type { Context } from "../context.ts";
-import { usage } from "../input.ts";
-import type { Input } from "../input.ts";
-import { printable } from "../render/format.ts";
+import type { VerifyReceiptOptions } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import type { Input } from "../../input.ts";
+import { printable } from "../../render/format.ts";
 
 export const command: CommandDefinition = {
-  name: "receipt",
-  arguments: [
-    { name: "<verb>", text: "verify" },
-    { name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" },
-  ],
+  name: "receipt verify",
+  arguments: [{ name: "<file>", text: "a receipt that `cairn backup restore` wrote", completes: "files" }],
   options: [
     { flags: "--key <key>", text: "the public key that it must be signed with: base64, hex, or a file with either" },
   ],
@@ -22,12 +18,11 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  if (input.required(0) !== "verify") throw usage(`receipt knows verify; found ${JSON.stringify(input.required(0))}`);
   const options: VerifyReceiptOptions = context.callOptions();
   const key = input.text("key");
   if (key !== undefined) options.key = key;
   const library = await context.library();
-  const result = await library.verifyReceipt(context.absolute(input.required(1)), options);
+  const result = await library.verifyReceipt(context.absolute(input.required(0)), options);
   const { receipt, trusted } = result;
   return {
     data: result,
