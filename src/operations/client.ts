@@ -56,6 +56,8 @@ import type {
   WorkspaceCallOptions,
   WorkspaceRef,
 } from "./contract.ts";
+import { checkCalls } from "./checked-calls.ts";
+import { CLIENT_CALLS } from "./library-calls.ts";
 import { createBackup } from "./backup/create.ts";
 import { type Forwarding, withForwarding } from "./backup/forwarding.ts";
 import { checkSnapshotTags } from "./backup/public-snapshot.ts";
@@ -464,3 +466,5 @@ function accessOf(call: string, repository: BackupRepository): RepositoryAccess 
   if (repository instanceof OpenedRepository) return repository.access;
   throw new CairnError("usage", `${call} wants a repository that this library has opened`);
 }
+
+checkCalls(CairnClient, CLIENT_CALLS);

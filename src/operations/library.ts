@@ -14,6 +14,8 @@ import { initRepository } from "./backup/init.ts";
 import { OpenedRepository } from "./backup/opened-repository.ts";
 import { verifyReceipt } from "./backup/receipt.ts";
 import { RepositoryAccess } from "./backup/repository-access.ts";
+import { checkCalls } from "./checked-calls.ts";
+import { LIBRARY_CALLS } from "./library-calls.ts";
 import { CairnClient } from "./client.ts";
 import type {
   AdoptOptions,
@@ -242,3 +244,5 @@ function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<v
     if (options.quotaBytes !== undefined) writePolicy(staged, { retention: null, quota_bytes: options.quotaBytes });
   };
 }
+
+checkCalls(Library, LIBRARY_CALLS);

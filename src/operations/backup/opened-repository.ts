@@ -32,6 +32,8 @@ import type {
   VerifyBackupResult,
 } from "../contract.ts";
 import { CairnError } from "../../errors.ts";
+import { checkCalls } from "../checked-calls.ts";
+import { REPOSITORY_CALLS } from "../library-calls.ts";
 import { checkCommand, processOutput } from "../run-process.ts";
 import { addAgeKey } from "./age-password.ts";
 import { catBackup } from "./cat.ts";
@@ -162,3 +164,5 @@ export class OpenedRepository implements BackupRepository {
     await this.close();
   }
 }
+
+checkCalls(OpenedRepository, REPOSITORY_CALLS);

@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CairnError } from "../errors.ts";
+import { Points } from "../workspace/points.ts";
+import type { BackupRepository, CairnLibrary, Client } from "./contract.ts";
+import { testFolder } from "./testing-folder.ts";
+
+type Calls<T> = Record<string, (of: T) => unknown>;
+/** Arguments as a program without types may give them. */
+// oxlint-disable-next-line typescript/no-explicit-any
+type Loose = any;
+
+const LIBRARY: Calls<Loose> = {
+  "open: argument 1": (library) => library.open(),
+  "open: argument 1 is to be a path": (library) => library.open("a\0b"),
+  "open: argument 2": (library) => library.open("/", null),
+  "openOrInit: argument 2.engineType": (library) => library.openOrInit("/nowhere", { engineType: "zfs" }),
+  "validateEngine: argument 2": (library) => library.validateEngine("/", "zfs"),
+  "relocate: argument 2": (library) => library.relocate("/a"),
+  "openRepository: argument 1 needs the member password": (library) => library.openRepository({ repository: "/r" }),
+  "openRepository: argument 1.limits.uploadRate": (library) =>
+    library.openRepository({ repository: "/r", password: "x", limits: { uploadRate: "1" } }),
+};
+
+const CLIENT: Calls<Loose> = {
+  "restore: argument 1.target": (client) => client.restore({ target: 5 }),
+  "restore: argument 1 needs the member target": (client) => client.restore({}),
+  "restore: argument 1 is to be an object": (client) => client.restore(),
+  "restore: argument 1.paths": (client) => client.restore({ target: "head", paths: "a" }),
+  "planRestore: argument 1.paths[1]": (client) => client.planRestore({ target: "head", paths: ["a", 7] }),
+  "save: argument 1.tags": (client) => client.save({ tags: "abc" }),
+  "save: argument 1.exclude": (client) => client.save({ exclude: "x" }),
+  "save: argument 1.signal": (client) => client.save({ signal: {} }),
+  "save: argument 1.message": (client) => client.save({ message: "m".repeat(1_100_000) }),
+  "setEngine: argument 1": (client) => client.setEngine("zfs"),
+  "run: argument 1": (client) => client.run("ls"),
+  "diff: argument 2": (client) => client.diff("head", 7),
+  "read: argument 2": (client) => client.read("head", 7).next(),
+  "workspacePath: argument 1": (client) => client.workspacePath(7),
+  "sealWhenIdle: argument 1.idleMs": (client) => client.sealWhenIdle({ idleMs: "1" }),
+  'setPolicy: argument 1.retention knows no member "keepLost"': (client) =>
+    client.setPolicy({ retention: { keepLost: 1 } }),
+  'setPolicy: argument 1 knows no member "quota"': (client) => client.setPolicy({ quota: 1 }),
+  'previewCleanup: argument 1.retention.keepUndo knows no member "counts"': (client) =>
+    client.previewCleanup({ retention: { keepUndo: { counts: 1 } } }),
+  "createBackup: argument 1": (client) => client.createBackup("/repository"),
+};
+
+const REPOSITORY: Calls<Loose> = {
+  "restore: argument 2": (repository) => repository.restore("latest"),
+  "list: argument 1.tags[0]": (repository) => repository.list({ tags: ["a"] }),
+  "createFromStream: argument 1": (repository) => repository.createFromStream("text"),
+  'forget: argument 1.retention knows no member "keepUndo"': (repository) =>
+    repository.forget({ retention: { keepUndo: {} } }),
+  "verify: argument 1.subset needs the member of": (repository) => repository.verify({ subset: { part: 1 } }),
+};
+
+async function assertUsage<T>(of: T, calls: Calls<T>): Promise<void> {
+  for (const [said, call] of Object.entries(calls))
+    await assert.rejects(
+      async () => call(of),
+      (error) => {
+        assert.ok(error instanceof CairnError, `${said}: ${String(error)}`);
+        assert.deepEqual([error.code, error.message.slice(0, said.length)], ["usage", said]);
+        assert.ok(error.message.length < 300);
+        return true;
+      },
+    );
+}
+
+test("arguments that are not what a call takes are a usage error that names them", async (t) => {
+  const { root, library, client } = await testFolder(t, { a: "one" });
+  await assertUsage<CairnLibrary>(library, LIBRARY);
+  await assertUsage<Client>(client, CLIENT);
+  const options = { repository: join(root, "repository"), password: "x" };
+  const repository: BackupRepository = await library.initRepository(options);
+  await assertUsage(repository, REPOSITORY);
+  await repository.close();
+  assert.equal(await client.hasSavePoints(), false);
+  assert.deepEqual((await client.policy()).retention, null);
+});
+
+test("what a call left to its defaults takes may be absent, and members that no call knows are left alone", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  await client.save({ message: undefined, tags: undefined, other: 7 } as Loose);
+  await client.history(undefined, undefined, { path: undefined } as Loose);
+  assert.equal((await client.diff("head", null)).entries.length, 0);
+});
+
+test("a failure that nobody foresaw is a CairnError, whichever way the call answers", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  await client.save();
+  t.mock.method(Points.prototype, "latest", () => {
+    throw new TypeError("no such thing");
+  });
+  t.mock.method(Points.prototype, "byId", () => {
+    throw new TypeError("no such thing");
+  });
+  const internal = { name: "CairnError", code: "internal" };
+  await assert.rejects(client.latestSavePoint(), internal);
+  await assert.rejects(client.read("head", "a")[Symbol.asyncIterator]().next(), internal);
+});
