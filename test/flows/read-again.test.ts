@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
 import { newRepository, noRestic, repositoryPlace, restic, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
@@ -139,6 +139,54 @@ test("a mount that ignores modes gets all of a snapshot, which is listed", { ski
   assert.deepEqual([status, data["read_again"], data["proof"]], [10, true, null]);
 });
 
+test(
+  "exFAT gets all that it can hold of a snapshot, and the rest is listed",
+  { skip: process.getuid?.() !== 0 && "this is not root" },
+  (t) => {
+    const at = saved();
+    fs.rmSync(path.join(at.folder, "pipe"));
+    fs.rmSync(path.join(at.folder, 'odd\nname "quoted" -rf ü'));
+    for (const name of ["NAME", "name"]) fs.writeFileSync(path.join(at.folder, name), name);
+    fs.mkdirSync(Buffer.concat([Buffer.from(`${at.folder}/dir-`), Buffer.of(0xff)]));
+    cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+    const root = exfat(t);
+    if (root === null) return;
+    const to = path.join(root, "back");
+    const done = cairn(restoring(at, to));
+    const left = done.data["left_out"] as { path: string; path_b64?: string; aspects: string[] }[];
+    const lacking = (aspect: string): string[] =>
+      left.filter(({ aspects }) => aspects.includes(aspect)).map(({ path: where }) => where.slice(0, 14));
+    assert.deepEqual(lacking("links"), ["other/linked-2"], done.stdout + done.stderr);
+    const notMade = lacking("type").toSorted();
+    assert.equal(notMade.length, 3);
+    assert.deepEqual([notMade[0]!.slice(0, 4), notMade[1]], ["dir-", "link"]);
+    assert.match(notMade[2]!, /^name$/i);
+    assert.deepEqual([done.status, done.data["read_again"], done.data["proof"]], [10, true, null]);
+    assert.equal(fs.readFileSync(path.join(to, "other/linked-2"), "utf8"), "several names\n");
+  },
+);
+
+/** An exFAT file system of its own; null where there can be none: the test is skipped. */
+function exfat(t: TestContext): string | null {
+  const [image, root] = [path.join(newFolder("image"), "exfat"), newFolder("exfat")];
+  fs.writeFileSync(image, "");
+  fs.truncateSync(image, 64 << 20);
+  const env = { ...process.env, PATH: `${process.env["PATH"]}:/usr/sbin:/sbin` };
+  const run = (...args: [string, ...string[]]): string | null => {
+    const { status, stdout, stderr, error } = spawnSync(args[0], args.slice(1), { env, encoding: "utf8" });
+    if (status === 0) return stdout.trim();
+    t.skip(`${args[0]}: ${error?.message ?? stderr}`);
+    return null;
+  };
+  if (run("mkfs.exfat", image) === null) return null;
+  const device = run("losetup", "-f", "--show", image);
+  if (device === null) return null;
+  t.after(() => spawnSync("losetup", ["-d", device], { env }));
+  if (run("mount.exfat-fuse", device, root) === null) return null;
+  t.after(() => spawnSync("umount", [root], { env }));
+  return root;
+}
+
 test("what a restore says that compared entries is what it did", { skip: noRestic }, () => {
   const at = saved();
   const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
@@ -146,6 +194,8 @@ test("what a restore says that compared entries is what it did", { skip: noResti
   assert.match(said("same", "--prove"), /read again: every entry is what the snapshot has$/m);
   const place = repositoryPlace("untold");
   restic(place, "init");
+  // Of more than restic's largest piece.
+  fs.writeFileSync(path.join(at.folder, "chunked"), randomBytes(9 << 20));
   restic(place, "backup", at.folder);
   const untold = cairnOk(restoring({ place }, newFolder("to")));
   assert.deepEqual([untold.data["read_again"], untold.data["untold_files"]], [false, 1]);

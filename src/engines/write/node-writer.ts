@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { ENOSYS, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
 import {
@@ -16,7 +17,7 @@ import { type Arena, arenaOver, newArena } from "../../native.ts";
 /** What could not be set on an entry that was otherwise written. */
 export interface NotSet {
   path: Uint8Array;
-  aspects: ("owner" | "mode" | "times" | "xattrs" | "content" | "type")[];
+  aspects: ("owner" | "mode" | "times" | "xattrs" | "content" | "type" | "links")[];
   detail: string;
 }
 
@@ -27,6 +28,18 @@ const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constant
 /** What making a link, pipe, socket or device gives where it is not allowed, or the file system has none. */
 const CANNOT_BE_MADE: ReadonlySet<number> = new Set([EPERM, ENOSYS, EOPNOTSUPP]);
 const SETGID = 0o2000;
+/** What file systems say of names, kinds and links that they cannot hold, and of a name that is another's to them. */
+const NOT_HELD: ReadonlySet<unknown> = new Set([
+  "EINVAL",
+  "EILSEQ",
+  "ENAMETOOLONG",
+  "EEXIST",
+  "EPERM",
+  "ENOSYS",
+  "EOPNOTSUPP",
+  "ENOTSUP",
+  "EMLINK",
+]);
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
@@ -213,6 +226,21 @@ export class NodeWriter {
       this.#value.bytes.set(value);
       return this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0;
     });
+  }
+
+  /** Makes an entry, or one more name of it; false, and that is noted, where the file system cannot hold such a one. */
+  holds(path: Uint8Array, aspect: "type" | "links", make: () => void): boolean {
+    try {
+      make();
+      return true;
+    } catch (error) {
+      const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
+      if (!NOT_HELD.has(errno)) throw error;
+      const instead =
+        aspect === "links" ? "it is a copy, as the file system cannot link it" : "the file system cannot hold it";
+      this.#note(path, [aspect], `${instead}: ${String(errno)}`);
+      return false;
+    }
   }
 
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {

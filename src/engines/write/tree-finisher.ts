@@ -55,7 +55,8 @@ export class TreeFinisher {
       let to = from + 1;
       while (to < sorted.length && Buffer.compare(parentOf(sorted[to]!.path), parent) === 0) to++;
       this.#inside(parent, (dirfd) => {
-        for (const member of sorted.slice(from, to)) this.#member(dirfd, member, first);
+        for (const member of sorted.slice(from, to))
+          this.#writer.holds(member.path, "type", () => this.#member(dirfd, member, first));
       });
       from = to;
     }
@@ -111,7 +112,10 @@ export class TreeFinisher {
     const place = { name: node.name, path };
     this.#options.left?.clear(dirfd, node.name);
     const existing = first.get(group);
-    if (existing !== undefined) return this.#again(dirfd, place, { node, existing });
+    if (existing !== undefined) {
+      const link = (): void => this.#again(dirfd, place, { node, existing });
+      if (this.#writer.holds(path, "links", link)) return;
+    }
     if (node.type !== "file") {
       if (!this.#writer.special(dirfd, node, place)) return;
       first.set(group, path);

@@ -181,11 +181,12 @@ export class TreeWriter {
         const node = exactNode(stored, fields);
         const group = firstOfGroup(fields);
         if (node.type === "dir") {
-          if (this.#left?.enters(fd, node.name) !== true) this.#nodes.directory(fd, { name: node.name, path });
+          const make = (): void => this.#nodes.directory(fd, { name: node.name, path });
+          if (this.#left?.enters(fd, node.name) !== true && !this.#nodes.holds(path, "type", make)) continue;
           this.#out.others++;
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
-        } else if (node.type === "file") this.#file(fd, node, path, small);
+        } else if (node.type === "file") this.#nodes.holds(path, "type", () => this.#file(fd, node, path, small));
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node, group: `${node.inode}` });
         else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
@@ -200,7 +201,9 @@ export class TreeWriter {
 
   #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
     this.#left?.clear(fd, node.name);
-    return this.#nodes.special(fd, node, { name: node.name, path });
+    let isMade = false;
+    const make = (): void => void (isMade = this.#nodes.special(fd, node, { name: node.name, path }));
+    return this.#nodes.holds(path, "type", make) && isMade;
   }
 
   /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
@@ -335,7 +338,9 @@ export class TreeWriter {
           seen.add(i);
           const { node } = files[i]!;
           const path = pathOf(node);
-          const created = this.#nodes.create(fd, { name: node.name, path });
+          let created = -1;
+          const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }));
+          if (!this.#nodes.holds(path, "type", create)) return;
           this.#nodes.write(created, arena, { offset, length, position: 0, path });
           this.#nodes.finishFile(created, node, path);
           this.#nodes.sys.close(created);
