@@ -183,6 +183,22 @@ test("a snapshot is told when the caller stops before its answer, and removed on
   assert.equal([...at.server.objects.keys()].filter((key) => /snapshots|locks/.test(key)).length, 0);
 });
 
+test("a copy that is stopped says how many snapshots are copied, and goes on when it is repeated", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const source = await at.open();
+  for (let i = 0; i < 3; i++) await source.createFromStream(bytes());
+  const { options, signal } = await at.stoppedAt(({ method, path }) => method === "PUT" && /r2\/snapshots/.test(path));
+  const target = await at.library.initRepository({ ...options, repository: `${options.repository}2`, signal });
+  t.after(async () => target.close());
+  await assert.rejects(source.copyTo(target, { signal }), {
+    code: "interrupted",
+    message: "stopped by the caller; 1 snapshot(s) are copied",
+  });
+  const { copied, present } = await source.copyTo(target);
+  assert.deepEqual([copied.length, present], [2, 1]);
+});
+
 for (const isAnswered of [true, false]) {
   const when = isAnswered ? "before the answer" : "and the answer never comes";
   test(`the file that opens a repository stays when the caller stops ${when}`, async (t) => {
