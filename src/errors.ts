@@ -102,10 +102,11 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     return new CairnError("interrupted", text, { cause: error });
   }
   // What Node's `rmSync` fails with has no name where the system's is none of the usual ones.
-  if (name === "" && typeof (error as NodeJS.ErrnoException).errno === "number")
-    return new CairnError("io", text.replace(", Unknown error: ", `${(error as NodeJS.ErrnoException).syscall}: `), {
-      cause: error,
-    });
+  if (name === "" && typeof (error as NodeJS.ErrnoException).errno === "number") {
+    const code = /, Unknown error: read-only file system\b/i.test(message) ? codeOfErrno("EROFS") : "io";
+    const called = `${(error as NodeJS.ErrnoException).syscall}: `;
+    return new CairnError(code, text.replace(", Unknown error: ", called), { cause: error });
+  }
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
     const code = codeOfErrno(name);
     return new CairnError(code, text, { cause: error, ...(code === "no_space" ? { hint: FULL_HINT } : {}) });
