@@ -156,7 +156,7 @@ export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossM
   const below = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1", root.length + 1);
   const controls = controlDirectoriesInside(root).map(below);
   if (crossMounts !== true || !fs.existsSync(root)) return [...controls, ...ownEntries(root)];
-  const mounts = mountsInside(root).filter(({ mountPoint }) => fs.statSync(mountPoint).isDirectory());
+  const mounts = mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint));
   const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
   const staged = mounts.flatMap(({ mountPoint }) => stagedIn(mountPoint).map(below));
   return [
@@ -165,6 +165,16 @@ export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossM
     ...own,
     ...staged,
   ];
+}
+
+/** False for a file, and for what this user may not look into. */
+function isOpenDirectory(place: Buffer): boolean {
+  try {
+    fs.accessSync(place, fs.constants.X_OK);
+    return fs.statSync(place).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 function headContent({ descriptor }: Point): HeadContent {
