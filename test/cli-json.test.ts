@@ -29,6 +29,9 @@ interface Expected {
   pinned?: string;
 }
 
+/** Their commands have two words. */
+const GROUPS = new Set(["backup", "receipt"]);
+
 /** Runs a command and holds its envelope against the contract. */
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
 function run(line: string, expected: Expected = {}): Outcome & { data: Record<string, any> } {
@@ -39,7 +42,7 @@ function run(line: string, expected: Expected = {}): Outcome & { data: Record<st
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
   const envelope = JSON.parse(done.stdout) as Record<string, unknown>;
   assert.deepEqual(Object.keys(envelope), ["schema_version", "command", "ok", "data", "warnings", "error"], said);
-  const command = words.slice(0, words[0] === "backup" ? 2 : 1).join(" ");
+  const command = words.slice(0, GROUPS.has(words[0]!) ? 2 : 1).join(" ");
   assert.deepEqual([envelope["schema_version"], envelope["command"]], [1, command], said);
   assert.equal(envelope["ok"], [0, 10].includes(done.status ?? -1), said);
   if (envelope["error"] !== null) check(envelope["error"], "error", said);
@@ -56,7 +59,7 @@ function run(line: string, expected: Expected = {}): Outcome & { data: Record<st
 /** By the whole line, else by the first pinned line of the command. */
 function pinnedKeys(line: string): string | undefined {
   const words = line.split(" ");
-  const count = words[0] === "backup" ? 2 : 1;
+  const count = GROUPS.has(words[0]!) ? 2 : 1;
   const command = words.slice(0, count).join(" ");
   const isOf = (pinned: string): boolean => pinned.split(" ").slice(0, count).join(" ") === command;
   return DATA_KEYS[line] ?? Object.entries(DATA_KEYS).find(([pinned]) => isOf(pinned))?.[1];
