@@ -146,7 +146,10 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   return {
     undoId: finalUndo,
     changes: applied,
-    leftOut: leftOutEntries(present, plan, { staged, applied }, input.paths),
+    leftOut: [
+      ...rootLeftOut(workspace, intent.root),
+      ...leftOutEntries(present, plan, { staged, applied }, input.paths),
+    ],
   };
 }
 
@@ -419,6 +422,16 @@ function rootOf(point: Point): RestoreIntent["root"] {
 
 function setRoot(workspace: Workspace, root: DirectoryFacts): void {
   inDirectory(workspace.root, (fd) => setDirectory(fd, root));
+}
+
+/** The folder itself, where its owner or mode is not what the point has. */
+function rootLeftOut(workspace: Workspace, wanted: DirectoryFacts | null): LeftOutEntry[] {
+  if (wanted === null) return [];
+  const { uid, gid, mode } = fs.statSync(workspace.root);
+  const owner = uid === wanted.uid && gid === wanted.gid ? [] : ["owner"];
+  const aspects = (mode & 0o7777) === wanted.mode ? owner : [...owner, "mode"];
+  if (aspects.length === 0) return [];
+  return [{ path: new Uint8Array(0), reason: "not_permitted", detail: "the system refuses it", aspects }];
 }
 
 function leftOutEntries(

@@ -143,4 +143,18 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.readFileSync(at("theirs/of-a-group"), "utf8"), "changed");
     assert.equal(fs.statSync(at("of-a-group")).gid, ORDINARY_USER);
   });
+
+  test("is told that the folder itself has another owner than it had", () => {
+    const file = path.join(user.place, "other/file");
+    fs.mkdirSync(path.dirname(file));
+    fs.writeFileSync(file, "as it was");
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, path.dirname(file)]);
+    fs.chownSync(path.dirname(file), ORDINARY_USER, 0);
+    const here = user.optionsIn(path.dirname(file));
+    cairnOk(["save"], here);
+    fs.chownSync(path.dirname(file), ORDINARY_USER, ORDINARY_USER);
+    fs.writeFileSync(file, "changed");
+    assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["", "not_permitted", "owner"]]);
+    assert.equal(fs.readFileSync(file, "utf8"), "as it was");
+  });
 });

@@ -63,7 +63,8 @@ export function renderLeftOut(leftOut: readonly LeftOut[], style: Style): string
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
-    return `    ${printable(entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
+    // The whole, or the folder itself.
+    return `    ${printable(entry.path === "" ? "." : entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
   return [
     `  ${style.yellow(`left out: ${plural(leftOut.length, "entry")}`)}`,
