@@ -11,7 +11,7 @@ import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
-import type { Stagings } from "./staging-places.ts";
+import type { Staging, Stagings } from "./staging-places.ts";
 import type { WorkspaceProgress } from "./workspace.ts";
 
 export interface StageInput {
@@ -49,7 +49,8 @@ class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
   readonly #finder: RecordFinder;
-  readonly #groups = new Map<string, Buffer>();
+  /** The first of each group in each place. */
+  readonly #groups = new Map<bigint, { name: Buffer; staging: Staging }[]>();
   readonly #pace: Pacer;
   #count = 0;
   #bytes = 0;
@@ -116,18 +117,34 @@ class Stager {
     const name = Buffer.from(stagedName(number));
     const staging = this.#input.stagings.of(where);
     const place = { name, path: where };
-    const group = node.inode;
-    // Between places there are no links.
-    const groupHere = `${group} in ${staging.fd}`;
-    const first = this.#groups.get(groupHere);
     const staged = Buffer.concat([staging.path, SLASH, name]);
-    if (group !== 0n && first !== undefined) this.#writer.link(staging.fd, first, staging.fd, place);
-    else if (group === 0n || !this.#linkToAnchor(group, staged)) {
+    if (node.inode === 0n || !this.#isLinked(node.inode, { ...place, staging, staged })) {
       if (node.type === "file") await this.#file(entry, place, staging.fd);
       else if (!this.#writer.special(staging.fd, node, place)) return null;
     }
-    if (group !== 0n) this.#groups.set(groupHere, name);
+    if (node.inode !== 0n) this.#noteMember(node.inode, { name, staging });
     return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
+  }
+
+  #noteMember(group: bigint, member: { name: Buffer; staging: Staging }): void {
+    const known = this.#groups.get(group);
+    if (known === undefined) this.#groups.set(group, [member]);
+    else if (!known.some(({ staging }) => staging === member.staging)) known.push(member);
+  }
+
+  /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
+  #isLinked(group: bigint, to: { name: Uint8Array; path: Uint8Array; staging: Staging; staged: Buffer }): boolean {
+    const { staging, path: where } = to;
+    const others = this.#groups.get(group) ?? [];
+    const first = others.find((other) => other.staging === staging);
+    if (first !== undefined)
+      return this.#writer.holds(where, "links", () => this.#writer.link(staging.fd, first.name, staging.fd, to));
+    if (this.#linkToAnchor(group, to.staged)) return true;
+    const anchor = this.#input.anchors.get(group);
+    const isElsewhere = anchor !== undefined && this.#input.stagings.of(anchor) !== staging;
+    if (others.length > 0 || isElsewhere)
+      this.#writer.cannotLink(where, "its other names lie on another mount or in another subvolume");
+    return false;
   }
 
   async #file(

@@ -208,3 +208,17 @@ test("a restore that cannot clean up where something is read-only now says so, a
   assert.deepEqual(fs.readdirSync(inside), ["f"]);
   assert.equal(fs.readFileSync(path.join(inside, "f"), "utf8"), "first\n");
 });
+
+test("names of one file on both sides of a mount come back as copies, which is said", (t) => {
+  const folder = newFolder("linked");
+  const inside = path.join(folder, "m");
+  const source = newFolder("linked-source");
+  write([path.join(source, "b"), "first\n"]);
+  fs.linkSync(path.join(source, "b"), path.join(folder, "a"));
+  if (!mount(t, inside, "--bind", source)) return;
+  cairnOk(["save", folder, "--cross-mounts"]);
+  for (const name of ["a", "m/b"]) fs.rmSync(path.join(folder, name));
+  const { status, data } = cairn(["restore", "head", "-C", folder]);
+  assert.deepEqual([status, leftOut(data)], [10, [["m/b", "not_permitted"]]]);
+  for (const name of ["a", "m/b"]) assert.equal(fs.readFileSync(path.join(folder, name), "utf8"), "first\n");
+});

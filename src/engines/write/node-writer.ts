@@ -243,6 +243,11 @@ export class NodeWriter {
     }
   }
 
+  /** Notes that an entry is a copy since it cannot be linked to its other names. */
+  cannotLink(path: Uint8Array, why: string): void {
+    this.#note(path, ["links"], `it is a copy, as ${why}`);
+  }
+
   #note(path: Uint8Array, aspects: NotSet["aspects"], detail: string): void {
     this.notSet.push({ path: Uint8Array.from(path), aspects, detail });
   }
