@@ -206,7 +206,8 @@ export class NodeWriter {
     if (attributes.length > 0) aspects.push("xattrs");
     const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
     if (times < 0 || !this.sys.exactTimes) aspects.push("times");
-    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
+    const wrong = aspects.length === 0 ? aspects : whatDiffers(fd, node, aspects);
+    if (wrong.length > 0) this.#note(path, wrong, detail === "" ? "the system refuses it" : detail);
   }
 
   /** Takes access lists off that came from the directory and are not the node's. */
@@ -357,6 +358,17 @@ export class NodeWriter {
     const result = this.sys.link(fromDirfd, this.#value, 0, dirfd, this.#name, 0);
     if (result < 0) throw syscallError(result, `cannot link ${shown(place.path)}`);
   }
+}
+
+/** Those of what was refused that are not right already, as another's directory may be. */
+function whatDiffers(fd: number, node: TreeNode, refused: NotSet["aspects"]): NotSet["aspects"] {
+  const { uid, gid, mode, mtimeNs } = fs.fstatSync(fd, { bigint: true });
+  const isRight: Partial<Record<NotSet["aspects"][number], boolean>> = {
+    owner: Number(uid) === node.uid && Number(gid) === node.gid,
+    mode: (Number(mode) & 0o7777) === node.mode,
+    times: mtimeNs === BigInt(node.mtimeSec) * BILLION + BigInt(node.mtimeNs),
+  };
+  return refused.filter((aspect) => isRight[aspect] !== true);
 }
 
 /** Permission bits that let everybody read and nobody write. */
