@@ -149,8 +149,11 @@ export class CairnClient {
     return workspaceRef(controlFile?.id === found.controlFile.id ? { ...found, controlFile } : found);
   }
 
+  /** Of its own that where it was opened, whatever has become of it. */
   workspacePath(name?: string): string {
-    return workspaceRef(this.#found(name)).path;
+    const { found } = this.#options;
+    const isOwn = name === undefined || name === found.workspace.name;
+    return workspaceRef(isOwn ? found : this.#found(name)).path;
   }
 
   #found(name: string | undefined): FoundWorkspace {
