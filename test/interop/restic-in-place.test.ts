@@ -135,7 +135,7 @@ describe("a snapshot that restic made", { skip: noRestic }, () => {
     const names = passesOf(inPlace(at));
     await client.undo();
     const outcomes = new Set<string>();
-    for (const pass of chosenPasses(names, 8)) {
+    for (const pass of chosenPasses(names, 5)) {
       const where = `killed at pass ${pass}, ${killAt(inPlace(at), pass)}`;
       await client.save({ skipUnchanged: true });
       const outcome = oneOf(folder, { restored: withKept(at), before: at.before }, where, COMPARE);
