@@ -241,8 +241,13 @@ test("with retries a connection that is cut in the middle of a save and of a loa
     });
     t.after(() => inner.close());
     const failures: string[] = [];
+    let clock = 0;
     const storage = new RetryingStorage(inner, {
-      sleep: async () => undefined,
+      // The same problem is told once in each pause, so pauses take their time.
+      now: () => clock,
+      sleep: async (ms) => {
+        clock += ms;
+      },
       onRetry: ({ operation, error }) => failures.push(`${operation} ${error.code}`),
     });
     await storage.save("data", name, bytes);
