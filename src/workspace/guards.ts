@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
 import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../fs/users.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
@@ -122,7 +122,7 @@ export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
     return on === null ? [] : [{ device: on.device, inside: insideOf(on, real) }];
   });
   return mounted.flatMap(({ device, root, mountPoint }) => {
-    const shared = joined(mountPoint, Buffer.from(MOUNT_CONTROL));
+    const shared = joinRaw(mountPoint, MOUNT_CONTROL);
     const directly = [
       ...controlsAt(mountPoint).map((path) => Buffer.from(path)),
       ...(existsSync(shared) ? [shared] : []),
@@ -130,20 +130,14 @@ export function controlDirectoriesOn(mounted: readonly Mount[]): Buffer[] {
     const seen = known.filter((each) => each.device === device && isAtOrBelow(each.inside, root));
     return [
       ...directly,
-      ...seen.map(({ inside }) => joined(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
+      ...seen.map(({ inside }) => joinRaw(mountPoint, inside.subarray(root.length === 1 ? 1 : root.length + 1))),
     ];
   });
 }
 
 /** The path of an entry in its file system, whatever directory of that is mounted. */
 function insideOf({ root, mountPoint }: Mount, path: Buffer): Buffer {
-  const below = path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1);
-  return below.length === 0 ? root : joined(root, below);
-}
-
-function joined(directory: Buffer, below: Buffer): Buffer {
-  if (below.length === 0) return directory;
-  return Buffer.concat(directory.length === 1 ? [directory, below] : [directory, Buffer.from("/"), below]);
+  return joinRaw(root, path.subarray(mountPoint.length === 1 ? 1 : mountPoint.length + 1));
 }
 
 function refuseAboveControl(folder: Buffer, options: LocationOptions): void {

@@ -2,7 +2,7 @@ import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
-import { newSavePointId } from "../ids.ts";
+import { newSavePointId, type SavePointId } from "../ids.ts";
 import type { Point } from "./point-files.ts";
 import { pointFacts, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -18,17 +18,11 @@ export interface ReceiveInput extends WorkspaceCall {
 /**
  * A point of content that lies in a repository. One of chosen paths only is made to be restored from, and becomes
  * neither head nor latest. For the holder of the workspace's lock.
- *
- * Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name.
  */
 export async function receivePoint(workspace: Workspace, input: ReceiveInput): Promise<Point> {
-  const { points, engine } = workspace;
-  const id = newSavePointId();
-  const sequence = points.nextSequence();
-  points.claim(sequence, id);
-  try {
-    const { onProgress, signal } = input;
-    const received = await engine.receive({
+  const { onProgress, signal } = input;
+  return addPoint(workspace, input, async (id) => {
+    const received = await workspace.engine.receive({
       ...input.content,
       pointId: id,
       root: workspace.root,
@@ -36,25 +30,8 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
       onProgress: ({ done, total, bytes, totalBytes }) =>
         onProgress?.({ phase: "downloading", done, total, bytes, total_bytes: totalBytes }),
     });
-    failpoint("receive.staged");
-    return points.commit({
-      // It follows from nothing that was here.
-      ...pointFacts(workspace, input, { id, sequence, head: null }),
-      ...stateOf(received, input),
-      engine: workspace.found.controlFile.engine,
-      effective_engine: engine.type,
-      degraded: [],
-      undo: input.content.paths !== null,
-    });
-  } catch (error) {
-    // With its name the point is there, whatever failed after that.
-    if (!points.isFinished(sequence)) {
-      // Its snapshot first: without the claim nobody would know that it is nobody's.
-      await engine.discard([id]);
-      points.abandon(sequence);
-    }
-    throw error;
-  }
+    return { ...stateOf(received, input), degraded: [], undo: input.content.paths !== null };
+  });
 }
 
 export interface TakeInInput extends WorkspaceCall {
@@ -68,35 +45,54 @@ export interface TakeInInput extends WorkspaceCall {
 
 /** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
 export async function takeInFolder(workspace: Workspace, input: TakeInInput): Promise<Point> {
-  const { points, engine } = workspace;
-  const id = newSavePointId();
-  const sequence = points.nextSequence();
-  points.claim(sequence, id);
   const rules = { excludes: [], files: [] };
   let staged: StagedContent | undefined;
-  try {
-    staged = await engine.stage({
+  const point = await addPoint(workspace, input, async (id) => {
+    staged = await workspace.engine.stage({
       ...stageRequest(workspace, input, { rules, head: null, id }),
       root: input.folder,
       recordedRoot: workspace.found.recordedFolder ?? workspace.root,
       skip: [],
       passing: true,
     });
-    failpoint("receive.staged");
-    const point = points.commit({
-      ...pointFacts(workspace, input, { id, sequence, head: null }),
+    return {
       content: staged.content as unknown as Descriptor["content"],
       ...sealedStateOf(staged, { rules, unchanged: false }),
-      engine: workspace.found.controlFile.engine,
-      effective_engine: engine.type,
       degraded: staged.degraded.map(({ what, reason }) => `${what}: ${reason}`),
       undo: input.isPart,
+    };
+  });
+  await staged?.settled();
+  return point;
+}
+
+type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engine";
+
+/** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
+async function addPoint(
+  workspace: Workspace,
+  input: Pick<ReceiveInput, "message" | "cause">,
+  stage: (id: SavePointId) => Promise<Omit<Descriptor, OwnFacts>>,
+): Promise<Point> {
+  const { points, engine } = workspace;
+  const id = newSavePointId();
+  const sequence = points.nextSequence();
+  points.claim(sequence, id);
+  try {
+    const staged = await stage(id);
+    failpoint("receive.staged");
+    return points.commit({
+      // It follows from nothing that was here.
+      ...pointFacts(workspace, input, { id, sequence, head: null }),
+      ...staged,
+      engine: workspace.found.controlFile.engine,
+      effective_engine: engine.type,
     });
-    await staged.settled();
-    return point;
   } catch (error) {
+    // With its name the point is there, whatever failed after that.
     if (!points.isFinished(sequence)) {
-      await staged?.discard();
+      // Its snapshot first: without the claim nobody would know that it is nobody's.
+      await engine.discard([id]);
       points.abandon(sequence);
     }
     throw error;
@@ -106,7 +102,7 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
 function stateOf(
   received: ReceivedContent,
   { excludes }: ReceiveInput,
-): Omit<Descriptor, keyof ReturnType<typeof pointFacts> | "engine" | "effective_engine" | "degraded" | "undo"> {
+): Omit<Descriptor, OwnFacts | "degraded" | "undo"> {
   const { manifest } = received;
   const rules = rulesOfTask({ excludes, rules: null }).record(received.ignoreFiles);
   return {

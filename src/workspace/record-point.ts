@@ -155,8 +155,9 @@ export function stageRequest(
 export function neverPart(root: Buffer, { crossMounts }: Pick<SaveInput, "crossMounts">): string[] {
   const below = (path: string | Buffer): string => Buffer.from(path as string).toString("latin1", root.length + 1);
   const controls = controlDirectoriesInside(root).map(below);
-  if (crossMounts !== true || !fs.existsSync(root)) return [...controls, ...ownEntries(root)];
-  const mounts = mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint));
+  const isEntered = crossMounts === true && fs.existsSync(root);
+  const mounts = isEntered ? mountsInside(root).filter(({ mountPoint }) => isOpenDirectory(mountPoint)) : [];
+  if (mounts.length === 0) return [...controls, ...ownEntries(root)];
   const own = mounts.flatMap(({ mountPoint }) => ownEntries(mountPoint).map((name) => `${below(mountPoint)}/${name}`));
   const staged = mounts.flatMap(({ mountPoint }) => stagedIn(mountPoint).map(below));
   return [

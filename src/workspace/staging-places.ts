@@ -1,13 +1,15 @@
 import fs from "node:fs";
 import path from "node:path";
+import { rootMetadata } from "../engines/root-metadata.ts";
 import { NodeWriter } from "../engines/write/node-writer.ts";
 import { toCairnError } from "../errors.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { type RecordedPath, rawPath, recordPath } from "../formats/record.ts";
 import { EACCES } from "../fs/errno.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
 import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
@@ -35,11 +37,9 @@ export interface Staging {
   path: Buffer;
 }
 
-const SLASH = Buffer.from("/");
-
 /** The places apart in which a plan puts or displaces something. */
 export function placesApart(root: Buffer, plan: readonly PlannedEntry[]): PlaceApart[] {
-  const mounts = mountsInside(root).map(({ mountPoint }) => key(Buffer.from(mountPoint).subarray(root.length + 1)));
+  const mounts = mountsInside(root).map(({ mountPoint }) => latin1(Buffer.from(mountPoint).subarray(root.length + 1)));
   if (mounts.length === 0 && filesystemKind(root).name !== "btrfs") return [];
   const finder = new PlaceFinder(root, new Set(mounts));
   const found = new Set<string>();
@@ -47,9 +47,9 @@ export function placesApart(root: Buffer, plan: readonly PlannedEntry[]): PlaceA
   for (const { path: where, before, after, action } of plan) {
     if (action === "keep" || action === "metadata") continue;
     const leaves = before?.type === "dir" && after?.type !== "dir";
-    if (leaves) leaving.add(key(where));
+    if (leaves) leaving.add(latin1(where));
     if ((before !== null && before.type !== "dir") || (after !== null && after.type !== "dir"))
-      found.add(finder.placeOf(parentOf(key(where))));
+      found.add(finder.placeOf(parentOf(latin1(where))));
   }
   // What is to go itself cannot: what was displaced from it would lie in it.
   return [...found].filter((place) => place !== "" && !leaving.has(place)).map((place) => describe(root, place));
@@ -90,19 +90,9 @@ function deviceOf(directory: Buffer): number | null {
 }
 
 function describe(root: Buffer, place: string): PlaceApart {
-  const { mode, uid, gid, mtimeNs } = fs.lstatSync(absolute(root, place), { bigint: true });
-  const sec = mtimeNs >= 0n ? mtimeNs / BILLION : (mtimeNs - BILLION + 1n) / BILLION;
-  return {
-    ...recordPath(Buffer.from(place, "latin1")),
-    mode: Number(mode) & 0o7777,
-    uid: Number(uid),
-    gid: Number(gid),
-    mtime_sec: Number(sec),
-    mtime_ns: Number(mtimeNs - sec * BILLION),
-  };
+  const { mode, uid, gid, mtimeSec, mtimeNs } = rootMetadata(absolute(root, place));
+  return { ...recordPath(Buffer.from(place, "latin1")), mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
 }
-
-const BILLION = 1_000_000_000n;
 
 /** Makes the staging directory of each place. Where that is not allowed none is, and what is below stays as it is. */
 export function makePlaces(root: Uint8Array, staging: string, apart: readonly PlaceApart[]): void {
@@ -124,13 +114,14 @@ export function removePlaces(
   after: (place: PlaceApart) => DirectoryFacts = (place) => place,
 ): void {
   eachPlace(root, apart, (_held, fd, place) => {
-    const staged = joined(throughDescriptor(fd, joined(root, rawPath(place))), Buffer.from(path.basename(staging)));
+    const name = path.basename(staging);
+    const staged = joinRaw(throughDescriptor(fd, joinRaw(root, rawPath(place))), name);
     if (!fs.existsSync(staged)) return;
     letOwnerWrite(fd);
     try {
       fs.rmSync(staged, { recursive: true, force: true });
     } catch (error) {
-      const shown = printablePath(Buffer.concat([rawPath(place), SLASH, Buffer.from(path.basename(staging))]));
+      const shown = printablePath(joinRaw(rawPath(place), name));
       throw toCairnError(error, `remove ${shown}, in which entries were staged`);
     }
     setDirectory(fd, after(place));
@@ -203,7 +194,7 @@ export class Stagings {
       // Without one the main one serves: nothing can be moved from there, and so what is below stays as it is.
       const where = Buffer.from(rawPath(place));
       if (fd < 0) return void this.#lacking.push(where);
-      const whole = joined(root, where, Buffer.from(path.basename(staging)));
+      const whole = joinRaw(joinRaw(root, where), path.basename(staging));
       this.#apart.push({ place: where, staging: { fd, path: throughDescriptor(fd, whole) } });
     });
     this.#lacking.push(...[...gone].map((place) => Buffer.from(rawPath(place))));
@@ -244,18 +235,10 @@ function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
   return process.platform === "linux" ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 
-function joined(...parts: readonly Uint8Array[]): Buffer {
-  return Buffer.concat(parts.flatMap((part, i) => (i === 0 ? [part] : [SLASH, part])));
-}
-
-function key(where: Uint8Array): string {
-  return Buffer.from(where).toString("latin1");
-}
-
 function parentOf(place: string): string {
   return place.slice(0, Math.max(place.lastIndexOf("/"), 0));
 }
 
 function absolute(root: Buffer, place: string): Buffer {
-  return joined(root, Buffer.from(place, "latin1"));
+  return joinRaw(root, Buffer.from(place, "latin1"));
 }
