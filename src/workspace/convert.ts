@@ -9,7 +9,7 @@ import { failpoint } from "../failpoint.ts";
 import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { readControl, readWorkspace, writeControl, writeWorkspace, withFolder } from "./control-directory.ts";
+import { readControl, writeControl } from "./control-directory.ts";
 import { requireConvertible, requireNoHolders } from "./convert-checks.ts";
 import { requireSameTrees, rootFacts } from "./convert-compare.ts";
 import {
@@ -22,6 +22,7 @@ import {
 import type { GuardName } from "./guards.ts";
 import { NOT_MADE } from "./intent-link.ts";
 import { recordOriginal } from "./kept-original.ts";
+import { recordFolder } from "./recorded-folder.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -205,8 +206,7 @@ async function recordConverted(workspace: Workspace, intent: ConvertIntent): Pro
     after: points.nextSequence() - 1,
   });
   failpoint("convert.original-recorded");
-  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
-  writeWorkspace(found.control, withFolder(found.control, recorded, root));
+  recordFolder(found);
   failpoint("convert.recorded");
   removeConvertIntent(found.paths.journal);
 }

@@ -4,16 +4,17 @@ import type { StoreFinding as Checkup } from "../engines/store-care.ts";
 import { toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
-import { filesystemKind, filesystemUuid } from "../fs/mounts.ts";
+import { filesystemKind } from "../fs/mounts.ts";
 import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
-import { listWorkspaces, readWorkspace, writeWorkspace } from "./control-directory.ts";
+import { listWorkspaces } from "./control-directory.ts";
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
-import { waysBack } from "./missing-folder.ts";
+import { isFolderThere, waysBack } from "./missing-folder.ts";
+import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -125,27 +126,17 @@ function workspaceFindings({ found }: Workspace): Checkup[] {
 
 function folderFindings({ found }: Workspace): Checkup[] {
   const shown = printablePath(found.folder);
-  const facts = fs.statSync(found.folder, { bigint: true, throwIfNoEntry: false });
-  if (facts?.isDirectory() !== true) {
+  if (!isFolderThere(found.folder)) {
     return [{ kind: "folder", severity: "damage", detail: `the folder ${shown} is not there; ${waysBack(found)}` }];
   }
-  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
-  if (recorded.root_inode === facts.ino.toString()) return [];
+  if (!isOtherFolder(found)) return [];
   return [
     {
       kind: "folder",
       severity: "info",
       detail: `${shown} is another folder than the one that was adopted; the path decides, so it is kept as the same workspace`,
       repair: "it is recorded as the one",
-      mend: async () => {
-        const uuid = filesystemUuid(found.folder);
-        writeWorkspace(found.control, {
-          ...recorded,
-          root_inode: facts.ino.toString(),
-          device: facts.dev.toString(),
-          ...(uuid === null ? {} : { filesystem_uuid: uuid }),
-        });
-      },
+      mend: async () => recordFolder(found),
     },
   ];
 }

@@ -289,6 +289,27 @@ void describe("doctor", () => {
     assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
   });
 
+  test("a folder that is another one is recorded with nothing of the one before", async (t) => {
+    const of = await scene(t);
+    const file = path.join(of.control, "workspaces/main/workspace.json");
+    const recorded = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+    const stale = { root_inode: "1", filesystem_uuid: "of the disk before", mount_path: { path: "where/it/lay" } };
+    overwrite(file, JSON.stringify({ ...recorded, ...stale, later: 1 }));
+    assert.deepEqual(unmended(await of.client.doctor({ repair: true })), []);
+    const mended = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+    assert.deepEqual(mended, { ...recorded, later: 1 });
+  });
+
+  test("a self-contained workspace that came from another host is no finding, as it is nothing to a save", async (t) => {
+    const { root, library } = await testFolder(t);
+    const client = await library.init(path.join(root, "whole"));
+    await client.save();
+    const file = path.join(client.controlDirectory, "workspaces/main/workspace.json");
+    const recorded = JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+    overwrite(file, JSON.stringify({ ...recorded, root_inode: "1" }));
+    assert.deepEqual((await client.doctor()).findings, []);
+  });
+
   test("a folder that is in no registry any more is registered again", async (t) => {
     const of = await scene(t);
     fs.rmSync(path.join(of.root, "state/cairn/workspaces"), { recursive: true });

@@ -85,6 +85,11 @@ export function hasOtherRoot(workspace: PlacedWorkspace, folder: Buffer): boolea
   return facts !== undefined && facts.ino.toString() !== workspace.root_inode;
 }
 
+/** True for the workspace beside a self-contained control directory, which is found by that, whatever its record says. */
+export function liesBeside(controlFile: ControlFile, workspace: PlacedWorkspace): boolean {
+  return controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
+}
+
 /** A released folder is kept no more, though its points may still lie there. */
 export function isReleased(workspace: PlacedWorkspace): boolean {
   return workspace.settings["released_at"] !== undefined;
@@ -249,8 +254,8 @@ export function workspaceAbove(folder: Buffer): FoundWorkspace | null {
 }
 
 function folderOf(control: ControlPaths, controlFile: ControlFile, workspace: PlacedWorkspace): Buffer {
-  const beside = controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
-  return Buffer.from(beside ? join(dirname(control.root), MAIN_WORKSPACE) : rawPath(workspace));
+  const isBeside = liesBeside(controlFile, workspace);
+  return Buffer.from(isBeside ? join(dirname(control.root), MAIN_WORKSPACE) : rawPath(workspace));
 }
 
 /** The main workspace of a control directory, or its only one; null when it has none. */

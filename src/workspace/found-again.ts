@@ -4,8 +4,7 @@ import type { ControlFile } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
 import { type PlacedWorkspace, readControl, readWorkspace } from "./control-directory.ts";
-import { MAIN_WORKSPACE } from "./control-layout.ts";
-import { type FoundWorkspace, hasOtherRoot, isReleased } from "./find-workspace.ts";
+import { type FoundWorkspace, hasOtherRoot, isReleased, liesBeside } from "./find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained } from "./registry.ts";
 
 /** A workspace that was found earlier, as its records are now: others may have moved, released or replaced it since. */
@@ -62,8 +61,7 @@ export function unlessControlIsGone(found: FoundWorkspace, error: unknown): unkn
 
 /** The path decides; in the mount of its control directory that is the one below the mount's root, wherever it is mounted. */
 function isSamePlace({ controlFile, workspace: then }: FoundWorkspace, now: PlacedWorkspace): boolean {
-  const isBeside = controlFile.self_contained && then.name === MAIN_WORKSPACE;
-  if (isBeside || rawBytesOf(then).equals(rawBytesOf(now))) return true;
+  if (liesBeside(controlFile, then) || rawBytesOf(then).equals(rawBytesOf(now))) return true;
   if (then.mount_path === undefined || now.mount_path === undefined) return false;
   return then.filesystem_uuid === now.filesystem_uuid && rawBytesOf(then.mount_path).equals(rawBytesOf(now.mount_path));
 }

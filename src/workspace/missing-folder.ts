@@ -6,9 +6,10 @@ import { parentOf } from "../fs/exchange-folders.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import { type PlacedWorkspace, readWorkspace, withFolder, writeWorkspace } from "./control-directory.ts";
+import { type PlacedWorkspace, readWorkspace } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { recordFolder } from "./recorded-folder.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
@@ -128,8 +129,7 @@ export function forgetAnnounced(journal: string): void {
 export function keepAnnounced({ found, root }: Workspace): void {
   const { journal } = found.paths;
   if (!isFolderAnnounced(journal)) return;
-  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
-  if (isFolderThere(root)) writeWorkspace(found.control, withFolder(found.control, recorded, root));
+  if (isFolderThere(root)) recordFolder(found);
   forgetAnnounced(journal);
 }
 

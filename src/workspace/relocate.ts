@@ -4,8 +4,8 @@ import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { rawPath } from "../formats/record.ts";
 import { listWorkspaces, readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
-import { controlPaths, MAIN_WORKSPACE } from "./control-layout.ts";
-import { movedControlLine, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
+import { controlPaths } from "./control-layout.ts";
+import { liesBeside, movedControlLine, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
 import {
   controlOf,
   listRegistered,
@@ -87,7 +87,6 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
   const control = controlPaths(kept.control);
   const controlFile = readControl(control);
   if (controlFile === null) throw new CairnError("not_found", `${kept.control} is not there any more`);
-  const beside = controlFile.self_contained && kept.workspace.name === MAIN_WORKSPACE;
   const entry: NewRegistration = {
     folder: to,
     control: kept.control,
@@ -95,7 +94,7 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
     workspaceId: kept.workspace.id,
     workspaceName: kept.workspace.name,
   };
-  if (beside) noteSelfContained(entry);
+  if (liesBeside(controlFile, kept.workspace)) noteSelfContained(entry);
   else {
     registerWorkspace(entry);
     failpoint("relocate.registered");

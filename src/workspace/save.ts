@@ -1,12 +1,11 @@
-import { lstatSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { capturePoint } from "./capture.ts";
-import { readWorkspace, writeWorkspace, withFolder } from "./control-directory.ts";
 import { removeOriginal } from "./kept-original.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
+import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { checkSpace } from "./guards.ts";
 import { guardSpace } from "./save-guard.ts";
@@ -46,12 +45,9 @@ async function withoutOriginal(workspace: Workspace, input: SaveInput, saved: Sa
 
 /** The path decides which folder is kept; that another one lies there now is said once, by the save that records it. */
 function acceptOtherFolder({ found }: Workspace, input: SaveInput): void {
-  // A self-contained one is found from beside it and changes its inode with every host it moves to.
-  if (!found.rootChanged || found.controlFile.self_contained) return;
   // What was recovered a moment ago may have recorded it.
-  const recorded = readWorkspace(found.control, found.workspace.name) ?? found.workspace;
-  if (recorded.root_inode === lstatSync(found.folder, { bigint: true }).ino.toString()) return;
-  writeWorkspace(found.control, withFolder(found.control, recorded, found.folder));
+  if (!found.rootChanged || !isOtherFolder(found)) return;
+  recordFolder(found);
   input.onWarning?.(
     `${printablePath(found.folder)} is another folder than the one that was saved before; the path decides, so its save points go on`,
   );
