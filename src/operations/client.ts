@@ -207,29 +207,35 @@ export class CairnClient {
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
+    using _call = this.#begin();
+    return await this.#inWorkspace(name, work);
+  }
+
+  /** A call is under way until this is disposed of. */
+  #begin(): Disposable {
     this.#calls++;
     this.#idle?.begin();
-    try {
-      return await this.#inWorkspace(name, work);
-    } finally {
-      this.#calls--;
-      // The one that is there now, which began to count with this call.
-      this.#idle?.end();
-    }
+    return {
+      [Symbol.dispose]: () => {
+        this.#calls--;
+        // The one that is there now, which began to count with this call.
+        this.#idle?.end();
+      },
+    };
   }
 
   async #inWorkspace<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
     try {
-      const workspace = new Workspace(this.#found(name), this.#options.factory, this.#removals);
-      try {
-        await recoverAcknowledged(workspace);
-        return await work(workspace);
-      } finally {
-        await workspace.close();
-      }
+      await using workspace = this.#open(name);
+      await recoverAcknowledged(workspace);
+      return await work(workspace);
     } catch (error) {
       throw unlessControlIsGone(this.#options.found, error);
     }
+  }
+
+  #open(name: string | undefined): Workspace {
+    return new Workspace(this.#found(name), this.#options.factory, this.#removals);
   }
 
   async save(options: SaveOptions = {}): Promise<SaveResult> {
@@ -306,11 +312,13 @@ export class CairnClient {
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
-    const workspace = new Workspace(this.#found(options.workspaceName), this.#options.factory);
+    using _call = this.#begin();
     try {
+      await using workspace = this.#open(options.workspaceName);
+      await recoverAcknowledged(workspace);
       yield* read(workspace, target, path, options);
-    } finally {
-      await workspace.close();
+    } catch (error) {
+      throw unlessControlIsGone(this.#options.found, error);
     }
   }
 

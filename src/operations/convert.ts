@@ -35,7 +35,7 @@ export async function convertAdopted(
   factory: EngineFactory,
   options: ConvertOptions,
 ): Promise<{ found: FoundWorkspace; conversion: Conversion }> {
-  const workspace = new Workspace(found, factory);
+  await using workspace = new Workspace(found, factory);
   try {
     const conversion = await convertLocked(workspace, options);
     return {
@@ -50,8 +50,6 @@ export async function convertAdopted(
     const deletePoints = workspace.points.committed().length === 0;
     await release(workspace, { deletePoints }).catch(() => undefined);
     throw error;
-  } finally {
-    await workspace.close();
   }
 }
 

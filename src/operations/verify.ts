@@ -22,7 +22,8 @@ export async function verifyAll(
   for (const { name, workspace: each } of listWorkspaces(control)) {
     // What cannot be opened is a problem of its own.
     if (each === null) continue;
-    unsealed.set(name, await sealIn(new Workspace(workspaceIn(control, each), factory, workspace.removals), call));
+    await using other = new Workspace(workspaceIn(control, each), factory, workspace.removals);
+    unsealed.set(name, await sealIn(other, call));
   }
   return verifyEverything(workspace, { ...call, unsealed });
 }
@@ -39,7 +40,5 @@ async function sealIn(workspace: Workspace, call: WorkspaceCall): Promise<readon
     const problem = toCairnError(error);
     if (problem.code === "interrupted" || problem.code === "internal") throw problem;
     return [{ id: null, problem }];
-  } finally {
-    await workspace.close();
   }
 }

@@ -66,7 +66,7 @@ async function describe(
     store_bytes: 0,
     last_save_at: null,
   };
-  const workspace = new Workspace(found, factory);
+  await using workspace = new Workspace(found, factory);
   try {
     info.points = workspace.points.count();
     info.last_save_at = workspace.points.latest()?.descriptor.created_at ?? null;
@@ -74,8 +74,6 @@ async function describe(
     return info;
   } catch (error) {
     return { ...info, problem: toCairnError(error).message };
-  } finally {
-    await workspace.close();
   }
 }
 

@@ -287,20 +287,17 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     via: "control-directory",
     rootChanged: false,
   };
-  await saveFirst(new Workspace(found, standalone.factory), workspace, input);
+  await using own = new Workspace(found, standalone.factory);
+  await saveFirst(own, workspace, input);
   registerWorkspace({ folder: target, control: control.root, controlId: id, workspaceId, workspaceName: record.name });
 }
 
 async function saveFirst(own: Workspace, workspace: Workspace, input: ForkInput): Promise<void> {
-  try {
-    using _lock = await own.lock("fork", input);
-    const { signal, onProgress, onWarning } = input;
-    await recordPoint(
-      own,
-      { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning },
-      { rules: rulesOf(input.point), undo: false },
-    );
-  } finally {
-    await own.close();
-  }
+  using _lock = await own.lock("fork", input);
+  const { signal, onProgress, onWarning } = input;
+  await recordPoint(
+    own,
+    { message: messageOf(input.point), cause: causeOf(workspace, input.point), signal, onProgress, onWarning },
+    { rules: rulesOf(input.point), undo: false },
+  );
 }

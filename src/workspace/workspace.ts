@@ -112,6 +112,10 @@ export class Workspace {
   async close(): Promise<void> {
     await this.engine.close();
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
 }
 
 /** That a point is not sealed; who seals and tries again knows it by its details. */

@@ -35,6 +35,36 @@ test("a client that is asked to seals its points when no call is under way, and 
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
+/** Not asked of the client, which would be one more call. */
+function isAnySealed({ controlDirectory }: Client): boolean {
+  return fs
+    .readdirSync(controlDirectory, { recursive: true, encoding: "utf8" })
+    .some((name) => path.basename(name) === "seal.json");
+}
+
+async function sealedByItself(client: Client): Promise<void> {
+  for (let tries = 0; !isAnySealed(client); tries++) {
+    assert.ok(tries < 100, "nothing was sealed");
+    await setTimeout(100);
+  }
+}
+
+test("a client that is asked to seals nothing while the content of a file is read, and then does", async (t) => {
+  const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  fs.writeFileSync(path.join(folder, "long"), Buffer.alloc(3 << 20));
+  await client.save();
+  const reading = client.read(null, "long")[Symbol.asyncIterator]();
+  await reading.next();
+  client.sealWhenIdle({ idleMs: 20 });
+  await setTimeout(500);
+  assert.equal(isAnySealed(client), false);
+  while ((await reading.next()).done !== true);
+  await sealedByItself(client);
+  await client.close();
+});
+
 test("a client that is asked to in the middle of a call seals once that has ended", async (t) => {
   const place = await heldPlace(t, { kind: "xfs", engine: "reflink-copy", fill: makeFirst });
   if (place === null) return;
@@ -42,14 +72,6 @@ test("a client that is asked to in the middle of a call seals once that has ende
   const saving = client.save();
   client.sealWhenIdle({ idleMs: 1 });
   await saving;
-  // Not asked of the client, which would be one more call.
-  const isSealed = (): boolean =>
-    fs
-      .readdirSync(client.controlDirectory, { recursive: true, encoding: "utf8" })
-      .some((name) => path.basename(name) === "seal.json");
-  for (let tries = 0; !isSealed(); tries++) {
-    assert.ok(tries < 100, "nothing was sealed");
-    await setTimeout(100);
-  }
+  await sealedByItself(client);
   await client.close();
 });
