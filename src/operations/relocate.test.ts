@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
 import { walkDigests } from "../engines/testing-walk.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
@@ -137,6 +138,21 @@ test("a self-contained workspace that was moved is found at once, and relocate r
   renameSync(old, now);
   assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
   assert.equal((await (await library.open(now)).history()).save_points.length, 1);
+});
+
+test("relocate of what moved with its control directory waits for whoever writes there", async (t) => {
+  const { library, root } = await testFolder(t);
+  const [old, now] = [join(root, "old"), join(root, "now")];
+  await (await library.init(old)).save();
+  renameSync(old, now);
+  const record = join(now, ".cairn/workspaces/main/workspace.json");
+  const before = readFileSync(record, "utf8");
+  using lock = await acquireLock(join(now, ".cairn/workspaces/main/lock"), { purpose: "save" });
+  await assert.rejects(library.relocate(old, now, { lockTimeoutMs: 0 }), hasCode("busy"));
+  assert.equal(readFileSync(record, "utf8"), before);
+  lock.release();
+  await library.relocate(old, now, { lockTimeoutMs: 0 });
+  assert.notEqual(readFileSync(record, "utf8"), before);
 });
 
 for (const failpoint of ["relocate.registered", "relocate.moved"]) {

@@ -61,6 +61,8 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     there !== null && (kept === null ? pathIs(there.workspace, from) : there.workspace.id === kept.workspace.id);
   if (isThere) {
     // Moved with its control directory beside it, or an earlier call was killed before its end.
+    await using workspace = new Workspace(there, factory);
+    using _lock = await workspace.lock("relocate", options);
     moveWorkspace({ control: there.control.root, workspace: there.workspace }, from, to);
     return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
   }
@@ -126,17 +128,13 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
 
 /** Its control directory goes with it: the next adoption of the folder must not find that one. */
 async function releaseUnused(factory: EngineFactory, found: FoundWorkspace, options: CallOptions): Promise<void> {
-  const workspace = new Workspace(found, factory);
-  try {
-    using _control = await acquireLock(found.control.lock, lockingOf(options, "relocate"));
-    using _lock = await workspace.lock("relocate", options);
-    if (!isUnused(found)) throw keptAlready(found);
-    const { foreign } = await workspace.engine.storeFacts({ foreign: true });
-    if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
-    else retireWorkspace(found);
-  } finally {
-    await workspace.close();
-  }
+  await using workspace = new Workspace(found, factory);
+  using _control = await acquireLock(found.control.lock, lockingOf(options, "relocate"));
+  using _lock = await workspace.lock("relocate", options);
+  if (!isUnused(found)) throw keptAlready(found);
+  const { foreign } = await workspace.engine.storeFacts({ foreign: true });
+  if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
+  else retireWorkspace(found);
 }
 
 function lockingOf({ lockTimeoutMs, signal }: CallOptions, purpose: string): AcquireOptions {
@@ -159,23 +157,19 @@ function foldersOf(request: RelocateRequest): { from: Buffer; to: Buffer } {
 
 async function moveLocked(factory: EngineFactory, kept: Relocatable, move: Move): Promise<void> {
   const found = workspaceIn(controlPaths(kept.control), kept.workspace);
-  const workspace = new Workspace(found, factory);
-  try {
-    using _lock = await workspace.lock("relocate", move.options);
-    if (!isSameDirectory(kept.workspace, move.to) && !looksLike(move.to, await topNames(workspace))) {
-      throw new CairnError(
-        "conflict",
-        `${printablePath(move.to)} is another folder than the one that was kept at ${printablePath(move.from)}`,
-        {
-          hint: "name the folder that was moved; to keep this one too: cairn save",
-        },
-      );
-    }
-    if (move.there !== null) await releaseUnused(factory, move.there, move.options);
-    moveWorkspace(kept, move.from, move.to);
-  } finally {
-    await workspace.close();
+  await using workspace = new Workspace(found, factory);
+  using _lock = await workspace.lock("relocate", move.options);
+  if (!isSameDirectory(kept.workspace, move.to) && !looksLike(move.to, await topNames(workspace))) {
+    throw new CairnError(
+      "conflict",
+      `${printablePath(move.to)} is another folder than the one that was kept at ${printablePath(move.from)}`,
+      {
+        hint: "name the folder that was moved; to keep this one too: cairn save",
+      },
+    );
   }
+  if (move.there !== null) await releaseUnused(factory, move.there, move.options);
+  moveWorkspace(kept, move.from, move.to);
 }
 
 /** Names that the point at head has at the top; none where nothing was saved. */
