@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { lockRegistry, noteRelease } from "../workspace/registry.ts";
@@ -220,6 +229,23 @@ test("doctor names what a killed release left, but nothing of a release that is 
   assert.deepEqual(await named(), []);
   lock.release();
   assert.equal((await named()).length, 1);
+});
+
+test("doctor says that what a killed release left is not repaired where that could not be forgotten", async (t) => {
+  const scene = await killedRelease(t, "named");
+  const registry = join(scene.root, "state/cairn/workspaces");
+  renameSync(registry, `${registry}-away`);
+  symlinkSync(registry, registry);
+  const repaired = async (): Promise<unknown[]> =>
+    (await scene.client.doctor({ repair: true })).findings.flatMap((finding) =>
+      finding.kind === "leftovers" ? [finding.repaired] : [],
+    );
+  assert.deepEqual(await repaired(), [false]);
+  assert.equal(leftIn(scene).length, 1);
+  rmSync(registry);
+  renameSync(`${registry}-away`, registry);
+  assert.deepEqual(await repaired(), [true]);
+  assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
 });
 
 test("a note of a release has nothing removed but a temporary name, and waits for a place that is not there", async (t) => {

@@ -5,7 +5,6 @@ import { toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
-import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
@@ -15,7 +14,7 @@ import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
 import { isFolderThere, waysBack } from "./missing-folder.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
-import { finishReleases, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
+import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Who holds the workspace's lock, where that cannot be judged; with `breakLocks` it is taken away. */
@@ -100,17 +99,15 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
 
 /** Of any folder of this user: what was to be deleted lies where no other command may ever look. */
 function releaseFindings(): Checkup[] {
-  return leftReleases().map(({ folder, place }) => ({
+  return leftReleases().map((note) => ({
     kind: "leftovers",
     severity: "warning",
-    detail: `${place}: the points of ${printablePath(folder)}, whose deletion by \`cairn release\` was interrupted`,
+    detail: `${note.place}: the points of ${printablePath(note.folder)}, whose deletion by \`cairn release\` was interrupted`,
     repair: "they are removed",
     mend: async () => {
       // Not waited for: who releases holds it, and waits for the workspace's.
       using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
-      finishReleases();
-      // Says why, where that could not.
-      removeAll(place);
+      finishRelease(note);
     },
   }));
 }

@@ -223,13 +223,11 @@ export function noteRelease(entry: NewRegistration): string {
   return file;
 }
 
-/** What a killed release left of a control directory. */
-export interface LeftRelease {
+/** The note of a release that is under way or was killed. */
+export interface ReleaseNote {
   readonly folder: Buffer;
+  /** Where its control directory lies, to be removed. */
   readonly place: string;
-}
-
-interface ReleaseNote extends LeftRelease {
   readonly file: string;
   readonly key: string;
 }
@@ -255,7 +253,7 @@ function removedWorkspaces(): Set<string> {
 }
 
 /** What killed releases left; none while a process is at work that may be removing it. */
-export function leftReleases(): LeftRelease[] {
+export function leftReleases(): ReleaseNote[] {
   try {
     const left = releaseNotes().filter(({ place }) => existsSync(place));
     return left.length === 0 || lockHolder(lockPath()) !== null ? [] : left;
@@ -265,25 +263,30 @@ export function leftReleases(): LeftRelease[] {
   }
 }
 
-/**
- * Forgets the folders of killed releases and removes what is left there, and returns that; what cannot be removed waits.
- * Where nothing has the temporary name, the directory did not get it, and all is as it was, or it is gone already. For
- * the holder of the registry's lock.
- */
-export function finishReleases(): LeftRelease[] {
-  return releaseNotes().filter(({ file, place, key }) => {
-    // Its file system may come back.
-    if (!existsSync(dirname(place))) return false;
-    const isLeft = existsSync(place);
+/** Finishes all killed releases, and returns those that had left something; what cannot be finished waits. */
+export function finishReleases(): ReleaseNote[] {
+  return releaseNotes().filter((note) => {
     try {
-      if (isLeft) unregisterRemoved(key);
-      removeAll(place);
-      durableRemove(file);
+      return finishRelease(note);
     } catch {
       return false;
     }
-    return isLeft;
   });
+}
+
+/**
+ * Forgets the folder of a killed release and removes what is left there; true when something was. Where nothing has the
+ * temporary name, the directory did not get it, and all is as it was, or it is gone already. For the holder of the
+ * registry's lock. Throws why something stays.
+ */
+export function finishRelease({ file, place, key }: ReleaseNote): boolean {
+  // Its file system may come back.
+  if (!existsSync(dirname(place))) throw new CairnError("not_found", `${dirname(place)} is not there any more`);
+  const isLeft = existsSync(place);
+  if (isLeft) unregisterRemoved(key);
+  removeAll(place);
+  durableRemove(file);
+  return isLeft;
 }
 
 /** While its file system was away, the folder may have become another workspace. */
