@@ -7,7 +7,7 @@ import { durableMkdir, durableRemove, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
-import { keptContent, type Protection, protectionsOf } from "./protection.ts";
+import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
 import { applyRetention, isKeptByTag, type RetentionDecision, type RetentionRules } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -127,7 +127,6 @@ function isUndo({ undo, cause }: Point["descriptor"]): boolean {
   return undo || cause.kind === "restore" || cause.kind === "undo";
 }
 
-const NEVER: readonly Protection[] = ["pinned", "head", "view"];
 const WAY_OUT: Partial<Record<Protection, string>> = {
   pinned: "take the pin away first: cairn unpin",
   head: "save once more, so that it is not head any longer",
@@ -141,7 +140,7 @@ function decideOnly(
 ): RetentionDecision[] {
   const wanted = new Set(only.map(({ descriptor }) => descriptor.save_point_id));
   for (const id of wanted) {
-    const hard = protections.get(id)?.find((reason) => NEVER.includes(reason));
+    const hard = protections.get(id)?.find((reason) => NEVER_REMOVED.includes(reason));
     if (hard !== undefined)
       throw new CairnError(
         "refused",
@@ -287,7 +286,7 @@ export function requireFresh(workspace: Workspace, plan: StoredPlan): void {
     const point = present.get(id);
     if (point === undefined) throw stale("is gone");
     if (point.checksum !== checksum) throw stale("is not the point it was");
-    const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER.includes(each));
+    const reason = protections.get(id)?.find((each) => plan.rules !== null || NEVER_REMOVED.includes(each));
     if (reason !== undefined) throw stale(`is needed now: ${reason}`);
     const decision = decisions?.get(id);
     // What was dropped for its size is kept by the rules alone.

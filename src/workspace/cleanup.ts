@@ -8,7 +8,7 @@ import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
 import { dropPlan, type PlannedDrop, requireFresh, type StoredPlan } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
-import { keptContent, protectionsOf } from "./protection.ts";
+import { keptContent, NEVER_REMOVED, protectionsOf } from "./protection.ts";
 import { makingRoom } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -68,7 +68,8 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
   failpoint("cleanup.committed");
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
-  const removed = await makingRoom(control, async () => removePoints(workspace, journal, call));
+  // The plan was found fresh under the lock that is still held.
+  const removed = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
   const freed = await makingRoom(control, async () =>
     free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal }),
   );
@@ -79,15 +80,11 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
 /** The descriptors. Returns the ids of those that are gone now. */
 async function removePoints(
   workspace: Workspace,
-  journal: CleanupJournal,
+  drop: readonly PlannedDrop[],
   call: WorkspaceCall,
 ): Promise<SavePointId[]> {
   const { points, found } = workspace;
-  call.onProgress?.({ phase: "cleaning", done: 0, total: journal.drop.length });
-  const unneeded = stillUnneeded(workspace, journal.drop);
-  // Again: after a kill a point may stay that was to go with the one that its tree lies with.
-  const { stay } = await handOverTrees(points, sequencesOf(unneeded), call.onWarning);
-  const drop = unneeded.filter(({ sequence }) => !stay.has(sequence));
+  call.onProgress?.({ phase: "cleaning", done: 0, total: drop.length });
   const gone = new Set(drop.map(({ id }) => id));
   const state = workspace.state();
   // A point that was asked for by name may be the one that undo would go back to.
@@ -98,7 +95,7 @@ async function removePoints(
   failpoint("cleanup.trees-removed");
   points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");
-  call.onProgress?.({ phase: "cleaning", done: drop.length, total: journal.drop.length });
+  call.onProgress?.({ phase: "cleaning", done: drop.length, total: drop.length });
   return [...gone];
 }
 
@@ -127,7 +124,18 @@ async function free(
   return freed;
 }
 
-/** After a kill somebody may have come to need one: it stays. Before that the plan was just checked. */
+/** After a kill: what still can go. A point may stay that was to go with the one that its tree lies with. */
+async function stillToGo(
+  workspace: Workspace,
+  { drop }: CleanupJournal,
+  { onWarning }: WorkspaceCall,
+): Promise<PlannedDrop[]> {
+  const unneeded = stillUnneeded(workspace, drop);
+  const { stay } = await handOverTrees(workspace.points, sequencesOf(unneeded), onWarning);
+  return unneeded.filter(({ sequence }) => !stay.has(sequence));
+}
+
+/** Somebody may have come to need one: it stays. */
 function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): PlannedDrop[] {
   const others = new Set<number>();
   const present = drop.flatMap(({ sequence, id }) => {
@@ -145,8 +153,7 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): Plan
   const protections = protectionsOf(workspace, present);
   return drop.filter(
     ({ id, sequence }) =>
-      !others.has(sequence) &&
-      protections.get(id)?.some((reason) => reason === "pinned" || reason === "head" || reason === "view") !== true,
+      !others.has(sequence) && protections.get(id)?.some((reason) => NEVER_REMOVED.includes(reason)) !== true,
   );
 }
 
@@ -156,7 +163,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   if (journal === null) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   workspace.points.removeMovedAway();
-  const removed = await removePoints(workspace, journal, call);
+  const removed = await removePoints(workspace, await stillToGo(workspace, journal, call), call);
   workspace.points.refresh();
   const problem = await freeIfPossible(workspace, { removed, journal, signal: call.signal });
   durableRemove(journalPath(workspace));

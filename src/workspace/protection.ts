@@ -10,6 +10,9 @@ import type { Workspace } from "./workspace.ts";
 /** Why a point must stay whatever the rules say. */
 export type Protection = "pinned" | "head" | "latest" | "undo" | "view" | "fork-origin";
 
+/** What keeps a point also where exactly it was asked for. */
+export const NEVER_REMOVED: readonly Protection[] = ["pinned", "head", "view"];
+
 /** What protects the points of a workspace; those without protection are absent. */
 export function protectionsOf(workspace: Workspace, points: readonly Point[]): ReadonlyMap<SavePointId, Protection[]> {
   const reasons = new Map<SavePointId, Protection[]>();
