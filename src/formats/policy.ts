@@ -1,4 +1,4 @@
-import type { Fields } from "./fields.ts";
+import { Fields, type JsonObject } from "./fields.ts";
 import { decodeRecord, encodeChecked, encodeRecord } from "./record.ts";
 
 /** So many, or all that there are. */
@@ -18,6 +18,55 @@ export interface StoredRetention {
   keep_tags?: string[];
   max_bytes?: number;
   max_age?: string;
+}
+
+/** The same in the words of programs. */
+export interface RetentionRules {
+  keepUndo?: { count?: number; within?: string };
+  keepLast?: KeepCount;
+  keepWithin?: string;
+  keepHourly?: KeepCount;
+  keepDaily?: KeepCount;
+  keepWeekly?: KeepCount;
+  keepMonthly?: KeepCount;
+  keepYearly?: KeepCount;
+  keepTags?: readonly string[];
+  maxBytes?: number;
+  maxAge?: string;
+}
+
+const NAMES: Readonly<Record<keyof StoredRetention, keyof RetentionRules>> = {
+  keep_undo: "keepUndo",
+  keep_last: "keepLast",
+  keep_within: "keepWithin",
+  keep_hourly: "keepHourly",
+  keep_daily: "keepDaily",
+  keep_weekly: "keepWeekly",
+  keep_monthly: "keepMonthly",
+  keep_yearly: "keepYearly",
+  keep_tags: "keepTags",
+  max_bytes: "maxBytes",
+  max_age: "maxAge",
+};
+
+/** Rules as `policy.json` has them. */
+export function storedRetention(rules: RetentionRules): StoredRetention {
+  return renamed(
+    rules,
+    Object.entries(NAMES).map(([stored, name]) => [name, stored]),
+  );
+}
+
+/** The other way round; members that this version does not know are left out. */
+export function retentionOf(stored: StoredRetention): RetentionRules {
+  return renamed(stored, Object.entries(NAMES));
+}
+
+function renamed(members: object, names: readonly (readonly [from: string, to: string])[]): object {
+  const values = members as JsonObject;
+  return Object.fromEntries(
+    names.flatMap(([from, to]) => ((values[from] ?? null) === null ? [] : [[to, values[from]]])),
+  );
 }
 
 /** `policy.json` of a control directory. */
@@ -40,7 +89,11 @@ export function isSpan(text: string): boolean {
 }
 
 /** Throws `damaged`, naming the member, when a retention has a value that none can have. */
-export function checkRetention(fields: Fields): void {
+export function checkRules(rules: RetentionRules): void {
+  checkRetention(new Fields(storedRetention(rules), "retention"));
+}
+
+function checkRetention(fields: Fields): void {
   for (const key of COUNTS) if (!fields.isText(key, "unlimited")) fields.optionalInteger(key);
   fields.optionalInteger("max_bytes");
   for (const key of SPANS) checkSpan(fields, key);

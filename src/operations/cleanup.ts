@@ -1,21 +1,22 @@
+import { retentionOf } from "../formats/policy.ts";
 import { runPlan } from "../workspace/cleanup.ts";
 import { type CleanupFacts, loadPlan, planCleanup, type StoredPlan, storePlan } from "../workspace/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy } from "../workspace/policy.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
-import type { RetentionRules } from "../workspace/retention.ts";
 import { makingRoom } from "../workspace/temporaries.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { SavePointId } from "../ids.ts";
 import type { CallOptions, CleanupOptions, CleanupPlan, CleanupResult, Retention } from "./contract.ts";
-import { retentionOf, storedRetention } from "./policy.ts";
+import { checkRetention } from "./policy.ts";
 
 /** Says what a cleanup would remove and why, and keeps that to be run. */
 export async function previewCleanup(workspace: Workspace, options: CleanupOptions): Promise<CleanupPlan> {
   const { control } = workspace.found;
   using _lock = await makingRoom(control, async () => workspace.lock("cleanup plan", options));
   await makingRoom(control, async () => recoverWorkspace(workspace, options));
-  const { retention } = options;
+  const { retention = policyOf(control) } = options;
+  checkRetention(retention);
   const only =
     options.only === undefined || options.only.length === 0
       ? null
@@ -23,7 +24,7 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
   const facts = await planCleanup(workspace, {
     ...options,
     only,
-    rules: rulesOf(retention ?? policyOf(control)),
+    rules: retention,
   });
   await makingRoom(control, () => storePlan(control, facts.plan));
   return publicPlan(facts);
@@ -33,11 +34,6 @@ export async function previewCleanup(workspace: Workspace, options: CleanupOptio
 function policyOf(control: ControlPaths): Retention {
   const { retention } = readPolicy(control);
   return retention === null ? {} : retentionOf(retention);
-}
-
-function rulesOf(retention: Retention): RetentionRules {
-  storedRetention(retention);
-  return retention;
 }
 
 function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): CleanupPlan {

@@ -1,6 +1,5 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { Fields } from "../formats/fields.ts";
-import { checkRetention, type PolicyFile, type StoredRetention } from "../formats/policy.ts";
+import { checkRules, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/policy.ts";
@@ -15,8 +14,9 @@ export function policy(control: ControlPaths): PolicyResult {
 export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options: CallOptions): Promise<PolicyResult> {
   throwIfAborted(options.signal);
   const changes: Partial<PolicyFile> = {};
-  if (edit.retention !== undefined)
-    changes.retention = edit.retention === null ? null : storedRetention(edit.retention);
+  const { retention = null } = edit;
+  if (retention !== null) checkRetention(retention);
+  if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
   using _lock = await acquireLock(control.lock, {
     purpose: "policy",
@@ -45,38 +45,13 @@ export function checkedQuota(bytes: number | null): number | null {
   throw new CairnError("usage", `not a quota in bytes: ${bytes}`);
 }
 
-/** A retention as `policy.json` holds it. Throws `usage` for a value that no rule can have. */
-export function storedRetention(retention: Retention): StoredRetention {
-  const stored = Object.fromEntries(
-    Object.entries(retention)
-      .filter(([, value]) => value !== undefined)
-      .map(([key, value]) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value as unknown]),
-  );
+/** Throws `usage` for a value that no rule can have. */
+export function checkRetention(retention: Retention): void {
   try {
-    checkRetention(new Fields(stored, "retention"));
+    checkRules(retention);
   } catch (error) {
     throw new CairnError("usage", (error as Error).message, { cause: error });
   }
-  return stored as StoredRetention;
-}
-
-/** The other way round; members that this version does not know are left out. */
-export function retentionOf(stored: StoredRetention): Retention {
-  const { keep_undo, keep_last, keep_within, keep_hourly, keep_daily } = stored;
-  const { keep_weekly, keep_monthly, keep_yearly, keep_tags, max_bytes, max_age } = stored;
-  return {
-    ...(keep_undo === undefined ? {} : { keepUndo: { ...keep_undo } }),
-    ...(keep_last === undefined ? {} : { keepLast: keep_last }),
-    ...(keep_within === undefined ? {} : { keepWithin: keep_within }),
-    ...(keep_hourly === undefined ? {} : { keepHourly: keep_hourly }),
-    ...(keep_daily === undefined ? {} : { keepDaily: keep_daily }),
-    ...(keep_weekly === undefined ? {} : { keepWeekly: keep_weekly }),
-    ...(keep_monthly === undefined ? {} : { keepMonthly: keep_monthly }),
-    ...(keep_yearly === undefined ? {} : { keepYearly: keep_yearly }),
-    ...(keep_tags === undefined ? {} : { keepTags: [...keep_tags] }),
-    ...(max_bytes === undefined ? {} : { maxBytes: max_bytes }),
-    ...(max_age === undefined ? {} : { maxAge: max_age }),
-  };
 }
 
 function publicPolicy(file: PolicyFile): PolicyResult {

@@ -3,9 +3,10 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { retentionOf, storedRetention } from "../formats/policy.ts";
 import type { SavePoint } from "./contract.ts";
 import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
-import { estimateBytes, rulesOf } from "../workspace/save-guard.ts";
+import { estimateBytes } from "../workspace/save-guard.ts";
 
 async function saveNew({ client, folder }: TestFolder, warnings: string[] = []): Promise<SavePoint> {
   fs.writeFileSync(join(folder, "own"), randomBytes(100_000));
@@ -56,10 +57,9 @@ test("a folder is added up only when its file system could hold too much, holes 
 });
 
 test("a policy's words become the rules of a cleanup", () => {
-  assert.deepEqual(rulesOf({ keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] }), {
-    keepLast: 3,
-    keepUndo: { count: 1 },
-    maxAge: "1y",
-    keepTags: ["a"],
-  });
+  const stored = { keep_last: 3, keep_undo: { count: 1 }, max_age: "1y", keep_tags: ["a"] };
+  const rules = { keepLast: 3, keepUndo: { count: 1 }, maxAge: "1y", keepTags: ["a"] };
+  assert.deepEqual([retentionOf(stored), storedRetention(rules)], [rules, stored]);
+  // A later version's.
+  assert.deepEqual(retentionOf({ ...stored, keep_well: 1 } as typeof stored), rules);
 });

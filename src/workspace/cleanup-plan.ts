@@ -3,12 +3,13 @@ import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
+import type { RetentionRules } from "../formats/policy.ts";
 import { durableMkdir, durableRemove, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
-import { applyRetention, isKeptByTag, type RetentionDecision, type RetentionRules } from "./retention.ts";
+import { applyRetention, isKeptByTag, type RetentionDecision } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

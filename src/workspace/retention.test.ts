@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
-import { applyRetention, before, parseSpan, type RetentionPoint, type RetentionRules } from "./retention.ts";
+import type { RetentionRules } from "../formats/policy.ts";
+import { applyRetention, before, parseSpan, type RetentionPoint } from "./retention.ts";
 
 const NOW = Date.parse("2026-11-20T12:00:00Z");
 

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import type { KeepCount } from "../formats/policy.ts";
+import type { KeepCount, RetentionRules } from "../formats/policy.ts";
 import { splitTags } from "../formats/snapshot.ts";
 
 /**
@@ -17,20 +17,6 @@ export interface RetentionPoint {
   tags: readonly string[];
   /** Made by a restore or an undo: only `keepUndo` looks at it. */
   undo: boolean;
-}
-
-export interface RetentionRules {
-  keepUndo?: { count?: number; within?: string };
-  keepLast?: KeepCount;
-  keepWithin?: string;
-  keepHourly?: KeepCount;
-  keepDaily?: KeepCount;
-  keepWeekly?: KeepCount;
-  keepMonthly?: KeepCount;
-  keepYearly?: KeepCount;
-  keepTags?: readonly string[];
-  maxAge?: string;
-  maxBytes?: number;
 }
 
 export interface RetentionDecision {

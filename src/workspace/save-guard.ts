@@ -1,12 +1,11 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
-import type { StoredRetention } from "../formats/policy.ts";
+import { retentionOf, type RetentionRules } from "../formats/policy.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { runPlan } from "./cleanup.ts";
 import { planCleanup } from "./cleanup-plan.ts";
 import { checkQuota, checkSpace, type GuardName, isWithinQuota, quotaBytes } from "./guards.ts";
 import { readPolicy } from "./policy.ts";
-import type { RetentionRules } from "./retention.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface SpaceGuard extends WorkspaceCall {
@@ -35,7 +34,7 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
     configured,
   });
   if (isWithinQuota(root, await use())) return;
-  if (retention !== null) await makeRoom(workspace, rulesOf(retention), guard);
+  if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
   checkQuota(root, await use());
 }
 
@@ -57,16 +56,6 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   call.onWarning?.(
     `the quota is met: ${removed.length} point${removed.length === 1 ? "" : "s"} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
   );
-}
-
-/** A policy's rules as cleanups take them. */
-export function rulesOf(stored: StoredRetention): RetentionRules {
-  return Object.fromEntries(
-    Object.entries(stored).map(([key, value]) => [
-      key.replaceAll(/_([a-z])/g, (_match, letter: string) => letter.toUpperCase()),
-      value as unknown,
-    ]),
-  ) as RetentionRules;
 }
 
 /** What a look at the folder may cost every first save; the rest ends with the disk full, as long as it is. */

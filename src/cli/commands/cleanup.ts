@@ -1,3 +1,4 @@
+import { storedRetention } from "../../formats/policy.ts";
 import type {
   CleanupOptions,
   CleanupPlan,
@@ -162,16 +163,10 @@ async function setPolicy(
 
 /** JSON names are snake_case everywhere. */
 export function policyData(policy: PolicyResult): unknown {
-  return { retention: policy.retention === null ? null : snakeKeys(policy.retention), quota_bytes: policy.quota_bytes };
-}
-
-function snakeKeys(value: object): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(value).map(([key, entry]) => [
-      key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-      entry as unknown,
-    ]),
-  );
+  return {
+    retention: policy.retention === null ? null : storedRetention(policy.retention),
+    quota_bytes: policy.quota_bytes,
+  };
 }
 
 function describePolicy(policy: PolicyResult): string {

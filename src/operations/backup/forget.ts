@@ -10,7 +10,7 @@ import type {
   PruneBackupsResult,
   SnapshotGrouping,
 } from "../contract.ts";
-import { storedRetention } from "../policy.ts";
+import { checkRetention } from "../policy.ts";
 import { findSnapshotFile, removalHint, warnOfUnreadable } from "./find-snapshot.ts";
 import { isChosen } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
@@ -152,7 +152,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
     throw new CairnError("usage", "forget wants snapshots or a rule that keeps some", {
       hint: "for example --keep-last 10 --keep-daily 30, or the ids of the snapshots that shall go",
     });
-  storedRetention(retention);
+  checkRetention(retention);
   const grouping = options.groupBy ?? GROUPING;
   const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
   const groups = groupsOf(chosen, grouping).map((group) => {
