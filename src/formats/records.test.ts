@@ -3,10 +3,14 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { CairnError } from "../errors.ts";
 import type { ControlId, ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
+import { decodeCleanup, decodeCleanupPlan, encodeCleanup, encodeCleanupPlan } from "./cleanup.ts";
 import * as control from "./control.ts";
 import { decodeDescriptor, encodeDescriptor, MAX_OMITTED, omittedOf, type Descriptor } from "./descriptor.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes, nonsenseIsDamage } from "./hostile.contract.ts";
+import { decodePartial, encodePartial } from "./partial.ts";
 import { rawPath, recordPath } from "./record.ts";
+import { decodeRestore, encodeRestore } from "./restore.ts";
+import { decodeView, encodeView } from "./view.ts";
 
 const point = (digit: string) => digit.repeat(32) as SavePointId;
 const workspace = "b".repeat(32) as WorkspaceId;
@@ -210,18 +214,82 @@ const files = {
     decode: control.decodeVerification,
     record: { at, ok: false, problems: [{ kind: "digest", path: "p", detail: "d" }] },
   },
+  view: {
+    encode: encodeView,
+    decode: decodeView,
+    record: {
+      view_id: "e".repeat(16),
+      save_point_id: point("a"),
+      workspace_id: workspace,
+      path: "/control/views/e",
+      opened_at: at,
+      method: "copy",
+    },
+  },
+  partial: {
+    encode: encodePartial,
+    decode: decodePartial,
+    record: {
+      purpose: "fork",
+      staging: { path: "/w/\ufffd.cairn-partial-e", path_b64: "L3cv/y5jYWlybi1wYXJ0aWFsLWU=" },
+      target: { path: "/w/\ufffd", path_b64: "L3cv/w==" },
+      owner: { host: "h", machine_id: "", boot_id: "b", pid_namespace: "", pid: 7, start_time: "1", nonce: "n" },
+      content: "c",
+      workspace: { id: workspace, point: point("a"), inode: "7" },
+      control: { path: "/c", id: "d".repeat(32) },
+      moving: true,
+      closing: true,
+    },
+  },
+  cleanup: {
+    encode: encodeCleanup,
+    decode: decodeCleanup,
+    record: {
+      plan_id: "e".repeat(16),
+      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
+      thorough: true,
+    },
+  },
+  "cleanup plan": {
+    encode: encodeCleanupPlan,
+    decode: decodeCleanupPlan,
+    record: {
+      plan_id: "e".repeat(16),
+      created_at: at,
+      workspace_id: workspace,
+      workspace_name: "main",
+      rules: { keepUndo: { count: 1, within: "30d" }, keepLast: "unlimited", keepTags: ["a,b"], maxBytes: 7 },
+      drop: [{ id: point("a"), sequence: 3, checksum: object("2") }],
+      bytes: 8,
+    },
+  },
+  restore: {
+    encode: encodeRestore,
+    decode: decodeRestore,
+    newest: 2,
+    record: {
+      target: point("a"),
+      undo_id: point("b"),
+      kind: "restore",
+      paths: [{ path: "\ufffd", path_b64: "/w==" }],
+      staging: "/control/tmp/.cairn-restore-e",
+      apart: [{ path: "mnt", mode: 0o755, uid: 0, gid: 0, mtime_sec: -5, mtime_ns: 1 }],
+      root: { mode: 0o1777, uid: 0, gid: 0, mtime_sec: 5, mtime_ns: 0 },
+      at,
+    },
+  },
 } as unknown as Record<
   string,
-  { encode: (r: object) => Uint8Array; decode: (b: Uint8Array) => object; record: object }
+  { encode: (r: object) => Uint8Array; decode: (b: Uint8Array) => object; record: object; newest?: number }
 >;
 
-for (const [name, { encode, decode, record }] of Object.entries(files)) {
+for (const [name, { encode, decode, record, newest = 1 }] of Object.entries(files)) {
   test(`the ${name} file reads back equal, keeps unknown fields and names what is wrong`, () => {
     const bytes = encode(record);
     assert.deepEqual(withoutHead(decode(bytes)), record);
     const more = Buffer.from(`${JSON.stringify({ ...parse(bytes), later: { x: 1 } })}\n`);
     assert.deepEqual(Buffer.from(encode(decode(more))), more);
-    const newer = Buffer.from(JSON.stringify({ ...parse(bytes), version: 2 }));
+    const newer = Buffer.from(JSON.stringify({ format: parse(bytes)["format"], version: newest + 1 }));
     assert.throws(() => decode(newer), { code: "newer_version" });
     for (const key of Object.keys(record)) {
       const named = (error: unknown) =>

@@ -1,6 +1,7 @@
+import type { CleanupPlanFile } from "../formats/cleanup.ts";
 import { retentionOf } from "../formats/policy.ts";
 import { runPlan } from "../workspace/cleanup.ts";
-import { type CleanupFacts, loadPlan, planCleanup, type StoredPlan, storePlan } from "../workspace/cleanup-plan.ts";
+import { type CleanupFacts, loadPlan, planCleanup, storePlan } from "../workspace/cleanup-plan.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy } from "../workspace/policy.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
@@ -50,7 +51,7 @@ function publicPlan({ plan, decisions, protectedByHistory }: CleanupFacts): Clea
 }
 
 /** The plan behind an id; throws `not_found` when it ran already. */
-export function planOf(control: ControlPaths, planId: string): StoredPlan {
+export function planOf(control: ControlPaths, planId: string): CleanupPlanFile {
   return loadPlan(control, planId);
 }
 

@@ -3,43 +3,24 @@ import { readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { PointContent } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
+import { type CleanupPlanFile, decodeCleanupPlan, encodeCleanupPlan } from "../formats/cleanup.ts";
 import type { RetentionRules } from "../formats/policy.ts";
-import { durableMkdir, durableRemove, readSmallFile } from "../fs/durable.ts";
-import type { SavePointId, WorkspaceId } from "../ids.ts";
+import { durableMkdir, durableRemove } from "../fs/durable.ts";
+import type { SavePointId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
+import { readRecord } from "./read-record.ts";
 import { applyRetention, isKeptByTag, type RetentionDecision } from "./retention.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** What a cleanup would remove, and why. */
 export interface CleanupFacts {
-  plan: StoredPlan;
+  plan: CleanupPlanFile;
   decisions: RetentionDecision[];
   /** How many are kept as head, latest, for undo or as a fork's origin. */
   protectedByHistory: number;
-}
-
-/** A plan as it is kept until it is run: `plans/<id>.json`. */
-export interface StoredPlan {
-  format: "cairn.cleanup-plan";
-  version: 1;
-  plan_id: string;
-  created_at: string;
-  workspace_id: WorkspaceId;
-  workspace_name: string;
-  /** Null: exactly these points were asked for. */
-  rules: RetentionRules | null;
-  drop: PlannedDrop[];
-  bytes: number;
-}
-
-export interface PlannedDrop {
-  id: SavePointId;
-  sequence: number;
-  /** Of its descriptor. */
-  checksum: string;
 }
 
 export interface CleanupInput extends WorkspaceCall {
@@ -75,9 +56,7 @@ export async function planCleanup(workspace: Workspace, input: CleanupInput): Pr
   throwIfAborted(input.signal);
   const dropped = new Set(decisions.filter(({ keep }) => !keep).map(({ id }) => id));
   const drop = points.filter(({ descriptor }) => dropped.has(descriptor.save_point_id));
-  const plan: StoredPlan = {
-    format: "cairn.cleanup-plan",
-    version: 1,
+  const plan: CleanupPlanFile = {
     plan_id: randomBytes(8).toString("hex"),
     created_at: new Date().toISOString(),
     workspace_id: workspace.found.workspace.id,
@@ -228,42 +207,24 @@ function planPath(control: ControlPaths, id: string): string {
 }
 
 /** Keeps a plan until it is run; forgets those of over a week ago. */
-export function storePlan(control: ControlPaths, plan: StoredPlan): void {
+export function storePlan(control: ControlPaths, plan: CleanupPlanFile): void {
   durableMkdir(control.plans);
   for (const name of readdirSync(control.plans)) {
     const file = join(control.plans, name);
     if ((statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY) < Date.now() - PLAN_AGE_MS)
       rmSync(file, { force: true });
   }
-  writeRecord(control, planPath(control, plan.plan_id), Buffer.from(`${JSON.stringify(plan)}\n`));
+  writeRecord(control, planPath(control, plan.plan_id), encodeCleanupPlan(plan));
 }
 
-/** Throws `not_found` for a plan that ran already or never was. */
-export function loadPlan(control: ControlPaths, id: string): StoredPlan {
-  const file = planPath(control, id);
-  const bytes = readSmallFile(file, MAX_PLAN_BYTES);
-  if (bytes === null)
-    throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, {
-      hint: "make a new one with `cairn cleanup --plan`",
-    });
-  let plan: StoredPlan;
-  try {
-    plan = JSON.parse(bytes.toString("utf8")) as StoredPlan;
-  } catch (error) {
-    throw new CairnError("damaged", `${file} cannot be read`, {
-      hint: "make a new plan with `cairn cleanup --plan`",
-      cause: error,
-    });
-  }
-  if (plan.format !== "cairn.cleanup-plan" || !Array.isArray(plan.drop))
-    throw new CairnError("damaged", `${file} is not a cleanup plan`, {
-      hint: "make a new plan with `cairn cleanup --plan`",
-    });
-  if (plan.version !== 1)
-    throw new CairnError("newer_version", `${file} has version ${String(plan.version)}`, {
-      hint: "use the newer cairn that wrote it",
-    });
-  return plan;
+/** Throws `not_found` for a plan that ran already or never was, `damaged`, `newer_version`. */
+export function loadPlan(control: ControlPaths, id: string): CleanupPlanFile {
+  const hint = "make a new plan with `cairn cleanup --plan`";
+  const plan = readRecord(planPath(control, id), decodeCleanupPlan, { maxBytes: MAX_PLAN_BYTES, hint });
+  if (plan !== null) return plan;
+  throw new CairnError("not_found", `there is no cleanup plan ${id}: it ran already, or is over a week old`, {
+    hint: "make a new one with `cairn cleanup --plan`",
+  });
 }
 
 export function dropPlan(control: ControlPaths, id: string): void {
@@ -271,7 +232,7 @@ export function dropPlan(control: ControlPaths, id: string): void {
 }
 
 /** Throws `stale_plan` when a listed point is gone, is another one, or has come to be needed. Later saves do not matter. */
-export function requireFresh(workspace: Workspace, plan: StoredPlan): void {
+export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): void {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
   const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));

@@ -1,25 +1,24 @@
 import { join } from "node:path";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { handOverTrees } from "./shared-trees.ts";
+import {
+  type CleanupFile,
+  type CleanupPlanFile,
+  decodeCleanup,
+  encodeCleanup,
+  type PlannedDrop,
+} from "../formats/cleanup.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
 import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
-import { dropPlan, type PlannedDrop, requireFresh, type StoredPlan } from "./cleanup-plan.ts";
+import { dropPlan, requireFresh } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
 import { keptContent, NEVER_REMOVED, protectionsOf } from "./protection.ts";
+import { readRecord } from "./read-record.ts";
 import { makingRoom } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
-
-/** `journal/cleanup.json`: what is being removed. Written, the removal is decided: whoever comes next finishes it. */
-interface CleanupJournal {
-  format: "cairn.cleanup";
-  version: 1;
-  plan_id: string;
-  drop: PlannedDrop[];
-  thorough: boolean;
-}
 
 export interface Cleaned {
   removed: SavePointId[];
@@ -43,7 +42,7 @@ function journalPath(workspace: Workspace): string {
  * by whoever holds the lock next. Then the descriptors go, then the snapshots, then what nothing needs any more.
  * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
  */
-export async function runPlan(workspace: Workspace, plan: StoredPlan, call: WorkspaceCall): Promise<Cleaned> {
+export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
   requireFresh(workspace, plan);
   // Asked before anything is removed: what cannot be read may be what is needed.
   if (plan.drop.length > 0)
@@ -52,9 +51,7 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
       keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))),
       call,
     );
-  const journal: CleanupJournal = {
-    format: "cairn.cleanup",
-    version: 1,
+  const journal: CleanupFile = {
     plan_id: plan.plan_id,
     drop: plan.drop,
     thorough: plan.rules === null,
@@ -64,7 +61,7 @@ export async function runPlan(workspace: Workspace, plan: StoredPlan, call: Work
   if (problem !== null) throw problem;
   failpoint("cleanup.checked");
   const { control } = workspace.found;
-  await makingRoom(control, () => durableWrite(journalPath(workspace), Buffer.from(`${JSON.stringify(journal)}\n`)));
+  await makingRoom(control, () => durableWrite(journalPath(workspace), encodeCleanup(journal)));
   failpoint("cleanup.committed");
   dropPlan(control, plan.plan_id);
   failpoint("cleanup.plan-dropped");
@@ -107,7 +104,7 @@ async function free(
   workspace: Workspace,
   more: {
     removed: readonly SavePointId[];
-    journal: CleanupJournal;
+    journal: CleanupFile;
     waitMs: number;
     signal: AbortSignal | undefined;
   },
@@ -127,7 +124,7 @@ async function free(
 /** After a kill: what still can go. A point may stay that was to go with the one that its tree lies with. */
 async function stillToGo(
   workspace: Workspace,
-  { drop }: CleanupJournal,
+  { drop }: CleanupFile,
   { onWarning }: WorkspaceCall,
 ): Promise<PlannedDrop[]> {
   const unneeded = stillUnneeded(workspace, drop);
@@ -195,21 +192,7 @@ export function isCleanupPending(workspace: Workspace): boolean {
 }
 
 /** Null where no removal is under way. Throws `damaged`, `newer_version`. */
-export function readCleanupJournal(workspace: Workspace): CleanupJournal | null {
-  const file = journalPath(workspace);
-  const bytes = readSmallFile(file, MAX_JOURNAL_BYTES);
-  if (bytes === null) return null;
-  let journal: CleanupJournal;
-  try {
-    journal = JSON.parse(bytes.toString("utf8")) as CleanupJournal;
-  } catch (error) {
-    throw new CairnError("damaged", `${file} cannot be read`, { hint: "run `cairn doctor --repair`", cause: error });
-  }
-  if (journal.format !== "cairn.cleanup" || !Array.isArray(journal.drop))
-    throw new CairnError("damaged", `${file} is not a cleanup's journal`, { hint: "run `cairn doctor --repair`" });
-  if (journal.version !== 1)
-    throw new CairnError("newer_version", `${file} has version ${String(journal.version)}`, {
-      hint: "use the newer cairn that wrote it",
-    });
-  return journal;
+export function readCleanupJournal(workspace: Workspace): CleanupFile | null {
+  const hint = "run `cairn doctor --repair`";
+  return readRecord(journalPath(workspace), decodeCleanup, { maxBytes: MAX_JOURNAL_BYTES, hint });
 }

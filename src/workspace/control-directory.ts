@@ -14,14 +14,7 @@ import type { ControlFile, WorkspaceFile, WorkspaceState } from "../formats/cont
 import type { JsonObject } from "../formats/fields.ts";
 import { recordPath } from "../formats/record.ts";
 import type { RecordedPath } from "../formats/record.ts";
-import {
-  durableMkdir,
-  durableWrite,
-  fsyncDirectory,
-  readSmallFile,
-  removeLeftovers,
-  temporaryName,
-} from "../fs/durable.ts";
+import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf } from "../fs/mounts.ts";
@@ -31,28 +24,13 @@ import { newWorkspaceId } from "../ids.ts";
 import type { ControlId, WorkspaceId } from "../ids.ts";
 import { MOUNT_CONTROL, checkWorkspaceName, controlPaths, workspaceNameOf, workspacePaths } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
+import { readRecord } from "./read-record.ts";
 import { writeRecord } from "./write-record.ts";
 import { clearAway } from "../fs/remove-all.ts";
 
 /** A workspace's file; control directories at a mount's root also know the folder by its path in that mount. */
 export interface PlacedWorkspace extends WorkspaceFile {
   mount_path?: RecordedPath;
-}
-
-const MAX_RECORD_BYTES = 16 << 20;
-
-function readRecord<T>(path: string, decode: (bytes: Uint8Array) => T): T | null {
-  const bytes = readSmallFile(path, MAX_RECORD_BYTES);
-  if (bytes === null) return null;
-  try {
-    return decode(bytes);
-  } catch (error) {
-    const failed = toCairnError(error);
-    throw new CairnError(failed.code, `${path}: ${failed.message}`, {
-      hint: failed.hint ?? "see `cairn doctor`",
-      cause: error,
-    });
-  }
 }
 
 /** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */

@@ -1,10 +1,11 @@
 import fs from "node:fs";
 import { presentSource } from "../engines/scan/present-source.ts";
+import type { RestoreFile } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { failpoint } from "../failpoint.ts";
 import { displacedName, stagedName } from "./restore-apply.ts";
-import { apartOf, type RestoreIntent } from "./restore-journal.ts";
+import { apartOf } from "./restore-journal.ts";
 import { findNode } from "./restore-plan.ts";
 import type { Step } from "./restore-steps.ts";
 import { type Staging, Stagings } from "./staging-places.ts";
@@ -29,7 +30,7 @@ export type SavedNodes = ReadonlyMap<string, TreeNode>;
 export async function checkDisplaced(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { intent: RestoreIntent; steps: readonly Step[]; saved?: SavedNodes | undefined },
+  restore: { intent: RestoreFile; steps: readonly Step[]; saved?: SavedNodes | undefined },
 ): Promise<SavePointId> {
   const { intent, saved } = restore;
   const stagings = new Stagings(workspace.root, intent.staging, apartOf(intent));

@@ -12,7 +12,9 @@ import { listWorkspaces } from "./control-directory.ts";
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
+import { listLeases } from "./leases.ts";
 import { isFolderThere, waysBack } from "./missing-folder.ts";
+import { listPartials } from "./partial-folder.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
 import type { Workspace } from "./workspace.ts";
@@ -44,6 +46,7 @@ export function controlFindings(workspace: Workspace): Checkup[] {
     ...placeFindings(workspace),
     ...leftoverFindings(workspace),
     ...releaseFindings(),
+    ...unreadableFindings(workspace),
     ...workspaceFindings(workspace),
     ...folderFindings(workspace),
     ...originalFindings(workspace),
@@ -109,6 +112,21 @@ function releaseFindings(): Checkup[] {
       using _registry = await lockRegistry({ purpose: "doctor", timeoutMs: 0 });
       finishRelease(note);
     },
+  }));
+}
+
+/** Views and unfinished folders of which nobody knows what they are about: nothing removes them. */
+function unreadableFindings({ found: { control } }: Workspace): Checkup[] {
+  const { problems } = listPartials(control);
+  try {
+    listLeases(control);
+  } catch (error) {
+    problems.push(toCairnError(error));
+  }
+  return problems.map(({ message, hint }) => ({
+    kind: "unreadable",
+    severity: "warning",
+    detail: hint === undefined ? message : `${message}; ${hint}`,
   }));
 }
 

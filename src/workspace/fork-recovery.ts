@@ -3,6 +3,7 @@ import { basename, dirname, join } from "node:path";
 import { cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
+import type { PartialFile } from "../formats/partial.ts";
 import { rawPath } from "../formats/record.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -10,12 +11,12 @@ import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "./control-layout.ts";
 import { leasePath } from "./leases.ts";
-import { type DeadPartial, deadPartials, type PartialRecord, removeTree, settlePartial } from "./partial-folder.ts";
+import { type DeadPartial, deadPartials, removeTree, settlePartial } from "./partial-folder.ts";
 import { readRegistration, unregister } from "./registry.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** What a fork that never got its folder made besides: the workspace, its point, its registration, its control directory. */
-export async function takeBackFork(workspace: Workspace, record: PartialRecord): Promise<void> {
+export async function takeBackFork(workspace: Workspace, record: PartialFile): Promise<void> {
   const { workspace: made, control: own } = record;
   if (made === undefined) return;
   const target = Buffer.from(rawPath(record.target));
@@ -72,7 +73,7 @@ async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Pro
 }
 
 /** A view's folder that has no lease, yet or any more, goes. False for a view that is open. */
-function takeBackView(workspace: Workspace, record: PartialRecord): boolean {
+function takeBackView(workspace: Workspace, record: PartialFile): boolean {
   const { control } = workspace.found;
   const folder = Buffer.from(rawPath(record.target));
   const id = basename(folder.toString("latin1"));

@@ -8,6 +8,9 @@ import { temporaryName } from "../fs/durable.ts";
  * as the exchange that it announces, where a file's content would have to be synced first.
  */
 
+/** Of what each of them says, after the name in its first word. */
+const VERSION = 1;
+
 /** Stands for a copy's uuid before there is a copy. */
 export const NOT_MADE = "0".repeat(32);
 
@@ -27,12 +30,18 @@ export function removeIntentLink(journal: string, name: string): void {
   fs.rmSync(path.join(journal, name), { force: true });
 }
 
-/** What `decode` makes of the words, null where there are none. Throws `damaged` where it makes nothing of them. */
+/** What `decode` makes of the words, null where there are none. Throws `damaged`, `newer_version` where it makes nothing of them. */
 export function readIntentLink<T>(journal: string, name: string, decode: (target: string) => T | null): T | null {
   if (!isIntentPending(journal, name)) return null;
   const place = path.join(journal, name);
-  const intent = decode(fs.readlinkSync(place));
+  const words = fs.readlinkSync(place);
+  const intent = decode(words);
   if (intent !== null) return intent;
+  const version = Number(/^cairn\.[a-z]+\.(\d+):/.exec(words)?.[1]);
+  if (version > VERSION)
+    throw new CairnError("newer_version", `${place} has version ${version}; this program knows ${VERSION}`, {
+      hint: "use a newer Cairn",
+    });
   throw new CairnError("damaged", `${place} says nothing that could be understood`, {
     hint: "run `cairn doctor --repair`",
   });

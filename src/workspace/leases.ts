@@ -1,25 +1,14 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
-import { durableRemove, readSmallFile } from "../fs/durable.ts";
-import { isSavePointId, type SavePointId, type WorkspaceId } from "../ids.ts";
+import { decodeView, encodeView, type ViewFile } from "../formats/view.ts";
+import { durableRemove } from "../fs/durable.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { readRecord } from "./read-record.ts";
 import { writeRecord } from "./write-record.ts";
 
-/** A view that is open: `<id>.json` beside the folder `<id>`. It stays until it is closed, whatever becomes of its process. */
-export interface Lease {
-  view_id: string;
-  save_point_id: SavePointId;
-  workspace_id: WorkspaceId;
-  /** absolute */
-  path: string;
-  opened_at: string;
-  method: string;
-}
+/** The leases of open views: `<id>.json` beside the folder `<id>`. */
 
-const FORMAT = "cairn.view";
-const VERSION = 1;
-const MAX_LEASE_BYTES = 1 << 16;
 const NAME = /^[0-9a-f]{16}$/;
 
 /** Throws `invalid_id` for what can be no view's id. */
@@ -31,17 +20,19 @@ export function leasePath(control: ControlPaths, id: string): string {
   return join(control.views, `${id}.json`);
 }
 
-export function writeLease(control: ControlPaths, lease: Lease): void {
-  const record = { format: FORMAT, version: VERSION, ...lease };
-  writeRecord(control, leasePath(control, lease.view_id), Buffer.from(`${JSON.stringify(record)}\n`));
+export function writeLease(control: ControlPaths, lease: ViewFile): void {
+  writeRecord(control, leasePath(control, lease.view_id), encodeView(lease));
 }
 
 export function removeLease(control: ControlPaths, id: string): boolean {
   return durableRemove(leasePath(control, id));
 }
 
-/** All open views, oldest first. Throws `damaged` for a lease that cannot be read: nobody knows what it protects. */
-export function listLeases(control: ControlPaths): Lease[] {
+/**
+ * All open views, oldest first. Throws `damaged`, `newer_version` for a lease that cannot be read: nobody knows what it
+ * protects.
+ */
+export function listLeases(control: ControlPaths): ViewFile[] {
   let names: string[];
   try {
     names = readdirSync(control.views);
@@ -51,24 +42,8 @@ export function listLeases(control: ControlPaths): Lease[] {
   return names
     .filter((name) => name.endsWith(".json") && NAME.test(name.slice(0, -5)))
     .flatMap((name) => {
-      const bytes = readSmallFile(join(control.views, name), MAX_LEASE_BYTES);
-      return bytes === null ? [] : [decodeLease(bytes, join(control.views, name))];
+      const hint = "remove that file and the folder beside it";
+      return readRecord(join(control.views, name), decodeView, { hint }) ?? [];
     })
     .sort((a, b) => (a.opened_at < b.opened_at ? -1 : 1));
-}
-
-function decodeLease(bytes: Buffer, file: string): Lease {
-  try {
-    const { format, version, ...lease } = JSON.parse(bytes.toString("utf8")) as Lease & {
-      format: string;
-      version: number;
-    };
-    if (format === FORMAT && version === VERSION && isSavePointId(lease.save_point_id) && NAME.test(lease.view_id))
-      return lease;
-  } catch {
-    // Said below.
-  }
-  throw new CairnError("damaged", `${file} is not a view's lease`, {
-    hint: "remove that file and the folder beside it",
-  });
 }

@@ -3,16 +3,17 @@ import fs from "node:fs";
 import path from "node:path";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { rawPath, recordPath, type RecordedPath } from "../formats/record.ts";
-import { durableRemove, readSmallFile } from "../fs/durable.ts";
+import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
+import { durableRemove } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
-import { livenessOf, newOwner, type LockOwner } from "../fs/lock-owner.ts";
+import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
-import type { ControlId, SavePointId, WorkspaceId } from "../ids.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { readRecord } from "./read-record.ts";
 import { writeRecord } from "./write-record.ts";
 
 /**
@@ -20,27 +21,10 @@ import { writeRecord } from "./write-record.ts";
  * directory before the first byte, and put in place by one rename. Where the place is the root of a mount, what was
  * written is moved into it entry by entry; once that has begun it is finished, whoever does it.
  */
-export interface PartialRecord {
-  format: "cairn.partial";
-  version: 1;
-  purpose: "fork" | "restore" | "view";
-  staging: RecordedPath;
-  target: RecordedPath;
-  owner: LockOwner;
-  /** What is being written, in a word of the caller's: whoever is about to write the same may go on with it. */
-  content?: string;
-  /** What a fork makes beside the folder, to be taken back with it. */
-  workspace?: { id: WorkspaceId; point: SavePointId; inode: string };
-  /** A control directory that a fork makes for itself. */
-  control?: { path: string; id: ControlId };
-  /** The entries are on their way into the target. */
-  moving?: true;
-  /** The target was whole, and is being taken away. */
-  closing?: true;
-}
 
 const PREFIX = ".cairn-partial-";
 const MAX_RECORD_BYTES = 1 << 20;
+const HINT = `remove that file, and the folder ${PREFIX}… that it was written for`;
 
 function directoryOf(control: ControlPaths): string {
   return path.join(control.root, "partial");
@@ -84,10 +68,10 @@ export class PartialFolder {
   readonly #target: Buffer;
   readonly #file: string;
   readonly #control: ControlPaths;
-  #record: PartialRecord;
+  #record: PartialFile;
   #isRecorded = true;
 
-  private constructor(control: ControlPaths, file: string, record: PartialRecord) {
+  private constructor(control: ControlPaths, file: string, record: PartialFile) {
     this.#control = control;
     this.#file = file;
     this.#record = record;
@@ -97,15 +81,13 @@ export class PartialFolder {
 
   static #of(
     control: ControlPaths,
-    purpose: PartialRecord["purpose"],
+    purpose: PartialFile["purpose"],
     place: { target: Buffer; inside: string; content?: string | undefined },
   ): PartialFolder {
     const { target, inside, content } = place;
     const suffix = randomBytes(8).toString("hex");
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
     return new PartialFolder(control, path.join(directoryOf(control), `${suffix}.json`), {
-      format: "cairn.partial",
-      version: 1,
       purpose,
       staging: recordPath(staging),
       target: recordPath(target),
@@ -117,7 +99,7 @@ export class PartialFolder {
   /** Records what is about to be made and makes the folder to write into. `target`: real path, free. */
   static begin(
     control: ControlPaths,
-    purpose: PartialRecord["purpose"],
+    purpose: PartialFile["purpose"],
     target: Buffer,
     options: BeginOptions = {},
   ): PartialFolder {
@@ -168,7 +150,7 @@ export class PartialFolder {
   }
 
   /** Records that a folder is about to be taken away; nothing is made. */
-  static beginClosing(control: ControlPaths, purpose: PartialRecord["purpose"], target: Buffer): PartialFolder {
+  static beginClosing(control: ControlPaths, purpose: PartialFile["purpose"], target: Buffer): PartialFolder {
     const folder = PartialFolder.#of(control, purpose, { target, inside: "" });
     folder.#record = { ...folder.#record, closing: true };
     folder.#write();
@@ -176,12 +158,12 @@ export class PartialFolder {
     return folder;
   }
 
-  get record(): PartialRecord {
+  get record(): PartialFile {
     return this.#record;
   }
 
   /** What else is made from here on. */
-  note(more: Pick<PartialRecord, "workspace" | "control">): void {
+  note(more: Pick<PartialFile, "workspace" | "control">): void {
     this.#record = { ...this.#record, ...more };
     this.#write();
   }
@@ -250,7 +232,7 @@ export class PartialFolder {
 
   #write(): void {
     if (!this.#isRecorded) return;
-    writeRecord(this.#control, this.#file, Buffer.from(`${JSON.stringify(this.#record)}\n`));
+    writeRecord(this.#control, this.#file, encodePartial(this.#record));
   }
 }
 
@@ -265,12 +247,12 @@ function isOwnDirectory(folder: Buffer): boolean {
   return facts?.isDirectory() === true && facts.uid === process.geteuid?.();
 }
 
-function isInside(record: PartialRecord): boolean {
+function isInside(record: PartialFile): boolean {
   return parentOf(Buffer.from(rawPath(record.staging))).equals(Buffer.from(rawPath(record.target)));
 }
 
 /** Moves what was written up into the mount's root. An entry whose name is taken there stays where it is and is returned. */
-function moveIn(record: PartialRecord, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
+function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => undefined): Buffer[] {
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));
   const taken: Buffer[] = [];
@@ -289,44 +271,59 @@ function moveIn(record: PartialRecord, onMoved: (name: Buffer) => void = () => u
 
 export interface DeadPartial {
   file: string;
-  record: PartialRecord;
+  record: PartialFile;
   /** The folder got its name before the end. */
   committed: boolean;
 }
 
-/** What ended without being finished; empty in the ordinary case, at the cost of one look. */
-export function deadPartials(control: ControlPaths): DeadPartial[] {
-  const directory = directoryOf(control);
+export interface RecordedPartials {
+  readonly partials: { file: string; record: PartialFile }[];
+  /** Why others cannot be read: nobody knows what they are about. */
+  readonly problems: CairnError[];
+}
+
+/** All that is recorded as unfinished, also by processes that are at work. */
+export function listPartials(control: ControlPaths): RecordedPartials {
+  const listed: RecordedPartials = { partials: [], problems: [] };
   let names: string[];
   try {
-    names = fs.readdirSync(directory);
+    names = fs.readdirSync(directoryOf(control));
   } catch {
-    return [];
+    return listed;
   }
-  const local = names.length > 0 && filesystemKind(directory).place === "local";
-  return names.flatMap((name) => {
-    const file = path.join(directory, name);
-    const record = /^[0-9a-f]{16}\.json$/.test(name) ? readRecord(file) : null;
-    if (record === null || livenessOf(record.owner, local) !== "dead") return [];
+  for (const name of names) {
+    if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
+    const file = path.join(directoryOf(control), name);
+    try {
+      const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
+      if (record !== null) listed.partials.push({ file, record });
+    } catch (error) {
+      listed.problems.push(toCairnError(error));
+    }
+  }
+  return listed;
+}
+
+/** What ended without being finished; empty in the ordinary case, at the cost of one look. */
+export function deadPartials(control: ControlPaths): DeadPartial[] {
+  const { partials } = listPartials(control);
+  const local = partials.length > 0 && filesystemKind(directoryOf(control)).place === "local";
+  return partials.flatMap(({ file, record }) => {
+    if (livenessOf(record.owner, local) !== "dead") return [];
     const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;
     const there = fs.lstatSync(Buffer.from(rawPath(record.target)), { throwIfNoEntry: false }) !== undefined;
     return [{ file, record, committed: record.moving === true || (gone && there) }];
   });
 }
 
-function readRecord(file: string): PartialRecord | null {
-  const bytes = readSmallFile(file, MAX_RECORD_BYTES);
-  if (bytes === null) return null;
-  try {
-    const record = JSON.parse(bytes.toString("utf8")) as PartialRecord;
-    return record.format === "cairn.partial" && record.version === 1 && isStaging(record) ? record : null;
-  } catch {
-    return null;
-  }
+function decodeOwn(bytes: Uint8Array): PartialFile {
+  const record = decodePartial(bytes);
+  if (!isStaging(record)) throw new CairnError("damaged", "its staging folder has no name that is given here");
+  return record;
 }
 
 /** Only a name that this module gives is ever removed. */
-function isStaging(record: PartialRecord): boolean {
+function isStaging(record: PartialFile): boolean {
   const staging = Buffer.from(rawPath(record.staging));
   const target = Buffer.from(rawPath(record.target));
   const name = staging.subarray(target.length).toString("latin1");

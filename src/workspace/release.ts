@@ -9,6 +9,7 @@ import { listWorkspaces, writeWorkspace } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { listLeases } from "./leases.ts";
+import { listPartials } from "./partial-folder.ts";
 import { Points } from "./points.ts";
 import { noteRelease, unregister } from "./registry.ts";
 
@@ -87,7 +88,10 @@ export function removeWorkspace(found: FoundWorkspace): void {
     if (name.startsWith(`stat-${workspace.id}`)) rmSync(join(control.cache, name), { force: true });
 }
 
-/** Throws `busy` while a view of its points is open or a folder is being made from them. */
+/**
+ * Throws `busy` while a view of its points is open or a folder is being made from them, `damaged` or `newer_version` where
+ * that cannot be known.
+ */
 export function requireIdle(found: FoundWorkspace): void {
   const { control, workspace } = found;
   const views = listLeases(control).filter(({ workspace_id }) => workspace_id === workspace.id).length;
@@ -100,13 +104,9 @@ export function requireIdle(found: FoundWorkspace): void {
       },
     );
   }
-  let unfinished: string[] = [];
-  try {
-    unfinished = readdirSync(join(control.root, "partial")).filter((name) => name.endsWith(".json"));
-  } catch {
-    // Nothing was ever made.
-  }
-  if (unfinished.length > 0)
+  const { partials, problems } = listPartials(control);
+  if (problems[0] !== undefined) throw problems[0];
+  if (partials.length > 0)
     throw new CairnError("busy", `a fork or restore into another folder is under way in ${control.root}`, {
       hint: "wait for its end",
     });

@@ -3,6 +3,7 @@ import { CairnError, codeOfErrno } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import type { PlaceApart } from "../formats/restore.ts";
 import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
@@ -11,7 +12,7 @@ import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
-import { type PlaceApart, Stagings } from "./staging-places.ts";
+import { Stagings } from "./staging-places.ts";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 

@@ -12,6 +12,7 @@ import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
+import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
@@ -25,20 +26,11 @@ import type { Point } from "./point-files.ts";
 import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
-import { apartOf, type RestoreIntent, RestoreJournal } from "./restore-journal.ts";
+import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import { findNode, type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
-import {
-  type DirectoryFacts,
-  flushPlaces,
-  makePlaces,
-  placesApart,
-  type PlaceApart,
-  removePlaces,
-  setDirectory,
-  Stagings,
-} from "./staging-places.ts";
+import { flushPlaces, makePlaces, placesApart, removePlaces, setDirectory, Stagings } from "./staging-places.ts";
 import { differences } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
@@ -104,9 +96,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   const journal = new RestoreJournal(found.paths.journal);
   const staging = stagingDirectory(workspace);
   const apart = placesApart(workspace.root, plan);
-  const intent: RestoreIntent = {
-    format: "cairn.restore",
-    version: apart.length === 0 ? 1 : 2,
+  const intent: RestoreFile = {
     target: input.target.descriptor.save_point_id,
     undo_id: undoId,
     kind: input.kind,
@@ -168,7 +158,7 @@ function sidesOf(
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
-  restore: { intent: RestoreIntent; steps: readonly Step[]; journal: RestoreJournal; saved?: SavedNodes },
+  restore: { intent: RestoreFile; steps: readonly Step[]; journal: RestoreJournal; saved?: SavedNodes },
 ): Promise<SavePointId> {
   const { intent, steps, journal, saved } = restore;
   const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
@@ -204,7 +194,7 @@ export async function finishRestore(
 }
 
 /** Forgets a restore that had not begun to change the folder. */
-export function takeBackRestore(workspace: Workspace, intent: RestoreIntent, journal: RestoreJournal): void {
+export function takeBackRestore(workspace: Workspace, intent: RestoreFile, journal: RestoreJournal): void {
   removePlaces(workspace.root, intent.staging, apartOf(intent));
   removeStaging(workspace, intent, { root: rootBefore(workspace, intent), keepsTimes: true });
   journal.end();
@@ -214,7 +204,7 @@ function isInside(workspace: Workspace, staging: string): boolean {
   return path.dirname(staging) === workspace.root.toString("utf8");
 }
 
-function makeStaging(workspace: Workspace, intent: RestoreIntent): void {
+function makeStaging(workspace: Workspace, intent: RestoreFile): void {
   const { staging } = intent;
   if (isInside(workspace, staging)) inDirectory(workspace.root, letOwnerWrite);
   fs.mkdirSync(staging, { mode: 0o700 });
@@ -236,8 +226,8 @@ function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
  */
 function removeStaging(
   workspace: Workspace,
-  { staging }: RestoreIntent,
-  { root, keepsTimes }: { root: RestoreIntent["root"]; keepsTimes: boolean },
+  { staging }: RestoreFile,
+  { root, keepsTimes }: { root: RestoreFile["root"]; keepsTimes: boolean },
 ): void {
   const lay = isInside(workspace, staging) && fs.existsSync(staging);
   if (lay) inDirectory(workspace.root, letOwnerWrite);
@@ -248,7 +238,7 @@ function removeStaging(
   else inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
 }
 
-function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreIntent): RestoreIntent["root"] {
+function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): RestoreFile["root"] {
   const undo = workspace.points.byId(undoId);
   return undo === null ? null : rootOf(undo);
 }
@@ -330,7 +320,7 @@ async function stage(
     target: TreeSource;
     source: TreeSource;
     present: Saved;
-    intent: RestoreIntent;
+    intent: RestoreFile;
     holes: ReadonlyMap<string, HoleList>;
   },
 ): Promise<StagedRestore> {
@@ -415,7 +405,7 @@ function stagingDirectory(workspace: Workspace): string {
   return same ? path.join(temporary, name) : path.join(root, name);
 }
 
-function rootOf(point: Point): RestoreIntent["root"] {
+function rootOf(point: Point): RestoreFile["root"] {
   const { mode, uid, gid, mtime_sec, mtime_ns } = (point.descriptor.content as DescriptorContent).root;
   return { mode, uid, gid, mtime_sec, mtime_ns };
 }

@@ -4,7 +4,8 @@ import { rootMetadata } from "../engines/root-metadata.ts";
 import { NodeWriter } from "../engines/write/node-writer.ts";
 import { toCairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
-import { type RecordedPath, rawPath, recordPath } from "../formats/record.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
+import type { DirectoryFacts, PlaceApart } from "../formats/restore.ts";
 import { EACCES } from "../fs/errno.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
@@ -14,21 +15,6 @@ import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
-
-/** What a directory is set to beside its extended attributes. */
-export interface DirectoryFacts {
-  mode: number;
-  uid: number;
-  gid: number;
-  mtime_sec: number;
-  mtime_ns: number;
-}
-
-/**
- * A directory inside the folder between which and its surroundings nothing can be renamed: something is mounted there,
- * or it is a subvolume. What changes below it is staged in it. With what it was before anything was made in it.
- */
-export type PlaceApart = RecordedPath & DirectoryFacts;
 
 /** A directory in which a restore stages entries; open. */
 export interface Staging {

@@ -3,8 +3,9 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { ViewFile } from "../formats/view.ts";
 import { durableMkdir } from "../fs/durable.ts";
-import { type Lease, leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
+import { leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
 import { PartialFolder, removeTree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import type { LeftOutEntry } from "./record-point.ts";
@@ -19,7 +20,7 @@ export async function openView(
   workspace: Workspace,
   point: Point,
   call: WorkspaceCall,
-): Promise<{ lease: Lease; leftOut: LeftOutEntry[] }> {
+): Promise<{ lease: ViewFile; leftOut: LeftOutEntry[] }> {
   const { control } = workspace.found;
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, point);
@@ -36,7 +37,7 @@ export async function openView(
         readOnly: true,
       });
       fs.chmodSync(partial.staging, 0o555);
-      const lease: Lease = {
+      const lease: ViewFile = {
         view_id: id,
         save_point_id: point.descriptor.save_point_id,
         workspace_id: workspace.found.workspace.id,
@@ -59,7 +60,7 @@ export async function openView(
 }
 
 /** Under the workspace's lock, so that no cleanup decides meanwhile. */
-async function leaseNow(workspace: Workspace, lease: Lease, call: WorkspaceCall): Promise<void> {
+async function leaseNow(workspace: Workspace, lease: ViewFile, call: WorkspaceCall): Promise<void> {
   using _lock = await workspace.lock("view", call);
   workspace.points.refresh();
   if (workspace.byId(lease.save_point_id) === null)
@@ -75,7 +76,7 @@ async function leaseNow(workspace: Workspace, lease: Lease, call: WorkspaceCall)
  * Intent: the folder is recorded. Commit: the lease goes, and with it the point's protection. Then the folder goes; a
  * kill before the commit leaves the view open and whole, one after it leaves a folder that the next command removes.
  */
-export function closeView(workspace: Workspace, id: string): Lease {
+export function closeView(workspace: Workspace, id: string): ViewFile {
   const { control } = workspace.found;
   leasePath(control, id);
   const lease = listLeases(control).find(({ view_id }) => view_id === id);

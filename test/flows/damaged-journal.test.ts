@@ -105,10 +105,7 @@ for (const [name, damage] of Object.entries(DAMAGES)) {
     const [finding, ...more] = journalFindings(found.findings);
     assert.deepEqual(more, []);
     assert.equal(finding!.severity, "damage");
-    assert.match(
-      finding!.detail,
-      /a restore was interrupted and cannot be finished: .*restore\.(json|steps) cannot be read/,
-    );
+    assert.match(finding!.detail, /a restore was interrupted and cannot be finished: .*restore\.(json|steps): /);
     assert.ok(finding!.repair?.includes(kept));
     assert.ok(!found.findings.some(({ kind }) => kind === "interrupted"), "nobody is told that it will be finished");
     assert.equal(fs.existsSync(kept), false, "a look changes nothing");
@@ -159,6 +156,32 @@ test("journals of a cleanup, an exchange and a conversion that cannot be read ar
   assert.deepEqual(fs.readdirSync(journal), []);
   cairnOk(["save", "-C", folder]);
   assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a journal of a newer version is refused by name, and a repair leaves it and what it is about", async () => {
+  const folder = newFolder("newer");
+  makeFirst(folder);
+  const client = await clientOf(folder);
+  await client.save();
+  const journal = path.join(client.controlDirectory, "workspaces/main/journal");
+  const newer: [string, (file: string) => void][] = [
+    ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":2,"points":"some"}\n')],
+    ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":3,"points":"some"}\n')],
+    ["exchange", (file) => fs.symlinkSync("cairn.exchange.2:something", file)],
+    ["convert", (file) => fs.symlinkSync("cairn.convert.2:something", file)],
+  ];
+  for (const [name, write] of newer) {
+    write(path.join(journal, name));
+    assert.equal(cairn(["save", "-C", folder]).error?.code, "newer_version", name);
+    const [finding, ...more] = journalFindings((await client.doctor({ repair: true })).findings);
+    assert.deepEqual([finding?.repair, finding?.severity, more.length], [undefined, "damage", 0], name);
+    assert.deepEqual(
+      [fs.readdirSync(journal), fs.existsSync(path.join(client.controlDirectory, "kept"))],
+      [[name], false],
+    );
+    assert.equal((await client.history()).save_points.length, 1);
+    fs.rmSync(path.join(journal, name));
+  }
 });
 
 test("a repair leaves the staging folder of another workspace's restore where it is", async () => {

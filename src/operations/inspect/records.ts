@@ -1,5 +1,6 @@
 import { CairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/backups-file.ts";
+import { decodeCleanup, decodeCleanupPlan } from "../../formats/cleanup.ts";
 import {
   decodeControl,
   decodePin,
@@ -11,11 +12,14 @@ import {
 import { parseJson, type JsonObject } from "../../formats/fields.ts";
 import { decodeManifest } from "../../formats/manifest.ts";
 import { decodeOriginal } from "../../formats/original.ts";
+import { decodePartial } from "../../formats/partial.ts";
 import { decodePolicy } from "../../formats/policy.ts";
 import { decodeRegistration } from "../../formats/registration.ts";
+import { decodeView } from "../../formats/view.ts";
 import { parseOwner } from "../../fs/lock-owner.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { decodeDescriptorFile, decodeSealFile } from "../../workspace/descriptor-file.ts";
+import { decodeRestoreFile } from "../../workspace/restore-journal.ts";
 import { decodeSteps } from "../../workspace/restore-steps.ts";
 import type { Inspected } from "./inspected.ts";
 
@@ -44,13 +48,13 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.cache-basis": { name: "stat-cache-basis", file: null },
-  "cairn.restore": { name: "restore-journal", file: /^restore\.json$/ },
+  "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
-  "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/ },
-  "cairn.cleanup-plan": { name: "cleanup-plan", file: null },
-  "cairn.view": { name: "view", file: null },
-  "cairn.partial": { name: "unfinished-folder", file: null },
+  "cairn.cleanup": { name: "cleanup-journal", file: /^cleanup\.json$/, check: decodeCleanup },
+  "cairn.cleanup-plan": { name: "cleanup-plan", file: null, check: decodeCleanupPlan },
+  "cairn.view": { name: "view", file: null, check: decodeView },
+  "cairn.partial": { name: "unfinished-folder", file: null, check: decodePartial },
 };
 
 /** A JSON record of ours, null when it is none. Throws `damaged` for one that cannot be read, `newer_version`. */

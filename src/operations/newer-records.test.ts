@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { inspect } from "./inspect.ts";
+import { hasCode, testFolder, type TestFolder } from "./testing-folder.ts";
+
+interface Scene extends TestFolder {
+  /** of two points, oldest first */
+  ids: string[];
+}
+
+async function twoPoints(t: TestContext): Promise<Scene> {
+  const scene = await testFolder(t, { a: "one" });
+  const { save_point_id: first } = await scene.client.save();
+  scene.write("a", "two");
+  const { save_point_id: second } = await scene.client.save();
+  return { ...scene, ids: [first, second] };
+}
+
+/** What neither a repair nor a release with all points touches. */
+async function isLeftAlone({ client, ids }: Scene, file: string): Promise<void> {
+  const before = fs.readFileSync(file, "utf8");
+  const { findings } = await client.doctor({ repair: true });
+  assert.deepEqual(
+    findings.map(({ kind, severity, repair }) => [kind, severity, repair]),
+    [["unreadable", "warning", undefined]],
+  );
+  assert.ok(findings[0]!.detail.includes(file), findings[0]!.detail);
+  await assert.rejects(client.release({ deletePoints: true }), hasCode("newer_version"));
+  await assert.rejects(inspect(file, {}), hasCode("newer_version"));
+  assert.equal(fs.readFileSync(file, "utf8"), before);
+  const { save_points: points } = await client.history();
+  assert.deepEqual(points.map(({ save_point_id: id }) => id).toReversed(), ids);
+}
+
+test("a lease of a newer version lets no cleanup remove anything, and is not told to be deleted", async (t) => {
+  const scene = await twoPoints(t);
+  const { client, ids } = scene;
+  const { plan_id: plan } = await client.previewCleanup({ only: [ids[0]!] });
+  const { view_id: view } = await client.view(ids[0]!);
+  const file = join(client.controlDirectory, "views", `${view}.json`);
+  fs.writeFileSync(file, JSON.stringify({ format: "cairn.view", version: 2, points: [ids[0]] }));
+  await assert.rejects(client.runCleanup(plan), hasCode("newer_version"));
+  await assert.rejects(client.previewCleanup({ retention: { keepLast: 1 } }), hasCode("newer_version"));
+  await assert.rejects(client.closeView(view), hasCode("newer_version"));
+  await isLeftAlone(scene, file);
+  assert.ok(fs.existsSync(join(client.controlDirectory, "views", view, "a")));
+});
+
+test("a folder that a newer version is making stays, as does its record, and doctor names it", async (t) => {
+  const scene = await twoPoints(t);
+  const { client, root, write } = scene;
+  const staging = join(root, "out.cairn-partial-0123456789abcdef");
+  fs.mkdirSync(staging);
+  fs.mkdirSync(join(client.controlDirectory, "partial"));
+  const file = join(client.controlDirectory, "partial/0123456789abcdef.json");
+  fs.writeFileSync(file, JSON.stringify({ format: "cairn.partial", version: 2, folder: staging }));
+  write("a", "three");
+  await client.save();
+  const { save_points: points } = await client.history();
+  await isLeftAlone({ ...scene, ids: points.map(({ save_point_id: id }) => id).toReversed() }, file);
+  assert.ok(fs.existsSync(staging));
+});
