@@ -160,7 +160,8 @@ export interface WriteRequest {
 
 export interface ShareRequest {
   pointId: string;
-  workspaceId: string;
+  /** where the new workspace's stat cache will lie */
+  statCache: string;
   /** the new workspace's path, and where its folder lies until it gets it; raw bytes */
   root: Uint8Array;
   folder: Uint8Array;

@@ -1,4 +1,5 @@
-import { createEmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { createEmbeddedStore } from "../engines/copy/embedded-store.ts";
+import { storePaths } from "../engines/copy/store-paths.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";

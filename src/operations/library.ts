@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { createEmbeddedStore, storePaths, storePolynomial } from "../engines/copy/embedded-store.ts";
+import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
+import { storePaths } from "../engines/copy/store-paths.ts";
 import { CairnError } from "../errors.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";

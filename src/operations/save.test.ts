@@ -14,7 +14,8 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
-import { EmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
+import { storePaths } from "../engines/copy/store-paths.ts";
 import { acquireLock } from "../repository/locks.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 

@@ -1,5 +1,7 @@
 import { join } from "node:path";
+import { storePaths } from "../engines/copy/store-paths.ts";
 import { CairnError } from "../errors.ts";
+import type { WorkspaceId } from "../ids.ts";
 
 /** Where everything lies in a control directory. Absolute paths. */
 
@@ -29,23 +31,35 @@ export interface ControlPaths {
   readonly plans: string;
   /** What is open to be looked into: a lease and a folder each. */
   readonly views: string;
+  /** Folders that are being made elsewhere. */
+  readonly partial: string;
+  /** Journals that could not be read, with what was staged for them; nothing reads them. */
+  readonly kept: string;
 }
 
 export function controlPaths(root: string): ControlPaths {
+  const { repository, passwordFile, keyFile, temporary, cache } = storePaths(root);
   return {
     root,
     file: join(root, "cairn.json"),
-    store: join(root, "store"),
-    storePassword: join(root, "store-password"),
-    storeKey: join(root, "store-key"),
-    temporary: join(root, "tmp"),
-    cache: join(root, "cache"),
+    store: repository,
+    storePassword: passwordFile,
+    storeKey: keyFile,
+    temporary,
+    cache,
     workspaces: join(root, "workspaces"),
     lock: join(root, "lock"),
     policy: join(root, "policy.json"),
     plans: join(root, "plans"),
     views: join(root, "views"),
+    partial: join(root, "partial"),
+    kept: join(root, "kept"),
   };
+}
+
+/** A workspace's entries as they were last seen. */
+export function statCachePath(control: ControlPaths, id: WorkspaceId): string {
+  return join(control.cache, `stat-${id}`);
 }
 
 export interface WorkspacePaths {

@@ -1,5 +1,4 @@
 import fs from "node:fs";
-import path from "node:path";
 import type { StoreFinding as Checkup } from "../engines/store-care.ts";
 import { toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
@@ -9,6 +8,7 @@ import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { listWorkspaces } from "./control-directory.ts";
+import { statCachePath } from "./control-layout.ts";
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
@@ -75,7 +75,7 @@ function placeFindings({ found }: Workspace): Checkup[] {
 }
 
 function leftoverFindings({ found }: Workspace): Checkup[] {
-  const { temporary, cache } = found.control;
+  const { temporary } = found.control;
   const findings: Checkup[] = [];
   const dead = deadWorkDirectories(temporary);
   if (dead.length > 0) {
@@ -87,7 +87,7 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
       mend: async () => removeDeadWorkDirectories(temporary),
     });
   }
-  const statCache = path.join(cache, `stat-${found.workspace.id}`);
+  const statCache = statCachePath(found.control, found.workspace.id);
   if (fs.existsSync(statCache) && loadStatCache(statCache) === null) {
     findings.push({
       kind: "cache",

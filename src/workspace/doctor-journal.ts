@@ -58,7 +58,7 @@ function damagedJournals(workspace: Workspace): DamagedJournal[] {
 
 function finding(workspace: Workspace, damaged: DamagedJournal): Checkup {
   const { problem, operation } = damaged;
-  const place = path.join(keptDirectory(workspace), `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
+  const place = path.join(workspace.found.control.kept, `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
   // Written by a newer version: that one can finish it.
   if (problem.code === "newer_version") return { kind: "journal", severity: "damage", detail: problem.message };
   const left = {
@@ -84,13 +84,9 @@ function undoOf(workspace: Workspace): string {
     : `what was there before is the save point ${undo.descriptor.save_point_id.slice(0, 8)}`;
 }
 
-function keptDirectory({ found }: Workspace): string {
-  return path.join(found.control.root, "kept");
-}
-
 async function setAside(workspace: Workspace, { files, operation }: DamagedJournal, place: string): Promise<void> {
   const { journal } = workspace.found.paths;
-  durableMkdir(keptDirectory(workspace), { mode: 0o700 });
+  durableMkdir(workspace.found.control.kept, { mode: 0o700 });
   durableMkdir(place, { mode: 0o700 });
   if (operation === "restore") {
     for (const staging of stagingOf(workspace)) moveStaging(staging, place);
@@ -188,7 +184,7 @@ function writeNames(journal: string, place: string): void {
 
 /** Nobody but its owner knows when it is not wanted any more. */
 function keptFindings(workspace: Workspace): Checkup[] {
-  const directory = keptDirectory(workspace);
+  const directory = workspace.found.control.kept;
   return [...strandedFindings(workspace), ...setAsideFindings(directory)];
 }
 

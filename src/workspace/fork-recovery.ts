@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname } from "node:path";
 import { cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { RecoveredEntry } from "../formats/control.ts";
@@ -13,6 +13,7 @@ import { type ControlPaths, controlPaths, workspacePaths } from "./control-layou
 import { leasePath } from "./leases.ts";
 import { type DeadPartial, deadPartials, removeTree, settlePartial } from "./partial-folder.ts";
 import { readRegistration, unregister } from "./registry.ts";
+import { removeStatCaches } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** What a fork that never got its folder made besides: the workspace, its point, its registration, its control directory. */
@@ -35,8 +36,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
     failpoint("fork.workspace-removed");
     fs.rmSync(aside, { recursive: true, force: true });
   }
-  for (const name of fs.readdirSync(control.cache))
-    if (name.startsWith(`stat-${made.id}`)) fs.rmSync(join(control.cache, name), { force: true });
+  removeStatCaches(control, made.id);
   await workspace.engine.discard([made.point]);
 }
 

@@ -24,6 +24,7 @@ import {
   type ControlPaths,
   MAIN_WORKSPACE,
   MOUNT_CONTROL,
+  statCachePath,
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
@@ -180,7 +181,7 @@ async function addWorkspace(workspace: Workspace, input: ForkInput, making: Maki
   failpoint("fork.noted");
   const content = await workspace.engine.share(input.point.descriptor.content as unknown as PointContent, {
     pointId,
-    workspaceId: id,
+    statCache: statCachePath(control, id),
     root: target,
     folder: partial.staging,
   });

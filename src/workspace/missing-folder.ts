@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import { CairnError } from "../errors.ts";
-import { fsyncDirectory } from "../fs/durable.ts";
+import { TEMPORARY_PREFIX, fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -15,6 +15,7 @@ import type { Workspace } from "./workspace.ts";
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
 
 const JOURNAL = "folder";
+const WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-f-]+):(-|[0-9.]+)$`);
 
 /** A folder that a restore makes, for whoever finds it unfinished. */
 export interface FolderIntent {
@@ -112,7 +113,7 @@ export function announceFolder(journal: string, { aside, made }: FolderIntent): 
 /** Null where no folder is announced. Throws `damaged`. */
 export function readFolderIntent(journal: string): FolderIntent | null {
   return readIntentLink(journal, JOURNAL, (words) => {
-    const [, aside, made] = /^cairn\.folder\.1:(\.cairn-tmp-[0-9a-f-]+):(-|[0-9.]+)$/.exec(words) ?? [];
+    const [, aside, made] = WORDS.exec(words) ?? [];
     return aside === undefined || made === undefined ? null : { aside, made: made === "-" ? null : made };
   });
 }

@@ -26,10 +26,6 @@ const PREFIX = ".cairn-partial-";
 const MAX_RECORD_BYTES = 1 << 20;
 const HINT = `remove that file, and the folder ${PREFIX}… that it was written for`;
 
-function directoryOf(control: ControlPaths): string {
-  return path.join(control.root, "partial");
-}
-
 /** Throws `already_exists` unless a path (its real path) is absent or an empty folder, but for what a file system has at its own root and for unfinished folders that are known. */
 export function requireFree(target: Buffer, besides: readonly DeadPartial[] = []): void {
   const facts = fs.lstatSync(target, { throwIfNoEntry: false });
@@ -87,7 +83,7 @@ export class PartialFolder {
     const { target, inside, content } = place;
     const suffix = randomBytes(8).toString("hex");
     const staging = Buffer.concat([target, Buffer.from(`${inside}${PREFIX}${suffix}`)]);
-    return new PartialFolder(control, path.join(directoryOf(control), `${suffix}.json`), {
+    return new PartialFolder(control, path.join(control.partial, `${suffix}.json`), {
       purpose,
       staging: recordPath(staging),
       target: recordPath(target),
@@ -287,13 +283,13 @@ export function listPartials(control: ControlPaths): RecordedPartials {
   const listed: RecordedPartials = { partials: [], problems: [] };
   let names: string[];
   try {
-    names = fs.readdirSync(directoryOf(control));
+    names = fs.readdirSync(control.partial);
   } catch {
     return listed;
   }
   for (const name of names) {
     if (!/^[0-9a-f]{16}\.json$/.test(name)) continue;
-    const file = path.join(directoryOf(control), name);
+    const file = path.join(control.partial, name);
     try {
       const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
       if (record !== null) listed.partials.push({ file, record });
@@ -307,7 +303,7 @@ export function listPartials(control: ControlPaths): RecordedPartials {
 /** What ended without being finished; empty in the ordinary case, at the cost of one look. */
 export function deadPartials(control: ControlPaths): DeadPartial[] {
   const { partials } = listPartials(control);
-  const local = partials.length > 0 && filesystemKind(directoryOf(control)).place === "local";
+  const local = partials.length > 0 && filesystemKind(control.partial).place === "local";
   return partials.flatMap(({ file, record }) => {
     if (livenessOf(record.owner, local) !== "dead") return [];
     const gone = fs.lstatSync(Buffer.from(rawPath(record.staging)), { throwIfNoEntry: false }) === undefined;

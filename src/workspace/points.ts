@@ -7,6 +7,7 @@ import type { PinFile, VerificationFile } from "../formats/control.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import type { SealFile } from "../formats/seal-file.ts";
 import {
+  TEMPORARY_PREFIX,
   durableRemove,
   durableWrite,
   fsyncDirectory,
@@ -416,5 +417,5 @@ export class Points {
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
-  return readdirSync(root).every((name) => name.startsWith(".cairn-tmp-") || name === "intent");
+  return readdirSync(root).every((name) => name.startsWith(TEMPORARY_PREFIX) || name === "intent");
 }

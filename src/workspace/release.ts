@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -12,6 +12,7 @@ import { listLeases } from "./leases.ts";
 import { listPartials } from "./partial-folder.ts";
 import { Points } from "./points.ts";
 import { noteRelease, unregister } from "./registry.ts";
+import { removeStatCaches } from "./temporaries.ts";
 
 /** Taking a folder out of our care. For the holder of the registry's and the workspace's locks. */
 
@@ -84,8 +85,7 @@ export function removeWorkspace(found: FoundWorkspace): void {
   failpoint("release.workspace-unregistered");
   removeAll(doomed);
   rmSync(paths.catalog, { force: true });
-  for (const name of readdirSync(control.cache))
-    if (name.startsWith(`stat-${workspace.id}`)) rmSync(join(control.cache, name), { force: true });
+  removeStatCaches(control, workspace.id);
 }
 
 /**

@@ -3,7 +3,8 @@ import path from "node:path";
 import { reworded, toCairnError } from "../errors.ts";
 import { fsyncDirectory, removeLeftovers } from "../fs/durable.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
-import type { ControlPaths } from "./control-layout.ts";
+import type { WorkspaceId } from "../ids.ts";
+import { type ControlPaths, statCachePath } from "./control-layout.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** No cache takes this long to be written. */
@@ -41,6 +42,13 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
     const hint = `free some space elsewhere on the file system of ${control.root}, then try again`;
     throw reworded(failure, { hint, cause: error });
   }
+}
+
+/** Of a workspace that is gone: its stat cache, and what lies beside that. */
+export function removeStatCaches(control: ControlPaths, id: WorkspaceId): void {
+  const name = path.basename(statCachePath(control, id));
+  for (const each of fs.readdirSync(control.cache))
+    if (each.startsWith(name)) fs.rmSync(path.join(control.cache, each), { force: true });
 }
 
 function giveUpCaches(directory: string): void {

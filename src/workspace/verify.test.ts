@@ -4,7 +4,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
-import { EmbeddedStore, storePaths } from "../engines/copy/embedded-store.ts";
+import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
+import { storePaths } from "../engines/copy/store-paths.ts";
 import { type ObjectId, objectIdOf } from "../ids.ts";
 import { decodeDescriptorFile, encodeDescriptorFile } from "./descriptor-file.ts";
 

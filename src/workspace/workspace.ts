@@ -1,10 +1,10 @@
-import path from "node:path";
 import type { Engine, TreeSource } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./control-directory.ts";
+import { statCachePath } from "./control-layout.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { requireStillKept } from "./found-again.ts";
 import type { Point } from "./point-files.ts";
@@ -61,7 +61,7 @@ export class Workspace {
     this.points = new Points(found.paths);
     const { workspace, control } = found;
     this.engine = factory(found, {
-      statCache: path.join(control.cache, `stat-${workspace.id}`),
+      statCache: statCachePath(control, workspace.id),
       adoptedAt: Math.floor(Date.parse(workspace.registered_at) / 1000),
     });
   }

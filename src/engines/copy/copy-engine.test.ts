@@ -10,7 +10,8 @@ import { setAttribute } from "../testing-edits.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { walkDigests } from "../testing-walk.ts";
 import { CopyEngine } from "./copy-engine.ts";
-import { createEmbeddedStore, EmbeddedStore, storePaths } from "./embedded-store.ts";
+import { createEmbeddedStore, EmbeddedStore } from "./embedded-store.ts";
+import { storePaths } from "./store-paths.ts";
 
 interface Setup {
   control: string;

@@ -49,7 +49,8 @@ import { KeptScan } from "./kept-scan.ts";
 import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
-import { EmbeddedStore, storePaths } from "./embedded-store.ts";
+import { EmbeddedStore } from "./embedded-store.ts";
+import { storePaths } from "./store-paths.ts";
 import type {
   ExamineRequest,
   PointRemains,
@@ -354,10 +355,9 @@ export class CopyEngine implements Engine {
     const named = this.#snapshot({ root: point.root, pointId: point.pointId }, tree);
     const tags = [...named.tags!, ...depthTag(store, content as CopyContent)];
     const snapshot = await store.repository.saveSnapshot({ ...named, tags });
-    const { statCache } = this.#options;
     leaveSeed({
-      from: statCache,
-      to: path.join(path.dirname(statCache), `stat-${point.workspaceId}`),
+      from: this.#options.statCache,
+      to: point.statCache,
       tree: Buffer.from(content.tree, "hex"),
       folder: point.folder,
     });

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import type { StorePaths } from "./embedded-store.ts";
+import type { StorePaths } from "./store-paths.ts";
 
 /** Which packs the last verifications found damaged: a note for the doctor, which does not read packs. Best effort. */
 

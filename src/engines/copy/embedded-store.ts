@@ -16,25 +16,7 @@ import type { Storage } from "../../repository/storage/storage.ts";
 import type { TreeSource } from "../engine.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import { clearAway } from "../../fs/remove-all.ts";
-
-/** Where the parts of an embedded store lie in a control directory. */
-export interface StorePaths {
-  repository: string;
-  keyFile: string;
-  passwordFile: string;
-  temporary: string;
-  indexCache: string;
-}
-
-export function storePaths(control: string): StorePaths {
-  return {
-    repository: path.join(control, "store"),
-    keyFile: path.join(control, "store-key"),
-    passwordFile: path.join(control, "store-password"),
-    temporary: path.join(control, "tmp"),
-    indexCache: path.join(control, "cache", "index"),
-  };
-}
+import { type StorePaths, storePaths } from "./store-paths.ts";
 
 /**
  * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,

@@ -11,7 +11,8 @@ import { formatPolynomial, randomPolynomial } from "../../repository/polynomial.
 import { keysFromPassword, Repository } from "../../repository/repository.ts";
 import type { Storage } from "../../repository/storage/storage.ts";
 import type { StoreFinding } from "../store-care.ts";
-import { embeddedStorage, type StorePaths } from "./embedded-store.ts";
+import { embeddedStorage } from "./embedded-store.ts";
+import type { StorePaths } from "./store-paths.ts";
 
 /**
  * Whether the store can be opened: its folder, its config, the master keys' file, the password and its key files.

@@ -9,7 +9,8 @@ import { warmThreads } from "../threads.ts";
 import { verifyContent, type VerifyContentResult } from "../verify/verify-content.ts";
 import type { ContentProblem } from "../verify/problem-list.ts";
 import { notePacks } from "./damaged-packs.ts";
-import { EmbeddedStore, type StorePaths } from "./embedded-store.ts";
+import { EmbeddedStore } from "./embedded-store.ts";
+import type { StorePaths } from "./store-paths.ts";
 
 const LOCK_WAIT_MS = 10_000;
 const MEND_INDEX = "run `cairn doctor --repair`: the index is written again from the packs";
