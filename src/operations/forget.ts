@@ -6,6 +6,7 @@ import { type ListedWorkspace, listWorkspaces } from "../workspace/control-direc
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspace/control-layout.ts";
 import { realPathOf } from "../workspace/find-workspace.ts";
 import { controlOf, finishReleases, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
+import { isReleased } from "../workspace/released.ts";
 
 /**
  * Forgets where the points of a folder lay, when its control directory, or the workspace in it, is gone for good; what a
@@ -24,10 +25,12 @@ export async function forget(path: string): Promise<boolean> {
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id;
   const kept = existsSync(control.file) ? listWorkspaces(control).find(hasIt) : undefined;
   if (kept !== undefined) {
-    const isReleased = kept.workspace?.settings["released_at"] !== undefined;
     const again = `\`cairn init ${JSON.stringify(printablePath(folder))}\` takes it up again, and then it can be released`;
     throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
-      hint: isReleased ? `a release of it was interrupted: ${again}` : "use cairn release",
+      hint:
+        kept.workspace !== null && isReleased(kept.workspace)
+          ? `a release of it was interrupted: ${again}`
+          : "use cairn release",
     });
   }
   return unregister(folder);

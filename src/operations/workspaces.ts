@@ -7,6 +7,7 @@ import { listWorkspaces as listIn, type PlacedWorkspace } from "../workspace/con
 import { controlPaths } from "../workspace/control-layout.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained, readRegistration } from "../workspace/registry.ts";
+import { isReleased } from "../workspace/released.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, WorkspaceInfo } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -25,7 +26,7 @@ export async function listWorkspaces(factory: EngineFactory, options: CallOption
   }
   const found = new Set([...infos.values()].map(({ id }) => id));
   for (const registration of registrations) {
-    if (found.has(registration.workspace_id) || isReleased(registration)) continue;
+    if (found.has(registration.workspace_id) || isRecorded(registration)) continue;
     infos.set(registration.workspace_id, lost(registration));
   }
   return [...infos.values()].sort((a, b) => (a.path < b.path ? -1 : Number(a.path > b.path)));
@@ -42,7 +43,7 @@ async function inControl(factory: EngineFactory, root: string, options: CallOpti
   }
   for (const { name, workspace, problem } of listed) {
     if (problem !== undefined) options.onWarning?.(problem.message);
-    if (workspace === null || workspace.settings["released_at"] !== undefined) continue;
+    if (workspace === null || isReleased(workspace)) continue;
     const info = await describe(factory, root, { name, bytes });
     if (info === null) continue;
     bytes = info.problem === undefined ? info.store_bytes : bytes;
@@ -88,7 +89,8 @@ function isPresent(workspace: PlacedWorkspace, folder: Buffer): boolean {
   }
 }
 
-function isReleased(registration: Registration): boolean {
+/** What has a record and is not listed is released. */
+function isRecorded(registration: Registration): boolean {
   try {
     return listIn(controlPaths(controlOf(registration))).some(
       ({ workspace }) => workspace?.id === registration.workspace_id,

@@ -23,9 +23,10 @@ import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } f
 import type { ControlPaths } from "./control-layout.ts";
 import { chooseControlDirectory, controlWarnings, placeLock } from "./control-place.ts";
 import type { ChosenControl } from "./control-place.ts";
-import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
+import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceOnceOf, workspaceWhere } from "./find-workspace.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
+import { isReleased, withoutRelease } from "./released.ts";
 
 export interface AdoptFolderOptions {
   /** Of the control directory; the folder's name unless told. */
@@ -77,10 +78,9 @@ export function plainName(text: string): string {
 function unregistered(folder: Buffer, chosen: ChosenControl): ControlPaths | null {
   for (const control of chosen.where === "given" ? [controlPaths(chosen.root)] : controlsFor(folder, chosen)) {
     if (!existsSync(control.file)) continue;
-    if (workspaceWhere(control, (each) => pathIs(each, folder)) !== null) return control;
-    const released = listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder));
-    if (released === undefined || released.workspace === null) continue;
-    takeUpAgain(control, released.workspace, folder);
+    const workspace = workspaceOnceOf(control, folder);
+    if (workspace === null) continue;
+    if (isReleased(workspace)) takeUpAgain(control, workspace, folder);
     return control;
   }
   return null;
@@ -104,8 +104,7 @@ function idsIn(parent: string): string[] {
 }
 
 function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: Buffer): void {
-  const { released_at: _released, ...settings } = workspace.settings;
-  writeWorkspace(control, { ...withFolder(control, workspace, folder), settings });
+  writeWorkspace(control, withoutRelease(withFolder(control, workspace, folder)));
   failpoint("adopt-taken-up");
 }
 
@@ -299,8 +298,8 @@ async function makeMain(folder: string, engine: string): Promise<void> {
 function releasedBeside(root: string, control: ControlPaths): FoundWorkspace | null {
   const main = join(root, MAIN_WORKSPACE);
   if (!existsSync(control.file) || !existsSync(main)) return null;
-  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace;
-  if (workspace?.settings["released_at"] === undefined) return null;
+  const workspace = listWorkspaces(control).find(({ name }) => name === MAIN_WORKSPACE)?.workspace ?? null;
+  if (workspace === null || !isReleased(workspace)) return null;
   takeUpAgain(control, workspace, Buffer.from(main));
   return findWorkspace(root, { exact: true });
 }

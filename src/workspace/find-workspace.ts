@@ -19,6 +19,7 @@ import {
 } from "./control-layout.ts";
 import type { ControlPaths, WorkspacePaths } from "./control-layout.ts";
 import { controlOf, readRegistration } from "./registry.ts";
+import { isReleased } from "./released.ts";
 
 export interface FoundWorkspace {
   /** Real path of the folder, which need not exist any more. */
@@ -90,11 +91,6 @@ export function liesBeside(controlFile: ControlFile, workspace: PlacedWorkspace)
   return controlFile.self_contained && workspace.name === MAIN_WORKSPACE;
 }
 
-/** A released folder is kept no more, though its points may still lie there. */
-export function isReleased(workspace: PlacedWorkspace): boolean {
-  return workspace.settings["released_at"] !== undefined;
-}
-
 interface SearchOptions {
   /** True: when nothing fits and a record cannot be read, that one may be it, so its problem is thrown. */
   strict?: boolean;
@@ -113,6 +109,15 @@ export function workspaceWhere(
   }
   if (problem !== undefined && options.strict === true) throw problem;
   return null;
+}
+
+/** The workspace that a control directory keeps at a path, or did until it was released; null when it has none there. */
+export function workspaceOnceOf(control: ControlPaths, folder: Buffer): PlacedWorkspace | null {
+  const kept = workspaceWhere(control, (each) => pathIs(each, folder));
+  if (kept !== null) return kept;
+  return (
+    listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder))?.workspace ?? null
+  );
 }
 
 export function pathIs(workspace: PlacedWorkspace, folder: Buffer): boolean {

@@ -4,8 +4,9 @@ import type { ControlFile } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
 import { displayPath, printablePath } from "../fs/safe-path.ts";
 import { type PlacedWorkspace, readControl, readWorkspace } from "./control-directory.ts";
-import { type FoundWorkspace, hasOtherRoot, isReleased, liesBeside } from "./find-workspace.ts";
+import { type FoundWorkspace, hasOtherRoot, liesBeside } from "./find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained } from "./registry.ts";
+import { isReleased } from "./released.ts";
 
 /** A workspace that was found earlier, as its records are now: others may have moved, released or replaced it since. */
 

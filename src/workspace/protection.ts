@@ -5,6 +5,7 @@ import { type ControlPaths, workspacePaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
 import { listLeases } from "./leases.ts";
+import { isReleased } from "./released.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Why a point must stay whatever the rules say. */
@@ -29,7 +30,7 @@ export function protectionsOf(workspace: Workspace, points: readonly Point[]): R
   for (const { pin, descriptor } of points) if (pin !== null) add(descriptor.save_point_id, "pinned");
   for (const { save_point_id } of listLeases(workspace.found.control)) add(save_point_id, "view");
   for (const { workspace: other } of listWorkspaces(workspace.found.control)) {
-    if (other?.settings["released_at"] === undefined) add(other?.origin?.save_point_id, "fork-origin");
+    if (other !== null && !isReleased(other)) add(other.origin?.save_point_id, "fork-origin");
   }
   return reasons;
 }

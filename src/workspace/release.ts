@@ -12,6 +12,7 @@ import { listLeases } from "./leases.ts";
 import { listPartials } from "./partial-folder.ts";
 import { Points } from "./points.ts";
 import { noteRelease, unregister } from "./registry.ts";
+import { isReleased, withRelease } from "./released.ts";
 import { removeStatCaches } from "./temporaries.ts";
 
 /** Taking a folder out of our care. For the holder of the registry's and the workspace's locks. */
@@ -19,8 +20,7 @@ import { removeStatCaches } from "./temporaries.ts";
 /** The points stay; an adoption of the same folder takes them up again. The mark is the commit point. */
 export function retireWorkspace(found: FoundWorkspace): void {
   const { control, workspace, folder } = found;
-  const settings = { ...workspace.settings, released_at: new Date().toISOString() };
-  writeWorkspace(control, { ...workspace, settings });
+  writeWorkspace(control, withRelease(workspace));
   failpoint("release.marked");
   unregister(folder);
   failpoint("release.unregistered");
@@ -31,7 +31,7 @@ export function isLastWorkspace(found: FoundWorkspace): boolean {
   return listWorkspaces(found.control).every(({ name, workspace }) => {
     if (name === found.workspace.name) return true;
     // A record that cannot be read may be of a folder that is kept.
-    if (workspace === null || workspace.settings["released_at"] === undefined) return false;
+    if (workspace === null || !isReleased(workspace)) return false;
     return new Points(workspacePaths(found.control, name)).committed().length === 0;
   });
 }

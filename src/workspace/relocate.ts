@@ -3,9 +3,17 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { rawPath } from "../formats/record.ts";
-import { listWorkspaces, readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
+import { readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
 import { controlPaths } from "./control-layout.ts";
-import { liesBeside, movedControlLine, pathIs, realPathOf, workspaceAt, workspaceWhere } from "./find-workspace.ts";
+import {
+  liesBeside,
+  movedControlLine,
+  pathIs,
+  realPathOf,
+  workspaceAt,
+  workspaceOnceOf,
+  workspaceWhere,
+} from "./find-workspace.ts";
 import {
   controlOf,
   listRegistered,
@@ -15,6 +23,7 @@ import {
   registerWorkspace,
   unregister,
 } from "./registry.ts";
+import { withoutRelease } from "./released.ts";
 
 /** What was kept at a folder's old path, found also when an earlier relocation was killed half way. */
 export interface Relocatable {
@@ -55,8 +64,7 @@ export function workspaceKeptIn(root: string, folder: Buffer): Relocatable | nul
       hint: "leave --control-dir away; or stop keeping it there first: `cairn release`",
     });
   }
-  const released = listWorkspaces(control).find(({ workspace }) => workspace !== null && pathIs(workspace, folder));
-  const workspace = workspaceWhere(control, (each) => pathIs(each, folder)) ?? released?.workspace ?? null;
+  const workspace = workspaceOnceOf(control, folder);
   return workspace === null ? null : { control: root, workspace };
 }
 
@@ -99,8 +107,7 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
     registerWorkspace(entry);
     failpoint("relocate.registered");
   }
-  const { released_at: _released, ...settings } = kept.workspace.settings;
-  writeWorkspace(control, { ...withFolder(control, kept.workspace, to), settings });
+  writeWorkspace(control, withoutRelease(withFolder(control, kept.workspace, to)));
   failpoint("relocate.moved");
   if (!from.equals(to)) unregister(from);
 }
