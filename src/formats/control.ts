@@ -39,7 +39,16 @@ export interface LastRestore {
   at: string;
 }
 
-/** Something an earlier unclean end left behind, and how it was finished. */
+/** How something that an earlier unclean end left behind was finished. */
+export interface Recovery {
+  operation: string;
+  outcome: "completed" | "rolled_back";
+  detail: string;
+  /** What of it stayed as it is. */
+  kept: RecordedPath[];
+}
+
+/** The same with its instant, as far as whoever wrote it said it. */
 export interface RecoveredEntry {
   at: string;
   detail: string;

@@ -10,11 +10,12 @@ import {
   encodeCleanup,
   type PlannedDrop,
 } from "../formats/cleanup.ts";
-import type { RecoveredEntry } from "../formats/control.ts";
-import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import type { Recovery } from "../formats/control.ts";
+import { durableRemove, durableWrite } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
 import { dropPlan, requireFresh } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
+import { isIntentPending } from "./intent-link.ts";
 import { keptContent, NEVER_REMOVED, protectionsOf } from "./protection.ts";
 import { readRecord } from "./read-record.ts";
 import { makingRoom } from "./temporaries.ts";
@@ -27,11 +28,13 @@ export interface Cleaned {
   postponed: boolean;
 }
 
+/** Its name in the journal directory. */
+export const CLEANUP_JOURNAL = "cleanup.json";
 const WAIT_MS = 10_000;
 const MAX_JOURNAL_BYTES = 256 << 20;
 
-function journalPath(workspace: Workspace): string {
-  return join(workspace.found.paths.journal, "cleanup.json");
+function journalPath({ found: { paths } }: Workspace): string {
+  return join(paths.journal, CLEANUP_JOURNAL);
 }
 
 /**
@@ -155,8 +158,8 @@ function stillUnneeded(workspace: Workspace, drop: readonly PlannedDrop[]): Plan
 }
 
 /** Finishes a removal that was interrupted. For the holder of the workspace's lock. */
-export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<RecoveredEntry[]> {
-  const journal = readCleanupJournal(workspace);
+export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
+  const journal = readCleanupJournal(workspace.found.paths.journal);
   if (journal === null) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   workspace.points.removeMovedAway();
@@ -166,7 +169,6 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
   durableRemove(journalPath(workspace));
   return [
     {
-      at: new Date().toISOString(),
       operation: "cleanup",
       outcome: "completed",
       detail: `a cleanup of ${removed.length} point${removed.length === 1 ? "" : "s"} was interrupted and has been finished${problem}`,
@@ -186,13 +188,13 @@ async function freeIfPossible(workspace: Workspace, more: Omit<Parameters<typeof
   }
 }
 
-/** True when a removal was interrupted. */
-export function isCleanupPending(workspace: Workspace): boolean {
-  return readSmallFile(journalPath(workspace), MAX_JOURNAL_BYTES) !== null;
+/** True when a removal was interrupted; cheap. */
+export function isCleanupPending(journal: string): boolean {
+  return isIntentPending(journal, CLEANUP_JOURNAL);
 }
 
 /** Null where no removal is under way. Throws `damaged`, `newer_version`. */
-export function readCleanupJournal(workspace: Workspace): CleanupFile | null {
+export function readCleanupJournal(journal: string): CleanupFile | null {
   const hint = "run `cairn doctor --repair`";
-  return readRecord(journalPath(workspace), decodeCleanup, { maxBytes: MAX_JOURNAL_BYTES, hint });
+  return readRecord(join(journal, CLEANUP_JOURNAL), decodeCleanup, { maxBytes: MAX_JOURNAL_BYTES, hint });
 }

@@ -1,4 +1,4 @@
-import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 
 /** What a conversion writes down before it begins: the target of a link, as for an exchange. */
 export interface ConvertIntent {
@@ -12,29 +12,25 @@ export interface ConvertIntent {
   made: bigint;
 }
 
-const JOURNAL = "convert";
+/** Its name in the journal directory. */
+export const CONVERT_JOURNAL = "convert";
 const PREFIX = ".cairn-original-";
 /** The name beside a folder for 16 hex digits. */
 export function originalName(digits: string): string {
   return `${PREFIX}${digits}`;
 }
 
-/** True when a conversion was interrupted; cheap. */
-export function isConversionPending(journal: string): boolean {
-  return isIntentPending(journal, JOURNAL);
-}
-
 export function writeConvertIntent(journal: string, { name, uuid, since, made }: ConvertIntent): void {
-  writeIntentLink(journal, JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
+  writeIntentLink(journal, CONVERT_JOURNAL, ["cairn.convert.1", name, uuid, since, made]);
 }
 
 export function removeConvertIntent(journal: string): void {
-  removeIntentLink(journal, JOURNAL);
+  removeIntentLink(journal, CONVERT_JOURNAL);
 }
 
 /** Null where there is none. Throws `damaged`. */
 export function readConvertIntent(journal: string): ConvertIntent | null {
-  return readIntentLink(journal, JOURNAL, (target) => {
+  return readIntentLink(journal, CONVERT_JOURNAL, (target) => {
     const said = /^cairn\.convert\.1:(\.cairn-original-[0-9a-f]{16}):([0-9a-f]{32}):(\d{1,20}):(\d{1,20})$/.exec(
       target,
     );

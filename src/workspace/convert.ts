@@ -6,6 +6,7 @@ import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { changedAfter } from "../engines/tree/walk-entries.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { Recovery } from "../formats/control.ts";
 import { commitFileSystem, makeSubvolume, isSubvolume, subvolumeUuid } from "../fs/btrfs.ts";
 import { exchangePlaces, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -212,9 +213,7 @@ async function recordConverted(workspace: Workspace, intent: ConvertIntent): Pro
 }
 
 /** Finishes or takes back a conversion that was interrupted; null where there was none. For the lock's holder. */
-export async function recoverConversion(
-  workspace: Workspace,
-): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+export async function recoverConversion(workspace: Workspace): Promise<Recovery | null> {
   const { root, found } = workspace;
   const intent = readConvertIntent(found.paths.journal);
   if (intent === null) return null;
@@ -238,10 +237,7 @@ export async function recoverConversion(
   return done("rolled_back", kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and stays`);
 }
 
-function done(
-  outcome: string,
-  detail: string,
-): { operation: string; outcome: string; detail: string; kept: unknown[] } {
+function done(outcome: Recovery["outcome"], detail: string): Recovery {
   return { operation: "convert", outcome, detail, kept: [] };
 }
 

@@ -8,22 +8,16 @@ import { rawPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { readCleanupJournal } from "./cleanup.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
-import { readConvertIntent } from "./convert-intent.ts";
-import { readExchangeIntent } from "./exchange.ts";
-import { readFolderIntent } from "./missing-folder.ts";
-import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { type Journal, JOURNALS } from "./journals.ts";
+import { apartOf, RESTORE_STEPS, RestoreJournal } from "./restore-journal.ts";
 import { stagedIn } from "./stranded-staging.ts";
 import type { Workspace } from "./workspace.ts";
 
-/** What is known of a journal that cannot be read. */
-interface DamagedJournal {
+/** A journal that cannot be read. */
+interface DamagedJournal extends Journal {
   problem: CairnError;
-  /** names in the journal directory; the first one's going is the commit: nobody looks for the others without it */
-  files: readonly string[];
-  operation: "restore" | "cleanup" | "conversion";
 }
 
 /**
@@ -39,19 +33,12 @@ export function journalFindings(workspace: Workspace): Checkup[] {
 
 function damagedJournals(workspace: Workspace): DamagedJournal[] {
   const { journal } = workspace.found.paths;
-  const attempts: (Omit<DamagedJournal, "problem"> & { read: () => unknown })[] = [
-    { files: ["restore.json", "restore.steps"], operation: "restore", read: () => new RestoreJournal(journal).read() },
-    { files: ["exchange"], operation: "restore", read: () => readExchangeIntent(journal) },
-    { files: ["convert"], operation: "conversion", read: () => readConvertIntent(journal) },
-    { files: ["folder"], operation: "restore", read: () => readFolderIntent(journal) },
-    { files: ["cleanup.json"], operation: "cleanup", read: () => readCleanupJournal(workspace) },
-  ];
-  return attempts.flatMap(({ read, ...rest }) => {
+  return JOURNALS.flatMap((each) => {
     try {
-      read();
+      each.read(journal);
       return [];
     } catch (error) {
-      return [{ ...rest, problem: toCairnError(error) }];
+      return [{ ...each, problem: toCairnError(error) }];
     }
   });
 }
@@ -64,6 +51,7 @@ function finding(workspace: Workspace, damaged: DamagedJournal): Checkup {
   const left = {
     restore: () => `the folder may be part as it was and part as wanted; ${undoOf(workspace)}`,
     cleanup: () => "some of its points may be gone, those that are listed are whole",
+    seal: () => "its point is read again by the next seal",
     conversion: () =>
       "the folder is whole; its copy, or what it was before, lies beside it and stays (.cairn-original-…)",
   }[operation]();
@@ -164,7 +152,7 @@ function moveStaging(staging: string, place: string): void {
 function writeNames(journal: string, place: string): void {
   let text: string;
   try {
-    text = fs.readFileSync(path.join(journal, "restore.steps"), "utf8");
+    text = fs.readFileSync(path.join(journal, RESTORE_STEPS), "utf8");
   } catch {
     return;
   }

@@ -84,7 +84,7 @@ export function recordFindings(workspace: Workspace): Checkup[] {
 /** Points that only a held tree has the content of: nothing here can mend one that is lost. */
 export function heldFindings(workspace: Workspace): Checkup[] {
   // What a cleanup was killed in has lost its trees and is about to go.
-  if (isCleanupPending(workspace)) return [];
+  if (isCleanupPending(workspace.found.paths.journal)) return [];
   return eachWorkspace(workspace).flatMap(({ points }) => {
     const open = points.list().points.filter(({ sealed }) => !sealed);
     const problems = open.flatMap((point) => heldProblem(points, point) ?? []);

@@ -5,6 +5,7 @@ import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
+import type { Recovery } from "../formats/control.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
 import { mayBeLimited } from "../fs/btrfs-quota.ts";
@@ -45,7 +46,8 @@ export interface ExchangeInput extends WorkspaceCall {
 
 type ChangeState = HeldPoint["changeState"];
 
-const JOURNAL = "exchange";
+/** Its name in the journal directory. */
+export const EXCHANGE_JOURNAL = "exchange";
 const HOLDERS_BUDGET_MS = 100;
 
 interface Intent {
@@ -213,9 +215,7 @@ async function recordDisplaced(
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
-export async function recoverExchange(
-  workspace: Workspace,
-): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+export async function recoverExchange(workspace: Workspace): Promise<Recovery | null> {
   const { control, paths } = workspace.found;
   const intent = readExchangeIntent(paths.journal);
   if (intent === null) return null;
@@ -242,20 +242,20 @@ function isExchanged(root: Buffer, staging: string, { uuid }: Intent): boolean {
 
 /** True when an exchange was interrupted; cheap. */
 export function isExchangePending(journal: string): boolean {
-  return isIntentPending(journal, JOURNAL);
+  return isIntentPending(journal, EXCHANGE_JOURNAL);
 }
 
 function writeIntent(journal: string, { target, undoId, kind, staging, uuid }: Intent): void {
-  writeIntentLink(journal, JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
+  writeIntentLink(journal, EXCHANGE_JOURNAL, ["cairn.exchange.1", target, undoId, kind, staging, uuid]);
 }
 
 function removeIntent(journal: string): void {
-  removeIntentLink(journal, JOURNAL);
+  removeIntentLink(journal, EXCHANGE_JOURNAL);
 }
 
 /** Null where none is under way. Throws `damaged`. */
 export function readExchangeIntent(journal: string): Intent | null {
-  return readIntentLink(journal, JOURNAL, (words) => {
+  return readIntentLink(journal, EXCHANGE_JOURNAL, (words) => {
     const [format, target = "", undoId = "", kind, staging = "", uuid = ""] = words.split(":");
     const isSound =
       format === "cairn.exchange.1" &&

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { basename, dirname } from "node:path";
 import { cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { RecoveredEntry } from "../formats/control.ts";
+import type { Recovery } from "../formats/control.ts";
 import type { PartialFile } from "../formats/partial.ts";
 import { rawPath } from "../formats/record.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
@@ -44,13 +44,13 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
  * Finishes or takes back forks and restores into other folders that ended before they were whole.
  * Needs no lock of the caller's; costs one look where there is nothing.
  */
-export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<RecoveredEntry[]> {
+export async function recoverPartials(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
   const { control } = workspace.found;
   if (deadPartials(control).length === 0) return [];
   call.onProgress?.({ phase: "recovering", done: 0 });
   using lock = await lockOrNull(control, call);
   if (lock === null) return [];
-  const recovered: RecoveredEntry[] = [];
+  const recovered: Recovery[] = [];
   for (const dead of deadPartials(control)) {
     const whole = isWhole(dead);
     if (!whole) await takeBackFork(workspace, dead.record);
@@ -83,9 +83,8 @@ function takeBackView(workspace: Workspace, record: PartialFile): boolean {
   return true;
 }
 
-function closingEntry(isOpen: boolean): RecoveredEntry {
+function closingEntry(isOpen: boolean): Recovery {
   return {
-    at: new Date().toISOString(),
     operation: "view",
     outcome: isOpen ? "rolled_back" : "completed",
     detail: isOpen ? "a view that was to be closed is still open" : "a view that was closed has been removed",
@@ -99,7 +98,7 @@ function isWhole({ record, committed }: DeadPartial): boolean {
   return there?.ino.toString() === record.workspace.inode;
 }
 
-function entryOf({ record }: DeadPartial, whole: boolean): RecoveredEntry {
+function entryOf({ record }: DeadPartial, whole: boolean): Recovery {
   const target = printablePath(Buffer.from(rawPath(record.target)));
   const what =
     record.purpose === "fork"
@@ -108,7 +107,6 @@ function entryOf({ record }: DeadPartial, whole: boolean): RecoveredEntry {
         ? `the restore into ${target}`
         : "a view";
   return {
-    at: new Date().toISOString(),
     operation: record.purpose,
     outcome: whole ? "completed" : "rolled_back",
     detail: whole ? `${what} was complete` : `${what} ended before it was complete; what it had written was removed`,

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { failpoint } from "../failpoint.ts";
+import type { Recovery } from "../formats/control.ts";
 import { temporaryName } from "../fs/durable.ts";
 import { moveToFree, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -55,9 +56,7 @@ export async function makeMissing(workspace: Workspace): Promise<void> {
  * Removes a folder that was only made, unless something was put into it, somebody else made one since, or its restore is
  * to be finished; null where there was none.
  */
-export function takeBackFolder(
-  workspace: Workspace,
-): { operation: string; outcome: string; detail: string; kept: unknown[] } | null {
+export function takeBackFolder(workspace: Workspace): Recovery | null {
   const { found, root } = workspace;
   const { journal } = found.paths;
   if (!isFolderAnnounced(journal) || isRestorePending(journal) || isExchangePending(journal)) return null;

@@ -14,7 +14,8 @@ import type { Workspace } from "./workspace.ts";
 
 /** A workspace whose folder is not there: what is said of it, and the journal of a restore that makes it again. */
 
-const JOURNAL = "folder";
+/** Its name in the journal directory. */
+export const FOLDER_JOURNAL = "folder";
 const WORDS = new RegExp(`^cairn\\.folder\\.1:(\\${TEMPORARY_PREFIX}[0-9a-f-]+):(-|[0-9.]+)$`);
 
 /** A folder that a restore makes, for whoever finds it unfinished. */
@@ -106,24 +107,24 @@ export function identityOf(folder: Buffer): string | null {
 
 /** From here on the folder is one that a restore has made, which goes again unless the restore is finished. */
 export function announceFolder(journal: string, { aside, made }: FolderIntent): void {
-  writeIntentLink(journal, JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
+  writeIntentLink(journal, FOLDER_JOURNAL, ["cairn.folder.1", aside, made ?? "-"]);
   fsyncDirectory(journal);
 }
 
 /** Null where no folder is announced. Throws `damaged`. */
 export function readFolderIntent(journal: string): FolderIntent | null {
-  return readIntentLink(journal, JOURNAL, (words) => {
+  return readIntentLink(journal, FOLDER_JOURNAL, (words) => {
     const [, aside, made] = WORDS.exec(words) ?? [];
     return aside === undefined || made === undefined ? null : { aside, made: made === "-" ? null : made };
   });
 }
 
 export function isFolderAnnounced(journal: string): boolean {
-  return isIntentPending(journal, JOURNAL);
+  return isIntentPending(journal, FOLDER_JOURNAL);
 }
 
 export function forgetAnnounced(journal: string): void {
-  removeIntentLink(journal, JOURNAL);
+  removeIntentLink(journal, FOLDER_JOURNAL);
 }
 
 /** A folder that a restore has made is the workspace's; for a restore that can be taken back no more. */

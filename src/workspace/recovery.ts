@@ -3,25 +3,25 @@ import path from "node:path";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { isAsAnnounced } from "../engines/tree/as-made.ts";
 import { CairnError } from "../errors.ts";
-import type { RecoveredEntry } from "../formats/control.ts";
+import type { Recovery } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
 import { writeState } from "./control-directory.ts";
-import { isCleanupPending, recoverCleanup } from "./cleanup.ts";
+import { recoverCleanup } from "./cleanup.ts";
 import { recoverConversion } from "./convert.ts";
-import { isConversionPending } from "./convert-intent.ts";
-import { isExchangePending, recoverExchange } from "./exchange.ts";
+import { recoverExchange } from "./exchange.ts";
 import { makeMissing, takeBackFolder } from "./give-back.ts";
 import { removeHeldTrees } from "./held-trees.ts";
-import { isFolderAnnounced, isFolderThere } from "./missing-folder.ts";
+import { isAnyJournalThere } from "./journals.ts";
+import { isFolderThere } from "./missing-folder.ts";
 import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
-import { apartOf, isRestorePending, RestoreJournal } from "./restore-journal.ts";
-import { isSealPending, recoverSeal } from "./seal.ts";
+import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { recoverSeal } from "./seal.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -31,14 +31,9 @@ const REMEMBERED = 10;
 /** True when an unclean end left something to be finished; cheap, and takes no lock. */
 export function needsRecovery(workspace: Workspace): boolean {
   return (
-    isRestorePending(workspace.found.paths.journal) ||
-    isFolderAnnounced(workspace.found.paths.journal) ||
+    isAnyJournalThere(workspace.found.paths.journal) ||
     workspace.points.unfinished().length > 0 ||
     workspace.points.unsettled().length > 0 ||
-    isExchangePending(workspace.found.paths.journal) ||
-    isConversionPending(workspace.found.paths.journal) ||
-    isSealPending(workspace.found.paths.journal) ||
-    isCleanupPending(workspace) ||
     deadPartials(workspace.found.control).length > 0
   );
 }
@@ -48,8 +43,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   removeTemporaries(workspace);
   if (!needsRecovery(workspace)) return;
   call.onProgress?.({ phase: "recovering", done: 0 });
-  const at = new Date().toISOString();
-  const recovered: RecoveredEntry[] = [];
+  const recovered: Recovery[] = [];
   const claims = finishAnnounced(workspace.points);
   if (claims.length > 0) {
     await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
@@ -60,16 +54,13 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     failpoint("recovery.discarded");
     workspace.points.removeLeftovers();
     recovered.push({
-      at,
       operation: "save",
       outcome: "rolled_back",
       detail: "a save ended before its point was complete; it left nothing",
       kept: [],
     });
   }
-  recovered.push(
-    ...moveHead(workspace).map((detail) => ({ at, operation: "save", outcome: "completed", detail, kept: [] })),
-  );
+  recovered.push(...moveHead(workspace));
   await recoverSeal(workspace);
   recovered.push(...(await recoverCleanup(workspace, call)));
   recovered.push(...(await recoverPartials(workspace, call)));
@@ -79,11 +70,12 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
     await recoverRestore(workspace, call),
     takeBackFolder(workspace),
   ])
-    if (finished !== null) recovered.push({ at, ...finished });
+    if (finished !== null) recovered.push(finished);
   failpoint("recovery.restored");
   const state = workspace.state();
   // Of one instant is what one call recovered.
-  const all = [...state.recovered, ...recovered.map((each) => ({ ...each, at }))];
+  const at = new Date().toISOString();
+  const all = [...state.recovered, ...recovered.map((each) => ({ at, ...each }))];
   writeState(workspace.found.paths, { ...state, recovered: all.slice(-REMEMBERED) });
 }
 
@@ -99,9 +91,9 @@ function finishAnnounced(points: Points): Claim[] {
 }
 
 /** A point was complete, and its save was killed before the workspace stood at it. */
-function moveHead(workspace: Workspace): string[] {
+function moveHead(workspace: Workspace): Recovery[] {
   const { points } = workspace;
-  const done: string[] = [];
+  const done: Recovery[] = [];
   for (const sequence of points.unsettled()) {
     const state = workspace.state();
     const point = points.readOrNull(sequence);
@@ -114,7 +106,8 @@ function moveHead(workspace: Workspace): string[] {
     // Anything newer moved head on its own; where head is not the parent, it moved since.
     if (sequence === points.sequences().at(-1) && !undo && parent === state.head) {
       writeState(workspace.found.paths, { ...state, head: id });
-      done.push(`the save of ${id.slice(0, 8)} was complete but for its end; the workspace stands at it now`);
+      const detail = `the save of ${id.slice(0, 8)} was complete but for its end; the workspace stands at it now`;
+      done.push({ operation: "save", outcome: "completed", detail, kept: [] });
     }
     failpoint("recovery.head-moved");
     points.settle(sequence, { killed: true });
@@ -132,10 +125,7 @@ function stagingNow(workspace: Workspace, recorded: string): string {
   return fs.existsSync(inFolder) ? inFolder : inControl;
 }
 
-async function recoverRestore(
-  workspace: Workspace,
-  call: WorkspaceCall,
-): Promise<{ operation: string; outcome: string; detail: string; kept: unknown[] } | null> {
+async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
   const journal = new RestoreJournal(workspace.found.paths.journal);
   const left = journal.read();
   if (left === null) return null;

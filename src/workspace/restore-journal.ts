@@ -34,14 +34,16 @@ function checksumOf(text: string): string {
   return Buffer.from(sha256(Buffer.from(text))).toString("hex");
 }
 
-const INTENT = "restore.json";
+/** Their names in the journal directory. */
+export const RESTORE_JOURNAL = "restore.json";
+export const RESTORE_STEPS = "restore.steps";
 const MAX_INTENT_BYTES = 64 << 20;
 const MAX_STEPS_BYTES = 4 * 2 ** 30 - 1;
 const HINT = "run `cairn doctor --repair`";
 
 /** True when a restore was interrupted; cheap. */
 export function isRestorePending(directory: string): boolean {
-  return fs.existsSync(path.join(directory, INTENT));
+  return fs.existsSync(path.join(directory, RESTORE_JOURNAL));
 }
 
 export class RestoreJournal {
@@ -49,8 +51,8 @@ export class RestoreJournal {
   readonly #steps: string;
 
   constructor(directory: string) {
-    this.#intent = path.join(directory, INTENT);
-    this.#steps = path.join(directory, "restore.steps");
+    this.#intent = path.join(directory, RESTORE_JOURNAL);
+    this.#steps = path.join(directory, RESTORE_STEPS);
   }
 
   begin(intent: RestoreFile): void {

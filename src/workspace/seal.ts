@@ -13,7 +13,7 @@ import { removeLeftovers } from "../fs/durable.ts";
 import { loadOrigins } from "../fs/origins.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
-import { isIntentPending, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
+import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -37,13 +37,13 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   // Of an attempt that was killed.
   removeLeftovers(root, undefined, { exclusive: true });
   await recoverSeal(workspace);
-  writeIntentLink(workspace.found.paths.journal, JOURNAL, [descriptor.save_point_id]);
+  writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
   failpoint("seal.intent");
   let staged: Staged;
   try {
     staged = (await stageAsParent(workspace, point, call)) ?? (await stageByReading(workspace, point, call));
   } catch (error) {
-    removeIntentLink(workspace.found.paths.journal, JOURNAL);
+    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
     throw error;
   }
   failpoint("seal.staged");
@@ -52,7 +52,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   failpoint("seal.origins-removed");
   const sealed = workspace.points.seal(sequence, staged.seal);
   failpoint("seal.committed");
-  removeIntentLink(workspace.found.paths.journal, JOURNAL);
+  removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
   await staged.settled?.();
   return sealed;
 }
@@ -114,16 +114,12 @@ function isSameTree({ descriptor }: Point, { descriptor: known, sequence }: Poin
   return isDeepStrictEqual(descriptor.rules.exclude, known.rules.exclude);
 }
 
-const JOURNAL = "sealing";
-
-/** True when a sealing was interrupted; cheap. */
-export function isSealPending(journal: string): boolean {
-  return isIntentPending(journal, JOURNAL);
-}
+/** Its name in the journal directory. */
+export const SEAL_JOURNAL = "sealing";
 
 /** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
 export function readSealIntent(journal: string): { id: SavePointId | null } | null {
-  return readIntentLink(journal, JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
+  return readIntentLink(journal, SEAL_JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
 }
 
 /**
@@ -135,7 +131,7 @@ export async function recoverSeal(workspace: Workspace): Promise<void> {
   const left = readSealIntent(journal);
   if (left === null) return;
   if (left.id !== null && isLeftOver(workspace.points, left.id)) await workspace.engine.discard([left.id]);
-  removeIntentLink(journal, JOURNAL);
+  removeIntentLink(journal, SEAL_JOURNAL);
 }
 
 /** False where the snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */

@@ -1,31 +1,31 @@
 import { lstatSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { readConvertIntent } from "../../workspace/convert-intent.ts";
-import { readExchangeIntent } from "../../workspace/exchange.ts";
-import { readFolderIntent } from "../../workspace/missing-folder.ts";
-import { readSealIntent } from "../../workspace/seal.ts";
+import { CONVERT_JOURNAL, readConvertIntent } from "../../workspace/convert-intent.ts";
+import { EXCHANGE_JOURNAL, readExchangeIntent } from "../../workspace/exchange.ts";
+import { FOLDER_JOURNAL, readFolderIntent } from "../../workspace/missing-folder.ts";
+import { readSealIntent, SEAL_JOURNAL } from "../../workspace/seal.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** What is under way in a workspace, which its journal has as the target of a link; by the link's name. */
 const INTENTS: Record<string, (journal: string) => Inspected | null> = {
-  exchange(journal) {
+  [EXCHANGE_JOURNAL](journal) {
     const intent = readExchangeIntent(journal);
     if (intent === null) return null;
     const { undoId, ...content } = intent;
     return { format: "exchange-intent", version: 1, content: { ...content, undo_id: undoId } };
   },
-  convert(journal) {
+  [CONVERT_JOURNAL](journal) {
     const intent = readConvertIntent(journal);
     if (intent === null) return null;
     // Nanoseconds are beyond what a number of JSON holds.
     const content = { ...intent, since: intent.since.toString(), made: intent.made.toString() };
     return { format: "conversion-intent", version: 1, content };
   },
-  folder(journal) {
+  [FOLDER_JOURNAL](journal) {
     const content = readFolderIntent(journal);
     return content && { format: "folder-intent", version: 1, content };
   },
-  sealing(journal) {
+  [SEAL_JOURNAL](journal) {
     const intent = readSealIntent(journal);
     return intent && { format: "seal-intent", version: 1, content: { save_point_id: intent.id } };
   },
