@@ -1,7 +1,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { CairnError } from "../errors.ts";
-import type { CairnLibrary, CallOptions, Client, PathInput } from "../operations/contract.ts";
+import type { CairnLibrary, CallOptions, Client, GuardName, PathInput } from "../operations/contract.ts";
 import type { CommandTable } from "./definitions.ts";
 import { parseBase64, usage } from "./input.ts";
 import type { ProgressMode, ProgressReporter } from "./progress.ts";
@@ -209,14 +209,12 @@ export class Context {
   }
 }
 
-const GUARDS = ["home", "nested", "git", "space", "holders"] as const;
-type Guard = (typeof GUARDS)[number];
+const GUARDS: Readonly<Record<GuardName, true>> = { home: true, nested: true, git: true, space: true, holders: true };
 
-export function parseGuards(names: readonly string[]): Guard[] {
+export function parseGuards(names: readonly string[]): GuardName[] {
   return names.map((name) => {
-    const guard = GUARDS.find((known) => known === name);
-    if (guard === undefined) throw usage(`--allow knows ${GUARDS.join(", ")}; found ${JSON.stringify(name)}`);
-    return guard;
+    if (Object.hasOwn(GUARDS, name)) return name as GuardName;
+    throw usage(`--allow knows ${Object.keys(GUARDS).join(", ")}; found ${JSON.stringify(name)}`);
   });
 }
 

@@ -17,8 +17,8 @@ import type { Blocked, Claim } from "./owner-files.ts";
 
 export interface AcquireOptions {
   /** How long to wait for another holder, in milliseconds; 10 000 unless told, 0 tries once. */
-  timeoutMs?: number;
-  signal?: AbortSignal;
+  timeoutMs?: number | undefined;
+  signal?: AbortSignal | undefined;
   /** What it is for, in a word or two; shown to whoever waits. */
   purpose?: string;
   /** True: together with other shared holders, not with an exclusive one. */

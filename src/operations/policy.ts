@@ -3,6 +3,7 @@ import { checkRules, type PolicyFile, retentionOf, storedRetention } from "../fo
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { readPolicy, writePolicy } from "../workspace/policy.ts";
+import { lockingOf } from "../workspace/workspace.ts";
 import type { CallOptions, PolicyEdit, PolicyResult, Retention } from "./contract.ts";
 
 /** What a cleanup without rules of its own goes by, and a save that meets the quota. */
@@ -18,11 +19,7 @@ export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options
   if (retention !== null) checkRetention(retention);
   if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
-  using _lock = await acquireLock(control.lock, {
-    purpose: "policy",
-    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  });
+  using _lock = await acquireLock(control.lock, lockingOf("policy", options));
   const changed = { ...presentOrNothing(control, edit), ...changes };
   writePolicy(control, changed);
   return publicPolicy(changed);

@@ -15,7 +15,7 @@ import {
   requireIdle,
   retireWorkspace,
 } from "../workspace/release.ts";
-import type { Workspace } from "../workspace/workspace.ts";
+import { lockingOf, type Workspace } from "../workspace/workspace.ts";
 import type { ReleaseOptions, ReleaseResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
@@ -27,11 +27,7 @@ const FREE_WAIT_MS = 10_000;
  */
 export async function release(workspace: Workspace, options: ReleaseOptions): Promise<ReleaseResult> {
   const { found } = workspace;
-  const locking = {
-    purpose: "release",
-    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  };
+  const locking = lockingOf("release", options);
   using _registry = await lockRegistry(locking);
   finishReleases();
   using _control = await acquireLock(found.control.lock, locking);

@@ -1,5 +1,5 @@
 import { CairnError } from "../errors.ts";
-import { acquireLock, type AcquireOptions } from "../fs/lock.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../workspace/control-layout.ts";
 import {
@@ -24,7 +24,7 @@ import {
   type Relocatable,
 } from "../workspace/relocate.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "../workspace/release.ts";
-import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
+import { type EngineFactory, lockingOf, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, OpenOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 
@@ -50,7 +50,7 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     throw new CairnError("usage", `both are ${printablePath(to)}`, {
       hint: "name the old path first, then the new one",
     });
-  using _registry = await lockRegistry(lockingOf(options, "relocate"));
+  using _registry = await lockRegistry(lockingOf("relocate", options));
   if (controlDirectory !== undefined) {
     const root = realPathOf(controlDirectory).toString("utf8");
     return await relocateWith(factory, root, { from, to, options });
@@ -129,20 +129,12 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
 /** Its control directory goes with it: the next adoption of the folder must not find that one. */
 async function releaseUnused(factory: EngineFactory, found: FoundWorkspace, options: CallOptions): Promise<void> {
   await using workspace = new Workspace(found, factory);
-  using _control = await acquireLock(found.control.lock, lockingOf(options, "relocate"));
+  using _control = await acquireLock(found.control.lock, lockingOf("relocate", options));
   using _lock = await workspace.lock("relocate", options);
   if (!isUnused(found)) throw keptAlready(found);
   const { foreign } = await workspace.engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
   else retireWorkspace(found);
-}
-
-function lockingOf({ lockTimeoutMs, signal }: CallOptions, purpose: string): AcquireOptions {
-  return {
-    purpose,
-    ...(lockTimeoutMs === undefined ? {} : { timeoutMs: lockTimeoutMs }),
-    ...(signal === undefined ? {} : { signal }),
-  };
 }
 
 /** A self-contained root stands for the workspace in it. */

@@ -27,6 +27,7 @@ import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceOnceOf, worksp
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
 import { isReleased, withoutRelease } from "./released.ts";
+import { lockingOf } from "./workspace.ts";
 
 export interface AdoptFolderOptions {
   /** Of the control directory; the folder's name unless told. */
@@ -112,15 +113,7 @@ async function lockPlace(chosen: ChosenControl, options: AdoptFolderOptions): Pr
   if (chosen.where !== "mount-root") return undefined;
   const parent = dirname(chosen.root);
   durableMkdir(parent, { mode: 0o755 });
-  return acquireLock(placeLock(parent), lockOptions(options));
-}
-
-function lockOptions(options: AdoptFolderOptions): { purpose: string; timeoutMs?: number; signal?: AbortSignal } {
-  return {
-    purpose: "adopt",
-    ...(options.lockTimeoutMs === undefined ? {} : { timeoutMs: options.lockTimeoutMs }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-  };
+  return acquireLock(placeLock(parent), lockingOf("adopt", options));
 }
 
 /**
@@ -131,7 +124,7 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const folder = realPathOf(path);
   if (!existsSync(folder))
     throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
-  using _registry = await lockRegistry(lockOptions(options));
+  using _registry = await lockRegistry(lockingOf("adopt", options));
   finishReleases();
   const present = workspaceAt(folder);
   if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };

@@ -24,6 +24,7 @@ import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeInten
 import { isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { treePlace } from "./shared-trees.ts";
+import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -207,9 +208,8 @@ async function recordDisplaced(
 ): Promise<ChangeState> {
   const { intent } = more;
   const from = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
-  const cause: Cause = { ...more.cause, kind: intent.kind, restored_to: intent.target };
-  const message = intent.kind === "undo" ? "before undo" : `before restore of ${intent.target.slice(0, 8)}`;
-  const held = await holdPoint(workspace, { message, cause }, { holder, from, id: intent.undoId, undo: true });
+  const said = beforeRestore(intent.kind, intent.target, more.cause);
+  const held = await holdPoint(workspace, said, { holder, from, id: intent.undoId, undo: true });
   workspace.points.settle(held.point.sequence);
   return held.changeState;
 }

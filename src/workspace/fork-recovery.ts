@@ -64,7 +64,7 @@ export async function recoverPartials(workspace: Workspace, call: WorkspaceCall)
 /** Null where nothing can be written: then what is left waits for the next writer. */
 async function lockOrNull(control: ControlPaths, { signal }: WorkspaceCall): Promise<Lock | null> {
   try {
-    return await acquireLock(control.lock, { purpose: "recovery", ...(signal === undefined ? {} : { signal }) });
+    return await acquireLock(control.lock, { purpose: "recovery", signal });
   } catch (error) {
     const failure = toCairnError(error);
     if (cannotBeWritten(failure)) return null;

@@ -25,6 +25,7 @@ import { PointCatalog } from "./point-catalog.ts";
 import { type Claim, claimOf, MAX_DESCRIPTOR_BYTES, type Point, pointOf } from "./point-files.ts";
 import { addToListing, forgetListing, listSequences } from "./point-listing.ts";
 import type { CatalogRow, PointKind } from "./point-catalog.ts";
+import { isUndoPoint } from "./undo-point.ts";
 
 /** One writer at a time leaves at most one; a few more in case clean-up was killed too. */
 const UNFINISHED_LOOK_BACK = 4;
@@ -52,8 +53,7 @@ export interface ListOptions {
 }
 
 function kindOf(descriptor: Descriptor): PointKind {
-  const { kind } = descriptor.cause;
-  return descriptor.undo || kind === "restore" || kind === "undo" ? "u" : "s";
+  return isUndoPoint(descriptor) ? "u" : "s";
 }
 
 // How many of the newest points are looked at directly before the catalog is loaded.

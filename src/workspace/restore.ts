@@ -36,6 +36,7 @@ import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
+import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface RestoreInput extends WorkspaceCall {
@@ -261,16 +262,10 @@ function isOrdered(workspace: Workspace): boolean {
 
 /** The present as a point: by the target's rules, never by the present ones. */
 async function savePresent(workspace: Workspace, input: RestoreInput): Promise<Saved> {
-  const { descriptor } = input.target;
   const rules = rulesOf(input.target);
-  const cause: Cause = { ...input.cause, kind: input.kind, restored_to: descriptor.save_point_id };
-  const what = input.kind === "undo" ? "before undo" : `before restore of ${descriptor.save_point_id.slice(0, 8)}`;
+  const said = beforeRestore(input.kind, input.target.descriptor.save_point_id, input.cause);
   const save = async (more: IgnoreRecord): Promise<Saved> =>
-    recordPoint(
-      workspace,
-      { ...input, message: what, cause, crossMounts: rules.crossMounts },
-      { rules: more, undo: true },
-    );
+    recordPoint(workspace, { ...input, ...said, crossMounts: rules.crossMounts }, { rules: more, undo: true });
   const saved = await save(rules);
   const hidden = await inTheWay(workspace, input, saved);
   if (hidden.length === 0) return saved;

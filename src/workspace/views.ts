@@ -47,7 +47,7 @@ export async function openView(
       };
       partial.commit();
       failpoint("view.folder-named");
-      await leaseNow(workspace, lease, call);
+      await leaseNow(workspace, { point, lease }, call);
       failpoint("view.leased");
       partial.end();
       return { lease, leftOut };
@@ -60,13 +60,13 @@ export async function openView(
 }
 
 /** Under the workspace's lock, so that no cleanup decides meanwhile. */
-async function leaseNow(workspace: Workspace, lease: ViewFile, call: WorkspaceCall): Promise<void> {
+async function leaseNow(
+  workspace: Workspace,
+  { point, lease }: { point: Point; lease: ViewFile },
+  call: WorkspaceCall,
+): Promise<void> {
   using _lock = await workspace.lock("view", call);
-  workspace.points.refresh();
-  if (workspace.byId(lease.save_point_id) === null)
-    throw new CairnError("not_found", `the save point ${lease.save_point_id.slice(0, 8)} has just been removed`, {
-      hint: "see `cairn history`",
-    });
+  requireStillThere(workspace, point);
   writeLease(workspace.found.control, lease);
 }
 

@@ -1,7 +1,7 @@
 import type { Engine, TreeSource } from "../engines/engine.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import type { WorkspaceState } from "../formats/control.ts";
-import { acquireLock, type Lock } from "../fs/lock.ts";
+import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import type { SavePointId } from "../ids.ts";
 import { readState } from "./control-directory.ts";
 import { statCachePath } from "./control-layout.ts";
@@ -45,7 +45,13 @@ export interface WorkspaceProgress {
   current?: string;
 }
 
-const LOCK_TIMEOUT_MS = 10_000;
+/** How a call takes a lock. */
+export function lockingOf(
+  purpose: string,
+  { lockTimeoutMs, signal }: Pick<WorkspaceCall, "lockTimeoutMs" | "signal">,
+): AcquireOptions {
+  return { purpose, timeoutMs: lockTimeoutMs, signal };
+}
 
 /** One workspace of a control directory: its points, its state, and the engine for one operation. */
 export class Workspace {
@@ -81,11 +87,7 @@ export class Workspace {
    */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
-    const lock = await acquireLock(this.found.paths.lock, {
-      purpose,
-      timeoutMs: call.lockTimeoutMs ?? LOCK_TIMEOUT_MS,
-      ...(call.signal === undefined ? {} : { signal: call.signal }),
-    });
+    const lock = await acquireLock(this.found.paths.lock, lockingOf(purpose, call));
     try {
       requireStillKept(this.found);
     } catch (error) {

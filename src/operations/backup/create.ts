@@ -17,7 +17,7 @@ import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { NOTHING_TO_MOVE, planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { noteBackup } from "../../workspace/backup-notes.ts";
 import type { Point } from "../../workspace/point-files.ts";
-import type { Workspace } from "../../workspace/workspace.ts";
+import { neverRead, type Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { incompleteOf } from "../save.ts";
 import { newestOfSame, readableSnapshots } from "./find-snapshot.ts";
@@ -69,10 +69,7 @@ function chosenPoint(workspace: Workspace, word: string | undefined): Point {
 
 function requireSealed(point: Point): Point {
   if (point.sealed) return point;
-  throw new CairnError("damaged", `the content of the point ${point.descriptor.save_point_id} was never read`, {
-    hint: "`cairn seal` reads it, or says why it cannot",
-    details: { unsealed: point.descriptor.save_point_id },
-  });
+  throw neverRead(point);
 }
 
 interface BackupParts {

@@ -1,0 +1,18 @@
+import type { Cause, Descriptor } from "../formats/descriptor.ts";
+import type { SavePointId } from "../ids.ts";
+
+/** What a restore says of the point that it makes of what was there, and by what such a point is known. */
+
+export function beforeRestore(
+  kind: "restore" | "undo",
+  target: SavePointId,
+  cause: Cause | undefined,
+): { message: string; cause: Cause } {
+  const message = kind === "undo" ? "before undo" : `before restore of ${target.slice(0, 8)}`;
+  return { message, cause: { ...cause, kind, restored_to: target } };
+}
+
+/** True for a point that a restore or an undo made. */
+export function isUndoPoint({ undo, cause }: Pick<Descriptor, "undo" | "cause">): boolean {
+  return undo || cause.kind === "restore" || cause.kind === "undo";
+}
