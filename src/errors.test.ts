@@ -13,6 +13,10 @@ test("a system's error keeps its meaning, and a full disk has a way out", () => 
   const long = toCairnError(Object.assign(new Error("ENAMETOOLONG: name too long"), { code: "ENAMETOOLONG" }));
   assert.deepEqual([long.code, long.retryable], ["unsupported", false]);
   assert.equal(toCairnError(new TypeError("x is not a function")).code, "internal");
+  const memory = toCairnError(new RangeError("Array buffer allocation failed"));
+  assert.deepEqual([memory.code, memory.retryable], ["io", true]);
+  assert.match(memory.hint ?? "", /more memory/);
+  assert.equal(toCairnError(new RangeError("Invalid array buffer length")).code, "internal");
   assert.equal(toCairnError(told), told);
 });
 

@@ -90,6 +90,7 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
   return (name !== undefined && ERRNO_CODES[name]) || "io";
 }
 
+const MEMORY_HINT = "let the process have more memory, or have it do less at once";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
@@ -111,6 +112,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     const code = codeOfErrno(name);
     return new CairnError(code, text, { cause: error, ...(code === "no_space" ? { hint: FULL_HINT } : {}) });
   }
+  if (error instanceof RangeError && /allocation failed|could not allocate/i.test(message))
+    return new CairnError("io", text, { cause: error, hint: MEMORY_HINT });
   return new CairnError("internal", text, { cause: error });
 }
 

@@ -53,6 +53,16 @@ export async function takeThreads({ kind, count = THREADS, signal }: ThreadsWant
   return threads;
 }
 
+/** Runs work with threads of its own, which are given back whatever becomes of it. Throws what `takeThreads` and the work do. */
+export async function withThreads<T>(wanted: ThreadsWanted, work: (threads: EngineThread[]) => Promise<T>): Promise<T> {
+  const threads = await takeThreads(wanted);
+  try {
+    return await work(threads);
+  } finally {
+    giveBackThreads(threads);
+  }
+}
+
 export function giveBackThreads(threads: readonly EngineThread[]): void {
   for (const thread of threads) {
     if (thread.usable) idle.push(thread);

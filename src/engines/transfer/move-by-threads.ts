@@ -1,16 +1,21 @@
 import { CairnError } from "../../errors.ts";
-import type { MoveBlobs } from "../../repository/transfer.ts";
+import type { MoveBlobs, MoveJob } from "../../repository/transfer.ts";
 import { trimMemory } from "../../native.ts";
-import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import { CONTROL_WORDS, T, type TransferTask } from "./transfer-task.ts";
 
 const PROGRESS_MS = 50;
 
 /** Moves blobs by all threads, each with packs of its own; the source's packs are local. See `runTransfer`. */
 export const moveByThreads: MoveBlobs = async (job) => {
-  const { from, to, entries, signal } = job;
   // A backup often follows the save of what it transfers.
   trimMemory();
+  await withThreads({ kind: "transfer", signal: job.signal }, async (threads) => moveBy(threads, job));
+};
+
+async function moveBy(threads: readonly EngineThread[], job: MoveJob): Promise<void> {
+  const { from, to, entries, signal } = job;
   const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
   const task: TransferTask = {
     from: { keys: from.repository.keys, index: from.index.shared, packs: job.packs },
@@ -21,7 +26,6 @@ export const moveByThreads: MoveBlobs = async (job) => {
     control: control.buffer as SharedArrayBuffer,
   };
   const stop = (): void => void Atomics.store(control, T.STOP, 1);
-  const threads = await takeThreads({ kind: "transfer", signal });
   signal?.addEventListener("abort", stop, { once: true });
   let failure: { readonly error: unknown } | null = null;
   const fail = (error: unknown): void => {
@@ -66,9 +70,8 @@ export const moveByThreads: MoveBlobs = async (job) => {
     clearInterval(timer);
     signal?.removeEventListener("abort", stop);
     for (const thread of threads) thread.onEvent = null;
-    giveBackThreads(threads);
   }
-};
+}
 
 /** Where the entries of each pack begin, and where the last ones end. */
 function groupsOf(entries: Uint32Array, packOf: Uint32Array): Uint32Array {

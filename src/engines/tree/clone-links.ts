@@ -5,6 +5,11 @@ const SLOT = 8;
 const S = { STATE: 0, DEVICE: 1, INODE: 2, PATH: 4 } as const;
 const STATE = { FREE: 0, NAMED: 1, MAKING: 2, READY: 3, FAILED: 4 } as const;
 const BLOCK_BITS = 6;
+const FEWEST_SLOTS = 2 ** 12;
+/** Half of the slots are used at most where the number of inodes is known, and few paths are longer than twice this. */
+const PATH_BYTES = 128;
+const LEAST_PATH_BYTES = 2 ** 24;
+const MOST_PATH_BYTES = 2 ** 30;
 
 /** The memory that the threads of one clone share. Only what is used of it is committed. */
 export interface SharedLinks {
@@ -13,13 +18,26 @@ export interface SharedLinks {
   paths: SharedArrayBuffer;
 }
 
-/** `inodes`: how many the file system has; 0 where it does not say. */
+/**
+ * `inodes`: how many the file system has; 0 where it does not say. Less where the system does not give so much: what then
+ * finds no room is `unsupported`, and few folders have that many hard links.
+ */
 export function newSharedLinks(inodes: number): SharedLinks {
   const wanted = inodes > 0 ? Math.min(inodes * 2, 2 ** 24) : 2 ** 22;
-  const slots = 2 ** Math.max(12, Math.ceil(Math.log2(wanted)));
+  for (let slots = 2 ** Math.ceil(Math.log2(wanted)); slots > FEWEST_SLOTS; slots /= 4) {
+    try {
+      return linksFor(slots);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+    }
+  }
+  return linksFor(FEWEST_SLOTS);
+}
+
+function linksFor(slots: number): SharedLinks {
   return {
     slots: new SharedArrayBuffer(slots * SLOT * 4),
-    paths: new SharedArrayBuffer(Math.min(2 ** 31, 2 ** 24 + slots * 512)),
+    paths: new SharedArrayBuffer(Math.min(MOST_PATH_BYTES, LEAST_PATH_BYTES + slots * PATH_BYTES)),
   };
 }
 

@@ -18,7 +18,8 @@ import {
 } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
-import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import { shown } from "../write/node-writer.ts";
 import {
   type CloneOutcome,
@@ -72,7 +73,15 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
     throw error;
   }
   failpoint("clone.place-made");
-  const threads = await takeThreads({ kind: "clone", signal: options.signal });
+  return withThreads({ kind: "clone", signal: options.signal }, async (threads) => fill(options, inodes, threads));
+}
+
+/** Clones into the place that was made, by these threads. */
+async function fill(
+  options: CloneTreeOptions,
+  inodes: number,
+  threads: readonly EngineThread[],
+): Promise<CloneTreeResult> {
   const pool = WorkPool.create(threads.length);
   const task: CloneTask = {
     from: options.from,
@@ -109,7 +118,6 @@ export async function cloneTree(options: CloneTreeOptions): Promise<CloneTreeRes
   } finally {
     clearInterval(timer);
     options.signal?.removeEventListener("abort", stop);
-    giveBackThreads(threads);
   }
 }
 

@@ -5,7 +5,8 @@ import { openBelow } from "../../fs/open-below.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
-import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -17,27 +18,28 @@ import { WorkPool } from "./work-pool.ts";
 export async function removeTree(place: Uint8Array): Promise<void> {
   const at = Buffer.from(place);
   if (!isThere(at)) return;
-  const threads = await takeThreads({ kind: "clone" });
-  const pool = WorkPool.create(threads.length);
   try {
-    fs.chmodSync(at, 0o700);
-    const asked = await Promise.allSettled(
-      threads.map(async (thread) =>
-        thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const).finally(() => {
-          if (!thread.usable) pool.stop();
-        }),
-      ),
-    );
-    removeEmptied(
-      at,
-      firstFailure(asked).flatMap(({ emptied }) => emptied),
-    );
-    fs.rmdirSync(at);
+    await withThreads({ kind: "clone" }, async (threads) => removeBy(threads, at));
   } catch (error) {
     throw toCairnError(error, `removing ${shown(at)}`);
-  } finally {
-    giveBackThreads(threads);
   }
+}
+
+async function removeBy(threads: readonly EngineThread[], at: Buffer): Promise<void> {
+  const pool = WorkPool.create(threads.length);
+  fs.chmodSync(at, 0o700);
+  const asked = await Promise.allSettled(
+    threads.map(async (thread) =>
+      thread.ask({ kind: "clone-remove", place: at, pool: pool.shared } as const).finally(() => {
+        if (!thread.usable) pool.stop();
+      }),
+    ),
+  );
+  removeEmptied(
+    at,
+    firstFailure(asked).flatMap(({ emptied }) => emptied),
+  );
+  fs.rmdirSync(at);
 }
 
 function isThere(at: Buffer): boolean {

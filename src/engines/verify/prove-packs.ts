@@ -1,7 +1,8 @@
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
-import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import type { EngineThread } from "../engine-thread.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import { CONTROL_WORDS, type PackReport, V, type VerifyTask } from "./verify-task.ts";
 
 export interface ProvePacksOptions {
@@ -38,9 +39,17 @@ export class PackProver {
     numbers: readonly number[],
     onProgress?: (done: { packs: number; bytes: number }) => void,
   ): Promise<ProvenPacks> {
-    const { keys, index, packs, signal } = this.#options;
+    const { signal } = this.#options;
     throwIfAborted(signal);
-    const threads = await takeThreads({ kind: "verify", signal });
+    return withThreads({ kind: "verify", signal }, async (threads) => this.#proveBy(threads, numbers, onProgress));
+  }
+
+  async #proveBy(
+    threads: readonly EngineThread[],
+    numbers: readonly number[],
+    onProgress: ((done: { packs: number; bytes: number }) => void) | undefined,
+  ): Promise<ProvenPacks> {
+    const { keys, index, packs, signal } = this.#options;
     const control = new Int32Array(new SharedArrayBuffer(CONTROL_WORDS * 4));
     const queue = new Int32Array(new SharedArrayBuffer(Math.max(1, numbers.length) * 4));
     queue.set(numbers);
@@ -82,7 +91,6 @@ export class PackProver {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);
       await Promise.allSettled(threads.map(async (thread) => thread.ask({ kind: "verify-end" })));
-      giveBackThreads(threads);
     }
   }
 }

@@ -3,7 +3,7 @@ import { throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { EngineThread } from "../engine-thread.ts";
-import { firstFailure, giveBackThreads, takeThreads } from "../threads.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import type { CheckedPoint } from "./checked-point.ts";
 import { type PointManifest, NO_MANIFEST, readPointManifest } from "./point-manifest.ts";
 import { type ContentProblem, ProblemList } from "./problem-list.ts";
@@ -60,12 +60,9 @@ const PROGRESS_MS = 100;
  */
 export async function verifyContent(options: VerifyContentOptions): Promise<VerifyContentResult> {
   throwIfAborted(options.signal);
-  const threads = await takeThreads({ kind: "verify", signal: options.signal });
-  try {
-    return await new ContentVerification(options, threads).run();
-  } finally {
-    giveBackThreads(threads);
-  }
+  return withThreads({ kind: "verify", signal: options.signal }, async (threads) =>
+    new ContentVerification(options, threads).run(),
+  );
 }
 
 interface Walked {

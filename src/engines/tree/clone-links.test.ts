@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { CloneLinks, newSharedLinks, type SharedLinks } from "./clone-links.ts";
+
+function bytesOf({ slots, paths }: SharedLinks): number {
+  return slots.byteLength + paths.byteLength;
+}
+
+test("a clone asks for memory by the number of inodes, and never for gigabytes where that is not known", () => {
+  assert.ok(bytesOf(newSharedLinks(1)) <= 32 * 2 ** 20);
+  assert.ok(bytesOf(newSharedLinks(0)) <= 2 ** 30);
+  assert.ok(bytesOf(newSharedLinks(2 ** 40)) <= 2 ** 31);
+});
+
+test("hard links are followed with less memory when the system does not give what was wanted", (t) => {
+  const whole = globalThis.SharedArrayBuffer;
+  t.after(() => (globalThis.SharedArrayBuffer = whole));
+  let most = 2 ** 26;
+  globalThis.SharedArrayBuffer = new Proxy(whole, {
+    construct(target, [bytes]: [number]) {
+      if (bytes > most) throw new RangeError("Array buffer allocation failed");
+      return new target(bytes);
+    },
+  });
+  const links = new CloneLinks(newSharedLinks(2 ** 22));
+  for (let inode = 1; inode <= 1000; inode++) {
+    const slot = links.slotOf(1, inode, 0);
+    assert.ok(links.claim(slot, () => undefined));
+    links.made(slot, Buffer.from(`path/${inode}`));
+  }
+  for (let inode = 1; inode <= 1000; inode++) {
+    const slot = links.slotOf(1, inode, 0);
+    assert.ok(!links.claim(slot, () => undefined));
+    assert.equal(Buffer.from(links.first(slot)).toString(), `path/${inode}`);
+  }
+  most = 0;
+  assert.throws(() => newSharedLinks(2 ** 22), RangeError);
+});
