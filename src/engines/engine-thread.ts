@@ -65,16 +65,19 @@ export class EngineThread {
     await this.#ready.promise.finally(() => this.#worker.unref());
   }
 
+  /** False for one that has ended, or whose reply is still to come. */
   get usable(): boolean {
-    return this.#end === null;
+    return this.#end === null && this.#waiting === null;
   }
 
   async ask<Request extends EngineRequest>(request: Request): Promise<EngineReplies<Request>> {
     if (this.#end !== null) throw this.#end;
+    // Replies have no numbers: the next one is taken for that of whoever asked last.
+    if (this.#waiting !== null) throw new CairnError("internal", "a worker thread was asked before it had answered");
+    this.#worker.postMessage(request);
     this.#worker.ref();
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve: resolve as (reply: never) => void, reject };
-      this.#worker.postMessage(request);
     });
   }
 

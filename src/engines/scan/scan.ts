@@ -201,9 +201,7 @@ class Scan {
       const groups = findLinkGroups(this.#table, old);
       phase = "trees";
       const counts = countsOf(this.#table, old, groups);
-      const building = this.#build(groups);
-      if (this.#threads.length > 1) this.#count(counts);
-      await building;
+      firstFailure(await Promise.allSettled([this.#build(groups), this.#count(counts)]));
       throwIfAborted(signal);
       this.#startDraft(notes);
       const result: ScanResult = {
@@ -246,7 +244,8 @@ class Scan {
   }
 
   /** While the threads build trees this one counts what is asked for afterwards. */
-  #count(counts: Pick<ScanResult, "summarise" | "countChanges">): void {
+  async #count(counts: Pick<ScanResult, "summarise" | "countChanges">): Promise<void> {
+    if (this.#threads.length === 1) return;
     // Without records of its own the table is the previous one.
     if (this.#table.control[C.RECORDS] === 0) return;
     if (this.#options.cache !== null) counts.countChanges();

@@ -28,6 +28,20 @@ function hasCommand(command: string): boolean {
 }
 
 void describe("a tree written into an empty folder", { skip: !nativeAvailable() }, () => {
+  test("a tree is written whole when the one before it could not be begun", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    fs.writeFileSync(path.join(root, "file"), "text");
+    const saved = await saves.save(root);
+    const target = temporaryFolder(t);
+    for (let round = 0; round < 8; round++) {
+      await assert.rejects(saves.write(saved, path.join(target, "not there")), { code: "not_found" });
+      const place = path.join(target, `${round}`);
+      fs.mkdirSync(place);
+      await assertWritten(saves, saved, place);
+    }
+  });
+
   test("every entry is as it was when the tree holds all kinds of them", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);

@@ -3,7 +3,7 @@ import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import type { EngineThread } from "../engine-thread.ts";
-import { giveBackThreads, takeThreads } from "../threads.ts";
+import { firstFailure, withThreads } from "../threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
@@ -66,12 +66,10 @@ const RANGE_CHUNKS = 24;
 
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
-  const threads = await takeThreads({ kind: "write", count: options.jobs, signal: options.signal });
-  try {
-    return await new TreeWriting(options, threads).run();
-  } finally {
-    giveBackThreads(threads);
-  }
+  const { jobs, signal } = options;
+  return withThreads({ kind: "write", count: jobs, signal }, async (threads) =>
+    new TreeWriting(options, threads).run(),
+  );
 }
 
 type Work =
@@ -121,7 +119,8 @@ class TreeWriting {
       control: this.#control.buffer as SharedArrayBuffer,
     };
     try {
-      await Promise.all(
+      // All of them: a thread whose answer is still to come cannot be asked to end.
+      const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
             if ("jobs" in event) this.#add({ kind: "directories", jobs: event.jobs });
@@ -129,6 +128,7 @@ class TreeWriting {
           await thread.ask({ kind: "write-begin", task });
         }),
       );
+      firstFailure(begun);
       this.#add({
         kind: "directories",
         jobs: [
