@@ -3,7 +3,8 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { giveBackThreads, takeThreads } from "./threads.ts";
+import type { EngineThread } from "./engine-thread.ts";
+import { giveBackThreads, takeThreads, withThreads } from "./threads.ts";
 
 const MODULE = new URL("threads.ts", import.meta.url).href;
 const IDLE_MS = 2000;
@@ -36,30 +37,63 @@ test("threads are had in the order of asking, and never more than a few at once,
   );
 });
 
-test("who wants more than there may be has them once nobody else has any", async () => {
-  const first = await takeThreads(verify);
-  const many = takeThreads({ ...verify, count: 12 });
+test("who wants more than there may be has what is free, and waits for no more than others do", async () => {
+  const all = await takeThreads({ ...verify, count: 64 });
+  assert.ok(all.length >= 4 && all.length <= 8, `${all.length}`);
+  const many = takeThreads({ ...verify, count: 64 });
   const last = takeThreads(verify);
   assert.equal(await Promise.race([many, last, sleep(50, "none")]), "none");
-  giveBackThreads(first);
-  const held = await many;
-  assert.equal(held.length, 12);
+  giveBackThreads(all.splice(0, 2));
+  assert.equal((await many).length, 2);
   assert.equal(await Promise.race([last, sleep(50, "none")]), "none");
-  giveBackThreads(held);
+  giveBackThreads(await many);
   giveBackThreads(await last);
+  giveBackThreads(all);
+});
+
+test("what waits for another machine keeps nobody else from threads, when it has or wants all that there are", async () => {
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  const far = (): { begun: Promise<readonly EngineThread[]>; done: Promise<void> } => {
+    const { promise: begun, resolve: begin } = Promise.withResolvers<readonly EngineThread[]>();
+    const done = withThreads({ ...verify, isFar: true }, async (threads) => {
+      begin(threads);
+      await answered;
+    });
+    return { begun, done };
+  };
+  const calls = Array.from({ length: 6 }, far);
+  assert.equal((await calls[1]!.begun).length, 2);
+  assert.equal(await Promise.race([calls[5]!.begun, sleep(50, "none")]), "none");
+  const near = await takeThreads({ ...verify, count: 64 });
+  assert.ok(near.length >= 4);
+  answer();
+  await Promise.all(calls.map(async ({ done }) => done));
+  giveBackThreads(near);
+});
+
+test("threads are given back when the work fails", async () => {
+  for (let i = 0; i < 8; i++)
+    await assert.rejects(
+      withThreads(verify, () => {
+        throw new TypeError("no such thing");
+      }),
+      TypeError,
+    );
+  giveBackThreads(await takeThreads(verify));
 });
 
 test("who waits in line is stopped at once, and those behind it are not held up, when its caller stops", async () => {
-  const first = await takeThreads(verify);
+  const all = await takeThreads({ ...verify, count: 64 });
   const stopper = new AbortController();
-  const many = takeThreads({ ...verify, count: 12, signal: stopper.signal });
+  const stopped = takeThreads({ ...verify, signal: stopper.signal });
   const behind = takeThreads(verify);
   const started = Date.now();
   stopper.abort();
-  await assert.rejects(many, { name: "CairnError", code: "interrupted" });
+  await assert.rejects(stopped, { name: "CairnError", code: "interrupted" });
   assert.ok(Date.now() - started < 100);
+  giveBackThreads(all.splice(0, 2));
   giveBackThreads(await behind);
-  giveBackThreads(first);
+  giveBackThreads(all);
 });
 
 test(
@@ -68,8 +102,8 @@ test(
   async () => {
     await sleep(IDLE_MS + 500);
     const few = threadsOfProcess();
-    giveBackThreads(await takeThreads({ ...verify, count: 10 }));
-    assert.ok(threadsOfProcess() >= few + 8);
+    giveBackThreads(await takeThreads({ ...verify, count: 64 }));
+    assert.ok(threadsOfProcess() >= few + 2);
     await sleep(IDLE_MS + 500);
     assert.equal(threadsOfProcess(), few);
   },

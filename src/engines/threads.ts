@@ -5,7 +5,8 @@ import type { WorkKind } from "./thread-protocol.ts";
 
 /**
  * The worker threads of this process: started when first wanted, kept for the next call, never keeping the process alive
- * by themselves. Each takes 15 MB and five descriptors, so there is a most of them, and who wants more waits in line.
+ * by themselves. Each takes 15 MB and five descriptors, so there is a most of them, and who wants more waits in line; in
+one of two, so that nothing local ever waits for another machine.
  *
  * The rule that keeps them from waiting for each other: threads are taken last and given back first. Whoever has some asks
  * for no more, takes no lock and waits for no other call of this process before it has given them back; only a scan's
@@ -14,64 +15,125 @@ import type { WorkKind } from "./thread-protocol.ts";
 
 /** Threads of one operation; no result depends on it. */
 const THREADS = 2;
-/** Two operations go on at once on any machine, on large ones four. */
+/** So many of each line: two operations go on at once on any machine, on large ones four. */
 const MOST = Math.max(2 * THREADS, Math.min(4 * THREADS, os.availableParallelism()));
 /** How long threads beyond those of one operation are kept. */
 const IDLE_MS = 2000;
 
 const idle: EngineThread[] = [];
-/** Threads that are in use, or are being started for it. */
-let taken = 0;
-const line: { count: number; go(): void }[] = [];
 let ending: NodeJS.Timeout | undefined;
 
 export interface ThreadsWanted {
   /** what they will be asked for */
   kind: WorkKind;
-  /** default as many as any operation has; more than there may be are had when nobody else has any */
+  /** at most so many; default as many as any operation has */
   count?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/**
- * Threads for one piece of work, in the order of asking; give them back. Where the system does not let all of them start
- * those that did are all, at least one. Throws `interrupted`, `io`.
- */
-export async function takeThreads({ kind, count = THREADS, signal }: ThreadsWanted): Promise<EngineThread[]> {
-  if (line.length > 0 || !isRoomFor(count)) await turn(count, signal);
-  else taken += count;
-  const threads: EngineThread[] = [];
-  let failure: unknown;
-  const wanted = Array.from({ length: count }, async () => {
-    const thread = takeIdle() ?? new EngineThread(kind);
-    await thread.started();
-    threads.push(thread);
-  });
-  for (const result of await Promise.allSettled(wanted)) if (result.status === "rejected") failure = result.reason;
-  release(count - threads.length);
-  if (threads.length === 0) throw toCairnError(failure);
-  return threads;
+/** Who wants threads, in the order of asking, and how many are had. */
+class Line {
+  readonly #waiting: { readonly count: number; go(granted: number): void }[] = [];
+  #taken = 0;
+
+  /** Threads that are in use, or are being started for it. */
+  get taken(): number {
+    return this.#taken;
+  }
+
+  async take({ kind, count = THREADS, signal }: ThreadsWanted): Promise<EngineThread[]> {
+    const granted = await this.#turn(count, signal);
+    const threads: EngineThread[] = [];
+    let failure: unknown;
+    const wanted = Array.from({ length: granted }, async () => {
+      const thread = takeIdle() ?? new EngineThread(kind);
+      await thread.started();
+      threads.push(thread);
+    });
+    for (const result of await Promise.allSettled(wanted)) if (result.status === "rejected") failure = result.reason;
+    this.#release(granted - threads.length);
+    if (threads.length === 0) throw toCairnError(failure);
+    return threads;
+  }
+
+  giveBack(threads: readonly EngineThread[]): void {
+    for (const thread of threads) {
+      if (thread.usable) idle.push(thread);
+      else thread.end();
+    }
+    this.#release(threads.length);
+    if (idle.length <= THREADS) return;
+    ending ??= setTimeout(endIdle, IDLE_MS).unref();
+    ending.refresh();
+  }
+
+  async #turn(count: number, signal: AbortSignal | undefined): Promise<number> {
+    throwIfAborted(signal);
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const place = { count, go: resolve };
+    this.#waiting.push(place);
+    const stop = (): void => {
+      const at = this.#waiting.indexOf(place);
+      // Its turn has come already.
+      if (at < 0) return;
+      this.#waiting.splice(at, 1);
+      reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+      this.#next();
+    };
+    signal?.addEventListener("abort", stop, { once: true });
+    this.#next();
+    return promise.finally(() => signal?.removeEventListener("abort", stop));
+  }
+
+  #release(count: number): void {
+    this.#taken -= count;
+    this.#next();
+  }
+
+  /** Who wants more than others have waits for no more than they do, and has of the rest what is free then. */
+  #next(): void {
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const free = MOST - this.#taken;
+      if (free < Math.min(next.count, THREADS)) return;
+      this.#waiting.shift();
+      const granted = Math.min(next.count, free);
+      this.#taken += granted;
+      next.go(granted);
+    }
+  }
 }
 
-/** Runs work with threads of its own, which are given back whatever becomes of it. Throws what `takeThreads` and the work do. */
-export async function withThreads<T>(wanted: ThreadsWanted, work: (threads: EngineThread[]) => Promise<T>): Promise<T> {
-  const threads = await takeThreads(wanted);
+/** What waits for another machine on its way may take hours, so what does not is never in line behind it. */
+const near = new Line();
+const far = new Line();
+
+/**
+ * Runs work with threads of its own, which are given back whatever becomes of it. `isFar`: it waits for another machine
+ * while it has them. Throws what `takeThreads` and the work do.
+ */
+export async function withThreads<T>(
+  { isFar = false, ...wanted }: ThreadsWanted & { isFar?: boolean },
+  work: (threads: EngineThread[]) => Promise<T>,
+): Promise<T> {
+  const line = isFar ? far : near;
+  const threads = await line.take(wanted);
   try {
     return await work(threads);
   } finally {
-    giveBackThreads(threads);
+    line.giveBack(threads);
   }
 }
 
+/**
+ * Threads for one piece of work that waits for no other machine, in the order of asking; give them back. Where the system
+ * does not let all of them start those that did are all, at least one. Throws `interrupted`, `io`.
+ */
+export async function takeThreads(wanted: ThreadsWanted): Promise<EngineThread[]> {
+  return near.take(wanted);
+}
+
 export function giveBackThreads(threads: readonly EngineThread[]): void {
-  for (const thread of threads) {
-    if (thread.usable) idle.push(thread);
-    else thread.end();
-  }
-  release(threads.length);
-  if (idle.length <= THREADS) return;
-  ending ??= setTimeout(endIdle, IDLE_MS).unref();
-  ending.refresh();
+  near.giveBack(threads);
 }
 
 /** True when threads wait from an earlier operation. */
@@ -82,7 +144,7 @@ export function threadsAreWarm(): boolean {
 /** Starts the threads, so that their start overlaps with other work, and has them load what a kind of work needs. */
 export function warmThreads(kind: WorkKind): void {
   try {
-    while (idle.length < THREADS && idle.length + taken < MOST) idle.push(new EngineThread(kind));
+    while (idle.length < THREADS && idle.length + near.taken < MOST) idle.push(new EngineThread(kind));
   } catch {
     // Whoever takes threads is told.
   }
@@ -93,41 +155,6 @@ function takeIdle(): EngineThread | undefined {
   let thread = idle.pop();
   while (thread?.usable === false) thread = idle.pop();
   return thread;
-}
-
-function isRoomFor(count: number): boolean {
-  return taken === 0 || taken + count <= MOST;
-}
-
-async function turn(count: number, signal: AbortSignal | undefined): Promise<void> {
-  throwIfAborted(signal);
-  await new Promise<void>((resolve, reject) => {
-    const waiting = { count, go: resolve };
-    line.push(waiting);
-    const stop = (): void => {
-      const place = line.indexOf(waiting);
-      // Its turn has come already.
-      if (place < 0) return;
-      line.splice(place, 1);
-      reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
-      release(0);
-    };
-    signal?.addEventListener("abort", stop, { once: true });
-    waiting.go = () => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    };
-  });
-}
-
-/** Lets go of so many, and those first in line have their turn. */
-function release(count: number): void {
-  taken -= count;
-  while (line.length > 0 && isRoomFor(line[0]!.count)) {
-    const next = line.shift()!;
-    taken += next.count;
-    next.go();
-  }
 }
 
 function endIdle(): void {

@@ -11,7 +11,8 @@ const PROGRESS_MS = 50;
 export const moveByThreads: MoveBlobs = async (job) => {
   // A backup often follows the save of what it transfers.
   trimMemory();
-  await withThreads({ kind: "transfer", signal: job.signal }, async (threads) => moveBy(threads, job));
+  const isFar = job.to.repository.storage.localPath === undefined;
+  await withThreads({ kind: "transfer", isFar, signal: job.signal }, async (threads) => moveBy(threads, job));
 };
 
 async function moveBy(threads: readonly EngineThread[], job: MoveJob): Promise<void> {

@@ -66,8 +66,8 @@ const RANGE_CHUNKS = 24;
 
 /** Writes a whole tree of the store into an empty folder with all threads. Nothing is synced. */
 export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeResult> {
-  const { jobs, signal } = options;
-  return withThreads({ kind: "write", count: jobs, signal }, async (threads) =>
+  const { jobs, signal, arrivals } = options;
+  return withThreads({ kind: "write", count: jobs, isFar: arrivals !== undefined, signal }, async (threads) =>
     new TreeWriting(options, threads).run(),
   );
 }

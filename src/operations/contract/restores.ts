@@ -20,7 +20,7 @@ export interface PathChoice {
 export interface RestoreBackupOptions extends CallOptions, PathChoice {
   /** What `latest` is the newest of; default all snapshots. */
   latestOf?: SnapshotFilter;
-  /** How many threads write and read; default 2. */
+  /** At most so many threads write and read; default 2. A process has 4 to 8 for all that waits for other machines, and as many for the rest. */
   jobs?: number;
   /**
    * Whether what was written is read again. Default true for whole snapshots; parts are where it is asked for, and compared
@@ -68,7 +68,7 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   prove?: boolean;
   /** Where the receipt goes too; likewise. */
   receipt?: string;
-  /** How many threads read it again; default 2. */
+  /** At most so many threads read it again; default 2. */
   jobs?: number;
   /** Only find out what would change. */
   dryRun?: boolean;
