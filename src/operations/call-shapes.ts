@@ -2,7 +2,11 @@
  * What the arguments of the library's calls look like. A shape says what is wrong with a value, if anything; absent is
  * right wherever it may be left out. What a value means is checked by the operation itself.
  */
-export type Shape = (value: unknown, name: string) => string | null;
+export interface Shape {
+  (value: unknown, name: string): string | null;
+  /** Members of it that are callbacks. */
+  readonly callbacks?: readonly string[];
+}
 
 function shape(wanted: string, fits: (value: unknown) => boolean): Shape {
   return (value, name) => (fits(value) ? null : `${name} is to be ${wanted}; found ${shown(value)}`);
@@ -30,6 +34,7 @@ export const place = shape("a path", (value) => typeof value === "string" && !va
 export const path = shape("a path", (value) => value instanceof Uint8Array || place(value, "") === null);
 export const flag = shape("true or false", (value) => typeof value === "boolean");
 export const number = shape("a number", (value) => typeof value === "number" && !Number.isNaN(value));
+/** A function of the caller's that is only told something; what it answers, or fails with, is no part of the call. */
 export const callback = shape("a function", (value) => typeof value === "function");
 export const object = shape(
   "an object",
@@ -74,7 +79,8 @@ export function orNull(of: Shape): Shape {
 
 /** May be left out. */
 export function optional(of: Shape): Shape {
-  return (value, name) => (value === undefined ? null : of(value, name));
+  const whole: Shape = (value, name) => (value === undefined ? null : of(value, name));
+  return Object.assign(whole, { callbacks: of.callbacks ?? [] });
 }
 
 /** An object by its members, each of which may be left out unless it is `needed`. Others are left alone, or wrong where `only` these are known. */
@@ -82,7 +88,8 @@ export function members<T>(
   of: { readonly [Name in keyof T]-?: Shape },
   { needed = [], only = false }: { needed?: readonly (keyof T)[]; only?: boolean } = {},
 ): Shape {
-  return (value, name) => {
+  const shapes = Object.entries<Shape>(of);
+  const whole: Shape = (value, name) => {
     const problem = object(value, name);
     if (problem !== null) return problem;
     const given = value as Record<string, unknown>;
@@ -90,10 +97,11 @@ export function members<T>(
       if (given[each] === undefined) return `${name} needs the member ${each}`;
     const unknown = only ? Object.keys(given).find((each) => !Object.hasOwn(of, each)) : undefined;
     if (unknown !== undefined) return `${name} knows no member ${JSON.stringify(unknown.slice(0, MOST_SHOWN))}`;
-    for (const [each, shaped] of Object.entries<Shape>(of)) {
+    for (const [each, shaped] of shapes) {
       const wrong = given[each] === undefined ? null : shaped(given[each], `${name}.${each}`);
       if (wrong !== null) return wrong;
     }
     return null;
   };
+  return Object.assign(whole, { callbacks: shapes.flatMap(([each, shaped]) => (shaped === callback ? [each] : [])) });
 }

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
+import { readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
-import type { BackupRepository, CairnLibrary, Client } from "./contract.ts";
+import { backupScene, opened } from "./backup/testing-far.ts";
+import type { BackupRepository, CairnLibrary, CallOptions, Client } from "./contract.ts";
+import { CLIENT_CALLS } from "./library-calls.ts";
 import { testFolder } from "./testing-folder.ts";
 
 type Calls<T> = Record<string, (of: T) => unknown>;
@@ -100,4 +103,92 @@ test("a failure that nobody foresaw is a CairnError, whichever way the call answ
   const internal = { name: "CairnError", code: "internal" };
   await assert.rejects(client.latestSavePoint(), internal);
   await assert.rejects(client.read("head", "a")[Symbol.asyncIterator]().next(), internal);
+});
+
+/** Callbacks that fail in each of the two ways, and what the process was warned of. */
+function failing(t: TestContext): {
+  callbacks: Required<Pick<CallOptions, "onProgress" | "onWarning">>;
+  said: string[];
+} {
+  const said: string[] = [];
+  const heard = (warning: Error): void => {
+    if (warning.name === "CairnWarning") said.push(warning.message.split(",")[0]!);
+  };
+  process.on("warning", heard);
+  t.after(() => process.off("warning", heard));
+  const callbacks = {
+    onProgress: () => {
+      throw new TypeError("progress");
+    },
+    onWarning: async () => Promise.reject(new TypeError("warning")),
+  };
+  return { callbacks, said };
+}
+
+test("a save is what it is, and the process is warned once of each, when callbacks fail", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  writeFileSync(join(client.controlDirectory, "policy.json"), "{");
+  const { callbacks, said } = failing(t);
+  const point = await client.save(callbacks);
+  assert.equal(point.sequence, 1);
+  write("a", "two");
+  const restored = await client.restore({ target: "head", ...callbacks });
+  assert.equal(restored.restored_to, point.save_point_id);
+  const stopped = client.save({ ...callbacks, signal: AbortSignal.abort() });
+  await assert.rejects(stopped, { code: "interrupted" });
+  assert.deepEqual([...new Set(said)], said);
+  assert.ok(said.includes("onProgress of restore failed"), said.join("; "));
+  assert.ok(said.includes("onWarning of save failed"), said.join("; "));
+});
+
+test("a command has run, and what it left is saved, when the callback that is told of it fails", async (t) => {
+  const { client } = await testFolder(t, { a: "one" });
+  const { said } = failing(t);
+  const onCommand = (): void => {
+    throw new TypeError("command");
+  };
+  const ran = await client.run(["true"], { onCommand });
+  assert.deepEqual([ran.exit_code, ran.after_error, ran.after?.sequence], [0, null, 2]);
+  assert.deepEqual(said, ["onCommand of run failed"]);
+});
+
+test("a backup is what it is, and locks are given back, when a callback fails that is told of a lock", async (t) => {
+  const { client, repository, place } = await backupScene(t, "faulty");
+  const { callbacks, said } = failing(t);
+  await client.save();
+  const fault = { operation: "remove", kind: "locks", fault: "fail" } as const;
+  opened.faulty!.arm(fault);
+  const { snapshot } = await client.createBackup(repository, callbacks);
+  assert.ok(snapshot);
+  // The one that stayed goes first.
+  opened.faulty!.arm({ ...fault, after: 1 });
+  opened.faulty!.arm({ operation: "save", kind: "keys", fault: "fail" });
+  await assert.rejects(repository.addKey("another", callbacks), /^CairnError: save of keys failed/);
+  assert.ok(said.includes("onWarning of createBackup failed"), said.join("; "));
+  await repository.find("a.txt", callbacks);
+  assert.ok(said.includes("onWarning of addKey failed"), said.join("; "));
+  assert.deepEqual(readdirSync(join(place, "locks")), []);
+});
+
+test("a callback is called on its options, and others of them stay", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  const options = {
+    message: "mine",
+    told: 0,
+    onProgress() {
+      this.told++;
+    },
+  };
+  assert.equal((await client.save(options)).message, "mine");
+  write("a", "two");
+  await client.restore(Object.assign(options, { target: "head" }));
+  assert.ok(options.told > 0);
+});
+
+test("the callbacks of a call are those that its table names", () => {
+  assert.deepEqual(
+    CLIENT_CALLS.run.takes.map(({ callbacks }) => callbacks),
+    [undefined, ["onProgress", "onWarning", "onCommand"]],
+  );
+  assert.deepEqual(CLIENT_CALLS.sealWhenIdle.takes[0]?.callbacks, ["onWarning"]);
 });

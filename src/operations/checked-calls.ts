@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { Shape } from "./call-shapes.ts";
 
@@ -12,11 +13,13 @@ export interface Call {
   readonly how?: "at once" | "stream";
 }
 
+type Callback = (...given: unknown[]) => unknown;
 type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
  * Makes the methods of a class the boundary that they are promised to be: arguments that do not look as the table says are
- * `usage`, and whatever else a method fails with is a `CairnError`. The one place where calls of other programs come in.
+ * `usage`, whatever else a method fails with is a `CairnError`, and what a callback fails with changes nothing of the call.
+ * The one place where calls of other programs come in.
  */
 export function checkCalls(of: { prototype: object }, calls: Readonly<Record<string, Call>>): void {
   const methods = of.prototype as Record<string, Method>;
@@ -24,7 +27,8 @@ export function checkCalls(of: { prototype: object }, calls: Readonly<Record<str
     const whole = methods[name]!;
     const called: Method = function (...given) {
       checkArguments(name, takes, given);
-      return whole.apply(this, given);
+      const safe = given.map((each, i) => withSafeCallbacks(name, takes[i]?.callbacks ?? [], each));
+      return whole.apply(this, safe);
     };
     methods[name] = how === "at once" ? atOnce(called) : how === "stream" ? streamed(called) : promised(called);
   }
@@ -35,6 +39,37 @@ function checkArguments(call: string, takes: readonly Shape[], given: readonly u
     const problem = shape(given[i], `argument ${i + 1}`);
     if (problem !== null) throw new CairnError("usage", `${call}: ${problem}`);
   }
+}
+
+/** The same options with callbacks that never fail. */
+function withSafeCallbacks(call: string, callbacks: readonly string[], given: unknown): unknown {
+  if (given === undefined) return given;
+  const options = given as Record<string, Callback | undefined>;
+  const safe = callbacks.flatMap((name) => {
+    const told = options[name];
+    return told === undefined ? [] : [[name, safeCallback(`${name} of ${call}`, told.bind(options))] as const];
+  });
+  return safe.length === 0 ? given : { ...options, ...Object.fromEntries(safe) };
+}
+
+/**
+ * What a callback throws, or its promise fails with, would end up in a timer or a `finally` block: it would end the process,
+ * keep a lock, or hide what the call has come to. So the first time it is a warning of the process, and that is all.
+ */
+function safeCallback(name: string, told: Callback): Callback {
+  let isSaid = false;
+  const failed = (error: unknown): void => {
+    if (isSaid) return;
+    isSaid = true;
+    process.emitWarning(`${name} failed, and the call goes on: ${inspect(error)}`, "CairnWarning");
+  };
+  return (...given) => {
+    try {
+      void Promise.resolve(told(...given)).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  };
 }
 
 function promised(called: Method): Method {

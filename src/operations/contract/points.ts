@@ -56,6 +56,10 @@ export interface Progress {
   current?: string;
 }
 
+/**
+ * A callback that throws, or whose promise fails, changes nothing of its call: the process is warned of the first time
+ * (`CairnWarning`), and the call goes on.
+ */
 export interface CallOptions {
   /** Seen within 100 ms; the call then fails with `interrupted`, the state exactly old or exactly new. */
   signal?: AbortSignal;
