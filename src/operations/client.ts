@@ -207,14 +207,14 @@ export class CairnClient {
   }
 
   async #with<T>(name: string | undefined, work: (workspace: Workspace) => Promise<T>): Promise<T> {
-    using _call = this.#begin();
+    using _call = await this.#begin();
     return await this.#inWorkspace(name, work);
   }
 
   /** A call is under way until this is disposed of. */
-  #begin(): Disposable {
+  async #begin(): Promise<Disposable> {
     this.#calls++;
-    this.#idle?.begin();
+    await this.#idle?.begin();
     return {
       [Symbol.dispose]: () => {
         this.#calls--;
@@ -312,7 +312,7 @@ export class CairnClient {
   }
 
   async *read(target: string | null, path: PathInput, options: WorkspaceCallOptions = {}): AsyncGenerator<Uint8Array> {
-    using _call = this.#begin();
+    using _call = await this.#begin();
     try {
       await using workspace = this.#open(options.workspaceName);
       await recoverAcknowledged(workspace);
@@ -384,10 +384,10 @@ export class CairnClient {
   }
 
   sealWhenIdle(options: SealWhenIdleOptions = {}): void {
-    void this.#idle?.close();
     this.#idle = new IdleSealer({
       idleMs: options.idleMs ?? IDLE_MS,
       calls: this.#calls,
+      before: this.#idle?.close() ?? Promise.resolve(),
       onWarning: options.onWarning,
       seal: async (signal) =>
         this.#inWorkspace(undefined, async (workspace) => seal(workspace, { signal, lockTimeoutMs: 0 })),

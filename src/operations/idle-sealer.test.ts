@@ -14,10 +14,10 @@ test("a sealing that takes its time to stop is waited for, by the next one and b
     running--;
     ended++;
   };
-  const sealer = new IdleSealer({ idleMs: 5, calls: 0, onWarning: undefined, seal });
+  const sealer = new IdleSealer({ idleMs: 5, calls: 0, before: Promise.resolve(), onWarning: undefined, seal });
   // Its own timer keeps nothing going.
   await Promise.all([began, setTimeout(50)]);
-  sealer.begin();
+  void sealer.begin();
   sealer.end();
   await setTimeout(50);
   const closed = sealer.close();
@@ -34,11 +34,30 @@ test("a call that was under way before counts: nothing is sealed before it has e
     resolve();
   };
   const failures: string[] = [];
-  const sealer = new IdleSealer({ idleMs: 1, calls: 1, onWarning: (message) => void failures.push(message), seal });
+  const onWarning = (message: string): void => void failures.push(message);
+  const sealer = new IdleSealer({ idleMs: 1, calls: 1, before: Promise.resolve(), onWarning, seal });
   await setTimeout(30);
   isEnded = true;
   sealer.end();
   await Promise.all([sealed, setTimeout(30)]);
   assert.deepEqual(failures, []);
   await sealer.close();
+});
+
+test("a call that comes while points are sealed begins once that has stopped, also when it was asked for anew", async () => {
+  const { promise: began, resolve: begin } = Promise.withResolvers<void>();
+  let isHeld = false;
+  const seal = async (signal: AbortSignal): Promise<void> => {
+    isHeld = true;
+    begin();
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    await setTimeout(50);
+    isHeld = false;
+  };
+  const first = new IdleSealer({ idleMs: 1, calls: 0, before: Promise.resolve(), onWarning: undefined, seal });
+  await Promise.all([began, setTimeout(30)]);
+  const next = new IdleSealer({ idleMs: 1, calls: 0, before: first.close(), onWarning: undefined, seal });
+  await next.begin();
+  assert.equal(isHeld, false);
+  await next.close();
 });

@@ -8,6 +8,8 @@ export interface IdleSealerOptions {
   idleMs: number;
   /** How many calls are under way already. */
   calls: number;
+  /** Resolves when the one before it holds nothing any more. */
+  before: Promise<void>;
   seal(signal: AbortSignal): Promise<unknown>;
   /** Why points could not be sealed; whatever needs their digests says it again. */
   onWarning: ((message: string) => void) | undefined;
@@ -19,19 +21,21 @@ export class IdleSealer {
   #calls: number;
   #timer: NodeJS.Timeout | undefined;
   #stop = new AbortController();
-  #sealing: Promise<void> = Promise.resolve();
+  #sealing: Promise<void>;
 
   constructor(options: IdleSealerOptions) {
     this.#options = options;
     this.#calls = options.calls;
+    this.#sealing = options.before;
     if (this.#calls === 0) this.#wait();
   }
 
-  /** A call begins. */
-  begin(): void {
+  /** A call begins; resolves when it finds nothing held by a sealing that it has stopped. */
+  async begin(): Promise<void> {
     this.#calls++;
     clearTimeout(this.#timer);
     this.#stop.abort();
+    await this.#sealing;
   }
 
   /** A call has ended. */
@@ -41,8 +45,7 @@ export class IdleSealer {
 
   /** For good; resolves when nothing goes on any more. */
   async close(): Promise<void> {
-    this.begin();
-    await this.#sealing;
+    await this.begin();
   }
 
   #wait(): void {
