@@ -46,7 +46,9 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
     const stop = stopper(child, request.signal);
     child.once("error", (error) => {
       // A signal that could not be sent comes here too; only a program without a pid was not started.
-      if (pid === undefined) resolve({ ...refusal(program, error), durationMs: since() });
+      if (pid !== undefined) return;
+      stop();
+      resolve({ ...refusal(program, error), durationMs: since() });
     });
     child.once("exit", (code, signal) => {
       stop();

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -95,4 +96,12 @@ test("save refuses a cause without a kind and one that is too large", async (t) 
   const circular: { kind: string; self?: unknown } = { kind: "x" };
   circular.self = circular;
   await assert.rejects(client.save({ cause: circular }), hasCode("usage"));
+});
+
+test("nothing of a signal is left when the command could not be started, or has ended", async (t) => {
+  const { client } = await testFolder(t);
+  const { signal } = new AbortController();
+  await client.run(["/nowhere/no-such-program"], { signal });
+  await client.run(["true"], { signal });
+  assert.equal(getEventListeners(signal, "abort").length, 0);
 });
