@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { CairnError, toCairnError } from "../errors.ts";
+import { withPipes } from "../fs/child-pipes.ts";
 
 export interface ProcessEnd {
   /** 128 + signal number when a signal ended it; 127 not found, 126 found and not started. */
@@ -61,13 +62,13 @@ export async function runProcess(request: ProcessRequest): Promise<ProcessEnd> {
 
 /**
  * What a program writes to stdout, piece by piece; its stderr is ours, and it has no stdin. Throws `not_found` or `permission`
- * when it cannot be started, and `io` at the end when its status is not 0.
+ * when it cannot be started, `io` when no descriptors are left for that, and at the end when its status is not 0.
  */
 export async function* processOutput(
   request: Pick<ProcessRequest, "command" | "cwd" | "signal">,
 ): AsyncGenerator<Uint8Array> {
   const [program = "", ...words] = request.command;
-  const child = spawn(program, words, { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] });
+  const child = withPipes(spawn(program, words, { cwd: request.cwd, stdio: ["ignore", "pipe", "inherit"] }), program);
   const stop = stopper(child, request.signal);
   const ended = new Promise<CairnError | null>((resolve) => {
     child.once("error", (error) => {

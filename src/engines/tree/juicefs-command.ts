@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import { CairnError, type ErrorCode, throwIfAborted } from "../../errors.ts";
+import { withPipes } from "../../fs/child-pipes.ts";
 import { printablePath } from "../../fs/safe-path.ts";
 
 /** The one place that starts JuiceFS's own program. */
@@ -51,7 +52,8 @@ export interface JuicefsCall {
  * Runs `juicefs clone -p FROM TO`; both absolute, raw bytes. When it returns there is a directory at `to`, complete as
  * far as JuiceFS knows. The work is done by the process that serves the mount: where this one is stopped, the clone may
  * still come, unless the directory that it would come to is gone by then.
- * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`.
+ * Throws `unsupported` with what the program said, or when it takes too long; `permission`, `no_space`, `interrupted`; `io`
+ * where no descriptors are left.
  */
 export async function runJuicefsClone(from: Uint8Array, to: Uint8Array, call: JuicefsCall): Promise<void> {
   throwIfAborted(call.signal);
@@ -97,15 +99,15 @@ interface Ended {
   late: boolean;
 }
 
-/** Never fails. It is given nothing of our environment that it does not need. */
+/** Fails only where no descriptors are left. It is given nothing of our environment that it does not need. */
 async function runToEnd(call: JuicefsCall, words: readonly string[]): Promise<Ended> {
-  const ended = Promise.withResolvers<Ended>();
   const { PATH, HOME, TMPDIR } = process.env;
-  const child = spawn(call.program, words, {
-    cwd: "/",
-    stdio: ["ignore", "ignore", "pipe"],
-    env: { PATH, HOME, TMPDIR, LC_ALL: "C" },
-  });
+  const env = { PATH, HOME, TMPDIR, LC_ALL: "C" };
+  const child = withPipes(
+    spawn(call.program, words, { cwd: "/", stdio: ["ignore", "ignore", "pipe"], env }),
+    "juicefs clone",
+  );
+  const ended = Promise.withResolvers<Ended>();
   let said = "";
   let late = false;
   const kill = (): void => {

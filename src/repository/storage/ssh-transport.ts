@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { withPipes } from "../../fs/child-pipes.ts";
 
 /** What an SSH connection reads and writes: a port of its host, or another way to it. */
 export interface SshTransport {
@@ -32,10 +33,13 @@ export function portOf(host: string, port: number): SshTransport {
 
 const MOST_SAID = 1000;
 
-/** What a shell's command reads and writes. The command is `ProxyCommand`'s: the user's own. */
+/** What a shell's command reads and writes. The command is `ProxyCommand`'s: the user's own. Throws `io` when it cannot be started. */
 export function commandTo(command: string): SshTransport {
   // As OpenSSH does it: the shell is not to stay between.
-  const child = spawn("/bin/sh", ["-c", `exec ${command}`], { stdio: ["pipe", "pipe", "pipe"] });
+  const child = withPipes(
+    spawn("/bin/sh", ["-c", `exec ${command}`], { stdio: ["pipe", "pipe", "pipe"] }),
+    "the ProxyCommand",
+  );
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said = (said + text).slice(-MOST_SAID)));
   const stream = new Duplex({

@@ -1,0 +1,45 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+
+const SRC = new URL("../../src/", import.meta.url).href;
+
+/** What each way of starting a program comes to in a process that has ever more descriptors left. */
+function outcomes(): Record<string, string[]> {
+  const script = `
+    import fs from "node:fs";
+    const { commandTo } = await import("${SRC}repository/storage/ssh-transport.ts");
+    const { runJuicefsClone } = await import("${SRC}engines/tree/juicefs-command.ts");
+    const { processOutput } = await import("${SRC}operations/run-process.ts");
+    const ways = {
+      ssh: async () => commandTo("true").destroy(),
+      juicefs: async () => runJuicefsClone(Buffer.from("/"), Buffer.from("/nowhere"), { program: "/bin/true" }),
+      command: async () => {
+        for await (const _ of processOutput({ command: ["true"], cwd: "/" }));
+      },
+    };
+    const said = {};
+    for (const [name, start] of Object.entries(ways)) {
+      said[name] = [];
+      for (let free = 0; free < 16; free++) {
+        const full = [];
+        try { for (;;) full.push(fs.openSync("/dev/null")); } catch {}
+        for (const fd of full.splice(0, free)) fs.closeSync(fd);
+        said[name].push(await start().then(() => "started", (error) => error.code));
+        for (const fd of full) fs.closeSync(fd);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }
+    console.log(JSON.stringify(said));`;
+  const args = ["-c", 'ulimit -n 128 && exec "$@"', "sh", process.execPath, "--input-type=module", "-e", script];
+  return JSON.parse(execFileSync("sh", args, { encoding: "utf8" })) as Record<string, string[]>;
+}
+
+test("a program that cannot be started is an io error, and nothing worse, when no descriptors are left", () => {
+  const { ssh, juicefs, command } = outcomes();
+  for (const said of [ssh!, juicefs!, command!]) assert.equal(said[0], "io");
+  assert.deepEqual([...new Set(ssh)], ["io", "started"]);
+  // It did start, and made no clone.
+  assert.deepEqual([...new Set(juicefs)], ["io", "unsupported"]);
+  assert.deepEqual([...new Set(command)], ["io", "started"]);
+});
