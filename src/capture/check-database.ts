@@ -1,6 +1,8 @@
+import { type ChildProcess, fork } from "node:child_process";
 import fs from "node:fs";
-import { Worker } from "node:worker_threads";
-import { CairnError, throwIfAborted } from "../errors.ts";
+import { fileURLToPath } from "node:url";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { withPipes } from "../fs/child-pipes.ts";
 
 const MAGIC = Buffer.from("SQLite format 3\0", "latin1");
 
@@ -10,27 +12,62 @@ export function isDatabase(fd: number): boolean {
   return fs.readSync(fd, head, 0, head.length, 0) === head.length && head.equals(MAGIC);
 }
 
-/**
- * Opens a database that is nobody's, with the journal that lies beside it, and has SQLite check all of it. What is wrong
- * with it; empty when nothing is. The files may be changed by that, as by any program that opens them.
- */
-export async function checkDatabase(path: string | Buffer, signal?: AbortSignal): Promise<string[]> {
-  throwIfAborted(signal);
-  const worker = new Worker(new URL("./check-database-worker.ts", import.meta.url), {
-    execArgv: ["--disable-warning=ExperimentalWarning"],
-    workerData: { path: Uint8Array.from(Buffer.from(path)) },
-  });
-  const { promise, resolve, reject } = Promise.withResolvers<string[]>();
-  const stop = (): void => reject(new CairnError("interrupted", "stopped by the caller"));
-  signal?.addEventListener("abort", stop, { once: true });
-  worker.on("message", (lines: string[]) => resolve(lines.length === 1 && lines[0] === "ok" ? [] : lines));
-  // What cannot be opened at all is no less wrong.
-  worker.on("error", (error) => resolve([error instanceof Error ? error.message : String(error)]));
-  worker.on("exit", () => resolve(["the check ended without a word"]));
-  try {
-    return await promise;
-  } finally {
-    signal?.removeEventListener("abort", stop);
-    await worker.terminate();
+/** Has SQLite check databases, one after the other, in a process that can be ended at any moment. To be closed. */
+export class DatabaseChecker {
+  #child: ChildProcess | null = null;
+
+  /**
+   * Opens a database that is nobody's, with the journal that lies beside it, and has SQLite check all of it. What is wrong
+   * with it; empty when nothing is. The files may be changed by that, as by any program that opens them. Throws
+   * `interrupted`, and `io` when the process cannot be started.
+   */
+  async check(path: string, signal?: AbortSignal): Promise<string[]> {
+    throwIfAborted(signal);
+    const child = (this.#child ??= this.#started());
+    const { promise, resolve, reject } = Promise.withResolvers<string[]>();
+    const stop = (): void => reject(new CairnError("interrupted", "stopped by the caller", { cause: signal?.reason }));
+    const failed = (error: Error): void => reject(toCairnError(error, "starting a process that checks a database"));
+    const heard = (lines: unknown): void => resolve(lines as string[]);
+    const ended = (): void => resolve(["the check ended without a word"]);
+    signal?.addEventListener("abort", stop, { once: true });
+    child.on("message", heard).on("exit", ended).on("error", failed);
+    // One that cannot be told has ended, which is heard of.
+    child.send(path, () => undefined);
+    try {
+      return await promise;
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", stop);
+      child.off("message", heard).off("exit", ended).off("error", failed);
+    }
+  }
+
+  /** It is given nothing of our environment that it does not need: there may be passwords in that. */
+  #started(): ChildProcess {
+    const { LD_LIBRARY_PATH, TMPDIR } = process.env;
+    const program = fileURLToPath(new URL("./check-database-worker.ts", import.meta.url));
+    const child = fork(program, {
+      env: { LD_LIBRARY_PATH, TMPDIR },
+      execArgv: ["--disable-warning=ExperimentalWarning"],
+      stdio: ["ignore", "ignore", "ignore", "ipc"],
+    });
+    // Whoever waits for it is told; a signal that could not be sent comes here too.
+    child.on("error", () => undefined);
+    child.on("exit", () => {
+      if (this.#child === child) this.#child = null;
+    });
+    return withPipes(child, "a process that checks a database");
+  }
+
+  /** Ends the process, whatever it does; resolves when it touches nothing any more. */
+  async close(): Promise<void> {
+    const child = this.#child;
+    this.#child = null;
+    if (child?.pid === undefined) return;
+    const ended = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await ended;
   }
 }

@@ -1,6 +1,6 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { checkDatabase } from "../../capture/check-database.ts";
+import { DatabaseChecker } from "../../capture/check-database.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -72,16 +72,33 @@ async function checkOne(
     .map(({ detail, path, path_b64 }) =>
       problem(id, "restore_incomplete", { detail, path: path_b64 === undefined ? { path } : { path, path_b64 } }),
     );
+  const checked = await checkDatabases(id, scratch, signal);
+  restored.databases = checked.databases;
+  return { restored, problems: [...problems, ...checked.problems] };
+}
+
+async function checkDatabases(
+  id: string,
+  scratch: string,
+  signal: AbortSignal | undefined,
+): Promise<{ databases: number; problems: BackupProblem[] }> {
   const aside = join(scratch, "database");
   mkdirSync(aside, { mode: 0o700 });
-  for await (const { path, file } of restoredDatabases(Buffer.from(join(scratch, "restored")), aside, signal)) {
-    restored.databases++;
-    const wrong = await checkDatabase(file, signal);
-    if (wrong.length === 0) continue;
-    const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
-    problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
+  const checker = new DatabaseChecker();
+  const problems: BackupProblem[] = [];
+  let databases = 0;
+  try {
+    for await (const { path, file } of restoredDatabases(Buffer.from(join(scratch, "restored")), aside, signal)) {
+      databases++;
+      const wrong = await checker.check(file, signal);
+      if (wrong.length === 0) continue;
+      const detail = `SQLite finds it damaged: ${wrong.slice(0, 3).join("; ")}`;
+      problems.push(problem(id, "database_damaged", { detail, path: displayPath(path) }));
+    }
+  } finally {
+    await checker.close();
   }
-  return { restored, problems };
+  return { databases, problems };
 }
 
 function problem(
