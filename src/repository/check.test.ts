@@ -299,4 +299,20 @@ describe("repair of the index", () => {
       );
     });
   });
+
+  test("a plan is refused once a pack that was to get an entry is gone", async () => {
+    await withRepository(async (fixture) => {
+      const { storage, repository } = fixture;
+      await new TestArchive(fixture).save(randomFiles(2, 1000, "a"));
+      for (const { name } of await storage.list("index")) await storage.remove("index", name);
+      const plan = await planIndexRepair(repository);
+      assert.ok(plan.add.length > 1);
+      await storage.remove("data", plan.add[0]!.name);
+      await assert.rejects(
+        runIndexRepair(repository, plan),
+        (error) => error instanceof CairnError && error.code === "stale_plan",
+      );
+      assert.deepEqual(await storage.list("index"), []);
+    });
+  });
 });

@@ -10,6 +10,7 @@ import { eachIndexFile, type IndexFileContent, IndexFileWriter, isContiguous } f
 import { type LockCall, withLock } from "./locks.ts";
 import { PackCopier, packSizeOf } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
+import type { StoredFile } from "./storage/storage.ts";
 
 /** What a repair of the index would do; printed first, then run. */
 export interface IndexRepairPlan {
@@ -100,7 +101,7 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
 /**
  * Runs a plan under an exclusive lock: new index files durable first, then the old ones go. Pack files stay, except
  * damaged or cut ones whose readable blobs were copied. `stale_plan` when an index file came or went since, or
- * cannot be read any more.
+ * cannot be read any more, or a pack that was to get an entry went.
  */
 export async function runIndexRepair(
   repository: Repository,
@@ -116,8 +117,10 @@ export async function runIndexRepair(
       });
     }
     await requireDamaged(repository, plan);
+    const stored = plan.add.length + plan.drop.length === 0 ? [] : await repository.storage.list("data");
+    requireThere(plan.add, stored);
     const dropped = new Set(plan.drop.map((pack) => pack.name));
-    const salvage = await salvageAll(repository, plan, options);
+    const salvage = await salvageAll(repository, plan, { ...options, stored });
     await repository.storage.sync(["data"]);
     failpoint("repair.packs-written");
     const writer = new IndexFileWriter(repository);
@@ -157,6 +160,17 @@ async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Pr
       hint: "plan it again",
     });
   });
+}
+
+/** No index file tells of a pack that none lists: a clean-up may have taken it since, and nothing asks for a pack again that an index names. */
+function requireThere(packs: IndexRepairPlan["add"], stored: readonly StoredFile[]): void {
+  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+  for (const { name, blobs } of packs) {
+    if (sizes.get(name) === packSizeOf(blobs)) continue;
+    throw new CairnError("stale_plan", `pack ${name.slice(0, 8)} was there when the repair was planned`, {
+      hint: "plan it again",
+    });
+  }
 }
 
 /** Every file that goes once it is written anew: what cannot be read of one now must not go with it. */
@@ -201,15 +215,18 @@ interface Salvage {
   readonly done: string[];
 }
 
-async function salvageAll(repository: Repository, plan: IndexRepairPlan, options: RepairOptions): Promise<Salvage> {
+async function salvageAll(
+  repository: Repository,
+  plan: IndexRepairPlan,
+  { stored, signal }: RepairOptions & { stored: readonly StoredFile[] },
+): Promise<Salvage> {
   const copier = new PackCopier(repository);
   const lost: string[] = [];
   const done: string[] = [];
-  const pace = newPacer(options.signal);
+  const pace = newPacer(signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
-  const sizes = wanted.size === 0 ? [] : await repository.storage.list("data");
-  const listed = new Set(sizes.map(({ name }) => name));
+  const listed = new Set(stored.map(({ name }) => name));
   const salvage = async (name: string, blobs: readonly IndexBlob[]): Promise<void> => {
     const bytes = await loadIfThere(repository, name);
     if (bytes === null && !listed.has(name)) return;
@@ -229,7 +246,7 @@ async function salvageAll(repository: Repository, plan: IndexRepairPlan, options
     }
   });
   // In no index: what a repair that was killed has left, or what was damaged together with its index.
-  for (const { name, size } of sizes)
+  for (const { name, size } of stored)
     if (wanted.delete(name)) await salvage(name, await loadPackHeader(repository, name, size));
   await copier.finish();
   return { copier, lost, done };
