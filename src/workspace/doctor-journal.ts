@@ -92,16 +92,18 @@ async function setAside(workspace: Workspace, { files, operation }: DamagedJourn
 /** Staging folders of this workspace's restores: of those that lie there, what no other workspace's journal names. */
 function stagingOf(workspace: Workspace): string[] {
   const { control, paths } = workspace.found;
+  const there = [control.temporary, workspace.root.toString("utf8"), ...placesOf(workspace)].flatMap((directory) =>
+    namesIn(directory)
+      .filter((name) => STAGING_NAME.test(name))
+      .map((name) => path.join(directory, name)),
+  );
+  // Read after: a restore names its staging directory before it makes it, so what came before this is named by now.
   const others = listWorkspaces(control)
     .map(({ name }) => workspacePaths(control, name).journal)
     .filter((journal) => journal !== paths.journal)
     .map(journalText)
     .join("\n");
-  return [control.temporary, workspace.root.toString("utf8"), ...placesOf(workspace)].flatMap((directory) =>
-    namesIn(directory)
-      .filter((name) => STAGING_NAME.test(name) && !others.includes(name))
-      .map((name) => path.join(directory, name)),
-  );
+  return there.filter((staging) => !others.includes(path.basename(staging)));
 }
 
 /** Directories inside the folder that the restore stages in too, where its intent still says which. */

@@ -6,6 +6,7 @@ import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-paths.ts";
+import { CairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import type { DoctorResult, Finding } from "../operations/contract.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
@@ -277,6 +278,19 @@ void describe("doctor", () => {
     assert.deepEqual(unmended(repaired), []);
     assert.deepEqual(left, { healthy: true, findings: [] });
     await bothPointsAreWell(of);
+  });
+
+  test("leaves a journal of a newer version to that version", async (t) => {
+    const of = await scene(t);
+    const journal = path.join(of.control, "workspaces/main/journal");
+    const staging = path.join(of.control, "tmp", `.cairn-restore-${"c".repeat(16)}`);
+    fs.mkdirSync(staging, { recursive: true });
+    fs.symlinkSync("cairn.exchange.2:whatever", path.join(journal, "exchange"));
+    const repaired = await of.client.doctor({ repair: true });
+    assert.deepEqual([kinds(repaired), repaired.healthy], [["journal"], false]);
+    assert.equal(fs.readlinkSync(path.join(journal, "exchange")), "cairn.exchange.2:whatever");
+    assert.ok(fs.existsSync(staging));
+    await assert.rejects(of.client.save(), (error) => error instanceof CairnError && error.code === "newer_version");
   });
 
   test("the folder is gone: said with the way back, which helps, and nothing else fails", async (t) => {
