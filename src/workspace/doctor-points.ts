@@ -3,6 +3,7 @@ import path from "node:path";
 import type { StoppableCall } from "../engines/engine.ts";
 import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
@@ -219,8 +220,9 @@ async function rebuildDescriptor(
   };
   const bytes = encodeDescriptorFile(descriptor);
   const paths = points.pathsOf(point.sequence);
-  // Kept: people can read in it what is lost otherwise.
+  // Kept: people can read in it what is lost otherwise. Until there is a new one it also tells that there is a point.
   if (fs.existsSync(paths.descriptor)) durableRename(paths.descriptor, path.join(paths.root, "descriptor.damaged"));
+  failpoint("doctor.descriptor-kept");
   durableWrite(paths.descriptor, bytes, { exclusive: true });
   points.refresh();
 }

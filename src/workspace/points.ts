@@ -132,17 +132,26 @@ export class Points {
       .map((sequence) => claimOf(sequence, readSmallFile(this.pathsOf(sequence).intent, MAX_DESCRIPTOR_BYTES)));
   }
 
-  /** True when the number's point has its descriptor. */
+  /** True when the number's point has its descriptor, or had it. */
   isFinished(sequence: number): boolean {
-    return existsSync(this.pathsOf(sequence).descriptor);
+    const { root, descriptor } = this.pathsOf(sequence);
+    return existsSync(descriptor) || hasLostDescriptor(root);
   }
 
   /** Gives up a claim without a point; a finished point stays. */
   abandon(sequence: number): void {
-    const paths = this.pathsOf(sequence);
+    const { root } = this.pathsOf(sequence);
     if (this.isFinished(sequence)) return;
     forgetListing(this.#directory);
-    clearAway(paths.root);
+    const staged = join(this.#directory, temporaryName());
+    try {
+      // A part of a claim may look like a point that has lost its descriptor.
+      renameSync(root, staged);
+    } catch {
+      // What cannot be moved is left to whoever comes later.
+      return;
+    }
+    clearAway(staged);
   }
 
   /**
@@ -207,7 +216,10 @@ export class Points {
   read(sequence: number): Point {
     const paths = this.pathsOf(sequence);
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
-    if (bytes === null) throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
+    if (bytes === null) {
+      if (hasLostDescriptor(paths.root)) throw new CairnError("damaged", `${paths.descriptor} is not there any more`);
+      throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
+    }
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });
   }
 
@@ -412,6 +424,25 @@ export class Points {
   refresh(): void {
     this.#catalog.refresh();
     forgetListing(this.#directory);
+  }
+}
+
+/** What may lie beside a save's intent when it is killed, or while what is left of it is removed. */
+const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
+
+/** True for a directory that tells of a point, without the descriptor that says which. */
+function hasLostDescriptor(root: string): boolean {
+  const names = namesIn(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
+  if (names.length === 0 || names.includes("descriptor.json")) return false;
+  return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw toCairnError(error, `list ${directory}`);
   }
 }
 
