@@ -5,13 +5,14 @@ import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeOriginal, encodeOriginal, type OriginalFile } from "../formats/original.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
-import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableRemove, durableWrite } from "../fs/durable.ts";
 import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import type { Point } from "./point-files.ts";
+import { readRecord } from "./read-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /**
@@ -38,11 +39,10 @@ export function recordOriginal(
   durableWrite(paths.original, encodeOriginal(file));
 }
 
-/** Where the original lies, null where there is none (any more). Throws `damaged` for a record that cannot be read. */
+/** Where the original lies, null where there is none (any more). Throws `damaged`, `newer_version` for a record that cannot be read. */
 export function keptOriginal(found: FoundWorkspace): { place: Buffer; file: OriginalFile } | null {
-  const bytes = fs.existsSync(found.paths.original) ? readSmallFile(found.paths.original, MAX_RECORD_BYTES) : null;
-  if (bytes === null) return null;
-  const file = decodeOriginal(bytes);
+  const file = readRecord(found.paths.original, decodeOriginal, { maxBytes: MAX_RECORD_BYTES });
+  if (file === null) return null;
   const recorded = Buffer.from(rawPath(file));
   // Both may have been moved together since.
   const beside = Buffer.concat([parentOf(found.folder), Buffer.from("/"), nameOf(recorded)]);
