@@ -8,6 +8,7 @@ export const EACCES = -errno.EACCES;
 export const EAGAIN = -errno.EAGAIN;
 export const EBADF = -errno.EBADF;
 export const EEXIST = -errno.EEXIST;
+export const EFBIG = -errno.EFBIG;
 export const EINVAL = -errno.EINVAL;
 export const ELOOP = -errno.ELOOP;
 export const ENODATA = -errno.ENODATA;
@@ -19,3 +20,24 @@ export const ENXIO = -errno.ENXIO;
 export const EOPNOTSUPP = -errno.EOPNOTSUPP;
 export const EPERM = -errno.EPERM;
 export const EXDEV = -errno.EXDEV;
+
+const NOT_HELD: ReadonlySet<unknown> = new Set([
+  "EINVAL",
+  "EILSEQ",
+  "ENAMETOOLONG",
+  "EEXIST",
+  "EPERM",
+  "ENOSYS",
+  "EOPNOTSUPP",
+  "ENOTSUP",
+  "EMLINK",
+  "EFBIG",
+]);
+
+/**
+ * Whether an error's name is what file systems say of names, kinds, links and sizes that they cannot hold, and of a name
+ * that is another's to them.
+ */
+export function isNotHeld(errnoName: unknown): boolean {
+  return NOT_HELD.has(errnoName);
+}

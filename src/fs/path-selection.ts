@@ -7,13 +7,15 @@ export class PathSelection {
   readonly #leading = new Set<string>();
 
   constructor(paths: Iterable<string | Uint8Array>) {
-    for (const path of paths) {
-      const text = rawBytes(path).toString("latin1");
-      this.#chosen.add(text);
-      for (let end = text.lastIndexOf("/"); end > 0; end = text.lastIndexOf("/", end - 1))
-        this.#leading.add(text.slice(0, end));
-      this.#leading.add("");
-    }
+    for (const path of paths) this.add(path);
+  }
+
+  add(path: string | Uint8Array): void {
+    const text = rawBytes(path).toString("latin1");
+    this.#chosen.add(text);
+    for (let end = text.lastIndexOf("/"); end > 0; end = text.lastIndexOf("/", end - 1))
+      this.#leading.add(text.slice(0, end));
+    this.#leading.add("");
   }
 
   /** Whether an entry is chosen with all below it, only leads to one that is, or neither. */

@@ -66,3 +66,37 @@ test("steps are carried out where the file system's rename takes no flags, and n
   assert.deepEqual(texts, { changes: "new", comes: "new", late: "unsaved" });
   assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
 });
+
+test("what comes under a name that the file system does not take is left out, with all below it, also after a kill", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const number of [0, 1, 2]) fs.writeFileSync(path.join(staging, stagedName(number)), "new");
+  const inode = (number: number): string => fs.statSync(path.join(staging, stagedName(number))).ino.toString();
+  const put = (where: string, staged: number): Step => {
+    return { op: "put", path: Buffer.from(where), staged, inode: inode(staged), old: null };
+  };
+  const owner = { uid: process.geteuid!(), gid: process.getegid!(), xattrs: [], dropXattrs: [] };
+  const metadata = { type: "dir" as const, mode: 0o755, mtimeSec: 1000, mtimeNs: 5, ...owner };
+  const tooLong = "n".repeat(256);
+  const steps: Step[] = [
+    { op: "mkdir", path: Buffer.from(tooLong) },
+    { op: "mkdir", path: Buffer.from(`${tooLong}/in`) },
+    put(`${tooLong}/in/file`, 0),
+    put(`${tooLong}.file`, 1),
+    put("comes", 2),
+    { op: "dirmeta", path: Buffer.from(`${tooLong}/in`), metadata },
+    { op: "dirmeta", path: Buffer.from(tooLong), metadata },
+  ];
+  for (const resuming of [false, true]) {
+    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const { created, kept, notSet } = new StepRunner(options).run(steps);
+    const listed = kept.map(({ path: where, reason, aspects }) => [where.length, reason, aspects?.join()]);
+    assert.deepEqual(listed, [
+      [256, "not_permitted", "type"],
+      [261, "not_permitted", "type"],
+    ]);
+    assert.deepEqual([created, notSet, fs.readdirSync(folder)], [1, [], ["comes"]]);
+  }
+});

@@ -1,12 +1,13 @@
 import fs from "node:fs";
 import { CairnError, codeOfErrno } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import type { PlaceApart } from "../formats/restore.ts";
 import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
+import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
@@ -22,8 +23,8 @@ export interface AppliedSteps {
   updated: number;
   deleted: number;
   metadata: number;
-  /** entries left as they are, because the undo point does not hold them */
-  kept: { path: Uint8Array; reason: KeptReason; detail: string }[];
+  /** entries left as they are, because the undo point does not hold them or the file system does not hold what they should be */
+  kept: { path: Uint8Array; reason: KeptReason; detail: string; aspects?: NotSet["aspects"] }[];
   notSet: NotSet[];
 }
 
@@ -64,6 +65,8 @@ export class StepRunner {
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
   readonly #keptPaths = new Set<string>();
+  /** directories to come whose names the file system does not take */
+  readonly #notHeld = new PathSelection([]);
   readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
 
   constructor(options: ApplyOptions) {
@@ -87,6 +90,8 @@ export class StepRunner {
   }
 
   #step(step: Step): void {
+    // What was to come below one goes with it.
+    if (this.#notHeld.chosenAt(step.path) !== null) return;
     try {
       if (this.#options.resuming && this.#stagings.lacks(step.path)) return this.#passOver(step);
       switch (step.op) {
@@ -105,7 +110,7 @@ export class StepRunner {
       }
     } catch (error) {
       const reason = error instanceof CairnError ? reasonToKeep(error) : null;
-      if (reason === null) throw error;
+      if (reason === null) return this.#leaveOut(step, error);
       const takesAway = step.op === "remove" || step.op === "rmdir";
       // With the directory that it was in, by a step after it.
       if (this.#options.resuming && takesAway && reason === "changed_since") return void this.#done.deleted++;
@@ -113,6 +118,15 @@ export class StepRunner {
       const isApart = details?.["errno"] === "EXDEV";
       this.#keep(step.path, reason, isApart ? (takesAway ? GOES_WITH_ANOTHER : IN_ANOTHER) : message);
     }
+  }
+
+  /** Lists what is to come where the file system takes no such name; throws any other failure again. */
+  #leaveOut(step: Step, error: unknown): void {
+    const comes = step.op === "mkdir" || (step.op === "put" && step.old === null);
+    const why = comes ? whyNotHeld(error) : null;
+    if (why === null) throw error;
+    if (step.op === "mkdir") this.#notHeld.add(step.path);
+    this.#keep(step.path, "not_permitted", why, ["type"]);
   }
 
   /** What was mounted there may be another file system now: only what is as it should be counts as done. */
@@ -130,11 +144,11 @@ export class StepRunner {
   }
 
   /** The first reason is the one that the others follow from. */
-  #keep(path: Uint8Array, reason: KeptReason, detail: string): void {
+  #keep(path: Uint8Array, reason: KeptReason, detail: string, aspects?: NotSet["aspects"]): void {
     const key = Buffer.from(path).toString("latin1");
     if (this.#keptPaths.has(key)) return;
     this.#keptPaths.add(key);
-    this.#done.kept.push({ path, reason, detail });
+    this.#done.kept.push({ path, reason, detail, ...(aspects === undefined ? {} : { aspects }) });
   }
 
   /** Changes what is in an open directory. */

@@ -110,7 +110,7 @@ class Stager {
     onProgress({ done, total: plan.length, bytes: this.#bytes, total_bytes: this.#totalBytes });
   }
 
-  /** Null, and it is noted, where the system refuses to make the entry. */
+  /** Null, and it is noted, where the system refuses to make the entry or the file system cannot hold it. */
   async #stage(entry: { where: Uint8Array; node: TreeNode; old: Identity | null; done: number }): Promise<Step | null> {
     const { where, node, old } = entry;
     const number = this.#count++;
@@ -119,8 +119,11 @@ class Stager {
     const place = { name, path: where };
     const staged = Buffer.concat([staging.path, SLASH, name]);
     if (node.inode === 0n || !this.#isLinked(node.inode, { ...place, staging, staged })) {
-      if (node.type === "file") await this.#file(entry, place, staging.fd);
-      else if (!this.#writer.special(staging.fd, node, place)) return null;
+      const isMade =
+        node.type === "file"
+          ? await this.#file(entry, place, staging.fd)
+          : this.#writer.special(staging.fd, node, place);
+      if (!isMade) return null;
     }
     if (node.inode !== 0n) this.#noteMember(node.inode, { name, staging });
     return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
@@ -147,24 +150,31 @@ class Stager {
     return false;
   }
 
+  /** False, and it is noted, where the file system holds none so large. */
   async #file(
     { where, node, done }: { where: Uint8Array; node: TreeNode; done: number },
     place: { name: Uint8Array; path: Uint8Array },
     staging: number,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { held } = this.#input;
     if (held !== null && this.#writer.filledFile(staging, node, place, (fd) => held.fill(where, node, fd))) {
       this.#bytes += node.size;
-      return;
+      return true;
     }
     const holes = this.#input.holes.get(Buffer.from(where).toString("latin1"));
     const whole = { ...place, ...(holes === undefined ? {} : { holes }) };
     const content = this.#input.target.content(node);
-    for (const bytes of this.#writer.fileInSteps(staging, node, whole, content)) {
-      this.#bytes += bytes;
-      this.#report(done);
-      await this.#pace();
+    try {
+      for (const bytes of this.#writer.fileInSteps(staging, node, whole, content)) {
+        this.#bytes += bytes;
+        this.#report(done);
+        await this.#pace();
+      }
+    } catch (error) {
+      this.#writer.notHeld(where, "type", error);
+      return false;
     }
+    return true;
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */

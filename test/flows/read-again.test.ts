@@ -3,8 +3,9 @@ import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
+import { exfat } from "../fixtures/exfat.ts";
 import { newRepository, noRestic, repositoryPlace, restic, type TestRepository } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder, pauseFile } from "../fixtures/work.ts";
@@ -165,27 +166,6 @@ test(
     assert.equal(fs.readFileSync(path.join(to, "other/linked-2"), "utf8"), "several names\n");
   },
 );
-
-/** An exFAT file system of its own; null where there can be none: the test is skipped. */
-function exfat(t: TestContext): string | null {
-  const [image, root] = [path.join(newFolder("image"), "exfat"), newFolder("exfat")];
-  fs.writeFileSync(image, "");
-  fs.truncateSync(image, 64 << 20);
-  const env = { ...process.env, PATH: `${process.env["PATH"]}:/usr/sbin:/sbin` };
-  const run = (...args: [string, ...string[]]): string | null => {
-    const { status, stdout, stderr, error } = spawnSync(args[0], args.slice(1), { env, encoding: "utf8" });
-    if (status === 0) return stdout.trim();
-    t.skip(`${args[0]}: ${error?.message ?? stderr}`);
-    return null;
-  };
-  if (run("mkfs.exfat", image) === null) return null;
-  const device = run("losetup", "-f", "--show", image);
-  if (device === null) return null;
-  t.after(() => spawnSync("losetup", ["-d", device], { env }));
-  if (run("mount.exfat-fuse", device, root) === null) return null;
-  t.after(() => spawnSync("umount", [root], { env }));
-  return root;
-}
 
 test("what a restore says that compared entries is what it did", { skip: noRestic }, () => {
   const at = saved();

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { ELOOP, ENOENT, ENXIO, EPERM } from "../../fs/errno.ts";
+import { ELOOP, ENOENT, ENXIO, EPERM, isNotHeld } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
 import {
@@ -402,11 +402,12 @@ export class EntryCloner {
       const mode = (words[STAT.MODE]! & 0xf000) | 0o600;
       result = sys.mknod(pair.to, names, name, mode, words[STAT.RDEV_MAJOR]!, words[STAT.RDEV_MINOR]!);
     }
-    if (result === EPERM) {
+    if (result < 0) {
+      if (!isNotHeld(errnoName(-result)))
+        throw syscallError(result, `cannot make ${shown(this.pathOf(pair.path, names, name))}`);
       this.omit(pair, names, name, result);
       return false;
     }
-    if (result < 0) throw syscallError(result, `cannot make ${shown(this.pathOf(pair.path, names, name))}`);
     this.#metadataByName(pair, names, name, link);
     this.#madeByName(pair, names, name);
     this.out.entries++;

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { ENOSYS, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
+import { EPERM, isNotHeld } from "../../fs/errno.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -25,21 +25,7 @@ export type HoleList = readonly (readonly [number, number])[];
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-/** What making a link, pipe, socket or device gives where it is not allowed, or the file system has none. */
-const CANNOT_BE_MADE: ReadonlySet<number> = new Set([EPERM, ENOSYS, EOPNOTSUPP]);
 const SETGID = 0o2000;
-/** What file systems say of names, kinds and links that they cannot hold, and of a name that is another's to them. */
-const NOT_HELD: ReadonlySet<unknown> = new Set([
-  "EINVAL",
-  "EILSEQ",
-  "ENAMETOOLONG",
-  "EEXIST",
-  "EPERM",
-  "ENOSYS",
-  "EOPNOTSUPP",
-  "ENOTSUP",
-  "EMLINK",
-]);
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
 const DEFAULT_ACL = Buffer.from("system.posix_acl_default");
 
@@ -74,7 +60,10 @@ export class NodeWriter {
     return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
 
-  /** Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written. */
+  /**
+   * Creates a file and fills it; the pieces follow each other. Throws when it cannot be created or written; of one that
+   * the file system cannot hold nothing stays.
+   */
   file(
     dirfd: number,
     node: TreeNode,
@@ -106,8 +95,11 @@ export class NodeWriter {
         position += piece.length;
         yield piece.length;
       }
-      if (place.holes !== undefined) this.sys.ftruncate(fd, node.size);
+      if (place.holes !== undefined) this.setSize(fd, node.size, place.path);
       this.finishFile(fd, node, place.path);
+    } catch (error) {
+      if (whyNotHeld(error) !== null) this.remove(dirfd, place.name);
+      throw error;
     } finally {
       this.sys.close(fd);
     }
@@ -128,10 +120,20 @@ export class NodeWriter {
     } finally {
       this.sys.close(fd);
     }
-    if (filled) return true;
-    putName(this.#name, 0, place.name);
+    if (!filled) this.remove(dirfd, place.name);
+    return filled;
+  }
+
+  /** Removes an entry that is no directory, such as a file that could not be completed. */
+  remove(dirfd: number, name: Uint8Array): void {
+    putName(this.#name, 0, name);
     this.sys.unlink(dirfd, this.#name, 0, false);
-    return false;
+  }
+
+  /** Cuts an open file, or fills it up with a hole. */
+  setSize(fd: number, size: number, path: Uint8Array): void {
+    const result = this.sys.ftruncate(fd, size);
+    if (result < 0) throw syscallError(result, `cannot write ${shown(path)}`);
   }
 
   /** Creates an empty file that only its owner can read. */
@@ -235,13 +237,17 @@ export class NodeWriter {
       make();
       return true;
     } catch (error) {
-      const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
-      if (!NOT_HELD.has(errno)) throw error;
-      const instead =
-        aspect === "links" ? "it is a copy, as the file system cannot link it" : "the file system cannot hold it";
-      this.#note(path, [aspect], `${instead}: ${String(errno)}`);
+      this.notHeld(path, aspect, error);
       return false;
     }
+  }
+
+  /** Notes that the file system cannot hold an entry, where that is what making it failed with; throws any other failure again. */
+  notHeld(path: Uint8Array, aspect: "type" | "links", error: unknown): void {
+    const why = whyNotHeld(error, aspect === "links" ? "link" : "hold");
+    if (why === null) throw error;
+    if (aspect === "links") this.cannotLink(path, why);
+    else this.#note(path, [aspect], why);
   }
 
   /** Notes that an entry is a copy since it cannot be linked to its other names. */
@@ -270,14 +276,16 @@ export class NodeWriter {
     this.sys.close(fd);
   }
 
-  /** A link, pipe, socket or device with its metadata; false when the system refuses to make it (noted). */
+  /** A link, pipe, socket or device with its metadata; false, and that is noted, where the file system cannot hold it or the system refuses it. */
   special(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): boolean {
     putName(this.#name, 0, place.name);
     const made = this.#make(dirfd, node);
     if (made < 0) {
-      if (!CANNOT_BE_MADE.has(made)) throw syscallError(made, `cannot make ${shown(place.path)}`);
-      const isDevice = node.type === "dev" || node.type === "chardev";
-      this.#note(place.path, ["type"], `a ${node.type} can${isDevice ? " only be made by root" : "not be made here"}`);
+      const errno = errnoName(-made);
+      if (!isNotHeld(errno)) throw syscallError(made, `cannot make ${shown(place.path)}`);
+      const isRoots = made === EPERM && (node.type === "dev" || node.type === "chardev");
+      const why = isRoots ? "can only be made by root" : `cannot be made here: ${errno}`;
+      this.#note(place.path, ["type"], `a ${node.type} ${why}`);
       return false;
     }
     this.metadataByName(dirfd, node, place);
@@ -358,6 +366,12 @@ export class NodeWriter {
     const result = this.sys.link(fromDirfd, this.#value, 0, dirfd, this.#name, 0);
     if (result < 0) throw syscallError(result, `cannot link ${shown(place.path)}`);
   }
+}
+
+/** That the file system cannot hold or link an entry, where that is what making it failed with; null for any other failure. */
+export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): string | null {
+  const errno = error instanceof CairnError ? error.details?.["errno"] : undefined;
+  return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
 }
 
 /** Those of what was refused that are not right already, as another's directory may be. */

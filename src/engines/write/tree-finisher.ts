@@ -134,8 +134,7 @@ export class TreeFinisher {
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#result.damaged.push({ path, detail: error.message });
-      putName(this.#path, 0, node.name);
-      syscalls().unlink(dirfd, this.#path, 0, false);
+      this.#writer.remove(dirfd, node.name);
     }
   }
 

@@ -201,9 +201,7 @@ export class TreeWriter {
 
   #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
     this.#left?.clear(fd, node.name);
-    let isMade = false;
-    const make = (): void => void (isMade = this.#nodes.special(fd, node, { name: node.name, path }));
-    return this.#nodes.holds(path, "type", make) && isMade;
+    return this.#nodes.special(fd, node, { name: node.name, path });
   }
 
   /** Whether an entry is selected with all below it, only leads to one that is, or neither. */
@@ -272,8 +270,14 @@ export class TreeWriter {
     if (isLarge) {
       const isLeft = this.#left?.opens(fd, node.name) === true;
       const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
-      this.#nodes.sys.ftruncate(created, node.size);
-      this.#nodes.sys.close(created);
+      try {
+        this.#nodes.setSize(created, node.size, path);
+      } catch (error) {
+        this.#nodes.remove(fd, node.name);
+        throw error;
+      } finally {
+        this.#nodes.sys.close(created);
+      }
       this.#out.large.push({ path, node, isLeft });
       return;
     }
@@ -295,8 +299,7 @@ export class TreeWriter {
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#out.damaged.push({ path, detail: error.message });
-      putName(this.#path, 0, node.name);
-      this.#nodes.sys.unlink(fd, this.#path, 0, false);
+      this.#nodes.remove(fd, node.name);
     }
   }
 
