@@ -4,14 +4,13 @@ import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../../fs/reflink.ts";
+import { changingInside } from "../../fs/owner-writes.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
   openDirectory,
   putName,
-  signedWide,
-  STAT,
   syscallError,
   type Syscalls,
   syscalls,
@@ -52,7 +51,6 @@ export interface CloneTreeOptions {
 
 const EXTENT_LIMIT = 100_000;
 const PROGRESS_MS = 100;
-const OWNER_WRITES = 0o300;
 
 /**
  * Clones a folder's whole tree to another place on the same file system: content shared, metadata copied exactly.
@@ -266,18 +264,13 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
 /** Takes away a directory whose source vanished after it was made; the one it is in keeps its mode and times. */
 function removeEmpty(sys: Syscalls, target: number, directory: Uint8Array): void {
   const arena = newArena(8192);
-  const stat = newStatBuffer();
   const slash = directory.lastIndexOf(47);
   const parent = openBelow(sys, target, directory.subarray(0, Math.max(slash, 0)), DIRECTORY, arena);
   if (parent < 0) return;
-  sys.fstat(parent, stat);
-  const mode = stat.words[STAT.MODE]! & 0o7777;
-  const locked = (mode & OWNER_WRITES) !== OWNER_WRITES;
-  if (locked) sys.fchmod(parent, mode | OWNER_WRITES);
   putName(arena, 0, directory.subarray(slash + 1));
-  sys.unlink(parent, arena, 0, true);
-  if (locked) sys.fchmod(parent, mode);
-  putName(arena, 0, new Uint8Array(0));
-  sys.utimens(parent, arena, 0, signedWide(stat.words, STAT.MTIME), stat.words[STAT.MTIME_NS]!);
-  sys.close(parent);
+  try {
+    changingInside(sys, parent, () => sys.unlink(parent, arena, 0, true));
+  } finally {
+    sys.close(parent);
+  }
 }

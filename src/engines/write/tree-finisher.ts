@@ -2,7 +2,8 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/syscalls.ts";
+import { changingInside } from "../../fs/owner-writes.ts";
+import { openDirectory, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
@@ -11,7 +12,6 @@ import { type HoleList, NodeWriter, type NotSet, shown } from "./node-writer.ts"
 import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-const OWNER_WRITES = 0o300;
 const SLASH = 47;
 
 interface Options {
@@ -30,7 +30,6 @@ export class TreeFinisher {
   readonly #writer: NodeWriter;
   readonly #held: HeldFiles | null;
   readonly #path = newArena(8192);
-  readonly #stat = newStatBuffer();
   readonly #result: Pick<WriteOutcome, "files" | "bytes" | "damaged"> & { entries: number; notSet: NotSet[] } = {
     entries: 0,
     files: 0,
@@ -91,18 +90,7 @@ export class TreeFinisher {
     const sys = syscalls();
     const fd = this.#open(directory);
     try {
-      const { words } = this.#stat;
-      const known = sys.fstat(fd, this.#stat);
-      if (known < 0) throw syscallError(known, `cannot look at ${shown(directory)}`);
-      const mode = words[STAT.MODE]! & 0o7777;
-      const seconds = signedWide(words, STAT.MTIME);
-      const nanoseconds = words[STAT.MTIME_NS]!;
-      const locked = (mode & OWNER_WRITES) !== OWNER_WRITES;
-      if (locked) sys.fchmod(fd, mode | OWNER_WRITES);
-      work(fd);
-      if (locked) sys.fchmod(fd, mode);
-      putName(this.#path, 0, NO_NAME);
-      sys.utimens(fd, this.#path, 0, seconds, nanoseconds);
+      changingInside(sys, fd, () => work(fd));
     } finally {
       sys.close(fd);
     }

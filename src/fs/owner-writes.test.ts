@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { changingInside } from "./owner-writes.ts";
+import { openDirectory, syscalls } from "./syscalls.ts";
+
+test("a directory has its mode and times again when what was done in it failed, and is left alone when it cannot be looked at", (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-inside-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  fs.utimesSync(folder, 1000, 2000);
+  fs.chmodSync(folder, 0o555);
+  const fd = openDirectory(folder);
+  const failing = (): void => {
+    assert.equal(fs.statSync(folder).mode & 0o7777, 0o755);
+    fs.writeFileSync(path.join(folder, "made"), "");
+    throw new Error("in the midst");
+  };
+  assert.throws(() => changingInside(syscalls(), fd, failing), /in the midst/);
+  const { mode, mtimeMs } = fs.statSync(folder);
+  assert.deepEqual([mode & 0o7777, mtimeMs, fs.readdirSync(folder)], [0o555, 2_000_000, ["made"]]);
+  fs.closeSync(fd);
+  assert.throws(() => changingInside(syscalls(), fd, () => assert.fail("it was changed")), { message: /EBADF/ });
+});
