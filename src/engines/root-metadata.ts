@@ -1,7 +1,10 @@
 import fs from "node:fs";
 import type { RootMetadata as RecordedRoot } from "../formats/descriptor.ts";
+import type { DirectoryFacts } from "../formats/restore.ts";
+import type { TreeNode } from "../formats/tree.ts";
 import { groupName, userName } from "../fs/users.ts";
 import type { RootMetadata } from "./engine.ts";
+import { NodeWriter, type NotSet } from "./write/node-writer.ts";
 
 const BILLION = 1_000_000_000n;
 
@@ -23,4 +26,19 @@ export function rootMetadata(root: Uint8Array): RootMetadata {
     mtimeSec: Number((stat.mtimeNs - nanoseconds) / BILLION),
     mtimeNs: Number(nanoseconds),
   };
+}
+
+/**
+ * What an open directory is set to, its modification time last; attributes that are not named stay. What could not be set,
+ * of the path that it goes by.
+ */
+export function setDirectory(
+  fd: number,
+  to: DirectoryFacts,
+  { path = new Uint8Array(0), xattrs = [] }: { path?: Uint8Array; xattrs?: TreeNode["xattrs"] } = {},
+): NotSet[] {
+  const { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs } = to;
+  const writer = new NodeWriter();
+  writer.finishDirectory(fd, { mode, uid, gid, xattrs, mtimeSec, mtimeNs }, path);
+  return writer.notSet;
 }

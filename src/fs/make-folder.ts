@@ -1,5 +1,6 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, fchmodSync, mkdirSync } from "node:fs";
 import { dirname } from "node:path";
+import { inDirectory } from "./syscalls.ts";
 
 /**
  * Makes a folder and its missing parents for their owner alone. Throws what the kernel says: for a file system that is
@@ -14,4 +15,9 @@ export function makeFolder(path: string): void {
     if (!existsSync(parent) && parent !== path) makeFolder(parent);
     mkdirSync(path, { mode: 0o700 });
   }
+}
+
+/** Gives a folder that was filled for its owner alone the permissions of one that is made by this process otherwise. */
+export function openToUmask(folder: Buffer): void {
+  inDirectory(folder, (fd) => fchmodSync(fd, 0o777 & ~process.umask()));
 }

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { TreeSource } from "../engines/engine.ts";
+import { setDirectory } from "../engines/root-metadata.ts";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { HeldFiles } from "../engines/tree/held-files.ts";
 import { holesByPath } from "../engines/write/exact-nodes.ts";
@@ -30,7 +31,7 @@ import { apartOf, RestoreJournal } from "./restore-journal.ts";
 import { findNode, type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
-import { flushPlaces, makePlaces, placesApart, removePlaces, setDirectory, Stagings } from "./staging-places.ts";
+import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
 import { differences } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
@@ -133,14 +134,11 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     hidesIgnored: (where) => finder.hidesIgnored(where),
   }).run(steps);
   failpoint("restore.swapped");
-  const finalUndo = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
+  const finished = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
   return {
-    undoId: finalUndo,
+    undoId: finished.undoId,
     changes: applied,
-    leftOut: [
-      ...rootLeftOut(workspace, intent.root),
-      ...leftOutEntries(present, plan, { staged, applied }, input.paths),
-    ],
+    leftOut: leftOutEntries(present, plan, { staged, applied, finished }, input.paths),
   };
 }
 
@@ -155,16 +153,23 @@ function sidesOf(
   return { present: pair.present, target: pair.previous };
 }
 
+/** What a restore ended with. */
+interface FinishedRestore {
+  undoId: SavePointId;
+  /** on the folder itself, and on the places apart */
+  notSet: NotSet[];
+}
+
 /** From the swapped entries to the record: shared with recovery, and safe to do again. */
 export async function finishRestore(
   workspace: Workspace,
   call: WorkspaceCall,
   restore: { intent: RestoreFile; steps: readonly Step[]; journal: RestoreJournal; saved?: SavedNodes },
-): Promise<SavePointId> {
+): Promise<FinishedRestore> {
   const { intent, steps, journal, saved } = restore;
   const undoId = await checkDisplaced(workspace, call, { intent, steps, saved });
   failpoint("restore.displaced-checked");
-  if (intent.root !== null) setRoot(workspace, intent.root);
+  const atFirst = intent.root === null ? [] : setRoot(workspace, intent.root);
   if (!isOrdered(workspace)) await flushFileSystem(workspace.root);
   await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   failpoint("restore.folder-durable");
@@ -178,8 +183,10 @@ export async function finishRestore(
   keepAnnounced(workspace);
   const isRootKept = steps.every((step) => Buffer.from(step.path).includes(0x2f));
   const root = intent.root ?? rootBefore(workspace, intent);
+  const notSet: NotSet[] = [];
   try {
-    removePlaces(workspace.root, intent.staging, apartOf(intent), (place) => factsAfter(place, steps));
+    const after = (place: PlaceApart): DirectoryFacts => factsAfter(place, steps);
+    notSet.push(...removePlaces(workspace.root, intent.staging, apartOf(intent), after));
   } catch (error) {
     const { message } = toCairnError(error);
     throw reworded(toCairnError(error), {
@@ -188,10 +195,11 @@ export async function finishRestore(
     });
   }
   failpoint("restore.places-removed");
-  removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
+  const atLast = removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
+  if (intent.root !== null) notSet.push(...(atLast ?? atFirst));
   failpoint("restore.staging-removed");
   journal.end();
-  return undoId;
+  return { undoId, notSet };
 }
 
 /** Forgets a restore that had not begun to change the folder. */
@@ -223,20 +231,21 @@ function factsAfter(place: PlaceApart, steps: readonly Step[]): DirectoryFacts {
 
 /**
  * Where it lay in the folder itself, its coming and going moved the folder's time, which is put back with what else the
- * root should be. Its mode is, where it was opened to be changed.
+ * root should be. Its mode is, where it was opened to be changed. Returns what could not be set; null where not all was to be.
  */
 function removeStaging(
   workspace: Workspace,
   { staging }: RestoreFile,
   { root, keepsTimes }: { root: RestoreFile["root"]; keepsTimes: boolean },
-): void {
+): NotSet[] | null {
   const lay = isInside(workspace, staging) && fs.existsSync(staging);
   if (lay) inDirectory(workspace.root, letOwnerWrite);
   fs.rmSync(staging, { recursive: true, force: true });
   // Somebody may have taken the folder away since.
-  if (root === null || !isFolderThere(workspace.root)) return;
-  if (lay && keepsTimes) setRoot(workspace, root);
-  else inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
+  if (root === null || !isFolderThere(workspace.root)) return null;
+  if (lay && keepsTimes) return setRoot(workspace, root);
+  inDirectory(workspace.root, (fd) => undoOwnerWrites(fd, root.mode));
+  return null;
 }
 
 function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): RestoreFile["root"] {
@@ -405,24 +414,14 @@ function rootOf(point: Point): RestoreFile["root"] {
   return { mode, uid, gid, mtime_sec, mtime_ns };
 }
 
-function setRoot(workspace: Workspace, root: DirectoryFacts): void {
-  inDirectory(workspace.root, (fd) => setDirectory(fd, root));
-}
-
-/** The folder itself, where its owner or mode is not what the point has. */
-function rootLeftOut(workspace: Workspace, wanted: DirectoryFacts | null): LeftOutEntry[] {
-  if (wanted === null) return [];
-  const { uid, gid, mode } = fs.statSync(workspace.root);
-  const owner = uid === wanted.uid && gid === wanted.gid ? [] : ["owner"];
-  const aspects = (mode & 0o7777) === wanted.mode ? owner : [...owner, "mode"];
-  if (aspects.length === 0) return [];
-  return [{ path: new Uint8Array(0), reason: "not_permitted", detail: "the system refuses it", aspects }];
+function setRoot(workspace: Workspace, root: DirectoryFacts): NotSet[] {
+  return inDirectory(workspace.root, (fd) => setDirectory(fd, root));
 }
 
 function leftOutEntries(
   present: Saved,
   plan: readonly PlannedEntry[],
-  { staged, applied }: { staged: StagedRestore; applied: AppliedSteps },
+  { staged, applied, finished }: { staged: StagedRestore; applied: AppliedSteps; finished: FinishedRestore },
   paths: readonly Uint8Array[] | null,
 ): LeftOutEntry[] {
   const kept = plan
@@ -442,7 +441,10 @@ function leftOutEntries(
   // What was not put in place has nothing that could be set on it.
   const stayed = new Set(applied.kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   const lacking = staged.notSet.filter(({ path: where }) => !stayed.has(Buffer.from(where).toString("latin1")));
-  return [...kept, ...untouched, ...applied.kept, ...[...lacking, ...applied.notSet].map(notSetEntry)];
+  // A place apart that a step set already.
+  const set = new Set(applied.notSet.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const last = finished.notSet.filter(({ path: where }) => !set.has(Buffer.from(where).toString("latin1")));
+  return [...kept, ...untouched, ...applied.kept, ...[...last, ...lacking, ...applied.notSet].map(notSetEntry)];
 }
 
 export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {

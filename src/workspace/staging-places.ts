@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
-import { rootMetadata } from "../engines/root-metadata.ts";
-import { NodeWriter } from "../engines/write/node-writer.ts";
+import { rootMetadata, setDirectory } from "../engines/root-metadata.ts";
+import type { NotSet } from "../engines/write/node-writer.ts";
 import { toCairnError } from "../errors.ts";
 import { latin1 } from "../formats/bytes.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
@@ -90,15 +90,16 @@ export function makePlaces(root: Uint8Array, staging: string, apart: readonly Pl
 }
 
 /**
- * Removes them with all that is in them. `after`: what each place's directory is to be then. A place that has none is not
- * touched: another file system may be mounted there than when it was made.
+ * Removes them with all that is in them. `after`: what each place's directory is to be then; what of it could not be set
+ * is returned. A place that has none is not touched: another file system may be mounted there than when it was made.
  */
 export function removePlaces(
   root: Uint8Array,
   staging: string,
   apart: readonly PlaceApart[],
   after: (place: PlaceApart) => DirectoryFacts = (place) => place,
-): void {
+): NotSet[] {
+  const notSet: NotSet[] = [];
   eachPlace(root, apart, (_held, fd, place) => {
     const name = path.basename(staging);
     const staged = joinRaw(throughDescriptor(fd, joinRaw(root, rawPath(place))), name);
@@ -110,8 +111,9 @@ export function removePlaces(
       const shown = printablePath(joinRaw(rawPath(place), name));
       throw toCairnError(error, `remove ${shown}, in which entries were staged`);
     }
-    setDirectory(fd, after(place));
+    notSet.push(...setDirectory(fd, after(place), { path: rawPath(place) }));
   });
+  return notSet;
 }
 
 /** Opens each place that is still there, following no link. */
@@ -139,18 +141,6 @@ function openOrNull(held: HeldDirectories, place: Uint8Array): number | null {
     // It went, or is no directory any more.
     return null;
   }
-}
-
-/** What an open directory is set to, its modification time last. */
-export function setDirectory(fd: number, to: DirectoryFacts): void {
-  const facts = fs.fstatSync(fd);
-  const owner = facts.uid === to.uid && facts.gid === to.gid ? {} : { uid: to.uid, gid: to.gid };
-  const times = { mtimeSec: to.mtime_sec, mtimeNs: to.mtime_ns };
-  new NodeWriter().finishDirectory(
-    fd,
-    { mode: to.mode, uid: facts.uid, gid: facts.gid, ...owner, xattrs: [], ...times },
-    new Uint8Array(0),
-  );
 }
 
 /** What was staged in places apart, and moved in them, is durable then. */

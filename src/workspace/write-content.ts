@@ -1,10 +1,10 @@
 import fs from "node:fs";
 import { beyondNodes } from "../engines/copy/beyond-nodes.ts";
-import { NodeWriter } from "../engines/write/node-writer.ts";
+import { setDirectory } from "../engines/root-metadata.ts";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { DescriptorContent } from "../formats/descriptor.ts";
 import { flushing } from "../fs/flush.ts";
+import { openToUmask } from "../fs/make-folder.ts";
 import { freeSpace, mountOf } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
@@ -65,7 +65,9 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
         }),
   });
   failpoint("write.content-written");
-  const notSet = paths === null && readOnly !== true ? setRootMetadata(folder, descriptor.content) : [];
+  const { root } = descriptor.content;
+  const setsRoot = paths === null && readOnly !== true;
+  const notSet = setsRoot ? inDirectory(folder, (fd) => setDirectory(fd, root)) : [];
   return {
     entries: written.entries,
     bytes: written.bytes,
@@ -102,14 +104,6 @@ function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): bool
 export function countOf(point: Point): number {
   const { files, directories, links, other } = point.descriptor.entries;
   return files + directories + links + other;
-}
-
-function setRootMetadata(folder: Buffer, content: DescriptorContent): NodeWriter["notSet"] {
-  const { mode, uid, gid, mtime_sec, mtime_ns } = content.root;
-  const writer = new NodeWriter();
-  const node = { mode, uid, gid, xattrs: [], mtimeSec: mtime_sec, mtimeNs: mtime_ns };
-  inDirectory(folder, (fd) => writer.finishDirectory(fd, node, new Uint8Array(0)));
-  return writer.notSet;
 }
 
 // Below this a file system serves nobody else on the machine any more; on a small one a share of it does.
@@ -199,7 +193,7 @@ export async function restoreTo(workspace: Workspace, input: RestoreToInput): Pr
       const written = await flushing(partial.staging, async () =>
         paths === null ? writeWhole(workspace, whole) : writeContent(workspace, whole),
       );
-      if (paths !== null) inDirectory(partial.staging, (fd) => fs.fchmodSync(fd, 0o777 & ~process.umask()));
+      if (paths !== null) openToUmask(partial.staging);
       partial.commit();
       partial.end();
       return written;

@@ -157,4 +157,18 @@ describe("an ordinary user", { skip }, () => {
     assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["", "not_permitted", "owner"]]);
     assert.equal(fs.readFileSync(file, "utf8"), "as it was");
   });
+
+  test("is told that the folder, which is another's, has another time than it had", () => {
+    const file = path.join(user.place, "of-all/file");
+    fs.mkdirSync(path.dirname(file));
+    fs.writeFileSync(file, "as it was");
+    fs.chownSync(file, ORDINARY_USER, ORDINARY_USER);
+    fs.chownSync(path.dirname(file), 0, ORDINARY_USER);
+    fs.chmodSync(path.dirname(file), 0o775);
+    const here = user.optionsIn(path.dirname(file));
+    cairnOk(["save"], here);
+    fs.writeFileSync(file, "changed");
+    assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["", "not_permitted", "times"]]);
+    assert.equal(fs.readFileSync(file, "utf8"), "as it was");
+  });
 });

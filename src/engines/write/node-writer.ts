@@ -353,12 +353,6 @@ export class NodeWriter {
     return !this.#readOnly || this.#uid === 0;
   }
 
-  /** Sets an open entry's modification time, in nanoseconds since 1970. */
-  setTimes(fd: number, mtimeNs: bigint): void {
-    const nanoseconds = ((mtimeNs % BILLION) + BILLION) % BILLION;
-    this.sys.utimens(fd, this.#noName, 0, Number((mtimeNs - nanoseconds) / BILLION), Number(nanoseconds));
-  }
-
   /** One more name of an entry that exists already. */
   link(fromDirfd: number, from: Uint8Array, dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#value, 0, from);

@@ -1,12 +1,13 @@
-import { fchmodSync, mkdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
+import { setDirectory } from "../../engines/root-metadata.ts";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts";
-import { NodeWriter } from "../../engines/write/node-writer.ts";
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { flushing } from "../../fs/flush.ts";
+import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
@@ -138,10 +139,10 @@ class SnapshotRestore {
       const { proof, untold } = await this.#prove(partial.staging, written, leftOut);
       failpoint("restore-backup.proven");
       const wasMountRoot = isMountRoot(target);
-      leftOut.push(...this.#setRoot(partial.staging));
+      const notSet = this.#setRoot(partial.staging);
       partial.commit();
       // There the folder that was filled is not the one that stays.
-      if (wasMountRoot) this.#setRoot(target);
+      leftOut.push(...(wasMountRoot ? this.#setRoot(target) : notSet));
       partial.end();
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
@@ -354,12 +355,12 @@ class SnapshotRestore {
   #setRoot(folder: Buffer): LeftOut[] {
     const { node } = this.#parts.content;
     if (this.#parts.paths !== null || node === null) {
-      inDirectory(folder, (fd) => fchmodSync(fd, 0o777 & ~process.umask()));
+      openToUmask(folder);
       return [];
     }
-    const writer = new NodeWriter();
-    inDirectory(folder, (fd) => writer.finishDirectory(fd, node, new Uint8Array(0)));
-    return writer.notSet.map(notSetEntry).map(publicLeftOut);
+    const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
+    const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
+    return inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs })).map(notSetEntry).map(publicLeftOut);
   }
 
   #result(of: {
