@@ -144,6 +144,17 @@ describe("an ordinary user", { skip }, () => {
     assert.equal(fs.statSync(at("of-a-group")).gid, ORDINARY_USER);
   });
 
+  test("is told of a file of another's only what is not as it was", () => {
+    const file = path.join(user.place, "mine/of-another");
+    fs.mkdirSync(path.dirname(file));
+    fs.writeFileSync(file, "as it was");
+    fs.chownSync(path.dirname(file), ORDINARY_USER, ORDINARY_USER);
+    const here = user.optionsIn(path.dirname(file));
+    cairnOk(["save"], here);
+    fs.utimesSync(file, 1000, 1000);
+    assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["of-another", "not_permitted", "times"]]);
+  });
+
   test("is told that the folder itself has another owner than it had", () => {
     const file = path.join(user.place, "other/file");
     fs.mkdirSync(path.dirname(file));

@@ -27,7 +27,7 @@ import {
   wide,
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { type NotSet, shown } from "../write/node-writer.ts";
+import { type NotSet, shown, whatDiffers } from "../write/node-writer.ts";
 import type { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { copyContent } from "./copy-content.ts";
@@ -198,8 +198,7 @@ export class EntryCloner {
 
   #slot(): number {
     const { words } = this.#stat;
-    const device = Math.imul(words[STAT.DEV_MAJOR]!, 1 << 20) ^ words[STAT.DEV_MINOR]!;
-    return this.#links.slotOf(device, words[STAT.INO]!, words[STAT.INO + 1]!);
+    return this.#links.slotOf(deviceOf(this.#stat), words[STAT.INO]!, words[STAT.INO + 1]!);
   }
 
   #link(pair: DirectoryPair, names: Arena, name: number, first: Uint8Array): void {
@@ -347,11 +346,17 @@ export class EntryCloner {
     if (entry.mode !== mode && sys.fchmod(to, mode) < 0) aspects.push("mode");
     if (sys.utimens(to, this.#noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!) < 0 || !sys.exactTimes)
       aspects.push("times");
-    if (aspects.length > 0) this.#note(path(), aspects);
+    if (aspects.length > 0) this.#note(path, sys.fstat(to, this.#made), { words, aspects });
   }
 
-  #note(path: Uint8Array, aspects: NotSet["aspects"]): void {
-    this.out.notSet.push({ path: Uint8Array.from(path), aspects, detail: "the system refuses it" });
+  /** Notes what was refused of a made entry, looked at into `#made`, and is not as the source's stat words have it. */
+  #note(path: () => Uint8Array, known: number, refused: { words: Uint32Array; aspects: NotSet["aspects"] }): void {
+    const { words } = refused;
+    const [uid, gid, mode] = [words[STAT.UID]!, words[STAT.GID]!, words[STAT.MODE]! & 0o7777];
+    const wanted = { uid, gid, mode, mtimeSec: signedWide(words, STAT.MTIME), mtimeNs: words[STAT.MTIME_NS]! };
+    const aspects = known < 0 ? refused.aspects : whatDiffers(this.#made.words, wanted, refused.aspects);
+    if (aspects.length > 0)
+      this.out.notSet.push({ path: Uint8Array.from(path()), aspects, detail: "the system refuses it" });
   }
 
   #attributes(from: number, to: number, listed: number): boolean {
@@ -430,7 +435,11 @@ export class EntryCloner {
       if (sys.chmod(pair.to, names, name, words[STAT.MODE]! & 0o7777) < 0) aspects.push("mode");
     const times = sys.utimens(pair.to, names, name, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!);
     if (times < 0 || !sys.exactTimes) aspects.push("times");
-    if (aspects.length > 0) this.#note(this.pathOf(pair.path, names, name), aspects);
+    if (aspects.length > 0)
+      this.#note(() => this.pathOf(pair.path, names, name), sys.stat(pair.to, names, name, this.#made), {
+        words,
+        aspects,
+      });
   }
 
   #attributesByName(pair: DirectoryPair, names: Arena, name: number, listed: number): boolean {

@@ -6,6 +6,7 @@ import {
   errnoName,
   newStatBuffer,
   putName,
+  signedWide,
   STAT,
   syscallError,
   type Syscalls,
@@ -41,6 +42,7 @@ export class NodeWriter {
   readonly #value: Arena = newArena(128 * 1024);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
+  readonly #stat = newStatBuffer();
   readonly #readOnly: boolean;
   /** whether new entries may come with a group or an access list of their directory's */
   readonly #inherits: boolean;
@@ -52,10 +54,10 @@ export class NodeWriter {
   }
 
   #bequeaths(directory: number): boolean {
-    const stat = newStatBuffer();
-    if (this.sys.fstat(directory, stat) < 0 || stat.words[STAT.MODE]! & SETGID) return true;
+    const { words } = this.#stat;
+    if (this.sys.fstat(directory, this.#stat) < 0 || words[STAT.MODE]! & SETGID) return true;
     // macOS, and some mounts elsewhere, give what is made in a directory the directory's group.
-    if (stat.words[STAT.GID] !== this.#gid) return true;
+    if (words[STAT.GID] !== this.#gid) return true;
     putName(this.#name, 0, DEFAULT_ACL);
     return this.sys.fgetxattr(directory, this.#name, 0, this.#value, 0) >= 0;
   }
@@ -190,7 +192,7 @@ export class NodeWriter {
   }
 
   #finish(fd: number, node: TreeNode, path: Uint8Array): void {
-    const aspects: NotSet["aspects"] = [];
+    let aspects: NotSet["aspects"] = [];
     let detail = "";
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
     if ((others || this.#inherits) && this.#mayOwn) {
@@ -201,15 +203,16 @@ export class NodeWriter {
       }
     }
     let attributes = this.#setAttributes(fd, node.xattrs);
-    const mode = this.sys.fchmod(fd, this.#readOnly ? readable(node.mode) : node.mode);
-    if (mode < 0) aspects.push("mode");
+    const mode = this.#readOnly ? readable(node.mode) : node.mode;
+    if (this.sys.fchmod(fd, mode) < 0) aspects.push("mode");
     // The other way round for an entry that was there before and could not be written to.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
     const times = this.sys.utimens(fd, this.#noName, 0, node.mtimeSec, node.mtimeNs);
     if (times < 0 || !this.sys.exactTimes) aspects.push("times");
-    const wrong = aspects.length === 0 ? aspects : whatDiffers(fd, node, aspects);
-    if (wrong.length > 0) this.#note(path, wrong, detail === "" ? "the system refuses it" : detail);
+    if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
+      aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
+    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
   }
 
   /** Takes access lists off that came from the directory and are not the node's. */
@@ -309,7 +312,7 @@ export class NodeWriter {
   /** Owner, mode, attributes and times of what is not opened: links, pipes, devices; also of directories and files by name. */
   metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
-    const aspects: NotSet["aspects"] = [];
+    let aspects: NotSet["aspects"] = [];
     if (
       this.#mayOwn &&
       this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 &&
@@ -328,14 +331,13 @@ export class NodeWriter {
     const set = ({ name, value }: TreeNode["xattrs"][number]): boolean =>
       this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
     const refused = node.xattrs.filter((attribute) => !set(attribute));
-    if (
-      node.type !== "symlink" &&
-      this.sys.chmod(dirfd, this.#name, 0, this.#readOnly ? readable(node.mode) : node.mode) < 0
-    )
-      aspects.push("mode");
+    const mode = this.#readOnly ? readable(node.mode) : node.mode;
+    if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, mode) < 0) aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
     if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.exactTimes)
       aspects.push("times");
+    if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
+      aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
     if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
   }
 
@@ -368,13 +370,16 @@ export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): str
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
 }
 
-/** Those of what was refused that are not right already, as another's directory may be. */
-function whatDiffers(fd: number, node: TreeNode, refused: NotSet["aspects"]): NotSet["aspects"] {
-  const { uid, gid, mode, mtimeNs } = fs.fstatSync(fd, { bigint: true });
+/** Those of what was refused that are not right already, by the stat words of the entry: another's may be. */
+export function whatDiffers(
+  words: Uint32Array,
+  wanted: Pick<TreeNode, "uid" | "gid" | "mode" | "mtimeSec" | "mtimeNs">,
+  refused: NotSet["aspects"],
+): NotSet["aspects"] {
   const isRight: Partial<Record<NotSet["aspects"][number], boolean>> = {
-    owner: Number(uid) === node.uid && Number(gid) === node.gid,
-    mode: (Number(mode) & 0o7777) === node.mode,
-    times: mtimeNs === BigInt(node.mtimeSec) * BILLION + BigInt(node.mtimeNs),
+    owner: words[STAT.UID] === wanted.uid && words[STAT.GID] === wanted.gid,
+    mode: (words[STAT.MODE]! & 0o7777) === wanted.mode,
+    times: signedWide(words, STAT.MTIME) === wanted.mtimeSec && words[STAT.MTIME_NS] === wanted.mtimeNs,
   };
   return refused.filter((aspect) => isRight[aspect] !== true);
 }
@@ -394,8 +399,6 @@ function minimalAccessList(mode: number): Uint8Array {
   });
   return list;
 }
-
-const BILLION = 1_000_000_000n;
 
 /** A path in a message. */
 export function shown(path: Uint8Array): string {
