@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
@@ -12,6 +12,7 @@ import { chooseControlDirectory } from "../workspace/control-place.ts";
 import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
+import { existingAncestor } from "../workspace/room.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { EngineOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
 import { convert } from "./convert.ts";
@@ -65,8 +66,8 @@ export async function engineOfNew(path: string, wanted: EngineType | undefined):
   if (wanted === "copy") return wanted;
   const type = wanted ?? "btrfs-snapshot";
   // Folder and points will lie in the path, which need not be there yet.
-  const place = existingAncestor(realPathOf(path).toString("utf8"));
-  const parent = Buffer.from(place);
+  const parent = existingAncestor(realPathOf(path));
+  const place = parent.toString("utf8");
   const answer =
     type === "btrfs-snapshot" ? await probeNewSubvolume(parent, place) : await probeHolder(type, parent, place);
   if (answer === null) return type;
@@ -80,16 +81,11 @@ function existingFolder(path: string): Buffer {
   throw new CairnError("not_found", `there is no ${printablePath(folder)}`);
 }
 
-function existingAncestor(place: string): string {
-  return existsSync(place) ? place : existingAncestor(dirname(place));
-}
-
 /** The lowest folder there is on the way to a folder's points. */
 export function placeOfPoints(folder: Buffer, controlDirectory: string | undefined): string {
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
-  return existingAncestor(
-    found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root,
-  );
+  const root = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
+  return existingAncestor(root).toString("utf8");
 }
 
 /** Throws `unsupported` when the engine does not work at a path, with why and what would help; `not_found`. */

@@ -1,13 +1,14 @@
-import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { closeSync, constants, mkdirSync, openSync, rmSync, statSync } from "node:fs";
+import { isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { temporaryName } from "../fs/durable.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
-import { isAtOrBelow, printablePath, rawBytes } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import type { ControlId } from "../ids.ts";
 import { MOUNT_CONTROL } from "./control-layout.ts";
 import { userStateDirectory } from "./registry.ts";
+import { existingAncestor } from "./room.ts";
 
 /** Where a new control directory goes. */
 
@@ -24,12 +25,8 @@ export interface ChooseOptions {
   controlDirectory?: string | undefined;
 }
 
-function existingAncestor(path: string): string {
-  return existsSync(path) || dirname(path) === path ? path : existingAncestor(dirname(path));
-}
-
-function isWritable(directory: string): boolean {
-  const probe = join(directory, temporaryName());
+function isWritable(directory: Buffer): boolean {
+  const probe = joinRaw(directory, temporaryName());
   try {
     mkdirSync(probe);
     rmSync(probe, { recursive: true });

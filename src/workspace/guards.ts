@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, readdirSync, realpathSync, statSync 
 import { basename } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { rawPath } from "../formats/record.ts";
+import { formatBytes } from "../formats/sizes.ts";
 import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
@@ -9,6 +10,7 @@ import { homeDirectories, knownHome } from "../fs/users.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
 import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
+import { existingAncestor, requireRoom } from "./room.ts";
 
 /** What is checked before the first byte is written for a folder. */
 
@@ -192,22 +194,6 @@ export function checkLocation(folder: Buffer, options: LocationOptions = {}): vo
   refuseAboveControl(folder, options);
 }
 
-const UNITS: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40, P: 2 ** 50 };
-
-/** Bytes as a person reads them, e.g. `1.5 GiB`. */
-function shownBytes(bytes: number): string {
-  const unit = ["P", "T", "G", "M", "K"].find((each) => bytes >= UNITS[each]!) ?? "";
-  const value = bytes / UNITS[unit]!;
-  return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toFixed(1)} ${unit === "" ? "B" : `${unit}iB`}`;
-}
-
-function existingAncestor(path: string): string {
-  return existsSync(path) ? path : existingAncestor(path.slice(0, Math.max(1, path.lastIndexOf("/"))));
-}
-
-// Below this a file system serves nobody else on the machine any more.
-const RESERVE_BYTES = 16 << 20;
-
 export interface SpaceOptions {
   allow?: readonly GuardName[] | undefined;
 }
@@ -218,16 +204,10 @@ export interface SpaceOptions {
  */
 export function checkSpace(controlRoot: string, estimateBytes: number, options: SpaceOptions = {}): void {
   if (options.allow?.includes("space") === true) return;
-  const { freeBytes } = freeSpace(existingAncestor(controlRoot));
-  if (freeBytes >= estimateBytes + RESERVE_BYTES) return;
-  throw new CairnError(
-    "no_space",
-    `${controlRoot} has ${shownBytes(freeBytes)} free; ${estimateBytes === 0 ? "" : `about ${shownBytes(estimateBytes)} are needed, and `}${shownBytes(RESERVE_BYTES)} are left to others on that file system`,
-    {
-      hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
-      details: { guard: "space", free_bytes: freeBytes, needed_bytes: estimateBytes, reserve_bytes: RESERVE_BYTES },
-    },
-  );
+  requireRoom(controlRoot, estimateBytes, {
+    hint: "free some space, use --control-dir on a larger file system, or go on with --allow space",
+    guard: "space",
+  });
 }
 
 /** The share of its file system that a control directory may fill unless told. */
@@ -258,7 +238,7 @@ export function checkQuota(controlRoot: string, use: QuotaUse): void {
   const quota = quotaBytes(controlRoot, use.configured);
   throw new CairnError(
     "no_space",
-    `the quota of ${controlRoot} is ${shownBytes(quota)}; it holds ${shownBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${shownBytes(use.addedBytes)} would be added`}`,
+    `the quota of ${controlRoot} is ${formatBytes(quota)}; it holds ${formatBytes(use.usedBytes)}${use.addedBytes === 0 ? "" : ` and about ${formatBytes(use.addedBytes)} would be added`}`,
     {
       hint: "remove points with `cairn cleanup`, or raise the quota with `cairn cleanup --set-policy --quota SIZE`",
       details: { quota_bytes: quota, used_bytes: use.usedBytes, added_bytes: use.addedBytes },

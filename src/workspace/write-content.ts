@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { flushing } from "../fs/flush.ts";
 import { openToUmask } from "../fs/make-folder.ts";
-import { freeSpace, mountOf } from "../fs/mounts.ts";
+import { mountOf } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
@@ -18,6 +18,7 @@ import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
 import { manifestOf, notSetEntry } from "./restore.ts";
 import type { LeftOutEntry } from "./record-point.ts";
+import { existingAncestor, hasRoom, requireRoom } from "./room.ts";
 import { treePlace } from "./shared-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
@@ -106,22 +107,6 @@ export function countOf(point: Point): number {
   return files + directories + links + other;
 }
 
-// Below this a file system serves nobody else on the machine any more; on a small one a share of it does.
-const RESERVE_BYTES = 16 << 20;
-const RESERVE_SHARE = 0.01;
-
-/** Bytes free on a folder's file system, and how many of them are left to others. */
-function roomAt(target: Buffer): { freeBytes: number; reserveBytes: number } {
-  const { freeBytes, totalBytes } = freeSpace(existingAncestor(target));
-  return { freeBytes, reserveBytes: Math.min(RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE)) };
-}
-
-/** Whether a folder's file system has room for so much more. */
-export function hasRoom(target: Buffer, bytes: number): boolean {
-  const { freeBytes, reserveBytes } = roomAt(target);
-  return freeBytes >= bytes + reserveBytes;
-}
-
 /** Throws `no_space` when a folder's file system has no room for all of a point. */
 export async function checkRoomFor(
   workspace: Workspace,
@@ -135,31 +120,10 @@ export async function checkRoomFor(
   const { holes } = await beyondNodes(async () => manifestOf(workspace, point));
   let written = bytes;
   for (const list of holes.values()) for (const [, length] of list) written -= length;
-  checkRoom(target, written, "space");
-}
-
-/** Throws `no_space` when a folder's file system has no room for so much more. `guard`: by whose name the caller may go on. */
-export function checkRoom(target: Buffer, bytes: number, guard?: GuardName): void {
-  if (hasRoom(target, bytes)) return;
-  const { freeBytes, reserveBytes } = roomAt(target);
-  const sizes = { free_bytes: freeBytes, needed_bytes: bytes + reserveBytes, reserve_bytes: reserveBytes };
-  throw new CairnError(
-    "no_space",
-    `the file system of ${printablePath(target)} has ${freeBytes} bytes free, ${sizes.needed_bytes} are needed, of which ${reserveBytes} stay free for others`,
-    guard === undefined
-      ? { hint: "choose another place, or only some of the paths", details: sizes }
-      : {
-          hint: `choose another place; a point with many hard links needs less: --allow ${guard}`,
-          details: { guard, ...sizes },
-        },
-  );
-}
-
-/** The folder itself, or the nearest above it that is there. */
-export function existingAncestor(folder: Buffer): Buffer {
-  return folder.length <= 1 || fs.existsSync(folder)
-    ? folder
-    : existingAncestor(folder.subarray(0, Math.max(folder.lastIndexOf(0x2f), 1)));
+  requireRoom(target, written, {
+    hint: "choose another place; a point with many hard links needs less: --allow space",
+    guard: "space",
+  });
 }
 
 export interface RestoreToInput extends WorkspaceCall {

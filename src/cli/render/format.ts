@@ -1,18 +1,6 @@
 import type { Style } from "./style.ts";
 
-const SIZE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-
-/** `0 B`, `1.5 KiB`, `310 MiB`: three digits at most. */
-export function formatBytes(bytes: number): string {
-  let value = Math.abs(bytes);
-  let unit = 0;
-  while (value >= 999.5 && unit < SIZE_UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-  return `${bytes < 0 ? "-" : ""}${Number(value.toFixed(digits))} ${SIZE_UNITS[unit]}`;
-}
+export { formatBytes } from "../../formats/sizes.ts";
 
 /** `4 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`. */
 export function formatDuration(milliseconds: number): string {

@@ -4,13 +4,12 @@ import { dirname, join } from "node:path";
 import { takenBytes } from "../../engines/tree/walk-entries.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { freeSpace } from "../../fs/mounts.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { LeftPacks } from "../../repository/left-packs.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
-import { existingAncestor } from "../../workspace/write-content.ts";
+import { existingAncestor, requireRoom } from "../../workspace/room.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /** Below the folder of a repository's caches. */
@@ -81,16 +80,9 @@ export class FetchArea {
     for (const folder of [this.#directory, ...this.#left]) needed -= await takenBytes(Buffer.from(folder));
     needed = Math.max(needed, 0);
     if (statSync(existingAncestor(target.folder)).dev === statSync(this.#directory).dev) needed += target.bytes;
-    const { freeBytes } = freeSpace(this.#directory);
-    if (freeBytes >= needed) return;
-    throw new CairnError(
-      "no_space",
-      `the file system of ${this.#parent} has ${freeBytes} bytes free, ${needed} are needed for what is fetched`,
-      {
-        hint: "XDG_CACHE_HOME names another place for it; or restore only some of the paths",
-        details: { free_bytes: freeBytes, needed_bytes: needed },
-      },
-    );
+    requireRoom(this.#parent, needed, {
+      hint: "XDG_CACHE_HOME names another place for what is fetched; or restore only some of the paths",
+    });
   }
 
   #take(pack: string, to: string): boolean {

@@ -20,7 +20,7 @@ import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
 import { notSetEntry } from "../../workspace/restore.ts";
-import { checkRoom, hasRoom } from "../../workspace/write-content.ts";
+import { hasRoom, requireRoom } from "../../workspace/room.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
@@ -116,7 +116,7 @@ class SnapshotRestore {
   async run(): Promise<RestoreBackupResult> {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
-      checkRoom(target, (await this.#plan()).plainBytes);
+      requireRoomAt(target, (await this.#plan()).plainBytes);
       const { entries, bytes } = await this.#count();
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null, untold: null });
     }
@@ -126,7 +126,7 @@ class SnapshotRestore {
     const plan = this.#isAllAtHand(there) ? null : await this.#plan();
     if (plan !== null) {
       const needed = plan.plainBytes - there;
-      checkRoom(target, needed);
+      requireRoomAt(target, needed);
       await this.#parts.area?.requireRoom(plan.storedBytes, { folder: target, bytes: needed });
     }
     const { partial, resumes } = folder.begin();
@@ -159,7 +159,7 @@ class SnapshotRestore {
   async write(): Promise<{ leftOut: LeftOut[] }> {
     const { target } = this.#parts;
     const plan = await this.#plan();
-    checkRoom(target, plan.plainBytes);
+    requireRoomAt(target, plan.plainBytes);
     const { written, leftOut } = await flushing(target, async () => this.#fetchAndWrite(plan, target, false));
     await this.#prove(target, written, leftOut);
     leftOut.push(...this.#setRoot(target));
@@ -360,7 +360,9 @@ class SnapshotRestore {
     }
     const { mode, uid, gid, mtimeSec, mtimeNs, xattrs } = node;
     const facts = { mode, uid, gid, mtime_sec: mtimeSec, mtime_ns: mtimeNs };
-    return inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs })).map(notSetEntry).map(publicLeftOut);
+    return inDirectory(folder, (fd) => setDirectory(fd, facts, { xattrs }))
+      .map(notSetEntry)
+      .map(publicLeftOut);
   }
 
   #result(of: {
@@ -388,6 +390,10 @@ class SnapshotRestore {
       duration_ms: Date.now() - started,
     };
   }
+}
+
+function requireRoomAt(target: Buffer, bytes: number): void {
+  requireRoom(target, bytes, { hint: "choose another place, or only some of the paths" });
 }
 
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
