@@ -11,7 +11,7 @@ import {
 import { toCairnError } from "../errors.ts";
 import { filesystemKind, parseMountinfo, readMounts, resolveMount } from "./mounts.ts";
 import type { Mount } from "./mounts.ts";
-import { isAtOrBelow, rawBytes } from "./safe-path.ts";
+import { isAtOrBelow, printablePath } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
 
 export type HolderKind = "cwd" | "open-write" | "open-read" | "mapping";
@@ -278,7 +278,7 @@ export function findHolders(folder: RawPath, options: HolderOptions = {}): Holde
   try {
     root = realpathSync.native(folder, "buffer");
   } catch (error) {
-    throw toCairnError(error, `look for holders of ${rawBytes(folder).toString("utf8")}`);
+    throw toCairnError(error, `look for holders of ${printablePath(folder)}`);
   }
   const pids = readdirSync("/proc")
     .filter((name) => /^[0-9]+$/.test(name))

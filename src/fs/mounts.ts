@@ -12,7 +12,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { bindLinux, newArena } from "../native.ts";
 import type { NativeFunction } from "../native.ts";
 import { knownVolumes, type Volume, volumeOf } from "./darwin-mounts.ts";
-import { isAtOrBelow, rawBytes } from "./safe-path.ts";
+import { isAtOrBelow, printablePath } from "./safe-path.ts";
 import type { RawPath } from "./safe-path.ts";
 
 export interface Mount {
@@ -85,7 +85,7 @@ function real(path: RawPath): Buffer {
   try {
     return realpathSync.native(path, "buffer");
   } catch (error) {
-    throw toCairnError(error, `resolve ${rawBytes(path).toString("utf8")}`);
+    throw toCairnError(error, `resolve ${printablePath(path)}`);
   }
 }
 
@@ -214,7 +214,7 @@ export function filesystemKind(path: RawPath): FilesystemKind {
   try {
     return kindOfMagic(statfsSync(path).type);
   } catch (error) {
-    throw toCairnError(error, `ask for the file system of ${rawBytes(path).toString("utf8")}`);
+    throw toCairnError(error, `ask for the file system of ${printablePath(path)}`);
   }
 }
 
@@ -239,7 +239,7 @@ export function freeSpace(path: RawPath): FreeSpace {
       freeInodes: facts.files > 0 ? facts.ffree : null,
     };
   } catch (error) {
-    throw toCairnError(error, `ask for the free space of ${rawBytes(path).toString("utf8")}`);
+    throw toCairnError(error, `ask for the free space of ${printablePath(path)}`);
   }
 }
 

@@ -10,6 +10,7 @@ import {
   normalizeTyped,
   pathOfDisplayed,
   printablePath,
+  quotedPath,
   splitRaw,
 } from "./safe-path.ts";
 
@@ -77,6 +78,11 @@ test("a displayed path has base64 only when it is not UTF-8, and leads back", ()
 
 test("a printed path cannot steer a terminal", () => {
   assert.equal(printablePath("a\u001b[31m\nb\u202ec\u009b"), "a\\x1b[31m\\nb\\u202ec\\x9b");
+});
+
+test("a quoted path names what is not UTF-8, and its quotation marks end it nowhere", () => {
+  assert.equal(quotedPath(ODD), '"a\\xff/\\nä"');
+  assert.equal(quotedPath('a "b"'), '"a \\"b\\""');
 });
 
 test("being below goes by whole names", () => {

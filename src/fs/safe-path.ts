@@ -20,7 +20,7 @@ export interface CheckOptions {
 }
 
 function unfit(path: Uint8Array, reason: string, code: ErrorCode): CairnError {
-  return new CairnError(code, `unsafe path ${JSON.stringify(printablePath(path).slice(0, 200))}: ${reason}`, {
+  return new CairnError(code, `unsafe path ${quotedPath(path.subarray(0, 200))}: ${reason}`, {
     hint: "use a path relative to the workspace, without . or .. parts",
   });
 }
@@ -160,4 +160,9 @@ function escapeCharacter(character: string): string {
 /** A raw path for a terminal: what is not UTF-8 and what would steer a terminal is escaped. */
 export function printablePath(path: string | Uint8Array): string {
   return displayPath(path).path.replace(STEERING, escapeCharacter);
+}
+
+/** The same in quotation marks, for messages and hints. */
+export function quotedPath(path: string | Uint8Array): string {
+  return `"${printablePath(path).replaceAll('"', '\\"')}"`;
 }

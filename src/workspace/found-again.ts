@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { CairnError, type ErrorCode, reworded, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
-import { displayPath, printablePath } from "../fs/safe-path.ts";
+import { displayPath, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { type PlacedWorkspace, readControl, readWorkspace } from "./control-directory.ts";
 import { type FoundWorkspace, hasOtherRoot, liesBeside } from "./find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained } from "./registry.ts";
@@ -76,7 +76,7 @@ function moved({ folder }: FoundWorkspace, now: Buffer): CairnError {
     "conflict",
     `${printablePath(folder)} is not where this workspace lies any more: it was relocated to ${printablePath(now)}`,
     {
-      hint: `go on there: cairn -C ${JSON.stringify(printablePath(now))} …; in a program, open that path`,
+      hint: `go on there: cairn -C ${quotedPath(now)} …; in a program, open that path`,
       details: { relocated_to: displayPath(now) },
     },
   );
@@ -114,7 +114,7 @@ function withPresentPlace(found: FoundWorkspace, code: "not_found" | "conflict",
     });
   const folder = rawBytesOf(known);
   return new CairnError(code, `${message}; it lies at ${printablePath(folder)} now, kept in ${controlOf(known)}`, {
-    hint: `go on there: cairn -C ${JSON.stringify(printablePath(folder))} …; in a program, open that path`,
+    hint: `go on there: cairn -C ${quotedPath(folder)} …; in a program, open that path`,
     details: { relocated_to: displayPath(folder) },
   });
 }

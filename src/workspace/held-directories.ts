@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import { quotedPath } from "../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   newStatBuffer,
@@ -54,8 +55,7 @@ export class HeldDirectories {
       putName(this.#name, 0, Buffer.from(part, "latin1"));
       const next = this.sys.open(fd, this.#name, 0, DIRECTORY, 0);
       if (fd !== this.root) this.sys.close(fd);
-      if (next < 0)
-        throw syscallError(next, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
+      if (next < 0) throw syscallError(next, `cannot open the directory ${quotedPath(path)}`);
       fd = next;
     }
     if (this.#last !== null) this.sys.close(this.#last.fd);
@@ -70,7 +70,7 @@ export class HeldDirectories {
     const result = this.sys.stat(dirfd, this.#name, 0, this.#stat);
     if (result < 0) {
       if (result === -2 || result === -20) return null;
-      throw syscallError(result, `cannot look at ${JSON.stringify(Buffer.from(name).toString("utf8"))}`);
+      throw syscallError(result, `cannot look at ${quotedPath(name)}`);
     }
     return {
       inode: (BigInt(words[STAT.INO + 1]!) * 4294967296n + BigInt(words[STAT.INO]!)).toString(),

@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import { TEMPORARY_PREFIX, fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, quotedPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { type PlacedWorkspace, readWorkspace } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
@@ -61,11 +61,11 @@ export function requirePlace(found: FoundWorkspace): void {
 function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | null {
   const { folder, control, workspace } = found;
   const parent = parentOf(folder);
-  const above = JSON.stringify(printablePath(parent));
+  const above = quotedPath(parent);
   if (isAnythingThere(folder))
     return {
       reason: "something that is no folder lies there",
-      hint: `move ${JSON.stringify(printablePath(folder))} away first; nothing of it was touched`,
+      hint: `move ${quotedPath(folder)} away first; nothing of it was touched`,
     };
   if (!isFolderThere(parent))
     return {
@@ -77,7 +77,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
     reason: `it was on another file system than what is mounted at ${above} now`,
-    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${JSON.stringify(printablePath(folder))}, then restore`,
+    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${quotedPath(folder)}, then restore`,
   };
 }
 

@@ -10,7 +10,7 @@ import { parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { readRecord } from "./read-record.ts";
@@ -187,7 +187,7 @@ export class PartialFolder {
     try {
       const taken = moveIn(this.#record, (name) => void moved.push(name));
       if (taken.length === 0) return;
-      const first = JSON.stringify(taken[0]!.toString("utf8"));
+      const first = quotedPath(taken[0]!);
       throw new CairnError("already_exists", `${target} has got an entry ${first} meanwhile; nothing was put there`, {
         hint: "name a folder that is absent or empty",
       });

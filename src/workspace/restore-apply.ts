@@ -8,7 +8,7 @@ import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../f
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
@@ -321,7 +321,7 @@ export class StepRunner {
   }
 
   #error(result: number, path: Uint8Array, doing: string): CairnError {
-    const text = JSON.stringify(Buffer.from(path).toString("utf8"));
+    const text = quotedPath(path);
     const name = errnoName(-result);
     return new CairnError(codeOfErrno(name), `${doing} ${text}: ${name}`, {
       hint: "the restore is journaled: the next cairn command finishes it or takes it back",

@@ -6,7 +6,7 @@ import type { ScanResult } from "../engines/scan/scan.ts";
 import { CairnError } from "../errors.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { type ExactFields, exactDifferences } from "./exact-differences.ts";
@@ -172,7 +172,7 @@ function mustExist(input: PlanInput, path: Uint8Array): void {
   if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
   throw new CairnError(
     "not_found",
-    `${JSON.stringify(Buffer.from(path).toString("utf8"))} is neither in the save point nor in the folder`,
+    `${quotedPath(path)} is neither in the save point nor in the folder`,
   );
 }
 

@@ -7,7 +7,7 @@ import { flushing } from "../fs/flush.ts";
 import { openToUmask } from "../fs/make-folder.ts";
 import { mountOf } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
-import { isAtOrBelow, printablePath } from "../fs/safe-path.ts";
+import { isAtOrBelow, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import { whyNotCopied } from "./exchange.ts";
 import { realPathOf } from "./find-workspace.ts";
@@ -186,7 +186,7 @@ async function requirePaths(workspace: Workspace, point: Point, paths: readonly 
     if (path.length === 0 || findNode(source, path) !== null) continue;
     throw new CairnError(
       "not_found",
-      `${JSON.stringify(Buffer.from(path).toString("utf8"))} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
+      `${quotedPath(path)} is not in the save point ${point.descriptor.save_point_id.slice(0, 8)}`,
       { hint: "see `cairn show POINT`" },
     );
   }

@@ -1,4 +1,5 @@
 import { toCairnError } from "../../errors.ts";
+import { printablePath } from "../../fs/safe-path.ts";
 import { newPacer } from "../../pacer.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { whileReading } from "../../repository/locks.ts";
@@ -149,7 +150,7 @@ function damagedSnapshots(damaged: readonly DamagedFile[], request: VerifyStoreR
 
 function storeProblem(problem: ContentProblem, foreign: ReadonlySet<string>): StoreProblem {
   if (problem.point === null || !foreign.has(problem.point)) return problem;
-  const where = problem.path === null ? "" : `/${Buffer.from(problem.path).toString("utf8")}: `;
+  const where = problem.path === null ? "" : `/${printablePath(problem.path)}: `;
   return {
     ...problem,
     point: null,

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   errnoName,
@@ -14,7 +15,6 @@ import {
 } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
-import { shown } from "../write/node-writer.ts";
 import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
@@ -77,7 +77,7 @@ export class DirectoryCloner {
     const isSteady = sameContentStat(this.#before.words, this.#stat.words);
     const to = openBelow(sys, this.#to, path, DIRECTORY, this.#path);
     try {
-      if (to < 0) throw syscallError(to, `cannot open the directory ${shown(path)}`);
+      if (to < 0) throw syscallError(to, `cannot open the directory ${quotedPath(path)}`);
       const stat = this.#stat.words.slice();
       this.#all({ path, from, to, device: deviceOf(this.#stat) });
       if (path.length === 0) return;
@@ -155,7 +155,7 @@ export class DirectoryCloner {
     const isApart = !sys.native && deviceOf(this.#stat) !== pair.device;
     if (isApart || this.#stat.words[STAT.ATTRIBUTES]! & ATTRIBUTE_MOUNT_ROOT) return void out.mounts.push(path);
     const made = sys.mkdir(pair.to, names, name, 0o700);
-    if (made < 0) throw syscallError(made, `cannot make the directory ${shown(path)}`);
+    if (made < 0) throw syscallError(made, `cannot make the directory ${quotedPath(path)}`);
     this.#pool.push(path);
   }
 }

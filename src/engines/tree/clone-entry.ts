@@ -12,6 +12,7 @@ import {
   takeOverMarks,
   takeOverNoCow,
 } from "../../fs/reflink.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -27,7 +28,7 @@ import {
   wide,
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { type NotSet, shown, whatDiffers } from "../write/node-writer.ts";
+import { type NotSet, whatDiffers } from "../write/node-writer.ts";
 import type { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { copyContent } from "./copy-content.ts";
@@ -207,12 +208,12 @@ export class EntryCloner {
     if (this.#firstDirectory === null || Buffer.compare(parent, this.#firstDirectory) !== 0) {
       this.close();
       this.#firstFd = openBelow(this.sys, this.#target, parent, DIRECTORY, this.#path);
-      if (this.#firstFd < 0) throw syscallError(this.#firstFd, `cannot open the directory ${shown(parent)}`);
+      if (this.#firstFd < 0) throw syscallError(this.#firstFd, `cannot open the directory ${quotedPath(parent)}`);
       this.#firstDirectory = Uint8Array.from(parent);
     }
     putName(this.#path, 0, first.subarray(slash + 1));
     const result = this.sys.link(this.#firstFd, this.#path, 0, pair.to, names, name);
-    if (result < 0) throw syscallError(result, `cannot link ${shown(this.pathOf(pair.path, names, name))}`);
+    if (result < 0) throw syscallError(result, `cannot link ${quotedPath(this.pathOf(pair.path, names, name))}`);
     this.out.linked++;
     this.out.entries++;
   }
@@ -224,7 +225,7 @@ export class EntryCloner {
     const clone = sys.cloneAs === null ? null : this.#cloneByName(pair, names, name, from);
     const mode = clone === null ? this.#createdMode(listed > 0) : -1;
     const to = clone ?? sys.open(pair.to, names, name, CREATE, mode);
-    if (to < 0) throw syscallError(to, `cannot create ${shown(this.pathOf(pair.path, names, name))}`);
+    if (to < 0) throw syscallError(to, `cannot create ${quotedPath(this.pathOf(pair.path, names, name))}`);
     try {
       const before = this.#stat.words;
       const size = wide(before, STAT.SIZE);
@@ -253,7 +254,7 @@ export class EntryCloner {
   #cloneByName(pair: DirectoryPair, names: Arena, name: number, from: number): number | null {
     const clone = cloneByName(this.sys, from, { directory: pair.to, names, name });
     if (clone >= 0) return clone;
-    this.#noteRefusal(clone, pair, () => shown(this.pathOf(pair.path, names, name)));
+    this.#noteRefusal(clone, pair, () => quotedPath(this.pathOf(pair.path, names, name)));
     return null;
   }
 
@@ -294,7 +295,7 @@ export class EntryCloner {
     name: number,
     { from, to }: { from: number; to: number },
   ): "cloned" | "copied" | number {
-    const path = (): string => shown(this.pathOf(pair.path, names, name));
+    const path = (): string => quotedPath(this.pathOf(pair.path, names, name));
     if (!isFragmented(from, wide(this.#stat.words, STAT.BLOCKS) * 512, this.#task.extentLimit)) {
       let result = cloneFile(this.sys, from, to);
       if (cloneAnswer(result) === "refused" && takeOverNoCow(from, to)) result = cloneFile(this.sys, from, to);
@@ -409,7 +410,7 @@ export class EntryCloner {
     }
     if (result < 0) {
       if (!isNotHeld(errnoName(-result)))
-        throw syscallError(result, `cannot make ${shown(this.pathOf(pair.path, names, name))}`);
+        throw syscallError(result, `cannot make ${quotedPath(this.pathOf(pair.path, names, name))}`);
       this.omit(pair, names, name, result);
       return false;
     }

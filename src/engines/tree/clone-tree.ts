@@ -5,7 +5,7 @@ import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { cloneAnswer, cloneFile, cloneTo, isOtherFileSystem, TIMES_WANTED } from "../../fs/reflink.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
-import { isAtOrBelow } from "../../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -19,7 +19,6 @@ import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { EngineThread } from "../engine-thread.ts";
 import { firstFailure, withThreads } from "../threads.ts";
-import { shown } from "../write/node-writer.ts";
 import {
   type CloneOutcome,
   type CloneTreeResult,
@@ -129,7 +128,7 @@ function checkPlaces({ from, skip }: CloneTreeOptions, to: Buffer): void {
     skip?.some((each) => isAtOrBelow(Buffer.from(below, "latin1"), Buffer.from(each, "latin1")))
   )
     return;
-  throw new CairnError("refused", `the clone ${shown(to)} would lie in the folder that it is made of`);
+  throw new CairnError("refused", `the clone ${quotedPath(to)} would lie in the folder that it is made of`);
 }
 
 /** The number of inodes in use where the folder lies; 0 where the file system does not say. */
@@ -161,7 +160,7 @@ function prepare(to: Buffer): boolean {
     made = false;
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw toCairnError(error, "the clone cannot be made");
     if (!fs.lstatSync(to).isDirectory() || fs.readdirSync(to).length > 0)
-      throw new CairnError("already_exists", `cannot clone to ${shown(to)}: there is something already`);
+      throw new CairnError("already_exists", `cannot clone to ${quotedPath(to)}: there is something already`);
   }
   const sys = syscalls();
   const fd = openDirectory(to);

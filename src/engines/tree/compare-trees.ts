@@ -4,6 +4,7 @@ import { isDigestedAttribute } from "../../formats/digest.ts";
 import { ENODATA, ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
   newStatBuffer,
@@ -17,7 +18,6 @@ import {
 } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
-import { shown } from "../write/node-writer.ts";
 
 /** What tells a copy of a tree that somebody else made from the tree itself, without reading a file. */
 export interface TreeComparison {
@@ -142,9 +142,9 @@ class TreeComparer {
         side.fd = openBelow(this.#sys, side.root, path, DIRECTORY, this.#path);
         // What it was when its name was compared is no more; its parent's times have moved.
         if (side.fd === ENOENT && side === this.#from) return this.#isChanged(path);
-        if (side.fd < 0) throw syscallError(side.fd, `cannot open the directory ${shown(path)}`);
+        if (side.fd < 0) throw syscallError(side.fd, `cannot open the directory ${quotedPath(path)}`);
         const listed = side.listing.read(this.#sys, side.fd);
-        if (listed < 0) throw syscallError(listed, `cannot read the directory ${shown(path)}`);
+        if (listed < 0) throw syscallError(listed, `cannot read the directory ${quotedPath(path)}`);
       }
       this.#look(this.#from, this.#noName, 0);
       const moved = this.#isRecent(NAMES_TICK_MS);

@@ -1,8 +1,8 @@
 import fs from "node:fs";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, putName, signedWide, STAT, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
-import { shown } from "../write/node-writer.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 
@@ -19,7 +19,7 @@ export function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[]
   const parentOf = (entry: Uint8Array): { fd: number; name: Uint8Array } => {
     const slash = entry.lastIndexOf(0x2f);
     const fd = openBelow(sys, root, entry.subarray(0, Math.max(slash, 0)), DIRECTORY, path);
-    if (fd < 0) throw syscallError(fd, `cannot open the directory of ${shown(entry)}`);
+    if (fd < 0) throw syscallError(fd, `cannot open the directory of ${quotedPath(entry)}`);
     return { fd, name: entry.subarray(slash + 1) };
   };
   const link = (first: { fd: number; name: Uint8Array }, entry: Uint8Array): void => {
@@ -34,7 +34,7 @@ export function relink(tree: Uint8Array, groups: readonly (readonly Uint8Array[]
         sys.link(first.fd, from, 0, own.fd, to, 0),
         sys.utimens(own.fd, noName, 0, signedWide(words, STAT.MTIME), words[STAT.MTIME_NS]!),
       ])
-        if (result < 0) throw syscallError(result, `cannot link ${shown(entry)} again`);
+        if (result < 0) throw syscallError(result, `cannot link ${quotedPath(entry)} again`);
     } finally {
       sys.close(own.fd);
     }

@@ -2,9 +2,9 @@ import fs from "node:fs";
 import { EACCES, ENOENT } from "../../fs/errno.ts";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, STAT, syscallError, type Syscalls, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
-import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "./work-pool.ts";
 
@@ -50,10 +50,10 @@ export class DirectoryRemover {
     const sys = this.#sys;
     const fd = openBelow(sys, this.#root, path, DIRECTORY, this.#path);
     if (fd === ENOENT) return;
-    if (fd < 0) throw syscallError(fd, `cannot open the directory ${shown(path)}`);
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
     try {
       const listed = this.#listing.read(sys, fd);
-      if (listed < 0) throw syscallError(listed, `cannot read the directory ${shown(path)}`);
+      if (listed < 0) throw syscallError(listed, `cannot read the directory ${quotedPath(path)}`);
       if (path.length > 0) this.#emptied.push(path);
       const { names, offsets } = this.#listing;
       let opened = false;
@@ -73,7 +73,8 @@ export class DirectoryRemover {
           sys.fchmod(fd, 0o700);
           result = sys.unlink(fd, names, name, false);
         }
-        if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove an entry of ${shown(path)}`);
+        if (result < 0 && result !== ENOENT)
+          throw syscallError(result, `cannot remove an entry of ${quotedPath(path)}`);
       }
     } finally {
       sys.close(fd);

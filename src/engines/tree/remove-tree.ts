@@ -2,12 +2,12 @@ import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { ENOENT } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { EngineThread } from "../engine-thread.ts";
 import { firstFailure, withThreads } from "../threads.ts";
-import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 import { WorkPool } from "./work-pool.ts";
 
@@ -21,7 +21,7 @@ export async function removeTree(place: Uint8Array): Promise<void> {
   try {
     await withThreads({ kind: "clone" }, async (threads) => removeBy(threads, at));
   } catch (error) {
-    throw toCairnError(error, `removing ${shown(at)}`);
+    throw toCairnError(error, `removing ${quotedPath(at)}`);
   }
 }
 
@@ -45,7 +45,7 @@ async function removeBy(threads: readonly EngineThread[], at: Buffer): Promise<v
 function isThere(at: Buffer): boolean {
   const stat = fs.lstatSync(at, { throwIfNoEntry: false });
   if (stat === undefined) return false;
-  if (!stat.isDirectory()) throw new CairnError("refused", `${shown(at)} is no directory`);
+  if (!stat.isDirectory()) throw new CairnError("refused", `${quotedPath(at)} is no directory`);
   return true;
 }
 
@@ -63,7 +63,7 @@ function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
       if (parent === null || Buffer.compare(parent, own) !== 0) {
         if (fd >= 0) sys.close(fd);
         fd = openBelow(sys, root, own, DIRECTORY, arena);
-        if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${shown(own)}`);
+        if (fd < 0 && fd !== ENOENT) throw syscallError(fd, `cannot open the directory ${quotedPath(own)}`);
         parent = own;
       }
       if (fd >= 0) removeDirectory(sys, fd, path.subarray(slash + 1), arena);
@@ -77,5 +77,5 @@ function removeEmptied(place: Buffer, directories: Uint8Array[]): void {
 function removeDirectory(sys: Syscalls, fd: number, name: Uint8Array, arena: Arena): void {
   putName(arena, 0, name);
   const result = sys.unlink(fd, arena, 0, true);
-  if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove ${shown(name)}`);
+  if (result < 0 && result !== ENOENT) throw syscallError(result, `cannot remove ${quotedPath(name)}`);
 }

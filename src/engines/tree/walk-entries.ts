@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import {
   newStatBuffer,
   openDirectory,
@@ -14,7 +15,6 @@ import {
 } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
-import { shown } from "../write/node-writer.ts";
 import { DIRECTORY } from "./clone-entry.ts";
 
 /** Bits of the ATTRIBUTES word: nobody may change the entry, or only add to it. */
@@ -52,16 +52,16 @@ export async function walkEntries(
     for (let directory = open.pop(); directory !== undefined; directory = open.pop()) {
       const fd = openBelow(sys, held, directory, DIRECTORY, scratch);
       if (fd === ENOENT) continue;
-      if (fd < 0) throw syscallError(fd, `cannot open the directory ${shown(directory)}`);
+      if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(directory)}`);
       try {
         const listed = listing.read(sys, fd);
-        if (listed < 0) throw syscallError(listed, `cannot read the directory ${shown(directory)}`);
+        if (listed < 0) throw syscallError(listed, `cannot read the directory ${quotedPath(directory)}`);
         const { names, offsets } = listing;
         for (const name of offsets) {
           const known = sys.stat(fd, names, name, stat);
           if (known === ENOENT) continue;
           const path = pathOf(directory, names.bytes, name);
-          if (known < 0) throw syscallError(known, `cannot look at ${shown(path())}`);
+          if (known < 0) throw syscallError(known, `cannot look at ${quotedPath(path())}`);
           const entered = visit({ path, stat: stat.words }) !== false;
           if (entered && stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY) open.push(path());
           await pace();
@@ -160,6 +160,6 @@ function statOf(folder: Uint8Array): Uint32Array {
   const stat = newStatBuffer();
   const known = syscalls().fstat(fd, stat);
   fs.closeSync(fd);
-  if (known < 0) throw syscallError(known, `cannot look at ${shown(folder)}`);
+  if (known < 0) throw syscallError(known, `cannot look at ${quotedPath(folder)}`);
   return stat.words;
 }

@@ -1,3 +1,4 @@
+import { printablePath } from "../../fs/safe-path.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { AffectedPaths, type AffectedPath, type AffectedPathsOptions } from "./affected-paths.ts";
@@ -112,7 +113,7 @@ export class ProblemList {
           point: label,
           path: null,
           kind: "snapshot",
-          detail: `/${Buffer.from(path, "latin1").toString("utf8")} of its snapshot: ${detail}`,
+          detail: `/${printablePath(Buffer.from(path, "latin1"))} of its snapshot: ${detail}`,
           hint: MEND_SNAPSHOT,
         }),
       );

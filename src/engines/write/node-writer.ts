@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { EPERM, isNotHeld } from "../../fs/errno.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import {
   errnoName,
   newStatBuffer,
@@ -135,14 +136,14 @@ export class NodeWriter {
   /** Cuts an open file, or fills it up with a hole. */
   setSize(fd: number, size: number, path: Uint8Array): void {
     const result = this.sys.ftruncate(fd, size);
-    if (result < 0) throw syscallError(result, `cannot write ${shown(path)}`);
+    if (result < 0) throw syscallError(result, `cannot write ${quotedPath(path)}`);
   }
 
   /** Creates an empty file that only its owner can read. */
   create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): number {
     putName(this.#name, 0, place.name);
     const fd = this.sys.open(dirfd, this.#name, 0, CREATE, 0o600);
-    if (fd < 0) throw syscallError(fd, `cannot create ${shown(place.path)}`);
+    if (fd < 0) throw syscallError(fd, `cannot create ${quotedPath(place.path)}`);
     return fd;
   }
 
@@ -177,7 +178,7 @@ export class NodeWriter {
   ): void {
     for (let done = 0; done < part.length;) {
       const n = this.sys.write(fd, arena, part.offset + done, part.length - done, part.position + done);
-      if (n < 0) throw syscallError(n, `cannot write ${shown(part.path)}`);
+      if (n < 0) throw syscallError(n, `cannot write ${quotedPath(part.path)}`);
       done += n;
     }
   }
@@ -266,7 +267,7 @@ export class NodeWriter {
   directory(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     const result = this.sys.mkdir(dirfd, this.#name, 0, 0o700);
-    if (result < 0) throw syscallError(result, `cannot make the directory ${shown(place.path)}`);
+    if (result < 0) throw syscallError(result, `cannot make the directory ${quotedPath(place.path)}`);
     if (this.#inherits) this.disinheritDirectory(dirfd, place.name);
   }
 
@@ -285,7 +286,7 @@ export class NodeWriter {
     const made = this.#make(dirfd, node);
     if (made < 0) {
       const errno = errnoName(-made);
-      if (!isNotHeld(errno)) throw syscallError(made, `cannot make ${shown(place.path)}`);
+      if (!isNotHeld(errno)) throw syscallError(made, `cannot make ${quotedPath(place.path)}`);
       const isRoots = made === EPERM && (node.type === "dev" || node.type === "chardev");
       const why = isRoots ? "can only be made by root" : `cannot be made here: ${errno}`;
       this.#note(place.path, ["type"], `a ${node.type} ${why}`);
@@ -360,7 +361,7 @@ export class NodeWriter {
     putName(this.#value, 0, from);
     putName(this.#name, 0, place.name);
     const result = this.sys.link(fromDirfd, this.#value, 0, dirfd, this.#name, 0);
-    if (result < 0) throw syscallError(result, `cannot link ${shown(place.path)}`);
+    if (result < 0) throw syscallError(result, `cannot link ${quotedPath(place.path)}`);
   }
 }
 
@@ -398,9 +399,4 @@ function minimalAccessList(mode: number): Uint8Array {
     list.writeUInt16LE((mode >> (6 - 3 * i)) & 7, 6 + i * 8);
   });
   return list;
-}
-
-/** A path in a message. */
-export function shown(path: Uint8Array): string {
-  return JSON.stringify(Buffer.from(path).toString("utf8"));
 }

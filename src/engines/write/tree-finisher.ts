@@ -3,12 +3,13 @@ import { CairnError } from "../../errors.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError, syscalls } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";
-import { type HoleList, NodeWriter, type NotSet, shown } from "./node-writer.ts";
+import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
 import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -81,7 +82,7 @@ export class TreeFinisher {
 
   #open(path: Uint8Array): number {
     const fd = openBelow(syscalls(), this.#target, path, DIRECTORY, this.#path);
-    if (fd < 0) throw syscallError(fd, `cannot open the directory ${shown(path)}`);
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
     return fd;
   }
 

@@ -4,6 +4,7 @@ import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
@@ -146,8 +147,7 @@ export class TreeWriter {
   }
 
   #checked(fd: number, path: Uint8Array): number {
-    if (fd < 0)
-      throw syscallError(fd, `cannot open the directory ${JSON.stringify(Buffer.from(path).toString("utf8"))}`);
+    if (fd < 0) throw syscallError(fd, `cannot open the directory ${quotedPath(path)}`);
     return fd;
   }
 

@@ -1,7 +1,7 @@
 import { dirname, normalize } from "node:path/posix";
 import { CairnError } from "../../errors.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
-import { isAtOrBelow, normalizeTyped, printablePath, rawBytes } from "../../fs/safe-path.ts";
+import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
 import type { PathChoice, PathPattern } from "../contract.ts";
 import type { Look } from "./look.ts";
@@ -137,7 +137,7 @@ async function requirePath(look: Look, root: Uint8Array, path: string): Promise<
     const node: { subtree?: Uint8Array } | undefined =
       tree === undefined ? undefined : (await readNodes(look, tree)).find((each) => nameOf(each) === name);
     if (node === undefined)
-      throw new CairnError("not_found", `${JSON.stringify(rawPath(path).toString("utf8"))} is not in the snapshot`, {
+      throw new CairnError("not_found", `${quotedPath(rawPath(path))} is not in the snapshot`, {
         hint: "`cairn backup find` looks for a name in all snapshots",
       });
     tree = node.subtree;

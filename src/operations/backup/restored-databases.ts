@@ -4,7 +4,7 @@ import { isDatabase } from "../../capture/check-database.ts";
 import { ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { displayPath } from "../../fs/safe-path.ts";
+import { quotedPath } from "../../fs/safe-path.ts";
 import { newStatBuffer, openDirectory, putName, STAT, syscallError, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { newPacer } from "../../pacer.ts";
@@ -159,8 +159,7 @@ class DatabaseWalk {
   }
 
   #checked(result: number, path: Uint8Array): number {
-    if (result < 0)
-      throw syscallError(result, `cannot look for databases at ${JSON.stringify(displayPath(path).path)}`);
+    if (result < 0) throw syscallError(result, `cannot look for databases at ${quotedPath(path)}`);
     return result;
   }
 }
