@@ -82,7 +82,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup restore latest --to y -r x":
     "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again untold_files duration_ms",
   "backup restore latest --in-place -r x":
-    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out method proof read_again untold_files duration_ms",
+    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again untold_files duration_ms",
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":

@@ -85,6 +85,7 @@ export const RESTORED: RestoreResult = {
   undo_id: ID_B,
   changes: { created: 1, updated: 2, deleted: 3, metadata: 4 },
   left_out: [],
+  unlinked: [],
   method: "entries",
   duration_ms: 17,
 };

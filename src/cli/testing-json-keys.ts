@@ -4,7 +4,7 @@ import { BACKUP_DATA_KEYS, BACKUP_OBJECT_KEYS } from "./testing-backup-lines.ts"
 
 export const POINT_KEYS =
   "save_point_id workspace_name created_at sequence message tags engine payload_root_hash descriptor_checksum integrity_state parent_id restored_from cause metadata_digest sealed entries bytes bytes_stored unchanged complete pinned labels effective_engine degraded";
-const RESTORE_KEYS = "restored_to undo_id changes left_out method duration_ms";
+const RESTORE_KEYS = "restored_to undo_id changes left_out unlinked method duration_ms";
 export const DATA_KEYS: Record<string, string> = {
   "init d": "workspace engine_reasons adopted",
   save: "save_point changes read_bytes duration_ms left_out",

@@ -24,6 +24,7 @@ export async function restoreTo(
     undo_id: null,
     changes: { created: written.entries, updated: 0, deleted: 0, metadata: 0 },
     left_out: written.leftOut.map(publicLeftOut),
+    unlinked: [],
     method: "entries",
     duration_ms: Math.round(performance.now() - started),
   };

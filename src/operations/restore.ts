@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
-import { normalizeTyped, printablePath } from "../fs/safe-path.ts";
+import { displayPath, normalizeTyped, printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { rawPath } from "../formats/record.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
@@ -66,6 +66,7 @@ export async function restoreLatest(workspace: Workspace, options: CallOptions):
       undo_id: null,
       changes: NOTHING,
       left_out: [],
+      unlinked: [],
       method: "entries",
       duration_ms: since(started),
     };
@@ -103,6 +104,7 @@ async function restoreFolder(
       undo_id: exchanged,
       changes: null,
       left_out: [],
+      unlinked: [],
       method: "exchange",
       duration_ms: since(started),
     };
@@ -116,6 +118,7 @@ async function restoreFolder(
     undo_id: restored.undoId,
     changes: { created, updated, deleted, metadata },
     left_out: restored.leftOut.map(publicLeftOut),
+    unlinked: restored.unlinked.map((where) => displayPath(where)),
     method: "entries",
     duration_ms: since(started),
   };

@@ -47,6 +47,8 @@ export interface PlanInput {
   mayLackPaths?: boolean;
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
   takesBack?: boolean;
+  /** told of what differs beside the paths */
+  onUnasked?: (difference: Difference) => void;
   signal?: AbortSignal | undefined;
 }
 
@@ -76,7 +78,10 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   let closed: Uint8Array | null = null;
   for (const difference of exactDifferences(input.present, input.target, input.fields ?? { before: [], after: [] })) {
     await pace();
-    if (selection?.isWanted(difference) === false) continue;
+    if (selection?.isWanted(difference) === false) {
+      input.onUnasked?.(difference);
+      continue;
+    }
     if (difference.after === null && input.keepPresent) continue;
     closed = unreadableAt(difference, finder) ?? closed;
     // A directory that cannot be looked into stays whole; it is named itself.
@@ -170,10 +175,7 @@ class Selection {
 
 function mustExist(input: PlanInput, path: Uint8Array): void {
   if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
-  throw new CairnError(
-    "not_found",
-    `${quotedPath(path)} is neither in the save point nor in the folder`,
-  );
+  throw new CairnError("not_found", `${quotedPath(path)} is neither in the save point nor in the folder`);
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {

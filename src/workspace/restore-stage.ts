@@ -5,7 +5,7 @@ import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-re
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
 import type { TreeNode } from "../formats/tree.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
+import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
@@ -147,6 +147,8 @@ class Stager {
     const isElsewhere = anchor !== undefined && this.#input.stagings.of(anchor) !== staging;
     if (others.length > 0 || isElsewhere)
       this.#writer.cannotLink(where, "its other names lie on another mount or in another subvolume");
+    else if (anchor !== undefined)
+      this.#writer.cannotLink(where, `${quotedPath(anchor)}, which has the same content, could not be linked`);
     return false;
   }
 

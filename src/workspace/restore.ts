@@ -18,6 +18,7 @@ import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
+import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
@@ -28,11 +29,12 @@ import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folde
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
-import { findNode, type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
+import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
+import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
-import { differences } from "./tree-diff.ts";
+import type { Difference } from "./tree-diff.ts";
 import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
@@ -54,6 +56,8 @@ export interface Restored {
   undoId: SavePointId;
   changes: Pick<AppliedSteps, "created" | "updated" | "deleted" | "metadata">;
   leftOut: LeftOutEntry[];
+  /** put in place, and not linked any more to names that were not asked for and are not what they were */
+  unlinked: Uint8Array[];
 }
 
 /** What a point was made of: its ignore rules, and whether what was mounted inside was part of it. */
@@ -83,6 +87,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   input.onProgress?.({ phase: "planning", done: 0 });
   const source = await workspace.source(present.point);
   const manifest = await manifestOf(workspace, input.target);
+  const unasked: Difference[] = [];
   const plan = await planRestore({
     ...sidesOf(present.scan!, source, target),
     scan: present.scan!,
@@ -92,8 +97,10 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
     ...unknownIn(workspace, manifest),
     mayLackPaths: input.kind === "undo" || input.pathsAreThere === true,
     takesBack: input.kind === "undo",
+    onUnasked: (each) => void (groupOf(each.after) !== 0n && unasked.push(each)),
     signal: input.signal,
   });
+  const links = linksOf({ plan, unasked, target, source, scan: present.scan! });
   const undoId = present.point.descriptor.save_point_id;
   const journal = new RestoreJournal(found.paths.journal);
   const staging = stagingDirectory(workspace);
@@ -115,7 +122,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   try {
     makeStaging(workspace, intent);
     failpoint("restore.staging-made");
-    staged = await stage(workspace, input, { plan, target, source, present, intent, holes: holesByPath(manifest) });
+    staged = await stage(workspace, input, { plan, target, present, intent, holes: holesByPath(manifest), ...links });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
     journal.commit(staged.steps);
@@ -135,10 +142,13 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   }).run(steps);
   failpoint("restore.swapped");
   const finished = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
+  const leftOut = leftOutEntries(present, plan, { staged, applied, finished }, input.paths);
+  const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
     undoId: finished.undoId,
     changes: applied,
-    leftOut: leftOutEntries(present, plan, { staged, applied, finished }, input.paths),
+    leftOut,
+    unlinked: links.apart.filter((where) => stays.chosenAt(where) === null),
   };
 }
 
@@ -322,10 +332,10 @@ async function stage(
   more: {
     plan: PlannedEntry[];
     target: TreeSource;
-    source: TreeSource;
     present: Saved;
     intent: RestoreFile;
     holes: ReadonlyMap<string, HoleList>;
+    anchors: RestoreLinks["anchors"];
   },
 ): Promise<StagedRestore> {
   const tree = heldTreeOf(workspace.points, input.target);
@@ -341,7 +351,7 @@ async function stage(
       scan: more.present.scan!,
       stagings,
       holes: more.holes,
-      anchors: anchorsOf(more),
+      anchors: more.anchors,
       root: workspace.root,
       signal: input.signal,
       onProgress: (progress) => input.onProgress?.({ phase: "restoring", ...progress }),
@@ -353,30 +363,6 @@ async function stage(
   if (staged.steps.some((step) => step.op === "put") || !isOrdered(workspace)) await flushFileSystem(intent.staging);
   await flushPlaces(workspace.root, intent.staging, apartOf(intent));
   return staged;
-}
-
-/** Members of link groups that are right already, also where they were not asked for: the others are linked to them. */
-function anchorsOf(more: {
-  plan: readonly PlannedEntry[];
-  target: TreeSource;
-  source: TreeSource;
-  present: Saved;
-}): ReadonlyMap<bigint, Uint8Array> {
-  const anchors = new Map<bigint, Uint8Array>();
-  const wanted = new Set(
-    more.plan.flatMap(({ after, action }) =>
-      after !== null && after.inode !== 0n && action !== "metadata" ? [after.inode] : [],
-    ),
-  );
-  if (wanted.size === 0) return anchors;
-  const changed = new Set(more.plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
-  for (const [, group] of more.present.scan!.groups) {
-    if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
-    const is = findNode(more.source, group.first);
-    const should = findNode(more.target, group.first);
-    if (is !== null && should !== null && differences(is, should).length === 0) anchors.set(group.inode, group.first);
-  }
-  return anchors;
 }
 
 /** What no restore of a point with this manifest takes away or puts in place. */
@@ -445,6 +431,11 @@ function leftOutEntries(
   const set = new Set(applied.notSet.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   const last = finished.notSet.filter(({ path: where }) => !set.has(Buffer.from(where).toString("latin1")));
   return [...kept, ...untouched, ...applied.kept, ...[...last, ...lacking, ...applied.notSet].map(notSetEntry)];
+}
+
+/** Of something that was left out: whether it is not in its place at all, rather than there with another owner or such. */
+function isNotThere({ aspects }: LeftOutEntry): boolean {
+  return aspects === undefined || aspects.includes("type");
 }
 
 export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CleanupPlan, DiffEntry, Recovered, StatusResult } from "../../operations/contract.ts";
-import { fakeLibrary, ID_A, ID_B, POINT } from "../testing-fake-library.ts";
+import { fakeLibrary, ID_A, ID_B, POINT, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { describeCause, renderHistory } from "./points.ts";
@@ -117,9 +117,15 @@ test("restore says so when nothing was saved yet", () => {
     duration_ms: 1,
   } as const;
   assert.equal(
-    renderRestore({ result: { ...result, left_out: [] }, shorten, undo: "cairn undo", style: PLAIN }),
+    renderRestore({ result: { ...result, left_out: [], unlinked: [] }, shorten, undo: "cairn undo", style: PLAIN }),
     "nothing was saved yet; nothing done",
   );
+});
+
+test("restore names the files that came apart from names that were not asked for", () => {
+  const result = { ...RESTORED, unlinked: [{ path: "a" }, { path: "b\nc" }] };
+  const text = renderRestore({ result, shorten, undo: "cairn undo", style: PLAIN });
+  assert.match(text, /\n {2}not linked any more to names that were not asked for: 2 entries\n {4}a\n {4}b\\nc\n/);
 });
 
 test("a plan lists what would change, an empty one says that nothing would", () => {

@@ -22,6 +22,7 @@ export function renderRestore(view: RestoreView): string {
     `${style.green("restored")} ${style.bold(shorten(result.restored_to))}${where}`,
     `  ${describeCounts(result)} · ${formatDuration(result.duration_ms)}`,
     ...renderLeftOut(result.left_out, style),
+    ...renderUnlinked(result.unlinked, style),
   ];
   if (result.undo_id !== null) {
     lines.push(
@@ -29,6 +30,15 @@ export function renderRestore(view: RestoreView): string {
     );
   }
   return lines.join("\n");
+}
+
+const UNLINKED_LIMIT = 20;
+
+function renderUnlinked(unlinked: RestoreResult["unlinked"], style: Style): string[] {
+  if (unlinked.length === 0) return [];
+  const lines = unlinked.map(({ path }) => `    ${printable(path)}`);
+  const head = `  not linked any more to names that were not asked for: ${plural(unlinked.length, "entry")}`;
+  return [head, ...limited(lines, UNLINKED_LIMIT, style)];
 }
 
 function describeCounts({ changes }: RestoreResult): string {

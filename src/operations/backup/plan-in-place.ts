@@ -57,7 +57,7 @@ export async function planInPlace(
   } finally {
     blobs.close();
   }
-  return { restored_to: null, undo_id: null, changes, left_out: left, method: "entries" };
+  return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
 }
 
 /** Other programs number every entry, which tells nothing of one that has no other name. */

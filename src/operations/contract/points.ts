@@ -242,6 +242,11 @@ export interface RestoreResult {
   changes: RestoreChanges | null;
   /** Not empty: exit 10. */
   left_out: LeftOut[];
+  /**
+   * With `paths`: entries that are files of their own now, since other names that they had were not asked for and are not
+   * what they were.
+   */
+  unlinked: NamedPath[];
   method: "exchange" | "entries";
   duration_ms: number;
 }
