@@ -20,6 +20,7 @@ import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
+import { printablePath, type RawPath } from "./safe-path.ts";
 
 /** Every temporary name begins with it: `.cairn-tmp-<pid>-<hex>`. */
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
@@ -46,19 +47,19 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
  * Makes the entries of a directory durable. File systems that cannot sync a directory
  * (some FUSE and network ones) answer EINVAL or ENOTSUP; there nothing more can be done.
  */
-export function fsyncDirectory(path: string): void {
+export function fsyncDirectory(path: RawPath): void {
   let descriptor: number;
   try {
     descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   } catch (error) {
-    throw toCairnError(error, `sync the directory ${path}`);
+    throw toCairnError(error, `sync the directory ${printablePath(path)}`);
   }
   try {
     fsyncSync(descriptor);
   } catch (error) {
     const name = errnoOf(error);
     if (name !== "EINVAL" && name !== "ENOTSUP" && name !== "ENOSYS")
-      throw toCairnError(error, `sync the directory ${path}`);
+      throw toCairnError(error, `sync the directory ${printablePath(path)}`);
   } finally {
     closeSync(descriptor);
   }

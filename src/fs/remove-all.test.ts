@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { CairnError, toCairnError } from "../errors.ts";
 import { durableWrite } from "./durable.ts";
 import { orderedWrite } from "./ordered-write.ts";
-import { clearAway } from "./remove-all.ts";
+import { clearAway, removeAll } from "./remove-all.ts";
 
 /** Where nothing can be: what is tried there fails, and what clears up after it fails otherwise. */
 const NOWHERE = path.join(os.tmpdir(), "x".repeat(300));
@@ -38,4 +38,20 @@ test("what an operation leaves is cleared away whatever its modes are", () => {
   fs.chmodSync(path.join(folder, "closed"), 0o500);
   clearAway(folder);
   assert.equal(fs.existsSync(folder), false);
+});
+
+test("a link that cannot be removed is not followed: what it leads to keeps its modes", (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-clear-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  fs.mkdirSync(path.join(folder, "theirs/closed"), { recursive: true });
+  fs.chmodSync(path.join(folder, "theirs/closed"), 0o555);
+  fs.symlinkSync("theirs", path.join(folder, "link"));
+  const refused = Object.assign(new Error("EPERM"), { code: "EPERM" });
+  const rm = t.mock.method(fs, "rmSync", () => {
+    throw refused;
+  });
+  assert.throws(() => removeAll(path.join(folder, "link")), refused);
+  assert.equal(rm.mock.callCount(), 1);
+  rm.mock.restore();
+  assert.equal(fs.statSync(path.join(folder, "theirs/closed")).mode & 0o777, 0o555);
 });

@@ -1,12 +1,12 @@
 import fs from "node:fs";
 import { btrfsAvailable, destroySubvolumeNow, isSubvolume } from "./btrfs.ts";
-import { rawBytes } from "./safe-path.ts";
+import { rawBytes, type RawPath } from "./safe-path.ts";
 
 /**
  * Removes whatever lies at a path: directories whose modes keep their owner from emptying them and read-only subvolumes
  * of btrfs too; nothing there is fine. No link is followed. Throws the system's error.
  */
-export function removeAll(place: string): void {
+export function removeAll(place: RawPath): void {
   try {
     fs.rmSync(place, { recursive: true, force: true });
   } catch (error) {
@@ -30,9 +30,14 @@ export function clearAway(place: string): void {
 
 /** Removes subvolumes at and below a directory, or makes them writable, and opens directories to their owner; whether there were any. */
 function makeRemovable(place: Buffer): boolean {
-  const isOwnTree = btrfsAvailable() && isSubvolume(place);
-  if (isOwnTree) destroySubvolumeNow(place);
-  const facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  let facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  // Of a link nothing is looked at: what it leads to is another's.
+  if (facts?.isDirectory() === false) return false;
+  const isOwnTree = facts !== undefined && btrfsAvailable() && isSubvolume(place);
+  if (isOwnTree) {
+    destroySubvolumeNow(place);
+    facts = fs.lstatSync(place, { throwIfNoEntry: false });
+  }
   if (facts === undefined) return true;
   const isClosed = (facts.mode & OWNER) !== OWNER;
   if (isClosed) fs.chmodSync(place, OWNER);

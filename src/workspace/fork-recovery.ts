@@ -6,12 +6,13 @@ import type { Recovery } from "../formats/control.ts";
 import type { PartialFile } from "../formats/partial.ts";
 import { rawPath } from "../formats/record.ts";
 import { acquireLock, type Lock } from "../fs/lock.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
 import { type ControlPaths, controlPaths, workspacePaths } from "./control-layout.ts";
 import { leasePath } from "./leases.ts";
-import { type DeadPartial, deadPartials, removeTree, settlePartial } from "./partial-folder.ts";
+import { type DeadPartial, deadPartials, settlePartial } from "./partial-folder.ts";
 import { readRegistration, unregister } from "./registry.ts";
 import { removeStatCaches } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -25,7 +26,7 @@ export async function takeBackFork(workspace: Workspace, record: PartialFile): P
   failpoint("fork.unregistered");
   if (own !== undefined) {
     const control = controlPaths(own.path);
-    if (readControl(control)?.id === own.id) removeTree(Buffer.from(own.path));
+    if (readControl(control)?.id === own.id) removeAll(own.path);
     return;
   }
   const { control } = workspace.found;
@@ -79,7 +80,7 @@ function takeBackView(workspace: Workspace, record: PartialFile): boolean {
   const id = basename(folder.toString("latin1"));
   if (dirname(folder.toString("utf8")) !== control.views || fs.existsSync(leasePath(control, id))) return false;
   failpoint("view.taking-back");
-  removeTree(folder);
+  removeAll(folder);
   return true;
 }
 

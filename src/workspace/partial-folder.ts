@@ -5,11 +5,12 @@ import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
-import { durableRemove } from "../fs/durable.ts";
+import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { ControlPaths } from "./control-layout.ts";
@@ -173,7 +174,7 @@ export class PartialFolder {
       requireFree(this.#target);
       throw toCairnError(error, `put ${printablePath(this.#target)} in place`);
     }
-    syncDirectory(parentOf(this.#target));
+    fsyncDirectory(parentOf(this.#target));
     failpoint("partial.renamed");
   }
 
@@ -210,7 +211,7 @@ export class PartialFolder {
   abandon(): void {
     if (this.#record.moving === true) return;
     try {
-      removeTree(this.staging);
+      removeAll(this.staging);
       this.end();
     } catch {
       // The next command does it, since it is recorded; why this one fails is known already.
@@ -261,7 +262,7 @@ function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => und
     failpoint("partial.moved");
   }
   if (taken.length === 0) fs.rmdirSync(staging);
-  syncDirectory(target);
+  fsyncDirectory(target);
   return taken;
 }
 
@@ -335,43 +336,9 @@ export function settlePartial(dead: DeadPartial): void {
   const staging = Buffer.from(rawPath(record.staging));
   const isDirectory = fs.lstatSync(staging, { throwIfNoEntry: false })?.isDirectory() === true;
   if (record.moving === true && isDirectory) moveIn(record);
-  else removeTree(staging);
+  else removeAll(staging);
   failpoint("partial.settled");
   durableRemove(file);
-}
-
-/** Removes a folder whatever the modes in it say. */
-export function removeTree(folder: Buffer): void {
-  try {
-    fs.rmSync(folder, { recursive: true, force: true });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY")
-      throw toCairnError(error, `remove ${printablePath(folder)}`);
-    openUp(folder);
-    fs.rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-/** Gives the owner back the right to remove what is in a folder. */
-function openUp(folder: Buffer): void {
-  fs.chmodSync(folder, 0o700);
-  for (const entry of fs.readdirSync(folder, { encoding: "buffer", withFileTypes: true })) {
-    if (entry.isDirectory()) openUp(Buffer.concat([folder, SLASH, entry.name]));
-  }
-}
-
-function syncDirectory(folder: Buffer): void {
-  const descriptor = fs.openSync(folder, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    fs.fsyncSync(descriptor);
-  } catch (error) {
-    // Some file systems cannot sync a directory; there nothing more can be done.
-    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? ""))
-      throw toCairnError(error, `sync ${printablePath(folder)}`);
-  } finally {
-    fs.closeSync(descriptor);
-  }
 }
 
 const SLASH = Buffer.from("/");

@@ -5,8 +5,9 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { ViewFile } from "../formats/view.ts";
 import { durableMkdir } from "../fs/durable.ts";
+import { removeAll } from "../fs/remove-all.ts";
 import { leasePath, listLeases, removeLease, writeLease } from "./leases.ts";
-import { PartialFolder, removeTree } from "./partial-folder.ts";
+import { PartialFolder } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import type { LeftOutEntry } from "./record-point.ts";
 import { requireStillThere, writeContent } from "./write-content.ts";
@@ -52,7 +53,7 @@ export async function openView(
       partial.end();
       return { lease, leftOut };
     } catch (error) {
-      removeTree(Buffer.from(folder));
+      removeAll(folder);
       partial.abandon();
       throw error;
     }
@@ -91,7 +92,7 @@ export function closeView(workspace: Workspace, id: string): ViewFile {
     throw error;
   }
   failpoint("view.lease-removed");
-  removeTree(folder);
+  removeAll(folder);
   failpoint("view.folder-removed");
   closing.end();
   return lease;

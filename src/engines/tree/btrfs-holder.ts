@@ -14,6 +14,7 @@ import {
   settleSubvolume,
   subvolumeInfo,
 } from "../../fs/btrfs.ts";
+import { nameOf, parentOf } from "../../fs/exchange-folders.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
@@ -356,13 +357,4 @@ function below(fd: number, name: Uint8Array): Buffer {
 function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof CairnError)) return undefined;
   return (error.details?.["errno"] ?? (error.cause as { code?: unknown } | undefined)?.code) as string | undefined;
-}
-
-function parentOf(path: Buffer): Buffer {
-  const at = path.lastIndexOf(SLASH);
-  return at <= 0 ? Buffer.from("/") : path.subarray(0, at);
-}
-
-function nameOf(path: Buffer): Buffer {
-  return path.subarray(path.lastIndexOf(SLASH) + 1);
 }

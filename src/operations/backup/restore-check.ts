@@ -3,9 +3,9 @@ import { join, resolve } from "node:path";
 import { DatabaseChecker } from "../../capture/check-database.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
-import { removeTree } from "../../workspace/partial-folder.ts";
 import type { BackupProblem, CallOptions, RestoredForCheck, VerifyBackupOptions } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
@@ -38,7 +38,7 @@ export async function checkByRestoring(
       restored.push(done.restored);
       problems.push(...done.problems);
     } finally {
-      removeTree(Buffer.from(scratch));
+      removeAll(scratch);
     }
   }
   return { restored, problems };
