@@ -36,7 +36,7 @@ const STORAGES: Readonly<Record<string, OpenScheme>> = {
   rest: async (address, options) => (await import("./repository/storage/rest.ts")).openRestStorage(address, options),
   sftp: async (address, options) => {
     const { openSftpStorage } = await import("./repository/storage/sftp-open.ts");
-    return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}, { signal: options.signal }) });
+    return openSftpStorage(address, { ...options, pace: paceOf(options.limits ?? {}) });
   },
   s3: async (address, options) => (await import("./repository/storage/s3.ts")).openS3Storage(address, options),
 };
@@ -50,13 +50,13 @@ export async function openStorage(location: string, options: OpenStorageOptions 
   if (!Object.hasOwn(STORAGES, scheme)) throw unknownScheme(scheme, Object.keys(STORAGES));
   const storage = limited(scheme, await STORAGES[scheme]!(rest, options), options);
   if (scheme === "local") return storage;
-  return new RetryingStorage(storage, { signal: options.signal, onRetry: options.onRetry });
+  return new RetryingStorage(storage);
 }
 
 /** SFTP keeps to the rates by itself, piece by piece. */
-function limited(scheme: string, storage: Storage, { limits, signal }: OpenStorageOptions): Storage {
+function limited(scheme: string, storage: Storage, { limits }: OpenStorageOptions): Storage {
   if (limits === undefined) return storage;
-  return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits, { signal });
+  return new LimitedStorage(storage, scheme === "sftp" ? { calls: limits.calls } : limits);
 }
 
 /** The library, wired to this build's engines. */

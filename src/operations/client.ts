@@ -404,7 +404,7 @@ export class CairnClient {
       into.catch(() => undefined);
       await this.#with(name, async (workspace) => prepareSave(workspace));
     }
-    const access = accessOf("createBackup", await into);
+    const access = accessOf("createBackup", await into).forCall(options);
     if (isSaved !== true)
       return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, options));
     if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
@@ -432,7 +432,7 @@ export class CairnClient {
     snapshot: string,
     options: RestoreInPlaceOptions = {},
   ): Promise<RestoreInPlaceResult> {
-    const access = accessOf("restoreBackup", from);
+    const access = accessOf("restoreBackup", from).forCall(options);
     return this.#with(options.workspaceName, async (workspace) =>
       restoreBackupInPlace(workspace, access, { ...options, snapshot }),
     );

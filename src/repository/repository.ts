@@ -81,7 +81,7 @@ export class Repository {
   readonly chunkerPolynomial: string;
   /** Name of the key file that it was made with, or that a password opened it with; null where it was opened by its keys. */
   readonly keyName: string | null;
-  readonly #isAppendOnly: boolean;
+  readonly #config: RepositoryConfig;
 
   private constructor(storage: Storage, keys: MasterKeys, config: RepositoryConfig, keyName: string | null = null) {
     this.keyName = keyName;
@@ -90,12 +90,17 @@ export class Repository {
     this.id = config.id;
     this.version = config.version === 1 ? 1 : 2;
     this.chunkerPolynomial = config.chunker_polynomial;
-    this.#isAppendOnly = config.append_only === true;
+    this.#config = config;
+  }
+
+  /** The same repository by way of another storage of the same files, e.g. one that ends with a signal. */
+  over(storage: Storage): Repository {
+    return new Repository(storage, this.keys, this.#config, this.keyName);
   }
 
   /** To be called before anything but locks is removed. `refused` where the repository's config forbids that. */
   requireRemovals(): void {
-    if (!this.#isAppendOnly) return;
+    if (this.#config.append_only !== true) return;
     throw new CairnError(
       "refused",
       `${this.storage.location} is append-only by its config: nothing may be removed there`,
@@ -391,6 +396,7 @@ async function findKey(
       file = decodeKeyFile(bytes);
       derived = await deriveKeys(password, file.salt, file);
     } catch (error) {
+      if (error instanceof CairnError && error.code === "interrupted") throw error;
       if (error instanceof CairnError && error.code !== "damaged" && error.code !== "not_found") unread ??= error;
       else damaged ??= error;
       continue;

@@ -1,8 +1,9 @@
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
 import { Repository } from "../../repository/repository.ts";
+import { CallStorage } from "../../repository/storage/call-storage.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import type { InitRepositoryOptions } from "../contract.ts";
-import { passwordOf, RepositoryAccess, storageOptions } from "./repository-access.ts";
+import { passwordOf, RepositoryAccess, storageCall, storageOptions } from "./repository-access.ts";
 
 /**
  * Makes an empty repository. Steps: folders or what a storage has like them → the key file → the config ●. A kill before
@@ -18,14 +19,14 @@ export async function initRepository(
   const password = await passwordOf(options);
   const storage = await open(options.repository, { ...storageOptions(options), create: true });
   try {
-    const repository = await Repository.create(storage, {
+    const repository = await Repository.create(new CallStorage(storage, storageCall(options)), {
       password,
       kdf: DEFAULT_SCRYPT,
       replaceUnfinished: true,
       signal: options.signal,
       ...(polynomial === undefined ? {} : { chunkerPolynomial: polynomial }),
     });
-    return RepositoryAccess.over(options, repository);
+    return RepositoryAccess.over(options, storage, repository);
   } catch (error) {
     await storage.close?.();
     throw error;

@@ -18,6 +18,7 @@ export async function listKeys(access: RepositoryAccess): Promise<RepositoryKeys
       result.keys.push({ key_id: name, created_at: created, hostname, username, current: name === access.keyName });
     } catch (error) {
       if (!(error instanceof CairnError) || error.code === "not_found") continue;
+      if (error.code === "interrupted") throw error;
       result.damaged.push({ key_id: name, detail: error.message });
     }
   }

@@ -67,14 +67,14 @@ export class OpenedRepository implements BackupRepository {
   }
 
   async list(options: ListBackupsOptions = {}): Promise<BackupList> {
-    return listBackups(this.access, options);
+    return listBackups(this.access.forCall(options), options);
   }
 
   async createFromStream(
     content: AsyncIterable<Uint8Array>,
     options: StreamBackupOptions = {},
   ): Promise<StreamBackupResult> {
-    return createFromStream(this.access, content, options);
+    return createFromStream(this.access.forCall(options), content, options);
   }
 
   async createFromCommand(
@@ -83,77 +83,77 @@ export class OpenedRepository implements BackupRepository {
   ): Promise<StreamBackupResult> {
     const { cwd = process.cwd(), signal } = options;
     checkCommand(command);
-    return createFromStream(this.access, processOutput({ command, cwd, signal }), options);
+    return createFromStream(this.access.forCall(options), processOutput({ command, cwd, signal }), options);
   }
 
   async verify(options: VerifyBackupOptions = {}): Promise<VerifyBackupResult> {
-    return verifyBackup(this.access, options);
+    return verifyBackup(this.access.forCall(options), options);
   }
 
   async restore(snapshot: string, to: string, options: RestoreBackupOptions = {}): Promise<RestoreBackupResult> {
-    return restoreBackup(this.access, { snapshot, to }, options);
+    return restoreBackup(this.access.forCall(options), { snapshot, to }, options);
   }
 
   async forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult> {
-    return forgetBackups(this.access, options);
+    return forgetBackups(this.access.forCall(options), options);
   }
 
   async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {
-    return pruneBackups(this.access, options);
+    return pruneBackups(this.access.forCall(options), options);
   }
 
   async copyTo(target: BackupRepository, options: CopyBackupsOptions = {}): Promise<CopyBackupsResult> {
     if (!(target instanceof OpenedRepository))
       throw new CairnError("usage", "copyTo wants a repository that this library has opened");
-    return copyBackups(this.access, target.access, options);
+    return copyBackups(this.access.forCall(options), target.access.forCall(options), options);
   }
 
-  async keys(_options: CallOptions = {}): Promise<RepositoryKeys> {
-    return listKeys(this.access);
+  async keys(options: CallOptions = {}): Promise<RepositoryKeys> {
+    return listKeys(this.access.forCall(options));
   }
 
   async addKey(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return addKey(this.access, password, options);
+    return addKey(this.access.forCall(options), password, options);
   }
 
   async addAgeKey(options: AgeKeyOptions): Promise<RepositoryKeys> {
-    return addAgeKey(this.access, options);
+    return addAgeKey(this.access.forCall(options), options);
   }
 
   async removeKey(key: string, options: CallOptions = {}): Promise<RepositoryKeys> {
-    return removeKey(this.access, key, options);
+    return removeKey(this.access.forCall(options), key, options);
   }
 
   async changePassword(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return changePassword(this.access, password, options);
+    return changePassword(this.access.forCall(options), password, options);
   }
 
   async repair(options: RepairBackupsOptions): Promise<RepairBackupsResult> {
-    return repairBackups(this.access, options);
+    return repairBackups(this.access.forCall(options), options);
   }
 
   async repairSnapshots(options: RepairSnapshotsOptions = {}): Promise<RepairSnapshotsResult> {
-    return repairSnapshots(this.access, options);
+    return repairSnapshots(this.access.forCall(options), options);
   }
 
   async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {
-    return backupStats(this.access, options);
+    return backupStats(this.access.forCall(options), options);
   }
 
   async find(pattern: string, options: FindInBackupsOptions = {}): Promise<FindInBackupsResult> {
-    return findInBackups(this.access, pattern, options);
+    return findInBackups(this.access.forCall(options), pattern, options);
   }
 
   async diff(from: string, to: string, options: CallOptions = {}): Promise<DiffBackupsResult> {
-    return diffBackups(this.access, { from, to }, options);
+    return diffBackups(this.access.forCall(options), { from, to }, options);
   }
 
   async cat(kind: string, id?: string, options: CallOptions = {}): Promise<CatBackupResult> {
-    return catBackup(this.access, { kind, id }, options);
+    return catBackup(this.access.forCall(options), { kind, id }, options);
   }
 
   async unlock(options: CallOptions & { all?: boolean } = {}): Promise<UnlockResult> {
-    return unlock(this.access, options);
+    return unlock(this.access.forCall(options), options);
   }
 
   async close(): Promise<void> {

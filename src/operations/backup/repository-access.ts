@@ -11,7 +11,8 @@ import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CONTENT_KINDS, Repository } from "../../repository/repository.ts";
 import type { OpenStorageOptions, StorageFactory } from "../../repository/storage/location.ts";
 import { CachedStorage } from "../../repository/storage/cached.ts";
-import type { Storage } from "../../repository/storage/storage.ts";
+import { CallStorage } from "../../repository/storage/call-storage.ts";
+import type { Storage, StorageCall } from "../../repository/storage/storage.ts";
 import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
@@ -22,22 +23,32 @@ export function userCacheDirectory(env: Readonly<Record<string, string | undefin
   return join(absolutePath(env, "XDG_CACHE_HOME") ?? join(homeDirectory(env), ".cache"), "cairn");
 }
 
-/** A repository that was opened by its location and a password, for any number of calls. */
+/** What all calls on an open repository share. */
+interface Opened {
+  /** With its connections, limits and caches; of no call. */
+  readonly storage: Storage;
+  readonly onWarning: CallOptions["onWarning"];
+  keyName: string | null;
+  work: string | null;
+}
+
+/**
+ * A repository that was opened by its location and a password, for any number of calls. What opened it ends with it: each call
+ * has its own by `forCall`, with its signal, and is told of what its storage has to repeat.
+ */
 export class RepositoryAccess {
   /** As its storage says it: never with a secret in it. */
   readonly location: string;
   readonly repository: Repository;
   /** For what can be made again: of this repository, on this machine, for this user. */
   readonly cache: string;
-  /** The key file that the password in hand opens; null where that is not known. */
-  keyName: string | null;
-  #work: string | null = null;
+  readonly #opened: Opened;
 
-  private constructor(repository: Repository, cache: string) {
+  private constructor(repository: Repository, cache: string, opened: Opened) {
     this.location = repository.storage.location;
     this.repository = repository;
     this.cache = cache;
-    this.keyName = repository.keyName;
+    this.#opened = opened;
   }
 
   static async open(open: StorageFactory, options: RepositoryOptions): Promise<RepositoryAccess> {
@@ -45,7 +56,8 @@ export class RepositoryAccess {
     const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
       const password = await passwordOf(options);
-      const access = RepositoryAccess.over(options, await openedBy(storage, password));
+      const repository = await openedBy(new CallStorage(storage, storageCall(options)), password);
+      const access = RepositoryAccess.over(options, storage, repository);
       if (storage instanceof CachedStorage) storage.keepIn(join(access.cache, "snapshots"));
       return access;
     } catch (error) {
@@ -54,9 +66,28 @@ export class RepositoryAccess {
     }
   }
 
-  static over(options: RepositoryOptions, repository: Repository): RepositoryAccess {
-    const cache = join(userCacheDirectory(options.env), "repositories", repository.id);
-    return new RepositoryAccess(repository, cache);
+  /** `repository`: as it was opened, for which its calls were made with the signal of that. */
+  static over(options: RepositoryOptions, storage: Storage, repository: Repository): RepositoryAccess {
+    const { env, onWarning } = options;
+    const cache = join(userCacheDirectory(env), "repositories", repository.id);
+    const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
+    return new RepositoryAccess(within, cache, { storage, onWarning, keyName: repository.keyName, work: null });
+  }
+
+  /** The same for one call. Whoever has no warnings of their own hears them as was asked for when it was opened. */
+  forCall({ signal, onWarning = this.#opened.onWarning }: CallOptions): RepositoryAccess {
+    if (signal === undefined && onWarning === this.#opened.onWarning) return this;
+    const storage = new CallStorage(this.#opened.storage, storageCall({ signal, onWarning }));
+    return new RepositoryAccess(this.repository.over(storage), this.cache, this.#opened);
+  }
+
+  /** The key file that the password in hand opens; null where that is not known. */
+  get keyName(): string | null {
+    return this.#opened.keyName;
+  }
+
+  set keyName(name: string | null) {
+    this.#opened.keyName = name;
   }
 
   get info(): RepositoryInfo {
@@ -85,13 +116,15 @@ export class RepositoryAccess {
 
   /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close`. */
   workDirectory(): string {
-    if (this.#work !== null) return this.#work;
+    const { work } = this.#opened;
+    if (work !== null) return work;
     const parent = this.storage.temporaryDirectory ?? this.#besideCache();
-    if (parent === null) return (this.#work = mkdtempSync(join(tmpdir(), "cairn-")));
+    if (parent === null) return (this.#opened.work = mkdtempSync(join(tmpdir(), "cairn-")));
     removeDeadWorkDirectories(parent);
-    this.#work = newWorkDirectory(parent);
-    mkdirSync(this.#work, { recursive: true, mode: 0o700 });
-    return this.#work;
+    const made = newWorkDirectory(parent);
+    this.#opened.work = made;
+    mkdirSync(made, { recursive: true, mode: 0o700 });
+    return made;
   }
 
   /** What is fetched can be large, and the system's temporary folder is often in memory; null where no cache can be written. */
@@ -127,13 +160,15 @@ export class RepositoryAccess {
 
   /** For work that has to see what the storage itself gives, and not what is kept of it here. */
   async asStored<T>(work: () => Promise<T>): Promise<T> {
-    return this.storage instanceof CachedStorage ? this.storage.withoutCache(work) : work();
+    const { storage } = this.#opened;
+    return storage instanceof CachedStorage ? storage.withoutCache(work) : work();
   }
 
   async close(): Promise<void> {
-    if (this.#work !== null) clearAway(this.#work);
-    this.#work = null;
-    await this.storage.close?.();
+    const { work, storage } = this.#opened;
+    if (work !== null) clearAway(work);
+    this.#opened.work = null;
+    await storage.close?.();
   }
 }
 
@@ -153,17 +188,22 @@ export function lockCall({ signal, lockTimeoutMs, onWarning }: CallOptions): Loc
 }
 
 export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
-  const { env, signal, limits, onWarning } = options;
-  const open: OpenStorageOptions = {
+  const { env, signal, limits } = options;
+  const open: OpenStorageOptions = { signal };
+  if (env !== undefined) open.env = env;
+  if (limits !== undefined)
+    open.limits = { uploadRate: limits.uploadRate, downloadRate: limits.downloadRate, calls: limits.connections };
+  return open;
+}
+
+/** How a call of the library makes those of a storage. */
+export function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
+  return {
+    signal,
     onRetry: ({ operation, kind, delayMs, error }) => {
       onWarning?.(`${operation} ${kind}: ${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
     },
   };
-  if (env !== undefined) open.env = env;
-  if (signal !== undefined) open.signal = signal;
-  if (limits !== undefined)
-    open.limits = { uploadRate: limits.uploadRate, downloadRate: limits.downloadRate, calls: limits.connections };
-  return open;
 }
 
 /** Throws `usage` for an empty one, which restic takes for none. */

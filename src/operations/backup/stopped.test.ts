@@ -46,7 +46,7 @@ async function scene(context: TestContext): Promise<Scene> {
   });
   const storages: StorageFactory = async (location, options = {}) => {
     const storage = await openS3Storage(location.slice("s3:".length), options);
-    return new RetryingStorage(storage, { signal: options.signal, graceMs: 1000, firstDelayMs: 1 });
+    return new RetryingStorage(storage, { graceMs: 1000, firstDelayMs: 1 });
   };
   const library = new Library(
     (found, options) => new CopyEngine({ control: found.control.root, ...options }),
@@ -252,4 +252,150 @@ test("a caller that stops while nothing is decided ends at once, and nothing is 
   });
   assert.equal((await (await at.open()).list()).snapshots.length, 0);
   assert.equal([...at.server.objects.keys()].filter((key) => key.includes("/locks/")).length, 0);
+});
+
+/** Never answers requests like this one, and says when one has come. */
+function silentAt(at: Scene, is: (request: SeenRequest) => boolean): Promise<void> {
+  const come = Promise.withResolvers<void>();
+  at.server.hold = async (request) => {
+    if (!is(request)) return;
+    come.resolve();
+    await new Promise(() => undefined);
+  };
+  return come.promise;
+}
+
+function listOf(kind: string): (request: SeenRequest) => boolean {
+  return ({ method, query }) => method === "GET" && query.get("prefix") === `r/${kind}/`;
+}
+
+async function stoppedWithin(ms: number, stop: AbortController, failing: Promise<unknown>): Promise<void> {
+  const begun = performance.now();
+  stop.abort();
+  await assert.rejects(failing, { code: "interrupted" });
+  const took = performance.now() - begun;
+  assert.ok(took < ms, `${took} ms`);
+}
+
+function locksIn(at: Scene): string[] {
+  return [...at.server.objects.keys()].filter((key) => key.includes("/locks/"));
+}
+
+test("a call is ended by its own signal, whatever its repository was opened with, and no other call is", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const repository = await at.library.openRepository({ ...options, signal: new AbortController().signal });
+  t.after(async () => repository.close());
+  const come = silentAt(at, listOf("index"));
+  const [stop, other] = [new AbortController(), new AbortController()];
+  const verifying = repository.verify({ signal: stop.signal });
+  verifying.catch(() => undefined);
+  await come;
+  const going = Array.from({ length: 5 }, async () => repository.keys({ signal: other.signal }));
+  await stoppedWithin(1000, stop, verifying);
+  for (const each of going) assert.equal((await each).keys.length, 1);
+  assert.deepEqual(locksIn(at), []);
+  at.server.hold = () => undefined;
+  assert.deepEqual((await repository.verify()).problems, []);
+});
+
+test("a call that is stopped while nothing is answered any more ends once its lock has had its time to go", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  let isSilent = false;
+  const come = silentAt(at, (request) => (isSilent ||= listOf("index")(request)));
+  const stop = new AbortController();
+  const warnings: string[] = [];
+  const verifying = repository.verify({ signal: stop.signal, onWarning: (message) => void warnings.push(message) });
+  verifying.catch(() => undefined);
+  await come;
+  await stoppedWithin(2500, stop, verifying);
+  assert.match(warnings.join(), /lock could not be taken away/);
+});
+
+test("a pause before a call is made again ends with the signal of that call", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  at.server.faults.push((request, answer) => {
+    if (!listOf("snapshots")(request)) return false;
+    answer.writeHead(503, { "retry-after": "30" }).end();
+    return true;
+  });
+  const stop = new AbortController();
+  const told = Promise.withResolvers<string>();
+  const listing = repository.list({ signal: stop.signal, onWarning: told.resolve });
+  listing.catch(() => undefined);
+  assert.match(await told.promise, /^list snapshots: .*again in/);
+  await stoppedWithin(1000, stop, listing);
+});
+
+test("a backup of a workspace is ended by its own signal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const client = await at.library.init(join(at.folder, "work"));
+  t.after(async () => client.close());
+  writeFileSync(join(client.workspacePath(), "file"), "content");
+  await client.save();
+  const come = silentAt(at, of("PUT", "data"));
+  const stop = new AbortController();
+  const backup = client.createBackup(repository, { signal: stop.signal });
+  backup.catch(() => undefined);
+  await come;
+  await stoppedWithin(1000, stop, backup);
+  assert.deepEqual(locksIn(at), []);
+  at.server.hold = () => undefined;
+  assert.ok((await client.createBackup(await at.open())).snapshot !== null);
+});
+
+test("the signal with which a repository was opened ends nothing once it is open", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const opening = new AbortController();
+  const repository = await at.library.openRepository({ ...options, signal: opening.signal });
+  t.after(async () => repository.close());
+  opening.abort();
+  // Longer than anybody waits for a call that was stopped.
+  at.server.hold = async (request) => {
+    if (of("PUT", "snapshots")(request)) await sleep(1500);
+  };
+  let refusals = 1;
+  at.server.faults.push((request, answer) => {
+    if (!of("PUT", "data")(request) || refusals-- <= 0) return false;
+    answer.writeHead(503).end();
+    return true;
+  });
+  assert.ok((await repository.createFromStream(bytes())).snapshot !== null);
+});
+
+test("opening is ended by its signal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const { options } = await at.stoppedAt(() => false);
+  const come = silentAt(at, of("GET", "keys"));
+  const stop = new AbortController();
+  const opening = at.library.openRepository({ ...options, signal: stop.signal });
+  opening.catch(() => undefined);
+  await come;
+  await stoppedWithin(1000, stop, opening);
+});
+
+test("a repository that is closed while a call is under way ends that, without a warning and a new connection", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const come = silentAt(at, listOf("snapshots"));
+  const warnings: string[] = [];
+  const listing = repository.list({ onWarning: (message) => void warnings.push(message) });
+  listing.catch(() => undefined);
+  await come;
+  await repository.close();
+  await assert.rejects(listing, { code: "interrupted", message: "the repository was closed" });
+  const { length } = at.server.seen;
+  await sleep(200);
+  assert.deepEqual([at.server.seen.length - length, warnings, locksIn(at)], [0, [], []]);
 });

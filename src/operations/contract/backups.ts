@@ -19,7 +19,10 @@ import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
 
 // ------------------------------------------------------------------------------------------ repositories
 
-/** Where a repository lies and what opens it. */
+/**
+ * Where a repository lies and what opens it. `signal` ends opening, and nothing once it is open: each call has its own.
+ * `onWarning` also hears what calls without one of their own have to say.
+ */
 export interface RepositoryOptions extends CallOptions {
   /** `/path`, `local:/path`, and what other storages are called. */
   repository: string;
@@ -98,6 +101,7 @@ export interface BackupRepository {
   cat(kind: string, id?: string, options?: CallOptions): Promise<CatBackupResult>;
   /** Removes locks whose process is gone or that are 30 minutes old; `all`: every one, whoever holds it. */
   unlock(options?: CallOptions & { all?: boolean }): Promise<UnlockResult>;
+  /** Calls under way on a repository off the machine end with `interrupted`. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

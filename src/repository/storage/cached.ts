@@ -9,6 +9,7 @@ import {
   type FileKind,
   type SaveOptions,
   type Storage,
+  type StorageCall,
   type StoredFile,
 } from "./storage.ts";
 
@@ -27,7 +28,7 @@ export class CachedStorage implements Storage {
   constructor(inner: Storage) {
     this.#inner = inner;
     if (inner.close !== undefined) this.close = async () => inner.close!();
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
   }
 
@@ -59,17 +60,17 @@ export class CachedStorage implements Storage {
     }
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    if (kind !== "snapshots" || range !== undefined) return this.#inner.load(kind, name, range);
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    if (kind !== "snapshots" || range !== undefined) return this.#inner.load(kind, name, range, call);
     const kept = this.#kept(name);
     if (kept !== null) return kept;
-    const bytes = await this.#inner.load(kind, name);
+    const bytes = await this.#inner.load(kind, name, undefined, call);
     this.#keep(name, bytes);
     return bytes;
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
-    const files = await this.#inner.list(kind);
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    const files = await this.#inner.list(kind, call);
     if (kind === "snapshots") this.#forgetOthers(files);
     return files;
   }
@@ -83,17 +84,17 @@ export class CachedStorage implements Storage {
     await this.#inner.saveFile(kind, name, temporaryPath, options);
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return this.#inner.exists(kind, name);
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return this.#inner.exists(kind, name, call);
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
-    await this.#inner.remove(kind, name);
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.#inner.remove(kind, name, call);
     if (kind === "snapshots") this.#drop(name);
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
-    await this.#inner.sync(kinds);
+  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
+    await this.#inner.sync(kinds, call);
   }
 
   #kept(name: string): Uint8Array | null {

@@ -1,6 +1,12 @@
-import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
-
-export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" | "remove" | "sync";
+import type {
+  ByteRange,
+  FileKind,
+  SaveOptions,
+  Storage,
+  StorageCall,
+  StorageOperation,
+  StoredFile,
+} from "./storage.ts";
 
 /** Counts calls by `operation kind` and the bytes that went each way. */
 export class CountingStorage implements Storage {
@@ -15,7 +21,7 @@ export class CountingStorage implements Storage {
   constructor(inner: Storage) {
     this.#inner = inner;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.close !== undefined) this.close = () => inner.close!();
   }
 
@@ -44,27 +50,27 @@ export class CountingStorage implements Storage {
     await this.#counted("saveFile", kind, async () => this.#inner.saveFile(kind, name, temporaryPath, options));
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    const bytes = await this.#counted("load", kind, async () => this.#inner.load(kind, name, range));
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    const bytes = await this.#counted("load", kind, async () => this.#inner.load(kind, name, range, call));
     this.bytesRead += bytes.length;
     return bytes;
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
-    return this.#counted("list", kind, async () => this.#inner.list(kind));
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    return this.#counted("list", kind, async () => this.#inner.list(kind, call));
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return this.#counted("exists", kind, async () => this.#inner.exists(kind, name));
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return this.#counted("exists", kind, async () => this.#inner.exists(kind, name, call));
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
-    await this.#counted("remove", kind, async () => this.#inner.remove(kind, name));
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.#counted("remove", kind, async () => this.#inner.remove(kind, name, call));
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
+  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     for (const kind of kinds) this.#note("sync", kind);
-    await this.#inner.sync(kinds);
+    await this.#inner.sync(kinds, call);
   }
 
   async #counted<T>(operation: StorageOperation, kind: FileKind, call: () => Promise<T>): Promise<T> {

@@ -1,7 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
-import type { StorageOperation } from "./counting.ts";
-import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+import type {
+  ByteRange,
+  FileKind,
+  SaveOptions,
+  Storage,
+  StorageCall,
+  StorageOperation,
+  StoredFile,
+} from "./storage.ts";
 
 /**
  * - `flip`: one bit of what is loaded is wrong · `truncate`: the second half is missing
@@ -69,37 +76,37 @@ export class FaultyStorage implements Storage {
     late(fault);
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     const fault = await this.#strike("load", kind, name);
     if (fault === "lose") throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} (a fault of the test)`);
-    const bytes = await this.#inner.load(kind, name, range);
+    const bytes = await this.#inner.load(kind, name, range, call);
     late(fault);
     return damage(bytes, fault);
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
     const fault = await this.#strike("list", kind, "");
-    const found = await this.#inner.list(kind);
+    const found = await this.#inner.list(kind, call);
     late(fault);
     return fault === "lose" || fault === "truncate" ? found.slice(0, found.length >> 1) : found;
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
     const fault = await this.#strike("exists", kind, name);
-    return fault === "lose" ? false : this.#inner.exists(kind, name);
+    return fault === "lose" ? false : this.#inner.exists(kind, name, call);
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const fault = await this.#strike("remove", kind, name);
     if (fault === "lose") return;
-    await this.#inner.remove(kind, name);
+    await this.#inner.remove(kind, name, call);
     late(fault);
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
+  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     const faults: (FaultKind | null)[] = [];
     for (const kind of kinds) faults.push(await this.#strike("sync", kind, ""));
-    await this.#inner.sync(kinds);
+    await this.#inner.sync(kinds, call);
     faults.forEach(late);
   }
 

@@ -12,8 +12,6 @@ export interface HttpConnectionOptions {
   silenceMs?: number | undefined;
   /** PEM file with the certificates that vouch for the server, instead of the usual ones. */
   caFile?: string | undefined;
-  /** Ends what is under way and decides nothing, with `interrupted`. A request that begins later is made all the same. */
-  signal?: AbortSignal | undefined;
 }
 
 /** The bytes of a request's body: in memory, or `size` bytes from the beginning of a file. */
@@ -27,8 +25,8 @@ export interface HttpRequest {
   readonly body?: HttpBody | undefined;
   /** For messages: `cannot read data 1a2b3c4d`. */
   readonly doing: string;
-  /** True: once sent it is let to its answer although the caller stops, since it decides something or cleans up. */
-  readonly decides?: boolean | undefined;
+  /** Ends it with `interrupted`. What decides something or cleans up has none. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const CONNECTIONS = 5;
@@ -45,7 +43,6 @@ export class HttpConnection {
   readonly #location: string;
   readonly #agent: PlainAgent;
   readonly #silenceMs: number;
-  readonly #signal: AbortSignal | undefined;
   #wasReached = false;
 
   /** `location` stands in messages instead of the address. */
@@ -53,7 +50,6 @@ export class HttpConnection {
     this.#origin = origin;
     this.#location = location;
     this.#silenceMs = options.silenceMs ?? SILENCE_MS;
-    this.#signal = options.signal;
     const maxSockets = options.connections ?? CONNECTIONS;
     const kept = { keepAlive: true, maxSockets, scheduling: "lifo", timeout: IDLE_MS } as const;
     this.#agent =
@@ -68,10 +64,10 @@ export class HttpConnection {
    * A connection that the server had ended just then is made anew once, for requests that change nothing.
    */
   async exchange<T>(request: HttpRequest, read: (answer: IncomingMessage) => Promise<T>): Promise<T> {
-    const signal = request.decides === true || this.#signal?.aborted === true ? undefined : this.#signal;
+    const { signal } = request;
     for (let again = false; ; again = true) {
       throwIfAborted(signal);
-      const sent = this.#send(request, signal);
+      const sent = this.#send(request);
       try {
         const answer = await sent.answer;
         this.#wasReached = true;
@@ -86,13 +82,13 @@ export class HttpConnection {
     }
   }
 
-  /** Ends the connections that nobody uses. Those in use go on. */
+  /** Ends the connections, those in use too. */
   close(): void {
     this.#agent.destroy();
   }
 
-  #send(request: HttpRequest, signal: AbortSignal | undefined): Sent {
-    const { body } = request;
+  #send(request: HttpRequest): Sent {
+    const { body, signal } = request;
     const secure = this.#origin.protocol === "https:";
     const sent = (secure ? secureRequest : plainRequest)({
       agent: this.#agent,

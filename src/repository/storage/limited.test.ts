@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../../errors.ts";
+import { CallStorage } from "./call-storage.ts";
 import { CountingStorage } from "./counting.ts";
 import { LimitedStorage, TokenBucket, type LimitTimers } from "./limited.ts";
 import { MemoryStorage } from "./memory.ts";
@@ -58,15 +59,15 @@ test("a token bucket serves callers in their order", async () => {
 
 test("a token bucket lets nobody wait who was stopped, and holds up nobody who comes later", async () => {
   const stop = new AbortController();
-  const bucket = new TokenBucket(1, { signal: stop.signal });
+  const bucket = new TokenBucket(1);
   await bucket.take(1_000_000);
-  const waiting = [bucket.take(1), bucket.take(1)];
+  const waiting = [bucket.take(1, stop.signal), bucket.take(1, stop.signal)];
   setImmediate(() => stop.abort());
   for (const each of waiting) {
     await assert.rejects(each, (error) => error instanceof CairnError && error.code === "interrupted");
   }
-  await bucket.take(1_000_000);
-  await bucket.take(1);
+  await bucket.take(1_000_000, stop.signal);
+  await bucket.take(1, stop.signal);
 });
 
 test("limited storage paces what is sent and what is received apart", async () => {
@@ -103,4 +104,34 @@ test("limited storage keeps to its number of calls at once, failed ones too", as
   assert.equal(tried.filter(({ status }) => status === "rejected").length, 20);
   assert.equal(counting.count("load"), 20);
   assert.equal(most, 3);
+});
+
+test("limited storage begins nothing for one who stopped while they waited, but what decides, and others go on", async () => {
+  const stop = new AbortController();
+  const gate = Promise.withResolvers<void>();
+  const slow = new MemoryStorage();
+  const load = slow.load.bind(slow);
+  slow.load = async (...args) => {
+    await gate.promise;
+    return load(...args);
+  };
+  await slow.save("data", NAME, Buffer.from("content"));
+  const counting = new CountingStorage(slow);
+  const storage = new LimitedStorage(counting, { calls: 1 });
+  const mine = new CallStorage(storage, { signal: stop.signal });
+  const first = mine.load("data", NAME);
+  const waiting = [mine.load("data", NAME), mine.list("data"), mine.save("data", NAME, Buffer.from("content"))];
+  const lock = mine.save("locks", NAME, Buffer.from("lock"));
+  const other = storage.load("data", NAME);
+  stop.abort();
+  gate.resolve();
+  await first;
+  for (const each of waiting)
+    await assert.rejects(each, (error) => error instanceof CairnError && error.code === "interrupted");
+  await Promise.all([lock, other]);
+  assert.deepEqual([...counting.counts].toSorted(), [
+    ["load data", 2],
+    ["save locks", 1],
+  ]);
+  await mine.remove("locks", NAME);
 });

@@ -1,7 +1,17 @@
 import { setTimeout as sleepFor } from "node:timers/promises";
 import { statSync } from "node:fs";
 import { throwIfAborted } from "../../errors.ts";
-import type { ByteRange, FileKind, SaveOptions, Storage, StoredFile } from "./storage.ts";
+import {
+  isCutOff,
+  signalOf,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StorageCall,
+  type StorageOperation,
+  type StoredFile,
+} from "./storage.ts";
 
 export interface Limits {
   /** Bytes a second to the storage; absent: as fast as it goes. */
@@ -16,14 +26,15 @@ export interface LimitTimers {
   /** Milliseconds of a clock that never goes back. */
   now?: () => number;
   sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
-  /** Ends waiting with `interrupted`; who comes later is let through. */
-  signal?: AbortSignal | undefined;
 }
 
-/** Told of bytes before they are sent and after they came; it takes its time where there is a limit. */
+/**
+ * Told of bytes before they are sent and after they came; it takes its time where there is a limit. A signal ends waiting with
+ * `interrupted`; whose has fired already is let through.
+ */
 export interface Pace {
-  upload(bytes: number): Promise<void>;
-  download(bytes: number): Promise<void>;
+  upload(bytes: number, signal?: AbortSignal): Promise<void>;
+  download(bytes: number, signal?: AbortSignal): Promise<void>;
 }
 
 /** A quarter of a second's worth may go at once. */
@@ -37,7 +48,6 @@ export class TokenBucket {
   readonly #rate: number;
   readonly #now: () => number;
   readonly #sleep: NonNullable<LimitTimers["sleep"]>;
-  readonly #signal: AbortSignal | undefined;
   #tokens: number;
   #at: number;
   #queue: Promise<void> = Promise.resolve();
@@ -47,24 +57,23 @@ export class TokenBucket {
     this.#rate = rate;
     this.#now = timers.now ?? (() => performance.now());
     this.#sleep = timers.sleep ?? pause;
-    this.#signal = timers.signal;
     this.#tokens = rate * BURST_SECONDS;
     this.#at = this.#now();
   }
 
-  /** Waits until nothing is owed and takes `bytes`; one after the other, in the order of the calls. */
-  take(bytes: number): Promise<void> {
-    if (this.#signal?.aborted === true) return Promise.resolve();
-    const turn = this.#queue.then(() => this.#pay(bytes));
+  /** Waits until nothing is owed and takes `bytes`; one after the other, in the order of the calls. A signal as for a `Pace`. */
+  take(bytes: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted === true) return Promise.resolve();
+    const turn = this.#queue.then(() => this.#pay(bytes, signal));
     this.#queue = turn.catch(() => undefined);
     return turn;
   }
 
-  async #pay(bytes: number): Promise<void> {
+  async #pay(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     this.#fill();
     while (this.#tokens < 0) {
-      throwIfAborted(this.#signal);
-      await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000), this.#signal);
+      throwIfAborted(signal);
+      await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000), signal);
       this.#fill();
     }
     this.#tokens -= bytes;
@@ -83,8 +92,8 @@ export function paceOf(limits: Limits, timers: LimitTimers = {}): Pace {
     rate === undefined ? null : new TokenBucket(rate, timers);
   const [up, down] = [bucket(limits.uploadRate), bucket(limits.downloadRate)];
   return {
-    upload: async (bytes) => up?.take(bytes),
-    download: async (bytes) => down?.take(bytes),
+    upload: async (bytes, signal) => up?.take(bytes, signal),
+    download: async (bytes, signal) => down?.take(bytes, signal),
   };
 }
 
@@ -125,7 +134,7 @@ export class LimitedStorage implements Storage {
     this.#slots = new Slots(limits.calls ?? Infinity);
     if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.close !== undefined) this.close = () => inner.close!();
   }
 
@@ -139,42 +148,58 @@ export class LimitedStorage implements Storage {
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
-    await this.#slots.run(async () => {
-      await this.#pace.upload(bytes.length);
+    await this.#inTurn({ operation: "save", kind, call: options }, async () => {
+      await this.#pace.upload(bytes.length, options?.signal);
       await this.#inner.save(kind, name, bytes, options);
     });
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    await this.#slots.run(async () => {
-      await this.#pace.upload(sizeOf(temporaryPath));
+    await this.#inTurn({ operation: "saveFile", kind, call: options }, async () => {
+      await this.#pace.upload(sizeOf(temporaryPath), options?.signal);
       await this.#inner.saveFile(kind, name, temporaryPath, options);
     });
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    return this.#slots.run(async () => {
-      const bytes = await this.#inner.load(kind, name, range);
-      await this.#pace.download(bytes.length);
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    return this.#inTurn({ operation: "load", kind, call }, async () => {
+      const bytes = await this.#inner.load(kind, name, range, call);
+      await this.#pace.download(bytes.length, call?.signal);
       return bytes;
     });
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
-    return this.#slots.run(() => this.#inner.list(kind));
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    return this.#inTurn({ operation: "list", kind, call }, () => this.#inner.list(kind, call));
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return this.#slots.run(() => this.#inner.exists(kind, name));
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return this.#inTurn({ operation: "exists", kind, call }, () => this.#inner.exists(kind, name, call));
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
-    await this.#slots.run(() => this.#inner.remove(kind, name));
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.#inTurn({ operation: "remove", kind, call }, () => this.#inner.remove(kind, name, call));
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
-    await this.#slots.run(() => this.#inner.sync(kinds));
+  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
+    const kind = kinds[0] ?? "data";
+    await this.#inTurn({ operation: "sync", kind, call }, () => this.#inner.sync(kinds, call));
   }
+
+  /** Nothing is begun for one who stopped while they waited, but what decides. */
+  async #inTurn<T>({ operation, kind, call }: Turn, work: () => Promise<T>): Promise<T> {
+    const signal = isCutOff(operation, kind) ? signalOf(call) : undefined;
+    return this.#slots.run(async () => {
+      throwIfAborted(signal);
+      return work();
+    });
+  }
+}
+
+interface Turn {
+  readonly operation: StorageOperation;
+  readonly kind: FileKind;
+  readonly call: StorageCall | undefined;
 }
 
 /** 0 for a file that is not there: the storage itself says so. */

@@ -1,6 +1,5 @@
 import { CairnError } from "../../errors.ts";
 import type { Limits } from "./limited.ts";
-import type { RetryEvent } from "./retrying.ts";
 import type { Storage } from "./storage.ts";
 
 /** What a repository is called on a command line: `/path`, `local:/path`, `rest:https://host/`, `sftp:user@host:/path`, `s3:host/bucket`. */
@@ -12,10 +11,9 @@ export interface OpenStorageOptions {
   env?: Readonly<Record<string, string | undefined>>;
   /** Relative paths begin here; default: the current folder. */
   cwd?: string;
-  signal?: AbortSignal;
+  /** Ends what is done to open it. A call of the storage has a signal of its own. */
+  signal?: AbortSignal | undefined;
   limits?: Limits | undefined;
-  /** Told of each call that failed and is to be made again. */
-  onRetry?: ((event: RetryEvent) => void) | undefined;
 }
 
 /** Opens where a repository lies; `usage` for a location that cannot be one. Whoever opens it closes it. */

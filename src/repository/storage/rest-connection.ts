@@ -17,8 +17,8 @@ export interface RestRequest {
   body?: HttpBody;
   /** For messages: `cannot read data 1a2b3c4d`. */
   doing: string;
-  /** True: once sent it is let to its answer although the caller stops. */
-  decides?: boolean;
+  /** Ends it with `interrupted`. What decides has none. */
+  signal?: AbortSignal | undefined;
 }
 
 const REASON_BYTES = 512;
@@ -104,7 +104,7 @@ export class RestConnection {
     return new CairnError(code, text, hint === undefined ? { details } : { details, hint });
   }
 
-  /** Ends the connections that nobody uses. Those in use go on. */
+  /** Ends the connections, those in use too. */
   close(): void {
     this.#http.close();
   }

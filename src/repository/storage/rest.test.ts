@@ -11,6 +11,7 @@ import { Credentials, htpasswdLine } from "../../api/repository-server/credentia
 import { RepositoryServer, type RepositoryServerOptions } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
 import { CairnError } from "../../errors.ts";
+import { CallStorage } from "./call-storage.ts";
 import { RestStorage } from "./rest.ts";
 import { RetryingStorage } from "./retrying.ts";
 import { storageContract } from "./storage.contract.ts";
@@ -169,7 +170,7 @@ test("an append-only server lets nothing but locks go and takes new files", asyn
 
 test("a caller that stops interrupts what is under way, but nothing that decides, and what comes is done", async () => {
   const stop = new AbortController();
-  const storage = await storageAt(await plain, "stopped", { signal: stop.signal });
+  const storage = new CallStorage(await storageAt(await plain, "stopped"), { signal: stop.signal });
   const bytes = randomBytes(10);
   await storage.save("locks", nameOf(bytes), bytes);
   const listed = storage.list("data");
@@ -219,8 +220,9 @@ describe("a server that misbehaves", () => {
     const { port } = server.address() as AddressInfo;
     const secure = new RestStorage(`https://127.0.0.1:${port}/`);
     const told: unknown[] = [];
-    const retrying = new RetryingStorage(secure, { onRetry: (event) => told.push(event), firstDelayMs: 1 });
-    await assert.rejects(retrying.load("config", "config"), (error: CairnError) => {
+    const retrying = new RetryingStorage(secure, { firstDelayMs: 1 });
+    const call = { onRetry: (event: unknown) => void told.push(event) };
+    await assert.rejects(retrying.load("config", "config", undefined, call), (error: CairnError) => {
       assert.equal(error.code, "unsupported");
       assert.match(error.message, /: no TLS with the server: [a-z ]+$/);
       assert.match(error.hint!, /http:\/\/ for a server without TLS/);

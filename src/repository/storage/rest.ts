@@ -9,9 +9,13 @@ import {
   decides,
   isFileName,
   labelOf,
+  signalOf,
+  signalOfWrite,
   type ByteRange,
   type FileKind,
+  type SaveOptions,
   type Storage,
+  type StorageCall,
   type StoredFile,
 } from "./storage.ts";
 
@@ -37,9 +41,10 @@ export class RestStorage implements Storage {
   }
 
   /** Asks the server for the folders of a repository, which may be there already. */
-  static async create(address: string, options: RestOptions = {}): Promise<RestStorage> {
+  static async create(address: string, options: RestOptions = {}, call?: StorageCall): Promise<RestStorage> {
     const storage = new RestStorage(address, options);
-    await storage.#call({ method: "POST", path: "?create=true", doing: "cannot make the repository's folders" });
+    const doing = "cannot make the repository's folders";
+    await storage.#call({ method: "POST", path: "?create=true", doing, signal: signalOf(call) });
     return storage;
   }
 
@@ -47,62 +52,66 @@ export class RestStorage implements Storage {
     return this.#connection.location;
   }
 
-  async save(kind: FileKind, name: string, bytes: Uint8Array): Promise<void> {
-    await this.#save(kind, name, { body: bytes, size: bytes.length });
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+    await this.#save(kind, name, { body: bytes, size: bytes.length, signal: signalOf(options) });
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string): Promise<void> {
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+    const signal = signalOf(options);
     pathOf(kind, name);
     try {
       const { size } = statSync(temporaryPath);
-      await this.#save(kind, name, { body: { file: temporaryPath, size }, size });
+      await this.#save(kind, name, { body: { file: temporaryPath, size }, size, signal });
       unlinkSync(temporaryPath);
     } catch (error) {
       throw toCairnError(error, `cannot take ${labelOf(kind, name)} over`);
     }
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     const path = pathOf(kind, name);
     const doing = `cannot read ${labelOf(kind, name)}`;
-    if (range === undefined) return this.#call({ method: "GET", path, doing }, (answer) => readWhole(answer));
+    const signal = signalOf(call);
+    if (range === undefined) return this.#call({ method: "GET", path, doing, signal }, (answer) => readWhole(answer));
     if (range.offset < 0 || range.length < 0) throw beyond(range, null);
     if (range.length === 0) {
-      const size = await this.#size(kind, name);
+      const size = await this.#size(kind, name, signal);
       if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
       if (range.offset > size) throw beyond(range, size);
       return new Uint8Array(0);
     }
     const headers = { range: `bytes=${range.offset}-${range.offset + range.length - 1}` };
-    return this.#connection.exchange({ method: "GET", path, headers, doing }, async (answer) => {
+    return this.#connection.exchange({ method: "GET", path, headers, doing, signal }, async (answer) => {
       if (answer.statusCode === 416) throw beyond(range, sizeInRange(answer));
       if (answer.statusCode !== 200 && answer.statusCode !== 206) throw await this.#connection.failure(answer, doing);
       return readRange(answer, range);
     });
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    const signal = signalOf(call);
     if (kind === "config") {
-      const size = await this.#size("config", "config");
+      const size = await this.#size("config", "config", signal);
       return size === null ? [] : [{ name: "config", size }];
     }
     const doing = `cannot list ${kind}`;
     const headers = { accept: LIST_V2 };
-    const { text, version } = await this.#call({ method: "GET", path: `${kind}/`, headers, doing }, async (answer) => ({
+    const request = { method: "GET", path: `${kind}/`, headers, doing, signal } as const;
+    const { text, version } = await this.#call(request, async (answer) => ({
       version: answer.headers["content-type"]?.startsWith(LIST_V2) === true ? 2 : 1,
       text: await readText(answer),
     }));
     const entries = parseList(text, doing);
-    return version === 2 ? listedFiles(kind, entries, doing) : this.#sizes(kind, entries);
+    return version === 2 ? listedFiles(kind, entries, doing) : this.#sizes(kind, entries, signal);
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return (await this.#size(kind, name)) !== null;
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return (await this.#size(kind, name, signalOf(call))) !== null;
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const doing = `cannot remove ${labelOf(kind, name)}`;
-    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, decides: decides(kind) });
+    await this.#call({ method: "DELETE", path: pathOf(kind, name), doing, signal: signalOfWrite(kind, call) });
   }
 
   async sync(): Promise<void> {}
@@ -111,27 +120,30 @@ export class RestStorage implements Storage {
     this.#connection.close();
   }
 
-  async #save(kind: FileKind, name: string, content: { body: HttpBody; size: number }): Promise<void> {
+  async #save(kind: FileKind, name: string, content: Content): Promise<void> {
+    const { body, signal } = content;
     const path = pathOf(kind, name);
     const doing = `cannot write ${labelOf(kind, name)}`;
     // Some servers overwrite a config, and there is no second chance to ask.
-    if (kind === "config" && (await this.#size(kind, name)) !== null) throw this.#taken();
+    if (kind === "config" && (await this.#size(kind, name, signal)) !== null) throw this.#taken();
+    // What a write that decides comes to is found out although its caller stops.
+    const within = decides(kind) ? undefined : signal;
     for (let replaced = false; ; replaced = true) {
       const refusal = await this.#connection.exchange(
-        { method: "POST", path, body: content.body, doing, decides: decides(kind) },
+        { method: "POST", path, body, doing, signal: within },
         async (answer) => (isOk(answer) ? null : this.#connection.failure(answer, doing)),
       );
       if (refusal === null) return;
       const status = refusal.details?.["httpStatus"];
       if (status !== 403 && status !== 409 && status !== 412) throw refusal;
-      const size = await this.#size(kind, name).catch((error: CairnError) => {
+      const size = await this.#size(kind, name, within).catch((error: CairnError) => {
         // Whether the file is there is known only when the server says so.
-        throw error.retryable ? error : refusal;
+        throw error.retryable || error.code === "interrupted" ? error : refusal;
       });
       if (size === null || replaced) throw refusal;
       if (kind === "config") throw this.#taken();
       if (size === content.size) return;
-      await this.remove(kind, name);
+      await this.remove(kind, name, { signal: within });
     }
   }
 
@@ -140,9 +152,9 @@ export class RestStorage implements Storage {
   }
 
   /** Bytes, or null where there is no such file. */
-  async #size(kind: FileKind, name: string): Promise<number | null> {
+  async #size(kind: FileKind, name: string, signal: AbortSignal | undefined): Promise<number | null> {
     const doing = `cannot look at ${labelOf(kind, name)}`;
-    return this.#connection.exchange({ method: "HEAD", path: pathOf(kind, name), doing }, async (answer) => {
+    return this.#connection.exchange({ method: "HEAD", path: pathOf(kind, name), doing, signal }, async (answer) => {
       if (answer.statusCode === 404) return null;
       if (!isOk(answer)) throw await this.#connection.failure(answer, doing);
       const size = lengthOf(answer);
@@ -152,13 +164,13 @@ export class RestStorage implements Storage {
   }
 
   /** Version 1 of the protocol lists names alone. */
-  async #sizes(kind: FileKind, entries: readonly unknown[]): Promise<StoredFile[]> {
+  async #sizes(kind: FileKind, entries: readonly unknown[], signal: AbortSignal | undefined): Promise<StoredFile[]> {
     const names = entries.filter((name): name is string => typeof name === "string" && isFileName(kind, name));
     const found: StoredFile[] = [];
     let next = 0;
     const ask = async (): Promise<void> => {
       for (let name = names[next++]; name !== undefined; name = names[next++]) {
-        const size = await this.#size(kind, name);
+        const size = await this.#size(kind, name, signal);
         if (size !== null) found.push({ name, size });
       }
     };
@@ -189,8 +201,14 @@ export async function openRestStorage(address: string, options: OpenStorageOptio
   if (given.user === "" && user !== undefined) settings.user = user;
   if (given.password === "" && password !== undefined) settings.password = password;
   if (caFile !== undefined) settings.caFile = resolve(options.cwd ?? process.cwd(), caFile);
-  if (options.signal !== undefined) settings.signal = options.signal;
-  return options.create === true ? RestStorage.create(address, settings) : new RestStorage(address, settings);
+  const { create, signal } = options;
+  return create === true ? RestStorage.create(address, settings, { signal }) : new RestStorage(address, settings);
+}
+
+interface Content {
+  readonly body: HttpBody;
+  readonly size: number;
+  readonly signal: AbortSignal | undefined;
 }
 
 function pathOf(kind: FileKind, name: string): string {

@@ -7,9 +7,10 @@ import { CairnError } from "../../errors.ts";
 import { CountingStorage } from "./counting.ts";
 import { FaultyStorage } from "./faulty.ts";
 import { MemoryStorage } from "./memory.ts";
-import { RetryingStorage, type RetryEvent, type RetryOptions } from "./retrying.ts";
+import { CallStorage } from "./call-storage.ts";
+import { RetryingStorage, type RetryOptions } from "./retrying.ts";
 import { storageContract } from "./storage.contract.ts";
-import { mayBeDone, type Storage } from "./storage.ts";
+import { mayBeDone, type RetryEvent, type Storage } from "./storage.ts";
 
 const NAME = "ab".repeat(32);
 const BYTES = Buffer.from("0123456789");
@@ -18,12 +19,15 @@ function coded(code: string): (error: unknown) => boolean {
   return (error) => error instanceof CairnError && error.code === code;
 }
 
-/** A retrying storage whose pauses only move a clock. */
-function patient(options: RetryOptions = {}): {
+/** A retrying storage whose pauses only move a clock, for one caller. */
+function patient(
+  options: RetryOptions = {},
+  signal?: AbortSignal,
+): {
   memory: MemoryStorage;
   faulty: FaultyStorage;
   counting: CountingStorage;
-  storage: RetryingStorage;
+  storage: Storage;
   events: RetryEvent[];
   pauses: number[];
 } {
@@ -33,16 +37,16 @@ function patient(options: RetryOptions = {}): {
   const counting = new CountingStorage(faulty);
   const events: RetryEvent[] = [];
   const pauses: number[] = [];
-  const storage = new RetryingStorage(counting, {
+  const retrying = new RetryingStorage(counting, {
     now: () => clock,
     sleep: async (ms) => {
       pauses.push(ms);
       clock += ms;
     },
     random: () => 1,
-    onRetry: (event) => events.push(event),
     ...options,
   });
+  const storage = new CallStorage(retrying, { signal, onRetry: (event) => events.push(event) });
   return { memory, faulty, counting, storage, events, pauses };
 }
 
@@ -68,7 +72,7 @@ test("retrying storage calls again after a failure that may pass, with pauses th
   assert.equal(events.length, 8);
 });
 
-test("retrying storage tells once what several calls fail by at one time, and other problems beside it", async () => {
+test("retrying storage tells each caller once what several calls fail by at one time, and other problems beside it", async () => {
   const refused = new Error("connect ECONNREFUSED 127.0.0.1:9");
   const failing = (doing: string, cause: Error) => async (): Promise<never> => {
     throw new CairnError("io", `${doing}: ${cause.message}`, { cause });
@@ -82,11 +86,20 @@ test("retrying storage tells once what several calls fail by at one time, and ot
   const storage = new RetryingStorage(away, {
     firstAttempts: 2,
     firstDelayMs: 200,
-    onRetry: ({ error }) => told.push(error.message),
   });
-  const calls = [storage.load("config", "config"), storage.list("keys"), storage.exists("config", "config")];
+  const one = new CallStorage(storage, { onRetry: ({ error }) => told.push(error.message) });
+  const others: string[] = [];
+  const other = new CallStorage(storage, { onRetry: ({ error }) => others.push(error.message) });
+  const calls = [
+    one.load("config", "config"),
+    one.list("keys"),
+    one.exists("config", "config"),
+    other.list("keys"),
+    storage.list("keys"),
+  ];
   await Promise.all(calls.map(async (call) => assert.rejects(call, coded("io"))));
   assert.deepEqual(told, [`cannot read: ${refused.message}`, "cannot look: socket hang up"]);
+  assert.deepEqual(others, [`cannot list: ${refused.message}`]);
 });
 
 test("retrying storage draws each pause between half and all of its length", async () => {
@@ -189,13 +202,9 @@ test("retrying storage ends its pause when it is stopped, and lets a lock be tak
   const stop = new AbortController();
   const faulty = new FaultyStorage(new MemoryStorage(), [{ operation: "load", fault: "fail", times: 100 }]);
   const counting = new CountingStorage(faulty);
-  const storage = new RetryingStorage(counting, {
-    signal: stop.signal,
-    firstDelayMs: 3_600_000,
-    maxDelayMs: 3_600_000,
-    totalMs: Infinity,
-    onRetry: () => setImmediate(() => stop.abort()),
-  });
+  const patience = { firstDelayMs: 3_600_000, maxDelayMs: 3_600_000, totalMs: Infinity };
+  const call = { signal: stop.signal, onRetry: () => void setImmediate(() => stop.abort()) };
+  const storage = new CallStorage(new RetryingStorage(counting, patience), call);
   await assert.rejects(storage.load("data", NAME), coded("interrupted"));
   assert.equal(counting.count("load"), 1);
   await assert.rejects(storage.load("data", NAME), coded("interrupted"));
@@ -215,7 +224,7 @@ test("retrying storage leaves a transfer alone when it is stopped, and lets what
     return save(...args);
   };
   slow.load = () => new Promise(() => undefined);
-  const storage = new RetryingStorage(slow, { signal: stop.signal });
+  const storage = new CallStorage(new RetryingStorage(slow), { signal: stop.signal });
   const cut = [storage.load("index", NAME), storage.save("data", NAME, BYTES)];
   const kept = storage.save("snapshots", NAME, BYTES);
   stop.abort();
@@ -229,7 +238,7 @@ test("retrying storage says that it does not know when what decides has no answe
   const stop = new AbortController();
   const silent = new MemoryStorage();
   silent.save = () => new Promise(() => undefined);
-  const storage = new RetryingStorage(silent, { signal: stop.signal, graceMs: 50 });
+  const storage = new CallStorage(new RetryingStorage(silent, { graceMs: 50 }), { signal: stop.signal });
   const unknown = (error: CairnError): boolean => {
     assert.equal(error.code, "interrupted");
     assert.match(error.message, /whether keys abababab was written to .* is not known/);
@@ -245,7 +254,50 @@ test("retrying storage says that it does not know when what decides has no answe
   await assert.rejects(storage.save("keys", NAME, BYTES), unknown);
 
   const again = new AbortController();
-  const { storage: failing, faulty } = patient({ signal: again.signal, sleep: async () => again.abort() });
+  const { storage: failing, faulty } = patient({ sleep: async () => again.abort() }, again.signal);
   faulty.arm({ operation: "save", fault: "late_success" });
   await assert.rejects(failing.save("keys", NAME, BYTES), unknown);
+});
+
+test("retrying storage stops the calls of whoever stops, and those of others go on", async () => {
+  const stop = new AbortController();
+  const gate = Promise.withResolvers<void>();
+  const slow = new MemoryStorage();
+  slow.list = async () => {
+    await gate.promise;
+    return [];
+  };
+  const storage = new RetryingStorage(slow);
+  const [mine, other] = [
+    new CallStorage(storage, { signal: stop.signal }),
+    new CallStorage(storage, { signal: new AbortController().signal }),
+  ];
+  const [stopped, going, nobodys] = [mine.list("data"), other.list("data"), storage.list("data")];
+  stop.abort();
+  await assert.rejects(stopped, coded("interrupted"));
+  gate.resolve();
+  assert.deepEqual([await going, await nobodys], [[], []]);
+});
+
+test("retrying storage that is closed ends what is under way, and lets nothing begin but what decides", async () => {
+  let asked = 0;
+  const away = Object.assign<Storage, Partial<Storage>>(new MemoryStorage(), {
+    list: async (): Promise<never> => {
+      asked++;
+      throw new CairnError("io", "connection refused");
+    },
+    load: () => new Promise(() => undefined),
+    close: async () => undefined,
+  });
+  const told: string[] = [];
+  const retrying = new RetryingStorage(away, { firstDelayMs: 3_600_000, maxDelayMs: 3_600_000, totalMs: Infinity });
+  const storage = new CallStorage(retrying, { onRetry: ({ error }) => told.push(error.message) });
+  const under = [storage.list("data"), storage.load("data", NAME)];
+  await new Promise((resolve) => setImmediate(resolve));
+  await retrying.close!();
+  for (const each of [...under, storage.list("data")])
+    await assert.rejects(each, { code: "interrupted", message: "the repository was closed" });
+  assert.deepEqual([asked, told], [1, ["connection refused"]]);
+  await storage.save("locks", NAME, BYTES);
+  await storage.remove("locks", NAME);
 });

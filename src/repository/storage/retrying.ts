@@ -1,26 +1,18 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleepFor } from "node:timers/promises";
 import { CairnError, reworded } from "../../errors.ts";
-import type { StorageOperation } from "./counting.ts";
 import {
-  decides,
+  isCutOff,
   labelOf,
   type ByteRange,
   type FileKind,
+  type RetryEvent,
   type SaveOptions,
   type Storage,
+  type StorageCall,
+  type StorageOperation,
   type StoredFile,
 } from "./storage.ts";
-
-export interface RetryEvent {
-  readonly operation: StorageOperation;
-  readonly kind: FileKind;
-  /** Of the attempt that failed, from 1. */
-  readonly attempt: number;
-  /** Until the next one, milliseconds. */
-  readonly delayMs: number;
-  readonly error: CairnError;
-}
 
 export interface RetryOptions {
   /** Of one call, the first included. Default 10. */
@@ -37,24 +29,15 @@ export interface RetryOptions {
   /** No pause is longer, milliseconds. Default 60 s. */
   maxDelayMs?: number;
   /**
-   * Ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits any more
-   * for what was under way. What decides is let to its end for `graceMs`; after that the error says that whether it was
-   * done is not known (`undecided` in its details). A call that begins later is made all the same and has as long, so that
-   * whoever was stopped can end what was decided, and take their lock away.
+   * So long what decides may take to its end once the caller has stopped, milliseconds; after that nobody waits for it. Default
+   * 10 s.
    */
-  signal?: AbortSignal | undefined;
-  /** Milliseconds. Default 10 s. */
   graceMs?: number;
-  /** Told before a pause, so that a long one does not look like a hang; of several for one problem at a time only before the first. */
-  onRetry?: ((event: RetryEvent) => void) | undefined;
   /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
   now?: () => number;
-  sleep?: (ms: number, signal: AbortSignal | undefined) => Promise<void>;
+  sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
   random?: () => number;
 }
-
-/** Nothing is decided by them, and by nothing that moves content. */
-const CUT_OFF: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
 
 const GRACE_MS = 10_000;
 
@@ -68,15 +51,21 @@ const TELLS: Readonly<Record<FileKind, string>> = {
   data: "`cairn backup verify` tells",
 };
 
-/** One call: what is asked of which file, or of all of a kind. */
-interface Asked {
+/** One call: what is asked of which file, or of all of a kind, and for whom. */
+interface Asked<Call extends StorageCall = StorageCall> {
   readonly operation: StorageOperation;
   readonly kind: FileKind;
   readonly name?: string;
+  readonly call: Call;
 }
 
 /** What a call that may have worked although it failed looks at before it is made again. */
 type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
+
+interface Work<T, Call> {
+  readonly run: (call: Call) => Promise<T>;
+  readonly late?: LateSuccess<T>;
+}
 
 /**
  * Makes calls again that failed with an error that may pass (`retryable`: `io`, `busy`), after pauses that double, each
@@ -85,21 +74,31 @@ type LateSuccess<T> = (error: CairnError) => Promise<{ value: T } | null>;
  *
  * An attempt that failed may have done its work: a file that is gone when it is removed again, a temporary file that
  * was taken over, and a `config` with our own bytes in it are successes then, and only then.
+ *
+ * A call's signal ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits
+ * any more for what was under way. What decides is let to its end for `graceMs`; after that the error says that whether it was
+ * done is not known (`undecided` in its details). A call that begins after its signal fired has as long. Closing ends all
+ * calls like that, and of those that come later makes only what decides.
  */
 export class RetryingStorage implements Storage {
   readonly #inner: Storage;
   readonly #options: RetryOptions;
   #hasAnswered = false;
-  /** Problem → until when the pause for it lasts that was told last, by `now`. */
-  readonly #told = new Map<string, number>();
+  /** Who was told → problem → until when the pause for it lasts that was told last, by `now`. */
+  readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
+  readonly #closing = new AbortController();
 
   constructor(inner: Storage, options: RetryOptions = {}) {
     this.#inner = inner;
     this.#options = options;
     if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
     if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (ageMs) => inner.clearTemporaries!(ageMs);
-    if (inner.close !== undefined) this.close = () => inner.close!();
+    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
+    if (inner.close !== undefined)
+      this.close = () => {
+        this.#closing.abort();
+        return inner.close!();
+      };
   }
 
   readonly temporaryDirectory?: string;
@@ -114,61 +113,72 @@ export class RetryingStorage implements Storage {
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
     const isOurs: LateSuccess<void> = async (error) => {
       if (error.code !== "already_exists" || kind !== "config") return null;
-      const there = await this.load(kind, name);
+      const there = await this.load(kind, name, undefined, options);
       if (!Buffer.from(there).equals(bytes)) return null;
-      if (options.durable !== false) await this.sync([kind]);
+      if (options.durable !== false) await this.sync([kind], options);
       return { value: undefined };
     };
     await this.#retry(
-      { operation: "save", kind, name },
-      { call: () => this.#inner.save(kind, name, bytes, options), late: isOurs },
+      { operation: "save", kind, name, call: options },
+      { run: (call) => this.#inner.save(kind, name, bytes, call), late: isOurs },
     );
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
     const wasTaken: LateSuccess<void> = async () => {
-      if (existsSync(temporaryPath) || !(await this.exists(kind, name))) return null;
-      if (options.durable !== false) await this.sync([kind]);
+      if (existsSync(temporaryPath) || !(await this.exists(kind, name, options))) return null;
+      if (options.durable !== false) await this.sync([kind], options);
       return { value: undefined };
     };
-    const call = (): Promise<void> => this.#inner.saveFile(kind, name, temporaryPath, options);
-    await this.#retry({ operation: "saveFile", kind, name }, { call, late: wasTaken });
-  }
-
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
-    return this.#retry({ operation: "load", kind, name }, { call: () => this.#inner.load(kind, name, range) });
-  }
-
-  async list(kind: FileKind): Promise<StoredFile[]> {
-    return this.#retry({ operation: "list", kind }, { call: () => this.#inner.list(kind) });
-  }
-
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return this.#retry({ operation: "exists", kind, name }, { call: () => this.#inner.exists(kind, name) });
-  }
-
-  async remove(kind: FileKind, name: string): Promise<void> {
-    const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
     await this.#retry(
-      { operation: "remove", kind, name },
-      { call: () => this.#inner.remove(kind, name), late: isGone },
+      { operation: "saveFile", kind, name, call: options },
+      { run: (call) => this.#inner.saveFile(kind, name, temporaryPath, call), late: wasTaken },
     );
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
-    const [first] = kinds;
-    if (first !== undefined)
-      await this.#retry({ operation: "sync", kind: first }, { call: () => this.#inner.sync(kinds) });
+  async load(kind: FileKind, name: string, range?: ByteRange, call: StorageCall = {}): Promise<Uint8Array> {
+    return this.#retry(
+      { operation: "load", kind, name, call },
+      { run: (within) => this.#inner.load(kind, name, range, within) },
+    );
   }
 
-  async #retry<T>(asked: Asked, work: { call: () => Promise<T>; late?: LateSuccess<T> }): Promise<T> {
-    const { operation, kind } = asked;
-    const { attempts = 10, firstAttempts = 4, totalMs = 900_000, signal } = this.#options;
+  async list(kind: FileKind, call: StorageCall = {}): Promise<StoredFile[]> {
+    return this.#retry({ operation: "list", kind, call }, { run: (within) => this.#inner.list(kind, within) });
+  }
+
+  async exists(kind: FileKind, name: string, call: StorageCall = {}): Promise<boolean> {
+    return this.#retry(
+      { operation: "exists", kind, name, call },
+      { run: (within) => this.#inner.exists(kind, name, within) },
+    );
+  }
+
+  async remove(kind: FileKind, name: string, call: StorageCall = {}): Promise<void> {
+    const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
+    await this.#retry(
+      { operation: "remove", kind, name, call },
+      { run: (within) => this.#inner.remove(kind, name, within), late: isGone },
+    );
+  }
+
+  async sync(kinds: readonly FileKind[], call: StorageCall = {}): Promise<void> {
+    const [first] = kinds;
+    if (first === undefined) return;
+    await this.#retry({ operation: "sync", kind: first, call }, { run: (within) => this.#inner.sync(kinds, within) });
+  }
+
+  async #retry<T, Call extends StorageCall>(asked: Asked<Call>, work: Work<T, Call>): Promise<T> {
+    const { attempts = 10, firstAttempts = 4, totalMs = 900_000 } = this.#options;
+    const { operation, kind, call } = asked;
     const now = this.#options.now ?? (() => performance.now());
     const begun = now();
+    const closing = this.#closing.signal;
+    if (closing.aborted && isCutOff(operation, kind)) throw this.#stopped(asked, null);
+    const signal = call.signal === undefined ? closing : AbortSignal.any([call.signal, closing]);
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await this.#attempt(work.call, asked);
+        const value = await this.#attempt(() => work.run({ ...call, signal }), asked, signal);
         this.#hasAnswered = true;
         return value;
       } catch (error) {
@@ -181,32 +191,43 @@ export class RetryingStorage implements Storage {
         const spent = now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
-        if (signal?.aborted !== true) {
-          const problem = problemOf(error);
-          if ((this.#told.get(problem) ?? 0) <= now()) {
-            this.#told.set(problem, now() + delayMs);
-            this.#options.onRetry?.({ operation, kind, attempt, delayMs, error });
-          }
+        if (!signal.aborted) {
+          this.#tell(asked, { attempt, delayMs, error }, now());
           await (this.#options.sleep ?? pause)(delayMs, signal);
         }
-        if (signal?.aborted === true) throw this.#stopped(asked, error);
+        if (signal.aborted) throw this.#stopped(asked, error);
       }
     }
   }
 
-  async #attempt<T>(call: () => Promise<T>, asked: Asked): Promise<T> {
-    const { signal, graceMs = GRACE_MS } = this.#options;
-    if (signal === undefined) return call();
+  /** Of several calls that wait because of one problem whoever makes them is told once. */
+  #tell(
+    { operation, kind, call }: Asked,
+    failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">,
+    now: number,
+  ): void {
+    const onRetry = call.onRetry;
+    if (onRetry === undefined) return;
+    let told = this.#told.get(onRetry);
+    if (told === undefined) this.#told.set(onRetry, (told = new Map()));
+    const problem = problemOf(failure.error);
+    if ((told.get(problem) ?? 0) > now) return;
+    told.set(problem, now + failure.delayMs);
+    onRetry({ operation, kind, ...failure });
+  }
+
+  async #attempt<T>(run: () => Promise<T>, asked: Asked, signal: AbortSignal): Promise<T> {
+    const { graceMs = GRACE_MS } = this.#options;
     const stopped = Promise.withResolvers<never>();
     let timer: NodeJS.Timeout | undefined;
     const isLate = signal.aborted;
     const stop = (): void => {
-      if (!isLate && isCutOff(asked)) stopped.reject(this.#stopped(asked, null));
+      if (!isLate && isCutOff(asked.operation, asked.kind)) stopped.reject(this.#stopped(asked, null));
       else timer = setTimeout(() => stopped.reject(this.#stopped(asked, null)), graceMs);
     };
     if (isLate) stop();
     else signal.addEventListener("abort", stop, { once: true });
-    const running = call();
+    const running = run();
     running.catch(() => undefined);
     try {
       return await Promise.race([running, stopped.promise]);
@@ -219,14 +240,15 @@ export class RetryingStorage implements Storage {
   /** Of a call that ended without an answer when the caller stopped: by `failure`, or because nobody waited any longer. */
   #stopped(asked: Asked, failure: CairnError | null): CairnError {
     const { operation, kind, name } = asked;
+    const by = this.#closing.signal.aborted ? "the repository was closed" : "stopped by the caller";
     // A storage that is busy has done nothing.
-    if (isCutOff(asked) || name === undefined || failure?.code === "busy")
-      return new CairnError("interrupted", "stopped by the caller", { cause: failure ?? undefined });
+    if (isCutOff(operation, kind) || name === undefined || failure?.code === "busy")
+      return new CairnError("interrupted", by, { cause: failure ?? undefined });
     const done = operation === "remove" ? "removed from" : "written to";
     const why = failure === null ? "no answer came in time" : failure.message;
     return new CairnError(
       "interrupted",
-      `stopped by the caller; whether ${labelOf(kind, name)} was ${done} ${this.location} is not known: ${why}`,
+      `${by}; whether ${labelOf(kind, name)} was ${done} ${this.location} is not known: ${why}`,
       { hint: TELLS[kind], details: { undecided: true }, cause: failure ?? undefined },
     );
   }
@@ -238,10 +260,6 @@ export class RetryingStorage implements Storage {
     const least = typeof wanted === "number" && wanted > 0 ? wanted : 0;
     return Math.max(least, whole * (0.5 + random() / 2));
   }
-}
-
-function isCutOff({ operation, kind }: Asked): boolean {
-  return CUT_OFF.has(operation) || !decides(kind);
 }
 
 /** What is the same for all calls that fail by it. */
@@ -258,7 +276,7 @@ function givenUp(error: CairnError, attempts: number, spentMs: number): CairnErr
   return reworded(error, { message, hint });
 }
 
-async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
   // Woken by an abort, its caller says so.
-  await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
+  await sleepFor(ms, undefined, { signal }).catch(() => undefined);
 }

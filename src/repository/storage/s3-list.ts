@@ -22,11 +22,18 @@ const MAX_OBJECTS = 20_000_000;
 /** Pages without any entry are allowed, but a server that sends nothing else goes nowhere. */
 const MAX_EMPTY_PAGES = 100;
 
-/** Every object whose key begins with `prefix`, page by page. `io` when the server's pages make no sense. */
+/** What is listed, and for whom. */
+export interface Listing {
+  /** Keys begin with it. */
+  readonly prefix: string;
+  readonly doing: string;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Every object, page by page. `io` when the server's pages make no sense. */
 export async function* listObjects(
   requests: S3Requests,
-  prefix: string,
-  doing: string,
+  { prefix, doing, signal }: Listing,
 ): AsyncGenerator<ListedObject[], void> {
   let token: string | null = null;
   const pages = new Pages(requests.location, doing);
@@ -37,7 +44,7 @@ export async function* listObjects(
       "list-type": "2",
       prefix,
     };
-    const { body } = await requests.send({ method: "GET", key: null, query, limit: PAGE_BYTES, doing });
+    const { body } = await requests.send({ method: "GET", key: null, query, limit: PAGE_BYTES, doing, signal });
     const root = readPage(body, "ListBucketResult", `${doing} at ${requests.location}`);
     const decode = keyDecoder(root);
     const found: ListedObject[] = [];
@@ -55,11 +62,10 @@ export async function* listObjects(
   }
 }
 
-/** Uploads in parts below `prefix` that are not complete, and what time it is for the server. */
+/** Uploads in parts that are not complete, and what time it is for the server. */
 export async function listUploads(
   requests: S3Requests,
-  prefix: string,
-  doing: string,
+  { prefix, doing, signal }: Listing,
 ): Promise<{ uploads: OpenUpload[]; now: number | null }> {
   const uploads: OpenUpload[] = [];
   let now: number | null = null;
@@ -68,7 +74,8 @@ export async function listUploads(
   for (;;) {
     // Without an encoding: radosgw uses the one it is asked for and does not say so in this list.
     const query = { ...marker, prefix, uploads: "" };
-    const { body, headers } = await requests.send({ method: "GET", key: null, query, limit: PAGE_BYTES, doing });
+    const sent = { method: "GET", key: null, query, limit: PAGE_BYTES, doing, signal } as const;
+    const { body, headers } = await requests.send(sent);
     const root = readPage(body, "ListMultipartUploadsResult", `${doing} at ${requests.location}`);
     now = timeOf(headers.date ?? "");
     const decode = keyDecoder(root);

@@ -30,12 +30,13 @@ test("four parts of an upload are in memory at most, and nothing is completed th
 
 test("a caller that stops is told so, and its upload in parts is aborted all the same", async () => {
   const stop = new AbortController();
-  const { server, storage } = await pair({}, { signal: stop.signal, multipart: { above: 10, partSize: 1000 } });
+  const { server, storage } = await pair({}, { multipart: { above: 10, partSize: 1000 } });
   server.faults.push((request) => {
     if (request.query.get("partNumber") === "3") stop.abort();
     return false;
   });
-  await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES)), coded("interrupted"));
+  const { signal } = stop;
+  await assert.rejects(storage.saveFile("data", NAME, temporary(BYTES), { signal }), coded("interrupted"));
   assert.deepEqual([server.objects.size, server.uploads.size], [0, 0]);
 });
 

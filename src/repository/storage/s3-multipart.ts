@@ -13,6 +13,7 @@ export interface MultipartFile {
   /** Of the whole file, lower-case hex. What does not have it is not completed. */
   readonly sha256: string;
   readonly doing: string;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const MAX_PARTS = 10_000;
@@ -58,13 +59,12 @@ export async function abortUpload(requests: S3Requests, upload: { key: string; i
     query: { uploadId: upload.id },
     accept: [404],
     doing: "cannot abort an upload",
-    decides: true,
   });
 }
 
 async function begin(requests: S3Requests, file: MultipartFile): Promise<string> {
-  const { key, doing } = file;
-  const { body } = await requests.send({ method: "POST", key, query: { uploads: "" }, doing });
+  const { key, doing, signal } = file;
+  const { body } = await requests.send({ method: "POST", key, query: { uploads: "" }, doing, signal });
   const id = textOf(parseXml(body, doing), "UploadId");
   if (id !== null && id !== "" && id.length <= 2048) return id;
   throw new CairnError("io", `${doing} at ${requests.location}: the server began an upload without an id`);
@@ -127,8 +127,8 @@ async function sendPart(
 ): Promise<string> {
   const query = { partNumber: String(number), uploadId: upload.id };
   const headers = upload.contentMd5 ? { headers: { "content-md5": md5Of(bytes) } } : {};
-  const { key, doing } = upload;
-  const answer = await requests.send({ method: "PUT", key, query, body: bytes, doing, ...headers });
+  const { key, doing, signal } = upload;
+  const answer = await requests.send({ method: "PUT", key, query, body: bytes, doing, signal, ...headers });
   const tag = answer.headers.etag;
   if (tag !== undefined && tag !== "" && tag.length <= 200) return tag;
   throw new CairnError("io", `${doing} at ${requests.location}: the server took part ${number} and gave it no tag`);
@@ -137,8 +137,8 @@ async function sendPart(
 async function complete(requests: S3Requests, upload: Upload, tags: readonly string[]): Promise<void> {
   const parts = tags.map((tag, i) => `<Part><PartNumber>${i + 1}</PartNumber><ETag>${escapeXml(tag)}</ETag></Part>`);
   const body = Buffer.from(`<CompleteMultipartUpload>${parts.join("")}</CompleteMultipartUpload>`);
-  const { key, doing } = upload;
-  const answer = await requests.send({ method: "POST", key, query: { uploadId: upload.id }, body, doing });
+  const { key, doing, signal } = upload;
+  const answer = await requests.send({ method: "POST", key, query: { uploadId: upload.id }, body, doing, signal });
   // The status comes before the work is done: an error afterwards can only stand in the body.
   if (parseXml(answer.body, doing).name === "Error") throw requests.errorOf({ ...answer, status: 500 }, doing);
 }

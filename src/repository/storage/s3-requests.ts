@@ -22,7 +22,8 @@ export interface S3Request {
   /** Statuses beside 2xx that the caller understands; all others throw. */
   readonly accept?: readonly number[];
   readonly doing: string;
-  readonly decides?: boolean;
+  /** Ends it with `interrupted`. What decides something or cleans up has none. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface S3RequestsOptions extends HttpConnectionOptions {
@@ -109,16 +110,14 @@ export class S3Requests {
   }
 
   async #ask(request: S3Request): Promise<S3Answer> {
-    const { signal } = this.#options;
-    const isCutOff = request.decides !== true && signal?.aborted !== true;
     return this.#slots.run(async () => {
       const path = this.#addresses.pathOf(request.key, request.query);
       const headers = await this.#headers(request, path);
       // Stopped while it waited for its turn or was signed.
-      if (isCutOff) throwIfAborted(signal);
-      const { method, body, doing, decides } = request;
+      throwIfAborted(request.signal);
+      const { method, body, doing, signal } = request;
       try {
-        const sent = { method, path, headers, body, doing, decides };
+        const sent = { method, path, headers, body, doing, signal };
         return await this.#http.exchange(sent, (answer) => this.#read(answer, request));
       } catch (error) {
         throw this.#options.addressing === "host" ? withByPath(error) : error;

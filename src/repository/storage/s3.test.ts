@@ -2,6 +2,7 @@ import { strict as assert } from "node:assert";
 import dns from "node:dns";
 import { describe, mock, test } from "node:test";
 import { Repository } from "../repository.ts";
+import { CallStorage } from "./call-storage.ts";
 import { RetryingStorage } from "./retrying.ts";
 import { parseS3Location } from "./s3-location.ts";
 import { openS3Storage, S3Storage } from "./s3.ts";
@@ -125,7 +126,7 @@ describe("requests", () => {
 
   test("who was stopped takes the lock away all the same", async () => {
     const stop = new AbortController();
-    const { storage } = await pair({}, { signal: stop.signal });
+    const storage = new CallStorage((await pair()).storage, { signal: stop.signal });
     await storage.save("locks", NAME, BYTES);
     const stored = storage.save("data", NAME, BYTES);
     const removed = storage.remove("locks", NAME);
@@ -139,7 +140,8 @@ describe("requests", () => {
     const warnings: Error[] = [];
     const note = (warning: Error): void => void warnings.push(warning);
     process.on("warning", note);
-    const { storage } = await pair({}, { signal: new AbortController().signal, connections: 30 });
+    const { signal } = new AbortController();
+    const storage = new CallStorage((await pair({}, { connections: 30 })).storage, { signal });
     const files = Array.from({ length: 60 }, (_, i) => Buffer.from(String(i)));
     await Promise.all(files.map((bytes) => storage.save("data", nameOf(bytes), bytes)));
     await new Promise((resolve) => setImmediate(resolve));

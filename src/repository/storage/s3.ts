@@ -11,12 +11,15 @@ import { defaultAddressing, parseS3Location, type S3Addressing, type S3Place } f
 import { abortUpload, md5Of, uploadInParts } from "./s3-multipart.ts";
 import { S3Requests, type S3Request } from "./s3-requests.ts";
 import {
-  decides,
   isFileName,
   labelOf,
+  signalOf,
+  signalOfWrite,
   type ByteRange,
   type FileKind,
+  type SaveOptions,
   type Storage,
+  type StorageCall,
   type StoredFile,
 } from "./storage.ts";
 
@@ -35,7 +38,6 @@ export interface S3Options {
   readonly caFile?: string | undefined;
   /** Larger files go in parts. Default 64 MiB in parts of 16 MiB; S3 wants at least 5 MiB a part. */
   readonly multipart?: { readonly above: number; readonly partSize: number } | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 const MULTIPART = { above: 64 << 20, partSize: 16 << 20 } as const;
@@ -77,53 +79,58 @@ export class S3Storage implements Storage {
     return this.#requests.location;
   }
 
-  async save(kind: FileKind, name: string, bytes: Uint8Array): Promise<void> {
+  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot write ${labelOf(kind, name)}`;
-    if (kind === "config") await this.#saveConfig(key, bytes, doing);
-    else await this.#put({ key, body: bytes, sha256: name, doing, decides: decides(kind) });
+    if (kind === "config") await this.#saveConfig(key, { bytes, doing, call: options });
+    else await this.#put({ key, body: bytes, sha256: name, doing, signal: signalOfWrite(kind, options) });
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string): Promise<void> {
+  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot write ${labelOf(kind, name)}`;
+    const signal = signalOfWrite(kind, options);
     try {
       const { size } = statSync(temporaryPath);
-      if (kind === "config") await this.#saveConfig(key, readFileSync(temporaryPath), doing);
+      if (kind === "config") await this.#saveConfig(key, { bytes: readFileSync(temporaryPath), doing, call: options });
       else if (size > this.#multipart.above) {
         const { partSize } = this.#multipart;
-        const file = { key, file: temporaryPath, size, sha256: name, doing };
+        const file = { key, file: temporaryPath, size, sha256: name, doing, signal };
         await uploadInParts(this.#requests, file, { partSize, contentMd5: this.#contentMd5 });
-      } else await this.#put({ key, body: { file: temporaryPath, size }, sha256: name, doing, decides: decides(kind) });
+      } else await this.#put({ key, body: { file: temporaryPath, size }, sha256: name, doing, signal });
       unlinkSync(temporaryPath);
     } catch (error) {
       throw toCairnError(error, doing);
     }
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     const key = this.#key(kind, name);
     const doing = `cannot read ${labelOf(kind, name)}`;
+    const signal = signalOf(call);
     if (range === undefined)
-      return (await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing })).body;
+      return (await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing, signal })).body;
     const { offset, length } = range;
     if (offset < 0 || length < 0 || !Number.isSafeInteger(offset + length)) throw beyond(range, null, doing);
-    if (length === 0) return this.#loadNothing(key, range, doing);
+    if (length === 0) return this.#loadNothing(key, range, { doing, signal });
     const headers = { range: `bytes=${offset}-${offset + length - 1}` };
-    const answer = await this.#requests.send({ method: "GET", key, headers, limit: length, accept: [416], doing });
+    const request = { method: "GET", key, headers, limit: length, accept: [416], doing, signal } as const;
+    const answer = await this.#requests.send(request);
     if (answer.status === 416) throw beyond(range, rangeOf(answer)?.total ?? null, doing);
     this.#checkRange(answer, range, doing);
     return answer.body;
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    const signal = signalOf(call);
     const doing = `cannot list ${kind}`;
     if (kind === "config") {
-      const size = await this.#size(this.#key(kind, "config"), doing);
+      const size = await this.#size(this.#key(kind, "config"), { doing, signal });
       return size === null ? [] : [{ name: "config", size }];
     }
     const found: StoredFile[] = [];
-    for await (const page of listObjects(this.#requests, `${this.#prefix}${kind}/`, doing)) {
+    const listing = { prefix: `${this.#prefix}${kind}/`, doing, signal };
+    for await (const page of listObjects(this.#requests, listing)) {
       for (const { key, size } of page) {
         const name = key.slice(key.lastIndexOf("/") + 1);
         if (isFileName(kind, name) && key === this.#key(kind, name)) found.push({ name, size });
@@ -132,26 +139,28 @@ export class S3Storage implements Storage {
     return found;
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
-    return (await this.#size(this.#key(kind, name), `cannot look at ${labelOf(kind, name)}`)) !== null;
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    const asked = { doing: `cannot look at ${labelOf(kind, name)}`, signal: signalOf(call) };
+    return (await this.#size(this.#key(kind, name), asked)) !== null;
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const key = this.#key(kind, name);
     const doing = `cannot remove ${labelOf(kind, name)}`;
     // S3 calls the removal of what is not there a success. Who is stopped while a lock is looked at takes it away all the same.
-    if ((await this.#size(key, doing, kind === "locks")) === null)
+    if ((await this.#size(key, { doing, signal: kind === "locks" ? undefined : signalOf(call) })) === null)
       throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
-    await this.#requests.send({ method: "DELETE", key, doing, decides: decides(kind) });
+    await this.#requests.send({ method: "DELETE", key, doing, signal: signalOfWrite(kind, call) });
   }
 
   async sync(): Promise<void> {}
 
   /** Aborts uploads in parts that were begun more than `ageMs` ago by the server's clock. Best effort. */
-  async clearTemporaries(ageMs: number): Promise<number> {
+  async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
     try {
-      const { uploads, now } = await listUploads(this.#requests, this.#prefix, "cannot list unfinished uploads");
+      const listing = { prefix: this.#prefix, doing: "cannot list unfinished uploads", signal: signalOf(call) };
+      const { uploads, now } = await listUploads(this.#requests, listing);
       for (const { key, uploadId, begun } of uploads) {
         if (now === null || begun === null || now - begun < ageMs || !this.#isOurs(key)) continue;
         await abortUpload(this.#requests, { key, id: uploadId });
@@ -168,8 +177,8 @@ export class S3Storage implements Storage {
   }
 
   /** True when the server refuses to overwrite where it is asked to: found out once, by writing a small object twice. */
-  async conditionalWrites(): Promise<boolean> {
-    this.#conditional ??= this.#probe();
+  async conditionalWrites(call?: StorageCall): Promise<boolean> {
+    this.#conditional ??= this.#probe(signalOf(call));
     try {
       return await this.#conditional;
     } catch (error) {
@@ -178,32 +187,36 @@ export class S3Storage implements Storage {
     }
   }
 
-  async #probe(): Promise<boolean> {
+  async #probe(signal: AbortSignal | undefined): Promise<boolean> {
     const key = `${this.#prefix}cairn-probe-${randomBytes(8).toString("hex")}`;
     const doing = "cannot try out conditional writes";
     const put = async (): Promise<number> => {
       const body = Buffer.from("made to see whether it can be overwritten; may be removed\n");
       const accept = [400, 409, 412, 501];
-      return (await this.#put({ key, body, headers: { "if-none-match": "*" }, accept, doing })).status;
+      return (await this.#put({ key, body, headers: { "if-none-match": "*" }, accept, doing, signal })).status;
     };
     const [first, second] = [await put(), await put()];
     // Failing to remove it costs an object of some bytes that nobody looks at.
-    await this.#requests.send({ method: "DELETE", key, accept: [403, 404], doing, decides: true }).catch(() => null);
+    await this.#requests.send({ method: "DELETE", key, accept: [403, 404], doing }).catch(() => null);
     return first < 300 && second === 412;
   }
 
-  async #saveConfig(key: string, bytes: Uint8Array, doing: string): Promise<void> {
+  async #saveConfig(
+    key: string,
+    config: { bytes: Uint8Array; doing: string; call?: StorageCall | undefined },
+  ): Promise<void> {
+    const { bytes, doing, call } = config;
     const taken = (): CairnError =>
       new CairnError("already_exists", `there is a repository at ${this.location} already`);
-    if (await this.conditionalWrites()) {
+    if (await this.conditionalWrites(call)) {
       const headers = { "if-none-match": "*" };
-      const answer = await this.#put({ key, body: bytes, headers, accept: [412], doing, decides: true });
+      const answer = await this.#put({ key, body: bytes, headers, accept: [412], doing });
       if (answer.status === 412) throw taken();
       return;
     }
-    if ((await this.#size(key, doing)) !== null) throw taken();
-    await this.#put({ key, body: bytes, doing, decides: true });
-    const there = await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing, decides: true });
+    if ((await this.#size(key, { doing, signal: signalOf(call) })) !== null) throw taken();
+    await this.#put({ key, body: bytes, doing });
+    const there = await this.#requests.send({ method: "GET", key, limit: MAX_WHOLE_BYTES, doing });
     if (!there.body.equals(bytes)) throw taken();
   }
 
@@ -221,8 +234,9 @@ export class S3Storage implements Storage {
     }
   }
 
-  async #loadNothing(key: string, range: ByteRange, doing: string): Promise<Uint8Array> {
-    const size = await this.#size(key, doing);
+  async #loadNothing(key: string, range: ByteRange, asked: Look): Promise<Uint8Array> {
+    const { doing } = asked;
+    const size = await this.#size(key, asked);
     if (size === null) throw new CairnError("not_found", `${doing} at ${this.location}: it is not there`);
     if (range.offset > size) throw beyond(range, size, doing);
     return new Uint8Array(0);
@@ -245,8 +259,8 @@ export class S3Storage implements Storage {
   }
 
   /** Bytes, or null where there is no such object. */
-  async #size(key: string, doing: string, isLetToEnd = false): Promise<number | null> {
-    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, decides: isLetToEnd });
+  async #size(key: string, { doing, signal }: Look): Promise<number | null> {
+    const answer = await this.#requests.send({ method: "HEAD", key, accept: [404], doing, signal });
     if (answer.status === 404) return null;
     const size = Number(answer.headers["content-length"] ?? Number.NaN);
     if (Number.isSafeInteger(size) && size >= 0) return size;
@@ -282,9 +296,15 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const settings = anonymous ? { credentials: null, region: findS3Region(env) } : findS3Settings(env);
   const bundle = env["AWS_CA_BUNDLE"] || env["RESTIC_CACERT"] || undefined;
   const caFile = bundle === undefined ? undefined : resolve(options.cwd ?? process.cwd(), bundle);
-  const storage = await S3Storage.open({ place, ...settings, addressing, caFile, signal: options.signal });
-  if (options.create === true) await storage.conditionalWrites().catch(unlessItMayPass);
+  const storage = await S3Storage.open({ place, ...settings, addressing, caFile });
+  if (options.create === true) await storage.conditionalWrites({ signal: options.signal }).catch(unlessItMayPass);
   return storage;
+}
+
+/** At an object, and what for. */
+interface Look {
+  readonly doing: string;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** What is only tried early is tried again when it is needed. */

@@ -1,5 +1,4 @@
 import { CairnError } from "../../errors.ts";
-import { paceOf } from "./limited.ts";
 import { FSYNC, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
 import { type ByteSource, readRange } from "./sftp-transfer.ts";
 
@@ -61,10 +60,10 @@ async function isSame(session: SftpSession, path: string, source: ByteSource): P
   const handle = await session.open(path, "r");
   try {
     if ((await session.size(handle)) !== source.size) return false;
-    const pace = paceOf({});
+    const paced = async (): Promise<void> => undefined;
     for (let offset = 0; offset < source.size; offset += 1 << 20) {
       const range = { offset, length: Math.min(1 << 20, source.size - offset) };
-      const there = await readRange(session, handle, { range, pace });
+      const there = await readRange(session, handle, { range, paced });
       if (!(await source.read(offset, range.length)).equals(there)) return false;
     }
     return true;

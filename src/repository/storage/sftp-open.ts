@@ -24,15 +24,13 @@ export interface OpenSftpOptions extends OpenStorageOptions {
  */
 export async function openSftpStorage(rest: string, options: OpenSftpOptions = {}): Promise<SftpStorage> {
   const location = parseSftpLocation(rest);
-  const { signal } = options;
-  const target = { ...sftpTarget(rest, options.env ?? process.env), signal };
+  const target = sftpTarget(rest, options.env ?? process.env);
   const storage = {
     location: printSftpLocation(location),
-    connect: () => SshConnection.open(target),
-    signal,
+    connect: (signal: AbortSignal) => SshConnection.open(target, signal),
     ...(options.pace === undefined ? {} : { pace: options.pace }),
   };
-  if (options.create === true) return SftpStorage.create(location.path, storage);
+  if (options.create === true) return SftpStorage.create(location.path, storage, { signal: options.signal });
   return new SftpStorage(location.path, storage);
 }
 

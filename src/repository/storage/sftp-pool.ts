@@ -1,6 +1,9 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { SftpSession } from "./sftp-session.ts";
 import type { SshConnection } from "./ssh-connection.ts";
+
+/** Ends connecting with `interrupted` when the signal fires. */
+export type Connect = (signal: AbortSignal) => Promise<SshConnection>;
 
 interface Place {
   readonly session: Promise<SftpSession>;
@@ -21,68 +24,59 @@ interface Open {
  * break the next call connects again.
  */
 export class SftpPool {
-  readonly #connect: () => Promise<SshConnection>;
+  readonly #connect: Connect;
   readonly #channels: number;
-  #open: Promise<Open> | null = null;
+  #line: Line | null = null;
   #wasConnected = false;
+  #isClosed = false;
 
-  constructor(connect: () => Promise<SshConnection>, channels: number) {
+  constructor(connect: Connect, channels: number) {
     this.#connect = connect;
     this.#channels = channels;
   }
 
-  /** Runs the work with a channel; several may share one. */
-  async run<T>(work: (session: SftpSession) => Promise<T>): Promise<T> {
-    const open = await this.#opened();
-    const place = takePlace(open);
+  /**
+   * Runs the work with a channel; several may share one. Once the signal fires the work's next request is `interrupted`; the
+   * one under way is so too, with the connection, when nobody else is at work on that.
+   */
+  async run<T>(work: (session: SftpSession) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    throwIfAborted(signal);
+    const line = this.#current();
+    const leave = line.enter(signal);
     try {
-      return await work(await place.session);
+      const place = takePlace(await line.opening);
+      try {
+        return await work((await place.session).until(signal));
+      } finally {
+        place.users--;
+      }
     } finally {
-      place.users--;
+      leave();
+      if (this.#isClosed && !line.isUsed) this.#drop(line);
     }
   }
 
-  /** Ends the connection; calls under way are `interrupted`, and the next one connects again. */
-  stop(): void {
-    this.#open?.then(
-      ({ connection }) => connection.stop(),
-      () => undefined,
-    );
-  }
-
-  /** Ends the connection; calls under way fail. */
+  /** Ends the connection, also one that is being made; calls under way fail. One that is made for a later call ends with that. */
   async close(): Promise<void> {
-    const open = this.#open;
-    this.#open = null;
-    if (open === null) return;
-    try {
-      (await open).connection.close();
-    } catch {
-      return;
-    }
+    this.#isClosed = true;
+    if (this.#line !== null) this.#drop(this.#line);
   }
 
-  async #opened(): Promise<Open> {
-    if (this.#open !== null) {
-      const asked = this.#open;
-      const open = await asked;
-      if (open.connection.failure === null) return open;
-      if (this.#open === asked) this.#open = null;
-    }
-    if (this.#open === null) {
-      const opening = this.#connected();
-      this.#open = opening;
-      // The next call tries again.
-      opening.catch(() => {
-        if (this.#open === opening) this.#open = null;
-      });
-    }
-    return this.#open;
+  #drop(line: Line): void {
+    if (this.#line === line) this.#line = null;
+    line.close();
   }
 
-  async #connected(): Promise<Open> {
+  #current(): Line {
+    if (this.#line?.hasEnded === false) return this.#line;
+    const line = new Line(async (signal) => this.#connected(signal));
+    this.#line = line;
+    return line;
+  }
+
+  async #connected(signal: AbortSignal): Promise<Open> {
     try {
-      const connection = await this.#connect();
+      const connection = await this.#connect(signal);
       this.#wasConnected = true;
       return { connection, places: [], most: this.#channels, isGrowing: false };
     } catch (error) {
@@ -90,6 +84,71 @@ export class SftpPool {
       if (!this.#wasConnected || !(error instanceof CairnError) || error.code !== "usage") throw error;
       throw new CairnError("io", error.message, { cause: error });
     }
+  }
+}
+
+/** A connection, or one that is being made, and how many use it. */
+class Line {
+  readonly opening: Promise<Open>;
+  readonly #connecting = new AbortController();
+  #connection: SshConnection | null = null;
+  #hasFailed = false;
+  /** At work, and those whose caller stopped meanwhile. */
+  #going = 0;
+  #stopped = 0;
+
+  constructor(connect: (signal: AbortSignal) => Promise<Open>) {
+    this.opening = connect(this.#connecting.signal);
+    this.opening.then(
+      ({ connection }) => {
+        this.#connection = connection;
+        if (this.#connecting.signal.aborted) connection.stop();
+      },
+      () => {
+        this.#hasFailed = true;
+      },
+    );
+  }
+
+  /** True when it cannot be used any more. */
+  get hasEnded(): boolean {
+    return this.#hasFailed || this.#connecting.signal.aborted || (this.#connection?.failure ?? null) !== null;
+  }
+
+  get isUsed(): boolean {
+    return this.#going + this.#stopped > 0;
+  }
+
+  /** Counts one more, until what it gives is called. */
+  enter(signal: AbortSignal | undefined): () => void {
+    let hasStopped = false;
+    const stop = (): void => {
+      hasStopped = true;
+      this.#going--;
+      this.#stopped++;
+      this.#stopIfLeft();
+    };
+    this.#going++;
+    signal?.addEventListener("abort", stop, { once: true });
+    return () => {
+      signal?.removeEventListener("abort", stop);
+      if (hasStopped) this.#stopped--;
+      else this.#going--;
+      this.#stopIfLeft();
+    };
+  }
+
+  /** Says goodbye; ends connecting. */
+  close(): void {
+    if (this.#connection === null) this.#connecting.abort();
+    else this.#connection.close();
+  }
+
+  /** What is under way is cut when those who wait for it have all stopped. */
+  #stopIfLeft(): void {
+    if (this.#going > 0 || this.#stopped === 0) return;
+    this.#connecting.abort();
+    this.#connection?.stop();
   }
 }
 

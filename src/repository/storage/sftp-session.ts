@@ -1,5 +1,5 @@
 import type { Stats, SFTPWrapper, FileEntryWithStats } from "ssh2";
-import { CairnError, type ErrorCode } from "../../errors.ts";
+import { CairnError, throwIfAborted, type ErrorCode } from "../../errors.ts";
 import { Slots } from "./limited.ts";
 import type { SshConnection } from "./ssh-connection.ts";
 
@@ -31,31 +31,43 @@ interface Limits {
 
 export type SftpHandle = Buffer;
 
+/** What is shared by all who work in a channel. */
+interface Channel {
+  readonly connection: SshConnection;
+  readonly sftp: SFTPWrapper;
+  readonly transfers: Slots;
+  readonly requests: Slots;
+}
+
 /** One SFTP channel, with a bounded number of requests in flight. The server answers one after the other. */
 export class SftpSession {
+  readonly #channel: Channel;
   readonly #connection: SshConnection;
   readonly #sftp: SFTPWrapper;
-  readonly #transfers = new Slots(TRANSFERS_IN_FLIGHT);
-  readonly #requests = new Slots(REQUESTS_IN_FLIGHT);
+  readonly #signal: AbortSignal | undefined;
   /** Bytes of one request. */
   readonly readSize: number;
   readonly writeSize: number;
 
-  private constructor(connection: SshConnection, sftp: SFTPWrapper) {
-    this.#connection = connection;
-    this.#sftp = sftp;
-    const limits = sftp as unknown as Limits;
+  private constructor(channel: Channel, signal?: AbortSignal) {
+    this.#channel = channel;
+    this.#connection = channel.connection;
+    this.#sftp = channel.sftp;
+    this.#signal = signal;
+    const limits = channel.sftp as unknown as Limits;
     this.readSize = Math.min(CHUNK, limits._maxReadLen ?? LEAST_CHUNK);
     this.writeSize = Math.min(CHUNK, limits._maxWriteLen ?? LEAST_CHUNK);
-    // A channel that the server closed would take requests and never answer them.
-    const ended = (): void => connection.fail("the server ended the SFTP session");
-    sftp.on("end", ended).on("close", ended);
-    sftp.on("error", (error: Error) => connection.fail(`the SFTP session failed: ${error.message}`, error));
   }
 
   static async open(connection: SshConnection): Promise<SftpSession> {
     try {
-      return new SftpSession(connection, await connection.openSftp());
+      const sftp = await connection.openSftp();
+      // A channel that the server closed would take requests and never answer them.
+      const ended = (): void => connection.fail("the server ended the SFTP session");
+      sftp.on("end", ended).on("close", ended);
+      sftp.on("error", (error: Error) => connection.fail(`the SFTP session failed: ${error.message}`, error));
+      const [transfers, requests] = [new Slots(TRANSFERS_IN_FLIGHT), new Slots(REQUESTS_IN_FLIGHT)];
+      return new SftpSession({ connection, sftp, transfers, requests });
     } catch (error) {
       if (error instanceof CairnError) throw error;
       const message = `the server gives no SFTP session: ${(error as Error).message}`;
@@ -67,6 +79,11 @@ export class SftpSession {
         })
       );
     }
+  }
+
+  /** The same channel for who sends nothing more once the signal fires: then that is `interrupted`. Without one nothing ends it. */
+  until(signal: AbortSignal | undefined): SftpSession {
+    return new SftpSession(this.#channel, signal);
   }
 
   /** True when the server has an extension, e.g. `fsync@openssh.com`. */
@@ -93,14 +110,14 @@ export class SftpSession {
   ): Promise<number> {
     const { at, length, position } = range;
     const send = (done: Done<number>): void => this.#sftp.read(handle, target, at, length, position, done);
-    const count = await this.#ask("read", send, this.#transfers);
+    const count = await this.#ask("read", send, this.#channel.transfers);
     return this.#checked(Number.isInteger(count) && count >= 0 && count <= length, count);
   }
 
   /** At most `writeSize` bytes. */
   async write(handle: SftpHandle, bytes: Buffer, position: number): Promise<void> {
     const send = (done: Done<void>): void => this.#sftp.write(handle, bytes, 0, bytes.length, position, done);
-    await this.#ask("write", send, this.#transfers);
+    await this.#ask("write", send, this.#channel.transfers);
   }
 
   async sync(handle: SftpHandle): Promise<void> {
@@ -166,9 +183,11 @@ export class SftpSession {
     return found;
   }
 
-  /** Nobody waits for it: what was read is read, and a connection that breaks closes everything. */
+  /** Nobody waits for it, nor does a signal end it: what was read is read, and a connection that breaks closes everything. */
   closeLater(handle: SftpHandle): void {
-    this.close(handle).catch(() => undefined);
+    this.until(undefined)
+      .close(handle)
+      .catch(() => undefined);
   }
 
   /** Free bytes for this user, and whether nothing can be written; null where the server cannot tell. */
@@ -186,9 +205,12 @@ export class SftpSession {
     }
   }
 
-  async #ask<T>(doing: string, send: (done: Done<T>) => void, slots = this.#requests): Promise<T> {
+  async #ask<T>(doing: string, send: (done: Done<T>) => void, slots = this.#channel.requests): Promise<T> {
     try {
-      return await slots.run(() => this.#connection.ask<T>(doing, send));
+      return await slots.run(async () => {
+        throwIfAborted(this.#signal);
+        return this.#connection.ask<T>(doing, send);
+      });
     } catch (error) {
       if (error instanceof CairnError) throw error;
       const status = (error as { code?: unknown }).code;

@@ -1,5 +1,4 @@
 import { CairnError } from "../../errors.ts";
-import type { Pace } from "./limited.ts";
 import type { SftpHandle, SftpSession } from "./sftp-session.ts";
 import type { ByteRange } from "./storage.ts";
 
@@ -17,6 +16,9 @@ export interface ByteSource {
   readonly size: number;
   read(position: number, length: number): Promise<Buffer>;
 }
+
+/** Asked before bytes are sent and after they came; takes its time where there is a limit. */
+export type Paced = (bytes: number) => Promise<void>;
 
 export function sourceOf(bytes: Uint8Array): ByteSource {
   const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -51,14 +53,14 @@ export async function concurrently(
 export async function writeAll(
   session: SftpSession,
   handle: SftpHandle,
-  from: { source: ByteSource; pace: Pace },
+  from: { source: ByteSource; paced: Paced },
 ): Promise<void> {
-  const { source, pace } = from;
+  const { source, paced } = from;
   const piece = session.writeSize;
   await concurrently(Math.ceil(source.size / piece), PIECES, async (index) => {
     const position = index * piece;
     const length = Math.min(piece, source.size - position);
-    await pace.upload(length);
+    await paced(length);
     await session.write(handle, await source.read(position, length), position);
   });
 }
@@ -67,7 +69,7 @@ export async function writeAll(
 export async function readRange(
   session: SftpSession,
   handle: SftpHandle,
-  from: { range: ByteRange; pace: Pace },
+  from: { range: ByteRange; paced: Paced },
 ): Promise<Uint8Array> {
   const { offset, length } = from.range;
   if (offset < 0 || length < 0) throw outside(from.range);
@@ -76,18 +78,18 @@ export async function readRange(
     if (offset + length > size) throw outside(from.range, size);
   }
   const target = Buffer.allocUnsafeSlow(length);
-  await readInto(session, handle, { target, at: 0, position: offset, pace: from.pace });
+  await readInto(session, handle, { target, at: 0, position: offset, paced: from.paced });
   return target;
 }
 
 /** All bytes of a file; a small one together with its size. */
-export async function readWhole(session: SftpSession, handle: SftpHandle, pace: Pace): Promise<Uint8Array> {
+export async function readWhole(session: SftpSession, handle: SftpHandle, paced: Paced): Promise<Uint8Array> {
   const head = Buffer.allocUnsafeSlow(session.readSize);
   const [size, came] = await Promise.all([
     session.size(handle),
     readPiece(session, handle, { target: head, at: 0, length: head.length, position: 0 }),
   ]);
-  await pace.download(came);
+  await paced(came);
   if (came >= size) return Uint8Array.prototype.slice.call(head, 0, size);
   if (size > LARGEST_FILE) {
     throw new CairnError("damaged", `the file has ${size} bytes, which is more than a repository's files have`);
@@ -96,7 +98,7 @@ export async function readWhole(session: SftpSession, handle: SftpHandle, pace: 
   for (let at = 0; at < size; at += AT_ONCE) {
     const target = Buffer.allocUnsafeSlow(Math.min(AT_ONCE, size - at));
     const known = at === 0 ? head.copy(target, 0, 0, came) : 0;
-    await readInto(session, handle, { target, at: known, position: at + known, pace });
+    await readInto(session, handle, { target, at: known, position: at + known, paced });
     parts.push(target);
   }
   return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
@@ -113,15 +115,15 @@ interface Reading {
 async function readInto(
   session: SftpSession,
   handle: SftpHandle,
-  into: { target: Buffer; at: number; position: number; pace: Pace },
+  into: { target: Buffer; at: number; position: number; paced: Paced },
 ): Promise<void> {
-  const { target, at, position, pace } = into;
+  const { target, at, position, paced } = into;
   const piece = session.readSize;
   await concurrently(Math.ceil((target.length - at) / piece), PIECES, async (index) => {
     const start = index * piece;
     const length = Math.min(piece, target.length - at - start);
     const came = await readPiece(session, handle, { target, at: at + start, length, position: position + start });
-    await pace.download(came);
+    await paced(came);
     if (came < length) throw outside({ offset: position, length: target.length - at }, position + start + came);
   });
 }

@@ -23,6 +23,7 @@ import type { SFTPWrapper } from "ssh2";
 import { CairnError } from "../../errors.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { sshServer, startSshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
+import { CallStorage } from "./call-storage.ts";
 import type { Pace } from "./limited.ts";
 import { RetryingStorage } from "./retrying.ts";
 import { openSftpStorage, sftpTarget } from "./sftp-open.ts";
@@ -242,12 +243,14 @@ test("with retries a connection that is cut in the middle of a save and of a loa
     t.after(() => inner.close());
     const failures: string[] = [];
     let clock = 0;
-    const storage = new RetryingStorage(inner, {
+    const retrying = new RetryingStorage(inner, {
       // The same problem is told once in each pause, so pauses take their time.
       now: () => clock,
       sleep: async (ms) => {
         clock += ms;
       },
+    });
+    const storage = new CallStorage(retrying, {
       onRetry: ({ operation, error }) => failures.push(`${operation} ${error.code}`),
     });
     await storage.save("data", name, bytes);
@@ -264,8 +267,9 @@ test("a transfer that is stopped ends at once, and a lock can still be taken awa
   const stop = new AbortController();
   const pace = atPiece(20, () => stop.abort());
   const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
-  const storage = await openSftpStorage(rest, { env: made.server.env, pace, signal: stop.signal });
-  t.after(() => storage.close());
+  const inner = await openSftpStorage(rest, { env: made.server.env, pace });
+  t.after(() => inner.close());
+  const storage = new CallStorage(inner, { signal: stop.signal });
   const lock = named(10);
   await storage.save("locks", lock.name, lock.bytes);
   const { name, bytes } = named(16 << 20);
@@ -281,8 +285,9 @@ test("a key that is being written is written although the caller stops, and othe
   const stop = new AbortController();
   const pace = atPiece(1, () => stop.abort());
   const rest = `//${made.server.user}@127.0.0.1:${made.server.port}/${made.root}`;
-  const storage = await openSftpStorage(rest, { env: made.server.env, pace, signal: stop.signal });
-  t.after(() => storage.close());
+  const inner = await openSftpStorage(rest, { env: made.server.env, pace });
+  t.after(() => inner.close());
+  const storage = new CallStorage(inner, { signal: stop.signal });
   const key = named(100);
   await storage.save("keys", key.name, key.bytes);
   assert.ok(stop.signal.aborted);

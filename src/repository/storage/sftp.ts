@@ -6,20 +6,21 @@ import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { paceOf, type Pace } from "./limited.ts";
 import { flush, ifThere, makeFolder, renameNew, renameWithout } from "./sftp-files.ts";
-import { SftpPool } from "./sftp-pool.ts";
+import { type Connect, SftpPool } from "./sftp-pool.ts";
 import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, statusOf } from "./sftp-session.ts";
 import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
-import type { SshConnection } from "./ssh-connection.ts";
 import {
   comesWithFolder,
-  decides,
   FULL_HINT,
   isFileName,
   labelOf,
+  signalOf,
+  signalOfWrite,
   type ByteRange,
   type FileKind,
   type SaveOptions,
   type Storage,
+  type StorageCall,
   type StoredFile,
 } from "./storage.ts";
 
@@ -27,15 +28,11 @@ export interface SftpStorageOptions {
   /** For messages. */
   readonly location: string;
   /** Called for the first call and again after a break. */
-  readonly connect: () => Promise<SshConnection>;
+  readonly connect: Connect;
   /** Calls that the server works on at once; more share a channel. Default 4: it is a process on the server. */
   readonly channels?: number | undefined;
   /** Asked piece by piece. */
   readonly pace?: Pace | undefined;
-  /**
-   * Cuts the connection, with what is under way, once nothing is that decides; a call that begins later connects again.
-   */
-  readonly signal?: AbortSignal | undefined;
 }
 
 const FOLDERS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
@@ -52,21 +49,14 @@ const AT_ONCE = 128;
  * after, which on ext4, xfs and btrfs brings the name to the disk too; there is no call for a folder, so a removal
  * is durable with the next file that is flushed. A server without `fsync@openssh.com` promises nothing.
  *
- * A broken connection is `io`, and the next call connects again.
+ * A broken connection is `io`, and the next call connects again. A call that is stopped asks for nothing more; the connection
+ * is cut with what is under way once all are stopped that use it, which one that decides never is.
  */
 export class SftpStorage implements Storage {
   readonly location: string;
   readonly #root: string;
   readonly #pool: SftpPool;
   readonly #pace: Pace;
-  readonly #signal: AbortSignal | undefined;
-  /** Writes and removals under way that decide, and whether the connection is to be cut when they have ended. */
-  #deciding = 0;
-  #isStopping = false;
-  readonly #stop = (): void => {
-    this.#isStopping = this.#deciding > 0;
-    if (!this.#isStopping) this.#pool.stop();
-  };
   /** Path → size of what was saved and not flushed. */
   readonly #unsynced = new Map<FileKind, Map<string, number>>();
   /** Path → time of the last write by the server's clock, in seconds, of unfinished files that a list came across. */
@@ -77,25 +67,22 @@ export class SftpStorage implements Storage {
     this.#root = root;
     this.#pool = new SftpPool(options.connect, options.channels ?? 4);
     this.#pace = options.pace ?? paceOf({});
-    this.#signal = options.signal;
-    this.#signal?.addEventListener("abort", this.#stop, { once: true });
   }
 
   /** Makes the folders of an empty repository, the 256 below `data` too. Existing ones are kept. */
-  static async create(root: string, options: SftpStorageOptions): Promise<SftpStorage> {
+  static async create(root: string, options: SftpStorageOptions, call?: StorageCall): Promise<SftpStorage> {
     const storage = new SftpStorage(root, options);
-    await storage.#call("cannot make the repository's folders", (session) => storage.#makeFolders(session));
+    const how = { doing: "cannot make the repository's folders", signal: signalOf(call) };
+    await storage.#call(how, (session) => storage.#makeFolders(session));
     return storage;
   }
 
   async close(): Promise<void> {
-    this.#signal?.removeEventListener("abort", this.#stop);
     await this.#pool.close();
   }
 
   async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
-    const what = { source: sourceOf(bytes), durable: options.durable !== false };
-    await this.#toItsEnd(kind, () => this.#save(kind, name, what));
+    await this.#save(kind, name, { source: sourceOf(bytes), options });
   }
 
   async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
@@ -110,8 +97,7 @@ export class SftpStorage implements Storage {
           if (bytesRead < length) throw new CairnError("damaged", `${temporaryPath} ends at ${position + bytesRead}`);
           return buffer;
         };
-        const what = { source: { size, read }, durable: options.durable !== false };
-        await this.#toItsEnd(kind, () => this.#save(kind, name, what));
+        await this.#save(kind, name, { source: { size, read }, options });
       } finally {
         await file.close();
       }
@@ -121,29 +107,31 @@ export class SftpStorage implements Storage {
     }
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
+  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     const path = this.#path(kind, name);
-    return this.#call(`cannot read ${labelOf(kind, name)}`, async (session) => {
+    const signal = signalOf(call);
+    const paced = async (bytes: number): Promise<void> => this.#pace.download(bytes, signal);
+    return this.#call({ doing: `cannot read ${labelOf(kind, name)}`, signal }, async (session) => {
       const handle = await session.open(path, "r");
       try {
-        if (range === undefined) return await readWhole(session, handle, this.#pace);
-        return await readRange(session, handle, { range, pace: this.#pace });
+        if (range === undefined) return await readWhole(session, handle, paced);
+        return await readRange(session, handle, { range, paced });
       } finally {
         session.closeLater(handle);
       }
     });
   }
 
-  async list(kind: FileKind): Promise<StoredFile[]> {
+  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
     const found: StoredFile[] = [];
-    const doing = `cannot list ${kind}`;
+    const how = { doing: `cannot list ${kind}`, signal: signalOf(call) };
     if (kind === "config") {
-      const facts = await this.#call(doing, (session) => session.statIfThere(this.#path("config", "config")));
+      const facts = await this.#call(how, (session) => session.statIfThere(this.#path("config", "config")));
       return facts?.isFile() === true ? [{ name: "config", size: facts.size }] : [];
     }
     const folder = posix.join(this.#root, kind);
     if (kind !== "data") {
-      await this.#call(doing, async (session) => {
+      await this.#call(how, async (session) => {
         try {
           await this.#listFolder(session, kind, { folder, found });
         } catch (error) {
@@ -153,43 +141,44 @@ export class SftpStorage implements Storage {
       });
       return found;
     }
-    const names = (await this.#call(doing, (session) => session.list(folder))).map((entry) => entry.filename);
+    const names = (await this.#call(how, (session) => session.list(folder))).map((entry) => entry.filename);
     const folders = names.filter((name) => /^[0-9a-f]{2}$/.test(name)).map((name) => posix.join(folder, name));
     await concurrently(folders.length, AT_ONCE, async (index) => {
       const each = { folder: folders[index]!, found };
-      await this.#call(doing, (session) => ifThere(() => this.#listFolder(session, kind, each)));
+      await this.#call(how, (session) => ifThere(() => this.#listFolder(session, kind, each)));
     });
     return found;
   }
 
-  async exists(kind: FileKind, name: string): Promise<boolean> {
+  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
     const path = this.#path(kind, name);
-    const facts = await this.#call(`cannot look for ${labelOf(kind, name)}`, (session) => session.statIfThere(path));
+    const how = { doing: `cannot look for ${labelOf(kind, name)}`, signal: signalOf(call) };
+    const facts = await this.#call(how, (session) => session.statIfThere(path));
     return facts?.isFile() === true;
   }
 
-  async remove(kind: FileKind, name: string): Promise<void> {
+  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const path = this.#path(kind, name);
-    await this.#toItsEnd(kind, () =>
-      this.#call(`cannot remove ${labelOf(kind, name)}`, (session) => session.remove(path)),
-    );
+    const how = { doing: `cannot remove ${labelOf(kind, name)}`, signal: signalOfWrite(kind, call) };
+    await this.#call(how, (session) => session.remove(path));
     this.#unsynced.get(kind)?.delete(path);
   }
 
-  async sync(kinds: readonly FileKind[]): Promise<void> {
+  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     for (const kind of kinds) {
+      const how = { doing: `cannot flush ${kind}`, signal: signalOfWrite(kind, call) };
       const waiting = this.#unsynced.get(kind);
       const files = [...(waiting ?? [])];
       await concurrently(files.length, AT_ONCE, async (index) => {
         const [path, size] = files[index]!;
-        await this.#call(`cannot flush ${kind}`, (session) => flush(session, path, size));
+        await this.#call(how, (session) => flush(session, path, size));
         waiting?.delete(path);
       });
     }
   }
 
   /** Those that a list came across; their age is measured by the server's own clock. */
-  async clearTemporaries(ageMs: number): Promise<number> {
+  async clearTemporaries(ageMs: number, call?: StorageCall): Promise<number> {
     let removed = 0;
     try {
       await this.#pool.run(async (session) => {
@@ -202,7 +191,7 @@ export class SftpStorage implements Storage {
           await ifThere(() => session.remove(path));
           removed++;
         }
-      });
+      }, signalOf(call));
     } catch {
       return removed;
     }
@@ -213,17 +202,19 @@ export class SftpStorage implements Storage {
    * temporary name in the file's own folder → bytes → flushed → renamed ● → flushed again. The rename is the commit: a
    * kill or a break before it leaves an unfinished file that no list shows, after it the whole file.
    */
-  async #save(kind: FileKind, name: string, what: { source: ByteSource; durable: boolean }): Promise<void> {
+  async #save(kind: FileKind, name: string, what: { source: ByteSource; options: SaveOptions }): Promise<void> {
     const path = this.#path(kind, name);
-    const doing = `cannot write ${labelOf(kind, name)}`;
-    await this.#call(doing, async (session) => {
-      const durable = what.durable && session.has(FSYNC);
+    const { source, options } = what;
+    const how = { doing: `cannot write ${labelOf(kind, name)}`, signal: signalOfWrite(kind, options) };
+    const paced = async (bytes: number): Promise<void> => this.#pace.upload(bytes, options.signal);
+    await this.#call(how, async (session) => {
+      const durable = options.durable !== false && session.has(FSYNC);
       const temporary = `${path}-cairn-temp-${randomBytes(8).toString("hex")}`;
       let handle: SftpHandle | null = null;
       try {
         handle = await this.#create(session, kind, temporary);
         failpoint("sftp.created");
-        await writeAll(session, handle, { source: what.source, pace: this.#pace });
+        await writeAll(session, handle, { source, paced });
         failpoint("sftp.written");
         if (durable) await session.sync(handle);
         else {
@@ -232,32 +223,19 @@ export class SftpStorage implements Storage {
           handle = null;
           await session.close(written);
         }
-        await this.#moveIn(session, kind, { temporary, path, source: what.source });
+        await this.#moveIn(session, kind, { temporary, path, source });
         failpoint("sftp.renamed");
         if (handle !== null) await session.sync(handle);
       } catch (error) {
-        const explained = await this.#explained(session, error, what.source.size);
-        await session.remove(temporary).catch(() => undefined);
+        const explained = await this.#explained(session, error, source.size);
+        const remove = session.until(undefined).remove(temporary);
+        await remove.catch(() => undefined);
         throw explained;
       } finally {
         if (handle !== null) session.closeLater(handle);
       }
     });
-    if (!what.durable) remember(this.#unsynced, kind, { path, size: what.source.size });
-  }
-
-  /** What decides is not cut when the caller stops meanwhile. */
-  async #toItsEnd(kind: FileKind, work: () => Promise<void>): Promise<void> {
-    if (!decides(kind)) return work();
-    this.#deciding++;
-    try {
-      await work();
-    } finally {
-      if (--this.#deciding === 0 && this.#isStopping) {
-        this.#isStopping = false;
-        this.#pool.stop();
-      }
-    }
+    if (options.durable === false) remember(this.#unsynced, kind, { path, size: source.size });
   }
 
   async #create(session: SftpSession, kind: FileKind, temporary: string): Promise<SftpHandle> {
@@ -349,14 +327,20 @@ export class SftpStorage implements Storage {
     return posix.join(this.#root, kind, name);
   }
 
-  async #call<T>(doing: string, work: (session: SftpSession) => Promise<T>): Promise<T> {
+  async #call<T>({ doing, signal }: Doing, work: (session: SftpSession) => Promise<T>): Promise<T> {
     try {
-      return await this.#pool.run(work);
+      return await this.#pool.run(work, signal);
     } catch (error) {
       const known = toCairnError(error);
       throw reworded(known, { message: `${doing} in ${this.location}: ${known.message}`, cause: error });
     }
   }
+}
+
+/** For messages, and what ends it. */
+interface Doing {
+  readonly doing: string;
+  readonly signal: AbortSignal | undefined;
 }
 
 /** Links and what a server does not describe are looked at. */

@@ -18,8 +18,6 @@ export interface SshTarget {
   readonly connectTimeoutMs?: number | undefined;
   /** Without any answer while one is waited for, milliseconds; then the connection counts as broken. Default 2 minutes. */
   readonly silenceMs?: number | undefined;
-  /** Ends connecting with `interrupted` when it fires meanwhile. */
-  readonly signal?: AbortSignal | undefined;
   /** Another host that it is reached through, or a shell's command whose input and output lead there. Default: its port. */
   readonly via?: SshTarget | { readonly command: string } | undefined;
 }
@@ -74,15 +72,16 @@ export class SshConnection {
 
   /**
    * `refused` for a host key that is not known, was changed or revoked; `permission` when the server does not let the
-   * user in; `unsupported` when the two have no algorithm in common; `io` for what may pass.
+   * user in; `unsupported` when the two have no algorithm in common; `io` for what may pass; `interrupted` when the signal fires
+   * meanwhile.
    */
-  static async open(target: SshTarget): Promise<SshConnection> {
+  static async open(target: SshTarget, signal?: AbortSignal): Promise<SshConnection> {
     // Read first: a file that cannot be read must not look like a host without a key.
     const knownHosts = KnownHosts.read(target.knownHostsFiles);
     const { default: ssh2 } = await import("ssh2");
     const plan = authPlan(ssh2, target.user, target.credentials);
-    const transport = await transportTo(target);
-    const client = await handshake(ssh2, target, { knownHosts, plan, transport });
+    const transport = await transportTo(target, signal);
+    const client = await handshake(ssh2, target, { knownHosts, plan, transport, signal });
     return new SshConnection(client, transport, target);
   }
 
@@ -103,8 +102,9 @@ export class SshConnection {
     };
   }
 
-  static async through(jump: SshTarget, { host, port, signal }: SshTarget): Promise<SshTransport> {
-    const connection = await SshConnection.open({ ...jump, signal });
+  static async through(jump: SshTarget, target: SshTarget, signal?: AbortSignal): Promise<SshTransport> {
+    const { host, port } = target;
+    const connection = await SshConnection.open(jump, signal);
     try {
       return await connection.#passage(host, port);
     } catch (error) {
@@ -204,20 +204,21 @@ export class SshConnection {
   }
 }
 
-function transportTo(target: SshTarget): SshTransport | Promise<SshTransport> {
+function transportTo(target: SshTarget, signal: AbortSignal | undefined): SshTransport | Promise<SshTransport> {
   const { via, host, port } = target;
   if (via === undefined) return portOf(host, port);
-  return "command" in via ? commandTo(via.command) : SshConnection.through(via, target);
+  return "command" in via ? commandTo(via.command) : SshConnection.through(via, target, signal);
 }
 
 interface Handshake {
   readonly knownHosts: KnownHosts;
   readonly plan: AuthPlan;
   readonly transport: SshTransport;
+  readonly signal: AbortSignal | undefined;
 }
 
 function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Client> {
-  const { transport } = how;
+  const { transport, signal } = how;
   const client = new ssh2.Client();
   const timeoutMs = target.connectTimeoutMs ?? 30_000;
   return new Promise((resolve, reject) => {
@@ -225,7 +226,7 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Clien
     const fail = (error: CairnError): void => {
       failure ??= error;
       clearTimeout(timer);
-      target.signal?.removeEventListener("abort", stop);
+      signal?.removeEventListener("abort", stop);
       reject(failure);
       transport.destroy();
     };
@@ -233,10 +234,10 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Clien
       fail(new CairnError("io", `${nameOf(target)} did not let us in within ${Math.round(timeoutMs / 1000)} s`));
     }, timeoutMs);
     const stop = (): void => fail(new CairnError("interrupted", "stopped by the caller"));
-    target.signal?.addEventListener("abort", stop, { once: true });
+    signal?.addEventListener("abort", stop, { once: true });
     client.on("ready", () => {
       clearTimeout(timer);
-      target.signal?.removeEventListener("abort", stop);
+      signal?.removeEventListener("abort", stop);
       client.removeListener("close", onClose);
       client.removeListener("error", onError);
       resolve(client);

@@ -19,7 +19,36 @@ export interface StoredFile {
   readonly size: number;
 }
 
-export interface SaveOptions {
+export type StorageOperation = "save" | "saveFile" | "load" | "list" | "exists" | "remove" | "sync";
+
+/** A call that failed and is to be made again. */
+export interface RetryEvent {
+  readonly operation: StorageOperation;
+  readonly kind: FileKind;
+  /** Of the attempt that failed, from 1. */
+  readonly attempt: number;
+  /** Until the next one, milliseconds. */
+  readonly delayMs: number;
+  readonly error: CairnError;
+}
+
+/** Who makes a call of a storage. Several at once are made for different ones, of which each may stop alone. */
+export interface StorageCall {
+  /**
+   * Ends the call with `interrupted` when it fires meanwhile. One that begins later is made all the same, so that whoever was
+   * stopped can end what was decided, and take their lock away.
+   */
+  signal?: AbortSignal | undefined;
+  /** Told before a pause, so that a long one does not look like a hang; of several for one problem at a time only before the first. */
+  onRetry?: ((event: RetryEvent) => void) | undefined;
+}
+
+/** What ends a call that begins now. */
+export function signalOf(call: StorageCall | undefined): AbortSignal | undefined {
+  return call?.signal?.aborted === true ? undefined : call?.signal;
+}
+
+export interface SaveOptions extends StorageCall {
   /** False: the bytes may still be lost in a power cut until `sync` of that kind returns. Default true. */
   durable?: boolean;
 }
@@ -42,8 +71,8 @@ export interface ByteRange {
  * - `list` names only files with a valid name (64 hex digits, or `config`); leftovers are not shown. A repository that
  *   has no folder for locks has no locks.
  * - `remove` of an absent file is `not_found`.
- * - Who is stopped by a signal is told `interrupted`: then nothing was done, unless the details say `undecided`. A write or a
- *   removal that decides (`decides`) is let to its end once it is under way.
+ * - Who is stopped by a call's signal is told `interrupted`: then nothing was done, unless the details say `undecided`. A write
+ *   or a removal that decides (`decides`) is let to its end once it is under way. Calls of others go on.
  * - Nothing here retries. An error with `retryable` (`io`, `busy`) may pass by itself and it is the caller
  *   or a retry wrapper that tries again; every other code is permanent. After a failed `save` the file
  *   may be there all the same (a late success): saving again is always right.
@@ -56,16 +85,16 @@ export interface Storage {
   save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void>;
   /** Takes over the file at `temporaryPath` (same file system preferred): it is gone from there afterwards. */
   saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void>;
-  load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array>;
-  list(kind: FileKind): Promise<StoredFile[]>;
-  exists(kind: FileKind, name: string): Promise<boolean>;
-  remove(kind: FileKind, name: string): Promise<void>;
-  sync(kinds: readonly FileKind[]): Promise<void>;
+  load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array>;
+  list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]>;
+  exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean>;
+  remove(kind: FileKind, name: string, call?: StorageCall): Promise<void>;
+  sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void>;
   /** The path of the file where it is an ordinary local one, for synchronous readers in worker threads. */
   localPath?(kind: FileKind, name: string): string;
   /** Removes unfinished files of killed writers that are older than `ageMs`. Best effort; returns how many. */
-  clearTemporaries?(ageMs: number): number | Promise<number>;
-  /** Gives connections back; nothing is asked of the storage afterwards. Absent where there is nothing to close. */
+  clearTemporaries?(ageMs: number, call?: StorageCall): number | Promise<number>;
+  /** Gives connections back, those of calls under way too; only who holds a lock may still take it away. Absent where there is nothing to close. */
   close?(): Promise<void>;
 }
 
@@ -77,6 +106,18 @@ export function comesWithFolder(kind: FileKind): boolean {
 /** Whether a write or a removal of this kind changes what a repository holds: content alone is nothing before an index lists it. */
 export function decides(kind: FileKind): boolean {
   return kind !== "data";
+}
+
+const LOOKS: ReadonlySet<StorageOperation> = new Set(["load", "list", "exists"]);
+
+/** What ends a write or a removal of this kind that begins now: nothing where it decides. */
+export function signalOfWrite(kind: FileKind, call: StorageCall | undefined): AbortSignal | undefined {
+  return decides(kind) ? undefined : signalOf(call);
+}
+
+/** Whether a call decides nothing, so that it may be cut once its caller stops. */
+export function isCutOff(operation: StorageOperation, kind: FileKind): boolean {
+  return LOOKS.has(operation) || !decides(kind);
 }
 
 /** True when a write or a removal that failed with this may have been done all the same. */

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { readdirSync } from "node:fs";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { test, type TestContext } from "node:test";
+import { sshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
+import type { Pace } from "./limited.ts";
+import { openSftpStorage } from "./sftp-open.ts";
+import type { SftpStorage } from "./sftp.ts";
+
+/** Callers of one storage that stop, each for itself, and what stays of their connections. */
+
+interface Made {
+  readonly server: SshServer;
+  readonly storage: SftpStorage;
+  /** Before and after this many pieces. */
+  readonly atPiece: Map<number, () => void>;
+}
+
+async function make(t: TestContext): Promise<Made | null> {
+  const server = await sshServer(t);
+  if (server === null) return null;
+  const atPiece = new Map<number, () => void>();
+  let pieces = 0;
+  const count = async (): Promise<void> => atPiece.get(++pieces)?.();
+  const pace: Pace = { upload: count, download: count };
+  const storage = await openSftpStorage(server.location("repo"), { create: true, env: server.env, pace });
+  t.after(() => storage.close());
+  return { server, storage, atPiece };
+}
+
+function named(size: number): { name: string; bytes: Buffer } {
+  const bytes = randomBytes(size);
+  return { name: createHash("sha256").update(bytes).digest("hex"), bytes };
+}
+
+/** A server that takes connections and says nothing. */
+async function silentServer(t: TestContext): Promise<number> {
+  const server = createServer(() => undefined);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+async function within(ms: number, holds: () => boolean): Promise<boolean> {
+  const until = Date.now() + ms;
+  while (!holds() && Date.now() < until) await sleep(20);
+  return holds();
+}
+
+test("one of two callers that stops ends alone, and the other's transfer goes on in the same connection", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const { server, storage, atPiece } = made;
+  const { name, bytes } = named(16 << 20);
+  await storage.save("data", name, bytes);
+  const before = server.connections();
+  const stop = new AbortController();
+  const mine = named(16 << 20);
+  atPiece.set(128 + 40, () => stop.abort());
+  const [stopped, going] = await Promise.allSettled([
+    storage.save("data", mine.name, mine.bytes, { signal: stop.signal }),
+    storage.load("data", name, undefined, { signal: new AbortController().signal }),
+  ]);
+  assert.ok(stop.signal.aborted);
+  assert.equal(stopped.status === "rejected" && stopped.reason.code, "interrupted");
+  assert.ok(going.status === "fulfilled" && bytes.equals(going.value));
+  assert.ok(server.connections() <= before + 1, "a further channel at most");
+  assert.equal(await storage.exists("data", mine.name), false);
+  const folder = join(server.folder, "repo/data", mine.name.slice(0, 2));
+  assert.deepEqual(readdirSync(folder), [], "its unfinished file is gone");
+});
+
+test("what waits for a silent server ends when all who wait have stopped, and what decides is waited for", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const { server, storage } = made;
+  assert.deepEqual(await storage.list("data"), []);
+  server.freeze(true);
+  const [one, other] = [new AbortController(), new AbortController()];
+  const lists = [one, other].map(async ({ signal }) => storage.list("index", { signal }));
+  for (const each of lists) each.catch(() => undefined);
+  const key = named(100);
+  const saved = storage.save("keys", key.name, key.bytes, { signal: one.signal });
+  // Until all is sent.
+  await sleep(100);
+  one.abort();
+  other.abort();
+  assert.equal(await Promise.race([...lists, sleep(300, "waiting")]), "waiting");
+  server.freeze(false);
+  await saved;
+  for (const each of lists) await assert.rejects(each, { code: "interrupted" });
+  server.freeze(true);
+  const last = new AbortController();
+  const listing = storage.list("index", { signal: last.signal });
+  await sleep(100);
+  const begun = performance.now();
+  last.abort();
+  await assert.rejects(listing, { code: "interrupted" });
+  assert.ok(performance.now() - begun < 1000);
+  server.freeze(false);
+});
+
+test("a storage that is closed while it connects is so at once", async (t) => {
+  const port = await silentServer(t);
+  const server = await sshServer(t);
+  if (server === null) return;
+  const storage = await openSftpStorage(`//me@127.0.0.1:${port}/x`, { env: server.env });
+  const listing = storage.list("data");
+  listing.catch(() => undefined);
+  await sleep(100);
+  const begun = performance.now();
+  await storage.close();
+  await assert.rejects(listing, { code: "interrupted" });
+  assert.ok(performance.now() - begun < 1000);
+});
+
+test("a connection that is made for a call after closing ends with that", async (t) => {
+  const made = await make(t);
+  if (made === null) return;
+  const { server, storage } = made;
+  await storage.close();
+  assert.ok(await within(5000, () => server.connections() === 0));
+  assert.deepEqual(await storage.list("locks"), []);
+  assert.ok(await within(5000, () => server.connections() === 0));
+});
