@@ -22,6 +22,8 @@ interface Manners {
   size?: (real: number) => number;
   /** Gives names to who opens a file. */
   nonsense?: boolean;
+  /** Never answers who wants to reach another host through it. */
+  forwardsNever?: boolean;
 }
 
 /** ssh2 writes one in 256 of its ed25519 keys so that it cannot read it itself. */
@@ -40,6 +42,7 @@ async function serve(t: TestContext, manners: Manners): Promise<{ target: SshTar
     client.on("error", () => undefined);
     (client as unknown as Client).setNoDelay(true);
     client.on("authentication", (attempt) => (manners.letIn === undefined ? attempt.accept() : manners.letIn(attempt)));
+    if (manners.forwardsNever === true) client.on("tcpip", () => undefined);
     client.on("session", (accept) => accept().on("sftp", (acceptSftp) => answer(acceptSftp(), files, manners)));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -206,4 +209,25 @@ test("a password is shown only when it was given, and to a question that hides w
   });
   (await SshConnection.open(byQuestion.target)).close();
   assert.deepEqual(answers, [["the password", ""]]);
+});
+
+test("connecting through a host that never answers ends when the caller stops, when it is closed, and in time", async (t) => {
+  const { target: jump } = await serve(t, { forwardsNever: true });
+  const behind = { ...jump, via: jump };
+  const quickly = async (failing: Promise<unknown>, code: string, words = /./): Promise<void> => {
+    const begun = performance.now();
+    await assert.rejects(failing, coded(code, words));
+    assert.ok(performance.now() - begun < 2000);
+  };
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(), 300);
+  await quickly(SshConnection.open(behind, stop.signal), "interrupted");
+  await quickly(SshConnection.open({ ...behind, connectTimeoutMs: 300 }), "io", /no answer from there within/);
+  const storage = new SftpStorage("repo", {
+    location: "sftp:test",
+    connect: (signal) => SshConnection.open(behind, signal),
+  });
+  const listing = storage.list("data");
+  setTimeout(() => void storage.close(), 300);
+  await quickly(listing, "interrupted");
 });

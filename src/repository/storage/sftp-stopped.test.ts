@@ -7,8 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { sshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
 import type { Pace } from "./limited.ts";
-import { openSftpStorage } from "./sftp-open.ts";
+import { openSftpStorage, sftpTarget } from "./sftp-open.ts";
 import type { SftpStorage } from "./sftp.ts";
+import { SshConnection } from "./ssh-connection.ts";
 
 /** Callers of one storage that stop, each for itself, and what stays of their connections. */
 
@@ -125,4 +126,18 @@ test("a connection that is made for a call after closing ends with that", async 
   assert.ok(await within(5000, () => server.connections() === 0));
   assert.deepEqual(await storage.list("locks"), []);
   assert.ok(await within(5000, () => server.connections() === 0));
+});
+
+test("connecting ends when it is stopped before anything is sent", async (t) => {
+  const port = await silentServer(t);
+  const server = await sshServer(t);
+  if (server === null) return;
+  const target = sftpTarget(`//me@127.0.0.1:${port}/x`, server.env);
+  const stop = new AbortController();
+  const opening = SshConnection.open(target, stop.signal);
+  stop.abort();
+  const begun = performance.now();
+  await assert.rejects(opening, { code: "interrupted" });
+  assert.ok(performance.now() - begun < 1000);
+  await assert.rejects(SshConnection.open(target, stop.signal), { code: "interrupted" });
 });

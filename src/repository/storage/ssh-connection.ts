@@ -1,6 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { AnyAuthMethod, Client, NextAuthHandler, ServerHostKeyAlgorithm, SFTPWrapper } from "ssh2";
-import { CairnError } from "../../errors.ts";
+import { CairnError, throwIfAborted } from "../../errors.ts";
 import { authPlan, type AuthPlan, type Ssh2, type SshCredentials } from "./ssh-identities.ts";
 import { fingerprintOf, keyTypeOf, KnownHosts } from "./ssh-known-hosts.ts";
 import { commandTo, portOf, type SshTransport } from "./ssh-transport.ts";
@@ -22,6 +22,7 @@ export interface SshTarget {
   readonly via?: SshTarget | { readonly command: string } | undefined;
 }
 
+const CONNECT_MS = 30_000;
 /** For the server to hang up by itself. */
 const GOODBYE_MS = 2000;
 
@@ -73,9 +74,10 @@ export class SshConnection {
   /**
    * `refused` for a host key that is not known, was changed or revoked; `permission` when the server does not let the
    * user in; `unsupported` when the two have no algorithm in common; `io` for what may pass; `interrupted` when the signal fires
-   * meanwhile.
+   * before it is open.
    */
   static async open(target: SshTarget, signal?: AbortSignal): Promise<SshConnection> {
+    throwIfAborted(signal);
     // Read first: a file that cannot be read must not look like a host without a key.
     const knownHosts = KnownHosts.read(target.knownHostsFiles);
     const { default: ssh2 } = await import("ssh2");
@@ -103,16 +105,26 @@ export class SshConnection {
   }
 
   static async through(jump: SshTarget, target: SshTarget, signal?: AbortSignal): Promise<SshTransport> {
-    const { host, port } = target;
+    const { host, port, connectTimeoutMs = CONNECT_MS } = target;
     const connection = await SshConnection.open(jump, signal);
+    // It waits for the host behind, which may be silent for longer than anybody wants to wait.
+    const timer = setTimeout(() => {
+      connection.fail(`no answer from there within ${Math.round(connectTimeoutMs / 1000)} s`);
+    }, connectTimeoutMs);
+    const stop = (): void => connection.stop();
+    signal?.addEventListener("abort", stop, { once: true });
     try {
       return await connection.#passage(host, port);
     } catch (error) {
       connection.close();
+      if (connection.failure?.code === "interrupted") throw connection.failure;
       throw new CairnError("io", `cannot reach ${host}:${port} through ${nameOf(jump)}: ${(error as Error).message}`, {
         hint: "see whether the host between forwards ports (AllowTcpForwarding)",
         cause: error,
       });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
     }
   }
 
@@ -220,7 +232,7 @@ interface Handshake {
 function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Client> {
   const { transport, signal } = how;
   const client = new ssh2.Client();
-  const timeoutMs = target.connectTimeoutMs ?? 30_000;
+  const timeoutMs = target.connectTimeoutMs ?? CONNECT_MS;
   return new Promise((resolve, reject) => {
     let failure: CairnError | null = null;
     const fail = (error: CairnError): void => {
@@ -234,6 +246,8 @@ function handshake(ssh2: Ssh2, target: SshTarget, how: Handshake): Promise<Clien
       fail(new CairnError("io", `${nameOf(target)} did not let us in within ${Math.round(timeoutMs / 1000)} s`));
     }, timeoutMs);
     const stop = (): void => fail(new CairnError("interrupted", "stopped by the caller"));
+    // It may have fired while the way there was made.
+    if (signal?.aborted === true) return stop();
     signal?.addEventListener("abort", stop, { once: true });
     client.on("ready", () => {
       clearTimeout(timer);
