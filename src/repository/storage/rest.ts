@@ -44,8 +44,13 @@ export class RestStorage implements Storage {
   static async create(address: string, options: RestOptions = {}, call?: StorageCall): Promise<RestStorage> {
     const storage = new RestStorage(address, options);
     const doing = "cannot make the repository's folders";
-    await storage.#call({ method: "POST", path: "?create=true", doing, signal: signalOf(call) });
-    return storage;
+    try {
+      await storage.#call({ method: "POST", path: "?create=true", doing, signal: signalOf(call) });
+      return storage;
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
   }
 
   get location(): string {

@@ -297,8 +297,14 @@ export async function openS3Storage(rest: string, options: OpenStorageOptions = 
   const bundle = env["AWS_CA_BUNDLE"] || env["RESTIC_CACERT"] || undefined;
   const caFile = bundle === undefined ? undefined : resolve(options.cwd ?? process.cwd(), bundle);
   const storage = await S3Storage.open({ place, ...settings, addressing, caFile });
-  if (options.create === true) await storage.conditionalWrites({ signal: options.signal }).catch(unlessItMayPass);
-  return storage;
+  if (options.create !== true) return storage;
+  try {
+    await storage.conditionalWrites({ signal: options.signal }).catch(unlessItMayPass);
+    return storage;
+  } catch (error) {
+    await storage.close();
+    throw error;
+  }
 }
 
 /** At an object, and what for. */

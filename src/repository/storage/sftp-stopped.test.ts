@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { readdirSync } from "node:fs";
+import { readdirSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -140,4 +140,14 @@ test("connecting ends when it is stopped before anything is sent", async (t) => 
   await assert.rejects(opening, { code: "interrupted" });
   assert.ok(performance.now() - begun < 1000);
   await assert.rejects(SshConnection.open(target, stop.signal), { code: "interrupted" });
+});
+
+test("a repository whose folders cannot be made leaves no connection", async (t) => {
+  const server = await sshServer(t);
+  if (server === null) return;
+  writeFileSync(join(server.folder, "a-file"), "");
+  const { signal } = new AbortController();
+  const create = openSftpStorage(server.location("a-file/repo"), { create: true, env: server.env, signal });
+  await assert.rejects(create, /cannot make the repository's folders/);
+  assert.ok(await within(5000, () => server.connections() === 0));
 });

@@ -73,8 +73,13 @@ export class SftpStorage implements Storage {
   static async create(root: string, options: SftpStorageOptions, call?: StorageCall): Promise<SftpStorage> {
     const storage = new SftpStorage(root, options);
     const how = { doing: "cannot make the repository's folders", signal: signalOf(call) };
-    await storage.#call(how, (session) => storage.#makeFolders(session));
-    return storage;
+    try {
+      await storage.#call(how, (session) => storage.#makeFolders(session));
+      return storage;
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
   }
 
   async close(): Promise<void> {
