@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { readdirSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
@@ -150,4 +151,41 @@ test("a repository whose folders cannot be made leaves no connection", async (t)
   const create = openSftpStorage(server.location("a-file/repo"), { create: true, env: server.env, signal });
   await assert.rejects(create, /cannot make the repository's folders/);
   assert.ok(await within(5000, () => server.connections() === 0));
+});
+
+test("a command between that is cut leaves no open files", async (t) => {
+  const server = await sshServer(t);
+  if (server === null) return;
+  const folder = mkdtempSync(join(tmpdir(), "cairn-command-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const config = join(folder, "config");
+  // What goes on behind it holds the ends of its pipes.
+  const command = `sh -c 'sleep 5 & exec sleep 60'`;
+  writeFileSync(config, `Host behind\n  HostName 127.0.0.1\n  ProxyCommand ${command}\n`);
+  const env = { ...server.env, CAIRN_SFTP_CONFIG: config };
+  const storage = await openSftpStorage("//behind/x", { env });
+  t.after(() => storage.close());
+  const files = (): number => readdirSync("/proc/self/fd").length;
+  const stopped = async (): Promise<void> => {
+    const stop = new AbortController();
+    const listing = storage.list("data", { signal: stop.signal });
+    setTimeout(() => stop.abort(), 100);
+    await assert.rejects(listing, { code: "interrupted" });
+  };
+  await stopped();
+  const before = files();
+  for (let i = 0; i < 3; i++) await stopped();
+  assert.ok(await within(1000, () => files() <= before), `${files()} files, ${before} before`);
+});
+
+test("the end of a command between is told although something that it started goes on", async (t) => {
+  const server = await sshServer(t);
+  if (server === null) return;
+  const config = join(server.folder, "config-of-command");
+  const command = `sh -c 'sleep 10 >/dev/null & echo no way >&2; exit 1'`;
+  writeFileSync(config, `Host behind\n  HostName 127.0.0.1\n  ProxyCommand ${command}\n`);
+  const begun = performance.now();
+  const open = SshConnection.open(sftpTarget("behind:x", { ...server.env, CAIRN_SFTP_CONFIG: config }));
+  await assert.rejects(open, { code: "io", message: /no way/ });
+  assert.ok(performance.now() - begun < 5000);
 });

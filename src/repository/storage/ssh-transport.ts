@@ -32,6 +32,8 @@ export function portOf(host: string, port: number): SshTransport {
 }
 
 const MOST_SAID = 1000;
+/** Within which a command's last words come after its output's end, where what it leaves behind holds that stream open. */
+const LAST_WORDS_MS = 200;
 
 /** What a shell's command reads and writes. The command is `ProxyCommand`'s: the user's own. Throws `io` when it cannot be started. */
 export function commandTo(command: string): SshTransport {
@@ -54,7 +56,9 @@ export function commandTo(command: string): SshTransport {
     if (!stream.push(chunk)) child.stdout.pause();
   });
   child.on("error", (error) => stream.destroy(error));
-  child.on("close", () => stream.push(null));
+  const end = (): void => void stream.push(null);
+  child.stdout.on("end", () => setTimeout(end, LAST_WORDS_MS));
+  child.on("close", end);
   const pipes = [child.stdin, child.stdout, child.stderr] as unknown as Socket[];
   return {
     stream,
@@ -67,6 +71,7 @@ export function commandTo(command: string): SshTransport {
     },
     destroy: () => {
       stream.destroy();
+      for (const pipe of pipes) pipe.destroy();
       child.kill();
     },
   };
