@@ -87,6 +87,8 @@ export class RetryingStorage implements Storage {
   /** Who was told → problem → until when the pause for it lasts that was told last, by `now`. */
   readonly #told = new WeakMap<NonNullable<StorageCall["onRetry"]>, Map<string, number>>();
   readonly #closing = new AbortController();
+  /** Signal of a caller → what fires with it or with closing; made once, since of many calls each would leave one to be collected. */
+  readonly #ends = new WeakMap<AbortSignal, AbortSignal>();
 
   constructor(inner: Storage, options: RetryOptions = {}) {
     this.#inner = inner;
@@ -173,9 +175,8 @@ export class RetryingStorage implements Storage {
     const { operation, kind, call } = asked;
     const now = this.#options.now ?? (() => performance.now());
     const begun = now();
-    const closing = this.#closing.signal;
-    if (closing.aborted && isCutOff(operation, kind)) throw this.#stopped(asked, null);
-    const signal = call.signal === undefined ? closing : AbortSignal.any([call.signal, closing]);
+    if (this.#closing.signal.aborted && isCutOff(operation, kind)) throw this.#stopped(asked, null);
+    const signal = this.#endOf(call);
     for (let attempt = 1; ; attempt++) {
       try {
         const value = await this.#attempt(() => work.run({ ...call, signal }), asked, signal);
@@ -198,6 +199,16 @@ export class RetryingStorage implements Storage {
         if (signal.aborted) throw this.#stopped(asked, error);
       }
     }
+  }
+
+  #endOf({ signal }: StorageCall): AbortSignal {
+    const closing = this.#closing.signal;
+    if (signal === undefined) return closing;
+    const known = this.#ends.get(signal);
+    if (known !== undefined) return known;
+    const either = AbortSignal.any([signal, closing]);
+    this.#ends.set(signal, either);
+    return either;
   }
 
   /** Of several calls that wait because of one problem whoever makes them is told once. */
