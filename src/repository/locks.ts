@@ -149,6 +149,11 @@ export class RepositoryLock {
 export async function acquireLock(repository: Repository, options: LockOptions): Promise<RepositoryLock> {
   const until = Date.now() + (options.waitMs ?? 0);
   const settleMs = options.settleMs ?? (repository.storage.localPath === undefined ? 200 : 0);
+  const woken = options.signal === undefined ? {} : { signal: options.signal };
+  // Woken by an abort it says so.
+  const pause = async (ms: number): Promise<void> => {
+    await sleep(ms, undefined, woken).catch(() => throwIfAborted(options.signal));
+  };
   for (let attempt = 0; ; attempt++) {
     throwIfAborted(options.signal);
     const before = foreignLocks(repository, null).then((others) => excluding(others, options.exclusive));
@@ -162,7 +167,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
       try {
         rival = await before;
         if (rival === undefined) {
-          if (settleMs > 0) await sleep(settleMs);
+          if (settleMs > 0) await pause(settleMs);
           rival = excluding(await foreignLocks(repository, id), options.exclusive);
         }
         keep = rival === undefined;
@@ -173,10 +178,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     }
     if (Date.now() >= until) throw busy(repository, rival);
     // Two that met while placing must not meet again.
-    const pause = Math.min(10 + Math.random() * 20 * 2 ** Math.min(attempt, 4), Math.max(1, until - Date.now()));
-    const woken = options.signal === undefined ? {} : { signal: options.signal };
-    // Woken by an abort it says so above.
-    await sleep(pause, undefined, woken).catch(() => undefined);
+    await pause(Math.min(10 + Math.random() * 20 * 2 ** Math.min(attempt, 4), Math.max(1, until - Date.now())));
   }
 }
 

@@ -315,6 +315,27 @@ test("a call that is stopped while nothing is answered any more ends once its lo
   assert.match(warnings.join(), /lock could not be taken away/);
 });
 
+test("a caller who stops just after their lock is placed asks for nothing more but its removal", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const stop = new AbortController();
+  const asked: string[] = [];
+  let stoppedAt = 0;
+  at.server.hold = (request) => {
+    if (stop.signal.aborted) asked.push(`${request.method} ${request.query.get("prefix") ?? ""}`);
+    if (!of("PUT", "locks")(request)) return;
+    setTimeout(() => {
+      stoppedAt = performance.now();
+      stop.abort();
+    }, 50);
+  };
+  await assert.rejects(repository.verify({ signal: stop.signal }), { code: "interrupted" });
+  assert.ok(performance.now() - stoppedAt < 100, `${performance.now() - stoppedAt} ms`);
+  assert.deepEqual(asked, ["HEAD ", "DELETE "]);
+  assert.deepEqual(locksIn(at), []);
+});
+
 test("a pause before a call is made again ends with the signal of that call", async (t) => {
   const at = await scene(t);
   await made(at);
