@@ -42,6 +42,22 @@ void describe("a tree written into an empty folder", { skip: !nativeAvailable() 
     }
   });
 
+  test("a tree whose packs are there is written when others wait for packs that do not come", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    fs.writeFileSync(path.join(root, "file"), "text");
+    const saved = await saves.save(root);
+    const { promise: never, reject: giveUp } = Promise.withResolvers<void>();
+    const here = new Uint8Array(new SharedArrayBuffer(saves.store.index.packCount));
+    const arrivals = { here, until: async () => never, done: never };
+    const waiting = Promise.allSettled(
+      Array.from({ length: 5 }, async () => saves.write(saved, temporaryFolder(t), { arrivals })),
+    );
+    await assertWritten(saves, saved, temporaryFolder(t));
+    giveUp(new Error("the line was cut"));
+    for (const each of await waiting) assert.match(String((each as PromiseRejectedResult).reason), /the line was cut/);
+  });
+
   test("every entry is as it was when the tree holds all kinds of them", async (t) => {
     const saves = await TestStore.create(t);
     const root = temporaryFolder(t);
