@@ -268,11 +268,15 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
 }
 
 async function dropLock(repository: Repository, id: string): Promise<Dropped> {
-  let removal = leaving.get(id);
-  if (removal === undefined) {
-    removal = removeLock(repository, id).finally(() => leaving.delete(id));
-    leaving.set(id, removal);
+  for (let other = leaving.get(id); other !== undefined; other = leaving.get(id)) {
+    try {
+      return await other;
+    } catch {
+      // It failed another call, which may have been stopped; this one asks by itself.
+    }
   }
+  const removal = removeLock(repository, id).finally(() => leaving.delete(id));
+  leaving.set(id, removal);
   return removal;
 }
 

@@ -420,3 +420,37 @@ test("a repository that is closed while a call is under way ends that, without a
   await sleep(200);
   assert.deepEqual([at.server.seen.length - length, warnings, locksIn(at)], [0, [], []]);
 });
+
+test("who waits for another's removal of a dead lock is not ended with that one", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  // A lock that could not be taken away is nobody's.
+  at.server.faults.push((request, answer) => {
+    if (!of("DELETE", "locks")(request)) return false;
+    answer.writeHead(400).end();
+    return true;
+  });
+  await repository.verify();
+  assert.equal(locksIn(at).length, 1);
+  at.server.faults.pop();
+  const [asked, failing] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  let refusals = 1;
+  at.server.faults.push((request, answer) => {
+    if (!of("DELETE", "locks")(request) || refusals-- <= 0) return false;
+    asked.resolve();
+    void failing.promise.then(() => answer.writeHead(503).end());
+    return true;
+  });
+  const stop = new AbortController();
+  const first = repository.verify({ signal: stop.signal });
+  first.catch(() => undefined);
+  await asked.promise;
+  const second = repository.verify();
+  await sleep(100);
+  stop.abort();
+  failing.resolve();
+  await assert.rejects(first, { code: "interrupted" });
+  assert.deepEqual((await second).problems, []);
+  assert.deepEqual(locksIn(at), []);
+});
