@@ -13,6 +13,7 @@ import { packSizeOf } from "./pack-copy.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { PackVerifier } from "./pack-verifier.ts";
 import type { Repository } from "./repository.ts";
+import { strikeNamed } from "./unindexed-packs.ts";
 
 export type CheckProblemKind =
   | "key_damaged"
@@ -169,6 +170,7 @@ async function checkPacks(
   const planned = new Map<string, PlannedPack>();
   const absent: PackState[] = [];
   const seen = new Set<string>();
+  const unindexed = new Map(stored);
   const take = (file: IndexFileContent): void => {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
@@ -182,20 +184,18 @@ async function checkPacks(
       index.addPack(pack.id, pack.blobs);
       planned.set(name, { name, size, blobs: pack.blobs.length });
     }
-    for (const name of file.marked) seen.add(name);
+    strikeNamed(unindexed, file);
     index.cover(file.name);
   };
   const damaged = await eachIndexFile(repository, names, take, { signal });
   for (const file of damaged) problems.push(damage("index_damaged", file.name, file.error.message));
-  for (const [name, size] of stored) {
-    if (!seen.has(name))
-      problems.push({
-        kind: "pack_unindexed",
-        object: name,
-        detail: `no index lists this file of ${size} bytes`,
-        severity: damaged.length > 0 ? "damage" : "note",
-      });
-  }
+  for (const [name, size] of unindexed)
+    problems.push({
+      kind: "pack_unindexed",
+      object: name,
+      detail: `no index lists this file of ${size} bytes`,
+      severity: damaged.length > 0 ? "damage" : "note",
+    });
   const packs = [...planned.values()].sort((a, b) => b.size - a.size);
   return { index, packs, lost: addLost(index, absent) };
 }

@@ -7,7 +7,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { compact } from "./compact.ts";
 import { acquireLock } from "./locks.ts";
-import { randomFiles, resticCheck, sha, TestArchive, withRepository, type Fixture } from "./test-archive.ts";
+import { markedPack, randomFiles, resticCheck, sha, TestArchive, withRepository, type Fixture } from "./test-archive.ts";
 
 async function assertSameAsFiles(fixture: Fixture, index: BlobIndex): Promise<void> {
   const fresh = await BlobIndex.load(fixture.repository, null);
@@ -86,6 +86,20 @@ describe("compaction", () => {
       assert.equal((await storage.list("data")).length, 2);
       await assertSameAsFiles(fixture, index);
       resticCheck(fixture.path);
+    });
+  });
+
+  test("packs that rustic has marked are rustic's to remove, beside what a killed writer left", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const archive = new TestArchive(fixture);
+      for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      const marked = await markedPack(repository);
+      await storage.save("data", "cd".repeat(32), Buffer.alloc(50));
+      const index = await BlobIndex.load(repository, null);
+      const result = await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
+      assert.deepEqual([result.mergedIndexes, result.removedUnindexed], [4, 1]);
+      assert.equal(await storage.exists("data", marked), true);
     });
   });
 

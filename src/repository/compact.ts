@@ -5,6 +5,7 @@ import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
+import { removeUnindexed } from "./remove.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
@@ -137,7 +138,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   await dropIndexes(repository, files);
   for (const name of merged.keys()) await dropPack(repository, name, work.lock);
   keepInStep(index, { files, packs, merged, copied, names });
-  const removedUnindexed = index.damaged.length > 0 ? 0 : await dropUnindexed(repository, index, work.lock);
+  // What a killed save or compaction left.
+  const removedUnindexed = index.damaged.length > 0 ? 0 : await removeUnindexed(repository, work.lock, index);
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
@@ -239,17 +241,4 @@ function keepInStep(
     index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
   for (const file of done.files) index.uncover(file.name);
   for (const name of done.names) index.cover(name);
-}
-
-/** What a killed save or compaction left. Under the exclusive lock no living writer has packs that are not indexed. */
-async function dropUnindexed(repository: Repository, index: BlobIndex, lock: RepositoryLock): Promise<number> {
-  let removed = 0;
-  for (const { name } of await repository.storage.list("data")) {
-    if (index.listings(Buffer.from(name, "hex")) > 0) continue;
-    lock.requireHeld();
-    await repository.storage.remove("data", name);
-    removed++;
-    failpoint("compact.unindexed-removed");
-  }
-  return removed;
 }

@@ -1,6 +1,5 @@
 import { strict as assert } from "node:assert";
 import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -11,6 +10,7 @@ import { acquireLock } from "./locks.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair } from "./repair.ts";
 import {
+  markedPack,
   randomFiles,
   restic,
   resticCheck,
@@ -305,13 +305,7 @@ describe("sweep", () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);
       const kept = await archive.save(randomFiles(2, 500, "kept"));
-      const marked = "cd".repeat(32);
-      await fixture.storage.save("data", marked, randomBytes(100));
-      const [old] = await fixture.storage.list("index");
-      const more = { packs_to_delete: [{ id: marked, blobs: [], time: "2026-11-20T22:15:17+00:00" }, { id: 7 }, null] };
-      const plain = JSON.parse(Buffer.from(await fixture.repository.loadUnpacked("index", old!.name)).toString());
-      await fixture.storage.remove("index", old!.name);
-      await fixture.repository.saveUnpacked("index", Buffer.from(JSON.stringify({ ...plain, ...more })));
+      await markedPack(fixture.repository);
       const { read: readTree } = treeReader(fixture);
       assert.deepEqual((await checkStructure(fixture.repository, { readTree })).problems, []);
       const before = (await fixture.storage.list("data")).length;

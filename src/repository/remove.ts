@@ -9,6 +9,7 @@ import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./loc
 import { PackCopier, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
+import { findUnindexed } from "./unindexed-packs.ts";
 
 export type { PackFacts, SweepOptions, SweepPlan } from "./sweep-plan.ts";
 
@@ -112,10 +113,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
   }
 }
 
-/**
- * Removes pack files that no index lists: leftovers of a killed writer. Needs the exclusive lock, so that no living
- * writer's packs are among them; returns -1 when that was refused. Never run it while a damaged index file is there.
- */
+/** Removes the packs that are in no index, and returns how many; -1 when the exclusive lock for it was refused. See `removeUnindexed`. */
 export async function removeUnindexedPacks(repository: Repository, options: { waitMs?: number } = {}): Promise<number> {
   repository.requireRemovals();
   let lock: RepositoryLock;
@@ -126,23 +124,31 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
     throw error;
   }
   try {
-    const listed = new Set<string>();
-    for (const { name } of await repository.storage.list("index")) {
-      const { packs, marked } = await loadIndexFile(repository, name);
-      for (const pack of packs) listed.add(objectIdOf(pack.id));
-      for (const pack of marked) listed.add(pack);
-    }
-    let removed = 0;
-    for (const { name } of await repository.storage.list("data")) {
-      if (listed.has(name)) continue;
-      lock.requireHeld();
-      if (await removeFile(repository, "data", name)) removed++;
-      failpoint("recover.pack-removed");
-    }
-    return removed;
+    return await removeUnindexed(repository, lock);
   } finally {
     await lock.release();
   }
+}
+
+/**
+ * Likewise for one who has the exclusive lock, so that no living writer's packs are among them. `index` spares reading the
+ * index files where it lists all packs. `damaged`, and nothing is removed, when one of them cannot be read.
+ */
+export async function removeUnindexed(
+  repository: Repository,
+  lock: RepositoryLock,
+  index: BlobIndex | null = null,
+): Promise<number> {
+  const { packs, damaged } = await findUnindexed(repository, await repository.storage.list("data"), index);
+  const [unread] = damaged;
+  if (unread !== undefined) throw unread.error;
+  let removed = 0;
+  for (const name of packs.keys()) {
+    lock.requireHeld();
+    if (await removeFile(repository, "data", name)) removed++;
+    failpoint("unindexed.pack-removed");
+  }
+  return removed;
 }
 
 interface Staged {

@@ -6,6 +6,7 @@ import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } 
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
+import { strikeNamed } from "./unindexed-packs.ts";
 
 export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */
@@ -118,18 +119,17 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   await live.mark(roots, options.readTree, options);
   requireComplete(live);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
-  const { packs, duplicates, marked } = await readFacts(repository, { index, live, stored, signal: options.signal });
-  for (const name of marked) stored.delete(name);
+  const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
-  return decide(options, { index, live, packs, stored });
+  return decide(options, { index, live, packs, unindexed });
 }
 
 async function readFacts(
   repository: Repository,
   from: { index: BlobIndex; live: LiveSet; stored: Map<string, number>; signal: AbortSignal | undefined },
-): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[]; marked: Set<string> }> {
-  const marked = new Set<string>();
+): Promise<{ packs: Map<string, PackFacts>; duplicates: Duplicate[]; unindexed: Map<string, number> }> {
+  const unindexed = new Map(from.stored);
   const packs = new Map<string, PackFacts>();
   const duplicates: Duplicate[] = [];
   const take = (file: IndexFileContent): void => {
@@ -145,11 +145,11 @@ async function readFacts(
       facts.indexes.push(file.name);
       if (frozen) facts.frozen = true;
     }
-    for (const name of file.marked) marked.add(name);
+    strikeNamed(unindexed, file);
   };
   const damaged = await eachIndexFile(repository, from.index.covered, take, { signal: from.signal });
   if (damaged.length > 0) throw damaged[0]!.error;
-  return { packs, duplicates, marked };
+  return { packs, duplicates, unindexed };
 }
 
 function addBlobs(
@@ -207,7 +207,7 @@ function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts
 
 function decide(
   options: SweepOptions,
-  from: { index: BlobIndex; live: LiveSet; packs: Map<string, PackFacts>; stored: Map<string, number> },
+  from: { index: BlobIndex; live: LiveSet; packs: Map<string, PackFacts>; unindexed: Map<string, number> },
 ): SweepPlan {
   const remove: PackFacts[] = [];
   const repack: PackFacts[] = [];
@@ -227,8 +227,7 @@ function decide(
     } else unusedBytes += waste;
   }
   const unindexed: { name: string; size: number }[] = [];
-  for (const [name, size] of from.stored) {
-    if (from.packs.has(name)) continue;
+  for (const [name, size] of from.unindexed) {
     unindexed.push({ name, size });
     bytesFreed += size;
   }

@@ -153,6 +153,21 @@ export class TestArchive {
   }
 }
 
+/** As rustic's prune leaves a pack that it has marked: its file is there, and a member of an index file names it. Returns its name. */
+export async function markedPack(repository: Repository): Promise<ObjectId> {
+  const { storage } = repository;
+  const content = randomBytes(100);
+  const marked = objectIdOf(sha(content));
+  await storage.save("data", marked, content);
+  const [old] = await storage.list("index");
+  const plain = JSON.parse(Buffer.from(await repository.loadUnpacked("index", old!.name)).toString()) as object;
+  const time = "2026-11-20T22:15:17+00:00";
+  const more = { packs_to_delete: [{ id: marked, blobs: [], time }, { id: 7 }, null] };
+  await storage.remove("index", old!.name);
+  await repository.saveUnpacked("index", Buffer.from(JSON.stringify({ ...plain, ...more })));
+  return marked;
+}
+
 /** Reads trees of a local repository, for marking and checking. */
 export function treeReader(fixture: Pick<Fixture, "repository" | "storage">): { read: ReadTree; close(): void } {
   const reader = new BlobReader({

@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { markedPack } from "../../repository/test-archive.ts";
 import { hasCode } from "../testing-folder.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene } from "./testing-far.ts";
 
 /** Looking for snapshots and into them: which ones are meant, what holds an object, what they hold. */
@@ -158,4 +160,13 @@ test("stats of snapshots tell what they hold, whatever they share", async (t) =>
   assert.deepEqual([both.snapshots, both.files], [2, 2 * one.files]);
   assert.ok(both.data_blobs > one.data_blobs && both.data_blobs < 2 * one.data_blobs);
   assert.deepEqual((await repository.stats({ tags: [["one"]] })).selection, one);
+});
+
+test("stats count the packs that are in no index, without those that rustic has marked", async (t) => {
+  const { client, repository } = await backupScene(t, "far");
+  await client.createBackup(repository, { save: true });
+  const { repository: opened } = (repository as OpenedRepository).access;
+  await markedPack(opened);
+  await opened.storage.save("data", "cd".repeat(32), Buffer.alloc(50));
+  assert.equal((await repository.stats()).unindexed_packs, 1);
 });

@@ -2,6 +2,7 @@ import { newPacer, type Pacer } from "../../pacer.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { EntrySet } from "../../repository/entry-set.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
+import { findUnindexed } from "../../repository/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
 import { warnOfUnreadable } from "./find-snapshot.ts";
 import { chosenSnapshots } from "./list.ts";
@@ -27,13 +28,13 @@ async function stats(
   const packs = await storage.list("data");
   const all = newCounts();
   for (let entry = 0; entry < index.count; entry++) if (!index.table.isForgotten(entry)) count(all, index, entry);
-  const unindexed = packs.filter(({ name }) => index.listings(Buffer.from(name, "hex")) === 0).length;
+  const unindexed = await findUnindexed(access.repository, packs, index);
   return {
     ...access.info,
     snapshots: (await storage.list("snapshots")).length,
     packs: packs.length,
     pack_bytes: packs.reduce((sum, { size }) => sum + size, 0),
-    unindexed_packs: unindexed,
+    unindexed_packs: unindexed.packs.size,
     index_files: (await storage.list("index")).length,
     ...all,
     selection: selected,
