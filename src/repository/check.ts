@@ -1,18 +1,13 @@
-import { closeSync } from "node:fs";
-import type { MasterKeys } from "../crypto/seal.ts";
 import { sha256 } from "../crypto/hash.ts";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/key-file.ts";
 import { objectIdOf } from "../ids.ts";
-import { arenaOver, type Arena } from "../native.ts";
-import { BlobReader } from "./blob-reader.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, tellsOfDamage, type ReadTree } from "./live.ts";
 import { packSizeOf } from "./pack-copy.ts";
-import type { IndexBlob } from "../formats/pack-header.ts";
-import { PackVerifier } from "./pack-verifier.ts";
 import type { Repository } from "./repository.ts";
+import type { StoredFile } from "./storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
 export type CheckProblemKind =
@@ -25,7 +20,6 @@ export type CheckProblemKind =
   | "pack_unindexed"
   | "pack_damaged"
   | "blob_damaged"
-  | "blob_unindexed"
   | "blob_missing"
   | "tree_missing"
   | "tree_damaged";
@@ -54,21 +48,12 @@ export interface CheckRoot {
   readonly tree: Uint8Array;
 }
 
-/** A pack for a full read. */
-export interface PlannedPack {
-  readonly name: string;
-  /** Bytes of the file. */
-  readonly size: number;
-  /** Blobs that the index lists in it. */
-  readonly blobs: number;
-}
-
 /** What the index files say of packs. */
 export interface CheckedPacks {
   /** Built from the index files alone, without the cache. */
   readonly index: BlobIndex;
   /** Packs that are there, largest first: what a full read goes through. */
-  readonly packs: PlannedPack[];
+  readonly packs: StoredFile[];
   /** Entries whose pack is missing or cut. */
   readonly lost: Set<number>;
 }
@@ -167,7 +152,7 @@ async function checkPacks(
   const names = (await repository.storage.list("index")).map((file) => file.name);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const index = new BlobIndex();
-  const planned = new Map<string, PlannedPack>();
+  const planned = new Map<string, StoredFile>();
   const absent: PackState[] = [];
   const seen = new Set<string>();
   const unindexed = new Map(stored);
@@ -182,7 +167,7 @@ async function checkPacks(
         continue;
       }
       index.addPack(pack.id, pack.blobs);
-      planned.set(name, { name, size, blobs: pack.blobs.length });
+      planned.set(name, { name, size });
     }
     strikeNamed(unindexed, file);
     index.cover(file.name);
@@ -232,103 +217,4 @@ function addLost(index: BlobIndex, absent: readonly PackState[]): Set<number> {
 
 function damage(kind: CheckProblemKind, object: string, detail: string): CheckProblem {
   return { kind, object, detail, severity: "damage" };
-}
-
-export type OnBlob = (blob: IndexBlob, arena: Arena, offset: number, length: number) => void;
-
-/** Proves whole packs against their names, their blobs and the index. One per thread; contexts are reused. */
-export class PackChecker {
-  readonly #keys: MasterKeys;
-  readonly #verifier: PackVerifier;
-  readonly #index: BlobIndex;
-  readonly #openPack: (name: string) => number;
-
-  /** `openPack` opens a pack for reading; the checker closes it. */
-  constructor(keys: MasterKeys, index: BlobIndex, openPack: (name: string) => number) {
-    this.#keys = keys;
-    this.#verifier = new PackVerifier(keys);
-    this.#index = index;
-    this.#openPack = openPack;
-  }
-
-  /**
-   * Reads one pack whole; all problems with it, none for a sound one. `onBlob` gets the plaintext of every healthy
-   * blob, valid during the call. Errors of the file system are problems too.
-   */
-  check(pack: PlannedPack, onBlob?: OnBlob): CheckProblem[] {
-    const problems: CheckProblem[] = [];
-    const id = Buffer.from(pack.name, "hex");
-    let listed = 0;
-    const each = (blob: IndexBlob, arena: Arena, offset: number, length: number): void => {
-      if (this.#isIndexed(blob, id)) listed++;
-      else
-        problems.push(damage("blob_unindexed", objectIdOf(blob.id), `pack ${pack.name} holds it and no index says so`));
-      onBlob?.(blob, arena, offset, length);
-    };
-    let descriptor: number;
-    try {
-      descriptor = this.#openPack(pack.name);
-    } catch (error) {
-      return [damage("pack_missing", pack.name, (error as Error).message)];
-    }
-    let broken = 0;
-    try {
-      for (const problem of this.#verifier.verify({ descriptor, size: pack.size, id, onBlob: each })) {
-        if (problem.blob === undefined) problems.push(damage("pack_damaged", pack.name, problem.message));
-        else {
-          broken++;
-          problems.push(this.#blobProblem(problem.blob, pack.name, problem.message));
-        }
-        if (problem.kind === "header") this.#checkByIndex(pack, problems, onBlob);
-      }
-    } catch (error) {
-      problems.push(damage("pack_damaged", pack.name, toCairnError(error).message));
-    } finally {
-      closeSync(descriptor);
-    }
-    if (problems.length === 0 && listed + broken !== pack.blobs) {
-      problems.push(
-        damage(
-          "pack_damaged",
-          pack.name,
-          `the index lists ${pack.blobs} blobs in it; its header has ${listed + broken}`,
-        ),
-      );
-    }
-    return problems;
-  }
-
-  /** Without a header the index still says where the blobs lie. */
-  #checkByIndex(pack: PlannedPack, problems: CheckProblem[], onBlob: OnBlob | undefined): void {
-    const reader = new BlobReader({ keys: this.#keys, openPack: this.#openPack });
-    const { table } = this.#index;
-    const id = Buffer.from(pack.name, "hex");
-    for (let entry = 0; entry < table.count; entry++) {
-      if (table.isForgotten(entry) || Buffer.compare(table.packId(table.packOf[entry]!), id) !== 0) continue;
-      const blob = { ...this.#index.place(entry), id: this.#index.idOf(entry) };
-      try {
-        const plain = reader.read(blob);
-        onBlob?.(blob, arenaOver(plain), 0, plain.length);
-      } catch (error) {
-        problems.push(this.#blobProblem(blob, pack.name, toCairnError(error).message));
-      }
-    }
-    reader.close();
-  }
-
-  /** Damage in a copy that is not the one that is read loses nothing. */
-  #blobProblem(blob: IndexBlob, pack: string, message: string): CheckProblem {
-    const entry = this.#index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
-    const used = entry < 0 || Buffer.compare(this.#index.place(entry).pack, Buffer.from(pack, "hex")) === 0;
-    const detail = `in pack ${pack} at ${blob.offset}: ${message}${used ? "" : "; another copy is used"}`;
-    return { kind: "blob_damaged", object: objectIdOf(blob.id), detail, severity: used ? "damage" : "note" };
-  }
-
-  #isIndexed(blob: IndexBlob, packId: Uint8Array): boolean {
-    const entry = this.#index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
-    if (entry < 0) return false;
-    const place = this.#index.place(entry);
-    // A blob that lies in several packs is read from one of them; the others are as good.
-    return Buffer.compare(place.pack, packId) !== 0 || (place.offset === blob.offset && place.length === blob.length);
-  }
 }

@@ -49,8 +49,7 @@ export async function explain(report: CheckReport, options: ExplainOptions): Pro
 function badBlobs(report: CheckReport): Map<string, string> {
   const bad = new Map<string, string>();
   for (const entry of report.lost) bad.set(hex(report.index.idOf(entry)), hex(report.index.place(entry).pack));
-  for (const { kind, object, severity } of report.problems) {
-    if (severity === "note") continue;
+  for (const { kind, object } of report.problems) {
     if (kind === "blob_damaged" || kind === "blob_missing" || kind === "tree_missing" || kind === "tree_damaged") {
       if (!bad.has(object)) bad.set(object, "");
     }

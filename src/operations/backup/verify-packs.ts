@@ -2,8 +2,9 @@ import { PackProver } from "../../engines/verify/prove-packs.ts";
 import type { PackReport } from "../../engines/verify/verify-task.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { CheckedPacks, CheckProblem, PlannedPack } from "../../repository/check.ts";
+import type { CheckedPacks, CheckProblem } from "../../repository/check.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { VerifyBackupOptions } from "../contract.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
@@ -11,7 +12,7 @@ export interface PacksToVerify {
   access: RepositoryAccess;
   report: Pick<CheckedPacks, "index" | "lost">;
   near: NearPacks;
-  packs: readonly PlannedPack[];
+  packs: readonly StoredFile[];
   options: VerifyBackupOptions;
 }
 
@@ -64,10 +65,10 @@ class PacksVerification {
     return this.#done;
   }
 
-  #batches(): PlannedPack[][] {
+  #batches(): StoredFile[][] {
     const { packs, near } = this.#what;
     if (near.isLocal) return [[...packs]];
-    const batches: PlannedPack[][] = [];
+    const batches: StoredFile[][] = [];
     let bytes = BATCH_BYTES;
     for (const pack of packs) {
       if (bytes >= BATCH_BYTES) {
@@ -81,9 +82,9 @@ class PacksVerification {
   }
 
   /** Makes packs local; one that cannot be had is a problem and is not among those that are returned. */
-  async #bring(packs: readonly PlannedPack[]): Promise<PlannedPack[]> {
+  async #bring(packs: readonly StoredFile[]): Promise<StoredFile[]> {
     const { near, options } = this.#what;
-    const range = ({ name, size }: PlannedPack): { pack: string; offset: number; length: number } => ({
+    const range = ({ name, size }: StoredFile): { pack: string; offset: number; length: number } => ({
       pack: name,
       offset: 0,
       length: size,
@@ -94,7 +95,7 @@ class PacksVerification {
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
     }
-    const here: PlannedPack[] = [];
+    const here: StoredFile[] = [];
     for (const pack of packs) {
       throwIfAborted(options.signal);
       try {
@@ -108,7 +109,7 @@ class PacksVerification {
     return here;
   }
 
-  async #prove(packs: readonly PlannedPack[]): Promise<void> {
+  async #prove(packs: readonly StoredFile[]): Promise<void> {
     const done = this.#done;
     const { options } = this.#what;
     const numbers = packs.map(({ name }) => this.#numbers.get(name)!);

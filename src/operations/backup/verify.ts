@@ -3,15 +3,10 @@ import { provenPointDigests, type DigestFinding } from "./verify-digests.ts";
 import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import {
-  checkStructure,
-  type CheckedPacks,
-  type CheckProblem,
-  type CheckReport,
-  type PlannedPack,
-} from "../../repository/check.ts";
+import { checkStructure, type CheckedPacks, type CheckProblem, type CheckReport } from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { BackupProblem, VerifyBackupOptions, VerifyBackupResult } from "../contract.ts";
 import { chosenSnapshots } from "./list.ts";
 import { checkByRestoring } from "./restore-check.ts";
@@ -107,7 +102,7 @@ async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions)
 }
 
 /** Packs to be read: all, or those that the chosen snapshots need, and of them the part that was asked for. */
-function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBackupOptions["subset"]): PlannedPack[] {
+function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBackupOptions["subset"]): StoredFile[] {
   if (!onlyNeeded) return partOf(report.packs, subset);
   const needed = neededPacks(report);
   return partOf(
@@ -117,7 +112,7 @@ function choosePacks(report: CheckReport, onlyNeeded: boolean, subset: VerifyBac
 }
 
 /** A part depends on nothing but the packs' names. */
-function partOf(packs: PlannedPack[], subset: VerifyBackupOptions["subset"]): PlannedPack[] {
+function partOf(packs: StoredFile[], subset: VerifyBackupOptions["subset"]): StoredFile[] {
   if (subset === undefined) return packs;
   return packs.filter(({ name }) => Number.parseInt(name.slice(0, 8), 16) % subset.of === subset.part - 1);
 }
