@@ -43,25 +43,34 @@ export function writeAll(descriptor: number, bytes: Uint8Array): void {
   }
 }
 
-/**
- * Makes the entries of a directory durable. File systems that cannot sync a directory
- * (some FUSE and network ones) answer EINVAL or ENOTSUP; there nothing more can be done.
- */
+/** What file systems answer that know no hard links (FAT, many FUSE and network ones), or no more of one file. */
+const NO_LINK: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
+/** What those answer that cannot sync a directory (some FUSE and network ones). */
+const NO_DIRECTORY_SYNC: ReadonlySet<string> = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
+
+/** True of the error of a hard link that this file system makes for nobody. */
+export function refusesLink(error: unknown): boolean {
+  return NO_LINK.has(errnoOf(error) ?? "");
+}
+
+/** True of the error of a directory's sync where there is none: nothing more can be done. */
+export function refusesDirectorySync(error: unknown): boolean {
+  return NO_DIRECTORY_SYNC.has(errnoOf(error) ?? "");
+}
+
+/** Makes the entries of a directory durable, as far as its file system can. */
 export function fsyncDirectory(path: RawPath): void {
-  let descriptor: number;
   try {
-    descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+    const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      fsyncSync(descriptor);
+    } catch (error) {
+      if (!refusesDirectorySync(error)) throw error;
+    } finally {
+      closeSync(descriptor);
+    }
   } catch (error) {
     throw toCairnError(error, `sync the directory ${printablePath(path)}`);
-  }
-  try {
-    fsyncSync(descriptor);
-  } catch (error) {
-    const name = errnoOf(error);
-    if (name !== "EINVAL" && name !== "ENOTSUP" && name !== "ENOSYS")
-      throw toCairnError(error, `sync the directory ${printablePath(path)}`);
-  } finally {
-    closeSync(descriptor);
   }
 }
 
@@ -88,15 +97,16 @@ export function writeNewFile(path: string, bytes: Uint8Array, mode: number, flus
 }
 
 function giveName(temporary: string, path: string, exclusive: boolean): void {
-  if (!exclusive) {
-    renameSync(temporary, path);
-    return;
-  }
+  if (exclusive) giveFreeName(temporary, path);
+  else renameSync(temporary, path);
+}
+
+/** Gives a finished file a name that must be free; the temporary one goes. Throws what the system says: `EEXIST` when it is taken. */
+export function giveFreeName(temporary: string, path: string): void {
   try {
     linkSync(temporary, path);
   } catch (error) {
-    const name = errnoOf(error);
-    if (name !== "EPERM" && name !== "ENOTSUP" && name !== "ENOSYS" && name !== "EOPNOTSUPP") throw error;
+    if (!refusesLink(error)) throw error;
     // Without hard links the name is claimed first; a crash in between leaves an empty file, which reads as damaged.
     closeSync(openSync(path, "wx"));
     renameSync(temporary, path);

@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { failpoint } from "../failpoint.ts";
-import { temporaryName } from "./durable.ts";
+import { refusesLink, temporaryName } from "./durable.ts";
 import { livenessOf, parseOwner, thisProcess } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
 
@@ -276,7 +276,7 @@ export class OwnerFiles {
     } catch (error) {
       if (errnoOf(error) === "EEXIST") return false;
       if (SWEPT.includes(errnoOf(error) ?? "") && tries > 1) return this.#createRecord(path, owner, tries - 1);
-      if (!["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(errnoOf(error) ?? "")) throw error;
+      if (!refusesLink(error)) throw error;
       return createWithoutLink(path, owner);
     } finally {
       removeQuietly(temporary);

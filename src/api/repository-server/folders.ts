@@ -1,6 +1,7 @@
 import { constants } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
+import { refusesDirectorySync } from "../../fs/durable.ts";
 
 /** No such file, or no such folder above it. */
 export function isAbsent(error: unknown): boolean {
@@ -30,8 +31,7 @@ export async function syncDirectory(path: string): Promise<void> {
   try {
     await handle.sync();
   } catch (error) {
-    // Some file systems cannot; there nothing more can be done.
-    if (!["EINVAL", "ENOTSUP", "ENOSYS"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+    if (!refusesDirectorySync(error)) throw error;
   } finally {
     await handle.close();
   }

@@ -4,10 +4,9 @@ import { link, rm, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { refusesLink } from "../../fs/durable.ts";
 import { comesWithFolder, type FileKind } from "../../repository/storage/storage.ts";
 import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
-
-const NO_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK"]);
 
 export interface UploadParts {
   kind: FileKind;
@@ -83,9 +82,8 @@ export class Upload {
     try {
       await link(temporary, path);
     } catch (error) {
-      const { code = "" } = error as NodeJS.ErrnoException;
-      if (code === "EEXIST") return "there";
-      if (!NO_LINKS.has(code)) throw error;
+      if ((error as NodeJS.ErrnoException).code === "EEXIST") return "there";
+      if (!refusesLink(error)) throw error;
       // Where there are no links: nothing else of this process runs between these two calls.
       if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return "there";
       renameSync(temporary, path);

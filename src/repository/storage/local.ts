@@ -5,7 +5,6 @@ import {
   fstatSync,
   fsync,
   fsyncSync,
-  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -14,11 +13,11 @@ import {
   renameSync,
   statSync,
   unlinkSync,
-  writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { CairnError, codeOfErrno, toCairnError } from "../../errors.ts";
+import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import {
   comesWithFolder,
@@ -60,7 +59,7 @@ export class LocalStorage implements Storage {
       makeFolder(options.temporaryDirectory);
       for (const kind of DIRECTORIES) makeDirectory(join(root, kind));
       for (let i = 0; i < 256; i++) makeDirectory(join(root, "data", i.toString(16).padStart(2, "0")));
-      for (const path of [join(root, "data"), root, dirname(root)]) syncDirectory(path);
+      for (const path of [join(root, "data"), root, dirname(root)]) fsyncDirectory(path);
     } catch (error) {
       throw toCairnError(error, `cannot make the repository's folders in ${root}`);
     }
@@ -83,7 +82,7 @@ export class LocalStorage implements Storage {
     try {
       const fd = openTemporary(temporary, this.temporaryDirectory);
       try {
-        writeWhole(fd, bytes);
+        writeAll(fd, bytes);
         if (durable) fsyncSync(fd);
       } finally {
         closeSync(fd);
@@ -175,7 +174,7 @@ export class LocalStorage implements Storage {
       const [ownFiles, ownDirectories] = [[...(files ?? [])], [...(directories ?? [])]];
       try {
         await Promise.all(ownFiles.map(syncIfPresent));
-        for (const path of ownDirectories) syncDirectory(path);
+        for (const path of ownDirectories) fsyncDirectory(path);
       } catch (error) {
         throw this.#error(error, `cannot flush ${kind}`);
       }
@@ -209,8 +208,7 @@ export class LocalStorage implements Storage {
 
   #moveIn(kind: FileKind, temporary: string, path: string): void {
     if (kind === "config") {
-      linkSync(temporary, path);
-      unlinkSync(temporary);
+      giveFreeName(temporary, path);
       return;
     }
     try {
@@ -218,7 +216,7 @@ export class LocalStorage implements Storage {
     } catch (error) {
       if (!isAbsent(error) || !comesWithFolder(kind)) throw error;
       makeDirectory(dirname(path));
-      syncDirectory(dirname(dirname(path)));
+      fsyncDirectory(dirname(dirname(path)));
       renameSync(temporary, path);
     }
   }
@@ -240,7 +238,7 @@ export class LocalStorage implements Storage {
   #written(kind: FileKind, path: string, durable: boolean): void {
     if (durable) {
       try {
-        syncDirectory(dirname(path));
+        fsyncDirectory(dirname(path));
       } catch (error) {
         throw this.#error(error, `cannot flush the folder of ${kind}`);
       }
@@ -287,11 +285,6 @@ function openTemporary(path: string, folder: string): number {
     makeFolder(folder);
     return openSync(path, flags, 0o600);
   }
-}
-
-function writeWhole(fd: number, bytes: Uint8Array): void {
-  let done = 0;
-  while (done < bytes.length) done += writeSync(fd, bytes, done, bytes.length - done);
 }
 
 function readRange(fd: number, range: ByteRange | undefined): Uint8Array {
@@ -350,15 +343,6 @@ async function syncFile(path: string): Promise<void> {
   const fd = openSync(path, constants.O_RDWR);
   try {
     await fsyncAsync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
   } finally {
     closeSync(fd);
   }

@@ -1,5 +1,6 @@
 import { strict as assert } from "node:assert";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import fs, { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -58,6 +59,33 @@ test("local storage makes a missing data folder again and hides foreign files wh
     writeFileSync(join(folder, "repo/data/cd", "12".repeat(32)), "misplaced");
     assert.deepEqual(await storage.list("data"), [{ name: NAME, size: 4 }]);
   } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("local storage keeps to the contract where the file system makes no links and syncs no folders", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-local-"));
+  const refuse = (code: string): never => {
+    throw Object.assign(new Error(`${code}: a fault of the test`), { code });
+  };
+  const { fsyncSync } = fs;
+  t.mock.method(fs, "linkSync", () => refuse("EPERM"));
+  t.mock.method(fs, "fsyncSync", (fd: number) =>
+    fs.fstatSync(fd).isDirectory() ? refuse("EINVAL") : fsyncSync(fd),
+  );
+  syncBuiltinESMExports();
+  try {
+    const storage = local(folder);
+    await storage.save("config", "config", Buffer.from("first"));
+    await assert.rejects(storage.save("config", "config", Buffer.from("second")), { code: "already_exists" });
+    assert.equal(Buffer.from(await storage.load("config", "config")).toString(), "first");
+    await storage.save("data", NAME, Buffer.from("pack"));
+    await storage.remove("data", NAME);
+    await storage.sync(["data"]);
+    assert.deepEqual(readdirSync(join(folder, "tmp")), []);
+  } finally {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
     rmSync(folder, { recursive: true, force: true });
   }
 });
