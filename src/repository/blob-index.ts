@@ -44,8 +44,6 @@ const MOST_EXPECTED = capacityOf(2 ** 24);
 export class BlobIndex {
   /** Index files that cannot be read: what only they list counts as absent. */
   damaged: DamagedFile[] = [];
-  /** True when ids may have left since the cache was written, or nothing is known about it. */
-  shrunk = false;
   /** Names of the index files whose entries are in the table. */
   readonly covered = new Set<string>();
   #table: BlobTable;
@@ -151,16 +149,8 @@ export class BlobIndex {
     return this.#session.claim(bytes, offset, type);
   }
 
-  /** True when this session has claimed it. */
-  claimed(bytes: Uint8Array, offset: number, type: BlobType = DATA_BLOB): boolean {
-    return this.#session?.has(bytes, offset, type) === true;
-  }
-
-  /**
-   * Adds a pack's blobs, as one index file lists them. `replace`: blobs known elsewhere are from now on read from
-   * this pack. Entry numbers never change.
-   */
-  addPack(packId: Uint8Array, blobs: readonly IndexBlob[], replace = false): void {
+  /** Adds a pack's blobs, as one index file lists them; those known elsewhere stay there. Entry numbers never change. */
+  addPack(packId: Uint8Array, blobs: readonly IndexBlob[]): void {
     this.#room(blobs.length);
     const pack = this.#packNumber(packId);
     this.#table.packRefs[pack]!++;
@@ -169,7 +159,6 @@ export class BlobIndex {
       this.#table.add(
         { bytes: blob.id, offset: 0, type },
         { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength },
-        replace,
       );
     }
   }
@@ -192,7 +181,10 @@ export class BlobIndex {
     }
   }
 
-  /** Adds the blobs of a pack of this process from the plain bytes of its header; lengths are taken from there. */
+  /**
+   * Adds the blobs of a pack of this process from the plain bytes of its header; lengths are taken from there. `replace`:
+   * those known elsewhere are from now on read from this pack.
+   */
   addPackHeader(packId: Uint8Array, header: Uint8Array, replace = false): void {
     this.#room(Math.ceil(header.length / 37));
     const pack = this.#packNumber(packId);
@@ -256,17 +248,6 @@ export class BlobIndex {
     if (number !== undefined) this.#table.packRefs[number] = Math.max(0, this.#table.packRefs[number]! - times);
   }
 
-  /** The content of these entries counts as absent from now on and is stored again when seen again. */
-  forget(...entries: number[]): void {
-    let changed = false;
-    for (const entry of entries) {
-      if (this.#table.isForgotten(entry)) continue;
-      this.#table.forget(entry);
-      changed = true;
-    }
-    if (changed) this.#newEpoch();
-  }
-
   /** Says that an index file of this process, with so many blobs, is in the table already. */
   cover(indexName: string, blobs = 0): void {
     if (this.covered.has(indexName)) return;
@@ -289,19 +270,13 @@ export class BlobIndex {
     if (this.#cache === null || (!force && this.#uncached < CACHE_EVERY)) return false;
     if (force && this.#uncached === 0) return false;
     try {
-      const table = this.#table.forgotten > 0 || mostPacksAreGone(this.#table) ? this.#table.compacted() : this.#table;
+      const table = mostPacksAreGone(this.#table) ? this.#table.compacted() : this.#table;
       writeIndexCache(this.#cache.path, this.#cache.repositoryId, { table, epoch: this.#epoch, covered: this.covered });
     } catch {
       return false;
     }
     this.#uncached = 0;
     return true;
-  }
-
-  #newEpoch(): void {
-    this.#epoch = randomBytes(16);
-    this.shrunk = true;
-    this.#uncached += CACHE_EVERY;
   }
 
   #room(entries: number): void {
@@ -344,7 +319,6 @@ export class BlobIndex {
     stale: boolean;
   }): void {
     if (from.epoch !== undefined) this.#epoch = from.epoch;
-    else this.shrunk = true;
     for (const name of from.covered ?? []) this.covered.add(name);
     this.#cache = from.cachePath === null ? null : { path: from.cachePath, repositoryId: from.repositoryId };
     if (from.stale) this.#uncached += CACHE_EVERY;
@@ -430,7 +404,7 @@ function readIndexInto(index: BlobIndex, json: Uint8Array, of: { columns: IndexC
 
 function holdsAll(index: BlobIndex, old: BlobTable): boolean {
   for (let entry = 0; entry < old.count; entry++) {
-    if (!old.isForgotten(entry) && index.lookup(old.ids, entry * 32, old.typeOf(entry)) < 0) return false;
+    if (index.lookup(old.ids, entry * 32, old.typeOf(entry)) < 0) return false;
   }
   return true;
 }

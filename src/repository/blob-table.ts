@@ -1,3 +1,4 @@
+import { SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError } from "../errors.ts";
 
 /** Type numbers of blobs, as in pack headers. */
@@ -11,10 +12,8 @@ const W_MAGIC = 0;
 const W_SLOTS = 1;
 const W_COUNT = 2;
 const W_PACKS = 3;
-const W_FORGOTTEN = 4;
 
 const FLAG_TREE = 1;
-const FLAG_FORGOTTEN = 128;
 
 const MIN_SLOTS = 4096;
 const MAX_SLOTS = 2 ** 27;
@@ -122,7 +121,7 @@ export class BlobTable {
     return this.packOf.length;
   }
 
-  /** Entries, forgotten ones included: entry numbers are below it. */
+  /** Entries: their numbers are below it. */
   get count(): number {
     return this.header[W_COUNT]!;
   }
@@ -131,15 +130,10 @@ export class BlobTable {
     return this.header[W_PACKS]!;
   }
 
-  get forgotten(): number {
-    return this.header[W_FORGOTTEN]!;
-  }
-
   /** For one who fills the columns in place from a file. */
-  setCounts(count: number, packs: number, forgotten: number): void {
+  setCounts(count: number, packs: number): void {
     this.header[W_COUNT] = count;
     this.header[W_PACKS] = packs;
-    this.header[W_FORGOTTEN] = forgotten;
   }
 
   /**
@@ -147,28 +141,45 @@ export class BlobTable {
    * the same bytes may be stored as both. No allocation.
    */
   lookup(bytes: Uint8Array, offset: number, type: number = -1): number {
-    const entry = this.#find(bytes, offset, type);
-    return entry >= 0 && (this.flags[entry]! & FLAG_FORGOTTEN) !== 0 ? -1 : entry;
+    const slots = this.slots;
+    const ids = this.ids;
+    const mask = this.#mask;
+    const count = this.header[W_COUNT]!;
+    const print = wordAt(bytes, offset + 4) & PRINT_MASK;
+    let slot = wordAt(bytes, offset) & mask;
+    // Bounded, so that a damaged table cannot hang a reader.
+    for (let left = mask; left >= 0; left--) {
+      const value = slots[slot]!;
+      if (value === 0) return -1;
+      slot = (slot + 1) & mask;
+      if ((value & PRINT_MASK) !== print) continue;
+      const entry = (value & ENTRY_MASK) - 1;
+      if (entry < 0 || entry >= count) return -1;
+      const base = entry * 32;
+      let i = 0;
+      while (i < 32 && ids[base + i] === bytes[offset + i]) i++;
+      if (i === 32 && (type < 0 || (this.flags[entry]! & FLAG_TREE) === type)) return entry;
+    }
+    return -1;
   }
 
   typeOf(entry: number): BlobType {
     return (this.flags[entry]! & FLAG_TREE) === 0 ? DATA_BLOB : TREE_BLOB;
   }
 
-  isForgotten(entry: number): boolean {
-    return (this.flags[entry]! & FLAG_FORGOTTEN) !== 0;
+  /** Bytes of an entry's content. */
+  plainLengthOf(entry: number): number {
+    return this.plainOf[entry]! || this.lengthOf[entry]! - SEAL_OVERHEAD;
   }
 
   /**
-   * Adds a blob. One that is known keeps its place unless `replace` or it was forgotten.
+   * Adds a blob. One that is known keeps its place unless `replace`.
    * Returns its entry number, or -1 when the table is full (the caller grows it and adds again).
    */
   add(id: { bytes: Uint8Array; offset: number; type: BlobType }, place: BlobPlaceNumbers, replace = false): number {
-    let entry = this.#find(id.bytes, id.offset, id.type);
+    let entry = this.lookup(id.bytes, id.offset, id.type);
     if (entry >= 0) {
-      const dead = (this.flags[entry]! & FLAG_FORGOTTEN) !== 0;
-      if (dead) this.header[W_FORGOTTEN]!--;
-      if (dead || replace) this.#place(entry, id.type, place);
+      if (replace) this.#place(entry, id.type, place);
       return entry;
     }
     entry = this.count;
@@ -179,13 +190,6 @@ export class BlobTable {
     this.#link(entry);
     this.header[W_COUNT] = entry + 1;
     return entry;
-  }
-
-  /** From now on the blob counts as unknown, so that its content is stored again. */
-  forget(entry: number): void {
-    if (entry < 0 || entry >= this.count || this.isForgotten(entry)) return;
-    this.flags[entry]! |= FLAG_FORGOTTEN;
-    this.header[W_FORGOTTEN]!++;
   }
 
   /** Number of a new pack; the caller knows that it is new and that there is room. */
@@ -210,42 +214,42 @@ export class BlobTable {
   regrown(entries: number): BlobTable {
     const table = BlobTable.make(slotsFor(Math.max(entries, this.count, this.packCount)));
     const { count, packCount } = this;
+    this.#copyEntries(table);
     table.packOf.set(this.packOf.subarray(0, count));
-    table.offsetOf.set(this.offsetOf.subarray(0, count));
-    table.lengthOf.set(this.lengthOf.subarray(0, count));
-    table.plainOf.set(this.plainOf.subarray(0, count));
-    table.ids.set(this.ids.subarray(0, count * 32));
-    table.flags.set(this.flags.subarray(0, count));
     table.packIds.set(this.packIds.subarray(0, packCount * 32));
     table.packRefs.set(this.packRefs.subarray(0, packCount));
     for (let entry = 0; entry < count; entry++) table.#link(entry);
-    table.setCounts(count, packCount, this.forgotten);
+    table.setCounts(count, packCount);
     return table;
   }
 
-  /** As small as can be, without the forgotten entries and the packs that nothing names: numbers change. */
+  /** As small as can be, without the packs that nothing names: those of the others change their numbers. */
   compacted(): BlobTable {
-    const table = BlobTable.make(slotsFor(this.count - this.forgotten));
+    const { count } = this;
+    const table = BlobTable.make(slotsFor(count));
     const packNumbers = new Int32Array(this.packCount).fill(-1);
     for (let pack = 0; pack < this.packCount; pack++) {
       if (this.packRefs[pack]! > 0) packNumbers[pack] = this.#copyPack(table, pack);
     }
-    let next = 0;
-    for (let entry = 0; entry < this.count; entry++) {
-      if (this.isForgotten(entry)) continue;
+    this.#copyEntries(table);
+    for (let entry = 0; entry < count; entry++) {
       const pack = this.packOf[entry]!;
       if (packNumbers[pack]! < 0) packNumbers[pack] = this.#copyPack(table, pack);
-      table.ids.set(this.ids.subarray(entry * 32, entry * 32 + 32), next * 32);
-      table.packOf[next] = packNumbers[pack]!;
-      table.offsetOf[next] = this.offsetOf[entry]!;
-      table.lengthOf[next] = this.lengthOf[entry]!;
-      table.plainOf[next] = this.plainOf[entry]!;
-      table.flags[next] = this.flags[entry]!;
-      table.#link(next);
-      next++;
+      table.packOf[entry] = packNumbers[pack]!;
+      table.#link(entry);
     }
-    table.setCounts(next, table.packCount, 0);
+    table.setCounts(count, table.packCount);
     return table;
+  }
+
+  /** All but the numbers of their packs. */
+  #copyEntries(to: BlobTable): void {
+    const { count } = this;
+    to.ids.set(this.ids.subarray(0, count * 32));
+    to.offsetOf.set(this.offsetOf.subarray(0, count));
+    to.lengthOf.set(this.lengthOf.subarray(0, count));
+    to.plainOf.set(this.plainOf.subarray(0, count));
+    to.flags.set(this.flags.subarray(0, count));
   }
 
   #copyPack(to: BlobTable, pack: number): number {
@@ -267,29 +271,6 @@ export class BlobTable {
     let slot = wordAt(this.ids, entry * 32) & mask;
     while (this.slots[slot] !== 0) slot = (slot + 1) & mask;
     this.slots[slot] = (entry + 1) | (wordAt(this.ids, entry * 32 + 4) & PRINT_MASK);
-  }
-
-  #find(bytes: Uint8Array, offset: number, type: number): number {
-    const slots = this.slots;
-    const ids = this.ids;
-    const mask = this.#mask;
-    const count = this.header[W_COUNT]!;
-    const print = wordAt(bytes, offset + 4) & PRINT_MASK;
-    let slot = wordAt(bytes, offset) & mask;
-    // Bounded, so that a damaged table cannot hang a reader.
-    for (let left = mask; left >= 0; left--) {
-      const value = slots[slot]!;
-      if (value === 0) return -1;
-      slot = (slot + 1) & mask;
-      if ((value & PRINT_MASK) !== print) continue;
-      const entry = (value & ENTRY_MASK) - 1;
-      if (entry < 0 || entry >= count) return -1;
-      const base = entry * 32;
-      let i = 0;
-      while (i < 32 && ids[base + i] === bytes[offset + i]) i++;
-      if (i === 32 && (type < 0 || (this.flags[entry]! & FLAG_TREE) === type)) return entry;
-    }
-    return -1;
   }
 }
 

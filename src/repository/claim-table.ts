@@ -86,21 +86,6 @@ export class ClaimTable {
     return true;
   }
 
-  /** True when the id was claimed in this save. */
-  has(bytes: Uint8Array, offset: number, type: number): boolean {
-    const hash = wordAt(bytes, offset);
-    const tag = (wordAt(bytes, offset + 4) & PRINT_MASK) | (type === 1 ? TREE_BIT : 0);
-    for (const slots of this.#levels) {
-      const mask = slots.length - 1;
-      for (let i = 0; i < WINDOW; i++) {
-        const value = Atomics.load(slots, (hash + i) & mask);
-        if (value === 0) return false;
-        if ((value & ~ENTRY_MASK) === tag && this.#equals((value & ENTRY_MASK) - 1, bytes, offset)) return true;
-      }
-    }
-    return false;
-  }
-
   /** The entry of a lost race is used for the next claim of this thread. */
   #write(bytes: Uint8Array, offset: number): number {
     if (this.#spare < 0) {

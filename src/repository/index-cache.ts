@@ -58,7 +58,7 @@ export function writeIndexCache(path: string, repositoryId: string, content: Ind
   }
 }
 
-/** The image at `path` when it is whole and of this repository, else null. `spare`: room wanted for more blobs. */
+/** The image at `path` when it is whole and of this repository, else null. */
 export function readIndexCache(path: string, repositoryId: string): IndexCacheContent | null {
   let fd: number;
   try {
@@ -83,10 +83,10 @@ function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   const slots = header.readUInt32LE(8);
   const count = header.readUInt32LE(12);
   const packs = header.readUInt32LE(16);
-  const forgotten = header.readUInt32LE(20);
+  const reserved = header.readUInt32LE(20);
   const coveredCount = header.readUInt32LE(24);
   if (slots < 4096 || slots > 2 ** 27 || (slots & (slots - 1)) !== 0 || coveredCount > MAX_COVERED) return null;
-  if (count > capacityOf(slots) || packs > capacityOf(slots) || forgotten > count) return null;
+  if (count > capacityOf(slots) || packs > capacityOf(slots) || reserved !== 0) return null;
   const size = HEADER_BYTES + coveredCount * 32 + slots * 4 + count * 49 + packs * 36 + 4;
   if (fstatSync(fd).size !== size) return null;
   const table = BlobTable.make(slots);
@@ -103,7 +103,7 @@ function readImage(fd: number, repositoryId: string): IndexCacheContent | null {
   }
   const tail = Buffer.alloc(4);
   if (!readFull(fd, tail, at) || tail.readUInt32LE(0) !== checksum) return null;
-  table.setCounts(count, packs, forgotten);
+  table.setCounts(count, packs);
   const covered = new Set<string>();
   for (let i = 0; i < coveredCount; i++) covered.add(names.toString("hex", i * 32, i * 32 + 32));
   return { table, epoch: Uint8Array.from(header.subarray(32, 48)), covered };
@@ -115,7 +115,6 @@ function encodeHeader(repositoryId: string, content: IndexCacheContent): Buffer 
   header.writeUInt32LE(content.table.slotCount, 8);
   header.writeUInt32LE(content.table.count, 12);
   header.writeUInt32LE(content.table.packCount, 16);
-  header.writeUInt32LE(content.table.forgotten, 20);
   header.writeUInt32LE(content.covered.size, 24);
   header.set(content.epoch.subarray(0, 16), 32);
   header.write(repositoryId.slice(0, 64), 48, "latin1");

@@ -10,12 +10,10 @@ const COMPRESSED_ENTRY_BYTES = 41;
  * system for the size of each of 20 000 packs takes a hundred. A blob that two packs hold counts once.
  */
 export function packBytes(table: BlobTable): number {
-  const { count, lengthOf, plainOf, forgotten } = table;
+  const { count, lengthOf, plainOf } = table;
   let bytes = 0;
-  for (let entry = 0; entry < count; entry++) {
-    if (forgotten > 0 && table.isForgotten(entry)) continue;
+  for (let entry = 0; entry < count; entry++)
     bytes += lengthOf[entry]! + (plainOf[entry] === 0 ? ENTRY_BYTES : COMPRESSED_ENTRY_BYTES);
-  }
   for (let pack = 0; pack < table.packCount; pack++) if (table.packRefs[pack]! > 0) bytes += PACK_OVERHEAD;
   return bytes;
 }

@@ -214,7 +214,7 @@ class TransferWalk {
     for (const entry of entries) {
       treeBlobs += isTree(entry);
       storedBytes += table.lengthOf[entry]!;
-      plainBytes += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+      plainBytes += table.plainLengthOf(entry);
     }
     return {
       entries,

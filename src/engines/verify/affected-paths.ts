@@ -125,7 +125,7 @@ export class AffectedPaths {
       if (entry < 0) return { entry, detail: `the index does not know blob ${blob}` };
       const reason = this.#options.damage(entry);
       if (reason !== null) return { entry, detail: `blob ${blob} cannot be used: ${reason}` };
-      size += index.table.plainOf[entry]! || index.table.lengthOf[entry]! - 32;
+      size += index.table.plainLengthOf(entry);
     }
     const whole = this.#options.files.get(latin1(content));
     if (whole !== undefined) return { entry: -1, detail: whole };

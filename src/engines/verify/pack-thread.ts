@@ -128,8 +128,7 @@ export class PackThread {
   #byIndex(report: PackReport): void {
     const { table } = this.#index;
     const entries: number[] = [];
-    for (let entry = 0; entry < table.count; entry++)
-      if (table.packOf[entry] === report.pack && !table.isForgotten(entry)) entries.push(entry);
+    for (let entry = 0; entry < table.count; entry++) if (table.packOf[entry] === report.pack) entries.push(entry);
     entries.sort((a, b) => table.offsetOf[a]! - table.offsetOf[b]!);
     const places = entries.map((entry): BlobPlace => ({ ...this.#index.place(entry), id: this.#index.idOf(entry) }));
     const reader = this.#blobReader();

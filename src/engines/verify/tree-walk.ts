@@ -266,7 +266,7 @@ export class TreeWalk {
         continue;
       }
       this.#need(entry);
-      size += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+      size += table.plainLengthOf(entry);
     }
     if (size !== wanted) this.suspicious = true;
   }

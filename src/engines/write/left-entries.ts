@@ -69,9 +69,7 @@ export class LeftEntries {
   /** Plain bytes of a blob; 0 where the index has none. */
   #lengthOf(ids: Uint8Array, at: number): number {
     const entry = this.#index.lookup(ids, at, DATA_BLOB);
-    if (entry < 0) return 0;
-    const { uncompressedLength, length } = this.#index.place(entry);
-    return uncompressedLength || length - 32;
+    return entry < 0 ? 0 : this.#index.table.plainLengthOf(entry);
   }
 
   #isThere(dirfd: number, name: Uint8Array): boolean {

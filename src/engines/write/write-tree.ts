@@ -266,8 +266,7 @@ class TreeWriting {
     for (let at = 0; at < content.length; at += 32) {
       const entry = index.lookup(content, at, DATA_BLOB);
       if (entry < 0) continue;
-      const place = index.place(entry);
-      length += place.uncompressedLength || place.length - 32;
+      length += index.table.plainLengthOf(entry);
       const pack = index.table.packOf[entry]!;
       if (arrivals?.here[pack] === 0) packs.add(pack);
     }

@@ -63,7 +63,7 @@ function objectsOf(index: BlobIndex, object: "blob" | "tree" | "pack", word: str
   const packs: string[] = Array.from({ length: table.packCount }, (_, number) => objectIdOf(table.packId(number)));
   const pack = packs.indexOf(oneOf(object, word, packs));
   for (let entry = 0; entry < index.count; entry++)
-    if (table.packOf[entry] === pack && !table.isForgotten(entry)) ids.add(latin1(index.idOf(entry)));
+    if (table.packOf[entry] === pack) ids.add(latin1(index.idOf(entry)));
   return ids;
 }
 

@@ -27,7 +27,7 @@ async function stats(
   const { storage } = access;
   const packs = await storage.list("data");
   const all = newCounts();
-  for (let entry = 0; entry < index.count; entry++) if (!index.table.isForgotten(entry)) count(all, index, entry);
+  for (let entry = 0; entry < index.count; entry++) count(all, index, entry);
   const unindexed = await findUnindexed(access.repository, packs, index);
   return {
     ...access.info,
@@ -50,7 +50,7 @@ function newCounts(): Counts {
 function count(counts: Counts, { table }: BlobIndex, entry: number): void {
   counts[table.typeOf(entry) === TREE_BLOB ? "tree_blobs" : "data_blobs"]++;
   counts.stored_bytes += table.lengthOf[entry]!;
-  counts.plain_bytes += table.plainOf[entry]! || table.lengthOf[entry]! - 32;
+  counts.plain_bytes += table.plainLengthOf(entry);
 }
 
 function isSelecting({ snapshots, hosts, paths, tags }: BackupStatsOptions): boolean {

@@ -102,7 +102,7 @@ export function inspectIndexCache(path: string, header: Uint8Array): Inspected {
   const content = {
     repository_id: repository,
     epoch: hex(cache.epoch),
-    blobs: cache.table.count - cache.table.forgotten,
+    blobs: cache.table.count,
     packs: cache.table.packCount,
     index_files: [...cache.covered].sort(),
   };
