@@ -67,10 +67,6 @@ export class Fields {
     return this.#get(key) === undefined ? undefined : this.text(key);
   }
 
-  textOrNull(key: string): string | null {
-    return this.#get(key) === null ? null : this.text(key);
-  }
-
   boolean(key: string): boolean {
     const value = this.#get(key);
     if (typeof value !== "boolean") throw this.wrong(key, "true or false");

@@ -1,4 +1,3 @@
-import { CairnError } from "../errors.ts";
 import { parseObjectId, type ObjectId } from "../ids.ts";
 import { ByteWriter } from "./bytes.ts";
 import { Fields, goJsonText, parseJson, type JsonObject } from "./fields.ts";
@@ -41,17 +40,6 @@ export class IndexWriter {
     w.ascii("]}");
     this.#packs++;
     this.#blobs += blobs.length;
-  }
-
-  /** Adds a pack whose blobs stand at offsets of their own, e.g. when rewriting another's index. */
-  addPlacedPack(packId: Uint8Array, blobs: readonly IndexBlob[]): void {
-    const sorted = blobs.toSorted((a, b) => a.offset - b.offset);
-    let offset = 0;
-    for (const blob of sorted) {
-      if (blob.offset !== offset) throw new CairnError("damaged", "index: the blobs of a pack do not lie back to back");
-      offset += blob.length;
-    }
-    this.addPack(packId, sorted);
   }
 
   /** Bytes of the file so far, without `supersedes`. */

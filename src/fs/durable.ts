@@ -26,8 +26,8 @@ import { printablePath, type RawPath } from "./safe-path.ts";
 export const TEMPORARY_PREFIX = ".cairn-tmp-";
 
 /** A fresh name for something that is not finished. Whatever carries such a name may be removed after a crash. */
-export function temporaryName(prefix: string = TEMPORARY_PREFIX): string {
-  return `${prefix}${process.pid}-${randomBytes(8).toString("hex")}`;
+export function temporaryName(): string {
+  return `${TEMPORARY_PREFIX}${process.pid}-${randomBytes(8).toString("hex")}`;
 }
 
 function errnoOf(error: unknown): string | undefined {
@@ -157,33 +157,26 @@ export function durableRemove(path: string): boolean {
   return true;
 }
 
-export interface DurableMkdirOptions {
-  /** Permission bits, less the umask; 0o700 unless told. */
-  mode?: number;
-  /** True: the last directory must not exist yet, else `already_exists`. */
-  exclusive?: boolean;
-}
-
 /**
- * Makes a directory and its missing parents, each synced into its parent. True when the last one was made here.
+ * Makes a directory and its missing parents, each synced into its parent. True when the last one was made here. `mode`:
+ * permission bits, less the umask; 0o700 unless told.
  * Throws `already_exists` when the name is taken by something else than a directory.
  */
-export function durableMkdir(path: string, options: DurableMkdirOptions = {}): boolean {
-  return makeDirectory(path, options, true);
+export function durableMkdir(path: string, { mode = 0o700 }: { mode?: number } = {}): boolean {
+  return makeDirectory(path, mode, true);
 }
 
 /** Some file systems say that something is missing where they let nobody make a folder (proc), so parents are made once. */
-function makeDirectory(path: string, options: DurableMkdirOptions, mayLackParents: boolean): boolean {
-  const mode = options.mode ?? 0o700;
+function makeDirectory(path: string, mode: number, mayLackParents: boolean): boolean {
   try {
     mkdirSync(path, { mode });
   } catch (error) {
     const name = errnoOf(error);
-    if (name === "EEXIST" && options.exclusive !== true && lstatSync(path).isDirectory()) return false;
+    if (name === "EEXIST" && lstatSync(path).isDirectory()) return false;
     if (name !== "ENOENT" || dirname(path) === path || !mayLackParents)
       throw toCairnError(error, `make the directory ${path}`);
     durableMkdir(dirname(path), { mode });
-    return makeDirectory(path, options, false);
+    return makeDirectory(path, mode, false);
   }
   fsyncDirectory(dirname(path));
   return true;
@@ -222,8 +215,8 @@ function irregular(path: string): CairnError {
   return new CairnError("damaged", `${path} is no regular file`);
 }
 
-function writerIsGone(name: string, prefix: string): boolean {
-  const pid = Number.parseInt(name.slice(prefix.length), 10);
+function writerIsGone(name: string): boolean {
+  const pid = Number.parseInt(name.slice(TEMPORARY_PREFIX.length), 10);
   if (!Number.isSafeInteger(pid) || pid <= 0) return true;
   if (pid === process.pid) return false;
   try {
@@ -247,11 +240,7 @@ export interface RemoveLeftoversOptions {
  * only what is over an hour old and whose writer is gone; what this user may not remove stays. Returns the names removed;
  * a missing directory is empty.
  */
-export function removeLeftovers(
-  directory: string,
-  prefix: string = TEMPORARY_PREFIX,
-  options: RemoveLeftoversOptions = {},
-): string[] {
+export function removeLeftovers(directory: string, options: RemoveLeftoversOptions = {}): string[] {
   let names: string[];
   try {
     names = readdirSync(directory);
@@ -261,9 +250,9 @@ export function removeLeftovers(
   }
   const removed: string[] = [];
   for (const name of names) {
-    if (!name.startsWith(prefix)) continue;
+    if (!name.startsWith(TEMPORARY_PREFIX)) continue;
     const path = join(directory, name);
-    if (options.exclusive !== true && !isAbandoned(path, name, prefix)) continue;
+    if (options.exclusive !== true && !isAbandoned(path, name)) continue;
     try {
       removeAll(path);
       removed.push(name);
@@ -275,9 +264,9 @@ export function removeLeftovers(
   return removed;
 }
 
-function isAbandoned(path: string, name: string, prefix: string): boolean {
+function isAbandoned(path: string, name: string): boolean {
   try {
-    return Date.now() - lstatSync(path).mtimeMs > YOUNG_MS && writerIsGone(name, prefix);
+    return Date.now() - lstatSync(path).mtimeMs > YOUNG_MS && writerIsGone(name);
   } catch {
     return false;
   }

@@ -20,8 +20,8 @@ function list(sys: Syscalls, listing: DirectoryListing, at: string): { names: Bu
   } finally {
     fs.closeSync(fd);
   }
-  const nameAt = (offset: number): Buffer =>
-    Buffer.from(listing.names.bytes.slice(offset, offset + listing.nameLength(offset)));
+  const { bytes } = listing.names;
+  const nameAt = (offset: number): Buffer => Buffer.from(bytes.slice(offset, bytes.indexOf(0, offset)));
   assert.equal(listing.count, listing.offsets.length);
   return {
     names: listing.offsets.map(nameAt),

@@ -71,10 +71,6 @@ export class DirectoryListing {
     return false;
   }
 
-  nameLength(offset: number): number {
-    return this.names.bytes.indexOf(0, offset) - offset;
-  }
-
   isDirectory(offset: number): boolean {
     return this.names.bytes[offset - 1] === DT.DIRECTORY;
   }

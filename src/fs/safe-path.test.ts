@@ -30,10 +30,7 @@ test("a relative path is split into its raw names", () => {
 for (const path of ["/", "/a", "a//b", "a/", ".", "..", "a/..", "../a", "a/./b", "a\0b", "./a"]) {
   test(`a join is refused when the path is ${JSON.stringify(path)}`, () => {
     assert.throws(() => joinRaw("/root", path), isUsage);
-    assert.throws(
-      () => splitRaw(path, { code: "damaged" }),
-      (error) => error instanceof CairnError && error.code === "damaged",
-    );
+    assert.throws(() => splitRaw(path), isUsage);
   });
 }
 

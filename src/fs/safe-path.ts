@@ -1,6 +1,5 @@
 import { isUtf8 } from "node:buffer";
 import { CairnError } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
 
 /** A path as Node takes it: text (UTF-8) or raw bytes. */
 export type RawPath = string | Buffer;
@@ -14,13 +13,8 @@ export function rawBytes(path: string | Uint8Array): Buffer {
   return Buffer.from(path.buffer, path.byteOffset, path.byteLength);
 }
 
-export interface CheckOptions {
-  /** The code of the error for an unfit path; `usage` unless told. */
-  code?: ErrorCode;
-}
-
-function unfit(path: Uint8Array, reason: string, code: ErrorCode): CairnError {
-  return new CairnError(code, `unsafe path ${quotedPath(path.subarray(0, 200))}: ${reason}`, {
+function unfit(path: Uint8Array, reason: string): CairnError {
+  return new CairnError("usage", `unsafe path ${quotedPath(path.subarray(0, 200))}: ${reason}`, {
     hint: "use a path relative to the workspace, without . or .. parts",
   });
 }
@@ -34,40 +28,38 @@ function reasonAgainst(path: Buffer, start: number, end: number): string | undef
 
 /**
  * The names along a relative raw path, each a view into it. The empty path is the root: no names.
- * Throws (`usage` unless told) when it is absolute, holds NUL, or a part is empty, `.` or `..`.
+ * Throws `usage` when it is absolute, holds NUL, or a part is empty, `.` or `..`.
  */
-export function splitRaw(path: string | Uint8Array, options: CheckOptions = {}): Buffer[] {
+export function splitRaw(path: string | Uint8Array): Buffer[] {
   const bytes = rawBytes(path);
-  const code = options.code ?? "usage";
   if (bytes.length === 0) return [];
-  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", code);
-  if (bytes.includes(0)) throw unfit(bytes, "it holds a NUL byte", code);
+  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute");
+  if (bytes.includes(0)) throw unfit(bytes, "it holds a NUL byte");
   const parts: Buffer[] = [];
   for (let start = 0; start <= bytes.length;) {
     const slash = bytes.indexOf(SLASH, start);
     const end = slash < 0 ? bytes.length : slash;
     const reason = reasonAgainst(bytes, start, end);
-    if (reason !== undefined) throw unfit(bytes, reason, code);
+    if (reason !== undefined) throw unfit(bytes, reason);
     parts.push(bytes.subarray(start, end));
     start = end + 1;
   }
   return parts;
 }
 
-/** Throws (`usage` unless told) when one name may not be an entry of a directory. */
-export function checkName(name: string | Uint8Array, options: CheckOptions = {}): void {
+/** Throws `usage` when one name may not be an entry of a directory. */
+export function checkName(name: string | Uint8Array): void {
   const bytes = rawBytes(name);
-  const code = options.code ?? "usage";
-  if (bytes.length === 0) throw unfit(bytes, "it is empty", code);
-  if (splitRaw(bytes, options).length !== 1) throw unfit(bytes, "it is more than one name", code);
+  if (bytes.length === 0) throw unfit(bytes, "it is empty");
+  if (splitRaw(bytes).length !== 1) throw unfit(bytes, "it is more than one name");
 }
 
 /**
  * The one checked join: `root` ‖ `/` ‖ `relative`. It cannot lead out of the root by its text;
  * links on the way are the business of the opens that use it.
  */
-export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array, options: CheckOptions = {}): Buffer {
-  splitRaw(relative, options);
+export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array): Buffer {
+  splitRaw(relative);
   const base = rawBytes(root);
   const rest = rawBytes(relative);
   if (rest.length === 0) return Buffer.from(base);
@@ -82,7 +74,7 @@ export function joinRaw(root: string | Uint8Array, relative: string | Uint8Array
 /** A relative path as a person types it (`./a//b/`) in its one checked form (`a/b`; the root is empty). */
 export function normalizeTyped(path: string | Uint8Array): Buffer {
   const bytes = rawBytes(path);
-  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute", "usage");
+  if (bytes[0] === SLASH) throw unfit(bytes, "it is absolute");
   const parts = bytes
     .toString("latin1")
     .split("/")

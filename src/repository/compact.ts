@@ -14,8 +14,6 @@ export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   budgetMs?: number;
   /** So many index files of one size class are merged into one. Default 24. */
   trigger?: number;
-  /** Packs below so many bytes are merged. Default 1 MiB. */
-  smallPack?: number;
 }
 
 export interface CompactResult {
@@ -35,6 +33,8 @@ const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
 /** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
+/** Packs below so many bytes are merged. */
+const SMALL_PACK = 1024 * 1024;
 /** A living writer touches its unfinished files more often. */
 const STALE_TEMPORARY_MS = 60 * 60_000;
 
@@ -118,7 +118,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const copier = new PackCopier(repository);
   const merged = new Map<string, ListedPack>();
   const left = (): number => budget * 0.7 - (performance.now() - started);
-  for (const group of mergeable(packs, index, work.options)) {
+  for (const group of mergeable(packs, index)) {
     for (const pack of group) {
       throwIfAborted(signal);
       if (left() < 0) break;
@@ -182,11 +182,10 @@ function packsOf(files: readonly IndexFileContent[]): Map<string, ListedPack> {
 }
 
 /** Small packs that no other index file lists, smallest first, by type; a group of one stays. */
-function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex, options: CompactOptions): ListedPack[][] {
-  const smallPack = options.smallPack ?? 1024 * 1024;
+function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): ListedPack[][] {
   const groups: Record<"data" | "tree", ListedPack[]> = { data: [], tree: [] };
   for (const pack of packs.values()) {
-    if (pack.blobs.length > 0 && pack.size < smallPack && index.listings(pack.id) === pack.times)
+    if (pack.blobs.length > 0 && pack.size < SMALL_PACK && index.listings(pack.id) === pack.times)
       groups[pack.blobs[0]!.type].push(pack);
   }
   return Object.values(groups)

@@ -4,9 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { markLive } from "./live.ts";
 import { removeSnapshots, runSweep } from "./remove.ts";
-import { PASSWORD, resticCheck, treeReader, withRepository } from "./test-archive.ts";
+import { liveFrom, PASSWORD, resticCheck, treeReader, withRepository } from "./test-archive.ts";
 
 /** Saves over and over from a small pool of contents, so that content dies and is wanted again, and compacts. */
 const WRITER = `
@@ -80,10 +79,10 @@ test("writers, compaction and sweeps at the same time lose nothing that a snapsh
     const reader = treeReader(fixture);
     for (const cachePath of [join(fixture.folder, "cache"), null]) {
       const index = await BlobIndex.load(repository, cachePath);
-      const live = await markLive(
+      const live = await liveFrom(
         index,
         snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-        { readTree: reader.read },
+        reader.read,
       );
       assert.deepEqual(live.problems, []);
     }

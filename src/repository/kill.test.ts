@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { BlobIndex } from "./blob-index.ts";
 import { compact } from "./compact.ts";
-import { markLive } from "./live.ts";
 import { removeDeadLocks } from "./locks.ts";
 import { removeSnapshots, runSweep } from "./remove.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
 import {
+  liveFrom,
   PASSWORD,
   randomFiles,
   resticCheck,
@@ -75,10 +75,10 @@ async function assertWhole(fixture: Fixture): Promise<void> {
   const { snapshots, damaged } = await fixture.repository.listSnapshots();
   assert.deepEqual(damaged, []);
   const { read, close } = treeReader(fixture);
-  const live = await markLive(
+  const live = await liveFrom(
     index,
     snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex")),
-    { readTree: read },
+    read,
   );
   close();
   assert.deepEqual(live.problems, []);

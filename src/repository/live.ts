@@ -141,17 +141,6 @@ export function tellsOfDamage(error: CairnError): boolean {
   return error.code === "damaged" || error.code === "not_found";
 }
 
-/** Marks from these roots; see `LiveSet`. */
-export async function markLive(
-  index: BlobIndex,
-  roots: Iterable<Uint8Array>,
-  options: MarkOptions & { readTree: ReadTree },
-): Promise<LiveSet> {
-  const live = new LiveSet(index);
-  await live.mark(roots, options.readTree, options);
-  return live;
-}
-
 /** Throws `damaged`, naming the first problems, when something could not be followed. */
 export function requireComplete(live: LiveSet): void {
   if (live.complete) return;

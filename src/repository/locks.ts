@@ -14,13 +14,13 @@ const REFRESH_MS = 5 * 60_000;
 const LOST_MS = 25 * 60_000;
 /** One that placed its lock later looks around, finds ours and gives up; restic does so after 0.2 s. */
 const RIVAL_MS = 2000;
+/** Between placing and looking around, for storages that list late; a local disk does not. */
+const SETTLE_MS = 200;
 
 export interface LockOptions {
   exclusive: boolean;
   /** How long to wait for others before `busy`; default 0. */
   waitMs?: number;
-  /** Pause between placing and looking around, for storages that list late; 0 on a local disk, else 200. */
-  settleMs?: number;
   signal?: AbortSignal | undefined;
   /** Told when the lock cannot be taken away once the work is done. */
   onWarning?: ((message: string) => void) | undefined;
@@ -148,7 +148,7 @@ export class RepositoryLock {
  */
 export async function acquireLock(repository: Repository, options: LockOptions): Promise<RepositoryLock> {
   const until = Date.now() + (options.waitMs ?? 0);
-  const settleMs = options.settleMs ?? (repository.storage.localPath === undefined ? 200 : 0);
+  const settleMs = repository.storage.localPath === undefined ? SETTLE_MS : 0;
   const woken = options.signal === undefined ? {} : { signal: options.signal };
   // Woken by an abort it says so.
   const pause = async (ms: number): Promise<void> => {

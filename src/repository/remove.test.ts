@@ -6,11 +6,11 @@ import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { checkStructure } from "./check.ts";
 import { loadIndexFile } from "./index-set.ts";
-import { markLive } from "./live.ts";
 import { acquireLock } from "./locks.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair } from "./repair.ts";
 import {
+  liveFrom,
   markedPack,
   randomFiles,
   restic,
@@ -55,7 +55,7 @@ describe("marking", () => {
       const b = await archive.save({ ...shared, ...randomFiles(4, 500, "b") });
       const index = await BlobIndex.load(fixture.repository, null);
       const { read: readTree } = treeReader(fixture);
-      const live = await markLive(index, [a.tree], { readTree });
+      const live = await liveFrom(index, [a.tree], readTree);
       assert.equal(live.complete, true);
       assert.equal(live.size, 2 + 5);
       await live.mark([a.tree, b.tree], readTree);
@@ -69,21 +69,19 @@ describe("marking", () => {
       const { tree } = await new TestArchive(fixture).save(randomFiles(2, 100));
       const index = await BlobIndex.load(fixture.repository, null);
       const { read: readTree } = treeReader(fixture);
-      const missing = await markLive(index, [sha(Buffer.from("no such"))], { readTree });
+      const missing = await liveFrom(index, [sha(Buffer.from("no such"))], readTree);
       assert.deepEqual(
         missing.problems.map((p) => p.kind),
         ["missing_tree"],
       );
-      const broken = await markLive(index, [tree], {
-        readTree: () => {
-          throw new CairnError("damaged", "broken");
-        },
+      const broken = await liveFrom(index, [tree], () => {
+        throw new CairnError("damaged", "broken");
       });
       assert.deepEqual(
         broken.problems.map((p) => p.kind),
         ["damaged_tree"],
       );
-      const nonsense = await markLive(index, [tree], { readTree: () => Buffer.from("not a tree") });
+      const nonsense = await liveFrom(index, [tree], () => Buffer.from("not a tree"));
       assert.deepEqual(
         nonsense.problems.map((p) => p.kind),
         ["damaged_tree"],
@@ -92,7 +90,7 @@ describe("marking", () => {
       for (const { name } of await fixture.storage.list("index"))
         for (const pack of (await loadIndexFile(fixture.repository, name)).packs)
           if (pack.blobs[0]!.type === "tree") trees.addPack(pack.id, pack.blobs);
-      const lost = await markLive(trees, [tree], { readTree });
+      const lost = await liveFrom(trees, [tree], readTree);
       assert.deepEqual(
         lost.problems.map((p) => p.kind),
         ["missing_data", "missing_data"],
@@ -245,7 +243,7 @@ describe("sweep", () => {
       assert.equal(result.postponed, false);
       assert.ok(calls >= 3);
       const index = await BlobIndex.load(fixture.repository, null);
-      assert.equal((await markLive(index, [a.tree], { readTree: treeReader(fixture).read })).complete, true);
+      assert.equal((await liveFrom(index, [a.tree], treeReader(fixture).read)).complete, true);
     });
   });
 

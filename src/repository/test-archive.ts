@@ -9,7 +9,7 @@ import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newArena } from "../native.ts";
 import { BlobReader } from "./blob-reader.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import type { ReadTree } from "./live.ts";
+import { LiveSet, type ReadTree } from "./live.ts";
 import { PackWriter, type FinishedPack } from "./pack-writer.ts";
 import { Repository } from "./repository.ts";
 import { LocalStorage } from "./storage/local.ts";
@@ -166,6 +166,13 @@ export async function markedPack(repository: Repository): Promise<ObjectId> {
   await storage.remove("index", old!.name);
   await repository.saveUnpacked("index", Buffer.from(JSON.stringify({ ...plain, ...more })));
   return marked;
+}
+
+/** What these roots need of an index. */
+export async function liveFrom(index: BlobIndex, roots: readonly Uint8Array[], readTree: ReadTree): Promise<LiveSet> {
+  const live = new LiveSet(index);
+  await live.mark(roots, readTree);
+  return live;
 }
 
 /** Reads trees of a local repository, for marking and checking. */

@@ -164,7 +164,7 @@ async function makeControl(
 ): Promise<ControlPaths> {
   const { chosen } = options;
   // Whoever adopts makes its control directory here under a lock that this process holds.
-  if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), undefined, { exclusive: true });
+  if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), { exclusive: true });
   const made = await createControlDirectory(chosen.root, {
     id: options.id,
     name: options.name ?? plainName(basename(folder.toString("utf8"))),

@@ -184,7 +184,7 @@ export class Points {
   /** Forgets the claim of a finished point; where its save was killed, what is beside it under temporary names too. */
   settle(sequence: number, options: { killed?: boolean } = {}): void {
     const { root, intent } = this.pathsOf(sequence);
-    if (options.killed === true) removeLeftovers(root, undefined, { exclusive: true });
+    if (options.killed === true) removeLeftovers(root, { exclusive: true });
     rmSync(intent, { force: true });
   }
 
@@ -197,13 +197,13 @@ export class Points {
 
   /** Removes claims that were never finished, and half-removed points. Only for the holder of the workspace's lock. */
   removeLeftovers(): string[] {
-    const removed = removeLeftovers(this.#directory, undefined, { exclusive: true });
+    const removed = removeLeftovers(this.#directory, { exclusive: true });
     const known = this.#catalog.rows();
     for (const sequence of this.sequences()) {
       const paths = this.pathsOf(sequence);
       const isFinished = this.isFinished(sequence);
       if (known.has(sequence) && isFinished) continue;
-      if (isFinished) removed.push(...removeLeftovers(paths.root, undefined, { exclusive: true }));
+      if (isFinished) removed.push(...removeLeftovers(paths.root, { exclusive: true }));
       else if (isUnfinished(paths.root)) {
         removeAll(paths.root);
         removed.push(pointDirectoryName(sequence));
@@ -397,7 +397,7 @@ export class Points {
 
   /** Removes what a killed removal left. Only for the holder of the workspace's lock. */
   removeMovedAway(): void {
-    removeLeftovers(this.#directory, undefined, { exclusive: true });
+    removeLeftovers(this.#directory, { exclusive: true });
   }
 
   /** Seals a point: from now on it reads as if it had been read when it was made. Durable by rename. */

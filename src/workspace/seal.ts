@@ -35,7 +35,7 @@ export async function sealPoint(workspace: Workspace, point: Point, call: Worksp
   const problem = heldTreeProblem(workspace.points, point);
   if (problem !== null) throw problem;
   // Of an attempt that was killed.
-  removeLeftovers(root, undefined, { exclusive: true });
+  removeLeftovers(root, { exclusive: true });
   await recoverSeal(workspace);
   writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
   failpoint("seal.intent");

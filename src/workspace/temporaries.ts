@@ -14,10 +14,10 @@ const OLD_CACHE_MS = 600_000;
 export function removeTemporaries({ found }: Workspace): void {
   const { control, paths, controlFile } = found;
   removeDeadWorkDirectories(control.temporary);
-  for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, undefined, { exclusive: true });
+  for (const directory of [paths.root, paths.journal]) removeLeftovers(directory, { exclusive: true });
   removeLeftovers(control.root);
   // Whoever writes there at this moment does without what it was writing.
-  removeLeftovers(control.cache, undefined, { exclusive: true });
+  removeLeftovers(control.cache, { exclusive: true });
   // A killed attempt to make it lies beside a self-contained control directory.
   if (controlFile.self_contained) removeLeftovers(path.dirname(control.root));
   removeOldCaches(control.cache);
