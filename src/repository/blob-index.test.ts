@@ -185,6 +185,8 @@ describe("blob index", () => {
       const faulty = new FaultyStorage(storage, [{ operation: "load", kind: "index", fault: "lose", times: 2 }]);
       const slow = await Repository.open(faulty, { keys: repository.keys });
       assert.equal((await BlobIndex.load(slow, null)).count, 10);
+      faulty.arm({ operation: "load", kind: "index", fault: "lose" });
+      assert.equal(await new BlobIndex().refresh(slow), false);
       faulty.arm({ operation: "load", kind: "index", fault: "fail" });
       await assert.rejects(BlobIndex.load(slow, null), (error) => error instanceof CairnError && error.retryable);
     });

@@ -75,8 +75,7 @@ export class BlobIndex {
       try {
         return await loadOnce(repository, cachePath, signal);
       } catch (error) {
-        // An index file was replaced between the listing and the reading.
-        if (!(error instanceof CairnError) || error.code !== "not_found" || attempt >= LIST_AGAIN) throw error;
+        if (!hasVanished(error) || attempt >= LIST_AGAIN) throw error;
       }
     }
   }
@@ -300,13 +299,18 @@ export class BlobIndex {
 
   /**
    * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
-   * False when one that is covered is gone: then what is known here may have been removed, and only `load` helps.
+   * False when one that is covered is gone, or vanishes: then what is known here may have been removed, and only `load` helps.
    */
   async refresh(repository: Repository, signal?: AbortSignal): Promise<boolean> {
     const files = await repository.storage.list("index");
     const present = new Set(files.map(({ name }) => name));
     for (const name of this.covered) if (!present.has(name)) return false;
-    await readIndexes(repository, this, { files, signal });
+    try {
+      await readIndexes(repository, this, { files, signal });
+    } catch (error) {
+      if (hasVanished(error)) return false;
+      throw error;
+    }
     return true;
   }
 
@@ -323,6 +327,11 @@ export class BlobIndex {
     this.#cache = from.cachePath === null ? null : { path: from.cachePath, repositoryId: from.repositoryId };
     if (from.stale) this.#uncached += CACHE_EVERY;
   }
+}
+
+/** An index file was replaced between the listing and the reading. */
+function hasVanished(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "not_found";
 }
 
 /** Compaction moves blobs to new packs; the old ones keep their numbers until the table is written anew. */

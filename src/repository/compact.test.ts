@@ -7,7 +7,15 @@ import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { compact } from "./compact.ts";
 import { acquireLock } from "./locks.ts";
-import { markedPack, randomFiles, resticCheck, sha, TestArchive, withRepository, type Fixture } from "./test-archive.ts";
+import {
+  markedPack,
+  randomFiles,
+  resticCheck,
+  sha,
+  TestArchive,
+  withRepository,
+  type Fixture,
+} from "./test-archive.ts";
 
 async function assertSameAsFiles(fixture: Fixture, index: BlobIndex): Promise<void> {
   const fresh = await BlobIndex.load(fixture.repository, null);

@@ -27,6 +27,8 @@ export interface SweepResult {
   postponed: boolean;
   /** Packs that were left alone because their bytes are not what was written. */
   damagedPacks: string[];
+  /** As it is afterwards; null where the sweep was put off. */
+  index: BlobIndex | null;
 }
 
 const ATTEMPTS = 3;
@@ -86,31 +88,38 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     unusedBytes: 0,
     postponed: false,
     damagedPacks: [],
+    index: null,
   };
   for (let attempt = 1; ; attempt++) {
     throwIfAborted(options.signal);
-    const lock = await acquireLock(repository, { ...options, exclusive: false });
-    let staged: Staged | null;
-    try {
-      failpoint("sweep.begin");
-      const plan = await planSweep(repository, options);
-      total.unusedBytes = plan.unusedBytes;
-      staged = await stage(repository, plan, { options, lock, total });
-    } finally {
-      await lock.release();
-    }
-    if (staged === null) {
-      await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
-      return total;
-    }
-    const outcome = await commit(repository, staged, { options, total });
-    if (outcome === "done") {
-      // Only the cache: a kill before this costs the next one a rebuild.
-      await BlobIndex.load(repository, options.cachePath);
-      return total;
-    }
+    const outcome = await sweepOnce(repository, options, total);
+    // What is cached is behind by now: a kill before this costs the next one a rebuild.
+    if (outcome === "done") total.index = await BlobIndex.load(repository, options.cachePath);
+    if (total.index !== null) return total;
     if (outcome === "busy" || attempt >= ATTEMPTS) return { ...total, postponed: true };
   }
+}
+
+/** One try, with what it needed in memory gone afterwards. Where nothing was to be done, its index is in `total`. */
+async function sweepOnce(
+  repository: Repository,
+  options: SweepOptions,
+  total: SweepResult,
+): Promise<Outcome | "nothing"> {
+  const lock = await acquireLock(repository, { ...options, exclusive: false });
+  let staged: Staged | null;
+  try {
+    failpoint("sweep.begin");
+    const plan = await planSweep(repository, options);
+    total.unusedBytes = plan.unusedBytes;
+    staged = await stage(repository, plan, { options, lock, total });
+    if (staged === null) total.index = plan.index;
+  } finally {
+    await lock.release();
+  }
+  if (staged !== null) return commit(repository, staged, { options, total });
+  await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
+  return "nothing";
 }
 
 /** Removes the packs that are in no index, and returns how many; -1 when the exclusive lock for it was refused. See `removeUnindexed`. */

@@ -11,6 +11,8 @@ import { strikeNamed } from "./unindexed-packs.ts";
 export interface SweepOptions extends LockCall {
   /** The index cache; null for none. */
   cachePath: string | null;
+  /** The index as it was loaded before: read again only where one of its files has gone. Moved entries stay moved in it. */
+  index?: BlobIndex | undefined;
   /** Root trees (32 bytes each) that are needed beside those of the repository's own snapshots. Asked again under the lock. */
   roots(): Promise<Uint8Array[]>;
   readTree: ReadTree;
@@ -113,7 +115,7 @@ export function requireWholeIndex({ damaged }: BlobIndex): void {
 export async function planSweep(repository: Repository, options: SweepOptions): Promise<SweepPlan> {
   // Snapshots before the index, the index before the packs: what a save adds meanwhile is then known or not needed yet.
   const roots = await rootsOf(repository, options);
-  const index = await BlobIndex.load(repository, options.cachePath, options.signal);
+  const index = await currentIndex(repository, options);
   requireWholeIndex(index);
   const live = new LiveSet(index);
   await live.mark(roots, options.readTree, options);
@@ -123,6 +125,11 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
   return decide(options, { index, live, packs, unindexed });
+}
+
+async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {
+  if (index !== undefined && (await index.refresh(repository, signal))) return index;
+  return BlobIndex.load(repository, cachePath, signal);
 }
 
 async function readFacts(

@@ -90,6 +90,23 @@ for (const scheme of ["local", "far"] as const) {
   });
 }
 
+test("what forgets and prunes reads the index as it was once, and as it is then once", async (t) => {
+  const at = await backupScene(t, "far");
+  const [first] = await rounds(at, 3);
+  const noFolder = join(at.root, "no-folder");
+  writeFileSync(noFolder, "");
+  const repository = await at.library.openRepository({ ...at.options, env: { XDG_CACHE_HOME: noFolder } });
+  t.after(async () => repository.close());
+  const { counts } = lastOpened.far!;
+  const before = readdirSync(join(at.place, "index")).length;
+  const { prune } = await repository.forget({ snapshots: [first!], prune: true });
+  assert.ok(prune!.repacked_packs > 0 && prune!.bytes_freed > 0, JSON.stringify(prune));
+  const after = readdirSync(join(at.place, "index"));
+  // Each file for the index, for what lies in which pack, and perhaps to be written anew; then those that are there.
+  const loads = counts.get("load index")!;
+  assert.ok(loads <= 3 * before + after.length, `${loads} loads of ${before} files, and then ${after.length}`);
+});
+
 test("rules that keep nothing of a group are refused, and words that fit no snapshot are said", async (t) => {
   const at = await backupScene(t, "local");
   const { repository } = at;

@@ -1,4 +1,5 @@
 import { CairnError, reworded } from "../../errors.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
 import { requireReadable, requireWholeIndex } from "../../repository/sweep-plan.ts";
@@ -34,7 +35,7 @@ export async function forgetBackups(
   if (options.retention !== undefined) warnOfUnreadable(access, listing.damaged, options);
   const doomed = [...doomedOf(groups), ...unreadable.map(({ name }) => name)];
   const dryRun = options.dryRun === true;
-  if (options.prune === true) await requirePrunable(access, listing.damaged, { doomed, options });
+  const index = options.prune === true ? await prunableIndex(access, listing.damaged, { doomed, options }) : undefined;
   if (!dryRun && doomed.length > 0) {
     await removeSnapshots(access.repository, doomed, {
       ...lockCall(options),
@@ -44,7 +45,7 @@ export async function forgetBackups(
       },
     });
   }
-  const prune = options.prune === true ? await pruneAfter(access, options, { doomed, dryRun }) : null;
+  const prune = options.prune === true ? await pruneAfter(access, options, { doomed, dryRun, index }) : null;
   return {
     ...access.info,
     dry_run: dryRun,
@@ -56,24 +57,26 @@ export async function forgetBackups(
   };
 }
 
-/** What would keep the prune from its work is said before a snapshot goes. Throws `damaged`. */
-async function requirePrunable(
+/** What would keep the prune from its work is said before a snapshot goes: throws `damaged`. Else the index that it works with. */
+async function prunableIndex(
   access: RepositoryAccess,
   damaged: readonly DamagedFile[],
   { doomed, options }: { doomed: readonly string[]; options: ForgetBackupsOptions },
-): Promise<void> {
+): Promise<BlobIndex> {
   requireReadable(damaged, { withoutSnapshots: new Set(doomed), unreadableHint: removalHint });
-  requireWholeIndex(await access.index(options.signal));
+  const index = await access.index(options.signal);
+  requireWholeIndex(index);
+  return index;
 }
 
 /** A prune that fails all the same does not hide that the snapshots are gone. */
 async function pruneAfter(
   access: RepositoryAccess,
   options: ForgetBackupsOptions,
-  { doomed, dryRun }: { doomed: readonly string[]; dryRun: boolean },
+  { doomed, dryRun, index }: { doomed: readonly string[]; dryRun: boolean; index: BlobIndex | undefined },
 ): Promise<PruneBackupsResult> {
   try {
-    return await pruneBackups(access, options, new Set(dryRun ? doomed : []));
+    return await pruneBackups(access, options, { without: new Set(dryRun ? doomed : []), index });
   } catch (error) {
     if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
     throw reworded(error, {

@@ -1,4 +1,5 @@
 import { CairnError } from "../../errors.ts";
+import type { BlobIndex } from "../../repository/blob-index.ts";
 import { compact } from "../../repository/compact.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import { previewSweep, runSweep, type SweepOptions } from "../../repository/remove.ts";
@@ -17,12 +18,12 @@ const MERGE_FROM = 8;
  * exclusive one that is held for the deletes only. Where that is refused, the new packs and their index stay and the next
  * prune deletes the old ones. Many small packs and index files are merged. A kill anywhere leaves a whole repository.
  *
- * `without`: snapshots that count as gone already, for a dry run.
+ * `without`: snapshots that count as gone already, for a dry run. `index`: as the caller has loaded it.
  */
 export async function pruneBackups(
   access: RepositoryAccess,
   options: PruneBackupsOptions,
-  without: ReadonlySet<string> = new Set(),
+  { without = new Set(), index }: { without?: ReadonlySet<string>; index?: BlobIndex | undefined } = {},
 ): Promise<PruneBackupsResult> {
   const started = Date.now();
   const { maxUnused = MAX_UNUSED, signal } = options;
@@ -33,6 +34,7 @@ export async function pruneBackups(
   let trees = 0;
   const sweep: SweepOptions = {
     cachePath: access.indexCache(),
+    index,
     roots: async () => [],
     readTree: (place) => {
       trees++;
@@ -63,7 +65,7 @@ export async function pruneBackups(
       };
     }
     const done = await runSweep(access.repository, sweep);
-    const merged = done.postponed ? NOTHING_MERGED : await merge(access, options);
+    const merged = done.index === null ? NOTHING_MERGED : await merge(access, done.index, options);
     return {
       ...access.info,
       dry_run: false,
@@ -88,8 +90,7 @@ type Merged = Pick<PruneBackupsResult, "merged_packs" | "merged_indexes">;
 const NOTHING_MERGED: Merged = { merged_packs: 0, merged_indexes: 0 };
 
 /** Small index files and packs of many small backups become few; what others keep from being done is left for later. */
-async function merge(access: RepositoryAccess, { signal, onWarning }: CallOptions): Promise<Merged> {
-  const index = await access.index(signal);
+async function merge(access: RepositoryAccess, index: BlobIndex, { signal, onWarning }: CallOptions): Promise<Merged> {
   const merged = { ...NOTHING_MERGED };
   for (let round = 0; round < MERGES; round++) {
     const done = await compact(access.repository, index, {

@@ -1,5 +1,14 @@
 import { strict as assert } from "node:assert";
-import fs, { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import fs, {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -70,9 +79,7 @@ test("local storage keeps to the contract where the file system makes no links a
   };
   const { fsyncSync } = fs;
   t.mock.method(fs, "linkSync", () => refuse("EPERM"));
-  t.mock.method(fs, "fsyncSync", (fd: number) =>
-    fs.fstatSync(fd).isDirectory() ? refuse("EINVAL") : fsyncSync(fd),
-  );
+  t.mock.method(fs, "fsyncSync", (fd: number) => (fs.fstatSync(fd).isDirectory() ? refuse("EINVAL") : fsyncSync(fd)));
   syncBuiltinESMExports();
   try {
     const storage = local(folder);
