@@ -76,7 +76,7 @@ describe("compaction", () => {
     });
   });
 
-  test("it does nothing below the trigger, is put off while another one writes, and removes a killed writer's packs", async () => {
+  test("it does nothing below the trigger, and is put off while another one writes", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
       const archive = new TestArchive(fixture);
@@ -86,10 +86,8 @@ describe("compaction", () => {
       const lock = await acquireLock(repository, { exclusive: false });
       assert.equal((await compact(repository, index, { trigger: 5 })).postponed, true);
       await lock.release();
-      await storage.save("data", "cd".repeat(32), Buffer.alloc(50));
       const result = await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
       assert.equal(result.mergedIndexes, 5);
-      assert.equal(result.removedUnindexed, 1);
       assert.equal((await storage.list("index")).length, 1);
       assert.equal((await storage.list("data")).length, 2);
       await assertSameAsFiles(fixture, index);
@@ -97,17 +95,32 @@ describe("compaction", () => {
     });
   });
 
-  test("packs that rustic has marked are rustic's to remove, beside what a killed writer left", async () => {
+  test("packs in no index go where their content is stored again, and stay where it is missing or rustic has marked them", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
+      const again = randomFiles(2, 100, "again");
+      const names = async (): Promise<string[]> => (await storage.list("data")).map(({ name }) => name).sort();
+      const unindexed = async (files: Record<string, Uint8Array>): Promise<string[]> => {
+        const before = new Set(await names());
+        const indexes = new Set((await storage.list("index")).map(({ name }) => name));
+        await new TestArchive(fixture).save(files);
+        for (const { name } of await storage.list("index")) if (!indexes.has(name)) await storage.remove("index", name);
+        return (await names()).filter((name) => !before.has(name));
+      };
+      const killed = await unindexed(again);
       const archive = new TestArchive(fixture);
+      await archive.save(again);
       for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
       const marked = await markedPack(repository);
-      await storage.save("data", "cd".repeat(32), Buffer.alloc(50));
+      const lost = await unindexed(randomFiles(2, 100, "lost"));
+      const unreadable = "cd".repeat(32);
+      await storage.save("data", unreadable, Buffer.alloc(50));
       const index = await BlobIndex.load(repository, null);
       const result = await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
-      assert.deepEqual([result.mergedIndexes, result.removedUnindexed], [4, 1]);
-      assert.equal(await storage.exists("data", marked), true);
+      assert.deepEqual([result.mergedIndexes, result.removedUnindexed], [5, killed.length]);
+      const left = new Set(await names());
+      for (const name of killed) assert.equal(left.has(name), false);
+      for (const name of [marked, ...lost, unreadable]) assert.equal(left.has(name), true);
     });
   });
 

@@ -1,13 +1,15 @@
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import type { BlobIndex } from "./blob-index.ts";
+import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
-import { removeUnindexed } from "./remove.ts";
+import { loadPackHeader } from "./repair.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
+import { findUnindexed } from "./unindexed-packs.ts";
 
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   /** Milliseconds; what does not fit is left for the next time. Default 50. */
@@ -20,7 +22,7 @@ export interface CompactResult {
   readonly mergedIndexes: number;
   readonly mergedPacks: number;
   readonly newPacks: number;
-  /** Packs in no index, left by a killed writer, that were removed on the way. */
+  /** Packs in no index, all of whose content is stored elsewhere, that were removed on the way. */
   readonly removedUnindexed: number;
   /** True when others used the repository: nothing was done. */
   readonly postponed: boolean;
@@ -138,8 +140,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   await dropIndexes(repository, files);
   for (const name of merged.keys()) await dropPack(repository, name, work.lock);
   keepInStep(index, { files, packs, merged, copied, names });
-  // What a killed save or compaction left.
-  const removedUnindexed = index.damaged.length > 0 ? 0 : await removeUnindexed(repository, work.lock, index);
+  const isOver = (): boolean => performance.now() - started > budget;
+  const removedUnindexed = await dropStoredAgain(repository, index, { lock: work.lock, isOver });
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
@@ -240,4 +242,42 @@ function keepInStep(
     index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
   for (const file of done.files) index.uncover(file.name);
   for (const name of done.names) index.cover(name);
+}
+
+/**
+ * What a killed save or compaction left, as soon as its content is stored in packs that are there. Others stay: where an
+ * index file is lost, what is missing is in them.
+ */
+async function dropStoredAgain(
+  repository: Repository,
+  index: BlobIndex,
+  { lock, isOver }: { lock: RepositoryLock; isOver: () => boolean },
+): Promise<number> {
+  const stored = await repository.storage.list("data");
+  const { packs, damaged } = await findUnindexed(repository, stored, index);
+  if (damaged.length > 0) return 0;
+  const there = new Set(stored.map(({ name }) => name));
+  const isThere = ({ id, type }: IndexBlob): boolean => {
+    const entry = index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB);
+    return entry >= 0 && there.has(objectIdOf(index.place(entry).pack));
+  };
+  let removed = 0;
+  for (const [name, size] of packs) {
+    if (isOver()) break;
+    const blobs = await blobsOf(repository, name, size);
+    if (blobs?.every(isThere) !== true) continue;
+    await dropPack(repository, name, lock);
+    removed++;
+  }
+  return removed;
+}
+
+/** Null for what is no pack, or none that can be read. */
+async function blobsOf(repository: Repository, name: string, size: number): Promise<IndexBlob[] | null> {
+  try {
+    return await loadPackHeader(repository, name, size);
+  } catch (error) {
+    if (["damaged", "not_found"].includes(toCairnError(error).code)) return null;
+    throw error;
+  }
 }

@@ -122,7 +122,10 @@ async function sweepOnce(
   return "nothing";
 }
 
-/** Removes the packs that are in no index, and returns how many; -1 when the exclusive lock for it was refused. See `removeUnindexed`. */
+/**
+ * Removes the packs that are in no index, and returns how many: under the exclusive lock, so that no living writer's are
+ * among them; -1 when that was refused. `damaged`, and nothing is removed, when an index file cannot be read.
+ */
 export async function removeUnindexedPacks(repository: Repository, options: { waitMs?: number } = {}): Promise<number> {
   repository.requireRemovals();
   let lock: RepositoryLock;
@@ -133,31 +136,19 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
     throw error;
   }
   try {
-    return await removeUnindexed(repository, lock);
+    const { packs, damaged } = await findUnindexed(repository, await repository.storage.list("data"), null);
+    const [unread] = damaged;
+    if (unread !== undefined) throw unread.error;
+    let removed = 0;
+    for (const name of packs.keys()) {
+      lock.requireHeld();
+      if (await removeFile(repository, "data", name)) removed++;
+      failpoint("unindexed.pack-removed");
+    }
+    return removed;
   } finally {
     await lock.release();
   }
-}
-
-/**
- * Likewise for one who has the exclusive lock, so that no living writer's packs are among them. `index` spares reading the
- * index files where it lists all packs. `damaged`, and nothing is removed, when one of them cannot be read.
- */
-export async function removeUnindexed(
-  repository: Repository,
-  lock: RepositoryLock,
-  index: BlobIndex | null = null,
-): Promise<number> {
-  const { packs, damaged } = await findUnindexed(repository, await repository.storage.list("data"), index);
-  const [unread] = damaged;
-  if (unread !== undefined) throw unread.error;
-  let removed = 0;
-  for (const name of packs.keys()) {
-    lock.requireHeld();
-    if (await removeFile(repository, "data", name)) removed++;
-    failpoint("unindexed.pack-removed");
-  }
-  return removed;
 }
 
 interface Staged {
