@@ -6,7 +6,7 @@ import type { WorkKind } from "./thread-protocol.ts";
 /**
  * The worker threads of this process: started when first wanted, kept for the next call, never keeping the process alive
  * by themselves. Each takes 15 MB and five descriptors, so there is a most of them, and who wants more waits in line; in
-one of two, so that nothing local ever waits for another machine.
+ * one of two, so that nothing local ever waits for another machine.
  *
  * The rule that keeps them from waiting for each other: threads are taken last and given back first. Whoever has some asks
  * for no more, takes no lock and waits for no other call of this process before it has given them back; only a scan's
