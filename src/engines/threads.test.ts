@@ -16,6 +16,8 @@ function threadsOfProcess(): number {
 }
 
 test("threads are had in the order of asking, and never more than a few at once, when many ask", async () => {
+  // Started beforehand: how long that takes is another matter.
+  giveBackThreads(await takeThreads({ ...verify, count: 64 }));
   const order: number[] = [];
   let inUse = 0;
   let most = 0;
@@ -32,8 +34,8 @@ test("threads are had in the order of asking, and never more than a few at once,
   );
   assert.ok(most >= 4 && most <= 8, `${most} at once`);
   assert.deepEqual(
-    order.slice(4),
-    Array.from({ length: 20 }, (_, i) => i + 4),
+    order,
+    order.map((_, i) => i),
   );
 });
 
