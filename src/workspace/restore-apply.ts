@@ -8,12 +8,12 @@ import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../f
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, quotedPath } from "../fs/safe-path.ts";
 import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
-import { Stagings } from "./staging-places.ts";
+import { Stagings, throughDescriptor } from "./staging-places.ts";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
@@ -210,9 +210,17 @@ export class StepRunner {
       this.#done.created++;
     } else if (result === EEXIST) {
       const now = this.#held.identity(fd, name);
-      if (now !== null && (now.mode & 0xf000) === 0x4000) return;
-      this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+      if (now === null || (now.mode & 0xf000) !== 0x4000)
+        return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
+      // To a file system that takes `NAME` and `name` for one it is another directory of the point.
+      if (!this.#isListed(fd, step.path, name)) throw this.#error(result, step.path, "cannot make the directory");
     } else throw this.#error(result, step.path, "cannot make the directory");
+  }
+
+  /** Whether the directory that holds an entry, open, has exactly its name. */
+  #isListed(fd: number, path: Uint8Array, name: Uint8Array): boolean {
+    const above = joinRaw(this.#options.root, path.subarray(0, path.length - name.length));
+    return fs.readdirSync(throughDescriptor(fd, above), { encoding: "buffer" }).some((each) => each.equals(name));
   }
 
   #put(step: Extract<Step, { op: "put" }>): void {

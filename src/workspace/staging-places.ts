@@ -206,8 +206,8 @@ function nameOf(staging: string): Arena {
   return name;
 }
 
-/** Ends in a dot, so that it can be opened where links are refused. */
-function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
+/** Leads to an open directory through no link that somebody may have put there. Ends in a dot, so that it can be opened where links are refused. */
+export function throughDescriptor(fd: number, otherwise: Buffer): Buffer {
   return process.platform === "linux" ? Buffer.from(`/proc/self/fd/${fd}/.`) : otherwise;
 }
 

@@ -80,6 +80,51 @@ test(
   },
 );
 
+test(
+  "of directories whose names exFAT takes for one the one that is there keeps what is in it, and the others are left out, also after a kill",
+  { skip: process.getuid?.() !== 0 && "this is not root" },
+  (t) => {
+    const root = exfat(t);
+    if (root === null) return;
+    const source = newFolder("source");
+    for (const name of ["name/x", "NAME/y", "NAME/in/z", "both/1", "Both/2"]) {
+      fs.mkdirSync(path.dirname(path.join(source, name)), { recursive: true });
+      fs.writeFileSync(path.join(source, name), name);
+    }
+    const place = newRepository();
+    const made = cairnOk(["backup", "create", source, "--save", ...place.options]).data["snapshot"];
+    const folder = path.join(root, "folder");
+    fs.mkdirSync(path.join(folder, "name"), { recursive: true });
+    fs.writeFileSync(path.join(folder, "name/x"), "changed");
+    cairnOk(["init", folder, "--control-dir", path.join(newFolder("control"), "here")]);
+    const here: RunOptions = { cwd: folder };
+    const { snapshot_id: id } = made as { snapshot_id: string };
+    const args = ["backup", "restore", id, "--in-place", ...place.options];
+    const assertRestored = (context: string): void => {
+      const there = fs.readdirSync(folder, { recursive: true, encoding: "utf8" }).toSorted();
+      assert.deepEqual(there, ["Both", "Both/2", "name", "name/x"], context);
+      assert.equal(fs.readFileSync(path.join(folder, "name/x"), "utf8"), "name/x", context);
+    };
+    assert.deepEqual(notMade(cairn(args, here)).toSorted(), [
+      ["NAME", "not_permitted"],
+      ["both", "not_permitted"],
+    ]);
+    assertRestored("restored");
+    cairnOk(["undo"], here);
+    assert.deepEqual(fs.readdirSync(folder), ["name"]);
+    assert.equal(cairn(args, { ...here, failpoint: "restore.swapped" }).killed, true);
+    const { recovered } = cairnOk(["status"], here).data as unknown as StatusResult;
+    assertRestored("recovered");
+    assert.deepEqual(
+      recovered
+        .at(-1)!
+        .kept.map((each) => each.path)
+        .toSorted(),
+      ["NAME", "both"],
+    );
+  },
+);
+
 test("a file that is larger than files may be is left out, and the rest is restored, in place and elsewhere", (t) => {
   if (spawnSync("prlimit", ["--version"]).error !== undefined) return t.skip("prlimit is not installed");
   const folder = newFolder("large");
