@@ -14,6 +14,7 @@ import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
 import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories } from "./held-directories.ts";
+import { isFolderThere } from "./missing-folder.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 
 /** A directory in which a restore stages entries; open. */
@@ -116,13 +117,13 @@ export function removePlaces(
   return notSet;
 }
 
-/** Opens each place that is still there, following no link. */
+/** Opens each place that is still there, following no link; none where the folder itself was removed since. */
 function eachPlace(
   root: Uint8Array,
   apart: readonly PlaceApart[],
   work: (held: HeldDirectories, fd: number, place: PlaceApart) => void,
 ): void {
-  if (apart.length === 0) return;
+  if (apart.length === 0 || !isFolderThere(Buffer.from(root))) return;
   const held = new HeldDirectories(root);
   try {
     for (const place of apart) {

@@ -102,6 +102,32 @@ test("a restore that was killed before its commit, and whose folder was deleted 
   }
 });
 
+test("a restore in a subvolume inside that was killed before its commit, and whose folder was deleted then, is in nobody's way", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder, volume } = place;
+  const inner = path.join(folder, "same/inner");
+  const file = path.join(inner, "file");
+  execFileSync("btrfs", ["-q", "subvolume", "create", inner]);
+  fs.writeFileSync(file, "saved\n");
+  await client.save();
+  const state = readFolder(folder);
+  for (const failpoint of ["restore.intent", "restore.staging-made", "restore.staged"]) {
+    fs.writeFileSync(file, "not saved\n");
+    assert.ok(cairn(["-C", folder, "restore", "head"], { failpoint }).killed);
+    for (const each of [inner, folder]) removeFolder(volume, each);
+    const { findings } = cairn(["-C", folder, "doctor", "--repair"]).data as {
+      findings: { kind: string; repaired?: boolean }[];
+    };
+    assert.equal(findings.find(({ kind }) => kind === "interrupted")?.repaired, true, failpoint);
+    cairnOk(["-C", folder, "restore", "head"]);
+    assertFolder(folder, state, failpoint);
+    assertNoLeftovers(client, folder, failpoint);
+    fs.rmSync(inner, { recursive: true });
+    execFileSync("btrfs", ["-q", "subvolume", "create", inner]);
+  }
+});
+
 test("an exchange that was killed behind its commit, and whose folder was deleted then, loses nothing that it displaced", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
