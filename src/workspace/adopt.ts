@@ -5,8 +5,6 @@ import { failpoint } from "../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
 import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { acquireLock } from "../fs/lock.ts";
-import type { Lock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
@@ -21,7 +19,7 @@ import {
 import type { PlacedWorkspace } from "./control-directory.ts";
 import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import type { ControlPaths } from "./control-layout.ts";
-import { chooseControlDirectory, controlWarnings, placeLock } from "./control-place.ts";
+import { chooseControlDirectory, controlWarnings, lockPlace } from "./control-place.ts";
 import type { ChosenControl } from "./control-place.ts";
 import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceOnceOf, workspaceWhere } from "./find-workspace.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
@@ -109,13 +107,6 @@ function takeUpAgain(control: ControlPaths, workspace: PlacedWorkspace, folder: 
   failpoint("adopt-taken-up");
 }
 
-async function lockPlace(chosen: ChosenControl, options: AdoptFolderOptions): Promise<Lock | undefined> {
-  if (chosen.where !== "mount-root") return undefined;
-  const parent = dirname(chosen.root);
-  durableMkdir(parent, { mode: 0o755 });
-  return acquireLock(placeLock(parent), lockingOf("adopt", options));
-}
-
 /**
  * Makes an existing folder a workspace, `main` of a control directory elsewhere; nothing in it moves. Any number of
  * processes at once end with one control directory. Throws what the guard throws, `not_found` for a missing folder.
@@ -124,14 +115,15 @@ export async function adoptFolder(path: RawPath, options: AdoptFolderOptions): P
   const folder = realPathOf(path);
   if (!existsSync(folder))
     throw new CairnError("not_found", `${printablePath(folder)} is not there`, { hint: "make the folder first" });
-  using _registry = await lockRegistry(lockingOf("adopt", options));
+  const locking = lockingOf("adopt", options);
+  using _registry = await lockRegistry(locking);
   finishReleases();
   const present = workspaceAt(folder);
   if (present !== null) return { found: present, created: false, reason: "it is a workspace already", warnings: [] };
   const id = newControlId();
   const chosen = choose(folder, id, options);
   options.guard?.(folder, chosen);
-  using _place = await lockPlace(chosen, options);
+  using _place = await lockPlace(chosen, locking);
   const raced = workspaceAt(folder);
   if (raced !== null) return { found: raced, created: false, reason: "it is a workspace already", warnings: [] };
   const orphan = unregistered(folder, chosen);
@@ -163,7 +155,7 @@ async function makeControl(
   options: AdoptFolderOptions & { chosen: ChosenControl; id: ControlId },
 ): Promise<ControlPaths> {
   const { chosen } = options;
-  // Whoever adopts makes its control directory here under a lock that this process holds.
+  // Whoever makes a control directory here does it under a lock that this process holds.
   if (chosen.where !== "given") removeLeftovers(dirname(chosen.root), { exclusive: true });
   const made = await createControlDirectory(chosen.root, {
     id: options.id,

@@ -1,7 +1,8 @@
 import { closeSync, constants, mkdirSync, openSync, rmSync, statSync } from "node:fs";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { CairnError } from "../errors.ts";
-import { temporaryName } from "../fs/durable.ts";
+import { durableMkdir, temporaryName } from "../fs/durable.ts";
+import { acquireLock, type AcquireOptions, type Lock } from "../fs/lock.ts";
 import { filesystemKind, mountOf } from "../fs/mounts.ts";
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
@@ -36,9 +37,19 @@ function isWritable(directory: Buffer): boolean {
   }
 }
 
-/** The lock under which control directories are made in a mount's root. */
-export function placeLock(mountControl: string): string {
+function placeLock(mountControl: string): string {
   return join(mountControl, "adopt.lock");
+}
+
+/**
+ * The lock under which a control directory is made in a mount's root, whose control directories may be several users';
+ * elsewhere the registry's, which comes first, is enough. Whoever holds them removes what is unfinished there.
+ */
+export async function lockPlace({ where, root }: ChosenControl, options: AcquireOptions): Promise<Lock | undefined> {
+  if (where !== "mount-root") return undefined;
+  const parent = dirname(root);
+  durableMkdir(parent, { mode: 0o755 });
+  return acquireLock(placeLock(parent), options);
 }
 
 /** Who came first has it to himself, also in a folder where everybody may write: what others make there is none of theirs. */

@@ -6,10 +6,18 @@ import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { newControlId, newSavePointId, newWorkspaceId, type SavePointId } from "../ids.ts";
+import {
+  type ControlId,
+  newControlId,
+  newSavePointId,
+  newWorkspaceId,
+  type SavePointId,
+  type WorkspaceId,
+} from "../ids.ts";
 import { plainName } from "./adopt.ts";
 import {
   createControlDirectory,
+  type CreatedControl,
   createWorkspace,
   type FolderIdentity,
   folderIdentity,
@@ -28,7 +36,7 @@ import {
   type WorkspacePaths,
   workspacePaths,
 } from "./control-layout.ts";
-import { chooseControlDirectory } from "./control-place.ts";
+import { chooseControlDirectory, type ChosenControl, lockPlace } from "./control-place.ts";
 import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
 import { checkLocation, type GuardName } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
@@ -36,11 +44,11 @@ import { makeHoldable } from "./holdable-folder.ts";
 import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
-import { registerWorkspace } from "./registry.ts";
+import { lockRegistry, registerWorkspace } from "./registry.ts";
 import { rulesOf } from "./restore.ts";
 import { type LeftOutEntry, recordPoint } from "./record-point.ts";
 import { checkRoomFor, requireStillThere, writeWhole } from "./write-content.ts";
-import { type EngineFactory, Workspace, type WorkspaceCall } from "./workspace.ts";
+import { type EngineFactory, lockingOf, Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface ForkInput extends WorkspaceCall {
   point: Point;
@@ -249,8 +257,7 @@ function withoutTree({ held: _held, ...content }: Descriptor["content"]): Descri
 
 /** A control directory of its own, into whose store the folder is saved. */
 async function addStandalone(workspace: Workspace, input: ForkInput, making: Making): Promise<void> {
-  const { partial, target, identity, inode } = making;
-  const standalone = input.standalone!;
+  const { partial, target, inode } = making;
   const id = newControlId();
   const chosen = chooseControlDirectory(fs.existsSync(target) ? target : partial.staging, { id });
   const workspaceId = newWorkspaceId();
@@ -259,23 +266,7 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     control: { path: chosen.root, id },
   });
   failpoint("fork.noted");
-  const { control, file } = await createControlDirectory(chosen.root, {
-    id,
-    name: plainName(basename(target.toString("utf8"))),
-    engine: workspace.found.controlFile.engine,
-    selfContained: false,
-    populate: async (staged) => {
-      await standalone.populate(staged);
-      createWorkspace(staged, {
-        folder: target,
-        name: input.name ?? MAIN_WORKSPACE,
-        exactName: true,
-        origin: originOf(workspace, input.point),
-        id: workspaceId,
-        identity: identity(basename(dirname(chosen.root)) === MOUNT_CONTROL),
-      });
-    },
-  });
+  const { control, file } = await makeControl(workspace, input, { ...making, chosen, id, workspaceId });
   failpoint("fork.control-made");
   const record = listWorkspaces(control)[0]!.workspace!;
   const found: FoundWorkspace = {
@@ -288,9 +279,38 @@ async function addStandalone(workspace: Workspace, input: ForkInput, making: Mak
     via: "control-directory",
     rootChanged: false,
   };
-  await using own = new Workspace(found, standalone.factory);
+  await using own = new Workspace(found, input.standalone!.factory);
   await saveFirst(own, workspace, input);
   registerWorkspace({ folder: target, control: control.root, controlId: id, workspaceId, workspaceName: record.name });
+}
+
+/** Under the locks of whoever makes one there: the next of them removes what is unfinished. */
+async function makeControl(
+  workspace: Workspace,
+  input: ForkInput,
+  making: Making & { chosen: ChosenControl; id: ControlId; workspaceId: WorkspaceId },
+): Promise<CreatedControl> {
+  const { chosen, id, workspaceId, target, identity } = making;
+  const locking = lockingOf("fork", input);
+  using _registry = await lockRegistry(locking);
+  using _place = await lockPlace(chosen, locking);
+  return await createControlDirectory(chosen.root, {
+    id,
+    name: plainName(basename(target.toString("utf8"))),
+    engine: workspace.found.controlFile.engine,
+    selfContained: false,
+    populate: async (staged) => {
+      await input.standalone!.populate(staged);
+      createWorkspace(staged, {
+        folder: target,
+        name: input.name ?? MAIN_WORKSPACE,
+        exactName: true,
+        origin: originOf(workspace, input.point),
+        id: workspaceId,
+        identity: identity(basename(dirname(chosen.root)) === MOUNT_CONTROL),
+      });
+    },
+  });
 }
 
 async function saveFirst(own: Workspace, workspace: Workspace, input: ForkInput): Promise<void> {

@@ -111,6 +111,28 @@ function controls(): number {
   return fs.readdirSync(path.join(SCRATCH, "state/cairn/control")).length;
 }
 
+test("a standalone fork that is under way keeps its control directory when another folder is adopted", async () => {
+  const folder = newFolder();
+  fs.writeFileSync(path.join(folder, "f"), "0");
+  const client = await clientOf(folder);
+  await client.save();
+  const target = `${folder}-fork`;
+  const pause = pauseFile();
+  const args = ["fork", "head", target, "--standalone", "-C", folder];
+  const forking = startCairn(args, { failpoint: `control-staged@${pause}` });
+  await forking.paused;
+  const other = newFolder();
+  const { error } = cairn(["init", other, "--lock-timeout", "1s"]);
+  fs.rmSync(pause);
+  const forked = await forking.ended;
+  assert.equal(forked.status, 0, forked.stdout + forked.stderr);
+  assert.equal(error?.code, "busy");
+  assert.match(error.message, /fork/);
+  assert.deepEqual(differencesOf(readFolder(target), readFolder(folder)), []);
+  cairnOk(["verify", "--all", "-C", target]);
+  cairnOk(["init", other]);
+});
+
 test("a second writer is told who holds the workspace, and goes on at once when that one dies", async () => {
   const folder = newFolder();
   fs.writeFileSync(path.join(folder, "f"), "x");
