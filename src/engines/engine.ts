@@ -320,7 +320,10 @@ export interface Engine {
   heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
   /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
   free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }>;
-  /** Takes back what the engine holds for points that were never completed, by their ids. */
-  discard(pointIds: readonly string[]): Promise<void>;
+  /**
+   * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
+   * what it holds beside that, where that is there.
+   */
+  discard(pointIds: readonly string[], own?: string | null): Promise<void>;
   close(): Promise<void>;
 }

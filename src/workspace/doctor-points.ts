@@ -6,6 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";
 import { type Descriptor, omittedOf } from "../formats/descriptor.ts";
+import { rawPath } from "../formats/record.ts";
 import { durableRemove, durableRename, durableWrite } from "../fs/durable.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
@@ -13,9 +14,10 @@ import { isCleanupPending } from "./cleanup.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
+import { holdsMore } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
-import { whyUnsealed } from "./seal.ts";
+import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Head and last restore: where the file is lost, or names a point that is not there. */
@@ -86,8 +88,9 @@ export function recordFindings(workspace: Workspace): Checkup[] {
 export function heldFindings(workspace: Workspace): Checkup[] {
   // What a cleanup was killed in has lost its trees and is about to go.
   if (isCleanupPending(workspace.found.paths.journal)) return [];
-  return eachWorkspace(workspace).flatMap(({ points }) => {
-    const open = points.list().points.filter(({ sealed }) => !sealed);
+  return eachWorkspace(workspace).flatMap(({ workspace: record, points }) => {
+    const all = points.list().points;
+    const open = all.filter(({ sealed }) => !sealed);
     const problems = open.flatMap((point) => heldProblem(points, point) ?? []);
     const well = open.length - problems.length;
     const waiting: Checkup = {
@@ -95,9 +98,17 @@ export function heldFindings(workspace: Workspace): Checkup[] {
       severity: "info",
       detail: `${well} point${well === 1 ? " is" : "s are"} not sealed yet; whatever needs the contents does it`,
     };
+    const heldOnly = whatIsHeldOnly(
+      all.filter((each) => holdsMore(points, each)),
+      {
+        control: workspace.found.control.root,
+        folder: Buffer.from(rawPath(record)),
+      },
+    );
     return [
       ...problems.map((detail): Checkup => ({ kind: "held", severity: "damage", detail })),
       ...(well === 0 ? [] : [waiting]),
+      ...(heldOnly === null ? [] : [{ kind: "held", severity: "warning", detail: heldOnly } as const]),
     ];
   });
 }

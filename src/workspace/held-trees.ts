@@ -5,11 +5,11 @@ import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { Point } from "./point-files.ts";
+import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { hasOwnTree, markedOwner, neededOwner, treeOwner, treePlace } from "./shared-trees.ts";
 
-/** Sealed points do not need their held trees; those of the newest make going back fast. */
+/** Points whose seals have all of them do not need their held trees; those of the newest make going back fast. */
 const KEPT_TREES = 8;
 /** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
@@ -44,14 +44,14 @@ export interface DropOptions {
   most?: number;
   /** Gives up looking after so many points in a row that hold nothing. */
   lookBack?: number;
-  /** Whether a newer point that is not sealed needs the tree that lies with the point of that number. */
+  /** Whether a newer point needs the tree that lies with the point of that number. */
   isNeeded?: (owner: number) => boolean;
   onWarning?: ((message: string) => void) | undefined;
 }
 
 /**
- * Removes the held trees of sealed points but for the newest ones, and what an earlier removal left. What cannot be
- * removed stays: it costs room only. For the holder of the workspace's lock.
+ * Removes the held trees that no point needs any more but for the newest ones, and what an earlier removal left. What
+ * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
  */
 export async function dropOldTrees(points: Points, options: DropOptions = {}): Promise<void> {
   const { newest = Infinity, most = Infinity, lookBack = Infinity, isNeeded, onWarning } = options;
@@ -63,9 +63,10 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
     if (sequence > newest) continue;
     const going = join(points.pathsOf(sequence).root, GOING);
     const isGoing = existsSync(going);
-    const needed = neededOwner(points, sequence);
-    if (needed !== null) kept.add(needed);
     const owner = markedOwner(points, sequence);
+    // Whether a sealed point needs it is read in its files: not once more for what stays already.
+    const needed = owner !== null && kept.has(owner) ? owner : neededOwner(points, sequence);
+    if (needed !== null) kept.add(needed);
     const isSpare = owner !== null && !kept.has(owner) && isNeeded?.(owner) !== true && isBeyond(owner);
     if (owner !== null && !isSpare) kept.add(owner);
     empty = owner !== null || isGoing ? 0 : empty + 1;
@@ -102,15 +103,21 @@ export function heldTreeProblem(points: Points, point: Point): CairnError | null
   return reason === null ? null : changedTree(tree, who, reason);
 }
 
+/** Whether a point's tree is there and has what its seal lacks. */
+export function holdsMore(points: Points, point: Point): boolean {
+  return isSealedInPart(point) && heldTreeProblem(points, point) === null;
+}
+
 /**
  * Why the held tree of a point is not, entry for entry, what the point holds, so that a copy of the tree would not be
  * a copy of the point; null where it is. Ignore rules are not looked at.
  */
 export function whyTreeIsNotThePoint(points: Points, point: Point): string | null {
-  const { descriptor } = point;
+  const { made } = point;
   const tree = treePlace(points, point);
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
-  if (!descriptor.complete || descriptor.omitted_count > 0) return "the point left something out";
+  // What its seal lacks is in the tree.
+  if (!made.complete || made.omitted_count > 0) return "the point left something out";
   const changed = whyChanged(tree, point);
   return changed === null ? null : `the tree ${changed}`;
 }

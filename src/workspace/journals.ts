@@ -4,7 +4,7 @@ import { EXCHANGE_JOURNAL, readExchangeIntent } from "./exchange.ts";
 import { isIntentPending } from "./intent-link.ts";
 import { FOLDER_JOURNAL, readFolderIntent } from "./missing-folder.ts";
 import { RESTORE_JOURNAL, RESTORE_STEPS, RestoreJournal } from "./restore-journal.ts";
-import { readSealIntent, SEAL_JOURNAL } from "./seal.ts";
+import { readSealIntent, SEAL_JOURNAL } from "./seal-point.ts";
 
 /** What may be under way in a workspace, as its journal directory says. */
 export interface Journal {

@@ -17,7 +17,10 @@ const MAX_SIDECAR_BYTES = 16 << 20;
 /** A point and the small files beside its descriptor. */
 export interface Point {
   readonly sequence: number;
+  /** With what its seal adds. */
   readonly descriptor: Descriptor;
+  /** As it was written when the point was made; the same where there is no seal. */
+  readonly made: Descriptor;
   /** SHA-256 of the descriptor's bytes, 64 hex digits. */
   readonly checksum: string;
   /** False while only a held tree has its content: digests, ids and counts of the descriptor are empty then. */
@@ -49,6 +52,14 @@ export function claimOf(sequence: number, bytes: Buffer | null): Claim {
   } catch {
     return { sequence, id: null, announced: null };
   }
+}
+
+/**
+ * Whether its seal lacks something that was made part of the point: whoever sealed it could not read that, and only the
+ * held tree has it.
+ */
+export function isSealedInPart({ descriptor, made }: Point): boolean {
+  return descriptor.omitted_count > made.omitted_count;
 }
 
 const UNREADABLE_PIN: PinFile = { at: new Date(0).toISOString(), reason: "its pin file cannot be read" };
@@ -92,7 +103,8 @@ export function pointOf(
   bytes: Uint8Array,
   { sequence, names }: { sequence: number; names: readonly string[] },
 ): Point {
-  const descriptor = sealedOrNot(paths, checkedDescriptor(paths.descriptor, bytes, sequence), names);
+  const made = checkedDescriptor(paths.descriptor, bytes, sequence);
+  const descriptor = sealedOrNot(paths, made, names);
   const problems: CairnError[] = [];
   let pinIsUnreadable = false;
   const sidecar = <T>(path: string, decode: (content: Uint8Array) => T): T | null => {
@@ -114,6 +126,7 @@ export function pointOf(
   return {
     sequence,
     descriptor,
+    made,
     checksum: hash("sha256", bytes, "hex"),
     sealed: descriptor.content.tree !== "",
     pin,

@@ -21,7 +21,7 @@ import type { Points } from "./points.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
-import { recoverSeal } from "./seal.ts";
+import { recoverSeal } from "./seal-point.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 

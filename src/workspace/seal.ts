@@ -1,197 +1,17 @@
-import { existsSync, rmSync } from "node:fs";
-import { isDeepStrictEqual } from "node:util";
-import type { PointContent, StagedContent, StageRequest, TreeSource } from "../engines/engine.ts";
-import { presentSource } from "../engines/scan/present-source.ts";
-import { changedSince } from "../engines/tree/as-made.ts";
-import { latestChange } from "../engines/tree/latest-change.ts";
+import { existsSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
-import { failpoint } from "../failpoint.ts";
-import type { Descriptor } from "../formats/descriptor.ts";
-import type { SealFile } from "../formats/seal-file.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
-import { removeLeftovers } from "../fs/durable.ts";
-import { loadOrigins } from "../fs/origins.ts";
-import { printablePath } from "../fs/safe-path.ts";
-import { isSavePointId, type SavePointId } from "../ids.ts";
-import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
-import { changedTree, dropOldTrees, heldTreeProblem } from "./held-trees.ts";
+import { printablePath, quotedPath } from "../fs/safe-path.ts";
+import type { SavePointId } from "../ids.ts";
+import { dropOldTrees, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { leftOutOfPoint } from "./record-point.ts";
+import { sealPoint } from "./seal-point.ts";
 import { hasOwnTree, markedOwner, neededOwner, treePlace } from "./shared-trees.ts";
-import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
-/**
- * Sealing: a held tree is read, what is new of it goes into the store, and digests, counts and ids are recorded beside
- * the descriptor. From then on the point does not depend on its held tree any more.
- *
- * Intent: a link in the journal directory. Stage: content and snapshot in the store. Commit: `seal.json` gets its name.
- * A kill before that leaves a snapshot with the point's mark, which recovery or the next attempt takes back.
- */
-export async function sealPoint(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Point> {
-  if (point.sealed) return point;
-  const { descriptor, sequence } = point;
-  const { root } = workspace.points.pathsOf(sequence);
-  const problem = heldTreeProblem(workspace.points, point);
-  if (problem !== null) throw problem;
-  // Of an attempt that was killed.
-  removeLeftovers(root, { exclusive: true });
-  await recoverSeal(workspace);
-  writeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL, [descriptor.save_point_id]);
-  failpoint("seal.intent");
-  let staged: Staged;
-  try {
-    staged = (await stageAsParent(workspace, point, call)) ?? (await stageByReading(workspace, point, call));
-  } catch (error) {
-    removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
-    throw error;
-  }
-  failpoint("seal.staged");
-  // Before the commit, after which nobody would look for it.
-  rmSync(workspace.points.pathsOf(sequence).origins, { force: true });
-  failpoint("seal.origins-removed");
-  const sealed = workspace.points.seal(sequence, staged.seal);
-  failpoint("seal.committed");
-  removeIntentLink(workspace.found.paths.journal, SEAL_JOURNAL);
-  await staged.settled?.();
-  return sealed;
-}
-
-interface Staged {
-  seal: SealFile;
-  settled?: () => Promise<void>;
-}
-
-async function stageByReading(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged> {
-  const { descriptor } = point;
-  const parent = parentOf(workspace, point);
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude, message: descriptor.message },
-    { rules: null, head: parent, id: descriptor.save_point_id },
-  );
-  let staged: StagedContent | undefined;
-  try {
-    staged = await workspace.engine.stage({
-      ...request,
-      root: Buffer.from(treePlace(workspace.points, point)),
-      recordedRoot: workspace.found.recordedFolder ?? workspace.root,
-      labels: descriptor.labels,
-      ...heldAt(workspace.points, point),
-    });
-    requireAsMade(workspace, point, staged);
-    return { seal: sealOf(point, staged, parent), settled: staged.settled };
-  } catch (error) {
-    // Nothing of it goes into the stat cache: what it has is not looked at again.
-    await staged?.discard();
-    throw error;
-  }
-}
-
-/**
- * What is known of the parent, for a point that holds the same tree and leaves out the same; null for others, and where
- * the store lacks some of it, which reading stores again.
- */
-async function stageAsParent(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged | null> {
-  const parent = parentOf(workspace, point);
-  if (parent === null || !isSameTree(point, parent)) return null;
-  const known = parent.descriptor;
-  const content = await workspace.engine.repeat(known.content as unknown as PointContent, {
-    pointId: point.descriptor.save_point_id,
-    root: workspace.found.recordedFolder ?? workspace.root,
-    ...call,
-  });
-  return content === null ? null : { seal: sealAs(point, { known, content }) };
-}
-
-/** Whether a point holds its parent's tree, all of which the parent's seal knows, and leaves out the same of it. */
-function isSameTree({ descriptor }: Point, { descriptor: known, sequence }: Point): boolean {
-  const [own, parents] = [descriptor.content.held, known.content.held];
-  // A descriptor that was made anew knows of no tree, nor of what was left out.
-  if (own?.tree_of === undefined || parents?.last_change !== own.last_change) return false;
-  if (own.tree_of !== sequence && own.tree_of !== parents?.tree_of) return false;
-  if (!known.complete || known.omitted_count > 0) return false;
-  return isDeepStrictEqual(descriptor.rules.exclude, known.rules.exclude);
-}
-
-/** Its name in the journal directory. */
-export const SEAL_JOURNAL = "sealing";
-
-/** The point that is being sealed, its id null where the link names none; null where no sealing is under way. */
-export function readSealIntent(journal: string): { id: SavePointId | null } | null {
-  return readIntentLink(journal, SEAL_JOURNAL, (words) => ({ id: isSavePointId(words) ? words : null }));
-}
-
-/**
- * Takes back what a sealing left in the store that ended before its commit. A link that names no point is dropped: what
- * it meant costs room only. For the lock's holder.
- */
-export async function recoverSeal(workspace: Workspace): Promise<void> {
-  const { journal } = workspace.found.paths;
-  const left = readSealIntent(journal);
-  if (left === null) return;
-  if (left.id !== null && isLeftOver(workspace.points, left.id)) await workspace.engine.discard([left.id]);
-  removeIntentLink(journal, SEAL_JOURNAL);
-}
-
-/** False where the snapshot with a point's mark may be what gives the point back: it is damaged, or any that is may be it. */
-function isLeftOver(points: Points, id: SavePointId): boolean {
-  try {
-    const point = points.byId(id);
-    return point === null ? points.list().damaged.length === 0 : !point.sealed;
-  } catch (error) {
-    if (toCairnError(error).code === "damaged") return false;
-    throw error;
-  }
-}
-
-/**
- * What is known of a tree's making. Before a snapshot or a clone of a file is made, all that was stored in it by then
- * through mappings is written back, so that a later store moves its times. A clone's own inodes are new, and stand for
- * those that they were made from.
- */
-function heldAt(points: Points, { descriptor, sequence }: Point): Pick<StageRequest, "heldAt" | "clonedFrom"> {
-  const { held } = descriptor.content;
-  if (held === undefined) return {};
-  const at = Date.parse(held.at);
-  if (held.engine === "btrfs-snapshot") return { heldAt: at };
-  const origins = held.engine === "reflink-copy" ? loadOrigins(points.pathsOf(sequence).origins) : null;
-  if (origins === null) return {};
-  return { heldAt: at, clonedFrom: { ...origins, until: latestChange(Date.parse(descriptor.created_at)) } };
-}
-
-/**
- * A point that cannot be sealed where it lies, as a readable state without contents: its tree is read as a seal would
- * read it, and nothing is stored.
- */
-export async function readHeld(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<TreeSource> {
-  const { descriptor } = point;
-  const request = stageRequest(
-    workspace,
-    { ...call, exclude: descriptor.rules.exclude, reread: true },
-    { rules: null, head: null, id: descriptor.save_point_id },
-  );
-  const looked = await workspace.engine.look({
-    ...request,
-    root: Buffer.from(treePlace(workspace.points, point)),
-    ...heldAt(workspace.points, point),
-  });
-  requireAsMade(workspace, point, looked);
-  return presentSource(looked.scan);
-}
-
-/** Throws `damaged` when the tree that was just read is not, or not any more, what was captured. */
-function requireAsMade(workspace: Workspace, point: Point, { scan }: Pick<StagedContent, "scan">): void {
-  const problem = heldTreeProblem(workspace.points, point);
-  if (problem !== null) throw problem;
-  const { descriptor } = point;
-  const tree = treePlace(workspace.points, point);
-  // A clone's inodes are no newer than the clone, so that a later change shows in each; a snapshot tells it as a whole.
-  if (descriptor.effective_engine === "btrfs-snapshot") return;
-  const changed = changedSince(scan, tree, Date.parse(descriptor.created_at));
-  if (changed !== null)
-    throw changedTree(tree, `the point ${descriptor.save_point_id}`, `was changed after it was made: ${changed}`);
-}
+/** Which points are sealed, and when: before whatever needs their digests or contents. */
 
 /** A point that cannot be sealed, and why; id null: any that is not sealed. */
 export interface SealProblem {
@@ -220,21 +40,23 @@ export async function sealPending(
   sequences: readonly number[] = unsealed(workspace),
 ): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
-  const newest = newestNeeding(workspace.points, sequences);
+  const inPart: Point[] = [];
+  const newest = newestNeeding(workspace.points, sequences[0] ?? Infinity);
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
     try {
       const point = workspace.points.read(sequence);
       id = point.descriptor.save_point_id;
-      if (point.sealed) continue;
-      await sealPoint(workspace, point, call);
+      const sealed = await sealPoint(workspace, point, call);
+      if (holdsMore(workspace.points, sealed)) inPart.push(sealed);
+      if (sealed === point) continue;
       done.sealed++;
       await dropOldTrees(workspace.points, {
         newest: sequence,
         // One more than there came, so that what an earlier call left goes too.
         most: 2,
         lookBack: FEW_POINTS,
-        // Those that are older and could not be sealed are met on the way.
+        // Older ones that need theirs are met on the way.
         isNeeded: (owner) => (newest.get(owner) ?? 0) > sequence,
         onWarning: call.onWarning,
       });
@@ -245,13 +67,36 @@ export async function sealPending(
       call.onWarning?.(`the point ${id ?? sequence} cannot be sealed: ${problem.message}`);
     }
   }
+  const { control, folder } = workspace.found;
+  const heldOnly = whatIsHeldOnly(inPart, { control: control.root, folder });
+  if (heldOnly !== null) call.onWarning?.(heldOnly);
   return done;
 }
 
-/** Of each point with which a tree lies that these need, the newest of them; they are ascending. */
-function newestNeeding(points: Points, sequences: readonly number[]): Map<number, number> {
+/** What the seals of points lack, and what to do about it; null where they have everything. For a person. */
+export function whatIsHeldOnly(
+  inPart: readonly Point[],
+  { control, folder }: { control: string; folder: Buffer },
+): string | null {
+  const [first] = inPart;
+  const lacking = first === undefined ? undefined : leftOutOfPoint(first.descriptor).entries[0];
+  if (first === undefined || lacking === undefined) return null;
+  const { omitted, omitted_count: count, save_point_id: id } = first.descriptor;
+  const others = inPart.length === 1 ? "" : `, and likewise of ${inPart.length - 1} more`;
+  const { uid, gid } = statSync(control);
+  // As their owner who may read everything: what root writes there the owner could not read.
+  const way =
+    omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
+      ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${quotedPath(folder)} seal`
+      : "";
+  return `${count} ${count === 1 ? "entry" : "entries"} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which undo and a restore by exchange give them back${way}`;
+}
+
+/** Of each point with which a tree lies that points from a number on need, the newest of them. */
+function newestNeeding(points: Points, from: number): Map<number, number> {
   const newest = new Map<number, number>();
-  for (const sequence of sequences) {
+  for (const sequence of points.sequences()) {
+    if (sequence < from) continue;
     const owner = neededOwner(points, sequence);
     if (owner !== null) newest.set(owner, sequence);
   }
@@ -308,9 +153,12 @@ export async function withSealed<T>(
   }
 }
 
-/** Seals as {@link sealPending} does, and also names the points whose tree is gone, which only their descriptors tell. */
+/**
+ * Seals as {@link sealPending} does, and also names the points whose tree is gone, which only their descriptors tell. What
+ * is sealed in part is sealed anew where this user can read more.
+ */
 export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
-  const open = workspace.points.list().points.filter(({ sealed }) => !sealed);
+  const open = workspace.points.list().points.filter((each) => !each.sealed || holdsMore(workspace.points, each));
   const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
   // Also what earlier calls were killed in, or left for later.
   await dropOldTrees(workspace.points, { onWarning: call.onWarning });
@@ -383,50 +231,4 @@ function isLeftBehind(points: Points, sequence: number): boolean {
     if (isAboutThePoint(toCairnError(error))) return false;
     throw error;
   }
-}
-
-function parentOf(workspace: Workspace, { descriptor }: Point): Point | null {
-  const parent = workspace.byId(descriptor.parent_id);
-  return parent?.sealed === true ? parent : null;
-}
-
-/** The seal of a point that is, entry for entry, a sealed one. */
-function sealAs({ descriptor }: Point, more: { known: Descriptor; content: PointContent }): SealFile {
-  const { known } = more;
-  const { tree, snapshot_tree: snapshotTree, snapshot } = more.content as unknown as SealFile["content"];
-  return {
-    save_point_id: descriptor.save_point_id,
-    sealed_at: new Date().toISOString(),
-    content: { tree, snapshot_tree: snapshotTree, snapshot },
-    state_digest: known.state_digest,
-    metadata_digest: known.metadata_digest,
-    complete: known.complete,
-    entries: known.entries,
-    bytes: known.bytes,
-    bytes_stored: 0,
-    unchanged: true,
-    labels: known.labels,
-    omitted: known.omitted,
-    omitted_count: known.omitted_count,
-    rules: known.rules,
-  };
-}
-
-function sealOf(point: Point, staged: StagedContent, parent: Point | null): SealFile {
-  const { descriptor } = point;
-  const { tree, snapshot_tree: snapshotTree, snapshot } = staged.content as unknown as SealFile["content"];
-  const read = sealedStateOf(staged, {
-    exclude: descriptor.rules.exclude,
-    rules: null,
-    unchanged: descriptor.unchanged || isUnchanged(parent, staged),
-  });
-  return {
-    save_point_id: descriptor.save_point_id,
-    sealed_at: new Date().toISOString(),
-    content: { tree, snapshot_tree: snapshotTree, snapshot },
-    ...read,
-    // What the capture found out cannot be seen in the tree.
-    complete: descriptor.complete && read.complete,
-    labels: [...descriptor.labels, ...read.labels],
-  };
 }

@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { fsyncDirectory } from "../fs/durable.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { pointDirectoryName } from "./control-layout.ts";
-import type { Point } from "./point-files.ts";
+import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 
 /**
@@ -65,14 +65,25 @@ export function markShared(points: Points, sequence: number, owner: number): voi
   }
 }
 
-/** The number of the point whose tree alone has the content of this one; null where it is sealed, or holds no tree. */
+/** The number of the point whose tree alone has some of the content of this one; null where its seal has all, or it holds no tree. */
 export function neededOwner(points: Points, sequence: number): number | null {
-  if (kindOf(points.pathsOf(sequence).seal) !== null) return null;
   const marked = markedOwner(points, sequence);
+  if (kindOf(points.pathsOf(sequence).seal) !== null)
+    return marked === null || isSealedWhole(points, sequence) ? null : marked;
   if (marked !== null) return marked;
   // Whatever became of the mark.
   const point = points.readOrNull(sequence);
   return point?.descriptor.content.held?.tree_of ?? null;
+}
+
+/** False too where that cannot be told: then the tree may be what gives the point back. */
+function isSealedWhole(points: Points, sequence: number): boolean {
+  try {
+    const point = points.read(sequence);
+    return point.sealed && !isSealedInPart(point);
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a tree lies with a point. */
@@ -89,7 +100,7 @@ export interface HandedOver {
 
 /**
  * Before the trees of some points go: whoever else needs one of them gets a copy, which shares its content with it. These
- * are all that nothing else has the content of, and the newest of each, to which going back stays fast. Durable when it
+ * are all that nothing else has all of the content of, and the newest of each, to which going back stays fast. Durable when it
  * returns; again after a kill. For the holder of the workspace's lock.
  */
 export async function handOverTrees(
@@ -105,7 +116,7 @@ export async function handOverTrees(
     // What stays of it costs room only.
     await removeComing(root).catch(() => undefined);
     if (leaving.includes(sequence)) continue;
-    const { owner, isSealed, problem: unknown = null } = sharerOf(points, sequence);
+    const { owner, isWhole, problem: unknown = null } = sharerOf(points, sequence);
     if (unknown !== null) {
       for (const each of gone) done.stay.add(each);
       done.problem ??= unknown;
@@ -113,13 +124,13 @@ export async function handOverTrees(
     if (owner === null || !gone.has(owner)) continue;
     const kind = kindOf(tree);
     if (kind === "folder") served.add(owner);
-    else if (isSealed && (served.has(owner) || kind === null)) rmSync(tree, { force: true });
+    else if (isWhole && (served.has(owner) || kind === null)) rmSync(tree, { force: true });
     else {
       const problem = await handOver(points, { from: owner, to: sequence });
       served.add(owner);
       if (problem === null) continue;
       onWarning?.(`${points.pathsOf(owner).tree} cannot be handed over: ${problem.message}`);
-      if (isSealed) {
+      if (isWhole) {
         rmSync(tree, { force: true });
         continue;
       }
@@ -130,18 +141,22 @@ export async function handOverTrees(
   return done;
 }
 
-/** With whom the tree of a point lies, null where not with another; a problem where that cannot be told for now. */
-function sharerOf(points: Points, sequence: number): { owner: number | null; isSealed: boolean; problem?: CairnError } {
+/**
+ * With whom the tree of a point lies, null where not with another, and whether its seal has all that it holds; a problem
+ * where that cannot be told for now.
+ */
+function sharerOf(points: Points, sequence: number): { owner: number | null; isWhole: boolean; problem?: CairnError } {
   try {
-    const { descriptor, sealed } = points.read(sequence);
-    return { owner: descriptor.content.held?.tree_of ?? null, isSealed: sealed };
+    const point = points.read(sequence);
+    const isWhole = point.sealed && !isSealedInPart(point);
+    return { owner: point.made.content.held?.tree_of ?? null, isWhole };
   } catch (error) {
     const problem = toCairnError(error);
     const { tree } = points.pathsOf(sequence);
     const kind = kindOf(tree);
     const owner = kind === "link" ? ownerByLink(tree) : null;
     const isKnown = owner !== null || kind === "folder" || problem.code === "damaged" || problem.code === "not_found";
-    return { owner, isSealed: false, ...(isKnown ? {} : { problem }) };
+    return { owner, isWhole: false, ...(isKnown ? {} : { problem }) };
   }
 }
 

@@ -34,6 +34,34 @@ test("an exchange that was killed is finished when the engine has been changed s
   assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "tmp")), []);
 });
 
+/** Without what lets root read everything. */
+const LESSER = ["--bounding-set", "--inh-caps"].map((each) => `${each}=-dac_override,-dac_read_search,-fowner`);
+
+test("a seal that is made anew by who can read more, and killed at any step, is the old or the new one, with one snapshot", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const closed = path.join(folder, "closed");
+  fs.writeFileSync(closed, "", { mode: 0o600 });
+  fs.chownSync(closed, 4711, 4711);
+  for (const failpoint of ["seal.intent", "seal.staged", "seal.origins-removed", "seal.committed"]) {
+    fs.appendFileSync(closed, "more\n");
+    const { save_point_id: id } = await client.save();
+    const newest = async (): Promise<boolean> => (await client.history()).save_points[0]!.complete;
+    cairnOk(["seal", folder], { prefix: ["setpriv", ...LESSER, "--"] });
+    assert.equal(await newest(), false, failpoint);
+    assert.ok(cairn(["seal", folder], { failpoint }).killed, failpoint);
+    assert.equal(await newest(), failpoint === "seal.committed", failpoint);
+    const { data } = cairnOk(["seal", folder]);
+    assert.equal(data["sealed"], failpoint === "seal.committed" ? 0 : 1, failpoint);
+    assert.equal(await newest(), true, failpoint);
+    const shown = cairnOk(["show", `${id}:closed`, "-C", folder]).data["content_b64"] as string;
+    assert.deepEqual(Buffer.from(shown, "base64"), fs.readFileSync(closed), failpoint);
+    assertHeldTidy(place, failpoint);
+  }
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
 test("a workspace of several, killed while its held points are deleted, leaves the others whole and no subvolume", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;

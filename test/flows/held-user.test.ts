@@ -122,6 +122,80 @@ describe("an ordinary user", { skip }, () => {
     });
   }
 
+  /** What the user's processes have come to hold in the folder and the user may not read. */
+  function addClosed(folder: string): void {
+    fs.writeFileSync(path.join(folder, "secret"), "not for everybody\n", { mode: 0o600 });
+    fs.mkdirSync(path.join(folder, "pgdata"), { mode: 0o700 });
+    fs.writeFileSync(path.join(folder, "pgdata/base"), "a database\n");
+    fs.chownSync(path.join(folder, "pgdata"), 999, 999);
+  }
+
+  test("keeps in its points' trees what it may not read, however often they are sealed, until somebody seals them whole", (t) => {
+    const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions: ["user_subvol_rm_allowed"] });
+    if (begun === null) return;
+    const { volume, folder, options, run } = begun;
+    addClosed(folder);
+    const { state: digest } = walkDigests(folder);
+    const first = run("save").data["save_point"] as Point;
+    assert.equal(first.complete, true);
+    for (let turn = 0; turn < 10; turn++) {
+      fs.writeFileSync(path.join(folder, "same/updated.txt"), `turn ${turn}\n`);
+      run("save");
+      const { clean } = run("status").data as { clean: boolean };
+      assert.equal(clean, true);
+    }
+    fs.writeFileSync(path.join(folder, "same/updated.txt"), "the last turn\n");
+    const { save_point_id: last } = run("save").data["save_point"] as Point;
+    // Nothing was changed since, so that it holds the same tree.
+    run("save");
+    const { warnings } = run("seal");
+    assert.match(
+      warnings.join("\n"),
+      /2 entries of the point [0-9a-f]{8} could not be read \(pgdata: permission denied/,
+    );
+    const trees = (): string[] => subvolumesOf(volume.root).filter((each) => each.endsWith("/tree"));
+    assert.equal(trees().length, 12);
+    run("cleanup", "--only", last);
+    assert.equal(trees().length, 12, "handed over");
+    const { findings } = run("doctor").data as { findings: { kind: string; severity: string; detail: string }[] };
+    assert.match(
+      findings.find(({ severity }) => severity === "warning")?.detail ?? "",
+      /and likewise of 11 more.*setpriv/,
+    );
+    const mayRead = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"];
+    const sealing = { ...options, prefix: [...options.prefix!.filter((each) => !/caps|^--$/.test(each)), ...mayRead] };
+    assert.equal(cairnOk(["seal", folder], sealing).data["sealed"], 12);
+    assert.equal(trees().length, 8);
+    const points = run("history", "--limit", "0").data["save_points"] as Point[];
+    assert.deepEqual([points.at(-1)!.payload_root_hash, points.at(-1)!.complete], [digest, true]);
+    assert.deepEqual(run("verify", "--all").data["problems"], []);
+    assert.deepEqual(run("doctor").data["findings"], []);
+    const to = path.join(volume.root, "to");
+    cairn(["restore", first.save_point_id, "--to", to], options);
+    assert.equal(fs.readFileSync(path.join(to, "pgdata/base"), "utf8"), "a database\n");
+  });
+
+  test("goes back by an exchange to all of a point that was sealed without what it may not read, and takes that back", (t) => {
+    const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", mountOptions: ["user_subvol_rm_allowed"] });
+    if (begun === null) return;
+    const { folder, run } = begun;
+    addClosed(folder);
+    const states = [readFolder(folder)];
+    const { save_point_id: first } = run("save").data["save_point"] as Point;
+    fs.rmSync(path.join(folder, "secret"));
+    fs.writeFileSync(path.join(folder, "pgdata/base"), "a larger database\n");
+    states.push(readFolder(folder));
+    for (const [args, state] of [
+      [["restore", first, "--method", "exchange"], 0],
+      [["undo", "--method", "exchange"], 1],
+      [["undo", "--method", "exchange"], 0],
+    ] as const) {
+      assert.equal(run(...args).data["method"], "exchange");
+      assertFolder(folder, states[state]!, args.join(" "));
+      run("seal");
+    }
+  });
+
   test("keeps its points in its own state directory where somebody else was first at the mount's root", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;

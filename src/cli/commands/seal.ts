@@ -19,7 +19,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     data: result,
     async text() {
       return result.sealed === 0
-        ? "every save point is sealed"
+        ? "nothing is left to seal"
         : `${context.style.green("sealed")} ${plural(result.sealed, "save point")}`;
     },
   };

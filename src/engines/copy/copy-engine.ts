@@ -389,8 +389,8 @@ export class CopyEngine implements Engine {
     return freeContent(await this.store(request), request);
   }
 
-  async discard(pointIds: readonly string[]): Promise<void> {
-    if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds);
+  async discard(pointIds: readonly string[], own: string | null = null): Promise<void> {
+    if (pointIds.length > 0) await discardSnapshots(await this.store(), pointIds, own);
   }
 
   async dropLost(request: LostRequest): Promise<number> {

@@ -89,15 +89,18 @@ function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<s
   );
 }
 
-/** Removes the snapshots of points that were never completed; their blobs go with the next clean-up. */
+/** Removes the snapshots of points that were never completed, or those beside a point's own; their blobs go with the next clean-up. */
 export async function discardSnapshots(
   { repository, storage }: EmbeddedStore,
   pointIds: readonly string[],
+  own: string | null,
 ): Promise<void> {
   const tags = new Set(pointIds.map((id) => `${TAG}${id}`));
   const { snapshots } = await repository.listSnapshots();
-  for (const { id, snapshot } of snapshots)
-    if (snapshot.tags?.some((tag) => tags.has(tag)) === true) await storage.remove("snapshots", id);
+  const marked = snapshots.filter(({ snapshot }) => snapshot.tags?.some((tag) => tags.has(tag)) === true);
+  // Where it is lost, another may stand for it.
+  if (own !== null && !marked.some(({ id }) => id === own)) return;
+  for (const { id } of marked) if (id !== own) await storage.remove("snapshots", id);
 }
 
 /** Snapshots first, then everything that nothing needs any more. */

@@ -3,7 +3,7 @@ import { basename, dirname } from "node:path";
 import { CONVERT_JOURNAL, readConvertIntent } from "../../workspace/convert-intent.ts";
 import { EXCHANGE_JOURNAL, readExchangeIntent } from "../../workspace/exchange.ts";
 import { FOLDER_JOURNAL, readFolderIntent } from "../../workspace/missing-folder.ts";
-import { readSealIntent, SEAL_JOURNAL } from "../../workspace/seal.ts";
+import { readSealIntent, SEAL_JOURNAL } from "../../workspace/seal-point.ts";
 import type { Inspected } from "./inspected.ts";
 
 /** What is under way in a workspace, which its journal has as the target of a link; by the link's name. */
