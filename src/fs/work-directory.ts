@@ -29,9 +29,19 @@ function machine(): string {
   return `${bootId.slice(0, 8) || "noboot"}x${namespace}`;
 }
 
-/** Removes the folders of processes that are gone; another machine's or container's only when they are old. Best effort. */
-export function removeDeadWorkDirectories(parent: string): void {
-  for (const directory of deadWorkDirectories(parent)) removeAll(directory);
+/**
+ * Removes the folders of processes that are gone; another machine's or container's only when they are old. Returns those
+ * that cannot be removed, with the system's reason: they cost room and hinder nobody.
+ */
+export function removeDeadWorkDirectories(parent: string): { directory: string; reason: unknown }[] {
+  return deadWorkDirectories(parent).flatMap((directory) => {
+    try {
+      removeAll(directory);
+      return [];
+    } catch (reason) {
+      return [{ directory, reason }];
+    }
+  });
 }
 
 /** The folders of processes that are gone. */

@@ -17,7 +17,7 @@ import { newSavePointId, type SavePointId } from "../ids.ts";
 import { writeState, writeStateInOrder } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import type { Point } from "./point-files.ts";
-import { whyTreeIsNotThePoint } from "./held-trees.ts";
+import { removeHeldTrees, whyTreeIsNotThePoint } from "./held-trees.ts";
 import { guardSpace } from "./save-guard.ts";
 import { markShared, treeOwner } from "./shared-trees.ts";
 import { pointFacts, recordPoint, type Saved, type SaveInput } from "./record-point.ts";
@@ -161,7 +161,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   } catch (error) {
     // With its name the point is there, whatever failed after that.
     if (!points.isFinished(sequence)) {
-      await holder.remove(tree);
+      const { temporary } = workspace.found.control;
+      await removeHeldTrees(points, [sequence], { temporary, onWarning: input.onWarning });
       points.abandon(sequence);
     }
     throw error;

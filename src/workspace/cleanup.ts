@@ -91,7 +91,8 @@ async function removePoints(
   if (state.last_restore !== null && gone.has(state.last_restore.undo_id))
     writeState(found.paths, { ...state, last_restore: null });
   failpoint("cleanup.state-written");
-  await removeHeldTrees(points, sequencesOf(drop));
+  const { temporary } = found.control;
+  await removeHeldTrees(points, sequencesOf(drop), { temporary, onWarning: call.onWarning });
   failpoint("cleanup.trees-removed");
   points.removeAll(sequencesOf(drop));
   failpoint("cleanup.points-removed");

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import type { StoreFinding as Checkup } from "../engines/store-care.ts";
-import { toCairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
@@ -17,6 +17,7 @@ import { isFolderThere, waysBack } from "./missing-folder.ts";
 import { listPartials } from "./partial-folder.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { finishRelease, leftReleases, lockRegistry, registerWorkspace } from "./registry.ts";
+import { whyLeft } from "./removals.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Who holds the workspace's lock, where that cannot be judged; with `breakLocks` it is taken away. */
@@ -84,7 +85,12 @@ function leftoverFindings({ found }: Workspace): Checkup[] {
       severity: "info",
       detail: `${dead.length} unfinished ${dead.length === 1 ? "folder" : "folders"} of processes that are gone in ${temporary}`,
       repair: "they are removed",
-      mend: async () => removeDeadWorkDirectories(temporary),
+      mend: async () => {
+        const stay = removeDeadWorkDirectories(temporary);
+        if (stay.length === 0) return;
+        const reasons = stay.map(({ directory, reason }) => whyLeft(directory, toCairnError(reason)));
+        throw new CairnError("permission", reasons.join("; "));
+      },
     });
   }
   const statCache = statCachePath(found.control, found.workspace.id);

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import type { StoppableCall } from "../engines/engine.ts";
 import type { PointRemains, StoreFinding as Checkup } from "../engines/store-care.ts";
+import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { WorkspaceState } from "../formats/control.ts";
@@ -14,9 +15,10 @@ import { isCleanupPending } from "./cleanup.ts";
 import { listWorkspaces, type PlacedWorkspace, readState, writeState } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { encodeDescriptorFile } from "./descriptor-file.ts";
-import { holdsMore } from "./held-trees.ts";
+import { holdsMore, leftTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
+import { whyLeft } from "./removals.ts";
 import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -109,8 +111,23 @@ export function heldFindings(workspace: Workspace): Checkup[] {
       ...problems.map((detail): Checkup => ({ kind: "held", severity: "damage", detail })),
       ...(well === 0 ? [] : [waiting]),
       ...(heldOnly === null ? [] : [{ kind: "held", severity: "warning", detail: heldOnly } as const]),
+      ...leftTreeFindings(points),
     ];
   });
+}
+
+function leftTreeFindings(points: Points): Checkup[] {
+  const left = leftTrees(points);
+  if (left.length === 0) return [];
+  const mend = async (): Promise<void> => {
+    for (const place of left) {
+      await removeHeldTree(place).catch((error: unknown) => {
+        throw new CairnError("permission", whyLeft(place, toCairnError(error)));
+      });
+    }
+  };
+  const detail = `what is left of ${left.length === 1 ? "a tree" : `${left.length} trees`} that no point needs any more: ${left.join(", ")}`;
+  return [{ kind: "leftovers", severity: "info", detail, repair: "it is removed", mend }];
 }
 
 /** What is wrong with a held tree, and what to do then; null where nothing is known to be. */

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { TreeHolder } from "../engines/tree/holder.ts";
-import { holderOf, removeHeldTree } from "../engines/tree/remove-held.ts";
+import { holderOf } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
@@ -147,7 +147,7 @@ export async function restoreByExchange(
     uuid: NOT_MADE,
   };
   const takeBack = async (): Promise<void> => {
-    await holder.remove(staging);
+    await workspace.removals.now(staging, input.onWarning);
     removeIntent(paths.journal);
   };
   writeIntent(paths.journal, asked);
@@ -215,7 +215,10 @@ async function recordDisplaced(
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
-export async function recoverExchange(workspace: Workspace): Promise<Recovery | null> {
+export async function recoverExchange(
+  workspace: Workspace,
+  { onWarning }: WorkspaceCall,
+): Promise<Recovery | null> {
   const { control, paths } = workspace.found;
   const intent = readExchangeIntent(paths.journal);
   if (intent === null) return null;
@@ -224,11 +227,11 @@ export async function recoverExchange(workspace: Workspace): Promise<Recovery | 
   if (isExchanged(workspace.root, staging, intent)) {
     if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
     const changeState: ChangeState = (changes) => writeState(paths, { ...workspace.state(), ...changes });
-    await finishExchange(workspace, { intent, changeState }, async () => removeHeldTree(staging));
+    await finishExchange(workspace, { intent, changeState }, async () => workspace.removals.now(staging, onWarning));
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
-  await removeHeldTree(staging);
+  await workspace.removals.now(staging, onWarning);
   removeIntent(paths.journal);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };

@@ -7,6 +7,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { whyLeft } from "./removals.ts";
 import { hasOwnTree, markedOwner, neededOwner, treeOwner, treePlace } from "./shared-trees.ts";
 
 /** Points whose seals have all of them do not need their held trees; those of the newest make going back fast. */
@@ -14,9 +15,31 @@ const KEPT_TREES = 8;
 /** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
 
-/** Removes the held trees of points that are about to go, or that were never finished. What others need is handed over before. */
-export async function removeHeldTrees(points: Points, sequences: readonly number[]): Promise<void> {
-  for (const sequence of sequences) await removeTreeOf(points, sequence);
+/**
+ * Removes the held trees of points that are about to go, or that were never finished. What others need is handed over
+ * before. A point of whose tree something cannot be removed goes aside with that, which is told of: it hinders nobody
+ * there. Throws `no_space`.
+ */
+export async function removeHeldTrees(
+  points: Points,
+  sequences: readonly number[],
+  { temporary, onWarning }: { temporary: string; onWarning?: ((message: string) => void) | undefined },
+): Promise<void> {
+  const stuck: number[] = [];
+  let first: CairnError | undefined;
+  for (const sequence of sequences) {
+    try {
+      await removeTreeOf(points, sequence);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "no_space") throw problem;
+      stuck.push(sequence);
+      first ??= problem;
+    }
+  }
+  if (first === undefined) return;
+  const aside = points.moveAside(stuck, temporary);
+  onWarning?.(whyLeft(aside, first));
 }
 
 async function removeTreeOf(points: Points, sequence: number): Promise<void> {
@@ -58,7 +81,7 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
   const kept = new Set<number>();
   let spare = 0;
   let empty = 0;
-  let tried = 0;
+  let removed = 0;
   for (const sequence of points.sequences().toReversed()) {
     if (sequence > newest) continue;
     const going = join(points.pathsOf(sequence).root, GOING);
@@ -71,21 +94,30 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
     if (owner !== null && !isSpare) kept.add(owner);
     empty = owner !== null || isGoing ? 0 : empty + 1;
     if (isSpare || isGoing) {
-      tried++;
       try {
         if (isSpare) await removeTreeOf(points, sequence);
         else await removeHeldTree(going);
+        removed++;
       } catch (error) {
-        onWarning?.(`a tree that no point needs any more could not be removed: ${toCairnError(error).message}`);
+        // Of what an earlier call could not remove that one has told, and `doctor` does.
+        if (!isGoing) onWarning?.(whyLeft(going, toCairnError(error)));
       }
     }
-    if (tried >= most || empty >= lookBack) return;
+    if (removed >= most || empty >= lookBack) return;
   }
 
   /** Not one of the newest; what leads to a tree that is gone counts for nothing. */
   function isBeyond(owner: number): boolean {
     return !hasOwnTree(points, owner) || ++spare > KEPT_TREES;
   }
+}
+
+/** What is left of trees whose removal was interrupted, or could not be done. */
+export function leftTrees(points: Points): string[] {
+  return points
+    .sequences()
+    .map((sequence) => join(points.pathsOf(sequence).root, GOING))
+    .filter((going) => existsSync(going));
 }
 
 /** Why a point that is not sealed cannot be sealed from its held tree; null where nothing speaks against it. */

@@ -17,6 +17,7 @@ import {
 } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../fs/remove-all.ts";
+import { newWorkDirectory } from "../fs/work-directory.ts";
 import type { SavePointId } from "../ids.ts";
 import { encodeDescriptorFile, encodeSealFile } from "./descriptor-file.ts";
 import { pointDirectoryName, pointPaths } from "./control-layout.ts";
@@ -393,6 +394,22 @@ export class Points {
     forgetListing(this.#directory);
     this.#catalog.compact(new Set(this.sequences()));
     return removed;
+  }
+
+  /** Moves points, or claims, into a folder of this process, which whoever comes after its end removes; returns that. Durable. */
+  moveAside(sequences: readonly number[], temporary: string): string {
+    const aside = newWorkDirectory(temporary);
+    this.#catalog.forget(...sequences);
+    try {
+      mkdirSync(aside, { recursive: true, mode: 0o700 });
+      for (const sequence of sequences)
+        renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
+    } catch (error) {
+      throw toCairnError(error, `move points to ${aside}`);
+    }
+    fsyncDirectory(this.#directory);
+    forgetListing(this.#directory);
+    return aside;
   }
 
   /** Removes what a killed removal left. Only for the holder of the workspace's lock. */

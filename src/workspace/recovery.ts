@@ -47,10 +47,9 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   const claims = finishAnnounced(workspace.points);
   if (claims.length > 0) {
     await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
-    await removeHeldTrees(
-      workspace.points,
-      claims.map(({ sequence }) => sequence),
-    );
+    const left = claims.map(({ sequence }) => sequence);
+    const { temporary } = workspace.found.control;
+    await removeHeldTrees(workspace.points, left, { temporary, onWarning: call.onWarning });
     failpoint("recovery.discarded");
     workspace.points.removeLeftovers();
     recovered.push({
@@ -66,7 +65,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   recovered.push(...(await recoverPartials(workspace, call)));
   for (const finished of [
     await recoverConversion(workspace),
-    await recoverExchange(workspace),
+    await recoverExchange(workspace, call),
     await recoverRestore(workspace, call),
     takeBackFolder(workspace),
   ])

@@ -1,11 +1,39 @@
 import fs from "node:fs";
 import path from "node:path";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
-import { toCairnError } from "../errors.ts";
+import { type CairnError, toCairnError } from "../errors.ts";
+import { quotedPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 
 /** So many trees may wait to be removed; each of them takes room. */
 const MOST = 4;
+
+/** Gives what lies at a place another, in a folder named after this process, and returns that; whoever comes after its end removes it. */
+export function moveAside(place: string, parent = path.dirname(place)): string {
+  const aside = newWorkDirectory(parent);
+  fs.mkdirSync(aside, { recursive: true, mode: 0o700 });
+  const doomed = path.join(aside, path.basename(place));
+  try {
+    fs.renameSync(place, doomed);
+  } catch (error) {
+    fs.rmdirSync(aside);
+    throw error;
+  }
+  return doomed;
+}
+
+function asideOrThere(place: string): string {
+  try {
+    return moveAside(place);
+  } catch {
+    return place;
+  }
+}
+
+/** That something stays which nothing needs, and what removes it. */
+export function whyLeft(place: string, { message }: CairnError): string {
+  return `${place} could not be removed: ${message}; nothing needs it any more, it only takes room; to remove it: sudo rm -rf ${quotedPath(place)}`;
+}
 
 /**
  * Removes trees that nothing needs any more while their owner goes on: the system forgets each entry of one that it has
@@ -22,28 +50,41 @@ export class Removals {
 
   /**
    * Takes over what lies at `place`; waits while too many are under way. `onWarning`: why it could not be removed, which may
-   * be said after the call. What cannot be moved aside, on a full disk, is removed at once; throws why it cannot be.
+   * be said after the call. What cannot be moved aside, on a full disk, is removed at once.
    */
   async add(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
     while (this.#pending.size >= MOST) await Promise.race(this.#pending);
-    const aside = newWorkDirectory(path.dirname(place));
-    const doomed = path.join(aside, path.basename(place));
+    let doomed: string;
     try {
-      fs.mkdirSync(aside, { mode: 0o700 });
-      fs.renameSync(place, doomed);
+      doomed = moveAside(place);
     } catch {
-      return this.#remove(place);
+      return this.now(place, onWarning);
     }
-    const removal = this.#removed(aside, doomed)
-      .catch((error: unknown) => onWarning?.(`${doomed} could not be removed: ${toCairnError(error).message}`))
+    const removal = this.#removed(doomed)
+      .catch((error: unknown) => onWarning?.(whyLeft(doomed, toCairnError(error))))
       .finally(() => this.#pending.delete(removal));
     this.#pending.add(removal);
   }
 
-  async #removed(aside: string, doomed: string): Promise<void> {
+  /**
+   * Removes at once what lies at `place`, if anything does. What cannot be removed is moved aside and told of, so that it
+   * hinders nobody; throws `no_space`, which caches may be given up for.
+   */
+  async now(place: string, onWarning: ((message: string) => void) | undefined): Promise<void> {
+    try {
+      await this.#remove(place);
+    } catch (error) {
+      const problem = toCairnError(error);
+      if (problem.code === "no_space") throw problem;
+      const left = asideOrThere(place);
+      onWarning?.(whyLeft(left, problem));
+    }
+  }
+
+  async #removed(doomed: string): Promise<void> {
     await this.#remove(doomed);
     // It waits for the removal's own end in the file system.
-    await fs.promises.rmdir(aside);
+    await fs.promises.rmdir(path.dirname(doomed));
   }
 
   /** Resolves when none is under way. */

@@ -196,6 +196,62 @@ describe("an ordinary user", { skip }, () => {
     }
   });
 
+  /** A folder of root's in the user's, who cannot remove a snapshot that has it. */
+  function addRoots(folder: string): void {
+    fs.mkdirSync(path.join(folder, "roots"));
+    fs.writeFileSync(path.join(folder, "roots/file"), "root's\n");
+  }
+
+  test("goes on after a cleanup, restores and a save whose trees it may not remove, and is told what removes them", (t) => {
+    const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot" });
+    if (begun === null) return;
+    const { volume, folder, options, run } = begun;
+    addRoots(folder);
+    const save = (): Point => {
+      fs.appendFileSync(path.join(folder, "same/updated.txt"), "more\n");
+      return run("save").data["save_point"] as Point;
+    };
+    save();
+    save();
+    const cleaned = run("cleanup", "--keep-last", "1");
+    assert.equal((cleaned.data["removed"] as string[]).length, 1);
+    assert.match(cleaned.warnings.join("\n"), /could not be removed.*sudo rm -rf/);
+    const { save_point_id: target } = save();
+    const state = readFolder(folder);
+    save();
+    const exchange = ["restore", target, "--method", "exchange"];
+    const restored = run(...exchange);
+    assert.equal(restored.data["method"], "exchange");
+    assertFolder(folder, state, "exchanged");
+    for (const failpoint of ["exchange.staged", "exchange.recorded"]) {
+      save();
+      assert.ok(cairn(exchange, { ...options, failpoint }).killed, failpoint);
+      save();
+    }
+    assert.ok(cairn(["save"], { ...options, failpoint: "capture.announced" }).killed);
+    save();
+    execFileSync("btrfs", ["-q", "subvolume", "create", path.join(folder, "inner")]);
+    assert.equal(save().effective_engine, "copy");
+    execFileSync("btrfs", ["-q", "subvolume", "delete", path.join(folder, "inner")]);
+    assert.equal(save().effective_engine, "btrfs-snapshot");
+    assert.deepEqual(run("history", "--limit", "0").data["damaged"], []);
+    assert.deepEqual(run("verify", "--all").data["problems"], []);
+    const { findings } = run("doctor", "--repair").data as { findings: { kind: string; detail: string }[] };
+    const left = findings.filter(({ kind }) => kind === "leftovers").map(({ detail }) => detail);
+    assert.match(left.join("\n"), /could not be removed.*sudo rm -rf/);
+    for (const [, place] of left.join("\n").matchAll(/sudo rm -rf "([^"]+)"/g)) execFileSync("rm", ["-rf", place!]);
+    run("save");
+    const { findings: after } = run("doctor").data as { findings: { kind: string }[] };
+    assert.deepEqual(
+      after.filter(({ kind }) => kind === "leftovers"),
+      [],
+    );
+    assert.deepEqual(
+      subvolumesOf(volume.root).filter((each) => /\/tmp\/|going|coming/.test(each)),
+      [],
+    );
+  });
+
   test("keeps its points in its own state directory where somebody else was first at the mount's root", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;
