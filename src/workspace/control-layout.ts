@@ -33,7 +33,7 @@ export interface ControlPaths {
   readonly views: string;
   /** Folders that are being made elsewhere. */
   readonly partial: string;
-  /** Journals that could not be read, with what was staged for them; nothing reads them. */
+  /** What an interrupted operation left, for somebody to look at; nothing reads it. */
   readonly kept: string;
 }
 
@@ -60,6 +60,11 @@ export function controlPaths(root: string): ControlPaths {
 /** A workspace's entries as they were last seen. */
 export function statCachePath(control: ControlPaths, id: WorkspaceId): string {
   return join(control.cache, `stat-${id}`);
+}
+
+/** A place of its own among what is kept; nothing is made. */
+export function newKeptPlace({ kept }: ControlPaths, operation: string): string {
+  return join(kept, `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
 }
 
 export interface WorkspacePaths {

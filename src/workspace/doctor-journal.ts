@@ -9,7 +9,7 @@ import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { listWorkspaces } from "./control-directory.ts";
-import { workspacePaths } from "./control-layout.ts";
+import { newKeptPlace, workspacePaths } from "./control-layout.ts";
 import { type Journal, JOURNALS } from "./journals.ts";
 import { apartOf, RESTORE_STEPS, RestoreJournal } from "./restore-journal.ts";
 import { stagedIn } from "./stranded-staging.ts";
@@ -45,7 +45,7 @@ function damagedJournals(workspace: Workspace): DamagedJournal[] {
 
 function finding(workspace: Workspace, damaged: DamagedJournal): Checkup {
   const { problem, operation } = damaged;
-  const place = path.join(workspace.found.control.kept, `${operation}-${new Date().toISOString().replaceAll(":", "")}`);
+  const place = newKeptPlace(workspace.found.control, operation);
   // Written by a newer version: that one can finish it.
   if (problem.code === "newer_version") return { kind: "journal", severity: "damage", detail: problem.message };
   const left = {
@@ -74,8 +74,7 @@ function undoOf(workspace: Workspace): string {
 
 async function setAside(workspace: Workspace, { files, operation }: DamagedJournal, place: string): Promise<void> {
   const { journal } = workspace.found.paths;
-  durableMkdir(workspace.found.control.kept, { mode: 0o700 });
-  durableMkdir(place, { mode: 0o700 });
+  durableMkdir(place);
   if (operation === "restore") {
     for (const staging of stagingOf(workspace)) moveStaging(staging, place);
     writeNames(journal, place);

@@ -4,11 +4,13 @@ import path from "node:path";
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { holderOf } from "../engines/tree/remove-held.ts";
 import { STAGING_NAME, STAGING_PREFIX } from "../engines/scan/task.ts";
+import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import { isSubvolume, nestedSubvolumes, subvolumeUuid } from "../fs/btrfs.ts";
 import { mayBeLimited } from "../fs/btrfs-quota.ts";
+import { durableMkdir, durableRename } from "../fs/durable.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
@@ -18,11 +20,13 @@ import { inDirectory } from "../fs/syscalls.ts";
 import { isSavePointId, newSavePointId, type SavePointId } from "../ids.ts";
 import { type HeldPoint, holdPoint } from "./capture.ts";
 import { writeState } from "./control-directory.ts";
+import { newKeptPlace } from "./control-layout.ts";
 import { controlDirectoriesInside } from "./guards.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import { isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
+import { takeInFolder } from "./receive.ts";
 import { treePlace } from "./shared-trees.ts";
 import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -176,17 +180,23 @@ export async function restoreByExchange(
     throw error;
   }
   failpoint("exchange.exchanged");
-  const changeState = await recordDisplaced(workspace, holder, { intent, cause: input.cause });
-  await finishExchange(workspace, { intent, changeState }, async () =>
+  const displaced = await recordDisplaced(workspace, holder, { intent, call: input, cause: input.cause });
+  await finishExchange(workspace, { intent, ...displaced, call: input }, async () =>
     workspace.removals.add(staging, input.onWarning),
   );
   return { undoId: intent.undoId };
 }
 
+/** What was there before, as a point, and how what follows is recorded. */
+interface Displaced {
+  undo: Point;
+  changeState: ChangeState;
+}
+
 /** From the undo point to the record; `remove`: has the displaced tree removed. */
 async function finishExchange(
   workspace: Workspace,
-  { intent, changeState }: { intent: Intent; changeState: ChangeState },
+  { intent, undo, changeState, call }: { intent: Intent; call: WorkspaceCall } & Displaced,
   remove: () => Promise<void>,
 ): Promise<void> {
   failpoint("exchange.saved");
@@ -194,44 +204,80 @@ async function finishExchange(
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
   changeState({ head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
-  await remove();
+  if (isAllInPoint(undo)) await remove();
+  else keepDisplaced(workspace, intent, call);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
   removeIntent(workspace.found.paths.journal);
 }
 
-/** The displaced tree as the undo point. Returns how what follows is recorded. */
+/**
+ * The displaced tree as the undo point; it is read where it cannot be held, since somebody has made a subvolume in it after
+ * that was looked up.
+ */
 async function recordDisplaced(
   workspace: Workspace,
   holder: TreeHolder,
-  more: { intent: Intent; cause?: Cause | undefined },
-): Promise<ChangeState> {
+  more: { intent: Intent; call: WorkspaceCall; cause?: Cause | undefined },
+): Promise<Displaced> {
   const { intent } = more;
-  const from = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
-  const said = beforeRestore(intent.kind, intent.target, more.cause);
-  const held = await holdPoint(workspace, said, { holder, from, id: intent.undoId, undo: true });
-  workspace.points.settle(held.point.sequence);
-  return held.changeState;
+  const { onProgress, onWarning } = more.call;
+  const folder = Buffer.from(path.join(workspace.found.control.temporary, intent.staging));
+  const input = { ...beforeRestore(intent.kind, intent.target, more.cause), onProgress, onWarning };
+  const point = { id: intent.undoId, undo: true };
+  try {
+    const held = await holdPoint(workspace, input, { holder, from: folder, ...point });
+    workspace.points.settle(held.point.sequence);
+    return { undo: held.point, changeState: held.changeState };
+  } catch (error) {
+    const failed = toCairnError(error);
+    if (failed.code !== "unsupported" && failed.code !== "permission") throw error;
+    const head = workspace.byId(workspace.state().head);
+    const degraded = [{ what: holder.type, reason: failed.message }];
+    const undo = await takeInFolder(workspace, { ...input, ...point, folder, head, degraded });
+    return { undo, changeState: changesOf(workspace) };
+  }
+}
+
+function changesOf(workspace: Workspace): ChangeState {
+  return (changes) => writeState(workspace.found.paths, { ...workspace.state(), ...changes });
+}
+
+/** Whether nothing is lost with the displaced tree: it is held, or it was read and nothing of it left out. */
+function isAllInPoint({ made }: Point): boolean {
+  return made.content.held !== undefined || made.complete;
+}
+
+/** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. */
+function keepDisplaced({ found }: Workspace, { staging, undoId }: Intent, { onWarning }: WorkspaceCall): void {
+  const displaced = path.join(found.control.temporary, staging);
+  if (!fs.existsSync(displaced)) return;
+  const place = newKeptPlace(found.control, "restore");
+  durableMkdir(place);
+  const kept = path.join(place, "displaced");
+  durableRename(displaced, kept);
+  onWarning?.(
+    `not all of what was there before could be read, so that the save point ${undoId.slice(0, 8)} lacks some of it: the folder as it was lies in ${kept}; remove it when it is not needed`,
+  );
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
-export async function recoverExchange(
-  workspace: Workspace,
-  { onWarning }: WorkspaceCall,
-): Promise<Recovery | null> {
+export async function recoverExchange(workspace: Workspace, call: WorkspaceCall): Promise<Recovery | null> {
   const { control, paths } = workspace.found;
   const intent = readExchangeIntent(paths.journal);
   if (intent === null) return null;
   const staging = path.join(control.temporary, intent.staging);
   const short = intent.target.slice(0, 8);
   if (isExchanged(workspace.root, staging, intent)) {
-    if (workspace.byId(intent.undoId) === null) await recordDisplaced(workspace, holderOf(staging), { intent });
-    const changeState: ChangeState = (changes) => writeState(paths, { ...workspace.state(), ...changes });
-    await finishExchange(workspace, { intent, changeState }, async () => workspace.removals.now(staging, onWarning));
+    const undo =
+      workspace.byId(intent.undoId) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
+    await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace), call }, async () =>
+      workspace.removals.now(staging, call.onWarning),
+    );
     const detail = `the restore of ${short} was interrupted and has been finished`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
-  await workspace.removals.now(staging, onWarning);
+  await workspace.removals.now(staging, call.onWarning);
   removeIntent(paths.journal);
   const detail = `the restore of ${short} had not begun to change the folder`;
   return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };

@@ -1,5 +1,5 @@
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
-import type { ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
+import type { Degradation, ReceivedContent, ReceiveRequest, StagedContent } from "../engines/engine.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
@@ -37,10 +37,16 @@ export async function receivePoint(workspace: Workspace, input: ReceiveInput): P
 export interface TakeInInput extends WorkspaceCall {
   /** A folder of this process's own, with what is to be in the point and nothing else. */
   folder: Buffer;
-  /** It is a part of a state: the point becomes neither head nor latest. */
-  isPart: boolean;
+  /** It is a part of a state, or one that a restore displaced: the point becomes neither head nor latest. */
+  undo: boolean;
   message: string;
   cause: Cause;
+  /** of the point, where it is known beforehand */
+  id?: SavePointId;
+  /** the point that it follows from; absent where from nothing that was here */
+  head?: Point | null;
+  /** why the workspace's own engine was passed over */
+  degraded?: readonly Degradation[];
 }
 
 /** The same of what lies in a folder, whatever ignore files are in it. The folder is only read, and may go afterwards. */
@@ -58,8 +64,8 @@ export async function takeInFolder(workspace: Workspace, input: TakeInInput): Pr
     return {
       content: staged.content as unknown as Descriptor["content"],
       ...sealedStateOf(staged, { rules, unchanged: false }),
-      degraded: staged.degraded.map(({ what, reason }) => `${what}: ${reason}`),
-      undo: input.isPart,
+      degraded: [...(input.degraded ?? []), ...staged.degraded].map(({ what, reason }) => `${what}: ${reason}`),
+      undo: input.undo,
     };
   });
   await staged?.settled();
@@ -71,19 +77,18 @@ type OwnFacts = keyof ReturnType<typeof pointFacts> | "engine" | "effective_engi
 /** Intent: the sequence number is claimed. Stage: content in the store. Commit: the descriptor gets its name. */
 async function addPoint(
   workspace: Workspace,
-  input: Pick<ReceiveInput, "message" | "cause">,
+  input: Pick<TakeInInput, "message" | "cause" | "id" | "head">,
   stage: (id: SavePointId) => Promise<Omit<Descriptor, OwnFacts>>,
 ): Promise<Point> {
   const { points, engine } = workspace;
-  const id = newSavePointId();
+  const { id = newSavePointId(), head = null } = input;
   const sequence = points.nextSequence();
   points.claim(sequence, id);
   try {
     const staged = await stage(id);
     failpoint("receive.staged");
     return points.commit({
-      // It follows from nothing that was here.
-      ...pointFacts(workspace, input, { id, sequence, head: null }),
+      ...pointFacts(workspace, input, { id, sequence, head }),
       ...staged,
       engine: workspace.found.controlFile.engine,
       effective_engine: engine.type,

@@ -3,13 +3,13 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairn, cairnOk } from "../fixtures/command.ts";
+import { cairn, cairnOk, startCairn } from "../fixtures/command.ts";
 import { removeFolder } from "../fixtures/engine-clauses.ts";
-import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertFolder, differencesOf, readFolder } from "../fixtures/folder-state.ts";
 import { assertHeldTidy, heldPlace, makeHoldable, subvolumesOf, treeOf } from "../fixtures/held-place.ts";
 import type { LoopFileSystem } from "../fixtures/loop-file-system.ts";
 import { makeFirst, makeUnsaved } from "../fixtures/two-states.ts";
-import { cairnLibrary } from "../fixtures/work.ts";
+import { cairnLibrary, pauseFile } from "../fixtures/work.ts";
 
 /** Kills beside other workspaces of the same control directory. Those of one workspace: the engines' contract. */
 
@@ -58,6 +58,39 @@ test("a seal that is made anew by who can read more, and killed at any step, is 
     const shown = cairnOk(["show", `${id}:closed`, "-C", folder]).data["content_b64"] as string;
     assert.deepEqual(Buffer.from(shown, "base64"), fs.readFileSync(closed), failpoint);
     assertHeldTidy(place, failpoint);
+  }
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("an exchange is finished when somebody makes a subvolume in what it has displaced, which the undo point has whole", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const first = readFolder(folder);
+  const { save_point_id: id } = await client.save();
+  await client.seal();
+  const temporary = path.join(client.controlDirectory, "tmp");
+  const restoring = ["-C", folder, "restore", id, "--method", "exchange"];
+  for (const how of ["killed", "not killed"]) {
+    makeUnsaved(folder);
+    const pause = pauseFile();
+    const running = startCairn(restoring, { failpoint: `exchange.exchanged${how === "killed" ? "" : `@${pause}`}` });
+    if (how === "killed") assert.ok((await running.ended).killed);
+    else await running.paused;
+    const [displaced] = fs.readdirSync(temporary);
+    const inner = path.join(temporary, displaced!, "inner");
+    execFileSync("btrfs", ["-q", "subvolume", "create", inner]);
+    fs.writeFileSync(path.join(inner, "file"), "in the inner one\n");
+    const wanted = readFolder(path.join(temporary, displaced!), { withoutRootTime: true });
+    fs.rmSync(pause);
+    if (how === "not killed") assert.equal((await running.ended).status, 0);
+    assertFolder(folder, first, how);
+    cairnOk(["save", folder]);
+    assert.deepEqual(fs.readdirSync(temporary), [], how);
+    cairnOk(["-C", folder, "undo"]);
+    assert.deepEqual(differencesOf(readFolder(folder, { withoutRootTime: true }), wanted), [], how);
+    cairnOk(["-C", folder, "restore", id]);
+    assertFolder(folder, first, how);
   }
   assert.deepEqual((await client.verifyAll()).problems, []);
 });

@@ -42,7 +42,7 @@ export async function takeIn(
     const point = await takeInFolder(workspace, {
       ...call,
       folder,
-      isPart: chosen.paths !== null,
+      undo: chosen.paths !== null,
       message: `${part}snapshot ${listed.id.slice(0, 8)} of ${access.location}`,
       cause: { kind: "backup", snapshot_id: listed.id, repository_id: access.repository.id },
     });
