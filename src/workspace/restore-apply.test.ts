@@ -100,3 +100,19 @@ test("what comes under a name that the file system does not take is left out, wi
     assert.deepEqual([created, notSet, fs.readdirSync(folder)], [1, [], ["comes"]]);
   }
 });
+
+test("directories that were made before a kill, one in the other, are gone on with", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  const steps = ["made", "made/in", "made/in/deep"].map((name): Step => ({ op: "mkdir", path: Buffer.from(name) }));
+  for (const [resuming, made] of [
+    [false, 3],
+    [true, 0],
+  ] as const) {
+    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const { created, kept } = new StepRunner(options).run(steps);
+    assert.deepEqual([created, kept, fs.existsSync(path.join(folder, "made/in/deep"))], [made, [], true]);
+  }
+});

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { CairnError, codeOfErrno } from "../errors.ts";
+import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
@@ -8,7 +8,7 @@ import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../f
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow, joinRaw, quotedPath } from "../fs/safe-path.ts";
+import { isAtOrBelow, joinRaw, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
@@ -219,8 +219,12 @@ export class StepRunner {
 
   /** Whether the directory that holds an entry, open, has exactly its name. */
   #isListed(fd: number, path: Uint8Array, name: Uint8Array): boolean {
-    const above = joinRaw(this.#options.root, path.subarray(0, path.length - name.length));
-    return fs.readdirSync(throughDescriptor(fd, above), { encoding: "buffer" }).some((each) => each.equals(name));
+    const above = joinRaw(this.#options.root, path.subarray(0, Math.max(path.length - name.length - 1, 0)));
+    try {
+      return fs.readdirSync(throughDescriptor(fd, above), { encoding: "buffer" }).some((each) => each.equals(name));
+    } catch (error) {
+      throw toCairnError(error, `list ${printablePath(above)}`);
+    }
   }
 
   #put(step: Extract<Step, { op: "put" }>): void {
