@@ -181,9 +181,10 @@ export async function restoreByExchange(
   }
   failpoint("exchange.exchanged");
   const displaced = await recordDisplaced(workspace, holder, { intent, call: input, cause: input.cause });
-  await finishExchange(workspace, { intent, ...displaced, call: input }, async () =>
+  const kept = await finishExchange(workspace, { intent, ...displaced }, async () =>
     workspace.removals.add(staging, input.onWarning),
   );
+  if (kept !== null) input.onWarning?.(kept);
   return { undoId: intent.undoId };
 }
 
@@ -193,22 +194,24 @@ interface Displaced {
   changeState: ChangeState;
 }
 
-/** From the undo point to the record; `remove`: has the displaced tree removed. */
+/** From the undo point to the record; `remove`: has the displaced tree removed. Returns what is kept of it, for people; null where nothing is. */
 async function finishExchange(
   workspace: Workspace,
-  { intent, undo, changeState, call }: { intent: Intent; call: WorkspaceCall } & Displaced,
+  { intent, undo, changeState }: { intent: Intent } & Displaced,
   remove: () => Promise<void>,
-): Promise<void> {
+): Promise<string | null> {
   failpoint("exchange.saved");
   const at = new Date().toISOString();
   const last = { undo_id: intent.undoId, restored_to: intent.target, paths: null, at };
   changeState({ head: intent.target, last_restore: last });
   failpoint("exchange.recorded");
+  let kept: string | null = null;
   if (isAllInPoint(undo)) await remove();
-  else keepDisplaced(workspace, intent, call);
+  else kept = keepDisplaced(workspace, intent);
   failpoint("exchange.displaced-removed");
   keepAnnounced(workspace);
   removeIntent(workspace.found.paths.journal);
+  return kept;
 }
 
 /**
@@ -248,17 +251,15 @@ function isAllInPoint({ made }: Point): boolean {
   return made.content.held !== undefined || made.complete;
 }
 
-/** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. */
-function keepDisplaced({ found }: Workspace, { staging, undoId }: Intent, { onWarning }: WorkspaceCall): void {
+/** What cannot be read of a displaced tree, and is in no point, is for somebody with more rights to look at. Returns where it is, for people. */
+function keepDisplaced({ found }: Workspace, { staging, undoId }: Intent): string | null {
   const displaced = path.join(found.control.temporary, staging);
-  if (!fs.existsSync(displaced)) return;
+  if (!fs.existsSync(displaced)) return null;
   const place = newKeptPlace(found.control, "restore");
   durableMkdir(place);
   const kept = path.join(place, "displaced");
   durableRename(displaced, kept);
-  onWarning?.(
-    `not all of what was there before could be read, so that the save point ${undoId.slice(0, 8)} lacks some of it: the folder as it was lies in ${kept}; remove it when it is not needed`,
-  );
+  return `not all of what was there before could be read, so that the save point ${undoId.slice(0, 8)} lacks some of it: the folder as it was lies in ${kept}; remove it when it is not needed`;
 }
 
 /** Finishes or takes back an exchange that was interrupted; null where there was none. For the lock's holder. */
@@ -271,10 +272,10 @@ export async function recoverExchange(workspace: Workspace, call: WorkspaceCall)
   if (isExchanged(workspace.root, staging, intent)) {
     const undo =
       workspace.byId(intent.undoId) ?? (await recordDisplaced(workspace, holderOf(staging), { intent, call })).undo;
-    await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace), call }, async () =>
+    const kept = await finishExchange(workspace, { intent, undo, changeState: changesOf(workspace) }, async () =>
       workspace.removals.now(staging, call.onWarning),
     );
-    const detail = `the restore of ${short} was interrupted and has been finished`;
+    const detail = `the restore of ${short} was interrupted and has been finished${kept === null ? "" : `; ${kept}`}`;
     return { operation: intent.kind, outcome: "completed", detail, kept: [] };
   }
   await workspace.removals.now(staging, call.onWarning);

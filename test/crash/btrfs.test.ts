@@ -95,6 +95,35 @@ test("an exchange is finished when somebody makes a subvolume in what it has dis
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
+test("what an exchange has displaced is kept where it can neither be held nor read whole", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const { save_point_id: id } = await client.save();
+  await client.seal();
+  makeUnsaved(folder);
+  const restoring = ["-C", folder, "restore", id, "--method", "exchange"];
+  assert.ok(cairn(restoring, { failpoint: "exchange.exchanged" }).killed);
+  const [displaced] = fs.readdirSync(path.join(client.controlDirectory, "tmp"));
+  const inner = path.join(client.controlDirectory, "tmp", displaced!, "inner");
+  execFileSync("btrfs", ["-q", "subvolume", "create", inner]);
+  fs.writeFileSync(path.join(inner, "closed"), "for its owner\n", { mode: 0o600 });
+  fs.chownSync(path.join(inner, "closed"), 4711, 4711);
+  cairnOk(["save", folder], { prefix: ["setpriv", ...LESSER, "--"] });
+  assert.match(
+    (await client.status()).recovered.at(-1)!.detail,
+    /not all of what was there before could be read.*\/kept\/restore-[^/]+\/displaced/,
+  );
+  const [kept] = fs.readdirSync(path.join(client.controlDirectory, "kept"));
+  const closed = path.join(client.controlDirectory, "kept", kept!, "displaced/inner/closed");
+  assert.equal(fs.readFileSync(closed, "utf8"), "for its owner\n");
+  assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "tmp")), []);
+  const { findings } = cairnOk(["-C", folder, "doctor"]).data as { findings: { kind: string }[] };
+  assert.ok(findings.some(({ kind }) => kind === "kept"));
+  cairnOk(["-C", folder, "undo"]);
+  assert.ok(fs.existsSync(path.join(folder, "inner")));
+});
+
 test("a workspace of several, killed while its held points are deleted, leaves the others whole and no subvolume", async (t) => {
   const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
   if (place === null) return;
