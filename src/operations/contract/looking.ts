@@ -46,7 +46,7 @@ export interface Recovered {
   operation: string;
   outcome: "completed" | "rolled_back";
   detail: string;
-  /** Paths that were edited after the interruption and so were left as they are. */
+  /** Paths that were left as they are: edited after the interruption, or not taken by the file system. */
   kept: NamedPath[];
 }
 
