@@ -155,6 +155,21 @@ describe("an ordinary user", { skip }, () => {
     assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [["of-another", "not_permitted", "times"]]);
   });
 
+  test("is told that a link and a pipe, which are another's now, were theirs", () => {
+    const at = (...names: string[]): string => path.join(user.place, "links", ...names);
+    fs.mkdirSync(at());
+    fs.symlinkSync("nowhere", at("link"));
+    makeNode(at("pipe"), TYPE.PIPE);
+    for (const each of [at(), at("link"), at("pipe")]) fs.lchownSync(each, ORDINARY_USER, ORDINARY_USER);
+    const here = user.optionsIn(at());
+    cairnOk(["save"], here);
+    for (const name of ["link", "pipe"]) fs.lchownSync(at(name), 0, 0);
+    assert.deepEqual(leftOf(cairn(["restore", "head"], here)), [
+      ["link", "not_permitted", "owner"],
+      ["pipe", "not_permitted", "owner"],
+    ]);
+  });
+
   test("is told that the folder itself has another owner than it had", () => {
     const file = path.join(user.place, "other/file");
     fs.mkdirSync(path.dirname(file));

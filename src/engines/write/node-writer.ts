@@ -314,12 +314,7 @@ export class NodeWriter {
   metadataByName(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): void {
     putName(this.#name, 0, place.name);
     let aspects: NotSet["aspects"] = [];
-    if (
-      this.#mayOwn &&
-      this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0 &&
-      (node.uid !== this.#uid || node.gid !== this.#gid)
-    )
-      aspects.push("owner");
+    if (this.#mayOwn && this.sys.lchown(dirfd, this.#name, 0, node.uid, node.gid) < 0) aspects.push("owner");
     if (
       this.#inherits &&
       node.type !== "symlink" &&
