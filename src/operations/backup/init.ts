@@ -1,3 +1,4 @@
+import { throwIfAborted } from "../../errors.ts";
 import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
 import { Repository } from "../../repository/repository.ts";
 import { CallStorage } from "../../repository/storage/call-storage.ts";
@@ -17,6 +18,7 @@ export async function initRepository(
   polynomial?: string,
 ): Promise<RepositoryAccess> {
   const password = await passwordOf(options);
+  throwIfAborted(options.signal);
   const storage = await open(options.repository, { ...storageOptions(options), create: true });
   try {
     const repository = await Repository.create(new CallStorage(storage, storageCall(options)), {

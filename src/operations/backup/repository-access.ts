@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
-import { CairnError, type ErrorCode, reworded } from "../../errors.ts";
+import { CairnError, type ErrorCode, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
@@ -56,7 +56,9 @@ export class RepositoryAccess {
     const storage = opened.localPath === undefined ? new CachedStorage(opened) : opened;
     try {
       const password = await passwordOf(options);
+      throwIfAborted(options.signal);
       const repository = await openedBy(new CallStorage(storage, storageCall(options)), password);
+      throwIfAborted(options.signal);
       const access = RepositoryAccess.over(options, storage, repository);
       if (storage instanceof CachedStorage) storage.keepIn(join(access.cache, "snapshots"));
       return access;
@@ -74,8 +76,12 @@ export class RepositoryAccess {
     return new RepositoryAccess(within, cache, { storage, onWarning, keyName: repository.keyName, work: null });
   }
 
-  /** The same for one call. Whoever has no warnings of their own hears them as was asked for when it was opened. */
+  /**
+   * The same for one call; `interrupted` for one who has stopped already. Whoever has no warnings of their own hears them as was
+   * asked for when it was opened.
+   */
   forCall({ signal, onWarning = this.#opened.onWarning }: CallOptions): RepositoryAccess {
+    throwIfAborted(signal);
     if (signal === undefined && onWarning === this.#opened.onWarning) return this;
     const storage = new CallStorage(this.#opened.storage, storageCall({ signal, onWarning }));
     return new RepositoryAccess(this.repository.over(storage), this.cache, this.#opened);

@@ -454,3 +454,28 @@ test("who waits for another's removal of a dead lock is not ended with that one"
   assert.deepEqual((await second).problems, []);
   assert.deepEqual(locksIn(at), []);
 });
+
+test("who has stopped before is asked nothing and given nothing", async (t) => {
+  const at = await scene(t);
+  const { options } = await at.stoppedAt(() => false);
+  const stop = new AbortController();
+  const { signal } = stop;
+  // Stopped while the password is asked for.
+  const password = async (): Promise<string> => {
+    stop.abort();
+    return PASSWORD;
+  };
+  await assert.rejects(at.library.initRepository({ ...options, password, signal }), { code: "interrupted" });
+  assert.equal(at.server.seen.length, 0);
+  await made(at);
+  const repository = await at.open();
+  const { length } = at.server.seen;
+  await assert.rejects(at.library.openRepository({ ...options, signal }), { code: "interrupted" });
+  for (const call of [
+    repository.keys({ signal }),
+    repository.stats({ signal }),
+    repository.cat("config", undefined, { signal }),
+  ])
+    await assert.rejects(call, { code: "interrupted" });
+  assert.equal(at.server.seen.length, length);
+});
