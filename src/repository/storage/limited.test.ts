@@ -70,6 +70,20 @@ test("a token bucket lets nobody wait who was stopped, and holds up nobody who c
   await bucket.take(1, stop.signal);
 });
 
+test("who stops behind somebody else's wait in a token bucket waits no longer and takes nothing", async () => {
+  const [stop, last] = [new AbortController(), new AbortController()];
+  const bucket = new TokenBucket(1000);
+  await bucket.take(1250);
+  const first = bucket.take(1, last.signal);
+  const behind = bucket.take(1_000_000, stop.signal);
+  stop.abort();
+  const begun = performance.now();
+  await assert.rejects(behind, { code: "interrupted" });
+  assert.ok(performance.now() - begun < 500);
+  await first;
+  await bucket.take(1);
+});
+
 test("limited storage paces what is sent and what is received apart", async () => {
   const folder = mkdtempSync(join(tmpdir(), "cairn-limited-"));
   try {

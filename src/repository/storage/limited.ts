@@ -62,21 +62,25 @@ export class TokenBucket {
   }
 
   /** Waits until nothing is owed and takes `bytes`; one after the other, in the order of the calls. A signal as for a `Pace`. */
-  take(bytes: number, signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted === true) return Promise.resolve();
+  async take(bytes: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted === true) return;
     const turn = this.#queue.then(() => this.#pay(bytes, signal));
     this.#queue = turn.catch(() => undefined);
-    return turn;
+    const stopped = Promise.withResolvers<void>();
+    const stop = (): void => stopped.resolve();
+    signal?.addEventListener("abort", stop, { once: true });
+    await Promise.race([turn, stopped.promise]).finally(() => signal?.removeEventListener("abort", stop));
+    throwIfAborted(signal);
   }
 
   async #pay(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     this.#fill();
-    while (this.#tokens < 0) {
-      throwIfAborted(signal);
+    // Nobody waits any more for who has stopped.
+    while (this.#tokens < 0 && signal?.aborted !== true) {
       await this.#sleep(Math.ceil((-this.#tokens / this.#rate) * 1000), signal);
       this.#fill();
     }
-    this.#tokens -= bytes;
+    if (signal?.aborted !== true) this.#tokens -= bytes;
   }
 
   #fill(): void {
@@ -208,9 +212,6 @@ function sizeOf(path: string): number {
 }
 
 async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  try {
-    await sleepFor(ms, undefined, signal === undefined ? {} : { signal });
-  } catch {
-    throwIfAborted(signal);
-  }
+  // Woken by an abort, its caller says so.
+  await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
 }
