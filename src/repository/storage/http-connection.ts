@@ -82,8 +82,9 @@ export class HttpConnection {
     }
   }
 
-  /** Ends the connections, those in use too. */
+  /** Ends the connections, those in use too. One that is made for a later request ends with that. */
   close(): void {
+    this.#agent.maxFreeSockets = 0;
     this.#agent.destroy();
   }
 

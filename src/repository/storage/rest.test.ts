@@ -7,6 +7,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer, type RepositoryServerOptions } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
@@ -230,6 +232,19 @@ describe("a server that misbehaves", () => {
     });
     assert.deepEqual(told, []);
     await secure.close();
+  });
+
+  test("a connection that is made for a call after closing ends with that", async () => {
+    status(200);
+    const closed = new RestStorage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    const open = async (): Promise<number> => promisify(server.getConnections.bind(server))();
+    const before = await open();
+    await closed.remove("locks", name);
+    assert.equal(await open(), before + 1);
+    await closed.close();
+    await closed.remove("locks", name);
+    for (let i = 0; i < 50 && (await open()) > before; i++) await sleep(20);
+    assert.equal(await open(), before);
   });
 
   test("every status has its error", async () => {
