@@ -404,13 +404,14 @@ export class CairnClient {
       into.catch(() => undefined);
       await this.#with(name, async (workspace) => prepareSave(workspace));
     }
-    const access = accessOf("createBackup", await into).forCall(options);
-    if (isSaved !== true)
-      return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, options));
-    if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
-    // Before anything is saved.
-    checkSnapshotTags(options.tags ?? []);
-    return this.#saveAndBackUp(access, options);
+    return accessOf("createBackup", await into).during(options, async (access) => {
+      if (isSaved !== true)
+        return this.#sealed(name, options, async (workspace) => createBackup(workspace, access, options));
+      if (point !== undefined) throw new CairnError("usage", "a point and `save` exclude each other");
+      // Before anything is saved.
+      checkSnapshotTags(options.tags ?? []);
+      return this.#saveAndBackUp(access, options);
+    });
   }
 
   async #saveAndBackUp(access: RepositoryAccess, options: CreateBackupOptions): Promise<CreateBackupResult> {
@@ -432,9 +433,10 @@ export class CairnClient {
     snapshot: string,
     options: RestoreInPlaceOptions = {},
   ): Promise<RestoreInPlaceResult> {
-    const access = accessOf("restoreBackup", from).forCall(options);
-    return this.#with(options.workspaceName, async (workspace) =>
-      restoreBackupInPlace(workspace, access, { ...options, snapshot }),
+    return accessOf("restoreBackup", from).during(options, async (access) =>
+      this.#with(options.workspaceName, async (workspace) =>
+        restoreBackupInPlace(workspace, access, { ...options, snapshot }),
+      ),
     );
   }
 

@@ -67,14 +67,14 @@ export class OpenedRepository implements BackupRepository {
   }
 
   async list(options: ListBackupsOptions = {}): Promise<BackupList> {
-    return listBackups(this.access.forCall(options), options);
+    return this.access.during(options, (access) => listBackups(access, options));
   }
 
   async createFromStream(
     content: AsyncIterable<Uint8Array>,
     options: StreamBackupOptions = {},
   ): Promise<StreamBackupResult> {
-    return createFromStream(this.access.forCall(options), content, options);
+    return this.access.during(options, (access) => createFromStream(access, content, options));
   }
 
   async createFromCommand(
@@ -83,77 +83,81 @@ export class OpenedRepository implements BackupRepository {
   ): Promise<StreamBackupResult> {
     const { cwd = process.cwd(), signal } = options;
     checkCommand(command);
-    return createFromStream(this.access.forCall(options), processOutput({ command, cwd, signal }), options);
+    return this.access.during(options, (access) =>
+      createFromStream(access, processOutput({ command, cwd, signal }), options),
+    );
   }
 
   async verify(options: VerifyBackupOptions = {}): Promise<VerifyBackupResult> {
-    return verifyBackup(this.access.forCall(options), options);
+    return this.access.during(options, (access) => verifyBackup(access, options));
   }
 
   async restore(snapshot: string, to: string, options: RestoreBackupOptions = {}): Promise<RestoreBackupResult> {
-    return restoreBackup(this.access.forCall(options), { snapshot, to }, options);
+    return this.access.during(options, (access) => restoreBackup(access, { snapshot, to }, options));
   }
 
   async forget(options: ForgetBackupsOptions): Promise<ForgetBackupsResult> {
-    return forgetBackups(this.access.forCall(options), options);
+    return this.access.during(options, (access) => forgetBackups(access, options));
   }
 
   async prune(options: PruneBackupsOptions = {}): Promise<PruneBackupsResult> {
-    return pruneBackups(this.access.forCall(options), options);
+    return this.access.during(options, (access) => pruneBackups(access, options));
   }
 
   async copyTo(target: BackupRepository, options: CopyBackupsOptions = {}): Promise<CopyBackupsResult> {
     if (!(target instanceof OpenedRepository))
       throw new CairnError("usage", "copyTo wants a repository that this library has opened");
-    return copyBackups(this.access.forCall(options), target.access.forCall(options), options);
+    return this.access.during(options, (from) =>
+      target.access.during(options, (into) => copyBackups(from, into, options)),
+    );
   }
 
   async keys(options: CallOptions = {}): Promise<RepositoryKeys> {
-    return listKeys(this.access.forCall(options));
+    return this.access.during(options, (access) => listKeys(access));
   }
 
   async addKey(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return addKey(this.access.forCall(options), password, options);
+    return this.access.during(options, (access) => addKey(access, password, options));
   }
 
   async addAgeKey(options: AgeKeyOptions): Promise<RepositoryKeys> {
-    return addAgeKey(this.access.forCall(options), options);
+    return this.access.during(options, (access) => addAgeKey(access, options));
   }
 
   async removeKey(key: string, options: CallOptions = {}): Promise<RepositoryKeys> {
-    return removeKey(this.access.forCall(options), key, options);
+    return this.access.during(options, (access) => removeKey(access, key, options));
   }
 
   async changePassword(password: RepositoryOptions["password"], options: CallOptions = {}): Promise<RepositoryKeys> {
-    return changePassword(this.access.forCall(options), password, options);
+    return this.access.during(options, (access) => changePassword(access, password, options));
   }
 
   async repair(options: RepairBackupsOptions): Promise<RepairBackupsResult> {
-    return repairBackups(this.access.forCall(options), options);
+    return this.access.during(options, (access) => repairBackups(access, options));
   }
 
   async repairSnapshots(options: RepairSnapshotsOptions = {}): Promise<RepairSnapshotsResult> {
-    return repairSnapshots(this.access.forCall(options), options);
+    return this.access.during(options, (access) => repairSnapshots(access, options));
   }
 
   async stats(options: BackupStatsOptions = {}): Promise<BackupStats> {
-    return backupStats(this.access.forCall(options), options);
+    return this.access.during(options, (access) => backupStats(access, options));
   }
 
   async find(pattern: string, options: FindInBackupsOptions = {}): Promise<FindInBackupsResult> {
-    return findInBackups(this.access.forCall(options), pattern, options);
+    return this.access.during(options, (access) => findInBackups(access, pattern, options));
   }
 
   async diff(from: string, to: string, options: CallOptions = {}): Promise<DiffBackupsResult> {
-    return diffBackups(this.access.forCall(options), { from, to }, options);
+    return this.access.during(options, (access) => diffBackups(access, { from, to }, options));
   }
 
   async cat(kind: string, id?: string, options: CallOptions = {}): Promise<CatBackupResult> {
-    return catBackup(this.access.forCall(options), { kind, id }, options);
+    return this.access.during(options, (access) => catBackup(access, { kind, id }, options));
   }
 
   async unlock(options: CallOptions & { all?: boolean } = {}): Promise<UnlockResult> {
-    return unlock(this.access.forCall(options), options);
+    return this.access.during(options, (access) => unlock(access, options));
   }
 
   async close(): Promise<void> {

@@ -30,11 +30,14 @@ interface Opened {
   readonly onWarning: CallOptions["onWarning"];
   keyName: string | null;
   work: string | null;
+  /** Calls under way. */
+  calls: number;
+  isClosed: boolean;
 }
 
 /**
  * A repository that was opened by its location and a password, for any number of calls. What opened it ends with it: each call
- * has its own by `forCall`, with its signal, and is told of what its storage has to repeat.
+ * has its own by `during`, with its signal, and is told of what its storage has to repeat.
  */
 export class RepositoryAccess {
   /** As its storage says it: never with a secret in it. */
@@ -73,15 +76,26 @@ export class RepositoryAccess {
     const { env, onWarning } = options;
     const cache = join(userCacheDirectory(env), "repositories", repository.id);
     const within = repository.over(new CallStorage(storage, storageCall({ onWarning })));
-    return new RepositoryAccess(within, cache, { storage, onWarning, keyName: repository.keyName, work: null });
+    const opened = { storage, onWarning, keyName: repository.keyName, work: null, calls: 0, isClosed: false };
+    return new RepositoryAccess(within, cache, opened);
   }
 
   /**
-   * The same for one call; `interrupted` for one who has stopped already. Whoever has no warnings of their own hears them as was
-   * asked for when it was opened.
+   * Runs a call; `interrupted` for one who has stopped already. Whoever has no warnings of their own hears them as was asked
+   * for when it was opened.
    */
-  forCall({ signal, onWarning = this.#opened.onWarning }: CallOptions): RepositoryAccess {
-    throwIfAborted(signal);
+  async during<T>(options: CallOptions, call: (access: RepositoryAccess) => Promise<T>): Promise<T> {
+    throwIfAborted(options.signal);
+    this.#opened.calls++;
+    try {
+      return await call(this.#forCall(options));
+    } finally {
+      this.#opened.calls--;
+      this.#clearAway();
+    }
+  }
+
+  #forCall({ signal, onWarning = this.#opened.onWarning }: CallOptions): RepositoryAccess {
     if (signal === undefined && onWarning === this.#opened.onWarning) return this;
     const storage = new CallStorage(this.#opened.storage, storageCall({ signal, onWarning }));
     return new RepositoryAccess(this.repository.over(storage), this.cache, this.#opened);
@@ -120,7 +134,7 @@ export class RepositoryAccess {
     }
   }
 
-  /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close`. */
+  /** A folder for unfinished files, on the repository's own file system where it is local; gone with `close` and the last call under way. */
   workDirectory(): string {
     const { work } = this.#opened;
     if (work !== null) return work;
@@ -171,10 +185,16 @@ export class RepositoryAccess {
   }
 
   async close(): Promise<void> {
-    const { work, storage } = this.#opened;
-    if (work !== null) clearAway(work);
+    this.#opened.isClosed = true;
+    this.#clearAway();
+    await this.#opened.storage.close?.();
+  }
+
+  #clearAway(): void {
+    const { work, calls, isClosed } = this.#opened;
+    if (work === null || calls > 0 || !isClosed) return;
+    clearAway(work);
     this.#opened.work = null;
-    await storage.close?.();
   }
 }
 
