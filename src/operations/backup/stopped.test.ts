@@ -1,12 +1,10 @@
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
-import { openLibrary } from "../../compose.ts";
 import { CopyEngine } from "../../engines/copy/copy-engine.ts";
 import type { CairnError } from "../../errors.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
@@ -480,30 +478,4 @@ test("who has stopped before is asked nothing and given nothing", async (t) => {
   ])
     await assert.rejects(call, { code: "interrupted" });
   assert.equal(at.server.seen.length, length);
-});
-
-test("a call under way keeps its unfinished files until its end although its repository is closed", async (t) => {
-  const at = await scene(t);
-  await made(at);
-  const { folder } = at;
-  const library = await openLibrary();
-  const local = {
-    repository: join(folder, "local"),
-    password: PASSWORD,
-    env: { HOME: folder, XDG_CACHE_HOME: folder },
-  };
-  await (await library.initRepository(local)).close();
-  for (const repository of [await library.openRepository(local), await at.open()]) {
-    async function* closing(): AsyncGenerator<Uint8Array> {
-      yield randomBytes(3 << 20);
-      await repository.close();
-      yield randomBytes(3 << 20);
-    }
-    const backup = repository.createFromStream(closing());
-    if (repository.info.location === local.repository) assert.ok((await backup).snapshot !== null);
-    else await assert.rejects(backup, { code: "interrupted", message: "the repository was closed" });
-  }
-  const caches = join(folder, "cache/cairn/repositories");
-  const work = readdirSync(caches).flatMap((id) => readdirSync(join(caches, id, "work")));
-  assert.deepEqual([work, readdirSync(join(local.repository, "tmp"))], [[], []]);
 });
