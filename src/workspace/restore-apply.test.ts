@@ -116,3 +116,28 @@ test("directories that were made before a kill, one in the other, are gone on wi
     assert.deepEqual([created, kept, fs.existsSync(path.join(folder, "made/in/deep"))], [made, [], true]);
   }
 });
+
+test("where names that differ in their case are one, a directory that was to go and stays gets what comes, and no other does", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  // Both stand for one, of which only the first is listed.
+  for (const each of [`${folder}/name`, `${folder}/NAME`, staging]) fs.mkdirSync(each, { recursive: true });
+  fs.writeFileSync(path.join(folder, "name/ignored"), "stays");
+  fs.writeFileSync(path.join(staging, stagedName(0)), "new");
+  t.mock.method(fs, "readdirSync", () => [Buffer.from("name")]);
+  const inode = fs.statSync(path.join(staging, stagedName(0))).ino.toString();
+  const comes: Step[] = [
+    { op: "mkdir", path: Buffer.from("NAME") },
+    { op: "put", path: Buffer.from("NAME/file"), staged: 0, inode, old: null },
+  ];
+  const goes: Step = { op: "rmdir", path: Buffer.from("name"), old: identityAt(folder, "name") };
+  const run = (steps: Step[]): unknown[] => {
+    const options = { root: Buffer.from(folder), staging, apart: [], resuming: false, hidesIgnored: () => true };
+    const { created, kept } = new StepRunner(options).run(steps);
+    return [created, kept.map(({ path: where }) => Buffer.from(where).toString())];
+  };
+  assert.deepEqual(run(comes), [0, ["NAME"]]);
+  assert.deepEqual(run([goes, ...comes]), [1, []]);
+  assert.equal(fs.readFileSync(path.join(folder, "NAME/file"), "utf8"), "new");
+});

@@ -65,6 +65,8 @@ export class StepRunner {
   readonly #from = newArena(1024);
   readonly #to = newArena(1024);
   readonly #keptPaths = new Set<string>();
+  /** directories that were to go and stay, with something in them; `folded` */
+  readonly #stayed = new Set<string>();
   /** directories to come whose names the file system does not take */
   readonly #notHeld = new PathSelection([]);
   readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
@@ -184,6 +186,7 @@ export class StepRunner {
     if (result === ENOENT || result === ENOTDIR) return;
     this.#closeAgain(step);
     if (result !== ENOTEMPTY && result !== EEXIST) throw this.#error(result, step.path, "cannot remove the directory");
+    this.#stayed.add(folded(step.path));
     if (this.#options.hidesIgnored(step.path)) return;
     const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
     if (inside === undefined) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
@@ -212,8 +215,9 @@ export class StepRunner {
       const now = this.#held.identity(fd, name);
       if (now === null || (now.mode & 0xf000) !== 0x4000)
         return this.#keep(step.path, "not_saved", "something that was not saved stands in its place");
-      // To a file system that takes `NAME` and `name` for one it is another directory of the point.
-      if (!this.#isListed(fd, step.path, name)) throw this.#error(result, step.path, "cannot make the directory");
+      // To a file system that takes `NAME` and `name` for one it is another directory of the point, or one that was to go.
+      if (!this.#stayed.has(folded(step.path)) && !this.#isListed(fd, step.path, name))
+        throw this.#error(result, step.path, "cannot make the directory");
     } else throw this.#error(result, step.path, "cannot make the directory");
   }
 
@@ -346,6 +350,11 @@ const IN_ANOTHER =
   "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
 const GOES_WITH_ANOTHER =
   "it lies in a subvolume or on a file system of its own, out of which nothing can be moved: remove it yourself";
+
+/** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
+function folded(path: Uint8Array): string {
+  return Buffer.from(path).toString("utf8").normalize().toLowerCase();
+}
 
 /** Why an entry stays as it is after a failed step; null where the restore cannot go on. */
 function reasonToKeep({ code, details }: CairnError): KeptReason | null {
