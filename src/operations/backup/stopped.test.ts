@@ -10,7 +10,7 @@ import type { CairnError } from "../../errors.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
 import { RetryingStorage } from "../../repository/storage/retrying.ts";
 import { openS3Storage } from "../../repository/storage/s3.ts";
-import { TestingS3Server, type SeenRequest } from "../../repository/storage/testing-s3-server.ts";
+import { errorReply, TestingS3Server, type SeenRequest } from "../../repository/storage/testing-s3-server.ts";
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
 import { Library } from "../library.ts";
 import { openAgePassword } from "./age-password.ts";
@@ -334,6 +334,22 @@ test("a caller who stops just after their lock is placed asks for nothing more b
   assert.ok(performance.now() - stoppedAt < 100, `${performance.now() - stoppedAt} ms`);
   assert.deepEqual(asked, ["HEAD ", "DELETE "]);
   assert.deepEqual(locksIn(at), []);
+});
+
+test("a caller who stops leaves no lock where its removal fails at first", async (t) => {
+  const at = await scene(t);
+  await made(at);
+  const repository = await at.open();
+  const stop = new AbortController();
+  at.server.hold = (request) => {
+    if (of("PUT", "locks")(request)) setTimeout(() => stop.abort(), 50);
+  };
+  at.server.fail("DELETE", errorReply(503, "SlowDown", "reduce your request rate"), 2);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  await assert.rejects(repository.verify({ signal: stop.signal, onWarning }), { code: "interrupted" });
+  assert.deepEqual(locksIn(at), []);
+  assert.ok(!warnings.some((message) => message.includes("could not be taken away")), warnings.join());
 });
 
 test("a pause before a call is made again ends with the signal of that call", async (t) => {

@@ -214,6 +214,44 @@ test("retrying storage ends its pause when it is stopped, and lets a lock be tak
   await storage.remove("locks", NAME);
 });
 
+test("retrying storage takes a lock away for one who has stopped as often as it may in their time, and nothing else", async () => {
+  const stop = new AbortController();
+  const { memory, faulty, counting, storage, pauses } = patient({}, stop.signal);
+  const asked = (): number[] => [counting.count("remove", "locks"), counting.count("remove", "keys")];
+  for (const kind of ["locks", "keys"] as const) await memory.save(kind, NAME, BYTES);
+  await storage.list("locks");
+  stop.abort();
+  faulty.arm({ operation: "remove", fault: "fail", times: 2 });
+  await storage.remove("locks", NAME);
+  assert.deepEqual(
+    [asked(), pauses],
+    [
+      [3, 0],
+      [500, 1000],
+    ],
+  );
+  faulty.arm({ operation: "remove", fault: "fail", times: 100 });
+  await assert.rejects(storage.remove("keys", NAME), coded("interrupted"));
+  assert.deepEqual(asked(), [3, 1]);
+  await assert.rejects(storage.remove("locks", NAME), coded("interrupted"));
+  assert.deepEqual(
+    [asked(), pauses.slice(2)],
+    [
+      [8, 1],
+      [500, 1000, 2000, 4000],
+    ],
+  );
+});
+
+test("retrying storage takes a lock away for one who stops in the pause before another try", async () => {
+  const stop = new AbortController();
+  const { memory, faulty, storage } = patient({ sleep: async () => stop.abort() }, stop.signal);
+  await memory.save("locks", NAME, BYTES);
+  faulty.arm({ operation: "remove", fault: "fail", times: 2 });
+  await storage.remove("locks", NAME);
+  assert.deepEqual(await memory.list("locks"), []);
+});
+
 test("retrying storage leaves a transfer alone when it is stopped, and lets what decides end", async () => {
   const stop = new AbortController();
   const gate = Promise.withResolvers<void>();

@@ -35,11 +35,16 @@ export interface RetryOptions {
   graceMs?: number;
   /** For tests: milliseconds of a clock that never goes back, a pause, a number from 0 up to 1. */
   now?: () => number;
-  sleep?: (ms: number, signal: AbortSignal) => Promise<void>;
+  sleep?: (ms: number, signal?: AbortSignal) => Promise<void>;
   random?: () => number;
 }
 
 const GRACE_MS = 10_000;
+
+/** When nobody waits any longer for a call whose caller has stopped, by `now`; null before that. */
+interface Grace {
+  endsAt: number | null;
+}
 
 /** What tells whether a file of a kind is there. */
 const TELLS: Readonly<Record<FileKind, string>> = {
@@ -77,8 +82,9 @@ interface Work<T, Call> {
  *
  * A call's signal ends pauses, further attempts, and whatever loads, lists or moves content, with `interrupted`; nobody waits
  * any more for what was under way. What decides is let to its end for `graceMs`; after that the error says that whether it was
- * done is not known (`undecided` in its details). A call that begins after its signal fired has as long. Closing ends all
- * calls like that, and of those that come later makes only what decides.
+ * done is not known (`undecided` in its details). A call that begins after its signal fired has as long. In that time the
+ * removal of a lock is made again as before, since whoever leaves one keeps others waiting. Closing ends all calls like that,
+ * and of those that come later makes only what decides.
  */
 export class RetryingStorage implements Storage {
   readonly #inner: Storage;
@@ -173,13 +179,14 @@ export class RetryingStorage implements Storage {
   async #retry<T, Call extends StorageCall>(asked: Asked<Call>, work: Work<T, Call>): Promise<T> {
     const { attempts = 10, firstAttempts = 4, totalMs = 900_000 } = this.#options;
     const { operation, kind, call } = asked;
-    const now = this.#options.now ?? (() => performance.now());
-    const begun = now();
+    const begun = this.#now();
     if (this.#closing.signal.aborted && isCutOff(operation, kind)) throw this.#stopped(asked, null);
     const signal = this.#endOf(call);
+    const grace: Grace = { endsAt: null };
+    const isOver = (): boolean => signal.aborted && !(operation === "remove" && kind === "locks");
     for (let attempt = 1; ; attempt++) {
       try {
-        const value = await this.#attempt(() => work.run({ ...call, signal }), asked, signal);
+        const value = await this.#attempt(() => work.run({ ...call, signal }), { asked, signal, grace });
         this.#hasAnswered = true;
         return value;
       } catch (error) {
@@ -189,16 +196,21 @@ export class RetryingStorage implements Storage {
         if (late !== null) return late.value;
         if (!error.retryable) throw error;
         const delayMs = this.#delay(attempt, error);
-        const spent = now() - begun;
+        const spent = this.#now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
         if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
-        if (!signal.aborted) {
-          this.#tell(asked, { attempt, delayMs, error }, now());
-          await (this.#options.sleep ?? pause)(delayMs, signal);
+        if (!isOver() && this.#now() + delayMs < (grace.endsAt ?? Infinity)) {
+          this.#tell(asked, { attempt, delayMs, error });
+          await (this.#options.sleep ?? pause)(delayMs, signal.aborted ? undefined : signal);
+          if (!isOver()) continue;
         }
-        if (signal.aborted) throw this.#stopped(asked, error);
+        throw this.#stopped(asked, error);
       }
     }
+  }
+
+  #now(): number {
+    return this.#options.now?.() ?? performance.now();
   }
 
   #endOf({ signal }: StorageCall): AbortSignal {
@@ -212,29 +224,30 @@ export class RetryingStorage implements Storage {
   }
 
   /** Of several calls that wait because of one problem whoever makes them is told once. */
-  #tell(
-    { operation, kind, call }: Asked,
-    failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">,
-    now: number,
-  ): void {
+  #tell({ operation, kind, call }: Asked, failure: Pick<RetryEvent, "attempt" | "delayMs" | "error">): void {
     const onRetry = call.onRetry;
     if (onRetry === undefined) return;
     let told = this.#told.get(onRetry);
     if (told === undefined) this.#told.set(onRetry, (told = new Map()));
     const problem = problemOf(failure.error);
+    const now = this.#now();
     if ((told.get(problem) ?? 0) > now) return;
     told.set(problem, now + failure.delayMs);
     onRetry({ operation, kind, ...failure });
   }
 
-  async #attempt<T>(run: () => Promise<T>, asked: Asked, signal: AbortSignal): Promise<T> {
+  async #attempt<T>(
+    run: () => Promise<T>,
+    { asked, signal, grace }: { asked: Asked; signal: AbortSignal; grace: Grace },
+  ): Promise<T> {
     const { graceMs = GRACE_MS } = this.#options;
     const stopped = Promise.withResolvers<never>();
     let timer: NodeJS.Timeout | undefined;
     const isLate = signal.aborted;
     const stop = (): void => {
-      if (!isLate && isCutOff(asked.operation, asked.kind)) stopped.reject(this.#stopped(asked, null));
-      else timer = setTimeout(() => stopped.reject(this.#stopped(asked, null)), graceMs);
+      if (!isLate && isCutOff(asked.operation, asked.kind)) return stopped.reject(this.#stopped(asked, null));
+      grace.endsAt ??= this.#now() + graceMs;
+      timer = setTimeout(() => stopped.reject(this.#stopped(asked, null)), grace.endsAt - this.#now());
     };
     if (isLate) stop();
     else signal.addEventListener("abort", stop, { once: true });
@@ -287,7 +300,7 @@ function givenUp(error: CairnError, attempts: number, spentMs: number): CairnErr
   return reworded(error, { message, hint });
 }
 
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
+async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   // Woken by an abort, its caller says so.
-  await sleepFor(ms, undefined, { signal }).catch(() => undefined);
+  await sleepFor(ms, undefined, signal === undefined ? {} : { signal }).catch(() => undefined);
 }
