@@ -38,7 +38,7 @@ export function ownerMembers(): NonNullable<LockFile["extra"]> {
 
 export interface LookOptions {
   /** A lock that is not looked at. */
-  except?: string | null;
+  except?: string;
   /** Says of locks of this very process whether they are held; undefined: it is none of them. */
   ours?: (id: string) => boolean | undefined;
 }

@@ -250,6 +250,22 @@ describe("locks", () => {
     });
   });
 
+  test("a shared lock far away reads no lock of its own when it is placed before the first list is answered", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const away = new CountingStorage(storage);
+      delete away.localPath;
+      const list = storage.list.bind(storage);
+      const placed = gateOf();
+      storage.list = async (...of) => placed.gate.then(async () => list(...of));
+      const save = storage.save.bind(storage);
+      storage.save = async (...of) => save(...of).then(placed.open);
+      await withLock(repository.over(away), { exclusive: false }, async () => {
+        assert.equal(away.count("list", "locks"), 2);
+        assert.equal(away.count("load", "locks"), 0);
+      });
+    });
+  });
+
   test("a lock that was removed by others stays lost when it is refreshed", async (t) => {
     await withRepository(async ({ repository, storage }) => {
       t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });

@@ -130,7 +130,7 @@ export class RepositoryLock {
     try {
       if (this.#hasLapsed()) return;
       const startedAt = Date.now();
-      const id = await placeLock(this.#repository, this.exclusive);
+      const id = await placeLock(this.#repository, await sealLock(this.#repository, this.exclusive));
       if (this.#released || this.#hasLapsed()) return void (await dropLock(this.#repository, id));
       const old = this.#id;
       this.#id = id;
@@ -156,13 +156,15 @@ export async function acquireLock(repository: Repository, options: LockOptions):
   };
   for (let attempt = 0; ; attempt++) {
     throwIfAborted(options.signal);
-    const before = foreignLocks(repository, null).then((others) => excluding(others, options.exclusive));
+    // Named before anybody looks around: it may be there by the time that a list is answered.
+    const own = await sealLock(repository, options.exclusive);
+    const before = foreignLocks(repository, own.name).then((others) => excluding(others, options.exclusive));
     before.catch(() => undefined);
     // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
     const isEager = attempt === 0 && !options.exclusive && settleMs > 0;
     let rival = isEager ? undefined : await before;
     if (rival === undefined) {
-      const id = await placeLock(repository, options.exclusive);
+      const id = await placeLock(repository, own);
       let keep = false;
       try {
         rival = await before;
@@ -228,7 +230,7 @@ export async function removeDeadLocks(repository: Repository): Promise<number> {
 }
 
 /** All locks but one's own; dead ones are removed on the way. */
-async function foreignLocks(repository: Repository, own: string | null): Promise<HeldLock[]> {
+async function foreignLocks(repository: Repository, own: string): Promise<HeldLock[]> {
   const { held, dead } = await lookAtLocks(repository, { except: own, ours });
   for (const id of dead) await dropLock(repository, id);
   return held;
@@ -243,7 +245,13 @@ function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | 
   return exclusive ? others[0] : others.find(({ lock }) => lock === null || lock.exclusive);
 }
 
-async function placeLock(repository: Repository, exclusive: boolean): Promise<ObjectId> {
+/** The file of a lock that is not placed yet. */
+interface SealedLock {
+  readonly name: ObjectId;
+  readonly sealed: Uint8Array;
+}
+
+async function sealLock(repository: Repository, exclusive: boolean): Promise<SealedLock> {
   const lock: LockFile = {
     time: new Date().toISOString(),
     exclusive,
@@ -254,7 +262,10 @@ async function placeLock(repository: Repository, exclusive: boolean): Promise<Ob
     gid: process.getgid?.() ?? 0,
     extra: ownerMembers(),
   };
-  const { name, sealed } = await repository.sealUnpacked(encodeLock(lock));
+  return repository.sealUnpacked(encodeLock(lock));
+}
+
+async function placeLock(repository: Repository, { name, sealed }: SealedLock): Promise<ObjectId> {
   mine.add(name);
   try {
     // Never durable: after a power cut its process is gone anyway.
