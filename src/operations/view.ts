@@ -11,6 +11,11 @@ export async function view(workspace: Workspace, target: string, options: Worksp
   const damaged = leftOut.filter(({ reason }) => reason === "damaged");
   if (damaged.length > 0)
     options.onWarning?.(`${damaged.length} damaged entries are not in the view; see \`cairn verify\``);
+  const lacking = leftOut.filter(({ reason }) => reason === "unreadable");
+  if (lacking.length > 0)
+    options.onWarning?.(
+      `${lacking.length} entries are not in the view: the save point lacks them, since they could not be read`,
+    );
   return publicLease(lease);
 }
 

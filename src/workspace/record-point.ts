@@ -5,11 +5,13 @@ import type { ChangeCounts } from "../engines/scan/summary.ts";
 import { toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { type Cause, type Descriptor, omittedOf } from "../formats/descriptor.ts";
+import type { ManifestOmission } from "../formats/manifest.ts";
 import type { SealedState } from "../formats/seal-file.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { type IgnoreRecord } from "../fs/ignore.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
+import { PathSelection } from "../fs/path-selection.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { rulesOfTask } from "../engines/scan/directory-rules.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -234,6 +236,14 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
     ...torn.map(({ path, reason }) => ({ path, reason: "changing" as const, detail: reason })),
     ...mounts.map((path) => ({ path, reason: "mounted" as const, detail: "another file system is mounted there" })),
   ];
+}
+
+/** What a point lacks of some paths (null: of all), since its save could not read it. */
+export function lackingIn(omitted: readonly ManifestOmission[], paths: readonly Uint8Array[] | null): LeftOutEntry[] {
+  const chosen = new PathSelection(paths ?? [""]);
+  return omitted
+    .filter(({ path }) => chosen.chosenAt(path) !== null)
+    .map(({ path, reason }) => ({ path, reason: "unreadable", detail: `it was not saved: ${inWords(reason)}` }));
 }
 
 /** The same of a point that is there: its descriptor names the first of them and how many there were. */

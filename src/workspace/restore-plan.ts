@@ -88,7 +88,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     if (closed !== null && isBelow(difference.path, closed)) continue;
     entries.push(planEntry(difference));
   }
-  if (selection !== null && input.mayLackPaths !== true) for (const path of selection.unseen()) mustExist(input, path);
+  if (selection !== null && input.mayLackPaths !== true)
+    for (const path of selection.unseen()) if (unknown.chosenAt(path) === null) mustExist(input, path);
   return entries;
 }
 

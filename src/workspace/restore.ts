@@ -35,7 +35,7 @@ import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
 import type { Difference } from "./tree-diff.ts";
-import { type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
+import { lackingIn, type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -142,7 +142,8 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   }).run(steps);
   failpoint("restore.swapped");
   const finished = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
-  const leftOut = leftOutEntries(present, plan, { staged, applied, finished }, input.paths);
+  const lacking = lackingIn(manifest?.omitted ?? [], input.paths);
+  const leftOut = leftOutEntries(present, plan, { staged, applied, finished, lacking }, input.paths);
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
     undoId: finished.undoId,
@@ -407,9 +408,10 @@ function setRoot(workspace: Workspace, root: DirectoryFacts): NotSet[] {
 function leftOutEntries(
   present: Saved,
   plan: readonly PlannedEntry[],
-  { staged, applied, finished }: { staged: StagedRestore; applied: AppliedSteps; finished: FinishedRestore },
+  more: { staged: StagedRestore; applied: AppliedSteps; finished: FinishedRestore; lacking: LeftOutEntry[] },
   paths: readonly Uint8Array[] | null,
 ): LeftOutEntry[] {
+  const { staged, applied, finished } = more;
   const kept = plan
     .filter(({ action }) => action === "keep")
     .map(({ path: where, reason, detail }) => ({
@@ -424,13 +426,22 @@ function leftOutEntries(
     ({ path: where, reason }) =>
       reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
   );
+  // What stays there instead says why.
+  const said = new PathSelection([...kept, ...untouched].map(({ path: where }) => where));
+  const lost = more.lacking.filter(({ path: where }) => said.of(where) === "no");
   // What was not put in place has nothing that could be set on it.
   const stayed = new Set(applied.kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   const lacking = staged.notSet.filter(({ path: where }) => !stayed.has(Buffer.from(where).toString("latin1")));
   // A place apart that a step set already.
   const set = new Set(applied.notSet.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   const last = finished.notSet.filter(({ path: where }) => !set.has(Buffer.from(where).toString("latin1")));
-  return [...kept, ...untouched, ...applied.kept, ...[...last, ...lacking, ...applied.notSet].map(notSetEntry)];
+  return [
+    ...kept,
+    ...untouched,
+    ...lost,
+    ...applied.kept,
+    ...[...last, ...lacking, ...applied.notSet].map(notSetEntry),
+  ];
 }
 
 /** Of something that was left out: whether it is not in its place at all, rather than there with another owner or such. */

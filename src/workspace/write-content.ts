@@ -17,7 +17,7 @@ import { PartialFolder, requireFree } from "./partial-folder.ts";
 import type { Point } from "./point-files.ts";
 import { findNode } from "./restore-plan.ts";
 import { manifestOf, notSetEntry } from "./restore.ts";
-import type { LeftOutEntry } from "./record-point.ts";
+import { lackingIn, type LeftOutEntry } from "./record-point.ts";
 import { existingAncestor, hasRoom, requireRoom } from "./room.ts";
 import { treePlace } from "./shared-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
@@ -75,6 +75,7 @@ export async function writeContent(workspace: Workspace, input: WriteInput): Pro
     leftOut: [
       ...written.damaged.map(({ path, detail }) => ({ path, reason: "damaged" as const, detail })),
       ...[...written.notSet, ...notSet].map(notSetEntry),
+      ...lackingIn(written.omitted, paths),
     ],
   };
 }

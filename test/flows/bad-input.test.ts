@@ -177,6 +177,50 @@ describe("a file that may not be read", { skip: skipDrop }, () => {
   });
 });
 
+describe("what a point lacks, since it could not be read", { skip: skipDrop }, () => {
+  test("is listed by every way to give the point back where nothing lies there any more", () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    fs.mkdirSync(at("dir"));
+    fs.writeFileSync(at("open"), "open");
+    for (const name of ["closed", "dir/closed"]) {
+      fs.writeFileSync(at(name), "closed");
+      fs.chmodSync(at(name), 0);
+    }
+    fs.mkdirSync(at("shut"), { mode: 0 });
+    const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
+    const saved = dropped("save", folder);
+    assert.equal(saved.status, 10);
+    const first = (saved.data["save_point"] as Point).save_point_id;
+    fs.rmdirSync(at("shut"));
+    for (const name of ["closed", "dir/closed", "open"]) fs.rmSync(at(name));
+    const all = ["closed", "dir/closed", "shut"];
+    const to = newFolder();
+    for (const [listed, ...args] of [
+      [["dir/closed"], "restore", first, at("dir"), "-C", folder],
+      [["closed"], "restore", first, at("closed"), "-C", folder],
+      [all, "restore", first, "--keep-present", "-C", folder],
+      [all, "restore", first, "-C", folder],
+      [["dir/closed"], "restore", first, at("dir"), "--to", path.join(to, "dir"), "-C", folder],
+      [all, "restore", first, "--to", path.join(to, "all"), "-C", folder],
+      [all, "fork", first, path.join(to, "fork"), "-C", folder],
+    ] as const) {
+      const done = dropped(...args);
+      assert.equal(done.status, 10, `${args.join(" ")}: ${done.stdout}`);
+      const left = done.data["left_out"] as { path: string; reason: string }[];
+      assert.deepEqual(left.map(({ path: name }) => name).toSorted(), listed, args.join(" "));
+      assert.ok(
+        left.every(({ reason }) => reason === "unreadable"),
+        done.stdout,
+      );
+    }
+    assert.match(dropped("view", first, "-C", folder).warnings.join(), /3 entries/);
+    assert.equal(fs.readFileSync(at("open"), "utf8"), "open");
+    // What was restored away from has all of its own.
+    assert.equal(dropped("undo", "-C", folder).status, 0);
+  });
+});
+
 describe("ids and paths that mean nothing", () => {
   test("are refused by name, with the exit status of their kind", async () => {
     const folder = newFolder();

@@ -331,7 +331,7 @@ export class CopyEngine implements Engine {
     const { target, paths, readOnly, held, signal, onProgress } = request;
     const tree = Buffer.from(content.tree, "hex");
     store.tree(tree);
-    const { damaged, ...beyond } = await beyondNodes(async () => this.manifest(content));
+    const { damaged, omitted, ...beyond } = await beyondNodes(async () => this.manifest(content));
     const written = await writeTree({
       keys: store.repository.keys,
       index: store.index,
@@ -346,7 +346,7 @@ export class CopyEngine implements Engine {
       ...(signal === undefined ? {} : { signal }),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
-    return { ...written, damaged: [...written.damaged, ...damaged] };
+    return { ...written, damaged: [...written.damaged, ...damaged], omitted };
   }
 
   async share(content: PointContent, point: ShareRequest): Promise<PointContent> {

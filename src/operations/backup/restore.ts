@@ -19,6 +19,7 @@ import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
+import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
@@ -279,11 +280,7 @@ class SnapshotRestore {
         ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
         ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
         ...written.notSet.map(notSetEntry).map(publicLeftOut),
-        ...(paths === null ? (manifest?.omitted ?? []) : []).map(({ path, reason }) => ({
-          ...displayPath(path),
-          reason: "unreadable" as const,
-          detail: `it was not saved: ${reason}`,
-        })),
+        ...lackingIn(manifest?.omitted ?? [], paths).map(publicLeftOut),
       ];
       return { written, leftOut };
     } finally {
