@@ -62,7 +62,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
     let exitStatus = outcome.exitStatus ?? outcome.error?.exitStatus ?? 0;
     if (json) {
       const data = await jsonData(outcome);
-      const { warnings } = context;
+      const warnings = context.takeWarnings();
       const envelope = makeEnvelope({ command: parsed.name, exitStatus, data, warnings, error: outcome.error ?? null });
       await input.stdout.write(printEnvelope(envelope));
     } else {
@@ -73,7 +73,7 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   } catch (error) {
     context.progress.finish();
     const wrapped = input.signal.aborted ? asInterrupted(error) : toCairnError(error);
-    return await fail(input, { command: parsed.name, json, warnings: context.warnings }, wrapped);
+    return await fail(input, { command: parsed.name, json, warnings: context.takeWarnings() }, wrapped);
   } finally {
     // The result is out; a lock that cannot be given back is taken over by the next start.
     await context.close().catch(() => undefined);
@@ -115,7 +115,7 @@ function makeContext(input: CliInput, globals: Globals): Context {
     style: makeStyle(wantsColour(stdout.isTerminal, env, globals.colour)),
     errorStyle: makeStyle(wantsColour(stderr.isTerminal, env, globals.colour)),
     progress: makeProgress(sink, { mode: globals.progress, quiet: globals.quiet }),
-    diagnose: (line) => void stderr.write(`cairn: ${line}\n`),
+    say: sink.write,
     openLibrary: input.openLibrary,
     commands: COMMANDS,
     setCommandRunning: input.setCommandRunning ?? (() => undefined),

@@ -31,8 +31,8 @@ export interface ContextParts {
   /** For what goes to stderr. */
   errorStyle: Style;
   progress: ProgressReporter;
-  /** Writes a line for people to stderr. */
-  diagnose: (line: string) => void;
+  /** Writes to stderr. */
+  say: (text: string) => void;
   openLibrary: () => Promise<CairnLibrary>;
   commands: CommandTable;
   /** While a command of `run` is running (its process id), signals are its business. */
@@ -50,9 +50,9 @@ export class Context {
   readonly errorStyle: Style;
   readonly progress: ProgressReporter;
   readonly commands: CommandTable;
-  readonly warnings: string[] = [];
   readonly setCommandRunning: (pid: number | null) => void;
   readonly #parts: ContextParts;
+  #warnings: string[] | null = [];
   #library: Promise<CairnLibrary> | undefined;
   #client: Client | undefined;
 
@@ -97,16 +97,25 @@ export class Context {
     return options;
   }
 
-  /** A line for people on stderr; with `--json` one of `warnings[]`. */
+  /** A line for people on stderr; with `--json` one of `warnings[]`, and a line of JSON there once those are out. */
   note(message: string): void {
-    this.warnings.push(message);
-    if (!this.globals.json && !this.globals.quiet) this.diagnose(printable(message));
+    const { json, quiet } = this.globals;
+    if (json && this.#warnings === null) this.#parts.say(`${JSON.stringify({ warning: message })}\n`);
+    this.#warnings?.push(message);
+    if (!json && !quiet) this.diagnose(printable(message));
+  }
+
+  /** What goes into the answer; for once. */
+  takeWarnings(): string[] {
+    const warnings = this.#warnings ?? [];
+    this.#warnings = null;
+    return warnings;
   }
 
   /** A line for people on stderr, whatever the options say. */
   diagnose(line: string): void {
     this.progress.finish();
-    this.#parts.diagnose(line);
+    this.#parts.say(`cairn: ${line}\n`);
   }
 
   /** The folder that `DIR` or `-C` names, absolute; undefined when neither was given. */

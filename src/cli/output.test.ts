@@ -131,6 +131,24 @@ test("a warning is a line for people and an entry of the envelope", async () => 
   assert.deepEqual(envelope.warnings, ["the control directory lies on overlay"]);
 });
 
+test("a warning that comes after the answer is a line of JSON on stderr when asked for JSON", async () => {
+  const message = "an old tree could not be removed";
+  for (const fails of [false, true]) {
+    const save = (options: { onWarning(message: string): void }): unknown => {
+      fake.closing = () => options.onWarning(message);
+      if (fails) throw new CairnError("busy", "somebody else saves");
+      return SAVED;
+    };
+    const fake = fakeLibrary({ save });
+    const { envelope, stderr } = await runJson(["save"], { fake });
+    assert.deepEqual([envelope.ok, envelope.warnings], [!fails, []]);
+    assert.equal(stderr, `${JSON.stringify({ warning: message })}\n`);
+    assert.equal((await runJson(["-q", "save"], { fake })).stderr, stderr);
+    const read = await runFake(["save"], { fake });
+    assert.ok(read.stderr.endsWith(`cairn: ${message}\n`), read.stderr);
+  }
+});
+
 test("a backup command that is stopped says what holds for a repository", async () => {
   const stopped = failing(new CairnError("interrupted", "stopped by the caller"));
   const save = await runFake(["save"], { fake: fakeLibrary({ save: stopped }) });

@@ -215,6 +215,8 @@ export interface FakeLibrary {
   /** Every call, in order. */
   asked: Asked[];
   closed: number;
+  /** Called when the client is closed. */
+  closing?: () => void;
 }
 
 /** Answers by name; an override may answer differently, throw or wait. */
@@ -249,6 +251,7 @@ export function fakeLibrary(overrides: Overrides = {}, created = false): FakeLib
     },
     close: async () => {
       fake.closed++;
+      fake.closing?.();
     },
   } as unknown as Client;
   const repository = { info: REPOSITORY_INFO, ...answering(REPOSITORY_ANSWERS), close: async () => undefined };
