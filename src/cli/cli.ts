@@ -56,6 +56,7 @@ async function print(input: CliInput, parsed: Parsed & { kind: "print" }): Promi
 async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise<number> {
   const context = makeContext(input, parsed.globals);
   const { json } = parsed.globals;
+  const ended = tellOfStop(context);
   try {
     const outcome = await parsed.definition.run(context, parsed.input);
     context.progress.finish();
@@ -77,7 +78,21 @@ async function call(input: CliInput, parsed: Parsed & { kind: "call" }): Promise
   } finally {
     // The result is out; a lock that cannot be given back is taken over by the next start.
     await context.close().catch(() => undefined);
+    ended();
   }
+}
+
+/** Says to people why a call that was stopped has not ended at once. Returns what is called when it has. */
+function tellOfStop(context: Context): () => void {
+  const { signal, globals } = context;
+  let timer: NodeJS.Timeout | undefined;
+  const tell = (): void => context.diagnose(STOPPING);
+  const stopped = (): void => void (timer = setTimeout(tell, TELL_OF_STOP_MS));
+  if (!globals.json && !globals.quiet) signal.addEventListener("abort", stopped, { once: true });
+  return () => {
+    signal.removeEventListener("abort", stopped);
+    clearTimeout(timer);
+  };
 }
 
 /** The result is out, so a failure goes to stderr alone. */
@@ -168,6 +183,10 @@ async function fail(input: CliInput, failing: FailingCall, error: CairnError): P
   return error.exitStatus;
 }
 
+/** Most calls end before it. */
+const TELL_OF_STOP_MS = 300;
+const STOPPING =
+  "stopping: what was begun is brought to a safe end, and what a server is to write or remove is waited for, 10 s at most; Ctrl-C again ends at once";
 const STOPPED = "nothing is left half done; `cairn status` says where things stand";
 const STOPPED_BACKUP =
   "it can be run again, and what was stored is used; `cairn backup list` shows which snapshots are there";

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { createInterface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
 import type { Envelope } from "./envelope.ts";
 
@@ -37,6 +38,16 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     );
   });
 }
+
+test("who stops what cannot end at once is told that it goes on and how it ends, and a second signal ends it", async () => {
+  const child = spawn(process.execPath, [ENTRY, "save"], { env: { ...process.env, FAKE_SAVE: "hold" } });
+  const lines = createInterface(child.stderr)[Symbol.asyncIterator]();
+  assert.equal((await lines.next()).value, "waiting");
+  child.kill("SIGINT");
+  assert.match((await lines.next()).value!, /^cairn: stopping: .*10 s.* Ctrl-C again ends at once$/);
+  child.kill("SIGINT");
+  assert.deepEqual(await once(child, "exit"), [130, null]);
+});
 
 test("a reader that has gone is no failure", async () => {
   const child = spawn("/bin/sh", ["-c", `"$0" "$1" history; echo "status $?" >&2`, process.execPath, ENTRY], {

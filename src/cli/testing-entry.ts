@@ -6,10 +6,11 @@ import type { CallOptions } from "../operations/contract.ts";
 
 const fake = fakeLibrary({
   save: async (options: CallOptions) => {
-    if (process.env["FAKE_SAVE"] !== "wait") return SAVED;
+    if (process.env["FAKE_SAVE"] === undefined) return SAVED;
     process.stderr.write("waiting\n");
     const alive = setInterval(() => options.onProgress?.({ phase: "scanning", done: 1 }), 20);
     await new Promise((stopped) => options.signal?.addEventListener("abort", stopped));
+    if (process.env["FAKE_SAVE"] === "hold") await new Promise(() => undefined);
     clearInterval(alive);
     throw new CairnError("interrupted", "stopped by the caller");
   },
