@@ -4,6 +4,7 @@ import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { keptOriginal } from "../workspace/kept-original.ts";
 import { keptContent } from "../workspace/protection.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
@@ -30,10 +31,12 @@ export async function release(workspace: Workspace, options: ReleaseOptions): Pr
   const locking = lockingOf("release", options);
   using _registry = await lockRegistry(locking);
   finishReleases();
-  using _control = await acquireLock(found.control.lock, locking);
   using _workspace = await workspace.lock("release", options);
-  // A restore that was interrupted is finished first: afterwards nobody would.
+  // What was interrupted is finished first: afterwards nobody would.
   if (existsSync(found.folder)) await recoverWorkspace(workspace, options);
+  else await recoverPartials(workspace, options);
+  // Recovery takes it too, and after the workspace's.
+  using _control = await acquireLock(found.control.lock, locking);
   warnOfOriginal(workspace, options);
   const released = { workspace: workspaceRef(found), points_deleted: 0, bytes_freed: 0 };
   if (options.deletePoints !== true) {

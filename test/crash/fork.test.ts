@@ -131,3 +131,20 @@ test("what one command recovers is of one instant, whatever was interrupted", as
   assert.deepEqual(recovered.map(({ operation }) => operation).toSorted(), ["fork", "save"]);
   assert.equal(new Set(recovered.map(({ at }) => at)).size, 1);
 });
+
+test("a folder is released whatever became of forks of it that were killed, also when it is gone", async () => {
+  for (const more of [[], ["--standalone"]])
+    for (const isGone of [false, true]) {
+      const folder = newFolder("released");
+      makeFirst(folder);
+      const { controlDirectory } = await clientOf(folder);
+      cairnOk(["-C", folder, "save"]);
+      const parent = newFolder("released-forks");
+      assert.ok(
+        cairn(["-C", folder, "fork", "head", path.join(parent, "fork"), ...more], { failpoint: "fork.noted" }).killed,
+      );
+      if (isGone) fs.rmSync(folder, { recursive: true });
+      cairnOk(["release", folder, "--delete-points"]);
+      assert.deepEqual([fs.existsSync(controlDirectory), fs.readdirSync(parent)], [false, []]);
+    }
+});
