@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -24,6 +25,7 @@ import {
   type Relocatable,
 } from "../workspace/relocate.ts";
 import { isLastWorkspace, removeControlDirectory, retireWorkspace } from "../workspace/release.ts";
+import { treePlace } from "../workspace/shared-trees.ts";
 import { type EngineFactory, lockingOf, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, OpenOptions, RelocateResult } from "./contract.ts";
 import { workspaceRef } from "./workspace-ref.ts";
@@ -129,8 +131,8 @@ function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
 /** Its control directory goes with it: the next adoption of the folder must not find that one. */
 async function releaseUnused(factory: EngineFactory, found: FoundWorkspace, options: CallOptions): Promise<void> {
   await using workspace = new Workspace(found, factory);
-  using _control = await acquireLock(found.control.lock, lockingOf("relocate", options));
   using _lock = await workspace.lock("relocate", options);
+  using _control = await acquireLock(found.control.lock, lockingOf("relocate", options));
   if (!isUnused(found)) throw keptAlready(found);
   const { foreign } = await workspace.engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) removeControlDirectory(found);
@@ -169,6 +171,8 @@ async function topNames(workspace: Workspace): Promise<Uint8Array[]> {
   const { head } = workspace.state();
   const point = head === null ? null : workspace.byId(head);
   if (point === null) return [];
+  const tree = treePlace(workspace.points, point);
+  if (!point.sealed && existsSync(tree)) return readdirSync(tree, { encoding: "buffer" });
   const source = await workspace.source(point);
   return source.list(source.root).map(({ name }) => name);
 }

@@ -4,6 +4,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
 import { juicefsVolume } from "../fixtures/juicefs.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
@@ -87,4 +89,21 @@ test("a workspace or fork that lies in another mount than its control directory 
     assert.equal((cairnOk(["-C", kept, "history"]).data["save_points"] as unknown[]).length, 1);
     assert.deepEqual(fs.readdirSync(kept), ["file"]);
   }
+});
+
+test("a folder whose points were never read is relocated onto another file system", async (t) => {
+  const place = await heldPlace(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: makeFirst });
+  const other = loopFileSystem(t, "ext4");
+  if (place === null || other === null) return;
+  const { client, folder } = place;
+  const state = readFolder(folder);
+  const { save_point_id: id, sealed } = await client.save();
+  assert.equal(sealed, false);
+  const now = path.join(other.root, "now");
+  execFileSync("cp", ["-a", folder, now]);
+  execFileSync("btrfs", ["-q", "subvolume", "delete", folder]);
+  cairnOk(["relocate", folder, now]);
+  fs.rmSync(path.join(now, fs.readdirSync(now)[0]!), { recursive: true });
+  cairnOk(["-C", now, "restore", id]);
+  assert.deepEqual(readFolder(now), state);
 });
