@@ -9,6 +9,7 @@ import { PackVerifier } from "./pack-verifier.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
+import type { Storage } from "./storage/storage.ts";
 import {
   PASSWORD,
   randomFiles,
@@ -168,6 +169,23 @@ describe("repair of the index", () => {
       resticCheck(fixture.path);
       const nothing = await planIndexRepair(fixture.repository);
       assert.deepEqual([nothing.add, nothing.drop, nothing.damagedIndexes, nothing.rewrite], [[], [], [], []]);
+    });
+  });
+
+  test("a pack whose header is not answered for ends the plan with that error, and is none that cannot be read", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      await archive.save(randomFiles(3, 1000, "a"));
+      for (const { name } of await fixture.storage.list("index")) rmSync(join(fixture.path, "index", name));
+      const over = (load: Storage["load"]): Repository =>
+        fixture.repository.over(Object.assign(new FaultyStorage(fixture.storage), { load }));
+      for (const code of ["io", "busy", "interrupted"] as const) {
+        const failing = over(async () => Promise.reject(new CairnError(code, "no answer")));
+        await assert.rejects(planIndexRepair(failing), { code });
+      }
+      const gone = over(async () => Promise.reject(new CairnError("not_found", "gone")));
+      assert.equal((await planIndexRepair(gone)).unreadable.length, 2);
+      assert.equal((await planIndexRepair(fixture.repository)).add.length, 2);
     });
   });
 

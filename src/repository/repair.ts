@@ -85,7 +85,10 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
       if (isDamaged) drop.set(name, { name, blobs: blobs.length, reason: "its content is damaged" });
       else add.push({ name, blobs });
     } catch (error) {
-      if (!drop.has(name)) unreadable.push({ name, reason: toCairnError(error).message });
+      const { code, message, retryable } = toCairnError(error);
+      // That nobody answered says nothing of a pack.
+      if (retryable || code === "interrupted") throw error;
+      if (!drop.has(name)) unreadable.push({ name, reason: message });
     }
   }
   return {
