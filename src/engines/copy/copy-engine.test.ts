@@ -5,7 +5,8 @@ import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { syscalls } from "../../fs/syscalls.ts";
-import type { HeadContent, StagedContent, StageRequest } from "../engine.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
+import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "../engine.ts";
 import { setAttribute } from "../testing-edits.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { walkDigests } from "../testing-walk.ts";
@@ -121,6 +122,29 @@ void describe("the copy engine", () => {
     assert.equal(fourth.content.tree, third.content.tree);
     assert.equal(fourth.scan.notes.filesRead, 20);
     assert.ok(fourth.bytesStored < 3000);
+  });
+
+  test("a clean-up loads the index once before it and once after it, and leaves that with the store", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    const free = async (pointIds: string[], content: PointContent): Promise<number> => {
+      const kept = (): KeptContent => ({ contents: [content], unreadable: [] });
+      return (await engine.free({ pointIds, kept, thorough: true, waitMs: 1000 })).bytesFreed;
+    };
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    await stage();
+    const gone = String(points).padStart(32, "0");
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    const { content } = await stage();
+    const load = t.mock.method(BlobIndex, "load");
+    assert.ok((await free([gone], content)) > 50_000);
+    assert.equal(load.mock.callCount(), 2);
+    const { index, repository } = await engine.store();
+    assert.deepEqual(
+      [...index.covered],
+      (await repository.storage.list("index")).map(({ name }) => name),
+    );
+    assert.equal(await free([], content), 0);
+    assert.equal(load.mock.callCount(), 3);
   });
 
   test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {

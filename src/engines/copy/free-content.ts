@@ -1,6 +1,6 @@
 import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
 import { whileReading } from "../../repository/locks.ts";
-import { removeSnapshots, runSweep, type SweepResult } from "../../repository/remove.ts";
+import { removeSnapshots, runSweep, type SweepOptions, type SweepResult } from "../../repository/remove.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/mounts.ts";
@@ -127,21 +127,26 @@ export async function freeContent(
       waitMs,
       ...stop,
     };
+    const run = async (how: Partial<SweepOptions>): Promise<SweepResult> => {
+      const done = await runSweep(repository, { ...sweep, ...how });
+      if (done.index === null) await store.refresh(signal);
+      else store.index = done.index;
+      return done;
+    };
     const isTight = (): boolean => freeSpace(paths.repository).freeBytes < TIGHT_BYTES;
     let swept: Pick<SweepResult, "bytesFreed" | "postponed"> = { bytesFreed: 0, postponed: false };
     // Copies would take the last room: first only whole packs that nothing needs go.
-    if (isTight()) swept = await runSweep(repository, { ...sweep, maxWaste: Number.POSITIVE_INFINITY, smallPack: 0 });
+    if (isTight()) swept = await run({ maxWaste: Number.POSITIVE_INFINITY, smallPack: 0 });
     if (!swept.postponed && !isTight()) {
       const { bytesFreed } = swept;
-      swept = await runSweep(repository, { ...sweep, maxWaste: request.thorough ? 0 : MAX_WASTE });
+      swept = await run({ maxWaste: request.thorough ? 0 : MAX_WASTE });
       swept = { ...swept, bytesFreed: bytesFreed + swept.bytesFreed };
     }
     failpoint("free.swept");
     return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed };
   } catch (error) {
+    await store.refresh(signal);
     if (error instanceof CairnError && error.code === "busy") return { bytesFreed: 0, postponed: true };
     throw error;
-  } finally {
-    await store.refresh(signal);
   }
 }
