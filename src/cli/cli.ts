@@ -5,7 +5,7 @@ import { COMMANDS } from "./commands/index.ts";
 import { Context } from "./context.ts";
 import type { Globals } from "./context.ts";
 import { makeEnvelope, printEnvelope } from "./envelope.ts";
-import { asksForJson, commandNameOf, parse } from "./program.ts";
+import { asksForJson, commandNameOf, parse, understoodName } from "./program.ts";
 import type { Parsed } from "./program.ts";
 import { makeProgress } from "./progress.ts";
 import { printable } from "./render/format.ts";
@@ -40,8 +40,8 @@ export async function runCli(input: CliInput): Promise<number> {
   try {
     parsed = await parse(input.argv);
   } catch (error) {
-    const found = commandNameOf(input.argv) ?? null;
-    return fail(input, { command: found, json: asksForJson(input.argv), warnings: [] }, toCairnError(error));
+    const command = await understoodName(input.argv).catch(() => null);
+    return fail(input, { command, json: asksForJson(input.argv), warnings: [] }, toCairnError(error));
   }
   if (parsed.kind === "print") return print(input, parsed);
   return call(input, parsed);

@@ -66,16 +66,34 @@ function withVerb(
   return null;
 }
 
-/** Reads the arguments. Throws `usage`. */
-export async function parse(given: readonly string[]): Promise<Parsed> {
-  let argv = asHelpOption(given);
+/** What a line names, as far as that is known. */
+interface Named {
+  /** The line with `help` and a group's verb where they are parsed. */
+  argv: readonly string[];
+  /** The command, or the group where its verb is not known; undefined where neither is. */
+  definition: CommandDefinition | undefined;
+  group: CommandDefinition | undefined;
+}
+
+async function named(given: readonly string[]): Promise<Named> {
+  const argv = asHelpOption(given);
   const command = commandNameOf(argv);
   const entry = command !== undefined && Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
   const group = entry === undefined ? undefined : (await entry.load()).command;
   const chosen = group?.verbs === undefined ? null : withVerb(argv, command!, group);
-  argv = chosen?.argv ?? argv;
   const definition = chosen === null ? group : (await group!.verbs![chosen.verb]!.load()).command;
-  const name = definition?.name ?? command;
+  return { argv: chosen?.argv ?? argv, definition, group };
+}
+
+/** The name of the command, or of the group, that arguments name, though they be wrong otherwise; null without one. */
+export async function understoodName(argv: readonly string[]): Promise<string | null> {
+  return (await named(argv)).definition?.name ?? null;
+}
+
+/** Reads the arguments. Throws `usage`. */
+export async function parse(given: readonly string[]): Promise<Parsed> {
+  const { argv, definition, group } = await named(given);
+  const name = definition?.name;
   let printed = "";
   let call: { args: unknown[]; options: Record<string, unknown> } | undefined;
   const called: Called = (args, options) => {

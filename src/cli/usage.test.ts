@@ -187,6 +187,18 @@ test("no command with JSON is a usage error, without it the help", async () => {
   assert.match(stdout, /Examples:/);
 });
 
+test("a usage error names the command that was understood, and none where none was", async () => {
+  const told = async (line: string): Promise<unknown> => (await runJson(line.split(" "))).envelope.command;
+  assert.deepEqual(
+    [await told("sav"), await told("--nope"), await told("help nope"), await told("save --nope")],
+    [null, null, null, "save"],
+  );
+  assert.deepEqual(
+    [await told("backup nope"), await told("backup restore"), await told("backup -r x find"), await told("backup")],
+    ["backup", "backup restore", "backup find", "backup"],
+  );
+});
+
 test("global options are understood before and after the command", async () => {
   for (const line of ["-C /a/b status", "status -C /a/b", "--quiet status --directory=/a/b", "status -q -C/a/b"]) {
     const { fake } = await runFake(line.split(" "));
