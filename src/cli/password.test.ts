@@ -26,3 +26,16 @@ test("a command that gives no password is told by how it ended", async () => {
   await told("exit 3", /password ended with status 3$/);
   await told("kill -KILL $$", /password was ended by SIGKILL$/);
 });
+
+test("a password that is nowhere is told with its own options and variables", async () => {
+  const told = async (variable: string, question: string): Promise<string[]> => {
+    const error = await readPassword({ ...SOURCES, env: {}, variable, question }).catch((thrown: unknown) => thrown);
+    assert.ok(error instanceof CairnError && error.code === "usage");
+    return [error.message, error.hint!];
+  };
+  assert.deepEqual(await told("TO_PASSWORD", "password of /mnt/usb"), [
+    "the password of /mnt/usb is wanted, and there is no terminal to ask for it",
+    "--to-password-file FILE, --to-password-command COMMAND, or the variable CAIRN_TO_PASSWORD or CAIRN_TO_PASSWORD_FILE",
+  ]);
+  assert.match((await told("NEW_PASSWORD", "new password")).join("\n"), /^the new password is.*\n--new-password-file/);
+});

@@ -13,7 +13,10 @@ export interface PasswordSources {
   command?: string | undefined;
   /** A file of identities of age, for a password file that is encrypted; else `CAIRN_AGE_IDENTITY`. */
   identity?: string | undefined;
-  /** Names of variables without their prefix, e.g. `PASSWORD`: the value, `PASSWORD_FILE` and `PASSWORD_COMMAND`. */
+  /**
+   * Names of variables without their prefix, e.g. `TO_PASSWORD`: the value, `TO_PASSWORD_FILE` and `TO_PASSWORD_COMMAND`.
+   * The options that `file` and `command` come from are called alike.
+   */
   variable: string;
   env: Readonly<Record<string, string | undefined>>;
   cwd: string;
@@ -47,10 +50,14 @@ export async function readPassword(sources: PasswordSources): Promise<string> {
     if (line !== undefined && line !== "") return fromCommand(line, sources);
   }
   if (process.stdin.isTTY && process.stderr.isTTY) return fromTerminal(sources);
-  throw usage("the repository's password is wanted, and there is no terminal to ask for it", HINT);
+  throw usage(`the ${sources.question} is wanted, and there is no terminal to ask for it`, whereFrom(variable));
 }
 
-const HINT = "--password-file FILE, --password-command COMMAND, or the variable CAIRN_PASSWORD or CAIRN_PASSWORD_FILE";
+/** The options and variables of just this password: a line may want two. */
+function whereFrom(variable: string): string {
+  const option = `--${variable.toLowerCase().replaceAll("_", "-")}`;
+  return `${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
+}
 
 async function fromFile(file: string, { cwd, env, identity }: PasswordSources): Promise<string> {
   const path = resolve(cwd, file);
@@ -112,9 +119,9 @@ function commandFailure({ code, signal }: ExecFileException): CairnError {
   });
 }
 
-async function fromTerminal({ question, twice, signal }: PasswordSources): Promise<string> {
+async function fromTerminal({ question, variable, twice, signal }: PasswordSources): Promise<string> {
   const first = await ask(`${question}: `, signal);
-  if (first === "") throw usage("the password is empty", HINT);
+  if (first === "") throw usage("the password is empty", whereFrom(variable));
   if (twice === true && (await ask("once more: ", signal)) !== first) throw usage("the two passwords are not the same");
   return first;
 }

@@ -86,7 +86,7 @@ async function newPassword(context: Context, input: Input): Promise<string> {
     variable: "NEW_PASSWORD",
     env: context.env,
     cwd: context.cwd,
-    question: "the new password",
+    question: "new password",
     twice: true,
     signal: context.signal,
   });
