@@ -33,11 +33,11 @@ const REASONS_FILE = "engines.json";
  */
 export async function detectEngine(path: string, controlDirectory?: string): Promise<EngineResult> {
   const folder = existingFolder(path);
-  const place = placeOfPoints(folder, controlDirectory);
+  const place = placeOrRefusal(folder, controlDirectory);
   const reasons: EngineReason[] = [];
   let best: EngineType | null = null;
   for (const engine of ORDER) {
-    const answer = await probeHolder(engine, folder, place);
+    const answer = typeof place === "string" ? await probeHolder(engine, folder, place) : place;
     if (answer !== null) {
       reasons.push({ engine, chosen: false, ...answer });
       continue;
@@ -86,6 +86,16 @@ export function placeOfPoints(folder: Buffer, controlDirectory: string | undefin
   const found = controlDirectory === undefined ? findWorkspace(folder.toString("utf8"), { exact: true }) : null;
   const root = found?.control.root ?? controlDirectory ?? chooseControlDirectory(folder, { id: newControlId() }).root;
   return existingAncestor(root).toString("utf8");
+}
+
+/** The same; where no place outside the folder is good for its points (`/`, a whole home), that as the answer of each probe. */
+function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): string | NonNullable<ProbeAnswer> {
+  try {
+    return placeOfPoints(folder, controlDirectory);
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "refused") throw error;
+    return { reason: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) };
+  }
 }
 
 /** Throws `unsupported` when the engine does not work at a path, with why and what would help; `not_found`. */
