@@ -138,6 +138,8 @@ function usageError(error: CommanderError, name: string | undefined, definition:
     .join(" ")
     .trim()
     .replace(/^\(|\)$/g, "");
+  if (name === "run" && error.code === "commander.unknownOption")
+    return usage(first, "an option of the command itself comes after --: cairn run -- COMMAND…");
   return usage(first, suggestion === "" ? help : `${suggestion} ${help}`);
 }
 

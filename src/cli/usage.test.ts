@@ -199,6 +199,18 @@ test("a usage error names the command that was understood, and none where none w
   );
 });
 
+test("an option of the command that run starts is told to come after --", async () => {
+  const { envelope } = await runJson(["run", "ls", "-la"]);
+  assert.match(envelope.error?.hint ?? "", /after --: cairn run -- COMMAND/);
+});
+
+test("engine set adopts no folder when the engine is none", async () => {
+  const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
+  const { envelope, fake } = await runJson(["engine", "set", "ext4"], { fake: fakeLibrary(nowhere, true) });
+  assert.equal(envelope.error?.code, "usage");
+  assert.deepEqual(fake.asked, []);
+});
+
 test("global options are understood before and after the command", async () => {
   for (const line of ["-C /a/b status", "status -C /a/b", "--quiet status --directory=/a/b", "status -q -C/a/b"]) {
     const { fake } = await runFake(line.split(" "));

@@ -29,7 +29,7 @@ function beforeHead(points: Points, head: SavePointId | null, steps: number): Po
   const wanted = older.at(-steps);
   if (steps <= older.length && wanted !== undefined) return points.read(wanted);
   const hint = older.length === 0 ? "see `cairn history`" : `the oldest is head~${older.length}`;
-  throw new CairnError("not_found", `head~${steps}: ${older.length} points lie before head`, { hint });
+  throw new CairnError("not_found", `head~${steps} is not there: head has ${older.length} before it`, { hint });
 }
 
 function candidate(found: Point | DamagedPoint): Record<string, unknown> {

@@ -44,8 +44,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
 async function set(context: Context, words: readonly string[], allow: readonly GuardName[]): Promise<Outcome> {
   const [type, folder, ...more] = words;
   if (type === undefined || more.length > 0) throw usage("engine set wants a type: cairn engine set TYPE [DIR]");
+  const engine = parseEngine(type, "engine set");
   const client = await context.open(folder);
-  return shown(context, await client.setEngine(parseEngine(type, "engine set"), { ...context.callOptions(), allow }));
+  return shown(context, await client.setEngine(engine, { ...context.callOptions(), allow }));
 }
 
 function shown(context: Context, result: EngineResult): Outcome {

@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
   examples: [
     { line: "cairn view head~1", text: "prints a read-only folder; its point is safe from cleanup while it is open" },
     { line: "cairn view --list", text: "what is open" },
-    { line: "cairn view --close 5f6e7d8c", text: "done with it" },
+    { line: "cairn view --close 5f6e7d8c9b0a1c2d", text: "done with it" },
   ],
   run,
 };

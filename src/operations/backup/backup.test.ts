@@ -214,6 +214,11 @@ test("a receipt is signed over what was proven, and any change of it shows", asy
   const changed = Buffer.from(body.body_b64, "base64").toString().replace(proof!.state_digest, "0".repeat(64));
   writeFileSync(file, JSON.stringify({ ...body, body_b64: Buffer.from(changed).toString("base64") }));
   await assert.rejects(library.verifyReceipt(file), hasCode("damaged"));
+  writeFileSync(file, "no receipt");
+  await assert.rejects(library.verifyReceipt(file), {
+    code: "damaged",
+    message: `${file}: receipt: not valid JSON in UTF-8`,
+  });
 });
 
 test("a password that does not fit is refused", async (t) => {

@@ -10,6 +10,7 @@ import { durableMkdir, durableWrite, readSmallFile } from "../../fs/durable.ts";
 import { acquireLock } from "../../fs/lock.ts";
 import { isAtOrBelow } from "../../fs/safe-path.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
+import { readRecord } from "../../workspace/read-record.ts";
 import { userStateDirectory } from "../../workspace/registry.ts";
 import type { VerifyReceiptOptions, VerifyReceiptResult } from "../contract.ts";
 
@@ -95,20 +96,19 @@ function misplaced(file: string, why: string, hint: string): CairnError {
 /** Checks a receipt's signature, by a key that is named or this user's own. Throws `damaged` when it is not right, `conflict` for another key than the one that was named. */
 export async function verifyReceipt(path: string, options: VerifyReceiptOptions): Promise<VerifyReceiptResult> {
   const file = resolve(path);
-  const bytes = readSmallFile(file, MAX_BYTES);
-  if (bytes === null) throw new CairnError("not_found", `there is no receipt ${file}`);
-  const { body, bodyBytes, publicKey, signature } = decodeReceipt(bytes);
-  if (!isSignedBy(publicKey, bodyBytes, signature)) {
-    throw new CairnError("damaged", `${file} is not what was signed: its signature does not fit`, {
-      hint: "do not rely on it; get it again from where it was made",
-    });
-  }
+  const hint = "do not rely on it; get it again from where it was made";
+  const decode = (bytes: Uint8Array) => ({ ...decodeReceipt(bytes), sha256: sha256(bytes) });
+  const read = readRecord(file, decode, { maxBytes: MAX_BYTES, hint });
+  if (read === null) throw new CairnError("not_found", `there is no receipt ${file}`);
+  const { body, bodyBytes, publicKey, signature } = read;
+  if (!isSignedBy(publicKey, bodyBytes, signature))
+    throw new CairnError("damaged", `${file} is not what was signed: its signature does not fit`, { hint });
   const shown = Buffer.from(publicKey).toString("base64");
   const wanted = options.key === undefined ? pinnedKey() : namedKey(options.key);
   const isTrusted = wanted !== null && Buffer.compare(wanted, publicKey) === 0;
   if (options.key !== undefined && !isTrusted)
     throw new CairnError("conflict", `${file} is signed by another key than the one that was named: ${shown}`);
-  return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, sha256: sha256(bytes) };
+  return { path: file, trusted: isTrusted, public_key: shown, receipt: { ...body }, sha256: read.sha256 };
 }
 
 /** The public half of this user's own key; null when there is none. */

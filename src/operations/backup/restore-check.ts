@@ -1,7 +1,7 @@
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseChecker } from "../../capture/check-database.ts";
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -27,7 +27,11 @@ export async function checkByRestoring(
     return { restored: [], problems: listing.damaged.map(({ name }) => problem(name, "restore_failed", UNREADABLE)) };
   const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;
   const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
-  mkdirSync(parent, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(parent, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw toCairnError(error, `make the folder ${parent} to restore into`);
+  }
   removeDeadWorkDirectories(parent);
   const restored: RestoredForCheck[] = [];
   const problems: BackupProblem[] = [];
