@@ -204,12 +204,20 @@ test("an option of the command that run starts is told to come after --", async 
   assert.match(envelope.error?.hint ?? "", /after --: cairn run -- COMMAND/);
 });
 
-test("engine set adopts no folder when the engine is none", async () => {
-  const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
-  const { envelope, fake } = await runJson(["engine", "set", "ext4"], { fake: fakeLibrary(nowhere, true) });
-  assert.equal(envelope.error?.code, "usage");
-  assert.deepEqual(fake.asked, []);
-});
+for (const line of [
+  "engine set ext4",
+  "restore head --method swap",
+  "restore head --allow home",
+  "undo --method swap",
+  "fork head x --allow all",
+  "history -n few",
+])
+  test(`no folder is adopted when ${line} is wrong by itself`, async () => {
+    const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
+    const { envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
+    assert.equal(envelope.error?.code, "usage");
+    assert.deepEqual([fake.asked, envelope.warnings], [[], []]);
+  });
 
 test("global options are understood before and after the command", async () => {
   for (const line of ["-C /a/b status", "status -C /a/b", "--quiet status --directory=/a/b", "status -q -C/a/b"]) {

@@ -25,7 +25,6 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open();
   const options: ForkOptions = {
     ...context.callOptions(),
     standalone: input.flag("standalone"),
@@ -33,6 +32,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
   const name = input.text("name");
   if (name !== undefined) options.name = name;
+  const client = await context.open();
   const result = await client.fork(input.required(0), context.absolute(input.required(1)), options);
   return {
     data: result,

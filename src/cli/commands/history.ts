@@ -22,11 +22,12 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open(input.argument(0));
   const options: HistoryOptions = context.callOptions();
+  const limit = input.count("limit") ?? 0;
   const [grep, tag, path, encoded] = [input.text("grep"), input.text("tag"), input.text("path"), input.text("pathB64")];
   if (grep !== undefined) options.grep = grep;
   if (tag !== undefined) options.tag = tag;
+  const client = await context.open(input.argument(0));
   const paths = context.workspacePaths(
     client,
     path === undefined ? [] : [path],
@@ -34,7 +35,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   );
   if (paths.length > 1) throw usage("--path and --path-b64 cannot be given together");
   if (paths[0] !== undefined) options.path = paths[0];
-  const result = await client.history(undefined, input.count("limit") ?? 0, options);
+  const result = await client.history(undefined, limit, options);
   return {
     data: result,
     paged: true,

@@ -33,21 +33,21 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
-  const client = await context.open();
   const options: RestoreOptions = {
     ...context.callOptions(),
     target: input.required(0),
     keepPresent: input.flag("keepPresent"),
     ...parseMethod(input),
   };
-  const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
-  // The workspace's root itself is the whole of it.
-  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
   const to = input.text("to");
   if (to === "") throw usage("--to wants a folder");
   if (to !== undefined) options.to = context.absolute(to);
   options.allow = parseGuards(input.list("allow"));
   if (options.allow.length > 0 && to === undefined) throw usage("--allow goes with --to");
+  const client = await context.open();
+  const paths = context.workspacePaths(client, input.rest(1), input.list("pathB64"));
+  // The workspace's root itself is the whole of it.
+  if (paths.length > 0 && !paths.includes("")) options.paths = paths;
   if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
   return restoreOutcome(context, client, {
     result: await client.restore(options),

@@ -1,3 +1,4 @@
+import type { UndoOptions } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { METHOD_OPTION, parseMethod } from "../input.ts";
@@ -15,9 +16,8 @@ export const command: CommandDefinition = {
 };
 
 async function run(context: Context, input: Input): Promise<Outcome> {
+  const options: UndoOptions = { ...context.callOptions(), ...parseMethod(input) };
   const client = await context.open();
   if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-  return restoreOutcome(context, client, {
-    result: await client.undo({ ...context.callOptions(), ...parseMethod(input) }),
-  });
+  return restoreOutcome(context, client, { result: await client.undo(options) });
 }
