@@ -115,7 +115,10 @@ class DirectoryScanner {
     const names: number[] = [];
     const end = was[oldBase + D.FIRST]! + was[oldBase + D.COUNT]!;
     for (let record = was[oldBase + D.FIRST]!; record < end; record++) {
-      names.push(old!.records[record * RECORD_WORDS + R.NAME]!);
+      const words = record * RECORD_WORDS;
+      // It was listed and could not be looked at.
+      if ((old!.records[words + R.NAME_FLAGS]! & 0xffff) === 0) return null;
+      names.push(old!.records[words + R.NAME]!);
     }
     return { names, arena: (this.#oldNames ??= arenaOver(old!.names)), known: true };
   }
