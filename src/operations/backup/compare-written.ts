@@ -6,11 +6,15 @@ import type { TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { LeftOut } from "../contract.ts";
+import { CutOtherwise } from "./cut-otherwise.ts";
 import type { Look } from "./look.ts";
 import { nodesOrNull, type SnapshotContent } from "./snapshot-content.ts";
 
 /** What was to be written, and what of it is known not to be there as it was saved. */
 export interface Written {
+  /** where it was written */
+  folder: Buffer;
+  signal: AbortSignal | undefined;
   content: Pick<SnapshotContent, "root" | "manifest">;
   /** raw paths; null: everything */
   chosen: readonly Uint8Array[] | null;
@@ -26,7 +30,7 @@ export interface Compared {
   wrong: Uint8Array[];
   /** what is as it was saved but for its mode, and not known for it: not all file systems keep modes */
   otherModes: LeftOut[];
-  /** files whose content cannot be told by what the snapshot says of them */
+  /** files whose content nothing tells any more: the repository has lost it since it was written */
   untold: number;
 }
 
@@ -51,6 +55,7 @@ class Comparison {
   readonly #lossless: ReturnType<typeof losslessByPath>;
   readonly #saved: ReadonlyMap<string, Uint8Array>;
   readonly #read: ReadonlyMap<string, Uint8Array>;
+  readonly #cut: CutOtherwise;
   readonly #result: Compared = { wrong: [], otherModes: [], untold: 0 };
 
   constructor(look: Look, found: ScanResult, written: Written) {
@@ -70,10 +75,15 @@ class Comparison {
       new Map(hashes.map(({ path, sha256 }) => [latin1(path), sha256]));
     this.#saved = byPath(content.manifest?.fileHashes ?? []);
     this.#read = byPath(found.summarise().hashes);
+    this.#cut = new CutOtherwise(look.index, written.folder, written.signal);
   }
 
   async run(): Promise<Compared> {
-    await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
+    try {
+      await this.#directory(this.#written.content.root, this.#present.root, new Uint8Array(0));
+    } finally {
+      this.#cut.close();
+    }
     return this.#result;
   }
 
@@ -115,12 +125,14 @@ class Comparison {
     if (node.type === "symlink" && compareBytes(node.linktarget!, now.linktarget!) !== 0) this.#result.wrong.push(path);
   }
 
-  #file(path: Uint8Array, saved: TreeNode, now: TreeNode): void {
+  async #file(path: Uint8Array, saved: TreeNode, now: TreeNode): Promise<void> {
     if (now.size !== saved.size) return void this.#result.wrong.push(path);
     if (saved.size === 0) return;
     const [was, is] = [hashOf(saved, this.#saved.get(latin1(path))), hashOf(now, this.#read.get(latin1(path)))];
-    if (was === undefined || is === undefined) this.#result.untold++;
-    else if (compareBytes(was, is) !== 0) this.#result.wrong.push(path);
+    const isSame =
+      was === undefined || is === undefined ? await this.#cut.holds(path, saved.content!) : compareBytes(was, is) === 0;
+    if (isSame === null) this.#result.untold++;
+    else if (!isSame) this.#result.wrong.push(path);
   }
 }
 

@@ -221,6 +221,8 @@ async function prove(
   const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
   const { wrong, otherModes, untold } = await lookingAtSnapshots(access, options, async (look) =>
     compareWritten(look, found, {
+      folder: workspace.root,
+      signal: options.signal,
       content,
       chosen: chosen.paths,
       lost: known.filter(({ aspects }) => aspects.length === 0).map(({ path }) => path),

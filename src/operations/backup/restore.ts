@@ -308,10 +308,11 @@ class SnapshotRestore {
       const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
       throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
-    if (isCompared) return { proof: null, untold: await this.#compare(this.#parts, { found, written, leftOut }) };
+    if (isCompared)
+      return { proof: null, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
     // Others may have the repository since it was written: the trees are read under a lock of their own.
     const untold = await lookingAtSnapshots(access, { ...options, area }, async (look) =>
-      this.#compare(look, { found, written, leftOut }),
+      this.#compare(look, { folder, found, written, leftOut }),
     );
     if (leftOut.length === 0) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
     return { proof: null, untold };
@@ -323,9 +324,12 @@ class SnapshotRestore {
    */
   async #compare(
     look: Look,
-    { found, written, leftOut }: { found: ScanResult; written: WriteTreeResult; leftOut: LeftOut[] },
+    how: { folder: Buffer; found: ScanResult; written: WriteTreeResult; leftOut: LeftOut[] },
   ): Promise<number> {
+    const { folder, found, written, leftOut } = how;
     const { wrong, otherModes, untold } = await compareWritten(look, found, {
+      folder,
+      signal: this.#parts.options.signal,
       content: this.#parts.content,
       chosen: this.#written(),
       lost: written.damaged.map(({ path }) => path),

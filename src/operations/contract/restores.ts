@@ -54,7 +54,7 @@ export interface RestoreBackupResult extends RepositoryInfo {
    * kind, mode, content and link target of each entry. False where that was not asked for or could not be told.
    */
   read_again: boolean;
-  /** Files of which nothing in the snapshot tells whether they are what was saved; null where nothing was read again. */
+  /** Files of which nothing tells any more whether they are what was saved; null where nothing was read again. */
   untold_files: number | null;
   duration_ms: number;
 }

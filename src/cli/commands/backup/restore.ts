@@ -132,7 +132,9 @@ function renderProof(
   if (proof === null) {
     const told = leftOut.length === 0 ? "every entry" : "every entry that is not listed";
     const but =
-      untold === 0 ? "" : `; ${plural(untold!, "file")} could not be told, as the snapshot has no hash of them whole`;
+      untold === 0
+        ? ""
+        : `; ${plural(untold!, "file")} could not be told, as the repository has lost since what they were`;
     return [`  read again: ${told} is what the snapshot has${but}`];
   }
   const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
