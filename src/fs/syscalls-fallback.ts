@@ -100,7 +100,7 @@ function nameCalls(): Omit<NameCalls, "openBelow" | "utimens"> {
       }),
     mkdir: (d, names, n, mode) => done(() => fs.mkdirSync(pathOf(d, names, n), mode)),
     symlink: (t, at, d, names, n) => done(() => fs.symlinkSync(nameAt(t, at), pathOf(d, names, n))),
-    link: (fd, from, fn, d, names, n) => done(() => fs.linkSync(pathOf(fd, from, fn), pathOf(d, names, n))),
+    link: (fd, from, fn, d, names, n) => linkItself(pathOf(fd, from, fn), pathOf(d, names, n)),
     mknod: (d, names, n, mode, major, minor) => attempt(() => makeNode(pathOf(d, names, n), mode, major, minor)),
     unlink: (d, names, n, directory) =>
       done(() => (directory ? fs.rmdirSync(pathOf(d, names, n)) : fs.unlinkSync(pathOf(d, names, n)))),
@@ -273,16 +273,25 @@ function settableTime(seconds: number, nanoseconds: number): number | Date {
   return seconds + nanoseconds / 1_000_000_000;
 }
 
+/** One more name of an entry, 0 or minus errno. A symbolic link gets none but on Linux: macOS and BSD would name what it leads to. */
+function linkItself(from: Buffer, to: Buffer): number {
+  return attempt(() => {
+    if (!LINUX && fs.lstatSync(from).isSymbolicLink()) return EOPNOTSUPP;
+    fs.linkSync(from, to);
+    return 0;
+  });
+}
+
 /**
  * Without `noReplace` a plain rename. With it nothing is ever replaced: a directory takes the place of an empty one
- * made just before, anything else gets its new name as a hard link and then loses the old one. Only where the file
- * system has no hard links the place is looked at first, and somebody quicker may lose an entry.
+ * made just before, anything else gets its new name as a hard link and then loses the old one. Only what has no hard
+ * links (a file system without, symbolic links but on Linux) has its place looked at first, and somebody quicker may lose an entry.
  */
 function renamePath(from: Buffer, to: Buffer, noReplace: boolean): number {
   if (!noReplace) fs.renameSync(from, to);
   else if (fs.lstatSync(from).isDirectory()) renameDirectory(from, to);
   else {
-    const linked = done(() => fs.linkSync(from, to));
+    const linked = linkItself(from, to);
     if (linked === 0) fs.unlinkSync(from);
     else if (linked === EEXIST || fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return EEXIST;
     else fs.renameSync(from, to);
