@@ -322,14 +322,15 @@ function makeNode(path: Buffer, mode: number, major: number, minor: number): num
   const temporary = Buffer.concat([path.subarray(0, slash + 1), Buffer.from(own)]);
   // The command has descriptors of its own; this process's are seen by its number.
   const shown = temporary.toString("utf8").replace(/^\/proc\/self\//u, `/proc/${process.pid}/`);
-  const bits = (mode & 0o7777).toString(8);
   const what = type === TYPE.CHARDEV ? "c" : "b";
+  // The mode afterwards: macOS's mknod takes none.
   const made =
-    type === TYPE.PIPE
-      ? spawnSync("mkfifo", ["-m", bits, shown])
-      : spawnSync("mknod", ["-m", bits, shown, what, String(major), String(minor)]);
+    type === TYPE.PIPE ? spawnSync("mkfifo", [shown]) : spawnSync("mknod", [shown, what, String(major), String(minor)]);
   if (made.status !== 0) return EPERM;
-  const result = attempt(() => renamePath(temporary, path, true));
+  const result = attempt(() => {
+    fs.chmodSync(temporary, mode & 0o7777);
+    return renamePath(temporary, path, true);
+  });
   if (result < 0) fs.unlinkSync(temporary);
   return result;
 }
