@@ -37,7 +37,6 @@ export async function openView(
         paths: null,
         readOnly: true,
       });
-      fs.chmodSync(partial.staging, 0o555);
       const lease: ViewFile = {
         view_id: id,
         save_point_id: point.descriptor.save_point_id,
@@ -47,6 +46,8 @@ export async function openView(
         method: "copy",
       };
       partial.commit();
+      // Only now: macOS gives no other name to a directory that its owner may not write to.
+      fs.chmodSync(folder, 0o555);
       failpoint("view.folder-named");
       await leaseNow(workspace, { point, lease }, call);
       failpoint("view.leased");
