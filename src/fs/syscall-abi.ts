@@ -142,6 +142,14 @@ export const ATTRIBUTE_MOUNT_ROOT = 0x2000;
 
 export const TYPE = { PIPE: 1, CHARDEV: 2, DIRECTORY: 4, BLOCKDEV: 6, FILE: 8, LINK: 10, SOCKET: 12 } as const;
 
+/**
+ * A symbolic link's permission bits say nothing, and not every system can set them: they are told as 0777, as Linux's own
+ * file systems have them. macOS and BSD, and what is mounted from there, have what the umask left.
+ */
+export function evenLinkMode(words: Uint32Array): void {
+  if ((words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.LINK) words[STAT.MODE] = (TYPE.LINK << 12) | 0o777;
+}
+
 export function newStatBuffer(): StatBuffer {
   const arena = newArena(256);
   return { arena, words: new Uint32Array(arena.bytes.buffer, arena.bytes.byteOffset, 64) };

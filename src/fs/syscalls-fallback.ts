@@ -13,6 +13,7 @@ import {
   ATTRIBUTE_MOUNT_ROOT,
   type AttributeCalls,
   type DescriptorCalls,
+  evenLinkMode,
   type NameCalls,
   RENAME,
   STAT,
@@ -250,6 +251,7 @@ function fillStat(out: StatBuffer, stat: fs.BigIntStats): void {
   words[STAT.UID] = Number(stat.uid);
   words[STAT.GID] = Number(stat.gid);
   words[STAT.MODE] = Number(stat.mode);
+  evenLinkMode(words);
   wide(STAT.INO, stat.ino);
   wide(STAT.SIZE, stat.size);
   wide(STAT.BLOCKS, stat.blocks);

@@ -8,6 +8,7 @@ import { openBelow, openByNames } from "./open-below.ts";
 import {
   AT_FDCWD,
   errnoName,
+  evenLinkMode,
   newStatBuffer,
   openDirectory,
   putName,
@@ -270,6 +271,21 @@ function contract(label: string, make: () => Syscalls): void {
 
 if (nativeAvailable() && process.platform === "linux") contract("system calls through the C library", syscalls);
 contract("system calls through node:fs", fallbackSyscalls);
+
+test("a symbolic link has the mode that Linux gives it when another system's is told", () => {
+  const { words } = newStatBuffer();
+  for (const [told, evened] of [
+    [0o120755, 0o120777],
+    [0o120000, 0o120777],
+    [0o100755, 0o100755],
+    [0o140755, 0o140755],
+    [0o40700, 0o40700],
+  ] as const) {
+    words[STAT.MODE] = told;
+    evenLinkMode(words);
+    assert.equal(words[STAT.MODE], evened);
+  }
+});
 
 test("an errno becomes a typed error that names it", () => {
   const error = syscallError(-errno["ENOSPC"]!, "cannot write x", "make room");

@@ -18,6 +18,7 @@ import {
   type AttributeCalls,
   type DescriptorCalls,
   EINTR,
+  evenLinkMode,
   type NameCalls,
   OPEN,
   type Syscalls,
@@ -140,8 +141,11 @@ function nameCalls(): NameCalls {
   return {
     open: (d, names, n, flags, mode) => settleResult(openat(d, names.address + n, flags | OPEN.CLOEXEC, mode)),
     openBelow: bindOpenBelow(openat, close),
-    stat: (d, names, n, out) =>
-      settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address)),
+    stat: (d, names, n, out) => {
+      const result = settleResult(statx(d, names.address + n, AT_SYMLINK_NOFOLLOW, STATX_MASK, out.arena.address));
+      evenLinkMode(out.words);
+      return result;
+    },
     readlink: (d, names, n, out) => settleResult(readlinkat(d, names.address + n, out.address, out.bytes.length)),
     mkdir: (d, names, n, mode) => settleResult(mkdirat(d, names.address + n, mode)),
     symlink: (t, to, d, names, n) => settleResult(symlinkat(t.address + to, d, names.address + n)),

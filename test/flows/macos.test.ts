@@ -46,6 +46,8 @@ test("a folder is saved, given back, backed up and restored where the system say
     return done;
   };
   makeFirst(folder);
+  fs.writeFileSync(at("outside"), "not in the folder\n");
+  fs.symlinkSync(at("outside"), path.join(folder, "goes/out"));
   const first = stateOf(folder);
   const saved = run("save", "-m", "first").data["save_point"] as {
     save_point_id: string;
@@ -56,12 +58,17 @@ test("a folder is saved, given back, backed up and restored where the system say
     ["extended attributes, access lists and holes"],
   );
   makeSecond(folder);
+  fs.symlinkSync(at("outside"), path.join(folder, "same/out"));
   const second = stateOf(folder);
   assert.equal(run("status").data["clean"], false);
   roughly("restore", saved.save_point_id);
   assertSame(folder, first);
   roughly("undo");
   assertSame(folder, second);
+  assert.equal(fs.statSync(at("outside")).nlink, 1);
+  const view = run("view", saved.save_point_id).data["view"] as { view_id: string; path: string };
+  assert.equal(fs.readFileSync(path.join(view.path, "same/updated.txt"), "utf8"), "first\n");
+  run("view", "--close", view.view_id);
   assert.deepEqual(run("verify", "--all").data["problems"], []);
   assert.equal(run("doctor").data["healthy"], true);
   roughly("fork", saved.save_point_id, at("fork"));
@@ -69,5 +76,11 @@ test("a folder is saved, given back, backed up and restored where the system say
   run("backup", "init", "-r", at("repository"));
   run("backup", "create", "-r", at("repository"), "--save");
   roughly("backup", "restore", "latest", "-r", at("repository"), "--to", at("back"));
+  assertSame(at("back"), second);
+  // Elsewhere links have another mode.
+  fs.rmSync(at("back"), { recursive: true });
+  cairnOk(["backup", "restore", "latest", "-r", at("repository"), "--to", at("back")], {
+    env: { CAIRN_PASSWORD: "password" },
+  });
   assertSame(at("back"), second);
 });
