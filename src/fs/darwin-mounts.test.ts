@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseMountLines, volumeOf } from "./darwin-mounts.ts";
+import { knownVolumes, parseMountLines, volumeOf } from "./darwin-mounts.ts";
 import { kindOfVolume } from "./mounts.ts";
 
 const LINES = `/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
@@ -28,4 +28,11 @@ test("the kind of a volume is told by the line of its mount", () => {
   assert.deepEqual(kind("/Volumes/drive/x"), ["macfuse", "fuse"]);
   assert.deepEqual(kindOfVolume(volumeOf(Buffer.from("/x"), [])), kindOfVolume(null));
   assert.equal(kindOfVolume(null).place, "unknown");
+});
+
+test("volumes are asked for again when something lies on a device that was not met before", () => {
+  let asked = 0;
+  const ask = (): ReturnType<typeof parseMountLines> => parseMountLines(LINES).slice(0, ++asked);
+  const counts = [-1, -1, -2, -1, -2].map((device) => knownVolumes(device, ask).length);
+  assert.deepEqual(counts, [1, 1, 2, 2, 2]);
 });

@@ -43,18 +43,25 @@ export function volumeOf(path: Uint8Array, volumes: readonly Volume[]): Volume |
   return found;
 }
 
-let known: Volume[] | undefined;
+let known: readonly Volume[] = [];
+const devices = new Set<number>();
 
-/** The volumes of this machine, asked once; none where they cannot be asked. */
-export function knownVolumes(): Volume[] {
-  if (known === undefined) {
-    try {
-      known = parseMountLines(
-        execFileSync(PROGRAM, { encoding: "latin1", timeout: LIMIT_MS, stdio: ["ignore", "pipe", "ignore"] }),
-      );
-    } catch {
-      known = [];
-    }
-  }
+/**
+ * The volumes of this machine; none where they cannot be asked. They are asked again for something on a device that was
+ * not met before: it may have been mounted since.
+ */
+export function knownVolumes(device: number, ask: () => readonly Volume[] = askForVolumes): readonly Volume[] {
+  if (!devices.has(device)) known = ask();
+  devices.add(device);
   return known;
+}
+
+function askForVolumes(): Volume[] {
+  try {
+    return parseMountLines(
+      execFileSync(PROGRAM, { encoding: "latin1", timeout: LIMIT_MS, stdio: ["ignore", "pipe", "ignore"] }),
+    );
+  } catch {
+    return [];
+  }
 }

@@ -15,6 +15,7 @@ import {
   kindOfMagic,
   mountOf,
   mountsInside,
+  onSameMount,
   parseMountinfo,
   readMounts,
   resolveMount,
@@ -70,6 +71,12 @@ test("a mount of JuiceFS is told from those around, below and above it, and from
   assert.equal(found("/mnt/jf")[0], "ext4");
   assert.deepEqual(found("/srv/team#a/ws"), ["fuse.juicefs", "JuiceFS:my vol", "/srv/team#a"]);
   assert.equal(mounts.at(-1)!.root.toString(), "/team\\a");
+});
+
+test("two folders are on one mount by the list of mounts, and by their devices where there is none", () => {
+  assert.deepEqual([onSameMount("/", "/bin"), onSameMount("/", "/proc")], [true, false]);
+  assert.deepEqual([onSameMount("/", "/bin", []), onSameMount("/", "/proc", [])], [true, false]);
+  assert.throws(() => onSameMount("/", "/nothing", []), { code: "not_found" });
 });
 
 test("the mounts of this machine hold the temporary folder", () => {

@@ -121,6 +121,12 @@ export function mountOf(path: RawPath, mounts: readonly Mount[] = readMounts()):
   return resolveMount(real(path), mounts);
 }
 
+/** Whether two existing paths lie on one mount; where there is no list of mounts, on one device. Throws `not_found`. */
+export function onSameMount(one: RawPath, other: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
+  if (mounts.length === 0) return statSync(real(one)).dev === statSync(real(other)).dev;
+  return mountOf(one, mounts)?.id === mountOf(other, mounts)?.id;
+}
+
 /** True when `path` itself is where something is mounted. */
 export function isMountPoint(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   const resolved = real(path);
@@ -210,7 +216,10 @@ export function kindOfVolume(volume: Volume | null): FilesystemKind {
 
 /** What kind of file system holds an existing path. */
 export function filesystemKind(path: RawPath): FilesystemKind {
-  if (process.platform === "darwin") return kindOfVolume(volumeOf(real(path), knownVolumes()));
+  if (process.platform === "darwin") {
+    const resolved = real(path);
+    return kindOfVolume(volumeOf(resolved, knownVolumes(statSync(resolved).dev)));
+  }
   try {
     return kindOfMagic(statfsSync(path).type);
   } catch (error) {

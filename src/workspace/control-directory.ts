@@ -17,7 +17,7 @@ import type { RecordedPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
-import { filesystemUuid, mountOf } from "../fs/mounts.ts";
+import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
 import { rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newWorkspaceId } from "../ids.ts";
@@ -297,7 +297,7 @@ function workspaceRecord(control: ControlPaths, options: NewWorkspace): PlacedWo
  */
 export function isInMountOf(control: ControlPaths, folder: RawPath): boolean {
   if (basename(dirname(control.root)) !== MOUNT_CONTROL) return false;
-  return mountOf(folder)?.id === mountOf(control.root)?.id;
+  return onSameMount(folder, control.root);
 }
 
 /** A folder's path from the root of its mount, without a leading slash; null without mountinfo. */

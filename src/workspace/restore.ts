@@ -16,7 +16,7 @@ import { rawPath, recordPath } from "../formats/record.ts";
 import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
-import { filesystemKind, mountOf } from "../fs/mounts.ts";
+import { filesystemKind, onSameMount } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow } from "../fs/safe-path.ts";
@@ -392,7 +392,7 @@ function stagingDirectory(workspace: Workspace): string {
   const same =
     Buffer.from(root).equals(workspace.root) &&
     fs.statSync(workspace.root).dev === fs.statSync(temporary).dev &&
-    mountOf(root)?.id === mountOf(temporary)?.id;
+    onSameMount(root, temporary);
   return same ? path.join(temporary, name) : path.join(root, name);
 }
 

@@ -5,7 +5,7 @@ import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { flushing } from "../fs/flush.ts";
 import { openToUmask } from "../fs/make-folder.ts";
-import { mountOf } from "../fs/mounts.ts";
+import { onSameMount } from "../fs/mounts.ts";
 import { throttled } from "../pacer.ts";
 import { isAtOrBelow, printablePath, quotedPath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
@@ -98,7 +98,7 @@ export async function writeWhole(
 
 /** Whether a folder (or the nearest above it that is there) gets all of a point as a copy of its tree. */
 function isCopiedWhole(workspace: Workspace, point: Point, folder: Buffer): boolean {
-  const isBeside = mountOf(folder)?.id === mountOf(workspace.points.pathsOf(point.sequence).root)?.id;
+  const isBeside = onSameMount(folder, workspace.points.pathsOf(point.sequence).root);
   return isBeside && whyNotCopied(workspace, point) === null;
 }
 
