@@ -1,4 +1,4 @@
-import { type Arena, bindNative, bindNativeLater, settleResult } from "../native.ts";
+import { type Arena, arenaOver, bindNative, bindNativeLater, type NativeFunction, settleResult } from "../native.ts";
 import type { Syscalls } from "./syscall-abi.ts";
 
 /**
@@ -22,4 +22,27 @@ const fchflags = bindNativeLater("int fchflags(int fd, uint flags)");
 /** Takes all flags off an open file, "locked" among them, with which it could neither be changed nor removed. */
 export function clearFlags(fd: number): void {
   fchflags()?.(fd, 0);
+}
+
+type Waiting = NativeFunction & {
+  async: (path: number, flags: number, ended: (error: unknown, result: number) => void) => void;
+};
+
+const syncVolume = bindNativeLater("int sync_volume_np(uint64_t path, int flags)");
+/** To the platter and not only to the drive, and waiting for it: SYNC_VOLUME_FULLSYNC and SYNC_VOLUME_WAIT. */
+const WHOLLY = 0x1 | 0x2;
+
+/**
+ * Has all of a folder's volume written to its disk while this thread goes on, by sync_volume_np of unistd.h (macOS 10.8),
+ * which returns 0 or an errno. False where that was not done: on another system, and on volumes that cannot (SMB).
+ */
+export async function syncWholeVolume(folder: string | Buffer): Promise<boolean> {
+  const call = syncVolume() as Waiting | null;
+  if (call === null) return false;
+  const path = arenaOver(Buffer.concat([Buffer.from(folder as string), Buffer.alloc(1)]));
+  const errno = await new Promise<number>((resolve, reject) => {
+    call.async(path.address, WHOLLY, (error, result) => (error ? reject(error as Error) : resolve(result)));
+  }).catch(() => -1);
+  // The path is named here so that its bytes live as long as the call.
+  return errno === 0 && path.bytes.length > 0;
 }

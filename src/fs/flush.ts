@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { toCairnError } from "../errors.ts";
 import { bindNativeLater, type NativeFunction } from "../native.ts";
+import { syncWholeVolume } from "./darwin.ts";
 import { printablePath } from "./safe-path.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
@@ -18,15 +19,15 @@ const fsync = promisify(fs.fsync);
 const run = promisify(execFile);
 
 /**
- * Has all that waits to be written on a folder's file system written, while this thread goes on. Without native calls the
- * program `sync` is asked. Throws what the folder cannot be opened for, and what the file system says of the folder itself
+ * Has all that waits to be written on a folder's file system written, while this thread goes on. Where neither Linux's
+ * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for, and what the file system says of the folder itself
  * where its whole could not be written.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
   let fd: number | null = null;
   try {
     fd = fs.openSync(folder, DIRECTORY);
-    if (!(await isSynced(fd))) await fsync(fd);
+    if (!(await isSynced(fd, folder))) await fsync(fd);
   } catch (error) {
     throw toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
   } finally {
@@ -34,9 +35,9 @@ export async function flushFileSystem(folder: string | Buffer): Promise<void> {
   }
 }
 
-async function isSynced(fd: number): Promise<boolean> {
+async function isSynced(fd: number, folder: string | Buffer): Promise<boolean> {
   const call = syncfs() as Waiting | null;
-  if (call === null) return isSyncedByProgram();
+  if (call === null) return (await syncWholeVolume(folder)) || (await isSyncedByProgram());
   if (call.async === undefined) return call(fd) === 0;
   return new Promise((resolve, reject) => {
     call.async!(fd, (error, result) => (error ? reject(toCairnError(error, "syncfs")) : resolve(result === 0)));
