@@ -46,6 +46,8 @@ export interface Recovery {
   detail: string;
   /** What of it stayed as it is. */
   kept: RecordedPath[];
+  /** All that is not as it should be, and why; absent where nothing is. */
+  incomplete?: { count: number; left_out: (RecordedPath & { reason: string; detail: string; aspects?: string[] })[] };
 }
 
 /** The same with its instant, as far as whoever wrote it said it. */

@@ -1,6 +1,6 @@
 import { displayPath } from "../fs/safe-path.ts";
 import type { Point } from "../workspace/point-files.ts";
-import { type LeftOutEntry, leftOutOfPoint } from "../workspace/record-point.ts";
+import { type LeftOutEntry, leftOutOfPoint, SHOWN_LEFT_OUT } from "../workspace/record-point.ts";
 import { saveWorkspace } from "../workspace/save.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { checkedCause } from "./cause.ts";
@@ -26,8 +26,6 @@ export async function save(workspace: Workspace, options: SaveOptions): Promise<
 export function publicLeftOut({ path, reason, detail, aspects }: LeftOutEntry): LeftOut {
   return { ...displayPath(path), reason, detail, ...(aspects === undefined ? {} : { aspects: aspects as Aspect[] }) };
 }
-
-const SHOWN_LEFT_OUT = 100;
 
 /** What a point lacks of the folder; null where it is whole. */
 export function incompleteOf({ descriptor }: Point): Incomplete | null {

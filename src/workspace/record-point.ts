@@ -238,6 +238,9 @@ export function leftOutOf(scan: ScanResult): LeftOutEntry[] {
   ];
 }
 
+/** So many are named where all of them could be any number. */
+export const SHOWN_LEFT_OUT = 100;
+
 /** What a point lacks of some paths (null: of all), since its save could not read it. */
 export function lackingIn(omitted: readonly ManifestOmission[], paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);

@@ -18,9 +18,11 @@ import { recoverPartials } from "./fork-recovery.ts";
 import { deadPartials } from "./partial-folder.ts";
 import type { Claim } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { type LeftOutEntry, SHOWN_LEFT_OUT } from "./record-point.ts";
 import { finishRestore, takeBackRestore } from "./restore.ts";
 import { StepRunner } from "./restore-apply.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { leftOutAfter } from "./restore-left-out.ts";
 import { recoverSeal } from "./seal-point.ts";
 import { removeTemporaries } from "./temporaries.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -147,7 +149,13 @@ async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promis
           detail: `the restore of ${short} had not begun to change the folder`,
           kept: [],
         }
-      : { operation: intent.kind, outcome: "completed", detail: `the restore of ${short} was complete`, kept: [] };
+      : {
+          operation: intent.kind,
+          outcome: "completed",
+          detail: `the restore of ${short} was complete`,
+          kept: [],
+          ...incompleteOf(left.leftOut),
+        };
   }
   // It was removed since, and what was displaced from it is still in the staging directory.
   if (!isFolderThere(workspace.root)) await makeMissing(workspace);
@@ -158,12 +166,19 @@ async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promis
     resuming: true,
     hidesIgnored: () => true,
   }).run(steps);
-  await finishRestore(workspace, call, { intent, steps, journal });
+  const { notSet } = await finishRestore(workspace, call, { intent, steps, journal });
   const kept = applied.kept.map(({ path: where }) => recordPath(where));
   return {
     operation: intent.kind,
     outcome: "completed",
     detail: `the restore of ${short} was interrupted and has been finished`,
     kept,
+    ...incompleteOf(leftOutAfter(left.leftOut, applied, notSet)),
   };
+}
+
+function incompleteOf(leftOut: readonly LeftOutEntry[]): Pick<Recovery, "incomplete"> {
+  if (leftOut.length === 0) return {};
+  const shown = leftOut.slice(0, SHOWN_LEFT_OUT).map(({ path: where, ...why }) => ({ ...recordPath(where), ...why }));
+  return { incomplete: { count: leftOut.length, left_out: shown } };
 }

@@ -3,9 +3,10 @@ import path from "node:path";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import { decodeRestore, encodeRestore, type PlaceApart, type RestoreFile } from "../formats/restore.ts";
-import { durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { durableRemove, durableWrite } from "../fs/durable.ts";
 import { readRecord } from "./read-record.ts";
-import { decodeSteps, encodeSteps, type Step } from "./restore-steps.ts";
+import type { LeftOutEntry } from "./record-point.ts";
+import { decodeSteps, encodeSteps, type Step, type StepsFile } from "./restore-steps.ts";
 
 /**
  * The journal of a restore in place, in the workspace's journal directory: `restore.json` says what is under way,
@@ -61,7 +62,7 @@ export class RestoreJournal {
   }
 
   /** The commit point: from here on the restore is finished, whoever does it. */
-  commit(steps: readonly Step[]): void {
+  commit(steps: StepsFile): void {
     durableWrite(this.#steps, encodeSteps(steps), { mode: 0o600 });
   }
 
@@ -69,19 +70,12 @@ export class RestoreJournal {
     return readRecord(this.#intent, decodeRestoreFile, { maxBytes: MAX_INTENT_BYTES, hint: HINT });
   }
 
-  read(): { intent: RestoreFile; steps: Step[] | null } | null {
+  /** Throws `damaged`, `newer_version`. */
+  read(): { intent: RestoreFile; steps: Step[] | null; leftOut: LeftOutEntry[] } | null {
     const intent = this.intent();
     if (intent === null) return null;
-    const steps = fs.existsSync(this.#steps) ? readSmallFile(this.#steps, MAX_STEPS_BYTES) : null;
-    return { intent, steps: steps === null ? null : this.#decodeSteps(steps) };
-  }
-
-  #decodeSteps(bytes: Buffer): Step[] {
-    try {
-      return decodeSteps(bytes);
-    } catch (error) {
-      throw new CairnError("damaged", `${this.#steps}: ${(error as Error).message}`, { hint: HINT });
-    }
+    const found = readRecord(this.#steps, decodeSteps, { maxBytes: MAX_STEPS_BYTES, hint: HINT });
+    return { intent, ...(found ?? { steps: null, leftOut: [] }) };
   }
 
   /** Steps first: an intent without steps means that nothing was touched, which is true again only once it is forgotten whole. */

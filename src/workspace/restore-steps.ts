@@ -2,6 +2,8 @@ import type { TreeNode } from "../formats/tree.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
+import { decodeRecord, encodeRecord } from "../formats/record.ts";
+import type { LeftOutEntry } from "./record-point.ts";
 
 /** Metadata to be set on an entry whose content is right. */
 export interface StepMetadata {
@@ -67,31 +69,53 @@ export function nodeOfMetadata(metadata: StepMetadata): TreeNode {
   };
 }
 
-/** One line of JSON a step, in order, and one that ends them with the SHA-256 of all before it. */
-export function encodeSteps(steps: readonly Step[]): Uint8Array {
-  const lines = Buffer.from(
-    steps.map((step) => `${JSON.stringify({ ...step, path: Buffer.from(step.path).toString("base64") })}\n`).join(""),
-  );
-  return Buffer.concat([lines, Buffer.from(endLine(lines))]);
+/** What is done to the workspace, and what is known beforehand not to become as the target has it. */
+export interface StepsFile {
+  steps: readonly Step[];
+  leftOut: readonly LeftOutEntry[];
 }
+
+const FORMAT = "cairn.restore-steps";
+const VERSION = 1;
+
+/**
+ * Lines of JSON: format and version, what is left out, the steps in order, and one that ends them with the SHA-256 of all
+ * before it.
+ */
+export function encodeSteps({ steps, leftOut }: StepsFile): Uint8Array {
+  const left = leftOut.map((each) => ({ op: LEFT_OUT, ...each }));
+  const lines = [...left, ...steps].map(
+    (each) => `${JSON.stringify({ ...each, path: Buffer.from(each.path).toString("base64") })}\n`,
+  );
+  const all = Buffer.concat([encodeRecord({}, FORMAT, VERSION), Buffer.from(lines.join(""))]);
+  return Buffer.concat([all, Buffer.from(endLine(all))]);
+}
+
+const LEFT_OUT = "left_out";
 
 function endLine(lines: Uint8Array): string {
   return `${JSON.stringify({ op: "end", sha256: Buffer.from(sha256(lines)).toString("hex") })}\n`;
 }
 
-/** Throws `damaged` for anything but what was written, whole. */
-export function decodeSteps(bytes: Uint8Array): Step[] {
+/** Throws `damaged` for anything but what was written, whole, and `newer_version`. */
+export function decodeSteps(bytes: Uint8Array): { steps: Step[]; leftOut: LeftOutEntry[] } {
   const steps: Step[] = [];
+  const leftOut: LeftOutEntry[] = [];
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  // A file from before there were versions begins with its first step.
+  const head = text.subarray(0, 6).toString("latin1") === '{"op":' ? 0 : text.indexOf(10) + 1;
+  if (head > 0 || text.length === 0) decodeRecord(text.subarray(0, head), FORMAT, VERSION);
   const lines = text.subarray(0, text.lastIndexOf(10, -2) + 1);
   if (text.subarray(lines.length).toString("latin1") !== endLine(lines))
     throw new CairnError("damaged", "the steps of a restore are not what was written");
-  for (const line of lines.toString("utf8").split("\n")) {
+  for (const line of lines.toString("utf8", head).split("\n")) {
     if (line === "") continue;
     const step = JSON.parse(line) as { op?: unknown; path?: unknown };
     if (typeof step.op !== "string" || typeof step.path !== "string")
       throw new CairnError("damaged", "a line of a restore's journal is not a step");
-    steps.push({ ...(step as unknown as Step), path: Buffer.from(step.path, "base64") });
+    const { op, ...what } = { ...step, path: Buffer.from(step.path, "base64") };
+    if (op === LEFT_OUT) leftOut.push(what as unknown as LeftOutEntry);
+    else steps.push({ op, ...what } as unknown as Step);
   }
-  return steps;
+  return { steps, leftOut };
 }

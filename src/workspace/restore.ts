@@ -19,7 +19,6 @@ import type { IgnoreRecord } from "../fs/ignore.ts";
 import { filesystemKind, onSameMount } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { isAtOrBelow } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { writeState } from "./control-directory.ts";
@@ -29,13 +28,14 @@ import { isFolderAnnounced, isFolderThere, keepAnnounced } from "./missing-folde
 import { checkDisplaced, type SavedNodes } from "./displaced.ts";
 import { type AppliedSteps, StepRunner } from "./restore-apply.ts";
 import { apartOf, RestoreJournal } from "./restore-journal.ts";
+import { isNotThere, leftOutAfter, leftOutBefore } from "./restore-left-out.ts";
 import { groupOf, linksOf, type RestoreLinks } from "./restore-links.ts";
 import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.ts";
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
 import type { Difference } from "./tree-diff.ts";
-import { lackingIn, type LeftOutEntry, leftOutOf, neverPart, recordPoint, type Saved } from "./record-point.ts";
+import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
 import { presentAndPrevious } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
@@ -119,13 +119,19 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   journal.begin(intent);
   failpoint("restore.intent");
   let staged: StagedRestore;
+  let leftOut: LeftOutEntry[];
   try {
     makeStaging(workspace, intent);
     failpoint("restore.staging-made");
     staged = await stage(workspace, input, { plan, target, present, intent, holes: holesByPath(manifest), ...links });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    journal.commit(staged.steps);
+    leftOut = leftOutBefore(plan, present, {
+      paths: input.paths,
+      lacking: lackingIn(manifest?.omitted ?? [], input.paths),
+      notSet: staged.notSet,
+    });
+    journal.commit({ steps: staged.steps, leftOut });
   } catch (error) {
     takeBackRestore(workspace, intent, journal);
     throw error;
@@ -142,8 +148,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput): Promis
   }).run(steps);
   failpoint("restore.swapped");
   const finished = await finishRestore(workspace, input, { intent, steps, journal, saved: savedNodesOf(plan) });
-  const lacking = lackingIn(manifest?.omitted ?? [], input.paths);
-  const leftOut = leftOutEntries(present, plan, { staged, applied, finished, lacking }, input.paths);
+  leftOut = leftOutAfter(leftOut, applied, finished.notSet);
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
     undoId: finished.undoId,
@@ -403,52 +408,4 @@ function rootOf(point: Point): RestoreFile["root"] {
 
 function setRoot(workspace: Workspace, root: DirectoryFacts): NotSet[] {
   return inDirectory(workspace.root, (fd) => setDirectory(fd, root));
-}
-
-function leftOutEntries(
-  present: Saved,
-  plan: readonly PlannedEntry[],
-  more: { staged: StagedRestore; applied: AppliedSteps; finished: FinishedRestore; lacking: LeftOutEntry[] },
-  paths: readonly Uint8Array[] | null,
-): LeftOutEntry[] {
-  const { staged, applied, finished } = more;
-  const kept = plan
-    .filter(({ action }) => action === "keep")
-    .map(({ path: where, reason, detail }) => ({
-      path: where,
-      reason: reason ?? ("not_saved" as const),
-      detail: detail ?? "",
-    }));
-  const listed = new Set(kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
-  const asked = (where: Uint8Array): boolean =>
-    paths === null || paths.some((each) => each.length === 0 || isAtOrBelow(where, each));
-  const untouched = leftOutOf(present.scan!).filter(
-    ({ path: where, reason }) =>
-      reason !== "changing" && asked(where) && !listed.has(Buffer.from(where).toString("latin1")),
-  );
-  // What stays there instead says why.
-  const said = new PathSelection([...kept, ...untouched].map(({ path: where }) => where));
-  const lost = more.lacking.filter(({ path: where }) => said.of(where) === "no");
-  // What was not put in place has nothing that could be set on it.
-  const stayed = new Set(applied.kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
-  const lacking = staged.notSet.filter(({ path: where }) => !stayed.has(Buffer.from(where).toString("latin1")));
-  // A place apart that a step set already.
-  const set = new Set(applied.notSet.map(({ path: where }) => Buffer.from(where).toString("latin1")));
-  const last = finished.notSet.filter(({ path: where }) => !set.has(Buffer.from(where).toString("latin1")));
-  return [
-    ...kept,
-    ...untouched,
-    ...lost,
-    ...applied.kept,
-    ...[...last, ...lacking, ...applied.notSet].map(notSetEntry),
-  ];
-}
-
-/** Of something that was left out: whether it is not in its place at all, rather than there with another owner or such. */
-function isNotThere({ aspects }: LeftOutEntry): boolean {
-  return aspects === undefined || aspects.includes("type");
-}
-
-export function notSetEntry({ path: where, aspects, detail }: NotSet): LeftOutEntry {
-  return { path: where, reason: "not_permitted", detail, aspects };
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
@@ -182,6 +183,42 @@ test("a journal of a newer version is refused by name, and a repair leaves it an
     assert.equal((await client.history()).save_points.length, 1);
     fs.rmSync(path.join(journal, name));
   }
+});
+
+test("steps of a newer version are refused by name, and neither a repair nor a release touches them", async () => {
+  const { folder, client, journal, kept, half } = await halfRestored();
+  const file = path.join(journal, "restore.steps");
+  const own = fs.readFileSync(file, "utf8");
+  fs.writeFileSync(file, '{"format":"cairn.restore-steps","version":2}\n{"op":"nobody knows"}\n');
+  for (const args of [["save"], ["undo"], ["status"]]) {
+    const { error } = cairn([...args, "-C", folder]);
+    assert.deepEqual([error?.code, error?.hint], ["newer_version", "use a newer Cairn"], args[0]);
+    assert.ok(error!.message.includes(file), error!.message);
+  }
+  await assert.rejects(client.release({ deletePoints: true }), { code: "newer_version" });
+  assert.equal(cairn(["inspect", file]).error?.code, "newer_version");
+  const [finding, ...more] = journalFindings((await client.doctor({ repair: true })).findings);
+  assert.deepEqual([finding?.repair, finding?.severity, more.length], [undefined, "damage", 0]);
+  assert.equal(fs.existsSync(kept), false);
+  assertFolder(folder, half, "nothing was touched");
+  fs.writeFileSync(file, own);
+  cairnOk(["save", "--skip-unchanged", "-C", folder]);
+  assert.deepEqual(fs.readdirSync(journal), []);
+});
+
+test("a restore is finished whose steps are from before they had a version", async () => {
+  const { folder, client, journal, before } = await halfRestored();
+  const file = path.join(journal, "restore.steps");
+  const [head, ...steps] = fs.readFileSync(file, "utf8").trimEnd().split("\n").slice(0, -1);
+  assert.equal(head, '{"format":"cairn.restore-steps","version":1}');
+  const text = steps.map((step) => `${step}\n`).join("");
+  const sha256 = createHash("sha256").update(text).digest("hex");
+  fs.writeFileSync(file, `${text}${JSON.stringify({ op: "end", sha256 })}\n`);
+  assert.deepEqual((cairnOk(["inspect", file]).data["content"] as { steps: unknown[] }).steps.length, steps.length);
+  cairnOk(["save", "--skip-unchanged", "-C", folder]);
+  assert.deepEqual(fs.readdirSync(journal), []);
+  await client.undo();
+  assertFolder(folder, before, "what was there before the restore");
 });
 
 test("a repair leaves the staging folder of another workspace's restore where it is", async () => {

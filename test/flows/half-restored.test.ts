@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { cairn, cairnOk, type Outcome, SCRATCH } from "../fixtures/command.ts";
+import { cairn, cairnOk, type Outcome, ROOT, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
 
@@ -67,6 +67,65 @@ describe("a restore that was killed is finished", () => {
     assert.deepEqual(fs.readdirSync(path.join(`${whole}-moved`, ".cairn/tmp")), []);
   });
 });
+
+const DROPPED = [
+  "setpriv",
+  "--bounding-set=-dac_override,-dac_read_search,-fowner,-chown",
+  "--inh-caps=-dac_override,-dac_read_search,-fowner,-chown",
+  "--",
+];
+const canDrop = process.geteuid?.() === 0 && spawnSync("setpriv", ["--version"]).error === undefined;
+
+test(
+  "what a restore leaves out is said by whoever finishes it after a kill",
+  { skip: !canDrop && "needs root and setpriv" },
+  () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    for (const name of ["plain", "owned", "kept", "lacking"]) fs.writeFileSync(at(name), `${name}\n`, { mode: 0o600 });
+    for (const name of ["kept", "lacking"]) fs.chmodSync(at(name), 0);
+    fs.chownSync(at("owned"), 4711, 4712);
+    const dropped = (args: string[], failpoint?: string): Outcome =>
+      cairn([...args, "-C", folder], { prefix: DROPPED, ...(failpoint === undefined ? {} : { failpoint }) });
+    fs.chmodSync(at("owned"), 0o644);
+    const first = (dropped(["save"]).data["save_point"] as { save_point_id: string }).save_point_id;
+    fs.rmSync(at("owned"));
+    fs.rmSync(at("lacking"));
+    fs.chmodSync(at("kept"), 0o600);
+    fs.writeFileSync(at("plain"), "changed\n");
+    const said = (list: unknown): unknown[] =>
+      (list as { path: string }[]).toSorted((a, b) => (a.path < b.path ? -1 : 1));
+    const whole = dropped(["restore", first]);
+    const wanted = said(whole.data["left_out"]);
+    assert.deepEqual(
+      (wanted as { path: string; reason: string }[]).map(({ path: name, reason }) => [name, reason]),
+      [
+        ["kept", "unreadable"],
+        ["lacking", "unreadable"],
+        ["owned", "not_permitted"],
+      ],
+      whole.stdout,
+    );
+    for (const failpoint of [
+      "restore.committed",
+      "restore.step:1",
+      "restore.swapped",
+      "restore.recorded",
+      "restore.places-removed",
+      "restore.staging-removed",
+    ]) {
+      assert.equal(dropped(["undo"]).status, 0);
+      assert.ok(dropped(["restore", first], failpoint).killed, failpoint);
+      const { recovered } = dropped(["status"]).data as {
+        recovered: { incomplete?: { count: number; left_out: unknown } }[];
+      };
+      const { incomplete } = recovered.at(-1)!;
+      assert.deepEqual([incomplete?.count, said(incomplete?.left_out)], [3, wanted], failpoint);
+    }
+    const shown = spawnSync(process.execPath, [path.join(ROOT, "dist/cli.js"), "status", folder], { encoding: "utf8" });
+    assert.match(shown.stdout, /recovered .*\n  left out: 3 entries\n/, shown.stdout);
+  },
+);
 
 describe("a restore leaves what is mounted alone and lists it", () => {
   test("where a file is mounted on a file that differs", async (t) => {

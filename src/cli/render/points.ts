@@ -58,18 +58,15 @@ export function renderSave(view: SaveView): string {
 
 const LEFT_OUT_LIMIT = 20;
 
-/** What was not recorded or not restored; nothing when the list is empty. */
-export function renderLeftOut(leftOut: readonly LeftOut[], style: Style): string[] {
+/** What was not recorded or not restored, with how many that is in all; nothing when the list is empty. */
+export function renderLeftOut(leftOut: readonly LeftOut[], style: Style, count = leftOut.length): string[] {
   if (leftOut.length === 0) return [];
   const lines = leftOut.map((entry) => {
     const aspects = entry.aspects === undefined ? "" : ` (${entry.aspects.join(", ")})`;
     // The whole, or the folder itself.
     return `    ${printable(entry.path === "" ? "." : entry.path)}${aspects}: ${entry.reason.replaceAll("_", " ")}; ${printable(entry.detail)}`;
   });
-  return [
-    `  ${style.yellow(`left out: ${plural(leftOut.length, "entry")}`)}`,
-    ...limited(lines, LEFT_OUT_LIMIT, style),
-  ];
+  return [`  ${style.yellow(`left out: ${plural(count, "entry")}`)}`, ...limited(lines, LEFT_OUT_LIMIT, style)];
 }
 
 export interface HistoryView {

@@ -1,6 +1,6 @@
 import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../operations/contract.ts";
 import { formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
-import type { Shorten } from "./points.ts";
+import { renderLeftOut, type Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
@@ -58,11 +58,13 @@ function renderRecovered({ status: { recovered }, style, now }: StatusView): str
   const newest = recovered.at(-1)?.at;
   if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
   const last = recovered.filter(({ at }) => at === newest);
-  const lines = last.flatMap(({ operation, outcome, detail, kept }) => {
+  const lines = last.flatMap(({ operation, outcome, detail, kept, incomplete }) => {
     const done = outcome === "completed" ? "was completed" : "was taken back";
     return [
       `${style.yellow("recovered")} ${formatAge(newest, now)}: an interrupted ${printable(operation)} ${done}; ${printable(detail)}`,
-      ...kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`),
+      ...(incomplete === undefined
+        ? kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`)
+        : renderLeftOut(incomplete.left_out, style, incomplete.count)),
     ];
   });
   const earlier = recovered.length - last.length;

@@ -20,7 +20,7 @@ import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
 import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
-import { notSetEntry } from "../../workspace/restore.ts";
+import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
 import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";

@@ -48,9 +48,11 @@ export interface Recovered {
   detail: string;
   /** Paths that were left as they are: edited after the interruption, or not taken by the file system. */
   kept: NamedPath[];
+  /** Of a restore: what it left out, as its result would have said; absent where nothing was. */
+  incomplete?: Incomplete;
 }
 
-/** What a point lacks of the folder that it was made of. */
+/** What a point lacks of the folder that it was made of, or a folder of the point that it was restored to. */
 export interface Incomplete {
   count: number;
   /** The first of them, at most 100. */

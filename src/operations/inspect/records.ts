@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.ts";
+import { CairnError, toCairnError } from "../../errors.ts";
 import { decodeBackups } from "../../formats/backups-file.ts";
 import { decodeCleanup, decodeCleanupPlan } from "../../formats/cleanup.ts";
 import {
@@ -102,18 +102,29 @@ export function inspectPlain(name: string, bytes: Uint8Array): Inspected | null 
     return { format: "save-point-claim", version: 1, content: { save_point_id: ascii(bytes, 64) } };
   }
   if (name === "holds-trees" && bytes.length === 0) return { format: "held-trees-mark", version: null, content: {} };
-  if (name === "restore.steps") return { format: "restore-steps", version: 1, content: { steps: stepsOf(bytes) } };
+  if (name === "restore.steps") return { format: "restore-steps", version: 1, content: stepsOf(bytes) };
   return catalogOf(bytes);
 }
 
-function stepsOf(bytes: Uint8Array): unknown[] {
+function stepsOf(bytes: Uint8Array): JsonObject {
   try {
-    return decodeSteps(bytes).map(({ path, ...step }) => ({ ...displayPath(path), ...step }));
+    const { steps, leftOut } = decodeSteps(bytes);
+    return { left_out: leftOut.map(shown), steps: steps.map(shown) };
   } catch (error) {
-    throw new CairnError("damaged", `the steps of a restore cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    });
+    const { code, message, hint } = toCairnError(error);
+    throw new CairnError(
+      code === "newer_version" ? code : "damaged",
+      `the steps of a restore cannot be read: ${message}`,
+      {
+        ...(hint === undefined ? {} : { hint }),
+        cause: error,
+      },
+    );
   }
+}
+
+function shown<T extends { path: Uint8Array }>({ path, ...rest }: T): object {
+  return { ...displayPath(path), ...rest };
 }
 
 const CATALOG_LINE = /^(\d{10}) ([0-9a-f]{32}) ([sux])$/;
