@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
+import fs, {
   chmodSync,
   existsSync,
   linkSync,
@@ -14,6 +14,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -68,6 +69,33 @@ test("an exclusive write fails and keeps the old bytes when the name is taken", 
   assert.equal(readFileSync(path, "utf8"), "one");
   assert.deepEqual(readdirSync(directory), ["file"]);
   assert.equal(statSync(path).nlink, 1);
+});
+
+test("an exclusive write leaves nothing at its name when it fails where there are no hard links", (context) => {
+  const directory = scratch(context);
+  const path = join(directory, "file");
+  const refuse = (code: string) => () => {
+    throw Object.assign(new Error(code), { code });
+  };
+  context.mock.method(fs, "linkSync", refuse("EPERM"));
+  const { mock: rename } = context.mock.method(fs, "renameSync", refuse("EIO"));
+  syncBuiltinESMExports();
+  context.after(() => {
+    context.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+  try {
+    durableWrite(path, Buffer.from("one"), { exclusive: true });
+  } catch (error) {
+    assert.ok(hasCode("io")(error), String(error));
+    assert.deepEqual(readdirSync(directory), []);
+    rename.restore();
+    syncBuiltinESMExports();
+    durableWrite(path, Buffer.from("one"), { exclusive: true });
+  }
+  assert.throws(() => durableWrite(path, Buffer.from("two"), { exclusive: true }), hasCode("already_exists"));
+  assert.equal(readFileSync(path, "utf8"), "one");
+  assert.deepEqual(readdirSync(directory), ["file"]);
 });
 
 test("a durable write names its path when the directory is missing", (context) => {

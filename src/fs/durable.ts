@@ -16,9 +16,10 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { movedToFree } from "./exchange-folders.ts";
 import { clearAway, removeAll } from "./remove-all.ts";
 import { printablePath, type RawPath } from "./safe-path.ts";
 
@@ -101,19 +102,28 @@ function giveName(temporary: string, path: string, exclusive: boolean): void {
   else renameSync(temporary, path);
 }
 
-/** Gives a finished file a name that must be free; the temporary one goes. Throws what the system says: `EEXIST` when it is taken. */
+/** Gives a finished file a name that must be free; the temporary one goes. Throws what the system says, `already_exists` or `EEXIST` when it is taken. */
 export function giveFreeName(temporary: string, path: string): void {
   try {
     linkSync(temporary, path);
   } catch (error) {
     if (!refusesLink(error)) throw error;
-    // Without hard links the name is claimed first; a crash in between leaves an empty file, which reads as damaged.
-    closeSync(openSync(path, "wx"));
-    renameSync(temporary, path);
+    if (!movedToFree(Buffer.from(resolve(temporary)), Buffer.from(resolve(path)))) claimName(temporary, path);
     return;
   }
   failpoint("durable-linked");
   unlinkSync(temporary);
+}
+
+/** The name is claimed first; a kill in between leaves an empty file, which reads as damaged. */
+function claimName(temporary: string, path: string): void {
+  closeSync(openSync(path, "wx"));
+  try {
+    renameSync(temporary, path);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
+  }
 }
 
 /**

@@ -23,10 +23,22 @@ export function moveToFree(from: Buffer, to: Buffer): void {
   if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
 }
 
+/** The same where the system promises it; false, and nothing is done, where it does not. */
+export function movedToFree(from: Buffer, to: Buffer): boolean {
+  const result = inPlaces(from, to, renameNoReplace);
+  if (result === EINVAL || result === ENOSYS) return false;
+  if (result < 0) throw syscallError(result, `move ${printablePath(from)} to ${printablePath(to)}`);
+  return true;
+}
+
+function renameNoReplace(from: OpenPlace, to: OpenPlace): number {
+  return syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
+}
+
 /** A rename that replaces nothing; on network file systems that cannot promise it, after a look. 0 or minus errno. */
 export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   const sys = syscalls();
-  const result = sys.rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
+  const result = renameNoReplace(from, to);
   if (result !== EINVAL && result !== ENOSYS) return result;
   const looked = sys.stat(to.fd, to.name, 0, newStatBuffer());
   if (looked !== ENOENT && looked !== ENOTDIR) return looked === 0 ? EEXIST : looked;
