@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
+import { buildCommand, cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
 import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
@@ -106,4 +106,18 @@ test("a folder whose points were never read is relocated onto another file syste
   fs.rmSync(path.join(now, fs.readdirSync(now)[0]!), { recursive: true });
   cairnOk(["-C", now, "restore", id]);
   assert.deepEqual(readFolder(now), state);
+});
+
+test("the line that a release prints takes the points up again also where they lie in another mount", (t) => {
+  const [one, other] = [loopFileSystem(t, "ext4"), loopFileSystem(t, "ext4")];
+  if (one === null || other === null) return;
+  const [folder, fork] = [path.join(one.root, "work"), path.join(other.root, "fork")];
+  fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(folder, "file"), "one");
+  cairnOk(["save", folder]);
+  cairnOk(["-C", folder, "fork", "head", fork]);
+  const said = execFileSync(process.execPath, [buildCommand(), "release", fork], { encoding: "utf8" });
+  const line = /: cairn (.*)$/m.exec(said)?.[1] ?? said;
+  cairnOk(line.split(" "));
+  assert.equal((cairnOk(["-C", fork, "history"]).data["save_points"] as unknown[]).length, 1);
 });

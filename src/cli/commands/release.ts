@@ -3,14 +3,17 @@ import type { Client } from "../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import type { Input } from "../input.ts";
-import { formatBytes, plural, printable } from "../render/format.ts";
+import { formatBytes, plural, printable, shellQuote } from "../render/format.ts";
 
 export const command: CommandDefinition = {
   name: "release",
   arguments: [{ name: "<dir>", text: "the workspace; its files stay as they are", completes: "folders" }],
   options: [{ flags: "--delete-points", text: "remove its save points too; nothing brings them back" }],
   examples: [
-    { line: "cairn release ~/project", text: "stop keeping it; the points stay and `cairn init` finds them again" },
+    {
+      line: "cairn release ~/project",
+      text: "stop keeping it; the points stay, and the line that it prints takes them up again",
+    },
     { line: "cairn release ~/project --delete-points", text: "remove everything that Cairn holds of it" },
   ],
   run,
@@ -29,10 +32,13 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return {
     data: result,
     text() {
-      const kept = input.flag("deletePoints")
-        ? `${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed`
-        : `its points stay in ${printable(result.workspace.control_directory)}`;
-      return `${context.style.green("released")} ${printable(result.workspace.path)}; ${kept}`;
+      const { path, control_directory: control } = result.workspace;
+      const released = `${context.style.green("released")} ${printable(path)}`;
+      if (input.flag("deletePoints"))
+        return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed`;
+      // By itself an adoption looks only where it would make a control directory.
+      const again = `cairn init ${printable(shellQuote(path))} --control-dir ${printable(shellQuote(control))}`;
+      return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}`;
     },
   };
 }
