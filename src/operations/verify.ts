@@ -1,6 +1,8 @@
 import { toCairnError } from "../errors.ts";
 import { listWorkspaces } from "../workspace/control-directory.ts";
+import { workspacePaths } from "../workspace/control-layout.ts";
 import { workspaceIn } from "../workspace/find-workspace.ts";
+import { Points } from "../workspace/points.ts";
 import { ensureSealed, type SealProblem } from "../workspace/seal.ts";
 import { verifyAll as verifyEverything, type VerifyInput, verifyPoint } from "../workspace/verify.ts";
 import { type EngineFactory, Workspace, type WorkspaceCall } from "../workspace/workspace.ts";
@@ -19,13 +21,17 @@ export async function verifyAll(
 ): Promise<VerifyResult> {
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();
-  for (const { name, workspace: each } of listWorkspaces(control)) {
+  const newest = new Map<string, number>();
+  const workspaces = listWorkspaces(control);
+  for (const { name } of workspaces)
+    newest.set(name, new Points(workspacePaths(control, name)).committed().at(-1) ?? 0);
+  for (const { name, workspace: each } of workspaces) {
     // What cannot be opened is a problem of its own.
     if (each === null) continue;
     await using other = new Workspace(workspaceIn(control, each), factory, workspace.removals);
     unsealed.set(name, await sealIn(other, call));
   }
-  return verifyEverything(workspace, { ...call, unsealed });
+  return verifyEverything(workspace, { ...call, unsealed, newest });
 }
 
 /**

@@ -16,6 +16,11 @@ export interface VerifyInput extends WorkspaceCall {
   deep?: boolean | undefined;
   /** Why points could not be sealed just now, by their workspace's name. */
   unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
+  /**
+   * The number of each workspace's newest point when the verification began, by name: what was saved since is no part of it.
+   * Absent: every point is one.
+   */
+  newest?: ReadonlyMap<string, number> | undefined;
   /** The caller holds the lock of its workspace already. */
   lockHeld?: boolean | undefined;
 }
@@ -93,7 +98,8 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
       });
     const paths = workspacePaths(control, name);
     const list = new Points(paths).list();
-    held.push(...list.points.map((point) => ({ point, paths })));
+    const newest = input.newest === undefined ? Infinity : (input.newest.get(name) ?? 0);
+    held.push(...list.points.filter((each) => each.sequence <= newest).map((point) => ({ point, paths })));
     damaged.push(...list.damaged.map(damagedPoint));
   }
   const verified = await new Verification(workspace, input).run(held, true);
@@ -163,15 +169,14 @@ class Verification {
 
   /**
    * Of a point that is only held nothing can be proven; what speaks against its tree is a problem. That it waits for a
-   * lock, or for a file system that can be written to, is none; that it was saved after this verification began is
-   * nothing that is missing from it.
+   * lock, or for a file system that can be written to, is none.
    */
   #unsealed({ point, paths }: HeldPoint): { problem?: VerifyProblem; unverified?: UnverifiedPoint } {
     const { save_point_id: id, workspace_name: name } = point.descriptor;
     const problem = whyUnsealed(new Points(paths), point, this.#input.unsealed?.get(name) ?? []);
     if (problem === null) {
-      this.#input.onWarning?.(`the point ${id} is not sealed, its content was not looked at: it was saved meanwhile`);
-      return {};
+      const detail = `the point ${id} is not sealed, and its content was not looked at`;
+      return { unverified: { point: id, workspace_name: name, detail, hint: "`cairn seal`, then verify again" } };
     }
     const found = { point: id, detail: problem.message, hint: hintOf(problem) };
     return isAboutThePoint(problem)
