@@ -154,15 +154,15 @@ async function printOutcome(input: CliInput, context: Context, outcome: Outcome)
   const text = (await outcome.text?.()) ?? "";
   if (text !== "") {
     const whole = text.endsWith("\n") ? text : `${text}\n`;
-    const shown = outcome.paged === true && input.stdout.isTerminal && (await page(whole, input.env));
+    const shown = outcome.paged === true && input.stdout.isTerminal && (await page(whole, context));
     if (!shown) await input.stdout.write(whole);
   }
   if (outcome.error !== undefined) await explain(input, outcome.error);
 }
 
-async function page(text: string, env: Record<string, string | undefined>): Promise<boolean> {
+async function page(text: string, { env, setCommandRunning }: Context): Promise<boolean> {
   const { showInPager } = await import("./pager.ts");
-  return showInPager(text, env);
+  return showInPager(text, env, setCommandRunning);
 }
 
 interface FailingCall {

@@ -14,7 +14,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
   let running: number | null = null;
   for (const signal of SIGNALS) {
     process.on(signal, () => {
-      // The command that `run` started decides; what comes after it has to be saved. The terminal sends it SIGINT itself.
+      // The command that `run` started decides, or the pager; what comes after it has to be done. The terminal sends it SIGINT itself.
       if (running !== null) {
         if (signal !== "SIGINT") sendTo(running, signal);
         return;

@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { test } from "node:test";
+import { showInPager } from "./pager.ts";
+
+const LONG = "a line\n".repeat(100_000);
+
+async function shown(pager: string, pids: (number | null)[] = []): Promise<boolean> {
+  return showInPager(LONG, { PAGER: pager, PATH: process.env["PATH"] }, (pid) => void pids.push(pid));
+}
+
+test("text that a pager has not shown to its end is to be printed", async () => {
+  for (const pager of ["no-such-pager-here", "/", "false", "sh -c 'kill -9 $$'", "sh -c 'exit 3'", "cat '"])
+    assert.equal(await shown(pager), false, pager);
+});
+
+test("a reader that leaves the pager early has seen what they wanted", async () => {
+  assert.equal(await shown("head -c 1 >/dev/null"), true);
+  assert.equal(await shown("true"), true);
+});
+
+test("signals are the pager's business while it runs", async () => {
+  const pids: (number | null)[] = [];
+  assert.equal(await shown("cat >/dev/null", pids), true);
+  assert.deepEqual([typeof pids[0], ...pids.slice(1)], ["number", null]);
+});
+
+test("text is to be printed when no descriptors are left for a pager", () => {
+  const script = `
+    import fs from "node:fs";
+    import { setTimeout as sleep } from "node:timers/promises";
+    const { showInPager } = await import("${new URL("pager.ts", import.meta.url).href}");
+    const said = [];
+    for (let free = 0; free < 16; free++) {
+      const full = [];
+      try { for (;;) full.push(fs.openSync("/dev/null")); } catch {}
+      for (const fd of full.splice(0, free)) fs.closeSync(fd);
+      said.push(await showInPager("text", { ...process.env, PAGER: "cat >/dev/null" }, () => undefined));
+      for (const fd of full) fs.closeSync(fd);
+      await sleep(20);
+    }
+    console.log(JSON.stringify(said));`;
+  const args = ["-c", 'ulimit -n 128 && exec "$@"', "sh", process.execPath, "--input-type=module", "-e", script];
+  const said = JSON.parse(execFileSync("sh", args, { encoding: "utf8" })) as boolean[];
+  assert.deepEqual([said[0], said.at(-1)], [false, true]);
+});
