@@ -129,6 +129,13 @@ test("verify exits 6 with its data when something is damaged", async () => {
   assert.deepEqual((envelope.data as { problems: unknown }).problems, problems);
 });
 
+test("verify hashes large files as a whole when asked to", async () => {
+  const one = await runFake(["verify", "--deep"]);
+  assert.equal((argsOf(one.fake, "verify")[1] as { deep: unknown }).deep, true);
+  const all = await runFake(["verify", "--all", "--deep"]);
+  assert.equal((argsOf(all.fake, "verifyAll")[0] as { deep: unknown }).deep, true);
+});
+
 test("doctor exits 6 when damage is left, 0 when there are warnings only", async () => {
   const findings = [{ kind: "index", severity: "damage", detail: "gone", repair: "make it again" }];
   const { status, stderr } = await runFake(["doctor"], {

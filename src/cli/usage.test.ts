@@ -45,7 +45,7 @@ test("the options of every command are these", async () => {
     tag: "-r,--remove",
     cleanup:
       "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota",
-    verify: "--all",
+    verify: "--all --deep",
     doctor: "--repair --break-locks",
     inspect: "--password-file",
     backup: "-r,--repo --password-file --password-command --age-identity --limit-upload --limit-download --connections",

@@ -38,6 +38,7 @@ const CLIENT: Calls<Loose> = {
   "save: argument 1.message": (client) => client.save({ message: "m".repeat(1_100_000) }),
   "setEngine: argument 1": (client) => client.setEngine("zfs"),
   "run: argument 1": (client) => client.run("ls"),
+  "verify: argument 2.deep": (client) => client.verify("head", { deep: "yes" }),
   "diff: argument 2": (client) => client.diff("head", 7),
   "read: argument 2": (client) => client.read("head", 7).next(),
   "workspacePath: argument 1": (client) => client.workspacePath(7),

@@ -51,6 +51,7 @@ import type {
   StatusResult,
   StoreInfo,
   UndoOptions,
+  VerifyOptions,
   VerifyResult,
   ViewLease,
   WorkspaceCallOptions,
@@ -356,13 +357,13 @@ export class CairnClient {
     return this.#with(options.workspaceName, async (workspace) => tag(workspace, target, { edit, options }));
   }
 
-  async verify(target: string, options: WorkspaceCallOptions = {}): Promise<VerifyResult> {
+  async verify(target: string, options: VerifyOptions & WorkspaceCallOptions = {}): Promise<VerifyResult> {
     return this.#sealed(options.workspaceName, options, async (workspace, unsealed) =>
       verify(workspace, target, { ...options, unsealed: new Map([[workspace.found.workspace.name, unsealed]]) }),
     );
   }
 
-  async verifyAll(options: CallOptions = {}): Promise<VerifyResult> {
+  async verifyAll(options: VerifyOptions = {}): Promise<VerifyResult> {
     return this.#with(undefined, async (workspace) => verifyAll(workspace, this.#options.factory, options));
   }
 

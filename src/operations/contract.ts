@@ -42,6 +42,7 @@ import type {
   PolicyResult,
   ShowResult,
   StatusResult,
+  VerifyOptions,
   VerifyResult,
   WorkspaceRef,
 } from "./contract/looking.ts";
@@ -147,9 +148,9 @@ export interface Client {
   /** A file's content in order, in pieces of at most 1 MiB. Target null: the folder as it is now. `not_found`, `damaged`; `conflict` for what is no file. */
   read(target: string | null, path: PathInput, options?: WorkspaceCallOptions): AsyncIterable<Uint8Array>;
 
-  verify(target: string, options?: WorkspaceCallOptions): Promise<VerifyResult>;
+  verify(target: string, options?: VerifyOptions & WorkspaceCallOptions): Promise<VerifyResult>;
   /** Every point of every workspace in this control directory, and the store itself; other control directories are not read. */
-  verifyAll(options?: CallOptions): Promise<VerifyResult>;
+  verifyAll(options?: VerifyOptions): Promise<VerifyResult>;
   /** Target: an absolute path that is absent or an empty folder. `already_exists`, `refused`. */
   fork(target: string, path: string, options?: ForkOptions): Promise<ForkResult>;
   view(target: string, options?: WorkspaceCallOptions): Promise<ViewLease>;

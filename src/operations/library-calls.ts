@@ -40,6 +40,7 @@ import type {
   TransferLimits,
   UndoOptions,
   VerifyBackupOptions,
+  VerifyOptions,
   VerifyReceiptOptions,
   WorkspaceCallOptions,
 } from "./contract.ts";
@@ -190,8 +191,8 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
   diff: takes(text, optional(orNull(text)), optional(members<DiffOptions>({ ...IN_WORKSPACE, paths: list(path) }))),
   show: takes(text, optional(path), inWorkspace),
   read: { takes: [orNull(text), path, inWorkspace], how: "stream" },
-  verify: takes(text, inWorkspace),
-  verifyAll: takes(call),
+  verify: takes(text, optional(members<VerifyOptions & WorkspaceCallOptions>({ ...IN_WORKSPACE, deep: flag }))),
+  verifyAll: takes(optional(members<VerifyOptions>({ ...CALL, deep: flag }))),
   fork: takes(
     text,
     place,

@@ -17,7 +17,7 @@ export async function verify(workspace: Workspace, target: string, input: Verify
 export async function verifyAll(
   workspace: Workspace,
   factory: EngineFactory,
-  call: WorkspaceCall,
+  call: VerifyInput,
 ): Promise<VerifyResult> {
   const { control } = workspace.found;
   const unsealed = new Map<string, readonly SealProblem[]>();

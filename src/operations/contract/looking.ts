@@ -148,6 +148,11 @@ export interface HistoryResult {
   truncated: boolean;
 }
 
+export interface VerifyOptions extends CallOptions {
+  /** Also hash each large file as a whole, and compare with what was recorded; its pieces are always proven. */
+  deep?: boolean;
+}
+
 export interface VerifyProblem {
   point: SavePointId | null;
   path?: string;
