@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { chosenFiles, summaryLines } from "./run-tests.ts";
 
 test("the summary names slow files, every failure and every reason for a skip, and ends with the counts", () => {
@@ -27,4 +30,35 @@ test("files that a pattern after an exclamation mark matches are left out", () =
   assert.ok(names(["tools/*.test.ts"]).includes(path.basename(here)));
   assert.equal(names(["tools/*.test.ts", "!**/run-tests.test.ts"]).includes(path.basename(here)), false);
   assert.deepEqual(names([here, `!${here}`]), []);
+});
+
+/** Runs one test file of these lines; the folder is for what it leaves. */
+function runOf(t: TestContext, lines: string): { folder: string; said: string[] } {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-run-tests-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const file = path.join(folder, "some.test.ts");
+  fs.writeFileSync(file, lines);
+  const { NODE_TEST_CONTEXT: _context, ...env } = process.env;
+  const command = path.join(import.meta.dirname, "run-tests.ts");
+  const ran = spawnSync(process.execPath, [command, "--quiet", file], {
+    env: { ...env, TMPDIR: folder },
+    encoding: "utf8",
+  });
+  return { folder, said: (ran.stdout + ran.stderr).trimEnd().split("\n") };
+}
+
+test("a suite that is skipped is counted by its reason when it is all that there is", (t) => {
+  const { said } = runOf(t, `require("node:test").describe("x", { skip: "no such program" }, () => {});`);
+  assert.deepEqual(said, ["skipped 1: no such program", "0 passed, 0 failed, 1 skipped"]);
+});
+
+test("files of a run share what was compiled for them, and it is gone when the run ends", (t) => {
+  const { folder, said } = runOf(
+    t,
+    `const fs = require("node:fs");
+    const compiled = require("node:module").getCompileCacheDir();
+    require("node:test").test("x", () => fs.writeFileSync(__dirname + "/compiled", compiled));`,
+  );
+  assert.equal(said.at(-1), "1 passed, 0 failed, 0 skipped");
+  assert.equal(fs.existsSync(fs.readFileSync(path.join(folder, "compiled"), "utf8")), false);
 });

@@ -1,30 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
-import { describe, test, type TestContext } from "node:test";
-import { lockRegistry, noteRelease } from "../workspace/registry.ts";
-import { hasCode, type TestFolder, testFolder } from "./testing-folder.ts";
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { hasCode, testFolder } from "./testing-folder.ts";
 
 const ENTRY = new URL("../cli/entry.ts", import.meta.url).pathname;
 
-function cairn(
-  words: readonly string[],
-  failpoint?: string,
-): { status: number | null; signal: string | null; stderr: string } {
-  const { CAIRN_FAILPOINT: _inherited, ...rest } = process.env;
-  const env = failpoint === undefined ? rest : { ...rest, CAIRN_FAILPOINT: failpoint };
-  const { status, signal, stderr } = spawnSync(process.execPath, [ENTRY, ...words], { env, encoding: "utf8" });
-  return { status, signal, stderr };
+/** What the command says. */
+function cairn(words: readonly string[]): { status: number | null; stderr: string } {
+  return spawnSync(process.execPath, [ENTRY, ...words], { encoding: "utf8" });
 }
 
 test("a released folder is kept no more, and its points are taken up by the next adoption", async (t) => {
@@ -108,76 +93,6 @@ test("a store with snapshots of others stays", async (t) => {
   assert.equal(readdirSync(join(repository, "snapshots")).length, 1);
 });
 
-type Kind = "default" | "named" | "self-contained";
-
-interface KilledRelease extends TestFolder {
-  kept: string;
-  saved: string;
-  control: string;
-  /** Where the control directory lies; of another kind than the default, nothing else of Cairn's ever comes there. */
-  place: string;
-}
-
-/** A workspace whose release, with its points, was killed. */
-async function killedRelease(
-  t: TestContext,
-  kind: Kind,
-  failpoint = "release.control-renamed",
-): Promise<KilledRelease> {
-  const scene = await testFolder(t, { a: "one" });
-  const root = join(scene.root, "place");
-  const kept = join(root, "main");
-  mkdirSync(root);
-  if (kind !== "self-contained") mkdirSync(kept);
-  const client = await (kind === "self-contained"
-    ? scene.library.init(root)
-    : scene.library.adopt(kept, kind === "named" ? { controlDirectory: join(root, "control") } : {}));
-  writeFileSync(join(kept, "a"), "secret");
-  const { save_point_id: saved } = await client.save();
-  assert.equal(cairn(["release", kept, "--delete-points"], failpoint).signal, "SIGKILL");
-  const control = client.controlDirectory;
-  return { ...scene, kept, saved, control, place: dirname(control) };
-}
-
-function leftIn({ place }: KilledRelease): string[] {
-  return readdirSync(place).filter((name) => name.startsWith(".cairn-tmp-"));
-}
-
-function notesOf({ root }: TestFolder): string[] {
-  return readdirSync(join(root, "state/cairn/releasing"));
-}
-
-for (const kind of ["default", "named", "self-contained"] as const) {
-  test(`a release of a ${kind} control directory that is killed before it removes it leaves everything kept`, async (t) => {
-    const scene = await killedRelease(t, kind, "release.noted");
-    const { library, kept, saved, control } = scene;
-    const { save_points } = await (await library.open(kept)).history();
-    assert.deepEqual(
-      save_points.map(({ save_point_id }) => save_point_id),
-      [saved],
-    );
-    const { points_deleted } = await (await library.open(kept)).release({ deletePoints: true });
-    assert.deepEqual([points_deleted, existsSync(control), leftIn(scene), notesOf(scene)], [1, false, [], []]);
-  });
-
-  for (const failpoint of ["release.control-renamed", "release.control-unregistered", "release.control-removed"]) {
-    test(`a release of a ${kind} control directory killed at ${failpoint} has no points left`, async (t) => {
-      const scene = await killedRelease(t, kind, failpoint);
-      const { library, kept, control } = scene;
-      assert.deepEqual(
-        (await library.listWorkspaces()).filter(({ path }) => path === kept),
-        [],
-      );
-      await assert.rejects(library.open(kept), hasCode("not_a_workspace"));
-      const again = await library.openOrAdopt(kept);
-      assert.deepEqual((await again.history()).save_points, []);
-      assert.deepEqual([existsSync(control), leftIn(scene), notesOf(scene)], [false, [], []]);
-      await again.release({ deletePoints: true });
-      assert.ok(!(await library.listWorkspaces()).some(({ path }) => path === kept));
-    });
-  }
-}
-
 test("a folder whose control directory cannot be renamed, to be removed, is still kept", async (t) => {
   const { client, folder, library } = await testFolder(t, { a: "one" });
   const { save_point_id: id } = await client.save();
@@ -190,122 +105,6 @@ test("a folder whose control directory cannot be renamed, to be removed, is stil
   unmount();
   const { points_deleted } = await (await library.open(folder)).release({ deletePoints: true });
   assert.deepEqual([points_deleted, existsSync(control)], [1, false]);
-});
-
-for (const kind of ["named", "self-contained"] as const) {
-  void describe(`what a killed release left of a ${kind} control directory`, () => {
-    const next: [string, (scene: KilledRelease) => Promise<unknown>][] = [
-      ["a second release", async ({ kept }) => assert.equal(cairn(["release", kept, "--delete-points"]).status, 0)],
-      ["the next adoption", async ({ library, kept }) => library.adopt(kept)],
-      [
-        "the adoption of another folder",
-        async ({ library, root }) => (mkdirSync(join(root, "x")), library.adopt(join(root, "x"))),
-      ],
-      ["the release of another folder", async ({ client }) => client.release()],
-      ["doctor --repair", async ({ client }) => client.doctor({ repair: true })],
-    ];
-    if (kind === "self-contained")
-      next.push([
-        "an init in its place",
-        async ({ library, kept, place }) => (rmSync(kept, { recursive: true }), library.init(place)),
-      ]);
-    for (const [what, does] of next) {
-      test(`is removed by ${what}`, async (t) => {
-        const scene = await killedRelease(t, kind);
-        await does(scene);
-        assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
-      });
-    }
-  });
-}
-
-test("doctor names what a killed release left, but nothing of a release that is under way", async (t) => {
-  const scene = await killedRelease(t, "named");
-  const named = async (): Promise<string[]> =>
-    (await scene.client.doctor()).findings.flatMap(({ kind, detail }) => (kind === "leftovers" ? [detail] : []));
-  const [detail] = await named();
-  assert.ok(detail?.includes(scene.place) && detail.includes(scene.kept), detail);
-  using lock = await lockRegistry();
-  assert.deepEqual(await named(), []);
-  lock.release();
-  assert.equal((await named()).length, 1);
-});
-
-test("doctor says that what a killed release left is not repaired where that could not be forgotten", async (t) => {
-  const scene = await killedRelease(t, "named");
-  const registry = join(scene.root, "state/cairn/workspaces");
-  renameSync(registry, `${registry}-away`);
-  symlinkSync(registry, registry);
-  const repaired = async (): Promise<unknown[]> =>
-    (await scene.client.doctor({ repair: true })).findings.flatMap((finding) =>
-      finding.kind === "leftovers" ? [finding.repaired] : [],
-    );
-  assert.deepEqual(await repaired(), [false]);
-  assert.equal(leftIn(scene).length, 1);
-  rmSync(registry);
-  renameSync(`${registry}-away`, registry);
-  assert.deepEqual(await repaired(), [true]);
-  assert.deepEqual([leftIn(scene), notesOf(scene)], [[], []]);
-});
-
-test("a note of a release has nothing removed but a temporary name, and waits for a place that is not there", async (t) => {
-  const scene = await killedRelease(t, "named");
-  const away = join(scene.root, "away");
-  renameSync(scene.place, away);
-  mkdirSync(join(scene.root, "x"));
-  const other = await scene.library.adopt(join(scene.root, "x"));
-  assert.equal(notesOf(scene).length, 1);
-  renameSync(away, scene.place);
-  const precious = join(scene.root, "precious");
-  mkdirSync(precious);
-  noteRelease({
-    folder: scene.kept,
-    control: precious,
-    controlId: other.repoId,
-    workspaceId: other.workspace.id,
-    workspaceName: "main",
-  });
-  await other.release();
-  assert.ok(existsSync(precious));
-  assert.deepEqual(readdirSync(scene.place), ["main"]);
-});
-
-for (const failpoint of ["release.marked", "release.unregistered"]) {
-  test(`a release that keeps the points, killed at ${failpoint}, is done and can be taken back`, async (t) => {
-    const { client, folder, library } = await testFolder(t, { a: "one" });
-    await client.save();
-    assert.equal(cairn(["release", folder], failpoint).signal, "SIGKILL");
-    await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
-    assert.deepEqual(await library.listWorkspaces(), []);
-    if (failpoint === "release.marked") {
-      const again = cairn(["release", folder, "--delete-points"]);
-      assert.match(again.stderr, /a release of it was interrupted: `cairn init .*` takes it up again/);
-      assert.equal(cairn(["init", folder]).status, 0);
-      assert.equal(cairn(["release", folder, "--delete-points"]).status, 0);
-      assert.equal(existsSync(client.controlDirectory), false);
-      return;
-    }
-    assert.equal((await (await library.openOrAdopt(folder)).history()).save_points.length, 1);
-  });
-}
-
-test("a workspace of several, killed while its points are deleted, leaves the others whole and nothing behind", async (t) => {
-  const { client, library, folder, root } = await testFolder(t, { a: "one" });
-  const other = join(root, "other");
-  mkdirSync(other);
-  const second = await library.adopt(other, { controlDirectory: client.controlDirectory });
-  await client.save();
-  await second.save();
-  assert.equal(cairn(["release", folder, "--delete-points"], "release.workspace-renamed").signal, "SIGKILL");
-  await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
-  await second.save();
-  assert.equal((await second.history()).save_points.length, 2);
-  assert.deepEqual(readdirSync(join(client.controlDirectory, "tmp")), []);
-  assert.equal(cairn(["release", folder, "--delete-points"]).status, 0);
-  assert.deepEqual(
-    (await library.listWorkspaces()).map(({ path }) => path),
-    [other],
-  );
 });
 
 test("a folder whose control directory is gone can be forgotten", async (t) => {

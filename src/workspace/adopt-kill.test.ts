@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import type { TestContext } from "node:test";
+import { adoptFolder } from "./adopt.ts";
+import { findWorkspace } from "./find-workspace.ts";
+
+/** Adoptions by several processes at once, and by some that are killed. */
+
+function scratch(context: TestContext): string {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), "cairn-adopt-kill-")));
+  process.env["XDG_STATE_HOME"] = join(directory, "state");
+  mkdirSync(join(directory, "ws"));
+  context.after(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function raceOf(count: number, script: string): Promise<string[]> {
+  const children = Array.from({ length: count }, () =>
+    spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] }),
+  );
+  return Promise.all(
+    children.map(async (child) => {
+      let text = "";
+      child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+      await once(child, "close");
+      return text.trim();
+    }),
+  );
+}
+
+const MODULE = JSON.stringify(new URL("adopt.ts", import.meta.url).href);
+const POPULATE =
+  'engine: "copy", populate: async (staged) => { (await import("node:fs")).writeFileSync(staged.storePassword, "x"); }';
+
+test("many processes that adopt or init at once end with one id", async (context) => {
+  const directory = scratch(context);
+  for (const call of [
+    `adoptFolder(${JSON.stringify(join(directory, "ws"))}`,
+    `initSelfContained(${JSON.stringify(join(directory, "new"))}`,
+  ]) {
+    const ids = await raceOf(
+      6,
+      `const m = await import(${MODULE}); const { found } = await m.${call}, { ${POPULATE} }); console.log(found.controlFile.id, found.workspace.id);`,
+    );
+    assert.match(ids[0]!, /^[0-9a-f]{32} [0-9a-f]{32}$/);
+    assert.equal(new Set(ids).size, 1, ids.join("\n"));
+  }
+  assert.equal(readdirSync(join(directory, "state", "cairn", "control")).length, 1);
+  assert.deepEqual(readdirSync(join(directory, "new")).sort(), [".cairn", "main"]);
+});
+
+test("a killed adoption leaves the folder free or adopted, and the next one ends it with one directory", async (context) => {
+  const directory = scratch(context);
+  for (const name of [
+    "workspace-staged",
+    "control-staged",
+    "control-named",
+    "adopt-control-made",
+    "adopt-registered",
+  ]) {
+    const folder = join(directory, `ws-${name}`);
+    mkdirSync(folder);
+    const script = `process.env.CAIRN_FAILPOINT = ${JSON.stringify(name)}; const m = await import(${MODULE}); await m.adoptFolder(${JSON.stringify(folder)}, { ${POPULATE} });`;
+    const before = new Set(
+      existsSync(join(directory, "state/cairn/control")) ? readdirSync(join(directory, "state/cairn/control")) : [],
+    );
+    const child = spawnSync(process.execPath, ["--input-type=module", "-e", script]);
+    assert.equal(child.signal, "SIGKILL", `${name}: ${child.stderr.toString()}`);
+    const { found } = await adoptFolder(folder, { engine: "copy", populate: async () => undefined });
+    assert.equal(findWorkspace(folder)?.controlFile.id, found.controlFile.id);
+    const made = readdirSync(join(directory, "state/cairn/control")).filter(
+      (each) => !before.has(each) && !each.startsWith(".cairn-tmp-"),
+    );
+    assert.deepEqual(made, [found.controlFile.id], name);
+  }
+});
+
+test("a killed init is finished by the next one", (context) => {
+  const directory = scratch(context);
+  for (const name of ["init-folder-made", "workspace-staged", "control-staged", "control-named"]) {
+    const root = join(directory, `root-${name}`);
+    const script = (failpoint: string): string =>
+      `process.env.CAIRN_FAILPOINT = ${JSON.stringify(failpoint)}; const m = await import(${MODULE}); const { found } = await m.initSelfContained(${JSON.stringify(root)}, { ${POPULATE} }); console.log(found.workspace.name);`;
+    assert.equal(spawnSync(process.execPath, ["--input-type=module", "-e", script(name)]).signal, "SIGKILL", name);
+    const again = spawnSync(process.execPath, ["--input-type=module", "-e", script("")], { encoding: "utf8" });
+    assert.equal(again.stdout.trim(), "main", again.stderr);
+  }
+});
