@@ -6,6 +6,9 @@ import type { Syscalls } from "./syscall-abi.ts";
  * a fixed number of arguments, since on arm64 others are passed in another way. Nothing here has ever run on macOS.
  */
 
+/** CLONE_NOFOLLOW, which is also about a link at the new name, and CLONE_NOOWNERCOPY: it is this user's, root's too. */
+const CLONE_FLAGS = 0x1 | 0x2;
+
 /**
  * fclonefileat(2), since macOS 10.12: a new name that shares the open file's content, with its times, mode without
  * setuid and setgid, extended attributes and flags. `EEXIST`, `ENOTSUP` where the volume clones nothing (HFS+), `EXDEV`.
@@ -14,7 +17,7 @@ export function bindClonefile(): Syscalls["cloneAs"] {
   const fclonefileat = bindNative("int fclonefileat(int from, int directory, uint64_t name, uint flags)");
   if (fclonefileat === null) return null;
   return (from: number, directory: number, names: Arena, name: number) =>
-    settleResult(fclonefileat(from, directory, names.address + name, 0));
+    settleResult(fclonefileat(from, directory, names.address + name, CLONE_FLAGS));
 }
 
 const fchflags = bindNativeLater("int fchflags(int fd, uint flags)");
