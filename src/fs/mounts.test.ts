@@ -77,6 +77,11 @@ test("two folders are on one mount by the list of mounts, and by their devices w
   assert.deepEqual([onSameMount("/", "/bin"), onSameMount("/", "/proc")], [true, false]);
   assert.deepEqual([onSameMount("/", "/bin", []), onSameMount("/", "/proc", [])], [true, false]);
   assert.throws(() => onSameMount("/", "/nothing", []), { code: "not_found" });
+  for (const list of [readMounts(), []])
+    assert.deepEqual(
+      ["/", "/proc", "/bin"].map((path) => isMountPoint(path, list)),
+      [true, true, false],
+    );
 });
 
 test("the mounts of this machine hold the temporary folder", () => {

@@ -30,6 +30,7 @@ export interface Mount {
 }
 
 const BACKSLASH = 0x5c;
+const UP = Buffer.from("/..");
 
 /** The kernel writes blanks, tabs, newlines, backslashes and `#` as three octal digits. */
 export function unescapeOctal(field: string): Buffer {
@@ -127,9 +128,11 @@ export function onSameMount(one: RawPath, other: RawPath, mounts: readonly Mount
   return mountOf(one, mounts)?.id === mountOf(other, mounts)?.id;
 }
 
-/** True when `path` itself is where something is mounted. */
+/** True when `path` itself is where something is mounted; where there is no list of mounts, by its device. */
 export function isMountPoint(path: RawPath, mounts: readonly Mount[] = readMounts()): boolean {
   const resolved = real(path);
+  if (mounts.length === 0)
+    return resolved.length === 1 || !onSameMount(resolved, Buffer.concat([resolved, UP]), mounts);
   return mounts.some((mount) => mount.mountPoint.equals(resolved));
 }
 
