@@ -275,10 +275,10 @@ function settableTime(seconds: number, nanoseconds: number): number | Date {
   return seconds + nanoseconds / 1_000_000_000;
 }
 
-/** One more name of an entry, 0 or minus errno. A symbolic link gets none but on Linux: macOS and BSD would name what it leads to. */
+/** One more name of an entry, 0 or minus errno. A symbolic link gets none but on Linux: link(2) of macOS and BSD names what it leads to. */
 function linkItself(from: Buffer, to: Buffer): number {
   return attempt(() => {
-    if (!LINUX && fs.lstatSync(from).isSymbolicLink()) return EOPNOTSUPP;
+    if (process.platform !== "linux" && fs.lstatSync(from).isSymbolicLink()) return EOPNOTSUPP;
     fs.linkSync(from, to);
     return 0;
   });
