@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The public library. Everything exported here is promised: names, meanings and error codes.
  * What each call does, takes and gives stands in `operations/contract.ts`.
