@@ -2,8 +2,8 @@ export interface ArgumentDefinition {
   /** As commander writes it: `<one>`, `[optional]`, `[many...]`. */
   name: string;
   text: string;
-  /** What the shell completes here. */
-  completes?: "points" | "files" | "folders" | "shells" | "verbs";
+  /** What the shell completes here; words that can stand there are listed. */
+  completes?: "points" | "files" | "folders" | readonly string[];
 }
 
 export interface OptionDefinition {

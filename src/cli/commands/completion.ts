@@ -5,7 +5,7 @@ import type { Input } from "../input.ts";
 
 export const command: CommandDefinition = {
   name: "completion",
-  arguments: [{ name: "<shell>", text: "bash, zsh or fish", completes: "shells" }],
+  arguments: [{ name: "<shell>", text: "bash, zsh or fish", completes: ["bash", "zsh", "fish"] }],
   examples: [
     { line: "source <(cairn completion bash)", text: "in ~/.bashrc" },
     { line: "cairn completion zsh > ~/.zfunc/_cairn", text: "in a folder of zsh's fpath" },

@@ -5,15 +5,21 @@ const ACTIONS = {
   points: 'COMPREPLY=($(compgen -W "$(__cairn_points)" -- "$cur"))',
   files: "__cairn_paths -f",
   folders: "__cairn_paths -d",
-  shells: 'COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur"))',
   nothing: ":",
 } as const;
 
-function actionOf(completes: Completes, { verbs }: CommandWords): string {
-  return completes === "verbs" ? `COMPREPLY=($(compgen -W "${verbs.join(" ")}" -- "$cur"))` : ACTIONS[completes];
+function actionOf(completes: Completes): string {
+  return typeof completes === "string"
+    ? ACTIONS[completes]
+    : `COMPREPLY=($(compgen -W "${completes.join(" ")}" -- "$cur"))`;
 }
 
-export function bashScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
+export function bashScript(table: readonly CommandWords[], globals: readonly OptionWords[]): string {
+  const commands = table.flatMap((command) => [
+    command,
+    ...command.verbs.map((verb) => ({ ...verb, name: `${command.name} ${verb.name}` })),
+  ]);
+  const groups = table.filter(({ verbs }) => verbs.length > 0).map(({ name }) => name);
   const globalWords = globals.flatMap((option) => option.words);
   const valueWords = [...globals, ...commands.flatMap((command) => command.options)].filter(
     (option) => option.takesValue,
@@ -23,10 +29,10 @@ export function bashScript(commands: readonly CommandWords[], globals: readonly 
     const options = [...command.options.flatMap((option) => option.words), ...globalWords].join(" ");
     const last = command.arguments.length - 1;
     const places = command.arguments.map(
-      (completes, i) => `          ${i === last ? "*" : i}) ${actionOf(completes, command)} ;;`,
+      (completes, i) => `          ${i === last ? "*" : i}) ${actionOf(completes)} ;;`,
     );
     const byPlace = places.length === 0 ? "" : `        case $place in\n${places.join("\n")}\n        esac\n`;
-    return `      ${command.name})\n        if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "${options}" -- "$cur")); return; fi\n${byPlace}        ;;`;
+    return `      "${command.name}")\n        if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "${options}" -- "$cur")); return; fi\n${byPlace}        ;;`;
   });
   return `# bash completion for cairn; made by \`cairn completion bash\`
 __cairn_points() {
@@ -46,7 +52,11 @@ _cairn() {
       -C|--directory) chosen=(-C "\${COMP_WORDS[i + 1]}"); ((i++)) ;;
       ${withValue.filter((word) => word !== "-C" && word !== "--directory").join("|")}) ((i++)) ;;
       -*) ;;
-      *) if [[ -z $command ]]; then command=$word; else ((place++)); fi ;;
+      *) case $command in
+        "") command=$word ;;
+        ${groups.join("|")}) command="$command $word" ;;
+        *) ((place++)) ;;
+      esac ;;
     esac
   done
   case \${COMP_WORDS[COMP_CWORD - 1]} in
@@ -57,7 +67,7 @@ _cairn() {
   case $command in
       "")
         if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W "${globalWords.join(" ")} --help --version" -- "$cur"))
-        else COMPREPLY=($(compgen -W "${commands.map((command) => command.name).join(" ")} help" -- "$cur")); fi
+        else COMPREPLY=($(compgen -W "${table.map(({ name }) => name).join(" ")}" -- "$cur")); fi
         ;;
 ${cases.join("\n")}
   esac

@@ -38,7 +38,21 @@ test("bash offers commands, options, points and folders", { skip: !hasBash }, as
   assert.deepEqual(await offered(["cairn", "save", "-m", "sa"]), []);
   assert.deepEqual(await offered(["cairn", "backup", "re"]), ["restore", "repair"]);
   assert.deepEqual(await offered(["cairn", "backup", "forget", "--keep-l"]), ["--keep-last"]);
+  assert.deepEqual(await offered(["cairn", "help", "wor"]), ["workspaces"]);
 });
+
+test(
+  "bash offers what a verb takes after the verb, and no other verbs or their options",
+  { skip: !hasBash },
+  async () => {
+    assert.deepEqual(await offered(["cairn", "backup", "-r", "x", "repair", ""]), ["index", "packs", "snapshots"]);
+    assert.deepEqual(await offered(["cairn", "backup", "key", "pa"]), ["passwd"]);
+    assert.deepEqual(await offered(["cairn", "backup", "create", "1a2"]), ["1a2b3c4d"]);
+    assert.deepEqual(await offered(["cairn", "backup", "list", "--keep-l"]), []);
+    assert.deepEqual(await offered(["cairn", "backup", "list", "re"]), []);
+    assert.deepEqual(await offered(["cairn", "receipt", "verify", "scr"]), ["script"]);
+  },
+);
 
 for (const shell of SHELLS) {
   test(`the script for ${shell} names every command and is well formed`, async (t) => {

@@ -5,35 +5,47 @@ const ACTIONS = {
   points: "-f -k -a '(__cairn_points)'",
   files: "-F",
   folders: "-f -a '(__fish_complete_directories)'",
-  shells: "-f -a 'bash zsh fish'",
   nothing: "-f",
 } as const;
 
-function actionOf(completes: Completes, { verbs }: CommandWords): string {
-  return completes === "verbs" ? `-f -a '${verbs.join(" ")}'` : ACTIONS[completes];
+function actionOf(completes: Completes): string {
+  return typeof completes === "string" ? ACTIONS[completes] : `-f -a '${completes.join(" ")}'`;
 }
 
 export function fishScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const lines = [
     "# fish completion for cairn; made by `cairn completion fish`",
-    ...functionsFor([...globals, ...commands.flatMap((command) => command.options)]),
+    ...functionsFor([
+      ...globals,
+      ...[...commands, ...commands.flatMap(({ verbs }) => verbs)].flatMap(({ options }) => options),
+    ]),
     "complete -c cairn -f",
     ...globals.map((option) => `complete -c cairn ${describe(option)}`),
   ];
-  for (const command of commands) {
-    lines.push(`complete -c cairn -n 'not __cairn_command' -a ${command.name} -d ${quote(command.text)}`);
-    const here = `complete -c cairn -n '__cairn_command ${command.name}'`;
-    for (const option of command.options) lines.push(`${here} ${describe(option)}`);
-    for (const completes of new Set(command.arguments)) lines.push(`${here} ${actionOf(completes, command)}`);
-  }
+  for (const command of commands) lines.push(...linesOf(command, []));
   return `${lines.join("\n")}\n`;
 }
 
-/** Which command the line names: success for any, or for the one that is asked about. And the points of its folder. */
+/** `above`: the group that it is a verb of. */
+function linesOf(command: CommandWords, above: readonly string[]): string[] {
+  const words = [...above, command.name];
+  const here = `complete -c cairn -n '__cairn_at ${words.join(" ")}${command.verbs.length === 0 ? " ..." : ""}'`;
+  return [
+    `complete -c cairn -n '${["__cairn_at", ...above].join(" ")}' -a ${command.name} -d ${quote(command.text)}`,
+    ...command.options.map((option) => `${here} ${describe(option)}`),
+    ...command.verbs.flatMap((verb) => linesOf(verb, words)),
+    ...(command.verbs.length === 0 ? [...new Set(command.arguments)] : []).map(
+      (completes) => `${here} ${actionOf(completes)}`,
+    ),
+  ];
+}
+
+/** Whether the line's words, but for options, are just these; with `...` at their end: whether they begin so. And the points of its folder. */
 function functionsFor(options: readonly OptionWords[]): string[] {
   const valued = new Set(options.filter((option) => option.takesValue).flatMap((option) => option.words));
   return [
-    "function __cairn_command",
+    "function __cairn_at",
+    "    set -l found",
     "    set -l value 0",
     "    for word in (commandline -opc)[2..-1]",
     "        if test $value = 1",
@@ -41,11 +53,14 @@ function functionsFor(options: readonly OptionWords[]): string[] {
     `        else if contains -- $word ${[...valued].join(" ")}`,
     "            set value 1",
     "        else if not string match -q -- '-*' $word",
-    "            test (count $argv) = 0; or test $word = $argv[1]",
-    "            return",
+    "            set -a found $word",
     "        end",
     "    end",
-    "    return 1",
+    "    if test (count $argv) -gt 0; and test $argv[-1] = ...",
+    "        set -e argv[-1]",
+    "        set found $found[1..(count $argv)]",
+    "    end",
+    '    test "$found" = "$argv"',
     "end",
     "function __cairn_points",
     "    set -l words (commandline -opc)",

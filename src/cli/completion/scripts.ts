@@ -1,5 +1,5 @@
 import { GLOBAL_OPTIONS } from "../definitions.ts";
-import type { CommandTable } from "../definitions.ts";
+import type { CommandTable, TableEntry } from "../definitions.ts";
 import { bashScript } from "./bash.ts";
 import { fishScript } from "./fish.ts";
 import type { CommandWords, OptionWords } from "./words.ts";
@@ -19,21 +19,24 @@ export async function completionScript(shell: Shell, table: CommandTable): Promi
 /** Every command that people see, with what can be completed. */
 async function readTable(table: CommandTable): Promise<CommandWords[]> {
   const visible = Object.entries(table).filter(([, entry]) => entry.hidden !== true);
-  return Promise.all(
-    visible.map(async ([name, entry]) => {
-      const { command } = await entry.load();
-      const verbs = Object.entries(command.verbs ?? {});
-      const loaded = await Promise.all(verbs.map(async ([, verb]) => (await verb.load()).command));
-      const options = [command, ...loaded].flatMap((each) => each.options ?? []);
-      return {
-        name,
-        text: entry.summary,
-        options: [...new Map(options.map((option) => [option.flags, optionWords(option)])).values()],
-        verbs: verbs.map(([verb]) => verb),
-        arguments: (command.arguments ?? []).map((argument) => argument.completes ?? "nothing"),
-      };
-    }),
+  const commands = await Promise.all(visible.map(async ([name, entry]) => wordsOf(name, entry)));
+  const names = commands.map(({ name }) => name);
+  return [...commands, { name: "help", text: "print help of a command", options: [], verbs: [], arguments: [names] }];
+}
+
+async function wordsOf(name: string, { summary, load }: TableEntry): Promise<CommandWords> {
+  const { command } = await load();
+  const verbs = await Promise.all(
+    Object.entries(command.verbs ?? {}).map(async ([verb, entry]) => wordsOf(verb, entry)),
   );
+  const places = (command.arguments ?? []).map((argument) => argument.completes ?? "nothing");
+  return {
+    name,
+    text: summary,
+    options: (command.options ?? []).map(optionWords),
+    verbs,
+    arguments: verbs.length === 0 ? places : [verbs.map((verb) => verb.name)],
+  };
 }
 
 function optionWords(option: { flags: string; text: string }): OptionWords {

@@ -1,4 +1,4 @@
-export type Completes = "points" | "files" | "folders" | "shells" | "verbs" | "nothing";
+export type Completes = "points" | "files" | "folders" | "nothing" | readonly string[];
 
 export interface OptionWords {
   /** `-m`, `--message`. */
@@ -11,8 +11,8 @@ export interface CommandWords {
   name: string;
   text: string;
   options: OptionWords[];
-  /** Where the first argument is one of several verbs: those; their options are among the command's. */
-  verbs: string[];
+  /** Of a group: the commands that its first argument names. */
+  verbs: CommandWords[];
   /** What comes at each place; the last one repeats. */
   arguments: Completes[];
 }

@@ -5,25 +5,32 @@ const ACTIONS = {
   points: "__cairn_points",
   files: "_files",
   folders: "_files -/",
-  shells: "(bash zsh fish)",
   nothing: " ",
 } as const;
 
-function actionOf(completes: Completes, { verbs }: CommandWords): string {
-  return completes === "verbs" ? `(${verbs.join(" ")})` : ACTIONS[completes];
+function actionOf(completes: Completes): string {
+  return typeof completes === "string" ? ACTIONS[completes] : `(${completes.join(" ")})`;
 }
 
 export function zshScript(commands: readonly CommandWords[], globals: readonly OptionWords[]): string {
   const globalSpecs = globals.flatMap(optionSpecs);
   const names = commands.map((command) => `    ${quote(`${command.name}:${escapeColon(command.text)}`)}`);
-  const cases = commands.map((command) => {
+  const caseOf = (command: CommandWords): string => {
     const last = command.arguments.length - 1;
     const places = command.arguments.map((completes, i) =>
-      quote(`${i === last ? "*" : i + 1}:: :${actionOf(completes, command)}`),
+      quote(`${i === last ? "*" : i + 1}:: :${actionOf(completes)}`),
     );
-    const specs = [...command.options.flatMap(optionSpecs), ...globalSpecs, ...places];
-    return `    ${command.name}) _arguments ${specs.join(" ")} ;;`;
-  });
+    const options = [...command.options.flatMap(optionSpecs), ...globalSpecs];
+    if (command.verbs.length === 0) return `    ${command.name}) _arguments ${[...options, ...places].join(" ")} ;;`;
+    const verb = quote(`1: :${actionOf(command.verbs.map(({ name }) => name))}`);
+    return `    ${command.name})
+      _arguments -C ${options.join(" ")} ${verb} '*:: :->verb'
+      [[ $state = verb ]] && case $line[1] in
+${command.verbs.map(caseOf).join("\n")}
+      esac
+      ;;`;
+  };
+  const cases = commands.map(caseOf);
   return `#compdef cairn
 # zsh completion for cairn; made by \`cairn completion zsh\`
 __cairn_points() {

@@ -7,7 +7,11 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 export const command: CommandDefinition = {
   name: "backup cat",
   arguments: [
-    { name: "<kind>", text: "config, snapshot, index, key, lock, tree or blob" },
+    {
+      name: "<kind>",
+      text: "config, snapshot, index, key, lock, tree or blob",
+      completes: ["config", "snapshot", "index", "key", "lock", "tree", "blob"],
+    },
     { name: "[id]", text: "which one: an id or a prefix" },
   ],
   options: REPOSITORY_OPTIONS,

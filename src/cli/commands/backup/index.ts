@@ -4,7 +4,7 @@ import { REPOSITORY_OPTIONS } from "./repository.ts";
 
 export const command: CommandDefinition = {
   name: "backup",
-  arguments: [{ name: "<verb>", text: "what to do", completes: "verbs" }],
+  arguments: [{ name: "<verb>", text: "what to do" }],
   options: REPOSITORY_OPTIONS,
   examples: [
     { line: "cairn backup init -r /srv/backups", text: "make an empty repository in restic's format" },

@@ -8,10 +8,12 @@ import { formatAge, plural, printable } from "../../render/format.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
+const ACTIONS = ["list", "add", "remove", "passwd"];
+
 export const command: CommandDefinition = {
   name: "backup key",
   arguments: [
-    { name: "<action>", text: "list, add, remove or passwd" },
+    { name: "<action>", text: "list, add, remove or passwd", completes: ACTIONS },
     { name: "[key]", text: "remove: which; an id or a prefix" },
   ],
   options: [
@@ -36,8 +38,6 @@ export const command: CommandDefinition = {
   ],
   run,
 };
-
-const ACTIONS = ["list", "add", "remove", "passwd"];
 
 async function run(context: Context, input: Input): Promise<Outcome> {
   const action = input.required(0);

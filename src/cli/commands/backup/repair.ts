@@ -15,7 +15,11 @@ import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repositor
 export const command: CommandDefinition = {
   name: "backup repair",
   arguments: [
-    { name: "<what>", text: "index, packs or snapshots; in that order, each after the one before" },
+    {
+      name: "<what>",
+      text: "index, packs or snapshots; in that order, each after the one before",
+      completes: ["index", "packs", "snapshots"],
+    },
     { name: "[names...]", text: "only these packs (default: all that reading every byte finds damaged) or snapshots" },
   ],
   options: [

@@ -3,7 +3,7 @@ import { usage } from "../../input.ts";
 
 export const command: CommandDefinition = {
   name: "receipt",
-  arguments: [{ name: "<verb>", text: "what to do", completes: "verbs" }],
+  arguments: [{ name: "<verb>", text: "what to do" }],
   examples: [{ line: "cairn receipt verify receipt.json", text: "is it as it was signed, and by this user's own key" }],
   verbs: { verify: { summary: "check that a receipt is as it was signed", load: () => import("./verify.ts") } },
   async run() {
