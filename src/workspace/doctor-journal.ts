@@ -181,8 +181,8 @@ function keptFindings(workspace: Workspace): Checkup[] {
 function strandedFindings({ root, found }: Workspace): Checkup[] {
   const journals = journalText(found.paths.journal);
   if (!fs.existsSync(root)) return [];
-  return mountsInside(root)
-    .flatMap(({ mountPoint }) => stagedIn(mountPoint))
+  return [root, ...mountsInside(root).map(({ mountPoint }) => mountPoint)]
+    .flatMap(stagedIn)
     .filter((place) => !journals.includes(path.basename(place.toString("utf8"))))
     .map((place) => ({
       kind: "kept",

@@ -139,7 +139,7 @@ async function recoverRestore(workspace: Workspace, call: WorkspaceCall): Promis
     takeBackRestore(workspace, intent, journal);
     if (isLost) {
       // The staging directory was in the folder, and went with it.
-      const detail = `the folder was removed before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`;
+      const detail = `the folder was removed, or what was mounted there is not, before the restore of ${short} was recorded; what was there before is saved as ${intent.undo_id.slice(0, 8)}`;
       return { operation: intent.kind, outcome: "rolled_back", detail, kept: [] };
     }
     return steps === null

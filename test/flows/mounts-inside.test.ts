@@ -190,6 +190,27 @@ test("a restore that was interrupted touches nothing of what is mounted there no
   assert.equal(fs.readFileSync(path.join(inside, "d/g"), "utf8"), "g\n");
 });
 
+test("what an interrupted restore left in a folder that was not mounted at its recovery is named", (t) => {
+  const folder = newFolder("mounted");
+  const source = newFolder("volume");
+  const own = path.join(folder, "own");
+  if (!mount(t, folder, "--bind", source)) return;
+  write([own, "first\n"]);
+  cairnOk(["save", folder]);
+  write([own, "second\n"]);
+  assert.ok(cairn(["restore", "head", "-C", folder], { failpoint: "restore.committed" }).killed);
+  unmount(folder);
+  const { recovered } = cairnOk(["status", "-C", folder]).data as { recovered: { detail: string }[] };
+  assert.match(recovered.at(-1)!.detail, /what was mounted there is not/);
+  assert.ok(mount(t, folder, "--bind", source));
+  const { findings } = cairnOk(["doctor", "-C", folder]).data as { findings: { detail: string }[] };
+  assert.ok(
+    findings.some(({ detail }) => detail.includes(`${folder}/.cairn-restore-`)),
+    JSON.stringify(findings),
+  );
+  assert.equal(fs.readFileSync(own, "utf8"), "second\n");
+});
+
 test("a restore that cannot clean up where something is read-only now says so, and goes on when it is not", (t) => {
   const folder = newFolder("read-only");
   const inside = path.join(folder, "m");
