@@ -253,7 +253,7 @@ function resolveParents(absolute: string): string {
   const parent = dirname(absolute);
   if (parent === absolute) return absolute;
   try {
-    return join(realpathSync(parent), basename(absolute));
+    return join(realpathSync.native(parent), basename(absolute));
   } catch {
     return join(resolveParents(parent), basename(absolute));
   }
