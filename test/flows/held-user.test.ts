@@ -252,6 +252,26 @@ describe("an ordinary user", { skip }, () => {
     );
   });
 
+  test("leaves nothing where doctor and init look whether snapshots work that it may not remove", (t) => {
+    const begun = begin(t, { kind: "btrfs", engine: "btrfs-snapshot", fill: addRoots });
+    if (begun === null) return;
+    const { volume, folder, options, run } = begun;
+    const points = subvolumesOf(volume.root);
+    assert.deepEqual(run("doctor").data["findings"], []);
+    const reasons = run("engine", folder).data["engine_reasons"] as { engine: string; chosen: boolean }[];
+    assert.ok(reasons.some(({ engine, chosen }) => engine === "btrfs-snapshot" && chosen));
+    assert.deepEqual(subvolumesOf(volume.root), points);
+    const left = fs.readdirSync(volume.root, { recursive: true, encoding: "utf8" });
+    assert.deepEqual(
+      left.filter((name) => name.includes(".cairn-tmp-")),
+      [],
+    );
+    fs.chownSync(folder, 0, 0);
+    fs.chmodSync(folder, 0o777);
+    const [finding] = cairn(["doctor"], options).data["findings"] as { kind: string; detail: string }[];
+    assert.match(`${finding?.kind} ${finding?.detail}`, /^engine .*only root and the owner/);
+  });
+
   test("keeps its points in its own state directory where somebody else was first at the mount's root", (t) => {
     const volume = loopFileSystem(t, "ext4");
     if (volume === null) return;

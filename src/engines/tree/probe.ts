@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { toCairnError } from "../../errors.ts";
-import { isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
+import { destroySubvolume, isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { filesystemKind, mountOf } from "../../fs/mounts.ts";
 import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
@@ -66,7 +66,33 @@ async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
       reason: "the folder is a plain directory, and only a subvolume can be snapshot",
       hint: "ask for it and the folder is made one in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` where it is a workspace already",
     };
-  return inTemporary(place, async (work) => snapshotInto(work, folder));
+  return inTemporary(place, async (work) => {
+    if (await mayRemoveWhole(work)) return snapshotInto(work, folder);
+    // What others have in the folder would stay in a snapshot of it: an empty one tells the rest.
+    return whyNotOwn(folder) ?? (await snapshotOfNew(work));
+  });
+}
+
+/** Whether this user may remove a subvolume whatever lies in it. */
+async function mayRemoveWhole(work: string): Promise<boolean> {
+  const tried = path.join(work, "tried");
+  await makeSubvolume(Buffer.from(tried));
+  const parent = openDirectory(work);
+  try {
+    await destroySubvolume(parent, path.basename(tried));
+    return true;
+  } catch {
+    await removeHeldTree(tried);
+    return false;
+  } finally {
+    fs.closeSync(parent);
+  }
+}
+
+function whyNotOwn(folder: Buffer): ProbeAnswer {
+  const user = process.geteuid?.();
+  if (user === 0 || fs.statSync(folder).uid === user) return null;
+  return { reason: "only root and the owner of a subvolume's root directory may snapshot it" };
 }
 
 async function snapshotInto(work: string, folder: Buffer): Promise<ProbeAnswer> {
@@ -91,18 +117,20 @@ export async function probeNewSubvolume(parent: Buffer, place: string): Promise<
     if (filesystemKind(parent).name !== "btrfs") return { reason: "the folder is not on btrfs" };
     const apart = whyApart("btrfs-snapshot", parent, place);
     if (apart !== null) return pointsApart(apart, place);
-    return await inTemporary(place, async (work) => {
-      const fresh = path.join(work, "fresh");
-      try {
-        await makeSubvolume(Buffer.from(fresh));
-        return await snapshotInto(work, Buffer.from(fresh));
-      } finally {
-        await removeHeldTree(fresh);
-      }
-    });
+    return await inTemporary(place, snapshotOfNew);
   } catch (error) {
     const { message, hint } = toCairnError(error);
     return { reason: message, ...(hint === undefined ? {} : { hint }) };
+  }
+}
+
+async function snapshotOfNew(work: string): Promise<ProbeAnswer> {
+  const fresh = path.join(work, "fresh");
+  try {
+    await makeSubvolume(Buffer.from(fresh));
+    return await snapshotInto(work, Buffer.from(fresh));
+  } finally {
+    await removeHeldTree(fresh);
   }
 }
 
