@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { subvolumeInfo } from "./btrfs.ts";
 import { filesystemUuid } from "./mounts.ts";
+import { namesIn } from "./names-in.ts";
 import { inDirectory } from "./syscalls.ts";
 
 /**
@@ -17,14 +18,6 @@ export function mayBeLimited(place: Buffer): boolean {
   return namesIn(groups)
     .filter((name) => name === own || /^[1-9][0-9]*_/.test(name))
     .some((name) => hasLimit(path.join(groups, name, "limit_flags")));
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return fs.readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 /** A group that went meanwhile limits nothing. */

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { threadId } from "node:worker_threads";
 import { processFacts, thisProcess } from "./lock-owner.ts";
+import { namesIn } from "./names-in.ts";
 import { removeAll } from "./remove-all.ts";
 
 /**
@@ -46,14 +47,8 @@ export function removeDeadWorkDirectories(parent: string): { directory: string; 
 
 /** The folders of processes that are gone. */
 export function deadWorkDirectories(parent: string): string[] {
-  let names: string[];
-  try {
-    names = fs.readdirSync(parent);
-  } catch {
-    return [];
-  }
   const dead: string[] = [];
-  for (const name of names) {
+  for (const name of namesIn(parent)) {
     const match = /^work-([0-9a-z]+)-(\d+)-(\d+)-/.exec(name);
     if (match === null) continue;
     const directory = path.join(parent, name);

@@ -2,7 +2,7 @@ import { displayPath } from "../fs/safe-path.ts";
 import { readControl, readWorkspace } from "../workspace/control-directory.ts";
 import { convertFolder } from "../workspace/convert.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
-import type { GuardName } from "../workspace/guards.ts";
+import type { GuardName } from "../workspace/guard-name.ts";
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { type EngineFactory, Workspace } from "../workspace/workspace.ts";
 import type { CallOptions, Conversion } from "./contract.ts";

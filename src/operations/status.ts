@@ -48,7 +48,6 @@ export async function status(
   };
 }
 
-/** What a point does not hold, by its own record; null when it is complete. */
 /** Processes that have a file of the folder open for writing, as far as this user can see. */
 export function holdersOf(workspace: Workspace): Holder[] {
   const root = workspace.root;

@@ -5,10 +5,10 @@ import { objectIdOf } from "../ids.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
-import { PackCopier, packSizeOf, type CopiedPack } from "./pack-copy.ts";
+import { PackCopier, packSizeOf, SMALL_PACK, type CopiedPack } from "./pack-copy.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { Repository } from "./repository.ts";
-import type { StoredFile } from "./storage/storage.ts";
+import { STALE_TEMPORARY_MS, type StoredFile } from "./storage/storage.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
 export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
@@ -35,10 +35,6 @@ const CLASS_ENDS = [4 * 1024, 64 * 1024, 256 * 1024];
 /** Of index files, on disk, and of packs that one run reads: about what the budget allows. */
 const MAX_INDEX_BYTES = 768 * 1024;
 const MAX_PACK_BYTES = 6 * 1024 * 1024;
-/** Packs below so many bytes are merged. */
-const SMALL_PACK = 1024 * 1024;
-/** A living writer touches its unfinished files more often. */
-const STALE_TEMPORARY_MS = 60 * 60_000;
 
 /**
  * Keeps the number of files bounded under many small saves: when enough small index files of one size class exist

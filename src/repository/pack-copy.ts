@@ -20,8 +20,8 @@ export interface CopiedPack {
 
 const PACK_SIZE = 16 * 1024 * 1024;
 const MAX_BLOBS = 50_000;
-/** Room for what many small saves merge to. */
-const SMALL_PACK = 1024 * 1024;
+/** Packs below so many bytes are merged, and rewritten for any dead blob: what many small saves make. */
+export const SMALL_PACK = 1024 * 1024;
 /** Of a usual size, and for the header. */
 const ROOM_FOR_THE_LAST = 4 * 1024 * 1024;
 

@@ -8,6 +8,7 @@ import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, type CopiedPack } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
+import { STALE_TEMPORARY_MS } from "./storage/storage.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
 import { findUnindexed } from "./unindexed-packs.ts";
 
@@ -32,8 +33,6 @@ export interface SweepResult {
 }
 
 const ATTEMPTS = 3;
-/** A living writer touches its unfinished files more often. */
-const STALE_TEMPORARY_MS = 60 * 60_000;
 
 /**
  * Removes these snapshots under an exclusive lock; `busy` when others hold it longer than `waitMs`. Absent ones are fine.

@@ -5,6 +5,7 @@ import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
+import { SMALL_PACK } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
@@ -22,7 +23,7 @@ export interface SweepOptions extends LockCall {
   unreadableHint?: (names: readonly string[]) => string;
   /** A pack is rewritten when more than this share of it is dead; default 0.2. */
   maxWaste?: number;
-  /** Packs below so many bytes are rewritten for any dead blob; default 1 MiB. */
+  /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
   smallPack?: number;
   /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
   waitMs?: number;
@@ -219,7 +220,7 @@ function decide(
   const remove: PackFacts[] = [];
   const repack: PackFacts[] = [];
   const maxWaste = options.maxWaste ?? 0.2;
-  const smallPack = options.smallPack ?? 1024 * 1024;
+  const smallPack = options.smallPack ?? SMALL_PACK;
   let bytesFreed = 0;
   let unusedBytes = 0;
   for (const facts of from.packs.values()) {

@@ -9,7 +9,8 @@ import { boundSockets, mountedElsewhere, swapFiles } from "../fs/folder-ties.ts"
 import { findHolders } from "../fs/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { checkSpace, controlDirectoriesInside, type GuardName } from "./guards.ts";
+import type { GuardName } from "./guard-name.ts";
+import { checkSpace, controlDirectoriesInside } from "./guards.ts";
 
 /** What keeps a folder from being converted in place, each named with what would help. */
 

@@ -20,7 +20,7 @@ import {
   removeConvertIntent,
   writeConvertIntent,
 } from "./convert-intent.ts";
-import type { GuardName } from "./guards.ts";
+import type { GuardName } from "./guard-name.ts";
 import { NOT_MADE } from "./intent-link.ts";
 import { recordOriginal } from "./kept-original.ts";
 import { recordFolder } from "./recorded-folder.ts";

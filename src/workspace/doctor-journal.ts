@@ -7,6 +7,7 @@ import { failpoint } from "../failpoint.ts";
 import { rawPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { mountsInside } from "../fs/mounts.ts";
+import { namesIn } from "../fs/names-in.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { newKeptPlace, workspacePaths } from "./control-layout.ts";
@@ -129,14 +130,6 @@ function journalText(journal: string): string {
       }
     })
     .join("\n");
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return fs.readdirSync(directory);
-  } catch {
-    return [];
-  }
 }
 
 /** On another file system, or where a mount is in the way, it stays where it is; no save and no clean-up touches it there. */

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
@@ -6,6 +6,7 @@ import { rawPath } from "../formats/record.ts";
 import type { Registration } from "../formats/registration.ts";
 import { readMounts, resolveMount } from "../fs/mounts.ts";
 import type { Mount } from "../fs/mounts.ts";
+import { namesIn } from "../fs/names-in.ts";
 import { printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
@@ -171,14 +172,8 @@ class Lookup {
 }
 
 function readMountControls(directory: string): MountControl[] {
-  let ids: string[];
-  try {
-    ids = readdirSync(directory);
-  } catch {
-    return [];
-  }
   const controls: MountControl[] = [];
-  for (const id of ids) {
+  for (const id of namesIn(directory)) {
     if (!/^[0-9a-f]{32}$/.test(id)) continue;
     const control = controlPaths(join(directory, id));
     try {

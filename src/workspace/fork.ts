@@ -38,7 +38,8 @@ import {
 } from "./control-layout.ts";
 import { chooseControlDirectory, type ChosenControl, lockPlace } from "./control-place.ts";
 import { type FoundWorkspace, realPathOf, workspaceAt } from "./find-workspace.ts";
-import { checkLocation, type GuardName } from "./guards.ts";
+import type { GuardName } from "./guard-name.ts";
+import { checkLocation } from "./guards.ts";
 import { takeBackFork } from "./fork-recovery.ts";
 import { makeHoldable } from "./holdable-folder.ts";
 import { isMountRoot, PartialFolder, requireFree } from "./partial-folder.ts";

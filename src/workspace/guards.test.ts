@@ -16,7 +16,7 @@ import {
   quotaBytes,
   realFolder,
 } from "./guards.ts";
-import type { GuardName } from "./guards.ts";
+import type { GuardName } from "./guard-name.ts";
 
 const OPTIONS = { engine: "copy", populate: async () => undefined };
 

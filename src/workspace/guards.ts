@@ -9,13 +9,11 @@ import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../fs/users.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
+import type { GuardName } from "./guard-name.ts";
 import { controlOf, listRegistered, userStateDirectory } from "./registry.ts";
 import { existingAncestor, requireRoom } from "./room.ts";
 
 /** What is checked before the first byte is written for a folder. */
-
-/** Guards that can be overridden by name (`--allow NAME`); the others cannot. */
-export type GuardName = "home" | "nested" | "git" | "space" | "holders";
 
 export interface LocationOptions {
   allow?: readonly GuardName[] | undefined;

@@ -1,8 +1,8 @@
-import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { CairnError } from "../errors.ts";
 import { decodeView, encodeView, type ViewFile } from "../formats/view.ts";
 import { durableRemove } from "../fs/durable.ts";
+import { namesIfThere } from "../fs/names-in.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { readRecord } from "./read-record.ts";
 import { writeRecord } from "./write-record.ts";
@@ -33,13 +33,7 @@ export function removeLease(control: ControlPaths, id: string): boolean {
  * protects.
  */
 export function listLeases(control: ControlPaths): ViewFile[] {
-  let names: string[];
-  try {
-    names = readdirSync(control.views);
-  } catch {
-    return [];
-  }
-  return names
+  return namesIfThere(control.views)
     .filter((name) => name.endsWith(".json") && NAME.test(name.slice(0, -5)))
     .flatMap((name) => {
       const hint = "remove that file and the folder beside it";

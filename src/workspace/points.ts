@@ -15,6 +15,7 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { namesIfThere } from "../fs/names-in.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../fs/remove-all.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
@@ -449,18 +450,9 @@ const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
 
 /** True for a directory that tells of a point, without the descriptor that says which. */
 function hasLostDescriptor(root: string): boolean {
-  const names = namesIn(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
+  const names = namesIfThere(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
   if (names.length === 0 || names.includes("descriptor.json")) return false;
   return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw toCairnError(error, `list ${directory}`);
-  }
 }
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */

@@ -4,7 +4,8 @@ import { retentionOf, type RetentionRules } from "../formats/policy.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { runPlan } from "./cleanup.ts";
 import { planCleanup } from "./cleanup-plan.ts";
-import { checkQuota, checkSpace, type GuardName, isWithinQuota, quotaBytes } from "./guards.ts";
+import type { GuardName } from "./guard-name.ts";
+import { checkQuota, checkSpace, isWithinQuota, quotaBytes } from "./guards.ts";
 import { readPolicy } from "./policy.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -73,7 +74,7 @@ export function estimateBytes(folder: Buffer, most: number): number {
   const device = fs.statSync(folder).dev;
   let bytes = 0;
   for (const directory of queue) {
-    for (const name of namesIn(directory)) {
+    for (const name of rawNamesIn(directory)) {
       if (bytes > most || performance.now() > until) return Math.ceil(bytes);
       const path = Buffer.concat([directory, SLASH, name]);
       const facts = factsOf(path);
@@ -95,7 +96,7 @@ function factsOf(path: Buffer): fs.Stats | undefined {
 }
 
 /** What cannot be listed is the scan's to report. */
-function namesIn(directory: Buffer): Buffer[] {
+function rawNamesIn(directory: Buffer): Buffer[] {
   try {
     return fs.readdirSync(directory, { encoding: "buffer" });
   } catch {

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
+import { mkdirSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { takenBytes } from "../../engines/tree/walk-entries.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { namesIn } from "../../fs/names-in.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
@@ -111,14 +112,6 @@ export class FetchArea {
     } catch {
       removeAll(this.#directory);
     }
-  }
-}
-
-function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch {
-    return [];
   }
 }
 

@@ -1,4 +1,7 @@
 import type { SavePointId } from "../../ids.ts";
+import type { GuardName } from "../../workspace/guard-name.ts";
+
+export type { GuardName };
 
 /** What every call takes, save points, saving and restoring. */
 
@@ -161,12 +164,6 @@ export interface Changes {
   modified: number;
   removed: number;
 }
-
-/**
- * Guards that can be overridden by name: `home` a home directory, `nested` inside or above another workspace,
- * `git` inside a `.git`, `space` less free space than the estimate, `holders` (of a conversion) that what other processes have open cannot be known. `/`, `/.cairn` and a control directory cannot.
- */
-export type GuardName = "home" | "nested" | "git" | "space" | "holders";
 
 export interface SaveOptions extends WorkspaceCallOptions {
   message?: string;

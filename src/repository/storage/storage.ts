@@ -13,6 +13,9 @@ export function labelOf(kind: FileKind, name: string): string {
 /** Where another machine's disk or quota is full. */
 export const FULL_HINT = "make room there and run it again: what was stored is used";
 
+/** A living writer touches its unfinished files more often. */
+export const STALE_TEMPORARY_MS = 60 * 60_000;
+
 export interface StoredFile {
   readonly name: string;
   /** Bytes. */
