@@ -4,6 +4,8 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { makeNode } from "../../src/engines/testing-edits.ts";
+import { TYPE } from "../../src/fs/syscalls.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
 import { exfat } from "../fixtures/exfat.ts";
 import { newRepository, noRestic, repositoryPlace, restic, type TestRepository } from "../fixtures/repository.ts";
@@ -115,6 +117,68 @@ for (const [what, args] of Object.entries(CHOSEN))
     assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
     assert.match(both.error!.message, /otherwise at .*kept\.txt/);
   });
+
+for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove"] }))
+  test(`the restore of ${what} lists what has other names than it had, and puts all in place`, async () => {
+    const at = saved();
+    fs.writeFileSync(path.join(at.folder, "other/single"), "several names\n");
+    fs.linkSync(path.join(at.folder, "other/linked-1"), path.join(at.folder, "other/linked-0"));
+    fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
+    cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+    // Else the digest of the whole tells that all of the state is there.
+    if (args.length === 0) damageLost(at);
+    const to = path.join(newFolder("in"), "back");
+    const done = await changed(restoring(at, to, ...args), to, (staging) => {
+      const own = (name: string): string => path.join(staging, "other", name);
+      const copied = fs.readFileSync(own("linked-2"));
+      const { mode, mtime } = fs.statSync(own("linked-2"));
+      for (const name of ["linked-2", "single"]) fs.rmSync(own(name));
+      fs.writeFileSync(own("linked-2"), copied, { mode });
+      fs.utimesSync(own("linked-2"), mtime, mtime);
+      fs.linkSync(own("linked-0"), own("single"));
+    });
+    const left = done.data["left_out"] as { path: string; reason: string; aspects?: string[] }[];
+    assert.deepEqual(
+      left
+        .filter(({ reason }) => reason !== "damaged")
+        .map(({ path: where, reason, aspects }) => [where, reason, aspects]),
+      [
+        ["other/linked-2", "unsupported", ["links"]],
+        ["other/single", "unsupported", ["links"]],
+      ],
+      done.stdout,
+    );
+    assert.deepEqual([done.status, done.data["read_again"], fs.existsSync(to)], [10, true, true], done.stdout);
+  });
+
+test(
+  "a restore ends in nothing when a device is not the one that was saved",
+  { skip: process.geteuid?.() !== 0 && "needs root" },
+  async () => {
+    const folder = newFolder("device");
+    fs.mkdirSync(path.join(folder, "dev"));
+    for (const [name, type, minor] of [
+      ["null", TYPE.CHARDEV, 3],
+      ["disk", TYPE.BLOCKDEV, 300],
+    ] as const)
+      makeNode(path.join(folder, "dev", name), type, [7, minor]);
+    const place = newRepository();
+    cairnOk(["backup", "create", folder, "--save", ...place.options]);
+    assert.equal(cairnOk(restoring({ place }, newFolder(), "dev", "--prove")).data["read_again"], true);
+    for (const [name, type, minor] of [
+      ["null", TYPE.CHARDEV, 4],
+      ["disk", TYPE.BLOCKDEV, 44],
+    ] as const) {
+      const to = path.join(newFolder("in"), "back");
+      const done = await changed(restoring({ place }, to, "dev", "--prove"), to, (staging) => {
+        fs.rmSync(path.join(staging, "dev", name));
+        makeNode(path.join(staging, "dev", name), type, [7, minor]);
+      });
+      assert.deepEqual([done.status, fs.existsSync(to)], [6, false], done.stdout);
+      assert.match(done.error!.message, new RegExp(`otherwise at .*dev/${name}`));
+    }
+  },
+);
 
 /** What a person is told. */
 function inWords(args: readonly string[]): string {

@@ -28,15 +28,15 @@ export interface Written {
 export interface Compared {
   /** what is otherwise than it was saved, raw paths */
   wrong: Uint8Array[];
-  /** what is as it was saved but for its mode, and not known for it: not all file systems keep modes */
-  otherModes: LeftOut[];
+  /** what is as it was saved but for its mode or its other names, and not known for it: not all file systems keep those */
+  unlike: LeftOut[];
   /** files whose content nothing tells any more: the repository has lost it since it was written */
   untold: number;
 }
 
 /**
- * Compares a folder that was read again with the snapshot it was written from, entry by entry: kind, mode, size, content
- * and where links lead to. For what no digest of the whole can tell: parts, folders that lack something or have more, and
+ * Compares a folder that was read again with the snapshot it was written from, entry by entry: kind, mode, size, content,
+ * where links lead to, device numbers, and which files are one. For what no digest of the whole can tell: parts, folders that lack something or have more, and
  * file systems that do not keep all. What cannot be read of the snapshot although it is not lost is wrong.
  */
 export async function compareWritten(look: Look, found: ScanResult, written: Written): Promise<Compared> {
@@ -51,12 +51,14 @@ class Comparison {
   /** Not made, with all below. */
   readonly #notMade: ReadonlySet<string>;
   readonly #noMode: ReadonlySet<string>;
+  readonly #noLinks: ReadonlySet<string>;
+  readonly #links = new LinksOfBoth();
   readonly #present: ReturnType<typeof presentSource>;
   readonly #lossless: ReturnType<typeof losslessByPath>;
   readonly #saved: ReadonlyMap<string, Uint8Array>;
   readonly #read: ReadonlyMap<string, Uint8Array>;
   readonly #cut: CutOtherwise;
-  readonly #result: Compared = { wrong: [], otherModes: [], untold: 0 };
+  readonly #result: Compared = { wrong: [], unlike: [], untold: 0 };
 
   constructor(look: Look, found: ScanResult, written: Written) {
     const { content, chosen, lost, notSet } = written;
@@ -69,6 +71,7 @@ class Comparison {
       new Set(notSet.filter(({ aspects }) => aspects.includes(aspect)).map(({ path }) => latin1(path)));
     this.#notMade = lacking("type");
     this.#noMode = lacking("mode");
+    this.#noLinks = lacking("links");
     this.#present = presentSource(found);
     this.#lossless = losslessByPath(content.manifest?.lossless ?? []);
     const byPath = (hashes: readonly { path: Uint8Array; sha256: Uint8Array }[]): Map<string, Uint8Array> =>
@@ -118,15 +121,18 @@ class Comparison {
       return this.#notMade.has(latin1(path)) ? undefined : void this.#result.wrong.push(path);
     // Directories that only lead to what was chosen have no mode of their own.
     const hasMode = this.#chosen?.of(path) !== "part" && saved.type !== "symlink" && !this.#noMode.has(latin1(path));
-    if (hasMode && now.mode !== saved.mode) this.#result.otherModes.push(otherModeEntry(path, saved, now));
+    if (hasMode && now.mode !== saved.mode) this.#result.unlike.push(otherModeEntry(path, saved, now));
     const node = exactNode(saved, this.#lossless.get(latin1(path)));
     if (node.type === "dir") return this.#directory(node.subtree!, now.subtree!, path);
     if (node.type === "file") return this.#file(path, node, now);
+    if ((node.type === "dev" || node.type === "chardev") && node.device !== now.device) this.#result.wrong.push(path);
     if (node.type === "symlink" && compareBytes(node.linktarget!, now.linktarget!) !== 0) this.#result.wrong.push(path);
   }
 
   async #file(path: Uint8Array, saved: TreeNode, now: TreeNode): Promise<void> {
     if (now.size !== saved.size) return void this.#result.wrong.push(path);
+    const otherwise = this.#links.add({ path, saved, now, isKnown: this.#noLinks.has(latin1(path)) });
+    if (otherwise !== null) this.#result.unlike.push({ ...displayPath(path), ...otherwise });
     if (saved.size === 0) return;
     const [was, is] = [hashOf(saved, this.#saved.get(latin1(path))), hashOf(now, this.#read.get(latin1(path)))];
     const isSame =
@@ -136,15 +142,49 @@ class Comparison {
   }
 }
 
+/** Which of the files that were compared have one inode, as they were saved and as they are. */
+class LinksOfBoth {
+  /** What stands for a saved file's inode: that of its first name, and those of copies that are known. */
+  readonly #now = new Map<string, Set<string>>();
+  /** What an inode that is there was saved as, by the first name that was met. */
+  readonly #saved = new Map<string, string>();
+
+  /** What is wrong with a file's other names; null where nothing is, or it is known that it could not be linked. */
+  add(file: { path: Uint8Array; saved: TreeNode; now: TreeNode; isKnown: boolean }): Omit<LeftOut, "path"> | null {
+    const { path, saved, now, isKnown } = file;
+    const [was, is] = [inodeOf(saved, path), inodeOf(now, path)];
+    const expected = this.#now.get(was);
+    const savedAs = this.#saved.get(is);
+    if (expected === undefined) this.#now.set(was, new Set([is]));
+    else if (isKnown) expected.add(is);
+    if (savedAs === undefined) this.#saved.set(is, was);
+    if (isKnown) return null;
+    const detail =
+      savedAs !== undefined && savedAs !== was
+        ? "it reads back as another name of a file that it was not saved as"
+        : expected !== undefined && !expected.has(is)
+          ? "it reads back as a file of its own, saved was another name of a file"
+          : null;
+    if (detail === null) return null;
+    return { reason: "unsupported", detail: `${detail}: ${NOT_KEPT}`, aspects: ["links"] };
+  }
+}
+
+/** Of a file that has no other names, its path. */
+function inodeOf({ inode, links }: TreeNode, path: Uint8Array): string {
+  return links > 1 && inode !== 0n ? `${inode}` : `/${latin1(path)}`;
+}
+
 /** SHA-256 of a file: one blob's name is, of several only a manifest says it. */
 function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
   return content?.length === 32 ? content : recorded;
 }
 
 const SLASH = Buffer.from("/");
+const NOT_KEPT = "the file system does not keep it, or something changed it meanwhile";
 
 function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {
   const [wanted, found] = [saved, now].map(({ mode }) => mode.toString(8).padStart(3, "0"));
-  const detail = `it reads back with mode ${found}, saved was ${wanted}: the file system does not keep it, or something changed it meanwhile`;
+  const detail = `it reads back with mode ${found}, saved was ${wanted}: ${NOT_KEPT}`;
   return { ...displayPath(path), reason: "unsupported", detail, aspects: ["mode"] };
 }

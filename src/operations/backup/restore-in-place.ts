@@ -219,7 +219,7 @@ async function prove(
   }
   warnUnproven(options);
   const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
-  const { wrong, otherModes, untold } = await lookingAtSnapshots(access, options, async (look) =>
+  const { wrong, unlike, untold } = await lookingAtSnapshots(access, options, async (look) =>
     compareWritten(look, found, {
       folder: workspace.root,
       signal: options.signal,
@@ -230,7 +230,7 @@ async function prove(
       others: keepPresent ? "anywhere" : "beside what was chosen",
     }),
   );
-  const all = [...leftOut, ...notRead, ...otherModes, ...wrong.map(otherEntry)];
+  const all = [...leftOut, ...notRead, ...unlike, ...wrong.map(otherEntry)];
   if (recorded !== null && all.length === 0) {
     const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
     return {

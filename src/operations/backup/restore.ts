@@ -319,7 +319,7 @@ class SnapshotRestore {
   }
 
   /**
-   * Lists what has another mode. Returns of how many files nothing tells whether they are what was saved; everything else
+   * Lists what has another mode, or is linked otherwise. Returns of how many files nothing tells whether they are what was saved; everything else
    * is, but for what is listed.
    */
   async #compare(
@@ -327,7 +327,7 @@ class SnapshotRestore {
     how: { folder: Buffer; found: ScanResult; written: WriteTreeResult; leftOut: LeftOut[] },
   ): Promise<number> {
     const { folder, found, written, leftOut } = how;
-    const { wrong, otherModes, untold } = await compareWritten(look, found, {
+    const { wrong, unlike, untold } = await compareWritten(look, found, {
       folder,
       signal: this.#parts.options.signal,
       content: this.#parts.content,
@@ -337,7 +337,7 @@ class SnapshotRestore {
       others: "nowhere",
     });
     if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
-    leftOut.push(...otherModes);
+    leftOut.push(...unlike);
     return untold;
   }
 
