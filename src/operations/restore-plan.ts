@@ -6,6 +6,7 @@ import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
+import { keepingPlaces } from "../workspace/staging-places.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
@@ -56,7 +57,7 @@ async function planTo(
     const { signal } = options;
     return planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
   }, options);
-  const published = entries.map(publicEntry);
+  const published = keepingPlaces(workspace.root, entries).map(publicEntry);
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))

@@ -10,6 +10,7 @@ import { EACCES } from "../fs/errno.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import { filesystemKind, mountsInside } from "../fs/mounts.ts";
 import { letOwnerWrite } from "../fs/owner-writes.ts";
+import { PathSelection } from "../fs/path-selection.ts";
 import { isAtOrBelow, joinRaw, printablePath } from "../fs/safe-path.ts";
 import { openDirectory, putName } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
@@ -26,20 +27,52 @@ export interface Staging {
 
 /** The places apart in which a plan puts or displaces something. */
 export function placesApart(root: Buffer, plan: readonly PlannedEntry[]): PlaceApart[] {
-  const mounts = mountsInside(root).map(({ mountPoint }) => latin1(Buffer.from(mountPoint).subarray(root.length + 1)));
-  if (mounts.length === 0 && filesystemKind(root).name !== "btrfs") return [];
-  const finder = new PlaceFinder(root, new Set(mounts));
+  const finder = finderOf(root);
+  if (finder === null) return [];
   const found = new Set<string>();
   const leaving = new Set<string>();
   for (const { path: where, before, after, action } of plan) {
     if (action === "keep" || action === "metadata") continue;
-    const leaves = before?.type === "dir" && after?.type !== "dir";
-    if (leaves) leaving.add(latin1(where));
+    if (isLeaving({ before, after })) leaving.add(latin1(where));
     if ((before !== null && before.type !== "dir") || (after !== null && after.type !== "dir"))
       found.add(finder.placeOf(parentOf(latin1(where))));
   }
   // What is to go itself cannot: what was displaced from it would lie in it.
   return [...found].filter((place) => place !== "" && !leaving.has(place)).map((place) => describe(root, place));
+}
+
+/**
+ * The plan with what will stay although it is to go: the files in a place apart that is to go itself, out of which nothing
+ * can be moved, with the directories on the way to them.
+ */
+export function keepingPlaces(root: Buffer, plan: readonly PlannedEntry[]): PlannedEntry[] {
+  const finder = finderOf(root);
+  if (finder === null) return [...plan];
+  const leaving = new Set(plan.filter(isLeaving).map(({ path: where }) => latin1(where)));
+  const stays = new PathSelection(
+    plan
+      .filter(({ before, after, path: where }) => {
+        if (before === null || before.type === "dir" || after !== null) return false;
+        return leaving.has(finder.placeOf(parentOf(latin1(where))));
+      })
+      .map(({ path: where }) => where),
+  );
+  return plan.map((entry) => {
+    const isToGo = entry.action !== "keep" && (entry.after === null || isLeaving(entry));
+    return isToGo && stays.of(entry.path) !== "no" ? { ...entry, action: "keep", reason: "mounted" } : entry;
+  });
+}
+
+function isLeaving({ before, after }: Pick<PlannedEntry, "before" | "after">): boolean {
+  return before?.type === "dir" && after?.type !== "dir";
+}
+
+/** Null where there are no places apart. */
+function finderOf(root: Buffer): PlaceFinder | null {
+  if (!isFolderThere(root)) return null;
+  const mounts = mountsInside(root).map(({ mountPoint }) => latin1(Buffer.from(mountPoint).subarray(root.length + 1)));
+  if (mounts.length === 0 && filesystemKind(root).name !== "btrfs") return null;
+  return new PlaceFinder(root, new Set(mounts));
 }
 
 class PlaceFinder {

@@ -39,6 +39,16 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
   assert.deepEqual((await client.restore({ target: saved.save_point_id })).left_out, []);
   assertFolder(folder, state, "restored");
   // It is a subvolume still, which no point can take away: nothing is renamed across its border.
+  const { entries } = await client.planRestore({ target: before });
+  assert.deepEqual(
+    entries
+      .filter(({ path: where }) => where.startsWith("same/inner"))
+      .map(({ path: where, action, reason }) => [where, action, reason]),
+    [
+      ["same/inner", "keep", "mounted"],
+      ["same/inner/file", "keep", "mounted"],
+    ],
+  );
   const { left_out: left } = await client.restore({ target: before });
   assert.deepEqual(
     left.map(({ path: where, reason }) => [where, reason]),
