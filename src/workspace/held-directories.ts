@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import { ENOENT, ENOTDIR } from "../fs/errno.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import {
   ATTRIBUTE_MOUNT_ROOT,
@@ -69,7 +70,7 @@ export class HeldDirectories {
     const { words } = this.#stat;
     const result = this.sys.stat(dirfd, this.#name, 0, this.#stat);
     if (result < 0) {
-      if (result === -2 || result === -20) return null;
+      if (result === ENOENT || result === ENOTDIR) return null;
       throw syscallError(result, `cannot look at ${quotedPath(name)}`);
     }
     return {
