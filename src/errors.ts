@@ -31,7 +31,7 @@ export const ERROR_TABLE = {
   busy: row(5, 423, "another process holds the lock", true),
   damaged: row(6, 500, "stored bytes are not what was written"),
   newer_version: row(7, 409, "written by a newer version of the format"),
-  refused: row(7, 403, "refused for safety; the hint names the flag that overrides it"),
+  refused: row(7, 403, "refused for safety; where a flag overrides that, the hint names it"),
   no_space: row(8, 507, "the disk or the quota is full"),
   permission: row(9, 403, "the operating system does not allow it"),
   incomplete: row(10, 207, "done, except for what is listed"),

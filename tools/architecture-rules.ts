@@ -10,7 +10,7 @@ export interface Layer {
   readonly reason: string;
 }
 
-const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "clock.ts", "web-assembly.ts"];
+const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "web-assembly.ts"];
 const BELOW_WORKSPACE = [...ROOT_FILES, "formats", "fs", "crypto", "repository", "engines", "capture"];
 const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "bundle"];
 const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
@@ -21,7 +21,6 @@ export const LAYERS: readonly Layer[] = [
   { name: "native.ts", may: ["errors.ts"], reason: "the one door to native code must be open to the lowest layers" },
   { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
-  { name: "clock.ts", may: ["errors.ts"], reason: "time is asked for in one place, so a test can set it" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
   {
     name: "formats",
