@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { presentSource } from "../engines/scan/present-source.ts";
-import { scan, type ScanResult } from "../engines/scan/scan.ts";
+import { asVerifying, scan, type ScanResult } from "../engines/scan/scan.ts";
 import { CairnError, throwIfAborted } from "../errors.ts";
 import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { printablePath } from "../fs/safe-path.ts";
@@ -43,7 +43,7 @@ async function read(root: Buffer, chunkerPolynomial: string, call: WorkspaceCall
     excludes: [],
     rules: NO_RULES,
     chunkerPolynomial,
-    onProgress: ({ done }) => call.onProgress?.({ phase: "verifying", done }),
+    onProgress: (progress) => call.onProgress?.(asVerifying(progress)),
     ...(call.signal === undefined ? {} : { signal: call.signal }),
   });
 }

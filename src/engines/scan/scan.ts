@@ -42,6 +42,15 @@ export interface ScanProgress {
   current?: string;
 }
 
+/** The progress of a scan that only reads again. Trees stay a phase of their own: `done` begins anew with them. */
+export function asVerifying({ phase, done, bytes }: ScanProgress): {
+  phase: "verifying" | "trees";
+  done: number;
+  bytes?: number;
+} {
+  return { phase: phase === "scanning" ? "verifying" : phase, done, ...(bytes === undefined ? {} : { bytes }) };
+}
+
 export interface ScanStore {
   keys: MasterKeys;
   index: BlobIndex;

@@ -1,4 +1,4 @@
-import { scan, type ScanResult } from "../../engines/scan/scan.ts";
+import { asVerifying, scan, type ScanResult } from "../../engines/scan/scan.ts";
 import type { ScanNotes } from "../../engines/scan/task.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
@@ -83,8 +83,7 @@ export async function readBack(
     chunkerPolynomial: access.repository.chunkerPolynomial,
     jobs: options.jobs,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
-    onProgress: ({ done, bytes }) =>
-      options.onProgress?.({ phase: "verifying", done, ...(bytes === undefined ? {} : { bytes }) }),
+    onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });
   const hex = (digest: Uint8Array): string => Buffer.from(digest).toString("hex");
   const { omitted } = found.notes;

@@ -1,0 +1,14 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { asVerifying, type ScanProgress } from "./scan.ts";
+
+test("the progress of what is read again never falls within a phase when its trees are counted", () => {
+  const told: ScanProgress[] = [
+    { phase: "scanning", done: 2000, bytes: 5, current: "/w" },
+    { phase: "trees", done: 0 },
+  ];
+  assert.deepEqual(told.map(asVerifying), [
+    { phase: "verifying", done: 2000, bytes: 5 },
+    { phase: "trees", done: 0 },
+  ]);
+});
