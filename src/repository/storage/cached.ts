@@ -8,37 +8,21 @@ import {
   type ByteRange,
   type FileKind,
   type SaveOptions,
-  type Storage,
   type StorageCall,
   type StoredFile,
 } from "./storage.ts";
+import { WrappedStorage } from "./wrapped.ts";
 
 /**
  * Keeps snapshots' files of a storage that is far away on this machine, as they are there: sealed. They are many, small, read
  * all by every backup, and never change; what is here is compared with its name, which is its digest, before it is believed.
  * Whether one is still there the storage alone says. Nothing here may fail: a cache that cannot be used is done without.
  */
-export class CachedStorage implements Storage {
-  readonly #inner: Storage;
+export class CachedStorage extends WrappedStorage {
   /** Where they lie; null until it is known. */
   #directory: string | null = null;
   /** Above 0 nothing that is kept is believed. */
   #bypassed = 0;
-
-  constructor(inner: Storage) {
-    this.#inner = inner;
-    if (inner.close !== undefined) this.close = async () => inner.close!();
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
-    if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
-  }
-
-  close?: () => Promise<void>;
-  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
-  readonly temporaryDirectory?: string;
-
-  get location(): string {
-    return this.#inner.location;
-  }
 
   /** From now on files are kept in this folder, which belongs to this repository alone. */
   keepIn(directory: string): void {
@@ -60,41 +44,29 @@ export class CachedStorage implements Storage {
     }
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
-    if (kind !== "snapshots" || range !== undefined) return this.#inner.load(kind, name, range, call);
+  override async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    if (kind !== "snapshots" || range !== undefined) return this.inner.load(kind, name, range, call);
     const kept = this.#kept(name);
     if (kept !== null) return kept;
-    const bytes = await this.#inner.load(kind, name, undefined, call);
+    const bytes = await this.inner.load(kind, name, undefined, call);
     this.#keep(name, bytes);
     return bytes;
   }
 
-  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
-    const files = await this.#inner.list(kind, call);
+  override async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    const files = await this.inner.list(kind, call);
     if (kind === "snapshots") this.#forgetOthers(files);
     return files;
   }
 
-  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
-    await this.#inner.save(kind, name, bytes, options);
+  override async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+    await this.inner.save(kind, name, bytes, options);
     if (kind === "snapshots") this.#keep(name, bytes);
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    await this.#inner.saveFile(kind, name, temporaryPath, options);
-  }
-
-  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
-    return this.#inner.exists(kind, name, call);
-  }
-
-  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
-    await this.#inner.remove(kind, name, call);
+  override async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.inner.remove(kind, name, call);
     if (kind === "snapshots") this.#drop(name);
-  }
-
-  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
-    await this.#inner.sync(kinds, call);
   }
 
   #kept(name: string): Uint8Array | null {

@@ -1,37 +1,14 @@
-import type {
-  ByteRange,
-  FileKind,
-  SaveOptions,
-  Storage,
-  StorageCall,
-  StorageOperation,
-  StoredFile,
-} from "./storage.ts";
+import type { ByteRange, FileKind, SaveOptions, StorageCall, StorageOperation, StoredFile } from "./storage.ts";
+import { WrappedStorage } from "./wrapped.ts";
 
 /** Counts calls by `operation kind` and the bytes that went each way. */
-export class CountingStorage implements Storage {
+export class CountingStorage extends WrappedStorage {
   readonly counts = new Map<string, number>();
   /** Calls that began while no other was under way: so many answers were waited for one after the other, at least. */
   rounds = 0;
   bytesRead = 0;
   bytesWritten = 0;
-  readonly #inner: Storage;
   #underWay = 0;
-
-  constructor(inner: Storage) {
-    this.#inner = inner;
-    if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
-    if (inner.close !== undefined) this.close = () => inner.close!();
-  }
-
-  localPath?: (kind: FileKind, name: string) => string;
-  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
-  close?: () => Promise<void>;
-
-  get location(): string {
-    return this.#inner.location;
-  }
 
   /** Calls of an operation, of one kind or of all. */
   count(operation: StorageOperation, kind?: FileKind): number {
@@ -41,36 +18,36 @@ export class CountingStorage implements Storage {
     return sum;
   }
 
-  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+  override async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
     this.bytesWritten += bytes.length;
-    await this.#counted("save", kind, async () => this.#inner.save(kind, name, bytes, options));
+    await this.#counted("save", kind, async () => this.inner.save(kind, name, bytes, options));
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
-    await this.#counted("saveFile", kind, async () => this.#inner.saveFile(kind, name, temporaryPath, options));
+  override async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+    await this.#counted("saveFile", kind, async () => this.inner.saveFile(kind, name, temporaryPath, options));
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
-    const bytes = await this.#counted("load", kind, async () => this.#inner.load(kind, name, range, call));
+  override async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+    const bytes = await this.#counted("load", kind, async () => this.inner.load(kind, name, range, call));
     this.bytesRead += bytes.length;
     return bytes;
   }
 
-  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
-    return this.#counted("list", kind, async () => this.#inner.list(kind, call));
+  override async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    return this.#counted("list", kind, async () => this.inner.list(kind, call));
   }
 
-  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
-    return this.#counted("exists", kind, async () => this.#inner.exists(kind, name, call));
+  override async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return this.#counted("exists", kind, async () => this.inner.exists(kind, name, call));
   }
 
-  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
-    await this.#counted("remove", kind, async () => this.#inner.remove(kind, name, call));
+  override async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.#counted("remove", kind, async () => this.inner.remove(kind, name, call));
   }
 
-  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
+  override async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     for (const kind of kinds) this.#note("sync", kind);
-    await this.#inner.sync(kinds, call);
+    await this.inner.sync(kinds, call);
   }
 
   async #counted<T>(operation: StorageOperation, kind: FileKind, call: () => Promise<T>): Promise<T> {

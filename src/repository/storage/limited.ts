@@ -12,6 +12,7 @@ import {
   type StorageOperation,
   type StoredFile,
 } from "./storage.ts";
+import { WrappedStorage } from "./wrapped.ts";
 
 export interface Limits {
   /** Bytes a second to the storage; absent: as fast as it goes. */
@@ -127,67 +128,53 @@ export class Slots {
  * Bounds the calls under way at once and the bytes a second each way. Bytes are counted by whole files: for storages
  * that take a `Pace` themselves, give it to them and only `calls` to this.
  */
-export class LimitedStorage implements Storage {
-  readonly #inner: Storage;
+export class LimitedStorage extends WrappedStorage {
   readonly #pace: Pace;
   readonly #slots: Slots;
 
   constructor(inner: Storage, limits: Limits, timers: LimitTimers = {}) {
-    this.#inner = inner;
+    super(inner);
     this.#pace = paceOf(limits, timers);
     this.#slots = new Slots(limits.calls ?? Infinity);
-    if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
-    if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
-    if (inner.close !== undefined) this.close = () => inner.close!();
   }
 
-  readonly temporaryDirectory?: string;
-  localPath?: (kind: FileKind, name: string) => string;
-  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
-  close?: () => Promise<void>;
-
-  get location(): string {
-    return this.#inner.location;
-  }
-
-  async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
+  override async save(kind: FileKind, name: string, bytes: Uint8Array, options?: SaveOptions): Promise<void> {
     await this.#inTurn({ operation: "save", kind, call: options }, async () => {
       await this.#pace.upload(bytes.length, options?.signal);
-      await this.#inner.save(kind, name, bytes, options);
+      await this.inner.save(kind, name, bytes, options);
     });
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
+  override async saveFile(kind: FileKind, name: string, temporaryPath: string, options?: SaveOptions): Promise<void> {
     await this.#inTurn({ operation: "saveFile", kind, call: options }, async () => {
       await this.#pace.upload(sizeOf(temporaryPath), options?.signal);
-      await this.#inner.saveFile(kind, name, temporaryPath, options);
+      await this.inner.saveFile(kind, name, temporaryPath, options);
     });
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
+  override async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     return this.#inTurn({ operation: "load", kind, call }, async () => {
-      const bytes = await this.#inner.load(kind, name, range, call);
+      const bytes = await this.inner.load(kind, name, range, call);
       await this.#pace.download(bytes.length, call?.signal);
       return bytes;
     });
   }
 
-  async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
-    return this.#inTurn({ operation: "list", kind, call }, () => this.#inner.list(kind, call));
+  override async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
+    return this.#inTurn({ operation: "list", kind, call }, () => this.inner.list(kind, call));
   }
 
-  async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
-    return this.#inTurn({ operation: "exists", kind, call }, () => this.#inner.exists(kind, name, call));
+  override async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
+    return this.#inTurn({ operation: "exists", kind, call }, () => this.inner.exists(kind, name, call));
   }
 
-  async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
-    await this.#inTurn({ operation: "remove", kind, call }, () => this.#inner.remove(kind, name, call));
+  override async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
+    await this.#inTurn({ operation: "remove", kind, call }, () => this.inner.remove(kind, name, call));
   }
 
-  async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
+  override async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     const kind = kinds[0] ?? "data";
-    await this.#inTurn({ operation: "sync", kind, call }, () => this.#inner.sync(kinds, call));
+    await this.#inTurn({ operation: "sync", kind, call }, () => this.inner.sync(kinds, call));
   }
 
   /** Nothing is begun for one who stopped while they waited, but what decides. */

@@ -13,6 +13,7 @@ import {
   type StorageOperation,
   type StoredFile,
 } from "./storage.ts";
+import { WrappedStorage } from "./wrapped.ts";
 
 export interface RetryOptions {
   /** Of one call, the first included. Default 10. */
@@ -86,8 +87,7 @@ interface Work<T, Call> {
  * removal of a lock is made again as before, since whoever leaves one keeps others waiting. Closing ends all calls like that,
  * and of those that come later makes only what decides.
  */
-export class RetryingStorage implements Storage {
-  readonly #inner: Storage;
+export class RetryingStorage extends WrappedStorage {
   readonly #options: RetryOptions;
   #hasAnswered = false;
   /** Who was told → problem → until when the pause for it lasts that was told last, by `now`. */
@@ -97,11 +97,8 @@ export class RetryingStorage implements Storage {
   readonly #ends = new WeakMap<AbortSignal, AbortSignal>();
 
   constructor(inner: Storage, options: RetryOptions = {}) {
-    this.#inner = inner;
+    super(inner);
     this.#options = options;
-    if (inner.temporaryDirectory !== undefined) this.temporaryDirectory = inner.temporaryDirectory;
-    if (inner.localPath !== undefined) this.localPath = (kind, name) => inner.localPath!(kind, name);
-    if (inner.clearTemporaries !== undefined) this.clearTemporaries = (...given) => inner.clearTemporaries!(...given);
     if (inner.close !== undefined)
       this.close = () => {
         this.#closing.abort();
@@ -109,16 +106,7 @@ export class RetryingStorage implements Storage {
       };
   }
 
-  readonly temporaryDirectory?: string;
-  localPath?: (kind: FileKind, name: string) => string;
-  clearTemporaries?: NonNullable<Storage["clearTemporaries"]>;
-  close?: () => Promise<void>;
-
-  get location(): string {
-    return this.#inner.location;
-  }
-
-  async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
+  override async save(kind: FileKind, name: string, bytes: Uint8Array, options: SaveOptions = {}): Promise<void> {
     const isOurs: LateSuccess<void> = async (error) => {
       if (error.code !== "already_exists" || kind !== "config") return null;
       const there = await this.load(kind, name, undefined, options);
@@ -128,11 +116,16 @@ export class RetryingStorage implements Storage {
     };
     await this.#retry(
       { operation: "save", kind, name, call: options },
-      { run: (call) => this.#inner.save(kind, name, bytes, call), late: isOurs },
+      { run: (call) => this.inner.save(kind, name, bytes, call), late: isOurs },
     );
   }
 
-  async saveFile(kind: FileKind, name: string, temporaryPath: string, options: SaveOptions = {}): Promise<void> {
+  override async saveFile(
+    kind: FileKind,
+    name: string,
+    temporaryPath: string,
+    options: SaveOptions = {},
+  ): Promise<void> {
     const wasTaken: LateSuccess<void> = async () => {
       if (existsSync(temporaryPath) || !(await this.exists(kind, name, options))) return null;
       if (options.durable !== false) await this.sync([kind], options);
@@ -140,40 +133,40 @@ export class RetryingStorage implements Storage {
     };
     await this.#retry(
       { operation: "saveFile", kind, name, call: options },
-      { run: (call) => this.#inner.saveFile(kind, name, temporaryPath, call), late: wasTaken },
+      { run: (call) => this.inner.saveFile(kind, name, temporaryPath, call), late: wasTaken },
     );
   }
 
-  async load(kind: FileKind, name: string, range?: ByteRange, call: StorageCall = {}): Promise<Uint8Array> {
+  override async load(kind: FileKind, name: string, range?: ByteRange, call: StorageCall = {}): Promise<Uint8Array> {
     return this.#retry(
       { operation: "load", kind, name, call },
-      { run: (within) => this.#inner.load(kind, name, range, within) },
+      { run: (within) => this.inner.load(kind, name, range, within) },
     );
   }
 
-  async list(kind: FileKind, call: StorageCall = {}): Promise<StoredFile[]> {
-    return this.#retry({ operation: "list", kind, call }, { run: (within) => this.#inner.list(kind, within) });
+  override async list(kind: FileKind, call: StorageCall = {}): Promise<StoredFile[]> {
+    return this.#retry({ operation: "list", kind, call }, { run: (within) => this.inner.list(kind, within) });
   }
 
-  async exists(kind: FileKind, name: string, call: StorageCall = {}): Promise<boolean> {
+  override async exists(kind: FileKind, name: string, call: StorageCall = {}): Promise<boolean> {
     return this.#retry(
       { operation: "exists", kind, name, call },
-      { run: (within) => this.#inner.exists(kind, name, within) },
+      { run: (within) => this.inner.exists(kind, name, within) },
     );
   }
 
-  async remove(kind: FileKind, name: string, call: StorageCall = {}): Promise<void> {
+  override async remove(kind: FileKind, name: string, call: StorageCall = {}): Promise<void> {
     const isGone: LateSuccess<void> = async (error) => (error.code === "not_found" ? { value: undefined } : null);
     await this.#retry(
       { operation: "remove", kind, name, call },
-      { run: (within) => this.#inner.remove(kind, name, within), late: isGone },
+      { run: (within) => this.inner.remove(kind, name, within), late: isGone },
     );
   }
 
-  async sync(kinds: readonly FileKind[], call: StorageCall = {}): Promise<void> {
+  override async sync(kinds: readonly FileKind[], call: StorageCall = {}): Promise<void> {
     const [first] = kinds;
     if (first === undefined) return;
-    await this.#retry({ operation: "sync", kind: first, call }, { run: (within) => this.#inner.sync(kinds, within) });
+    await this.#retry({ operation: "sync", kind: first, call }, { run: (within) => this.inner.sync(kinds, within) });
   }
 
   async #retry<T, Call extends StorageCall>(asked: Asked<Call>, work: Work<T, Call>): Promise<T> {
