@@ -3,14 +3,23 @@ import { CairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, type IndexBlob, type PackRange } from "../formats/index-file.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
-import { BlobTable, capacityOf, DATA_BLOB, slotsFor, TREE_BLOB, type BlobType } from "./blob-table.ts";
+import {
+  BlobTable,
+  blobTypeName,
+  blobTypeOf,
+  capacityOf,
+  DATA_BLOB,
+  slotsFor,
+  TREE_BLOB,
+  type BlobType,
+} from "./blob-table.ts";
 import { ClaimTable } from "./claim-table.ts";
 import { readIndexCache, writeIndexCache } from "./index-cache.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
-export { DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
+export { blobTypeName, blobTypeOf, DATA_BLOB, TREE_BLOB, type BlobType } from "./blob-table.ts";
 
 export interface BlobPlaceOf {
   /** 32 bytes, a view into the shared table. */
@@ -110,6 +119,11 @@ export class BlobIndex {
     return this.#table.lookup(bytes, offset, type);
   }
 
+  /** Entry number of a blob as pack headers and index files list it, or -1. */
+  entryOf({ id, type }: Pick<IndexBlob, "id" | "type">): number {
+    return this.#table.lookup(id, 0, blobTypeOf(type));
+  }
+
   place(entry: number): BlobPlaceOf {
     const table = this.#table;
     if (!(entry >= 0 && entry < table.count)) throw new CairnError("internal", `the index has no entry ${entry}`);
@@ -118,7 +132,7 @@ export class BlobIndex {
       offset: table.offsetOf[entry]!,
       length: table.lengthOf[entry]!,
       uncompressedLength: table.plainOf[entry]!,
-      type: table.typeOf(entry) === TREE_BLOB ? "tree" : "data",
+      type: blobTypeName(table.typeOf(entry)),
     };
   }
 
@@ -154,9 +168,8 @@ export class BlobIndex {
     const pack = this.#packNumber(packId);
     this.#table.packRefs[pack]!++;
     for (const blob of blobs) {
-      const type = blob.type === "tree" ? TREE_BLOB : DATA_BLOB;
       this.#table.add(
-        { bytes: blob.id, offset: 0, type },
+        { bytes: blob.id, offset: 0, type: blobTypeOf(blob.type) },
         { pack, offset: blob.offset, length: blob.length, uncompressedLength: blob.uncompressedLength },
       );
     }

@@ -6,6 +6,14 @@ export const DATA_BLOB = 0;
 export const TREE_BLOB = 1;
 export type BlobType = typeof DATA_BLOB | typeof TREE_BLOB;
 
+export function blobTypeOf(name: "data" | "tree"): BlobType {
+  return name === "tree" ? TREE_BLOB : DATA_BLOB;
+}
+
+export function blobTypeName(type: BlobType): "data" | "tree" {
+  return type === TREE_BLOB ? "tree" : "data";
+}
+
 const HEADER_WORDS = 64;
 const MAGIC = 0x31544243;
 const W_MAGIC = 0;

@@ -2,7 +2,7 @@ import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { PackCopier, packSizeOf, SMALL_PACK, type CopiedPack } from "./pack-copy.ts";
@@ -253,8 +253,8 @@ async function dropStoredAgain(
   const { packs, damaged } = await findUnindexed(repository, stored, index);
   if (damaged.length > 0) return 0;
   const there = new Set(stored.map(({ name }) => name));
-  const isThere = ({ id, type }: IndexBlob): boolean => {
-    const entry = index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB);
+  const isThere = (blob: IndexBlob): boolean => {
+    const entry = index.entryOf(blob);
     return entry >= 0 && there.has(objectIdOf(index.place(entry).pack));
   };
   let removed = 0;

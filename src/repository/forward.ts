@@ -1,5 +1,5 @@
 import type { MasterKeys } from "../crypto/seal.ts";
-import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "./blob-index.ts";
+import { BlobIndex, blobTypeOf, type SharedIndex } from "./blob-index.ts";
 import { type FinishedPack, type PackTail, PackWriter, type StoredBytes } from "./pack-writer.ts";
 
 /**
@@ -69,7 +69,7 @@ export class BlobForwarder {
     if (this.#failed) return;
     const writer = this.#writers[type];
     if (writer.isEmpty && !this.#hasRoom()) return;
-    if (this.#index.lookup(id, idOffset, type === "tree" ? TREE_BLOB : DATA_BLOB) >= 0) return;
+    if (this.#index.lookup(id, idOffset, blobTypeOf(type)) >= 0) return;
     this.#attempt(() => writer.addStored(id, idOffset, stored));
   }
 

@@ -2,7 +2,7 @@ import { CairnError, reworded, throwIfAborted, toCairnError } from "../errors.ts
 import { failpoint } from "../failpoint.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
@@ -213,7 +213,7 @@ async function copyLive(pack: IndexedPack, to: { plan: SweepPlan; copier: PackCo
   }
   const { index, live } = to.plan;
   for (const blob of pack.blobs) {
-    const entry = index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const entry = index.entryOf(blob);
     if (entry >= 0 && live.has(entry) && isPlacedAt(index, entry, pack.id, blob)) await to.copier.add(bytes, blob);
   }
   return true;

@@ -1,7 +1,7 @@
 import { CairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
@@ -167,7 +167,7 @@ function addBlobs(
 ): void {
   for (const blob of pack.blobs) {
     facts.blobBytes += blob.length;
-    const entry = to.index.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const entry = to.index.entryOf(blob);
     if (entry < 0 || !to.live.has(entry)) continue;
     facts.liveBytes += blob.length;
     if (!isPlacedAt(to.index, entry, pack.id, blob)) to.duplicates.push({ entry, pack: facts.name, id: pack.id, blob });

@@ -5,7 +5,7 @@ import { decodeTree, type TreeNode } from "../formats/tree.ts";
 import type { PathSelection } from "../fs/path-selection.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
+import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { ReadTree } from "./live.ts";
 
@@ -194,14 +194,10 @@ class TransferWalk {
     if (entry >= 0 || this.#options.lenient === true) return entry;
     const id = objectIdOf(bytes.subarray(at, at + 32));
     const where = tree === null ? "" : `, which tree ${objectIdOf(tree).slice(0, 12)} names`;
-    throw new CairnError(
-      "damaged",
-      `the source has no ${type === TREE_BLOB ? "tree" : "data"} blob ${id.slice(0, 12)}${where}`,
-      {
-        hint: "nothing was recorded in the target; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
-        details: { blob: id },
-      },
-    );
+    throw new CairnError("damaged", `the source has no ${blobTypeName(type)} blob ${id.slice(0, 12)}${where}`, {
+      hint: "nothing was recorded in the target; verify the source: `cairn verify` for a workspace, `cairn backup verify` for a repository",
+      details: { blob: id },
+    });
   }
 
   plan(): TransferPlan {

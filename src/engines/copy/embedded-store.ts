@@ -8,7 +8,7 @@ import { decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { durableWrite } from "../../fs/durable.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { Repository } from "../../repository/repository.ts";
 import { LocalStorage } from "../../repository/storage/local.ts";
@@ -105,7 +105,7 @@ export class EmbeddedStore {
 
   /** A blob's plain bytes; a fresh copy. `damaged` when it is not there or not what was written. */
   read(id: Uint8Array, type: "data" | "tree"): Uint8Array {
-    const entry = this.index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const entry = this.index.entryOf({ id, type });
     if (entry < 0) {
       throw new CairnError("damaged", `the store has no ${type} blob ${hex(id).slice(0, 12)}`, {
         hint: "run `cairn doctor` to see what is missing and what can be mended",

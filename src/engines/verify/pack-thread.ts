@@ -3,7 +3,7 @@ import { Sha256Stream } from "../../crypto/hash.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import type { IndexBlob } from "../../formats/pack-header.ts";
 import { objectIdOf } from "../../ids.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
 import { type PackProblem, PackVerifier } from "../../repository/pack-verifier.ts";
 import { packPath, type PackReport, type PacksOutcome, V, type VerifyTask } from "./verify-task.ts";
@@ -103,7 +103,7 @@ export class PackThread {
   /** The entry that is read from exactly there, or -1: the index reads the blob elsewhere, or does not know it. */
   #entryAt(pack: number, blob: IndexBlob): number {
     const { table } = this.#index;
-    const entry = table.lookup(blob.id, 0, blob.type === "tree" ? TREE_BLOB : DATA_BLOB);
+    const entry = this.#index.entryOf(blob);
     if (entry < 0 || table.packOf[entry] !== pack || table.offsetOf[entry] !== blob.offset) return -1;
     return table.lengthOf[entry] === blob.length && table.plainOf[entry] === blob.uncompressedLength ? entry : -1;
   }

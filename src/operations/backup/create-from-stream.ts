@@ -6,7 +6,7 @@ import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, blobTypeOf } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
@@ -127,7 +127,7 @@ class StreamBackup {
   }
 
   #store(type: ExtraBlob["type"], id: Uint8Array, plain: Arena, offset: number, length: number): void {
-    if (!this.#parts.index.claim(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB)) return;
+    if (!this.#parts.index.claim(id, 0, blobTypeOf(type))) return;
     this.#added[type === "tree" ? "tree_blobs" : "data_blobs"]++;
     this.#added.bytes += length;
     this.#target?.add(type, id, plain, offset, length);

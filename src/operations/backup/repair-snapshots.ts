@@ -13,7 +13,7 @@ import { encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { objectIdOf, type ObjectId } from "../../ids.ts";
 import { arenaOver } from "../../native.ts";
-import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { BlobIndex } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
@@ -235,7 +235,7 @@ class SnapshotRepair {
 
   #add(type: BlobType, id: Uint8Array, bytes: Uint8Array): Uint8Array {
     const key = `${type} ${objectIdOf(id)}`;
-    const isThere = this.#parts.index.lookup(id, 0, type === "tree" ? TREE_BLOB : DATA_BLOB) >= 0;
+    const isThere = this.#parts.index.entryOf({ id, type }) >= 0;
     if (isThere || this.#added.has(key)) return id;
     this.#added.add(key);
     this.#blobs?.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);

@@ -4,7 +4,7 @@ import { decodeManifest, type Manifest } from "../../formats/manifest.ts";
 import type { Snapshot } from "../../formats/snapshot.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf } from "../../ids.ts";
-import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import type { NearReader } from "../../repository/near-reader.ts";
 
 /** What a snapshot holds, whoever made it. */
@@ -122,8 +122,7 @@ export async function readBlob(
 ): Promise<Uint8Array> {
   const entry = index.lookup(id, 0, type);
   if (entry < 0) {
-    const what = type === TREE_BLOB ? "tree" : "data";
-    throw new CairnError("damaged", `the repository has no ${what} blob ${objectIdOf(id).slice(0, 12)}`, {
+    throw new CairnError("damaged", `the repository has no ${blobTypeName(type)} blob ${objectIdOf(id).slice(0, 12)}`, {
       hint: "`cairn backup verify` says what that costs",
       details: { blob: objectIdOf(id) },
     });
