@@ -114,11 +114,7 @@ export async function runIndexRepair(
   repository.requireRemovals();
   return withLock(repository, { ...options, exclusive: true }, async () => {
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
-    if (present.join() !== plan.basis.join()) {
-      throw new CairnError("stale_plan", "index files came or went since the repair was planned", {
-        hint: "plan it again",
-      });
-    }
+    if (present.join() !== plan.basis.join()) throw stale("index files came or went since the repair was planned");
     await requireDamaged(repository, plan);
     const stored = plan.add.length + plan.drop.length === 0 ? [] : await repository.storage.list("data");
     requireThere(plan.add, stored);
@@ -159,21 +155,16 @@ export async function runIndexRepair(
 /** What could not be read when the repair was planned goes only where it still cannot be. */
 async function requireDamaged(repository: Repository, plan: IndexRepairPlan): Promise<void> {
   await eachIndexFile(repository, plan.damagedIndexes, ({ name }) => {
-    throw new CairnError("stale_plan", `index file ${name.slice(0, 8)} could not be read when the repair was planned`, {
-      hint: "plan it again",
-    });
+    throw stale(`index file ${name.slice(0, 8)} could not be read when the repair was planned`);
   });
 }
 
 /** No index file tells of a pack that none lists: a clean-up may have taken it since, and nothing asks for a pack again that an index names. */
 function requireThere(packs: IndexRepairPlan["add"], stored: readonly StoredFile[]): void {
   const sizes = new Map(stored.map(({ name, size }) => [name, size]));
-  for (const { name, blobs } of packs) {
-    if (sizes.get(name) === packSizeOf(blobs)) continue;
-    throw new CairnError("stale_plan", `pack ${name.slice(0, 8)} was there when the repair was planned`, {
-      hint: "plan it again",
-    });
-  }
+  for (const { name, blobs } of packs)
+    if (sizes.get(name) !== packSizeOf(blobs))
+      throw stale(`pack ${name.slice(0, 8)} was there when the repair was planned`);
 }
 
 /** Every file that goes once it is written anew: what cannot be read of one now must not go with it. */
@@ -183,11 +174,13 @@ async function eachToRewrite(
   each: (file: IndexFileContent) => Promise<void>,
 ): Promise<void> {
   const [damaged] = await eachIndexFile(repository, plan.rewrite, each);
-  if (damaged === undefined) return;
-  throw new CairnError("stale_plan", `index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, {
-    hint: "plan it again",
-    cause: damaged.error,
-  });
+  if (damaged !== undefined)
+    throw stale(`index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, damaged.error);
+}
+
+/** What a plan was made of is not so any more. */
+function stale(what: string, cause?: CairnError): CairnError {
+  return new CairnError("stale_plan", what, { hint: "plan it again", cause });
 }
 
 /** The blobs of a pack from its own header. `damaged` when it is not one. */
