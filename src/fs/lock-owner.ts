@@ -108,6 +108,11 @@ export function thisProcess(): Identity {
   return identity;
 }
 
+/** What tells one record from every other. */
+export function newNonce(): string {
+  return randomBytes(12).toString("hex");
+}
+
 /** A fresh record of this process. */
 export function newOwner(purpose: string, shared: boolean): LockOwner {
   const self = thisProcess();
@@ -121,7 +126,7 @@ export function newOwner(purpose: string, shared: boolean): LockOwner {
     command: self.command,
     purpose,
     since: new Date().toISOString(),
-    nonce: randomBytes(12).toString("hex"),
+    nonce: newNonce(),
     shared,
     seen: 0,
   };

@@ -2,7 +2,17 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import fs, { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import fs, {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -100,6 +110,20 @@ for (const { name, options, env } of MODES) {
     assert.equal(lockHolder(path), null);
   });
 
+  test(`a lock is free once its directory is back that was away when it was given up, when ${name} decides`, async (context) => {
+    const directory = join(dirname(scratch(context)), "directory");
+    const path = join(directory, "lock");
+    for (const shared of [false, true]) {
+      mkdirSync(directory, { recursive: true });
+      const lock = await acquireLock(path, { ...options, shared });
+      renameSync(directory, `${directory}-away`);
+      lock.release();
+      assert.equal(lock.stillHeld(), false);
+      renameSync(`${directory}-away`, directory);
+      (await acquireLock(path, { ...options, ...NO_WAIT })).release();
+    }
+  });
+
   test(`shared holders keep an exclusive one out when ${name} decides`, async (context) => {
     const path = scratch(context);
     const readers = [];
@@ -162,13 +186,13 @@ test("a holder elsewhere is waited for until its heartbeat is old, over several 
   const path = scratch(context);
   const elsewhere = { ...newOwner("elsewhere", false), host: "far", pid_namespace: "pid:[1]", seen: 3 };
   writeFileSync(`${path}.owner-0000000007`, encodeOwner(elsewhere));
-  const options = { forceOwnerFiles: true, staleAfterMs: 250, timeoutMs: 60 };
+  const options = { forceOwnerFiles: true, staleAfterMs: 1500, timeoutMs: 60 };
   await assert.rejects(acquireLock(path, options), isBusy);
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await sleep(700);
   await assert.rejects(acquireLock(path, options), isBusy);
   writeFileSync(`${path}.owner-0000000007`, encodeOwner({ ...elsewhere, seen: 4 }));
-  await assert.rejects(acquireLock(path, { ...options, timeoutMs: 150 }), isBusy, "a heartbeat begins the count anew");
-  await new Promise((resolve) => setTimeout(resolve, 150));
+  await assert.rejects(acquireLock(path, { ...options, timeoutMs: 900 }), isBusy, "a heartbeat begins the count anew");
+  await sleep(800);
   const lock = await acquireLock(path, options);
   assert.equal(existsSync(`${path}.owner-0000000008`), true);
   lock.release();
@@ -200,7 +224,7 @@ test("a reused pid is not the holder", async (context) => {
 test("an unreadable record blocks only until it is old", async (context) => {
   const path = scratch(context);
   writeFileSync(`${path}.owner-0000000001`, "");
-  const options = { staleAfterMs: 80, timeoutMs: 2_000 };
+  const options = { staleAfterMs: 1_000, timeoutMs: 20_000 };
   await assert.rejects(acquireLock(path, { ...options, timeoutMs: 20 }), isBusy);
   (await acquireLock(path, options)).release();
 });

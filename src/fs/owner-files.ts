@@ -14,7 +14,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { failpoint } from "../failpoint.ts";
 import { refusesLink, temporaryName } from "./durable.ts";
-import { livenessOf, parseOwner, thisProcess } from "./lock-owner.ts";
+import { livenessOf, newNonce, parseOwner, thisProcess } from "./lock-owner.ts";
 import type { LockOwner } from "./lock-owner.ts";
 
 /**
@@ -137,6 +137,12 @@ export class HeartbeatWatch {
   }
 }
 
+/**
+ * Nonces of records that this process has given up without a mark in them, since their directory was away: when that is
+ * back, they stand in nobody's way here.
+ */
+const givenUp = new Set<string>();
+
 export interface Claim {
   readonly path: string;
   owner: LockOwner;
@@ -184,6 +190,7 @@ export class OwnerFiles {
   /** True when the record's holder is known not to run any more, or released it. */
   isGone(owner: LockOwner | null, name: string): boolean {
     if (owner === null) return this.#watch.isStale(name, -1);
+    if (givenUp.has(owner.nonce)) return true;
     const liveness = livenessOf(owner, this.#local);
     return liveness === "dead" || (liveness === "unknown" && this.#watch.isStale(owner.nonce, owner.seen));
   }
@@ -207,7 +214,8 @@ export class OwnerFiles {
   }
 
   /** Takes the exclusive record, or says who has it. */
-  claim(owner: LockOwner): Claim | Blocked {
+  claim(wanted: LockOwner): Claim | Blocked {
+    const owner = { ...wanted, nonce: newNonce() };
     const top = this.#names().generations.at(-1) ?? 0;
     if (top > 0) {
       const holder = readOwner(this.#pathOf(top));
@@ -226,7 +234,8 @@ export class OwnerFiles {
   }
 
   /** Adds a shared record; only while the exclusive claim is held. */
-  addShared(owner: LockOwner): Claim {
+  addShared(wanted: LockOwner): Claim {
+    const owner = { ...wanted, nonce: newNonce() };
     const path = join(this.#directory, `${this.#sharedPrefix}${randomBytes(8).toString("hex")}`);
     this.#createRecord(path, owner);
     return { path, owner };
@@ -247,10 +256,12 @@ export class OwnerFiles {
     rewriteOwner(claim.path, claim.owner);
   }
 
-  release(claim: Claim): void {
-    if (claim.owner.shared) removeQuietly(claim.path);
-    else if (readOwner(claim.path)?.nonce === claim.owner.nonce)
-      rewriteOwner(claim.path, { ...claim.owner, released: true });
+  release({ path, owner }: Claim): void {
+    givenUp.add(owner.nonce);
+    const isMarked = owner.shared
+      ? removeQuietly(path)
+      : readOwner(path)?.nonce === owner.nonce && rewriteOwner(path, { ...owner, released: true });
+    if (isMarked) givenUp.delete(owner.nonce);
   }
 
   /** Takes the lock away from whoever has it: a newer, released generation, and no shared records. */
@@ -299,10 +310,12 @@ function createWithoutLink(path: string, owner: LockOwner): boolean {
   }
 }
 
-function removeQuietly(path: string): void {
+/** False where it was gone already, or is not ours to remove. */
+function removeQuietly(path: string): boolean {
   try {
     unlinkSync(path);
+    return true;
   } catch {
-    // Gone already, or not ours to remove: either way it stands in nobody's way.
+    return false;
   }
 }
