@@ -29,3 +29,18 @@ test("a view is a read-only copy that keeps its point from cleanups until it is 
   await assert.rejects(client.closeView(view.view_id), hasCode("not_found"));
   await assert.rejects(client.closeView("../../etc"), hasCode("invalid_id"));
 });
+
+test("a view is listed and closed where it lies when its control directory has moved", async (context) => {
+  const { library, root } = await testFolder(context);
+  const [old, now] = [join(root, "old"), join(root, "now")];
+  const client = await library.init(old);
+  fs.writeFileSync(join(old, "main/a.txt"), "a");
+  await client.save();
+  const { view_id: id } = await client.view("head");
+  fs.renameSync(old, now);
+  const moved = await library.open(now);
+  const [view] = await moved.listViews();
+  assert.deepEqual([view?.view_id, view?.path], [id, join(now, ".cairn/views", id)]);
+  assert.equal(fs.readFileSync(join(view!.path, "a.txt"), "utf8"), "a");
+  assert.deepEqual(await moved.closeView(id), view);
+});

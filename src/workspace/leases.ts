@@ -37,7 +37,9 @@ export function listLeases(control: ControlPaths): ViewFile[] {
     .filter((name) => name.endsWith(".json") && NAME.test(name.slice(0, -5)))
     .flatMap((name) => {
       const hint = "remove that file and the folder beside it";
-      return readRecord(join(control.views, name), decodeView, { hint }) ?? [];
+      const lease = readRecord(join(control.views, name), decodeView, { hint });
+      // The control directory may have been moved since.
+      return lease === null ? [] : [{ ...lease, path: join(control.views, name.slice(0, -5)) }];
     })
     .sort((a, b) => (a.opened_at < b.opened_at ? -1 : 1));
 }
