@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -146,6 +147,28 @@ test("a file named like ours in a folder of somebody else is no control director
   assert.equal(findWorkspace(join(directory, "ws")), null);
   assert.equal((await adopt(join(directory, "ws"))).created, true);
 });
+
+test(
+  "a control directory that somebody else has put beside a folder does not keep it",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const directory = scratch(context);
+    const [folder, beside] = [join(directory, "ws"), join(directory, ".cairn")];
+    const { found } = await adopt(folder, { controlDirectory: beside });
+    unregister(folder);
+    assert.equal(findWorkspace(folder)?.via, "self-contained");
+    const nobody = 65534;
+    chownSync(beside, nobody, nobody);
+    assert.equal(findWorkspace(folder), null);
+    assert.notEqual((await adopt(folder)).found.control.root, beside);
+    unregister(folder);
+    for (const owned of [folder, directory]) {
+      chownSync(owned, nobody, nobody);
+      assert.equal(findWorkspace(folder)?.control.root, found.control.root, `theirs is ${owned}`);
+      chownSync(owned, 0, 0);
+    }
+  },
+);
 
 test("another folder at the path is noticed and a released one is kept no more", async (context) => {
   const directory = scratch(context);

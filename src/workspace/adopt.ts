@@ -21,7 +21,15 @@ import { MAIN_WORKSPACE, MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } f
 import type { ControlPaths } from "./control-layout.ts";
 import { chooseControlDirectory, controlWarnings, lockPlace } from "./control-place.ts";
 import type { ChosenControl } from "./control-place.ts";
-import { findWorkspace, pathIs, realPathOf, workspaceAt, workspaceOnceOf, workspaceWhere } from "./find-workspace.ts";
+import {
+  findWorkspace,
+  isTrusted,
+  pathIs,
+  realPathOf,
+  workspaceAt,
+  workspaceOnceOf,
+  workspaceWhere,
+} from "./find-workspace.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
 import { finishReleases, leftReleases, lockRegistry, registerWorkspace, userStateDirectory } from "./registry.ts";
 import { isReleased, withoutRelease } from "./released.ts";
@@ -91,7 +99,8 @@ function controlsFor(folder: Buffer, chosen: ChosenControl): ControlPaths[] {
     join(userStateDirectory(), "control"),
     ...(chosen.where === "mount-root" ? [dirname(chosen.root)] : []),
   ];
-  return [beside, ...parents.flatMap(idsIn)].map(controlPaths);
+  const roots = [beside, ...parents.flatMap(idsIn)];
+  return roots.filter((root) => isTrusted(root, folder)).map(controlPaths);
 }
 
 function idsIn(parent: string): string[] {

@@ -130,10 +130,25 @@ function controlAt(control: ControlPaths): ControlFile | null {
   return existsSync(control.workspaces) ? readControl(control) : null;
 }
 
+/**
+ * Others may write at a mount's root, and in the folder around another (`/tmp`): a control directory there counts only when
+ * it is root's, ours or the folder owner's, beside the folder also when it belongs to whom the folder around both does.
+ */
+export function isTrusted(control: string, folder: Buffer): boolean {
+  const owner = ownerOf(control);
+  const isBeside = parentOf(Buffer.from(control)).equals(parentOf(folder));
+  const trusted = [0, process.geteuid?.(), ownerOf(folder), ...(isBeside ? [ownerOf(parentOf(folder))] : [])];
+  return owner !== undefined && trusted.includes(owner);
+}
+
+function ownerOf(place: string | Buffer): number | undefined {
+  return statSync(place, { throwIfNoEntry: false })?.uid;
+}
+
 function bySelfContained(folder: Buffer): Hit | null {
   const parent = parentOf(folder).toString("utf8");
   const control = controlPaths(join(parent, SELF_CONTAINED_CONTROL));
-  const controlFile = controlAt(control);
+  const controlFile = isTrusted(control.root, folder) ? controlAt(control) : null;
   if (controlFile === null) return null;
   const isMain = controlFile.self_contained && basename(folder.toString("utf8")) === MAIN_WORKSPACE;
   const workspace = workspaceWhere(control, (each) => (isMain ? each.name === MAIN_WORKSPACE : pathIs(each, folder)), {
@@ -141,13 +156,6 @@ function bySelfContained(folder: Buffer): Hit | null {
   });
   if (workspace === null) return null;
   return { control, controlFile, workspace, folder, via: "self-contained" };
-}
-
-/** Others may write at a mount's root: a control directory counts only when it is root's, ours or the folder owner's. */
-function isTrusted(control: string, folder: Buffer): boolean {
-  const owner = statSync(control, { throwIfNoEntry: false })?.uid;
-  const trusted = [0, process.geteuid?.(), statSync(folder, { throwIfNoEntry: false })?.uid];
-  return owner !== undefined && trusted.includes(owner);
 }
 
 interface MountControl {
