@@ -257,7 +257,8 @@ describe("repair of the index", () => {
       const repository = await Repository.open(faulty, { password: PASSWORD });
       const plan = await planIndexRepair(repository, { damagedPacks });
       faulty.arm({ operation: "load", kind: "data", fault: "flip" });
-      const result = await runIndexRepair(repository, plan, { damagedPacks });
+      const work = (): string => fixture.temporary;
+      const result = await runIndexRepair(repository, plan, { damagedPacks, work });
       assert.deepEqual([result.savedBlobs, result.lostBlobs], [4, []]);
       await assertSound(fixture);
     });

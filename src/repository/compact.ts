@@ -1,11 +1,12 @@
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import type { IndexBlob } from "../formats/pack-header.ts";
+import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
-import { PackCopier, packSizeOf, SMALL_PACK, type CopiedPack } from "./pack-copy.ts";
+import { copyingPacks, packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
+import type { FinishedPack } from "./pack-writer.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { Repository } from "./repository.ts";
 import { STALE_TEMPORARY_MS, type StoredFile } from "./storage/storage.ts";
@@ -16,6 +17,8 @@ export interface CompactOptions extends Pick<LockCall, "signal" | "onWarning"> {
   budgetMs?: number;
   /** So many index files of one size class are merged into one. Default 24. */
   trigger?: number;
+  /** Where packs are brought and written that are merged; needed where the repository is not a local one. */
+  work?: WorkDirectory;
 }
 
 export interface CompactResult {
@@ -113,22 +116,23 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   }
   if (files.length < 2) return NOTHING;
   const packs = packsOf(files);
-  const copier = new PackCopier(repository);
   const merged = new Map<string, ListedPack>();
   const left = (): number => budget * 0.7 - (performance.now() - started);
-  for (const group of mergeable(packs, index)) {
-    for (const pack of group) {
-      throwIfAborted(signal);
-      if (left() < 0) break;
-      if (await copyWhole(pack, copier)) merged.set(pack.name, pack);
+  const copied = await copyingPacks(repository, work.options.work, async (copier) => {
+    for (const group of mergeable(packs, index)) {
+      for (const pack of group) {
+        throwIfAborted(signal);
+        if (left() < 0) break;
+        // One that is damaged or gone stays listed as it was, for check to name.
+        if (await copier.copy(pack.name, pack.blobs)) merged.set(pack.name, pack);
+      }
     }
-  }
-  const copied = await copier.finish();
+  });
   await repository.storage.sync(["data"]);
   failpoint("compact.packs-written");
   const writer = new IndexFileWriter(repository);
   for (const pack of packs.values()) if (!merged.has(pack.name)) await writer.add(pack.id, pack.blobs);
-  for (const pack of copied) await writer.add(pack.id, pack.entries);
+  for (const pack of copied) await writer.add(pack.id, decodePackHeader(pack.header));
   const names = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("compact.index-written");
@@ -194,19 +198,6 @@ function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): Li
     .filter((group) => group.length >= 2);
 }
 
-/** False when the pack is damaged or gone: it stays listed as it was, for check to name. */
-async function copyWhole(pack: ListedPack, copier: PackCopier): Promise<boolean> {
-  try {
-    const bytes = await copier.source.load(pack.name);
-    if (bytes.length !== pack.size) return false;
-    for (const blob of pack.blobs) await copier.add(bytes, blob);
-    return true;
-  } catch (error) {
-    if (["damaged", "not_found"].includes(toCairnError(error).code)) return false;
-    throw error;
-  }
-}
-
 async function dropIndexes(repository: Repository, files: readonly IndexFileContent[]): Promise<void> {
   for (const file of files) {
     await repository.storage.remove("index", file.name);
@@ -229,7 +220,7 @@ function keepInStep(
     files: readonly IndexFileContent[];
     packs: ReadonlyMap<string, ListedPack>;
     merged: ReadonlyMap<string, ListedPack>;
-    copied: readonly CopiedPack[];
+    copied: readonly FinishedPack[];
     names: readonly string[];
   },
 ): void {

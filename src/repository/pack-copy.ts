@@ -1,163 +1,189 @@
-import { closeSync, fstatSync, openSync } from "node:fs";
-import { sha256 } from "../crypto/hash.ts";
-import { sealMessage } from "../crypto/seal.ts";
-import { CairnError, toCairnError } from "../errors.ts";
-import { ByteWriter } from "../formats/bytes.ts";
-import { encodeHeaderEntry, type BlobType, type IndexBlob, type PackHeaderEntry } from "../formats/pack-header.ts";
+import { closeSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { BlobOpener } from "../crypto/seal.ts";
+import { CairnError } from "../errors.ts";
+import type { BlobType, IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
-import { giveBack, newArena } from "../native.ts";
+import { clearAway } from "../fs/remove-all.ts";
+import { type Arena, giveBack, newArena } from "../native.ts";
+import { placeProblem } from "./blob-decoder.ts";
+import { NearPacks } from "./near-packs.ts";
 import { readAt } from "./pack-read.ts";
+import { type FinishedPack, PackWriter } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 
-/** A pack that was put together from sealed blobs of others. */
-export interface CopiedPack {
-  readonly id: Uint8Array;
-  readonly size: number;
-  readonly entries: PackHeaderEntry[];
-  /** The plain bytes of its header. */
-  readonly header: Uint8Array;
-}
-
-const PACK_SIZE = 16 * 1024 * 1024;
-const MAX_BLOBS = 50_000;
 /** Packs below so many bytes are merged, and rewritten for any dead blob: what many small saves make. */
 export const SMALL_PACK = 1024 * 1024;
-/** Of a usual size, and for the header. */
-const ROOM_FOR_THE_LAST = 4 * 1024 * 1024;
+/** Blobs that lie back to back are read at once, up to so many bytes; a larger one alone. */
+const WINDOW = 1024 * 1024;
 
-interface Open {
-  /** Kept from pack to pack: memory that is given back to the collector is given back late. */
-  bytes: Uint8Array;
-  length: number;
-  entries: PackHeaderEntry[];
+/** A folder of this machine for what is fetched and for unfinished packs; made when it is asked for. */
+export type WorkDirectory = () => string;
+
+/**
+ * Copies what `run` hands to the copier, and returns the new packs: saved, but not flushed. Where it fails nothing unfinished
+ * is left. `work` is needed where the repository is not a local one.
+ */
+export async function copyingPacks(
+  repository: Repository,
+  work: WorkDirectory | undefined,
+  run: (copier: PackCopier) => Promise<void>,
+): Promise<FinishedPack[]> {
+  const copier = new PackCopier(repository, work);
+  try {
+    await run(copier);
+    return await copier.finish();
+  } catch (error) {
+    copier.abort();
+    throw error;
+  }
 }
 
-/** Reads whole packs one after the other, all into the same memory where they are local. */
-export class WholePackReader {
-  readonly #repository: Repository;
-  #memory = newArena(0);
-
-  constructor(repository: Repository) {
-    this.#repository = repository;
-  }
-
-  /**
-   * A pack's bytes, proven by its name and good until the next one. `damaged` when they are others
-   * than were written, `not_found` when it is gone.
-   */
-  async load(name: string): Promise<Uint8Array> {
-    const { storage } = this.#repository;
-    const path = storage.localPath?.("data", name);
-    const bytes = path === undefined ? await storage.load("data", name) : this.#read(path, name);
-    if (objectIdOf(sha256(bytes)) === name) return bytes;
-    throw new CairnError("damaged", `pack ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`);
-  }
-
-  /** To be called last: what was loaded is empty then. */
-  release(): void {
-    giveBack(this.#memory.bytes);
-    this.#memory = newArena(0);
-  }
-
-  #read(path: string, name: string): Uint8Array {
-    try {
-      const descriptor = openSync(path, "r");
-      try {
-        const { size } = fstatSync(descriptor);
-        if (size > this.#memory.bytes.length) this.#memory = newArena(size);
-        return this.#memory.bytes.subarray(0, readAt(descriptor, 0, size, this.#memory, 0));
-      } finally {
-        closeSync(descriptor);
-      }
-    } catch (error) {
-      throw toCairnError(error, `cannot read pack ${name.slice(0, 8)}`);
-    }
-  }
+/** Blobs of one type that lie back to back. */
+interface Run {
+  readonly type: BlobType;
+  readonly offset: number;
+  length: number;
+  readonly blobs: IndexBlob[];
 }
 
 /**
- * Copies sealed blobs as they are into new packs, one open pack a type. The bytes keep their seal, so copying
- * them again is a retry and never a second use of a nonce. Packs are saved without flushing: call
- * `storage.sync(["data"])` before an index names them.
+ * Copies sealed blobs as they are into new packs, one open pack a type, of packs of any size in little memory. The bytes
+ * keep their seal, so copying them again is a retry and never a second use of a nonce. Packs are saved without flushing:
+ * call `storage.sync(["data"])` before an index names them. After an error only `abort` may be called.
  */
 export class PackCopier {
-  readonly packs: CopiedPack[] = [];
-  /** For packs to copy from. */
-  readonly source: WholePackReader;
-  bytes = 0;
+  /** Saved, but not flushed. */
+  readonly packs: FinishedPack[] = [];
   readonly #repository: Repository;
-  readonly #open: Record<BlobType, Open> = { data: fresh(), tree: fresh() };
+  readonly #near: NearPacks;
+  readonly #writers: Readonly<Record<BlobType, PackWriter>>;
+  readonly #opener: BlobOpener;
   readonly #copied = new Set<string>();
+  /** Closed, and not saved yet. */
+  #closed: FinishedPack[] = [];
+  #window: Arena = newArena(0);
 
-  constructor(repository: Repository) {
+  /** See `copyingPacks`. */
+  constructor(repository: Repository, work?: WorkDirectory) {
+    const { storage, keys } = repository;
+    const directory = work === undefined ? storage.temporaryDirectory : join(work(), "packs");
+    if (directory === undefined)
+      throw new CairnError("internal", "a far repository's packs are copied in a work directory");
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
     this.#repository = repository;
-    this.source = new WholePackReader(repository);
+    this.#near = new NearPacks(storage, storage.localPath === undefined ? directory : "");
+    this.#opener = new BlobOpener(keys);
+    const writer = (type: BlobType): PackWriter =>
+      new PackWriter({ type, keys, directory, onPack: (pack) => void this.#closed.push(pack) });
+    this.#writers = { data: writer("data"), tree: writer("tree") };
   }
 
-  /** Copies one blob out of `pack`, the whole bytes of its old pack. One that was copied already is skipped. */
-  async add(pack: Uint8Array, blob: IndexBlob): Promise<void> {
-    const key = `${blob.type}${Buffer.from(blob.id.buffer, blob.id.byteOffset, 32).toString("latin1")}`;
-    if (this.#copied.has(key)) return;
-    this.#copied.add(key);
-    const open = this.#open[blob.type];
-    append(open, pack.subarray(blob.offset, blob.offset + blob.length));
-    open.entries.push({
-      id: blob.id.slice(0, 32),
-      type: blob.type,
-      length: blob.length,
-      uncompressedLength: blob.uncompressedLength,
-    });
-    this.bytes += blob.length;
-    if (open.length >= PACK_SIZE || open.entries.length >= MAX_BLOBS) await this.#close(blob.type);
-  }
-
-  /** Closes what is open, and gives its memory back. All new packs are in `packs`, saved but not flushed. */
-  async finish(): Promise<CopiedPack[]> {
-    for (const type of ["data", "tree"] as const) {
-      await this.#close(type);
-      giveBack(this.#open[type].bytes);
-      this.#open[type] = fresh();
+  /**
+   * Copies these blobs of a pack (64 hex digits), sorted by offset; those that were copied already are skipped. False, and
+   * nothing is copied, when the pack is not there or one of them is not what was sealed with the repository's keys.
+   */
+  async copy(pack: string, blobs: readonly IndexBlob[]): Promise<boolean> {
+    const runs = runsOf(blobs.filter((blob) => !this.#copied.has(keyOf(blob))));
+    if (runs === null) return false;
+    const descriptor = await this.#open(pack, runs);
+    if (descriptor < 0) return false;
+    try {
+      // All are proven before the first is written, and what is written is proven where it is read for that.
+      if (!runs.every((run) => this.#read(descriptor, run))) return false;
+      for (const run of runs) {
+        // A single one is still in the window.
+        if (runs.length > 1 && !this.#read(descriptor, run)) throw readOtherwise(pack);
+        for (const blob of run.blobs) this.#copied.add(keyOf(blob));
+        this.#writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
+      }
+    } finally {
+      closeSync(descriptor);
+      this.#near.drop(pack);
     }
-    this.source.release();
+    await this.#saveClosed();
+    return true;
+  }
+
+  /** Copies one blob whose sealed bytes the caller has proven. One that was copied already is skipped. */
+  async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
+    if (this.#copied.has(keyOf(blob))) return;
+    this.#copied.add(keyOf(blob));
+    this.#writers[blob.type].addSealed(sealed, [blob]);
+    await this.#saveClosed();
+  }
+
+  /** Closes what is open, and gives its memory back. All new packs are in `packs` then. */
+  async finish(): Promise<FinishedPack[]> {
+    this.#writers.data.finish();
+    this.#writers.tree.finish();
+    await this.#saveClosed();
+    giveBack(this.#window.bytes);
+    this.#window = newArena(0);
     return this.packs;
   }
 
-  async #close(type: BlobType): Promise<void> {
-    const open = this.#open[type];
-    const { entries } = open;
-    if (entries.length === 0) return;
-    const w = new ByteWriter(entries.length * 41);
-    for (const entry of entries) encodeHeaderEntry(w, entry);
-    const header = w.view().slice();
-    const sealed = sealMessage(this.#repository.keys, header);
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(sealed.length);
-    append(open, sealed);
-    append(open, length);
-    const bytes = open.bytes.subarray(0, open.length);
-    const id = sha256(bytes);
-    await this.#repository.storage.save("data", objectIdOf(id), bytes, { durable: false });
-    this.packs.push({ id, size: bytes.length, entries, header });
-    open.length = 0;
-    open.entries = [];
+  /** Gives up: removes what is unfinished. Packs that were saved stay, in no index. */
+  abort(): void {
+    this.#writers.data.abort();
+    this.#writers.tree.abort();
+    for (const { path } of this.#closed) clearAway(path);
+  }
+
+  /** A descriptor of the pack, which is brought near as far as the runs reach; -1 when it is not there, or too short. */
+  async #open(pack: string, runs: readonly Run[]): Promise<number> {
+    const first = runs[0]?.offset ?? 0;
+    const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), first);
+    try {
+      await this.#near.fetch([{ pack, offset: first, length: end - first }]);
+      return this.#near.open(pack);
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return -1;
+      throw error;
+    }
+  }
+
+  /** Leaves a run's bytes in the window. False when they are not what was sealed. */
+  #read(descriptor: number, { offset, length, blobs }: Run): boolean {
+    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
+      this.#window = newArena(Math.max(WINDOW, length));
+    const found = readAt(descriptor, offset, length, this.#window, 0);
+    return (
+      found === length && blobs.every((blob) => this.#opener.verify(this.#window, blob.offset - offset, blob.length))
+    );
+  }
+
+  async #saveClosed(): Promise<void> {
+    for (let pack = this.#closed[0]; pack !== undefined; pack = this.#closed[0]) {
+      await this.#repository.storage.saveFile("data", objectIdOf(pack.id), pack.path, { durable: false });
+      this.#closed.shift();
+      this.packs.push(pack);
+    }
   }
 }
 
-function fresh(): Open {
-  return { bytes: new Uint8Array(0), length: 0, entries: [] };
+function readOtherwise(pack: string): CairnError {
+  return new CairnError("damaged", `pack ${pack.slice(0, 8)} was read twice, and was not the same`);
 }
 
-function append(open: Open, bytes: Uint8Array): void {
-  const end = open.length + bytes.length;
-  if (end > open.bytes.length) {
-    // Pages that are not written take no memory; growing bit by bit would leave as much again behind.
-    const grown = new Uint8Array(end <= SMALL_PACK ? SMALL_PACK : Math.max(end, PACK_SIZE + ROOM_FOR_THE_LAST));
-    grown.set(open.bytes.subarray(0, open.length));
-    giveBack(open.bytes);
-    open.bytes = grown;
+function keyOf({ type, id }: PackHeaderEntry): string {
+  return `${type}${Buffer.from(id.buffer, id.byteOffset, 32).toString("latin1")}`;
+}
+
+/** Null when one of the blobs cannot lie where it is said to. */
+function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
+  const runs: Run[] = [];
+  for (const blob of blobs) {
+    if (placeProblem(blob.length, blob.uncompressedLength) !== null) return null;
+    const last = runs.at(-1);
+    const joins =
+      last?.type === blob.type && last.offset + last.length === blob.offset && last.length + blob.length <= WINDOW;
+    if (joins) {
+      last.length += blob.length;
+      last.blobs.push(blob);
+    } else runs.push({ type: blob.type, offset: blob.offset, length: blob.length, blobs: [blob] });
   }
-  open.bytes.set(bytes, open.length);
-  open.length = end;
+  return runs;
 }
 
 /** Bytes of a pack with these entries: blobs, sealed header, length field. */

@@ -7,7 +7,7 @@ import type { MasterKeys } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { ByteWriter } from "../formats/bytes.ts";
 import { COMPRESSED_ENTRY_SIZE } from "../formats/pack-header.ts";
-import type { BlobType } from "../formats/pack-header.ts";
+import type { BlobType, PackHeaderEntry } from "../formats/pack-header.ts";
 import { bindNativeLater } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { Compressor, DEFAULT_LEVEL } from "./compression.ts";
@@ -43,6 +43,9 @@ export interface StoredBytes {
   /** Of what they decompress to; 0: they are not compressed. */
   plainLength: number;
 }
+
+/** A blob as it lies in another pack. */
+export type SealedBlob = Pick<PackHeaderEntry, "id" | "length" | "uncompressedLength">;
 
 export interface PackWriterOptions {
   readonly type: BlobType;
@@ -140,6 +143,22 @@ export class PackWriter {
     const at = this.#reserve(length);
     this.#stage.arena.bytes.set(arena.bytes.subarray(offset, offset + length), at);
     this.#append(id, idOffset, length, plainLength);
+  }
+
+  /**
+   * Stores blobs that lie back to back in `sealed`, as they are: sealed with these keys, which the caller has proven.
+   * Copied again, the same bytes are no second use of a nonce. Errors as of `add`.
+   */
+  addSealed(sealed: Uint8Array, blobs: readonly SealedBlob[]): void {
+    this.#flush();
+    if (this.#blobs + blobs.length > MAX_BLOBS) this.#finishPack();
+    this.#guard(() => {
+      this.#openFile();
+      this.#write(sealed);
+    });
+    for (const { id, length, uncompressedLength } of blobs) this.#appendEntry(id, 0, length, uncompressedLength);
+    this.storedBytes += sealed.length;
+    if (this.#length >= this.#packSize) this.#finishPack();
   }
 
   /** A place in the stage for so many bytes. */

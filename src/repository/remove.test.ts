@@ -3,6 +3,7 @@ import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
+import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { checkStructure } from "./check.ts";
 import { loadIndexFile } from "./index-set.ts";
@@ -44,6 +45,27 @@ function restored(fixture: Fixture, snapshot: string, files: Record<string, Uint
   restic(fixture.path, ["restore", snapshot, "--target", out]);
   for (const [name, content] of Object.entries(files))
     assert.deepEqual(readFileSync(join(out, "folder", name)), Buffer.from(content));
+}
+
+/** A pack of which a half is needed, with one of its files, `k0` to `k3` (needed) or `a0` to `a3`, damaged. */
+async function halfDead(
+  fixture: Fixture,
+  damaged: string,
+): Promise<{ pack: string; keep: Record<string, Uint8Array> }> {
+  const archive = new TestArchive(fixture);
+  const keep = randomFiles(4, 3000, "k");
+  const files = { ...keep, ...randomFiles(4, 3000, "a") };
+  const both = await archive.save(files);
+  await archive.save(keep);
+  await removeSnapshots(fixture.repository, [both.snapshot]);
+  const index = await BlobIndex.load(fixture.repository, null);
+  const place = index.place(index.lookup(sha(files[damaged]!), 0));
+  const pack = objectIdOf(place.pack);
+  const file = fixture.storage.localPath("data", pack);
+  const bytes = readFileSync(file);
+  bytes[place.offset + 100]! ^= 1;
+  writeFileSync(file, bytes);
+  return { pack, keep };
 }
 
 describe("marking", () => {
@@ -269,22 +291,23 @@ describe("sweep", () => {
     });
   });
 
-  test("a damaged pack is left alone and named", async () => {
+  test("a pack is left alone and named when what is needed of it is damaged", async () => {
     await withRepository(async (fixture) => {
-      const archive = new TestArchive(fixture);
-      const keep = randomFiles(4, 3000, "k");
-      const a = await archive.save({ ...keep, ...randomFiles(4, 3000, "a") });
-      await archive.save(keep);
-      await removeSnapshots(fixture.repository, [a.snapshot]);
-      const [big] = (await fixture.storage.list("data")).sort((x, y) => y.size - x.size);
-      const file = fixture.storage.localPath("data", big!.name);
-      const bytes = readFileSync(file);
-      bytes[100]! ^= 1;
-      writeFileSync(file, bytes);
+      const { pack, keep } = await halfDead(fixture, "k3");
       const result = await runSweep(fixture.repository, optionsOf(fixture));
-      assert.deepEqual(result.damagedPacks, [big!.name]);
-      assert.equal(await fixture.storage.exists("data", big!.name), true);
+      assert.deepEqual(result.damagedPacks, [pack]);
+      assert.equal(await fixture.storage.exists("data", pack), true);
       assert.ok((await BlobIndex.load(fixture.repository, null)).lookup(sha(keep["k0"]!), 0) >= 0);
+    });
+  });
+
+  test("a pack is copied when only what nothing needs of it is damaged", async () => {
+    await withRepository(async (fixture) => {
+      const { pack } = await halfDead(fixture, "a3");
+      const result = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.deepEqual([result.damagedPacks, result.repackedPacks], [[], 1]);
+      assert.equal(await fixture.storage.exists("data", pack), false);
+      resticCheck(fixture.path);
     });
   });
 

@@ -1,12 +1,14 @@
-import { CairnError, reworded, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, reworded, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
-import { PackCopier, type CopiedPack } from "./pack-copy.ts";
+import { copyingPacks } from "./pack-copy.ts";
+import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import { STALE_TEMPORARY_MS } from "./storage/storage.ts";
 import { isPlacedAt, planSweep, rootsOf, type SweepOptions, type SweepPlan } from "./sweep-plan.ts";
@@ -26,7 +28,7 @@ export interface SweepResult {
   unusedBytes: number;
   /** True when others used the repository: new packs and index are written, the old ones go next time. */
   postponed: boolean;
-  /** Packs that were left alone because their bytes are not what was written. */
+  /** Packs that were left alone because what is needed of them is not what was written. */
   damagedPacks: string[];
   /** As it is afterwards; null where the sweep was put off. */
   index: BlobIndex | null;
@@ -152,7 +154,7 @@ export async function removeUnindexedPacks(repository: Repository, options: { wa
 
 interface Staged {
   readonly plan: SweepPlan;
-  readonly copied: CopiedPack[];
+  readonly copied: FinishedPack[];
   readonly newIndexes: string[];
   /** Packs that go once the old index files are gone. */
   readonly doomed: Map<string, number>;
@@ -169,54 +171,45 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
   const { remove, repack, unindexed, affected } = plan;
   if (remove.length === 0 && repack.length === 0 && unindexed.length === 0) return null;
   const doomed = new Map([...remove, ...repack].map((facts) => [facts.name, facts.size]));
-  const copier = new PackCopier(repository);
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
   const pace = newPacer(context.options.signal);
-  for (const name of affected) {
-    for (const pack of (await loadIndexFile(repository, name)).packs) {
-      await pace();
-      const packName = objectIdOf(pack.id);
-      if (repacking.has(packName) && !done.has(packName)) {
-        done.add(packName);
-        if (!(await copyLive(pack, { plan, copier }))) {
-          context.total.damagedPacks.push(packName);
-          doomed.delete(packName);
+  const copied = await copyingPacks(repository, context.options.work, async (copier) => {
+    for (const name of affected) {
+      for (const pack of (await loadIndexFile(repository, name)).packs) {
+        await pace();
+        const packName = objectIdOf(pack.id);
+        if (repacking.has(packName) && !done.has(packName)) {
+          done.add(packName);
+          if (!(await copier.copy(packName, liveBlobs(pack, plan)))) {
+            context.total.damagedPacks.push(packName);
+            doomed.delete(packName);
+          }
         }
+        if (doomed.has(packName)) continue;
+        // What an index file lists that stays needs no second entry.
+        if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other)))
+          await writer.add(pack.id, pack.blobs);
       }
-      if (doomed.has(packName)) continue;
-      // What an index file lists that stays needs no second entry.
-      if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other)))
-        await writer.add(pack.id, pack.blobs);
     }
-  }
-  const copied = await copier.finish();
+  });
   await context.lock.recheck();
   await repository.storage.sync(["data"]);
   failpoint("sweep.packs-written");
-  for (const pack of copied) await writer.add(pack.id, pack.entries);
+  for (const pack of copied) await writer.add(pack.id, decodePackHeader(pack.header));
   const newIndexes = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("sweep.index-written");
   return { plan, copied, newIndexes, doomed };
 }
 
-/** False when the pack's bytes are damaged: then it stays as it is. */
-async function copyLive(pack: IndexedPack, to: { plan: SweepPlan; copier: PackCopier }): Promise<boolean> {
-  let bytes: Uint8Array;
-  try {
-    bytes = await to.copier.source.load(objectIdOf(pack.id));
-  } catch (error) {
-    if (toCairnError(error).code === "damaged") return false;
-    throw error;
-  }
-  const { index, live } = to.plan;
-  for (const blob of pack.blobs) {
+/** Of an indexed pack, what is needed and read from there. */
+function liveBlobs(pack: IndexedPack, { index, live }: SweepPlan): IndexBlob[] {
+  return pack.blobs.filter((blob) => {
     const entry = index.entryOf(blob);
-    if (entry >= 0 && live.has(entry) && isPlacedAt(index, entry, pack.id, blob)) await to.copier.add(bytes, blob);
-  }
-  return true;
+    return entry >= 0 && live.has(entry) && isPlacedAt(index, entry, pack.id, blob);
+  });
 }
 
 type Outcome = "done" | "busy" | "changed";

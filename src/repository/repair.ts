@@ -8,7 +8,8 @@ import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { eachIndexFile, type IndexFileContent, IndexFileWriter, isContiguous } from "./index-set.ts";
 import { type LockCall, withLock } from "./locks.ts";
-import { PackCopier, packSizeOf } from "./pack-copy.ts";
+import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
+import type { FinishedPack } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 
@@ -34,6 +35,8 @@ export interface IndexRepairPlan {
 export interface RepairOptions extends LockCall {
   /** Packs that are known to be damaged from a full read, beside those whose size is wrong. */
   damagedPacks?: ReadonlySet<string>;
+  /** Where packs are written that sound content is copied to; needed where the repository is not a local one. */
+  work?: WorkDirectory;
 }
 
 export interface RepairResult {
@@ -127,7 +130,7 @@ export async function runIndexRepair(
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await writer.add(pack.id, pack.blobs);
     });
     for (const pack of plan.add) await writer.add(Buffer.from(pack.name, "hex"), pack.blobs);
-    for (const pack of salvage.copier.packs) await writer.add(pack.id, pack.entries);
+    for (const pack of salvage.copied) await writer.add(pack.id, decodePackHeader(pack.header));
     const names = await writer.finish();
     await repository.storage.sync(["index"]);
     failpoint("repair.index-written");
@@ -146,7 +149,7 @@ export async function runIndexRepair(
       droppedPacks: plan.drop.length,
       removedIndexes: plan.rewrite.length + plan.damagedIndexes.length,
       newIndexes: names.length,
-      savedBlobs: salvage.copier.packs.reduce((sum, pack) => sum + pack.entries.length, 0),
+      savedBlobs: salvage.copied.reduce((sum, pack) => sum + pack.blobs, 0),
       lostBlobs: salvage.lost,
     };
   });
@@ -205,7 +208,7 @@ function reasonToDrop(size: number | undefined, blobs: readonly IndexBlob[], dam
 }
 
 interface Salvage {
-  readonly copier: PackCopier;
+  readonly copied: FinishedPack[];
   readonly lost: string[];
   /** Damaged packs of which everything readable has been copied. */
   readonly done: string[];
@@ -214,38 +217,39 @@ interface Salvage {
 async function salvageAll(
   repository: Repository,
   plan: IndexRepairPlan,
-  { stored, signal }: RepairOptions & { stored: readonly StoredFile[] },
+  { stored, signal, work }: RepairOptions & { stored: readonly StoredFile[] },
 ): Promise<Salvage> {
-  const copier = new PackCopier(repository);
   const lost: string[] = [];
   const done: string[] = [];
   const pace = newPacer(signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
   const listed = new Set(stored.map(({ name }) => name));
-  const salvage = async (name: string, blobs: readonly IndexBlob[]): Promise<void> => {
+  const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
     const bytes = await loadIfThere(repository, name);
     if (bytes === null && !listed.has(name)) return;
     // Its entries go with what is not copied: a storage that says both must not have them go.
     if (bytes === null) throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
     for (const blob of blobs) {
       await pace();
-      if (isSound(repository, bytes, blob)) await copier.add(bytes, blob);
+      const sealed = bytes.subarray(blob.offset, blob.offset + blob.length);
+      if (isSound(repository, sealed, blob)) await copier.add(sealed, blob);
       else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
     }
     done.push(name);
   };
-  await eachToRewrite(repository, plan, async (file) => {
-    for (const pack of file.packs) {
-      const name = objectIdOf(pack.id);
-      if (wanted.delete(name)) await salvage(name, pack.blobs);
-    }
+  const copied = await copyingPacks(repository, work, async (copier) => {
+    await eachToRewrite(repository, plan, async (file) => {
+      for (const pack of file.packs) {
+        const name = objectIdOf(pack.id);
+        if (wanted.delete(name)) await salvage(copier, name, pack.blobs);
+      }
+    });
+    // In no index: what a repair that was killed has left, or what was damaged together with its index.
+    for (const { name, size } of stored)
+      if (wanted.delete(name)) await salvage(copier, name, await loadPackHeader(repository, name, size));
   });
-  // In no index: what a repair that was killed has left, or what was damaged together with its index.
-  for (const { name, size } of stored)
-    if (wanted.delete(name)) await salvage(name, await loadPackHeader(repository, name, size));
-  await copier.finish();
-  return { copier, lost, done };
+  return { copied, lost, done };
 }
 
 async function loadIfThere(repository: Repository, pack: string): Promise<Uint8Array | null> {
@@ -264,7 +268,6 @@ async function copyAgain(
   from: { name: string; blob: IndexBlob },
 ): Promise<boolean> {
   const { offset, length } = from.blob;
-  const alone = { ...from.blob, offset: 0 };
   let sealed: Uint8Array;
   try {
     sealed = await repository.storage.load("data", from.name, { offset, length });
@@ -272,14 +275,14 @@ async function copyAgain(
     if (toCairnError(error).code === "damaged") return false;
     throw error;
   }
-  if (!isSound(repository, sealed, alone)) return false;
-  await copier.add(sealed, alone);
+  if (!isSound(repository, sealed, from.blob)) return false;
+  await copier.add(sealed, from.blob);
   return true;
 }
 
-function isSound(repository: Repository, pack: Uint8Array, blob: IndexBlob): boolean {
+function isSound(repository: Repository, sealed: Uint8Array, blob: IndexBlob): boolean {
   try {
-    const plain = openMessage(repository.keys, pack.subarray(blob.offset, blob.offset + blob.length));
+    const plain = openMessage(repository.keys, sealed);
     const content =
       blob.uncompressedLength === 0 ? plain : zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
     return Buffer.compare(sha256(content), blob.id) === 0;

@@ -5,7 +5,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
-import { SMALL_PACK } from "./pack-copy.ts";
+import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
@@ -25,6 +25,8 @@ export interface SweepOptions extends LockCall {
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
   smallPack?: number;
+  /** Where packs are brought and written that are copied; needed where the repository is not a local one. */
+  work?: WorkDirectory;
   /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
   waitMs?: number;
 }

@@ -44,6 +44,7 @@ export async function pruneBackups(
     withoutSnapshots: without,
     unreadableHint: removalHint,
     maxWaste: maxUnused,
+    work: () => access.workDirectory(),
     ...lockCall(options),
   };
   try {
@@ -96,6 +97,7 @@ async function merge(access: RepositoryAccess, index: BlobIndex, { signal, onWar
     const done = await compact(access.repository, index, {
       budgetMs: MERGE_BUDGET_MS,
       trigger: MERGE_FROM,
+      work: () => access.workDirectory(),
       signal,
       onWarning,
     });

@@ -1,6 +1,9 @@
+import { closeSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
-import { WholePackReader } from "../../repository/pack-copy.ts";
+import type { NearPacks } from "../../repository/near-packs.ts";
+import { PackVerifier } from "../../repository/pack-verifier.ts";
 import { type IndexRepairPlan, planIndexRepair, type RepairOptions, runIndexRepair } from "../../repository/repair.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { RepairBackupsOptions, RepairBackupsResult } from "../contract.ts";
 import { oneOf } from "./object-names.ts";
 import { callOf, lockCall, type RepositoryAccess } from "./repository-access.ts";
@@ -22,6 +25,7 @@ export async function repairBackups(
     throw new CairnError("usage", `repair knows index and packs, not ${JSON.stringify(what)}`);
   const repair: RepairOptions = {
     ...lockCall(options),
+    work: () => access.workDirectory(),
     ...(what === "packs" ? { damagedPacks: await damagedPacks(access, options) } : {}),
   };
   const plan = await planIndexRepair(access.repository, repair);
@@ -61,18 +65,34 @@ async function damagedPacks(access: RepositoryAccess, options: RepairBackupsOpti
   const { problems } = await verifyBackup(access, callOf(options));
   const damaged = new Set(problems.filter(({ kind }) => kind === "pack_damaged").map(({ object }) => object));
   // Those in no index are not read by a verification; listed again as they are, their damage would pass for content.
-  const reader = new WholePackReader(access.repository);
-  for (const { kind, object } of problems)
-    if (kind === "pack_unindexed" && !(await isWhole(reader, object))) damaged.add(object);
+  const unindexed = new Set(problems.filter(({ kind }) => kind === "pack_unindexed").map(({ object }) => object));
+  if (unindexed.size === 0) return damaged;
+  const near = access.near();
+  const verifier = new PackVerifier(access.repository.keys);
+  for (const pack of await access.storage.list("data"))
+    if (unindexed.has(pack.name) && !(await isWhole(pack, { near, verifier, signal: options.signal })))
+      damaged.add(pack.name);
   return damaged;
 }
 
-async function isWhole(reader: WholePackReader, pack: string): Promise<boolean> {
+/** Whether a pack's SHA-256 is its name. */
+async function isWhole(
+  { name, size }: StoredFile,
+  { near, verifier, signal }: { near: NearPacks; verifier: PackVerifier; signal: AbortSignal | undefined },
+): Promise<boolean> {
+  let descriptor: number;
   try {
-    await reader.load(pack);
-    return true;
+    await near.fetch([{ pack: name, offset: 0, length: size }], { signal });
+    descriptor = near.open(name);
   } catch (error) {
     if (error instanceof CairnError && error.code === "damaged") return false;
     throw error;
+  }
+  try {
+    const problems = verifier.verify({ descriptor, size, id: Buffer.from(name, "hex") });
+    return problems.every(({ kind }) => kind !== "name" && kind !== "size");
+  } finally {
+    closeSync(descriptor);
+    near.drop(name);
   }
 }
