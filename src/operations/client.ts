@@ -3,6 +3,7 @@ import type { ControlId, SavePointId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
 import { foundAgain, requireSameControl, unlessControlIsGone } from "../workspace/found-again.ts";
+import { unlessNotOwn } from "../workspace/not-the-owner.ts";
 import { recoverAcknowledged } from "../workspace/look.ts";
 import { workspaceNamed } from "../workspace/find-workspace.ts";
 import { readControl } from "../workspace/control-directory.ts";
@@ -231,7 +232,7 @@ export class CairnClient {
       await recoverAcknowledged(workspace);
       return await work(workspace);
     } catch (error) {
-      throw unlessControlIsGone(this.#options.found, error);
+      throw unlessNotOwn(this.#options.found.control, unlessControlIsGone(this.#options.found, error));
     }
   }
 

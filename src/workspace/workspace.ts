@@ -9,6 +9,7 @@ import type { FoundWorkspace } from "./find-workspace.ts";
 import { requireStillKept } from "./found-again.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
+import { whyNotAsRoot } from "./not-the-owner.ts";
 import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
 
@@ -59,6 +60,7 @@ export class Workspace {
   readonly points: Points;
   readonly engine: Engine;
   readonly removals: Removals;
+  #isRootWarned = false;
 
   /** `removals`: what is still under way there outlives this. */
   constructor(found: FoundWorkspace, factory: EngineFactory, removals = new Removals()) {
@@ -87,6 +89,7 @@ export class Workspace {
    */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
+    this.#warnRoot(call);
     const lock = await acquireLock(this.found.paths.lock, lockingOf(purpose, call));
     try {
       requireStillKept(this.found);
@@ -95,6 +98,12 @@ export class Workspace {
       throw error;
     }
     return lock;
+  }
+
+  #warnRoot({ onWarning }: WorkspaceCall): void {
+    const why = this.#isRootWarned ? null : whyNotAsRoot(this.found.control);
+    this.#isRootWarned = true;
+    if (why !== null) onWarning?.(why);
   }
 
   resolve(target: string): Point {

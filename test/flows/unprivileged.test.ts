@@ -49,6 +49,36 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.equal(fs.statSync(path.join(place, "state/cairn/control")).mode & 0o077, 0);
   });
 
+  test("is not kept from their points by what root wrote among them, which root is warned of", () => {
+    const folder = path.join(place, "shared");
+    fs.mkdirSync(folder);
+    const ask = user.optionsIn(folder);
+    const edit = (text: string): void => {
+      fs.writeFileSync(path.join(folder, "file"), text);
+      spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, folder]);
+    };
+    edit("first\n");
+    assert.deepEqual(
+      cairnOk(["save", "--message", "first"], ask).warnings.filter((each) => /root/.test(each)),
+      [],
+    );
+    edit("second\n");
+    const { warnings } = cairnOk(["save", folder], { env: ask.env! });
+    assert.equal(warnings.length, 1, warnings.join("\n"));
+    assert.match(warnings[0]!, new RegExp(`belong to the user ${ORDINARY_USER}, who may not read .*sudo find `));
+    edit("third\n");
+    const refused = cairn(["save"], ask);
+    assert.equal(refused.error?.code, "permission");
+    const [, command] = /to get it: sudo (find .*)$/.exec(refused.error.hint ?? "")!;
+    assert.ok(warnings[0]!.endsWith(command!), warnings[0]);
+    assert.equal(spawnSync("sh", ["-c", command!]).status, 0);
+    cairnOk(["save"], ask);
+    assert.equal((cairnOk(["history"], ask).data["save_points"] as unknown[]).length, 3);
+    cairnOk(["restore", "head~1"], ask);
+    assert.equal(fs.readFileSync(path.join(folder, "file"), "utf8"), "second\n");
+    assert.deepEqual(cairnOk(["verify", "--all"], ask).data["problems"], []);
+  });
+
   test("is told at each backup what of the folder it could not read", () => {
     const source = path.join(place, "partly");
     fs.mkdirSync(source);

@@ -1,0 +1,31 @@
+import { statSync } from "node:fs";
+import { reworded, toCairnError } from "../errors.ts";
+import { quotedPath } from "../fs/safe-path.ts";
+import type { ControlPaths } from "./control-layout.ts";
+
+/** What root writes into another user's control directory is root's, and no one else's to read. */
+
+/** What is said to root before something is written into a control directory; null where that is root's, or this is another user. */
+export function whyNotAsRoot({ root }: ControlPaths): string | null {
+  if (process.geteuid?.() !== 0) return null;
+  const { uid, gid } = statSync(root);
+  if (uid === 0) return null;
+  return `the save points of this folder belong to the user ${uid}, who may not read what root writes among them: work as that user (sudo -u '#${uid}' cairn …), or give it back afterwards: ${giveBack(root, uid, gid)}`;
+}
+
+/** A failure of this user's in their own control directory, with what gives back what somebody else wrote in it. */
+export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
+  const failed = toCairnError(error);
+  if (failed.code !== "permission" || failed.hint !== undefined || !failed.message.includes(root)) return error;
+  const { uid, gid } = statSync(root);
+  if (uid === 0 || uid !== process.geteuid?.()) return error;
+  return reworded(failed, {
+    hint: `what root or another user wrote among your save points is not yours to read; to get it: ${giveBack(root, uid, gid)}`,
+  });
+}
+
+/** Trees that points hold, and what is kept for people, have owners of their own. */
+function giveBack(root: string, uid: number, gid: number): string {
+  const place = quotedPath(root);
+  return `sudo find ${place} \\( -path '*/points/*/tree' -o -path '*/kept' \\) -prune -o ! -user ${uid} -exec chown -h ${uid}:${gid} {} +`;
+}
