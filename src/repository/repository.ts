@@ -4,7 +4,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { CairnError, throwIfAborted } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
@@ -161,6 +161,7 @@ export class Repository {
     try {
       plain = openMessage(keys, sealed);
     } catch (error) {
+      requireDamaged(error);
       throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
         cause: error,
       });
@@ -357,9 +358,15 @@ function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
   try {
     openMessage(keys, sealed);
     return true;
-  } catch {
+  } catch (error) {
+    requireDamaged(error);
     return false;
   }
+}
+
+/** Throws again what says nothing of the bytes or the key, e.g. that a native module is not installed. */
+function requireDamaged(error: unknown): void {
+  if (toCairnError(error).code !== "damaged") throw error;
 }
 
 /**
@@ -405,7 +412,8 @@ async function findKey(
     let plain: Uint8Array;
     try {
       plain = openMessage(derived, file.data);
-    } catch {
+    } catch (error) {
+      requireDamaged(error);
       continue;
     }
     const keys = decodeMasterKeys(plain);
