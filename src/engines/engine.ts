@@ -317,7 +317,7 @@ export interface Engine {
   remains(wanted: (pointId: string) => boolean, call?: StoppableCall): Promise<PointRemains[]>;
   /**
    * Bytes that the groups hold together, after each: everything that is none of the points in `groups` first, then
-   * one group after the other. Throws `damaged` when something could not be followed.
+   * one group after the other. Throws `damaged` when something outside of the groups could not be followed.
    */
   heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
   /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */

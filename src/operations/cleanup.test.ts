@@ -188,3 +188,40 @@ test("a point that cannot be read keeps its content as long as its snapshot is t
   );
   assert.equal(await storeBytes(at), before);
 });
+
+test("points that are damaged for good go when all of them are asked for, and none while another would stay", async (context) => {
+  const at = await saved(context, 2);
+  const { client, folder, points } = at;
+  // Content that both points have and the folder has no more.
+  const { repository } = await client.store();
+  const before = new Set(packsIn(repository));
+  fs.writeFileSync(join(folder, "lost"), randomBytes(200_000));
+  const lost = [await client.save(), await client.save({ message: "the same" })];
+  const pack = packsIn(repository).find((each) => !before.has(each) && fs.statSync(each).size > 190_000)!;
+  fs.rmSync(join(folder, "lost"));
+  const whole = await client.save();
+  fs.rmSync(pack);
+  await client.doctor({ repair: true });
+  const damaged = (await client.verifyAll()).problems.map(({ point }) => point);
+  assert.deepEqual([...new Set(damaged)].sort(), idsOf(lost));
+  await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
+    code: "damaged",
+    hint: /all at once: `cairn cleanup --only/,
+  });
+  const plan = await client.previewCleanup({ only: idsOf(lost) });
+  assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));
+  assert.deepEqual((await client.verifyAll()).problems, []);
+  assert.deepEqual(
+    (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
+    idsOf([...points, whole]),
+  );
+  await checkWithRestic(context, at);
+});
+
+function packsIn(repository: string): string[] {
+  const data = join(repository, "data");
+  return fs.readdirSync(data, { recursive: true, encoding: "utf8" }).flatMap((name) => {
+    const path = join(data, name);
+    return fs.statSync(path).isFile() ? [path] : [];
+  });
+}

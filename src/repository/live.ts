@@ -142,14 +142,14 @@ export function tellsOfDamage(error: CairnError): boolean {
 }
 
 /** Throws `damaged`, naming the first problems, when something could not be followed. */
-export function requireComplete(live: LiveSet): void {
+export function requireComplete(live: LiveSet, hint = "nothing was freed; mend the repository first"): void {
   if (live.complete) return;
   const [first] = live.problems;
   throw new CairnError(
     "damaged",
     `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`,
     {
-      hint: "nothing was freed; mend the repository first",
+      hint,
       details: { problems: live.problems.slice(0, 100) },
     },
   );

@@ -183,8 +183,8 @@ function contentsOf(points: readonly Point[]): { id: string; content: PointConte
     }));
 }
 
-/** Bytes that only these points hold. */
-async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
+/** Bytes that only these points hold. Throws `damaged` where what others need cannot be told. */
+export async function bytesOf(workspace: Workspace, drop: readonly Point[], call: WorkspaceCall): Promise<number> {
   if (drop.length === 0) return 0;
   const without = new Set(drop.map(({ descriptor }) => descriptor.save_point_id));
   const [rest, all] = await workspace.engine.heldBytes(
@@ -228,8 +228,8 @@ export function dropPlan(control: ControlPaths, id: string): void {
   durableRemove(planPath(control, id));
 }
 
-/** Throws `stale_plan` when a listed point is gone, is another one, or has come to be needed. Later saves do not matter. */
-export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): void {
+/** The points that a plan drops. Throws `stale_plan` when one is gone, is another one, or has come to be needed. Later saves do not matter. */
+export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): Point[] {
   const { points } = workspace.points.list();
   const protections = protectionsOf(workspace, points);
   const present = new Map(points.map((point) => [point.descriptor.save_point_id, point]));
@@ -237,7 +237,7 @@ export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): void 
     plan.rules === null
       ? null
       : new Map(decideByRules(points, plan.rules, protections).map((decision) => [decision.id, decision]));
-  for (const { id, checksum } of plan.drop) {
+  return plan.drop.map(({ id, checksum }) => {
     const stale = (why: string): CairnError =>
       new CairnError("stale_plan", `the plan ${plan.plan_id} is out of date: ${id.slice(0, 8)} ${why}`, {
         hint: "make a new one with `cairn cleanup --plan`",
@@ -251,5 +251,6 @@ export function requireFresh(workspace: Workspace, plan: CleanupPlanFile): void 
     // What was dropped for its size is kept by the rules alone.
     if (decision?.keep === true && plan.rules?.maxBytes === undefined)
       throw stale(`is kept now: ${decision.reasons.join(", ")}`);
-  }
+    return point;
+  });
 }

@@ -13,7 +13,7 @@ import {
 import type { Recovery } from "../formats/control.ts";
 import { durableRemove, durableWrite } from "../fs/durable.ts";
 import type { SavePointId } from "../ids.ts";
-import { dropPlan, requireFresh } from "./cleanup-plan.ts";
+import { bytesOf, dropPlan, requireFresh } from "./cleanup-plan.ts";
 import { writeState } from "./control-directory.ts";
 import { isIntentPending } from "./intent-link.ts";
 import { keptContent, NEVER_REMOVED, protectionsOf } from "./protection.ts";
@@ -46,14 +46,8 @@ function journalPath({ found: { paths } }: Workspace): string {
  * Aborted while that is freed, the points are gone and the journal stays, as after a kill.
  */
 export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call: WorkspaceCall): Promise<Cleaned> {
-  requireFresh(workspace, plan);
   // Asked before anything is removed: what cannot be read may be what is needed.
-  if (plan.drop.length > 0)
-    await workspace.engine.heldBytes(
-      [],
-      keptContent(workspace.found.control, new Set(plan.drop.map(({ id }) => id))),
-      call,
-    );
+  await bytesOf(workspace, requireFresh(workspace, plan), call);
   const journal: CleanupFile = {
     plan_id: plan.plan_id,
     drop: plan.drop,

@@ -45,5 +45,5 @@ function hintFor({ findings }: DoctorResult, repair: string): string {
   if (findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined))
     return `\`${repair}\` mends what can be mended`;
   if (left.every(({ kind }) => kind === "folder")) return "the finding says how the folder comes back";
-  return "what is still in the folder is stored again by the next save; a point that stays damaged goes with `cairn cleanup --only POINT`";
+  return "what is still in the folder is stored again by the next save; points that stay damaged go with `cairn cleanup --only POINT…`, all at once";
 }

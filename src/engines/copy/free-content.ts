@@ -14,6 +14,8 @@ const TAG = "cairn:";
 const MAX_WASTE = 0.05;
 /** Less room than this is not spent on copies: two packs. */
 const TIGHT_BYTES = 32 << 20;
+const DAMAGED_HINT =
+  "nothing was removed; `cairn doctor --repair` mends what can be, and points that stay damaged (`cairn verify --all` names them) go all at once: `cairn cleanup --only POINT…`";
 
 /** The roots of what a point needs. */
 export function treesOf(content: PointContent): Uint8Array[] {
@@ -25,7 +27,7 @@ export function readTreeOf(store: EmbeddedStore): ReadTree {
   return (place) => store.reader.read(place);
 }
 
-/** Bytes after each group, what belongs to none of them counted first. */
+/** Bytes after each group, what belongs to none of them counted first. That must be whole: `damaged`; of a group what is there counts. */
 export async function heldBytes(
   store: EmbeddedStore,
   groups: readonly HeldGroup[],
@@ -45,6 +47,8 @@ export async function heldBytes(
       readTree,
       stop,
     );
+    // What a group lacks goes with it, or is kept and looked at again when the others are known that do go.
+    requireComplete(live, DAMAGED_HINT);
     const bytes = [live.bytes];
     for (const group of groups) {
       await live.mark(
@@ -54,7 +58,6 @@ export async function heldBytes(
       );
       bytes.push(live.bytes);
     }
-    requireComplete(live);
     return bytes;
   });
 }
