@@ -112,7 +112,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
     const code = codeOfErrno(name);
     return new CairnError(code, text, { cause: error, ...(code === "no_space" ? { hint: FULL_HINT } : {}) });
   }
-  if (error instanceof RangeError && /allocation failed|could not allocate/i.test(message))
+  const isMemory = error instanceof RangeError && /allocation failed|could not allocate/i.test(message);
+  if (isMemory || name === "ZSTD_error_memory_allocation" || name === "ERR_ZLIB_INITIALIZATION_FAILED")
     return new CairnError("io", text, { cause: error, hint: MEMORY_HINT });
   return new CairnError("internal", text, { cause: error });
 }

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { newArena } from "../native.ts";
 import type { Arena } from "../native.ts";
 import { primitives } from "./primitives.ts";
@@ -47,6 +47,17 @@ export function openMessage(keys: MasterKeys, sealed: Uint8Array): Uint8Array {
   arena.bytes.set(sealed);
   const length = new BlobOpener(keys).open(arena, 0, sealed.length, arena, IV_LENGTH);
   return arena.bytes.subarray(IV_LENGTH, IV_LENGTH + length);
+}
+
+/** The same, null for what is damaged or sealed with other keys. What else fails, as for want of memory, says nothing of it and is thrown. */
+export function openedOrNull(keys: MasterKeys, sealed: Uint8Array): Uint8Array | null {
+  try {
+    return openMessage(keys, sealed);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "damaged") return null;
+    throw known;
+  }
 }
 
 /** Opens sealed blobs that lie in arenas, with reused contexts. One per thread. */

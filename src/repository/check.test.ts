@@ -232,6 +232,33 @@ describe("repair of the index", () => {
     });
   });
 
+  test("a damaged pack stays when there is no memory to see what of it is sound", async (t) => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(4, 3000));
+      const pack = await largest(fixture);
+      pack.bytes[100]! ^= 1;
+      writeFileSync(pack.path, pack.bytes);
+      const damagedPacks = new Set([pack.name]);
+      const plan = await planIndexRepair(fixture.repository, { damagedPacks });
+      const whole = globalThis.ArrayBuffer;
+      t.after(() => (globalThis.ArrayBuffer = whole));
+      globalThis.ArrayBuffer = class extends whole {
+        constructor(size: number) {
+          if (size > 3000 && size < 3100) throw new RangeError("Array buffer allocation failed");
+          super(size);
+        }
+      } as ArrayBufferConstructor;
+      await assert.rejects(runIndexRepair(fixture.repository, plan, { damagedPacks }), {
+        code: "io",
+        message: /alloc/,
+      });
+      globalThis.ArrayBuffer = whole;
+      assert.deepEqual(readFileSync(pack.path), pack.bytes);
+      const result = await runIndexRepair(fixture.repository, plan, { damagedPacks });
+      assert.deepEqual([result.savedBlobs, result.lostBlobs.length], [3, 1]);
+    });
+  });
+
   test("what can be read of a pack that was cut is copied too", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);

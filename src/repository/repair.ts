@@ -1,6 +1,6 @@
 import { zstdDecompressSync } from "node:zlib";
 import { sha256 } from "../crypto/hash.ts";
-import { openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
+import { openedOrNull, openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
@@ -280,13 +280,17 @@ async function copyAgain(
   return true;
 }
 
+/** Whatever is no damage, as a want of memory, is thrown: what is not sound goes with its pack. */
 function isSound(repository: Repository, sealed: Uint8Array, blob: IndexBlob): boolean {
+  const plain = openedOrNull(repository.keys, sealed);
+  if (plain === null) return false;
+  let content = plain;
   try {
-    const plain = openMessage(repository.keys, sealed);
-    const content =
-      blob.uncompressedLength === 0 ? plain : zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
-    return Buffer.compare(sha256(content), blob.id) === 0;
-  } catch {
+    if (blob.uncompressedLength > 0) content = zstdDecompressSync(plain, { maxOutputLength: blob.uncompressedLength });
+  } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "io") throw known;
     return false;
   }
+  return Buffer.compare(sha256(content), blob.id) === 0;
 }

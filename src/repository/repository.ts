@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
-import { openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
+import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
@@ -153,19 +153,13 @@ export class Repository {
       if (!(error instanceof CairnError) || error.code !== "not_found" || error.hint !== undefined) throw error;
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
-    const opensConfig = (keys: MasterKeys): boolean => opens(keys, sealed);
+    const opensConfig = (keys: MasterKeys): boolean => openedOrNull(keys, sealed) !== null;
     const found =
       "keys" in options ? null : await findKey(storage, options.password, { names: await names, right: opensConfig });
     const keys = "keys" in options ? options.keys : found!.keys;
-    let plain: Uint8Array;
-    try {
-      plain = openMessage(keys, sealed);
-    } catch (error) {
-      requireDamaged(error);
-      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
-        cause: error,
-      });
-    }
+    const plain = openedOrNull(keys, sealed);
+    if (plain === null)
+      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`);
     return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
 
@@ -226,9 +220,9 @@ export class Repository {
       if (json !== plain) giveBack(plain);
       return json;
     } catch (error) {
-      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${(error as Error).message}`, {
-        cause: error,
-      });
+      const known = toCairnError(error);
+      if (known.code !== "damaged") throw known;
+      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${known.message}`, { cause: error });
     }
   }
 
@@ -354,21 +348,6 @@ async function removeQuietly(storage: Storage, key: string): Promise<void> {
   await storage.remove("keys", key).catch(() => undefined);
 }
 
-function opens(keys: MasterKeys, sealed: Uint8Array): boolean {
-  try {
-    openMessage(keys, sealed);
-    return true;
-  } catch (error) {
-    requireDamaged(error);
-    return false;
-  }
-}
-
-/** Throws again what says nothing of the bytes or the key, e.g. that a native module is not installed. */
-function requireDamaged(error: unknown): void {
-  if (toCairnError(error).code !== "damaged") throw error;
-}
-
 /**
  * The master keys that one of the key files gives for a password. `wrong_password`; when no key file can be read `damaged`,
  * or what keeps them from being read, as `permission`.
@@ -409,13 +388,8 @@ async function findKey(
       continue;
     }
     tried++;
-    let plain: Uint8Array;
-    try {
-      plain = openMessage(derived, file.data);
-    } catch (error) {
-      requireDamaged(error);
-      continue;
-    }
+    const plain = openedOrNull(derived, file.data);
+    if (plain === null) continue;
     const keys = decodeMasterKeys(plain);
     if (right(keys)) return { name, keys };
     wrong ??= { name, keys };

@@ -1,5 +1,5 @@
 import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 
 /** The plaintext of index, snapshot and lock files: raw JSON (old), or a byte 2 and a zstd frame. */
 
@@ -40,6 +40,8 @@ export function unpackPlain(plain: Uint8Array): Uint8Array {
     const chunkSize = Math.min(LARGEST_PIECE, Math.max(SMALLEST_PIECE, plain.length * USUAL_RATIO));
     return zstdDecompressSync(plain.subarray(1), { maxOutputLength: MAX_PLAIN, chunkSize });
   } catch (error) {
+    const known = toCairnError(error);
+    if (known.code === "io") throw known;
     throw new CairnError("damaged", "the plaintext is not a whole zstd frame", { cause: error });
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { sha256 } from "../../crypto/hash.ts";
-import { type MasterKeys, openMessage, sealMessage } from "../../crypto/seal.ts";
+import { type MasterKeys, openedOrNull, openMessage, sealMessage } from "../../crypto/seal.ts";
 import { decodeConfig, encodeConfig } from "../../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeMasterKeys } from "../../formats/key-file.ts";
 import { durableWrite } from "../../fs/durable.ts";
@@ -127,12 +127,9 @@ class AccessExamination {
     for (const kind of ["config", "snapshots", "index"] as const) {
       for (const { name } of (await this.#storage.list(kind)).slice(0, 20)) {
         tried++;
-        try {
-          openMessage(keys, await this.#storage.load(kind, name));
-          return true;
-        } catch {
-          // Damaged, or sealed with other keys: the next one tells.
-        }
+        const sealed = await this.#storage.load(kind, name).catch(() => null);
+        // Damaged, or sealed with other keys: the next one tells.
+        if (sealed !== null && openedOrNull(keys, sealed) !== null) return true;
       }
     }
     return tried === 0;
