@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { createInterface } from "node:readline/promises";
 import { fileURLToPath } from "node:url";
+import { syscalls } from "../fs/syscalls.ts";
 import type { Envelope } from "./envelope.ts";
 
 const ENTRY = fileURLToPath(new URL("./testing-entry.ts", import.meta.url));
@@ -118,12 +119,12 @@ test("relative names are refused when the current folder is gone, and absolute o
     assert.equal(status, 3, said);
     assert.match(said, /is a relative name, and the current folder is not there any more/);
   }
-  for (const words of [
-    ["save", kept],
-    ["-C", kept, "verify", "head"],
-    ["-C", kept, "restore", "head", "--to", join(root, "out")],
-  ])
-    assert.equal(cairn(words, gone).status, 0, words.join(" "));
+  for (const [words, wanted] of [
+    [["save", kept], 0],
+    [["-C", kept, "verify", "head"], 0],
+    [["-C", kept, "restore", "head", "--to", join(root, "out")], syscalls().exactTimes ? 0 : 10],
+  ] as const)
+    assert.equal(cairn(words, gone).status, wanted, words.join(" "));
   assert.deepEqual(readdirSync(root).toSorted(), ["kept", "out", "state"]);
 });
 

@@ -47,28 +47,32 @@ test("known ciphertext is what AES-256-CTR of node:crypto gives over a carrying 
   }
 });
 
-test("both implementations agree at every length and offset", { skip: native === null }, () => {
-  const [node, fast] = both as [Primitives, Primitives];
-  const ciphers = [node.newCipher(knownKeys()), fast.newCipher(knownKeys())] as const;
-  const data = newArena(700);
-  for (let index = 0; index < 700; index++) data.bytes[index] = (index * 31) & 0xff;
-  const blocks = [newArena(64), newArena(64)] as const;
-  const results = [newArena(1024), newArena(1024)] as const;
-  for (let length = 0; length < 600; length += 7) {
-    const offset = length % 23;
-    for (const [index, cipher] of ciphers.entries()) {
-      const out = results[index]!;
-      const nonces = blocks[index]!;
-      nonces.bytes.set(data.bytes.subarray(length, length + 64));
-      cipher.counter(data, offset, data, offset, out, 5, length);
-      cipher.nonces(nonces, 4);
-      cipher.authenticate(nonces, 3, data, offset, length, out, 900);
-      both[index]!.sha256(data, offset, length, out, 950);
+test(
+  "both implementations agree at every length and offset",
+  { skip: native === null ? "needs native calls" : false },
+  () => {
+    const [node, fast] = both as [Primitives, Primitives];
+    const ciphers = [node.newCipher(knownKeys()), fast.newCipher(knownKeys())] as const;
+    const data = newArena(700);
+    for (let index = 0; index < 700; index++) data.bytes[index] = (index * 31) & 0xff;
+    const blocks = [newArena(64), newArena(64)] as const;
+    const results = [newArena(1024), newArena(1024)] as const;
+    for (let length = 0; length < 600; length += 7) {
+      const offset = length % 23;
+      for (const [index, cipher] of ciphers.entries()) {
+        const out = results[index]!;
+        const nonces = blocks[index]!;
+        nonces.bytes.set(data.bytes.subarray(length, length + 64));
+        cipher.counter(data, offset, data, offset, out, 5, length);
+        cipher.nonces(nonces, 4);
+        cipher.authenticate(nonces, 3, data, offset, length, out, 900);
+        both[index]!.sha256(data, offset, length, out, 950);
+      }
+      assert.deepEqual(results[0].bytes, results[1].bytes, `length ${length}`);
+      assert.deepEqual(blocks[0].bytes, blocks[1].bytes, `length ${length}`);
     }
-    assert.deepEqual(results[0].bytes, results[1].bytes, `length ${length}`);
-    assert.deepEqual(blocks[0].bytes, blocks[1].bytes, `length ${length}`);
-  }
-});
+  },
+);
 
 test("random bytes differ from call to call when drawn from the kernel", () => {
   for (const implementation of both) {
@@ -88,10 +92,14 @@ test("node:crypto and sodium-native are chosen when native calls are turned off"
   );
 });
 
-test("sodium-native is not loaded when native calls work", { skip: native === null }, () => {
-  const url = new URL("./primitives.ts", import.meta.url).href;
-  const script = `const { primitives } = await import(${JSON.stringify(url)}); primitives();
+test(
+  "sodium-native is not loaded when native calls work",
+  { skip: native === null ? "needs native calls" : false },
+  () => {
+    const url = new URL("./primitives.ts", import.meta.url).href;
+    const script = `const { primitives } = await import(${JSON.stringify(url)}); primitives();
     const { createRequire } = await import("node:module");
     process.stdout.write(String(Object.keys(createRequire(${JSON.stringify(url)}).cache).some((name) => name.includes("sodium"))));`;
-  assert.equal(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" }), "false");
-});
+    assert.equal(execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" }), "false");
+  },
+);

@@ -137,18 +137,22 @@ test("counter ranges within a stage are disjoint whatever the lengths", () => {
   );
 });
 
-test("both implementations seal to the same bytes when the base is the same", { skip: native === null }, () => {
-  const lengths = Array.from({ length: 1500 }, (_, index) => 1 + ((index * 37) % 200));
-  const [first, second] = both.map((implementation) => {
-    const stage = new StageSealer(
-      knownKeys(),
-      1024 * 1024,
-      withBase(implementation, "0123456789abcdef0123456789abcdef"),
-    );
-    return Buffer.concat(sealAll(stage, lengths));
-  });
-  assert.deepEqual(first, second);
-});
+test(
+  "both implementations seal to the same bytes when the base is the same",
+  { skip: native === null ? "needs native calls" : false },
+  () => {
+    const lengths = Array.from({ length: 1500 }, (_, index) => 1 + ((index * 37) % 200));
+    const [first, second] = both.map((implementation) => {
+      const stage = new StageSealer(
+        knownKeys(),
+        1024 * 1024,
+        withBase(implementation, "0123456789abcdef0123456789abcdef"),
+      );
+      return Buffer.concat(sealAll(stage, lengths));
+    });
+    assert.deepEqual(first, second);
+  },
+);
 
 test("each stage has a base of its own when a sealer is used again", () => {
   const stage = new StageSealer(knownKeys(), 4096);

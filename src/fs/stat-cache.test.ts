@@ -181,13 +181,17 @@ void describe("the stat cache file", () => {
     assert.equal(loadStatCache(file), null, "a directory");
   });
 
-  test("a cache without attributes is not used where they can be read", { skip: !syscalls().native }, (t) => {
-    const file = temporaryFile(t);
-    writeStatCache(file, tableOf([{ path: "", entries: [] }]), null, KEY);
-    const bytes = fs.readFileSync(file);
-    assert.equal(bytes.readUInt32LE(112), 1);
-    bytes.writeUInt32LE(0, 112);
-    fs.writeFileSync(file, bytes);
-    assert.equal(loadStatCache(file), null);
-  });
+  test(
+    "a cache without attributes is not used where they can be read",
+    { skip: syscalls().native ? false : "needs native calls" },
+    (t) => {
+      const file = temporaryFile(t);
+      writeStatCache(file, tableOf([{ path: "", entries: [] }]), null, KEY);
+      const bytes = fs.readFileSync(file);
+      assert.equal(bytes.readUInt32LE(112), 1);
+      bytes.writeUInt32LE(0, 112);
+      fs.writeFileSync(file, bytes);
+      assert.equal(loadStatCache(file), null);
+    },
+  );
 });

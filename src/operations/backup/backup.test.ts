@@ -6,17 +6,12 @@ import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { CairnError } from "../../errors.ts";
-import type { LeftOut, RepositoryOptions } from "../contract.ts";
-import { hasCode } from "../testing-folder.ts";
+import type { RepositoryOptions } from "../contract.ts";
+import { hasCode, leftOutOf } from "../testing-folder.ts";
 import { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, withManifest } from "./testing-far.ts";
 
 const { exactTimes } = syscalls();
-
-/** Without what no restore can set here: times to the nanosecond, where there are no native calls. */
-function leftOutOf({ left_out: left }: { left_out: LeftOut[] }): LeftOut[] {
-  return left.filter(({ aspects }) => exactTimes || aspects?.join() !== "times");
-}
 
 for (const scheme of ["local", "far"] as const) {
   describe(`a repository on a ${scheme} storage`, () => {

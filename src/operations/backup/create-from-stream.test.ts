@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
+import { syscalls } from "../../fs/syscalls.ts";
 import type { Fault } from "../../repository/storage/faulty.ts";
 import { hasCode } from "../testing-folder.ts";
 import { backupScene, type BackupScene, opened } from "./testing-far.ts";
@@ -42,7 +43,8 @@ for (const scheme of ["local", "far"] as const) {
       assert.deepEqual(readdirSync(target), ["db.sql"]);
       assert.ok(readFileSync(join(target, "db.sql")).equals(content));
       assert.equal(statSync(join(target, "db.sql")).mode & 0o777, 0o600);
-      assert.ok(restored.proof?.receipt !== null && restored.proof?.metadata_equal === true);
+      assert.ok(restored.proof !== null && restored.proof.receipt !== null);
+      assert.equal(restored.proof.metadata_equal, syscalls().exactTimes);
       const chosen = join(root, "chosen");
       await repository.restore("latest", chosen, { paths: ["db.sql"] });
       assert.ok(readFileSync(join(chosen, "db.sql")).equals(content));

@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { randomFrom } from "../../engines/testing-edits.ts";
+import { leftOutOf } from "../testing-folder.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import type { Fault, FaultKind } from "../../repository/storage/faulty.ts";
@@ -155,9 +156,9 @@ test("a restore endures whatever a storage does, and proves nothing that is not 
   let targets = 0;
   const restored = async (): Promise<string> => {
     const target = join(root, `restored-${targets++}`);
-    const { left_out: leftOut, proof } = await repository.restore(ids[2]!, target);
-    assert.equal(proof === null, leftOut.length > 0);
-    return proof === null ? "incomplete" : walkDigests(target).state;
+    const result = await repository.restore(ids[2]!, target);
+    assert.equal(result.proof === null, leftOutOf(result).length > 0);
+    return result.proof === null ? "incomplete" : walkDigests(target).state;
   };
   faulty.disarm();
   await restored();

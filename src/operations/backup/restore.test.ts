@@ -6,6 +6,7 @@ import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
+import { leftOutOf } from "../testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, withManifest } from "./testing-far.ts";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
@@ -14,12 +15,12 @@ test("a manifest that is damaged keeps nothing but the proof from being restored
   await client.createBackup(repository, { save: true });
   await damageBlob(at, (await nodeAt(repository, "latest", "/.cairn/manifest.json")).content![0]!);
   const target = join(root, "restored");
-  const { left_out, proof } = await repository.restore("latest", target);
+  const restored = await repository.restore("latest", target);
   assert.deepEqual(
-    left_out.map(({ path, reason }) => [path, reason]),
+    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
     [["", "damaged"]],
   );
-  assert.equal(proof, null);
+  assert.equal(restored.proof, null);
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
@@ -64,8 +65,9 @@ test("a snapshot that another program made of a save point's is sound, and is re
     code: "usage",
     message: /lacks something of what it was made of/,
   });
-  const { proof, left_out } = await repository.restore(derived, join(root, "restored"), { onWarning });
-  assert.deepEqual([proof?.state_digest, proof?.receipt, left_out], [digest, null, []]);
+  const restored = await repository.restore(derived, join(root, "restored"), { onWarning });
+  const { proof } = restored;
+  assert.deepEqual([proof?.state_digest, proof?.receipt, leftOutOf(restored)], [digest, null, []]);
   assert.match(warnings.join(), /another program made the snapshot/);
   assert.equal(walkDigests(join(root, "restored")).state, digest);
 });
