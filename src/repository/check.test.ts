@@ -179,12 +179,13 @@ describe("repair of the index", () => {
       for (const { name } of await fixture.storage.list("index")) rmSync(join(fixture.path, "index", name));
       const over = (load: Storage["load"]): Repository =>
         fixture.repository.over(Object.assign(new FaultyStorage(fixture.storage), { load }));
-      for (const code of ["io", "busy", "interrupted"] as const) {
-        const failing = over(async () => Promise.reject(new CairnError(code, "no answer")));
-        await assert.rejects(planIndexRepair(failing), { code });
-      }
-      const gone = over(async () => Promise.reject(new CairnError("not_found", "gone")));
-      assert.equal((await planIndexRepair(gone)).unreadable.length, 2);
+      const failingWith = (error: CairnError): Repository => over(async () => Promise.reject(error));
+      for (const code of ["io", "busy", "interrupted", "permission"] as const)
+        await assert.rejects(planIndexRepair(failingWith(new CairnError(code, "no answer"))), { code });
+      // A disk that cannot read a sector any more answers for good.
+      const sector = new CairnError("io", "bad sector", { cause: Object.assign(new Error(), { code: "EIO" }) });
+      for (const error of [new CairnError("not_found", "gone"), sector])
+        assert.equal((await planIndexRepair(failingWith(error))).unreadable.length, 2);
       assert.equal((await planIndexRepair(fixture.repository)).add.length, 2);
     });
   });

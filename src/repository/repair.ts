@@ -7,6 +7,7 @@ import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { eachIndexFile, type IndexFileContent, IndexFileWriter, isContiguous } from "./index-set.ts";
+import { tellsOfDamage } from "./live.ts";
 import { type LockCall, withLock } from "./locks.ts";
 import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
@@ -88,10 +89,9 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
       if (isDamaged) drop.set(name, { name, blobs: blobs.length, reason: "its content is damaged" });
       else add.push({ name, blobs });
     } catch (error) {
-      const { code, message, retryable } = toCairnError(error);
-      // That nobody answered says nothing of a pack.
-      if (retryable || code === "interrupted") throw error;
-      if (!drop.has(name)) unreadable.push({ name, reason: message });
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      if (!drop.has(name)) unreadable.push({ name, reason: known.message });
     }
   }
   return {
