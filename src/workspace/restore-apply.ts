@@ -4,7 +4,7 @@ import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
 import type { PlaceApart } from "../formats/restore.ts";
-import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
+import { EACCES, EEXIST, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
@@ -303,19 +303,25 @@ export class StepRunner {
     const fits = now !== null && (this.#options.resuming ? isOldOrDone(now, step) : sameIdentity(now, step.old));
     if (!fits) return this.#keep(step.path, "changed_since", "it changed after it was saved");
     if (this.#held.isMounted(fd, name)) return this.#keep(step.path, "mounted", "something else is mounted there");
-    this.#dropAttributes(fd, name, step.metadata);
+    const refused = this.#dropAttributes(fd, name, step.metadata);
     this.#writer.metadataByName(fd, nodeOfMetadata(step.metadata), { name, path: step.path });
+    // Setting an owner takes capabilities away, which not everybody may remove.
+    if (refused !== 0) this.#noteAttributes(step.path, this.#dropAttributes(fd, name, step.metadata));
     this.#done.metadata++;
   }
 
   #dirmeta(path: Uint8Array, metadata: StepMetadata): void {
     const fd = this.#held.open(path);
-    if (metadata.dropXattrs.length > 0) this.#dropOpen(fd, metadata);
+    this.#noteAttributes(path, this.#dropOpen(fd, metadata));
     this.#writer.finishDirectory(fd, nodeOfMetadata(metadata), path);
   }
 
-  #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): void {
-    if (metadata.dropXattrs.length === 0 || metadata.type === "symlink") return;
+  /**
+   * Of a file: what has no content is made anew instead, as opening a device may do something. Returns what one that
+   * stays is refused with, else 0.
+   */
+  #dropAttributes(dirfd: number, name: Uint8Array, metadata: StepMetadata): number {
+    if (metadata.dropXattrs.length === 0 || metadata.type !== "file") return 0;
     putName(this.#from, 0, name);
     const fd = this.#held.sys.open(
       dirfd,
@@ -324,16 +330,26 @@ export class StepRunner {
       fs.constants.O_RDONLY | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW,
       0,
     );
-    if (fd < 0) return;
-    this.#dropOpen(fd, metadata);
+    if (fd < 0) return fd;
+    const refused = this.#dropOpen(fd, metadata);
     this.#held.sys.close(fd);
+    return refused;
   }
 
-  #dropOpen(fd: number, metadata: StepMetadata): void {
-    for (const name of metadata.dropXattrs) {
+  #dropOpen(fd: number, { dropXattrs }: StepMetadata): number {
+    let refused = 0;
+    for (const name of dropXattrs) {
       putName(this.#from, 0, Buffer.from(name, "base64"));
-      this.#held.sys.fremovexattr(fd, this.#from, 0);
+      const result = this.#held.sys.fremovexattr(fd, this.#from, 0);
+      if (result < 0 && this.#held.sys.fgetxattr(fd, this.#from, 0, this.#to, 0) !== ENODATA) refused = result;
     }
+    return refused;
+  }
+
+  #noteAttributes(path: Uint8Array, refused: number): void {
+    if (refused === 0) return;
+    const detail = `an attribute that is to go cannot be removed: ${errnoName(-refused)}`;
+    this.#done.notSet.push({ path, aspects: ["xattrs"], detail });
   }
 
   #error(result: number, path: Uint8Array, doing: string): CairnError {

@@ -207,7 +207,13 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   );
   // Setting metadata of a file with several names would also set it for names that are not to have it: moved away, or outside.
   const shared = after.type !== "dir" && (before.inode !== 0n || (old !== null && old.links > 1));
-  return { ...entry, action: content || shared ? "update" : "metadata" };
+  return { ...entry, action: content || shared || losesAttributes(before, after) ? "update" : "metadata" };
+}
+
+/** An attribute is to go, and there is no content that would speak against making the entry anew. */
+function losesAttributes(before: TreeNode, after: TreeNode): boolean {
+  if (after.type === "dir" || after.type === "file") return false;
+  return before.xattrs.some(({ name }) => !after.xattrs.some((each) => Buffer.compare(each.name, name) === 0));
 }
 
 /** The order in which the members of a link group are written: the first in raw pre-order first. */

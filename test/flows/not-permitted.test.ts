@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
-import { makeNode } from "../../src/engines/testing-edits.ts";
+import { makeNode, setAttribute } from "../../src/engines/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
 import type { LeftOut } from "../../src/operations/contract.ts";
 import { cairn, cairnOk, type Outcome, type RunOptions } from "../fixtures/command.ts";
@@ -104,6 +104,24 @@ describe("devices that cannot be made", { skip }, () => {
   });
 });
 
+test("attributes that came on what has no content go when it is restored", { skip }, (t) => {
+  const folder = newFolder();
+  const at = (name: string): string => path.join(folder, name);
+  fs.symlinkSync("nowhere", at("link"));
+  makeNode(at("pipe"), TYPE.PIPE);
+  makeNode(at("null"), TYPE.CHARDEV, [1, 3]);
+  makeNode(at("socket"), TYPE.SOCKET);
+  const saved = readFolder(folder);
+  cairnOk(["save", folder]);
+  for (const name of fs.readdirSync(folder))
+    if (!setAttribute(at(name), "trusted.test", "x")) return t.skip("trusted attributes cannot be set here");
+  const edited = readFolder(folder);
+  cairnOk(["restore", "head", "-C", folder]);
+  assertFolder(folder, saved, "restored");
+  cairnOk(["undo", "-C", folder]);
+  assertFolder(folder, edited, "undone");
+});
+
 describe("an ordinary user", { skip }, () => {
   let user: OrdinaryUser;
   let folder: string;
@@ -168,6 +186,25 @@ describe("an ordinary user", { skip }, () => {
       ["link", "not_permitted", "owner"],
       ["pipe", "not_permitted", "owner"],
     ]);
+  });
+
+  test("is told of attributes that came and that they may not take away, but not of those that go by themselves", (t) => {
+    const at = (...names: string[]): string => path.join(user.place, "attributes", ...names);
+    fs.mkdirSync(at("folder"), { recursive: true });
+    for (const name of ["able", "file"]) fs.writeFileSync(at(name), name);
+    spawnSync("chown", ["-R", `${ORDINARY_USER}:${ORDINARY_USER}`, at()]);
+    const here = user.optionsIn(at());
+    cairnOk(["save"], here);
+    // cap_net_raw, as it is on ping.
+    const able = Buffer.from("0100000200200000000000000000000000000000", "hex");
+    if (!setAttribute(at("able"), "security.capability", able))
+      return t.skip("there are no capabilities of files here");
+    for (const name of ["file", "folder"]) setAttribute(at(name), "security.test", "x");
+    assert.deepEqual(leftOf(cairn(["restore", "head"], here)).toSorted(), [
+      ["file", "not_permitted", "xattrs"],
+      ["folder", "not_permitted", "xattrs"],
+    ]);
+    assert.doesNotMatch(readFolder(at()).get("able")!, /security/);
   });
 
   test("is told that the folder itself has another owner than it had", () => {
