@@ -3,6 +3,7 @@ import { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../workspace/control-layout.ts";
+import { moveConversion } from "../workspace/convert.ts";
 import {
   findWorkspace,
   type FoundWorkspace,
@@ -163,6 +164,7 @@ async function moveLocked(factory: EngineFactory, kept: Relocatable, move: Move)
     );
   }
   if (move.there !== null) await releaseUnused(factory, move.there, move.options);
+  moveConversion(found.paths.journal, move.from, move.to);
   moveWorkspace(kept, move.from, move.to);
 }
 

@@ -237,6 +237,19 @@ export async function recoverConversion(workspace: Workspace): Promise<Recovery 
   return done("rolled_back", kept === null ? detail : `${detail}; ${printablePath(kept)} was written to and stays`);
 }
 
+/**
+ * The folder was moved: what an interrupted conversion has beside it goes along, so that whoever recovers finds it. On another
+ * file system it stays where it is. For the lock's holder.
+ */
+export function moveConversion(journal: string, from: Buffer, to: Buffer): void {
+  try {
+    const intent = readConvertIntent(journal);
+    if (intent !== null) fs.renameSync(besideOf(from, intent.name), besideOf(to, intent.name));
+  } catch {
+    // Nothing lies there (any more), it cannot be brought, or recovery will say what is wrong with the journal.
+  }
+}
+
 function done(outcome: Recovery["outcome"], detail: string): Recovery {
   return { operation: "convert", outcome, detail, kept: [] };
 }

@@ -228,3 +228,32 @@ test("a conversion that loses its power has the folder whole, and the original w
     await forget(again, folder);
   }
 });
+
+test("what a killed conversion has beside a folder goes with that when it is relocated, and is finished there", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const library = await cairnLibrary();
+  const other = path.join(volume.root, "ws-0");
+  fs.mkdirSync(other);
+  for (const [number, failpoint] of [
+    "convert.begun",
+    "convert.known",
+    "convert.exchanged",
+    "convert.engine-set",
+  ].entries()) {
+    const folder = freshFolder(volume, number + 1);
+    const state = readFolder(folder);
+    await (await library.adopt(folder)).save();
+    assert.ok(cairn(["engine", "set", "btrfs-snapshot", folder, ...ALLOW], { failpoint }).killed, failpoint);
+    const moved = path.join(other, "moved");
+    fs.renameSync(folder, moved);
+    cairnOk(["relocate", folder, moved]);
+    assert.deepEqual(besides(volume), [], `${failpoint}: beside the old place`);
+    const client = await library.open(moved);
+    await client.save();
+    assertFolder(moved, state, failpoint);
+    assert.equal(isSubvolume(moved), number > 1, failpoint);
+    assert.deepEqual(fs.readdirSync(other), ["moved"], `${failpoint}: beside the new place`);
+    await forget(client, moved);
+  }
+});
