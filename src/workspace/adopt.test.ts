@@ -11,6 +11,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -139,6 +140,19 @@ test("a damaged record is named and forbids a second adoption", async (context) 
     (error) => hasCode("damaged")(error) && String(error).includes(file),
   );
   assert.equal(listRegistered()[0]!.problem?.code, "damaged");
+});
+
+test("what a killed adoption left among the registrations goes with a later one, when it is old", async (context) => {
+  const directory = scratch(context);
+  const registry = join(directory, "state", "cairn", "workspaces");
+  mkdirSync(registry, { recursive: true });
+  // No process has such a number.
+  const [old, young] = ["a", "b"].map((name) => join(registry, `.cairn-tmp-4194305-${name}`)) as [string, string];
+  for (const each of [old, young]) writeFileSync(each, "half");
+  const hoursAgo = Date.now() / 1000 - 7200;
+  utimesSync(old, hoursAgo, hoursAgo);
+  await adopt(join(directory, "ws"));
+  assert.deepEqual([existsSync(old), existsSync(young)], [false, true]);
 });
 
 test("a file named like ours in a folder of somebody else is no control directory", async (context) => {

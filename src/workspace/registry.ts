@@ -7,7 +7,14 @@ import { decodeRegistration, encodeRegistration } from "../formats/registration.
 import type { Registration } from "../formats/registration.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import type { ControlId, WorkspaceId } from "../ids.ts";
-import { TEMPORARY_PREFIX, durableMkdir, durableRemove, durableWrite, readSmallFile } from "../fs/durable.ts";
+import {
+  TEMPORARY_PREFIX,
+  durableMkdir,
+  durableRemove,
+  durableWrite,
+  readSmallFile,
+  removeLeftovers,
+} from "../fs/durable.ts";
 import { acquireLock, lockHolder } from "../fs/lock.ts";
 import type { AcquireOptions, Lock } from "../fs/lock.ts";
 import { removeAll } from "../fs/remove-all.ts";
@@ -63,6 +70,7 @@ export interface NewRegistration {
 /** Records durably which control directory keeps a folder; replaces what was recorded for that path. */
 export function registerWorkspace(entry: NewRegistration): void {
   durableMkdir(registryDirectory());
+  removeLeftovers(registryDirectory());
   durableWrite(registrationPath(entry.folder), encodeRegistration(recordOf(entry)));
 }
 
