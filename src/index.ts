@@ -37,13 +37,13 @@ async function loaded(): Promise<CairnLibrary> {
 }
 
 /** The best engine for a path, with the reason for each one passed over. Leaves nothing behind. */
-export async function detectEngine(path: string): Promise<EngineResult> {
-  return (await loaded()).detectEngine(path);
+export async function detectEngine(path: string, options?: CallOptions): Promise<EngineResult> {
+  return (await loaded()).detectEngine(path, options);
 }
 
 /** Resolves when that engine works there, else throws `unsupported`. */
-export async function validateEngine(path: string, type: EngineType): Promise<void> {
-  return (await loaded()).validateEngine(path, type);
+export async function validateEngine(path: string, type: EngineType, options?: CallOptions): Promise<void> {
+  return (await loaded()).validateEngine(path, type, options);
 }
 
 /** Makes `<path>/main` and `<path>/.cairn`. Throws `already_exists` unless the path is absent or empty. */
@@ -72,8 +72,8 @@ export async function openOrAdopt(path: string, options?: AdoptOptions): Promise
 }
 
 /** The nearest workspace at or above a path, or null. */
-export async function find(path: string): Promise<string | null> {
-  return (await loaded()).find(path);
+export async function find(path: string, options?: CallOptions): Promise<string | null> {
+  return (await loaded()).find(path, options);
 }
 
 /** Any file that Cairn writes, decoded, without secrets. Throws `unsupported`, `damaged`, `newer_version`. */
@@ -92,8 +92,8 @@ export async function relocate(oldPath: string, newPath: string, options?: OpenO
 }
 
 /** Forgets where a folder's points lay, when they are gone for good. Throws `conflict` when they are there. */
-export async function forget(path: string): Promise<boolean> {
-  return (await loaded()).forget(path);
+export async function forget(path: string, options?: CallOptions): Promise<boolean> {
+  return (await loaded()).forget(path, options);
 }
 
 /** Makes an empty repository off the machine, in restic's format. Throws `already_exists`. */

@@ -152,7 +152,7 @@ export class Context {
   async openExisting(positional?: string): Promise<Client> {
     const library = await this.library();
     const otherwise = this.globals.controlDirectory === undefined ? null : this.cwd;
-    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? otherwise;
+    const chosen = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? otherwise;
     if (chosen === null) {
       throw new CairnError("not_a_workspace", `no folder at or above ${this.cwd} is a workspace`, {
         hint: "save it once (`cairn save`), or name a workspace with -C DIR; `cairn workspaces` lists them",
@@ -164,7 +164,7 @@ export class Context {
   /** The same with guards overridden; a line says that a folder was adopted. */
   async openOrAdopt(positional?: string, allow: readonly string[] = []): Promise<Client> {
     const library = await this.library();
-    const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd)) ?? this.cwd;
+    const folder = this.chosenFolder(positional) ?? (await library.find(this.cwd, this.callOptions())) ?? this.cwd;
     const client = this.#hold(await library.openOrAdopt(folder, { ...this.openOptions(), allow: parseGuards(allow) }));
     if (client.created) {
       this.note(

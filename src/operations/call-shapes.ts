@@ -6,6 +6,8 @@ export interface Shape {
   (value: unknown, name: string): string | null;
   /** Members of it that are callbacks. */
   readonly callbacks?: readonly string[];
+  /** It has a member `signal`, which ends the call. */
+  readonly hasSignal?: boolean;
 }
 
 function shape(wanted: string, fits: (value: unknown) => boolean): Shape {
@@ -80,7 +82,7 @@ export function orNull(of: Shape): Shape {
 /** May be left out. */
 export function optional(of: Shape): Shape {
   const whole: Shape = (value, name) => (value === undefined ? null : of(value, name));
-  return Object.assign(whole, { callbacks: of.callbacks ?? [] });
+  return Object.assign(whole, { callbacks: of.callbacks ?? [], hasSignal: of.hasSignal === true });
 }
 
 /** An object by its members, each of which may be left out unless it is `needed`. Others are left alone, or wrong where `only` these are known. */
@@ -103,5 +105,6 @@ export function members<T>(
     }
     return null;
   };
-  return Object.assign(whole, { callbacks: shapes.flatMap(([each, shaped]) => (shaped === callback ? [each] : [])) });
+  const callbacks = shapes.flatMap(([each, shaped]) => (shaped === callback ? [each] : []));
+  return Object.assign(whole, { callbacks, hasSignal: shapes.some(([, shaped]) => shaped === signal) });
 }

@@ -6,8 +6,10 @@ import { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
 import { backupScene, opened } from "./backup/testing-far.ts";
 import type { BackupRepository, CairnLibrary, CallOptions, Client } from "./contract.ts";
-import { CLIENT_CALLS } from "./library-calls.ts";
-import { testFolder } from "./testing-folder.ts";
+import { lockRegistry } from "../workspace/registry.ts";
+import type { Call } from "./checked-calls.ts";
+import { CLIENT_CALLS, LIBRARY_CALLS, REPOSITORY_CALLS } from "./library-calls.ts";
+import { hasCode, testFolder } from "./testing-folder.ts";
 
 type Calls<T> = Record<string, (of: T) => unknown>;
 /** Arguments as a program without types may give them. */
@@ -192,4 +194,78 @@ test("the callbacks of a call are those that its table names", () => {
     [undefined, ["onProgress", "onWarning", "onCommand"]],
   );
   assert.deepEqual(CLIENT_CALLS.sealWhenIdle.takes[0]?.callbacks, ["onWarning"]);
+});
+
+/** One of these fits each argument that a call cannot do without. */
+const SAMPLES: readonly unknown[] = [
+  "copy",
+  [],
+  {},
+  { target: "head" },
+  { repository: "/nowhere", password: "x" },
+  { recipients: [], file: "/nowhere" },
+  { what: "index" },
+  (async function* nothing() {})(),
+];
+
+/** Calls everything that a table names with a signal that has fired; names of calls that take none. */
+async function assertStopped(of: unknown, calls: Readonly<Record<string, Call>>): Promise<string[]> {
+  const methods = of as Record<string, (...given: unknown[]) => unknown>;
+  const without: string[] = [];
+  for (const [name, { takes, how }] of Object.entries(calls)) {
+    if (takes.every(({ hasSignal }) => hasSignal !== true)) without.push(name);
+    const given = takes.map((shape) => {
+      const sample = SAMPLES.find((each) => shape(each, "") === null);
+      return shape.hasSignal === true ? { ...(sample as object), signal: AbortSignal.abort() } : sample;
+    });
+    if (how === "at once") continue;
+    const called = async (): Promise<unknown> => {
+      const answer = methods[name]!(...given);
+      return how === "stream" ? (answer as AsyncIterableIterator<unknown>).next() : answer;
+    };
+    await assert.rejects(called, { code: "interrupted", message: "stopped by the caller" }, name);
+  }
+  return without;
+}
+
+test("every call takes a signal, and is interrupted before it does anything when that has fired", async (t) => {
+  const { root, library, client } = await testFolder(t, { a: "one" });
+  const repository = await library.initRepository({ repository: join(root, "repository"), password: "x" });
+  const everything = (): string[] => readdirSync(root, { recursive: true, encoding: "utf8" }).toSorted();
+  const before = everything();
+  assert.deepEqual(await assertStopped(library, LIBRARY_CALLS), []);
+  assert.deepEqual(await assertStopped(client, CLIENT_CALLS), ["workspacePath", "sealWhenIdle"]);
+  assert.deepEqual(await assertStopped(repository, REPOSITORY_CALLS), []);
+  assert.deepEqual(everything(), before);
+  await repository.close();
+});
+
+test("a repository that could not be opened is told by its own promise alone when the call that it was promised to never began", async (t) => {
+  const { library, client } = await testFolder(t, { a: "one" });
+  const unheard: unknown[] = [];
+  const heard = (reason: unknown): void => void unheard.push(reason);
+  process.on("unhandledRejection", heard);
+  t.after(() => process.off("unhandledRejection", heard));
+  const signal = AbortSignal.abort();
+  const promised = library.openRepository({ repository: "/nowhere", password: "x", signal });
+  await assert.rejects(client.createBackup(promised, { signal }), hasCode("interrupted"));
+  await assert.rejects(
+    client.createBackup(library.openRepository({ repository: "/nowhere", password: "x" }), 7 as never),
+    hasCode("usage"),
+  );
+  await new Promise(setImmediate);
+  await assert.rejects(promised, hasCode("interrupted"));
+  assert.deepEqual(unheard, []);
+});
+
+test("forgetting a folder ends with its signal while it waits for another process, and knows the folder still", async (t) => {
+  const { library, folder } = await testFolder(t);
+  const controller = new AbortController();
+  using lock = await lockRegistry();
+  const forgotten = library.forget(folder, { signal: controller.signal });
+  setImmediate(() => controller.abort());
+  await assert.rejects(forgotten, hasCode("interrupted"));
+  await assert.rejects(library.forget(folder, { lockTimeoutMs: 0 }), hasCode("busy"));
+  lock.release();
+  assert.equal((await library.listWorkspaces()).length, 1);
 });

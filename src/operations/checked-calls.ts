@@ -1,5 +1,5 @@
 import { inspect } from "node:util";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import type { Shape } from "./call-shapes.ts";
 
 /** Names of an interface's methods. */
@@ -18,15 +18,20 @@ type Method = (this: unknown, ...given: unknown[]) => unknown;
 
 /**
  * Makes the methods of a class the boundary that they are promised to be: arguments that do not look as the table says are
- * `usage`, whatever else a method fails with is a `CairnError`, and what a callback fails with changes nothing of the call.
- * The one place where calls of other programs come in.
+ * `usage`, a call whose signal has fired is `interrupted` before it has done anything, whatever else a method fails with is
+ * a `CairnError`, and what a callback fails with changes nothing of the call. The one place where calls of other programs
+ * come in.
  */
 export function checkCalls(of: { prototype: object }, calls: Readonly<Record<string, Call>>): void {
   const methods = of.prototype as Record<string, Method>;
   for (const [name, { takes, how }] of Object.entries(calls)) {
     const whole = methods[name]!;
     const called: Method = function (...given) {
+      // What was promised to the call may fail before it is waited for, or when it never is.
+      for (const each of given) if (each instanceof Promise) each.catch(() => undefined);
       checkArguments(name, takes, given);
+      for (const [i, { hasSignal }] of takes.entries())
+        if (hasSignal === true) throwIfAborted((given[i] as { signal?: AbortSignal } | undefined)?.signal);
       const safe = given.map((each, i) => withSafeCallbacks(name, takes[i]?.callbacks ?? [], each));
       return whole.apply(this, safe);
     };

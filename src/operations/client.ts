@@ -1,4 +1,4 @@
-import { CairnError, throwIfAborted } from "../errors.ts";
+import { CairnError } from "../errors.ts";
 import type { ControlId, SavePointId } from "../ids.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import type { FoundWorkspace } from "../workspace/find-workspace.ts";
@@ -266,12 +266,11 @@ export class CairnClient {
     return this.#sealed(options.workspaceName, options, async (workspace) => view(workspace, target, options));
   }
 
-  async listViews(): Promise<ViewLease[]> {
+  async listViews(_options: CallOptions = {}): Promise<ViewLease[]> {
     return this.#with(undefined, async (workspace) => listViews(workspace));
   }
 
-  async closeView(viewId: string, options: CallOptions = {}): Promise<ViewLease> {
-    throwIfAborted(options.signal);
+  async closeView(viewId: string, _options: CallOptions = {}): Promise<ViewLease> {
     return this.#with(undefined, async (workspace) => closeView(workspace, viewId));
   }
 
@@ -299,7 +298,7 @@ export class CairnClient {
 
   async status(options: WorkspaceCallOptions = {}): Promise<StatusResult> {
     return this.#readingSealed(options.workspaceName, options, async (workspace, unsealed) =>
-      status(workspace, { ...options, unsealed }, await currentReasons(workspace.found)),
+      status(workspace, { ...options, unsealed }, await currentReasons(workspace.found, options)),
     );
   }
 
@@ -331,15 +330,15 @@ export class CairnClient {
       : this.#readingSealed(workspaceName, options, work);
   }
 
-  async latestSavePoint(workspaceName?: string): Promise<SavePoint | null> {
+  async latestSavePoint(workspaceName?: string, _options: CallOptions = {}): Promise<SavePoint | null> {
     return this.#with(workspaceName, async ({ points }) => {
       const latest = points.latest();
       return latest === null ? null : publicPoint(latest);
     });
   }
 
-  async hasSavePoints(workspaceName?: string): Promise<boolean> {
-    return (await this.latestSavePoint(workspaceName)) !== null;
+  async hasSavePoints(workspaceName?: string, options: CallOptions = {}): Promise<boolean> {
+    return (await this.latestSavePoint(workspaceName, options)) !== null;
   }
 
   async resolve(target: string, options: WorkspaceCallOptions = {}): Promise<SavePoint> {
@@ -402,8 +401,6 @@ export class CairnClient {
   ): Promise<CreateBackupResult> {
     const { workspaceName: name, save: isSaved, point } = options;
     if (isSaved === true && into instanceof Promise) {
-      // It may fail before it is waited for.
-      into.catch(() => undefined);
       await this.#with(name, async (workspace) => prepareSave(workspace));
     }
     return accessOf("createBackup", await into).during(options, async (access) => {
@@ -462,8 +459,8 @@ export class CairnClient {
     return setPolicy(this.#control(), edit, options);
   }
 
-  async shortIds(ids: readonly SavePointId[]): Promise<string[]> {
-    return shortIds(this.#control(), ids);
+  async shortIds(ids: readonly SavePointId[], options: CallOptions = {}): Promise<string[]> {
+    return shortIds(this.#control(), ids, options);
   }
 
   /** Nothing stays open between calls; what goes on by itself ends. */

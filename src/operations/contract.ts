@@ -136,8 +136,8 @@ export interface Client {
 
   /** Limit ≤ 0 or absent: all. */
   history(workspaceName?: string, limit?: number, options?: HistoryOptions): Promise<HistoryResult>;
-  latestSavePoint(workspaceName?: string): Promise<SavePoint | null>;
-  hasSavePoints(workspaceName?: string): Promise<boolean>;
+  latestSavePoint(workspaceName?: string, options?: CallOptions): Promise<SavePoint | null>;
+  hasSavePoints(workspaceName?: string, options?: CallOptions): Promise<boolean>;
   /** The one point that a target means. `not_found`, `ambiguous`, `invalid_id`. */
   resolve(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
   status(options?: WorkspaceCallOptions): Promise<StatusResult>;
@@ -154,7 +154,7 @@ export interface Client {
   /** Target: an absolute path that is absent or an empty folder. `already_exists`, `refused`. */
   fork(target: string, path: string, options?: ForkOptions): Promise<ForkResult>;
   view(target: string, options?: WorkspaceCallOptions): Promise<ViewLease>;
-  listViews(): Promise<ViewLease[]>;
+  listViews(options?: CallOptions): Promise<ViewLease[]>;
   /** Unknown: `not_found`. */
   closeView(viewId: string, options?: CallOptions): Promise<ViewLease>;
   pin(target: string, options?: WorkspaceCallOptions): Promise<SavePoint>;
@@ -205,7 +205,7 @@ export interface Client {
    */
   sealWhenIdle(options?: SealWhenIdleOptions): void;
   /** Shortest unique prefixes, at least 8 digits, among all points of the control directory; unknown ids likewise. */
-  shortIds(ids: readonly SavePointId[]): Promise<string[]>;
+  shortIds(ids: readonly SavePointId[], options?: CallOptions): Promise<string[]>;
   /** Stops keeping the folder, whose files stay as they are. */
   release(options?: ReleaseOptions): Promise<ReleaseResult>;
   /** Resolves when nothing goes on any more: no sealing, and no removal of a tree that a restore has displaced. */
@@ -216,9 +216,9 @@ export interface Client {
 /** What needs no open control directory. All paths absolute or relative to the current directory. */
 export interface CairnLibrary {
   /** Never fails on an existing path and leaves nothing behind. */
-  detectEngine(path: string): Promise<EngineResult>;
+  detectEngine(path: string, options?: CallOptions): Promise<EngineResult>;
   /** Resolves when that engine works there, else `unsupported` with the reason and what would help. */
-  validateEngine(path: string, type: EngineType): Promise<void>;
+  validateEngine(path: string, type: EngineType, options?: CallOptions): Promise<void>;
   /** Self-contained: `<path>/main` and `<path>/.cairn`. `already_exists` unless absent or empty. */
   init(path: string, options?: InitOptions): Promise<Client>;
   /** The folder becomes the workspace `main`; nothing moves. `already_exists` when it is one, `refused` by a guard. */
@@ -230,7 +230,7 @@ export interface CairnLibrary {
   /** `open`, or `adopt` when there is nothing; race-safe likewise. */
   openOrAdopt(path: string, options?: AdoptOptions): Promise<Client>;
   /** The nearest initialised folder at or above path, or null. */
-  find(path: string): Promise<string | null>;
+  find(path: string, options?: CallOptions): Promise<string | null>;
   /** An empty repository in restic's format. `already_exists`, `permission`. */
   initRepository(options: InitRepositoryOptions): Promise<BackupRepository>;
   /** `not_found` when there is none, `wrong_password`, `usage` for a location that no storage is known by. */
@@ -245,5 +245,5 @@ export interface CairnLibrary {
    */
   relocate(oldPath: string, newPath: string, options?: OpenOptions): Promise<RelocateResult>;
   /** Forgets where a folder's points lay, when they are gone for good. False: it was not known. `conflict` when they are there. */
-  forget(path: string): Promise<boolean>;
+  forget(path: string, options?: CallOptions): Promise<boolean>;
 }

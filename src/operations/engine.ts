@@ -14,7 +14,7 @@ import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/fin
 import { recoverWorkspace } from "../workspace/recovery.ts";
 import { existingAncestor } from "../workspace/room.ts";
 import type { Workspace } from "../workspace/workspace.ts";
-import type { EngineOptions, EngineReason, EngineResult, EngineType } from "./contract.ts";
+import type { CallOptions, EngineOptions, EngineReason, EngineResult, EngineType, InitOptions } from "./contract.ts";
 import { convert } from "./convert.ts";
 
 /** From the fastest on; what always works comes after them. */
@@ -27,17 +27,24 @@ const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
 ]);
 const REASONS_FILE = "engines.json";
 
+/** Where the points are to be, when that was said, and what ends the probe. */
+interface ProbeOptions {
+  controlDirectory?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
 /**
  * The best engine for a path, and why each better one was passed over: by doing it in a temporary folder beside where
  * the points are or would be. Never fails for a folder that exists.
  */
-export async function detectEngine(path: string, controlDirectory?: string): Promise<EngineResult> {
+export async function detectEngine(path: string, options: ProbeOptions): Promise<EngineResult> {
   const folder = existingFolder(path);
-  const place = placeOrRefusal(folder, controlDirectory);
+  const { signal } = options;
+  const place = placeOrRefusal(folder, options.controlDirectory);
   const reasons: EngineReason[] = [];
   let best: EngineType | null = null;
   for (const engine of ORDER) {
-    const answer = typeof place === "string" ? await probeHolder(engine, folder, place) : place;
+    const answer = typeof place === "string" ? await probeHolder(engine, { folder, place, signal }) : place;
     if (answer !== null) {
       reasons.push({ engine, chosen: false, ...answer });
       continue;
@@ -62,14 +69,16 @@ export async function detectEngine(path: string, controlDirectory?: string): Pro
  * The engine of a self-contained workspace that is about to be made, whose folder will be a subvolume where that helps.
  * Throws `unsupported` when the one that is asked for does not work there.
  */
-export async function engineOfNew(path: string, wanted: EngineType | undefined): Promise<EngineType> {
+export async function engineOfNew(
+  path: string,
+  { engineType: wanted, signal }: Pick<InitOptions, "engineType" | "signal">,
+): Promise<EngineType> {
   if (wanted === "copy") return wanted;
   const type = wanted ?? "btrfs-snapshot";
   // Folder and points will lie in the path, which need not be there yet.
-  const parent = existingAncestor(realPathOf(path));
-  const place = parent.toString("utf8");
-  const answer =
-    type === "btrfs-snapshot" ? await probeNewSubvolume(parent, place) : await probeHolder(type, parent, place);
+  const folder = existingAncestor(realPathOf(path));
+  const probe = { folder, place: folder.toString("utf8"), signal };
+  const answer = type === "btrfs-snapshot" ? await probeNewSubvolume(probe) : await probeHolder(type, probe);
   if (answer === null) return type;
   if (wanted === undefined) return "copy";
   throw unsupported(type, path, answer);
@@ -99,10 +108,11 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
 }
 
 /** Throws `unsupported` when the engine does not work at a path, with why and what would help; `not_found`. */
-export async function requireEngine(path: string, type: EngineType, controlDirectory?: string): Promise<void> {
+export async function requireEngine(path: string, type: EngineType, options: ProbeOptions): Promise<void> {
   if (type === "copy") return;
   const folder = existingFolder(path);
-  const answer = await probeHolder(type, folder, placeOfPoints(folder, controlDirectory));
+  const place = placeOfPoints(folder, options.controlDirectory);
+  const answer = await probeHolder(type, { folder, place, signal: options.signal });
   if (answer === null) return;
   throw unsupported(type, path, answer);
 }
@@ -141,17 +151,20 @@ export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
 }
 
 /** The same; probes anew where nothing is remembered of the file systems that folder and control directory lie on now. */
-export async function currentReasons(found: FoundWorkspace): Promise<EngineReason[]> {
+export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
   const now = fileSystemsOf(found);
   if (now.includes(null) || isDeepStrictEqual(remembered(found)?.file_systems, now)) return rememberedReasons(found);
-  await probeReasons(found);
+  await probeReasons(found, options.signal);
   return rememberedReasons(found);
 }
 
 /** Probes what works where the folder lies now, and remembers it. */
-export async function probeReasons(found: FoundWorkspace): Promise<EngineReason[]> {
+export async function probeReasons(found: FoundWorkspace, signal?: AbortSignal): Promise<EngineReason[]> {
   const { folder, control, controlFile } = found;
-  const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), control.root);
+  const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), {
+    controlDirectory: control.root,
+    signal,
+  });
   rememberReasons(found, controlFile.engine as EngineType, reasons);
   return reasons;
 }
@@ -187,14 +200,16 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   const { found, root } = workspace;
   const path = root.toString("utf8");
   const toConvert = (): boolean => type === "btrfs-snapshot" && isPlainOnBtrfs(root);
-  if (!toConvert()) await requireEngine(path, type, found.control.root);
+  const controlDirectory = found.control.root;
+  if (!toConvert()) await requireEngine(path, type, { controlDirectory, signal: options.signal });
   using _lock = await workspace.lock("engine", options);
   await recoverWorkspace(workspace, options);
   // It may have been one conversion that was finished just now.
   const conversion = toConvert() ? await convert(workspace, options) : null;
   if (conversion === null)
     writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
-  const { engine_reasons: reasons } = await detectEngine(path, found.control.root);
+  // It is done; no signal makes a failure of it any more.
+  const { engine_reasons: reasons } = await detectEngine(path, { controlDirectory });
   rememberReasons(found, type, reasons);
   return {
     path,

@@ -7,15 +7,17 @@ import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspa
 import { realPathOf } from "../workspace/find-workspace.ts";
 import { controlOf, finishReleases, lockRegistry, readRegistration, unregister } from "../workspace/registry.ts";
 import { isReleased } from "../workspace/released.ts";
+import { lockingOf } from "../workspace/workspace.ts";
+import type { CallOptions } from "./contract.ts";
 
 /**
  * Forgets where the points of a folder lay, when its control directory, or the workspace in it, is gone for good; what a
  * killed release left of it goes. False when the folder was not known. Throws `conflict` while its points are there: then
  * `release` is meant.
  */
-export async function forget(path: string): Promise<boolean> {
+export async function forget(path: string, options: CallOptions): Promise<boolean> {
   const folder = realPathOf(path);
-  using _registry = await lockRegistry({ purpose: "release" });
+  using _registry = await lockRegistry(lockingOf("release", options));
   if (finishReleases().some((left) => left.folder.equals(folder))) return true;
   const registration = readRegistration(folder);
   if (registration === null) return forgetSelfContained(folder);

@@ -137,14 +137,14 @@ function takes(...shapes: Shape[]): Call {
 }
 
 export const LIBRARY_CALLS: Record<CallsOf<CairnLibrary>, Call> = {
-  detectEngine: takes(place),
-  validateEngine: takes(place, engine),
+  detectEngine: takes(place, call),
+  validateEngine: takes(place, engine, call),
   init: takes(place, init),
   adopt: takes(place, adopt),
   open: takes(place, open),
   openOrInit: takes(place, init),
   openOrAdopt: takes(place, adopt),
-  find: takes(place),
+  find: takes(place, call),
   initRepository: takes(
     members<InitRepositoryOptions>({ ...REPOSITORY, like: place }, { needed: ["repository", "password"] }),
   ),
@@ -153,7 +153,7 @@ export const LIBRARY_CALLS: Record<CallsOf<CairnLibrary>, Call> = {
   inspect: takes(place, optional(members<InspectOptions>({ ...CALL, passwordFile: place }))),
   listWorkspaces: takes(call),
   relocate: takes(place, place, open),
-  forget: takes(place),
+  forget: takes(place, call),
 };
 
 export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
@@ -184,8 +184,8 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
     optional(number),
     optional(members<HistoryOptions>({ ...CALL, grep: text, tag: text, path })),
   ),
-  latestSavePoint: takes(optional(text)),
-  hasSavePoints: takes(optional(text)),
+  latestSavePoint: takes(optional(text), call),
+  hasSavePoints: takes(optional(text), call),
   resolve: takes(text, inWorkspace),
   status: takes(inWorkspace),
   diff: takes(text, optional(orNull(text)), optional(members<DiffOptions>({ ...IN_WORKSPACE, paths: list(path) }))),
@@ -199,7 +199,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
     optional(members<ForkOptions>({ ...IN_WORKSPACE, name: text, standalone: flag, allow: texts })),
   ),
   view: takes(text, inWorkspace),
-  listViews: takes(),
+  listViews: takes(call),
   closeView: takes(text, call),
   pin: takes(text, inWorkspace),
   unpin: takes(text, inWorkspace),
@@ -254,7 +254,7 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
     takes: [optional(members<SealWhenIdleOptions>({ idleMs: number, onWarning: callback }))],
     how: "at once",
   },
-  shortIds: takes(texts),
+  shortIds: takes(texts, call),
   release: takes(optional(members<ReleaseOptions>({ ...IN_WORKSPACE, deletePoints: flag }))),
 };
 

@@ -76,12 +76,12 @@ export class Library {
     return verifyReceipt(path, options);
   }
 
-  async detectEngine(path: string): Promise<EngineResult> {
-    return detectEngine(path);
+  async detectEngine(path: string, options: CallOptions = {}): Promise<EngineResult> {
+    return detectEngine(path, options);
   }
 
-  async validateEngine(path: string, type: EngineType): Promise<void> {
-    await requireEngine(path, type);
+  async validateEngine(path: string, type: EngineType, options: CallOptions = {}): Promise<void> {
+    await requireEngine(path, type, options);
   }
 
   async init(path: string, options: InitOptions = {}): Promise<CairnClient> {
@@ -129,7 +129,7 @@ export class Library {
     return this.#client(await this.#adopt(path, options));
   }
 
-  async find(path: string): Promise<string | null> {
+  async find(path: string, _options: CallOptions = {}): Promise<string | null> {
     return findWorkspace(path)?.folder.toString("utf8") ?? null;
   }
 
@@ -145,15 +145,15 @@ export class Library {
     return inspect(file, options);
   }
 
-  async forget(path: string): Promise<boolean> {
-    return forget(path);
+  async forget(path: string, options: CallOptions = {}): Promise<boolean> {
+    return forget(path, options);
   }
 
   async #init(path: string, options: InitOptions): Promise<Adopted> {
     checkOptions(options);
     const adopted = await initSelfContained(path, {
       name: options.name,
-      engine: await engineOfNew(path, options.engineType),
+      engine: await engineOfNew(path, options),
       populate: populateWith(options),
       guard: (root, chosen) => checkLocation(root, { allow: options.allow, control: chosen?.root }),
     });
@@ -164,7 +164,7 @@ export class Library {
   async #adopt(path: string, options: AdoptOptions): Promise<AdoptedHere> {
     checkOptions(options);
     const folder = realFolder(path);
-    const detected = await detectEngine(path, options.controlDirectory);
+    const detected = await detectEngine(path, options);
     const engine = options.engineType ?? detected.engine;
     const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
     if (toConvert)
@@ -173,7 +173,7 @@ export class Library {
         allow: options.allow,
         signal: options.signal,
       });
-    else if (options.engineType !== undefined) await requireEngine(path, engine, options.controlDirectory);
+    else if (options.engineType !== undefined) await requireEngine(path, engine, options);
     const adopted = await adoptFolder(folder, {
       name: options.name,
       engine: toConvert ? "copy" : engine,

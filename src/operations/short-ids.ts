@@ -2,6 +2,8 @@ import type { SavePointId } from "../ids.ts";
 import { listWorkspaces } from "../workspace/control-directory.ts";
 import { workspacePaths, type ControlPaths } from "../workspace/control-layout.ts";
 import { Points } from "../workspace/points.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
+import type { CallOptions } from "./contract.ts";
 
 const MIN_DIGITS = 8;
 
@@ -9,11 +11,16 @@ const MIN_DIGITS = 8;
  * The shortest prefix of each id that no other point of the control directory shares, at least 8 digits; ids that are
  * not there likewise. Reads the point catalogs, not the descriptors.
  */
-export function shortIds(control: ControlPaths, ids: readonly SavePointId[]): string[] {
+export async function shortIds(
+  control: ControlPaths,
+  ids: readonly SavePointId[],
+  { signal }: CallOptions,
+): Promise<string[]> {
   if (ids.length === 0) return [];
   const wanted = new Map<string, Set<string>>();
   for (const id of ids) wanted.set(id.slice(0, MIN_DIGITS), new Set());
-  for (const id of [...sharing(control, [...wanted.keys()]), ...ids]) wanted.get(id.slice(0, MIN_DIGITS))?.add(id);
+  const others = await collectPaced(sharing(control, [...wanted.keys()]), newPacer(signal));
+  for (const id of [...others, ...ids]) wanted.get(id.slice(0, MIN_DIGITS))?.add(id);
   return ids.map((id) => {
     let digits = MIN_DIGITS;
     for (const other of wanted.get(id.slice(0, MIN_DIGITS)) ?? []) {

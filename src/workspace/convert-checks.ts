@@ -37,7 +37,7 @@ export async function requireConvertible(folder: Buffer, checks: ConvertChecks):
   requirePlace(folder);
   requireRights(folder);
   checkSpace(parentOf(folder).toString("utf8"), 0, { allow: checks.allow });
-  const answer = await probeNewSubvolume(folder, checks.place);
+  const answer = await probeNewSubvolume({ folder, place: checks.place, signal: checks.signal });
   if (answer !== null)
     throw new CairnError("unsupported", `${shown(folder)} cannot be held by snapshots: ${answer.reason}`, {
       hint: answer.hint ?? "keep it with another engine: `cairn engine show` says which work there",

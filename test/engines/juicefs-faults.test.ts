@@ -79,6 +79,28 @@ test("a folder on JuiceFS is adopted with clones when they are asked for, whose 
   assert.deepEqual((await client.verifyAll()).problems, []);
 });
 
+test("looking for the best engine ends with its signal while a clone is tried, and leaves nothing behind", async (t) => {
+  const volume = juicefsVolume(t, "stand-in");
+  if (volume === null) return;
+  const [folder, began] = [path.join(volume.root, "ws"), path.join(volume.programs, "began")];
+  fs.mkdirSync(folder);
+  writeProgram(path.join(volume.programs, "juicefs"), `echo > ${began}\nexec sleep 15`);
+  const library = await cairnLibrary();
+  for (const probe of [
+    async (signal: AbortSignal) => library.detectEngine(folder, { signal }),
+    async (signal: AbortSignal) => library.validateEngine(folder, "juicefs-clone", { signal }),
+    async (signal: AbortSignal) => library.adopt(folder, { signal }),
+  ]) {
+    const controller = new AbortController();
+    const stopped = assert.rejects(probe(controller.signal), { code: "interrupted" });
+    while (!fs.existsSync(began)) await setTimeout(5);
+    controller.abort();
+    await stopped;
+    assert.deepEqual(fs.readdirSync(volume.root), ["ws"]);
+    fs.rmSync(began);
+  }
+});
+
 test("a clone by JuiceFS that is not whole, or that fails, is saved into the store whole, and the point says why", async (t) => {
   const at = await faultyClones(t);
   if (at === null) return;

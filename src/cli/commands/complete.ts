@@ -15,8 +15,13 @@ const LIMIT = 200;
 async function run(context: Context): Promise<Outcome> {
   try {
     const client = await context.openExisting();
-    const { save_points: points } = await client.history(undefined, LIMIT);
-    const ids = await client.shortIds(points.map((point) => point.save_point_id));
+    // What goes on is not told: the line that is being typed stands there.
+    const { signal } = context;
+    const { save_points: points } = await client.history(undefined, LIMIT, { signal });
+    const ids = await client.shortIds(
+      points.map((point) => point.save_point_id),
+      { signal },
+    );
     const candidates = points.map((point, i) => ({
       word: ids[i] ?? point.save_point_id,
       text: firstLine(point.message) || point.created_at,

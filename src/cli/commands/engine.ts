@@ -38,7 +38,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
   if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
   const library = await context.library();
-  return shown(context, await library.detectEngine(context.chosenFolder(folder) ?? context.cwd));
+  return shown(context, await library.detectEngine(context.chosenFolder(folder) ?? context.cwd, context.callOptions()));
 }
 
 async function set(context: Context, words: readonly string[], allow: readonly GuardName[]): Promise<Outcome> {

@@ -52,7 +52,7 @@ async function openOrForget(context: Context, folder: string): Promise<Client | 
   } catch (error) {
     const path = context.chosenFolder(folder);
     const isGone = error instanceof CairnError && GONE.has(error.code) && path !== undefined;
-    if (!isGone || !(await (await context.library()).forget(path))) throw error;
+    if (!isGone || !(await (await context.library()).forget(path, context.callOptions()))) throw error;
     return null;
   }
 }

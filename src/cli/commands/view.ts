@@ -28,11 +28,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (asked !== 1) throw usage("view wants a TARGET, --list or --close ID, one of them");
   const client = await context.open();
   if (closing !== undefined) {
-    const closed = await client.closeView(closing);
+    const closed = await client.closeView(closing, context.callOptions());
     return { data: { closed }, text: () => `closed ${closed.view_id}` };
   }
   if (target === undefined) {
-    const views = await client.listViews();
+    const views = await client.listViews(context.callOptions());
     return { data: { views }, text: () => renderViews(views) };
   }
   const view = await client.view(target, context.callOptions());

@@ -13,7 +13,7 @@ test("a file system is refused when a clone that is made changes the times of it
   const volume = loopFileSystem(t, "xfs");
   if (volume === null) return;
   const probe = async (): ReturnType<typeof probeHolder> =>
-    probeHolder("reflink-copy", Buffer.from(volume.root), volume.root);
+    probeHolder("reflink-copy", { folder: Buffer.from(volume.root), place: volume.root });
   assert.equal(await probe(), null);
   const { copyFileSync } = fs;
   t.mock.method(fs, "copyFileSync", (from: string, to: string, mode: number) => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { toCairnError } from "../../errors.ts";
+import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { temporaryName } from "../../fs/durable.ts";
 import { filesystemKind, mountOf } from "../../fs/mounts.ts";
@@ -25,27 +25,50 @@ const JUICEFS_MOUNT = "fuse.juicefs";
 /** Three entries; what takes longer than that is of no use. */
 const PROBE_LIMIT_MS = 20_000;
 
+/** What is probed. */
+export interface Probe {
+  folder: Buffer;
+  /** a folder on the way to where points will be */
+  place: string;
+  signal?: AbortSignal | undefined;
+}
+
 /**
- * Whether a holder can hold the trees of `folder` in `place`, a folder on the way to where points will be: by doing it
- * there, in a temporary folder that is gone afterwards. Never throws for a folder that exists.
+ * Whether a holder can hold the trees of `folder` in `place`: by doing it there, in a temporary folder that is gone
+ * afterwards. Throws `interrupted`, and nothing else for a folder that exists.
  */
-export async function probeHolder(type: TreeHolder["type"], folder: Buffer, place: string): Promise<ProbeAnswer> {
-  try {
+export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promise<ProbeAnswer> {
+  const { folder, place } = probe;
+  return answered(probe, async () => {
     if (type === "juicefs-clone" && mountOf(folder)?.type !== JUICEFS_MOUNT)
       return { reason: "the folder is not on a mount of JuiceFS" };
     const apart = whyApart(type, folder, place);
     if (apart !== null) return pointsApart(apart, place);
     switch (type) {
       case "btrfs-snapshot":
-        return await probeBtrfs(folder, place);
+        return probeBtrfs(probe);
       case "reflink-copy":
-        return await inTemporary(place, probeReflink);
+        return inTemporary(place, probeReflink);
       case "juicefs-clone":
-        return await probeJuicefs(place);
+        return probeJuicefs(probe);
     }
+  });
+}
+
+/** What fails is an answer, too, unless the call was stopped. */
+async function answered({ signal }: Probe, work: () => Promise<ProbeAnswer>): Promise<ProbeAnswer> {
+  throwIfAborted(signal);
+  try {
+    return await work();
   } catch (error) {
-    return { reason: toCairnError(error).message };
+    return answerOf(error);
   }
+}
+
+function answerOf(error: unknown): ProbeAnswer {
+  const failed = toCairnError(error);
+  if (failed.code === "interrupted") throw failed;
+  return { reason: failed.message, ...(failed.hint === undefined ? {} : { hint: failed.hint }) };
 }
 
 /** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
@@ -59,7 +82,7 @@ function whyApart(type: TreeHolder["type"], folder: Buffer, place: string): stri
   return type === "btrfs-snapshot" ? null : "another mount of the file system";
 }
 
-async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
+async function probeBtrfs({ folder, place, signal }: Probe): Promise<ProbeAnswer> {
   if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
   if (!isSubvolume(folder))
     return {
@@ -67,9 +90,9 @@ async function probeBtrfs(folder: Buffer, place: string): Promise<ProbeAnswer> {
       hint: "ask for it and the folder is made one in place: `cairn init --engine btrfs-snapshot`, or `cairn engine set btrfs-snapshot` where it is a workspace already",
     };
   return inTemporary(place, async (work) => {
-    if (await mayRemoveWhole(work)) return snapshotInto(work, folder);
+    if (await mayRemoveWhole(work)) return snapshotInto(work, folder, signal);
     // What others have in the folder would stay in a snapshot of it: an empty one tells the rest.
-    return whyNotOwn(folder) ?? (await snapshotOfNew(work));
+    return whyNotOwn(folder) ?? (await snapshotOfNew(work, signal));
   });
 }
 
@@ -95,40 +118,37 @@ function whyNotOwn(folder: Buffer): ProbeAnswer {
   return { reason: "only root and the owner of a subvolume's root directory may snapshot it" };
 }
 
-async function snapshotInto(work: string, folder: Buffer): Promise<ProbeAnswer> {
+async function snapshotInto(work: string, folder: Buffer, signal: AbortSignal | undefined): Promise<ProbeAnswer> {
   const held = path.join(work, "held");
   try {
-    await btrfsHolder().capture(folder, held, {});
+    await btrfsHolder().capture(folder, held, { signal });
     return null;
   } catch (error) {
-    const { message, hint } = toCairnError(error);
-    return { reason: message, ...(hint === undefined ? {} : { hint }) };
+    return answerOf(error);
   } finally {
     await removeHeldTree(held);
   }
 }
 
 /**
- * Whether a new subvolume in `parent` could be held by snapshots in `place`: by making one in a temporary folder of
- * each. Null where it works. Never throws for folders that exist.
+ * Whether a new subvolume in `folder` could be held by snapshots in `place`: by making one in a temporary folder of
+ * each. Null where it works. Throws `interrupted`, and nothing else for folders that exist.
  */
-export async function probeNewSubvolume(parent: Buffer, place: string): Promise<ProbeAnswer> {
-  try {
-    if (filesystemKind(parent).name !== "btrfs") return { reason: "the folder is not on btrfs" };
-    const apart = whyApart("btrfs-snapshot", parent, place);
+export async function probeNewSubvolume(probe: Probe): Promise<ProbeAnswer> {
+  const { folder, place, signal } = probe;
+  return answered(probe, async () => {
+    if (filesystemKind(folder).name !== "btrfs") return { reason: "the folder is not on btrfs" };
+    const apart = whyApart("btrfs-snapshot", folder, place);
     if (apart !== null) return pointsApart(apart, place);
-    return await inTemporary(place, snapshotOfNew);
-  } catch (error) {
-    const { message, hint } = toCairnError(error);
-    return { reason: message, ...(hint === undefined ? {} : { hint }) };
-  }
+    return inTemporary(place, async (work) => snapshotOfNew(work, signal));
+  });
 }
 
-async function snapshotOfNew(work: string): Promise<ProbeAnswer> {
+async function snapshotOfNew(work: string, signal: AbortSignal | undefined): Promise<ProbeAnswer> {
   const fresh = path.join(work, "fresh");
   try {
     await makeSubvolume(Buffer.from(fresh));
-    return await snapshotInto(work, Buffer.from(fresh));
+    return await snapshotInto(work, Buffer.from(fresh), signal);
   } finally {
     await removeHeldTree(fresh);
   }
@@ -174,7 +194,7 @@ function probeReflink(work: string): ProbeAnswer {
   }
 }
 
-async function probeJuicefs(place: string): Promise<ProbeAnswer> {
+async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
   if (findJuicefs() === null) return JUICEFS_MISSING;
   return inTemporary(place, async (work) => {
     const [from, held] = [path.join(work, "from"), path.join(work, "held")];
@@ -182,12 +202,11 @@ async function probeJuicefs(place: string): Promise<ProbeAnswer> {
     fs.writeFileSync(path.join(from, "folder", "file"), randomBytes(CLONE_BYTES));
     fs.symlinkSync("folder/file", path.join(from, "link"));
     try {
-      await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, {});
+      await juicefsHolder({ limitMs: PROBE_LIMIT_MS }).capture(Buffer.from(from), held, { signal });
       const [a, b] = [from, held].map((each) => fs.readFileSync(path.join(each, "folder", "file")));
       return a!.equals(b!) ? null : { reason: "what juicefs clone makes has another content" };
     } catch (error) {
-      const { message, hint } = toCairnError(error);
-      return { reason: message, ...(hint === undefined ? {} : { hint }) };
+      return answerOf(error);
     }
   });
 }

@@ -22,7 +22,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const library = await context.library();
   const options: InitRepositoryOptions = repositoryOptions(context, input, { twice: true });
   // Inside a workspace restic cuts large files there as the workspace does.
-  const like = context.chosenFolder() ?? (await library.find(context.cwd));
+  const like = context.chosenFolder() ?? (await library.find(context.cwd, context.callOptions()));
   if (like !== null) options.like = like;
   const repository = await library.initRepository(options);
   try {
