@@ -175,7 +175,9 @@ class ContentVerification {
 
   async #walkPoints(): Promise<Walked[]> {
     const walked: Walked[] = [];
-    for (const point of this.#options.points) {
+    // Of chosen paths the first name of a file may not be one: what such a point, without digests, shares with others is theirs.
+    const isWithout = ({ metadataDigest }: CheckedPoint): number => Number(metadataDigest === null);
+    for (const point of this.#options.points.toSorted((a, b) => isWithout(a) - isWithout(b))) {
       const { tree, snapshotTree } = point;
       const manifest = snapshotTree === null ? NO_MANIFEST : readPointManifest(this.#store, snapshotTree);
       const totals = await this.#walk.point(tree, manifest);
