@@ -6,12 +6,8 @@ import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
-import { syscalls } from "../../fs/syscalls.ts";
 import { leftOutOf } from "../testing-folder.ts";
 import { backupScene, damageBlob, nodeAt, opened, withManifest } from "./testing-far.ts";
-
-/** Where all entries are listed for their times, each is compared with its node, and not all of them by the digest of the whole. */
-const UNPROVEN_BY_DIGEST = syscalls().exactTimes ? false : "needs native calls";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
   const at = await backupScene(t, "local");
@@ -44,68 +40,60 @@ test("a snapshot that is finished while a restore begins is either not seen or r
   assert.equal(proof?.state_digest, walkDigests(at.folder).state);
 });
 
-test(
-  "a snapshot that another program made of a save point's is sound, and is restored as what it holds",
-  { skip: UNPROVEN_BY_DIGEST },
-  async (t) => {
-    const { client, repository, folder, root } = await backupScene(t, "far");
-    const { snapshot } = await client.createBackup(repository, { save: true });
-    const digest = walkDigests(folder).state;
-    const opened = repository as OpenedRepository;
-    const other = await withManifest(opened, snapshot!.snapshot_id, (text) => text.replace(digest, "ab".repeat(32)));
-    await assert.rejects(repository.restore(other, join(root, "not this")), { code: "damaged" });
-    const stored = opened.access.repository;
-    const made = await stored.loadSnapshot(other);
-    const derived = await stored.saveSnapshot({
-      ...made,
-      original: snapshot!.snapshot_id as ObjectId,
-      tags: ["rewrite"],
-    });
-    await opened.access.repository.storage.remove("snapshots", other);
-    const warnings: string[] = [];
-    const onWarning = (message: string): number => warnings.push(message);
-    const { problems, checked } = await repository.verify({ onWarning });
-    assert.deepEqual([problems, checked.digests], [[], 1]);
-    // Nothing tells such a one from a copy of what was wrong already.
-    assert.match(warnings.splice(0).join("\n"), new RegExp(`^snapshot ${derived.slice(0, 8)} .* recorded is (ab){32}`));
-    await assert.rejects(repository.restore(derived, join(root, "restored"), { receipt: join(root, "receipt") }), {
-      code: "usage",
-      message: /lacks something of what it was made of/,
-    });
-    const restored = await repository.restore(derived, join(root, "restored"), { onWarning });
-    const { proof } = restored;
-    assert.deepEqual([proof?.state_digest, proof?.receipt, leftOutOf(restored)], [digest, null, []]);
-    assert.match(warnings.join(), /another program made the snapshot/);
-    assert.equal(walkDigests(join(root, "restored")).state, digest);
-  },
-);
+test("a snapshot that another program made of a save point's is sound, and is restored as what it holds", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "far");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const digest = walkDigests(folder).state;
+  const opened = repository as OpenedRepository;
+  const other = await withManifest(opened, snapshot!.snapshot_id, (text) => text.replace(digest, "ab".repeat(32)));
+  await assert.rejects(repository.restore(other, join(root, "not this")), { code: "damaged" });
+  const stored = opened.access.repository;
+  const made = await stored.loadSnapshot(other);
+  const derived = await stored.saveSnapshot({
+    ...made,
+    original: snapshot!.snapshot_id as ObjectId,
+    tags: ["rewrite"],
+  });
+  await opened.access.repository.storage.remove("snapshots", other);
+  const warnings: string[] = [];
+  const onWarning = (message: string): number => warnings.push(message);
+  const { problems, checked } = await repository.verify({ onWarning });
+  assert.deepEqual([problems, checked.digests], [[], 1]);
+  // Nothing tells such a one from a copy of what was wrong already.
+  assert.match(warnings.splice(0).join("\n"), new RegExp(`^snapshot ${derived.slice(0, 8)} .* recorded is (ab){32}`));
+  await assert.rejects(repository.restore(derived, join(root, "restored"), { receipt: join(root, "receipt") }), {
+    code: "usage",
+    message: /lacks something of what it was made of/,
+  });
+  const restored = await repository.restore(derived, join(root, "restored"), { onWarning });
+  const { proof } = restored;
+  assert.deepEqual([proof?.state_digest, proof?.receipt, leftOutOf(restored)], [digest, null, []]);
+  assert.match(warnings.join(), /another program made the snapshot/);
+  assert.equal(walkDigests(join(root, "restored")).state, digest);
+});
 
-test(
-  "a restore from far away waits for few answers one after the other, and for none while it proves",
-  { skip: UNPROVEN_BY_DIGEST },
-  async (t) => {
-    const { client, library, options, root } = await backupScene(t, "far");
-    await using repository = await library.openRepository(options);
-    await client.createBackup(repository, { save: true });
-    const far = opened.far!;
-    far.rounds = 0;
-    far.counts.clear();
-    const target = join(root, "restored");
-    const givenBack: boolean[] = [];
-    const remove = far.remove.bind(far);
-    far.remove = async (...of) => {
-      givenBack.push(!existsSync(target));
-      return remove(...of);
-    };
-    const { proof } = await repository.restore("latest", target);
-    assert.notEqual(proof, null);
-    assert.ok(far.count("load", "data") >= 3);
-    // The proof follows, and the name only after it.
-    assert.deepEqual(givenBack, [true]);
-    // Locks and its own lock; locks again; snapshots; the one and the names of the index; trees; the manifest; content; the lock goes.
-    assert.ok(far.rounds <= 9, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
-  },
-);
+test("a restore from far away waits for few answers one after the other, and for none while it proves", async (t) => {
+  const { client, library, options, root } = await backupScene(t, "far");
+  await using repository = await library.openRepository(options);
+  await client.createBackup(repository, { save: true });
+  const far = opened.far!;
+  far.rounds = 0;
+  far.counts.clear();
+  const target = join(root, "restored");
+  const givenBack: boolean[] = [];
+  const remove = far.remove.bind(far);
+  far.remove = async (...of) => {
+    givenBack.push(!existsSync(target));
+    return remove(...of);
+  };
+  const { proof } = await repository.restore("latest", target);
+  assert.notEqual(proof, null);
+  assert.ok(far.count("load", "data") >= 3);
+  // The proof follows, and the name only after it.
+  assert.deepEqual(givenBack, [true]);
+  // Locks and its own lock; locks again; snapshots; the one and the names of the index; trees; the manifest; content; the lock goes.
+  assert.ok(far.rounds <= 9, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
+});
 
 test("a small snapshot fits on a small file system, of which only a share stays free", async (t) => {
   const disk = loopFileSystem(t, "ext4", { size: 24 << 20 });

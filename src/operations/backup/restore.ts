@@ -22,7 +22,7 @@ import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/part
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
-import type { LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
+import type { Aspect, LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
@@ -172,11 +172,11 @@ class SnapshotRestore {
     return options.prove ?? paths === null;
   }
 
-  /** True where no digest of the whole can be equal. */
+  /** True where no digest of the whole can be equal, or there is none. */
   #isCompared(leftOut: readonly LeftOut[]): boolean {
     const { paths, content } = this.#parts;
     const recorded = content.manifest?.stateDigest ?? null;
-    return this.#isProven && (paths !== null || leftOut.length > 0 || recorded === null);
+    return this.#isProven && (paths !== null || leftOut.some(isOfState) || recorded === null);
   }
 
   /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
@@ -314,7 +314,7 @@ class SnapshotRestore {
     const untold = await lookingAtSnapshots(access, { ...options, area }, async (look) =>
       this.#compare(look, { folder, found, written, leftOut }),
     );
-    if (leftOut.length === 0) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
+    if (!leftOut.some(isOfState)) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
     return { proof: null, untold };
   }
 
@@ -398,6 +398,14 @@ function requireRoomAt(target: Buffer, bytes: number): void {
 }
 
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
+
+/** What the state digest does not cover. */
+const BEYOND_STATE: ReadonlySet<Aspect> = new Set<Aspect>(["owner", "times", "xattrs", "links"]);
+
+/** Whether something that is left out makes the state another one. */
+function isOfState({ aspects }: LeftOut): boolean {
+  return aspects === undefined || aspects.some((aspect) => !BEYOND_STATE.has(aspect));
+}
 
 function withoutManifest(damage: CairnError): LeftOut {
   const detail = `the snapshot's manifest cannot be read, so holes are filled and nothing is proven: ${damage.message}`;
