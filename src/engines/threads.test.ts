@@ -3,13 +3,23 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { EngineThread } from "./engine-thread.ts";
+import { eventually } from "../../test/fixtures/eventually.ts";
+import { EngineThread } from "./engine-thread.ts";
 import { giveBackThreads, takeThreads, withThreads } from "./threads.ts";
 
 const MODULE = new URL("threads.ts", import.meta.url).href;
-const IDLE_MS = 2000;
+/** Threads of one operation, which are kept. */
+const KEPT = 2;
 
 const verify = { kind: "verify" } as const;
+
+/** "none" once a thread that is started now is there, before which one that was given to somebody earlier would be. */
+async function noneBy(): Promise<"none"> {
+  const later = new EngineThread("verify");
+  await later.started();
+  later.end();
+  return "none";
+}
 
 function threadsOfProcess(): number {
   return Number(/^Threads:\s+(\d+)$/mu.exec(fs.readFileSync("/proc/self/status", "utf8"))![1]);
@@ -44,10 +54,10 @@ test("who wants more than there may be has what is free, and waits for no more t
   assert.ok(all.length >= 4 && all.length <= 8, `${all.length}`);
   const many = takeThreads({ ...verify, count: 64 });
   const last = takeThreads(verify);
-  assert.equal(await Promise.race([many, last, sleep(50, "none")]), "none");
+  assert.equal(await Promise.race([many, last, noneBy()]), "none");
   giveBackThreads(all.splice(0, 2));
   assert.equal((await many).length, 2);
-  assert.equal(await Promise.race([last, sleep(50, "none")]), "none");
+  assert.equal(await Promise.race([last, noneBy()]), "none");
   giveBackThreads(await many);
   giveBackThreads(await last);
   giveBackThreads(all);
@@ -65,7 +75,7 @@ test("what waits for another machine keeps nobody else from threads, when it has
   };
   const calls = Array.from({ length: 6 }, far);
   assert.equal((await calls[1]!.begun).length, 2);
-  assert.equal(await Promise.race([calls[5]!.begun, sleep(50, "none")]), "none");
+  assert.equal(await Promise.race([calls[5]!.begun, noneBy()]), "none");
   const near = await takeThreads({ ...verify, count: 64 });
   assert.ok(near.length >= 4);
   answer();
@@ -89,12 +99,21 @@ test("who waits in line is stopped at once, and those behind it are not held up,
   const stopper = new AbortController();
   const stopped = takeThreads({ ...verify, signal: stopper.signal });
   const behind = takeThreads(verify);
-  const started = Date.now();
   stopper.abort();
+  // Before anybody gives threads back.
   await assert.rejects(stopped, { name: "CairnError", code: "interrupted" });
-  assert.ok(Date.now() - started < 100);
   giveBackThreads(all.splice(0, 2));
   giveBackThreads(await behind);
+  giveBackThreads(all);
+});
+
+test("who is stopped while threads are started for it has none, and keeps none", async () => {
+  const stopper = new AbortController();
+  const stopped = takeThreads({ ...verify, count: 64, signal: stopper.signal });
+  stopper.abort();
+  await assert.rejects(stopped, { name: "CairnError", code: "interrupted" });
+  const all = await takeThreads({ ...verify, count: 64 });
+  assert.ok(all.length >= 4, `${all.length}`);
   giveBackThreads(all);
 });
 
@@ -102,12 +121,22 @@ test(
   "threads beyond those of one operation end when nobody has wanted them for a while",
   { skip: process.platform === "linux" ? false : "only Linux says how many threads a process has" },
   async () => {
-    await sleep(IDLE_MS + 500);
-    const few = threadsOfProcess();
-    giveBackThreads(await takeThreads({ ...verify, count: 64 }));
-    assert.ok(threadsOfProcess() >= few + 2);
-    await sleep(IDLE_MS + 500);
-    assert.equal(threadsOfProcess(), few);
+    // Those of both lines are all that there can be, so that none is idle beside them.
+    let [made, most] = [0, 0];
+    await withThreads({ ...verify, isFar: true, count: 64 }, async (far) => {
+      const near = await takeThreads({ ...verify, count: 64 });
+      [made, most] = [far.length + near.length, threadsOfProcess()];
+      giveBackThreads(near);
+      const again = await takeThreads({ ...verify, count: 64 });
+      assert.ok(
+        again.every((thread) => near.includes(thread)),
+        "kept for whoever comes next",
+      );
+      giveBackThreads(again);
+    });
+    assert.ok(made > KEPT);
+    await eventually("those that nobody wants end", () => threadsOfProcess() <= most - made + KEPT);
+    assert.equal(threadsOfProcess(), most - made + KEPT);
   },
 );
 

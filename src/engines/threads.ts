@@ -53,6 +53,9 @@ class Line {
     for (const result of await Promise.allSettled(wanted)) if (result.status === "rejected") failure = result.reason;
     this.#release(granted - threads.length);
     if (threads.length === 0) throw toCairnError(failure);
+    // Whoever has them hears only of what is stopped from then on.
+    if (signal?.aborted === true) this.giveBack(threads);
+    throwIfAborted(signal);
     return threads;
   }
 
