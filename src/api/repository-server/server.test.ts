@@ -14,12 +14,13 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { eventually } from "../../../test/fixtures/eventually.ts";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { makeNode } from "../../engines/testing-edits.ts";
 import { CairnError } from "../../errors.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { RepositoryServer } from "./server.ts";
-import { eventually, nameOf, serve } from "./testing-server.ts";
+import { nameOf, serve } from "./testing-server.ts";
 import { TlsFiles } from "./tls-files.ts";
 
 test("the protocol's requests are answered as restic's document has them", async (t) => {

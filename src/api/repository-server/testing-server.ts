@@ -1,11 +1,9 @@
-import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { RepositoryServer, type RepositoryServerOptions } from "./server.ts";
 
 /** A server to ask anything, and connections on which anything can be said. Test only. */
@@ -101,15 +99,6 @@ export class Wire {
     if (pattern.test(this.#text)) return;
     await new Promise<void>((found) => this.#waiting.push({ pattern, found }));
   }
-}
-
-/** What happens on the other side of a connection is waited for, not timed. */
-export async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 2000; i++) {
-    if (holds()) return;
-    await sleep(10);
-  }
-  assert.fail(what);
 }
 
 export function nameOf(bytes: Uint8Array | string): string {
