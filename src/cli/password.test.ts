@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import test from "node:test";
 import { CairnError } from "../errors.ts";
 import { readPassword, type PasswordSources } from "./password.ts";
@@ -25,6 +28,22 @@ test("a command that gives no password is told by how it ended", async () => {
   };
   await told("exit 3", /password ended with status 3$/);
   await told("kill -KILL $$", /password was ended by SIGKILL$/);
+});
+
+test("a password file that is a folder, or empty, is a usage error that says where a password may come from", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "cairn-password-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const empty = join(folder, "empty");
+  writeFileSync(empty, " \n");
+  const hint = /^--password-file FILE, --password-command COMMAND, or the variable/;
+  const asks: [Partial<PasswordSources>, RegExp][] = [
+    [{ file: folder }, /the password file .* is a folder$/],
+    [{ env: { CAIRN_PASSWORD_FILE: folder } }, /the password file .* is a folder$/],
+    [{ file: empty }, /the password from .*empty is empty$/],
+    [{ command: "true" }, /the password from the command is empty$/],
+  ];
+  for (const [from, message] of asks)
+    await assert.rejects(readPassword({ ...SOURCES, ...from }), { code: "usage", message, hint });
 });
 
 test("a password that is nowhere is told with its own options and variables", async () => {

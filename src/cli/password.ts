@@ -59,15 +59,17 @@ function whereFrom(variable: string): string {
   return `${option}-file FILE, ${option}-command COMMAND, or the variable CAIRN_${variable} or CAIRN_${variable}_FILE`;
 }
 
-async function fromFile(file: string, { cwd, env, identity }: PasswordSources): Promise<string> {
+async function fromFile(file: string, { cwd, env, identity, variable }: PasswordSources): Promise<string> {
   const path = resolve(cwd, file);
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(path);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EISDIR")
+      throw usage(`the password file ${path} is a folder`, whereFrom(variable));
     throw toCairnError(error, `reading the password file ${path}`);
   }
-  if (!isAgeFile(bytes)) return checked(bytes, path);
+  if (!isAgeFile(bytes)) return checked(bytes, path, variable);
   const keys = identity ?? env["CAIRN_AGE_IDENTITY"];
   if (keys === undefined || keys === "")
     throw usage(
@@ -76,18 +78,18 @@ async function fromFile(file: string, { cwd, env, identity }: PasswordSources): 
     );
   const { openAgePassword } = await import("../operations/backup/age-password.ts");
   const password = await openAgePassword(bytes, { file: path, identity: resolve(cwd, keys) });
-  return checked(Buffer.from(password), path);
+  return checked(Buffer.from(password), path, variable);
 }
 
-function checked(bytes: Uint8Array, from: string): string {
-  if (bytes.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`);
+function checked(bytes: Uint8Array, from: string, variable: string): string {
+  if (bytes.length > MAX_BYTES) throw usage(`the password from ${from} is longer than a mebibyte`, whereFrom(variable));
   const text = Buffer.from(bytes).toString("utf8").trim();
-  if (text === "") throw usage(`the password from ${from} is empty`);
+  if (text === "") throw usage(`the password from ${from} is empty`, whereFrom(variable));
   return text;
 }
 
 /** Through the shell. Its errors go to the terminal and are never part of a message, for they may hold the secret. */
-async function fromCommand(command: string, { cwd, env, signal }: PasswordSources): Promise<string> {
+async function fromCommand(command: string, { cwd, env, signal, variable }: PasswordSources): Promise<string> {
   const output = await new Promise<Buffer>((done, fail) => {
     const child = execFile(
       "/bin/sh",
@@ -108,7 +110,7 @@ async function fromCommand(command: string, { cwd, env, signal }: PasswordSource
     child.stdin?.end();
     child.stderr?.pipe(process.stderr);
   });
-  return checked(output, "the command");
+  return checked(output, "the command", variable);
 }
 
 function commandFailure({ code, signal }: ExecFileException): CairnError {

@@ -35,6 +35,7 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const words = input.rest(0);
   if (words[0] === "set") return set(context, words.slice(1), parseGuards(input.list("allow")));
+  if (input.list("allow").length > 0) throw usage("--allow is of engine set");
   const [folder, ...more] = words[0] === "show" ? words.slice(1) : words;
   if (more.length > 0) throw usage("engine wants one folder: cairn engine [show] [DIR]");
   const library = await context.library();

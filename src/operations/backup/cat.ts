@@ -22,6 +22,7 @@ export async function catBackup(
   if (!KINDS.includes(kind))
     throw new CairnError("usage", `cat knows ${KINDS.join(", ")}; not ${JSON.stringify(kind)}`);
   if (kind === "config") {
+    if (id !== undefined) throw new CairnError("usage", `cat config takes no id; found ${JSON.stringify(id)}`);
     const content = {
       version: repository.version,
       id: repository.id,

@@ -170,3 +170,10 @@ test("stats count the packs that are in no index, without those that rustic has 
   await opened.storage.save("data", "cd".repeat(32), Buffer.alloc(50));
   assert.equal((await repository.stats()).unindexed_packs, 1);
 });
+
+test("an id of the config, of which there is one, is a usage error", async (t) => {
+  const { repository } = await backupScene(t, "local");
+  const { content } = await repository.cat("config");
+  assert.equal((content as { version: number }).version, 2);
+  await assert.rejects(repository.cat("config", "1a2b"), hasCode("usage"));
+});

@@ -49,6 +49,11 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const output = input.text("ageOutput");
   if ((recipients.length === 0) !== (output === undefined))
     throw usage("--age-recipient and --age-output belong together");
+  const isTyped = action === "passwd" || (action === "add" && output === undefined);
+  if (!isTyped && (input.text("newPasswordFile") ?? input.text("newPasswordCommand")) !== undefined)
+    throw usage(
+      "--new-password-file and --new-password-command are of backup key passwd, and of add without --age-output",
+    );
   if (output !== undefined && action !== "add") throw usage("--age-recipient is of backup key add");
   return withRepository(context, input, async (repository) => {
     const result = await act(context, input, { repository, action, key });
