@@ -35,6 +35,16 @@ export type UnknownReason =
   | "out-of-time"
   | "not-linux";
 
+/** The same for people. */
+export const WHY_UNKNOWN: Readonly<Record<UnknownReason, string>> = {
+  "unreadable-processes": "processes of other users do not show what they have open",
+  "other-pid-namespaces": "processes outside of this container are not seen",
+  "hidden-processes": "processes of other users are hidden",
+  "other-hosts": "other hosts may use the file system",
+  "out-of-time": "there are too many processes to ask in time",
+  "not-linux": "only Linux tells what processes have open",
+};
+
 export interface Holders {
   readonly holders: Holder[];
   /** Empty when every process that could hold something was asked. */

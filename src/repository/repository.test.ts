@@ -57,6 +57,22 @@ describe("repository", () => {
     });
   });
 
+  test("opening says what helps when the only key file is damaged, or gone", async () => {
+    await withRepository(async ({ storage }) => {
+      const [key] = await storage.list("keys");
+      const load = storage.load.bind(storage);
+      storage.load = async (kind, name, range) => {
+        const bytes = await load(kind, name, range);
+        return kind === "keys" ? bytes.subarray(1) : bytes;
+      };
+      const hint = /copy of one back into its folder keys/;
+      const open = async (): Promise<unknown> => Repository.open(storage, { password: PASSWORD });
+      await assert.rejects(open, { code: "damaged", message: /no key file of .* can be read$/, hint });
+      await storage.remove("keys", key!.name);
+      await assert.rejects(open, { code: "damaged", message: /has no key files$/, hint });
+    });
+  });
+
   test("a created one opens by keys and by password, and refuses a wrong password", async () => {
     await withRepository(async ({ repository, storage }) => {
       const byKeys = await Repository.open(storage, { keys: repository.keys });

@@ -344,6 +344,9 @@ async function leftoverKeys(storage: Storage, mayBeThere: boolean): Promise<stri
   return names;
 }
 
+const KEY_COPY =
+  "put a copy of one back into its folder keys, under its own name: without a key file no password opens the repository";
+
 async function removeQuietly(storage: Storage, key: string): Promise<void> {
   await storage.remove("keys", key).catch(() => undefined);
 }
@@ -404,9 +407,12 @@ async function findKey(
     });
   }
   if (tried === 0 && damaged !== undefined) {
-    throw new CairnError("damaged", `no key file of ${storage.location} can be read`, { cause: damaged });
+    throw new CairnError("damaged", `no key file of ${storage.location} can be read`, {
+      cause: damaged,
+      hint: KEY_COPY,
+    });
   }
-  if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`);
+  if (tried === 0) throw new CairnError("damaged", `${storage.location} has no key files`, { hint: KEY_COPY });
   const others = unread === null ? "" : `; there are others that cannot be read: ${unread.message}`;
   throw new CairnError("wrong_password", `no key of ${storage.location} opens with this password${others}`, {
     cause: unread ?? damaged,

@@ -6,7 +6,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { boundSockets, mountedElsewhere, swapFiles } from "../fs/folder-ties.ts";
-import { findHolders } from "../fs/holders.ts";
+import { findHolders, WHY_UNKNOWN } from "../fs/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { GuardName } from "./guard-name.ts";
@@ -135,7 +135,8 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
     });
   }
   if (unknown.length === 0 || allow?.includes("holders") === true) return;
-  throw refusal(folder, `whether a process has something in it open cannot be known (${unknown.join(", ")})`, {
+  const why = unknown.map((each) => WHY_UNKNOWN[each]).join("; ");
+  throw refusal(folder, `whether a process has something in it open cannot be known: ${why}`, {
     hint: "when you know that nobody works in it, go on with --allow holders",
     details: { guard: "holders" },
   });
