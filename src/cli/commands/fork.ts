@@ -14,7 +14,10 @@ export const command: CommandDefinition = {
   ],
   options: [
     { flags: "--name <name>", text: "the new workspace's name; default: the folder's" },
-    { flags: "--standalone", text: "give it a control directory of its own" },
+    {
+      flags: "--standalone",
+      text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",
+    },
     { flags: "--allow <guard>", text: "override a guard: home, nested, git, space; may be repeated", repeat: true },
   ],
   examples: [

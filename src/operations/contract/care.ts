@@ -18,7 +18,7 @@ import type {
 export interface ForkOptions extends WorkspaceCallOptions {
   /** Default: the folder's name, made unique. */
   name?: string;
-  /** A control directory of its own. */
+  /** A control directory of its own, where `adopt` makes one that is told no place. */
   standalone?: boolean;
   allow?: readonly GuardName[];
 }
