@@ -173,3 +173,24 @@ for (const [how, lose] of [
     await client.save({ onWarning: (message) => warnings.push(message) });
     assert.equal(warnings.length, 1);
   });
+
+test("a restore stores again what lay in packs that are missing before it replaces it", async (t) => {
+  const { client, folder, write } = await testFolder(t, { a: "one", b: "other" });
+  const read = (): string => readFileSync(join(folder, "a"), "utf8");
+  const first = await client.save();
+  const before = new Set(packsOf(client));
+  write("a", "two");
+  await client.save();
+  packsOf(client)
+    .filter((pack) => !before.has(pack))
+    .forEach((pack) => rmSync(pack));
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const { undo_id: undoId } = await client.restore({ target: first.save_point_id, onWarning });
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /2 of the packs .* are missing or cut/);
+  assert.equal(read(), "one");
+  assert.deepEqual((await client.verify(undoId!)).problems, []);
+  await client.undo();
+  assert.equal(read(), "two");
+});

@@ -77,12 +77,13 @@ export function rulesOf(point: Point): PointRules {
  * written aside. Commit: the steps are durable. Then the steps; what was displaced is looked at again; head moves.
  */
 export async function restoreInPlace(workspace: Workspace, input: RestoreInput): Promise<Restored> {
-  return workspace.engine.reading(async () => restoreReading(workspace, input), input);
+  // Not while reading: to take what the store has lost out of its index, a save needs the store for itself.
+  const present = await savePresent(workspace, input);
+  return workspace.engine.reading(async () => restoreReading(workspace, input, present), input);
 }
 
-async function restoreReading(workspace: Workspace, input: RestoreInput): Promise<Restored> {
+async function restoreReading(workspace: Workspace, input: RestoreInput, present: Saved): Promise<Restored> {
   const { found } = workspace;
-  const present = await savePresent(workspace, input);
   const target = await workspace.source(input.target);
   input.onProgress?.({ phase: "planning", done: 0 });
   const source = await workspace.source(present.point);
@@ -292,14 +293,14 @@ async function savePresent(workspace: Workspace, input: RestoreInput): Promise<S
   const save = async (more: IgnoreRecord): Promise<Saved> =>
     recordPoint(workspace, { ...input, ...said, crossMounts: rules.crossMounts }, { rules: more, undo: true });
   const saved = await save(rules);
-  const hidden = await inTheWay(workspace, input, saved);
+  if (saved.scan!.notes.ignoredCount === 0) return saved;
+  const hidden = await workspace.engine.reading(async () => inTheWay(workspace, input, saved), input);
   if (hidden.length === 0) return saved;
   return save({ ...rules, excludes: [...rules.excludes, ...hidden.map(unignored)] });
 }
 
 /** Entries that the rules hide and that stand where the target has something: they must be in the undo point too. */
 async function inTheWay(workspace: Workspace, input: RestoreInput, saved: Saved): Promise<Uint8Array[]> {
-  if (saved.scan!.notes.ignoredCount === 0) return [];
   const plan = await planRestore({
     present: await workspace.source(saved.point),
     scan: saved.scan!,
