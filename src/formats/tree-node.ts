@@ -52,6 +52,14 @@ export interface TreeNode {
   foreign?: ForeignNode;
 }
 
+/**
+ * What the names of one file have in common: an inode's number alone is another file's too on another device. Begins with
+ * a slash, as no path below a root does; null where nothing says that there are other names.
+ */
+export function linkedInode({ links, inode, deviceId }: TreeNode): string | null {
+  return links > 1 && inode !== 0n ? `/${deviceId}/${inode}` : null;
+}
+
 export const NODE_TYPES: readonly NodeType[] = [
   "file",
   "dir",

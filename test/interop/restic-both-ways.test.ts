@@ -109,6 +109,31 @@ test("snapshots of a relative path, of several paths and of stdin are read", { s
   assert.deepEqual(backup(place, "verify").data["problems"], []);
 });
 
+test("names of one file are one again and no others, when two file systems number alike", { skip: noRestic }, (t) => {
+  const folder = newFolder("devices");
+  const disks = ["a", "b"].map((name) => path.join(folder, name));
+  t.after(() => disks.forEach((disk) => void spawnSync("umount", [disk])));
+  for (const disk of disks) {
+    fs.mkdirSync(disk);
+    if (spawnSync("mount", ["-t", "tmpfs", "none", disk]).status !== 0) return t.skip("mounting is not allowed");
+    fs.writeFileSync(path.join(disk, "file"), disk);
+    fs.linkSync(path.join(disk, "file"), path.join(disk, "again"));
+  }
+  const [first, second] = disks.map((disk) => fs.statSync(path.join(disk, "file")));
+  assert.notEqual(first!.dev, second!.dev);
+  if (first!.ino !== second!.ino) return t.skip("two new file systems of this kernel do not number alike");
+  const place = resticRepository(2);
+  restic(place, "backup", folder);
+  const target = path.join(newFolder("restored"), "here");
+  const { data } = backup(place, "restore", "latest", "--to", target);
+  assert.deepEqual([data["left_out"], data["read_again"]], [[], true]);
+  for (const disk of disks) {
+    const [one, again] = ["file", "again"].map((name) => path.join(target, disk, name));
+    assert.equal(fs.readFileSync(one!, "utf8"), disk);
+    assert.equal(fs.statSync(one!).ino, fs.statSync(again!).ino);
+  }
+});
+
 test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, () => {
   const folder = filled();
   const place = newRepository("ours");

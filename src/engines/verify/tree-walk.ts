@@ -1,7 +1,7 @@
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { compareBytes, latin1 } from "../../formats/bytes.ts";
 import { PlainTreeCursor } from "../../formats/plain-tree.ts";
-import { decodeTree, type TreeNode } from "../../formats/tree.ts";
+import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { type BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { NodeDigester, type NodeFacts } from "./node-digests.ts";
@@ -75,7 +75,7 @@ export class TreeWalk {
   #totals = new Float64Array(2 * 1024);
   #slots = 1;
   /** Path of the first member of each hard-link group, by its number. */
-  readonly #firstMembers = new Map<bigint, Buffer>();
+  readonly #firstMembers = new Map<string, Buffer>();
   /** Files of several blobs, by their content. */
   readonly chunked = new Map<string, ChunkedFile>();
   /** True when a blob is not in the index, or a file's size is not that of its blobs. */
@@ -228,10 +228,11 @@ export class TreeWalk {
     frame.files++;
     frame.bytes += node.size;
     this.#needContent(node);
-    if (node.links > 1 && node.inode !== 0n) {
+    const group = linkedInode(node);
+    if (group !== null) {
       const path = Buffer.from(pathOf(frame.path, node.name), "latin1");
-      const first = this.#firstMembers.get(node.inode);
-      if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(node.inode, path);
+      const first = this.#firstMembers.get(group);
+      if (first === undefined || comparePaths(path, first) < 0) this.#firstMembers.set(group, path);
     }
     if ((node.content?.length ?? 0) > 32) this.#chunkedFile(node.content!, node.size, pathOf(frame.path, node.name));
   }
@@ -330,8 +331,7 @@ export class TreeWalk {
       child,
       fileHash: (node) => this.chunked.get(latin1(node.content!))?.sha256 ?? null,
       linkedTo: (node) => {
-        if (node.type === "file")
-          return node.links > 1 && node.inode !== 0n ? this.#firstMembers.get(node.inode) : undefined;
+        if (node.type === "file") return this.#firstMembers.get(linkedInode(node) ?? "");
         return lossless(node)?.find((field) => field.field === "hard_link")?.value;
       },
       lossless,

@@ -1,7 +1,6 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
@@ -10,7 +9,7 @@ import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
-import { decodeTree } from "../../formats/tree.ts";
+import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup, type LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
@@ -157,9 +156,10 @@ export class TreeWriter {
     if (here === null) return [];
     const packs = new Set<number>();
     const { packOf } = this.#index.table;
-    for (const { type, content, size, links, inode } of nodes) {
+    for (const node of nodes) {
+      const { type, content, size } = node;
       if (type !== "file" || content === undefined) continue;
-      if ((links > 1 && inode !== 0n) || (size > LARGE && content.length > 32)) continue;
+      if (linkedInode(node) !== null || (size > LARGE && content.length > 32)) continue;
       for (let at = 0; at < content.length; at += 32) {
         const entry = this.#index.lookup(content, at, DATA_BLOB);
         if (entry >= 0 && Atomics.load(here, packOf[entry]!) === 0) packs.add(packOf[entry]!);
@@ -179,7 +179,7 @@ export class TreeWriter {
         if (wanted === "no") continue;
         const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
         const node = exactNode(stored, fields);
-        const group = firstOfGroup(fields);
+        const group = firstOfGroup(fields) ?? linkedInode(node);
         if (node.type === "dir") {
           const make = (): void => this.#nodes.directory(fd, { name: node.name, path });
           if (this.#left?.enters(fd, node.name) !== true && !this.#nodes.holds(path, "type", make)) continue;
@@ -188,7 +188,6 @@ export class TreeWriter {
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
         } else if (node.type === "file") this.#nodes.holds(path, "type", () => this.#file(fd, node, path, small));
         else if (group !== null) this.#out.linked.push({ path, node, group });
-        else if (node.links > 1 && node.inode !== 0n) this.#out.linked.push({ path, node, group: `${node.inode}` });
         else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
       }
       this.#writeSmall(fd, job.path, small);
@@ -235,10 +234,8 @@ export class TreeWriter {
   #file(fd: number, node: TreeNode, path: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
-    if (node.links > 1 && node.inode !== 0n) {
-      this.#out.linked.push({ path, node, group: `${node.inode}` });
-      return;
-    }
+    const group = linkedInode(node);
+    if (group !== null) return void this.#out.linked.push({ path, node, group });
     const isLarge = node.size > LARGE && (content.length > 32 || this.#task.holes.has(latin1(path)));
     if (!isLarge && this.#left?.keeps(fd, node) === true) {
       this.#out.files++;

@@ -2,7 +2,7 @@ import { presentSource } from "../../engines/scan/present-source.ts";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
 import { compareBytes, latin1 } from "../../formats/bytes.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import { linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { LeftOut } from "../contract.ts";
@@ -171,8 +171,8 @@ class LinksOfBoth {
 }
 
 /** Of a file that has no other names, its path. */
-function inodeOf({ inode, links }: TreeNode, path: Uint8Array): string {
-  return links > 1 && inode !== 0n ? `${inode}` : `/${latin1(path)}`;
+function inodeOf(node: TreeNode, path: Uint8Array): string {
+  return linkedInode(node) ?? latin1(path);
 }
 
 /** SHA-256 of a file: one blob's name is, of several only a manifest says it. */

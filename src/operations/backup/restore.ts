@@ -6,6 +6,7 @@ import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts"
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { linkedInode } from "../../formats/tree.ts";
 import { flushing } from "../../fs/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
@@ -207,7 +208,7 @@ class SnapshotRestore {
     const chosen = paths === null ? null : new PathSelection(paths);
     const pace = newPacer(options.signal);
     const counted = { entries: 0, bytes: 0 };
-    const linked = new Set<bigint>();
+    const linked = new Set<string>();
     const walk = async (tree: Uint8Array, path: string): Promise<void> => {
       await pace();
       for (const node of (await nodesOrNull(this.#parts, tree)) ?? []) {
@@ -216,8 +217,9 @@ class SnapshotRestore {
         if (part === "no") continue;
         counted.entries++;
         // Of several names of one file the first brings its content.
-        const isKnown = node.links > 1 && node.inode !== 0n && linked.has(node.inode);
-        if (node.links > 1) linked.add(node.inode);
+        const group = linkedInode(node);
+        const isKnown = group !== null && linked.has(group);
+        if (group !== null) linked.add(group);
         if (node.type === "file" && !isKnown) counted.bytes += node.size;
         if (node.subtree !== undefined) await walk(node.subtree, own);
       }
