@@ -97,6 +97,7 @@ const PLAN: RestorePlan = {
     { action: "create", kind: "file", path: "new.txt", size: 10 },
     { action: "delete", kind: "file", path: "old.txt" },
   ],
+  left_out: [],
   holders: [{ pid: 7, command: "editor", path: "old.txt" }],
 };
 

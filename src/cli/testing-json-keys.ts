@@ -56,7 +56,7 @@ export const OBJECT_KEYS = {
   diff_entry: "path change kind aspects | path_b64 from_path from_path_b64 size_before size_after",
   listed_entry: "path kind mode size modified_at uid gid user group | path_b64 target target_b64",
   plan_entry: "action path kind | path_b64 size reason",
-  restore_plan: "id restored_to entries holders",
+  restore_plan: "id restored_to entries left_out holders",
   left_out: "path reason detail | path_b64 aspects",
   ignored: "path | path_b64",
   store_size: "bytes points",

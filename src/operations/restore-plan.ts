@@ -4,6 +4,8 @@ import { rawPath } from "../formats/record.ts";
 import { displayPath, normalizeTyped } from "../fs/safe-path.ts";
 import { lookBeforeRestore, recoverIfIdle } from "../workspace/look.ts";
 import type { Point } from "../workspace/point-files.ts";
+import { lackingIn } from "../workspace/record-point.ts";
+import { leftOutBefore } from "../workspace/restore-left-out.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
 import { keepingPlaces } from "../workspace/staging-places.ts";
@@ -11,6 +13,7 @@ import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
 import { nothingToUndo } from "./restore.ts";
+import { publicLeftOut } from "./save.ts";
 import { holdersOf } from "./status.ts";
 
 /** What a restore would do now. */
@@ -51,13 +54,17 @@ async function planTo(
 ): Promise<RestorePlan> {
   const { target, ...what } = wanted;
   const scan = await lookBeforeRestore(workspace, options, rulesOf(target));
-  const entries = await workspace.engine.reading(async () => {
+  const { entries, omitted } = await workspace.engine.reading(async () => {
     const source = await workspace.source(target);
-    const unknown = unknownIn(workspace, await manifestOf(workspace, target));
+    const manifest = await manifestOf(workspace, target);
+    const unknown = unknownIn(workspace, manifest);
     const { signal } = options;
-    return planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
+    const plan = await planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
+    return { entries: keepingPlaces(workspace.root, plan), omitted: manifest?.omitted ?? [] };
   }, options);
-  const published = keepingPlaces(workspace.root, entries).map(publicEntry);
+  const published = entries.map(publicEntry);
+  const { paths } = what;
+  const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(omitted, paths), notSet: [] });
   return {
     id: createHash("sha256")
       .update(JSON.stringify([target.descriptor.save_point_id, published]))
@@ -65,6 +72,7 @@ async function planTo(
       .slice(0, 32),
     restored_to: target.descriptor.save_point_id,
     entries: published,
+    left_out: leftOut.map(publicLeftOut),
     holders: holdersOf(workspace),
   };
 }

@@ -13,7 +13,7 @@ import { errnoName, putName, RENAME } from "../fs/syscalls.ts";
 import { type Arena, newArena } from "../native.ts";
 import { HeldDirectories, sameIdentity } from "./held-directories.ts";
 import { nodeOfMetadata, type Step, type StepMetadata } from "./restore-steps.ts";
-import { Stagings, throughDescriptor } from "./staging-places.ts";
+import { GOES_WITH_ANOTHER, HOLDS_WHAT_STAYS, Stagings, throughDescriptor } from "./staging-places.ts";
 
 export type KeptReason = "not_saved" | "changed_since" | "not_permitted" | "mounted";
 
@@ -190,7 +190,7 @@ export class StepRunner {
     if (this.#options.hidesIgnored(step.path)) return;
     const inside = this.#done.kept.find(({ path }) => isAtOrBelow(path, step.path));
     if (inside === undefined) this.#keep(step.path, "not_saved", "it holds entries that the undo point does not");
-    else this.#keep(step.path, inside.reason, "what is in it stays");
+    else this.#keep(step.path, inside.reason, HOLDS_WHAT_STAYS);
   }
 
   /** A directory that does not go has its mode again, as it would by a last step if it were to stay. */
@@ -364,8 +364,6 @@ export class StepRunner {
 
 const IN_ANOTHER =
   "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
-const GOES_WITH_ANOTHER =
-  "it lies in a subvolume or on a file system of its own, out of which nothing can be moved: remove it yourself";
 
 /** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
 function folded(path: Uint8Array): string {

@@ -1,18 +1,19 @@
 import type { NotSet } from "../engines/write/node-writer.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
 import { PathSelection } from "../fs/path-selection.ts";
-import { type LeftOutEntry, leftOutOf, type Saved } from "./record-point.ts";
+import { type LeftOutEntry, leftOutOf } from "./record-point.ts";
 import type { AppliedSteps } from "./restore-apply.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 
 /** What a restore leaves otherwise than its point has it, with the reasons. */
 
 /**
- * As far as it is known before the first step: what the plan keeps, what of the present could not be saved, what the point
+ * As far as it is known before the first step: what the plan keeps, what of the present (`scan`) could not be saved, what the point
  * lacks (`lacking`), and what staging could not make or set (`notSet`). Of the paths that were asked for; null: of all.
  */
 export function leftOutBefore(
   plan: readonly PlannedEntry[],
-  present: Saved,
+  scan: ScanResult,
   more: { paths: readonly Uint8Array[] | null; lacking: readonly LeftOutEntry[]; notSet: readonly NotSet[] },
 ): LeftOutEntry[] {
   const kept = plan
@@ -20,7 +21,7 @@ export function leftOutBefore(
     .map(({ path, reason, detail }) => ({ path, reason: reason ?? ("not_saved" as const), detail: detail ?? "" }));
   const listed = pathsOf(kept);
   const asked = new PathSelection(more.paths ?? [""]);
-  const untouched = leftOutOf(present.scan!).filter(
+  const untouched = leftOutOf(scan).filter(
     ({ path, reason }) => reason !== "changing" && asked.chosenAt(path) !== null && !listed.has(keyOf(path)),
   );
   // What stays there instead says why.

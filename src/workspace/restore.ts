@@ -127,7 +127,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
     staged = await stage(workspace, input, { plan, target, present, intent, holes: holesByPath(manifest), ...links });
     throwIfAborted(input.signal);
     failpoint("restore.staged");
-    leftOut = leftOutBefore(plan, present, {
+    leftOut = leftOutBefore(plan, present.scan!, {
       paths: input.paths,
       lacking: lackingIn(manifest?.omitted ?? [], input.paths),
       notSet: staged.notSet,

@@ -41,6 +41,10 @@ export function placesApart(root: Buffer, plan: readonly PlannedEntry[]): PlaceA
   return [...found].filter((place) => place !== "" && !leaving.has(place)).map((place) => describe(root, place));
 }
 
+export const GOES_WITH_ANOTHER =
+  "it lies in a subvolume or on a file system of its own, out of which nothing can be moved: remove it yourself";
+export const HOLDS_WHAT_STAYS = "what is in it stays";
+
 /**
  * The plan with what will stay although it is to go: the files in a place apart that is to go itself, out of which nothing
  * can be moved, with the directories on the way to them.
@@ -59,7 +63,9 @@ export function keepingPlaces(root: Buffer, plan: readonly PlannedEntry[]): Plan
   );
   return plan.map((entry) => {
     const isToGo = entry.action !== "keep" && (entry.after === null || isLeaving(entry));
-    return isToGo && stays.of(entry.path) !== "no" ? { ...entry, action: "keep", reason: "mounted" } : entry;
+    if (!isToGo || stays.of(entry.path) === "no") return entry;
+    const detail = stays.chosenAt(entry.path) === null ? HOLDS_WHAT_STAYS : GOES_WITH_ANOTHER;
+    return { ...entry, action: "keep", reason: "mounted", detail };
   });
 }
 

@@ -205,15 +205,27 @@ describe("what a point lacks, since it could not be read", { skip: skipDrop }, (
       [all, "restore", first, "--to", path.join(to, "all"), "-C", folder],
       [all, "fork", first, path.join(to, "fork"), "-C", folder],
     ] as const) {
+      const isPlanned = args[0] === "restore" && !args.some((word) => word === "--to");
+      const planned = isPlanned ? dropped(...args, "--plan").data["plan"] : null;
       const done = dropped(...args);
       assert.equal(done.status, 10, `${args.join(" ")}: ${done.stdout}`);
       const left = done.data["left_out"] as { path: string; reason: string }[];
+      if (isPlanned) assert.deepEqual((planned as { left_out: unknown }).left_out, left, args.join(" "));
       assert.deepEqual(left.map(({ path: name }) => name).toSorted(), listed, args.join(" "));
       assert.ok(
         left.every(({ reason }) => reason === "unreadable"),
         done.stdout,
       );
     }
+    const [repository, key] = [path.join(to, "repository"), path.join(to, "key")];
+    fs.writeFileSync(key, "secret");
+    const backup = (verb: string, ...words: string[]): ReturnType<typeof cairn> =>
+      dropped("backup", verb, ...words, "-r", repository, "--password-file", key, "-C", folder);
+    assert.equal(backup("init").status, 0);
+    assert.equal(backup("create", first).status, 10);
+    const [planned, done] = [["--dry-run"], []].map((dry) => backup("restore", "latest", "--in-place", ...dry));
+    assert.deepEqual(planned!.data["left_out"], done!.data["left_out"]);
+    assert.equal((done!.data["left_out"] as unknown[]).length, all.length, done!.stdout);
     assert.match(dropped("view", first, "-C", folder).warnings.join(), /3 entries/);
     assert.equal(fs.readFileSync(at("open"), "utf8"), "open");
     // What was restored away from has all of its own.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { CleanupPlan, DiffEntry, Recovered, StatusResult } from "../../operations/contract.ts";
+import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../operations/contract.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
@@ -133,6 +133,7 @@ test("a plan lists what would change, an empty one says that nothing would", () 
     id: "p",
     restored_to: ID_A,
     entries: [{ action: "update", kind: "file", path: "a", size: 2048 } as const],
+    left_out: [],
     holders: [],
   };
   assert.equal(
@@ -143,6 +144,22 @@ test("a plan lists what would change, an empty one says that nothing would", () 
     renderPlan({ ...plan, entries: [] }, shorten, PLAIN),
     "the folder equals 1a2b3c4d; nothing would change",
   );
+});
+
+test("a plan names what the point lacks, and what is kept but once", () => {
+  const left = (path: string): LeftOut => ({ path, reason: "unreadable", detail: "it was not saved" });
+  const plan = {
+    id: "p",
+    restored_to: ID_A,
+    entries: [{ action: "keep", kind: "file", path: "a", reason: "unreadable" } as const],
+    left_out: [left("a"), left("b")],
+    holders: [],
+  };
+  const lines = ["  left out: 1 entry", "    b: unreadable; it was not saved"];
+  const counted = "a restore to 1a2b3c4d would change 0 entries: 1 to keep";
+  assert.equal(renderPlan(plan, shorten, PLAIN), [counted, "  = a: unreadable", ...lines].join("\n"));
+  const empty = renderPlan({ ...plan, entries: [], left_out: [left("b")] }, shorten, PLAIN);
+  assert.equal(empty, ["the folder equals 1a2b3c4d; nothing would change", ...lines].join("\n"));
 });
 
 const FILE: DiffEntry = {

@@ -1,4 +1,4 @@
-import type { RestorePlan, RestoreResult } from "../../operations/contract.ts";
+import type { NamedPath, RestorePlan, RestoreResult } from "../../operations/contract.ts";
 import { formatBytes, formatCount, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import { renderLeftOut } from "./points.ts";
 import type { Shorten } from "./points.ts";
@@ -52,7 +52,13 @@ const SIGNS = { create: "+", update: "~", delete: "-", metadata: "m", keep: "=" 
 
 export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): string {
   const to = style.bold(shorten(plan.restored_to));
-  if (plan.entries.length === 0) return `the folder equals ${to}; nothing would change`;
+  // What is kept stands among the entries.
+  const kept = new Set(plan.entries.filter(({ action }) => action === "keep").map(nameOf));
+  const lacking = renderLeftOut(
+    plan.left_out.filter((each) => !kept.has(nameOf(each))),
+    style,
+  );
+  if (plan.entries.length === 0) return [`the folder equals ${to}; nothing would change`, ...lacking].join("\n");
   const colours = {
     create: style.green,
     update: style.yellow,
@@ -85,6 +91,11 @@ export function renderPlan(plan: RestorePlan, shorten: Shorten, style: Style): s
   return [
     `a restore to ${to} would change ${plural(changing, "entry")}: ${summary.join(", ")}`,
     ...limited(lines, PLAN_LIMIT, style),
+    ...lacking,
     ...holders,
   ].join("\n");
+}
+
+function nameOf({ path, path_b64: raw }: NamedPath): string {
+  return raw ?? `/${path}`;
 }

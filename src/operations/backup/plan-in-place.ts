@@ -3,14 +3,16 @@ import type { ContentElsewhere, TreeSource } from "../../engines/engine.ts";
 import { rulesOfTask } from "../../engines/scan/directory-rules.ts";
 import { presentSource } from "../../engines/scan/present-source.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
-import { displayPath } from "../../fs/safe-path.ts";
 import { DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { lookBeforeRestore } from "../../workspace/look.ts";
-import { planRestore } from "../../workspace/restore-plan.ts";
+import { lackingIn } from "../../workspace/record-point.ts";
+import { leftOutBefore } from "../../workspace/restore-left-out.ts";
+import { type PlannedEntry, planRestore } from "../../workspace/restore-plan.ts";
 import { unknownIn } from "../../workspace/restore.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { RestoreResult } from "../contract.ts";
+import { publicLeftOut } from "../save.ts";
 import type { WantedInPlace } from "./wanted-in-place.ts";
 
 /** What a restore of a snapshot over a workspace's folder would change. Nothing is saved, and no point is made. */
@@ -31,9 +33,9 @@ export async function planInPlace(
   const scan = await lookBeforeRestore(workspace, call, { ...rules, crossMounts });
   const blobs = new BlobReader({ keys: from.repository.keys, openPack: (pack) => from.near.open(pack) });
   const changes = { created: 0, updated: 0, deleted: 0, metadata: 0 };
-  const left: RestoreResult["left_out"] = [];
+  let plan: PlannedEntry[];
   try {
-    const plan = await planRestore({
+    plan = await planRestore({
       present: presentSource(scan),
       scan,
       target: sourceOf(from, blobs, { root: content.root, isOurs }),
@@ -43,20 +45,21 @@ export async function planInPlace(
       mayLackPaths: true,
       signal,
     });
-    for (const { path, action, before, after, reason = "not_saved", detail = "" } of plan) {
-      const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
-      if (action === "keep") left.push({ ...displayPath(path), reason, detail });
-      else if (!isOurs && isAlike(before, after)) continue;
-      else if (!isOther) changes[ACTIONS[action]]++;
-      else {
-        // One goes and another comes, as no directory takes the place of a file.
-        changes.deleted++;
-        changes.created++;
-      }
-    }
   } finally {
     blobs.close();
   }
+  for (const { action, before, after } of plan) {
+    const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
+    if (action === "keep" || (!isOurs && isAlike(before, after))) continue;
+    if (!isOther) changes[ACTIONS[action]]++;
+    else {
+      // One goes and another comes, as no directory takes the place of a file.
+      changes.deleted++;
+      changes.created++;
+    }
+  }
+  const lacking = lackingIn(content.manifest?.omitted ?? [], chosen.paths);
+  const left = leftOutBefore(plan, scan, { paths: chosen.paths, lacking, notSet: [] }).map(publicLeftOut);
   return { restored_to: null, undo_id: null, changes, left_out: left, unlinked: [], method: "entries" };
 }
 

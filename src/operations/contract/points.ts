@@ -268,5 +268,7 @@ export interface RestorePlan {
   id: string;
   restored_to: SavePointId;
   entries: PlanEntry[];
+  /** As of {@link RestoreResult}, as far as it is known beforehand and where it goes entry by entry: what is kept, and what the point lacks. */
+  left_out: LeftOut[];
   holders: Holder[];
 }
