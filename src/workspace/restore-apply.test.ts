@@ -67,6 +67,36 @@ test("steps are carried out where the file system's rename takes no flags, and n
   assert.equal(fs.readFileSync(path.join(staging, displacedName(9)), "utf8"), "old");
 });
 
+test("a kill between the two renames is made good where the file system's rename takes no flags", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  const steps = ["aside", "in place"].map((name, staged): Step => {
+    fs.writeFileSync(path.join(folder, name), "old");
+    fs.writeFileSync(path.join(staging, stagedName(staged)), "new");
+    const inode = fs.statSync(path.join(staging, stagedName(staged))).ino.toString();
+    const step: Step = { op: "put", path: Buffer.from(name), staged, inode, old: identityAt(folder, name) };
+    fs.renameSync(path.join(folder, name), path.join(staging, `${stagedName(staged)}.old`));
+    return step;
+  });
+  fs.renameSync(path.join(staging, stagedName(1)), path.join(folder, "in place"));
+  withoutRenameFlags(t);
+  const options = { root: Buffer.from(folder), staging, apart: [], resuming: true, hidesIgnored: () => true };
+  const { updated, kept } = new StepRunner(options).run(steps);
+  assert.deepEqual([updated, kept], [2, []]);
+  const texts = (where: string): string[][] =>
+    fs.readdirSync(where).map((name) => [name, fs.readFileSync(path.join(where, name), "utf8")]);
+  assert.deepEqual(texts(folder), [
+    ["aside", "new"],
+    ["in place", "new"],
+  ]);
+  assert.deepEqual(texts(staging), [
+    [stagedName(0), "old"],
+    [stagedName(1), "old"],
+  ]);
+});
+
 test("what comes under a name that the file system does not take is left out, with all below it, also after a kill", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));

@@ -284,12 +284,12 @@ export class StepRunner {
 
   /** Two renames that a kill came between: the old entry lies aside, the new one is in place or still staged. */
   #finishTwoRenames(fd: number, name: Uint8Array, { staging, staged }: Staged): void {
-    const { sys } = this.#held;
     if (this.#held.identity(staging, Buffer.from(`${stagedName(staged)}.old`)) === null) return;
     putName(this.#from, 0, Buffer.from(stagedName(staged)));
     putName(this.#to, 0, name);
-    if (this.#held.identity(fd, name) === null) sys.rename(staging, this.#from, 0, fd, this.#to, 0, RENAME.NOREPLACE);
-    sys.rename(staging, this.#aside(staged), 0, staging, this.#from, 0, RENAME.NOREPLACE);
+    const own = { fd: staging, name: this.#from };
+    if (this.#held.identity(fd, name) === null) renameToFree(own, { fd, name: this.#to });
+    renameToFree({ fd: staging, name: this.#aside(staged) }, own);
   }
 
   #counted(step: Extract<Step, { op: "put" }>): void {
