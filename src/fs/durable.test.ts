@@ -71,19 +71,28 @@ test("an exclusive write fails and keeps the old bytes when the name is taken", 
   assert.equal(statSync(path).nlink, 1);
 });
 
-test("an exclusive write leaves nothing at its name when it fails where there are no hard links", (context) => {
-  const directory = scratch(context);
-  const path = join(directory, "file");
-  const refuse = (code: string) => () => {
+function refuse(code: string): () => never {
+  return () => {
     throw Object.assign(new Error(code), { code });
   };
+}
+
+/** As FAT answers, until the test ends. */
+function withoutHardLinks(context: TestContext): void {
   context.mock.method(fs, "linkSync", refuse("EPERM"));
-  const { mock: rename } = context.mock.method(fs, "renameSync", refuse("EIO"));
   syncBuiltinESMExports();
   context.after(() => {
     context.mock.restoreAll();
     syncBuiltinESMExports();
   });
+}
+
+test("an exclusive write leaves nothing at its name when it fails where there are no hard links", (context) => {
+  const directory = scratch(context);
+  const path = join(directory, "file");
+  withoutHardLinks(context);
+  const { mock: rename } = context.mock.method(fs, "renameSync", refuse("EIO"));
+  syncBuiltinESMExports();
   try {
     durableWrite(path, Buffer.from("one"), { exclusive: true });
   } catch (error) {
@@ -96,6 +105,26 @@ test("an exclusive write leaves nothing at its name when it fails where there ar
   assert.throws(() => durableWrite(path, Buffer.from("two"), { exclusive: true }), hasCode("already_exists"));
   assert.equal(readFileSync(path, "utf8"), "one");
   assert.deepEqual(readdirSync(directory), ["file"]);
+});
+
+test("an exclusive write has its name for itself when it is given without hard links", (context) => {
+  const path = join(scratch(context), "file");
+  withoutHardLinks(context);
+  const { renameSync } = fs;
+  const others: unknown[] = [];
+  // The latest moment at which somebody else may come.
+  context.mock.method(fs, "renameSync", (...args: Parameters<typeof renameSync>) => {
+    try {
+      others.push(writeFileSync(path, "other", { flag: "wx" }));
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, "EEXIST");
+    }
+    renameSync(...args);
+  });
+  syncBuiltinESMExports();
+  durableWrite(path, Buffer.from("one"), { exclusive: true });
+  assert.deepEqual(others, []);
+  assert.equal(readFileSync(path, "utf8"), "one");
 });
 
 test("a durable write names its path when the directory is missing", (context) => {

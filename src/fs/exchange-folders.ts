@@ -35,7 +35,10 @@ function renameNoReplace(from: OpenPlace, to: OpenPlace): number {
   return syscalls().rename(from.fd, from.name, 0, to.fd, to.name, 0, RENAME.NOREPLACE);
 }
 
-/** A rename that replaces nothing; on network file systems that cannot promise it, after a look. 0 or minus errno. */
+/**
+ * A rename that replaces nothing; after a look where it cannot be promised (network file systems; without native calls
+ * those that have no hard links): somebody quicker may lose an entry there. 0 or minus errno.
+ */
 export function renameToFree(from: OpenPlace, to: OpenPlace): number {
   const sys = syscalls();
   const result = renameNoReplace(from, to);

@@ -286,17 +286,16 @@ function linkItself(from: Buffer, to: Buffer): number {
 
 /**
  * Without `noReplace` a plain rename. With it nothing is ever replaced: a directory takes the place of an empty one
- * made just before, anything else gets its new name as a hard link and then loses the old one. Only what has no hard
- * links (a file system without, symbolic links but on Linux) has its place looked at first, and somebody quicker may lose an entry.
+ * made just before, anything else gets its new name as a hard link and then loses the old one. `EINVAL`, and nothing is
+ * done, for what gets no hard link (a file system without, symbolic links but on Linux).
  */
 function renamePath(from: Buffer, to: Buffer, noReplace: boolean): number {
   if (!noReplace) fs.renameSync(from, to);
   else if (fs.lstatSync(from).isDirectory()) renameDirectory(from, to);
   else {
     const linked = linkItself(from, to);
-    if (linked === 0) fs.unlinkSync(from);
-    else if (linked === EEXIST || fs.lstatSync(to, { throwIfNoEntry: false }) !== undefined) return EEXIST;
-    else fs.renameSync(from, to);
+    if (linked < 0) return linked === EEXIST ? EEXIST : EINVAL;
+    fs.unlinkSync(from);
   }
   return 0;
 }
@@ -331,7 +330,11 @@ function makeNode(path: Buffer, mode: number, major: number, minor: number): num
   if (made.status !== 0) return EPERM;
   const result = attempt(() => {
     fs.chmodSync(temporary, mode & 0o7777);
-    return renamePath(temporary, path, true);
+    const placed = renamePath(temporary, path, true);
+    if (placed !== EINVAL) return placed;
+    // Somebody quicker may lose an entry: without hard links nothing but a look keeps it.
+    if (fs.lstatSync(path, { throwIfNoEntry: false }) !== undefined) return EEXIST;
+    return renamePath(temporary, path, false);
   });
   if (result < 0) fs.unlinkSync(temporary);
   return result;
