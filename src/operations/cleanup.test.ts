@@ -189,31 +189,63 @@ test("a point that cannot be read keeps its content as long as its snapshot is t
   assert.equal(await storeBytes(at), before);
 });
 
-test("points that are damaged for good go when all of them are asked for, and none while another would stay", async (context) => {
+/** Two points with content that the folder has no more, and one after them; the packs of theirs that `isLost` names are gone. */
+async function withLost(context: TestContext, isLost: (size: number) => boolean) {
   const at = await saved(context, 2);
-  const { client, folder, points } = at;
-  // Content that both points have and the folder has no more.
+  const { client, folder } = at;
   const { repository } = await client.store();
   const before = new Set(packsIn(repository));
   fs.writeFileSync(join(folder, "lost"), randomBytes(200_000));
   const lost = [await client.save(), await client.save({ message: "the same" })];
-  const pack = packsIn(repository).find((each) => !before.has(each) && fs.statSync(each).size > 190_000)!;
+  const packs = packsIn(repository).filter((each) => !before.has(each) && isLost(fs.statSync(each).size));
   fs.rmSync(join(folder, "lost"));
   const whole = await client.save();
-  fs.rmSync(pack);
+  const aside = packs.map((pack) => ({ pack, bytes: fs.readFileSync(pack) }));
+  for (const pack of packs) fs.rmSync(pack);
   await client.doctor({ repair: true });
-  const damaged = (await client.verifyAll()).problems.map(({ point }) => point);
-  assert.deepEqual([...new Set(damaged)].sort(), idsOf(lost));
+  assert.deepEqual(await damagedIn(at), idsOf(lost));
+  return { at, lost, whole, aside };
+}
+
+const ofData = (size: number): boolean => size > 190_000;
+
+async function damagedIn({ client }: TestFolder): Promise<(string | null)[]> {
+  return [...new Set((await client.verifyAll()).problems.map(({ point }) => point))].toSorted();
+}
+
+test("points whose trees are lost go when all of them are asked for, and none while another would stay", async (context) => {
+  const { at, lost, whole } = await withLost(context, (size) => !ofData(size));
+  const { client, points } = at;
   await assert.rejects(client.previewCleanup({ only: [lost[0]!.save_point_id] }), {
     code: "damaged",
     hint: /all at once: `cairn cleanup --only/,
   });
   const plan = await client.previewCleanup({ only: idsOf(lost) });
   assert.deepEqual((await client.runCleanup(plan.plan_id)).removed.toSorted(), idsOf(lost));
-  assert.deepEqual((await client.verifyAll()).problems, []);
+  assert.deepEqual(await damagedIn(at), []);
   assert.deepEqual(
     (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
     idsOf([...points, whole]),
+  );
+  await checkWithRestic(context, at);
+});
+
+test("other points go and what they held is freed while one stays whose content is lost, and what comes back of it is kept", async (context) => {
+  const { at, lost, whole, aside } = await withLost(context, ofData);
+  const { client, points } = at;
+  // In no index any more: somebody may yet have it read again.
+  for (const { pack, bytes } of aside) fs.writeFileSync(pack, bytes);
+  const only = [points[0]!, lost[0]!];
+  const before = await storeBytes(at);
+  const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id);
+  assert.deepEqual([cleaned.removed.toSorted(), cleaned.bytes_freed > 0], [idsOf(only), true]);
+  assert.ok((await storeBytes(at)) < before);
+  assert.deepEqual(await damagedIn(at), [lost[1]!.save_point_id]);
+  await client.doctor({ repair: true });
+  assert.deepEqual(await damagedIn(at), []);
+  assert.deepEqual(
+    (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
+    idsOf([points[1]!, lost[1]!, whole]),
   );
   await checkWithRestic(context, at);
 });

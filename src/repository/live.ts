@@ -32,6 +32,7 @@ const MAX_PROBLEMS = 10_000;
  */
 export class LiveSet {
   readonly problems: MarkProblem[] = [];
+  #untraced: MarkProblem | undefined;
   readonly #index: BlobIndex;
   readonly #references = new TreeReferences();
   readonly #marked: EntrySet;
@@ -48,6 +49,11 @@ export class LiveSet {
 
   get complete(): boolean {
     return this.problems.length === 0;
+  }
+
+  /** The first problem that hides what else is needed: of a tree. What lacks of data is known, and is nothing that the index lists. */
+  get untraced(): MarkProblem | undefined {
+    return this.#untraced;
   }
 
   /** Entries marked so far. */
@@ -128,6 +134,7 @@ export class LiveSet {
   }
 
   #problem(problem: MarkProblem): void {
+    if (problem.kind !== "missing_data") this.#untraced ??= problem;
     if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
   }
 }
@@ -141,13 +148,19 @@ export function tellsOfDamage(error: CairnError): boolean {
   return error.code === "damaged" || error.code === "not_found";
 }
 
-/** Throws `damaged`, naming the first problems, when something could not be followed. */
-export function requireComplete(live: LiveSet, hint = "nothing was freed; mend the repository first"): void {
-  if (live.complete) return;
-  const [first] = live.problems;
+/** Throws `damaged`, naming the first problems, when something could not be followed; with `mayLackData` only for trees. */
+export function requireComplete(
+  live: LiveSet,
+  {
+    hint = "nothing was freed; mend the repository first",
+    mayLackData = false,
+  }: { hint?: string; mayLackData?: boolean | undefined } = {},
+): void {
+  const first = mayLackData ? live.untraced : live.problems[0];
+  if (first === undefined) return;
   throw new CairnError(
     "damaged",
-    `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first!.kind} ${first!.id.slice(0, 8)}, ${first!.detail}`,
+    `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first.kind} ${first.id.slice(0, 8)}, ${first.detail}`,
     {
       hint,
       details: { problems: live.problems.slice(0, 100) },

@@ -9,7 +9,7 @@ import { checkStructure } from "./check.ts";
 import { loadIndexFile } from "./index-set.ts";
 import { acquireLock } from "./locks.ts";
 import { previewSweep, removeSnapshots, removeUnindexedPacks, runSweep, type SweepOptions } from "./remove.ts";
-import { planIndexRepair } from "./repair.ts";
+import { planIndexRepair, runIndexRepair } from "./repair.ts";
 import {
   liveFrom,
   markedPack,
@@ -266,6 +266,31 @@ describe("sweep", () => {
       assert.equal((await liveFrom(index, [a.tree], treeReader(fixture).read)).complete, true);
     });
   });
+
+  for (const late of [false, true])
+    test(`data that lacks keeps only packs in no index from going, needed ${late ? "by a save before the delete" : "all the time"}`, async () => {
+      await withRepository(async (fixture) => {
+        const { repository, storage } = fixture;
+        const files = randomFiles(2, 1000, "lost");
+        const lost = await new TestArchive(fixture).save(files);
+        const gone = await new TestArchive(fixture).save(randomFiles(2, 1000, "gone"));
+        await removeSnapshots(repository, [lost.snapshot, gone.snapshot]);
+        const whole = await BlobIndex.load(repository, null);
+        await storage.remove("data", objectIdOf(whole.place(whole.lookup(sha(Object.values(files)[0]!), 0)).pack));
+        await runIndexRepair(repository, await planIndexRepair(repository));
+        const stray = "ab".repeat(32);
+        await storage.save("data", stray, Buffer.alloc(100));
+        let calls = 0;
+        const roots = async (): Promise<Uint8Array[]> => (++calls > 1 || !late ? [lost.tree] : []);
+        await assert.rejects(runSweep(repository, optionsOf(fixture, { roots })), coded("damaged"));
+        calls = 0;
+        const result = await runSweep(repository, optionsOf(fixture, { roots, mayLackData: true }));
+        assert.deepEqual([result.postponed, result.removedPacks, result.removedUnindexed], [false, 2, 0]);
+        const index = await BlobIndex.load(repository, null);
+        assert.deepEqual([index.lookup(lost.tree, 0) >= 0, index.lookup(gone.tree, 0) >= 0], [true, false]);
+        assert.equal(await storage.exists("data", stray), true);
+      });
+    });
 
   test("it is put off while another one writes, and the next run converges", async () => {
     await withRepository(async (fixture) => {

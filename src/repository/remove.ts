@@ -247,7 +247,7 @@ async function hasChanged(repository: Repository, staged: Staged, options: Sweep
   if ([...plan.indexFiles].some((name) => !gone.has(name))) return true;
   const before = plan.live.size;
   await plan.live.mark(await rootsOf(repository, options), options.readTree, options);
-  requireComplete(plan.live);
+  requireComplete(plan.live, options);
   return plan.live.size !== before;
 }
 

@@ -25,6 +25,8 @@ export interface SweepOptions extends LockCall {
   maxWaste?: number;
   /** Packs below so many bytes are rewritten for any dead blob; default `SMALL_PACK`. */
   smallPack?: number;
+  /** Roots may need data that no index lists: what is listed is freed all the same, but no pack that is in no index. */
+  mayLackData?: boolean;
   /** Where packs are brought and written that are copied; needed where the repository is not a local one. */
   work?: WorkDirectory;
   /** How long to wait for the exclusive lock before the deletes are put off; default 0. */
@@ -122,12 +124,13 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
   requireWholeIndex(index);
   const live = new LiveSet(index);
   await live.mark(roots, options.readTree, options);
-  requireComplete(live);
+  requireComplete(live, options);
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const { packs, duplicates, unindexed } = await readFacts(repository, { index, live, stored, signal: options.signal });
   settleDuplicates(index, packs, duplicates);
   countLive(index, live, packs);
-  return decide(options, { index, live, packs, unindexed });
+  // What lacks may lie in a pack that is in no index.
+  return decide(options, { index, live, packs, unindexed: live.complete ? unindexed : new Map() });
 }
 
 async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {

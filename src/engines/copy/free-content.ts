@@ -27,7 +27,7 @@ export function readTreeOf(store: EmbeddedStore): ReadTree {
   return (place) => store.reader.read(place);
 }
 
-/** Bytes after each group, what belongs to none of them counted first. That must be whole: `damaged`; of a group what is there counts. */
+/** Bytes after each group, what belongs to none of them counted first. Its trees must be whole: `damaged`; of a group what is there counts. */
 export async function heldBytes(
   store: EmbeddedStore,
   groups: readonly HeldGroup[],
@@ -48,7 +48,7 @@ export async function heldBytes(
       stop,
     );
     // What a group lacks goes with it, or is kept and looked at again when the others are known that do go.
-    requireComplete(live, DAMAGED_HINT);
+    requireComplete(live, { hint: DAMAGED_HINT, mayLackData: true });
     const bytes = [live.bytes];
     for (const group of groups) {
       await live.mark(
@@ -127,6 +127,7 @@ export async function freeContent(
       cachePath: paths.indexCache,
       roots: async () => request.kept().contents.flatMap(treesOf),
       readTree: readTreeOf(store),
+      mayLackData: true,
       waitMs,
       ...stop,
     };
