@@ -19,3 +19,22 @@ test("a work directory is dead when its process is, and another container's only
   fs.utimesSync(longGone, old, old);
   assert.deepEqual(deadWorkDirectories(parent).toSorted(), [gone, longGone].toSorted());
 });
+
+test("another container's work directory is alive while something is written deep in it", (t) => {
+  const parent = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-work-"));
+  t.after(() => fs.rmSync(parent, { recursive: true, force: true }));
+  const old = new Date(Date.now() - 2 * 3600 * 1000);
+  const far = new Date(Date.now() + 9000 * 3600 * 1000);
+  const foreign = (written: Date): string => {
+    const directory = newWorkDirectory(parent).replace(/x\d+-/, "x1234-");
+    fs.mkdirSync(path.join(directory, "packs/ab"), { recursive: true });
+    fs.writeFileSync(path.join(directory, "packs/ab/pack"), "being written");
+    fs.utimesSync(path.join(directory, "packs/ab/pack"), written, written);
+    for (const each of ["packs/ab", "packs", ""]) fs.utimesSync(path.join(directory, each), old, old);
+    return directory;
+  };
+  foreign(new Date());
+  // A restored file may have been given any time.
+  const dead = [foreign(old), foreign(far)];
+  assert.deepEqual(deadWorkDirectories(parent).toSorted(), dead.toSorted());
+});

@@ -60,10 +60,24 @@ export function deadWorkDirectories(parent: string): string[] {
 function isDead(directory: string, owner: { boot: string; pid: number; start: string }): boolean {
   const self = machine();
   if (owner.boot !== self) {
-    const facts = fs.statSync(directory, { throwIfNoEntry: false });
     const age = owner.boot.split("x")[0] === self.split("x")[0] ? CONTAINER_AGE_MS : FOREIGN_AGE_MS;
-    return facts !== undefined && Date.now() - facts.mtimeMs > age;
+    return !writtenWithin(Buffer.from(directory), age);
   }
   const facts = processFacts(owner.pid);
   return facts === null || facts.startTime !== owner.start;
 }
+
+/** Whether a folder or anything below it was written in the last so many milliseconds; what cannot be looked at says nothing. */
+export function writtenWithin(place: Buffer, ageMs: number): boolean {
+  try {
+    const facts = fs.lstatSync(place);
+    // What is restored may be given any time, one to come too.
+    if (Math.abs(Date.now() - facts.mtimeMs) <= ageMs) return true;
+    if (!facts.isDirectory()) return false;
+    return fs.readdirSync(place, "buffer").some((name) => writtenWithin(Buffer.concat([place, SLASH, name]), ageMs));
+  } catch {
+    return false;
+  }
+}
+
+const SLASH = Buffer.from("/");

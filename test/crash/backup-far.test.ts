@@ -127,7 +127,8 @@ test("what a restore has left is used only as far as it is what was stored", asy
 test("what a restore has left goes after a day with any restore from another repository", async () => {
   const at = await scene("forgotten");
   assert.ok((await at.restore({ failpoint: "restore-backup.written" }).ended).killed);
-  const folders = new Set(leftPacks(at.cache).map((pack) => path.dirname(pack)));
+  const packs = leftPacks(at.cache);
+  const folders = new Set(packs.map((pack) => path.dirname(pack)));
   assert.ok(folders.size > 0);
   const other = await scene("other");
   const env = { target: path.join(newFolder("other-target"), "restored") };
@@ -136,6 +137,7 @@ test("what a restore has left goes after a day with any restore from another rep
   await ok(other.restore(env));
   assert.ok(leftPacks(at.cache).length > 0, "it is young");
   const old = Date.now() / 1000 - 25 * 3600;
+  for (const pack of packs) fs.utimesSync(pack, old, old);
   for (const folder of folders)
     for (const each of [folder, path.dirname(folder), path.dirname(path.dirname(folder))])
       fs.utimesSync(each, old, old);

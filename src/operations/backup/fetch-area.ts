@@ -6,7 +6,7 @@ import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { namesIn } from "../../fs/names-in.ts";
 import { removeAll } from "../../fs/remove-all.ts";
-import { deadWorkDirectories, newWorkDirectory } from "../../fs/work-directory.ts";
+import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { LeftPacks } from "../../repository/left-packs.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
@@ -129,12 +129,5 @@ function packsIn(folder: string): string[] {
 function removeOld(repositories: string): void {
   for (const repository of namesIn(repositories))
     for (const folder of leftIn(join(repositories, repository, FOLDER)))
-      if (Date.now() - lastWritten(folder) > KEPT_MS) removeAll(folder);
-}
-
-/** Milliseconds since 1970: when the last pack came. */
-function lastWritten(folder: string): number {
-  const data = join(folder, "data");
-  const folders = [folder, data, ...namesIn(data).map((part) => join(data, part))];
-  return Math.max(...folders.map((each) => statSync(each, { throwIfNoEntry: false })?.mtimeMs ?? 0));
+      if (!writtenWithin(Buffer.from(folder), KEPT_MS)) removeAll(folder);
 }
