@@ -250,6 +250,24 @@ describe("locks", () => {
     });
   });
 
+  test("a lock counts as lost by the time that is sealed in it, when it took long to be placed", async (t) => {
+    await withRepository(async ({ repository, storage }) => {
+      t.mock.timers.enable({ apis: ["Date", "setInterval"], now: Date.now() });
+      const list = storage.list.bind(storage);
+      storage.list = async (...of) => {
+        t.mock.timers.setTime(Date.now() + 11 * 60_000);
+        return list(...of);
+      };
+      const lock = await acquireLock(repository, { exclusive: true });
+      storage.list = list;
+      lock.requireHeld();
+      t.mock.timers.setTime(Date.now() + 4 * 60_000);
+      assert.throws(() => lock.requireHeld(), busy);
+      await assert.rejects(lock.recheck(), busy);
+      await lock.release();
+    });
+  });
+
   test("a shared lock far away reads no lock of its own when it is placed before the first list is answered", async () => {
     await withRepository(async ({ repository, storage }) => {
       const away = new CountingStorage(storage);

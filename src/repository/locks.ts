@@ -44,7 +44,8 @@ export class RepositoryLock {
   readonly #repository: Repository;
   readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
-  #placedAt = Date.now();
+  /** By its own file, which others go by: placing it and looking around may have taken long. */
+  #sealedAt: number;
   #released = false;
   #releasing: Promise<void> | null = null;
   /** Others may have taken this lock for stale, or removed it: what was done under it may be undone. */
@@ -52,9 +53,10 @@ export class RepositoryLock {
   #refreshing: Promise<void> = Promise.resolve();
   readonly #timer: NodeJS.Timeout;
 
-  constructor(repository: Repository, id: ObjectId, { exclusive, onWarning }: LockOptions) {
+  constructor(repository: Repository, { name, sealedAt }: SealedLock, { exclusive, onWarning }: LockOptions) {
     this.#repository = repository;
-    this.#id = id;
+    this.#id = name;
+    this.#sealedAt = sealedAt;
     this.exclusive = exclusive;
     this.#onWarning = onWarning;
     this.#timer = setInterval(() => void (this.#refreshing = this.#refresh()), REFRESH_MS);
@@ -121,7 +123,7 @@ export class RepositoryLock {
 
   /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
   #hasLapsed(): boolean {
-    this.#lost ||= Date.now() - this.#placedAt > LOST_MS;
+    this.#lost ||= Date.now() - this.#sealedAt > LOST_MS;
     return this.#lost;
   }
 
@@ -129,12 +131,12 @@ export class RepositoryLock {
   async #refresh(): Promise<void> {
     try {
       if (this.#hasLapsed()) return;
-      const startedAt = Date.now();
-      const id = await placeLock(this.#repository, await sealLock(this.#repository, this.exclusive));
+      const own = await sealLock(this.#repository, this.exclusive);
+      const id = await placeLock(this.#repository, own);
       if (this.#released || this.#hasLapsed()) return void (await dropLock(this.#repository, id));
       const old = this.#id;
       this.#id = id;
-      this.#placedAt = startedAt;
+      this.#sealedAt = own.sealedAt;
       if ((await dropLock(this.#repository, old)) === "absent") this.#lost = true;
     } catch {
       // Tried again in five minutes; recheck tells when it has become too late.
@@ -176,7 +178,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
       } finally {
         if (!keep) await dropLock(repository, id);
       }
-      if (rival === undefined) return new RepositoryLock(repository, id, options);
+      if (rival === undefined) return new RepositoryLock(repository, own, options);
     }
     if (Date.now() >= until) throw busy(repository, rival);
     // Two that met while placing must not meet again.
@@ -249,11 +251,14 @@ function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | 
 interface SealedLock {
   readonly name: ObjectId;
   readonly sealed: Uint8Array;
+  /** Its time, in milliseconds since 1970. */
+  readonly sealedAt: number;
 }
 
 async function sealLock(repository: Repository, exclusive: boolean): Promise<SealedLock> {
+  const sealedAt = Date.now();
   const lock: LockFile = {
-    time: new Date().toISOString(),
+    time: new Date(sealedAt).toISOString(),
     exclusive,
     hostname: hostname(),
     username: currentUser().username,
@@ -262,7 +267,7 @@ async function sealLock(repository: Repository, exclusive: boolean): Promise<Sea
     gid: process.getgid?.() ?? 0,
     extra: ownerMembers(),
   };
-  return repository.sealUnpacked(encodeLock(lock));
+  return { ...(await repository.sealUnpacked(encodeLock(lock))), sealedAt };
 }
 
 async function placeLock(repository: Repository, { name, sealed }: SealedLock): Promise<ObjectId> {
