@@ -53,6 +53,25 @@ function leftBy(args: readonly string[]): unknown[] {
   return (data["left_out"] as { path: string; reason: string }[]).map((each) => [each.path, each.reason]);
 }
 
+/** Damages a blob where the index of a restic repository says that it lies. */
+function flipBlob(place: TestRepository, blob: string): void {
+  interface Index {
+    packs: { id: string; blobs: { id: string; offset: number }[] }[];
+  }
+  for (const name of fs.readdirSync(path.join(place.location, "index"))) {
+    const { packs } = JSON.parse(restic(place, "cat", "index", name)) as Index;
+    for (const { id: pack, blobs } of packs) {
+      const found = blobs.find(({ id }) => id === blob);
+      if (found === undefined) continue;
+      const file = path.join(place.location, "data", pack.slice(0, 2), pack);
+      const bytes = fs.readFileSync(file);
+      bytes[found.offset + 20]! ^= 1;
+      fs.chmodSync(file, 0o600);
+      fs.writeFileSync(file, bytes);
+    }
+  }
+}
+
 const IN_THE_WAY = ["was-file", "keep_present"];
 
 describe("a snapshot that restic made", { skip: noRestic }, () => {
@@ -110,6 +129,30 @@ describe("a snapshot that restic made", { skip: noRestic }, () => {
     assert.deepEqual(leftBy(inPlace(at)), [["chunked", "damaged"], IN_THE_WAY]);
     assert.equal(fs.readFileSync(path.join(folder, "chunked"), "utf8"), "the present one");
     assert.equal(fs.readFileSync(path.join(folder, "same/updated.txt"), "utf8"), "first\n");
+  });
+
+  test("of whose folder nothing can be read is damaged, and nothing is changed", async () => {
+    const at = scene();
+    const { folder, place, before } = at;
+    cairnOk(["save", folder]);
+    const [{ tree: root }] = JSON.parse(restic(place, "snapshots", "--json")) as [{ tree: string }];
+    interface Listed {
+      nodes: { name: string; subtree: string }[];
+    }
+    const tree = folder
+      .split("/")
+      .filter((name) => name !== "")
+      .reduce((id, name) => {
+        const { nodes } = JSON.parse(restic(place, "cat", "blob", id)) as Listed;
+        return nodes.find((node) => node.name === name)!.subtree;
+      }, root);
+    flipBlob(place, tree);
+    const refused = cairn(inPlace(at));
+    assert.match(`${refused.status} ${refused.stdout}`, /^6 .*nothing of snapshot/);
+    assertFolder(folder, before, "refused", COMPARE);
+    const client = await clientOf(folder);
+    assert.equal((await client.history()).save_points.length, 1);
+    assertNoLeftovers(client, folder, "refused");
   });
 
   test("of several folders, or of another path, is refused with a way out or goes where it is asked to", () => {

@@ -278,6 +278,8 @@ class SnapshotRestore {
           if (fetch === null || fetch.isOver) options.onProgress?.({ phase: "restoring", done, bytes });
         }),
       });
+      const whole = written.damaged.find(({ path }) => path.length === 0);
+      if (whole !== undefined) throw this.#nothingOf(whole.detail);
       const leftOut: LeftOut[] = [
         ...(manifestDamage === null ? [] : [withoutManifest(manifestDamage)]),
         ...written.damaged.map(({ path, detail }) => ({ ...displayPath(path), reason: "damaged" as const, detail })),
@@ -341,6 +343,16 @@ class SnapshotRestore {
     if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
     leftOut.push(...unlike);
     return untold;
+  }
+
+  #nothingOf(detail: string): CairnError {
+    return new CairnError(
+      "damaged",
+      `nothing of snapshot ${this.#parts.listed.id.slice(0, 8)} can be read: ${detail}`,
+      {
+        hint: "nothing was changed; `cairn backup verify` says what is damaged",
+      },
+    );
   }
 
   #otherwise(how: string, places = 1): CairnError {
