@@ -3,6 +3,8 @@ import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync 
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
+import { objectIdOf, type ObjectId } from "../ids.ts";
+import { BlobIndex } from "./blob-index.ts";
 import { checkStructure, type CheckProblem, type CheckReport } from "./check.ts";
 import { explain } from "./consequences.ts";
 import { PackVerifier } from "./pack-verifier.ts";
@@ -16,6 +18,7 @@ import {
   restic,
   resticCheck,
   resticInstalled,
+  sha,
   TestArchive,
   treeReader,
   withRepository,
@@ -289,6 +292,56 @@ describe("repair of the index", () => {
       const result = await runIndexRepair(repository, plan, { damagedPacks, work });
       assert.deepEqual([result.savedBlobs, result.lostBlobs], [4, []]);
       await assertSound(fixture);
+    });
+  });
+
+  test("what can be read beside a bad sector is saved", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(4, 3000);
+      await new TestArchive(fixture).save(files);
+      const index = await BlobIndex.load(fixture.repository, null);
+      const { pack, offset } = index.place(index.lookup(sha(files["f1"]!), 0));
+      const damagedPacks = new Set([objectIdOf(pack)]);
+      const faulty = new FaultyStorage(fixture.storage);
+      const load = faulty.load.bind(faulty);
+      faulty.load = async (kind, name, range, call) => {
+        const from = range?.offset ?? 0;
+        const isMet = from <= offset + 100 && offset + 100 < from + (range?.length ?? Infinity);
+        if (!damagedPacks.has(name as ObjectId) || !isMet) return load(kind, name, range, call);
+        throw new CairnError("io", "a sector", { cause: Object.assign(new Error(), { code: "EIO" }) });
+      };
+      const repository = fixture.repository.over(faulty);
+      const plan = await planIndexRepair(repository, { damagedPacks });
+      const result = await runIndexRepair(repository, plan, { damagedPacks, work: () => fixture.temporary });
+      assert.deepEqual([result.savedBlobs, result.lostBlobs], [3, [objectIdOf(sha(files["f1"]!))]]);
+    });
+  });
+
+  test("a repair whose lock has gone writes no index and removes nothing", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(4, 3000));
+      const { name } = await largest(fixture);
+      const damagedPacks = new Set([name]);
+      const faulty = new FaultyStorage(fixture.storage);
+      const load = faulty.load.bind(faulty);
+      faulty.load = async (kind, file, ...more) => {
+        // Another program takes it for dead while this one sleeps.
+        if (file === name)
+          for (const lock of await fixture.storage.list("locks")) rmSync(join(fixture.path, "locks", lock.name));
+        return load(kind, file, ...more);
+      };
+      const before = await fixture.storage.list("index");
+      const plan = await planIndexRepair(fixture.repository, { damagedPacks });
+      const work = (): string => fixture.temporary;
+      const repairing = runIndexRepair(fixture.repository.over(faulty), plan, { damagedPacks, work });
+      await assert.rejects(repairing, { code: "busy" });
+      assert.deepEqual(await fixture.storage.list("index"), before);
+      assert.equal(await fixture.storage.exists("data", name), true);
+      // What was copied by then is in no index.
+      assert.deepEqual(
+        (await check(fixture)).problems.map(({ kind }) => kind),
+        ["pack_unindexed"],
+      );
     });
   });
 

@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import { CairnError } from "../errors.ts";
 import { decodePackHeader } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { type IndexedPack, loadIndexFile } from "./index-set.ts";
@@ -80,6 +82,60 @@ test("nothing of a pack is copied when one wanted blob is damaged, or the pack i
   });
 });
 
+test("blobs that lie where others should are not copied, though they are sealed as those are", async () => {
+  await withRepository(async (fixture) => {
+    const packs: IndexedPack[] = [];
+    for (const prefix of ["a", "b"]) {
+      const before = new Set((await fixture.storage.list("index")).map(({ name }) => name));
+      await new TestArchive(fixture).save(randomFiles(3, 4096, prefix));
+      const [added] = (await fixture.storage.list("index")).filter(({ name }) => !before.has(name));
+      const { packs: saved } = await loadIndexFile(fixture.repository, added!.name);
+      packs.push(saved.find(({ blobs }) => blobs[0]!.type === "data")!);
+    }
+    const [one, other] = packs.map(({ id }) => objectIdOf(id));
+    const place = fixture.storage.localPath("data", one!);
+    writeFileSync(place, readFileSync(fixture.storage.localPath("data", other!)));
+    const copied = await copyingPacks(fixture.repository, undefined, async (copier) => {
+      assert.equal(await copier.copy(one!, packs[0]!.blobs), false);
+    });
+    assert.deepEqual(copied, []);
+  });
+});
+
+test("a far pack is fetched in bounded turns, and nothing of it stays when one fails", async () => {
+  await withRepository(async (fixture) => {
+    const mebibyte = 1 << 20;
+    let [underway, most] = [0, 0];
+    const load: FaultyStorage["load"] = async (_kind, _name, range) => {
+      underway += range!.length;
+      most = Math.max(most, underway);
+      await setImmediate();
+      underway -= range!.length;
+      if (range!.offset >= 96 * mebibyte) throw new CairnError("damaged", "it ends before");
+      return Buffer.alloc(range!.length);
+    };
+    const far = fixture.repository.over(Object.assign(new FaultyStorage(fixture.storage), { load }));
+    const blobs = Array.from({ length: 32 }, (_, i) => ({
+      id: Buffer.alloc(32, i),
+      type: "data" as const,
+      offset: i * 4 * mebibyte,
+      length: 4 * mebibyte,
+      uncompressedLength: 0,
+    }));
+    const work = join(fixture.folder, "work");
+    await copyingPacks(
+      far,
+      () => work,
+      async (copier) => {
+        assert.equal(await copier.copy("ab".repeat(32), blobs), false);
+        const left = readdirSync(work, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+        assert.deepEqual(left, []);
+      },
+    );
+    assert.ok(most > 0 && most <= 32 * mebibyte, `${most / mebibyte} MiB at once`);
+  });
+});
+
 test("packs of a far repository are copied through the work directory, where nothing of them stays", async () => {
   await withRepository(async (fixture) => {
     const packs = await savedPacks(fixture);
@@ -89,6 +145,8 @@ test("packs of a far repository are copied through the work directory, where not
       far,
       () => work,
       async (copier) => {
+        for (const pack of packs) assert.equal(await copier.copy(objectIdOf(pack.id), pack.blobs), true);
+        // Once more: there is nothing left to copy.
         for (const pack of packs) assert.equal(await copier.copy(objectIdOf(pack.id), pack.blobs), true);
       },
     );

@@ -1,12 +1,13 @@
 import { closeSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { BlobOpener } from "../crypto/seal.ts";
-import { CairnError } from "../errors.ts";
+import { SEAL_OVERHEAD } from "../crypto/seal.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import type { BlobType, IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { clearAway } from "../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../native.ts";
-import { placeProblem } from "./blob-decoder.ts";
+import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
+import { tellsOfDamage } from "./live.ts";
 import { NearPacks } from "./near-packs.ts";
 import { readAt } from "./pack-read.ts";
 import { type FinishedPack, PackWriter } from "./pack-writer.ts";
@@ -16,6 +17,10 @@ import type { Repository } from "./repository.ts";
 export const SMALL_PACK = 1024 * 1024;
 /** Blobs that lie back to back are read at once, up to so many bytes; a larger one alone. */
 const WINDOW = 1024 * 1024;
+
+/** So much of a far pack is asked for before more is. */
+const TURN = 32 * 1024 * 1024;
+const MAC_LENGTH = SEAL_OVERHEAD / 2;
 
 /** A folder of this machine for what is fetched and for unfinished packs; made when it is asked for. */
 export type WorkDirectory = () => string;
@@ -45,6 +50,15 @@ interface Run {
   readonly offset: number;
   length: number;
   readonly blobs: IndexBlob[];
+  /** The MACs of the blobs that were proven, back to back. */
+  macs: Uint8Array;
+}
+
+/** What only copying needs: whoever copies nothing makes no folder. */
+interface Tools {
+  readonly near: NearPacks;
+  readonly writers: Readonly<Record<BlobType, PackWriter>>;
+  readonly decoder: BlobDecoder;
 }
 
 /**
@@ -56,9 +70,8 @@ export class PackCopier {
   /** Saved, but not flushed. */
   readonly packs: FinishedPack[] = [];
   readonly #repository: Repository;
-  readonly #near: NearPacks;
-  readonly #writers: Readonly<Record<BlobType, PackWriter>>;
-  readonly #opener: BlobOpener;
+  readonly #work: WorkDirectory | undefined;
+  #tools: Tools | null = null;
   readonly #copied = new Set<string>();
   /** Closed, and not saved yet. */
   #closed: FinishedPack[] = [];
@@ -66,40 +79,34 @@ export class PackCopier {
 
   /** See `copyingPacks`. */
   constructor(repository: Repository, work?: WorkDirectory) {
-    const { storage, keys } = repository;
-    const directory = work === undefined ? storage.temporaryDirectory : join(work(), "packs");
-    if (directory === undefined)
-      throw new CairnError("internal", "a far repository's packs are copied in a work directory");
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
     this.#repository = repository;
-    this.#near = new NearPacks(storage, storage.localPath === undefined ? directory : "");
-    this.#opener = new BlobOpener(keys);
-    const writer = (type: BlobType): PackWriter =>
-      new PackWriter({ type, keys, directory, onPack: (pack) => void this.#closed.push(pack) });
-    this.#writers = { data: writer("data"), tree: writer("tree") };
+    this.#work = work;
   }
 
   /**
    * Copies these blobs of a pack (64 hex digits), sorted by offset; those that were copied already are skipped. False, and
-   * nothing is copied, when the pack is not there or one of them is not what was sealed with the repository's keys.
+   * nothing is copied, when the pack is not there, or one of them cannot be read or is not what its id says.
    */
   async copy(pack: string, blobs: readonly IndexBlob[]): Promise<boolean> {
     const runs = runsOf(blobs.filter((blob) => !this.#copied.has(keyOf(blob))));
     if (runs === null) return false;
-    const descriptor = await this.#open(pack, runs);
-    if (descriptor < 0) return false;
+    if (runs.length === 0) return true;
+    const { near, writers, decoder } = this.#ready();
+    let descriptor = -1;
     try {
-      // All are proven before the first is written, and what is written is proven where it is read for that.
-      if (!runs.every((run) => this.#read(descriptor, run))) return false;
+      descriptor = await open(near, pack, runs);
+      // All are proven before the first is written.
+      if (descriptor < 0 || !runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run)))
+        return false;
       for (const run of runs) {
-        // A single one is still in the window.
-        if (runs.length > 1 && !this.#read(descriptor, run)) throw readOtherwise(pack);
+        // Opening has changed what was in the window. One nonce and MAC are of one message.
+        if (!this.#read(descriptor, run) || !this.#isSame(decoder, run)) throw readOtherwise(pack);
         for (const blob of run.blobs) this.#copied.add(keyOf(blob));
-        this.#writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
+        writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
       }
     } finally {
-      closeSync(descriptor);
-      this.#near.drop(pack);
+      if (descriptor >= 0) closeSync(descriptor);
+      near.drop(pack);
     }
     await this.#saveClosed();
     return true;
@@ -109,14 +116,14 @@ export class PackCopier {
   async add(sealed: Uint8Array, blob: PackHeaderEntry): Promise<void> {
     if (this.#copied.has(keyOf(blob))) return;
     this.#copied.add(keyOf(blob));
-    this.#writers[blob.type].addSealed(sealed, [blob]);
+    this.#ready().writers[blob.type].addSealed(sealed, [blob]);
     await this.#saveClosed();
   }
 
   /** Closes what is open, and gives its memory back. All new packs are in `packs` then. */
   async finish(): Promise<FinishedPack[]> {
-    this.#writers.data.finish();
-    this.#writers.tree.finish();
+    this.#tools?.writers.data.finish();
+    this.#tools?.writers.tree.finish();
     await this.#saveClosed();
     giveBack(this.#window.bytes);
     this.#window = newArena(0);
@@ -125,32 +132,70 @@ export class PackCopier {
 
   /** Gives up: removes what is unfinished. Packs that were saved stay, in no index. */
   abort(): void {
-    this.#writers.data.abort();
-    this.#writers.tree.abort();
+    this.#tools?.writers.data.abort();
+    this.#tools?.writers.tree.abort();
     for (const { path } of this.#closed) clearAway(path);
   }
 
-  /** A descriptor of the pack, which is brought near as far as the runs reach; -1 when it is not there, or too short. */
-  async #open(pack: string, runs: readonly Run[]): Promise<number> {
-    const first = runs[0]?.offset ?? 0;
-    const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), first);
+  #ready(): Tools {
+    if (this.#tools !== null) return this.#tools;
+    const { storage, keys } = this.#repository;
+    const directory = this.#work === undefined ? storage.temporaryDirectory : join(this.#work(), "packs");
+    if (directory === undefined)
+      throw new CairnError("internal", "a far repository's packs are copied in a work directory");
     try {
-      await this.#near.fetch([{ pack, offset: first, length: end - first }]);
-      return this.#near.open(pack);
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
     } catch (error) {
-      if (error instanceof CairnError && error.code === "damaged") return -1;
-      throw error;
+      throw toCairnError(error, "cannot make the folder for new packs");
+    }
+    const writer = (type: BlobType): PackWriter =>
+      new PackWriter({ type, keys, directory, onPack: (pack) => void this.#closed.push(pack) });
+    return (this.#tools = {
+      near: new NearPacks(storage, storage.localPath === undefined ? directory : ""),
+      writers: { data: writer("data"), tree: writer("tree") },
+      decoder: new BlobDecoder(keys),
+    });
+  }
+
+  /** Leaves a run's bytes in the window. False when they cannot be read. */
+  #read(descriptor: number, { offset, length }: Run): boolean {
+    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
+      this.#window = newArena(Math.max(WINDOW, length));
+    try {
+      return readAt(descriptor, offset, length, this.#window, 0) === length;
+    } catch (error) {
+      const known = toCairnError(error);
+      if (!tellsOfDamage(known)) throw known;
+      return false;
     }
   }
 
-  /** Leaves a run's bytes in the window. False when they are not what was sealed. */
-  #read(descriptor: number, { offset, length, blobs }: Run): boolean {
-    if (length > this.#window.bytes.length || this.#window.bytes.length > 16 * WINDOW)
-      this.#window = newArena(Math.max(WINDOW, length));
-    const found = readAt(descriptor, offset, length, this.#window, 0);
+  /** Whether what is in the window, which is opened there, is what the ids say: any blob of the repository has a right MAC. */
+  #isProven(decoder: BlobDecoder, run: Run): boolean {
+    const { offset, blobs } = run;
+    run.macs = this.#macsOf(run);
+    return blobs.every(({ id, length, uncompressedLength, offset: at }) => {
+      const sealed = [this.#window, at - offset, length] as const;
+      return decoder.authentic(...sealed) && decoder.decode(...sealed, uncompressedLength) && decoder.matches(id);
+    });
+  }
+
+  /** Whether what is in the window is sealed as it was when it was proven. */
+  #isSame(decoder: BlobDecoder, run: Run): boolean {
+    const { offset, blobs } = run;
     return (
-      found === length && blobs.every((blob) => this.#opener.verify(this.#window, blob.offset - offset, blob.length))
+      Buffer.compare(this.#macsOf(run), run.macs) === 0 &&
+      blobs.every((blob) => decoder.authentic(this.#window, blob.offset - offset, blob.length))
     );
+  }
+
+  #macsOf({ offset, blobs }: Run): Uint8Array {
+    const macs = new Uint8Array(blobs.length * MAC_LENGTH);
+    for (const [i, blob] of blobs.entries()) {
+      const end = blob.offset - offset + blob.length;
+      macs.set(this.#window.bytes.subarray(end - MAC_LENGTH, end), i * MAC_LENGTH);
+    }
+    return macs;
   }
 
   async #saveClosed(): Promise<void> {
@@ -159,6 +204,19 @@ export class PackCopier {
       this.#closed.shift();
       this.packs.push(pack);
     }
+  }
+}
+
+/** A descriptor of the pack, which is brought near as far as the runs reach; -1 when it is not there, or too short. */
+async function open(near: NearPacks, pack: string, runs: readonly Run[]): Promise<number> {
+  const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), 0);
+  try {
+    for (let offset = runs[0]!.offset; offset < end; offset += TURN)
+      await near.fetch([{ pack, offset, length: Math.min(TURN, end - offset) }]);
+    return near.open(pack);
+  } catch (error) {
+    if (error instanceof CairnError && error.code === "damaged") return -1;
+    throw error;
   }
 }
 
@@ -181,7 +239,8 @@ function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
     if (joins) {
       last.length += blob.length;
       last.blobs.push(blob);
-    } else runs.push({ type: blob.type, offset: blob.offset, length: blob.length, blobs: [blob] });
+    } else
+      runs.push({ type: blob.type, offset: blob.offset, length: blob.length, blobs: [blob], macs: new Uint8Array(0) });
   }
   return runs;
 }

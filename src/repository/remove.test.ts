@@ -326,6 +326,18 @@ describe("sweep", () => {
     });
   });
 
+  test("a sweep that copies nothing asks for no folder", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const gone = await archive.save(randomFiles(2, 3000, "a"));
+      await archive.save(randomFiles(2, 3000, "b"));
+      await removeSnapshots(fixture.repository, [gone.snapshot]);
+      const work = (): string => assert.fail("a folder is asked for");
+      const result = await runSweep(fixture.repository, optionsOf(fixture, { work }));
+      assert.equal(result.removedPacks, 2);
+    });
+  });
+
   test("a pack is copied when only what nothing needs of it is damaged", async () => {
     await withRepository(async (fixture) => {
       const { pack } = await halfDead(fixture, "a3");

@@ -115,7 +115,7 @@ export async function runIndexRepair(
   options: RepairOptions = {},
 ): Promise<RepairResult> {
   repository.requireRemovals();
-  return withLock(repository, { ...options, exclusive: true }, async () => {
+  return withLock(repository, { ...options, exclusive: true }, async (lock) => {
     const present = (await repository.storage.list("index")).map((file) => file.name).sort();
     if (present.join() !== plan.basis.join()) throw stale("index files came or went since the repair was planned");
     await requireDamaged(repository, plan);
@@ -126,20 +126,25 @@ export async function runIndexRepair(
     await repository.storage.sync(["data"]);
     failpoint("repair.packs-written");
     const writer = new IndexFileWriter(repository);
+    // An index of a repair that slept through its lock would name packs that others have removed.
+    await lock.recheck();
     await eachToRewrite(repository, plan, async (file) => {
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await writer.add(pack.id, pack.blobs);
     });
     for (const pack of plan.add) await writer.add(Buffer.from(pack.name, "hex"), pack.blobs);
     for (const pack of salvage.copied) await writer.add(pack.id, decodePackHeader(pack.header));
+    await lock.recheck();
     const names = await writer.finish();
     await repository.storage.sync(["index"]);
     failpoint("repair.index-written");
     for (const name of [...plan.rewrite, ...plan.damagedIndexes]) {
+      lock.requireHeld();
       await repository.storage.remove("index", name);
       failpoint("repair.index-removed");
     }
     await repository.storage.sync(["index"]);
     for (const name of salvage.done) {
+      lock.requireHeld();
       await repository.storage.remove("data", name);
       failpoint("repair.pack-removed");
     }
@@ -226,14 +231,15 @@ async function salvageAll(
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
   const listed = new Set(stored.map(({ name }) => name));
   const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
-    const bytes = await loadIfThere(repository, name);
-    if (bytes === null && !listed.has(name)) return;
+    const found = await loadWhole(repository, name);
+    if (found === "gone" && !listed.has(name)) return;
     // Its entries go with what is not copied: a storage that says both must not have them go.
-    if (bytes === null) throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
+    if (found === "gone")
+      throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
     for (const blob of blobs) {
       await pace();
-      const sealed = bytes.subarray(blob.offset, blob.offset + blob.length);
-      if (isSound(repository, sealed, blob)) await copier.add(sealed, blob);
+      const sealed = found === "unreadable" ? null : found.subarray(blob.offset, blob.offset + blob.length);
+      if (sealed !== null && isSound(repository, sealed, blob)) await copier.add(sealed, blob);
       else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
     }
     done.push(name);
@@ -252,12 +258,14 @@ async function salvageAll(
   return { copied, lost, done };
 }
 
-async function loadIfThere(repository: Repository, pack: string): Promise<Uint8Array | null> {
+/** A pack's bytes; `unreadable` where a sector of it cannot be read: its blobs may be, one by one. */
+async function loadWhole(repository: Repository, pack: string): Promise<Uint8Array | "gone" | "unreadable"> {
   try {
     return await repository.storage.load("data", pack);
   } catch (error) {
-    if (error instanceof CairnError && error.code === "not_found") return null;
-    throw error;
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw known;
+    return known.code === "not_found" ? "gone" : "unreadable";
   }
 }
 
@@ -272,8 +280,9 @@ async function copyAgain(
   try {
     sealed = await repository.storage.load("data", from.name, { offset, length });
   } catch (error) {
-    if (toCairnError(error).code === "damaged") return false;
-    throw error;
+    const known = toCairnError(error);
+    if (known.code === "not_found" || !tellsOfDamage(known)) throw known;
+    return false;
   }
   if (!isSound(repository, sealed, from.blob)) return false;
   await copier.add(sealed, from.blob);
