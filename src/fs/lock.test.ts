@@ -152,7 +152,7 @@ for (const { name, options, env } of MODES) {
     await Promise.all(
       Array.from({ length: 12 }, async (_, at) => {
         const mode = at % 3 === 0 ? {} : options;
-        const lock = await acquireLock(path, { ...mode, timeoutMs: 20_000 });
+        const lock = await acquireLock(path, { ...mode, timeoutMs: 60_000 });
         const value = Number(readFileSync(counter, "utf8"));
         await new Promise((resolve) => setTimeout(resolve, 3));
         writeFileSync(counter, String(value + 1));
@@ -167,7 +167,7 @@ test("a waiter gets the lock when the holder gives it up", async (context) => {
   const path = scratch(context);
   const first = await acquireLock(path);
   setTimeout(() => first.release(), 60);
-  const second = await acquireLock(path, { timeoutMs: 5_000 });
+  const second = await acquireLock(path, { timeoutMs: 60_000 });
   second.release();
 });
 
@@ -179,7 +179,7 @@ test("a waiter stops without waiting its time out when its caller aborts", async
   setTimeout(() => controller.abort(), 20);
   const started = performance.now();
   await assert.rejects(waiting, (error) => error instanceof CairnError && error.code === "interrupted");
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 20_000);
 });
 
 test("a holder elsewhere is waited for until its heartbeat is old, over several short waits", async (context) => {

@@ -1,9 +1,11 @@
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
+import { syncBuiltinESMExports } from "node:module";
 import { hostname } from "node:os";
 import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import timers from "node:timers/promises";
 import { CairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/lock-file.ts";
 import { thisProcess } from "../fs/lock-owner.ts";
@@ -12,6 +14,7 @@ import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";
 import { Repository } from "./repository.ts";
 import { CountingStorage } from "./storage/counting.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
+import { MemoryStorage } from "./storage/memory.ts";
 import { restic, resticInstalled, TestArchive, withRepository } from "./test-archive.ts";
 
 const busy = (error: unknown): boolean => error instanceof CairnError && error.code === "busy" && error.retryable;
@@ -64,11 +67,34 @@ describe("locks", () => {
     });
   });
 
+  test("who stops in the pause after their lock is placed far away waits for no end of it", async (t) => {
+    const storage = new CountingStorage(new MemoryStorage());
+    const repository = await Repository.create(storage, { password: "password" });
+    const { setTimeout: pause } = timers;
+    const isPausing = Promise.withResolvers<void>();
+    const paused = t.mock.method(timers, "setTimeout", async (_ms: number, value: unknown, options?: object) => {
+      isPausing.resolve();
+      return pause(86_400_000, value, { ...options, ref: false });
+    });
+    syncBuiltinESMExports();
+    t.after(() => {
+      paused.mock.restore();
+      syncBuiltinESMExports();
+    });
+    const stop = new AbortController();
+    const acquiring = acquireLock(repository, { exclusive: false, signal: stop.signal });
+    await isPausing.promise;
+    assert.equal(storage.count("save", "locks"), 1);
+    stop.abort();
+    await assert.rejects(acquiring, { code: "interrupted" });
+    assert.deepEqual(await storage.list("locks"), []);
+  });
+
   test("a waiting one goes on when the holder releases", async () => {
     await withRepository(async ({ repository }) => {
       const a = await acquireLock(repository, { exclusive: true });
       setTimeout(() => void a.release(), 60);
-      const b = await acquireLock(repository, { exclusive: true, waitMs: 5000 });
+      const b = await acquireLock(repository, { exclusive: true, waitMs: 60_000 });
       await b.release();
     });
   });
@@ -78,7 +104,7 @@ describe("locks", () => {
       let inside = 0;
       await Promise.all(
         Array.from({ length: 5 }, () =>
-          withLock(repository, { exclusive: true, waitMs: 20_000 }, async () => {
+          withLock(repository, { exclusive: true, waitMs: 60_000 }, async () => {
             assert.equal(++inside, 1);
             await new Promise((resolve) => setTimeout(resolve, 5));
             inside--;

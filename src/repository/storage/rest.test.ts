@@ -7,8 +7,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { eventually } from "../../../test/fixtures/eventually.ts";
 import { Credentials, htpasswdLine } from "../../api/repository-server/credentials.ts";
 import { RepositoryServer, type RepositoryServerOptions } from "../../api/repository-server/server.ts";
 import { TlsFiles } from "../../api/repository-server/tls-files.ts";
@@ -243,8 +243,7 @@ describe("a server that misbehaves", () => {
     assert.equal(await open(), before + 1);
     await closed.close();
     await closed.remove("locks", name);
-    for (let i = 0; i < 50 && (await open()) > before; i++) await sleep(20);
-    assert.equal(await open(), before);
+    await eventually("the connection is gone", async () => (await open()) === before);
   });
 
   test("every status has its error", async () => {

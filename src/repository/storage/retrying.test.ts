@@ -284,11 +284,9 @@ test("retrying storage says that it does not know when what decides has no answe
     assert.ok(mayBeDone(error));
     return true;
   };
-  const begun = performance.now();
   const saved = storage.save("keys", NAME, BYTES);
   stop.abort();
   await assert.rejects(saved, unknown);
-  assert.ok(performance.now() - begun < 5000);
   await assert.rejects(storage.save("keys", NAME, BYTES), unknown);
 
   const again = new AbortController();

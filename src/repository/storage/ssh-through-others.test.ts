@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
+import { eventually } from "../../../test/fixtures/eventually.ts";
 import { type SshServer, sshServer, type SshServerOptions } from "../../../test/fixtures/ssh-server.ts";
 import { openSftpStorage, sftpTarget } from "./sftp-open.ts";
 import { SshConnection } from "./ssh-connection.ts";
@@ -68,9 +69,7 @@ for (const [name, route] of [
     const key = join(jump.home, ".ssh/id_ed25519");
     const more = `Host 127.0.0.1\n  IdentityFile ${key}\n  UserKnownHostsFile ${known}\n`;
     await roundTrip(env(route(all), more), join(behind.folder, "repo"));
-    const until = Date.now() + 10_000;
-    while (jump.connections() > 0 && Date.now() < until) await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.equal(jump.connections(), 0);
+    await eventually("no connection is left", () => jump.connections() === 0);
   });
 
 test("a host between whose key is not known, or that lets nobody in, is named", async (t) => {
