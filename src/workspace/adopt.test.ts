@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import {
   chownSync,
   existsSync,
+  lchownSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -181,6 +182,29 @@ test(
       assert.equal(findWorkspace(folder)?.control.root, found.control.root, `theirs is ${owned}`);
       chownSync(owned, 0, 0);
     }
+  },
+);
+
+test("a link that leads nowhere beside a folder shuts nobody out of it", async (context) => {
+  const directory = scratch(context);
+  symlinkSync(".cairn", join(directory, ".cairn"));
+  assert.equal(findWorkspace(join(directory, "ws")), null);
+  const { found } = await adopt(join(directory, "ws"));
+  assert.equal(findWorkspace(join(directory, "ws", "sub"))?.control.root, found.control.root);
+});
+
+test(
+  "a link of somebody else's beside a folder leads to no control directory, whoever that belongs to",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const directory = scratch(context);
+    const [folder, beside, other] = [join(directory, "ws"), join(directory, ".cairn"), join(directory, "other")];
+    await adopt(folder, { controlDirectory: other });
+    unregister(folder);
+    symlinkSync("other", beside);
+    assert.equal(findWorkspace(folder)?.via, "self-contained");
+    lchownSync(beside, 65534, 65534);
+    assert.equal(findWorkspace(folder), null);
   },
 );
 

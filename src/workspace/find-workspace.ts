@@ -1,4 +1,4 @@
-import { existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, lstatSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
@@ -135,14 +135,19 @@ function controlAt(control: ControlPaths): ControlFile | null {
  * it is root's, ours or the folder owner's, beside the folder also when it belongs to whom the folder around both does.
  */
 export function isTrusted(control: string, folder: Buffer): boolean {
-  const owner = ownerOf(control);
+  // Of a link, too: whoever made it chose what it leads to.
+  const owners = [ownerOf(control, lstatSync), ownerOf(control)];
   const isBeside = parentOf(Buffer.from(control)).equals(parentOf(folder));
   const trusted = [0, process.geteuid?.(), ownerOf(folder), ...(isBeside ? [ownerOf(parentOf(folder))] : [])];
-  return owner !== undefined && trusted.includes(owner);
+  return owners.every((owner) => owner !== undefined && trusted.includes(owner));
 }
 
-function ownerOf(place: string | Buffer): number | undefined {
-  return statSync(place, { throwIfNoEntry: false })?.uid;
+function ownerOf(place: string | Buffer, look: typeof lstatSync = statSync): number | undefined {
+  try {
+    return look(place).uid;
+  } catch {
+    return undefined;
+  }
 }
 
 function bySelfContained(folder: Buffer): Hit | null {

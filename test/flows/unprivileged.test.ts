@@ -79,6 +79,17 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.deepEqual(cairnOk(["verify", "--all"], ask).data["problems"], []);
   });
 
+  test("is not shut out of a folder by a link beside it into what is closed to them", () => {
+    const around = path.join(place, "together");
+    const folder = path.join(around, "own");
+    fs.mkdirSync(folder, { recursive: true });
+    fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
+    fs.mkdirSync(path.join(place, "closed"), { mode: 0o700 });
+    fs.symlinkSync(path.join(place, "closed/control"), path.join(around, ".cairn"));
+    cairnOk(["save"], user.optionsIn(folder));
+    cairnOk(["status"], user.optionsIn(folder));
+  });
+
   test("is told at each backup what of the folder it could not read", () => {
     const source = path.join(place, "partly");
     fs.mkdirSync(source);
