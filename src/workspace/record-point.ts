@@ -246,7 +246,7 @@ export const SHOWN_LEFT_OUT = 100;
 export function lackingIn(omitted: readonly ManifestOmission[], paths: readonly Uint8Array[] | null): LeftOutEntry[] {
   const chosen = new PathSelection(paths ?? [""]);
   return omitted
-    .filter(({ path }) => chosen.chosenAt(path) !== null)
+    .filter(({ path }) => chosen.of(path) !== "no")
     .map(({ path, reason }) => ({ path, reason: "unreadable", detail: `it was not saved: ${inWords(reason)}` }));
 }
 

@@ -187,18 +187,21 @@ describe("what a point lacks, since it could not be read", { skip: skipDrop }, (
       fs.writeFileSync(at(name), "closed");
       fs.chmodSync(at(name), 0);
     }
-    fs.mkdirSync(at("shut"), { mode: 0 });
+    fs.mkdirSync(at("shut"));
+    fs.writeFileSync(at("shut/inside"), "closed");
+    fs.chmodSync(at("shut"), 0);
     const dropped = (...args: string[]): ReturnType<typeof cairn> => cairn(args, { prefix: DROPPED });
     const saved = dropped("save", folder);
     assert.equal(saved.status, 10);
     const first = (saved.data["save_point"] as Point).save_point_id;
-    fs.rmdirSync(at("shut"));
+    fs.rmSync(at("shut"), { recursive: true });
     for (const name of ["closed", "dir/closed", "open"]) fs.rmSync(at(name));
     const all = ["closed", "dir/closed", "shut"];
     const to = newFolder();
     for (const [listed, ...args] of [
       [["dir/closed"], "restore", first, at("dir"), "-C", folder],
       [["closed"], "restore", first, at("closed"), "-C", folder],
+      [["shut"], "restore", first, at("shut/inside"), "-C", folder],
       [all, "restore", first, "--keep-present", "-C", folder],
       [all, "restore", first, "-C", folder],
       [["dir/closed"], "restore", first, at("dir"), "--to", path.join(to, "dir"), "-C", folder],
