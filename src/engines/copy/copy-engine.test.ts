@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { CairnError } from "../../errors.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import type { HeadContent, KeptContent, PointContent, StagedContent, StageRequest } from "../engine.ts";
@@ -145,6 +146,44 @@ void describe("the copy engine", () => {
     );
     assert.equal(await free([], content), 0);
     assert.equal(load.mock.callCount(), 3);
+  });
+
+  test("a clean-up that fails says why, also where the index cannot be read again after it", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    fs.writeFileSync(path.join(root, "f"), "content");
+    await stage();
+    const store = await engine.store();
+    t.mock.method(store, "refresh", async () => Promise.reject(new CairnError("io", "and no index after it")));
+    const kept = (): KeptContent => ({
+      get contents(): never {
+        throw new CairnError("no_space", "what failed first");
+      },
+      unreadable: [],
+    });
+    const freeing = engine.free({ pointIds: [], kept, thorough: true, waitMs: 1000 });
+    await assert.rejects(freeing, { code: "no_space", message: "what failed first" });
+  });
+
+  test("a save with a lost pack goes on, and warns, beside a pack in no index that its user may not read", async (t) => {
+    const { root, engine, stage } = await setUp(t);
+    fs.writeFileSync(path.join(root, "f"), randomBytes(50_000));
+    const head = headOf(await stage());
+    const { storage } = await engine.store();
+    const packs = await storage.list("data");
+    fs.rmSync(storage.localPath("data", packs.toSorted((a, b) => b.size - a.size)[0]!.name));
+    const others = "ab".repeat(32);
+    await storage.save("data", others, Buffer.alloc(100));
+    const load = storage.load.bind(storage);
+    storage.load = async (...of) => {
+      if (of[1] === others) throw new CairnError("permission", "this user may not read it");
+      return load(...of);
+    };
+    const warnings: string[] = [];
+    fs.writeFileSync(path.join(root, "g"), "more");
+    const onWarning = (message: string): void => void warnings.push(message);
+    const staged = await engine.stage({ ...request(root, head), onWarning });
+    await staged.settled();
+    assert.match(warnings.join("\n"), /^packs .* may not be stored again now: this user may not read it$/);
   });
 
   test("content that left the store is stored again by the next save, also when status looked at the folder before it", async (t) => {

@@ -149,8 +149,13 @@ export async function freeContent(
     failpoint("free.swept");
     return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed };
   } catch (error) {
-    await store.refresh(signal);
-    if (error instanceof CairnError && error.code === "busy") return { bytesFreed: 0, postponed: true };
+    const refreshing = store.refresh(signal);
+    if (error instanceof CairnError && error.code === "busy") {
+      await refreshing;
+      return { bytesFreed: 0, postponed: true };
+    }
+    // What failed first is told: the index may not be had for the same reason.
+    await refreshing.catch(() => undefined);
     throw error;
   }
 }

@@ -28,15 +28,17 @@ export async function dropLostPacks(store: EmbeddedStore, options: DropCall): Pr
 
 /** A save is hardly kept waiting: the next one tries again. */
 const FIRST_WAIT_MS = 1000;
+/** Others use the store, change it, or have put something there that this user may not read: each may be over by the next time. */
+const GOES_ON: ReadonlySet<string> = new Set(["busy", "stale_plan", "permission"]);
 
-/** The same for who is about to add to the store, and goes on where others use it. */
+/** The same for who is about to add to the store, and goes on where others are in the way. */
 export async function dropLostFirst(store: EmbeddedStore, call: Omit<DropCall, "reads" | "waitMs">): Promise<void> {
   if (packsNotThere(store).length === 0) return;
   try {
     await dropLostPacks(store, { ...call, waitMs: FIRST_WAIT_MS });
   } catch (error) {
     const { code, message } = toCairnError(error);
-    if (code !== "busy" && code !== "stale_plan") throw error;
+    if (!GOES_ON.has(code)) throw error;
     call.onWarning?.(
       `packs of the workspace's store are missing or cut, and what they held may not be stored again now: ${message}`,
     );
