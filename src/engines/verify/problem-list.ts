@@ -95,11 +95,7 @@ export class ProblemList {
     const name = objectIdOf(index.table.packId(pack)).slice(0, 12);
     const reason = this.#reasons.get(entry);
     if (reason !== undefined) return `in pack ${name}: ${reason}`;
-    const report = this.#reports.get(pack);
-    if (report?.kind === "missing") return `its pack ${name} is missing`;
-    if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
-    if (report?.kind === "name") return `its pack ${name} is not what its name says`;
-    return `pack ${name} does not hold it where the index says`;
+    return wholePackDamage(this.#reports.get(pack), name) ?? `pack ${name} does not hold it where the index says`;
   }
 
   /** Every path of every point that cannot be given back. */
@@ -162,6 +158,14 @@ export class ProblemList {
       hint: DIFFERENT,
     });
   }
+}
+
+/** What is wrong with a pack as a whole, as the reason why a blob of it was not proven; null where nothing is. */
+export function wholePackDamage(report: Pick<PackReport, "kind" | "message"> | undefined, name: string): string | null {
+  if (report?.kind === "missing") return `its pack ${name} is missing`;
+  if (report?.kind === "unreadable") return `its pack ${name} cannot be read: ${report.message}`;
+  if (report?.kind === "name") return `its pack ${name} is not what its name says`;
+  return null;
 }
 
 function describe(report: PackReport): string {

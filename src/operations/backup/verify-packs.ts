@@ -1,3 +1,4 @@
+import { wholePackDamage } from "../../engines/verify/problem-list.ts";
 import { PackProver } from "../../engines/verify/prove-packs.ts";
 import type { PackReport } from "../../engines/verify/verify-task.ts";
 import { CairnError, throwIfAborted } from "../../errors.ts";
@@ -103,6 +104,7 @@ class PacksVerification {
         here.push(pack);
       } catch (error) {
         if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
+        this.#packReports.set(this.#numbers.get(pack.name)!, { kind: "unreadable", message: error.message });
         this.#add("pack_damaged", pack.name, error.message);
       }
     }
@@ -132,6 +134,7 @@ class PacksVerification {
   #report({ pack, kind, message, blobs }: PackReport): void {
     const { index } = this.#what.report;
     const name = objectIdOf(index.table.packId(pack));
+    this.#packReports.set(pack, { kind, message });
     if (kind !== null) this.#add(kind === "missing" ? "pack_missing" : "pack_damaged", name, message);
     for (const { entry, message: why } of blobs) {
       this.#reported.add(entry);
@@ -141,8 +144,10 @@ class PacksVerification {
   }
 
   readonly #reported = new Set<number>();
+  /** By the packs' numbers. */
+  readonly #packReports = new Map<number, Pick<PackReport, "kind" | "message">>();
 
-  /** What the index places in a pack that was read, and was not found there. */
+  /** What the index places in a pack that was to be read, and was not found there. */
   #addUnproven(): void {
     const { index, lost } = this.#what.report;
     const { table } = index;
@@ -152,8 +157,10 @@ class PacksVerification {
       if (read[table.packOf[entry]!] !== 1 || this.#prover.proven[entry] === 1 || lost.has(entry)) continue;
       if (this.#reported.has(entry)) continue;
       const { pack, offset } = index.place(entry);
-      const where = `pack ${objectIdOf(pack)} at ${offset}`;
-      this.#add("blob_damaged", objectIdOf(index.idOf(entry)), `it is not in ${where}, where the index has it`);
+      const name = objectIdOf(pack);
+      const why = wholePackDamage(this.#packReports.get(table.packOf[entry]!), name);
+      const elsewhere = `it is not in pack ${name} at ${offset}, where the index has it`;
+      this.#add("blob_damaged", objectIdOf(index.idOf(entry)), why ?? elsewhere);
     }
   }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BlobIndex } from "../../repository/blob-index.ts";
@@ -115,5 +115,31 @@ test("a blob that is not where the index has it is named, though its pack is sou
       ],
     );
     assert.match(problems.find(({ object }) => object === unknown)!.detail, /where the index has it/);
+  });
+});
+
+test("the blobs of a pack that cannot be read are told as that, and not as being elsewhere", async () => {
+  await withRepository(async (fixture) => {
+    const { storage } = fixture;
+    const files = randomFiles(3, 3000);
+    await new TestArchive(fixture).save(files);
+    const packs = await storage.list("data");
+    const pack = packs.toSorted((a, b) => b.size - a.size)[0]!.name;
+    rmSync(storage.localPath("data", pack));
+    // It is there, and the system refuses to open it.
+    symlinkSync(pack, storage.localPath("data", pack));
+    const list = storage.list.bind(storage);
+    storage.list = async (kind) => (kind === "data" ? packs : list(kind));
+    const problems = await problemsOf(fixture);
+    const damaged = problems.find(({ kind }) => kind === "pack_damaged")!;
+    assert.equal(damaged.object, pack);
+    const blobs = problems.filter((problem) => problem !== damaged);
+    const told = `its pack ${pack} cannot be read: ${damaged.detail}`;
+    assert.deepEqual(
+      blobs.map(({ kind, object, detail }) => [kind, object, detail]).toSorted(),
+      Object.values(files)
+        .map((content) => ["blob_damaged", hexId(content), told])
+        .toSorted(),
+    );
   });
 });
