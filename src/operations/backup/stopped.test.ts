@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { HANG_MS } from "../../../test/fixtures/eventually.ts";
 import { CopyEngine } from "../../engines/copy/copy-engine.ts";
 import type { CairnError } from "../../errors.ts";
 import type { StorageFactory } from "../../repository/storage/location.ts";
@@ -20,12 +21,17 @@ import { openAgePassword } from "./age-password.ts";
 const KEY = { accessKeyId: "AKIDTEST", secretAccessKey: "very/secret+key" };
 const PASSWORD = "correct horse";
 
+/** No answer, however long one waits. */
+const SILENCE = new Promise(() => undefined);
+/** For what is never answered. */
+const SHORT_GRACE_MS = 300;
+
 interface Scene {
   readonly server: TestingS3Server;
   readonly folder: string;
   readonly library: CairnLibrary;
-  /** Opened with a signal that fires when a request like this one is done, which is answered later. */
-  stoppedAt(is: (request: SeenRequest) => boolean, answerAfterMs?: number): Promise<Stopped>;
+  /** Opened with a signal that fires when a request like this one is done, which is answered later, or never. */
+  stoppedAt(is: (request: SeenRequest) => boolean, isAnswered?: boolean): Promise<Stopped>;
   /** With another password than the usual one, if given. */
   open(password?: string): Promise<BackupRepository>;
 }
@@ -35,7 +41,8 @@ interface Stopped {
   readonly signal: AbortSignal;
 }
 
-async function scene(context: TestContext): Promise<Scene> {
+/** `graceMs`: how long what decides is waited for, by default as long as it takes. */
+async function scene(context: TestContext, graceMs = 10 * HANG_MS): Promise<Scene> {
   const folder = mkdtempSync(join(tmpdir(), "cairn-stopped-"));
   const server = await TestingS3Server.start(KEY);
   const opened: BackupRepository[] = [];
@@ -46,7 +53,7 @@ async function scene(context: TestContext): Promise<Scene> {
   });
   const storages: StorageFactory = async (location, options = {}) => {
     const storage = await openS3Storage(location.slice("s3:".length), options);
-    return new RetryingStorage(storage, { graceMs: 1000, firstDelayMs: 1 });
+    return new RetryingStorage(storage, { graceMs, firstDelayMs: 1 });
   };
   const library = new Library(
     (found, options) => new CopyEngine({ control: found.control.root, ...options }),
@@ -68,12 +75,12 @@ async function scene(context: TestContext): Promise<Scene> {
       opened.push(repository);
       return repository;
     },
-    stoppedAt: async (is, answerAfterMs = 300) => {
+    stoppedAt: async (is, isAnswered = true) => {
       const stop = new AbortController();
       server.hold = async (request) => {
         if (stop.signal.aborted || !is(request)) return;
         stop.abort();
-        await sleep(answerAfterMs);
+        await (isAnswered ? sleep(300) : SILENCE);
       };
       return { options, signal: stop.signal };
     },
@@ -143,9 +150,9 @@ for (const [what, method] of [
 }
 
 test("a password is not taken back when nobody knows whether the old key was removed", async (t) => {
-  const at = await scene(t);
+  const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
-  await inRepository(at, at.stoppedAt(of("DELETE", "keys"), 3000), async (repository, signal) => {
+  await inRepository(at, at.stoppedAt(of("DELETE", "keys"), false), async (repository, signal) => {
     await assert.rejects(repository.changePassword("second", { signal }), (error: CairnError) => {
       assert.equal(error.code, "interrupted");
       assert.match(error.message, /the new password opens the repository, and whether the old one does is not known/);
@@ -202,12 +209,12 @@ test("a copy that is stopped says how many snapshots are copied, and goes on whe
 for (const isAnswered of [true, false]) {
   const when = isAnswered ? "before the answer" : "and the answer never comes";
   test(`the file that opens a repository stays when the caller stops ${when}`, async (t) => {
-    const at = await scene(t);
+    const at = await scene(t, isAnswered ? undefined : SHORT_GRACE_MS);
     await made(at);
     const identity = await generateX25519Identity();
     const [file, identities] = [join(at.folder, "password.age"), join(at.folder, "identity")];
     writeFileSync(identities, `${identity}\n`);
-    const stopped = at.stoppedAt(of("PUT", "keys"), isAnswered ? 300 : 3000);
+    const stopped = at.stoppedAt(of("PUT", "keys"), isAnswered);
     await inRepository(at, stopped, async (repository, signal) => {
       const adding = repository.addAgeKey({ recipients: [await identityToRecipient(identity)], file, signal });
       if (isAnswered) assert.equal((await adding).keys.length, 2);
@@ -243,12 +250,8 @@ test("a file for a key that was refused goes", async (t) => {
 test("a caller that stops while nothing is decided ends at once, and nothing is there", async (t) => {
   const at = await scene(t);
   await made(at);
-  await inRepository(at, at.stoppedAt(of("PUT", "data"), 3000), async (repository, signal) => {
-    let stoppedAt = 0;
-    signal.addEventListener("abort", () => (stoppedAt = performance.now()));
+  await inRepository(at, at.stoppedAt(of("PUT", "data"), false), async (repository, signal) => {
     await assert.rejects(repository.createFromStream(bytes(), { signal }), { code: "interrupted" });
-    const took = performance.now() - stoppedAt;
-    assert.ok(took < 1000, `${took} ms`);
   });
   assert.equal((await (await at.open()).list()).snapshots.length, 0);
   assert.equal([...at.server.objects.keys()].filter((key) => key.includes("/locks/")).length, 0);
@@ -260,7 +263,7 @@ function silentAt(at: Scene, is: (request: SeenRequest) => boolean): Promise<voi
   at.server.hold = async (request) => {
     if (!is(request)) return;
     come.resolve();
-    await new Promise(() => undefined);
+    await SILENCE;
   };
   return come.promise;
 }
@@ -269,12 +272,13 @@ function listOf(kind: string): (request: SeenRequest) => boolean {
   return ({ method, query }) => method === "GET" && query.get("prefix") === `r/${kind}/`;
 }
 
-async function stoppedWithin(ms: number, stop: AbortController, failing: Promise<unknown>): Promise<void> {
+/** Stops a call that nothing else would end for minutes. */
+async function endsOnceStopped(stop: AbortController, failing: Promise<unknown>): Promise<void> {
   const begun = performance.now();
   stop.abort();
   await assert.rejects(failing, { code: "interrupted" });
   const took = performance.now() - begun;
-  assert.ok(took < ms, `${took} ms`);
+  assert.ok(took < HANG_MS, `${took} ms`);
 }
 
 function locksIn(at: Scene): string[] {
@@ -293,7 +297,7 @@ test("a call is ended by its own signal, whatever its repository was opened with
   verifying.catch(() => undefined);
   await come;
   const going = Array.from({ length: 5 }, async () => repository.keys({ signal: other.signal }));
-  await stoppedWithin(1000, stop, verifying);
+  await endsOnceStopped(stop, verifying);
   for (const each of going) assert.equal((await each).keys.length, 1);
   assert.deepEqual(locksIn(at), []);
   at.server.hold = () => undefined;
@@ -301,7 +305,7 @@ test("a call is ended by its own signal, whatever its repository was opened with
 });
 
 test("a call that is stopped while nothing is answered any more ends once its lock has had its time to go", async (t) => {
-  const at = await scene(t);
+  const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   const repository = await at.open();
   let isSilent = false;
@@ -311,7 +315,7 @@ test("a call that is stopped while nothing is answered any more ends once its lo
   const verifying = repository.verify({ signal: stop.signal, onWarning: (message) => void warnings.push(message) });
   verifying.catch(() => undefined);
   await come;
-  await stoppedWithin(2500, stop, verifying);
+  await endsOnceStopped(stop, verifying);
   assert.match(warnings.join(), /lock could not be taken away/);
 });
 
@@ -321,17 +325,12 @@ test("a caller who stops just after their lock is placed asks for nothing more b
   const repository = await at.open();
   const stop = new AbortController();
   const asked: string[] = [];
-  let stoppedAt = 0;
   at.server.hold = (request) => {
     if (stop.signal.aborted) asked.push(`${request.method} ${request.query.get("prefix") ?? ""}`);
     if (!of("PUT", "locks")(request)) return;
-    setTimeout(() => {
-      stoppedAt = performance.now();
-      stop.abort();
-    }, 50);
+    setTimeout(() => stop.abort(), 50);
   };
   await assert.rejects(repository.verify({ signal: stop.signal }), { code: "interrupted" });
-  assert.ok(performance.now() - stoppedAt < 100, `${performance.now() - stoppedAt} ms`);
   assert.deepEqual(asked, ["HEAD ", "DELETE "]);
   assert.deepEqual(locksIn(at), []);
 });
@@ -358,7 +357,7 @@ test("a pause before a call is made again ends with the signal of that call", as
   const repository = await at.open();
   at.server.faults.push((request, answer) => {
     if (!listOf("snapshots")(request)) return false;
-    answer.writeHead(503, { "retry-after": "30" }).end();
+    answer.writeHead(503, { "retry-after": "600" }).end();
     return true;
   });
   const stop = new AbortController();
@@ -366,7 +365,7 @@ test("a pause before a call is made again ends with the signal of that call", as
   const listing = repository.list({ signal: stop.signal, onWarning: told.resolve });
   listing.catch(() => undefined);
   assert.match(await told.promise, /^list snapshots: .*again in/);
-  await stoppedWithin(1000, stop, listing);
+  await endsOnceStopped(stop, listing);
 });
 
 test("a backup of a workspace is ended by its own signal", async (t) => {
@@ -382,14 +381,14 @@ test("a backup of a workspace is ended by its own signal", async (t) => {
   const backup = client.createBackup(repository, { signal: stop.signal });
   backup.catch(() => undefined);
   await come;
-  await stoppedWithin(1000, stop, backup);
+  await endsOnceStopped(stop, backup);
   assert.deepEqual(locksIn(at), []);
   at.server.hold = () => undefined;
   assert.ok((await client.createBackup(await at.open())).snapshot !== null);
 });
 
 test("the signal with which a repository was opened ends nothing once it is open", async (t) => {
-  const at = await scene(t);
+  const at = await scene(t, SHORT_GRACE_MS);
   await made(at);
   const { options } = await at.stoppedAt(() => false);
   const opening = new AbortController();
@@ -418,7 +417,7 @@ test("opening is ended by its signal", async (t) => {
   const opening = at.library.openRepository({ ...options, signal: stop.signal });
   opening.catch(() => undefined);
   await come;
-  await stoppedWithin(1000, stop, opening);
+  await endsOnceStopped(stop, opening);
 });
 
 test("a repository that is closed while a call is under way ends that, without a warning and a new connection", async (t) => {
