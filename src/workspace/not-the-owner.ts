@@ -8,8 +8,9 @@ import type { ControlPaths } from "./control-layout.ts";
 /** What is said to root before something is written into a control directory; null where that is root's, or this is another user. */
 export function whyNotAsRoot({ root }: ControlPaths): string | null {
   if (process.geteuid?.() !== 0) return null;
-  const { uid, gid } = statSync(root);
-  if (uid === 0) return null;
+  const owner = otherThanRoot(root);
+  if (owner === null) return null;
+  const { uid, gid } = owner;
   return `the save points of this folder belong to the user ${uid}, who may not read what root writes among them: work as that user (sudo -u '#${uid}' cairn …), or give it back afterwards: ${giveBack(root, uid, gid)}`;
 }
 
@@ -17,11 +18,22 @@ export function whyNotAsRoot({ root }: ControlPaths): string | null {
 export function unlessNotOwn({ root }: ControlPaths, error: unknown): unknown {
   const failed = toCairnError(error);
   if (failed.code !== "permission" || failed.hint !== undefined || !failed.message.includes(root)) return error;
-  const { uid, gid } = statSync(root);
-  if (uid === 0 || uid !== process.geteuid?.()) return error;
+  const owner = otherThanRoot(root);
+  if (owner === null || owner.uid !== process.geteuid?.()) return error;
+  const { uid, gid } = owner;
   return reworded(failed, {
     hint: `what root or another user wrote among your save points is not yours to read; to get it: ${giveBack(root, uid, gid)}`,
   });
+}
+
+/** Whose a control directory is; null where it is root's, or cannot be asked: what the work itself meets there says more. */
+function otherThanRoot(root: string): { uid: number; gid: number } | null {
+  try {
+    const owner = statSync(root);
+    return owner.uid === 0 ? null : owner;
+  } catch {
+    return null;
+  }
 }
 
 /** Trees that points hold, and what is kept for people, have owners of their own. */
