@@ -11,6 +11,7 @@ import {
   pathOfDisplayed,
   printablePath,
   quotedPath,
+  shellQuote,
   splitRaw,
 } from "./safe-path.ts";
 
@@ -80,6 +81,10 @@ test("a printed path cannot steer a terminal", () => {
 test("a quoted path names what is not UTF-8, and its quotation marks end it nowhere", () => {
   assert.equal(quotedPath(ODD), '"a\\xff/\\nä"');
   assert.equal(quotedPath('a "b"'), '"a \\"b\\""');
+});
+
+test("words are quoted as a shell takes them", () => {
+  assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
 });
 
 test("being below goes by whole names", () => {

@@ -158,3 +158,8 @@ export function printablePath(path: string | Uint8Array): string {
 export function quotedPath(path: string | Uint8Array): string {
   return `"${printablePath(path).replaceAll('"', '\\"')}"`;
 }
+
+/** A word as a POSIX shell takes it. */
+export function shellQuote(word: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -11,7 +11,6 @@ import {
   limited,
   plural,
   printable,
-  shellQuote,
 } from "./format.ts";
 import { makeStyle, PLAIN, wantsColour } from "./style.ts";
 import { cutToWidth, renderTable } from "./table.ts";
@@ -69,10 +68,6 @@ test("counts are words, nothing when all are zero", () => {
 test("control characters and direction marks are shown, not sent", () => {
   assert.equal(printable("a\u001b[2Jb\nc\td\u0085\u202e\u2066é"), "a\\u001b[2Jb\\nc\\td\\u0085\\u202e\\u2066é");
   assert.equal(firstLine("one\ntwo"), "one");
-});
-
-test("words are quoted as a shell takes them", () => {
-  assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
 });
 
 test("modes look as in ls", () => {

@@ -1,6 +1,7 @@
 import type { Style } from "./style.ts";
 
 export { formatBytes } from "../../formats/sizes.ts";
+export { shellQuote } from "../../fs/safe-path.ts";
 
 /** `4 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`. */
 export function formatDuration(milliseconds: number): string {
@@ -78,11 +79,6 @@ export function printable(text: string): string {
 
 export function firstLine(text: string): string {
   return printable(text.split("\n", 1)[0] ?? "");
-}
-
-/** A word as a POSIX shell takes it. */
-export function shellQuote(word: string): string {
-  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
 /** `drwxr-sr-t` of a kind and its permission bits. */
