@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { openSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { CairnError } from "../errors.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { compact } from "./compact.ts";
@@ -122,6 +123,38 @@ describe("compaction", () => {
       for (const name of killed) assert.equal(left.has(name), false);
       for (const name of [marked, ...lost, unreadable]) assert.equal(left.has(name), true);
     });
+  });
+
+  test("it passes over an index file, or a pack in no index, that the disk cannot read any more, and a pack of others", async () => {
+    const cause = Object.assign(new Error(), { code: "EIO" });
+    const sector = new CairnError("io", "bad sector", { cause });
+    const closed = new CairnError("permission", "this user may not read it");
+    for (const [unreadable, error] of [
+      ["index", sector],
+      ["data", sector],
+      ["data", closed],
+    ] as const)
+      await withRepository(async (fixture) => {
+        const { repository, storage } = fixture;
+        const archive = new TestArchive(fixture);
+        for (let i = 0; i < 6; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+        if (unreadable === "data") await storage.save("data", "ab".repeat(32), Buffer.alloc(50));
+        const index = await BlobIndex.load(repository, null);
+        const worn = unreadable === "data" ? "ab".repeat(32) : (await storage.list("index"))[0]!.name;
+        const load = storage.load.bind(storage);
+        storage.load = async (...of) => {
+          if (of[1] === worn) throw error;
+          return load(...of);
+        };
+        const result = await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
+        assert.deepEqual([result.mergedIndexes, result.removedUnindexed], [unreadable === "data" ? 6 : 5, 0]);
+        storage.load = load;
+        assert.equal(
+          (await storage.list(unreadable)).some(({ name }) => name === worn),
+          true,
+        );
+        await assertSameAsFiles(fixture, index);
+      });
   });
 
   test("with its time over it merges two index files and no pack, and the next one the rest", async () => {

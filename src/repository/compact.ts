@@ -4,6 +4,7 @@ import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
+import { tellsOfDamage } from "./live.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { copyingPacks, packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
@@ -161,11 +162,12 @@ interface ListedPack extends IndexedPack {
   times: number;
 }
 
+/** Null for one that is damaged or gone: it stays as it is. */
 async function readable(repository: Repository, name: string): Promise<IndexFileContent | null> {
   try {
     return await loadIndexFile(repository, name);
   } catch (error) {
-    if (toCairnError(error).code === "damaged") return null;
+    if (tellsOfDamage(toCairnError(error))) return null;
     throw error;
   }
 }
@@ -259,12 +261,13 @@ async function dropStoredAgain(
   return removed;
 }
 
-/** Null for what is no pack, or none that can be read. */
+/** Null for what is no pack, or none that can be read, be it by this user. */
 async function blobsOf(repository: Repository, name: string, size: number): Promise<IndexBlob[] | null> {
   try {
     return await loadPackHeader(repository, name, size);
   } catch (error) {
-    if (["damaged", "not_found"].includes(toCairnError(error).code)) return null;
+    const known = toCairnError(error);
+    if (tellsOfDamage(known) || known.code === "permission") return null;
     throw error;
   }
 }
