@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { CairnError } from "../../src/errors.ts";
 import type { Client } from "../../src/operations/contract.ts";
-import { cairn, SCRATCH, type Outcome } from "../fixtures/command.ts";
+import { buildCommand, cairn, SCRATCH, type Outcome } from "../fixtures/command.ts";
 import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { clientOf, newFolder } from "../fixtures/work.ts";
@@ -204,4 +205,21 @@ describe("damage", () => {
       }
     });
   }
+});
+
+test("a save is told as done when another workspace's points cannot be listed to shorten its id", async () => {
+  const folder = newFolder("damage");
+  const client = await clientOf(folder);
+  fs.writeFileSync(path.join(folder, "file"), "first");
+  await client.save();
+  const { workspace } = await client.fork("head", path.join(SCRATCH, `beside-${path.basename(folder)}`));
+  const points = path.join(client.controlDirectory, "workspaces", workspace.name, "points");
+  assert.ok(fs.statSync(points).isDirectory());
+  fs.rmSync(points, { recursive: true });
+  fs.writeFileSync(points, "no directory");
+  fs.writeFileSync(path.join(folder, "file"), "second");
+  const done = spawnSync(process.execPath, [buildCommand(), "save", folder], { encoding: "utf8" });
+  assert.equal(done.status, 0, done.stdout + done.stderr);
+  const saved = await client.latestSavePoint();
+  assert.match(done.stdout, new RegExp(`saved ${saved?.save_point_id}`));
 });
