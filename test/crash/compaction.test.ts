@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
+import { EmbeddedStore } from "../../src/engines/copy/embedded-store.ts";
+import { storePaths } from "../../src/engines/copy/store-paths.ts";
+import { compact } from "../../src/repository/compact.ts";
 import { killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 import { cairn } from "../fixtures/command.ts";
 import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
@@ -52,8 +55,12 @@ test("a save that is killed while it merges small packs leaves every point whole
     seen.size >= wanted.size - 1,
     `not killed at ${[...wanted.keys()].filter((name) => !seen.has(name)).join(", ")}`,
   );
-  // A merge does what fits into its time and leaves the rest to a later one, so the number only stays within bounds.
-  assert.ok(packs() < 300, `${packs()} packs are left`);
+  // A merge does what fits into its time, which on a busy machine is little: with time, what the kills left is no hindrance.
+  const store = await EmbeddedStore.open(storePaths(client.controlDirectory));
+  const before = packs();
+  while ((await compact(store.repository, store.index, { budgetMs: 60_000, trigger: 2 })).mergedIndexes > 0);
+  store.close();
+  assert.ok(packs() < 50, `${packs()} of ${before} packs are left`);
   resticCheck(client, "merged");
   failed = false;
 });
