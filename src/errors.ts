@@ -132,6 +132,11 @@ export function reworded(
   });
 }
 
+/** True where a disk cannot read a sector any more: what lies there is lost, and asking again changes nothing. */
+export function isBadSector({ code, cause }: CairnError): boolean {
+  return code === "io" && (cause as { code?: unknown } | undefined)?.code === "EIO";
+}
+
 /** True where a place is read-only, closed to this user or full: whoever only reads there goes on. */
 export function cannotBeWritten({ code }: CairnError): boolean {
   return code === "permission" || code === "no_space";

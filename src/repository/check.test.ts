@@ -295,6 +295,28 @@ describe("repair of the index", () => {
     });
   });
 
+  test("an index file with a bad sector is a damaged one, and a repair makes good what it said", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(2, 3000, "a"));
+      const [index] = await fixture.storage.list("index");
+      await new TestArchive(fixture).save(randomFiles(2, 3000, "b"));
+      const faulty = new FaultyStorage(fixture.storage);
+      const load = faulty.load.bind(faulty);
+      const sector = new CairnError("io", "a sector", { cause: Object.assign(new Error(), { code: "EIO" }) });
+      faulty.load = async (kind, name, ...more) =>
+        name === index!.name ? Promise.reject(sector) : load(kind, name, ...more);
+      const repository = fixture.repository.over(faulty);
+      const { damaged } = await BlobIndex.load(repository, null);
+      assert.deepEqual(
+        damaged.map(({ name, error }) => [name, error.code]),
+        [[index!.name, "damaged"]],
+      );
+      const plan = await planIndexRepair(repository);
+      await runIndexRepair(repository, plan, { work: () => fixture.temporary });
+      await assertSound(fixture);
+    });
+  });
+
   test("what can be read beside a bad sector is saved", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);

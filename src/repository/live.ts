@@ -1,4 +1,4 @@
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, isBadSector, toCairnError } from "../errors.ts";
 import { TreeReferences } from "../formats/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -144,8 +144,7 @@ export class LiveSet {
  * what lies there; a disk that cannot read a sector any more does.
  */
 export function tellsOfDamage(error: CairnError): boolean {
-  if (error.code === "io") return (error.cause as { code?: unknown } | undefined)?.code === "EIO";
-  return error.code === "damaged" || error.code === "not_found";
+  return error.code === "damaged" || error.code === "not_found" || isBadSector(error);
 }
 
 /** Throws `damaged`, naming the first problems, when something could not be followed; with `mayLackData` only for trees. */

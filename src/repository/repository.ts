@@ -4,7 +4,7 @@ import { currentUser } from "../fs/users.ts";
 import { deriveKeys, newMasterKeys, type ScryptParameters } from "../crypto/key-derivation.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, sealMessage, type MasterKeys } from "../crypto/seal.ts";
-import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { CairnError, isBadSector, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodeConfig, encodeConfig, type RepositoryConfig } from "../formats/config.ts";
 import { decodeKeyFile, decodeMasterKeys, encodeKeyFile, encodeMasterKeys, type KeyFile } from "../formats/key-file.ts";
@@ -202,9 +202,19 @@ export class Repository {
     return { name: objectIdOf(sha256(sealed)), sealed };
   }
 
-  /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong. */
+  /** The JSON bytes of a sealed file. `damaged` when its name, its seal or its frame is wrong, or a sector of it cannot be read. */
   async loadUnpacked(kind: UnpackedKind, name: string): Promise<Uint8Array> {
-    return this.#opened(kind, name, await this.storage.load(kind, name));
+    return this.#opened(kind, name, await this.#load(kind, name));
+  }
+
+  async #load(kind: UnpackedKind, name: string): Promise<Uint8Array> {
+    try {
+      return await this.storage.load(kind, name);
+    } catch (error) {
+      const known = toCairnError(error);
+      if (!isBadSector(known)) throw known;
+      throw new CairnError("damaged", known.message, { cause: error });
+    }
   }
 
   #opened(kind: UnpackedKind, name: string, sealed: Uint8Array): Uint8Array {
@@ -249,7 +259,7 @@ export class Repository {
       return { name, json };
     };
     for (const name of names) {
-      const sealed = this.storage.load(kind, name);
+      const sealed = this.#load(kind, name);
       // Whoever stops before its turn does not ask what became of it.
       sealed.catch(() => undefined);
       coming.push({ name, sealed });
