@@ -60,7 +60,8 @@ async function startHolder(
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
-  await once(child.stdout!, "data");
+  const ended = once(child, "exit").then(() => assert.fail("the holder got no lock"));
+  await Promise.race([once(child.stdout!, "data"), ended]);
   return child;
 }
 
@@ -121,6 +122,23 @@ for (const { name, options, env } of MODES) {
       assert.equal(lock.stillHeld(), false);
       renameSync(`${directory}-away`, directory);
       (await acquireLock(path, { ...options, ...NO_WAIT })).release();
+    }
+  });
+
+  test(`another process gets a lock whose directory is back that was away when it was given up, when ${name} decides`, async (context) => {
+    const directory = join(dirname(scratch(context)), "directory");
+    const path = join(directory, "lock");
+    for (const shared of [false, true]) {
+      mkdirSync(directory, { recursive: true });
+      const lock = await acquireLock(path, { ...options, shared });
+      context.mock.timers.enable({ apis: ["setTimeout"] });
+      renameSync(directory, `${directory}-away`);
+      lock.release();
+      context.mock.timers.tick(100_000);
+      renameSync(`${directory}-away`, directory);
+      context.mock.timers.tick(60_000);
+      context.mock.timers.reset();
+      await kill(await startHolder(path, env, NO_WAIT));
     }
   });
 

@@ -137,15 +137,40 @@ export class HeartbeatWatch {
   }
 }
 
-/**
- * Nonces of records that this process has given up without a mark in them, since their directory was away: when that is
- * back, they stand in nobody's way here.
- */
-const givenUp = new Set<string>();
-
 export interface Claim {
   readonly path: string;
   owner: LockOwner;
+}
+
+/**
+ * Nonces of records that this process has given up without a mark in them, since their directory was away: when that is
+ * back, they stand in nobody's way here, and in no other's once a later try has marked them.
+ */
+const givenUp = new Set<string>();
+const MARK_AGAIN_MS = 1_000;
+const MARK_AGAIN_MOST_MS = 60_000;
+/** About a day: what is still away then is taken for gone. */
+const MARK_TRIES = 1_440;
+
+/** Says on disk that a record is given up. False where it is not there, or another's. Throws what the system says. */
+function markGivenUp({ path, owner }: Claim): boolean {
+  const isMarked = owner.shared
+    ? removeQuietly(path)
+    : readOwner(path)?.nonce === owner.nonce && rewriteOwner(path, { ...owner, released: true });
+  if (isMarked) givenUp.delete(owner.nonce);
+  return isMarked;
+}
+
+function markLater(claim: Claim, pauseMs = MARK_AGAIN_MS, tries = MARK_TRIES): void {
+  const again = (): void => {
+    try {
+      if (markGivenUp(claim)) return;
+    } catch {
+      // Not well yet; the next try may be.
+    }
+    if (tries > 1) markLater(claim, Math.min(pauseMs * 2, MARK_AGAIN_MOST_MS), tries - 1);
+  };
+  setTimeout(again, pauseMs).unref();
 }
 
 export interface Blocked {
@@ -256,12 +281,15 @@ export class OwnerFiles {
     rewriteOwner(claim.path, claim.owner);
   }
 
-  release({ path, owner }: Claim): void {
-    givenUp.add(owner.nonce);
-    const isMarked = owner.shared
-      ? removeQuietly(path)
-      : readOwner(path)?.nonce === owner.nonce && rewriteOwner(path, { ...owner, released: true });
-    if (isMarked) givenUp.delete(owner.nonce);
+  /** Gives a record up: at once for this process, for others once that can be written, now or later. Throws what the system says. */
+  release(claim: Claim): void {
+    givenUp.add(claim.owner.nonce);
+    let isMarked = false;
+    try {
+      isMarked = markGivenUp(claim);
+    } finally {
+      if (!isMarked) markLater(claim);
+    }
   }
 
   /** Takes the lock away from whoever has it: a newer, released generation, and no shared records. */
