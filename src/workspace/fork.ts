@@ -91,6 +91,7 @@ export async function forkWorkspace(workspace: Workspace, input: ForkInput): Pro
   return workspace.engine.reading(async () => {
     requireStillThere(workspace, input.point);
     await checkRoomFor(workspace, input.point, { target, allow: input.allow });
+    workspace.warnRoot(input);
     const partial = PartialFolder.begin(control, "fork", target, { unrecorded: input.standalone !== undefined });
     try {
       if (!isMountRoot(target) && workspace.engine.holder?.atomic === true) {

@@ -186,6 +186,7 @@ class Verification {
 
   /** Beside each point: what was found. Best effort: that it cannot be written down changes nothing that was found. */
   async #record(held: readonly HeldPoint[], problems: readonly VerifyProblem[]): Promise<void> {
+    this.#workspace.warnRoot(this.#input);
     const byPoint = Map.groupBy(problems, (problem) => problem.point);
     const at = new Date().toISOString();
     for (const [paths, group] of Map.groupBy(held, (each) => each.paths)) {

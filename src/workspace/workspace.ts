@@ -89,7 +89,7 @@ export class Workspace {
    */
   async lock(purpose: string, call: WorkspaceCall): Promise<Lock> {
     throwIfAborted(call.signal);
-    this.#warnRoot(call);
+    this.warnRoot(call);
     const lock = await acquireLock(this.found.paths.lock, lockingOf(purpose, call));
     try {
       requireStillKept(this.found);
@@ -100,7 +100,8 @@ export class Workspace {
     return lock;
   }
 
-  #warnRoot({ onWarning }: WorkspaceCall): void {
+  /** Once, before this call writes among the save points; the lock does it, and who writes there without. */
+  warnRoot({ onWarning }: Pick<WorkspaceCall, "onWarning">): void {
     const why = this.#isRootWarned ? null : whyNotAsRoot(this.found.control);
     this.#isRootWarned = true;
     if (why !== null) onWarning?.(why);

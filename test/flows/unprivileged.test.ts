@@ -81,6 +81,21 @@ describe("an ordinary user", { skip: whyNoOrdinaryUser() ?? false }, () => {
     assert.deepEqual(cairnOk(["verify", "--all"], ask).data["problems"], []);
   });
 
+  test("has points that root is warned of by each command that writes there, and by none that only looks", () => {
+    const folder = path.join(place, "looked-at");
+    fs.mkdirSync(folder);
+    fs.chownSync(folder, ORDINARY_USER, ORDINARY_USER);
+    const ask = user.optionsIn(folder);
+    cairnOk(["save"], ask);
+    const warned = (...args: string[]): number =>
+      cairnOk([...args, "-C", folder], { env: ask.env! }).warnings.filter((each) => /what root writes/.test(each))
+        .length;
+    for (const looks of ["status", "history", "doctor"]) assert.equal(warned(looks), 0, looks);
+    assert.equal(warned("verify"), 1);
+    assert.equal(warned("cleanup", "--keep-last", "1", "--set-policy"), 1);
+    assert.equal(warned("fork", "head", path.join(place, "root's-fork")), 1);
+  });
+
   test("is not shut out of a folder by a link beside it into what is closed to them", () => {
     const around = path.join(place, "together");
     const folder = path.join(around, "own");
