@@ -208,6 +208,19 @@ test(
   },
 );
 
+test(
+  "a folder around a control directory of somebody else's is not taken for their self-contained one",
+  { skip: process.geteuid?.() === 0 ? false : "needs root to give something away" },
+  async (context) => {
+    const around = join(scratch(context), "whole");
+    const { found } = await initSelfContained(around, OPTIONS);
+    chownSync(found.control.root, 65534, 65534);
+    assert.equal(findWorkspace(around), null);
+    chownSync(around, 65534, 65534);
+    assert.equal(findWorkspace(around)?.control.root, found.control.root);
+  },
+);
+
 test("another folder at the path is noticed and a released one is kept no more", async (context) => {
   const directory = scratch(context);
   const { found } = await adopt(join(directory, "ws"));

@@ -321,6 +321,7 @@ export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWo
 
 function selfContainedRoot(root: string): FoundWorkspace | null {
   const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
+  if (!isTrusted(control.root, Buffer.from(join(root, MAIN_WORKSPACE)))) return null;
   return controlAt(control)?.self_contained === true ? mainWorkspace(control, "self-contained") : null;
 }
 
