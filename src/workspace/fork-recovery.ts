@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { basename, dirname } from "node:path";
+import { basename } from "node:path";
 import { cannotBeWritten, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Recovery } from "../formats/control.ts";
@@ -78,7 +78,7 @@ function takeBackView(workspace: Workspace, record: PartialFile): boolean {
   const { control } = workspace.found;
   const folder = Buffer.from(rawPath(record.target));
   const id = basename(folder.toString("latin1"));
-  if (dirname(folder.toString("utf8")) !== control.views || fs.existsSync(leasePath(control, id))) return false;
+  if (fs.existsSync(leasePath(control, id))) return false;
   failpoint("view.taking-back");
   removeAll(folder);
   return true;

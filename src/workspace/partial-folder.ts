@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
-import { parentOf } from "../fs/exchange-folders.ts";
+import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
@@ -293,12 +293,21 @@ export function listPartials(control: ControlPaths): RecordedPartials {
     const file = path.join(control.partial, name);
     try {
       const record = readRecord(file, decodeOwn, { maxBytes: MAX_RECORD_BYTES, hint: HINT });
-      if (record !== null) listed.partials.push({ file, record });
+      if (record !== null) listed.partials.push({ file, record: whereItLies(control, record) });
     } catch (error) {
       listed.problems.push(toCairnError(error));
     }
   }
   return listed;
+}
+
+/** A view lies in its control directory, which may have been moved since. */
+function whereItLies({ views }: ControlPaths, record: PartialFile): PartialFile {
+  if (record.purpose !== "view") return record;
+  const [staging, target] = [record.staging, record.target].map((place) =>
+    recordPath(Buffer.concat([Buffer.from(`${views}/`), nameOf(Buffer.from(rawPath(place)))])),
+  );
+  return { ...record, staging: staging!, target: target! };
 }
 
 /** What ended without being finished; empty in the ordinary case, at the cost of one look. */

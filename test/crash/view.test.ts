@@ -6,7 +6,7 @@ import { walkDigests } from "../../src/engines/testing-walk.ts";
 import type { Client, ViewLease } from "../../src/operations/contract.ts";
 import { cairn } from "../fixtures/command.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
-import { assertNoLeftovers, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
+import { assertNoLeftovers, cairnLibrary, clientOf, newFolder, resticCheck } from "../fixtures/work.ts";
 import { chosenPasses, killAt, passesOf, random, saveAndCheck, SEED } from "./rounds.ts";
 
 let failed = true;
@@ -95,6 +95,30 @@ test("a view that is killed while it is closed is open and whole, or gone", asyn
     await assert.rejects(client.closeView(id), { code: "not_found" });
   }
   assert.deepEqual([...outcomes].toSorted(), [0, 1], "both outcomes were seen");
+});
+
+test("what a killed view leaves goes with the next command also when its control directory has moved", async () => {
+  const root = newFolder("moves");
+  const library = await cairnLibrary();
+  let place = path.join(root, "0");
+  const client = await library.init(place);
+  fs.writeFileSync(path.join(place, "main/file"), "content");
+  const { save_point_id: point } = await client.save();
+  const { view_id: id } = await client.view(point);
+  for (const [args, failpoint] of [
+    [["view", "--close", id], "view.lease-removed"],
+    [["view", point], "partial.made"],
+    [["view", point], "partial.renamed"],
+  ] as const) {
+    assert.ok(cairn([...args, "-C", path.join(place, "main")], { failpoint }).killed, failpoint);
+    const now = path.join(root, failpoint);
+    fs.renameSync(place, now);
+    place = now;
+    assert.equal(fs.readdirSync(path.join(place, ".cairn/views")).length, 1, failpoint);
+    await (await library.open(place)).save();
+    for (const name of ["views", "partial"])
+      assert.deepEqual(fs.readdirSync(path.join(place, ".cairn", name)), [], `${failpoint}: ${name}`);
+  }
 });
 
 test("looking at the list of views changes nothing, and a list that is killed neither", async () => {
