@@ -78,7 +78,7 @@ export class RestoreJournal {
     return { intent, ...(found ?? { steps: null, leftOut: [] }) };
   }
 
-  /** Steps first: an intent without steps means that nothing was touched, which is true again only once it is forgotten whole. */
+  /** The intent first: alone it would say that nothing was touched. Steps alone say nothing, and the next restore removes them. */
   end(): void {
     durableRemove(this.#intent);
     durableRemove(this.#steps);
