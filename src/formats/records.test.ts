@@ -266,7 +266,7 @@ const files = {
   restore: {
     encode: encodeRestore,
     decode: decodeRestore,
-    newest: 2,
+    newest: 3,
     record: {
       target: point("a"),
       undo_id: point("b"),

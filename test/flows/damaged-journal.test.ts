@@ -167,7 +167,7 @@ test("a journal of a newer version is refused by name, and a repair leaves it an
   const journal = path.join(client.controlDirectory, "workspaces/main/journal");
   const newer: [string, (file: string) => void][] = [
     ["cleanup.json", (file) => fs.writeFileSync(file, '{"format":"cairn.cleanup","version":2,"points":"some"}\n')],
-    ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":3,"points":"some"}\n')],
+    ["restore.json", (file) => fs.writeFileSync(file, '{"format":"cairn.restore","version":4,"points":"some"}\n')],
     ["exchange", (file) => fs.symlinkSync("cairn.exchange.2:something", file)],
     ["convert", (file) => fs.symlinkSync("cairn.convert.2:something", file)],
   ];
@@ -206,8 +206,15 @@ test("steps of a newer version are refused by name, and neither a repair nor a r
   assert.deepEqual(fs.readdirSync(journal), []);
 });
 
-test("a restore is finished whose steps are from before they had a version", async () => {
+test("a restore is finished whose journal is from before its steps had a version, and programs from then refuse one of today by name", async () => {
   const { folder, client, journal, before } = await halfRestored();
+  const intentFile = path.join(journal, "restore.json");
+  const { checksum: _, ...intent } = JSON.parse(fs.readFileSync(intentFile, "utf8")) as Record<string, unknown>;
+  assert.equal(intent["version"], 3, "those know 2");
+  assert.equal(intent["apart"], undefined);
+  const own = JSON.stringify({ ...intent, version: 1 });
+  const checksum = createHash("sha256").update(own).digest("hex");
+  fs.writeFileSync(intentFile, `${own.slice(0, -1)},"checksum":"${checksum}"}\n`);
   const file = path.join(journal, "restore.steps");
   const [head, ...steps] = fs.readFileSync(file, "utf8").trimEnd().split("\n").slice(0, -1);
   assert.equal(head, '{"format":"cairn.restore-steps","version":1}');
