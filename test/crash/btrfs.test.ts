@@ -120,7 +120,12 @@ test("what an exchange has displaced is kept where it can neither be held nor re
   assert.deepEqual(fs.readdirSync(path.join(client.controlDirectory, "tmp")), []);
   const { findings } = cairnOk(["-C", folder, "doctor"]).data as { findings: { kind: string }[] };
   assert.ok(findings.some(({ kind }) => kind === "kept"));
-  cairnOk(["-C", folder, "undo"]);
+  const undone = cairn(["-C", folder, "undo"]);
+  const left = undone.data["left_out"] as { path: string; reason: string }[];
+  assert.deepEqual(
+    [undone.status, left.map(({ path: name, reason }) => [name, reason])],
+    [10, [["inner/closed", "unreadable"]]],
+  );
   assert.ok(fs.existsSync(path.join(folder, "inner")));
 });
 
