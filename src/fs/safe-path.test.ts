@@ -11,6 +11,7 @@ import {
   pathOfDisplayed,
   printablePath,
   quotedPath,
+  shellPath,
   shellQuote,
   splitRaw,
 } from "./safe-path.ts";
@@ -85,6 +86,11 @@ test("a quoted path names what is not UTF-8, and its quotation marks end it nowh
 
 test("words are quoted as a shell takes them", () => {
   assert.deepEqual(["a/b-c", "a b", "it's", ""].map(shellQuote), ["a/b-c", "'a b'", `'it'\\''s'`, "''"]);
+});
+
+test("a path in a line to be run is one word that the shell leaves alone", () => {
+  assert.equal(shellPath("/a b/$(id)`id`"), "'/a b/$(id)`id`'");
+  assert.equal(shellPath(Buffer.from("/it's\n")), `'/it'\\''s\\n'`);
 });
 
 test("being below goes by whole names", () => {

@@ -163,3 +163,8 @@ export function quotedPath(path: string | Uint8Array): string {
 export function shellQuote(word: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
+
+/** A path in a line that somebody is told to run: nothing that it holds is the shell's, or steers a terminal. */
+export function shellPath(path: string | Uint8Array): string {
+  return shellQuote(printablePath(path));
+}

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError } from "../errors.ts";
-import { printablePath, quotedPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { type ListedWorkspace, listWorkspaces } from "../workspace/control-directory.ts";
 import { controlPaths, MAIN_WORKSPACE, SELF_CONTAINED_CONTROL } from "../workspace/control-layout.ts";
 import { realPathOf } from "../workspace/find-workspace.ts";
@@ -27,7 +27,7 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id;
   const kept = existsSync(control.file) ? listWorkspaces(control).find(hasIt) : undefined;
   if (kept !== undefined) {
-    const again = `\`cairn init ${quotedPath(folder)}\` takes it up again, and then it can be released`;
+    const again = `\`cairn init ${shellPath(folder)}\` takes it up again, and then it can be released`;
     throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {
       hint:
         kept.workspace !== null && isReleased(kept.workspace)

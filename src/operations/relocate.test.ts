@@ -52,7 +52,7 @@ test("relocate takes over a folder that a look has made a workspace without poin
   await looked.save();
   await assert.rejects(
     library.relocate(folder, moved),
-    (error) => hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn release "${moved}"`) === true,
+    (error) => hasCode("conflict")(error) && (error as CairnError).hint?.includes(`cairn release ${moved}`) === true,
   );
   await looked.release({ deletePoints: true });
   const empty = await library.adopt(moved);

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import { controlPaths, MAIN_WORKSPACE } from "../workspace/control-layout.ts";
 import { moveConversion } from "../workspace/convert.ts";
 import {
@@ -123,9 +123,8 @@ function isUnused({ paths, controlFile }: FoundWorkspace): boolean {
 }
 
 function keptAlready({ folder, workspace }: FoundWorkspace): CairnError {
-  const shown = printablePath(folder);
-  return new CairnError("conflict", `${shown} is the workspace ${workspace.name} already`, {
-    hint: `stop keeping it as that one, then relocate: cairn release ${JSON.stringify(shown)}`,
+  return new CairnError("conflict", `${printablePath(folder)} is the workspace ${workspace.name} already`, {
+    hint: `stop keeping it as that one, then relocate: cairn release ${shellPath(folder)}`,
   });
 }
 

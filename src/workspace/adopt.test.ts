@@ -110,6 +110,13 @@ test("init wants an absent or empty folder", async (context) => {
     }),
   );
   assert.equal(existsSync(join(directory, "fresh")), false, "a failure leaves nothing");
+  const odd = join(directory, "$(id)");
+  mkdirSync(join(odd, "inside"), { recursive: true });
+  // The shell of whoever runs the line takes nothing in the path for its own.
+  await assert.rejects(
+    initSelfContained(odd, OPTIONS),
+    (error) => error instanceof CairnError && error.hint?.endsWith(`cairn init '${odd}'`) === true,
+  );
 });
 
 test("a missing control directory is told and forbids a second adoption", async (context) => {

@@ -5,7 +5,7 @@ import { failpoint } from "../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
 import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
 import { ownEntries } from "../fs/own-entries.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
 import type { ControlId } from "../ids.ts";
@@ -301,7 +301,7 @@ function releasedBeside(root: string, control: ControlPaths): FoundWorkspace | n
 function refuseUnlessFree(root: string): void {
   if (isFree(root)) return;
   throw new CairnError("already_exists", `${root} is not empty`, {
-    hint: `to keep that folder as it is, use: cairn init ${JSON.stringify(root)}`,
+    hint: `to keep that folder as it is, use: cairn init ${shellPath(root)}`,
   });
 }
 

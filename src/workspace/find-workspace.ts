@@ -7,7 +7,7 @@ import type { Registration } from "../formats/registration.ts";
 import { readMounts, resolveMount } from "../fs/mounts.ts";
 import type { Mount } from "../fs/mounts.ts";
 import { namesIn } from "../fs/names-in.ts";
-import { printablePath, rawBytes } from "../fs/safe-path.ts";
+import { printablePath, rawBytes, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
 import type { PlacedWorkspace } from "./control-directory.ts";
@@ -222,15 +222,18 @@ function byMountRoot(folder: Buffer, lookup: Lookup): Hit | null {
 }
 
 /** The command that tells where a control directory lies now. */
-export function movedControlLine(from: string, to: string): string {
-  return `cairn --control-dir DIR relocate ${JSON.stringify(from)} ${JSON.stringify(to)}`;
+export function movedControlLine(from: RawPath, to: RawPath): string {
+  return `cairn --control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
 }
 
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
-  const shown = printablePath(folder);
-  return new CairnError("not_found", `${shown} is kept in ${controlOf(registration)}, which is not there`, {
-    hint: `mount or restore that folder; where it was moved: ${movedControlLine(shown, shown)}; or forget it with: cairn release ${JSON.stringify(shown)}`,
-  });
+  return new CairnError(
+    "not_found",
+    `${printablePath(folder)} is kept in ${controlOf(registration)}, which is not there`,
+    {
+      hint: `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or forget it with: cairn release ${shellPath(folder)}`,
+    },
+  );
 }
 
 function byRegistry(folder: Buffer): Hit | null {

@@ -5,7 +5,7 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import type { Cause, Descriptor } from "../formats/descriptor.ts";
 import { recordPath } from "../formats/record.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import {
   type ControlId,
   newControlId,
@@ -125,7 +125,7 @@ function refuseKept(target: Buffer): void {
     "already_exists",
     `${printablePath(target)} is the workspace ${kept.workspace.name} already, though its folder is empty or gone`,
     {
-      hint: `restore it with: cairn -C ${printablePath(target)} restore latest; or forget it with: cairn release ${printablePath(target)}`,
+      hint: `restore it with: cairn -C ${shellPath(target)} restore latest; or forget it with: cairn release ${shellPath(target)}`,
     },
   );
 }

@@ -2,7 +2,7 @@ import { statSync } from "node:fs";
 import { CairnError, type ErrorCode, reworded, toCairnError } from "../errors.ts";
 import type { ControlFile } from "../formats/control.ts";
 import { rawPath } from "../formats/record.ts";
-import { displayPath, printablePath, quotedPath } from "../fs/safe-path.ts";
+import { displayPath, printablePath, shellPath } from "../fs/safe-path.ts";
 import { type PlacedWorkspace, readControl, readWorkspace } from "./control-directory.ts";
 import { type FoundWorkspace, hasOtherRoot, liesBeside } from "./find-workspace.ts";
 import { controlOf, listRegistered, listSelfContained } from "./registry.ts";
@@ -37,9 +37,8 @@ export function requireStillKept(found: FoundWorkspace): PlacedWorkspace {
   if (now.id !== then.id) throw controlReplaced(found);
   if (!isSamePlace(found, now)) throw moved(found, Buffer.from(rawPath(now)));
   if (isReleased(now) && !isReleased(then)) {
-    const shown = printablePath(folder);
-    throw new CairnError("not_a_workspace", `${shown} was released, and is kept no more`, {
-      hint: `\`cairn save ${JSON.stringify(shown)}\` keeps it again, with the points that it had`,
+    throw new CairnError("not_a_workspace", `${printablePath(folder)} was released, and is kept no more`, {
+      hint: `\`cairn save ${shellPath(folder)}\` keeps it again, with the points that it had`,
     });
   }
   return now;
@@ -76,7 +75,7 @@ function moved({ folder }: FoundWorkspace, now: Buffer): CairnError {
     "conflict",
     `${printablePath(folder)} is not where this workspace lies any more: it was relocated to ${printablePath(now)}`,
     {
-      hint: `go on there: cairn -C ${quotedPath(now)} …; in a program, open that path`,
+      hint: `go on there: cairn -C ${shellPath(now)} …; in a program, open that path`,
       details: { relocated_to: displayPath(now) },
     },
   );
@@ -114,7 +113,7 @@ function withPresentPlace(found: FoundWorkspace, code: "not_found" | "conflict",
     });
   const folder = rawBytesOf(known);
   return new CairnError(code, `${message}; it lies at ${printablePath(folder)} now, kept in ${controlOf(known)}`, {
-    hint: `go on there: cairn -C ${quotedPath(folder)} …; in a program, open that path`,
+    hint: `go on there: cairn -C ${shellPath(folder)} …; in a program, open that path`,
     details: { relocated_to: displayPath(folder) },
   });
 }

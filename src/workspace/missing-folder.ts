@@ -4,7 +4,7 @@ import { CairnError } from "../errors.ts";
 import { TEMPORARY_PREFIX, fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
-import { printablePath, quotedPath } from "../fs/safe-path.ts";
+import { printablePath, quotedPath, shellPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { type PlacedWorkspace, readWorkspace } from "./control-directory.ts";
 import type { FoundWorkspace } from "./find-workspace.ts";
@@ -41,8 +41,7 @@ export function requireFolder({ found }: Workspace): void {
 
 /** What to do about a folder that is not there. */
 export function waysBack(found: FoundWorkspace): string {
-  const shown = printablePath(found.folder);
-  const quoted = JSON.stringify(shown);
+  const quoted = shellPath(found.folder);
   const problem = whyNotThere(found);
   const restore =
     problem === null ? `\`cairn -C ${quoted} restore latest\` gives it back` : `${problem.reason}: ${problem.hint}`;
@@ -77,7 +76,7 @@ function whyNotThere(found: FoundWorkspace): { reason: string; hint: string } | 
   if (isOnFileSystemOf(readWorkspace(control, workspace.name) ?? workspace, parent)) return null;
   return {
     reason: `it was on another file system than what is mounted at ${above} now`,
-    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${quotedPath(folder)}, then restore`,
+    hint: `mount its disk; or restore with --to into another folder; or, for it to lie here from now on: mkdir ${shellPath(folder)}, then restore`,
   };
 }
 

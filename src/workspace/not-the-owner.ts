@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { reworded, toCairnError } from "../errors.ts";
-import { printablePath, shellQuote } from "../fs/safe-path.ts";
+import { shellPath } from "../fs/safe-path.ts";
 import type { ControlPaths } from "./control-layout.ts";
 
 /** What root writes into another user's control directory is root's, and no one else's to read. */
@@ -39,6 +39,6 @@ function otherThanRoot(root: string): { uid: number; gid: number } | null {
 /** Trees that points hold, and what is kept for people, have owners of their own. */
 function giveBack(root: string, uid: number, gid: number): string {
   // Whoever chose the path writes into a line that root is told to run.
-  const place = shellQuote(printablePath(root));
+  const place = shellPath(root);
   return `sudo find ${place} \\( -path '*/points/*/tree' -o -path '*/kept' \\) -prune -o ! -user ${uid} -execdir chown -h ${uid}:${gid} {} +`;
 }

@@ -38,7 +38,7 @@ export function workspaceOnceAt(folder: Buffer): Relocatable | null {
     const control = controlPaths(controlOf(registration));
     if (readControl(control) === null) {
       throw new CairnError("not_found", `${printablePath(folder)} is kept in ${control.root}, which is not there`, {
-        hint: `mount or restore that folder first; where it was moved: ${movedControlLine(printablePath(folder), "NEW")}`,
+        hint: `mount or restore that folder first; where it was moved: ${movedControlLine(folder, "NEW")}`,
       });
     }
     const workspace = workspaceWhere(control, (each) => each.id === registration.workspace_id, { strict: true });

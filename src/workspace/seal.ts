@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
-import { printablePath, quotedPath } from "../fs/safe-path.ts";
+import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import { dropOldTrees, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
@@ -87,7 +87,7 @@ export function whatIsHeldOnly(
   // As their owner who may read everything: what root writes there the owner could not read.
   const way =
     omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
-      ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${quotedPath(folder)} seal`
+      ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
       : "";
   return `${count} ${count === 1 ? "entry" : "entries"} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which undo and a restore by exchange give them back${way}`;
 }

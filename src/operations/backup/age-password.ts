@@ -5,6 +5,7 @@ import { DEFAULT_SCRYPT } from "../../crypto/key-derivation.ts";
 import { CairnError, reworded, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { fsyncDirectory, readSmallFile, writeNewFile } from "../../fs/durable.ts";
+import { shellPath } from "../../fs/safe-path.ts";
 import { mayBeDone } from "../../repository/storage/storage.ts";
 import type { AgeKeyOptions, RepositoryKeys } from "../contract.ts";
 import { listKeys } from "./keys.ts";
@@ -50,7 +51,7 @@ function withoutKey(error: CairnError, file: string): CairnError {
 }
 
 function lookBy(file: string): string {
-  return `cairn backup list --password-file ${JSON.stringify(file)} --age-identity KEYS`;
+  return `cairn backup list --password-file ${shellPath(file)} --age-identity KEYS`;
 }
 
 /** Under its name from the start: what a kill leaves of it says nothing before the key is there, and nobody comes for a temporary name here. */
