@@ -56,6 +56,16 @@ test("appendRange copies short and long ranges, and reset keeps the memory", () 
   assert.equal(w.length, 1);
 });
 
+test("what grows byte by byte is copied as often as its size doubles", () => {
+  const w = new ByteWriter(16);
+  const places = new Set<Uint8Array>();
+  for (let i = 0; i < 1 << 16; i++) {
+    w.u8(i);
+    places.add(w.bytes);
+  }
+  assert.equal(places.size, 13);
+});
+
 test("a read past the end is damage that says what was wanted", () => {
   const r = new ByteReader(new Uint8Array(3), "the file");
   assert.throws(() => r.u32(), /the file: wanted 4 bytes at 0, found 3/);

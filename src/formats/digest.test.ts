@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { hash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { assertGrowsLinearly, FEW, MANY } from "../../test/fixtures/growth.ts";
 import { ByteWriter, compareBytes } from "./bytes.ts";
 import {
   appendMetadataEntry,
@@ -152,20 +151,4 @@ test("isDigestedAttribute takes user, ACL and capability attributes only", () =>
   const no = ["user", "trusted.user.a", "security.selinux", "security.capability2", "system.nfs4_acl", ""];
   for (const name of yes) assert.equal(isDigestedAttribute(Buffer.from(name)), true, name);
   for (const name of no) assert.equal(isDigestedAttribute(Buffer.from(name)), false, name);
-});
-
-test("each of 100 000 digest entries costs no more than each of a thousand", (t) => {
-  const contentHash = new Uint8Array(32);
-  const w = new ByteWriter(1 << 20);
-  const entries = Array.from({ length: MANY }, (_, i): DigestEntry => {
-    const name = Buffer.from(`file-${i}`);
-    const times = { mtimeSec: 1_700_000_000 + i, mtimeNs: i, uid: 0, gid: 0 };
-    return { type: "f", name, mode: 420, size: i, contentHash, major: 0, minor: 0, ...times, xattrs: [] };
-  });
-  const appendAll = (of: readonly DigestEntry[]) => (): void => {
-    w.reset();
-    for (const entry of of) appendMetadataEntry(w, entry);
-  };
-  const ms = assertGrowsLinearly(appendAll(entries.slice(0, FEW)), appendAll(entries));
-  t.diagnostic(`${ms.toFixed(0)} ms for ${MANY}`);
 });

@@ -3,7 +3,6 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
-import { assertGrowsLinearly, FEW, MANY } from "../../test/fixtures/growth.ts";
 import type { ObjectId } from "../ids.ts";
 import { ByteWriter } from "./bytes.ts";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes } from "./hostile.contract.ts";
@@ -177,23 +176,4 @@ test("decodeIndex never fails otherwise than with damage", () => {
   ]) {
     assert.throws(() => decode(Buffer.from(text)), { code: "damaged" }, text);
   }
-});
-
-test("an index of 100 000 blobs costs no more for each of them than one of a thousand", (t) => {
-  const indexOf = (count: number): Uint8Array => {
-    const entries = Array.from({ length: count }, (_, i) => {
-      const id = new Uint8Array(32);
-      new DataView(id.buffer).setUint32(0, i);
-      return { id, type: "data" as const, length: 1000 + (i % 100), uncompressedLength: 4000 };
-    });
-    const writer = new IndexWriter();
-    for (let i = 0; i < count; i += 5000) writer.addPack(idOf(i), entries.slice(i, i + 5000));
-    return writer.finish();
-  };
-  const [few, many] = [indexOf(FEW), indexOf(MANY)];
-  const ms = assertGrowsLinearly(
-    () => decodeIndex(few, () => {}),
-    () => decodeIndex(many, () => {}),
-  );
-  t.diagnostic(`${ms.toFixed(0)} ms for ${MANY}`);
 });

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
-import { assertGrowsLinearly, FEW, MANY } from "../../test/fixtures/growth.ts";
 import { CairnError } from "../errors.ts";
 import { ByteWriter, compareBytes } from "./bytes.ts";
 import { MAX_SECONDS, MIN_SECONDS } from "./go-time.ts";
@@ -289,18 +288,4 @@ test("both decoders agree about damaged canonical bytes wherever the fast one an
 test("nodeTypeOf knows the file types of Unix", () => {
   const modes = [0o100644, 0o040755, 0o120777, 0o060660, 0o020600, 0o010600, 0o140755, 0];
   assert.deepEqual(modes.map(nodeTypeOf), NODE_TYPES);
-});
-
-test("each of 100 000 nodes costs no more than each of a thousand", (t) => {
-  const content = new Uint8Array(32);
-  const nodes = Array.from({ length: MANY }, (_, i) =>
-    node({ name: Buffer.from(`file-${i}`), mtimeSec: 1_700_000_000 + i * 13, mtimeNs: i, size: i, content }),
-  );
-  const w = new ByteWriter(1 << 20);
-  const appendAll = (of: typeof nodes) => (): void => {
-    w.reset();
-    for (const each of of) appendNode(w, each);
-  };
-  const ms = assertGrowsLinearly(appendAll(nodes.slice(0, FEW)), appendAll(nodes));
-  t.diagnostic(`${ms.toFixed(0)} ms for ${MANY}`);
 });

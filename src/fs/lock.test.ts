@@ -200,18 +200,26 @@ test("a waiter stops without waiting its time out when its caller aborts", async
   assert.ok(performance.now() - started < 20_000);
 });
 
+/** Since when a holder elsewhere has been seen with the heartbeat that it has, in ns of the monotonic clock. */
+function seenSince(lockPath: string): bigint {
+  const name = readdirSync(dirname(lockPath)).find((each) => each.startsWith("lock.seen-"))!;
+  return BigInt(/"at":"(\d+)"/.exec(readFileSync(join(dirname(lockPath), name), "utf8"))![1]!);
+}
+
 test("a holder elsewhere is waited for until its heartbeat is old, over several short waits", async (context) => {
   const path = scratch(context);
   const elsewhere = { ...newOwner("elsewhere", false), host: "far", pid_namespace: "pid:[1]", seen: 3 };
   writeFileSync(`${path}.owner-0000000007`, encodeOwner(elsewhere));
-  const options = { forceOwnerFiles: true, staleAfterMs: 1500, timeoutMs: 60 };
-  await assert.rejects(acquireLock(path, options), isBusy);
-  await sleep(700);
-  await assert.rejects(acquireLock(path, options), isBusy);
+  const waiting = { forceOwnerFiles: true, staleAfterMs: 3_600_000, timeoutMs: 60 };
+  await assert.rejects(acquireLock(path, waiting), isBusy);
+  const since = seenSince(path);
+  await assert.rejects(acquireLock(path, waiting), isBusy);
+  assert.equal(seenSince(path), since, "the waits add up");
   writeFileSync(`${path}.owner-0000000007`, encodeOwner({ ...elsewhere, seen: 4 }));
-  await assert.rejects(acquireLock(path, { ...options, timeoutMs: 900 }), isBusy, "a heartbeat begins the count anew");
-  await sleep(800);
-  const lock = await acquireLock(path, options);
+  await assert.rejects(acquireLock(path, waiting), isBusy);
+  assert.ok(seenSince(path) > since, "a heartbeat begins the count anew");
+  await sleep(20);
+  const lock = await acquireLock(path, { ...waiting, staleAfterMs: 20, timeoutMs: 0 });
   assert.equal(existsSync(`${path}.owner-0000000008`), true);
   lock.release();
   assert.deepEqual(readdirSync(join(path, "..")), ["lock.owner-0000000008"]);

@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setImmediate, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { eventually } from "../../../test/fixtures/eventually.ts";
 import { sshServer, type SshServer } from "../../../test/fixtures/ssh-server.ts";
@@ -51,12 +51,6 @@ async function silentServer(t: TestContext): Promise<{ port: number; come: Promi
 /** What waits for nobody else has happened then. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 50; i++) await setImmediate();
-}
-
-async function within(ms: number, holds: () => boolean): Promise<boolean> {
-  const until = Date.now() + ms;
-  while (!holds() && Date.now() < until) await sleep(20);
-  return holds();
 }
 
 test("one of two callers that stops ends alone, and the other's transfer goes on in the same connection", async (t) => {
@@ -178,7 +172,7 @@ test("a command between that is cut leaves no open files", async (t) => {
   await stopped();
   const before = files();
   for (let i = 0; i < 3; i++) await stopped();
-  assert.ok(await within(1000, () => files() <= before), `${files()} files, ${before} before`);
+  await eventually("descriptors are closed", () => files() <= before);
 });
 
 test("the end of a command between is told although something that it started goes on", async (t) => {
