@@ -27,6 +27,8 @@ const NO_PACK = "0".repeat(64);
 const CONNECTIONS = 16;
 /** So much is asked for with one request, so that a pack of any size takes little memory and few packs many connections. */
 const MAX_RANGE = 8 * 1024 * 1024;
+/** So much of a pack that is read by itself is asked for before more is. */
+const TURN = 32 * 1024 * 1024;
 
 /**
  * A repository's packs as files of this machine, for readers that are synchronous: those of a local repository where
@@ -102,10 +104,37 @@ export class NearPacks {
     for (const result of settled) if (result.status === "rejected") throw result.reason;
   }
 
+  /**
+   * Hands `read` a descriptor of a pack that is near as far as this range reaches; closes it and drops what was fetched. Null,
+   * and nothing is read, when the pack is not there or ends before the range.
+   */
+  async reading<T>(range: WantedRange, read: (descriptor: number) => T, signal?: AbortSignal): Promise<T | null> {
+    let descriptor = -1;
+    try {
+      descriptor = await this.#openedWith(range, signal);
+      return descriptor < 0 ? null : read(descriptor);
+    } finally {
+      if (descriptor >= 0) closeSync(descriptor);
+      this.drop(range.pack);
+    }
+  }
+
   /** Removes what was fetched of a pack. */
   drop(pack: string): void {
     if (this.#isLocal || !this.#here.delete(pack)) return;
     rmSync(this.pathOf(pack), { force: true });
+  }
+
+  /** -1 when the pack is not there or ends before the range. */
+  async #openedWith({ pack, offset, length }: WantedRange, signal: AbortSignal | undefined): Promise<number> {
+    try {
+      for (let done = 0; done < length; done += TURN)
+        await this.fetch([{ pack, offset: offset + done, length: Math.min(TURN, length - done) }], { signal });
+      return this.open(pack);
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "damaged") return -1;
+      throw error;
+    }
   }
 
   #has(range: WantedRange): boolean {

@@ -2,8 +2,6 @@ import assert from "node:assert/strict";
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setImmediate } from "node:timers/promises";
-import { CairnError } from "../errors.ts";
 import { decodePackHeader } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { type IndexedPack, loadIndexFile } from "./index-set.ts";
@@ -99,40 +97,6 @@ test("blobs that lie where others should are not copied, though they are sealed 
       assert.equal(await copier.copy(one!, packs[0]!.blobs), false);
     });
     assert.deepEqual(copied, []);
-  });
-});
-
-test("a far pack is fetched in bounded turns, and nothing of it stays when one fails", async () => {
-  await withRepository(async (fixture) => {
-    const mebibyte = 1 << 20;
-    let [underway, most] = [0, 0];
-    const load: FaultyStorage["load"] = async (_kind, _name, range) => {
-      underway += range!.length;
-      most = Math.max(most, underway);
-      await setImmediate();
-      underway -= range!.length;
-      if (range!.offset >= 96 * mebibyte) throw new CairnError("damaged", "it ends before");
-      return Buffer.alloc(range!.length);
-    };
-    const far = fixture.repository.over(Object.assign(new FaultyStorage(fixture.storage), { load }));
-    const blobs = Array.from({ length: 32 }, (_, i) => ({
-      id: Buffer.alloc(32, i),
-      type: "data" as const,
-      offset: i * 4 * mebibyte,
-      length: 4 * mebibyte,
-      uncompressedLength: 0,
-    }));
-    const work = join(fixture.folder, "work");
-    await copyingPacks(
-      far,
-      () => work,
-      async (copier) => {
-        assert.equal(await copier.copy("ab".repeat(32), blobs), false);
-        const left = readdirSync(work, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-        assert.deepEqual(left, []);
-      },
-    );
-    assert.ok(most > 0 && most <= 32 * mebibyte, `${most / mebibyte} MiB at once`);
   });
 });
 

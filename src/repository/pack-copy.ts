@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -8,7 +8,7 @@ import { clearAway } from "../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../native.ts";
 import { BlobDecoder, placeProblem } from "./blob-decoder.ts";
 import { tellsOfDamage } from "./live.ts";
-import { NearPacks } from "./near-packs.ts";
+import { NearPacks, type WantedRange } from "./near-packs.ts";
 import { readAt } from "./pack-read.ts";
 import { type FinishedPack, PackWriter } from "./pack-writer.ts";
 import type { Repository } from "./repository.ts";
@@ -17,9 +17,6 @@ import type { Repository } from "./repository.ts";
 export const SMALL_PACK = 1024 * 1024;
 /** Blobs that lie back to back are read at once, up to so many bytes; a larger one alone. */
 const WINDOW = 1024 * 1024;
-
-/** So much of a far pack is asked for before more is. */
-const TURN = 32 * 1024 * 1024;
 const MAC_LENGTH = SEAL_OVERHEAD / 2;
 
 /** A folder of this machine for what is fetched and for unfinished packs; made when it is asked for. */
@@ -92,22 +89,18 @@ export class PackCopier {
     if (runs === null) return false;
     if (runs.length === 0) return true;
     const { near, writers, decoder } = this.#ready();
-    let descriptor = -1;
-    try {
-      descriptor = await open(near, pack, runs);
+    const isCopied = await near.reading(reachOf(pack, runs), (descriptor) => {
       // All are proven before the first is written.
-      if (descriptor < 0 || !runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run)))
-        return false;
+      if (!runs.every((run) => this.#read(descriptor, run) && this.#isProven(decoder, run))) return false;
       for (const run of runs) {
         // Opening has changed what was in the window. One nonce and MAC are of one message.
         if (!this.#read(descriptor, run) || !this.#isSame(decoder, run)) throw readOtherwise(pack);
         for (const blob of run.blobs) this.#copied.add(keyOf(blob));
         writers[run.type].addSealed(this.#window.bytes.subarray(0, run.length), run.blobs);
       }
-    } finally {
-      if (descriptor >= 0) closeSync(descriptor);
-      near.drop(pack);
-    }
+      return true;
+    });
+    if (isCopied !== true) return false;
     await this.#saveClosed();
     return true;
   }
@@ -207,17 +200,11 @@ export class PackCopier {
   }
 }
 
-/** A descriptor of the pack, which is brought near as far as the runs reach; -1 when it is not there, or too short. */
-async function open(near: NearPacks, pack: string, runs: readonly Run[]): Promise<number> {
+/** The part of a pack that holds these runs, the first of which begins it. */
+function reachOf(pack: string, runs: readonly Run[]): WantedRange {
+  const { offset } = runs[0]!;
   const end = runs.reduce((most, run) => Math.max(most, run.offset + run.length), 0);
-  try {
-    for (let offset = runs[0]!.offset; offset < end; offset += TURN)
-      await near.fetch([{ pack, offset, length: Math.min(TURN, end - offset) }]);
-    return near.open(pack);
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "damaged") return -1;
-    throw error;
-  }
+  return { pack, offset, length: end - offset };
 }
 
 function readOtherwise(pack: string): CairnError {

@@ -1,4 +1,3 @@
-import { closeSync } from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { PackVerifier } from "../../repository/pack-verifier.ts";
@@ -80,19 +79,9 @@ async function isWhole(
   { name, size }: StoredFile,
   { near, verifier, signal }: { near: NearPacks; verifier: PackVerifier; signal: AbortSignal | undefined },
 ): Promise<boolean> {
-  let descriptor: number;
-  try {
-    await near.fetch([{ pack: name, offset: 0, length: size }], { signal });
-    descriptor = near.open(name);
-  } catch (error) {
-    if (error instanceof CairnError && error.code === "damaged") return false;
-    throw error;
-  }
-  try {
-    const problems = verifier.verify({ descriptor, size, id: Buffer.from(name, "hex") });
-    return problems.every(({ kind }) => kind !== "name" && kind !== "size");
-  } finally {
-    closeSync(descriptor);
-    near.drop(name);
-  }
+  const verify = (descriptor: number): boolean =>
+    verifier
+      .verify({ descriptor, size, id: Buffer.from(name, "hex") })
+      .every(({ kind }) => kind !== "name" && kind !== "size");
+  return (await near.reading({ pack: name, offset: 0, length: size }, verify, signal)) === true;
 }
