@@ -2,7 +2,7 @@ import { CairnError, throwIfAborted } from "../errors.ts";
 import { checkRules, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
-import { whyNotAsRoot } from "../workspace/not-the-owner.ts";
+import { warnRoot } from "../workspace/not-the-owner.ts";
 import { readPolicy, writePolicy } from "../workspace/policy.ts";
 import { lockingOf } from "../workspace/workspace.ts";
 import type { CallOptions, PolicyEdit, PolicyResult, Retention } from "./contract.ts";
@@ -20,8 +20,7 @@ export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options
   if (retention !== null) checkRetention(retention);
   if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
-  const why = whyNotAsRoot(control);
-  if (why !== null) options.onWarning?.(why);
+  warnRoot(control, options.onWarning);
   using _lock = await acquireLock(control.lock, lockingOf("policy", options));
   const changed = { ...presentOrNothing(control, edit), ...changes };
   writePolicy(control, changed);

@@ -5,13 +5,14 @@ import type { ControlPaths } from "./control-layout.ts";
 
 /** What root writes into another user's control directory is root's, and no one else's to read. */
 
-/** What is said to root before something is written into a control directory; null where that is root's, or this is another user. */
-export function whyNotAsRoot({ root }: ControlPaths): string | null {
-  if (process.geteuid?.() !== 0) return null;
-  const owner = otherThanRoot(root);
-  if (owner === null) return null;
+/** Tells root, before something is written into a control directory, where that is another user's. */
+export function warnRoot({ root }: ControlPaths, onWarning: ((message: string) => void) | undefined): void {
+  const owner = process.geteuid?.() === 0 ? otherThanRoot(root) : null;
+  if (owner === null) return;
   const { uid, gid } = owner;
-  return `the save points of this folder belong to the user ${uid}, who may not read what root writes among them: work as that user (sudo -u '#${uid}' cairn …), or give it back afterwards: ${giveBack(root, uid, gid)}`;
+  onWarning?.(
+    `the save points of this folder belong to the user ${uid}, who may not read what root writes among them: work as that user (sudo -u '#${uid}' cairn …), or give it back afterwards: ${giveBack(root, uid, gid)}`,
+  );
 }
 
 /** A failure of this user's in their own control directory, with what gives back what somebody else wrote in it. */

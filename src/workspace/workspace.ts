@@ -9,7 +9,7 @@ import type { FoundWorkspace } from "./find-workspace.ts";
 import { requireStillKept } from "./found-again.ts";
 import type { Point } from "./point-files.ts";
 import { Points } from "./points.ts";
-import { whyNotAsRoot } from "./not-the-owner.ts";
+import { warnRoot } from "./not-the-owner.ts";
 import { Removals } from "./removals.ts";
 import { resolveTarget } from "./targets.ts";
 
@@ -102,9 +102,8 @@ export class Workspace {
 
   /** Once, before this call writes among the save points; the lock does it, and who writes there without. */
   warnRoot({ onWarning }: Pick<WorkspaceCall, "onWarning">): void {
-    const why = this.#isRootWarned ? null : whyNotAsRoot(this.found.control);
+    if (!this.#isRootWarned) warnRoot(this.found.control, onWarning);
     this.#isRootWarned = true;
-    if (why !== null) onWarning?.(why);
   }
 
   resolve(target: string): Point {
