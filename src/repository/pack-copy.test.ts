@@ -1,5 +1,16 @@
 import assert from "node:assert/strict";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { decodePackHeader } from "../formats/pack-header.ts";
@@ -75,6 +86,30 @@ test("nothing of a pack is copied when one wanted blob is damaged, or the pack i
     assert.deepEqual(
       entries.map(({ id }) => objectIdOf(id)),
       data!.blobs.slice(0, -1).map(({ id }) => objectIdOf(id)),
+    );
+    assert.deepEqual(readdirSync(fixture.temporary), []);
+  });
+});
+
+test("nothing of a pack is copied when a sector of it cannot be read any more, and the packs beside it are", async (t) => {
+  await withRepository(async (fixture) => {
+    const packs = await savedPacks(fixture);
+    const [data, tree] = ["data", "tree"].map((type) => packs.find(({ blobs }) => blobs[0]!.type === type)!);
+    const place = fixture.storage.localPath("data", objectIdOf(data!.id));
+    rmSync(place);
+    // Its first page is nobody's memory, which reads as a bad sector does: EIO, from the system itself.
+    symlinkSync("/proc/self/mem", place);
+    const descriptor = existsSync(place) ? openSync(place, "r") : -1;
+    if (descriptor < 0) return t.skip("there is no /proc/self/mem");
+    assert.throws(() => readSync(descriptor, Buffer.alloc(1), 0, 1, 0), { code: "EIO" });
+    closeSync(descriptor);
+    const copied = await copyingPacks(fixture.repository, undefined, async (copier) => {
+      assert.equal(await copier.copy(objectIdOf(data!.id), data!.blobs), false);
+      assert.equal(await copier.copy(objectIdOf(tree!.id), tree!.blobs), true);
+    });
+    assert.deepEqual(
+      copied.map(({ type }) => type),
+      ["tree"],
     );
     assert.deepEqual(readdirSync(fixture.temporary), []);
   });
