@@ -30,3 +30,18 @@ test("peers that cannot be built here are named with the reason, each of them", 
   assert.match(other.stderr, /^ {2}other: no such peer$/m);
   assert.equal(spawnSync("/bin/sh", [SCRIPT], { env: { PATH: bare } }).status, 2);
 });
+
+test("a word that begins with a dash shows the usage, and no folder is made", (t) => {
+  const cwd = mkdtempSync(path.join(tmpdir(), "cairn-peers-"));
+  t.after(() => rmSync(cwd, { recursive: true }));
+  const run = (...words: string[]): [number | null, boolean, boolean] => {
+    const { status, stdout, stderr } = spawnSync("/bin/sh", [SCRIPT, ...words], { cwd, encoding: "utf8" });
+    const isUsage = (text: string): boolean => text.includes("tools/install-peers FOLDER [NAME...]");
+    return [status, isUsage(stdout), isUsage(stderr)];
+  };
+  assert.deepEqual(run("--help"), [0, true, false]);
+  assert.deepEqual(run("-h"), [0, true, false]);
+  assert.deepEqual(run("--version"), [2, false, true]);
+  assert.deepEqual(run("into", "--restic"), [2, false, true]);
+  assert.deepEqual(readdirSync(cwd), []);
+});
