@@ -44,7 +44,7 @@ test("the options of every command are these", async () => {
     view: "--list --close",
     tag: "-r,--remove",
     cleanup:
-      "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota",
+      "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota",
     verify: "--all --deep",
     doctor: "--repair --break-locks",
     inspect: "--password-file",
@@ -301,7 +301,7 @@ test("cleanup with rules removes, without any it shows the plan", async () => {
 
 test("cleanup passes on every rule", async () => {
   const line =
-    "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
+    "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within-hourly 2d --keep-within-daily 3d --keep-within-weekly 4w --keep-within-monthly 5m --keep-within-yearly 6y --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
   const { fake } = await runFake(line.split(" "));
   assert.deepEqual((argsOf(fake, "previewCleanup")[0] as { retention: unknown }).retention, {
     keepLast: 1,
@@ -311,6 +311,11 @@ test("cleanup passes on every rule", async () => {
     keepWeekly: 4,
     keepMonthly: 5,
     keepYearly: 6,
+    keepWithinHourly: "2d",
+    keepWithinDaily: "3d",
+    keepWithinWeekly: "4w",
+    keepWithinMonthly: "5m",
+    keepWithinYearly: "6y",
     keepTags: ["a", "b"],
     keepUndo: { count: 7, within: "30d" },
     maxBytes: 2 * 1024 ** 3,

@@ -14,6 +14,11 @@ export interface StoredRetention {
   keep_weekly?: KeepCount;
   keep_monthly?: KeepCount;
   keep_yearly?: KeepCount;
+  keep_within_hourly?: string;
+  keep_within_daily?: string;
+  keep_within_weekly?: string;
+  keep_within_monthly?: string;
+  keep_within_yearly?: string;
   /** Each is a tag, or several with commas between; see `splitTags`. */
   keep_tags?: string[];
   max_bytes?: number;
@@ -30,6 +35,11 @@ export interface RetentionRules {
   keepWeekly?: KeepCount;
   keepMonthly?: KeepCount;
   keepYearly?: KeepCount;
+  keepWithinHourly?: string;
+  keepWithinDaily?: string;
+  keepWithinWeekly?: string;
+  keepWithinMonthly?: string;
+  keepWithinYearly?: string;
   keepTags?: readonly string[];
   maxBytes?: number;
   maxAge?: string;
@@ -44,6 +54,11 @@ const NAMES: Readonly<Record<keyof StoredRetention, keyof RetentionRules>> = {
   keep_weekly: "keepWeekly",
   keep_monthly: "keepMonthly",
   keep_yearly: "keepYearly",
+  keep_within_hourly: "keepWithinHourly",
+  keep_within_daily: "keepWithinDaily",
+  keep_within_weekly: "keepWithinWeekly",
+  keep_within_monthly: "keepWithinMonthly",
+  keep_within_yearly: "keepWithinYearly",
   keep_tags: "keepTags",
   max_bytes: "maxBytes",
   max_age: "maxAge",
@@ -80,7 +95,15 @@ export interface PolicyFile {
 const FORMAT = "cairn.policy";
 const VERSION = 1;
 const COUNTS = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly"];
-const SPANS = ["keep_within", "max_age"];
+const SPANS = [
+  "keep_within",
+  "keep_within_hourly",
+  "keep_within_daily",
+  "keep_within_weekly",
+  "keep_within_monthly",
+  "keep_within_yearly",
+  "max_age",
+];
 const SPAN = /^(?:\d{1,6}[ymwdh]){1,5}$/;
 
 /** True for a span such as `30d`, `2w`, `12h` or `1y6m`. */

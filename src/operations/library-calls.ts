@@ -108,6 +108,11 @@ const KEPT = {
   keepWeekly: anything,
   keepMonthly: anything,
   keepYearly: anything,
+  keepWithinHourly: anything,
+  keepWithinDaily: anything,
+  keepWithinWeekly: anything,
+  keepWithinMonthly: anything,
+  keepWithinYearly: anything,
   keepTags: texts,
 };
 const keepUndo = members<NonNullable<Retention["keepUndo"]>>({ count: anything, within: anything }, { only: true });

@@ -86,6 +86,30 @@ test("keep-within counts from the newest point that is not in the future", () =>
   assert.equal(kept(list, { keepWithin: "1h" }), "de");
 });
 
+test("the newest of each period of a span is kept when a rule says so, from the newest point that is not in the future", () => {
+  const list = points([
+    "2025-06-01T08:00:00Z",
+    "2026-10-01T08:00:00Z",
+    "2026-11-17T08:00:00Z",
+    "2026-11-17T08:30:00Z",
+    "2026-11-18T08:00:00Z",
+    "2026-11-19T08:00:00Z",
+    "2026-11-19T08:00:01Z",
+  ]);
+  assert.equal(kept(list, { keepWithinHourly: "2d" }), "deg");
+  assert.equal(kept(list, { keepWithinDaily: "2d1h" }), "deg");
+  assert.equal(kept(list, { keepWithinDaily: "1d" }), "g");
+  assert.equal(kept(list, { keepWithinWeekly: "2w" }), "g");
+  assert.equal(kept(list, { keepWithinMonthly: "2m" }), "bg");
+  assert.equal(kept(list, { keepWithinYearly: "9y" }), "ag");
+  assert.equal(kept(list, { keepWithinYearly: "0d", keepLast: 1 }), "g");
+  const days = points(["2026-11-18T08:00:00Z", "2026-11-18T09:00:00Z"]);
+  assert.deepEqual(
+    applyRetention(days, { keepWithinDaily: "9d" }, NOW).map(({ reasons: [first] }) => first),
+    ["daily within 9d", "oldest daily within 9d"],
+  );
+});
+
 test("tags keep their points whatever else is said", () => {
   const list = [
     ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),

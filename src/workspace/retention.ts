@@ -86,6 +86,15 @@ const PERIODS = {
   yearly: (at: Date) => at.getUTCFullYear(),
 } as const;
 
+/** The rules that each kind of period has. */
+const PERIOD_RULES = [
+  { period: "hourly", count: "keepHourly", within: "keepWithinHourly" },
+  { period: "daily", count: "keepDaily", within: "keepWithinDaily" },
+  { period: "weekly", count: "keepWeekly", within: "keepWithinWeekly" },
+  { period: "monthly", count: "keepMonthly", within: "keepWithinMonthly" },
+  { period: "yearly", count: "keepYearly", within: "keepWithinYearly" },
+] as const;
+
 function isoWeek(at: Date): number {
   // The week belongs to the year of its Thursday.
   const thursday = new Date(
@@ -97,17 +106,11 @@ function isoWeek(at: Date): number {
 
 /** True when no rule says what ordinary points are kept: then all are, but for the limits. */
 export function keepsByRule(rules: RetentionRules): boolean {
-  const counts = [
-    rules.keepLast,
-    rules.keepHourly,
-    rules.keepDaily,
-    rules.keepWeekly,
-    rules.keepMonthly,
-    rules.keepYearly,
-  ];
+  const counts = [rules.keepLast, ...PERIOD_RULES.map(({ count }) => rules[count])];
+  const spans = [rules.keepWithin, ...PERIOD_RULES.map(({ within }) => rules[within])];
   return (
     counts.some((count) => mostOf(count) > 0) ||
-    (rules.keepWithin !== undefined && !isEmpty(parseSpan(rules.keepWithin))) ||
+    spans.some((span) => span !== undefined && !isEmpty(parseSpan(span))) ||
     (rules.keepTags?.length ?? 0) > 0
   );
 }
@@ -179,30 +182,36 @@ function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRule
   }
   for (const { id, tags } of points)
     for (const rule of rules.keepTags ?? []) if (hasTags(tags, rule)) add(reasons, id, `tag ${rule || "none"}`);
-  keepWithin(points, { rules, latest, reasons });
+  const { keepWithin } = rules;
+  for (const { id } of pointsWithin(points, keepWithin, latest)) add(reasons, id, `within ${keepWithin}`);
   points.slice(0, mostOf(rules.keepLast)).forEach(({ id }) => add(reasons, id, "last"));
-  const counts = {
-    hourly: rules.keepHourly,
-    daily: rules.keepDaily,
-    weekly: rules.keepWeekly,
-    monthly: rules.keepMonthly,
-    yearly: rules.keepYearly,
-  };
   const oldest = points.at(-1)?.id;
-  for (const [period, count] of Object.entries(counts)) {
-    let left = mostOf(count);
-    let last: number | null = null;
-    for (const { id, time } of points) {
-      if (left <= 0) break;
-      const value = PERIODS[period as keyof typeof PERIODS](new Date(time));
-      // While there are fewer periods than the rule would keep, what is kept goes back as far as it can.
-      if (value === last && id !== oldest) continue;
-      add(reasons, id, value === last ? `oldest ${period}` : period);
-      last = value;
-      left--;
-    }
+  for (const { period, count, within } of PERIOD_RULES) {
+    const rule = { period, oldest, reasons };
+    keepPeriods(points, mostOf(rules[count]), { ...rule, name: period });
+    const span = rules[within];
+    const recent = pointsWithin(points, span, latest);
+    keepPeriods(recent, Number.POSITIVE_INFINITY, { ...rule, name: `${period} within ${span}` });
   }
   return reasons;
+}
+
+/** The newest point of each of so many periods. While there are fewer of them, what is kept goes back as far as it can. */
+function keepPeriods(
+  points: readonly RetentionPoint[],
+  most: number,
+  rule: { period: keyof typeof PERIODS; name: string; oldest: string | undefined; reasons: Reasons },
+): void {
+  let left = most;
+  let last: number | null = null;
+  for (const { id, time } of points) {
+    if (left <= 0) break;
+    const value = PERIODS[rule.period](new Date(time));
+    if (value === last && id !== rule.oldest) continue;
+    add(rule.reasons, id, value === last ? `oldest ${rule.name}` : rule.name);
+    last = value;
+    left--;
+  }
 }
 
 /** All tags that the rule has with commas between; without any, that there are none. A point's own tag may hold commas. */
@@ -212,14 +221,14 @@ function hasTags(tags: readonly string[], rule: string): boolean {
   return tags.includes(rule) || wanted.every((tag) => tags.includes(tag));
 }
 
-function keepWithin(
+/** Those of a span before the latest instant; none without a span. */
+function pointsWithin(
   points: readonly RetentionPoint[],
-  more: { rules: RetentionRules; latest: number; reasons: Reasons },
-): void {
-  const { keepWithin: text } = more.rules;
-  if (text === undefined) return;
-  const span = parseSpan(text);
-  if (isEmpty(span)) return;
-  const since = before(more.latest, span);
-  for (const { id, time } of points) if (time > since) add(more.reasons, id, `within ${text}`);
+  text: string | undefined,
+  latest: number,
+): readonly RetentionPoint[] {
+  const span = parseSpan(text ?? "0h");
+  if (isEmpty(span)) return [];
+  const since = before(latest, span);
+  return points.filter(({ time }) => time > since);
 }

@@ -28,6 +28,11 @@ export const command: CommandDefinition = {
     { flags: "--keep-weekly <count>", text: "… of so many weeks" },
     { flags: "--keep-monthly <count>", text: "… of so many months" },
     { flags: "--keep-yearly <count>", text: "… of so many years" },
+    { flags: "--keep-within-hourly <span>", text: "keep the last point of each hour of this span" },
+    { flags: "--keep-within-daily <span>", text: "… of each day of it" },
+    { flags: "--keep-within-weekly <span>", text: "… of each week of it" },
+    { flags: "--keep-within-monthly <span>", text: "… of each month of it" },
+    { flags: "--keep-within-yearly <span>", text: "… of each year of it" },
     {
       flags: "--keep-tag <tag>",
       text: "keep points with all of these, comma between; '': those without any",

@@ -191,6 +191,12 @@ export interface BackupRetention {
   keepWeekly?: KeepCount;
   keepMonthly?: KeepCount;
   keepYearly?: KeepCount;
+  /** As `keepHourly` and so on, of all periods in that span before the newest. */
+  keepWithinHourly?: string;
+  keepWithinDaily?: string;
+  keepWithinWeekly?: string;
+  keepWithinMonthly?: string;
+  keepWithinYearly?: string;
   /** Any of these: a tag, or `a,b` for both of them; an empty text is for what has no tags. */
   keepTags?: readonly string[];
 }

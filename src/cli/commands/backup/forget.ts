@@ -27,6 +27,11 @@ export const command: CommandDefinition = {
     { flags: "--keep-weekly <n>", text: "… of n weeks" },
     { flags: "--keep-monthly <n>", text: "… of n months" },
     { flags: "--keep-yearly <n>", text: "… of n years" },
+    { flags: "--keep-within-hourly <span>", text: "keep the newest of each hour of a span before the newest" },
+    { flags: "--keep-within-daily <span>", text: "… of each day of it" },
+    { flags: "--keep-within-weekly <span>", text: "… of each week of it" },
+    { flags: "--keep-within-monthly <span>", text: "… of each month of it" },
+    { flags: "--keep-within-yearly <span>", text: "… of each year of it" },
     {
       flags: "--keep-tag <tag>",
       text: "keep those with all of these, comma between; '': those without any",
