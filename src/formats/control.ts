@@ -27,6 +27,8 @@ export interface WorkspaceFile extends RecordedPath {
   registered_at: string;
   /** Where a fork came from. */
   origin?: { save_point_id: SavePointId; workspace_id: WorkspaceId };
+  /** Where it lay before it was relocated to its path. */
+  relocated_from?: RecordedPath;
   settings: JsonObject;
 }
 
@@ -132,6 +134,7 @@ const WORKSPACE: RecordKind = {
       origin.hex("save_point_id", 32);
       origin.hex("workspace_id", 32);
     }
+    if (fields.has("relocated_from")) checkPath(fields.object("relocated_from"));
     fields.object("settings");
   },
 };

@@ -24,7 +24,27 @@ test("the points follow a folder that was moved", async (t) => {
   const again = await library.open(moved);
   assert.equal((await again.save()).unchanged, true);
   await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+});
+
+test("relocate done once more says the same, and is refused for another old path or where something lies there", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  const first = await library.relocate(folder, moved);
+  const record = join(client.controlDirectory, "workspaces/main/workspace.json");
+  const before = readFileSync(record);
+  assert.deepEqual(await library.relocate(folder, moved), first);
+  assert.deepEqual(readFileSync(record), before);
+  await assert.rejects(library.relocate(join(root, "other"), moved), hasCode("not_found"));
+  mkdirSync(folder);
   await assert.rejects(library.relocate(folder, moved), hasCode("not_found"));
+  rmSync(folder, { recursive: true });
+  const away = join(root, "away");
+  renameSync(moved, away);
+  await library.relocate(moved, away);
+  assert.equal((await library.relocate(moved, away)).workspace.id, client.workspace.id);
+  await assert.rejects(library.relocate(folder, away), hasCode("not_found"));
 });
 
 test("relocate refuses what was not moved, another folder and another workspace", async (t) => {
@@ -136,6 +156,7 @@ test("a self-contained workspace that was moved is found at once, and relocate r
   const [old, now] = [join(root, "old"), join(root, "now")];
   await (await library.init(old)).save();
   renameSync(old, now);
+  assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
   assert.equal((await library.relocate(old, now)).workspace.path, join(now, "main"));
   assert.equal((await (await library.open(now)).history()).save_points.length, 1);
 });

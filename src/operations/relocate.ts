@@ -21,6 +21,7 @@ import {
   looksLike,
   moveWorkspace,
   registerMoved,
+  wasMovedFrom,
   workspaceKeptIn,
   workspaceOnceAt,
   type Relocatable,
@@ -69,7 +70,10 @@ export async function relocate(factory: EngineFactory, request: RelocateRequest)
     moveWorkspace({ control: there.control.root, workspace: there.workspace }, from, to);
     return { workspace: workspaceRef(workspaceAt(to) ?? there), from: from.toString("utf8") };
   }
-  if (kept === null) throw nothingKept(from);
+  if (kept === null) {
+    if (there === null || !wasMovedFrom(there.workspace, from)) throw nothingKept(from);
+    return { workspace: workspaceRef(there), from: from.toString("utf8") };
+  }
   return await relocateTo(factory, kept, { from, to, there, options });
 }
 

@@ -1,8 +1,8 @@
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { CairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { rawPath } from "../formats/record.ts";
+import { rawPath, recordPath } from "../formats/record.ts";
 import { readControl, writeWorkspace, type PlacedWorkspace, withFolder } from "./control-directory.ts";
 import { controlPaths } from "./control-layout.ts";
 import {
@@ -107,9 +107,16 @@ export function moveWorkspace(kept: Relocatable, from: Buffer, to: Buffer): void
     registerWorkspace(entry);
     failpoint("relocate.registered");
   }
-  writeWorkspace(control, withoutRelease(withFolder(control, kept.workspace, to)));
+  const moved = withoutRelease(withFolder(control, kept.workspace, to));
+  const isElsewhere = !from.equals(to);
+  writeWorkspace(control, isElsewhere ? { ...moved, relocated_from: recordPath(from) } : moved);
   failpoint("relocate.moved");
-  if (!from.equals(to)) unregister(from);
+  if (isElsewhere) unregister(from);
+}
+
+/** True when it was relocated from that path to where it is, and nothing has the path now. */
+export function wasMovedFrom({ relocated_from: recorded }: PlacedWorkspace, from: Buffer): boolean {
+  return recorded !== undefined && from.equals(rawPath(recorded)) && !existsSync(from);
 }
 
 /** True when it is the very directory that was kept. */
