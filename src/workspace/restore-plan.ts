@@ -43,6 +43,8 @@ export interface PlanInput {
   leftOutMounts?: readonly Uint8Array[];
   /** parts of control directories, which nothing touches */
   never?: readonly Uint8Array[];
+  /** whether the folder itself has an entry, which a scan that leaves it out does not tell; absent: as the scan says */
+  isThere?: (path: Uint8Array) => boolean;
   /** paths that are in neither are no mistake: they were looked for before, or what a restore changed is undone and gone on both sides */
   mayLackPaths?: boolean;
   /** a restore of the paths is taken back: directories that it made on the way to them go too */
@@ -68,9 +70,8 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
   const planEntry = (difference: Difference): PlannedEntry => {
     if (never.chosenAt(difference.path) !== null) return kept(difference, "not_saved", OF_CONTROL);
     if (difference.after === null && unseen.chosenAt(difference.path) !== null)
-      return kept(difference, "mounted", "something was mounted there when it was saved, and left out");
-    if (mounts.chosenAt(difference.path) !== null)
-      return kept(difference, "mounted", "another file system is mounted there");
+      return kept(difference, "mounted", MOUNTED_THEN);
+    if (mounts.chosenAt(difference.path) !== null) return kept(difference, "mounted", MOUNTED_NOW);
     if (difference.after === null && unknown.chosenAt(difference.path) !== null)
       return kept(difference, "unreadable", UNKNOWN_IN_TARGET);
     return (input.keepPresent ? keptPresent(input, difference) : null) ?? plan(difference, finder);
@@ -89,12 +90,16 @@ export async function planRestore(input: PlanInput): Promise<PlannedEntry[]> {
     entries.push(planEntry(difference));
   }
   if (selection !== null && input.mayLackPaths !== true)
-    for (const path of selection.unseen()) if (unknown.chosenAt(path) === null) mustExist(input, path);
+    for (const path of selection.unseen())
+      if (unknown.chosenAt(path) === null && !isInEither(input, path))
+        throw lacksPath(path, whyLeftOut(input, path, { never, unseen, mounts }));
   return entries;
 }
 
 /** It was there when the target was saved, in a state that nobody knows: taking it away would not bring that back. */
 const UNKNOWN_IN_TARGET = "the save point has it as unreadable, so it does not say what was there";
+const MOUNTED_THEN = "something was mounted there when it was saved, and left out";
+const MOUNTED_NOW = "another file system is mounted there";
 const OF_CONTROL = "it is part of a control directory, which no restore touches";
 
 function kept(
@@ -174,9 +179,26 @@ class Selection {
   }
 }
 
-function mustExist(input: PlanInput, path: Uint8Array): void {
-  if (findNode(input.present, path) !== null || findNode(input.target, path) !== null) return;
-  throw new CairnError("not_found", `${quotedPath(path)} is neither in the save point nor in the folder`);
+function isInEither({ present, target }: PlanInput, path: Uint8Array): boolean {
+  return findNode(present, path) !== null || findNode(target, path) !== null;
+}
+
+function lacksPath(path: Uint8Array, why: string | null): CairnError {
+  const said = why === null ? "is neither in the save point nor in the folder" : `is not in the save point: ${why}`;
+  return new CairnError("not_found", `${quotedPath(path)} ${said}`);
+}
+
+/** Why a path is not in the target that was in the folder when it was saved, or is now; null where it is in neither. */
+function whyLeftOut(
+  { scan, isThere }: PlanInput,
+  path: Uint8Array,
+  { never, unseen, mounts }: Readonly<Record<"never" | "unseen" | "mounts", PathSelection>>,
+): string | null {
+  if (never.chosenAt(path) !== null) return OF_CONTROL;
+  if (unseen.chosenAt(path) !== null) return MOUNTED_THEN;
+  if (isThere?.(path) !== true) return null;
+  if (mounts.chosenAt(path) !== null) return `${MOUNTED_NOW}, and nothing was in its place when it was saved`;
+  return scan.notes.ignoredCount > 0 ? "the rules that it was saved by leave it out" : null;
 }
 
 function plan(difference: Difference, finder: RecordFinder): PlannedEntry {

@@ -376,8 +376,9 @@ async function stage(
 export function unknownIn(
   workspace: Workspace,
   manifest: Manifest | null,
-): Pick<PlanInput, "omitted" | "leftOutMounts" | "never"> {
+): Pick<PlanInput, "omitted" | "leftOutMounts" | "never" | "isThere"> {
   return {
+    isThere: (where) => exists(workspace.root, where),
     omitted: manifest?.omitted ?? [],
     leftOutMounts: manifest?.mounts?.leftOut ?? [],
     never: neverPart(workspace.root, { crossMounts: true }).map((path) => Buffer.from(path, "latin1")),

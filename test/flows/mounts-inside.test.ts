@@ -130,6 +130,43 @@ test("what lies where something was mounted, and left out, stays when that is no
   assert.equal(fs.readFileSync(path.join(folder, "own"), "utf8"), "first\n");
 });
 
+test("a path that the save point left out is refused with the reason, and one that is in neither as such", (t) => {
+  const folder = newFolder("left-out");
+  const inside = path.join(folder, "m");
+  write([path.join(folder, "own"), "own\n"], [path.join(folder, "skipped/file"), "not kept\n"]);
+  if (!mount(t, inside, ...TMPFS)) return;
+  write([path.join(inside, "file"), "on it\n"]);
+  cairnOk(["save", folder, "--exclude", "/skipped"]);
+  const later = path.join(folder, "later");
+  if (!mount(t, later, ...TMPFS)) return;
+  const refused = (where: string, ...more: string[]): string | undefined => {
+    const { status, error } = cairn(["restore", "latest", where, "-C", folder, ...more]);
+    return status === 3 ? error?.message : undefined;
+  };
+  const mounted = "is not in the save point: something was mounted there when it was saved, and left out";
+  for (const more of [[], ["--plan"]]) {
+    assert.equal(refused("m", ...more), `"m" ${mounted}`);
+    assert.equal(refused("m/file", ...more), `"m/file" ${mounted}`);
+    assert.match(
+      refused("later", ...more)!,
+      /"later" is not in the save point: another file system is mounted there, and/,
+    );
+    const ruled = "is not in the save point: the rules that it was saved by leave it out";
+    assert.equal(refused("skipped", ...more), `"skipped" ${ruled}`);
+    assert.equal(refused("skipped/file", ...more), `"skipped/file" ${ruled}`);
+    assert.equal(refused("nowhere", ...more), '"nowhere" is neither in the save point nor in the folder');
+    assert.equal(
+      refused("skipped/nowhere", ...more),
+      '"skipped/nowhere" is neither in the save point nor in the folder',
+    );
+  }
+  // Where it is gone, the point still says that there was something.
+  unmount(inside);
+  fs.rmdirSync(inside);
+  assert.equal(refused("m"), `"m" ${mounted}`);
+  assert.equal(fs.readFileSync(path.join(folder, "skipped/file"), "utf8"), "not kept\n");
+});
+
 test("a backup of a point that went into mounts comes back into them, also where the point is gone", (t) => {
   const folder = newFolder("backed-up");
   const inside = path.join(folder, "m");
