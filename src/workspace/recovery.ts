@@ -2,7 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
 import { isAsAnnounced } from "../engines/tree/as-made.ts";
-import { CairnError } from "../errors.ts";
+import { CairnError, throwIfAborted } from "../errors.ts";
 import type { Recovery } from "../formats/control.ts";
 import { recordPath } from "../formats/record.ts";
 import { failpoint } from "../failpoint.ts";
@@ -40,44 +40,59 @@ export function needsRecovery(workspace: Workspace): boolean {
   );
 }
 
-/** Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. */
+/** What finishes or takes back one kind of operation, in the order in which they must be done; each leaves the others as a kill would. */
+const RECOVERIES: readonly ((workspace: Workspace, call: WorkspaceCall) => Promise<Recovery[]>)[] = [
+  takeBackSaves,
+  async (workspace) => moveHead(workspace),
+  async (workspace) => {
+    await recoverSeal(workspace);
+    return [];
+  },
+  recoverCleanup,
+  recoverPartials,
+  async (workspace) => listOf(await recoverConversion(workspace)),
+  async (workspace, call) => listOf(await recoverExchange(workspace, call)),
+  async (workspace, call) => listOf(await recoverRestore(workspace, call)),
+  async (workspace) => listOf(takeBackFolder(workspace)),
+];
+
+/**
+ * Finishes or takes back what an earlier unclean end left. For the holder of the workspace's lock. A call that is stopped
+ * leaves what was not begun to the next one: `interrupted`.
+ */
 export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall): Promise<void> {
   removeTemporaries(workspace);
   if (!needsRecovery(workspace)) return;
   call.onProgress?.({ phase: "recovering", done: 0 });
   const recovered: Recovery[] = [];
-  const claims = finishAnnounced(workspace.points);
-  if (claims.length > 0) {
-    await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
-    const left = claims.map(({ sequence }) => sequence);
-    const { temporary } = workspace.found.control;
-    await removeHeldTrees(workspace.points, left, { temporary, onWarning: call.onWarning });
-    failpoint("recovery.discarded");
-    workspace.points.removeLeftovers();
-    recovered.push({
-      operation: "save",
-      outcome: "rolled_back",
-      detail: "a save ended before its point was complete; it left nothing",
-      kept: [],
-    });
+  for (const recover of RECOVERIES) {
+    if (call.signal?.aborted === true) break;
+    recovered.push(...(await recover(workspace, call)));
   }
-  recovered.push(...moveHead(workspace));
-  await recoverSeal(workspace);
-  recovered.push(...(await recoverCleanup(workspace, call)));
-  recovered.push(...(await recoverPartials(workspace, call)));
-  for (const finished of [
-    await recoverConversion(workspace),
-    await recoverExchange(workspace, call),
-    await recoverRestore(workspace, call),
-    takeBackFolder(workspace),
-  ])
-    if (finished !== null) recovered.push(finished);
   failpoint("recovery.restored");
   const state = workspace.state();
   // Of one instant is what one call recovered.
   const at = new Date().toISOString();
   const all = [...state.recovered, ...recovered.map((each) => ({ at, ...each }))];
   writeState(workspace.found.paths, { ...state, recovered: all.slice(-REMEMBERED) });
+  throwIfAborted(call.signal);
+}
+
+function listOf(recovery: Recovery | null): Recovery[] {
+  return recovery === null ? [] : [recovery];
+}
+
+async function takeBackSaves(workspace: Workspace, call: WorkspaceCall): Promise<Recovery[]> {
+  const claims = finishAnnounced(workspace.points);
+  if (claims.length === 0) return [];
+  await workspace.engine.discard(claims.flatMap(({ id }) => (id === null ? [] : [id])));
+  const left = claims.map(({ sequence }) => sequence);
+  const { temporary } = workspace.found.control;
+  await removeHeldTrees(workspace.points, left, { temporary, onWarning: call.onWarning });
+  failpoint("recovery.discarded");
+  workspace.points.removeLeftovers();
+  const detail = "a save ended before its point was complete; it left nothing";
+  return [{ operation: "save", outcome: "rolled_back", detail, kept: [] }];
 }
 
 /** Makes points of claims whose tree is the one they announce; head follows. Returns the other claims. */
