@@ -171,7 +171,9 @@ test("verify and doctor print what they promise", () => {
   check(data["checked"], "checked");
   checkAll(data["problems"], "problem");
   run("verify --all");
-  checkAll(run("doctor").data["findings"], "finding");
+  const doctor = run("doctor").data;
+  checkAll(doctor["findings"], "finding");
+  checkAll(doctor["engine_reasons"], "engine_reason", 4);
 });
 
 test("fork and view print what they promise", () => {

@@ -5,7 +5,7 @@ import { CairnError, ERROR_TABLE } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { DATA_KEYS, POINT_KEYS } from "./testing-json-keys.ts";
-import { argsOf, failing, fakeLibrary, ID_A, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
+import { argsOf, failing, fakeLibrary, ID_A, REASONS, RESTORED, SAVED, SHOWN_FILE } from "./testing-fake-library.ts";
 import { runFake, runJson } from "./testing-run.ts";
 
 for (const [line, keys] of Object.entries(DATA_KEYS)) {
@@ -139,7 +139,7 @@ test("verify hashes large files as a whole when asked to", async () => {
 test("doctor exits 6 when damage is left, 0 when there are warnings only", async () => {
   const findings = [{ kind: "index", severity: "damage", detail: "gone", repair: "make it again" }];
   const { status, stderr } = await runFake(["doctor"], {
-    fake: fakeLibrary({ doctor: () => ({ healthy: false, findings }) }),
+    fake: fakeLibrary({ doctor: () => ({ healthy: false, findings, engine: "copy", engine_reasons: REASONS }) }),
   });
   assert.equal(status, 6);
   assert.match(stderr, /cairn doctor --repair/);

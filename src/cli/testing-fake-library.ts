@@ -170,6 +170,8 @@ const FORKED: ForkResult = {
 const DOCTOR: DoctorResult = {
   healthy: true,
   findings: [{ kind: "overlay", severity: "warning", detail: "on overlay" }],
+  engine: "copy",
+  engine_reasons: REASONS,
 };
 const STORE: StoreInfo = {
   repository: "/tmp/cairn-fake/control/store",

@@ -38,31 +38,44 @@ interface ProbeOptions {
  * the points are or would be. Never fails for a folder that exists.
  */
 export async function detectEngine(path: string, options: ProbeOptions): Promise<EngineResult> {
-  const folder = existingFolder(path);
-  const { signal } = options;
-  const place = placeOrRefusal(folder, options.controlDirectory);
+  const { best, reasons } = await probeEngines(existingFolder(path), options);
+  return { path, engine: best, engine_reasons: withChosen(reasons, best) };
+}
+
+interface Probed {
+  /** what is used where none is asked for */
+  best: EngineType;
+  works: ReadonlySet<EngineType>;
+  /** of all engines, with none chosen */
+  reasons: EngineReason[];
+}
+
+/** Tries what works for a folder (its real path), as {@link detectEngine} does. */
+export async function probeEngines(folder: Buffer, { controlDirectory, signal }: ProbeOptions): Promise<Probed> {
+  const place = placeOrRefusal(folder, controlDirectory);
+  const works = new Set<EngineType>(["copy"]);
   const reasons: EngineReason[] = [];
-  let best: EngineType | null = null;
   for (const engine of ORDER) {
     const answer = typeof place === "string" ? await probeHolder(engine, { folder, place, signal }) : place;
-    if (answer !== null) {
-      reasons.push({ engine, chosen: false, ...answer });
-      continue;
-    }
-    const reason = ON_REQUEST.get(engine);
-    if (reason !== undefined) {
-      reasons.push({ engine, chosen: false, reason, hint: `ask for it: cairn engine set ${engine}` });
-      continue;
-    }
-    const isBest = best === null;
-    reasons.push({
-      engine,
-      chosen: isBest,
-      reason: isBest ? "tried, and it works here" : `works here too; ${best} is better`,
-    });
-    best ??= engine;
+    if (answer === null) works.add(engine);
+    const itWorks = { reason: ON_REQUEST.get(engine) ?? "tried, and it works here", hint: askingFor(engine) };
+    reasons.push({ engine, chosen: false, ...(answer ?? itWorks) });
   }
-  return { path, engine: best ?? "copy", engine_reasons: [...reasons, { ...COPY, chosen: best === null }] };
+  const best = ORDER.find((engine) => works.has(engine) && !ON_REQUEST.has(engine)) ?? "copy";
+  return { best, works, reasons: [...reasons, COPY] };
+}
+
+function askingFor(engine: EngineType): string {
+  return `ask for it: cairn engine set ${engine}`;
+}
+
+/** The same with the engine that is in use, which nobody has to ask for, as the chosen one. */
+function withChosen(reasons: readonly EngineReason[], used: EngineType): EngineReason[] {
+  return reasons.map(({ hint, ...each }) => {
+    const chosen = each.engine === used;
+    const isAsked = hint === undefined || (chosen && hint === askingFor(used));
+    return { ...each, chosen, ...(isAsked ? {} : { hint }) };
+  });
 }
 
 /**
@@ -154,19 +167,19 @@ export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
 export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
   const now = fileSystemsOf(found);
   if (now.includes(null) || isDeepStrictEqual(remembered(found)?.file_systems, now)) return rememberedReasons(found);
-  await probeReasons(found, options.signal);
-  return rememberedReasons(found);
+  return (await probeReasons(found, options.signal)).reasons;
 }
 
-/** Probes what works where the folder lies now, and remembers it. */
-export async function probeReasons(found: FoundWorkspace, signal?: AbortSignal): Promise<EngineReason[]> {
+/** Probes what works where the folder lies now, and remembers it. `works`: whether the engine in use does. */
+export async function probeReasons(
+  found: FoundWorkspace,
+  signal?: AbortSignal,
+): Promise<{ works: boolean; reasons: EngineReason[] }> {
   const { folder, control, controlFile } = found;
-  const { engine_reasons: reasons } = await detectEngine(folder.toString("utf8"), {
-    controlDirectory: control.root,
-    signal,
-  });
-  rememberReasons(found, controlFile.engine as EngineType, reasons);
-  return reasons;
+  const engine = controlFile.engine as EngineType;
+  const { works, reasons } = await probeEngines(folder, { controlDirectory: control.root, signal });
+  rememberReasons(found, engine, reasons);
+  return { works: works.has(engine), reasons: withChosen(reasons, engine) };
 }
 
 function fileSystemsOf({ folder, control }: FoundWorkspace): (string | null)[] {
@@ -178,12 +191,11 @@ export function rememberReasons(found: FoundWorkspace, engine: EngineType, reaso
   const { control } = found;
   try {
     mkdirSync(control.cache, { recursive: true, mode: 0o700 });
-    const now = reasons.map((each) => ({ ...each, chosen: each.engine === engine }));
     const file: Remembered = {
       format: "cairn.engines",
       version: 1,
       file_systems: fileSystemsOf(found),
-      reasons: now,
+      reasons: withChosen(reasons, engine),
     };
     durableWrite(join(control.cache, REASONS_FILE), Buffer.from(`${JSON.stringify(file)}\n`));
   } catch {
@@ -209,12 +221,12 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   if (conversion === null)
     writeControl(found.control, { ...(readControl(found.control) ?? found.controlFile), engine: type });
   // It is done; no signal makes a failure of it any more.
-  const { engine_reasons: reasons } = await detectEngine(path, { controlDirectory });
+  const { reasons } = await probeEngines(root, { controlDirectory });
   rememberReasons(found, type, reasons);
   return {
     path,
     engine: type,
-    engine_reasons: reasons.map((each) => ({ ...each, chosen: each.engine === type })),
+    engine_reasons: withChosen(reasons, type),
     ...(conversion === null ? {} : { conversion }),
   };
 }

@@ -41,6 +41,7 @@ import {
   detectEngine,
   engineOfNew,
   placeOfPoints,
+  probeEngines,
   probeReasons,
   rememberedReasons,
   rememberReasons,
@@ -95,8 +96,14 @@ export class Library {
 
   async adopt(path: string, options: AdoptOptions = {}): Promise<CairnClient> {
     const adopted = await this.#adopt(path, options);
+    const { engineType } = options;
     if (!adopted.created)
-      throw new CairnError("already_exists", `${path} is a workspace already`, { hint: "see `cairn status`" });
+      throw new CairnError("already_exists", `${path} is a workspace already`, {
+        hint:
+          engineType === undefined || engineType === adopted.found.controlFile.engine
+            ? "see `cairn status`"
+            : `its engine is ${adopted.found.controlFile.engine}; for the other one: \`cairn engine set ${engineType}\``,
+      });
     return this.#client(adopted);
   }
 
@@ -164,8 +171,8 @@ export class Library {
   async #adopt(path: string, options: AdoptOptions): Promise<AdoptedHere> {
     checkOptions(options);
     const folder = realFolder(path);
-    const detected = await detectEngine(path, options);
-    const engine = options.engineType ?? detected.engine;
+    const probed = await probeEngines(folder, options);
+    const engine = options.engineType ?? probed.best;
     const toConvert = options.engineType === "btrfs-snapshot" && isPlainOnBtrfs(folder);
     if (toConvert)
       await requireConvertible(folder, {
@@ -185,8 +192,7 @@ export class Library {
       signal: options.signal,
     });
     if (toConvert && adopted.created) return this.#converted(adopted, options);
-    if (adopted.created)
-      rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, detected.engine_reasons);
+    if (adopted.created) rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, probed.reasons);
     return adopted;
   }
 

@@ -39,7 +39,8 @@ test(
     rmSync(of.folder, { recursive: true });
     await of.client.restoreLatest();
     assertBack(of);
-    assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
+    const { healthy, findings } = await of.client.doctor();
+    assert.deepEqual([healthy, findings], [true, []]);
   },
 );
 

@@ -38,7 +38,8 @@ function integrityOf(point: Point): IntegrityState {
   return point.verification.ok ? "verified" : "damaged";
 }
 
-function degradationOf(text: string): Degradation {
+/** What a point's engine could not do, from how its descriptor tells it. */
+export function degradationOf(text: string): Degradation {
   const colon = text.indexOf(": ");
   return colon < 0 ? { what: text, reason: "" } : { what: text.slice(0, colon), reason: text.slice(colon + 2) };
 }

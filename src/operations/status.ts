@@ -5,6 +5,7 @@ import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
+import { degradationOf } from "./public-point.ts";
 import { incompleteOf } from "./save.ts";
 import { workspaceRef } from "./workspace-ref.ts";
 import { pointCount } from "./store.ts";
@@ -37,7 +38,7 @@ export async function status(
     detached: head !== null && latest !== null && head.descriptor.save_point_id !== latest.descriptor.save_point_id,
     engine: workspace.found.controlFile.engine as EngineType,
     engine_reasons: [...engineReasons],
-    degraded: [],
+    degraded: latest?.descriptor.degraded.map(degradationOf) ?? [],
     holders: holdersOf(workspace),
     ignored: looked.scan.notes.ignored.slice(0, SHOWN_IGNORED).map((path) => displayPath(Buffer.from(path, "latin1"))),
     store: { bytes, points: pointCount(workspace.found.control) },

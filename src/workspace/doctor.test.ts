@@ -35,6 +35,10 @@ function kinds(result: DoctorResult): string[] {
   return [...new Set(result.findings.map(({ kind }) => kind))].toSorted();
 }
 
+function assertWell({ healthy, findings }: DoctorResult): void {
+  assert.deepEqual({ healthy, findings }, { healthy: true, findings: [] });
+}
+
 function unmended(result: DoctorResult): Finding[] {
   return result.findings.filter((finding) => finding.repaired !== true);
 }
@@ -109,8 +113,8 @@ async function bothPointsAreWell(of: Scene): Promise<void> {
 void describe("doctor", () => {
   test("finds nothing when all is well, and repairs nothing", async (t) => {
     const of = await scene(t);
-    assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
-    assert.deepEqual(await of.client.doctor({ repair: true }), { healthy: true, findings: [] });
+    assertWell(await of.client.doctor());
+    assertWell(await of.client.doctor({ repair: true }));
     await bothPointsAreWell(of);
   });
 
@@ -178,7 +182,7 @@ void describe("doctor", () => {
       for (const finding of found.findings) assert.ok(finding.repair !== undefined, JSON.stringify(finding));
       assert.deepEqual(unmended(repaired), []);
       assert.equal(repaired.healthy, true);
-      assert.deepEqual(left, { healthy: true, findings: [] });
+      assertWell(left);
       await bothPointsAreWell(of);
       of.write("after", "after");
       assert.equal((await of.client.save()).unchanged, false);
@@ -194,7 +198,7 @@ void describe("doctor", () => {
     fs.rmSync(path.join(of.control, "cache"), { recursive: true });
     const { found, left } = await mend(of);
     assert.deepEqual(kinds(found), ["descriptor"]);
-    assert.deepEqual(left, { healthy: true, findings: [] });
+    assertWell(left);
     const after = await of.client.resolve(of.ids[0]!);
     assert.deepEqual(
       [after.save_point_id, after.payload_root_hash, after.metadata_digest, after.entries, after.bytes],
@@ -242,7 +246,7 @@ void describe("doctor", () => {
       assert.ok((await of.client.verify(of.ids[1]!)).problems.some((problem) => problem.path === "dir/new"));
       await of.client.save({ message: "again" });
       assert.deepEqual((await of.client.verifyAll()).problems, []);
-      assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
+      assertWell(await of.client.doctor());
       resticAgrees(of);
     });
   }
@@ -263,7 +267,7 @@ void describe("doctor", () => {
     );
     await of.client.save({ reread: true });
     await of.client.verifyAll();
-    assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
+    assertWell(await of.client.doctor());
     await of.client.restore({ target: of.ids[0]! });
     assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
     resticAgrees(of);
@@ -276,7 +280,7 @@ void describe("doctor", () => {
     const { found, repaired, left } = await mend(of);
     assert.deepEqual(kinds(found), ["pack"]);
     assert.deepEqual(unmended(repaired), []);
-    assert.deepEqual(left, { healthy: true, findings: [] });
+    assertWell(left);
     await bothPointsAreWell(of);
   });
 
@@ -301,7 +305,7 @@ void describe("doctor", () => {
     assert.equal(result.healthy, false);
     assert.match(result.findings[0]!.detail, /restore latest/);
     await of.client.restore({ target: "latest" });
-    assert.deepEqual(await of.client.doctor(), { healthy: true, findings: [] });
+    assertWell(await of.client.doctor());
   });
 
   test("a folder that is another one is recorded with nothing of the one before", async (t) => {

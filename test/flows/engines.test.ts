@@ -107,7 +107,37 @@ test("a folder that is no subvolume any more is saved into the store, and the po
   execFileSync("btrfs", ["-q", "subvolume", "delete", folder]);
   fs.mkdirSync(folder);
   fs.writeFileSync(path.join(folder, "file"), "in a plain folder\n");
+  assert.deepEqual((await client.status()).degraded, []);
   const saved = await client.save();
   assert.deepEqual([saved.engine, saved.effective_engine, saved.sealed], ["btrfs-snapshot", "copy", true]);
   assert.equal(saved.degraded[0]?.what, "btrfs-snapshot");
+  assert.deepEqual((await client.status()).degraded, saved.degraded);
+  const { healthy, engine, engine_reasons: reasons, findings } = await client.doctor();
+  assert.deepEqual([healthy, engine, reasons[0]?.chosen], [true, "btrfs-snapshot", true]);
+  assert.match(findings[0]?.detail ?? "", /^btrfs-snapshot does not work here now.*plain directory/);
+});
+
+test("an engine that works and is not used is there for the asking, wherever engines are told", async (t) => {
+  const place = await heldPlace(t, SUBVOLUME);
+  if (place === null) return;
+  const { client, folder } = place;
+  const asked = (reasons: readonly { engine: string; hint?: string }[]): string[] =>
+    reasons.filter(({ hint }) => hint?.startsWith("ask for it: ") === true).map(({ engine }) => engine);
+  for (const [engine, others] of [
+    ["copy", ["btrfs-snapshot", "reflink-copy"]],
+    ["reflink-copy", ["btrfs-snapshot"]],
+    ["btrfs-snapshot", ["reflink-copy"]],
+  ] as const) {
+    const all = [await client.setEngine(engine), await client.status(), await client.doctor()];
+    for (const { engine: used, engine_reasons: reasons } of all) {
+      assert.deepEqual([used, reasons.find(({ chosen }) => chosen)?.engine, asked(reasons)], [engine, engine, others]);
+      assert.equal(reasons.length, 4);
+    }
+  }
+  const library = await cairnLibrary();
+  await assert.rejects(
+    library.adopt(folder, { engineType: "copy" }),
+    (error: { code?: string; hint?: string }) =>
+      error.code === "already_exists" && error.hint?.includes("cairn engine set copy") === true,
+  );
 });

@@ -1,6 +1,7 @@
 import type { CleanupPlan, CleanupResult, DoctorResult, RunResult, VerifyResult } from "../../operations/contract.ts";
 import { formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import type { Shorten } from "./points.ts";
+import { describeEngine } from "./status.ts";
 import type { Style } from "./style.ts";
 
 export function renderVerify(result: VerifyResult, shorten: Shorten, style: Style): string {
@@ -27,6 +28,11 @@ export function renderVerify(result: VerifyResult, shorten: Shorten, style: Styl
 }
 
 export function renderDoctor(result: DoctorResult, style: Style): string {
+  const [used = "", ...better] = describeEngine(result.engine_reasons);
+  return [renderFindings(result, style), `engine ${used}`, ...better.map((line) => `  ${style.dim(line)}`)].join("\n");
+}
+
+function renderFindings(result: DoctorResult, style: Style): string {
   if (result.findings.length === 0) return style.green("healthy: nothing was found");
   const colours = { info: style.dim, warning: style.yellow, damage: style.red };
   const lines = result.findings.flatMap((finding) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../operations/contract.ts";
-import { fakeLibrary, ID_A, ID_B, POINT, RESTORED } from "../testing-fake-library.ts";
+import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
 import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { describeCause, renderHistory } from "./points.ts";
@@ -222,10 +222,52 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
 test("doctor tells what a repair would do, did or could not do", () => {
   const finding = { kind: "index", severity: "damage", detail: "gone", repair: "make it again" } as const;
   const told = (repaired?: boolean): string =>
-    renderDoctor({ healthy: false, findings: [repaired === undefined ? finding : { ...finding, repaired }] }, PLAIN);
+    renderDoctor(
+      {
+        healthy: false,
+        findings: [repaired === undefined ? finding : { ...finding, repaired }],
+        engine: "copy",
+        engine_reasons: REASONS,
+      },
+      PLAIN,
+    );
   assert.match(told(), /--repair would: make it again/);
   assert.match(told(true), /repaired: make it again/);
   assert.match(told(false), /could not be repaired: make it again/);
+});
+
+test("status and doctor tell the engine, and why it is none of the better ones", async () => {
+  const reasons = [
+    { engine: "btrfs-snapshot", chosen: false, reason: "not btrfs" },
+    { engine: "reflink-copy", chosen: false, reason: "no clones", hint: "make it with them" },
+    { engine: "copy", chosen: true, reason: "works everywhere" },
+  ] as const;
+  assert.match(
+    await fakeStatus({ engine_reasons: [...reasons] }),
+    /^engine +copy \(works everywhere\)\n +not btrfs-snapshot: not btrfs\n +not reflink-copy: no clones; make it with them\n/m,
+  );
+  const doctor = (at: number): string =>
+    renderDoctor(
+      {
+        healthy: true,
+        findings: [],
+        engine: "copy",
+        engine_reasons: reasons.map((each, i) => ({ ...each, chosen: i === at })),
+      },
+      PLAIN,
+    );
+  assert.equal(
+    doctor(1),
+    "healthy: nothing was found\nengine reflink-copy (no clones)\n  not btrfs-snapshot: not btrfs",
+  );
+  assert.equal(doctor(0), "healthy: nothing was found\nengine btrfs-snapshot (not btrfs)");
+});
+
+test("status tells what the engine could not do at the last save", async () => {
+  assert.match(
+    await fakeStatus({ degraded: [{ what: "btrfs-snapshot", reason: "no subvolume" }] }),
+    /^note at the last save, btrfs-snapshot: no subvolume$/m,
+  );
 });
 
 test("run says when the state after the command was not saved", () => {

@@ -22,7 +22,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
     ["head", describeHead(view)],
     ["last save", status.last_save_at === null ? "never" : formatAge(status.last_save_at, view.now)],
     ["last backup", status.last_backup_at === null ? "never" : formatAge(status.last_backup_at, view.now)],
-    ["engine", `${status.engine}${explainEngine(status.engine_reasons)}`],
+    ...describeEngine(status.engine_reasons).map((line, i) => [i === 0 ? "engine" : "", line]),
     [
       "store",
       `${plural(status.store.points, "point")}, ${formatBytes(status.store.bytes)}, in ${printable(status.workspace.control_directory)}`,
@@ -30,7 +30,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
   ];
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
   for (const degradation of status.degraded)
-    lines.push(`${style.yellow("note")} ${degradation.what}: ${printable(degradation.reason)}`);
+    lines.push(`${style.yellow("note")} at the last save, ${degradation.what}: ${printable(degradation.reason)}`);
   lines.push(...renderIncomplete(status.head_incomplete, style));
   for (const holder of status.holders) {
     lines.push(
@@ -90,9 +90,14 @@ function describeHead(view: StatusView): string {
   return `${head} ${style.yellow(`(gone back; the latest is ${shorten(status.latest)})`)}`;
 }
 
-function explainEngine(reasons: readonly EngineReason[]): string {
-  const chosen = reasons.find((reason) => reason.chosen);
-  return chosen === undefined ? "" : ` (${printable(chosen.reason)})`;
+/** The engine in use, and why it is none of those that come before it. */
+export function describeEngine(reasons: readonly EngineReason[]): string[] {
+  const at = reasons.findIndex(({ chosen }) => chosen);
+  const better = reasons.slice(0, at).map(({ engine, reason, hint }) => {
+    const help = hint === undefined ? "" : `; ${printable(hint)}`;
+    return `not ${engine}: ${printable(reason)}${help}`;
+  });
+  return [`${reasons[at]!.engine} (${printable(reasons[at]!.reason)})`, ...better];
 }
 
 /** What became of a folder that was converted in place, and where it lies as it was. */

@@ -92,6 +92,9 @@ export interface DoctorResult {
   /** No finding of severity `damage` is left; false: exit 6. */
   healthy: boolean;
   findings: Finding[];
+  engine: EngineType;
+  /** Tried anew where the folder is there. */
+  engine_reasons: EngineReason[];
 }
 
 export interface StoreInfo {

@@ -70,6 +70,7 @@ export interface StatusResult {
   detached: boolean;
   engine: EngineType;
   engine_reasons: EngineReason[];
+  /** What the engine could not do when `latest` was saved. */
   degraded: Degradation[];
   holders: Holder[];
   /** What the ignore rules hide now: entries at which the walk stopped, at most 100. */
