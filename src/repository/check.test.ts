@@ -1,4 +1,5 @@
 import { strict as assert } from "node:assert";
+import { randomBytes } from "node:crypto";
 import { closeSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -100,6 +101,30 @@ describe("check", () => {
         assert.deepEqual(paths(report.problems[0]), ["folder/a0", "folder/a1", "folder/a2"]);
         assert.ok(!report.problems[0]!.consequences!.some((c) => c.root.includes(b.snapshot)));
       }
+    });
+  });
+
+  test("each damaged object names every root that it costs something when there are more paths than are listed", async () => {
+    await withRepository(async (fixture) => {
+      const archive = new TestArchive(fixture);
+      const many = randomFiles(1100, 400, "a");
+      const one = { z: randomBytes(900_000) };
+      const roots: string[] = [];
+      const save = async (files: Record<string, Uint8Array>): Promise<number> =>
+        roots.push(`snapshot ${(await archive.save(files)).snapshot}`);
+      await save(many);
+      const first = await largest(fixture);
+      await save({ ...many, ...one });
+      const second = await largest(fixture);
+      await save({ ...many, ...one, other: randomBytes(9) });
+      for (const { path } of [first, second]) rmSync(path);
+      const costs = new Map<string, string[]>();
+      for (const { object, consequences = [] } of (await check(fixture)).problems) {
+        assert.ok(consequences.length <= 1000);
+        costs.set(object, [...new Set(consequences.map(({ root }) => root))].sort());
+      }
+      assert.deepEqual(costs.get(first.name), roots.toSorted());
+      assert.deepEqual(costs.get(second.name), roots.slice(1).sort());
     });
   });
 

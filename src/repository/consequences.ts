@@ -9,6 +9,7 @@ import type { ReadTree } from "./live.ts";
 
 /** What damage means: which paths of which roots cannot be had, cause by cause. */
 
+/** Of a root, and of a problem; beyond that each problem has still one path of each root, so that all are named. */
 const MAX_PATHS = 1000;
 
 interface Broken {
@@ -23,8 +24,8 @@ export interface ExplainOptions {
 }
 
 /**
- * Fills `consequences` of all problems whose blobs are needed by a root: up to 1000 paths a root. Problems of
- * whole packs get those of their blobs. Walks each tree once, however many roots share it.
+ * Fills `consequences` of all problems whose blobs are needed by a root: up to 1000 paths a problem, and at least one
+ * of each root. Problems of whole packs get those of their blobs. Walks each tree once, however many roots share it.
  */
 export async function explain(report: CheckReport, options: ExplainOptions): Promise<void> {
   const bad = badBlobs(report);
@@ -41,8 +42,15 @@ export async function explain(report: CheckReport, options: ExplainOptions): Pro
   }
   for (const problem of report.problems) {
     const consequences = causesOf(problem, report, bad).flatMap((cause) => byCause.get(cause) ?? []);
-    if (consequences.length > 0) problem.consequences = consequences.slice(0, MAX_PATHS);
+    if (consequences.length > 0) problem.consequences = someOfEachRoot(consequences);
   }
+}
+
+function someOfEachRoot(consequences: Consequence[]): Consequence[] {
+  if (consequences.length <= MAX_PATHS) return consequences;
+  const byRoot = [...Map.groupBy(consequences, ({ root }) => root).values()];
+  const share = Math.max(1, Math.floor(MAX_PATHS / byRoot.length));
+  return byRoot.flatMap((ofRoot) => ofRoot.slice(0, share));
 }
 
 /** Hex ids of blobs that cannot be read, each with the pack that took them along (empty: themselves). */
@@ -108,24 +116,30 @@ class Finder {
       return [{ cause: hex(id), path: new Uint8Array(0) }];
     }
     const found: Broken[] = [];
+    const named = new Set<string>();
+    const add = ({ cause, path }: Broken): void => {
+      const object = this.#bad.get(cause) || cause;
+      if (found.length >= MAX_PATHS && named.has(object)) return;
+      named.add(object);
+      found.push({ cause, path });
+    };
     for (const node of nodes) {
-      if (found.length >= MAX_PATHS) break;
       if (node.subtree !== undefined) {
         for (const below of await this.#tree(node.subtree))
-          found.push({ cause: below.cause, path: joined(node.name, below.path) });
+          add({ cause: below.cause, path: joined(node.name, below.path) });
       }
-      if (node.content !== undefined) this.#file(node, found);
+      if (node.content !== undefined) this.#file(node, add);
     }
-    return found.slice(0, MAX_PATHS);
+    return found;
   }
 
-  #file(node: TreeNode, found: Broken[]): void {
+  #file(node: TreeNode, add: (broken: Broken) => void): void {
     const content = node.content!;
     for (let at = 0; at < content.length; at += 32) {
       const id = content.subarray(at, at + 32);
       const cause = hex(id);
       if (this.#index.lookup(id, 0, DATA_BLOB) >= 0 && !this.#bad.has(cause)) continue;
-      found.push({ cause, path: Uint8Array.from(node.name) });
+      add({ cause, path: Uint8Array.from(node.name) });
       return;
     }
   }

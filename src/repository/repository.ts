@@ -28,7 +28,8 @@ const LOADS = 8;
 /** Of the files of a repository those that hold what was stored. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
 
-export type UnpackedKind = "index" | "snapshots" | "locks";
+const NOUNS = { index: "index", snapshots: "snapshot", locks: "lock" } as const;
+export type UnpackedKind = keyof typeof NOUNS;
 
 export interface CreateOptions {
   /** Opens the repository with this password; one key file is written. */
@@ -159,7 +160,9 @@ export class Repository {
     const keys = "keys" in options ? options.keys : found!.keys;
     const plain = openedOrNull(keys, sealed);
     if (plain === null)
-      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`);
+      throw new CairnError("damaged", `the config of ${storage.location} does not open with the repository's key`, {
+        hint: "put the file config back from a copy of the repository",
+      });
     return new Repository(storage, keys, decodeConfig(plain), found?.name ?? null);
   }
 
@@ -221,7 +224,7 @@ export class Repository {
     if (objectIdOf(sha256(sealed)) !== name) {
       throw new CairnError(
         "damaged",
-        `${kind} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`,
+        `${NOUNS[kind]} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`,
       );
     }
     try {
@@ -232,7 +235,9 @@ export class Repository {
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
-      throw new CairnError("damaged", `${kind} ${name.slice(0, 8)} does not open: ${known.message}`, { cause: error });
+      throw new CairnError("damaged", `${NOUNS[kind]} ${name.slice(0, 8)} does not open: ${known.message}`, {
+        cause: error,
+      });
     }
   }
 

@@ -59,7 +59,8 @@ for (const scheme of ["local", "far"] as const) {
       writeFileSync(join(folder, "large"), randomBytes(100_000));
       const { snapshot } = await client.createBackup(repository, { save: true });
       damagePack(place, (size) => size >> 1, "largest");
-      const { problems } = await repository.verify();
+      const { problems, checked } = await repository.verify();
+      assert.equal(checked.digests, 0);
       const blob = problems.find(({ kind }) => kind === "blob_damaged");
       assert.ok(blob !== undefined && blob.losses.length > 0, JSON.stringify(problems));
       assert.equal(blob.losses[0]?.snapshot_id, snapshot?.snapshot_id);
@@ -224,25 +225,32 @@ test("a password that does not fit is refused", async (t) => {
   await assert.rejects(library.initRepository(options), hasCode("already_exists"));
 });
 
-test("opening tells to make a repository only when nothing is there", async (t) => {
+test("opening tells to make a repository only when nothing is there, and names a config that was lost as damage", async (t) => {
   const { library, client, repository, options, place, root } = await backupScene(t, "local");
   await client.createBackup(repository, { save: true });
-  const hintOf = async (asked: Partial<RepositoryOptions>): Promise<string | undefined> => {
+  const failureOf = async (asked: Partial<RepositoryOptions>): Promise<CairnError> => {
     try {
       await library.openRepository({ ...options, ...asked });
     } catch (error) {
-      return (error as CairnError).hint;
+      return error as CairnError;
     }
     throw new Error("it opened");
   };
   const lost = new CairnError("not_found", "no such password file");
-  assert.equal(await hintOf({ password: async () => Promise.reject(lost) }), undefined);
+  assert.equal((await failureOf({ password: async () => Promise.reject(lost) })).hint, undefined);
   rmSync(join(place, "config"));
-  assert.match((await hintOf({}))!, /its config was lost/);
+  const assertLost = async (): Promise<void> => {
+    const { code, message } = await failureOf({});
+    assert.equal(code, "damaged");
+    assert.match(message, /the config of .* is lost/);
+  };
+  await assertLost();
   rmSync(join(place, "snapshots"), { recursive: true });
-  assert.match((await hintOf({}))!, /its config was lost/);
+  await assertLost();
   mkdirSync(join(root, "empty"));
-  assert.match((await hintOf({ repository: `local:${root}/empty` }))!, /cairn backup init -r/);
+  const { code, hint } = await failureOf({ repository: `local:${root}/empty` });
+  assert.equal(code, "not_found");
+  assert.match(hint!, /cairn backup init -r/);
 });
 
 test("a digest that cannot be verified is said so: a newer program's is no damage, a manifest that is none is", async (t) => {

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
-import { CairnError, type ErrorCode, reworded, throwIfAborted } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
@@ -246,20 +246,24 @@ async function openedBy(storage: Storage, password: string | Uint8Array): Promis
     return await Repository.open(storage, { password });
   } catch (error) {
     if (!(error instanceof CairnError) || error.hint !== undefined) throw error;
-    const hint = await hintFor(error.code, storage);
-    throw hint === null ? error : reworded(error, { hint });
+    throw await toldApart(error, storage);
   }
 }
 
-async function hintFor(code: ErrorCode, storage: Storage): Promise<string | null> {
-  if (code === "wrong_password")
-    return "check the password file or variable; `cairn backup key` with a password that opens it adds another";
-  if (code !== "not_found") return null;
+/** With what to do about it; `damaged` where there is a repository whose config was lost. */
+async function toldApart(error: CairnError, storage: Storage): Promise<CairnError> {
+  if (error.code === "wrong_password") {
+    const hint = "check the password file or variable; `cairn backup key` with a password that opens it adds another";
+    return reworded(error, { hint });
+  }
+  if (error.code !== "not_found") return error;
   const left = await hasContent(storage);
-  if (left === null) return null;
-  return left
-    ? "snapshots or content are there, so its config was lost: put the file config back from a copy of the repository"
-    : `make one there: \`cairn backup init -r ${storage.location}\``;
+  if (left === null) return error;
+  if (!left) return reworded(error, { hint: `make one there: \`cairn backup init -r ${storage.location}\`` });
+  return new CairnError("damaged", `the config of ${storage.location} is lost; snapshots or content are there`, {
+    hint: "put the file config back from a copy of the repository",
+    cause: error,
+  });
 }
 
 /** Whether a place without a config has what a repository holds; null where that cannot be told. */

@@ -12,8 +12,6 @@ import { chosenSnapshots } from "./list.ts";
 import { checkByRestoring } from "./restore-check.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
-const MAX_LOSSES = 1000;
-
 /**
  * Reads a repository and names everything that is not what was written, with the snapshots and paths that it costs.
  * Under a shared lock where this user may write one, so that nothing is moved meanwhile. Changes nothing else.
@@ -33,6 +31,7 @@ export async function verifyBackup(
     const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, options);
     const { report, digests, read } = await readRepository(access, options, chosen);
     const problems = relevant(report, chosen !== undefined).map(publicProblem);
+    const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
     return {
       ...access.info,
       checked: {
@@ -41,10 +40,10 @@ export async function verifyBackup(
         packs: read.packs,
         blobs: read.blobs,
         bytes: read.bytes,
-        digests: digests.filter(({ kind }) => kind === "proven").length,
+        digests: digests.filter(({ kind, snapshot }) => kind === "proven" && !costly.has(snapshot)).length,
       },
       read_data: quick !== true,
-      problems: [...problems, ...digestProblems(digests, problems)],
+      problems: [...problems, ...digestProblems(digests, costly)],
     };
   });
   const { restored, problems } = options.restoreCheck === true ? await checkByRestoring(access, options) : NOTHING;
@@ -138,7 +137,7 @@ function relevant(report: CheckReport, onlyNeeded: boolean): CheckProblem[] {
 }
 
 function publicProblem({ kind, object, detail, severity, consequences }: CheckProblem): BackupProblem {
-  const losses = (consequences ?? []).slice(0, MAX_LOSSES).map(({ root, path }) => ({
+  const losses = (consequences ?? []).map(({ root, path }) => ({
     snapshot_id: root.replace(/^snapshot /, ""),
     ...displayPath(path),
   }));
@@ -146,8 +145,7 @@ function publicProblem({ kind, object, detail, severity, consequences }: CheckPr
 }
 
 /** What cannot be read is a problem of its own only where nothing else says what that costs the snapshot. */
-function digestProblems(findings: readonly DigestFinding[], named: readonly BackupProblem[]): BackupProblem[] {
-  const costly = new Set(named.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
+function digestProblems(findings: readonly DigestFinding[], costly: ReadonlySet<string>): BackupProblem[] {
   return findings
     .filter(({ kind, snapshot }) => kind === "wrong" || (kind !== "proven" && !costly.has(snapshot)))
     .map(({ kind, snapshot, detail }) => ({

@@ -137,11 +137,12 @@ export interface BackupProblem {
   detail: string;
   /** `note`: nothing is lost, e.g. a pack that a killed writer left. */
   severity: "damage" | "note";
-  /** What it costs: at most 1000 paths. */
+  /** What it costs: at most 1000 paths, but at least one of each snapshot. */
   losses: BackupLoss[];
 }
 
 export interface VerifyBackupResult extends RepositoryInfo {
+  /** `digests`: state digests that were proven, of snapshots that nothing damaged costs anything. */
   checked: { snapshots: number; trees: number; packs: number; blobs: number; bytes: number; digests: number };
   /** True when every byte was read that was asked for. */
   read_data: boolean;

@@ -48,3 +48,19 @@ test("backup verify says how to get rid of a snapshot when it cannot be read", a
   );
   assert.doesNotMatch(await hintOf("pack_missing"), /backup forget/);
 });
+
+test("backup verify names a path that is lost once, with the snapshots that had it", async () => {
+  const loss = (id: string, path: string): object => ({ snapshot_id: id.repeat(32), path });
+  const told = async (...losses: object[]): Promise<string> => {
+    const problems = [{ kind: "pack_missing", object: "ab", detail: "x", severity: "damage", losses }];
+    const fake = fakeLibrary({ verify: () => ({ ...answerOf("verify"), problems }) });
+    return (await runFake(["backup", "verify", ...AT], { fake })).stdout;
+  };
+  const ids = ["a1", "a2", "a3", "a4", "a5", "a6"];
+  assert.match(
+    await told(...ids.map((id) => loss(id, "f")), loss("a6", "g")),
+    /^ {2}costs \/f of snapshots a1a1a1a1, a2a2a2a2, a3a3a3a3, a4a4a4a4, a5a5a5a5 and 1 more\n {2}costs \/g of snapshot a6a6a6a6\n[^ ]/m,
+  );
+  const many = ids.map((id, i) => loss(id, `f${i}`));
+  assert.match(await told(...many, loss("a1", "g")), /^ {2}and 2 paths more; in all of 6 snapshots$/m);
+});

@@ -122,8 +122,20 @@ function renderProblem({ style }: Context, problem: BackupProblem): string[] {
   const { kind, object, detail, severity, losses } = problem;
   const what = `${kind.replaceAll("_", " ")}: ${object.slice(0, 12)}: ${printable(detail)}`;
   const lines = [severity === "damage" ? style.red(what) : style.dim(what)];
-  for (const { snapshot_id: id, path } of losses.slice(0, SHOWN_LOSSES))
-    lines.push(`  costs /${printable(path)} of snapshot ${id.slice(0, 8)}`);
-  if (losses.length > SHOWN_LOSSES) lines.push(`  and ${plural(losses.length - SHOWN_LOSSES, "path")} more`);
+  const byPath = [...Map.groupBy(losses, ({ path }) => path)];
+  for (const [path, of] of byPath.slice(0, SHOWN_LOSSES)) {
+    const ids = of.map(({ snapshot_id: id }) => id.slice(0, 8));
+    lines.push(`  costs /${printable(path)} of ${snapshotsOf(ids)}`);
+  }
+  if (byPath.length <= SHOWN_LOSSES) return lines;
+  const snapshots = new Set(losses.map(({ snapshot_id: id }) => id)).size;
+  lines.push(`  and ${plural(byPath.length - SHOWN_LOSSES, "path")} more; in all of ${plural(snapshots, "snapshot")}`);
   return lines;
+}
+
+/** The first of them by name. */
+function snapshotsOf(ids: readonly string[]): string {
+  const shown = ids.slice(0, SHOWN_LOSSES).join(", ");
+  const more = ids.length > SHOWN_LOSSES ? ` and ${ids.length - SHOWN_LOSSES} more` : "";
+  return `${ids.length === 1 ? "snapshot" : "snapshots"} ${shown}${more}`;
 }
