@@ -46,18 +46,22 @@ export function corpusClauses({ clause, subject, atomic }: EngineClauses): void 
       await client.restore({ target: id, to });
       check(to, "restored elsewhere");
 
-      const fork = path.join(volume.root, "fork");
-      const { save_point: started } = await client.fork(id, fork);
-      check(fork, "forked");
-      assert.deepEqual(
-        [started.payload_root_hash, started.metadata_digest],
-        [wanted.digests.state, wanted.digests.meta],
-      );
-      await save(await (await cairnLibrary()).open(fork), "saved in the fork");
+      const fork = async (target: string, by: EngineType): Promise<void> => {
+        const at = path.join(volume.root, `fork-by-${by}`);
+        const { save_point: started } = await client.fork(target, at);
+        check(at, `forked by ${by}`);
+        assert.deepEqual(
+          [started.payload_root_hash, started.metadata_digest],
+          [wanted.digests.state, wanted.digests.meta],
+        );
+        await save(await (await cairnLibrary()).open(at), `saved in the fork by ${by}`);
+      };
+      await fork(id, engine);
 
       for (const other of enginesOn(subject.on, engine)) {
         await client.setEngine(other);
         const taken = await save(client, `taken over by ${other}`);
+        await fork(taken, other);
         disturb(folder);
         await client.restore({ target: id });
         check(folder, `restored by ${other}`);
