@@ -82,6 +82,8 @@ export interface DurableWriteOptions {
   exclusive?: boolean;
   /** False: leave the last directory sync to the caller, who writes several files there. */
   syncDirectory?: boolean;
+  /** Directory of the same file system for the temporary file; beside the file unless told. */
+  stagedIn?: string;
 }
 
 /** Makes a file that must not be there, with these permissions whatever the umask, and has its content flushed before it is closed. */
@@ -132,7 +134,7 @@ function claimName(temporary: string, path: string): void {
  */
 export function durableWrite(path: string, bytes: Uint8Array, options: DurableWriteOptions = {}): void {
   const directory = dirname(path);
-  const temporary = join(directory, temporaryName());
+  const temporary = join(options.stagedIn ?? directory, temporaryName());
   try {
     writeNewFile(temporary, bytes, options.mode ?? 0o600);
     failpoint("durable-staged");

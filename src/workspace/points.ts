@@ -1,5 +1,5 @@
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { encodePin, encodeTags, encodeVerification } from "../formats/control.ts";
@@ -427,15 +427,20 @@ export class Points {
   writePin(sequence: number, pin: PinFile | null): void {
     const { pin: path } = this.pathsOf(sequence);
     if (pin === null) durableRemove(path);
-    else durableWrite(path, encodePin(pin));
+    else this.#write(path, encodePin(pin));
   }
 
   writeTags(sequence: number, tags: readonly string[]): void {
-    durableWrite(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] }));
+    this.#write(this.pathsOf(sequence).tags, encodeTags({ tags: [...tags] }));
   }
 
   writeVerification(sequence: number, verification: VerificationFile): void {
-    durableWrite(this.pathsOf(sequence).verification, encodeVerification(verification));
+    this.#write(this.pathsOf(sequence).verification, encodeVerification(verification));
+  }
+
+  /** What a kill leaves of it lies beside the points, where the next writer removes it: nobody looks through each of them. */
+  #write(path: string, bytes: Uint8Array): void {
+    durableWrite(path, bytes, { stagedIn: dirname(this.#directory) });
   }
 
   /** Forgets what was read from the catalog, e.g. after waiting for the lock. */
