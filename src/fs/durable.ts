@@ -245,6 +245,8 @@ const YOUNG_MS = 3_600_000;
 export interface RemoveLeftoversOptions {
   /** True: the caller holds the lock that every writer here holds, so whatever is left is nobody's. */
   exclusive?: boolean;
+  /** Only this user's, with names that end so: for a place where others write too, and other work leaves what has a record. */
+  ownEndingIn?: string;
 }
 
 /**
@@ -261,9 +263,11 @@ export function removeLeftovers(directory: string, options: RemoveLeftoversOptio
     throw toCairnError(error, `list ${directory}`);
   }
   const removed: string[] = [];
+  const { ownEndingIn: end } = options;
   for (const name of names) {
     if (!name.startsWith(TEMPORARY_PREFIX)) continue;
     const path = join(directory, name);
+    if (end !== undefined && !(name.endsWith(end) && isOwn(path))) continue;
     if (options.exclusive !== true && !isAbandoned(path, name)) continue;
     try {
       removeAll(path);
@@ -274,6 +278,10 @@ export function removeLeftovers(directory: string, options: RemoveLeftoversOptio
     }
   }
   return removed;
+}
+
+function isOwn(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }
 
 function isAbandoned(path: string, name: string): boolean {

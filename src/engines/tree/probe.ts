@@ -3,7 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
-import { temporaryName } from "../../fs/durable.ts";
+import { removeLeftovers, temporaryName } from "../../fs/durable.ts";
 import { filesystemKind, mountOf } from "../../fs/mounts.ts";
 import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
 import { clearAway } from "../../fs/remove-all.ts";
@@ -211,11 +211,25 @@ async function probeJuicefs({ place, signal }: Probe): Promise<ProbeAnswer> {
   });
 }
 
+/** Ends the names of what probes make. */
+const PROBE = "-probe";
+
+/** What killed probes left in a place, or at its mount's root, where one was before there was a folder for points. */
+function removeOldProbes(place: string): void {
+  for (const directory of new Set([place, mountOf(place)?.mountPoint.toString("utf8") ?? place]))
+    try {
+      removeLeftovers(directory, { ownEndingIn: PROBE });
+    } catch {
+      // It costs room, and hinders nobody.
+    }
+}
+
 async function inTemporary(
   place: string,
   work: (folder: string) => ProbeAnswer | Promise<ProbeAnswer>,
 ): Promise<ProbeAnswer> {
-  const folder = path.join(place, temporaryName());
+  removeOldProbes(place);
+  const folder = path.join(place, `${temporaryName()}${PROBE}`);
   fs.mkdirSync(folder, { mode: 0o700 });
   try {
     return await work(folder);
