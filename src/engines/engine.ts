@@ -207,6 +207,14 @@ export interface FreeRequest {
   signal?: AbortSignal | undefined;
 }
 
+export interface Freed {
+  bytesFreed: number;
+  /** others used the store: the next time gives the space back */
+  postponed: boolean;
+  /** names of content (blobs, and packs that hold it) that kept points need and that is lost, as far as it was met */
+  lost: string[];
+}
+
 /** Where a point's content lies, to be taken elsewhere as it is stored; while the engine is `reading`. */
 export interface StoredContent {
   readonly repository: Repository;
@@ -321,7 +329,7 @@ export interface Engine {
    */
   heldBytes(groups: readonly HeldGroup[], others: KeptContent, call?: StoppableCall): Promise<number[]>;
   /** Forgets points that are gone and frees what no other needs. Safe to do again after a kill. */
-  free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }>;
+  free(request: FreeRequest): Promise<Freed>;
   /**
    * Takes back what the engine holds for points that were never completed, by their ids; of one whose own snapshot is told,
    * what it holds beside that, where that is there.

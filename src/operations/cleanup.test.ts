@@ -237,8 +237,15 @@ test("other points go and what they held is freed while one stays whose content 
   for (const { pack, bytes } of aside) fs.writeFileSync(pack, bytes);
   const only = [points[0]!, lost[0]!];
   const before = await storeBytes(at);
-  const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id, { onWarning });
   assert.deepEqual([cleaned.removed.toSorted(), cleaned.bytes_freed > 0], [idsOf(only), true]);
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+  assert.match(
+    warnings[0]!,
+    /^the store has lost (content \(|\d+ pieces of content \(the first: )[0-9a-f]{8}\) of save points that stay: `cairn verify --all` .*`cairn doctor --repair`/,
+  );
   assert.ok((await storeBytes(at)) < before);
   assert.deepEqual(await damagedIn(at), [lost[1]!.save_point_id]);
   await client.doctor({ repair: true });
@@ -247,6 +254,10 @@ test("other points go and what they held is freed while one stays whose content 
     (await client.history()).save_points.map(({ save_point_id: id }) => id).toSorted(),
     idsOf([points[1]!, lost[1]!, whole]),
   );
+  // There is nothing to tell of any more.
+  const next = await client.previewCleanup({ only: [points[1]!.save_point_id] });
+  await client.runCleanup(next.plan_id, { onWarning });
+  assert.equal(warnings.length, 1, warnings.join("\n"));
   await checkWithRestic(context, at);
 });
 

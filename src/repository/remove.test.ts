@@ -187,6 +187,7 @@ describe("sweep", () => {
         unusedBytes: 0,
         postponed: false,
         damagedPacks: [],
+        lacking: [],
       });
       assert.deepEqual(await fixture.storage.list("locks"), []);
     });

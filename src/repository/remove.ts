@@ -30,6 +30,8 @@ export interface SweepResult {
   postponed: boolean;
   /** Packs that were left alone because what is needed of them is not what was written. */
   damagedPacks: string[];
+  /** Ids of what is needed and in no index (`mayLackData`). */
+  lacking: string[];
   /** As it is afterwards; null where the sweep was put off. */
   index: BlobIndex | null;
 }
@@ -89,6 +91,7 @@ export async function runSweep(repository: Repository, options: SweepOptions): P
     unusedBytes: 0,
     postponed: false,
     damagedPacks: [],
+    lacking: [],
     index: null,
   };
   for (let attempt = 1; ; attempt++) {
@@ -113,6 +116,7 @@ async function sweepOnce(
     failpoint("sweep.begin");
     const plan = await planSweep(repository, options);
     total.unusedBytes = plan.unusedBytes;
+    total.lacking = [...new Set(plan.live.problems.map(({ id }) => id))];
     staged = await stage(repository, plan, { options, lock, total });
     if (staged === null) total.index = plan.index;
   } finally {

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { Freed } from "../engines/engine.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { removeHeldTrees } from "./held-trees.ts";
@@ -64,11 +65,25 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   failpoint("cleanup.plan-dropped");
   // The plan was found fresh under the lock that is still held.
   const removed = await makingRoom(control, async () => removePoints(workspace, journal.drop, call));
-  const freed = await makingRoom(control, async () =>
+  const { bytesFreed, postponed, lost } = await makingRoom(control, async () =>
     free(workspace, { removed, journal, waitMs: WAIT_MS, signal: call.signal }),
   );
   durableRemove(journalPath(workspace));
-  return { removed, ...freed };
+  warnOfLost(lost, call);
+  return { removed, bytesFreed, postponed };
+}
+
+/** It keeps no other point from going, so nothing else in a cleanup tells of it. */
+function warnOfLost(lost: readonly string[], { onWarning }: WorkspaceCall): void {
+  const [first] = lost;
+  if (first === undefined) return;
+  const what =
+    lost.length === 1
+      ? `content (${first.slice(0, 8)})`
+      : `${lost.length} pieces of content (the first: ${first.slice(0, 8)})`;
+  onWarning?.(
+    `the store has lost ${what} of save points that stay: \`cairn verify --all\` names them and their files, \`cairn doctor --repair\` mends what can be mended`,
+  );
 }
 
 /** The descriptors. Returns the ids of those that are gone now. */
@@ -106,7 +121,7 @@ async function free(
     waitMs: number;
     signal: AbortSignal | undefined;
   },
-): Promise<{ bytesFreed: number; postponed: boolean }> {
+): Promise<Freed> {
   const { control } = workspace.found;
   const freed = await workspace.engine.free({
     pointIds: more.removed,

@@ -14,6 +14,7 @@ import { acquireLock, type RepositoryLock, whileReading } from "../../repository
 import type {
   AmendRequest,
   Engine,
+  Freed,
   FreeRequest,
   HeldGroup,
   KeptContent,
@@ -385,7 +386,7 @@ export class CopyEngine implements Engine {
     return heldBytes(await this.store(call), groups, { others, ...call });
   }
 
-  async free(request: FreeRequest): Promise<{ bytesFreed: number; postponed: boolean }> {
+  async free(request: FreeRequest): Promise<Freed> {
     return freeContent(await this.store(request), request);
   }
 

@@ -4,7 +4,7 @@ import { removeSnapshots, runSweep, type SweepOptions, type SweepResult } from "
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { freeSpace } from "../../fs/mounts.ts";
-import type { FreeRequest, HeldGroup, KeptContent, PointContent, StoppableCall } from "../engine.ts";
+import type { Freed, FreeRequest, HeldGroup, KeptContent, PointContent, StoppableCall } from "../engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
 
 /** What share of the store points hold, and giving it back. */
@@ -107,10 +107,7 @@ export async function discardSnapshots(
 }
 
 /** Snapshots first, then everything that nothing needs any more. */
-export async function freeContent(
-  store: EmbeddedStore,
-  request: FreeRequest,
-): Promise<{ bytesFreed: number; postponed: boolean }> {
+export async function freeContent(store: EmbeddedStore, request: FreeRequest): Promise<Freed> {
   const { repository, paths } = store;
   const { signal, waitMs } = request;
   const stop = signal === undefined ? {} : { signal };
@@ -135,10 +132,12 @@ export async function freeContent(
       const done = await runSweep(repository, { ...sweep, ...how });
       if (done.index === null) await store.refresh(signal);
       else store.index = done.index;
+      for (const name of [...done.lacking, ...done.damagedPacks]) lost.add(name);
       return done;
     };
     const isTight = (): boolean => freeSpace(paths.repository).freeBytes < TIGHT_BYTES;
     let swept: Pick<SweepResult, "bytesFreed" | "postponed"> = { bytesFreed: 0, postponed: false };
+    const lost = new Set<string>();
     // Copies would take the last room: first only whole packs that nothing needs go.
     if (isTight()) swept = await run({ maxWaste: Number.POSITIVE_INFINITY, smallPack: 0 });
     if (!swept.postponed && !isTight()) {
@@ -147,12 +146,12 @@ export async function freeContent(
       swept = { ...swept, bytesFreed: bytesFreed + swept.bytesFreed };
     }
     failpoint("free.swept");
-    return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed };
+    return { bytesFreed: Math.max(0, swept.bytesFreed), postponed: swept.postponed, lost: [...lost] };
   } catch (error) {
     const refreshing = store.refresh(signal);
     if (error instanceof CairnError && error.code === "busy") {
       await refreshing;
-      return { bytesFreed: 0, postponed: true };
+      return { bytesFreed: 0, postponed: true, lost: [] };
     }
     // What failed first is told: the index may not be had for the same reason.
     await refreshing.catch(() => undefined);
