@@ -168,3 +168,11 @@ export function shellQuote(word: string): string {
 export function shellPath(path: string | Uint8Array): string {
   return shellQuote(printablePath(path));
 }
+
+const LISTED = 5;
+
+/** The first few of what is named in a message, and how many more there are. */
+export function listedNames(names: readonly string[], between = ", "): string {
+  const some = names.slice(0, LISTED).join(between);
+  return names.length > LISTED ? `${some} and ${names.length - LISTED} more` : some;
+}

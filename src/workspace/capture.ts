@@ -12,7 +12,7 @@ import { recordPath } from "../formats/record.ts";
 import { commitFileSystem } from "../fs/btrfs.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { writeOrigins } from "../fs/origins.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { writeState, writeStateInOrder } from "./control-directory.ts";
 import { controlDirectoriesInside } from "./guards.ts";
@@ -214,11 +214,11 @@ const WHOLE: Captured = { degraded: [], apart: [], torn: [] };
 
 /** What the folder has and the tree has not: going back to such a point would take it away. Null where there is none. */
 function whyPartial({ apart, degraded }: Captured): string | null {
-  const nested = degraded.find(({ what }) => what === "nested_subvolume")?.reason;
-  const path = nested ?? (apart[0] === undefined ? null : printablePath(apart[0]));
-  return path === null
+  const nested = degraded.filter(({ what }) => what === "nested_subvolume").map(({ reason }) => reason);
+  const names = [...new Set([...nested, ...apart.map(printablePath)])];
+  return names.length === 0
     ? null
-    : `${path} is a subvolume or a file system of its own, which cannot be held with the folder`;
+    : `subvolumes or file systems of their own cannot be held with the folder: ${listedNames(names)}`;
 }
 
 /** After the commit: it is only there to make sealing fast, and a kill while it is written leaves what checks out as none. */
@@ -236,9 +236,9 @@ const CHANGED = "it was changed while it was cloned";
 /** What a held tree cannot do; null where it can. */
 function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
-  const [mount] = mountsInside(workspace.root);
-  if (mount !== undefined)
-    return `something is mounted at ${printablePath(mount.mountPoint)}, and a held tree has what lies below instead`;
+  const mounted = mountsInside(workspace.root).map(({ mountPoint }) => printablePath(mountPoint));
+  if (mounted.length > 0)
+    return `something is mounted at ${listedNames(mounted)}, and a held tree has what lies below instead`;
   if (controlDirectoriesInside(workspace.root).length > 0)
     return "a control directory lies inside the folder, and it must not become part of a point";
   return null;

@@ -8,7 +8,7 @@ import { parentOf } from "../fs/exchange-folders.ts";
 import { boundSockets, mountedElsewhere, swapFiles } from "../fs/folder-ties.ts";
 import { findHolders, WHY_UNKNOWN } from "../fs/holders.ts";
 import { filesystemKind, isMountPoint, mountsInside, readMounts } from "../fs/mounts.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { listedNames, printablePath } from "../fs/safe-path.ts";
 import type { GuardName } from "./guard-name.ts";
 import { checkSpace, controlDirectoriesInside } from "./guards.ts";
 
@@ -22,7 +22,6 @@ export interface ConvertChecks {
 }
 
 const HOLDERS_BUDGET_MS = 2000;
-const SHOWN = 5;
 
 /** True for a folder that lies on btrfs and is no subvolume: what a conversion is for. */
 export function isPlainOnBtrfs(folder: Buffer): boolean {
@@ -124,12 +123,11 @@ export function requireNoHolders(folder: Buffer, allow: readonly GuardName[] | u
   const { holders, unknown } = findHolders(folder, { budgetMs: HOLDERS_BUDGET_MS });
   if (holders.length > 0) {
     const processes = [...new Map(holders.map((each) => [each.pid, each])).values()];
-    const named = processes.slice(0, SHOWN).map(({ pid, command, kind, path }) => {
+    const named = processes.map(({ pid, command, kind, path }) => {
       const what = kind === "cwd" ? "works in" : "has open";
       return `process ${pid} (${command}) ${what} ${path.length === 0 ? "it" : printablePath(path)}`;
     });
-    const more = processes.length > SHOWN ? ` and ${processes.length - SHOWN} more` : "";
-    throw refusal(folder, `${named.join("; ")}${more}`, {
+    throw refusal(folder, listedNames(named, "; "), {
       hint: "end these processes, or have them leave the folder (a shell: cd), and try again",
       details: { holders: processes.map(({ pid, command }) => ({ pid, command })) },
     });
@@ -155,6 +153,5 @@ function shown(path: Buffer): string {
 }
 
 function listed(paths: readonly Buffer[]): string {
-  const some = paths.slice(0, SHOWN).map(shown).join(", ");
-  return paths.length > SHOWN ? `${some} and ${paths.length - SHOWN} more` : some;
+  return listedNames(paths.map(shown));
 }

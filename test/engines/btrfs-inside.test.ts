@@ -63,6 +63,10 @@ test("a folder with a subvolume inside is saved into the store, whole, and forke
   const fork = path.join(volume.root, "fork");
   await client.fork(saved.save_point_id, fork);
   assertFolder(fork, state, "forked");
+  for (let i = 0; i < 6; i++) command(["btrfs", "-q", "subvolume", "create", path.join(folder, `more-${i}`)]);
+  const several = (await client.save()).degraded[0]?.reason ?? "";
+  assert.match(several, /more-0, more-1, more-2, more-3, more-4 and 2 more$/);
+  for (let i = 0; i < 6; i++) command(["btrfs", "-q", "subvolume", "delete", path.join(folder, `more-${i}`)]);
   // Without it snapshots go on.
   command(["btrfs", "-q", "subvolume", "delete", inner]);
   assert.equal((await client.save()).effective_engine, "btrfs-snapshot");
