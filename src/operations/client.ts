@@ -422,7 +422,8 @@ export class CairnClient {
         const { point, scan } = await saveWorkspace(workspace, input);
         const saved = { ...options, point: point.descriptor.save_point_id };
         const forwarded = forwarding === undefined ? undefined : { ...forwarding, isNewPoint: scan !== undefined };
-        return withSealed(workspace, options, async () => createBackup(workspace, access, saved, forwarded));
+        const call = { ...options, forward: forward && { point: saved.point, to: forward } };
+        return withSealed(workspace, call, async () => createBackup(workspace, access, saved, forwarded));
       });
     return dryRun === true ? both() : withForwarding(access, options, both);
   }

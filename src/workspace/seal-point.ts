@@ -17,7 +17,7 @@ import { changedTree, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import { readIntentLink, removeIntentLink, writeIntentLink } from "./intent-link.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
-import { isUnchanged, sealedStateOf, stageRequest } from "./record-point.ts";
+import { isUnchanged, type SaveInput, sealedStateOf, stageRequest } from "./record-point.ts";
 import { treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
@@ -30,7 +30,11 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
  * A kill before that leaves a snapshot with the point's mark, which recovery or the next attempt takes back; one after
  * it may leave that of the seal before, likewise. Returns the point as it was where nothing is gained.
  */
-export async function sealPoint(workspace: Workspace, sealedOrNot: Point, call: WorkspaceCall): Promise<Point> {
+export async function sealPoint(
+  workspace: Workspace,
+  sealedOrNot: Point,
+  call: Pick<SaveInput, keyof WorkspaceCall | "forward">,
+): Promise<Point> {
   const isAgain = sealedOrNot.sealed;
   if (isAgain && !canReadMore(workspace.points, sealedOrNot)) return sealedOrNot;
   const point: Point = { ...sealedOrNot, descriptor: sealedOrNot.made, sealed: false };
@@ -92,7 +96,11 @@ function canBeRead(place: Buffer): boolean {
   }
 }
 
-async function stageByReading(workspace: Workspace, point: Point, call: WorkspaceCall): Promise<Staged> {
+async function stageByReading(
+  workspace: Workspace,
+  point: Point,
+  call: Pick<SaveInput, keyof WorkspaceCall | "forward">,
+): Promise<Staged> {
   const { descriptor } = point;
   const parent = parentOf(workspace, point);
   const request = stageRequest(
@@ -264,7 +272,7 @@ function sealOf(point: Point, staged: StagedContent, parent: Point | null): Seal
   const read = sealedStateOf(staged, {
     exclude: descriptor.rules.exclude,
     rules: null,
-    unchanged: descriptor.unchanged || isUnchanged(parent, staged),
+    unchanged: descriptor.unchanged || isUnchanged(parent, staged.scan),
   });
   return {
     save_point_id: descriptor.save_point_id,

@@ -3,6 +3,7 @@ import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import type { ForwardTarget } from "../repository/forward.ts";
 import { dropOldTrees, heldTreeProblem, holdsMore } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
@@ -24,6 +25,11 @@ export function isAboutThePoint({ code }: CairnError): boolean {
   return code === "damaged" || code === "newer_version";
 }
 
+export interface SealCall extends WorkspaceCall {
+  /** another repository, which gets what the seal of this point stores anew too */
+  forward?: { readonly point: SavePointId; readonly to: ForwardTarget } | undefined;
+}
+
 export interface SealedPending {
   sealed: number;
   /** what cannot be sealed stays as it is and keeps nobody from the others */
@@ -36,7 +42,7 @@ export interface SealedPending {
  */
 export async function sealPending(
   workspace: Workspace,
-  call: WorkspaceCall,
+  call: SealCall,
   sequences: readonly number[] = unsealed(workspace),
 ): Promise<SealedPending> {
   const done: SealedPending = { sealed: 0, problems: [] };
@@ -47,7 +53,8 @@ export async function sealPending(
     try {
       const point = workspace.points.read(sequence);
       id = point.descriptor.save_point_id;
-      const sealed = await sealPoint(workspace, point, call);
+      const forward = call.forward?.point === id ? call.forward.to : undefined;
+      const sealed = await sealPoint(workspace, point, { ...call, forward });
       if (holdsMore(workspace.points, sealed)) inPart.push(sealed);
       if (sealed === point) continue;
       done.sealed++;
@@ -108,7 +115,7 @@ function newestNeeding(points: Points, from: number): Map<number, number> {
  * no room for that, or nothing may be written, the call goes on with what is sealed: it may be the one that makes room,
  * or that gets out what a file system still gives.
  */
-export async function ensureSealed(workspace: Workspace, call: WorkspaceCall): Promise<SealedPending> {
+export async function ensureSealed(workspace: Workspace, call: SealCall): Promise<SealedPending> {
   if (unsealed(workspace).length === 0) return NOTHING;
   try {
     workspace.engine.prepare();
@@ -134,7 +141,7 @@ const MOST_ROUNDS = 5;
  */
 export async function withSealed<T>(
   workspace: Workspace,
-  call: WorkspaceCall,
+  call: SealCall,
   work: (problems: readonly SealProblem[]) => Promise<T>,
 ): Promise<T> {
   for (let round = 1; ; round++) {

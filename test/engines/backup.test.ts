@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
-import type { BackupRepository } from "../../src/operations/contract.ts";
+import type { BackupRepository, Progress, TransferredSize } from "../../src/operations/contract.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
@@ -59,6 +60,34 @@ for (const [engine, kind] of HOLDERS)
     }
     assert.deepEqual((await repository.verify()).problems, []);
     await repository.close();
+  });
+
+for (const [engine, kind] of HOLDERS.slice(0, 2))
+  test(`what sealing reads of a new point by ${engine} goes into the repository in the same pass, and of older ones nothing`, async (t) => {
+    const place = await heldPlace(t, { engine, kind, fill: makeFirst });
+    if (place === null) return;
+    const { client, folder } = place;
+    for (let i = 0; i < 3; i++) fs.writeFileSync(path.join(folder, `large-${i}`), randomBytes(9 << 20));
+    const [first, second] = [await newRepository(`${engine}-passed-on`), await newRepository(`${engine}-after`)];
+    const counted = ({ data_blobs: data, tree_blobs: trees, bytes }: TransferredSize): number[] => [data, trees, bytes];
+    const phases = new Set<string>();
+    const onProgress = ({ phase }: Progress): void => void phases.add(phase);
+    const one = await client.createBackup(first, { save: true, onProgress });
+    assert.ok(!phases.has("uploading"), "nothing was left to be moved");
+    assert.deepEqual(counted(one.added), counted((await client.createBackup(second)).added));
+    fs.writeFileSync(path.join(folder, "passing"), randomBytes(3_000_000));
+    const { save_point_id: older } = await client.save();
+    fs.rmSync(path.join(folder, "passing"));
+    makeSecond(folder);
+    const next = await client.createBackup(first, { save: true });
+    assert.ok(next.added.bytes < 3_000_000, `${next.added.bytes} bytes came`);
+    assert.deepEqual(counted(next.added), counted((await client.createBackup(second)).added));
+    const sealed = (await client.history()).save_points.find(({ save_point_id: id }) => id === older);
+    assert.notEqual(sealed?.payload_root_hash, null);
+    assert.deepEqual((await first.verify()).problems, []);
+    const { proof } = await first.restore("latest", path.join(SCRATCH, `${engine}-passed-on-restored`));
+    assert.equal(proof?.state_digest, walkDigests(folder).state);
+    await Promise.all([first.close(), second.close()]);
   });
 
 test("equal folders have equal manifests, whatever holds them and wherever they are kept", async (t) => {
