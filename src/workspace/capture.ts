@@ -35,16 +35,6 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
   const passedOver = whyNotHeld(workspace, input);
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const { root, points } = workspace;
-  if (input.skipUnchanged === true) {
-    const head = workspace.byId(workspace.state().head);
-    const still = input.reread === true ? null : await stillHead(workspace, head, { holder, from: root });
-    if (still !== null && hasSameRules(still.head, input))
-      return { point: still.head, changes: NO_CHANGES, readBytes: 0, leftOut: [] };
-    return recordInstead(workspace, input, {
-      what: holder.type,
-      reason: "whether something changed is not known without reading",
-    });
-  }
   const id = newSavePointId();
   let held: HeldPoint;
   try {
@@ -69,7 +59,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
 }
 
 /** Head, where nothing was done to the folder since the tree was made that it holds. */
-interface StillHead {
+export interface StillHead {
   head: Point;
   at: string;
   /** the point with which that tree lies */
@@ -77,26 +67,27 @@ interface StillHead {
   lastChange: number;
 }
 
-/** Null where something was done to the folder, or where that cannot be told without reading it. */
-async function stillHead(
+/** `written`: something was done to the folder, be it the same again; `unknown`: that is not told without looking at it. */
+export async function sinceHead(
   { points, found }: Workspace,
   head: Point | null,
   { holder, from }: Pick<HoldRequest, "holder" | "from">,
-): Promise<StillHead | null> {
+): Promise<StillHead | "written" | "unknown"> {
   const lastChange = head?.descriptor.content.held?.last_change;
-  if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return null;
+  if (head === null || lastChange === undefined || whyTreeIsNotThePoint(points, head) !== null) return "unknown";
   const at = new Date().toISOString();
   const owner = treeOwner(points, head);
   const isStill = await holder.isStill?.(from, points.pathsOf(owner).tree, found.control.temporary);
-  return isStill === true ? { head, at, owner, lastChange } : null;
+  if (isStill === true) return { head, at, owner, lastChange };
+  return isStill === false ? "written" : "unknown";
 }
 
 /** Whether the same would be left out of a folder as was at a point, the files in it that say so being the same. */
-function hasSameRules({ descriptor }: Point, { exclude }: SaveInput): boolean {
+export function hasSameRules({ descriptor }: Point, { exclude }: SaveInput): boolean {
   return isDeepStrictEqual(descriptor.rules.exclude, [...(exclude ?? [])]);
 }
 
-const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
+export const NO_CHANGES = { added: 0, modified: 0, removed: 0 };
 
 export interface HoldRequest {
   holder: TreeHolder;
@@ -127,8 +118,8 @@ export async function holdPoint(workspace: Workspace, input: SaveInput, request:
   const { points } = workspace;
   const state = workspace.state();
   const head = workspace.byId(state.head);
-  const still = await stillHead(workspace, head, request);
-  if (still !== null) return sharePoint(workspace, input, { ...request, ...still, state });
+  const since = await sinceHead(workspace, head, request);
+  if (typeof since === "object") return sharePoint(workspace, input, { ...request, ...since, state });
   const sequence = points.nextSequence();
   const { tree } = points.pathsOf(sequence);
   markHolding(workspace);
@@ -234,7 +225,8 @@ function keepOrigins(file: string, { origins }: Captured): void {
 const CHANGED = "it was changed while it was cloned";
 
 /** What a held tree cannot do; null where it can. */
-function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
+export function whyNotHeld(workspace: Workspace, input: SaveInput): string | null {
+  if (input.skipUnchanged === true && input.reread === true) return "every file is read to find out what changed";
   if (input.crossMounts === true) return "other file systems that are mounted inside cannot be held with it";
   const mounted = mountsInside(workspace.root).map(({ mountPoint }) => printablePath(mountPoint));
   if (mounted.length > 0)

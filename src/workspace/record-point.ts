@@ -98,7 +98,7 @@ export async function recordPoint(workspace: Workspace, input: SaveInput, option
     points.abandon(sequence);
     throw error;
   }
-  const unchanged = isUnchanged(head, staged);
+  const unchanged = isUnchanged(head, staged.scan);
   const leftOut = leftOutOf(staged.scan);
   if (head !== null && unchanged && input.skipUnchanged === true) {
     await staged.settled();
@@ -187,10 +187,10 @@ function headContent({ descriptor }: Point): HeadContent {
 }
 
 /** Trees do not hold everything, e.g. not which pipes are one; what cannot be known of head is not held against it. */
-export function isUnchanged(head: Point | null, { content, scan }: StagedContent): boolean {
-  if (head === null || head.descriptor.content.tree !== content.tree) return false;
+export function isUnchanged(head: Point | null, { tree, meta }: Pick<ScanResult, "tree" | "meta">): boolean {
+  if (head === null || head.descriptor.content.tree !== Buffer.from(tree).toString("hex")) return false;
   const { metadata_digest: digest } = head.descriptor;
-  return digest === null || digest === Buffer.from(scan.meta).toString("hex");
+  return digest === null || digest === Buffer.from(meta).toString("hex");
 }
 
 /** Counts against head, null where head was never read or cannot be any more: by the previous scan where that was head's state, else by comparing trees. */

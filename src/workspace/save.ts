@@ -1,6 +1,6 @@
 import { CairnError } from "../errors.ts";
 import { printablePath } from "../fs/safe-path.ts";
-import { capturePoint } from "./capture.ts";
+import { capturePoint, whyNotHeld } from "./capture.ts";
 import { removeOriginal } from "./kept-original.ts";
 import { requireFolder } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
@@ -9,6 +9,7 @@ import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { checkSpace } from "./guards.ts";
 import { guardSpace } from "./save-guard.ts";
+import { unchangedHead } from "./unchanged-head.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Starts what a save will want, so that it overlaps with other work. */
@@ -32,7 +33,11 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed, and the quota is the store's.
     checkSpace(workspace.found.control.root, 0, { allow: input.allow });
-    return await withoutOriginal(workspace, input, await capturePoint(workspace, input, holder));
+    const same =
+      input.skipUnchanged === true && whyNotHeld(workspace, input) === null
+        ? await unchangedHead(workspace, input, holder)
+        : null;
+    return await withoutOriginal(workspace, input, same ?? (await capturePoint(workspace, input, holder)));
   }
   await guardSpace(workspace, { ...input, first: head === null });
   return await withoutOriginal(workspace, input, await recordPoint(workspace, input, { rules: null, undo: false }));

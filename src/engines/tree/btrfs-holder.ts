@@ -107,21 +107,22 @@ async function comeToRest(source: number): Promise<number | null> {
  * No transaction since the snapshot's own has changed the folder's tree, once everything that was written has reached it.
  * A write that is not done when this begins may be missing, as in a snapshot.
  */
-async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<boolean> {
+async function isStill(root: Buffer, place: Buffer, temporary: string): Promise<boolean | null> {
   try {
     return await held(root, (folder) =>
       held(
         place,
         async (tree) => {
           // Mostly it is not, and that is known at once.
-          if (!isAsIn(folder, tree) || !(await ways(temporary)).settles) return false;
-          return (await settleBeside(folder, place)) && isAsIn(folder, tree);
+          if (!isAsIn(folder, tree)) return false;
+          if (!(await ways(temporary)).settles || !(await settleBeside(folder, place))) return null;
+          return isAsIn(folder, tree);
         },
         NO_LINK,
       ),
     );
   } catch {
-    return false;
+    return null;
   }
 }
 

@@ -18,10 +18,10 @@ export interface TreeHolder {
   /**
    * True when the folder `root` has, at a moment of this call, just what it had when the held tree at `place` was made of
    * it, or it of the tree: all that was done to it by then counts, whatever of it is still on its way to the disk. Found
-   * out without looking at entries; `temporary` is a folder on the same file system to try things in. False also where it
+   * out without looking at entries; `temporary` is a folder on the same file system to try things in. Null where it
    * cannot be told.
    */
-  isStill?(root: Uint8Array, place: string, temporary: string): Promise<boolean>;
+  isStill?(root: Uint8Array, place: string, temporary: string): Promise<boolean | null>;
   /**
    * A writable copy of a held tree, or of any folder that the holder can copy, at `target` (absolute, raw bytes),
    * which does not exist yet and whose parent does. On failure nothing is left at `target`.

@@ -172,7 +172,10 @@ export interface SaveOptions extends WorkspaceCallOptions {
   cause?: Cause;
   /** `refuse` fails with `detached` when head is not the latest point; default `continue`. */
   onDetached?: "continue" | "refuse";
-  /** Nothing changed since head: return head, make no point. */
+  /**
+   * Nothing changed since head: return head, make no point. Where a held tree is made in one moment, one is also made of
+   * a folder in which the same was written again, as long as nobody has asked what head holds.
+   */
   skipUnchanged?: boolean;
   /** Read every file, whatever the stat cache says. */
   reread?: boolean;
