@@ -6,7 +6,7 @@ import { hasCode, testFolder } from "./testing-folder.ts";
 
 test("status asks anew what works when the folder lies on another file system than the one that was asked", async (t) => {
   const { client } = await testFolder(t, { file: "x" });
-  const file = path.join(client.controlDirectory, "cache/engines.json");
+  const file = path.join(client.controlDirectory, "cache/engines-main.json");
   const told = JSON.parse(fs.readFileSync(file, "utf8"));
   assert.equal(told.file_systems.length, 2);
   const old = { engine: "copy", chosen: true, reason: "as it was there" };

@@ -1,5 +1,4 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
@@ -25,7 +24,6 @@ const ON_REQUEST: ReadonlyMap<EngineType, string> = new Map([
   ["juicefs-clone", "works here; its clones are compared with the folder, file by file, and read when they are sealed"],
   ["reflink-copy", "works here; better than copy for few large files that change often"],
 ]);
-const REASONS_FILE = "engines.json";
 
 /** Where the points are to be, when that was said, and what ends the probe. */
 interface ProbeOptions {
@@ -145,9 +143,9 @@ interface Remembered {
   reasons: EngineReason[];
 }
 
-function remembered({ control, controlFile }: FoundWorkspace): Remembered | null {
+function remembered({ paths, controlFile }: FoundWorkspace): Remembered | null {
   try {
-    const known = JSON.parse(readFileSync(join(control.cache, REASONS_FILE), "utf8")) as Remembered;
+    const known = JSON.parse(readFileSync(paths.engines, "utf8")) as Remembered;
     const isRight = (each: EngineReason): boolean => each.engine === controlFile.engine && each.chosen;
     if (Array.isArray(known.reasons) && known.reasons.some(isRight)) return known;
   } catch {
@@ -188,7 +186,7 @@ function fileSystemsOf({ folder, control }: FoundWorkspace): (string | null)[] {
 
 /** Remembers what a probe said, with the engine that is in use as the chosen one. */
 export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
-  const { control } = found;
+  const { control, paths } = found;
   try {
     mkdirSync(control.cache, { recursive: true, mode: 0o700 });
     const file: Remembered = {
@@ -197,7 +195,7 @@ export function rememberReasons(found: FoundWorkspace, engine: EngineType, reaso
       file_systems: fileSystemsOf(found),
       reasons: withChosen(reasons, engine),
     };
-    durableWrite(join(control.cache, REASONS_FILE), Buffer.from(`${JSON.stringify(file)}\n`));
+    durableWrite(paths.engines, Buffer.from(`${JSON.stringify(file)}\n`));
   } catch {
     // Only for people to read.
   }

@@ -228,7 +228,7 @@ export function createWorkspace(control: ControlPaths, options: NewWorkspace): C
 /** The places of a workspace that still lies under another name. */
 function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
   const moved = (place: string): string => join(staged, basename(place));
-  const { file, state, points, lock, journal, holds, original, backups, catalog } = paths;
+  const { file, state, points, lock, journal, holds, original, backups, catalog, engines } = paths;
   return {
     root: staged,
     file: moved(file),
@@ -240,6 +240,7 @@ function pathsBelow(staged: string, paths: WorkspacePaths): WorkspacePaths {
     original: moved(original),
     backups: moved(backups),
     catalog: moved(catalog),
+    engines: moved(engines),
   };
 }
 

@@ -83,6 +83,8 @@ export interface WorkspacePaths {
   readonly backups: string;
   /** Which point has which id; made again when missing. */
   readonly catalog: string;
+  /** What was found out of the engines for its folder. */
+  readonly engines: string;
 }
 
 export function workspacePaths(control: ControlPaths, name: string): WorkspacePaths {
@@ -99,6 +101,7 @@ export function workspacePaths(control: ControlPaths, name: string): WorkspacePa
     original: join(root, "original.json"),
     backups: join(root, "backups.json"),
     catalog: join(control.cache, `points-${directory}`),
+    engines: join(control.cache, `engines-${directory}.json`),
   };
 }
 

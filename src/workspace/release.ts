@@ -84,7 +84,7 @@ export function removeWorkspace(found: FoundWorkspace): void {
   unregister(found.folder);
   failpoint("release.workspace-unregistered");
   removeAll(doomed);
-  rmSync(paths.catalog, { force: true });
+  for (const cache of [paths.catalog, paths.engines]) rmSync(cache, { force: true });
   removeStatCaches(control, workspace.id);
 }
 

@@ -135,6 +135,15 @@ test("an engine that works and is not used is there for the asking, wherever eng
     }
   }
   const library = await cairnLibrary();
+  // Of a fork in the same control directory other things may be true.
+  await client.setEngine("copy");
+  const plain = path.join(place.volume.root, "plain");
+  await client.fork((await client.save()).save_point_id, plain);
+  await client.status();
+  const { engine_reasons: ofPlain } = await (await library.open(plain)).status();
+  assert.match(ofPlain[0]?.reason ?? "", /plain directory/);
+  assert.equal((await client.status()).engine_reasons[0]?.reason, "tried, and it works here");
+  await client.setEngine("btrfs-snapshot");
   await assert.rejects(
     library.adopt(folder, { engineType: "copy" }),
     (error: { code?: string; hint?: string }) =>
