@@ -4,9 +4,9 @@ import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tre
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { filesystemId } from "../fs/mounts.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
-import { readControl, writeControl } from "../workspace/control-directory.ts";
+import { listWorkspaces, readControl, writeControl } from "../workspace/control-directory.ts";
 import { chooseControlDirectory } from "../workspace/control-place.ts";
 import { isPlainOnBtrfs } from "../workspace/convert-checks.ts";
 import { findWorkspace, type FoundWorkspace, realPathOf } from "../workspace/find-workspace.ts";
@@ -221,6 +221,11 @@ export async function setEngine(workspace: Workspace, type: EngineType, options:
   // It is done; no signal makes a failure of it any more.
   const { reasons } = await probeEngines(root, { controlDirectory });
   rememberReasons(found, type, reasons);
+  const others = listWorkspaces(found.control).flatMap(({ name }) => (name === found.workspace.name ? [] : name));
+  if (others.length > 0)
+    options.onWarning?.(
+      `the engine is that of all workspaces in ${found.control.root}; changed for these too: ${listedNames(others)}`,
+    );
   return {
     path,
     engine: type,

@@ -143,7 +143,9 @@ test("an engine that works and is not used is there for the asking, wherever eng
   const { engine_reasons: ofPlain } = await (await library.open(plain)).status();
   assert.match(ofPlain[0]?.reason ?? "", /plain directory/);
   assert.equal((await client.status()).engine_reasons[0]?.reason, "tried, and it works here");
-  await client.setEngine("btrfs-snapshot");
+  const warnings: string[] = [];
+  await client.setEngine("btrfs-snapshot", { onWarning: (message) => warnings.push(message) });
+  assert.match(warnings.join(), /changed for these too: plain$/);
   await assert.rejects(
     library.adopt(folder, { engineType: "copy" }),
     (error: { code?: string; hint?: string }) =>
