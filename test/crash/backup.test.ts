@@ -13,6 +13,7 @@ import {
   restic,
   tryBackup,
 } from "../fixtures/repository.ts";
+import { btrfsPlace } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { cairnOk } from "../fixtures/command.ts";
@@ -65,13 +66,18 @@ test("a backup that is killed anywhere loses nothing that was there, and the nex
   failed = false;
 });
 
-test("a folder that is saved and backed up in one is whole in both wherever it was killed before", () => {
-  const folder = newFolder("backup");
-  makeFirst(folder);
+interface Both {
+  folder: string;
+  /** Another of its kind, in which a call is traced. */
+  traced: string;
+  limit: number;
+  passed: readonly string[];
+}
+
+/** Kills saves that are backups too, and repeats each. */
+function killBoth(name: string, { folder, traced, limit, passed }: Both): void {
   fs.writeFileSync(path.join(folder, "large"), randomBytes(20_000_000));
-  const place = newRepository("both");
-  const traced = newFolder("backup");
-  makeFirst(traced);
+  const place = newRepository(name);
   const args = (into: typeof place, from: string): string[] => [
     "backup",
     "create",
@@ -80,11 +86,11 @@ test("a folder that is saved and backed up in one is whole in both wherever it w
     "-C",
     from,
   ];
-  const names = passesOf(args(newRepository("both-traced"), traced));
-  for (const name of ["stage.scanned", "save.committed", "transfer.index-written", "backup.snapshot-written"])
-    assert.ok(names.includes(name), `${name} was passed`);
+  const names = passesOf(args(newRepository(`${name}-traced`), traced));
+  for (const each of [...passed, "transfer.index-written", "backup.snapshot-written"])
+    assert.ok(names.includes(each), `${each} was passed`);
   let round = 0;
-  for (const pass of chosenPasses(names, 6)) {
+  for (const pass of chosenPasses(names, limit)) {
     fs.writeFileSync(path.join(folder, "round"), randomBytes(1_000_000));
     const before = ids(place);
     const killed = killAt(args(place, folder), pass);
@@ -100,6 +106,20 @@ test("a folder that is saved and backed up in one is whole in both wherever it w
   backup(place, "verify");
   cairnOk(["verify", "-C", folder]);
   if (noRestic === false) restic(place, "check", "--read-data");
+}
+
+test("a folder that is saved and backed up in one is whole in both wherever it was killed before", () => {
+  const [folder, traced] = [newFolder("backup"), newFolder("backup")];
+  makeFirst(folder);
+  makeFirst(traced);
+  killBoth("both", { folder, traced, limit: 6, passed: ["stage.scanned", "save.committed"] });
+});
+
+test("a folder that is held and backed up in one is whole in both wherever it was killed before", async (t) => {
+  const [place, traced] = [await btrfsPlace(t, makeFirst), await btrfsPlace(t, makeFirst)];
+  if (place === null || traced === null) return;
+  const passed = ["capture.held", "save.committed", "seal.staged", "seal.committed"];
+  killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
 });
 
 test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", () => {
