@@ -337,7 +337,7 @@ test("counts of rules may be unlimited, and a rule may name several tags or none
   }
 });
 
-test("release of a folder that is no workspace fails with a hint, any other command adopts it", async () => {
+test("release of a folder that is no workspace fails with a hint, most other commands adopt it", async () => {
   const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
   const released = await runJson(["release", "."], { fake: fakeLibrary({ ...nowhere, forget: () => false }, true) });
   assert.deepEqual([released.status, released.envelope.error?.code], [3, "not_a_workspace"]);
@@ -351,6 +351,22 @@ test("release of a folder that is no workspace fails with a hint, any other comm
   assert.match(saving.stderr, /^cairn: adopted \S+ \(engine copy\); its save points lie in \S+\n$/);
   const json = await runJson(["save"], { fake: fakeLibrary(nowhere, true) });
   assert.deepEqual([json.stderr, json.envelope.warnings.length], ["", 1]);
+});
+
+test("backup create without --save adopts no folder and opens no repository when nothing was ever saved", async () => {
+  const nowhere = { find: () => null, open: () => Promise.reject(new CairnError("not_a_workspace", "no")) };
+  const told = async (line: string): Promise<unknown[]> => {
+    const { status, envelope, fake } = await runJson(line.split(" "), { fake: fakeLibrary(nowhere, true) });
+    const asked = fake.asked.map(({ method }) => method);
+    return [status, envelope.error?.code, envelope.error?.hint?.includes("`--save`") ?? false, asked];
+  };
+  assert.deepEqual(await told("backup create -r x -C /"), [3, "not_a_workspace", true, ["open"]]);
+  assert.deepEqual(await told("backup create -r x"), [3, "not_a_workspace", true, ["find"]]);
+  assert.deepEqual(await told("backup create -r x -C / head~3"), [3, "not_a_workspace", false, ["open"]]);
+  const saving = await runJson(["backup", "create", "-r", "x", "-C", "/", "--save"], {
+    fake: fakeLibrary(nowhere, true),
+  });
+  assert.deepEqual([saving.status, saving.envelope.warnings.length], [0, 1]);
 });
 
 test("the client is closed when the command has failed as well", async () => {

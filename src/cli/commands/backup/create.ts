@@ -1,12 +1,13 @@
 import { createReadStream, fstatSync, statSync } from "node:fs";
 import type {
   CallOptions,
+  Client,
   CreateBackupOptions,
   CreateBackupResult,
   StreamBackupOptions,
   StreamBackupResult,
 } from "../../../operations/contract.ts";
-import { CairnError } from "../../../errors.ts";
+import { CairnError, reworded } from "../../../errors.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import type { Context } from "../../context.ts";
@@ -72,8 +73,9 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (message !== undefined) options.message = message;
   if (exclude.length > 0) options.exclude = exclude;
   if (isSaved) options.save = true;
+  const kept = isSaved ? null : await openKept(context, point);
   return whileOpening(context, input, async (repository) => {
-    const client = await context.open(folder);
+    const client = kept ?? (await context.open(folder));
     const result = await client.createBackup(repository, options);
     return {
       data: result,
@@ -81,6 +83,18 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       text: () => [render(context, result), ...renderIncomplete(result.incomplete, context.style)].join("\n"),
     };
   });
+}
+
+/** What was never saved has nothing to send: it is not adopted for that, and no password is asked for. */
+async function openKept(context: Context, point: string | undefined): Promise<Client> {
+  try {
+    return await context.openExisting();
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "not_a_workspace" || point !== undefined) throw error;
+    throw reworded(error, {
+      hint: "`--save` saves the folder first; or name a workspace with -C DIR, `cairn workspaces` lists them",
+    });
+  }
 }
 
 /** The folder that a word means: no point is called as a path is, and what cannot be a point's name is a folder's. */
