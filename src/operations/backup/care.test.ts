@@ -9,7 +9,7 @@ import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { CopyBackupsResult } from "../contract.ts";
+import type { CopyBackupsResult, SnapshotGrouping } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "./testing-far.ts";
@@ -121,6 +121,28 @@ test("rules that keep nothing of a group are refused, and words that fit no snap
   const other = await repository.forget({ retention: { keepLast: 1 }, hosts: [`not-${hostname()}`] });
   assert.deepEqual([other.groups, other.removed], [[], []]);
   assert.deepEqual((await repository.forget({ snapshots: [id!.slice(0, 10)] })).removed, [id]);
+});
+
+test("a group of which rules keep nothing is called by what it is grouped by", async (t) => {
+  const at = await backupScene(t, "local");
+  await rounds(at, 1);
+  const { snapshot } = await at.client.createBackup(at.repository, {});
+  const [path] = snapshot!.paths;
+  const toldOf = async (groupBy?: SnapshotGrouping[]): Promise<string | undefined> => {
+    const forgetting = at.repository.forget({ retention: { keepTags: ["none"] }, ...(groupBy && { groupBy }) });
+    const error = await forgetting.then(
+      () => null,
+      (reason: CairnError) => reason,
+    );
+    return /^the rules keep none of the (.*); nothing was removed$/.exec(error!.message)?.[1];
+  };
+  assert.equal(await toldOf(), `2 snapshot(s) of ${path} on ${hostname()}`);
+  assert.equal(await toldOf(["host"]), `2 snapshot(s) on ${hostname()}`);
+  assert.equal(await toldOf([]), "2 snapshot(s)");
+  assert.equal(await toldOf(["tags"]), "1 snapshot(s) tagged r0");
+  const tagged = (await at.repository.list({ tags: [["r0"]] })).snapshots.map(({ snapshot_id: id }) => id);
+  await at.repository.forget({ snapshots: tagged });
+  assert.equal(await toldOf(["tags"]), "1 snapshot(s) without tags");
 });
 
 test("nothing is forgotten when another one removes meanwhile what the rules were to keep", async (t) => {

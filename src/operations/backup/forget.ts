@@ -170,18 +170,25 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
       retention,
       Date.now(),
     );
-    if (decisions.every(({ keep }) => !keep)) throw keepsNothing(group);
-    return groupResult(group, grouping, decisions);
+    const result = groupResult(group, grouping, decisions);
+    if (decisions.every(({ keep }) => !keep)) throw keepsNothing(result);
+    return result;
   });
   return { groups, unreadable: [] };
 }
 
-function keepsNothing(group: readonly ListedSnapshot[]): CairnError {
-  const { hostname, paths } = group[0]!.snapshot;
+function keepsNothing({ hostname, paths, tags, snapshots }: ForgetGroup): CairnError {
+  const parts = [
+    paths === null ? "" : ` of ${paths.join(", ")}`,
+    hostname === null ? "" : ` on ${hostname}`,
+    tags === null ? "" : tags.length === 0 ? " without tags" : ` tagged ${tags.join(", ")}`,
+  ];
   return new CairnError(
     "refused",
-    `the rules keep none of the ${group.length} snapshots of ${paths.join(", ")} on ${hostname}; nothing was removed`,
-    { hint: "add a rule such as --keep-last 1, choose with --host and --path, or name the snapshots that shall go" },
+    `the rules keep none of the ${snapshots.length} snapshot(s)${parts.join("")}; nothing was removed`,
+    {
+      hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots that shall go",
+    },
   );
 }
 
