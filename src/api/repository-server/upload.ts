@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { refusesLink } from "../../fs/durable.ts";
-import { comesWithFolder, type FileKind } from "../../repository/storage/storage.ts";
+import { comesWithFolder, labelOf, type FileKind } from "../../repository/storage/storage.ts";
 import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 
 export interface UploadParts {
@@ -47,7 +47,7 @@ export class Upload {
     const { kind, name, handle, temporary, path } = this.#parts;
     const digest = this.#hash.digest("hex");
     if (kind !== "config" && digest !== name)
-      throw new CairnError("damaged", `the bytes that arrived are not those of ${kind} ${name.slice(0, 8)}`);
+      throw new CairnError("damaged", `the bytes that arrived are not those of ${labelOf(kind, name)}`);
     failpoint("serve-received");
     await handle.sync();
     await this.#close();

@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnError } from "../../errors.ts";
-import type {
-  ByteRange,
-  FileKind,
-  SaveOptions,
-  Storage,
-  StorageCall,
-  StorageOperation,
-  StoredFile,
+import {
+  labelOf,
+  type ByteRange,
+  type FileKind,
+  type SaveOptions,
+  type Storage,
+  type StorageCall,
+  type StorageOperation,
+  type StoredFile,
 } from "./storage.ts";
 
 /**
@@ -78,7 +79,7 @@ export class FaultyStorage implements Storage {
 
   async load(kind: FileKind, name: string, range?: ByteRange, call?: StorageCall): Promise<Uint8Array> {
     const fault = await this.#strike("load", kind, name);
-    if (fault === "lose") throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} (a fault of the test)`);
+    if (fault === "lose") throw new CairnError("not_found", `no ${labelOf(kind, name)} (a fault of the test)`);
     const bytes = await this.#inner.load(kind, name, range, call);
     late(fault);
     return damage(bytes, fault);

@@ -23,7 +23,7 @@ export interface HttpRequest {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: HttpBody | undefined;
-  /** For messages: `cannot read data 1a2b3c4d`. */
+  /** For messages: `cannot read pack 1a2b3c4d`. */
   readonly doing: string;
   /** Ends it with `interrupted`. What decides something or cleans up has none. */
   readonly signal?: AbortSignal | undefined;

@@ -1,6 +1,6 @@
 import { readFileSync, unlinkSync } from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { isFileName, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
+import { isFileName, labelOf, type ByteRange, type FileKind, type Storage, type StoredFile } from "./storage.ts";
 
 /** A repository that lives in this process only; for tests and for streams that never touch a disk. */
 export class MemoryStorage implements Storage {
@@ -19,7 +19,7 @@ export class MemoryStorage implements Storage {
     try {
       bytes = readFileSync(temporaryPath);
     } catch (error) {
-      throw toCairnError(error, `cannot take ${kind} ${name.slice(0, 8)} over`);
+      throw toCairnError(error, `cannot take ${labelOf(kind, name)} over`);
     }
     await this.save(kind, name, bytes);
     unlinkSync(temporaryPath);
@@ -27,7 +27,7 @@ export class MemoryStorage implements Storage {
 
   async load(kind: FileKind, name: string, range?: ByteRange): Promise<Uint8Array> {
     const bytes = this.#files.get(keyOf(kind, name));
-    if (bytes === undefined) throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} in memory`);
+    if (bytes === undefined) throw new CairnError("not_found", `no ${labelOf(kind, name)} in memory`);
     if (range === undefined) return Uint8Array.from(bytes);
     if (range.offset < 0 || range.length < 0 || range.offset + range.length > bytes.length) {
       throw new CairnError(
@@ -52,7 +52,7 @@ export class MemoryStorage implements Storage {
 
   async remove(kind: FileKind, name: string): Promise<void> {
     if (!this.#files.delete(keyOf(kind, name)))
-      throw new CairnError("not_found", `no ${kind} ${name.slice(0, 8)} in memory`);
+      throw new CairnError("not_found", `no ${labelOf(kind, name)} in memory`);
   }
 
   async sync(): Promise<void> {}

@@ -279,7 +279,7 @@ test("retrying storage says that it does not know when what decides has no answe
   const storage = new CallStorage(new RetryingStorage(silent, { graceMs: 50 }), { signal: stop.signal });
   const unknown = (error: CairnError): boolean => {
     assert.equal(error.code, "interrupted");
-    assert.match(error.message, /whether keys abababab was written to .* is not known/);
+    assert.match(error.message, /whether key abababab was written to .* is not known/);
     assert.match(error.hint!, /cairn backup key list/);
     assert.ok(mayBeDone(error));
     return true;

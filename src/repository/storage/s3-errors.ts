@@ -106,7 +106,7 @@ export function isWrongRegion(answer: S3Answer, failure: S3Failure): boolean {
 }
 
 export interface FailureContext {
-  /** `cannot read data 1a2b3c4d`. */
+  /** `cannot read pack 1a2b3c4d`. */
   readonly doing: string;
   readonly location: string;
   readonly region: string;

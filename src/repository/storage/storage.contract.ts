@@ -54,6 +54,18 @@ export function storageContract(
       });
     });
 
+    test("a message calls one file by the word for one", async () => {
+      await within(async (storage) => {
+        const absent = "ab".repeat(32);
+        const words = { keys: "key", locks: "lock", snapshots: "snapshot", index: "index", data: "pack" } as const;
+        for (const [kind, word] of Object.entries(words) as [FileKind, string][]) {
+          const message = new RegExp(`\\b${word} abababab\\b`);
+          await assert.rejects(storage.load(kind, absent), { code: "not_found", message });
+          await assert.rejects(storage.remove(kind, absent), { code: "not_found", message });
+        }
+      });
+    });
+
     test("a range beyond the end is damage and an absent file is not found", async () => {
       await within(async (storage) => {
         const bytes = randomBytes(100);

@@ -5,9 +5,18 @@ export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "da
 
 export const FILE_KINDS: readonly FileKind[] = ["config", "keys", "locks", "snapshots", "index", "data"];
 
-/** For messages: `data 1a2b3c4d`, `config`. */
+const ONE_OF: Readonly<Record<FileKind, string>> = {
+  config: "config",
+  keys: "key",
+  locks: "lock",
+  snapshots: "snapshot",
+  index: "index",
+  data: "pack",
+};
+
+/** One file of a kind, for messages: `pack 1a2b3c4d`, `config`. */
 export function labelOf(kind: FileKind, name: string): string {
-  return kind === "config" ? kind : `${kind} ${name.slice(0, 8)}`;
+  return kind === "config" ? ONE_OF.config : `${ONE_OF[kind]} ${name.slice(0, 8)}`;
 }
 
 /** Where another machine's disk or quota is full. */
