@@ -88,10 +88,12 @@ function renderSnapshots({ style }: Context, result: RepairSnapshotsResult): str
   const stays = result.unreadable.map(
     ({ snapshot_id: id, reason }) => `  snapshot ${id.slice(0, 8)} stays as it is: ${printable(reason)}`,
   );
-  const intact = `${plural(result.intact, "snapshot")} ${result.intact === 1 ? "lacks" : "lack"} nothing`;
-  if (result.repaired.length === 0) return [...stays, `${style.green("nothing to mend")}: ${intact}`].join("\n");
+  const isAlone = result.repaired.length + stays.length === 0;
+  const word = plural(result.intact, isAlone ? "snapshot" : "other snapshot");
+  const whole = result.intact === 0 ? "" : `; ${word} ${result.intact === 1 ? "is" : "are"} whole`;
+  if (result.repaired.length === 0) return [...stays, `${style.green("nothing to mend")}${whole}`].join("\n");
   const end = result.plan ? "nothing was changed" : style.green("mended");
-  return [...lines, ...stays, `${end}; ${intact}`].join("\n");
+  return [...lines, ...stays, `${end}${whole}`].join("\n");
 }
 
 const SHOWN = 50;
@@ -112,11 +114,14 @@ function render({ style }: Context, result: RepairBackupsResult): string {
   if (lines.length === 0) return style.green("nothing to mend");
   const shown = limited(lines, SHOWN, style);
   if (result.plan) return [...shown, "nothing was changed"].join("\n");
-  const lost = result.lost_blobs?.length ?? 0;
-  const saved = `${plural(result.saved_blobs ?? 0, "blob")} saved out of damaged packs`;
+  const [saved, lost] = [result.saved_blobs ?? 0, result.lost_blobs?.length ?? 0];
+  const blobs = [
+    saved === 0 ? "" : `: ${plural(saved, "blob")} saved out of damaged packs`,
+    lost === 0 ? "" : `, ${plural(lost, "blob")} lost`,
+  ];
   return [
     ...shown,
-    `${style.green("mended")}: ${saved}${lost === 0 ? "" : `, ${plural(lost, "blob")} lost`}`,
+    `${style.green("mended")}${blobs.join("")}`,
     style.dim(
       "`cairn backup verify` says what is missing now; a backup of a folder that has it stores it again, `repair snapshots` goes on without it",
     ),

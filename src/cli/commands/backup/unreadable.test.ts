@@ -21,6 +21,36 @@ test("backup repair snapshots exits 6 with its data when a snapshot cannot be re
   assert.deepEqual((envelope.data as { unreadable: unknown }).unreadable, [UNREADABLE]);
 });
 
+test("what a repair of snapshots leaves as it is is counted where there is any, and told from what it mends", async () => {
+  const lost = [{ path: "f", kind: "file", detail: "gone" }];
+  const mended = { snapshot_id: "cd".repeat(32), created_at: "x", new_id: null, forgotten: false, lost };
+  const told = async (answer: object): Promise<string | undefined> => {
+    const repairSnapshots = () => ({ ...answerOf("repairSnapshots"), ...answer });
+    const { stdout } = await runFake(["backup", "repair", "snapshots", ...AT], {
+      fake: fakeLibrary({ repairSnapshots }),
+    });
+    return stdout.trimEnd().split("\n").at(-1);
+  };
+  assert.equal(await told({ intact: 0 }), "nothing to mend");
+  assert.equal(await told({ intact: 1 }), "nothing to mend; 1 snapshot is whole");
+  assert.equal(await told({ intact: 2, unreadable: [UNREADABLE] }), "nothing to mend; 2 other snapshots are whole");
+  assert.equal(await told({ intact: 0, plan: true, repaired: [mended] }), "nothing was changed");
+  assert.equal(await told({ intact: 2, repaired: [mended] }), "mended; 2 other snapshots are whole");
+});
+
+test("backup repair index says what was saved and what is lost where there is any", async () => {
+  const told = async (saved: number, lost: string[]): Promise<string | undefined> => {
+    const dropped = [{ pack: "cd".repeat(32), blobs: 2, reason: "it is gone" }];
+    const repair = () => ({ ...answerOf("repair"), dropped_packs: dropped, saved_blobs: saved, lost_blobs: lost });
+    const { stdout } = await runFake(["backup", "repair", "index", ...AT], { fake: fakeLibrary({ repair }) });
+    return stdout.split("\n")[1];
+  };
+  assert.equal(await told(0, []), "mended");
+  assert.equal(await told(0, ["ab"]), "mended, 1 blob lost");
+  assert.equal(await told(2, []), "mended: 2 blobs saved out of damaged packs");
+  assert.equal(await told(2, ["ab", "cd"]), "mended: 2 blobs saved out of damaged packs, 2 blobs lost");
+});
+
 test("backup forget shows a snapshot that cannot be read when it was named", async () => {
   const result = { ...answerOf("forget"), unreadable: [UNREADABLE] };
   const told = async (answer: unknown): Promise<string> =>
