@@ -3,7 +3,11 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";
+import type { SavePoint } from "../../src/operations/contract.ts";
+import { cairn, cairnOk } from "../fixtures/command.ts";
+import { type HeldKind, type HoldingEngine, heldPlace, heldVolume, makeHoldable } from "../fixtures/held-place.ts";
+import { ORDINARY_USER } from "../fixtures/loop-file-system.ts";
+import { installForOrdinaryUser, whyNoOrdinaryUser } from "../fixtures/ordinary-user.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 
 /** Saves that make no point where nothing changed, of folders whose trees are held. */
@@ -53,4 +57,44 @@ test("a save that skips what is unchanged and reads every file makes a point of 
   const again = await client.save({ skipUnchanged: true, reread: true });
   assert.equal(again.save_point_id, first.save_point_id);
   assert.ok(again.read_bytes > 0);
+});
+
+test("a save that skips what is unchanged holds the folder when the store is gone that tells what head has", async (t) => {
+  const place = await heldPlace(t, { engine: "btrfs-snapshot", kind: "btrfs", fill: makeFirst });
+  if (place === null) return;
+  const { client, folder } = place;
+  const { save_point_id: first } = await client.save();
+  await client.seal();
+  fs.appendFileSync(path.join(folder, "same/kept.txt"), "changed");
+  const config = path.join(client.controlDirectory, "store/config");
+  fs.renameSync(config, `${config}-away`);
+  const warnings: string[] = [];
+  const again = await client.save({ skipUnchanged: true, onWarning: (message) => warnings.push(message) });
+  fs.renameSync(`${config}-away`, config);
+  assert.notEqual(again.save_point_id, first);
+  assert.equal(again.effective_engine, "btrfs-snapshot");
+  assert.match(warnings.join("\n"), /could not be told whether something has changed/);
+  assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+test("a save that skips what is unchanged holds the folder when its user could not read all that head holds", (t) => {
+  const why = whyNoOrdinaryUser();
+  if (why !== null) return t.skip(why);
+  const volume = heldVolume(t, "btrfs");
+  if (volume === null) return;
+  const user = installForOrdinaryUser();
+  t.after(() => user.remove());
+  const folder = path.join(volume.root, "ws");
+  const secret = path.join(folder, "secret");
+  makeHoldable(folder, "btrfs-snapshot");
+  for (const each of [volume.root, folder]) fs.chownSync(each, ORDINARY_USER, ORDINARY_USER);
+  fs.writeFileSync(secret, "first", { mode: 0o600 });
+  const options = user.optionsIn(folder);
+  const save = (): SavePoint => cairnOk(["save", "--skip-unchanged"], options).data["save_point"] as SavePoint;
+  const first = save();
+  cairn(["seal"], options);
+  fs.writeFileSync(secret, "second", { mode: 0o600 });
+  const second = save();
+  assert.notEqual(second.save_point_id, first.save_point_id);
+  assert.equal(second.effective_engine, "btrfs-snapshot");
 });
