@@ -1,5 +1,6 @@
 import type { BenchCase } from "../bench.ts";
 import { backupS3, backupSftp } from "./backup-far.ts";
+import { backupFirstHeld } from "./backup-first-held.ts";
 import { backupFirst } from "./backup-first.ts";
 import { backupMemory } from "./backup-memory.ts";
 import { backupPrune } from "./backup-prune.ts";
@@ -52,6 +53,7 @@ export const ENGINE_CASES: readonly BenchCase[] = [snapshots, engineSpace, refli
 /** Repositories off the machine; the last of those with data edit it. */
 export const REPOSITORY_CASES: readonly BenchCase[] = [
   backupFirst,
+  backupFirstHeld,
   backupMemory,
   backupSize,
   backupVerify,
