@@ -14,7 +14,7 @@ import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { IndexText } from "./index-text.ts";
 import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
-import type { SaveOptions, Storage, StoredFile } from "./storage/storage.ts";
+import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
 /** For a password that is 32 random bytes: guessing is hopeless at any cost, so the cost is small. */
@@ -28,8 +28,7 @@ const LOADS = 8;
 /** Of the files of a repository those that hold what was stored. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
 
-const NOUNS = { index: "index", snapshots: "snapshot", locks: "lock" } as const;
-export type UnpackedKind = keyof typeof NOUNS;
+export type UnpackedKind = "index" | "snapshots" | "locks";
 
 export interface CreateOptions {
   /** Opens the repository with this password; one key file is written. */
@@ -222,10 +221,7 @@ export class Repository {
 
   #opened(kind: UnpackedKind, name: string, sealed: Uint8Array): Uint8Array {
     if (objectIdOf(sha256(sealed)) !== name) {
-      throw new CairnError(
-        "damaged",
-        `${NOUNS[kind]} ${name.slice(0, 8)} is not what was written: its SHA-256 is not its name`,
-      );
+      throw new CairnError("damaged", `${labelOf(kind, name)} is not what was written: its SHA-256 is not its name`);
     }
     try {
       const plain = openMessage(this.keys, sealed);
@@ -235,7 +231,7 @@ export class Repository {
     } catch (error) {
       const known = toCairnError(error);
       if (known.code !== "damaged") throw known;
-      throw new CairnError("damaged", `${NOUNS[kind]} ${name.slice(0, 8)} does not open: ${known.message}`, {
+      throw new CairnError("damaged", `${labelOf(kind, name)} does not open: ${known.message}`, {
         cause: error,
       });
     }
