@@ -10,7 +10,7 @@ import type { Context } from "../../context.ts";
 import { EXIT_PARTLY } from "../../envelope.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
-import { formatBytes, formatDuration, plural, printable } from "../../render/format.ts";
+import { formatBytes, formatDuration, listedNames, plural, printable } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, UNREADABLE_HINT, withRepository } from "./repository.ts";
 
 export const command: CommandDefinition = {
@@ -125,17 +125,10 @@ function renderProblem({ style }: Context, problem: BackupProblem): string[] {
   const byPath = [...Map.groupBy(losses, ({ path }) => path)];
   for (const [path, of] of byPath.slice(0, SHOWN_LOSSES)) {
     const ids = of.map(({ snapshot_id: id }) => id.slice(0, 8));
-    lines.push(`  costs /${printable(path)} of ${snapshotsOf(ids)}`);
+    lines.push(`  costs /${printable(path)} of ${ids.length === 1 ? "snapshot" : "snapshots"} ${listedNames(ids)}`);
   }
   if (byPath.length <= SHOWN_LOSSES) return lines;
   const snapshots = new Set(losses.map(({ snapshot_id: id }) => id)).size;
   lines.push(`  and ${plural(byPath.length - SHOWN_LOSSES, "path")} more; in all of ${plural(snapshots, "snapshot")}`);
   return lines;
-}
-
-/** The first of them by name. */
-function snapshotsOf(ids: readonly string[]): string {
-  const shown = ids.slice(0, SHOWN_LOSSES).join(", ");
-  const more = ids.length > SHOWN_LOSSES ? ` and ${ids.length - SHOWN_LOSSES} more` : "";
-  return `${ids.length === 1 ? "snapshot" : "snapshots"} ${shown}${more}`;
 }
