@@ -25,14 +25,18 @@ import type { Workspace } from "./workspace.ts";
 
 /**
  * A point of an engine that clones: the tree is held as it is and nothing is read; sealing follows later. Where the
- * tree cannot be held this time, the store takes the content, and the point says so.
+ * tree cannot be held this time (`passedOver`: as {@link whyNotHeld} says, or as the holder finds), the store takes the
+ * content, and the point says so.
  *
  * Intent: the sequence number is claimed. Stage: the tree, beside where the descriptor will be; head's does too, where
  * nothing was done to the folder since. Commit: the descriptor gets its name, or the tree is made that was announced.
  * Record: head moves. For the holder of the workspace's lock.
  */
-export async function capturePoint(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved> {
-  const passedOver = whyNotHeld(workspace, input);
+export async function capturePoint(
+  workspace: Workspace,
+  input: SaveInput,
+  { holder, passedOver }: { holder: TreeHolder; passedOver: string | null },
+): Promise<Saved> {
   if (passedOver !== null) return recordInstead(workspace, input, { what: holder.type, reason: passedOver });
   const { root, points } = workspace;
   const id = newSavePointId();
@@ -59,7 +63,7 @@ export async function capturePoint(workspace: Workspace, input: SaveInput, holde
 }
 
 /** Head, where nothing was done to the folder since the tree was made that it holds. */
-export interface StillHead {
+interface StillHead {
   head: Point;
   at: string;
   /** the point with which that tree lies */

@@ -33,11 +33,11 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed, and the quota is the store's.
     checkSpace(workspace.found.control.root, 0, { allow: input.allow });
-    const same =
-      input.skipUnchanged === true && whyNotHeld(workspace, input) === null
-        ? await unchangedHead(workspace, input, holder)
-        : null;
-    return await withoutOriginal(workspace, input, same ?? (await capturePoint(workspace, input, holder)));
+    const passedOver = whyNotHeld(workspace, input);
+    const isAsked = input.skipUnchanged === true && passedOver === null;
+    const same = isAsked ? await unchangedHead(workspace, input, holder) : null;
+    const saved = same ?? (await capturePoint(workspace, input, { holder, passedOver }));
+    return await withoutOriginal(workspace, input, saved);
   }
   await guardSpace(workspace, { ...input, first: head === null });
   return await withoutOriginal(workspace, input, await recordPoint(workspace, input, { rules: null, undo: false }));
