@@ -24,6 +24,13 @@ export const PLAIN_ENTRY_SIZE = 37;
 export const COMPRESSED_ENTRY_SIZE = 41;
 /** IV and MAC: the least that a sealed blob can be. */
 const SEAL_SIZE = 32;
+/** Bytes of a pack file without blobs: its sealed header and the length field. */
+export const EMPTY_PACK_SIZE = SEAL_SIZE + 4;
+
+/** Bytes by which a pack file is longer for a blob: itself and its entry in the header. */
+export function sizeInPack(length: number, uncompressedLength: number): number {
+  return length + (uncompressedLength > 0 ? COMPRESSED_ENTRY_SIZE : PLAIN_ENTRY_SIZE);
+}
 
 /** Appends one entry: 37 bytes for a plain blob, 41 for a compressed one. */
 export function encodeHeaderEntry(w: ByteWriter, entry: PackHeaderEntry): void {

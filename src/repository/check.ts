@@ -3,9 +3,8 @@ import { CairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/key-file.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, type IndexedPack } from "./index-set.ts";
 import { LiveSet, tellsOfDamage, type ReadTree } from "./live.ts";
-import { packSizeOf } from "./pack-copy.ts";
 import type { Repository } from "./repository.ts";
 import type { StoredFile } from "./storage/storage.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
@@ -162,11 +161,11 @@ async function checkPacks(
       const size = stored.get(name);
       if (!seen.has(name)) statePack(problems, pack, { name, size });
       seen.add(name);
-      if (size === undefined || size < packSizeOf(pack.blobs)) {
+      if (size === undefined || size < pack.fileSize) {
         absent.push({ pack, present: false });
         continue;
       }
-      index.addPack(pack.id, pack.blobs);
+      pack.addTo(index);
       planned.set(name, { name, size });
     }
     strikeNamed(unindexed, file);
@@ -191,13 +190,13 @@ function statePack(
   file: { name: string; size: number | undefined },
 ): void {
   if (file.size === undefined) {
-    problems.push(damage("pack_missing", file.name, `the index lists ${pack.blobs.length} blobs in it`));
+    problems.push(damage("pack_missing", file.name, `the index lists ${pack.blobCount} blobs in it`));
     return;
   }
-  const wanted = packSizeOf(pack.blobs);
+  const wanted = pack.fileSize;
   if (file.size !== wanted)
     problems.push(damage("pack_size", file.name, `the file has ${file.size} bytes; the index implies ${wanted}`));
-  if (!isContiguous(pack.blobs))
+  if (!pack.isContiguous)
     problems.push({
       kind: "pack_layout",
       object: file.name,
@@ -210,7 +209,7 @@ function statePack(
 function addLost(index: BlobIndex, absent: readonly PackState[]): Set<number> {
   const lost = new Set<number>();
   const healthy = index.count;
-  for (const { pack } of absent) index.addPack(pack.id, pack.blobs);
+  for (const { pack } of absent) pack.addTo(index);
   for (let entry = healthy; entry < index.count; entry++) lost.add(entry);
   return lost;
 }

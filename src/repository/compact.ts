@@ -3,10 +3,10 @@ import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import { IndexFileWriter, isContiguous, loadIndexFile, type IndexedPack, type IndexFileContent } from "./index-set.ts";
+import { IndexFileWriter, loadIndexFile, type IndexFileContent } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
-import { copyingPacks, packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
+import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { loadPackHeader } from "./repair.ts";
 import type { Repository } from "./repository.ts";
@@ -113,7 +113,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
     throwIfAborted(signal);
     if (files.length >= 2 && performance.now() - started > budget / 2) break;
     const file = await readable(repository, name);
-    if (file !== null && !file.foreign && file.packs.every((pack) => isContiguous(pack.blobs))) files.push(file);
+    if (file !== null && !file.foreign && file.packs.every((pack) => pack.isContiguous)) files.push(file);
   }
   if (files.length < 2) return NOTHING;
   const packs = packsOf(files);
@@ -155,8 +155,10 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   };
 }
 
-interface ListedPack extends IndexedPack {
+interface ListedPack {
+  readonly id: Uint8Array;
   readonly name: string;
+  readonly blobs: readonly IndexBlob[];
   readonly size: number;
   /** How many of the chosen index files list it. */
   times: number;
@@ -178,7 +180,7 @@ function packsOf(files: readonly IndexFileContent[]): Map<string, ListedPack> {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       const known = packs.get(name);
-      if (known === undefined) packs.set(name, { ...pack, name, size: packSizeOf(pack.blobs), times: 1 });
+      if (known === undefined) packs.set(name, { id: pack.id, name, blobs: pack.blobs, size: pack.fileSize, times: 1 });
       else known.times++;
     }
   }

@@ -1,8 +1,9 @@
 import { CairnError } from "../errors.ts";
-import { decodeIndex, IndexWriter, markedPacks } from "../formats/index-file.ts";
-import type { IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
+import { decodeIndexColumns, IndexColumns, IndexWriter, markedPacks, type PackRange } from "../formats/index-file.ts";
+import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob, type PackHeaderEntry } from "../formats/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
+import type { BlobIndex } from "./blob-index.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 
 /** Reading all index files in turn, and writing a few new ones in place of some of them. */
@@ -11,10 +12,50 @@ const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 /** More JSON than any entry needs. */
 const BYTES_PER_BLOB = 190;
 
-export interface IndexedPack {
+/** A pack as one index file lists it: of large indexes, an object for each blob would take longer than all that is done with them. */
+export class IndexedPack {
   readonly id: Uint8Array;
-  /** Sorted by offset. */
-  readonly blobs: IndexBlob[];
+  readonly #columns: IndexColumns;
+  readonly #range: PackRange;
+
+  constructor(columns: IndexColumns, range: PackRange) {
+    this.id = range.id;
+    this.#columns = columns;
+    this.#range = range;
+  }
+
+  get blobCount(): number {
+    return this.#range.to - this.#range.from;
+  }
+
+  /** Sorted by offset; made anew each time. */
+  get blobs(): IndexBlob[] {
+    return this.#columns.blobsOf(this.#range).sort((a, b) => a.offset - b.offset);
+  }
+
+  /** Bytes that the file must have for these blobs, its header included. */
+  get fileSize(): number {
+    const { lengths, plainLengths } = this.#columns;
+    let size = EMPTY_PACK_SIZE;
+    for (let at = this.#range.from; at < this.#range.to; at++) size += sizeInPack(lengths[at]!, plainLengths[at]!);
+    return size;
+  }
+
+  /** True when the blobs lie back to back from the start, so that a rewritten index says the same. */
+  get isContiguous(): boolean {
+    const { offsets, lengths } = this.#columns;
+    let end = 0;
+    for (let at = this.#range.from; at < this.#range.to; at++) {
+      // What is not listed in the file's order may still lie so.
+      if (offsets[at] !== end) return isContiguous(this.blobs);
+      end += lengths[at]!;
+    }
+    return true;
+  }
+
+  addTo(index: BlobIndex): void {
+    index.addColumns(this.#columns, this.#range);
+  }
 }
 
 export interface IndexFileContent {
@@ -32,10 +73,9 @@ export async function loadIndexFile(repository: Repository, name: string): Promi
 }
 
 function contentOf(name: string, json: Uint8Array): IndexFileContent {
-  const packs: IndexedPack[] = [];
-  const { extra } = decodeIndex(json, (id, blobs) => {
-    packs.push({ id: id.slice(0, 32), blobs: blobs.sort((a, b) => a.offset - b.offset) });
-  });
+  const columns = new IndexColumns();
+  const { extra } = decodeIndexColumns(json, columns);
+  const packs = columns.packs.map((range) => new IndexedPack(columns, range));
   return { name, packs, foreign: Object.keys(extra).length > 0, marked: markedPacks(extra) };
 }
 
@@ -63,8 +103,7 @@ export async function eachIndexFile(
   return damaged;
 }
 
-/** True when the blobs lie back to back from the start, so that a rewritten index says the same. */
-export function isContiguous(blobs: readonly IndexBlob[]): boolean {
+function isContiguous(blobs: readonly IndexBlob[]): boolean {
   let offset = 0;
   for (const blob of blobs) {
     if (blob.offset !== offset) return false;

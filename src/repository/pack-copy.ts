@@ -2,7 +2,13 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
-import type { BlobType, IndexBlob, PackHeaderEntry } from "../formats/pack-header.ts";
+import {
+  EMPTY_PACK_SIZE,
+  sizeInPack,
+  type BlobType,
+  type IndexBlob,
+  type PackHeaderEntry,
+} from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { clearAway } from "../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../native.ts";
@@ -234,7 +240,7 @@ function runsOf(blobs: readonly IndexBlob[]): Run[] | null {
 
 /** Bytes of a pack with these entries: blobs, sealed header, length field. */
 export function packSizeOf(entries: readonly PackHeaderEntry[]): number {
-  let size = 32 + 4;
-  for (const entry of entries) size += entry.length + (entry.uncompressedLength > 0 ? 41 : 37);
+  let size = EMPTY_PACK_SIZE;
+  for (const { length, uncompressedLength } of entries) size += sizeInPack(length, uncompressedLength);
   return size;
 }

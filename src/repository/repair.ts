@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { eachIndexFile, type IndexFileContent, IndexFileWriter, isContiguous } from "./index-set.ts";
+import { eachIndexFile, type IndexedPack, type IndexFileContent, IndexFileWriter } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import { type LockCall, withLock } from "./locks.ts";
 import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
@@ -68,13 +68,13 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
     for (const pack of file.packs) {
       await pace();
       const name = objectIdOf(pack.id);
-      const reason = reasonToDrop(stored.get(name), pack.blobs, options.damagedPacks?.has(name) === true);
+      const reason = reasonToDrop(stored.get(name), pack, options.damagedPacks?.has(name) === true);
       if (reason === null) {
         listed.add(name);
         continue;
       }
       rewrite.add(file.name);
-      drop.set(name, { name, blobs: pack.blobs.length, reason });
+      drop.set(name, { name, blobs: pack.blobCount, reason });
     }
     // With a file that is written anew its marks go, and what they were on is in use again.
     if (!rewrite.has(file.name)) for (const name of file.marked) listed.add(name);
@@ -205,11 +205,12 @@ export async function loadPackHeader(repository: Repository, name: string, size:
   return blobs;
 }
 
-function reasonToDrop(size: number | undefined, blobs: readonly IndexBlob[], damaged: boolean): string | null {
+function reasonToDrop(size: number | undefined, pack: IndexedPack, damaged: boolean): string | null {
   if (size === undefined) return "the file is missing";
   if (damaged) return "its content is damaged";
-  if (!isContiguous(blobs)) return null;
-  return size === packSizeOf(blobs) ? null : `the file has ${size} bytes where the index implies ${packSizeOf(blobs)}`;
+  if (!pack.isContiguous) return null;
+  const { fileSize } = pack;
+  return size === fileSize ? null : `the file has ${size} bytes where the index implies ${fileSize}`;
 }
 
 interface Salvage {

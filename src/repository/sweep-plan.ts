@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { eachIndexFile, type IndexFileContent, isContiguous, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, type IndexedPack } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
@@ -146,7 +146,7 @@ async function readFacts(
   const packs = new Map<string, PackFacts>();
   const duplicates: Duplicate[] = [];
   const take = (file: IndexFileContent): void => {
-    const frozen = file.foreign || file.packs.some((pack) => !isContiguous(pack.blobs));
+    const frozen = file.foreign || file.packs.some((pack) => !pack.isContiguous);
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       let facts = packs.get(name);
