@@ -29,11 +29,20 @@ test("history without anything to list says why", async () => {
 });
 
 test("a policy is told in the words of the options that set it", async () => {
-  const policy = { retention: { keepLast: 5, keepTags: ["a", ""], keepUndo: { within: "30d" } }, quota_bytes: 1 << 30 };
+  const retention = { keepLast: 5, keepTags: ["a", ""], keepUndo: { within: "30d" } };
+  const policy = { retention, quota_bytes: 1 << 30, kept_trees: null };
   const { stdout } = await runFake(["cleanup", "--keep-last", "5", "--set-policy"], {
     fake: fakeLibrary({ setPolicy: () => policy }),
   });
-  assert.equal(stdout, "policy: keep-last 5, keep-tag a, keep-tag '', keep-undo-within 30d; quota: 1 GiB\n");
+  assert.equal(
+    stdout,
+    "policy: keep-last 5, keep-tag a, keep-tag '', keep-undo-within 30d; quota: 1 GiB; held trees: 8\n",
+  );
+  const few = fakeLibrary({ setPolicy: () => ({ retention: null, quota_bytes: null, kept_trees: 0 }) });
+  assert.equal(
+    (await runFake(["cleanup", "--keep-trees", "0", "--set-policy"], { fake: few })).stdout,
+    "policy: none: everything is kept; quota: 20 % of the file system; held trees: 0\n",
+  );
 });
 
 test("save says that no point was made when nothing changed and that was asked for", async () => {

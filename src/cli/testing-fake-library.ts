@@ -310,8 +310,8 @@ const CLIENT_ANSWERS: Record<string, unknown> = {
   store: STORE,
   setEngine: { path: ROOT, engine: "copy", engine_reasons: REASONS },
   seal: { sealed: 2 },
-  policy: { retention: null, quota_bytes: null },
-  setPolicy: { retention: { keepLast: 5 }, quota_bytes: null },
+  policy: { retention: null, quota_bytes: null, kept_trees: null },
+  setPolicy: { retention: { keepLast: 5 }, quota_bytes: null, kept_trees: null },
   release: { workspace: REF, points_deleted: 0, bytes_freed: 0 },
 };
 

@@ -69,7 +69,7 @@ export const OBJECT_KEYS = {
   finding: "kind severity detail | repair repaired",
   view: "view_id save_point_id path opened_at method",
   workspace_info: "name path id engine control_directory present points store_bytes last_save_at | path_b64 problem",
-  policy: "retention quota_bytes",
+  policy: "retention quota_bytes kept_trees",
   error: "code message hint retryable | details",
   ...BACKUP_OBJECT_KEYS,
 } as const satisfies Record<string, string>;

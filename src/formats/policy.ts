@@ -90,7 +90,15 @@ export interface PolicyFile {
   retention: StoredRetention | null;
   /** Null: a share of the file system. */
   quota_bytes: number | null;
+  /** Of so many of a workspace's newest sealed points the held trees stay. Null: {@link KEPT_TREES}. */
+  kept_trees: number | null;
 }
+
+/** A policy in which nothing is set. */
+export const NO_POLICY: PolicyFile = { retention: null, quota_bytes: null, kept_trees: null };
+/** Enough to go back in an instant to what was just done; many snapshots make btrfs slow. */
+export const KEPT_TREES = 8;
+export const MAX_KEPT_TREES = 10_000;
 
 const FORMAT = "cairn.policy";
 const VERSION = 1;
@@ -141,5 +149,7 @@ export function decodePolicy(bytes: Uint8Array): PolicyFile {
   const { value, fields } = decodeRecord(bytes, FORMAT, VERSION);
   if (fields.has("retention")) checkRetention(fields.object("retention"));
   if (fields.has("quota_bytes")) fields.integer("quota_bytes");
-  return { ...value, retention: value["retention"] ?? null, quota_bytes: value["quota_bytes"] ?? null } as PolicyFile;
+  if (fields.has("kept_trees")) fields.integer("kept_trees", MAX_KEPT_TREES);
+  const set = Object.entries(NO_POLICY).map(([key, unset]) => [key, value[key] ?? unset]);
+  return { ...value, ...Object.fromEntries(set) } as PolicyFile;
 }

@@ -250,7 +250,10 @@ export const CLIENT_CALLS: Record<CallsOf<Omit<Client, "close">>, Call> = {
   store: takes(call),
   policy: takes(call),
   setPolicy: takes(
-    members<PolicyEdit>({ retention: orNull(retention), quotaBytes: orNull(number) }, { only: true }),
+    members<PolicyEdit>(
+      { retention: orNull(retention), quotaBytes: orNull(number), keptTrees: orNull(number) },
+      { only: true },
+    ),
     call,
   ),
   setEngine: takes(engine, optional(members<EngineOptions>({ ...CALL, allow: texts }))),

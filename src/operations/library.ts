@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-paths.ts";
 import { CairnError } from "../errors.ts";
+import { NO_POLICY } from "../formats/policy.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
@@ -248,7 +249,7 @@ function checkOptions({ name, quotaBytes }: InitOptions): void {
 function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
     await createEmbeddedStore(storePaths(staged.root));
-    if (options.quotaBytes !== undefined) writePolicy(staged, { retention: null, quota_bytes: options.quotaBytes });
+    if (options.quotaBytes !== undefined) writePolicy(staged, { ...NO_POLICY, quota_bytes: options.quotaBytes });
   };
 }
 

@@ -1,5 +1,12 @@
 import { CairnError, throwIfAborted } from "../errors.ts";
-import { checkRules, type PolicyFile, retentionOf, storedRetention } from "../formats/policy.ts";
+import {
+  checkRules,
+  MAX_KEPT_TREES,
+  NO_POLICY,
+  type PolicyFile,
+  retentionOf,
+  storedRetention,
+} from "../formats/policy.ts";
 import { acquireLock } from "../fs/lock.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { warnRoot } from "../workspace/not-the-owner.ts";
@@ -20,6 +27,7 @@ export async function setPolicy(control: ControlPaths, edit: PolicyEdit, options
   if (retention !== null) checkRetention(retention);
   if (edit.retention !== undefined) changes.retention = retention === null ? null : storedRetention(retention);
   if (edit.quotaBytes !== undefined) changes.quota_bytes = checkedQuota(edit.quotaBytes);
+  if (edit.keptTrees !== undefined) changes.kept_trees = checkedTrees(edit.keptTrees);
   warnRoot(control, options.onWarning);
   using _lock = await acquireLock(control.lock, lockingOf("policy", options));
   const changed = { ...presentOrNothing(control, edit), ...changes };
@@ -32,9 +40,10 @@ function presentOrNothing(control: ControlPaths, edit: PolicyEdit): PolicyFile {
   try {
     return readPolicy(control);
   } catch (error) {
-    const whole = edit.retention === null || (edit.retention !== undefined && edit.quotaBytes !== undefined);
-    if (!whole || (error as CairnError).code !== "damaged") throw error;
-    return { retention: null, quota_bytes: null };
+    const isWhole = [edit.retention, edit.quotaBytes, edit.keptTrees].every((each) => each !== undefined);
+    const replaces = edit.retention === null || isWhole;
+    if (!replaces || (error as CairnError).code !== "damaged") throw error;
+    return NO_POLICY;
   }
 }
 
@@ -42,6 +51,11 @@ function presentOrNothing(control: ControlPaths, edit: PolicyEdit): PolicyFile {
 export function checkedQuota(bytes: number | null): number | null {
   if (bytes === null || (Number.isSafeInteger(bytes) && bytes >= 0)) return bytes;
   throw new CairnError("usage", `not a quota in bytes: ${bytes}`);
+}
+
+function checkedTrees(count: number | null): number | null {
+  if (count === null || (Number.isSafeInteger(count) && count >= 0 && count <= MAX_KEPT_TREES)) return count;
+  throw new CairnError("usage", `not a number of trees to keep, from 0 to ${MAX_KEPT_TREES}: ${count}`);
 }
 
 /** Throws `usage` for a value that no rule can have. */
@@ -54,5 +68,6 @@ export function checkRetention(retention: Retention): void {
 }
 
 function publicPolicy(file: PolicyFile): PolicyResult {
-  return { retention: file.retention === null ? null : retentionOf(file.retention), quota_bytes: file.quota_bytes };
+  const { retention, quota_bytes, kept_trees } = file;
+  return { retention: retention === null ? null : retentionOf(retention), quota_bytes, kept_trees };
 }

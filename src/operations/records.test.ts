@@ -93,15 +93,21 @@ const RETENTION: Retention = {
 
 test("a policy is kept as it was set, part by part", async (t) => {
   const { client, library, folder } = await testFolder(t);
-  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: null });
-  assert.deepEqual(await client.setPolicy({ retention: RETENTION }), { retention: RETENTION, quota_bytes: null });
-  assert.deepEqual(await client.setPolicy({ quotaBytes: 1000 }), { retention: RETENTION, quota_bytes: 1000 });
-  assert.deepEqual(await (await library.open(folder)).policy(), { retention: RETENTION, quota_bytes: 1000 });
-  assert.deepEqual(await client.setPolicy({ retention: null }), { retention: null, quota_bytes: 1000 });
-  assert.deepEqual(await client.setPolicy({ quotaBytes: null }), { retention: null, quota_bytes: null });
+  const unset = { retention: null, quota_bytes: null, kept_trees: null };
+  assert.deepEqual(await client.policy(), unset);
+  assert.deepEqual(await client.setPolicy({ retention: RETENTION }), { ...unset, retention: RETENTION });
+  assert.deepEqual(await client.setPolicy({ quotaBytes: 1000 }), { ...unset, retention: RETENTION, quota_bytes: 1000 });
+  const whole = { retention: RETENTION, quota_bytes: 1000, kept_trees: 0 };
+  assert.deepEqual(await client.setPolicy({ keptTrees: 0 }), whole);
+  assert.deepEqual(await (await library.open(folder)).policy(), whole);
+  assert.deepEqual(await client.setPolicy({ retention: null }), { ...whole, retention: null });
+  assert.deepEqual(await client.setPolicy({ quotaBytes: null }), { ...unset, kept_trees: 0 });
+  assert.deepEqual(await client.setPolicy({ keptTrees: 10_000 }), { ...unset, kept_trees: 10_000 });
+  assert.deepEqual(await client.setPolicy({ keptTrees: null }), unset);
   await assert.rejects(client.setPolicy({ retention: { keepLast: -1 } }), hasCode("usage"));
   await assert.rejects(client.setPolicy({ retention: { keepWithin: "soon" } }), hasCode("usage"));
   await assert.rejects(client.setPolicy({ quotaBytes: 1.5 }), hasCode("usage"));
+  for (const keptTrees of [-1, 1.5, 10_001]) await assert.rejects(client.setPolicy({ keptTrees }), hasCode("usage"));
 });
 
 test("unknown members of a policy survive an edit, and a damaged one is named and can be cleared", async (t) => {
@@ -112,16 +118,31 @@ test("unknown members of a policy survive an edit, and a damaged one is named an
   writeFileSync(file, JSON.stringify(later));
   await client.setPolicy({ retention: { keepLast: 1 } });
   assert.equal((JSON.parse(readFileSync(file, "utf8")) as { from_later: number }).from_later, 1);
+  const unset = { retention: null, quota_bytes: null, kept_trees: null };
+  for (const damaged of ["{", '{"format":"cairn.policy","version":1,"kept_trees":10001}']) {
+    writeFileSync(file, damaged);
+    await assert.rejects(client.policy(), hasCode("damaged"));
+    await assert.rejects(client.setPolicy({ retention: { keepLast: 1 }, quotaBytes: 1 }), hasCode("damaged"));
+    assert.deepEqual(await client.setPolicy({ retention: null }), unset);
+  }
   writeFileSync(file, "{");
-  await assert.rejects(client.policy(), hasCode("damaged"));
-  await assert.rejects(client.setPolicy({ quotaBytes: 1 }), hasCode("damaged"));
-  assert.deepEqual(await client.setPolicy({ retention: null }), { retention: null, quota_bytes: null });
+  const whole = { retention: { keepLast: 1 }, quota_bytes: 1, kept_trees: 2 };
+  const edit = { retention: { keepLast: 1 }, quotaBytes: 1, keptTrees: 2 };
+  assert.deepEqual(await client.setPolicy(edit), whole);
+});
+
+test("a policy that says nothing of held trees, as earlier versions wrote it, is read and edited", async (t) => {
+  const { client } = await testFolder(t);
+  const file = join(client.controlDirectory, "policy.json");
+  writeFileSync(file, '{"format":"cairn.policy","version":1,"retention":null,"quota_bytes":7}');
+  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 7, kept_trees: null });
+  assert.deepEqual(await client.setPolicy({ keptTrees: 3 }), { retention: null, quota_bytes: 7, kept_trees: 3 });
 });
 
 test("init and adopt set the quota that they were given", async (t) => {
   const { library, root } = await testFolder(t);
   const client = await library.init(join(root, "self"), { quotaBytes: 5000 });
-  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 5000 });
+  assert.deepEqual(await client.policy(), { retention: null, quota_bytes: 5000, kept_trees: null });
   await assert.rejects(library.init(join(root, "bad"), { quotaBytes: -1 }), hasCode("usage"));
 });
 

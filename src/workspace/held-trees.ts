@@ -5,13 +5,27 @@ import type { HeldTree } from "../engines/tree/held-files.ts";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { KEPT_TREES } from "../formats/policy.ts";
+import type { ControlPaths } from "./control-layout.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
+import { readPolicy } from "./policy.ts";
 import { whyLeft } from "./removals.ts";
 import { hasOwnTree, markedOwner, neededOwner, treeOwner, treePlace } from "./shared-trees.ts";
 
-/** Points whose seals have all of them do not need their held trees; those of the newest make going back fast. */
-const KEPT_TREES = 8;
+/**
+ * Points whose seals have all of them do not need their held trees; those of so many of the newest stay, as the policy
+ * says, since they make going back fast. All stay where it cannot be read: none that was removed comes back.
+ */
+export function keptTrees(control: ControlPaths, onWarning?: (message: string) => void): number {
+  try {
+    return readPolicy(control).kept_trees ?? KEPT_TREES;
+  } catch (error) {
+    onWarning?.(`the policy cannot be read, so every held tree stays: ${toCairnError(error).message}`);
+    return Infinity;
+  }
+}
+
 /** What is being removed has this name: under its own a tree is whole, however long its removal takes. */
 const GOING = "tree-going";
 
@@ -61,6 +75,8 @@ async function removeTreeOf(points: Points, sequence: number): Promise<void> {
 }
 
 export interface DropOptions {
+  /** Of so many of the newest sealed points the trees stay; see {@link keptTrees}. */
+  keep: number;
   /** Only trees of points up to this number; no newer one may be sealed then. */
   newest?: number;
   /** No more than so many, so that whoever sealed one point does not wait for the trees of many. */
@@ -76,22 +92,23 @@ export interface DropOptions {
  * Removes the held trees that no point needs any more but for the newest ones, and what an earlier removal left. What
  * cannot be removed stays: it costs room only. For the holder of the workspace's lock.
  */
-export async function dropOldTrees(points: Points, options: DropOptions = {}): Promise<void> {
-  const { newest = Infinity, most = Infinity, lookBack = Infinity, isNeeded, onWarning } = options;
+export async function dropOldTrees(points: Points, options: DropOptions): Promise<void> {
+  const { keep, newest = Infinity, most = Infinity, lookBack = Infinity, isNeeded, onWarning } = options;
   const kept = new Set<number>();
-  let spare = 0;
+  let left = keep;
   let empty = 0;
   let removed = 0;
   for (const sequence of points.sequences().toReversed()) {
     if (sequence > newest) continue;
-    const going = join(points.pathsOf(sequence).root, GOING);
+    const { root, seal } = points.pathsOf(sequence);
+    const going = join(root, GOING);
     const isGoing = existsSync(going);
     const owner = markedOwner(points, sequence);
-    // Whether a sealed point needs it is read in its files: not once more for what stays already.
+    if (owner !== null && isNewest(owner, seal)) kept.add(owner);
+    // Whether a sealed point needs it is read in its files: not for what stays already.
     const needed = owner !== null && kept.has(owner) ? owner : neededOwner(points, sequence);
     if (needed !== null) kept.add(needed);
-    const isSpare = owner !== null && !kept.has(owner) && isNeeded?.(owner) !== true && isBeyond(owner);
-    if (owner !== null && !isSpare) kept.add(owner);
+    const isSpare = owner !== null && !kept.has(owner) && isNeeded?.(owner) !== true;
     empty = owner !== null || isGoing ? 0 : empty + 1;
     if (isSpare || isGoing) {
       try {
@@ -106,9 +123,12 @@ export async function dropOldTrees(points: Points, options: DropOptions = {}): P
     if (removed >= most || empty >= lookBack) return;
   }
 
-  /** Not one of the newest; what leads to a tree that is gone counts for nothing. */
-  function isBeyond(owner: number): boolean {
-    return !hasOwnTree(points, owner) || ++spare > KEPT_TREES;
+  /** Of the newest that are sealed; what is needed whatever their number, or leads to a tree that is gone, counts for nothing. */
+  function isNewest(owner: number, seal: string): boolean {
+    if (left === 0 || kept.has(owner) || isNeeded?.(owner) === true) return false;
+    if (!existsSync(seal) || !hasOwnTree(points, owner)) return false;
+    left--;
+    return true;
   }
 }
 

@@ -1,4 +1,4 @@
-import { decodePolicy, encodePolicy, type PolicyFile } from "../formats/policy.ts";
+import { decodePolicy, encodePolicy, NO_POLICY, type PolicyFile } from "../formats/policy.ts";
 import { durableWrite } from "../fs/durable.ts";
 import type { ControlPaths } from "./control-layout.ts";
 import { readRecord } from "./read-record.ts";
@@ -9,7 +9,7 @@ const MAX_POLICY_BYTES = 1 << 20;
 export function readPolicy(control: ControlPaths): PolicyFile {
   const hint = "set the policy again: cairn cleanup --clear-policy, then --set-policy";
   const policy = readRecord(control.policy, decodePolicy, { maxBytes: MAX_POLICY_BYTES, hint });
-  return policy ?? { retention: null, quota_bytes: null };
+  return policy ?? NO_POLICY;
 }
 
 /** Replaces the policy durably. For the holder of the control directory's lock. */

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
-import { retentionOf, type RetentionRules } from "../formats/policy.ts";
+import { NO_POLICY, retentionOf, type RetentionRules } from "../formats/policy.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { runPlan } from "./cleanup.ts";
 import { planCleanup } from "./cleanup-plan.ts";
@@ -46,7 +46,7 @@ function policyOf(workspace: Workspace, call: WorkspaceCall): ReturnType<typeof 
   } catch (error) {
     if (!(error instanceof CairnError)) throw error;
     call.onWarning?.(`the policy cannot be read, so none is followed: ${error.message}`);
-    return { retention: null, quota_bytes: null };
+    return NO_POLICY;
   }
 }
 

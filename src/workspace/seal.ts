@@ -4,7 +4,7 @@ import { isSubvolume } from "../fs/btrfs.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
 import type { ForwardTarget } from "../repository/forward.ts";
-import { dropOldTrees, heldTreeProblem, holdsMore } from "./held-trees.ts";
+import { dropOldTrees, heldTreeProblem, holdsMore, keptTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { leftOutOfPoint } from "./record-point.ts";
@@ -48,6 +48,7 @@ export async function sealPending(
   const done: SealedPending = { sealed: 0, problems: [] };
   const inPart: Point[] = [];
   const newest = newestNeeding(workspace.points, sequences[0] ?? Infinity);
+  let keep: number | undefined;
   for (const sequence of sequences) {
     let id: SavePointId | null = null;
     try {
@@ -58,7 +59,9 @@ export async function sealPending(
       if (holdsMore(workspace.points, sealed)) inPart.push(sealed);
       if (sealed === point) continue;
       done.sealed++;
+      keep ??= keptTrees(workspace.found.control, call.onWarning);
       await dropOldTrees(workspace.points, {
+        keep,
         newest: sequence,
         // One more than there came, so that what an earlier call left goes too.
         most: 2,
@@ -168,7 +171,9 @@ export async function sealAll(workspace: Workspace, call: WorkspaceCall): Promis
   const open = workspace.points.list().points.filter((each) => !each.sealed || holdsMore(workspace.points, each));
   const done = await sealPending(workspace, call, open.map(({ sequence }) => sequence).toReversed());
   // Also what earlier calls were killed in, or left for later.
-  await dropOldTrees(workspace.points, { onWarning: call.onWarning });
+  // Where anything was sealed it is told already that the policy cannot be read.
+  const keep = keptTrees(workspace.found.control, done.sealed > 0 ? undefined : call.onWarning);
+  await dropOldTrees(workspace.points, { keep, onWarning: call.onWarning });
   return done;
 }
 

@@ -1,4 +1,4 @@
-import { storedRetention } from "../../formats/policy.ts";
+import { KEPT_TREES, storedRetention } from "../../formats/policy.ts";
 import type {
   CleanupOptions,
   CleanupPlan,
@@ -51,6 +51,10 @@ export const command: CommandDefinition = {
     },
     { flags: "--clear-policy", text: "forget them: everything is kept" },
     { flags: "--quota <size>", text: "how large the store may grow (with --set-policy)" },
+    {
+      flags: "--keep-trees <count>",
+      text: `of how many of the newest sealed points the held tree stays, for a restore in one exchange; default ${KEPT_TREES} (with --set-policy)`,
+    },
   ],
   examples: [
     { line: "cairn cleanup --keep-last 50 --keep-daily 30 --plan", text: "look first" },
@@ -91,9 +95,10 @@ function checkTogether(input: Input, retention: Retention | null, points: readon
     throw usage("--set-policy and --clear-policy remove nothing: no --plan, no --only");
   if (input.flag("setPolicy") && input.flag("clearPolicy"))
     throw usage("--set-policy and --clear-policy exclude each other");
-  if (input.text("quota") !== undefined && !input.flag("setPolicy")) throw usage("--quota belongs to --set-policy");
-  if (input.flag("setPolicy") && retention === null && input.text("quota") === undefined)
-    throw usage("--set-policy wants rules or --quota");
+  const settings = ["quota", "keepTrees"].filter((name) => input.text(name) !== undefined);
+  if (settings.length > 0 && !input.flag("setPolicy")) throw usage("--quota and --keep-trees belong to --set-policy");
+  if (input.flag("setPolicy") && retention === null && settings.length === 0)
+    throw usage("--set-policy wants rules, --quota or --keep-trees");
   if (input.flag("clearPolicy") && retention !== null) throw usage("--clear-policy takes no rules");
 }
 
@@ -162,6 +167,8 @@ async function setPolicy(
   else if (asked.retention !== null) edit.retention = asked.retention;
   const quota = asked.input.size("quota");
   if (quota !== undefined) edit.quotaBytes = quota;
+  const trees = asked.input.count("keepTrees");
+  if (trees !== undefined) edit.keptTrees = trees;
   const policy = await client.setPolicy(edit, context.callOptions());
   return { data: { policy: policyData(policy) }, text: () => describePolicy(policy) };
 }
@@ -171,13 +178,14 @@ export function policyData(policy: PolicyResult): unknown {
   return {
     retention: policy.retention === null ? null : storedRetention(policy.retention),
     quota_bytes: policy.quota_bytes,
+    kept_trees: policy.kept_trees,
   };
 }
 
 function describePolicy(policy: PolicyResult): string {
   const rules = policy.retention === null ? "none: everything is kept" : describeRules(policy.retention);
   const quota = policy.quota_bytes === null ? "20 % of the file system" : formatBytes(policy.quota_bytes);
-  return `policy: ${rules}; quota: ${quota}`;
+  return `policy: ${rules}; quota: ${quota}; held trees: ${policy.kept_trees ?? KEPT_TREES}`;
 }
 
 /** As options of the command line, but for the dashes: `keep-last 5, keep-undo 20, keep-undo within 30d`. */

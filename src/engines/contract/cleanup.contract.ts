@@ -6,13 +6,11 @@ import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts
 import { assertHeldTidy, subvolumesOf, treeOf } from "../../../test/fixtures/held-place.ts";
 import { makeFirst } from "../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../test/fixtures/work.ts";
-
-/** Trees that are kept for speed; older points are in the store alone. */
-const KEPT_TREES = 8;
+import { KEPT_TREES } from "../../formats/policy.ts";
 
 /** What nobody keeps any more goes, with all that belonged to it, and nothing else does. */
 export function cleanupClauses(clauses: EngineClauses): void {
-  const { clause, holds } = clauses;
+  const { clause, holds, atomic } = clauses;
   clause(
     "points are cleaned up, and the workspace released, with nothing left of them",
     async (place) => {
@@ -77,6 +75,63 @@ export function cleanupClauses(clauses: EngineClauses): void {
       assert.deepEqual((await client.verifyAll()).problems, []);
       assert.equal((await client.history()).save_points.length, 1);
       assertHeldTidy(place, "released");
+    },
+    { fill: makeFirst },
+  );
+
+  if (!holds) return;
+  clause(
+    "of so many sealed points as the policy says the trees stay, all where it cannot be read",
+    async ({ client, folder, volume }) => {
+      const turn = path.join(folder, "turn");
+      const saveTurn = async (number: number): Promise<void> => {
+        fs.writeFileSync(turn, `turn ${number}\n`);
+        await client.save();
+      };
+      /** The numbers of the points whose trees are there. */
+      const trees = (): number[] => [...Array(30).keys()].filter((i) => fs.existsSync(treeOf(client, i)));
+      await client.setPolicy({ keptTrees: KEPT_TREES + 2 });
+      for (let i = 1; i <= KEPT_TREES + 4; i++) await saveTurn(i);
+      await client.seal();
+      assert.deepEqual(
+        trees(),
+        [...Array(KEPT_TREES + 2).keys()].map((i) => i + 3),
+      );
+      const oldest = await client.restore({
+        target: `head~${KEPT_TREES + 1}`,
+        ...(atomic ? { method: "exchange" } : {}),
+      });
+      assert.deepEqual([oldest.method, fs.readFileSync(turn, "utf8")], [atomic ? "exchange" : "entries", "turn 3\n"]);
+      // Points that are sealed one by one let go of more than came, each time.
+      await client.setPolicy({ keptTrees: 2 });
+      for (let i = 14; trees().length > 2 + 1; i++) {
+        await saveTurn(i);
+        await client.restore({ target: "head", to: path.join(volume.root, "to") });
+        removeFolder(volume, path.join(volume.root, "to"));
+        assert.ok(i < 30, `trees of ${trees().join(", ")}`);
+      }
+      const left = trees();
+      const file = path.join(client.controlDirectory, "policy.json");
+      const policy = fs.readFileSync(file, "utf8");
+      for (const unreadable of ['{"format":"cairn.policy","version":2}', "{"]) {
+        fs.writeFileSync(file, unreadable);
+        await saveTurn(40);
+        const warnings: string[] = [];
+        await client.seal({ onWarning: (warning) => warnings.push(warning) });
+        assert.match(
+          warnings.join("\n"),
+          /^the policy cannot be read, so every held tree stays: [^\n]*policy\.json[^\n]*$/u,
+        );
+        left.push((await client.history()).save_points[0]!.sequence);
+        assert.deepEqual(trees(), left);
+      }
+      fs.writeFileSync(file, policy);
+      await client.setPolicy({ keptTrees: 0 });
+      await client.seal();
+      assert.deepEqual(trees(), []);
+      await client.setPolicy({ keptTrees: null });
+      await client.restore({ target: "head~1" });
+      assert.deepEqual((await client.verifyAll()).problems, []);
     },
     { fill: makeFirst },
   );

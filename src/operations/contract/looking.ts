@@ -222,12 +222,19 @@ export interface PolicyResult {
   retention: Retention | null;
   /** Of the whole control directory. Null: 20 % of the file system. */
   quota_bytes: number | null;
+  /**
+   * Points that hold a tree come back in one exchange; of so many of a workspace's newest sealed ones the tree stays.
+   * Null: 8.
+   */
+  kept_trees: number | null;
 }
 
 /** An absent key stays as it is, null takes the setting away. */
 export interface PolicyEdit {
   retention?: Retention | null;
   quotaBytes?: number | null;
+  /** 0 to 10 000. What an earlier policy has let go does not come back. */
+  keptTrees?: number | null;
 }
 
 export interface CleanupReason {
