@@ -226,8 +226,8 @@ export function storageOptions(options: RepositoryOptions): OpenStorageOptions {
 export function storageCall({ signal, onWarning }: Pick<LockCall, "signal" | "onWarning">): StorageCall {
   return {
     signal,
-    onRetry: ({ operation, kind, delayMs, error }) => {
-      onWarning?.(`${operation} ${kind}: ${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
+    onRetry: ({ delayMs, error }) => {
+      onWarning?.(`${error.message}; again in ${Math.ceil(delayMs / 1000)} s`);
     },
   };
 }

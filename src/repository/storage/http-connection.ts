@@ -3,7 +3,7 @@ import { Agent as PlainAgent, request as plainRequest, type ClientRequest, type 
 import { Agent as SecureAgent, request as secureRequest } from "node:https";
 import { pipeline } from "node:stream/promises";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
-import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
+import { CairnError, reworded, throwIfAborted, toCairnError } from "../../errors.ts";
 
 export interface HttpConnectionOptions {
   /** Requests at once; more wait. Default 5. */
@@ -127,7 +127,8 @@ export class HttpConnection {
   #error(error: unknown, doing: string, signal: AbortSignal | undefined): CairnError {
     const text = `${doing} at ${this.#location}`;
     if (signal?.aborted === true) return new CairnError("interrupted", `${text}: stopped by the caller`);
-    if (error instanceof CairnError) return error;
+    if (error instanceof CairnError)
+      return error.message.startsWith(doing) ? error : reworded(error, { message: `${text}: ${error.message}` });
     const code = (error as NodeJS.ErrnoException).code ?? "";
     // Where several addresses of a host were tried, there is only a code.
     const message = (error instanceof Error ? error.message : String(error)) || code;

@@ -23,6 +23,7 @@ import {
   comesWithFolder,
   isFileName,
   labelOf,
+  labelOfAll,
   type ByteRange,
   type FileKind,
   type SaveOptions,
@@ -141,7 +142,7 @@ export class LocalStorage implements Storage {
       }
     } catch (error) {
       if (kind === "locks" && isAbsent(error) && sizeOf(join(this.location, "config")) !== null) return [];
-      throw this.#error(error, `cannot list ${kind}`);
+      throw this.#error(error, `cannot list ${labelOfAll(kind)}`);
     }
     return found;
   }
@@ -176,7 +177,7 @@ export class LocalStorage implements Storage {
         await Promise.all(ownFiles.map(syncIfPresent));
         for (const path of ownDirectories) fsyncDirectory(path);
       } catch (error) {
-        throw this.#error(error, `cannot flush ${kind}`);
+        throw this.#error(error, `cannot flush ${labelOfAll(kind)}`);
       }
       for (const path of ownFiles) files?.delete(path);
       for (const path of ownDirectories) directories?.delete(path);
@@ -240,7 +241,7 @@ export class LocalStorage implements Storage {
       try {
         fsyncDirectory(dirname(path));
       } catch (error) {
-        throw this.#error(error, `cannot flush the folder of ${kind}`);
+        throw this.#error(error, `cannot flush the folder of ${labelOfAll(kind)}`);
       }
       return;
     }

@@ -9,6 +9,7 @@ import {
   decides,
   isFileName,
   labelOf,
+  labelOfAll,
   signalOf,
   signalOfWrite,
   type ByteRange,
@@ -99,7 +100,7 @@ export class RestStorage implements Storage {
       const size = await this.#size("config", "config", signal);
       return size === null ? [] : [{ name: "config", size }];
     }
-    const doing = `cannot list ${kind}`;
+    const doing = `cannot list ${labelOfAll(kind)}`;
     const headers = { accept: LIST_V2 };
     const request = { method: "GET", path: `${kind}/`, headers, doing, signal } as const;
     const { text, version } = await this.#call(request, async (answer) => ({

@@ -13,6 +13,7 @@ import { S3Requests, type S3Request } from "./s3-requests.ts";
 import {
   isFileName,
   labelOf,
+  labelOfAll,
   signalOf,
   signalOfWrite,
   type ByteRange,
@@ -123,7 +124,7 @@ export class S3Storage implements Storage {
 
   async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
     const signal = signalOf(call);
-    const doing = `cannot list ${kind}`;
+    const doing = `cannot list ${labelOfAll(kind)}`;
     if (kind === "config") {
       const size = await this.#size(this.#key(kind, "config"), { doing, signal });
       return size === null ? [] : [{ name: "config", size }];

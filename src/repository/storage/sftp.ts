@@ -14,6 +14,7 @@ import {
   FULL_HINT,
   isFileName,
   labelOf,
+  labelOfAll,
   signalOf,
   signalOfWrite,
   type ByteRange,
@@ -129,7 +130,7 @@ export class SftpStorage implements Storage {
 
   async list(kind: FileKind, call?: StorageCall): Promise<StoredFile[]> {
     const found: StoredFile[] = [];
-    const how = { doing: `cannot list ${kind}`, signal: signalOf(call) };
+    const how = { doing: `cannot list ${labelOfAll(kind)}`, signal: signalOf(call) };
     if (kind === "config") {
       const facts = await this.#call(how, (session) => session.statIfThere(this.#path("config", "config")));
       return facts?.isFile() === true ? [{ name: "config", size: facts.size }] : [];
@@ -171,7 +172,7 @@ export class SftpStorage implements Storage {
 
   async sync(kinds: readonly FileKind[], call?: StorageCall): Promise<void> {
     for (const kind of kinds) {
-      const how = { doing: `cannot flush ${kind}`, signal: signalOfWrite(kind, call) };
+      const how = { doing: `cannot flush ${labelOfAll(kind)}`, signal: signalOfWrite(kind, call) };
       const waiting = this.#unsynced.get(kind);
       const files = [...(waiting ?? [])];
       await concurrently(files.length, AT_ONCE, async (index) => {

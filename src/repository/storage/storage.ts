@@ -19,6 +19,11 @@ export function labelOf(kind: FileKind, name: string): string {
   return kind === "config" ? ONE_OF.config : `${ONE_OF[kind]} ${name.slice(0, 8)}`;
 }
 
+/** All files of a kind, for messages: `packs`. */
+export function labelOfAll(kind: FileKind): string {
+  return kind === "index" ? "indexes" : `${ONE_OF[kind]}s`;
+}
+
 /** Where another machine's disk or quota is full. */
 export const FULL_HINT = "make room there and run it again: what was stored is used";
 
