@@ -1,4 +1,5 @@
 import { CairnError, isBadSector, toCairnError } from "../errors.ts";
+import { plural } from "../formats/sizes.ts";
 import { TreeReferences } from "../formats/tree-references.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -159,7 +160,7 @@ export function requireComplete(
   if (first === undefined) return;
   throw new CairnError(
     "damaged",
-    `what is still needed cannot be told: ${live.problems.length} problem(s), the first: ${first.kind} ${first.id.slice(0, 8)}, ${first.detail}`,
+    `what is still needed cannot be told: ${plural(live.problems.length, "problem")}, the first: ${first.kind} ${first.id.slice(0, 8)}, ${first.detail}`,
     {
       hint,
       details: { problems: live.problems.slice(0, 100) },

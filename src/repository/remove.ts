@@ -1,6 +1,7 @@
 import { CairnError, reworded, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
+import { plural } from "../formats/sizes.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobIndex } from "./blob-index.ts";
@@ -61,7 +62,7 @@ export async function removeSnapshots(
       }
     } catch (error) {
       if (removed === 0 || !(error instanceof CairnError)) throw error;
-      throw reworded(error, { message: `${removed} snapshot(s) removed, then: ${error.message}` });
+      throw reworded(error, { message: `${plural(removed, "snapshot")} removed, then: ${error.message}` });
     }
     await repository.storage.sync(["snapshots"]);
     failpoint("remove.snapshots-durable");

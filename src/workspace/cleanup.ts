@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Freed } from "../engines/engine.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { plural } from "../formats/sizes.ts";
 import { removeHeldTrees } from "./held-trees.ts";
 import { handOverTrees } from "./shared-trees.ts";
 import {
@@ -181,7 +182,7 @@ export async function recoverCleanup(workspace: Workspace, call: WorkspaceCall):
     {
       operation: "cleanup",
       outcome: "completed",
-      detail: `a cleanup of ${removed.length} point${removed.length === 1 ? "" : "s"} was interrupted and has been finished${problem}`,
+      detail: `a cleanup of ${plural(removed.length, "point")} was interrupted and has been finished${problem}`,
       kept: [],
     },
   ];

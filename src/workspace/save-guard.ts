@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { CairnError } from "../errors.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../formats/policy.ts";
+import { plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/mounts.ts";
 import { runPlan } from "./cleanup.ts";
 import { planCleanup } from "./cleanup-plan.ts";
@@ -55,7 +56,7 @@ async function makeRoom(workspace: Workspace, rules: RetentionRules, call: Works
   if (plan.drop.length === 0) return;
   const { removed } = await runPlan(workspace, plan, call);
   call.onWarning?.(
-    `the quota is met: ${removed.length} point${removed.length === 1 ? "" : "s"} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
+    `the quota is met: ${plural(removed.length, "point")} that the policy drops ${removed.length === 1 ? "was" : "were"} removed`,
   );
 }
 

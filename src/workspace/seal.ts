@@ -1,5 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
+import { plural } from "../formats/sizes.ts";
 import { isSubvolume } from "../fs/btrfs.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
@@ -99,7 +100,7 @@ export function whatIsHeldOnly(
     omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
       ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
       : "";
-  return `${count} ${count === 1 ? "entry" : "entries"} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which undo and a restore by exchange give them back${way}`;
+  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which undo and a restore by exchange give them back${way}`;
 }
 
 /** Of each point with which a tree lies that points from a number on need, the newest of them. */

@@ -5,6 +5,7 @@ import type { CommandDefinition, Outcome } from "../command.ts";
 import type { Context } from "../context.ts";
 import { usage } from "../input.ts";
 import type { Input } from "../input.ts";
+import { plural } from "../render/format.ts";
 
 export const command: CommandDefinition = {
   name: "verify",
@@ -45,7 +46,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   };
   if (result.problems.length > 0) {
     const count = result.problems.length;
-    outcome.error = new CairnError("damaged", `verify found ${count} ${count === 1 ? "problem" : "problems"}`, {
+    outcome.error = new CairnError("damaged", `verify found ${plural(count, "problem")}`, {
       hint: `\`${context.commandLine(["doctor"])}\` says what can be mended`,
     });
   } else if (result.unverified.length > 0) outcome.exitStatus = EXIT_PARTLY;

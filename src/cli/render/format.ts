@@ -1,6 +1,7 @@
+import { formatCount, plural } from "../../formats/sizes.ts";
 import type { Style } from "./style.ts";
 
-export { formatBytes } from "../../formats/sizes.ts";
+export { formatBytes, formatCount, plural } from "../../formats/sizes.ts";
 export { listedNames, shellQuote } from "../../fs/safe-path.ts";
 
 /** `4 ms`, `1.24 s`, `2 min 5 s`, `3 h 20 min`. */
@@ -42,18 +43,6 @@ export function formatInstant(instant: string): string {
   const two = (value: number): string => String(value).padStart(2, "0");
   const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
   return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-}
-
-/** `1,200,000`. Intl would do it and take 40 ms to load. */
-export function formatCount(count: number): string {
-  return String(count).replace(/\B(?=(?:\d{3})+$)/g, ",");
-}
-
-/** `1 file`, `1,200 files`, `3 entries`. */
-export function plural(count: number, word: string): string {
-  if (count === 1) return `1 ${word}`;
-  const many = /[^aeiou]y$/.test(word) ? `${word.slice(0, -1)}ies` : `${word}s`;
-  return `${formatCount(count)} ${many}`;
 }
 
 /** `3 added, 1 modified`; `nothing` when all are zero. */

@@ -1,3 +1,4 @@
+import { plural } from "../../formats/sizes.ts";
 import { LiveSet, requireComplete, type ReadTree } from "../../repository/live.ts";
 import { whileReading } from "../../repository/locks.ts";
 import { removeSnapshots, runSweep, type SweepOptions, type SweepResult } from "../../repository/remove.ts";
@@ -85,7 +86,7 @@ function requireMarks(unreadable: KeptContent["unreadable"], tags: ReadonlySet<s
   if (lost.length === 0) return;
   throw new CairnError(
     "damaged",
-    `${lost.length} save point(s) cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
+    `${plural(lost.length, "save point")} cannot be read, so what they need is unknown: ${lost.map((id) => id?.slice(0, 8) ?? "?").join(", ")}`,
     {
       hint: "nothing was removed; run cairn doctor --repair first",
     },

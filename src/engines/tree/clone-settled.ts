@@ -1,5 +1,6 @@
 import { toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { plural } from "../../formats/sizes.ts";
 import type { Degradation } from "../engine-type.ts";
 import { notRecorded } from "../not-recorded.ts";
 import { flushFileSystem } from "../../fs/flush.ts";
@@ -48,20 +49,20 @@ export async function cloneSettled(
 export function whyNotWhole({ omitted, notSet }: CloneTreeResult): string | null {
   const [unread] = omitted;
   if (unread !== undefined)
-    return `${omitted.length} ${omitted.length === 1 ? "entry" : "entries"} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
+    return `${plural(omitted.length, "entry")} could not be cloned, ${printablePath(unread.path)}: ${unread.reason}`;
   const [unlike] = notSet;
   if (unlike === undefined) return null;
   return `what ${notSet.length} ${notSet.length === 1 ? "entry has" : "entries have"} cannot be given to a clone, ${printablePath(unlike.path)}: ${unlike.aspects.join(", ")}`;
 }
 
 /** How a clone falls short of the folder, in words. */
-function degradationsOf(result: CloneTreeResult): Degradation[] {
+export function degradationsOf(result: Pick<CloneTreeResult, "copied" | "fragmented" | "refusal">): Degradation[] {
   const degraded = notRecorded();
-  const add = (count: number, what: string, reason: string): void => {
-    if (count > 0) degraded.push({ what: what.replace("#", `${count}`), reason });
+  const add = (count: number, reason: string): void => {
+    if (count > 0) degraded.push({ what: `${plural(count, "file")} copied`, reason });
   };
   const refused = result.copied - result.fragmented;
-  add(refused, "# files copied", `the file system does not clone them: ${result.refusal ?? "refused"}`);
-  add(result.fragmented, "# files copied", "they are in too many pieces to be cloned quickly");
+  add(refused, `the file system does not clone them: ${result.refusal ?? "refused"}`);
+  add(result.fragmented, "they are in too many pieces to be cloned quickly");
   return degraded;
 }

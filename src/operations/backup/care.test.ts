@@ -134,15 +134,15 @@ test("a group of which rules keep nothing is called by what it is grouped by", a
       () => null,
       (reason: CairnError) => reason,
     );
-    return /^the rules keep none of the (.*); nothing was removed$/.exec(error!.message)?.[1];
+    return /^the rules keep none of (.*); nothing was removed$/.exec(error!.message)?.[1];
   };
-  assert.equal(await toldOf(), `2 snapshot(s) of ${path} on ${hostname()}`);
-  assert.equal(await toldOf(["host"]), `2 snapshot(s) on ${hostname()}`);
-  assert.equal(await toldOf([]), "2 snapshot(s)");
-  assert.equal(await toldOf(["tags"]), "1 snapshot(s) tagged r0");
+  assert.equal(await toldOf(), `2 snapshots of ${path} on ${hostname()}`);
+  assert.equal(await toldOf(["host"]), `2 snapshots on ${hostname()}`);
+  assert.equal(await toldOf([]), "2 snapshots");
+  assert.equal(await toldOf(["tags"]), "1 snapshot tagged r0");
   const tagged = (await at.repository.list({ tags: [["r0"]] })).snapshots.map(({ snapshot_id: id }) => id);
   await at.repository.forget({ snapshots: tagged });
-  assert.equal(await toldOf(["tags"]), "1 snapshot(s) without tags");
+  assert.equal(await toldOf(["tags"]), "1 snapshot without tags");
 });
 
 test("nothing is forgotten when another one removes meanwhile what the rules were to keep", async (t) => {

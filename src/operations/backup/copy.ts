@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { moveByThreads } from "../../engines/transfer/move-by-threads.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
@@ -99,7 +100,7 @@ async function saveCopies(
     // Its parent is another one there, if it is there at all.
     const { parent: _parent, ...rest } = snapshot;
     if (signal?.aborted === true)
-      throw new CairnError("interrupted", `stopped by the caller; ${copied.length} snapshot(s) are copied`, {
+      throw new CairnError("interrupted", `stopped by the caller; ${plural(copied.length, "snapshot")} copied`, {
         cause: signal.reason,
       });
     const newId = await to.repository.saveSnapshot({ ...rest, original: snapshot.original ?? id });

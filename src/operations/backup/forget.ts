@@ -1,4 +1,5 @@
 import { CairnError, reworded } from "../../errors.ts";
+import { plural } from "../../formats/sizes.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { removeSnapshots } from "../../repository/remove.ts";
 import type { DamagedFile, ListedSnapshot, SnapshotListing } from "../../repository/repository.ts";
@@ -80,7 +81,7 @@ async function pruneAfter(
   } catch (error) {
     if (dryRun || doomed.length === 0 || !(error instanceof CairnError)) throw error;
     throw reworded(error, {
-      message: `${doomed.length} snapshot(s) removed, but the prune failed: ${error.message}`,
+      message: `${plural(doomed.length, "snapshot")} removed, but the prune failed: ${error.message}`,
     });
   }
 }
@@ -185,7 +186,7 @@ function keepsNothing({ hostname, paths, tags, snapshots }: ForgetGroup): CairnE
   ];
   return new CairnError(
     "refused",
-    `the rules keep none of the ${snapshots.length} snapshot(s)${parts.join("")}; nothing was removed`,
+    `the rules keep none of ${plural(snapshots.length, "snapshot")}${parts.join("")}; nothing was removed`,
     {
       hint: "add a rule such as --keep-last 1, choose with --host, --path and --tag, or name the snapshots that shall go",
     },

@@ -121,7 +121,7 @@ test("a prune that fails after forget says that snapshots are gone", async (t) =
   mkdirSync(join(at.place, "data"));
   const gone = {
     code: "damaged",
-    message: /^1 snapshot\(s\) removed, but the prune failed/,
+    message: /^1 snapshot removed, but the prune failed/,
     hint: /^nothing was freed/,
   };
   await assert.rejects(at.repository.forget({ snapshots: [ids[0]!], prune: true }), gone);
