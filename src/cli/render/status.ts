@@ -58,15 +58,13 @@ function renderRecovered({ status: { recovered }, style, now }: StatusView): str
   const newest = recovered.at(-1)?.at;
   if (newest === undefined || now - Date.parse(newest) > RECENT_MS) return [];
   const last = recovered.filter(({ at }) => at === newest);
-  const lines = last.flatMap(({ operation, outcome, detail, kept, incomplete }) => {
-    const done = outcome === "completed" ? "was completed" : "was taken back";
-    return [
-      `${style.yellow("recovered")} ${formatAge(newest, now)}: an interrupted ${printable(operation)} ${done}; ${printable(detail)}`,
-      ...(incomplete === undefined
-        ? kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`)
-        : renderLeftOut(incomplete.left_out, style, incomplete.count)),
-    ];
-  });
+  // The detail says what it was, and whether it was finished or taken back.
+  const lines = last.flatMap(({ detail, kept, incomplete }) => [
+    `${style.yellow("recovered")} ${formatAge(newest, now)}: ${printable(detail)}`,
+    ...(incomplete === undefined
+      ? kept.map((entry) => `  kept as it was found: ${printable(entry.path)}`)
+      : renderLeftOut(incomplete.left_out, style, incomplete.count)),
+  ]);
   const earlier = recovered.length - last.length;
   return earlier === 0
     ? lines
