@@ -230,6 +230,9 @@ test("points whose trees are lost go when all of them are asked for, and none wh
   await checkWithRestic(context, at);
 });
 
+const TOLD_OF_LOST =
+  /^the store has lost (content \(|\d+ pieces of content \(the first: )[0-9a-f]{8}\) of save points that stay: `cairn verify --all` .*`cairn doctor --repair`/;
+
 test("other points go and what they held is freed while one stays whose content is lost, and what comes back of it is kept", async (context) => {
   const { at, lost, whole, aside } = await withLost(context, ofData);
   const { client, points } = at;
@@ -242,10 +245,7 @@ test("other points go and what they held is freed while one stays whose content 
   const cleaned = await client.runCleanup((await client.previewCleanup({ only: idsOf(only) })).plan_id, { onWarning });
   assert.deepEqual([cleaned.removed.toSorted(), cleaned.bytes_freed > 0], [idsOf(only), true]);
   assert.equal(warnings.length, 1, warnings.join("\n"));
-  assert.match(
-    warnings[0]!,
-    /^the store has lost (content \(|\d+ pieces of content \(the first: )[0-9a-f]{8}\) of save points that stay: `cairn verify --all` .*`cairn doctor --repair`/,
-  );
+  assert.match(warnings[0]!, TOLD_OF_LOST);
   assert.ok((await storeBytes(at)) < before);
   assert.deepEqual(await damagedIn(at), [lost[1]!.save_point_id]);
   await client.doctor({ repair: true });
@@ -268,3 +268,17 @@ function packsIn(repository: string): string[] {
     return fs.statSync(path).isFile() ? [path] : [];
   });
 }
+
+test("a workspace that goes with its points tells what those of others in its store have lost", async (context) => {
+  const { at, lost } = await withLost(context, ofData);
+  const other = join(at.root, "other");
+  fs.mkdirSync(other);
+  fs.writeFileSync(join(other, "b"), "two");
+  const second = await at.library.adopt(other, { controlDirectory: at.client.controlDirectory });
+  await second.save();
+  const warnings: string[] = [];
+  await second.release({ deletePoints: true, onWarning: (message) => warnings.push(message) });
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+  assert.match(warnings[0]!, TOLD_OF_LOST);
+  assert.deepEqual(await damagedIn(at), idsOf(lost));
+});

@@ -4,6 +4,7 @@ import { toCairnError } from "../errors.ts";
 import { acquireLock } from "../fs/lock.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
+import { warnOfLost } from "../workspace/cleanup.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { keptOriginal } from "../workspace/kept-original.ts";
 import { keptContent } from "../workspace/protection.ts";
@@ -85,6 +86,7 @@ async function free(workspace: Workspace, pointIds: readonly SavePointId[], opti
     const freed = await workspace.engine.free({ pointIds, kept, thorough: true, waitMs: FREE_WAIT_MS });
     if (freed.postponed)
       options.onWarning?.("another process was using the store: the space is given back by the next cleanup");
+    warnOfLost(freed.lost, options);
     return freed.bytesFreed;
   } catch (error) {
     options.onWarning?.(`the points are gone, their space could not be given back: ${toCairnError(error).message}`);

@@ -74,8 +74,8 @@ export async function runPlan(workspace: Workspace, plan: CleanupPlanFile, call:
   return { removed, bytesFreed, postponed };
 }
 
-/** It keeps no other point from going, so nothing else in a cleanup tells of it. */
-function warnOfLost(lost: readonly string[], { onWarning }: WorkspaceCall): void {
+/** It keeps no other point from going, so nothing else in what removes points tells of it. */
+export function warnOfLost(lost: readonly string[], { onWarning }: Pick<WorkspaceCall, "onWarning">): void {
   const [first] = lost;
   if (first === undefined) return;
   const what =
