@@ -237,6 +237,29 @@ describe("repair of the index", () => {
     });
   });
 
+  test("what a lost pack held is named but for what another pack has too", async () => {
+    await withRepository(async (fixture) => {
+      const files = randomFiles(4, 5000, "a");
+      await new TestArchive(fixture).save(files);
+      const pack = await largest(fixture);
+      const [index] = await fixture.storage.list("index");
+      const place = fixture.storage.localPath("index", index!.name);
+      const bytes = readFileSync(place);
+      // Stored twice, by one who did not know of it.
+      rmSync(place);
+      const again = Object.fromEntries(Object.entries(files).slice(0, 2));
+      await new TestArchive(fixture).save(again);
+      writeFileSync(place, bytes);
+      rmSync(pack.path);
+      const result = await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      const missing = (await check(fixture)).problems.map(({ kind, object }) => [kind, object]);
+      assert.equal(result.lostBlobs.length, 2);
+      assert.deepEqual(missing.toSorted(), result.lostBlobs.map((id) => ["blob_missing", id]).toSorted());
+      const nothing = await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      assert.deepEqual(nothing.lostBlobs, []);
+    });
+  });
+
   test("what can be read of a damaged pack is copied and the rest named", async () => {
     await withRepository(async (fixture) => {
       const files = randomFiles(4, 3000);

@@ -47,7 +47,7 @@ export interface RepairResult {
   readonly newIndexes: number;
   /** Blobs copied out of damaged or cut packs. */
   readonly savedBlobs: number;
-  /** Ids of blobs that could not be read out of damaged packs. */
+  /** Ids of blobs of dropped packs that are in no other. */
   readonly lostBlobs: string[];
 }
 
@@ -125,14 +125,25 @@ export async function runIndexRepair(
     const salvage = await salvageAll(repository, plan, { ...options, stored });
     await repository.storage.sync(["data"]);
     failpoint("repair.packs-written");
+    const { lost } = salvage;
+    const keep = (blobs: readonly IndexBlob[]): void => {
+      if (lost.size > 0) for (const { id } of blobs) lost.delete(objectIdOf(id));
+    };
+    const untouched = new Set(lost.size === 0 ? [] : plan.basis);
+    for (const name of [...plan.rewrite, ...plan.damagedIndexes]) untouched.delete(name);
+    await eachIndexFile(repository, untouched, ({ packs }) => packs.forEach(({ blobs }) => keep(blobs)), options);
     const writer = new IndexFileWriter(repository);
+    const list = async (pack: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> => {
+      keep(blobs);
+      await writer.add(pack, blobs);
+    };
     // An index of a repair that slept through its lock would name packs that others have removed.
     await lock.recheck();
     await eachToRewrite(repository, plan, async (file) => {
-      for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await writer.add(pack.id, pack.blobs);
+      for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await list(pack.id, pack.blobs);
     });
-    for (const pack of plan.add) await writer.add(Buffer.from(pack.name, "hex"), pack.blobs);
-    for (const pack of salvage.copied) await writer.add(pack.id, decodePackHeader(pack.header));
+    for (const pack of plan.add) await list(Buffer.from(pack.name, "hex"), pack.blobs);
+    for (const pack of salvage.copied) await list(pack.id, decodePackHeader(pack.header));
     await lock.recheck();
     const names = await writer.finish();
     await repository.storage.sync(["index"]);
@@ -155,7 +166,7 @@ export async function runIndexRepair(
       removedIndexes: plan.rewrite.length + plan.damagedIndexes.length,
       newIndexes: names.length,
       savedBlobs: salvage.copied.reduce((sum, pack) => sum + pack.blobs, 0),
-      lostBlobs: salvage.lost,
+      lostBlobs: [...lost],
     };
   });
 }
@@ -215,7 +226,8 @@ function reasonToDrop(size: number | undefined, pack: IndexedPack, damaged: bool
 
 interface Salvage {
   readonly copied: FinishedPack[];
-  readonly lost: string[];
+  /** Ids of blobs that could not be copied; another pack may have them. */
+  readonly lost: Set<string>;
   /** Damaged packs of which everything readable has been copied. */
   readonly done: string[];
 }
@@ -225,7 +237,7 @@ async function salvageAll(
   plan: IndexRepairPlan,
   { stored, signal, work }: RepairOptions & { stored: readonly StoredFile[] },
 ): Promise<Salvage> {
-  const lost: string[] = [];
+  const lost = new Set<string>();
   const done: string[] = [];
   const pace = newPacer(signal);
   const added = new Set(plan.add.map((pack) => pack.name));
@@ -233,7 +245,10 @@ async function salvageAll(
   const listed = new Set(stored.map(({ name }) => name));
   const salvage = async (copier: PackCopier, name: string, blobs: readonly IndexBlob[]): Promise<void> => {
     const found = await loadWhole(repository, name);
-    if (found === "gone" && !listed.has(name)) return;
+    if (found === "gone" && !listed.has(name)) {
+      for (const { id } of blobs) lost.add(objectIdOf(id));
+      return;
+    }
     // Its entries go with what is not copied: a storage that says both must not have them go.
     if (found === "gone")
       throw new CairnError("io", `pack ${name.slice(0, 8)} is listed, and not there when it is read`);
@@ -241,7 +256,7 @@ async function salvageAll(
       await pace();
       const sealed = found === "unreadable" ? null : found.subarray(blob.offset, blob.offset + blob.length);
       if (sealed !== null && isSound(repository, sealed, blob)) await copier.add(sealed, blob);
-      else if (!(await copyAgain(repository, copier, { name, blob }))) lost.push(objectIdOf(blob.id));
+      else if (!(await copyAgain(repository, copier, { name, blob }))) lost.add(objectIdOf(blob.id));
     }
     done.push(name);
   };

@@ -312,7 +312,7 @@ export interface RepairBackupsResult extends RepositoryInfo {
   unreadable_packs: { pack: string; reason: string }[];
   /** Blobs that were saved out of damaged packs. Null in a plan. */
   saved_blobs: number | null;
-  /** Blobs of damaged packs that cannot be read; an id each. What a missing pack held is counted in `dropped_packs`. Null in a plan. */
+  /** Blobs of missing and damaged packs that are in no other; an id each. Null in a plan. */
   lost_blobs: string[] | null;
   duration_ms: number;
 }
