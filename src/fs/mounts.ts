@@ -24,6 +24,8 @@ export interface Mount {
   readonly root: Buffer;
   readonly mountPoint: Buffer;
   readonly options: readonly string[];
+  /** Of the file system, for all its mounts, as the kernel writes them. */
+  readonly fileSystemOptions: string;
   /** File system type, e.g. `ext4`, `fuse.juicefs`. */
   readonly type: string;
   readonly source: string;
@@ -58,6 +60,7 @@ function parseLine(line: string): Mount | null {
     root: unescapeOctal(fields[3]!),
     mountPoint: unescapeOctal(fields[4]!),
     options: fields[5]!.split(","),
+    fileSystemOptions: fields[dash + 3] ?? "",
     type: unescapeOctal(fields[dash + 1]!).toString("utf8"),
     source: unescapeOctal(fields[dash + 2]!).toString("utf8"),
   };

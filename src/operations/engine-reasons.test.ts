@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { loopFileSystem } from "../../test/fixtures/loop-file-system.ts";
+import { cairnLibrary } from "../../test/fixtures/work.ts";
 import { hasCode, testFolder } from "./testing-folder.ts";
 
-test("status asks anew what works when the folder lies on another file system than the one that was asked", async (t) => {
+test("status asks anew what works when the folder lies on another file system, or under another kernel, than was asked", async (t) => {
   const { client } = await testFolder(t, { file: "x" });
   const file = path.join(client.controlDirectory, "cache/engines-main.json");
   const told = JSON.parse(fs.readFileSync(file, "utf8"));
@@ -12,9 +15,36 @@ test("status asks anew what works when the folder lies on another file system th
   const old = { engine: "copy", chosen: true, reason: "as it was there" };
   fs.writeFileSync(file, JSON.stringify({ ...told, reasons: [old] }));
   assert.deepEqual((await client.status()).engine_reasons, [old]);
-  fs.writeFileSync(file, JSON.stringify({ ...told, reasons: [old], file_systems: ["another", told.file_systems[1]] }));
-  assert.deepEqual((await client.status()).engine_reasons, told.reasons);
-  assert.deepEqual(JSON.parse(fs.readFileSync(file, "utf8")), told);
+  for (const other of [
+    { file_systems: ["another", told.file_systems[1]] },
+    { facts: ["2.6.32", ...told.facts.slice(1)] },
+    // As earlier versions wrote it.
+    { facts: undefined },
+  ]) {
+    fs.writeFileSync(file, JSON.stringify({ ...told, reasons: [old], ...other }));
+    assert.deepEqual((await client.status()).engine_reasons, told.reasons);
+    assert.deepEqual(JSON.parse(fs.readFileSync(file, "utf8")), told);
+  }
+});
+
+test("status asks anew what works when the folder became a subvolume, or its mount got other options", async (t) => {
+  const volume = loopFileSystem(t, "btrfs");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  const client = await (await cairnLibrary()).adopt(folder);
+  const snapshots = async (): Promise<string> => (await client.status()).engine_reasons[0]!.reason;
+  assert.match(await snapshots(), /only a subvolume/);
+  fs.rmdirSync(folder);
+  execFileSync("btrfs", ["-q", "subvolume", "create", folder]);
+  assert.match(await snapshots(), /it works here/);
+  const file = path.join(client.controlDirectory, "cache/engines-main.json");
+  const { mtimeMs } = fs.statSync(file);
+  await snapshots();
+  assert.equal(fs.statSync(file).mtimeMs, mtimeMs, "nothing is asked again");
+  execFileSync("mount", ["-o", "remount,user_subvol_rm_allowed", volume.root]);
+  await snapshots();
+  assert.match(fs.readFileSync(file, "utf8"), /user_subvol_rm_allowed/);
 });
 
 test("whether an engine works at a path that is not there is not asked of the file system", async (t) => {

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
-import { type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
+import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
 import { filesystemId } from "../fs/mounts.ts";
@@ -140,6 +140,8 @@ interface Remembered {
   version: 1;
   /** the file systems that were probed: the folder's and the control directory's */
   file_systems?: (string | null)[];
+  /** what else the answers depend on, as far as it is known without asking again */
+  facts?: string[];
   reasons: EngineReason[];
 }
 
@@ -161,10 +163,12 @@ export function rememberedReasons(found: FoundWorkspace): EngineReason[] {
   return remembered(found)?.reasons ?? [{ engine, chosen: true, reason }];
 }
 
-/** The same; probes anew where nothing is remembered of the file systems that folder and control directory lie on now. */
+/** The same; probes anew where nothing is remembered of where folder and control directory lie now, as it is now. */
 export async function currentReasons(found: FoundWorkspace, options: CallOptions): Promise<EngineReason[]> {
-  const now = fileSystemsOf(found);
-  if (now.includes(null) || isDeepStrictEqual(remembered(found)?.file_systems, now)) return rememberedReasons(found);
+  const now = askedOf(found);
+  if (now === null) return rememberedReasons(found);
+  const { file_systems, facts } = remembered(found) ?? {};
+  if (isDeepStrictEqual({ file_systems, facts }, now)) return rememberedReasons(found);
   return (await probeReasons(found, options.signal)).reasons;
 }
 
@@ -180,8 +184,11 @@ export async function probeReasons(
   return { works: works.has(engine), reasons: withChosen(reasons, engine) };
 }
 
-function fileSystemsOf({ folder, control }: FoundWorkspace): (string | null)[] {
-  return [filesystemId(folder), filesystemId(control.root)];
+/** What a probe of now would be of; null where one of the places is not there. */
+function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered, "file_systems" | "facts">> | null {
+  const fileSystems = [filesystemId(folder), filesystemId(control.root)];
+  if (fileSystems.includes(null)) return null;
+  return { file_systems: fileSystems, facts: factsOfProbe({ folder, place: control.root }) };
 }
 
 /** Remembers what a probe said, with the engine that is in use as the chosen one. */
@@ -192,7 +199,7 @@ export function rememberReasons(found: FoundWorkspace, engine: EngineType, reaso
     const file: Remembered = {
       format: "cairn.engines",
       version: 1,
-      file_systems: fileSystemsOf(found),
+      ...askedOf(found),
       reasons: withChosen(reasons, engine),
     };
     durableWrite(paths.engines, Buffer.from(`${JSON.stringify(file)}\n`));

@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import { release } from "node:os";
 import path from "node:path";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { destroySubvolume, isSubvolume, makeSubvolume } from "../../fs/btrfs.ts";
 import { removeLeftovers, temporaryName } from "../../fs/durable.ts";
-import { filesystemKind, mountOf } from "../../fs/mounts.ts";
+import { filesystemKind, mountOf, readMounts } from "../../fs/mounts.ts";
 import { cloneTo, TIMES_WANTED } from "../../fs/reflink.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { printablePath } from "../../fs/safe-path.ts";
@@ -53,6 +54,22 @@ export async function probeHolder(type: TreeHolder["type"], probe: Probe): Promi
         return probeJuicefs(probe);
     }
   });
+}
+
+/**
+ * What answers depend on and is known without trying: the kernel, how both places are mounted, whether the folder is a
+ * subvolume, and on JuiceFS which program there is.
+ */
+export function factsOfProbe({ folder, place }: Pick<Probe, "folder" | "place">): string[] {
+  const mounts = readMounts();
+  const of = [mountOf(folder, mounts), mountOf(place, mounts)];
+  const program = of[0]?.type === JUICEFS_MOUNT ? findJuicefs() : null;
+  return [
+    release(),
+    ...of.map((mount) => (mount === null ? "" : [mount.type, ...mount.options, mount.fileSystemOptions].join(","))),
+    isSubvolume(folder) ? "subvolume" : "",
+    program === null ? "" : `${program} ${fs.statSync(program, { throwIfNoEntry: false })?.mtimeMs}`,
+  ];
 }
 
 /** What fails is an answer, too, unless the call was stopped. */
