@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { newArena } from "../native.ts";
 import { Compressor, Decompressor } from "./compression.ts";
 import { noiseBlob, textBlob } from "./test-packs.ts";
@@ -70,4 +70,19 @@ test("decompress refuses a frame when it is cut or flipped, and never writes pas
 test("a bomb is stopped at the stated length", () => {
   const frame = arenaOf(zstdCompressSync(Buffer.alloc(50_000_000)));
   assert.equal(new Decompressor().decompress(frame, 0, frame.bytes.length, newArena(4096), 0, 4096), false);
+});
+
+test("a blob is compressed as closely as level 3 does when its length is that of a file in one blob, and never less closely than asked for", () => {
+  const sizeAt = (level: number, length: number): number =>
+    new Compressor(level).compress(arenaOf(textBlob(5, length)), 0, length, newArena(length), 0, length);
+  const plainSize = (level: number, length: number): number =>
+    zstdCompressSync(textBlob(5, length), {
+      params: { [constants.ZSTD_c_compressionLevel]: level },
+      pledgedSrcSize: length,
+    }).length;
+  for (const length of [16_385, 100_000, 524_288]) {
+    assert.equal(sizeAt(1, length), plainSize(3, length), String(length));
+    assert.equal(sizeAt(9, length), plainSize(9, length), String(length));
+  }
+  for (const length of [16_384, 524_289]) assert.equal(sizeAt(1, length), plainSize(1, length), String(length));
 });

@@ -7,6 +7,9 @@ import type { Arena, NativeFunction } from "../native.ts";
 export type CompressionLevel = number;
 export const DEFAULT_LEVEL: CompressionLevel = 1;
 
+/** Bytes of files that are one blob and not small: there level 3 saves a twentieth, for a sixth of the time that compressing them takes. */
+const CLOSER = { level: 3, above: 16 * 1024, upTo: 512 * 1024 } as const;
+
 /** A stated plain length beyond this is not believed: larger blobs are written by nobody. */
 export const MAX_PLAIN_LENGTH = 1024 * 1024 * 1024;
 
@@ -45,20 +48,30 @@ const released = new FinalizationRegistry<() => void>((release) => release());
 /** zstd with a context of its own, which is reused. One per thread. */
 export class Compressor {
   readonly #calls = zstdCalls();
-  readonly #context: number;
+  readonly #contexts = new Map<CompressionLevel, number>();
   readonly level: CompressionLevel;
 
+  /** `level`: the least; blobs of some lengths are compressed more closely than by the lowest. */
   constructor(level: CompressionLevel = DEFAULT_LEVEL) {
     if (!Number.isInteger(level) || level < 0 || level > 19) {
       throw new CairnError("usage", `compression level must be 0 (off) to 19, not ${level}`);
     }
     this.level = level;
-    const calls = this.#calls;
-    const context = calls?.createCompressor() ?? 0;
-    this.#context = context;
-    if (calls === null) return;
-    released.register(this, () => calls.freeCompressor(context));
+  }
+
+  #levelFor(length: number): CompressionLevel {
+    return length > CLOSER.above && length <= CLOSER.upTo ? Math.max(this.level, CLOSER.level) : this.level;
+  }
+
+  #contextOf(calls: Calls, level: CompressionLevel): number {
+    let context = this.#contexts.get(level);
+    if (context !== undefined) return context;
+    context = calls.createCompressor();
+    const made = context;
+    released.register(this, () => calls.freeCompressor(made));
     calls.setParameter(context, constants.ZSTD_c_compressionLevel, level);
+    this.#contexts.set(level, context);
+    return context;
   }
 
   /**
@@ -69,7 +82,7 @@ export class Compressor {
     if (this.level === 0 || length < 2) return 0;
     if (this.#calls === null) return this.#compressSlowly(source, offset, length, target, targetOffset, room);
     const size = this.#calls.compress(
-      this.#context,
+      this.#contextOf(this.#calls, this.#levelFor(length)),
       target.address + targetOffset,
       room,
       source.address + offset,
@@ -86,7 +99,7 @@ export class Compressor {
     targetOffset: number,
     room: number,
   ): number {
-    const params = { [constants.ZSTD_c_compressionLevel]: this.level };
+    const params = { [constants.ZSTD_c_compressionLevel]: this.#levelFor(length) };
     const frame = zstdCompressSync(source.bytes.subarray(offset, offset + length), { params, pledgedSrcSize: length });
     if (frame.length >= length || frame.length > room) return 0;
     target.bytes.set(frame, targetOffset);
