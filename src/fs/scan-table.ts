@@ -104,6 +104,8 @@ export const C = {
   /** content that was read, in KiB, for progress */
   KIB_DONE: 12,
   YOUNG: 13,
+  /** 1: a scan that was to end there has met an entry that is not the one before */
+  DIFFERS: 14,
   WORDS: 64,
 } as const;
 

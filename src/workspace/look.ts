@@ -1,7 +1,8 @@
-import type { LookedAt } from "../engines/engine.ts";
+import type { LookedAt, StageRequest } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import { countChanges, type ChangeCounts } from "../engines/scan/summary.ts";
+import { FoundDifference } from "../engines/scan/task.ts";
 import { CairnError, cannotBeWritten, toCairnError } from "../errors.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
 import { newSavePointId } from "../ids.ts";
@@ -24,11 +25,27 @@ export async function lookAtWorkspace(
   call: WorkspaceCall,
   head: Point | null,
 ): Promise<LookedAt> {
+  return workspace.engine.look(lookRequest(workspace, call, head));
+}
+
+/** The same; null as soon as an entry shows, unread, that the folder is not as head was. */
+export async function lookUntilDifferent(
+  workspace: Workspace,
+  call: WorkspaceCall,
+  head: Point,
+): Promise<LookedAt | null> {
+  try {
+    return await workspace.engine.look({ ...lookRequest(workspace, call, head), untilDifferent: true });
+  } catch (error) {
+    if (error instanceof FoundDifference) return null;
+    throw error;
+  }
+}
+
+function lookRequest(workspace: Workspace, call: WorkspaceCall, head: Point | null): StageRequest {
   requireFolder(workspace);
   const { exclude = [], cross_mounts: crossMounts } = head?.descriptor.rules ?? {};
-  return workspace.engine.look(
-    stageRequest(workspace, { ...call, exclude, crossMounts }, { rules: null, head, id: newSavePointId() }),
-  );
+  return stageRequest(workspace, { ...call, exclude, crossMounts }, { rules: null, head, id: newSavePointId() });
 }
 
 /** The same by the rules of what is to be restored: what that would find there, which is nothing where the folder is missing. */

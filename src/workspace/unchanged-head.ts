@@ -1,7 +1,7 @@
 import type { TreeHolder } from "../engines/tree/holder.ts";
 import { toCairnError } from "../errors.ts";
 import { hasSameRules, NO_CHANGES, sinceHead } from "./capture.ts";
-import { lookAtWorkspace } from "./look.ts";
+import { lookUntilDifferent } from "./look.ts";
 import type { Point } from "./point-files.ts";
 import { isUnchanged, leftOutOf, type Saved, type SaveInput } from "./record-point.ts";
 import { sealPending } from "./seal.ts";
@@ -11,7 +11,7 @@ import type { Workspace } from "./workspace.ts";
  * Head, where nothing has changed since; null where a point is to be made, also since something keeps that from being
  * told. No content is read for that while the holder tells that something was written and nobody has asked what head
  * holds: a point of a few milliseconds is made then, also where the same was written again. Elsewhere the folder is
- * looked at, and head sealed for it.
+ * looked at up to the first entry that differs, and head sealed for it.
  */
 export async function unchangedHead(workspace: Workspace, input: SaveInput, holder: TreeHolder): Promise<Saved | null> {
   const head = workspace.byId(workspace.state().head);
@@ -44,7 +44,7 @@ async function headIfSame(
   // What this user cannot read may have changed, and a held tree has it.
   if (known?.sealed !== true || !known.descriptor.complete) return null;
   workspace.engine.prepare();
-  const { scan } = await lookAtWorkspace(workspace, input, known);
-  if (!isUnchanged(known, scan) || leftOutOf(scan).length > 0) return null;
-  return { point: known, changes: NO_CHANGES, readBytes: scan.notes.bytesRead, leftOut: [] };
+  const looked = await lookUntilDifferent(workspace, input, known);
+  if (looked === null || !isUnchanged(known, looked.scan) || leftOutOf(looked.scan).length > 0) return null;
+  return { point: known, changes: NO_CHANGES, readBytes: looked.scan.notes.bytesRead, leftOut: [] };
 }

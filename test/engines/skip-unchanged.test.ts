@@ -41,11 +41,37 @@ for (const [engine, kind] of HOLDERS)
     assert.notEqual(third, second);
     assert.equal(await save("nothing was done after it"), third);
     fs.writeFileSync(path.join(folder, "left-out"), "");
+    let newest = third;
+    const kept = fs.statSync(file);
+    const changes: Record<string, () => void> = {
+      "a mode": () => fs.chmodSync(file, 0o600),
+      "a new file": () => fs.writeFileSync(path.join(folder, "same/new"), ""),
+      "one that is gone": () => fs.rmSync(path.join(folder, "same/new")),
+      "other content of that size": () => {
+        fs.writeFileSync(file, "x".repeat(kept.size));
+        fs.utimesSync(file, kept.atime, new Date(1_600_000_000_000));
+      },
+      "other content of the size and time that were": () => {
+        fs.writeFileSync(file, "y".repeat(kept.size));
+        fs.utimesSync(file, kept.atime, new Date(1_600_000_000_000));
+      },
+    };
+    for (const [what, change] of Object.entries(changes)) {
+      await client.seal();
+      change();
+      const id = await save(what);
+      assert.notEqual(id, newest, what);
+      newest = id;
+    }
+    await client.seal();
+    fs.writeFileSync(file, "y".repeat(kept.size));
+    fs.utimesSync(file, kept.atime, new Date(1_600_000_000_000));
+    assert.equal(await save("the same was written"), newest);
     const other = await client.save({ skipUnchanged: true, exclude: ["left-out"] });
-    assert.notEqual(other.save_point_id, third, "by other rules");
+    assert.notEqual(other.save_point_id, newest, "by other rules");
     assert.deepEqual((await client.verifyAll()).problems, []);
     const { save_points: points } = await client.history();
-    assert.equal(points.length, 4);
+    assert.equal(points.length, 4 + Object.keys(changes).length);
   });
 
 test("a save that skips what is unchanged and reads every file makes a point of what it read", async (t) => {

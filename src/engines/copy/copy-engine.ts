@@ -289,7 +289,8 @@ export class CopyEngine implements Engine {
     const cache = this.#kept.load(request.root);
     // After a restore the cache is of what was there before it: by that nothing can be told of what head has.
     const quick = cache !== null && (request.head === null || hex(cache.tree) === request.head.content.tree);
-    const result = await scan({ ...this.#scanOptions(request, store, cache), quick });
+    const untilDifferent = quick && request.untilDifferent === true;
+    const result = await scan({ ...this.#scanOptions(request, store, cache), quick, untilDifferent });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
     if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {

@@ -8,6 +8,9 @@ import { describe, test } from "node:test";
 import { nativeAvailable } from "../../native.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
+import { EntryReader } from "./read-entry.ts";
+import type { scan } from "./scan.ts";
+import { FoundDifference } from "./task.ts";
 
 function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("hex");
@@ -201,5 +204,57 @@ with open(sys.argv[1], "w+b") as f:
     const target = temporaryFolder(t);
     assert.deepEqual((await saves.write(third, target)).damaged, []);
     assertRestored(await saves.look(target), third);
+  });
+
+  test("a scan that ends at a difference reads nothing that its times or size tell of, and goes on where they tell nothing", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const file = path.join(root, "in/file");
+    fs.mkdirSync(path.dirname(file));
+    fs.writeFileSync(file, "first");
+    fs.writeFileSync(path.join(root, "other"), "other");
+    const { mtime, mode } = fs.statSync(file);
+    const was = await saves.save(root);
+    const read = t.mock.method(EntryReader.prototype, "read");
+    const look = async (): ReturnType<typeof scan> => saves.look(root, { cache: saves.cache(), untilDifferent: true });
+    const setTimes = (): void => [file, path.dirname(file)].forEach((place) => fs.utimesSync(place, mtime, mtime));
+    // No thread waits, so that all is done on this one.
+    const held = await takeThreads({ kind: "scan" });
+    t.after(() => giveBackThreads(held));
+    setTimes();
+    const again = await saves.save(root);
+    const changes: [() => void, back: () => void][] = [
+      [() => fs.writeFileSync(file, "FIRST"), () => fs.writeFileSync(file, "first")],
+      [() => fs.truncateSync(file, 4), () => fs.writeFileSync(file, "first")],
+      [() => fs.chmodSync(file, 0o600), () => fs.chmodSync(file, mode)],
+      [() => fs.writeFileSync(path.join(root, "new"), ""), () => fs.rmSync(path.join(root, "new"))],
+    ];
+    for (const [change, back] of changes) {
+      change();
+      read.mock.resetCalls();
+      await assert.rejects(look(), FoundDifference, change.toString());
+      assert.equal(read.mock.callCount(), 0, change.toString());
+      back();
+      setTimes();
+      assert.equal(hex((await look()).tree), hex(again.tree), back.toString());
+    }
+    fs.writeFileSync(file, "FIRST");
+    setTimes();
+    assert.notEqual(hex((await look()).tree), hex(again.tree));
+    assert.notEqual(hex(again.tree), hex(was.tree));
+  });
+
+  test("a scan that ends at a difference in a long listing leaves no file open", async (t) => {
+    if (!fs.existsSync("/proc/self/fd")) return t.skip("there is no list of open files");
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    for (let i = 0; i < 5000; i++) fs.writeFileSync(path.join(root, `f${i}`), "");
+    await saves.save(root);
+    fs.writeFileSync(path.join(root, "f2500"), "changed");
+    const look = async (): ReturnType<typeof scan> => saves.look(root, { cache: saves.cache(), untilDifferent: true });
+    await assert.rejects(look(), FoundDifference);
+    const open = fs.readdirSync("/proc/self/fd").length;
+    for (let i = 0; i < 5; i++) await assert.rejects(look(), FoundDifference);
+    assert.equal(fs.readdirSync("/proc/self/fd").length, open);
   });
 });

@@ -16,6 +16,19 @@ const DOT = 0x2e;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
+/** Words of records, and of stat results, that trees and digests have: each beside the mode. */
+const RECORDED = [
+  [R.UID, STAT.UID],
+  [R.GID, STAT.GID],
+  [R.MTIME, STAT.MTIME],
+  [R.MTIME + 1, STAT.MTIME + 1],
+  [R.MTIME_NS, STAT.MTIME_NS],
+] as const;
+const RECORDED_OF_FILES = [
+  [R.SIZE, STAT.SIZE],
+  [R.SIZE + 1, STAT.SIZE + 1],
+] as const;
+
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
 export function scanDirectories(thread: ScanThread): void {
   new DirectoryScanner(thread).run();
@@ -362,7 +375,8 @@ class DirectoryScanner {
     fd: number,
     entry: { arena: Arena; name: number; record: number; oldRecord: number; opened?: number | undefined },
   ): void {
-    const { table, old, stat, notes } = this.#thread;
+    const thread = this.#thread;
+    const { table, old, stat, notes } = thread;
     const { arena, name, record, oldRecord, opened } = entry;
     const base = record * RECORD_WORDS;
     const length = arena.bytes.indexOf(0, name) - name;
@@ -379,6 +393,7 @@ class DirectoryScanner {
       table.records[base + R.MODE] = 0;
       return;
     }
+    if (thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) thread.endAtDifference();
     this.#reader.read({ dirfd: fd, names: arena, name, record, directory, oldRecord, opened });
     if (table.records[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
       const was = oldRecord >= 0 && old!.records[oldRecord * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
@@ -390,6 +405,17 @@ class DirectoryScanner {
     } else if (table.records[base + R.NLINK]! > 1) {
       this.#noteLinked(directory);
     }
+  }
+
+  /** False where what `thread.stat` holds says, without anything being read, that an entry is not recorded as it was. */
+  #mayBeSame(oldRecord: number): boolean {
+    if (oldRecord < 0) return false;
+    const { old, stat } = this.#thread;
+    const base = oldRecord * RECORD_WORDS;
+    const isFile = (stat.words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.FILE;
+    const told = isFile ? [...RECORDED, ...RECORDED_OF_FILES] : RECORDED;
+    if (old!.records[base + R.MODE] !== (stat.words[STAT.MODE]! & 0xffff)) return false;
+    return told.every(([own, of]) => old!.records[base + own] === stat.words[of]);
   }
 
   #isForeignMount(type: number): boolean {
@@ -424,8 +450,11 @@ class DirectoryScanner {
     if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
     const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
     const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);
-    this.#records(directory, fd, { names, from: 0, start, arena });
-    sys.close(fd);
+    try {
+      this.#records(directory, fd, { names, from: 0, start, arena });
+    } finally {
+      sys.close(fd);
+    }
     this.#done(count);
   }
 

@@ -7,7 +7,14 @@ import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { asSource } from "./as-source.ts";
-import { type ContentSink, newScanNotes, type ScanNotes, type ScanTask, SINGLE_BLOB_LIMIT } from "./task.ts";
+import {
+  type ContentSink,
+  FoundDifference,
+  newScanNotes,
+  type ScanNotes,
+  type ScanTask,
+  SINGLE_BLOB_LIMIT,
+} from "./task.ts";
 
 /** So much is read before the other threads are told of it. */
 const REPORTED_BYTES = 1024 * 1024;
@@ -84,6 +91,15 @@ export class ScanThread {
   /** Throws `interrupted` once the main thread has asked to stop. */
   checkStop(): void {
     if (Atomics.load(this.table.control, C.STOP) !== 0) throw new CairnError("interrupted", "the scan was stopped");
+  }
+
+  /** Ends the scan, also of the other threads. */
+  endAtDifference(): never {
+    const { control } = this.table;
+    Atomics.store(control, C.DIFFERS, 1);
+    Atomics.store(control, C.STOP, 1);
+    this.wake();
+    throw new FoundDifference();
   }
 
   /** Opens a directory of the table; a descriptor or minus errno. No link is followed on the way. */

@@ -20,7 +20,7 @@ import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads
 import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
 import { type ChangeCounts, countChanges, type ScanSummary, summarise } from "./summary.ts";
-import { newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
+import { FoundDifference, newScanNotes, type ScanNotes, type ScanTask } from "./task.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 
 /** Without a previous scan nothing is known; with one, about twice as much is expected at most. */
@@ -76,6 +76,7 @@ export interface ScanOptions {
   clonedFrom?: ClonedFrom;
   distrust?: boolean;
   quick?: boolean;
+  untilDifferent?: boolean;
   crossMounts?: boolean;
   chunkerPolynomial: string;
   /** where new content goes; absent: only look */
@@ -109,7 +110,10 @@ export interface ScanResult {
   countChanges(): ChangeCounts;
 }
 
-/** Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. */
+/**
+ * Scans a folder: entries, content ids, trees and digests; with a store, new content is packed on the way. Throws
+ * {@link FoundDifference} where it was to end at one.
+ */
 export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
@@ -187,6 +191,7 @@ class Scan {
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
       quick: options.quick ?? false,
+      untilDifferent: options.untilDifferent ?? false,
       crossMounts: options.crossMounts ?? false,
       fileLimit: size.inline ? INLINE_FILE_BYTES : Number.MAX_SAFE_INTEGER,
       chunkerPolynomial: options.chunkerPolynomial,
@@ -231,7 +236,7 @@ class Scan {
       await discardDraft(this.#draft);
       await Promise.allSettled(this.#threads.map(async (thread) => thread.ask({ kind: "abort" })));
       for (const { path } of [...this.#packs, ...this.#tails, ...this.#forwardTails]) clearAway(path);
-      throw error;
+      throw this.#table.control[C.DIFFERS] === 0 || signal?.aborted === true ? error : new FoundDifference();
     } finally {
       clearInterval(timer);
       signal?.removeEventListener("abort", stop);

@@ -1,3 +1,4 @@
+import { CairnError } from "../../errors.ts";
 import type { newChunkMemory } from "../../repository/chunker.ts";
 import type { Arena } from "../../native.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
@@ -41,6 +42,8 @@ export interface ScanTask {
   trustAttributeTimes: boolean;
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
+  /** end with {@link FoundDifference} at the first entry whose times, size or mode say that it is not the old one */
+  untilDifferent: boolean;
   /** one ring of shared memory per thread, for cutting large files */
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
@@ -49,6 +52,13 @@ export interface ScanTask {
   fileLimit: number;
   /** directories on other file systems: descend (true) or list and leave out */
   crossMounts: boolean;
+}
+
+/** What was asked for with `untilDifferent` is known: the folder is not what the previous scan found. */
+export class FoundDifference extends CairnError {
+  constructor() {
+    super("conflict", "the folder is not what it was");
+  }
 }
 
 /** Where content goes; absent when a scan only looks. Ids are 32 bytes at an offset. */
