@@ -44,7 +44,7 @@ test("the options of every command are these", async () => {
     view: "--list --close",
     tag: "-r,--remove",
     cleanup:
-      "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota",
+      "--plan --run --only --keep-last --keep-within --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within-hourly --keep-within-daily --keep-within-weekly --keep-within-monthly --keep-within-yearly --keep-tag --keep-undo --keep-undo-within --max-size --max-age --set-policy --clear-policy --quota --keep-trees",
     verify: "--all --deep",
     doctor: "--repair --break-locks",
     inspect: "--password-file",
