@@ -299,6 +299,13 @@ test("cleanup with rules removes, without any it shows the plan", async () => {
   assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
 });
 
+test("the settings of a policy are passed on, and belong to --set-policy", async () => {
+  const { fake } = await runFake("cleanup --set-policy --quota 1GiB --keep-trees 20".split(" "));
+  assert.deepEqual(argsOf(fake, "setPolicy")[0], { quotaBytes: 2 ** 30, keptTrees: 20 });
+  for (const line of ["cleanup --keep-trees 20", "cleanup --quota 1GiB --keep-last 3", "cleanup --set-policy"])
+    assert.equal((await runFake(line.split(" "))).status, 2, line);
+});
+
 test("cleanup passes on every rule", async () => {
   const line =
     "cleanup --plan --keep-last 1 --keep-within 1y6m --keep-hourly 2 --keep-daily 3 --keep-weekly 4 --keep-monthly 5 --keep-yearly 6 --keep-within-hourly 2d --keep-within-daily 3d --keep-within-weekly 4w --keep-within-monthly 5m --keep-within-yearly 6y --keep-tag a --keep-tag b --keep-undo 7 --keep-undo-within 30d --max-size 2GiB --max-age 90d";
