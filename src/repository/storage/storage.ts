@@ -19,8 +19,9 @@ export function labelOf(kind: FileKind, name: string): string {
   return kind === "config" ? ONE_OF.config : `${ONE_OF[kind]} ${name.slice(0, 8)}`;
 }
 
-/** All files of a kind, for messages: `packs`. */
+/** All files of a kind, for messages: `packs`, `config`. */
 export function labelOfAll(kind: FileKind): string {
+  if (kind === "config") return ONE_OF.config;
   return kind === "index" ? "indexes" : `${ONE_OF[kind]}s`;
 }
 
