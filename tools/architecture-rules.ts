@@ -22,6 +22,7 @@ export const LAYERS: readonly Layer[] = [
   { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
+  { name: "load-script.ts", may: [], reason: "it loads everything else of the command, and is built apart from it" },
   {
     name: "formats",
     may: ["errors.ts", "ids.ts"],

@@ -13,10 +13,12 @@ import { execFileSync } from "node:child_process";
 import { isBuiltin } from "node:module";
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { build, type Metafile, type Plugin } from "esbuild";
+import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
+import { checkAcyclic, scriptOf } from "./script-of.ts";
 
 /**
- * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks.
+ * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
+ * command and its threads run.
  * `--only-command` (what ./cairn asks for) leaves out the type declarations.
  */
 
@@ -98,9 +100,9 @@ interface Manifest {
 }
 
 /** The licences of what is bundled travel with it. */
-function thirdPartyNotices(meta: Metafile): string {
+function thirdPartyNotices(inputs: Metafile["inputs"]): string {
   const folders = new Set<string>();
-  for (const input of Object.keys(meta.inputs)) {
+  for (const input of Object.keys(inputs)) {
     const match = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(input);
     if (match?.[1] !== undefined) folders.add(match[1]);
   }
@@ -113,32 +115,98 @@ function thirdPartyNotices(meta: Metafile): string {
   return `The files in this folder contain parts of these packages.\n\n${parts.join(`\n${"-".repeat(80)}\n\n`)}`;
 }
 
+const BUNDLED = {
+  absWorkingDir: ROOT,
+  chunkNames: "[name]-[hash]",
+  bundle: true,
+  splitting: true,
+  format: "esm",
+  platform: "node",
+  target: "node24",
+  // Node 24 has it. What esbuild makes of it throws, in a loop, the error of an earlier round once more.
+  supported: { using: true },
+  external: EXTERNAL,
+  minifySyntax: true,
+  legalComments: "none",
+  // ssh2 has a WebAssembly module within its source, whose loader asks where it lies all the same.
+  define: { __dirname: '"."' },
+  metafile: true,
+  logLevel: "warning",
+} as const satisfies BuildOptions;
+
+/** What the command and its threads run, behind entry points that are the same from source. */
+const SCRIPTS = ["src/cli/main.ts", "src/engines/thread-main.ts"];
+
 async function bundle(stage: string): Promise<void> {
+  const scripts = await makeScripts(stage);
   const result = await build({
-    absWorkingDir: ROOT,
+    ...BUNDLED,
     entryPoints: entryPoints(),
     outdir: stage,
     entryNames: "[name]",
-    chunkNames: "[name]-[hash]",
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "node",
-    target: "node24",
-    // Node 24 has it. What esbuild makes of it throws, in a loop, the error of an earlier round once more.
-    supported: { using: true },
-    external: EXTERNAL,
-    minifySyntax: true,
-    legalComments: "none",
-    plugins: [workersBesideChunks, withoutCompiledParts],
-    // ssh2 has a WebAssembly module within its source, whose loader asks where it lies all the same.
-    define: { __dirname: '"."' },
-    metafile: true,
-    logLevel: "warning",
+    plugins: [scriptsInstead(scripts.names), workersBesideChunks, withoutCompiledParts],
   });
   takeBuiltinsDirectly(stage);
-  writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(result.metafile));
+  const inputs = { ...scripts.inputs, ...result.metafile.inputs };
+  writeFileSync(path.join(stage, "THIRD-PARTY-LICENSES.txt"), thirdPartyNotices(inputs));
   chmodSync(path.join(stage, "cli.js"), 0o755);
+}
+
+/**
+ * Scripts, which src/load-script.ts loads: Node gives no code of modules that have run. Each is one function; `__url` is
+ * what `import.meta.url` is in dist. `names`: by source file.
+ */
+async function makeScripts(stage: string): Promise<{ names: Map<string, string>; inputs: Metafile["inputs"] }> {
+  const outdir = path.join(stage, "modules");
+  const { metafile } = await build({
+    ...BUNDLED,
+    entryPoints: SCRIPTS,
+    outdir,
+    entryNames: "[name]-[hash]",
+    define: { ...BUNDLED.define, "import.meta.url": "__url" },
+    plugins: [workersBesideChunks, withoutCompiledParts],
+  });
+  takeBuiltinsDirectly(outdir);
+  for (const name of readdirSync(outdir)) {
+    const text = scriptOf(readFileSync(path.join(outdir, name), "utf8"), name);
+    writeFileSync(path.join(stage, scriptName(name)), text);
+  }
+  rmSync(outdir, { recursive: true });
+  const names = new Map<string, string>();
+  const imports = new Map<string, string[]>();
+  for (const [file, output] of Object.entries(metafile.outputs)) {
+    const { entryPoint } = output;
+    if (entryPoint !== undefined) names.set(path.join(ROOT, entryPoint), scriptName(path.basename(file)));
+    const first = output.imports.filter(({ kind }) => kind === "import-statement");
+    imports.set(
+      file,
+      first.map(({ path: other }) => other),
+    );
+  }
+  checkAcyclic(imports);
+  return { names, inputs: metafile.inputs };
+}
+
+function scriptName(moduleName: string): string {
+  return moduleName.replace(/\.js$/, ".cjs");
+}
+
+/** In place of a module that is a script: one that loads the script and has the same `main`. */
+function scriptsInstead(names: ReadonlyMap<string, string>): Plugin {
+  return {
+    name: "scripts-instead",
+    setup(setup) {
+      setup.onLoad({ filter: /\/(?:main|thread-main)\.ts$/ }, (file) => {
+        const name = names.get(file.path);
+        if (name === undefined) return undefined;
+        const contents = `import { loadScript } from "./src/load-script.ts";
+          const { exports, keep } = loadScript("${name}", import.meta.url);
+          process.once("exit", keep);
+          export const main = async () => exports.main(keep);`;
+        return { contents, resolveDir: ROOT };
+      });
+    },
+  };
 }
 
 const BUILTIN_IMPORT = /^import (?:\{([^}]*)\}|\* as (\w+)|(\w+)) from "(node:[\w/]+)";\n/gm;

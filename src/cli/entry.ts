@@ -26,7 +26,9 @@ if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {
 } else {
   const folder = compileCacheFolder();
   if (folder !== undefined) process.getBuiltinModule("node:module").enableCompileCache(folder);
-  await import("./main.ts");
+  // In dist another module of this name, which loads the command with the code that is kept of it; see tools/build.ts.
+  const { main } = await import("./main.ts");
+  await main();
 }
 
 export {};

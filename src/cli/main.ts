@@ -1,7 +1,7 @@
 import { VERSION } from "../formats/program.ts";
 
-/** The process's entry. `--version` is answered before anything else is loaded. */
-async function main(): Promise<void> {
+/** The command of this process. `--version` is answered before anything else is loaded. */
+export async function main(): Promise<void> {
   const argv = process.argv.slice(2);
   if (argv.length === 1 && (argv[0] === "--version" || argv[0] === "-V")) {
     process.stdout.write(`${VERSION}\n`);
@@ -10,5 +10,3 @@ async function main(): Promise<void> {
   const [{ runProcess }, { openLibrary }] = await Promise.all([import("./process.ts"), import("./library.ts")]);
   await runProcess(argv, openLibrary);
 }
-
-await main();

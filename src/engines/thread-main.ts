@@ -11,8 +11,13 @@ import type { WriteRequest } from "./write/write-runner.ts";
 /** What a worker thread does: a request at a time, then its reply. Each kind of work is loaded when it is first asked for. */
 type Handle = (request: EngineRequest) => unknown;
 
-const port = parentPort;
-if (port !== null) {
+/** Work that takes so long has run most of what such work runs, milliseconds. */
+const LONG_MS = 20;
+
+/** `onWorked`: called after each piece of work that was not short. */
+export async function main(onWorked: () => void = () => undefined): Promise<void> {
+  const port = parentPort;
+  if (port === null) return;
   const handles = new Map<WorkKind, Promise<Handle>>();
   const load = async (kind: WorkKind): Promise<Handle> => {
     if (kind === "scan") {
@@ -48,14 +53,15 @@ if (port !== null) {
     const handle = await loaded(kindOf(request));
     return { reply: handle(request) };
   };
+  const work = async (request: EngineRequest): Promise<void> => {
+    const started = performance.now();
+    port.postMessage(await answer(request).catch(failureOf));
+    if (performance.now() - started >= LONG_MS) onWorked();
+  };
   const { kind } = workerData as ThreadStart;
   await loaded(kind);
   port.postMessage({ ready: true } satisfies ThreadMessage);
-  port.on("message", (request: EngineRequest) => {
-    void answer(request)
-      .catch(failureOf)
-      .then((message) => port.postMessage(message));
-  });
+  port.on("message", (request: EngineRequest) => void work(request));
 }
 
 function kindOf({ kind }: EngineRequest): WorkKind {

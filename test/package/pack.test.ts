@@ -41,7 +41,7 @@ test(
       }
       const others = names.filter(
         (name) =>
-          !/^dist\/[\w.-]+\.js$|^dist\/types\/.*\.d\.ts$|^dist\/THIRD-PARTY|^(?:LICENSE|README\.md|package\.json)$/.test(
+          !/^dist\/[\w.-]+\.c?js$|^dist\/types\/.*\.d\.ts$|^dist\/THIRD-PARTY|^(?:LICENSE|README\.md|package\.json)$/.test(
             name,
           ),
       );

@@ -1,0 +1,101 @@
+import { strict as assert } from "node:assert";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { beforeEach, afterEach, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { loadScript } from "./load-script.ts";
+
+let scratch: string;
+let dist: string;
+let kept: string;
+
+beforeEach(() => {
+  scratch = mkdtempSync(path.join(tmpdir(), "cairn-load-script-"));
+  dist = path.join(scratch, "dist");
+  kept = path.join(scratch, "kept", "cairn-main");
+  mkdirSync(dist);
+  script("main-A.cjs", `exports.answer = require("./part-B.cjs").twice(21); exports.url = __url;`);
+  script("part-B.cjs", `exports.twice = (n) => n * 2;`);
+});
+afterEach(() => rmSync(scratch, { recursive: true }));
+
+function script(name: string, text: string): void {
+  writeFileSync(path.join(dist, name), `(function (require, exports, __url) {${text}\n})`);
+}
+
+function load(): ReturnType<typeof loadScript> {
+  return loadScript("main-A.cjs", pathToFileURL(path.join(dist, "cli.js")).href, kept);
+}
+
+function keptFiles(): string[] {
+  return readdirSync(kept).map((name) => `${name} ${statSync(path.join(kept, name), { bigint: true }).mtimeNs}`);
+}
+
+test("a script runs with what it requires, and its code is kept for the next run", () => {
+  const first = load();
+  assert.equal(first.exports["answer"], 42);
+  assert.equal(first.exports["url"], pathToFileURL(path.join(dist, "cli.js")).href);
+  first.keep();
+  assert.deepEqual(readdirSync(kept).toSorted(), ["main-A.cjs.code", "part-B.cjs.code"]);
+  const before = keptFiles();
+  const second = load();
+  assert.equal(second.exports["answer"], 42);
+  second.keep();
+  assert.deepEqual(keptFiles(), before, "V8 took all of it");
+});
+
+test("kept code is made again when it is damaged, cut or empty, and the script runs all the same", () => {
+  load().keep();
+  const file = path.join(kept, "part-B.cjs.code");
+  const whole = readFileSync(file);
+  const flipped = Buffer.from(whole);
+  flipped[whole.length >> 1]! ^= 1;
+  for (const damaged of [flipped, whole.subarray(0, whole.length - 9), whole.subarray(0, 5), Buffer.alloc(0)]) {
+    writeFileSync(file, damaged);
+    const { exports, keep } = load();
+    assert.equal(exports["answer"], 42);
+    keep();
+    assert.equal(readFileSync(file).length, whole.length);
+  }
+});
+
+test("a script's new text runs when code of an older text of the same length is kept", () => {
+  load().keep();
+  script("part-B.cjs", `exports.twice = (n) => n * 3;`);
+  assert.equal(load().exports["answer"], 63);
+});
+
+test("a script runs when nothing can be kept", () => {
+  writeFileSync(path.join(scratch, "kept"), "a file");
+  const { exports, keep } = load();
+  assert.equal(exports["answer"], 42);
+  keep();
+  assert.equal(readFileSync(path.join(scratch, "kept"), "utf8"), "a file");
+});
+
+test("kept code of scripts that are gone stays a day, for another installation", () => {
+  load().keep();
+  const old = path.join(kept, "part-OLD.cjs.code");
+  const young = path.join(kept, "part-YOUNG.cjs.code");
+  for (const file of [old, young]) writeFileSync(file, "x");
+  const before = Date.now() / 1000 - 90_000;
+  utimesSync(old, before, before);
+  rmSync(path.join(kept, "part-B.cjs.code"));
+  load().keep();
+  assert.deepEqual(readdirSync(kept).toSorted(), ["main-A.cjs.code", "part-B.cjs.code", "part-YOUNG.cjs.code"]);
+});
+
+test("what a script throws comes through, with the script's place", () => {
+  script("part-B.cjs", `throw new Error("no part");`);
+  assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("part-B.cjs"));
+});

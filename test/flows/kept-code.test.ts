@@ -1,0 +1,51 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { cpSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { buildCommand, ROOT, SCRATCH } from "../fixtures/command.ts";
+
+/** As it is installed: the code is kept in the user's cache. */
+function installed(): (...args: string[]) => void {
+  const app = path.join(SCRATCH, "app");
+  mkdirSync(app);
+  cpSync(path.dirname(buildCommand()), path.join(app, "dist"), { recursive: true });
+  cpSync(path.join(ROOT, "package.json"), path.join(app, "package.json"));
+  symlinkSync(path.join(ROOT, "node_modules"), path.join(app, "node_modules"));
+  const env: NodeJS.ProcessEnv = { ...process.env, XDG_CACHE_HOME: path.join(SCRATCH, "cache") };
+  delete env["NODE_COMPILE_CACHE"];
+  return (...args) => {
+    const { status, stderr } = spawnSync(process.execPath, [path.join(app, "dist/cli.js"), ...args], {
+      encoding: "utf8",
+      env,
+    });
+    assert.equal(status, 0, stderr);
+  };
+}
+
+function keptCode(): Map<string, bigint> {
+  const files = globSync(path.join(SCRATCH, "cache/cairn/compile-cache/*/cairn-*/*.code"));
+  return new Map(files.toSorted().map((file) => [file, statSync(file, { bigint: true }).mtimeNs]));
+}
+
+test("a command runs from kept code, which it leaves as it is, and runs when all of that is damaged", () => {
+  const cairn = installed();
+  const folder = path.join(SCRATCH, "work");
+  mkdirSync(folder);
+  // So many that worker threads look at them, which keep code of their own.
+  for (let n = 0; n < 5000; n++) writeFileSync(path.join(folder, `file-${n}`), `${n}`);
+  cairn("save", folder);
+  cairn("save", folder, "--reread");
+  const kept = keptCode();
+  assert.ok([...kept.keys()].some((file) => file.includes("cairn-main/main-")));
+  assert.ok([...kept.keys()].some((file) => file.includes("cairn-thread-main/scan-runner-")));
+  cairn("save", folder, "--reread");
+  assert.deepEqual(keptCode(), kept);
+  for (const file of kept.keys()) {
+    const bytes = readFileSync(file);
+    bytes[bytes.length >> 1]! ^= 0x10;
+    writeFileSync(file, bytes);
+  }
+  cairn("save", folder, "--reread");
+  cairn("verify", "-C", folder);
+});

@@ -1,0 +1,42 @@
+/**
+ * An ES module of the bundle as the script that src/load-script.ts loads. Only what esbuild prints is understood: imports
+ * first, one list of exports last. Each import is a constant, as fast as a module's own; so nothing that is exported may
+ * be assigned later, and no two scripts may import each other.
+ */
+
+const IMPORT = /^import (?:\{([^}]*)\} from )?"\.\/([\w.-]+)\.js";\n/gm;
+const EXPORTS = /^export \{([^}]*)\};\n?$/m;
+/** Of a package that is no ES module. */
+const EXPORT_DEFAULT = /^export default (.*);$/m;
+const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
+
+/** Throws for text that is not understood, or exports what is a `let`. */
+export function scriptOf(text: string, name: string): string {
+  const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/(\w+)(?: as (\w+))?/g)];
+  for (const [, local] of exported)
+    if (new RegExp(`^let ${local}\\b`, "m").test(text)) throw new Error(`${name} exports the variable ${local}`);
+  const body = text
+    .replace(EXPORTS, () => exported.map(([, local, as = local]) => `exports.${as} = ${local};\n`).join(""))
+    .replace(EXPORT_DEFAULT, "exports.default = $1;")
+    .replaceAll(IMPORT, (_line, names: string | undefined, from: string) =>
+      names === undefined
+        ? `require("./${from}.cjs");\n`
+        : `const {${names.replaceAll(/(\w+) as (\w+)/g, "$1: $2")}} = require("./${from}.cjs");\n`,
+    )
+    .replaceAll(DYNAMIC_IMPORT, (_call, from: string) => `Promise.resolve().then(() => require("./${from}.cjs"))`);
+  const left = /^(?:import|export)\b.*$|\bimport\(["'].*$/m.exec(body);
+  if (left !== null) throw new Error(`${name} has what no script can have: ${left[0].slice(0, 100)}`);
+  return `(function (require, exports, __url) {"use strict";${body}\n})`;
+}
+
+/** Throws when modules of a bundle import each other. `imports`: by name. */
+export function checkAcyclic(imports: ReadonlyMap<string, readonly string[]>): void {
+  const done = new Set<string>();
+  const visit = (name: string, above: readonly string[]): void => {
+    if (above.includes(name)) throw new Error(`scripts import each other: ${[...above, name].join(", ")}`);
+    if (done.has(name)) return;
+    for (const other of imports.get(name) ?? []) visit(other, [...above, name]);
+    done.add(name);
+  };
+  for (const name of imports.keys()) visit(name, []);
+}
