@@ -11,7 +11,7 @@ import { syscalls } from "../fs/syscalls.ts";
 import type { Envelope } from "./envelope.ts";
 
 const ENTRY = fileURLToPath(new URL("./testing-entry.ts", import.meta.url));
-const MAIN = fileURLToPath(new URL("./main.ts", import.meta.url));
+const MAIN = fileURLToPath(new URL("./entry.ts", import.meta.url));
 
 async function collect(stream: NodeJS.ReadableStream): Promise<string> {
   let text = "";

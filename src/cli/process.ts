@@ -2,6 +2,7 @@ import { toCairnError } from "../errors.ts";
 import fs from "node:fs";
 import { absolutePath } from "../fs/users.ts";
 import type { CairnLibrary } from "../operations/contract.ts";
+import { bindNative } from "../native.ts";
 import { runCli } from "./cli.ts";
 import type { CliInput, OutputSink } from "./cli.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
@@ -19,7 +20,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
         if (signal !== "SIGINT") sendTo(running, signal);
         return;
       }
-      if (controller.signal.aborted) process.exit(130);
+      if (controller.signal.aborted) endProcess(130);
       controller.abort(new Error(`received ${signal}`));
     });
   }
@@ -36,7 +37,24 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
       running = pid;
     },
   });
-  process.exit(reportLostOutput(stdout.failure, status));
+  endProcess(reportLostOutput(stdout.failure, status));
+}
+
+/** What has been asked to watch this process writes what it saw when Node takes it down. */
+const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect)/;
+
+/**
+ * Ends the process once its `exit` listeners have run. Not by Node, which waits for the threads that compile: one of them
+ * may wait for this one to collect garbage, and both for ever (nodejs/node#54918).
+ */
+function endProcess(status: number): never {
+  const isWatched =
+    process.env["NODE_V8_COVERAGE"] !== undefined ||
+    WATCHED.test([...process.execArgv, process.env["NODE_OPTIONS"]].join(" "));
+  const exit = isWatched ? null : bindNative("void _exit(int status)");
+  // After the listeners that are there.
+  if (exit !== null) process.on("exit", (code) => void exit(code));
+  process.exit(status);
 }
 
 /** A result that could not be written (a full disk) is no success; a reader that left early wants no more. */
