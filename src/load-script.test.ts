@@ -95,6 +95,14 @@ test("kept code of scripts that are gone stays a day, for another installation",
   assert.deepEqual(readdirSync(kept).toSorted(), ["main-A.cjs.code", "part-B.cjs.code", "part-YOUNG.cjs.code"]);
 });
 
+test("a script that has failed fails again when it is required again", () => {
+  script("main-A.cjs", `exports.part = () => require("./part-B.cjs");`);
+  script("part-B.cjs", `exports.half = true; throw new Error("no part");`);
+  const { exports, keep } = load();
+  for (let time = 0; time < 2; time++) assert.throws(exports["part"] as () => void, /no part/);
+  keep();
+});
+
 test("what a script throws comes through, with the script's place", () => {
   script("part-B.cjs", `throw new Error("no part");`);
   assert.throws(load, (error: Error) => error.message === "no part" && error.stack!.includes("part-B.cjs"));

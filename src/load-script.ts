@@ -63,9 +63,10 @@ class Scripts {
     const known = this.#exports.get(name);
     if (known !== undefined) return known;
     const exports = {};
-    this.#exports.set(name, exports);
     const body = this.#compile(name).runInThisContext() as Body;
     body((required) => this.load(required.slice("./".length)), exports, this.#base);
+    // No two scripts require each other: nobody needs what is not whole yet, or has failed.
+    this.#exports.set(name, exports);
     return exports;
   }
 
