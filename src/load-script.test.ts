@@ -1,5 +1,6 @@
 import { strict as assert } from "node:assert";
 import {
+  chownSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -74,6 +75,20 @@ test("a script's new text runs when code of an older text of the same length is 
   script("part-B.cjs", `exports.twice = (n) => n * 3;`);
   assert.equal(load().exports["answer"], 63);
 });
+
+test(
+  "kept code is not run when another user wrote it",
+  { skip: process.geteuid?.() === 0 ? false : "only root may give files away" },
+  () => {
+    load().keep();
+    const file = path.join(kept, "part-B.cjs.code");
+    chownSync(file, 65_534, 65_534);
+    const { exports, keep } = load();
+    assert.equal(exports["answer"], 42);
+    keep();
+    assert.equal(statSync(file).uid, 0, "written anew");
+  },
+);
 
 test("a script runs when nothing can be kept", () => {
   writeFileSync(path.join(scratch, "kept"), "a file");

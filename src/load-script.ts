@@ -1,4 +1,15 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { getCompileCacheDir } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,7 +21,7 @@ import { crc32 } from "node:zlib";
  * has compiled of them kept in files. Node's own compile cache keeps what is compiled before a module runs; of nearly all
  * functions that is nothing. This one keeps what a whole run has compiled, which saves a third of a short command.
  *
- * What is kept is disposable: a file that does not check out, or is of another V8 or another text, is as good as none.
+ * What is kept is disposable: a file that is damaged, of another user, another V8 or another text is as good as none.
  */
 
 /** Loads one script, at most once, and all that it requires; what it exports. */
@@ -83,14 +94,20 @@ class Scripts {
   }
 
   #keptCode(name: string, textCrc: number): Buffer | undefined {
+    let fd: number | undefined;
     try {
-      const bytes = readFileSync(this.#fileOf(name));
+      fd = openSync(this.#fileOf(name), "r");
+      // Code of somebody else would run as this user.
+      if (![process.geteuid?.(), 0].includes(fstatSync(fd).uid)) return undefined;
+      const bytes = readFileSync(fd);
       const code = bytes.subarray(HEADER);
       const isWhole = bytes.readUInt32LE(0) === textCrc && bytes.readUInt32LE(4) === crc32(code);
       return isWhole ? code : undefined;
     } catch {
       // There is none, or none that can be read.
       return undefined;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
     }
   }
 
@@ -116,15 +133,20 @@ class Scripts {
     header.writeUInt32LE(textCrc, 0);
     header.writeUInt32LE(crc32(code), 4);
     const file = this.#fileOf(name);
-    writeFileSync(`${file}.tmp`, Buffer.concat([header, code]), { mode: 0o600 });
-    renameSync(`${file}.tmp`, file);
+    try {
+      writeFileSync(`${file}.tmp`, Buffer.concat([header, code]), { mode: 0o600 });
+      renameSync(`${file}.tmp`, file);
+    } catch (error) {
+      rmSync(`${file}.tmp`, { force: true });
+      throw error;
+    }
   }
 
   #removeOthers(): void {
     const here = new Set(readdirSync(this.#directory).map((name) => `${name}.code`));
     for (const name of readdirSync(this.#folder!)) {
       const file = path.join(this.#folder!, name);
-      if (!here.has(name) && Date.now() - statSync(file).mtimeMs > KEEP_OTHERS_MS) unlinkSync(file);
+      if (!here.has(name) && Date.now() - statSync(file).mtimeMs > KEEP_OTHERS_MS) rmSync(file);
     }
   }
 }

@@ -14,7 +14,7 @@ import { isBuiltin } from "node:module";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { build, type BuildOptions, type Metafile, type Plugin } from "esbuild";
-import { checkAcyclic, scriptOf } from "./script-of.ts";
+import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
 
 /**
  * Makes dist/: the command, the library and every `*-worker.ts` as entry points that share chunks, and scripts of what the
@@ -184,6 +184,8 @@ async function makeScripts(stage: string): Promise<{ names: Map<string, string>;
     );
   }
   checkAcyclic(imports);
+  for (const file of Object.keys(metafile.inputs).filter((input) => /\.(?:ts|m?js)$/.test(input)))
+    checkConstantExports(readFileSync(path.join(ROOT, file), "utf8"), file);
   return { names, inputs: metafile.inputs };
 }
 

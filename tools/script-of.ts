@@ -1,7 +1,7 @@
 /**
  * An ES module of the bundle as the script that src/load-script.ts loads. Only what esbuild prints is understood: imports
  * first, one list of exports last. Each import is a constant, as fast as a module's own; so nothing that is exported may
- * be assigned later, and no two scripts may import each other.
+ * be assigned later (`checkConstantExports`), and no two scripts may import each other (`checkAcyclic`).
  */
 
 const IMPORT = /^import (?:\{([^}]*)\} from )?"\.\/([\w.-]+)\.js";\n/gm;
@@ -10,18 +10,23 @@ const EXPORTS = /^export \{([^}]*)\};\n?$/m;
 const EXPORT_DEFAULT = /^export default (.*);$/m;
 const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
 
-/** Throws for text that is not understood, or exports what is a `let`. */
+/** Throws for a source file, by name, that exports a variable: those that import it would go on with its first value. */
+export function checkConstantExports(source: string, file: string): void {
+  const variable = /^\s*export\s+(?:declare\s+)?(?:let|var)\s+([\w$]+)/m.exec(source);
+  if (variable !== null)
+    throw new Error(`${file} exports the variable ${variable[1]}; export a function that tells it`);
+}
+
+/** Throws for text that is not understood. */
 export function scriptOf(text: string, name: string): string {
-  const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/(\w+)(?: as (\w+))?/g)];
-  for (const [, local] of exported)
-    if (new RegExp(`^let ${local}\\b`, "m").test(text)) throw new Error(`${name} exports the variable ${local}`);
+  const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/([\w$]+)(?: as ([\w$]+))?/g)];
   const body = text
     .replace(EXPORTS, () => exported.map(([, local, as = local]) => `exports.${as} = ${local};\n`).join(""))
     .replace(EXPORT_DEFAULT, "exports.default = $1;")
     .replaceAll(IMPORT, (_line, names: string | undefined, from: string) =>
       names === undefined
         ? `require("./${from}.cjs");\n`
-        : `const {${names.replaceAll(/(\w+) as (\w+)/g, "$1: $2")}} = require("./${from}.cjs");\n`,
+        : `const {${names.replaceAll(/([\w$]+) as ([\w$]+)/g, "$1: $2")}} = require("./${from}.cjs");\n`,
     )
     .replaceAll(DYNAMIC_IMPORT, (_call, from: string) => `Promise.resolve().then(() => require("./${from}.cjs"))`);
   const left = /^(?:import|export)\b.*$|\bimport\(["'].*$/m.exec(body);

@@ -14,7 +14,21 @@ function compileCacheFolder(): string | undefined {
   const { HOME: home, XDG_CACHE_HOME: caches } = process.env;
   // A relative path would be another folder for each current one.
   const cache = [caches, home && `${home}/.cache`].find((each) => each?.startsWith("/"));
-  return cache && `${cache}/cairn/compile-cache`;
+  return cache && isOwn(cache) ? `${cache}/cairn/compile-cache` : undefined;
+}
+
+/** Root may have another user's home: whoever can write compiled code there has it run by whoever reads it. */
+function isOwn(folder: string): boolean {
+  const { statSync } = process.getBuiltinModule("node:fs");
+  const { dirname } = process.getBuiltinModule("node:path");
+  try {
+    for (let at = folder; ; at = dirname(at)) {
+      const owner = statSync(at, { throwIfNoEntry: false })?.uid;
+      if (owner !== undefined) return owner === 0 || owner === process.geteuid?.();
+    }
+  } catch {
+    return false;
+  }
 }
 
 if (Number.parseInt(process.versions.node, 10) < NEEDED_MAJOR) {

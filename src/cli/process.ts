@@ -41,7 +41,7 @@ export async function runProcess(argv: readonly string[], openLibrary: () => Pro
 }
 
 /** What has been asked to watch this process writes what it saw when Node takes it down. */
-const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect)/;
+const WATCHED = /--(?:cpu-prof|heap-prof|prof|inspect|trace-event)/;
 
 /**
  * Ends the process once its `exit` listeners have run. Not by Node, which waits for the threads that compile: one of them

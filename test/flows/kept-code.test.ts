@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, cpSync, globSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { buildCommand, ROOT, SCRATCH } from "../fixtures/command.ts";
@@ -23,13 +23,29 @@ function installed(): (...args: string[]) => void {
   };
 }
 
+const cairn = installed();
+
 function keptCode(): Map<string, bigint> {
   const files = globSync(path.join(SCRATCH, "cache/cairn/compile-cache/*/cairn-*/*.code"));
   return new Map(files.toSorted().map((file) => [file, statSync(file, { bigint: true }).mtimeNs]));
 }
 
+test(
+  "nothing is kept in another user's cache folder when root has that user's home",
+  { skip: process.geteuid?.() === 0 ? false : "only root may give folders away" },
+  () => {
+    const home = path.join(SCRATCH, "cache");
+    mkdirSync(home, { recursive: true });
+    chownSync(home, 65_534, 65_534);
+    cairn("workspaces");
+    assert.equal(keptCode().size, 0);
+    chownSync(home, 0, 0);
+    cairn("workspaces");
+    assert.ok(keptCode().size > 0);
+  },
+);
+
 test("a command runs from kept code, which it leaves as it is, and runs when all of that is damaged", () => {
-  const cairn = installed();
   const folder = path.join(SCRATCH, "work");
   mkdirSync(folder);
   // So many that worker threads look at them, which keep code of their own.
