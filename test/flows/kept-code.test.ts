@@ -30,6 +30,18 @@ function keptCode(): Map<string, bigint> {
   return new Map(files.toSorted().map((file) => [file, statSync(file, { bigint: true }).mtimeNs]));
 }
 
+/** What is kept once a run leaves it as it is: one may end before its threads have kept all of theirs. */
+function settled(run: () => void): Map<string, bigint> {
+  for (let times = 0; times < 10; times++) {
+    const before = keptCode();
+    run();
+    const after = keptCode();
+    const isSame = before.size === after.size && [...after].every(([file, at]) => before.get(file) === at);
+    if (isSame && [...after.keys()].some((file) => file.includes("cairn-thread-main"))) return after;
+  }
+  throw new Error("each of ten runs has kept something anew");
+}
+
 test(
   "nothing is kept in another user's cache folder when root has that user's home",
   { skip: process.geteuid?.() === 0 ? false : "only root may give folders away" },
@@ -51,12 +63,9 @@ test("a command runs from kept code, which it leaves as it is, and runs when all
   // So many that worker threads look at them, which keep code of their own.
   for (let n = 0; n < 5000; n++) writeFileSync(path.join(folder, `file-${n}`), `${n}`);
   cairn("save", folder);
-  cairn("save", folder, "--reread");
-  const kept = keptCode();
+  const kept = settled(() => cairn("save", folder, "--reread"));
   assert.ok([...kept.keys()].some((file) => file.includes("cairn-main/main-")));
   assert.ok([...kept.keys()].some((file) => file.includes("cairn-thread-main/scan-runner-")));
-  cairn("save", folder, "--reread");
-  assert.deepEqual(keptCode(), kept);
   for (const file of kept.keys()) {
     const bytes = readFileSync(file);
     bytes[bytes.length >> 1]! ^= 0x10;
