@@ -24,10 +24,7 @@ const RECORDED = [
   [R.MTIME + 1, STAT.MTIME + 1],
   [R.MTIME_NS, STAT.MTIME_NS],
 ] as const;
-const RECORDED_OF_FILES = [
-  [R.SIZE, STAT.SIZE],
-  [R.SIZE + 1, STAT.SIZE + 1],
-] as const;
+const RECORDED_OF_FILES = [...RECORDED, [R.SIZE, STAT.SIZE], [R.SIZE + 1, STAT.SIZE + 1]] as const;
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
 export function scanDirectories(thread: ScanThread): void {
@@ -413,7 +410,7 @@ class DirectoryScanner {
     const { old, stat } = this.#thread;
     const base = oldRecord * RECORD_WORDS;
     const isFile = (stat.words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.FILE;
-    const told = isFile ? [...RECORDED, ...RECORDED_OF_FILES] : RECORDED;
+    const told = isFile ? RECORDED_OF_FILES : RECORDED;
     if (old!.records[base + R.MODE] !== (stat.words[STAT.MODE]! & 0xffff)) return false;
     return told.every(([own, of]) => old!.records[base + own] === stat.words[of]);
   }
