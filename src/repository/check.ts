@@ -159,9 +159,10 @@ async function checkPacks(
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
       const size = stored.get(name);
-      if (!seen.has(name)) statePack(problems, pack, { name, size });
+      const wanted = pack.fileSize;
+      if (!seen.has(name)) statePack(problems, pack, { name, size, wanted });
       seen.add(name);
-      if (size === undefined || size < pack.fileSize) {
+      if (size === undefined || size < wanted) {
         absent.push({ pack, present: false });
         continue;
       }
@@ -187,15 +188,14 @@ async function checkPacks(
 function statePack(
   problems: CheckProblem[],
   pack: IndexedPack,
-  file: { name: string; size: number | undefined },
+  file: { name: string; size: number | undefined; wanted: number },
 ): void {
   if (file.size === undefined) {
     problems.push(damage("pack_missing", file.name, `the index lists ${pack.blobCount} blobs in it`));
     return;
   }
-  const wanted = pack.fileSize;
-  if (file.size !== wanted)
-    problems.push(damage("pack_size", file.name, `the file has ${file.size} bytes; the index implies ${wanted}`));
+  if (file.size !== file.wanted)
+    problems.push(damage("pack_size", file.name, `the file has ${file.size} bytes; the index implies ${file.wanted}`));
   if (!pack.isContiguous)
     problems.push({
       kind: "pack_layout",
