@@ -64,11 +64,10 @@ export class Compressor {
   }
 
   #contextOf(calls: Calls, level: CompressionLevel): number {
-    let context = this.#contexts.get(level);
-    if (context !== undefined) return context;
-    context = calls.createCompressor();
-    const made = context;
-    released.register(this, () => calls.freeCompressor(made));
+    const known = this.#contexts.get(level);
+    if (known !== undefined) return known;
+    const context = calls.createCompressor();
+    released.register(this, () => calls.freeCompressor(context));
     calls.setParameter(context, constants.ZSTD_c_compressionLevel, level);
     this.#contexts.set(level, context);
     return context;
