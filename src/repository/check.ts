@@ -75,6 +75,11 @@ export interface CheckOptions {
   readTree: ReadTree;
   /** Called before the trees are walked: from then on the packs can be read beside that. */
   onPacks?: ((packs: CheckedPacks) => void) | undefined;
+  /**
+   * Called before the trees are walked, by a caller that follows most of them itself: a byte for each entry of the index
+   * that it found needed, each tree with all that it names; null where it could not follow everything.
+   */
+  follow?: ((found: Pick<CheckReport, "index" | "roots">) => Promise<Uint8Array | null>) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -98,6 +103,8 @@ export async function checkStructure(repository: Repository, options: CheckOptio
   }));
   roots.push(...(options.roots ?? []));
   const live = new LiveSet(checked.index);
+  const followed = await options.follow?.({ index: checked.index, roots });
+  if (followed !== undefined && followed !== null) live.adopt(followed);
   await live.mark(
     roots.map((root) => root.tree),
     options.readTree,

@@ -76,6 +76,14 @@ export class LiveSet {
     return this.#trees;
   }
 
+  /** Takes over what another walk has followed to the end: a byte for each entry, of a tree also all that it names. */
+  adopt(followed: Uint8Array): void {
+    for (let entry = 0; entry < followed.length; entry++) {
+      if (followed[entry] !== 1 || !this.#set(entry)) continue;
+      if (this.#index.table.typeOf(entry) === TREE_BLOB) this.#trees++;
+    }
+  }
+
   /** Marks all that is reachable from these root trees (32 bytes each). */
   async mark(roots: Iterable<Uint8Array>, readTree: ReadTree, options: MarkOptions = {}): Promise<void> {
     const stack: number[] = [];

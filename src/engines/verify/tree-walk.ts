@@ -66,7 +66,7 @@ export class TreeWalk {
   readonly #digester = new NodeDigester();
   readonly #plainDigester = new PlainDigester();
   readonly #cursor = new PlainTreeCursor();
-  /** A byte for each entry of the index. */
+  /** A byte for each entry of the index; of a tree also all that it names is needed. */
   readonly needed: Uint8Array;
   readonly #packSeen: Uint8Array;
   /** For each entry: 0 unknown, a slot from 1, or why there is none. */
@@ -169,7 +169,7 @@ export class TreeWalk {
     const remember = only === null && !this.#manifest.special.has(path);
     const known = this.#slotOf[entry]!;
     if (remember && known !== 0) return known;
-    this.#need(entry);
+    if (only === null) this.#need(entry);
     try {
       const bytes = this.#store.bytesAt(entry);
       const place = { entry, path, remember };

@@ -11,7 +11,7 @@ import { snapshotContent } from "./snapshot-content.ts";
 
 export interface DigestsToProve {
   access: RepositoryAccess;
-  report: CheckReport;
+  report: Pick<CheckReport, "index" | "roots">;
   near: NearPacks;
   reader: NearReader;
   options: VerifyBackupOptions;
@@ -28,16 +28,23 @@ export interface DigestFinding {
   detail: string;
 }
 
+export interface ProvenDigests {
+  findings: DigestFinding[];
+  /** A byte for each entry of the index that was found needed on the way; null where something could not be followed. */
+  followed: Uint8Array | null;
+}
+
 /**
  * Computes the state digests of all snapshots of save points anew, from their trees and the hashes that are recorded of
  * large files, whose blobs are proven elsewhere.
  */
-export async function provenPointDigests(what: DigestsToProve): Promise<DigestFinding[]> {
+export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
   const { access, report, near, reader, options } = what;
   const { index } = report;
   const store = new StoreReader(access.repository.keys, index, near.folder);
   const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];
+  let isWhole = true;
   try {
     for (const { label, tree } of report.roots) {
       const id = label.replace(/^snapshot /, "");
@@ -59,6 +66,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<DigestFi
         findings.push({ snapshot: id, ...finding });
       } catch (error) {
         if (!(error instanceof CairnError)) throw error;
+        isWhole = false;
         if (error.code === "newer_version") findings.push({ snapshot: id, kind: "unknown", detail: error.message });
         else if (error.code === "damaged") findings.push({ snapshot: id, kind: "unread", detail: error.message });
         // One that was removed meanwhile is nobody's any more.
@@ -68,7 +76,7 @@ export async function provenPointDigests(what: DigestsToProve): Promise<DigestFi
   } finally {
     store.close();
   }
-  return findings;
+  return { findings, followed: isWhole && !walk.suspicious ? walk.needed : null };
 }
 
 function compared(state: Uint8Array | null, recorded: string): Pick<DigestFinding, "kind" | "detail"> {

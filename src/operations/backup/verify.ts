@@ -1,5 +1,5 @@
 import { warmThreads } from "../../engines/threads.ts";
-import { provenPointDigests, type DigestFinding } from "./verify-digests.ts";
+import { provenPointDigests, type DigestFinding, type ProvenDigests } from "./verify-digests.ts";
 import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -79,10 +79,18 @@ async function readRepository(
     reading.catch(() => undefined);
   };
   try {
-    const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin };
+    let proven: ProvenDigests | null = null;
+    const prove = async (report: Pick<CheckReport, "index" | "roots">): Promise<ProvenDigests> =>
+      (proven = await provenPointDigests({ access, report, near, reader, options }));
+    // The same walk serves both where every tree is here, and is proven by the threads.
+    const isProvenBeside = near.isLocal && quick !== true && chosen === undefined && subset === undefined;
+    const follow = isProvenBeside
+      ? async (found: Pick<CheckReport, "index" | "roots">) => (await prove(found)).followed
+      : undefined;
+    const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin, follow };
     const report = await access.asStored(async () => checkStructure(access.repository, structure));
-    // While what the walk has brought of trees is still here.
-    const digests = quick === true ? [] : await provenPointDigests({ access, report, near, reader, options });
+    // Elsewhere while what the walk has brought of trees is still here.
+    const digests = quick === true ? [] : (proven ?? (await prove(report))).findings;
     const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
     const read = await (reading ?? verifyPacks({ access, report, near, packs, options }));
     report.problems.push(...read.problems);
