@@ -98,6 +98,7 @@ const REPOSITORY = {
   password,
   env: object,
   limits: members<TransferLimits>({ uploadRate: number, downloadRate: number, connections: number }),
+  soon: oneOf("verify", "restore"),
 };
 /** A rule whose name is wrong would be lost, and more be removed than was meant; what rules say is checked with them. */
 const KEPT = {

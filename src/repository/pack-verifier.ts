@@ -92,8 +92,7 @@ export class PackVerifier {
     const { blobs } = header;
     for (let from = 0; from < blobs.length;) {
       const start = blobs[from]!.offset;
-      let to = from + 1;
-      while (to < blobs.length && blobs[to]!.offset + blobs[to]!.length - start <= WINDOW) to += 1;
+      const to = windowEnd(blobs, from);
       const last = blobs[to - 1]!;
       const length = last.offset + last.length - start;
       if (length > this.#window.bytes.length) this.#window = newArena(length);
@@ -137,4 +136,12 @@ export class PackVerifier {
     }
     return this.#decoder.matches(blob.id) ? null : "its content has another SHA-256";
   }
+}
+
+/** How far a window goes that begins with a blob: one that is larger is a window of its own. */
+function windowEnd(blobs: readonly IndexBlob[], from: number): number {
+  const end = blobs[from]!.offset + WINDOW;
+  let to = from + 1;
+  while (to < blobs.length && blobs[to]!.offset + blobs[to]!.length <= end) to += 1;
+  return to;
 }

@@ -18,6 +18,8 @@ export class PackThread {
   readonly #control: Int32Array;
   readonly #queue: Int32Array;
   readonly #proven: Uint8Array;
+  /** The pack that is being read. */
+  #number = 0;
   /** bytes */
   #uncounted = 0;
   #reader: BlobReader | undefined;
@@ -78,8 +80,8 @@ export class PackThread {
     }
     try {
       const { size } = fs.fstatSync(descriptor);
-      const onBlob = (blob: IndexBlob): void => this.#onBlob(number, blob);
-      return this.#report(number, this.#verifier.verify({ descriptor, size, id, onBlob }));
+      this.#number = number;
+      return this.#report(number, this.#verifier.verify({ descriptor, size, id, onBlob: this.#onBlob }));
     } catch (error) {
       const { code, message } = toCairnError(error);
       if (code === "interrupted") throw error;
@@ -89,8 +91,9 @@ export class PackThread {
     }
   }
 
-  #onBlob(pack: number, blob: IndexBlob): void {
-    const entry = this.#entryAt(pack, blob);
+  /** One function for all packs: what calls another one each time is never compiled well. */
+  readonly #onBlob = (blob: IndexBlob): void => {
+    const entry = this.#entryAt(this.#number, blob);
     if (entry >= 0) this.#proven[entry] = 1;
     Atomics.add(this.#control, V.BLOBS_DONE, 1);
     // Small ones count too, once they are a KiB together.
@@ -98,7 +101,7 @@ export class PackThread {
     Atomics.add(this.#control, V.KIB_DONE, Math.floor(this.#uncounted / 1024));
     this.#uncounted %= 1024;
     this.#checkStop();
-  }
+  };
 
   /** The entry that is read from exactly there, or -1: the index reads the blob elsewhere, or does not know it. */
   #entryAt(pack: number, blob: IndexBlob): number {

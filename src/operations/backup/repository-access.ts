@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { warmThreads } from "../../engines/threads.ts";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
@@ -17,6 +18,8 @@ import type { CallOptions, RepositoryInfo, RepositoryOptions } from "../contract
 import { clearAway } from "../../fs/remove-all.ts";
 
 const LOCK_WAIT_MS = 10_000;
+/** What threads do first in a call. */
+const WORK = { verify: "verify", restore: "write" } as const;
 
 /** `$XDG_CACHE_HOME/cairn`, else `~/.cache/cairn`; whatever lies there can be made again. */
 export function userCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
@@ -60,6 +63,7 @@ export class RepositoryAccess {
     try {
       const password = await passwordOf(options);
       throwIfAborted(options.signal);
+      if (options.soon !== undefined) warmThreads(WORK[options.soon]);
       const repository = await openedBy(new CallStorage(storage, storageCall(options)), password);
       throwIfAborted(options.signal);
       const access = RepositoryAccess.over(options, storage, repository);

@@ -4,6 +4,7 @@ import { linkSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, wri
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { Readable } from "node:stream";
+import { threadsAreWarm } from "../../engines/threads.ts";
 import type { BackupRepository, VerifyBackupResult } from "../contract.ts";
 import { backupScene, type BackupScene } from "./testing-far.ts";
 
@@ -53,6 +54,15 @@ function filesOf({ place }: BackupScene, folder: string): string[] {
   const all = readdirSync(join(place, folder), { recursive: true, encoding: "utf8" });
   return all.map((name) => join(place, folder, name)).filter((path) => statSync(path).isFile());
 }
+
+test("threads wait for a verification when it was said at opening that one comes soon", async (t) => {
+  const at = await backupScene(t, "local");
+  await (await at.library.openRepository(at.options)).close();
+  assert.equal(threadsAreWarm(), false);
+  const repository = await at.library.openRepository({ ...at.options, soon: "verify" });
+  t.after(async () => repository.close());
+  assert.equal(threadsAreWarm(), true);
+});
 
 test("a repository is as sound, and has as many trees, when one walk has to do as when two go through it", async (t) => {
   const at = await scene(t);

@@ -31,6 +31,8 @@ export interface RepositoryOptions extends CallOptions {
   /** Where a storage looks up its credentials; default: the process's own. */
   env?: Readonly<Record<string, string | undefined>>;
   limits?: TransferLimits;
+  /** A call that will be made first: its threads start while the password's key is derived. Nothing else depends on it. */
+  soon?: "verify" | "restore";
 }
 
 export interface TransferLimits {

@@ -107,13 +107,14 @@ export function otherRepositoryOptions(context: Context, input: Input): Reposito
   });
 }
 
-/** Runs work with the repository open and closes it whatever happens. */
+/** Runs work with the repository open and closes it whatever happens. `soon`: what work it is, where that has threads. */
 export async function withRepository<T>(
   context: Context,
   input: Input,
   work: (repository: BackupRepository) => Promise<T>,
+  soon?: RepositoryOptions["soon"],
 ): Promise<T> {
-  return whileOpening(context, input, async (opening) => work(await opening));
+  return whileOpening(context, input, async (opening) => work(await opening), soon);
 }
 
 /** The same for work that begins while the password's key is derived. */
@@ -121,9 +122,11 @@ export async function whileOpening<T>(
   context: Context,
   input: Input,
   work: (opening: Promise<BackupRepository>) => Promise<T>,
+  soon?: RepositoryOptions["soon"],
 ): Promise<T> {
   const library = await context.library();
-  const opening = library.openRepository(repositoryOptions(context, input));
+  const options = { ...repositoryOptions(context, input), ...(soon === undefined ? {} : { soon }) };
+  const opening = library.openRepository(options);
   // It may fail before it is waited for.
   opening.catch(() => undefined);
   try {

@@ -1,4 +1,5 @@
 import type {
+  BackupRepository,
   PathPattern,
   RestoreBackupOptions,
   RestoreBackupResult,
@@ -70,7 +71,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   else if (input.flag("prove")) options.prove = true;
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
-  return withRepository(context, input, async (repository) => {
+  const restore = async (repository: BackupRepository): Promise<Outcome> => {
     const result = await repository.restore(input.required(0), context.absolute(to), options);
     return {
       data: result,
@@ -80,7 +81,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
         return [...render(context, result), ...renderLeftOut(result.left_out, context.style)].join("\n");
       },
     };
-  });
+  };
+  return withRepository(context, input, restore, options.dryRun === true ? undefined : "restore");
 }
 
 async function inPlace(context: Context, input: Input, options: RestoreBackupOptions): Promise<Outcome> {

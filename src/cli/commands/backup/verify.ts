@@ -1,6 +1,7 @@
 import { CairnError } from "../../../errors.ts";
 import type {
   BackupProblem,
+  BackupRepository,
   RestoredForCheck,
   VerifyBackupOptions,
   VerifyBackupResult,
@@ -51,7 +52,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const scratch = input.text("scratch");
   if (scratch !== undefined && options.restoreCheck !== true) throw usage("--scratch is of a --restore-check");
   if (scratch !== undefined) options.scratch = context.absolute(scratch);
-  return withRepository(context, input, async (repository) => {
+  const verify = async (repository: BackupRepository): Promise<Outcome> => {
     const result = await repository.verify(options);
     const outcome: Outcome = { data: result, text: () => render(context, result) };
     const count = result.problems.filter(({ severity }) => severity === "damage").length;
@@ -61,7 +62,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       });
     else if (unverified(result) > 0) outcome.exitStatus = EXIT_PARTLY;
     return outcome;
-  });
+  };
+  return withRepository(context, input, verify, options.quick === true ? undefined : "verify");
 }
 
 function hintFor({ problems }: VerifyBackupResult): string {
