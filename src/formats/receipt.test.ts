@@ -11,6 +11,7 @@ const BODY: ReceiptBody = {
   state_digest: "d".repeat(64),
   metadata_digest: null,
   metadata_equal: false,
+  read_from: "memory",
   left_out: 2,
   host: "host",
   target: "/back",

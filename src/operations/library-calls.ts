@@ -88,6 +88,7 @@ const FROM_BACKUP = {
   latestOf: members<SnapshotFilter>(FILTER),
   jobs: number,
   prove: flag,
+  proveFrom: oneOf("disk", "memory"),
   receipt: place,
   dryRun: flag,
 };

@@ -88,6 +88,27 @@ for (const [what, change] of Object.entries(CHANGES))
     assert.deepEqual([damaged.status, fs.existsSync(rest)], [6, false], damaged.stdout + damaged.stderr);
   });
 
+test("a whole restore is read again from where it was said, which proof and receipt say, and ends in nothing when it is otherwise", async () => {
+  const at = saved();
+  for (const from of ["memory", "disk"]) {
+    const done = cairnOk(restoring(at, newFolder(), "--prove-from", from));
+    const { read_from: said, receipt } = done.data["proof"] as { read_from: string; receipt: string };
+    const signed = cairnOk(["receipt", "verify", receipt]).data["receipt"] as { read_from: string };
+    assert.deepEqual([said, signed.read_from], [from, from]);
+    const to = path.join(newFolder("in"), "back");
+    const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content is"]!);
+    assert.deepEqual([other.status, fs.existsSync(to)], [6, false], other.stdout + other.stderr);
+  }
+  assert.equal((cairnOk(restoring(at, newFolder())).data["proof"] as { read_from: string }).read_from, "disk");
+  const parts = cairnOk(restoring(at, newFolder(), "same", "--prove-from", "memory"));
+  assert.deepEqual([parts.data["read_again"], parts.data["proof"]], [true, null]);
+  for (const args of [
+    ["--no-prove", "--prove-from", "memory"],
+    ["--prove-from", "tape"],
+  ])
+    assert.equal(cairn(restoring(at, newFolder(), ...args)).status, 2);
+});
+
 const CHOSEN: Record<string, readonly string[]> = { "a whole snapshot": [], parts: ["same", "link", "--prove"] };
 
 for (const [what, args] of Object.entries(CHOSEN))

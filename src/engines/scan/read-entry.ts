@@ -254,7 +254,7 @@ export class EntryReader {
     const fd = opened ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
     if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
-    if (task.fromDisk && opened === undefined) forgetPages(fd);
+    if (task.readAgain === "disk" && opened === undefined) forgetPages(fd);
     try {
       this.#readOpenFile(fd, record, directory);
     } finally {
@@ -347,7 +347,7 @@ export class EntryReader {
     thread.notes.filesRead++;
     if (size > thread.task.fileLimit) throw new TableFull();
     if (size > SINGLE_BLOB_LIMIT) {
-      const read = thread.task.fromDisk ? hashLargeFile : readLargeFile;
+      const read = thread.task.readAgain === null ? readLargeFile : hashLargeFile;
       const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };
       const result = read(thread, file, this.#records.bytes.subarray(hashAt, hashAt + 32));
       if (result.error < 0) return result.error;

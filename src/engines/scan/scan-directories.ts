@@ -321,9 +321,10 @@ class DirectoryScanner {
     const oldFirst = oldDirectory < 0 ? 0 : old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
     const oldEnd = oldDirectory < 0 ? 0 : oldFirst + old!.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!;
     let cursor = oldFirst;
-    using ahead = this.#thread.task.fromDisk
-      ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from: work.from })
-      : null;
+    using ahead =
+      this.#thread.task.readAgain === "disk"
+        ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from: work.from })
+        : null;
     for (let i = work.from; i < names.length; i++) {
       const name = names[i]!;
       const record = start + i;

@@ -70,7 +70,7 @@ export interface ScanOptions {
   rules: IgnoreRecord | null;
   skip?: readonly string[];
   reread?: boolean;
-  fromDisk?: boolean;
+  readAgain?: "disk" | "memory";
   /** nothing in the folder has changed since this moment, in milliseconds since 1970, or will */
   heldAt?: number;
   clonedFrom?: ClonedFrom;
@@ -183,7 +183,7 @@ class Scan {
       rules: options.rules,
       skip: options.skip ?? [],
       reread: options.reread ?? false,
-      fromDisk: options.fromDisk ?? false,
+      readAgain: options.readAgain ?? null,
       heldAt: options.heldAt ?? null,
       clonedFrom: options.clonedFrom ?? null,
       captureIn: options.store?.directory ?? null,

@@ -26,8 +26,11 @@ export interface ScanTask {
   skip: readonly string[];
   /** read every file whatever the cache says */
   reread: boolean;
-  /** read files from the disk, not from what the system holds of them in memory; what was written is flushed */
-  fromDisk: boolean;
+  /**
+   * what was written is read again, large files only hashed: past what the system holds of it in memory, all being flushed,
+   * or out of that too; null: it is no such look
+   */
+  readAgain: "disk" | "memory" | null;
   /** nothing has changed since this moment (milliseconds since 1970): no file is young for what was written later */
   heldAt: number | null;
   /** the folder is a clone, and its entries are looked at as those that they were cloned from */

@@ -15,14 +15,18 @@ export interface ReadBack {
   access: RepositoryAccess;
   listed: ListedSnapshot;
   content: SnapshotContent;
-  options: Pick<RestoreBackupOptions, "jobs" | "receipt" | "signal" | "onProgress" | "onWarning">;
+  options: Pick<RestoreBackupOptions, "jobs" | "proveFrom" | "receipt" | "signal" | "onProgress" | "onWarning">;
 }
 
 /** What decides whether a restore gets a receipt, as far as the caller chooses it. */
-type Asked = Pick<RestoreBackupOptions, "receipt" | "prove"> & { keepPresent?: boolean };
+type Asked = Pick<RestoreBackupOptions, "receipt" | "prove" | "proveFrom"> & { keepPresent?: boolean };
 
-/** Asks before anything is read whether a receipt that is wanted can be: a proof, and a place outside of the target. Throws `usage`. */
-export function checkReceipt(asked: Asked, target: Buffer): void {
+/** Asks before anything is read whether the proof and the receipt that are wanted can be: this in a place outside of the target. Throws `usage`. */
+export function checkProof(asked: Asked, target: Buffer): void {
+  if (asked.prove === false && asked.proveFrom !== undefined)
+    throw new CairnError("usage", `what is not read again is not read from ${asked.proveFrom}`, {
+      hint: "leave out --no-prove or --prove-from",
+    });
   if (asked.receipt === undefined) return;
   if (asked.prove === false) throw noReceipt("what was not read again gets no receipt", "leave out --no-prove");
   if (asked.keepPresent === true)
@@ -51,7 +55,12 @@ export function warnUnproven({ receipt, onWarning }: ReadBack["options"]): void 
   if (receipt !== undefined) onWarning?.("no receipt was written: what was restored could not be proven whole");
 }
 
-/** A folder as its disk gives it back. */
+/** Whether what was written is to be read again. `isWhole`: all of a snapshot is written, and nothing else is there. */
+export function isToBeProven({ prove, proveFrom }: Asked, isWhole: boolean): boolean {
+  return prove ?? (proveFrom !== undefined || isWhole);
+}
+
+/** A folder as it is read again. */
 export interface FoundAgain {
   found: ScanResult;
   /** In hex. */
@@ -68,7 +77,7 @@ export function isRefusal(errno: string): boolean {
   return errno === "EACCES" || errno === "EPERM";
 }
 
-/** Reads a folder again from its disk; all of it was flushed. */
+/** Reads a folder again; where that is from its disk all of it was flushed. */
 export async function readBack(
   { access, options }: ReadBack,
   folder: Buffer,
@@ -76,7 +85,7 @@ export async function readBack(
 ): Promise<FoundAgain> {
   const found = await scan({
     root: folder,
-    fromDisk: true,
+    readAgain: options.proveFrom ?? "disk",
     cache: null,
     excludes: [],
     ...left,
@@ -109,9 +118,10 @@ function notReadEntries(omitted: ScanNotes["omitted"]): LeftOut[] {
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */
 export async function signed(
   { access, listed, content, options }: ReadBack,
-  proof: Omit<RestoreProof, "receipt">,
+  proven: Pick<RestoreProof, "state_digest" | "metadata_equal">,
   more: { leftOut: readonly LeftOut[]; target: string },
 ): Promise<RestoreProof> {
+  const proof = { ...proven, read_from: options.proveFrom ?? "disk" };
   if (content.manifest?.complete !== true) return { ...proof, receipt: null };
   try {
     const receipt = await writeReceipt(
@@ -122,6 +132,7 @@ export async function signed(
         state_digest: proof.state_digest,
         metadata_digest: content.manifest.metadataDigest,
         metadata_equal: proof.metadata_equal,
+        read_from: proof.read_from,
         left_out: more.leftOut.length,
         target: more.target,
       },

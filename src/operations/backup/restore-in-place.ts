@@ -20,7 +20,15 @@ import { lookingAtSnapshots } from "./look.ts";
 import { requireUntouched } from "./own-folder.ts";
 import { planInPlace } from "./plan-in-place.ts";
 import { pointOf } from "./public-snapshot.ts";
-import { checkReceipt, checkReceiptOf, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
+import {
+  checkProof,
+  checkReceiptOf,
+  isToBeProven,
+  type ReadBack,
+  readBack,
+  signed,
+  warnUnproven,
+} from "./read-back.ts";
 import { callOf, type RepositoryAccess } from "./repository-access.ts";
 import { takeIn } from "./take-in.ts";
 import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
@@ -41,7 +49,7 @@ export async function restoreBackupInPlace(
 ): Promise<RestoreInPlaceResult> {
   const started = performance.now();
   checkJobs(options.jobs);
-  checkReceipt(options, workspace.root);
+  checkProof(options, workspace.root);
   using _lock = await workspace.lock("restore", options);
   await recoverWorkspace(workspace, options);
   const call = callOf(options);
@@ -82,7 +90,7 @@ export async function restoreBackupInPlace(
   failpoint("restore-backup.restored");
   const leftOut = [...found.leftOut, ...restored.left_out];
   // Beside what is kept, and of parts, the folder has no digest to be compared with.
-  const isProven = options.prove ?? (chosen.paths === null && !keepPresent);
+  const isProven = isToBeProven(options, chosen.paths === null && !keepPresent);
   const proven: Proven = isProven
     ? await prove(workspace, point, { access, listed, content, options, leftOut, chosen, keepPresent })
     : { ...NOT_READ, left_out: leftOut };
@@ -196,7 +204,7 @@ const NOT_READ = { proof: null, read_again: false, untold_files: null };
 type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "untold_files">;
 
 /**
- * The folder as its disk gives it back. Where that is not known to be what was saved by a digest of the whole, each entry
+ * The folder as it is read again. Where that is not known to be what was saved by a digest of the whole, each entry
  * is compared. What is something else is listed: others may have written to it meanwhile.
  */
 async function prove(
@@ -205,7 +213,7 @@ async function prove(
   more: ReadBack & { leftOut: LeftOut[]; chosen: ChosenPaths; keepPresent: boolean },
 ): Promise<Proven> {
   const { access, content, options, leftOut, chosen, keepPresent } = more;
-  await flushFileSystem(workspace.root);
+  if (options.proveFrom !== "memory") await flushFileSystem(workspace.root);
   const rules = rulesOf(point);
   const { crossMounts } = rules;
   const skip = neverPart(workspace.root, { crossMounts });

@@ -33,7 +33,16 @@ import { FetchArea } from "./fetch-area.ts";
 import { type Look, type LookAtSnapshots, lookingAtSnapshots } from "./look.ts";
 import { requireOutside } from "./own-folder.ts";
 import { pointOf, publicSnapshot } from "./public-snapshot.ts";
-import { checkReceipt, checkReceiptOf, isRefusal, type ReadBack, readBack, signed, warnUnproven } from "./read-back.ts";
+import {
+  checkProof,
+  checkReceiptOf,
+  isRefusal,
+  isToBeProven,
+  type ReadBack,
+  readBack,
+  signed,
+  warnUnproven,
+} from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { nameOf, nodesOrNull, snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
@@ -59,7 +68,7 @@ export async function restoreBackup(
   checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
   requireOutside(access, target);
-  checkReceipt(options, target);
+  checkProof(options, target);
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
@@ -98,7 +107,7 @@ export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promi
 }
 
 interface Proven {
-  proof: Omit<RestoreProof, "receipt"> | null;
+  proof: Pick<RestoreProof, "state_digest" | "metadata_equal"> | null;
   /** files that nothing tells whether they are what was saved; null where nothing was read again */
   untold: number | null;
 }
@@ -133,12 +142,14 @@ class SnapshotRestore {
     }
     const { partial, resumes } = folder.begin();
     try {
-      const write = async (): Promise<Written> => this.#fetchAndWrite(plan, partial.staging, resumes);
-      const { written, leftOut } = await flushing(partial.staging, write);
-      // Where the whole will not be proven, trees are read once more to compare with.
-      if (!this.#isCompared(leftOut)) this.#parts.readNoMore();
-      failpoint("restore-backup.written");
-      const { proof, untold } = await this.#prove(partial.staging, written, leftOut);
+      const write = async (): Promise<Written> => {
+        const all = await this.#fetchAndWrite(plan, partial.staging, resumes);
+        // Where the whole will not be proven, trees are read once more to compare with.
+        if (!this.#isCompared(all.leftOut)) this.#parts.readNoMore();
+        failpoint("restore-backup.written");
+        return all;
+      };
+      const { written, leftOut, proof, untold } = await this.#flushedAndProven(partial.staging, write);
       failpoint("restore-backup.proven");
       const wasMountRoot = isMountRoot(target);
       const notSet = this.#setRoot(partial.staging);
@@ -162,15 +173,25 @@ class SnapshotRestore {
     const { target } = this.#parts;
     const plan = await this.#plan();
     requireRoomAt(target, plan.plainBytes);
-    const { written, leftOut } = await flushing(target, async () => this.#fetchAndWrite(plan, target, false));
-    await this.#prove(target, written, leftOut);
+    const { leftOut } = await this.#flushedAndProven(target, async () => this.#fetchAndWrite(plan, target, false));
     leftOut.push(...this.#setRoot(target));
     return { leftOut };
   }
 
+  /** The disk is waited for before it is read; what is read from memory is read while that takes it. */
+  async #flushedAndProven(folder: Buffer, write: () => Promise<Written>): Promise<Written & Proven> {
+    const prove = async ({ written, leftOut }: Written): Promise<Written & Proven> => {
+      const proven = await this.#prove(folder, written, leftOut);
+      return { written, leftOut, ...proven };
+    };
+    return this.#parts.options.proveFrom === "memory"
+      ? flushing(folder, async () => prove(await write()))
+      : prove(await flushing(folder, write));
+  }
+
   get #isProven(): boolean {
     const { paths, options } = this.#parts;
-    return options.prove ?? paths === null;
+    return isToBeProven(options, paths === null);
   }
 
   /** True where no digest of the whole can be equal, or there is none. */

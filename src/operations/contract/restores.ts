@@ -17,6 +17,12 @@ export interface PathChoice {
   exclude?: readonly PathPattern[];
 }
 
+/**
+ * `disk`: past what the system holds of the files in memory, once they are flushed. `memory`: out of that too, without
+ * waiting for the disk; it proves what was written, and not that the disk gives it back.
+ */
+export type ProofSource = "disk" | "memory";
+
 export interface RestoreBackupOptions extends CallOptions, PathChoice {
   /** What `latest` is the newest of; default all snapshots. */
   latestOf?: SnapshotFilter;
@@ -27,6 +33,8 @@ export interface RestoreBackupOptions extends CallOptions, PathChoice {
    * entry by entry.
    */
   prove?: boolean;
+  /** Where it is read again from; saying so asks for a proof. Default `disk`. */
+  proveFrom?: ProofSource;
   /**
    * Where the receipt goes too; it is always kept with the others of this user. A file that is not there yet, outside of
    * the target; `usage` where it is not, or where there will be no receipt.
@@ -66,6 +74,8 @@ export interface RestoreInPlaceOptions extends WorkspaceCallOptions, PathChoice 
   keepPresent?: boolean;
   /** Whether the folder is read again afterwards. Default true for whole snapshots, unless `keepPresent`; else compared entry by entry. */
   prove?: boolean;
+  /** Likewise. */
+  proveFrom?: ProofSource;
   /** Where the receipt goes too; likewise. */
   receipt?: string;
   /** At most so many threads read it again; default 2. */
@@ -91,6 +101,7 @@ export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult {
 /** What was read back is the state that was saved. */
 export interface RestoreProof {
   state_digest: string;
+  read_from: ProofSource;
   /** True when owners, times and attributes are those that were saved, too. */
   metadata_equal: boolean;
   /** The file, absolute; null where the snapshot records no digest that could be signed for. */

@@ -20,6 +20,11 @@ export const backupRestore: DataCase = {
           prepare: target.fresh,
           command: cairn.command("restore", "latest", "--no-prove", "--to", target.folder),
         },
+        {
+          name: "cairn --prove-from memory",
+          prepare: target.fresh,
+          command: cairn.command("restore", "latest", "--prove-from", "memory", "--to", target.folder),
+        },
         ...[restic, ...bench.savedPeers(data)].map((store) => ({
           name: store.name,
           prepare: target.fresh,
@@ -33,7 +38,7 @@ export const backupRestore: DataCase = {
         unit: "ms",
         samples,
         bars: ratioBars(samples, { restic: BARS[data.name] }),
-        meaning: `${data.what} written into an empty folder. Cairn then reads every byte again, compares the state digest and signs a receipt; the others do not.`,
+        meaning: `${data.what} written into an empty folder. Cairn then reads every byte again (from the disk, unless it is told that memory does), compares the state digest and signs a receipt; the others do not.`,
         notes: [...target.notes],
       };
     } finally {

@@ -1,6 +1,7 @@
 import type {
   BackupRepository,
   PathPattern,
+  ProofSource,
   RestoreBackupOptions,
   RestoreBackupResult,
   RestoreInPlaceResult,
@@ -29,6 +30,7 @@ export const command: CommandDefinition = {
     { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
     { flags: "--no-prove", text: "do not read again what was written" },
     { flags: "--prove", text: "read it again where only parts are written, too" },
+    { flags: "--prove-from <where>", text: "disk, the default, or memory: faster, and says nothing of the disk" },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
     { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
@@ -69,6 +71,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (receipt !== undefined) options.receipt = context.absolute(receipt);
   if (input.denied("prove")) options.prove = false;
   else if (input.flag("prove")) options.prove = true;
+  const proveFrom = input.text("proveFrom");
+  if (proveFrom !== undefined) options.proveFrom = proofSource(proveFrom);
   if (input.flag("dryRun")) options.dryRun = true;
   if (to === undefined) return inPlace(context, input, options);
   const restore = async (repository: BackupRepository): Promise<Outcome> => {
@@ -101,6 +105,11 @@ async function inPlace(context: Context, input: Input, options: RestoreBackupOpt
 
 function renderPlanned({ changes, target }: RestoreInPlaceResult): string[] {
   return [`would change ${printable(target)}: ${formatCounts(changes ?? {})}`];
+}
+
+function proofSource(text: string): ProofSource {
+  if (text === "disk" || text === "memory") return text;
+  throw usage(`--prove-from is disk or memory, not ${text}`);
 }
 
 function patternsOf(input: Input): Pick<RestoreBackupOptions, "include" | "exclude"> {
@@ -139,7 +148,8 @@ function renderProof(
         : `; ${plural(untold!, "file")} could not be told, as the repository has lost since what they were`;
     return [`  read again: ${told} is what the snapshot has${but}`];
   }
-  const lines = [`  read again and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
+  const from = proof.read_from === "memory" ? ", out of memory where the system held it," : "";
+  const lines = [`  read again${from} and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
   return lines;
