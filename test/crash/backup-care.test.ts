@@ -32,13 +32,10 @@ interface Scene {
   ids: string[];
 }
 
-let made: Scene | undefined;
-
 /** Some snapshots of a folder that grows and changes; of the first one a large file is gone in the others. */
-function scene(): Scene {
-  if (made !== undefined) return made;
+async function makeScene(): Promise<Scene> {
   const folder = newFolder("cared");
-  const place = newRepository("cared-for");
+  const place = await newRepository("cared-for");
   fs.writeFileSync(path.join(folder, "lost"), randomBytes(200_000));
   const ids = [1, 2, 3, 4].map((round) => {
     if (round === 2) fs.rmSync(path.join(folder, "lost"));
@@ -47,8 +44,10 @@ function scene(): Scene {
     const { data } = backup(place, "create", "--save", "-C", folder);
     return (data as { snapshot: { snapshot_id: string } }).snapshot.snapshot_id;
   });
-  return (made = { place, folder, ids });
+  return { place, folder, ids };
 }
+
+const SCENE = await makeScene();
 
 let copies = 0;
 
@@ -73,7 +72,7 @@ function assertSound(place: TestRepository, where: string): void {
 function assertGood(place: TestRepository): void {
   const target = path.join(SCRATCH, `restored-${copies++}`);
   backup(place, "restore", "latest", "--to", target);
-  assert.equal(walkDigests(target).state, walkDigests(scene().folder).state);
+  assert.equal(walkDigests(target).state, walkDigests(SCENE.folder).state);
   if (noRestic === false) restic(place, "check", "--read-data");
 }
 
@@ -100,7 +99,7 @@ function killed({ on, args, passes, limit }: Kills, check: (place: TestRepositor
 }
 
 test("forget and prune that are killed lose nothing that the rules keep, and the next one ends it", () => {
-  const { place, ids } = scene();
+  const { place, ids } = SCENE;
   const args = (at: TestRepository): string[] => ["backup", "forget", "--keep-last", "2", "--prune", ...at.options];
   const passes = ["remove.snapshot-removed", "sweep.index-written", "sweep.index-removed", "sweep.pack-removed"];
   killed({ on: place, args, passes, limit: 4 }, (at, where) => {
@@ -114,15 +113,15 @@ test("forget and prune that are killed lose nothing that the rules keep, and the
   });
 });
 
-test("a copy that is killed leaves whole snapshots in the target, and the next one brings the others", () => {
-  const { place, ids } = scene();
+test("a copy that is killed leaves whole snapshots in the target, and the next one brings the others", async () => {
+  const { place, ids } = SCENE;
   const [, location, , password] = place.options;
   const args = (at: TestRepository): string[] => {
     const to = ["--to-repo", at.location, "--to-password-file", at.passwordFile];
     return ["backup", "copy", "-r", location!, "--password-file", password!, ...to];
   };
   const passes = ["transfer.packs-durable", "transfer.index-written", "copy.snapshot-written"];
-  killed({ on: newRepository("target"), args, passes, limit: 4 }, (at, where) => {
+  killed({ on: await newRepository("target"), args, passes, limit: 4 }, (at, where) => {
     const before = filesOf(at, "snapshots").length;
     assertSound(at, where);
     const { copied, present } = cairnOk(args(at)).data as { copied: unknown[]; present: number };
@@ -135,7 +134,7 @@ test("a copy that is killed leaves whole snapshots in the target, and the next o
 
 /** A copy whose largest pack, most of which is `lost`, has a wrong byte. */
 function damagedCopy(): TestRepository {
-  const place = copyOf(scene().place);
+  const place = copyOf(SCENE.place);
   const [pack] = filesOf(place, "data")
     .map((name) => path.join(place.location, "data", name))
     .toSorted((a, b) => fs.statSync(b).size - fs.statSync(a).size);
@@ -152,7 +151,7 @@ function repairSnapshots(at: TestRepository): string[] {
 
 /** All but the first snapshot are as they were, and of that one there is what is left. */
 function assertMended(at: TestRepository, where: string): void {
-  const { ids } = scene();
+  const { ids } = SCENE;
   const { repaired, intact } = cairnOk(repairSnapshots(at)).data as { repaired: { lost: unknown[] }[]; intact: number };
   assert.ok(repaired.length <= 1 && repaired.every(({ lost }) => lost.length === 1) && intact >= 3, where);
   const left = filesOf(at, "snapshots");
@@ -186,8 +185,8 @@ test("a repair of snapshots that is killed leaves the old ones or the new ones t
   killed({ on: place, args: repairSnapshots, passes, limit: 4 }, assertMended);
 });
 
-test("keys that are added or removed under a kill are there or not, and what opened the repository still does", () => {
-  const place = newRepository("keys");
+test("keys that are added or removed under a kill are there or not, and what opened the repository still does", async () => {
+  const place = await newRepository("keys");
   const other = repositoryPlace("other");
   const add = ["backup", "key", "add", ...place.options, "--new-password-file", other.passwordFile];
   const opens = (passwordFile: string): boolean =>

@@ -5,11 +5,12 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
 import { TestingS3Server } from "../../src/repository/storage/testing-s3-server.ts";
 import { buildCommand, startCairn, type Outcome, type RunOptions } from "../fixtures/command.ts";
 import { HANG_MS } from "../fixtures/eventually.ts";
 import { readFolder } from "../fixtures/folder-state.ts";
-import { repositoryPlace } from "../fixtures/repository.ts";
+import { passwordOf, repositoryPlace } from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
 import { oneOf } from "./rounds.ts";
@@ -38,8 +39,9 @@ async function scene(name: string): Promise<Scene> {
     fs.mkdirSync(path.join(folder, `part-${i}`));
     for (let j = 0; j < 5; j++) fs.writeFileSync(path.join(folder, `part-${i}`, `${j}`), randomBytes(400_000));
   }
-  const { passwordFile } = repositoryPlace(name);
-  const options = ["-r", `s3:${server.address}/${name}`, "--password-file", passwordFile];
+  const local = repositoryPlace(name);
+  const repository = `s3:${server.address}/${name}`;
+  const options = ["-r", repository, "--password-file", local.passwordFile];
   const cache = newFolder(`${name}-cache`);
   const env = {
     AWS_ACCESS_KEY_ID: KEY.accessKeyId,
@@ -48,7 +50,7 @@ async function scene(name: string): Promise<Scene> {
   };
   const run = (args: string[], more: RunOptions = {}): ReturnType<typeof startCairn> =>
     startCairn(["backup", args[0]!, ...options, ...args.slice(1)], { ...more, env });
-  assert.equal((await run(["init"]).ended).status, 0);
+  await makeRepository({ repository, password: passwordOf(local), env });
   assert.equal((await run(["create", "--save", "-C", folder]).ended).status, 0);
   const target = path.join(newFolder(`${name}-target`), "restored");
   const restore: Scene["restore"] = (more = {}) => run(["restore", "latest", "--to", more.target ?? target], more);

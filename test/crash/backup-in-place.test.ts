@@ -29,7 +29,7 @@ for (const { lost, steps } of [
   test(`a restore of a snapshot over a folder${store} that is killed anywhere leaves the old state or the new one, and is repeated`, async () => {
     const source = newFolder("source");
     makeFirst(source);
-    const place = newRepository("in-place");
+    const place = await newRepository("in-place");
     backup(place, "create", "--save", "-C", source);
     const wanted = readFolder(source);
     const prepare = async (): Promise<string> => {

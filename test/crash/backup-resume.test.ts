@@ -20,13 +20,20 @@ after(() => {
 
 const LARGE = 20 << 20;
 
-function scene(): { place: TestRepository; folder: string; parent: string; args: (target: string) => string[] } {
+interface Scene {
+  place: TestRepository;
+  folder: string;
+  parent: string;
+  args: (target: string) => string[];
+}
+
+async function scene(): Promise<Scene> {
   const folder = newFolder("resume");
   makeFirst(folder);
   fs.writeFileSync(path.join(folder, "large"), randomBytes(LARGE));
   fs.writeFileSync(path.join(folder, "middle"), randomBytes(3 << 20));
   for (const name of ["one", "two", "three"]) fs.writeFileSync(path.join(folder, name), randomBytes(100_000));
-  const place = newRepository("resumed");
+  const place = await newRepository("resumed");
   backup(place, "create", "--save", "-C", folder);
   const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
   return { place, folder, parent: newFolder("targets"), args };
@@ -50,8 +57,8 @@ function change(file: string, at: number): void {
   fs.utimesSync(file, atime, mtime);
 }
 
-test("a restore that was killed keeps what it had written, as far as that is what was saved", () => {
-  const { folder, parent, args } = scene();
+test("a restore that was killed keeps what it had written, as far as that is what was saved", async () => {
+  const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
   const target = path.join(parent, "target");
   assert.ok(cairn(args(target), { failpoint: "restore-backup.written" }).killed);
@@ -72,9 +79,9 @@ test("a restore that was killed keeps what it had written, as far as that is wha
   failed = false;
 });
 
-test("a restore that goes on and is killed anywhere ends the same, and one of something else begins anew", () => {
+test("a restore that goes on and is killed anywhere ends the same, and one of something else begins anew", async () => {
   failed = true;
-  const { folder, parent, args } = scene();
+  const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
   const begun = (target: string): string[] => {
     assert.ok(cairn(args(target), { failpoint: "restore-backup.written" }).killed);
@@ -97,9 +104,9 @@ test("a restore that goes on and is killed anywhere ends the same, and one of so
   failed = false;
 });
 
-test("a restore goes on only in its own folder, not in what somebody has put in its place", () => {
+test("a restore goes on only in its own folder, not in what somebody has put in its place", async () => {
   failed = true;
-  const { folder, parent, args } = scene();
+  const { folder, parent, args } = await scene();
   const wanted = readFolder(folder);
   const victim = newFolder("victim");
   fs.writeFileSync(path.join(victim, "one"), "the victim's");
@@ -133,7 +140,7 @@ test("a restore goes on only in its own folder, not in what somebody has put in 
 
 test("a restore writes nothing through a link that is put in place of its folder while it fills it", async () => {
   failed = true;
-  const { parent, args } = scene();
+  const { parent, args } = await scene();
   const victim = newFolder("victim");
   fs.chmodSync(victim, 0o755);
   const before = readFolder(victim);
@@ -150,9 +157,9 @@ test("a restore writes nothing through a link that is put in place of its folder
   failed = false;
 });
 
-test("a restore that was killed needs no room twice, neither for the same again nor for something else", (t) => {
+test("a restore that was killed needs no room twice, neither for the same again nor for something else", async (t) => {
   failed = true;
-  const { folder, parent, args } = scene();
+  const { folder, parent, args } = await scene();
   if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=32m", "none", parent]).status !== 0)
     return t.skip("no right to mount");
   t.after(() => execFileSync("umount", [parent]));
@@ -172,9 +179,9 @@ test("a restore that was killed needs no room twice, neither for the same again 
   failed = false;
 });
 
-test("a restore that goes on gives nothing an access list that only the folder around it has", (t) => {
+test("a restore that goes on gives nothing an access list that only the folder around it has", async (t) => {
   failed = true;
-  const { folder, place, parent, args } = scene();
+  const { folder, place, parent, args } = await scene();
   const inside = path.join(folder, "listed");
   fs.mkdirSync(inside);
   const file = path.join(inside, "file");
@@ -195,11 +202,11 @@ for (const [what, more] of [
   ["that is not proven", ["--no-prove"]],
   ["of chosen paths", ["one", "two", "same", "middle"]],
 ] as const)
-  test(`a restore ${what} is whole after a power cut, once it was said to be done`, (t) => {
+  test(`a restore ${what} is whole after a power cut, once it was said to be done`, async (t) => {
     const disk = loopFileSystem(t, "ext4");
     if (disk === null) return;
     failed = true;
-    const { args } = scene();
+    const { args } = await scene();
     const target = path.join(disk.root, "target");
     cairnOk([...args(target), ...more]);
     const wanted = readFolder(target);

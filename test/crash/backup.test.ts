@@ -12,6 +12,7 @@ import {
   repositoryPlace,
   restic,
   tryBackup,
+  type TestRepository,
 } from "../fixtures/repository.ts";
 import { btrfsPlace } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
@@ -24,19 +25,19 @@ after(() => {
   if (failed) process.stderr.write(`backup.test.ts: repeat with CAIRN_TEST_SEED=${SEED}\n`);
 });
 
-function ids(place: ReturnType<typeof newRepository>): string[] {
+function ids(place: TestRepository): string[] {
   return (backup(place, "list").data["snapshots"] as { snapshot_id: string }[]).map(({ snapshot_id: id }) => id);
 }
 
-test("a backup that is killed anywhere loses nothing that was there, and the next one is whole", () => {
+test("a backup that is killed anywhere loses nothing that was there, and the next one is whole", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
-  const place = newRepository("killed");
+  const place = await newRepository("killed");
   backup(place, "create", "--save", "-C", folder);
   makeSecond(folder);
   const { save_point: point } = cairnOk(["save", "-C", folder]).data as { save_point: { save_point_id: string } };
   const args = ["backup", "create", point.save_point_id, ...place.options, "-C", folder];
-  const fresh = newRepository("traced");
+  const fresh = await newRepository("traced");
   const names = passesOf(["backup", "create", point.save_point_id, ...fresh.options, "-C", folder]);
   for (const name of ["transfer.packs-saved", "transfer.packs-durable", "transfer.index-written", "backup.transferred"])
     assert.ok(names.includes(name), `${name} was passed`);
@@ -75,9 +76,9 @@ interface Both {
 }
 
 /** Kills saves that are backups too, and repeats each. */
-function killBoth(name: string, { folder, traced, limit, passed }: Both): void {
+async function killBoth(name: string, { folder, traced, limit, passed }: Both): Promise<void> {
   fs.writeFileSync(path.join(folder, "large"), randomBytes(20_000_000));
-  const place = newRepository(name);
+  const place = await newRepository(name);
   const args = (into: typeof place, from: string): string[] => [
     "backup",
     "create",
@@ -86,7 +87,7 @@ function killBoth(name: string, { folder, traced, limit, passed }: Both): void {
     "-C",
     from,
   ];
-  const names = passesOf(args(newRepository(`${name}-traced`), traced));
+  const names = passesOf(args(await newRepository(`${name}-traced`), traced));
   for (const each of [...passed, "transfer.index-written", "backup.snapshot-written"])
     assert.ok(names.includes(each), `${each} was passed`);
   let round = 0;
@@ -108,22 +109,22 @@ function killBoth(name: string, { folder, traced, limit, passed }: Both): void {
   if (noRestic === false) restic(place, "check", "--read-data");
 }
 
-test("a folder that is saved and backed up in one is whole in both wherever it was killed before", () => {
+test("a folder that is saved and backed up in one is whole in both wherever it was killed before", async () => {
   const [folder, traced] = [newFolder("backup"), newFolder("backup")];
   makeFirst(folder);
   makeFirst(traced);
-  killBoth("both", { folder, traced, limit: 6, passed: ["stage.scanned", "save.committed"] });
+  await killBoth("both", { folder, traced, limit: 6, passed: ["stage.scanned", "save.committed"] });
 });
 
 test("a folder that is held and backed up in one is whole in both wherever it was killed before", async (t) => {
   const [place, traced] = [await btrfsPlace(t, makeFirst), await btrfsPlace(t, makeFirst)];
   if (place === null || traced === null) return;
   const passed = ["capture.held", "save.committed", "seal.staged", "seal.committed"];
-  killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
+  await killBoth("held", { folder: place.folder, traced: traced.folder, limit: 5, passed });
 });
 
-test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", () => {
-  const place = newRepository("stream");
+test("a stream that is killed anywhere leaves no snapshot of it or a whole one, and the next one is whole", async () => {
+  const place = await newRepository("stream");
   const file = `${place.location}.content`;
   fs.writeFileSync(file, randomBytes(40_000_000));
   // What follows the program are its own words; a last one that all commands of the tests get is not read.
@@ -131,7 +132,7 @@ test("a stream that is killed anywhere leaves no snapshot of it or a whole one, 
     const command = ["--stdin-from-command", "--", "sh", "-c", `cat ${file}`];
     return ["backup", "create", ...at.options, ...command];
   };
-  const names = passesOf(args(newRepository("stream-traced")));
+  const names = passesOf(args(await newRepository("stream-traced")));
   for (const name of ["stream.read", "transfer.index-written", "backup.transferred", "backup.snapshot-written"])
     assert.ok(names.includes(name), `${name} was passed`);
   let before = ids(place);
@@ -164,10 +165,10 @@ test("an init that is killed leaves a place where the next one makes a repositor
   }
 });
 
-test("a restore that is killed leaves no folder or a whole one, and the next one removes what it left", () => {
+test("a restore that is killed leaves no folder or a whole one, and the next one removes what it left", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
-  const place = newRepository("restored");
+  const place = await newRepository("restored");
   backup(place, "create", "--save", "-C", folder);
   const wanted = walkDigests(folder).state;
   const args = (target: string): string[] => ["backup", "restore", "latest", "--to", target, ...place.options];
@@ -186,8 +187,8 @@ test("a restore that is killed leaves no folder or a whole one, and the next one
   }
 });
 
-test("a change of password that is killed leaves a repository that both open, and is repeated", () => {
-  const place = newRepository("passwd");
+test("a change of password that is killed leaves a repository that both open, and is repeated", async () => {
+  const place = await newRepository("passwd");
   const fresh = repositoryPlace("passwd-new");
   const args = ["backup", "key", "passwd", ...place.options, "--new-password-file", fresh.passwordFile];
   assert.equal(killAt(args, 1), "passwd.key-written");

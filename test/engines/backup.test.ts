@@ -4,6 +4,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
+import { makeRepository } from "../../src/operations/backup/testing-repository.ts";
 import type { BackupRepository, Progress, TransferredSize } from "../../src/operations/contract.ts";
 import { SCRATCH } from "../fixtures/command.ts";
 import { type HeldKind, type HoldingEngine, heldPlace } from "../fixtures/held-place.ts";
@@ -33,8 +34,9 @@ async function manifestOf(repository: BackupRepository, tree: string): Promise<s
 }
 
 async function newRepository(name: string): Promise<BackupRepository> {
-  const library = await cairnLibrary();
-  return library.initRepository({ repository: path.join(SCRATCH, name), password: "p" });
+  const options = { repository: path.join(SCRATCH, name), password: "p" };
+  await makeRepository(options);
+  return (await cairnLibrary()).openRepository(options);
 }
 
 for (const [engine, kind] of HOLDERS)

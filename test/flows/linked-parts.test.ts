@@ -6,13 +6,13 @@ import { cairnOk } from "../fixtures/command.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
-test("verify finds a point whole when parts of a snapshot, without the first name of a file, were restored beside it", () => {
+test("verify finds a point whole when parts of a snapshot, without the first name of a file, were restored beside it", async () => {
   const folder = newFolder("linked");
   const at = (name: string): string => path.join(folder, name);
   fs.mkdirSync(at("d"));
   fs.writeFileSync(at("a"), "linked");
   fs.linkSync(at("a"), at("d/b"));
-  const place = newRepository();
+  const place = await newRepository();
   cairnOk(["backup", "create", "--save", "-C", folder, ...place.options]);
   cairnOk(["release", folder, "--delete-points"]);
   cairnOk(["save", folder]);

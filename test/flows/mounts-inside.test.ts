@@ -167,14 +167,14 @@ test("a path that the save point left out is refused with the reason, and one th
   assert.equal(fs.readFileSync(path.join(folder, "skipped/file"), "utf8"), "not kept\n");
 });
 
-test("a backup of a point that went into mounts comes back into them, also where the point is gone", (t) => {
+test("a backup of a point that went into mounts comes back into them, also where the point is gone", async (t) => {
   const folder = newFolder("backed-up");
   const inside = path.join(folder, "m");
   if (!mount(t, inside, ...TMPFS)) return;
   write([path.join(folder, "own"), "first\n"], [path.join(inside, "f"), "first\n"], [path.join(inside, "d/g"), "g\n"]);
   const state = readFolder(folder);
   cairnOk(["save", folder, "--cross-mounts"]);
-  const place = newRepository();
+  const place = await newRepository();
   cairnOk(["backup", "create", "-C", folder, ...place.options]);
   cairnOk(["release", folder, "--delete-points"]);
   fs.rmSync(path.join(inside, "d"), { recursive: true });

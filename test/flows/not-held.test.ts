@@ -28,7 +28,7 @@ const REFUSED: [string, string][] = [
 test(
   "names that exFAT refuses are left out when a snapshot is restored over a folder there, also after a kill",
   { skip: process.getuid?.() !== 0 && "this is not root" },
-  (t) => {
+  async (t) => {
     const root = exfat(t);
     if (root === null) return;
     const source = newFolder("source");
@@ -40,7 +40,7 @@ test(
     fs.mkdirSync(odd("dir-", "/deep"), { recursive: true });
     fs.writeFileSync(odd("dir-", "/deep/file"), "nowhere");
     fs.writeFileSync(odd("in/name-"), "nowhere");
-    const place = newRepository();
+    const place = await newRepository();
     const made = cairnOk(["backup", "create", source, "--save", ...place.options]).data["snapshot"];
 
     const folder = path.join(root, "folder");
@@ -83,7 +83,7 @@ test(
 test(
   "of directories whose names exFAT takes for one the one that is there keeps what is in it, and the others are left out, also after a kill",
   { skip: process.getuid?.() !== 0 && "this is not root" },
-  (t) => {
+  async (t) => {
     const root = exfat(t);
     if (root === null) return;
     const source = newFolder("source");
@@ -91,7 +91,7 @@ test(
       fs.mkdirSync(path.dirname(path.join(source, name)), { recursive: true });
       fs.writeFileSync(path.join(source, name), name);
     }
-    const place = newRepository();
+    const place = await newRepository();
     const made = cairnOk(["backup", "create", source, "--save", ...place.options]).data["snapshot"];
     const folder = path.join(root, "folder");
     fs.mkdirSync(path.join(folder, "name"), { recursive: true });

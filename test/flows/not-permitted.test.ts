@@ -93,8 +93,8 @@ describe("devices that cannot be made", { skip }, () => {
     }
   });
 
-  test("are left out when a snapshot of a repository is restored over the folder", () => {
-    const repository = newRepository();
+  test("are left out when a snapshot of a repository is restored over the folder", async () => {
+    const repository = await newRepository();
     cairnOk(["backup", "create", "-C", folder, ...repository.options, point]);
     const done = cairn(["backup", "restore", point, "--in-place", ...repository.options], without());
     const made = leftOf(done).filter(([, , aspects]) => aspects === "type");

@@ -19,12 +19,12 @@ interface Saved {
   place: TestRepository;
 }
 
-function saved(): Saved {
+async function saved(): Promise<Saved> {
   const folder = newFolder("read-again");
   makeFirst(folder);
   // Of several blobs.
   fs.writeFileSync(path.join(folder, "chunked"), randomBytes(3_000_000));
-  const place = newRepository();
+  const place = await newRepository();
   cairnOk(["backup", "create", folder, "--save", ...place.options]);
   return { folder, place };
 }
@@ -59,8 +59,8 @@ const CHANGES: Record<string, (staging: string) => void> = {
   "less is there than": (at) => fs.rmSync(path.join(at, "same/kept.txt")),
 };
 
-test("parts of a snapshot are read again where that is asked for", () => {
-  const at = saved();
+test("parts of a snapshot are read again where that is asked for", async () => {
+  const at = await saved();
   const to = newFolder("parts");
   const args = restoring(at, to, "same", "chunked", "link");
   assert.deepEqual(
@@ -73,7 +73,7 @@ test("parts of a snapshot are read again where that is asked for", () => {
 
 for (const [what, change] of Object.entries(CHANGES))
   test(`a restore ends in nothing when ${what} not what was saved, in parts and beside what is lost`, async () => {
-    const at = saved();
+    const at = await saved();
     const parts = path.join(newFolder("in"), "parts");
     const partly = await changed(restoring(at, parts, "same", "chunked", "link", "--prove"), parts, change);
     assert.deepEqual([partly.status, fs.existsSync(parts)], [6, false], partly.stdout + partly.stderr);
@@ -89,7 +89,7 @@ for (const [what, change] of Object.entries(CHANGES))
   });
 
 test("a whole restore is read again from where it was said, which proof and receipt say, and ends in nothing when it is otherwise", async () => {
-  const at = saved();
+  const at = await saved();
   for (const from of ["memory", "disk"]) {
     const done = cairnOk(restoring(at, newFolder(), "--prove-from", from));
     const { read_from: said, receipt } = done.data["proof"] as { read_from: string; receipt: string };
@@ -113,7 +113,7 @@ const CHOSEN: Record<string, readonly string[]> = { "a whole snapshot": [], part
 
 for (const [what, args] of Object.entries(CHOSEN))
   test(`the restore of ${what} lists what has another mode, and puts all in place, when the file system keeps none`, async () => {
-    const at = saved();
+    const at = await saved();
     const to = path.join(newFolder("in"), "back");
     const moded = await changed(restoring(at, to, ...args), to, (staging) => {
       fs.chmodSync(path.join(staging, "same/updated.txt"), 0o600);
@@ -141,7 +141,7 @@ for (const [what, args] of Object.entries(CHOSEN))
 
 for (const [what, args] of Object.entries({ ...CHOSEN, parts: ["other", "link", "--prove"] }))
   test(`the restore of ${what} lists what has other names than it had, and puts all in place`, async () => {
-    const at = saved();
+    const at = await saved();
     fs.writeFileSync(path.join(at.folder, "other/single"), "several names\n");
     fs.linkSync(path.join(at.folder, "other/linked-1"), path.join(at.folder, "other/linked-0"));
     fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
@@ -183,7 +183,7 @@ test(
       ["disk", TYPE.BLOCKDEV, 300],
     ] as const)
       makeNode(path.join(folder, "dev", name), type, [7, minor]);
-    const place = newRepository();
+    const place = await newRepository();
     cairnOk(["backup", "create", folder, "--save", ...place.options]);
     assert.equal(cairnOk(restoring({ place }, newFolder(), "dev", "--prove")).data["read_again"], true);
     for (const [name, type, minor] of [
@@ -211,8 +211,8 @@ const noBindfs =
     ? false
     : "bindfs is not installed, or this is not root";
 
-test("a mount that ignores modes gets all of a snapshot, which is listed", { skip: noBindfs }, (t) => {
-  const at = saved();
+test("a mount that ignores modes gets all of a snapshot, which is listed", { skip: noBindfs }, async (t) => {
+  const at = await saved();
   fs.chmodSync(path.join(at.folder, "moded/mode"), 0o640);
   cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
   const [base, root] = [newFolder("base"), newFolder("mount")];
@@ -228,8 +228,8 @@ test("a mount that ignores modes gets all of a snapshot, which is listed", { ski
 test(
   "exFAT gets all that it can hold of a snapshot, and the rest is listed",
   { skip: process.getuid?.() !== 0 && "this is not root" },
-  (t) => {
-    const at = saved();
+  async (t) => {
+    const at = await saved();
     fs.rmSync(path.join(at.folder, "pipe"));
     fs.rmSync(path.join(at.folder, 'odd\nname "quoted" -rf ü'));
     for (const name of ["NAME", "name"]) fs.writeFileSync(path.join(at.folder, name), name);
@@ -252,8 +252,8 @@ test(
   },
 );
 
-test("what a restore says that compared entries is what it did", { skip: noRestic }, () => {
-  const at = saved();
+test("what a restore says that compared entries is what it did", { skip: noRestic }, async () => {
+  const at = await saved();
   const said = (...args: string[]): string => inWords(restoring(at, newFolder("to"), ...args));
   assert.match(said("same"), /not read again: parts are with --prove/);
   assert.match(said("same", "--prove"), /read again: every entry is what the snapshot has$/m);
@@ -268,7 +268,7 @@ test("what a restore says that compared entries is what it did", { skip: noResti
 });
 
 test("parts that are restored in place are read again where that is asked for, and what is otherwise is listed", async () => {
-  const at = saved();
+  const at = await saved();
   const inPlace = (...args: string[]): string[] => [
     "backup",
     "restore",
@@ -308,8 +308,8 @@ test("parts that are restored in place are read again where that is asked for, a
   assert.deepEqual([done.status, done.data["read_again"]], [10, false]);
 });
 
-test("what is left of a damaged snapshot is read again, and said to be as it was", () => {
-  const at = saved();
+test("what is left of a damaged snapshot is read again, and said to be as it was", async () => {
+  const at = await saved();
   fs.writeFileSync(path.join(at.folder, "lost"), randomBytes(100_000));
   cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
   damageLost(at);

@@ -36,39 +36,43 @@ function opening(place: TestRepository, file: string, identity: string): TestRep
   return { ...place, options: ["-r", place.location, "--password-file", file, "--age-identity", identity] };
 }
 
-test("a key for people is opened by each of them, by age too, and restic works beside it", { skip: noAge }, () => {
-  const place = newRepository("age");
-  const [alice, bob] = [newIdentity(place, "alice"), newIdentity(place, "bob")];
-  const file = `${place.location}.age`;
-  const args = ["--age-recipient", alice.recipient, "--age-recipient", bob.recipient, "--age-output", file];
-  const { keys } = backup(place, "key", "add", ...args).data as { keys: { key_id: string; current: boolean }[] };
-  assert.equal(keys.length, 2);
-  assert.equal(fs.statSync(file).mode & 0o777, 0o600);
-  for (const { file: identity } of [alice, bob]) {
-    backup(opening(place, file, identity), "list");
-    const passwordFile = `${file}.plain`;
-    fs.writeFileSync(passwordFile, age("", "age", "-d", "-i", identity, file));
-    if (noRestic === false) restic({ ...place, passwordFile }, "check");
-  }
-  const env = { CAIRN_PASSWORD_FILE: file, CAIRN_AGE_IDENTITY: bob.file };
-  assert.equal(cairn(["backup", "list", "-r", place.location], { env }).status, 0);
-  const other = newIdentity(place, "other");
-  const refused = tryBackup(opening(place, file, other.file), "list");
-  assert.deepEqual([refused.status, refused.error?.code], [9, "wrong_password"]);
-  const unsaid = cairn(["backup", "list", "-r", place.location, "--password-file", file]);
-  assert.match(`${unsaid.status} ${unsaid.error?.hint}`, /2 .*--age-identity/);
-  assert.equal(tryBackup(opening(place, file, `${file}.none`), "list").status, 3);
-  // What is there is never written over, and gets no second key.
-  const again = tryBackup(place, "key", "add", ...args);
-  assert.deepEqual([again.status, again.error?.code], [4, "already_exists"]);
-  assert.ok(again.error?.hint?.includes(`backup list --password-file ${file}`), again.error?.hint ?? "");
-  assert.equal(filesOf(place, "keys").length, 2);
-  backup(place, "key", "remove", keys.find(({ current }) => !current)!.key_id);
-  assert.equal(tryBackup(opening(place, file, alice.file), "list").status, 9);
-});
+test(
+  "a key for people is opened by each of them, by age too, and restic works beside it",
+  { skip: noAge },
+  async () => {
+    const place = await newRepository("age");
+    const [alice, bob] = [newIdentity(place, "alice"), newIdentity(place, "bob")];
+    const file = `${place.location}.age`;
+    const args = ["--age-recipient", alice.recipient, "--age-recipient", bob.recipient, "--age-output", file];
+    const { keys } = backup(place, "key", "add", ...args).data as { keys: { key_id: string; current: boolean }[] };
+    assert.equal(keys.length, 2);
+    assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+    for (const { file: identity } of [alice, bob]) {
+      backup(opening(place, file, identity), "list");
+      const passwordFile = `${file}.plain`;
+      fs.writeFileSync(passwordFile, age("", "age", "-d", "-i", identity, file));
+      if (noRestic === false) restic({ ...place, passwordFile }, "check");
+    }
+    const env = { CAIRN_PASSWORD_FILE: file, CAIRN_AGE_IDENTITY: bob.file };
+    assert.equal(cairn(["backup", "list", "-r", place.location], { env }).status, 0);
+    const other = newIdentity(place, "other");
+    const refused = tryBackup(opening(place, file, other.file), "list");
+    assert.deepEqual([refused.status, refused.error?.code], [9, "wrong_password"]);
+    const unsaid = cairn(["backup", "list", "-r", place.location, "--password-file", file]);
+    assert.match(`${unsaid.status} ${unsaid.error?.hint}`, /2 .*--age-identity/);
+    assert.equal(tryBackup(opening(place, file, `${file}.none`), "list").status, 3);
+    // What is there is never written over, and gets no second key.
+    const again = tryBackup(place, "key", "add", ...args);
+    assert.deepEqual([again.status, again.error?.code], [4, "already_exists"]);
+    assert.ok(again.error?.hint?.includes(`backup list --password-file ${file}`), again.error?.hint ?? "");
+    assert.equal(filesOf(place, "keys").length, 2);
+    backup(place, "key", "remove", keys.find(({ current }) => !current)!.key_id);
+    assert.equal(tryBackup(opening(place, file, alice.file), "list").status, 9);
+  },
+);
 
-test("a password that age encrypted opens and makes repositories", { skip: noAge }, () => {
-  const place = newRepository("by-age");
+test("a password that age encrypted opens and makes repositories", { skip: noAge }, async () => {
+  const place = await newRepository("by-age");
   const { file: identity, recipient } = newIdentity(place, "identity");
   const password = fs.readFileSync(place.passwordFile, "utf8");
   for (const armor of [[], ["-a"]]) {
@@ -81,23 +85,27 @@ test("a password that age encrypted opens and makes repositories", { skip: noAge
   }
 });
 
-test("a key for people that is killed before it is there leaves a file that opens nothing", { skip: noAge }, () => {
-  const place = newRepository("age-killed");
-  const { file: identity, recipient } = newIdentity(place, "identity");
-  const file = `${place.location}.age`;
-  const words = (output: string): string[] => ["key", "add", "--age-recipient", recipient, "--age-output", output];
-  const args = ["backup", ...words(file), ...place.options];
-  let pass = 1;
-  const beside = fs.readdirSync(path.dirname(file));
-  while (killAt(args, pass) !== "age-key.file-written") {
-    assert.deepEqual(fs.readdirSync(path.dirname(file)), beside);
-    fs.rmSync(file, { force: true });
-    pass++;
-  }
-  assert.equal(fs.readdirSync(path.dirname(file)).length, beside.length + 1);
-  assert.equal(tryBackup(opening(place, file, identity), "list").status, 9);
-  const [, ...rest] = words(`${file}.second`);
-  backup(place, "key", ...rest);
-  backup(opening(place, `${file}.second`, identity), "list");
-  assert.deepEqual([filesOf(place, "keys").length, filesOf(place, "locks")], [2, []]);
-});
+test(
+  "a key for people that is killed before it is there leaves a file that opens nothing",
+  { skip: noAge },
+  async () => {
+    const place = await newRepository("age-killed");
+    const { file: identity, recipient } = newIdentity(place, "identity");
+    const file = `${place.location}.age`;
+    const words = (output: string): string[] => ["key", "add", "--age-recipient", recipient, "--age-output", output];
+    const args = ["backup", ...words(file), ...place.options];
+    let pass = 1;
+    const beside = fs.readdirSync(path.dirname(file));
+    while (killAt(args, pass) !== "age-key.file-written") {
+      assert.deepEqual(fs.readdirSync(path.dirname(file)), beside);
+      fs.rmSync(file, { force: true });
+      pass++;
+    }
+    assert.equal(fs.readdirSync(path.dirname(file)).length, beside.length + 1);
+    assert.equal(tryBackup(opening(place, file, identity), "list").status, 9);
+    const [, ...rest] = words(`${file}.second`);
+    backup(place, "key", ...rest);
+    backup(opening(place, `${file}.second`, identity), "list");
+    assert.deepEqual([filesOf(place, "keys").length, filesOf(place, "locks")], [2, []]);
+  },
+);

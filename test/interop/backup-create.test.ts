@@ -36,7 +36,7 @@ function created(outcome: { data: Record<string, unknown> }): Created {
 test("what backup create wrote is checked and restored by restic, every file of it", { skip: noRestic }, async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
-  const place = newRepository();
+  const place = await newRepository();
   const first = created(backup(place, "create", "--save", "-C", folder));
   const wanted = walkDigests(folder).state;
   makeSecond(folder);
@@ -57,7 +57,7 @@ test("what backup create wrote is checked and restored by restic, every file of 
 test("an unchanged point adds one snapshot and nothing else, and none when that is asked for", async () => {
   const folder = newFolder("backup");
   makeFirst(folder);
-  const place = newRepository();
+  const place = await newRepository();
   backup(place, "create", "--save", "-C", folder);
   const before = [filesOf(place, "index").length, filesOf(place, "data").length];
   const again = created(backup(place, "create", "-C", folder));
@@ -142,8 +142,8 @@ test("a repository on a server takes backups, is verified and restored", async (
   assert.equal((backup(far, "list").data["snapshots"] as unknown[]).length, 1);
 });
 
-test("a folder is named as restic wants it, and is saved first", () => {
-  const place = newRepository();
+test("a folder is named as restic wants it, and is saved first", async () => {
+  const place = await newRepository();
   const folder = newFolder("named");
   makeFirst(folder);
   const [parent, name] = [path.dirname(folder), path.basename(folder)];
@@ -166,7 +166,7 @@ test("a folder is named as restic wants it, and is saved first", () => {
 });
 
 test("two workspaces back up into one repository at once", async () => {
-  const place = newRepository();
+  const place = await newRepository();
   const folders = [newFolder("backup"), newFolder("backup")];
   for (const [i, folder] of folders.entries()) {
     makeFirst(folder);
@@ -181,7 +181,7 @@ test("two workspaces back up into one repository at once", async () => {
 test("a repository that cannot be opened is said so, by a status of its own", async () => {
   const folder = newFolder("backup");
   await clientOf(folder);
-  const place = newRepository();
+  const place = await newRepository();
   const wrong = repositoryPlace("wrong");
   const status = (place: { location: string; passwordFile: string }): number | null =>
     tryBackup({ ...place, options: ["-r", place.location, "--password-file", place.passwordFile] }, "list").status;

@@ -5,7 +5,14 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, describe, test } from "node:test";
 import { buildCommand, cairn, SCRATCH } from "../fixtures/command.ts";
-import { backup, repositoryPlace, tryBackup, type TestRepository } from "../fixtures/repository.ts";
+import {
+  backup,
+  makeEmpty,
+  newRepository,
+  repositoryPlace,
+  tryBackup,
+  type TestRepository,
+} from "../fixtures/repository.ts";
 import { startSshServer } from "../fixtures/ssh-server.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
@@ -41,10 +48,10 @@ for (const [kind, at] of Object.entries(PLACES)) {
       return { location, passwordFile, options: ["-r", location, "--password-file", passwordFile] };
     };
 
-    test("is listed, searched, compared, counted and printed", () => {
+    test("is listed, searched, compared, counted and printed", async () => {
       const [folder, one] = [newFolder("looking"), place("one")];
       makeFirst(folder);
-      backup(one, "init");
+      await makeEmpty(one);
       const ids = ["first", "second"].map((tag) => {
         if (tag === "second") makeSecond(folder);
         const { data } = backup(one, "create", folder, "-t", tag);
@@ -98,10 +105,9 @@ for (const [kind, at] of Object.entries(PLACES)) {
   });
 }
 
-test("a prefix that fits several snapshots is ambiguous, and names them", () => {
-  const [folder, one] = [newFolder("looking"), { ...repositoryPlace("ambiguous") }];
+test("a prefix that fits several snapshots is ambiguous, and names them", async () => {
+  const [folder, one] = [newFolder("looking"), await newRepository("ambiguous")];
   fs.writeFileSync(path.join(folder, "a"), "a");
-  backup(one, "init");
   const ids: string[] = [];
   // Two of so many begin alike.
   for (let i = 0; i < 17 || new Set(ids.map((id) => id.slice(0, 2))).size === ids.length; i++) {

@@ -54,8 +54,8 @@ for (const version of [1, 2] as const) {
   );
 }
 
-test("a command that fails, an empty stream and wrong words leave no snapshot, each with its status", () => {
-  const place = newRepository();
+test("a command that fails, an empty stream and wrong words leave no snapshot, each with its status", async () => {
+  const place = await newRepository();
   const file = `${place.location}.input`;
   fs.writeFileSync(file, "content");
   const command = (...words: string[]): number | null => {
@@ -84,8 +84,8 @@ test("a command that fails, an empty stream and wrong words leave no snapshot, e
   assert.equal(ids(place).length, 1);
 });
 
-test("a long stream is taken with little memory", () => {
-  const place = newRepository();
+test("a long stream is taken with little memory", async () => {
+  const place = await newRepository();
   const told = "process.on('exit', () => process.stderr.write(`peak ${process.resourceUsage().maxRSS}\\n`))";
   const stream = ["--stdin-from-command", "--", "head", "-c", "800M", "/dev/zero"];
   const args = ["--import", `data:text/javascript,${told}`, buildCommand(), "backup", "create", ...place.options];

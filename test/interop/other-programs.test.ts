@@ -46,11 +46,11 @@ function newTarget(): string {
 
 for (const program of OTHER_PROGRAMS) {
   void describe(`repositories shared with ${program.name}`, { skip: program.missing }, () => {
-    test("what backup create wrote is checked and restored, but for what the program is known to lose", () => {
+    test("what backup create wrote is checked and restored, but for what the program is known to lose", async () => {
       const folder = newFolder("backup");
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
-      const place = newRepository();
+      const place = await newRepository();
       backup(place, "create", "--save", "-C", folder);
       program.check(place);
       const target = newTarget();
@@ -97,10 +97,10 @@ for (const program of OTHER_PROGRAMS) {
       assert.equal(walkDigests(path.join(ours, folder)).state, walkDigests(folder).state);
     });
 
-    test("what backup create made takes backups, removals and pruning of the program, and goes on", () => {
+    test("what backup create made takes backups, removals and pruning of the program, and goes on", async () => {
       const folder = newFolder("backup");
       makeFirst(folder);
-      const place = newRepository();
+      const place = await newRepository();
       backup(place, "create", "--save", "-C", folder);
       program.backup(place, folder);
       makeSecond(folder);
@@ -119,10 +119,10 @@ for (const program of OTHER_PROGRAMS) {
       assert.deepEqual(verified(place).problems, []);
     });
 
-    test("its copy of what backup create made holds the same trees, and proves the same states", () => {
+    test("its copy of what backup create made holds the same trees, and proves the same states", async () => {
       const folder = newFolder("backup");
       makeFirst(folder);
-      const place = newRepository();
+      const place = await newRepository();
       backup(place, "create", "--save", "-C", folder);
       makeSecond(folder);
       backup(place, "create", "--save", "-C", folder);
@@ -136,11 +136,11 @@ for (const program of OTHER_PROGRAMS) {
       assert.equal(walkDigests(target).state, walkDigests(folder).state);
     });
 
-    test("what mends or rewrites snapshots finds nothing to change in those of backup create", () => {
+    test("what mends or rewrites snapshots finds nothing to change in those of backup create", async () => {
       const folder = newFolder("backup");
       if (isRoot) makeCorpus(folder);
       else makeFirst(folder);
-      const place = newRepository();
+      const place = await newRepository();
       backup(place, "create", "--save", "-C", folder);
       const before = (["snapshots", "index", "data"] as const).map((kind) => filesOf(place, kind));
       for (const words of program.harmless) {
@@ -158,10 +158,10 @@ const [restic] = OTHER_PROGRAMS;
 test(
   "a snapshot that restic rewrote without some files is sound, and restored without them",
   { skip: restic!.missing },
-  () => {
+  async () => {
     const folder = newFolder("backup");
     makeFirst(folder);
-    const place = newRepository();
+    const place = await newRepository();
     backup(place, "create", "--save", "-C", folder);
     restic!.run(place, "rewrite", "--forget", "--exclude", path.join(folder, "other"), "latest");
     const [only, ...rest] = listed(place);

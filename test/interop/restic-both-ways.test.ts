@@ -134,9 +134,9 @@ test("names of one file are one again and no others, when two file systems numbe
   }
 });
 
-test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, () => {
+test("restic finds, copies, forgets and prunes what is ours, and goes on with it", { skip: noRestic }, async () => {
   const folder = filled();
-  const place = newRepository("ours");
+  const place = await newRepository("ours");
   backup(place, "create", "--save", "-C", folder);
   makeSecond(folder);
   backup(place, "create", "--save", "-C", folder);
@@ -179,7 +179,7 @@ const noFuse =
 
 test("restic mounts what is ours, and every file in it reads the same", { skip: noFuse }, async (t) => {
   const folder = filled();
-  const place = newRepository("mounted");
+  const place = await newRepository("mounted");
   const { snapshot } = backup(place, "create", "--save", "-C", folder).data as { snapshot: { snapshot_id: string } };
   const mounted = await mount(t, place);
   if (mounted === null) return t.skip("this user may not mount");
@@ -224,7 +224,7 @@ test(
   { skip: noRestic },
   async () => {
     const [ours, theirs] = [filled(), filled()];
-    const place = newRepository("shared");
+    const place = await newRepository("shared");
     const acknowledged: string[] = [];
     for (let round = 0; round < 3; round++) {
       for (const folder of [ours, theirs])

@@ -6,7 +6,15 @@ import path from "node:path";
 import { after, test } from "node:test";
 import { walkDigests } from "../../src/engines/testing-walk.ts";
 import { SCRATCH, startCairn } from "../fixtures/command.ts";
-import { backup, noRestic, repositoryPlace, restic, tryBackup, type TestRepository } from "../fixtures/repository.ts";
+import {
+  backup,
+  makeEmpty,
+  noRestic,
+  repositoryPlace,
+  restic,
+  tryBackup,
+  type TestRepository,
+} from "../fixtures/repository.ts";
 import { startSshServer, type SshServer } from "../fixtures/ssh-server.ts";
 import { makeFirst, makeSecond } from "../fixtures/two-states.ts";
 import { newFolder } from "../fixtures/work.ts";
@@ -90,7 +98,7 @@ test("a backup whose connections are killed again and again is whole in the end"
   const folder = newFolder("backup");
   makeFirst(folder);
   const remote = place();
-  backup(remote, "init");
+  await makeEmpty(remote);
   const run = startCairn(["backup", "create", ...remote.options, "--save", "-C", folder]);
   let kills = 0;
   const killing = setInterval(() => {
@@ -110,7 +118,7 @@ test("a slow backup that is stopped ends with its lock gone, and the next one go
   const folder = newFolder("backup");
   fs.writeFileSync(path.join(folder, "random"), randomBytes(8 << 20));
   const remote = place();
-  backup(remote, "init");
+  await makeEmpty(remote);
   const root = path.join(running().folder, `repository ${repositories - 1}`);
   const files = (name: string): string[] =>
     fs.readdirSync(path.join(root, name), { recursive: true, encoding: "utf8" });

@@ -15,6 +15,7 @@ import { errorReply, TestingS3Server, type SeenRequest } from "../../repository/
 import type { BackupRepository, CairnLibrary, RepositoryOptions } from "../contract.ts";
 import { Library } from "../library.ts";
 import { openAgePassword } from "./age-password.ts";
+import { makeRepository } from "./testing-repository.ts";
 
 /** A caller that stops while a request that decides is done and not yet answered. */
 
@@ -30,6 +31,7 @@ interface Scene {
   readonly server: TestingS3Server;
   readonly folder: string;
   readonly library: CairnLibrary;
+  readonly storages: StorageFactory;
   /** Opened with a signal that fires when a request like this one is done, which is answered later, or never. */
   stoppedAt(is: (request: SeenRequest) => boolean, isAnswered?: boolean): Promise<Stopped>;
   /** With another password than the usual one, if given. */
@@ -70,6 +72,7 @@ async function scene(context: TestContext, graceMs = 10 * HANG_MS): Promise<Scen
     server,
     folder,
     library,
+    storages,
     open: async (password = PASSWORD) => {
       const repository = await library.openRepository({ ...options, password });
       opened.push(repository);
@@ -112,7 +115,7 @@ async function inRepository(
 
 async function made(at: Scene): Promise<void> {
   const { options } = await at.stoppedAt(() => false);
-  await (await at.library.initRepository(options)).close();
+  await makeRepository({ ...options, password: PASSWORD }, at.storages);
 }
 
 test("a repository that is made is there when its maker stops before the answer", async (t) => {

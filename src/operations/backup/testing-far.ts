@@ -18,6 +18,7 @@ import { Library } from "../library.ts";
 import { testFolder, type TestFolder } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { nameOf, readBlob, readNodes } from "./snapshot-content.ts";
+import { makeRepository } from "./testing-repository.ts";
 
 /** Workspaces and repositories of a test; `far:/path` is a local repository that looks as if it lay elsewhere. */
 
@@ -62,7 +63,8 @@ export async function backupScene(context: TestContext, scheme: "local" | "far" 
   const place = join(at.root, "repository");
   mkdirSync(place);
   const options = { repository: `${scheme}:${place}`, password: "correct horse" };
-  const repository = await library.initRepository(options);
+  await makeRepository(options, storages);
+  const repository = await library.openRepository(options);
   context.after(async () => repository.close());
   return { ...at, client, library, repository, options, place };
 }
