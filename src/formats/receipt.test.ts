@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { everyCutIsDamage, everyFlipIsDamageOrDecodes } from "./hostile.contract.ts";
-import { decodeReceipt, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "./receipt.ts";
+import { decodeReceipt, decodeReceiptBody, encodeReceipt, encodeReceiptBody, type ReceiptBody } from "./receipt.ts";
 
 const BODY: ReceiptBody = {
   made_at: "2026-11-20T09:15:19.123Z",
@@ -25,6 +25,12 @@ test("a receipt reads back as it was written", () => {
   const { body, publicKey, signature } = decodeReceipt(BYTES);
   assert.deepEqual({ ...body }, { format: "cairn.receipt", version: 1, ...BODY });
   assert.deepEqual([publicKey.length, signature.length], [32, 64]);
+});
+
+test("a receipt says where it was read from, or is older than that choice", () => {
+  const { read_from: _, ...older } = BODY;
+  assert.equal(decodeReceiptBody(encodeReceiptBody(older)).read_from, undefined);
+  assert.throws(() => encodeReceiptBody({ ...BODY, read_from: "tape" as "disk" }), /read_from/);
 });
 
 test("a receipt that was cut or changed is damage, or another receipt", () => {

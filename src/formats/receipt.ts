@@ -21,8 +21,8 @@ export interface ReceiptBody {
   /** Likewise, where the whole of it could be set. */
   metadata_digest: string | null;
   metadata_equal: boolean;
-  /** Past what the system held of it in memory, or out of that too. */
-  read_from: "disk" | "memory";
+  /** Past what the system held of it in memory, or out of that too. Absent where it was written before there was a choice: the disk. */
+  read_from?: "disk" | "memory";
   /** Entries whose owner, mode or attributes could not be set; none is missing or has other content. */
   left_out: number;
   host: string;
@@ -58,8 +58,8 @@ export function decodeReceiptBody(bytes: Uint8Array): ReceiptBody {
   fields.hex("state_digest", 64);
   fields.hexOrNull("metadata_digest", 64);
   fields.boolean("metadata_equal");
-  if (!fields.isText("read_from", "disk") && !fields.isText("read_from", "memory"))
-    throw fields.wrong("read_from", "disk or memory");
+  const from = fields.optionalText("read_from") ?? "disk";
+  if (from !== "disk" && from !== "memory") throw fields.wrong("read_from", "disk or memory");
   fields.integer("left_out");
   fields.text("host");
   fields.text("target");
