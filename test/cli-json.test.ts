@@ -36,7 +36,7 @@ const GROUPS = new Set(["backup", "receipt"]);
 // oxlint-disable-next-line typescript/no-explicit-any -- what was printed is looked at as it is
 function run(line: string, expected: Expected = {}): Outcome & { data: Record<string, any> } {
   const words = line.split(" ");
-  const done = cairn(words, { cwd: expected.cwd ?? WORK });
+  const done = cairn(words, { cwd: expected.cwd ?? WORK, own: true });
   const said = `${line}: ${done.stdout}${done.stderr}`;
   assert.equal(done.status, expected.status ?? 0, said);
   assert.equal(done.stdout.trimEnd().split("\n").length, 1, said);
@@ -161,7 +161,7 @@ test("show gives entries, and a file's bytes", () => {
   const { data } = run("show head");
   check(data["save_point"], "save_point");
   checkAll(data["entries"], "listed_entry", 3);
-  const done = cairn(["show", `${first}:a.txt`], { cwd: WORK });
+  const done = cairn(["show", `${first}:a.txt`], { cwd: WORK, own: true });
   assert.deepEqual(Object.keys(done.data).toSorted(), ["content_b64", "entries", "kind", "path", "save_point"]);
   assert.equal(Buffer.from(String(done.data["content_b64"]), "base64").toString(), "one\n");
 });
@@ -224,7 +224,10 @@ test("backup prints what it promises", () => {
 });
 
 test("run prints what it promises and passes the exit status on", () => {
-  const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], { cwd: WORK });
+  const done = cairn(["run", "--json", "--", "sh", "-c", "echo out; echo more >> a.txt; exit 3"], {
+    cwd: WORK,
+    own: true,
+  });
   assert.deepEqual([done.status, done.stderr.includes("out"), done.error], [3, true, null]);
   assert.deepEqual(Object.keys(done.data).toSorted(), DATA_KEYS["run -- true"]?.split(" ").toSorted());
   check(done.data["before"], "save_point");
@@ -273,7 +276,7 @@ test("failures print one object with an error that says what to do", () => {
   for (const [line, status, code] of failures) assert.equal(run(line, { status }).error?.code, code, line);
   assert.equal(run("release .", { status: 3, cwd: SCRATCH }).error?.code, "not_a_workspace");
   assert.equal(run("status", { status: 7, cwd: SCRATCH }).error?.code, "refused", "a workspace lies in it");
-  assert.equal(cairn([], { cwd: WORK }).status, 2);
+  assert.equal(cairn([], { cwd: WORK, own: true }).status, 2);
 });
 
 test("relocate and release print what they promise", () => {

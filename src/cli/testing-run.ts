@@ -47,7 +47,8 @@ export async function runJson(
   return { ...ran, envelope: JSON.parse(lines[0] ?? "") as Envelope };
 }
 
-function keepingSink(isTerminal: boolean): { sink: OutputSink; text(): string } {
+/** Keeps what is written to it. */
+export function keepingSink(isTerminal: boolean): { sink: OutputSink; text(): string } {
   const pieces: Buffer[] = [];
   const sink: OutputSink = {
     write(chunk) {

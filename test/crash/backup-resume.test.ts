@@ -208,7 +208,7 @@ for (const [what, more] of [
     failed = true;
     const { args } = await scene();
     const target = path.join(disk.root, "target");
-    cairnOk([...args(target), ...more]);
+    cairnOk([...args(target), ...more], { own: true });
     const wanted = readFolder(target);
     disk.cutPower();
     assert.equal(oneOf(target, { wanted }, "after the power cut"), "wanted");

@@ -223,7 +223,7 @@ test("what lies at a missing folder's path and is no folder is named, and is in 
 test("a folder is given back to whoever stands in it", async () => {
   const { folder, state } = await savedFolder("stood-in");
   const command = `cd '${folder}' && rm -rf '${folder}' && exec "$@"`;
-  const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"] });
+  const done = cairn(["restore", "head"], { prefix: ["sh", "-c", command, "sh"], own: true });
   assert.equal(done.status, 0, done.stdout + done.stderr);
   assert.match(done.stderr, /the current folder is not there any more/);
   assertFolder(folder, state, "given back");
