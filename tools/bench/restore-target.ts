@@ -28,3 +28,8 @@ export class RestoreTarget {
     rmSync(this.#plain, { recursive: true, force: true });
   }
 }
+
+/** The arguments of a restore that reads again what the system still holds of it. */
+export function memoryProof({ folder }: RestoreTarget): [string, ...string[]] {
+  return ["restore", "latest", "--prove-from", "memory", "--to", folder];
+}

@@ -6,7 +6,7 @@ import { type DataSet, noteEdited, warm } from "../data/data-sets.ts";
 import { type FarServer, startS3, startSftp } from "../far-servers.ts";
 import { type Line, openLine } from "../line.ts";
 import { type Command, type Contender, alternate, runCommand } from "../measure.ts";
-import { RestoreTarget } from "../restore-target.ts";
+import { memoryProof, RestoreTarget } from "../restore-target.ts";
 import { type Bar, limitBar, median, type Result } from "../result.ts";
 import { ResticStore } from "../stores.ts";
 import { listFiles } from "./change-files.ts";
@@ -162,8 +162,8 @@ function fill(data: DataSet, { cairn, restic }: FarStores): void {
 }
 
 function restoresOf({ cairn, restic }: FarStores, target: RestoreTarget): Contender[] {
-  const contender = (store: { name: string; forgetCache(): void }, command: Command): Contender => ({
-    name: `restore: ${store.name}`,
+  const contender = (store: { name: string; forgetCache(): void }, command: Command, how = ""): Contender => ({
+    name: `restore: ${store.name}${how}`,
     command,
     prepare: () => {
       target.fresh();
@@ -172,6 +172,7 @@ function restoresOf({ cairn, restic }: FarStores, target: RestoreTarget): Conten
   });
   return [
     contender(cairn, cairn.restore(target.folder)),
+    contender(cairn, cairn.command(...memoryProof(target)), " --prove-from memory"),
     contender(restic, restic.command("restore", "latest", "--target", target.folder)),
   ];
 }

@@ -1,7 +1,7 @@
 import { type DataCase, samplesOf } from "../bench.ts";
 import type { DataName } from "../data/data-sets.ts";
 import { alternate } from "../measure.ts";
-import { RestoreTarget } from "../restore-target.ts";
+import { memoryProof, RestoreTarget } from "../restore-target.ts";
 import { ratioBars } from "../result.ts";
 
 const BARS: Record<DataName, number> = { small: 0.45, tree: 0.5, big: 0.9 };
@@ -23,7 +23,7 @@ export const backupRestore: DataCase = {
         {
           name: "cairn --prove-from memory",
           prepare: target.fresh,
-          command: cairn.command("restore", "latest", "--prove-from", "memory", "--to", target.folder),
+          command: cairn.command(...memoryProof(target)),
         },
         ...[restic, ...bench.savedPeers(data)].map((store) => ({
           name: store.name,
