@@ -55,6 +55,15 @@ test("a script runs with what it requires, and its code is kept for the next run
   assert.deepEqual(keptFiles(), before, "V8 took all of it");
 });
 
+test("a script says what it says when not all of it is ASCII", () => {
+  script("part-B.cjs", `exports.twice = (n) => n * 2 + " é→😀";`);
+  for (let run = 0; run < 2; run++) {
+    const loaded = load();
+    assert.equal(loaded.exports["answer"], "42 é→😀");
+    loaded.keep();
+  }
+});
+
 test("kept code is made again when it is damaged, cut or empty, and the script runs all the same", () => {
   load().keep();
   const file = path.join(kept, "part-B.cjs.code");

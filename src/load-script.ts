@@ -1,3 +1,4 @@
+import { isAscii } from "node:buffer";
 import {
   closeSync,
   fstatSync,
@@ -83,9 +84,10 @@ class Scripts {
 
   #compile(name: string): Script {
     const filename = path.join(this.#directory, name);
-    const text = readFileSync(filename, "utf8");
+    const bytes = readFileSync(filename);
+    const text = bytes.toString(isAscii(bytes) ? "latin1" : "utf8");
     if (this.#folder === null) return new Script(text, { filename });
-    const textCrc = crc32(text);
+    const textCrc = crc32(bytes);
     const cachedData = this.#keptCode(name, textCrc);
     const script = new Script(text, { filename, cachedData });
     if (cachedData === undefined || script.cachedDataRejected === true) this.#isNew = true;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { isAscii } from "node:buffer";
 import { test } from "node:test";
 import { runInThisContext } from "node:vm";
 import { checkAcyclic, checkConstantExports, scriptOf } from "./script-of.ts";
@@ -27,6 +28,14 @@ test("a module runs as a script with what it imports, and exports under its name
   assert.equal((exports["where"] as () => string)(), "file:///dist/cli.js");
   assert.deepEqual(await (exports["later"] as () => Promise<unknown>)(), { late: true });
   assert.equal(run("var lib = () => 5;\nexport default lib();\n")["default"], 5);
+});
+
+test("a script is ASCII when only comments of its module are not", () => {
+  const text = 'var A = class {\n  /** What → was told. */\n  n = "\\u2192";\n};\nexport {\n  A\n};\n';
+  const script = scriptOf(text, "it.js");
+  assert.match(script, /\/\*\* What \? was told\. \*\//);
+  assert.equal(new (run(text)["A"] as new () => { n: string })().n, "→");
+  assert.ok(isAscii(Buffer.from(script)));
 });
 
 test("a source file is refused when it exports a variable", () => {

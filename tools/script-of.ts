@@ -8,6 +8,9 @@ const IMPORT = /^import (?:\{([^}]*)\} from )?"\.\/([\w.-]+)\.js";\n/gm;
 const EXPORTS = /^export \{([^}]*)\};\n?$/m;
 /** Of a package that is no ES module. */
 const EXPORT_DEFAULT = /^export default (.*);$/m;
+/** esbuild escapes what is not ASCII, but for comments that are on members of classes. */
+const COMMENT_LINE = /^\s*(?:\/\*|\*|\/\/).*$/gm;
+const NOT_ASCII = /[^\0-\x7f]/gu;
 const DYNAMIC_IMPORT = /\bimport\("\.\/([\w.-]+)\.js"\)/g;
 
 /** Throws for a source file, by name, that exports a variable: those that import it would go on with its first value. */
@@ -21,6 +24,8 @@ export function checkConstantExports(source: string, file: string): void {
 export function scriptOf(text: string, name: string): string {
   const exported = [...(EXPORTS.exec(text)?.[1] ?? "").matchAll(/([\w$]+)(?: as ([\w$]+))?/g)];
   const body = text
+    // Text that is ASCII throughout is half as long in memory, and there at once.
+    .replaceAll(COMMENT_LINE, (line) => line.replaceAll(NOT_ASCII, "?"))
     .replace(EXPORTS, () => exported.map(([, local, as = local]) => `exports.${as} = ${local};\n`).join(""))
     .replace(EXPORT_DEFAULT, "exports.default = $1;")
     .replaceAll(IMPORT, (_line, names: string | undefined, from: string) =>
