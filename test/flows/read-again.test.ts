@@ -95,6 +95,8 @@ test("a whole restore is read again from where it was said, which proof and rece
     const { read_from: said, receipt } = done.data["proof"] as { read_from: string; receipt: string };
     const signed = cairnOk(["receipt", "verify", receipt]).data["receipt"] as { read_from: string };
     assert.deepEqual([said, signed.read_from], [from, from]);
+    const shown = spawnSync(process.execPath, [buildCommand(), "receipt", "verify", receipt], { encoding: "utf8" });
+    assert.equal(shown.stdout.includes("out of memory"), from === "memory", shown.stdout + shown.stderr);
     const to = path.join(newFolder("in"), "back");
     const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content is"]!);
     assert.deepEqual([other.status, fs.existsSync(to)], [6, false], other.stdout + other.stderr);

@@ -27,13 +27,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   return {
     data: result,
     text() {
+      const from = receipt["read_from"] === "memory" ? " (out of memory, which says nothing of the disk)" : "";
       const said = (name: string): string => printable(String(receipt[name]));
       return [
         trusted
           ? `${context.style.green("signed")} by a key that is known here: ${result.public_key}`
           : `${context.style.yellow("self-signed")}: by the key that it brings along, ${result.public_key}; name the right one with --key`,
         `  snapshot ${said("snapshot_id").slice(0, 8)} of repository ${said("repository_id").slice(0, 8)} was restored into ${said("target")}`,
-        `  on ${said("host")} at ${said("made_at")}, read again and found equal: state digest ${said("state_digest")}`,
+        `  on ${said("host")} at ${said("made_at")}, read again${from} and found equal: state digest ${said("state_digest")}`,
       ].join("\n");
     },
   };
