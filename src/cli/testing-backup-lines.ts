@@ -116,7 +116,7 @@ export const BACKUP_OBJECT_KEYS = {
   forget_group: "hostname paths tags snapshots",
   forget_decision: "snapshot_id created_at keep reasons",
   repository_key: "key_id created_at hostname username current",
-  proof: "state_digest metadata_equal receipt",
+  proof: "state_digest read_from metadata_equal receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;
 
@@ -231,7 +231,12 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     bytes: 100,
     kept_bytes: 0,
     left_out: [],
-    proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
+    proof: {
+      state_digest: "a".repeat(64),
+      read_from: "disk",
+      metadata_equal: true,
+      receipt: "/tmp/cairn-fake/receipt.json",
+    },
     read_again: true,
     untold_files: 0,
     duration_ms: 1,
