@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
@@ -64,3 +65,18 @@ test(
     assert.equal(fs.readFileSync(file, "utf8"), "content");
   },
 );
+
+for (const pause of [0, 1500])
+  test(
+    `work ends in an error when not all that it wrote could be written, ${pause === 0 ? "at its end" : "while it went on"}`,
+    { skip: nativeAvailable() ? false : "nothing tells of it without native calls" },
+    async (t) => {
+      const disk = loopFileSystem(t, "ext4", { room: 24 << 20 });
+      if (disk === null) return;
+      const filling = flushing(disk.root, async () => {
+        for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(disk.root, `${i}`), randomBytes(1 << 20));
+        await sleep(pause);
+      });
+      await assert.rejects(filling, { code: "io", message: /could be kept/ });
+    },
+  );

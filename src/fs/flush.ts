@@ -2,9 +2,10 @@ import { execFile } from "node:child_process";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { toCairnError } from "../errors.ts";
-import { bindNativeLater, type NativeFunction } from "../native.ts";
+import { CairnError, toCairnError } from "../errors.ts";
+import { bindNativeLater, lastErrno, type NativeFunction } from "../native.ts";
 import { syncWholeVolume } from "./darwin.ts";
+import { EBADF } from "./errno.ts";
 import { printablePath } from "./safe-path.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
@@ -20,14 +21,14 @@ const run = promisify(execFile);
 
 /**
  * Has all that waits to be written on a folder's file system written, while this thread goes on. Where neither Linux's
- * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for, and what the file system says of the folder itself
- * where its whole could not be written.
+ * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for; `io` where the
+ * file system says that something it was given could not be written, be it somebody else's.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
   let fd: number | null = null;
   try {
     fd = fs.openSync(folder, DIRECTORY);
-    if (!(await isSynced(fd, folder))) await fsync(fd);
+    await flushAt(fd, folder);
   } catch (error) {
     throw toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
   } finally {
@@ -35,12 +36,32 @@ export async function flushFileSystem(folder: string | Buffer): Promise<void> {
   }
 }
 
-async function isSynced(fd: number, folder: string | Buffer): Promise<boolean> {
+async function flushAt(fd: number, folder: string | Buffer): Promise<void> {
+  const call = syncfsCall();
+  if (call !== null) {
+    if ((await ended(call, fd)) !== 0) throw notWritten(folder);
+  } else if (!(await syncWholeVolume(folder)) && !(await isSyncedByProgram())) await fsync(fd);
+}
+
+/** It is said once, by the first flush after it. */
+function notWritten(folder: string | Buffer): CairnError {
+  return new CairnError(
+    "io",
+    `not all that was written to the file system of ${printablePath(Buffer.from(folder))} could be kept`,
+    { hint: "it, or what it lies on, is full or failing; the system's log says more" },
+  );
+}
+
+/** Null where the system has no such call, or lets nobody make it. */
+function syncfsCall(): Waiting | null {
   const call = syncfs() as Waiting | null;
-  if (call === null) return (await syncWholeVolume(folder)) || (await isSyncedByProgram());
-  if (call.async === undefined) return call(fd) === 0;
+  return call === null || call(-1) === 0 || lastErrno() !== -EBADF ? null : call;
+}
+
+async function ended(call: Waiting, fd: number): Promise<number> {
+  if (call.async === undefined) return call(fd);
   return new Promise((resolve, reject) => {
-    call.async!(fd, (error, result) => (error ? reject(toCairnError(error, "syncfs")) : resolve(result === 0)));
+    call.async!(fd, (error, result) => (error ? reject(toCairnError(error, "syncfs")) : resolve(result)));
   });
 }
 
@@ -78,14 +99,17 @@ export async function flushing<T>(folder: string | Buffer, work: () => Promise<T
   const over = new AbortController();
   const flush = async (): Promise<void> => {
     // Without native calls a whole program would be started each time.
-    if (syncfs() === null) return;
+    if (syncfsCall() === null) return;
     while (!over.signal.aborted) {
-      await sleep(PAUSE_MS, undefined, { signal: over.signal });
-      await flushFileSystem(folder);
+      await sleep(PAUSE_MS, undefined, { signal: over.signal }).catch(() => undefined);
+      if (!over.signal.aborted) await flushFileSystem(folder);
     }
   };
-  // Whether all of it has arrived is asked at the end.
-  const flushed = flush().catch(() => undefined);
+  // What one flush was told the next one is not.
+  const flushed = flush().then(
+    () => null,
+    (error: unknown) => ({ error }),
+  );
   let done: T;
   try {
     done = await work();
@@ -93,7 +117,8 @@ export async function flushing<T>(folder: string | Buffer, work: () => Promise<T
     over.abort();
   }
   // Work that has failed waits for no disk.
-  await flushed;
+  const failure = await flushed;
+  if (failure !== null) throw failure.error;
   await flushFileSystem(folder);
   return done;
 }

@@ -6,6 +6,8 @@ import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { newRepository } from "../fixtures/repository.ts";
+import { newFolder } from "../fixtures/work.ts";
 
 /** Points on a file system that others have filled. */
 
@@ -92,3 +94,18 @@ test("a cleanup says what to do when there is no room for it and nothing to give
   fs.rmSync(path.join(place.root, "filler"));
   cairnOk(["-C", folder, "cleanup", "--only", first]);
 });
+
+for (const how of [["--prove-from", "memory"], ["--no-prove"], []])
+  test(`a restore ends in nothing when the system could not write all of it: ${how.join(" ")}`, async (t) => {
+    // Into a file system that believes that it has room.
+    const place = loopFileSystem(t, "ext4", { room: 24 << 20 });
+    if (place === null) return;
+    const folder = newFolder("large");
+    for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(folder, `${i}`), randomBytes(1 << 20));
+    const repository = await newRepository();
+    cairnOk(["backup", "create", folder, "--save", ...repository.options]);
+    const to = path.join(place.root, "back");
+    const { status, error } = cairn(["backup", "restore", "latest", "--to", to, ...how, ...repository.options]);
+    // What fails first is the system's choice: a flush, or a file system that has become read-only over it.
+    assert.deepEqual([status !== 0, fs.existsSync(to)], [true, false], JSON.stringify(error));
+  });
