@@ -9,15 +9,15 @@ import { packPath } from "./verify-task.ts";
 
 /**
  * Reads single blobs by id on this thread. Whatever keeps one from being read is thrown as `damaged`. Seals are
- * checked, ids are not: the threads prove the same blobs at the same places.
+ * checked; ids are where it is said, as the threads may prove the same blobs at the same places.
  */
 export class StoreReader {
   readonly index: BlobIndex;
   readonly #reader: BlobReader;
 
-  constructor(keys: MasterKeys, index: BlobIndex, packs: string) {
+  constructor(keys: MasterKeys, index: BlobIndex, packs: string, { verify = false } = {}) {
     this.index = index;
-    this.#reader = new BlobReader({ keys, verify: false, openPack: (id) => fs.openSync(packPath(packs, id), "r") });
+    this.#reader = new BlobReader({ keys, verify, openPack: (id) => fs.openSync(packPath(packs, id), "r") });
   }
 
   tree(id: Uint8Array): TreeNode[] {

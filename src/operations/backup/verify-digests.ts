@@ -41,7 +41,8 @@ export interface ProvenDigests {
 export async function provenPointDigests(what: DigestsToProve): Promise<ProvenDigests> {
   const { access, report, near, reader, options } = what;
   const { index } = report;
-  const store = new StoreReader(access.repository.keys, index, near.folder);
+  // Trees that are not their ids could also lead back to themselves.
+  const store = new StoreReader(access.repository.keys, index, near.folder, { verify: true });
   const walk = new TreeWalk({ store, onPack: () => undefined, signal: options.signal });
   const findings: DigestFinding[] = [];
   let isWhole = true;

@@ -82,9 +82,9 @@ async function readRepository(
     let proven: ProvenDigests | null = null;
     const prove = async (report: Pick<CheckReport, "index" | "roots">): Promise<ProvenDigests> =>
       (proven = await provenPointDigests({ access, report, near, reader, options }));
-    // The same walk serves both where every tree is here, and is proven by the threads.
-    const isProvenBeside = near.isLocal && quick !== true && chosen === undefined && subset === undefined;
-    const follow = isProvenBeside
+    // The same walk serves both where every tree is here.
+    const isAllNear = near.isLocal && quick !== true;
+    const follow = isAllNear
       ? async (found: Pick<CheckReport, "index" | "roots">) => (await prove(found)).followed
       : undefined;
     const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin, follow };
