@@ -83,9 +83,9 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup list -r x": "location repository_id version snapshots damaged",
   "backup verify -r x": "location repository_id version checked read_data restored problems duration_ms",
   "backup restore latest --to y -r x":
-    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again untold_files duration_ms",
+    "location repository_id version snapshot_id save_point_id target dry_run entries bytes kept_bytes left_out proof read_again read_from untold_files duration_ms",
   "backup restore latest --in-place -r x":
-    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again untold_files duration_ms",
+    "location repository_id version snapshot_id target dry_run stored_bytes restored_to undo_id changes left_out unlinked method proof read_again read_from untold_files duration_ms",
   "backup forget -r x --keep-last 1":
     "location repository_id version dry_run groups unreadable removed prune duration_ms",
   "backup prune -r x":
@@ -116,7 +116,7 @@ export const BACKUP_OBJECT_KEYS = {
   forget_group: "hostname paths tags snapshots",
   forget_decision: "snapshot_id created_at keep reasons",
   repository_key: "key_id created_at hostname username current",
-  proof: "state_digest read_from metadata_equal receipt",
+  proof: "state_digest metadata_equal receipt",
   transferred: "data_blobs tree_blobs bytes stored_bytes packs",
 } as const;
 
@@ -159,6 +159,7 @@ export const IN_PLACE: Omit<RestoreInPlaceResult, keyof RestoreResult> = {
   stored_bytes: 0,
   proof: null,
   read_again: false,
+  read_from: null,
   untold_files: null,
 };
 
@@ -233,11 +234,11 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     left_out: [],
     proof: {
       state_digest: "a".repeat(64),
-      read_from: "disk",
       metadata_equal: true,
       receipt: "/tmp/cairn-fake/receipt.json",
     },
     read_again: true,
+    read_from: "disk",
     untold_files: 0,
     duration_ms: 1,
   },

@@ -92,16 +92,20 @@ test("a whole restore is read again from where it was said, which proof and rece
   const at = await saved();
   for (const from of ["memory", "disk"]) {
     const done = cairnOk(restoring(at, newFolder(), "--prove-from", from));
-    const { read_from: said, receipt } = done.data["proof"] as { read_from: string; receipt: string };
+    const { receipt } = done.data["proof"] as { receipt: string };
     const signed = cairnOk(["receipt", "verify", receipt]).data["receipt"] as { read_from: string };
-    assert.deepEqual([said, signed.read_from], [from, from]);
+    assert.deepEqual([done.data["read_from"], signed.read_from], [from, from]);
     const shown = spawnSync(process.execPath, [buildCommand(), "receipt", "verify", receipt], { encoding: "utf8" });
     assert.equal(shown.stdout.includes("out of memory"), from === "memory", shown.stdout + shown.stderr);
     const to = path.join(newFolder("in"), "back");
     const other = await changed(restoring(at, to, "--prove-from", from), to, CHANGES["content is"]!);
     assert.deepEqual([other.status, fs.existsSync(to)], [6, false], other.stdout + other.stderr);
   }
-  assert.equal((cairnOk(restoring(at, newFolder())).data["proof"] as { read_from: string }).read_from, "disk");
+  assert.equal(cairnOk(restoring(at, newFolder())).data["read_from"], "disk");
+  assert.equal(cairnOk(restoring(at, newFolder(), "--no-prove")).data["read_from"], null);
+  const env = { CAIRN_NO_NATIVE: "1" };
+  const without = cairn(restoring(at, newFolder()), { env });
+  assert.equal(without.data["read_from"], "memory", "nothing tells the system to forget");
   const parts = cairnOk(restoring(at, newFolder(), "same", "--prove-from", "memory"));
   assert.deepEqual([parts.data["read_again"], parts.data["proof"]], [true, null]);
   for (const args of [

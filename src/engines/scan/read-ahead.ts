@@ -45,13 +45,13 @@ export class ReadAhead {
   }
 
   #open(at: number): void {
-    const { sys, stat2 } = this.#thread;
+    const { sys, stat2, notes } = this.#thread;
     const { dirfd, arena, names } = this.#work;
     if (sys.stat(dirfd, arena, names[at]!, stat2) < 0 || (stat2.words[STAT.MODE]! & 0xf000) !== REGULAR) return;
     const fd = this.#reader.open(dirfd, arena, names[at]!);
     if (fd < 0) return;
     this.#opened.set(at, fd);
-    forgetPages(fd);
+    if (!forgetPages(fd)) notes.keptInMemory++;
     fetchPages(fd, 0, Math.min(wide(stat2.words, STAT.SIZE), FIRST_BYTES));
   }
 }

@@ -254,7 +254,7 @@ export class EntryReader {
     const fd = opened ?? this.open(dirfd, names, name);
     if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
     if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
-    if (task.readAgain === "disk" && opened === undefined) forgetPages(fd);
+    if (task.readAgain === "disk" && opened === undefined && !forgetPages(fd)) this.#thread.notes.keptInMemory++;
     try {
       this.#readOpenFile(fd, record, directory);
     } finally {

@@ -390,6 +390,7 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     all.listed += part.listed;
     all.bytesRead += part.bytesRead;
     all.filesRead += part.filesRead;
+    all.keptInMemory += part.keptInMemory;
     all.ignoredCount += part.ignoredCount;
     all.ignored.push(...part.ignored);
     all.torn.push(...part.torn);

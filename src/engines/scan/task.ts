@@ -80,6 +80,8 @@ export interface ScanNotes {
   listed: number;
   bytesRead: number;
   filesRead: number;
+  /** files that were to be read from the disk, and may have been read out of memory */
+  keptInMemory: number;
   ignored: string[];
   ignoredCount: number;
   /** all of them: a restore takes nothing away that the target may have had and does not hold */
@@ -96,6 +98,7 @@ export function newScanNotes(): ScanNotes {
     listed: 0,
     bytesRead: 0,
     filesRead: 0,
+    keptInMemory: 0,
     ignored: [],
     ignoredCount: 0,
     omitted: [],

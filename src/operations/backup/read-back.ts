@@ -4,7 +4,7 @@ import { CairnError, toCairnError } from "../../errors.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
-import type { LeftOut, RestoreBackupOptions, RestoreProof } from "../contract.ts";
+import type { LeftOut, ProofSource, RestoreBackupOptions, RestoreProof } from "../contract.ts";
 import { pointOf } from "./public-snapshot.ts";
 import { requireReceiptPlace, writeReceipt } from "./receipt.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -66,6 +66,7 @@ export interface FoundAgain {
   /** In hex. */
   state: string;
   meta: string;
+  from: ProofSource;
   /** What the digests lack, since it is there and could not be read. */
   notRead: LeftOut[];
   /** True where this user has not the right to read that, all of it: then neither disk nor memory are in doubt. */
@@ -94,12 +95,14 @@ export async function readBack(
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onProgress: (progress) => options.onProgress?.(asVerifying(progress)),
   });
+  const isFromMemory = options.proveFrom === "memory" || found.notes.keptInMemory > 0;
   const hex = (digest: Uint8Array): string => Buffer.from(digest).toString("hex");
   const { omitted } = found.notes;
   return {
     found,
     state: hex(found.state),
     meta: hex(found.meta),
+    from: isFromMemory ? "memory" : "disk",
     notRead: notReadEntries(omitted),
     isRefused: omitted.length > 0 && omitted.every(({ reason }) => isRefusal(reason)),
   };
@@ -118,10 +121,9 @@ function notReadEntries(omitted: ScanNotes["omitted"]): LeftOut[] {
 /** A proof with its receipt; without one where the snapshot lacks something of what it was made of: that is not proven whole. */
 export async function signed(
   { access, listed, content, options }: ReadBack,
-  proven: Pick<RestoreProof, "state_digest" | "metadata_equal">,
-  more: { leftOut: readonly LeftOut[]; target: string },
+  proof: Omit<RestoreProof, "receipt">,
+  more: { from: ProofSource; leftOut: readonly LeftOut[]; target: string },
 ): Promise<RestoreProof> {
-  const proof = { ...proven, read_from: options.proveFrom ?? "disk" };
   if (content.manifest?.complete !== true) return { ...proof, receipt: null };
   try {
     const receipt = await writeReceipt(
@@ -132,7 +134,7 @@ export async function signed(
         state_digest: proof.state_digest,
         metadata_digest: content.manifest.metadataDigest,
         metadata_equal: proof.metadata_equal,
-        read_from: proof.read_from,
+        read_from: more.from,
         left_out: more.leftOut.length,
         target: more.target,
       },

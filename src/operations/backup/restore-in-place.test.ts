@@ -59,7 +59,7 @@ for (const scheme of ["local", "far"] as const) {
         await client.undo();
         assert.equal(walkDigests(folder).state, present);
         const again = await client.restoreBackup(repository, "latest", { proveFrom: "memory" });
-        assert.deepEqual([restored.proof?.read_from, again.proof?.read_from], ["disk", "memory"]);
+        assert.deepEqual([restored.read_from, again.read_from], ["disk", "memory"]);
       },
     );
 

@@ -38,7 +38,7 @@ import { type WantedInPlace, wantedInPlace } from "./wanted-in-place.ts";
  *
  * Steps: packs that the workspace's store has lost leave its index ● → what the store lacks is moved into it and named by
  * a point ● → that point is restored as any other is, the present saved first ● → of a whole snapshot the folder is read
- * again from its disk, compared and a receipt signed. Where the restore meets damage in the store, which it does before
+ * again, compared and a receipt signed. Where the restore meets damage in the store, which it does before
  * it changes the folder, damaged packs leave the index too, and what they held is moved in before it is tried again.
  * A kill between the last two leaves a point more in the history, from which the next call goes on.
  */
@@ -199,9 +199,9 @@ function rootOf({ mode, uid, gid, mtimeSec, mtimeNs }: TreeNode): RootMetadata {
   return { mode, uid, gid, mtimeSec, mtimeNs };
 }
 
-const NOT_READ = { proof: null, read_again: false, untold_files: null };
+const NOT_READ = { proof: null, read_again: false, read_from: null, untold_files: null };
 
-type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "untold_files">;
+type Proven = Pick<RestoreInPlaceResult, "proof" | "left_out" | "read_again" | "read_from" | "untold_files">;
 
 /**
  * The folder as it is read again. Where that is not known to be what was saved by a digest of the whole, each entry
@@ -217,13 +217,13 @@ async function prove(
   const rules = rulesOf(point);
   const { crossMounts } = rules;
   const skip = neverPart(workspace.root, { crossMounts });
-  const { found, state, meta, notRead } = await readBack(more, workspace.root, { rules, skip, crossMounts });
+  const { found, state, meta, from, notRead } = await readBack(more, workspace.root, { rules, skip, crossMounts });
   const recorded = chosen.paths === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
   if (state === recorded) {
     const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     const target = workspace.root.toString("utf8");
-    const proof = await signed(more, proven, { leftOut, target });
-    return { proof, left_out: leftOut, read_again: true, untold_files: 0 };
+    const proof = await signed(more, proven, { from, leftOut, target });
+    return { proof, left_out: leftOut, read_again: true, read_from: from, untold_files: 0 };
   }
   warnUnproven(options);
   const known = leftOut.map((each) => ({ path: pathOfDisplayed(each), aspects: each.aspects ?? [] }));
@@ -245,10 +245,12 @@ async function prove(
       proof: null,
       left_out: [{ path: "", reason: "changed_since", detail }],
       read_again: false,
+      read_from: from,
       untold_files: 0,
     };
   }
-  return { proof: null, left_out: all, read_again: wrong.length === 0 && untold === 0, untold_files: untold };
+  const isAll = wrong.length === 0 && untold === 0;
+  return { proof: null, left_out: all, read_again: isAll, read_from: from, untold_files: untold };
 }
 
 const WRITTEN_TO = "something wrote to it meanwhile, or its disk does not keep what it is given";

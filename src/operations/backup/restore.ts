@@ -23,7 +23,14 @@ import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/part
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
-import type { Aspect, LeftOut, RestoreBackupOptions, RestoreBackupResult, RestoreProof } from "../contract.ts";
+import type {
+  Aspect,
+  LeftOut,
+  ProofSource,
+  RestoreBackupOptions,
+  RestoreBackupResult,
+  RestoreProof,
+} from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
@@ -54,7 +61,7 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
  *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
- * everything in it is flushed, and for a proof read again and its state digest compared → the folder gets the target's name ● (at the root of
+ * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed) → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
  * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
  * only as far as it is read and found right. After ● a restored folder without a receipt.
@@ -107,10 +114,14 @@ export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promi
 }
 
 interface Proven {
-  proof: Pick<RestoreProof, "state_digest" | "metadata_equal"> | null;
+  proof: Omit<RestoreProof, "receipt"> | null;
+  /** null where nothing was read again */
+  from: ProofSource | null;
   /** files that nothing tells whether they are what was saved; null where nothing was read again */
   untold: number | null;
 }
+
+const NOT_READ = { proof: null, from: null, untold: null } as const;
 
 interface Written {
   written: WriteTreeResult;
@@ -129,7 +140,7 @@ class SnapshotRestore {
     if (options.dryRun === true) {
       requireRoomAt(target, (await this.#plan()).plainBytes);
       const { entries, bytes } = await this.#count();
-      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], proof: null, untold: null });
+      return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
     const folder = new RestoreFolder(target, content, left);
@@ -149,7 +160,7 @@ class SnapshotRestore {
         failpoint("restore-backup.written");
         return all;
       };
-      const { written, leftOut, proof, untold } = await this.#flushedAndProven(partial.staging, write);
+      const { written, leftOut, proof, from, untold } = await this.#flushedAndProven(partial.staging, write);
       failpoint("restore-backup.proven");
       const wasMountRoot = isMountRoot(target);
       const notSet = this.#setRoot(partial.staging);
@@ -160,8 +171,9 @@ class SnapshotRestore {
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
       if (proof === null) warnUnproven(options);
-      const shown = proof === null ? null : await signed(this.#parts, proof, { leftOut, target: to });
-      return this.#result({ ...written, leftOut, proof: shown, untold });
+      const shown =
+        proof === null || from === null ? null : await signed(this.#parts, proof, { from, leftOut, target: to });
+      return this.#result({ ...written, leftOut, proof: shown, from, untold });
     } catch (error) {
       partial.abandon();
       throw error;
@@ -321,12 +333,16 @@ class SnapshotRestore {
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
     const { access, area, content, paths, options } = this.#parts;
-    if (!this.#isProven) return { proof: null, untold: null };
+    if (!this.#isProven) return NOT_READ;
     const isCompared = this.#isCompared(leftOut);
-    const { found, state, meta, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
+    const { found, state, meta, from, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
     const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
     if (state === recorded)
-      return { proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest }, untold: 0 };
+      return {
+        proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
+        from,
+        untold: 0,
+      };
     for (const each of notRead) leftOut.push(each);
     if (notRead.length > 0 && !isRefused) {
       const { omitted } = found.notes;
@@ -334,13 +350,13 @@ class SnapshotRestore {
       throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
     if (isCompared)
-      return { proof: null, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
+      return { proof: null, from, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
     // Others may have the repository since it was written: the trees are read under a lock of their own.
     const untold = await lookingAtSnapshots(access, { ...options, area }, async (look) =>
       this.#compare(look, { folder, found, written, leftOut }),
     );
     if (!leftOut.some(isOfState)) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
-    return { proof: null, untold };
+    return { proof: null, from, untold };
   }
 
   /**
@@ -407,6 +423,7 @@ class SnapshotRestore {
     keptBytes: number;
     leftOut: LeftOut[];
     proof: RestoreProof | null;
+    from: ProofSource | null;
     untold: number | null;
   }): RestoreBackupResult {
     const { access, listed, target, options, started } = this.#parts;
@@ -422,6 +439,7 @@ class SnapshotRestore {
       left_out: of.leftOut,
       proof: of.proof,
       read_again: of.untold === 0,
+      read_from: of.from,
       untold_files: of.untold,
       duration_ms: Date.now() - started,
     };

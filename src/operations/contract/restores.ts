@@ -18,8 +18,8 @@ export interface PathChoice {
 }
 
 /**
- * `disk`: past what the system holds of the files in memory, once they are flushed. `memory`: out of that too, without
- * waiting for the disk; it proves what was written, and not that the disk gives it back.
+ * `disk`: past what the system holds of the files in memory, once they are flushed; a tmpfs has nothing else. `memory`: out
+ * of that too, without waiting for the disk; it proves what was written, and not that the disk gives it back.
  */
 export type ProofSource = "disk" | "memory";
 
@@ -62,6 +62,8 @@ export interface RestoreBackupResult extends RepositoryInfo {
    * kind, mode, content and link target of each entry. False where that was not asked for or could not be told.
    */
   read_again: boolean;
+  /** Where it was read again from: `memory` too where the system cannot be told to read past that. Null where it was not. */
+  read_from: ProofSource | null;
   /** Files of which nothing tells any more whether they are what was saved; null where nothing was read again. */
   untold_files: number | null;
   duration_ms: number;
@@ -95,13 +97,13 @@ export interface RestoreInPlaceResult extends RepositoryInfo, RestoreResult {
   proof: RestoreProof | null;
   /** As of {@link RestoreBackupResult}; what is otherwise is listed in `left_out`, as it stays in place. */
   read_again: boolean;
+  read_from: ProofSource | null;
   untold_files: number | null;
 }
 
 /** What was read back is the state that was saved. */
 export interface RestoreProof {
   state_digest: string;
-  read_from: ProofSource;
   /** True when owners, times and attributes are those that were saved, too. */
   metadata_equal: boolean;
   /** The file, absolute; null where the snapshot records no digest that could be signed for. */

@@ -30,7 +30,10 @@ export const command: CommandDefinition = {
     { flags: "--keep-present", text: "in place: let entries stay that the snapshot does not have" },
     { flags: "--no-prove", text: "do not read again what was written" },
     { flags: "--prove", text: "read it again where only parts are written, too" },
-    { flags: "--prove-from <where>", text: "disk, the default, or memory: faster, and says nothing of the disk" },
+    {
+      flags: "--prove-from <where>",
+      text: "as --prove, from disk, the default, or memory: faster, and says nothing of the disk",
+    },
     { flags: "--receipt <file>", text: "where the signed receipt goes, too" },
     { flags: "--include <pattern>", text: "what fits it, and what is under that; may be repeated", repeat: true },
     { flags: "--exclude <pattern>", text: "not what fits it, nor what is under that; may be repeated", repeat: true },
@@ -136,8 +139,10 @@ function render({ style }: Context, result: RestoreBackupResult): string[] {
 
 function renderProof(
   { style }: Pick<Context, "style">,
-  { proof, untold_files: untold, left_out: leftOut }: Pick<RestoreBackupResult, "proof" | "untold_files" | "left_out">,
+  result: Pick<RestoreBackupResult, "proof" | "read_from" | "untold_files" | "left_out">,
 ): string[] {
+  const { proof, untold_files: untold, left_out: leftOut } = result;
+  const from = result.read_from === "memory" ? " (out of memory where the system held it)" : "";
   if (proof === null && untold === null)
     return [style.dim("  not read again: parts are with --prove, whole snapshots without --no-prove")];
   if (proof === null) {
@@ -146,9 +151,8 @@ function renderProof(
       untold === 0
         ? ""
         : `; ${plural(untold!, "file")} could not be told, as the repository has lost since what they were`;
-    return [`  read again: ${told} is what the snapshot has${but}`];
+    return [`  read again${from}: ${told} is what the snapshot has${but}`];
   }
-  const from = proof.read_from === "memory" ? ", out of memory where the system held it," : "";
   const lines = [`  read again${from} and found equal: state digest ${proof.state_digest.slice(0, 12)}`];
   if (!proof.metadata_equal) lines.push(style.dim("  owners, times or attributes are not all as they were"));
   if (proof.receipt !== null) lines.push(`  receipt: ${printable(proof.receipt)}`);
