@@ -5,6 +5,8 @@
 export const REQUEST = {
   /** _IOW(15, btrfs_ioctl_vol_args) */
   SNAP_DESTROY: 0x5000940f,
+  /** _IOWR(17, btrfs_ioctl_search_args_v2), Linux 3.16 */
+  TREE_SEARCH_V2: 0xc0709411,
   /** _IOW(22, u64) and _IOR(24, u64): the number of a transaction */
   WAIT_SYNC: 0x40089416,
   START_SYNC: 0x80089418,
@@ -50,6 +52,32 @@ export const INFO = {
 export const ROOTREF = { MINIMUM: 0, ITEMS: 8, ITEM_SIZE: 16, COUNT: 4088 } as const;
 /** btrfs_ioctl_ino_lookup_user_args: u64 dirid, u64 treeid, char name[256], char path[3824]. */
 export const LOOKUP = { DIRECTORY: 0, ID: 8, NAME: 16, PATH: 272 } as const;
+
+/**
+ * btrfs_ioctl_search_args_v2: btrfs_ioctl_search_key, u64 buf_size, then the answers: each a btrfs_ioctl_search_header
+ * (u64 transid, u64 objectid, u64 offset, u32 type, u32 len) and its item.
+ */
+export const SEARCH = {
+  TREE: 0,
+  MIN_OBJECT: 8,
+  MAX_OBJECT: 16,
+  MIN_OFFSET: 24,
+  MAX_OFFSET: 32,
+  MIN_TRANSACTION: 40,
+  MAX_TRANSACTION: 48,
+  MIN_TYPE: 56,
+  MAX_TYPE: 60,
+  COUNT: 64,
+  ROOM: 104,
+  RESULTS: 112,
+  HEADER: 32,
+  OBJECT: 8,
+  OFFSET: 16,
+  TYPE: 24,
+  LENGTH: 28,
+} as const;
+/** BTRFS_DIR_INDEX_KEY and btrfs_dir_item: 17 bytes of key, u64 transid, u16 data_len, u16 name_len, u8 type, the name. */
+export const DIRECTORY_ITEM = { INDEX: 96, NAME_LENGTH: 27, NAME: 30 } as const;
 
 export const READ_ONLY = 2n;
 export const SPEC_BY_ID = 16n;

@@ -102,7 +102,7 @@ function ask(fd: number, request: number, argument: Arena): number {
 }
 
 /** 0, or the errno; waits on a thread of the pool, so that timers and signals go on. */
-async function wait(fd: number, request: number, argument: Arena): Promise<number> {
+export async function callBtrfs(fd: number, request: number, argument: Arena): Promise<number> {
   const call = ioctl();
   if (call.async === undefined) return ask(fd, request, argument);
   for (;;) {
@@ -256,7 +256,7 @@ function uuidAt(argument: Arena, at: number): string | null {
 /** Makes an empty subvolume `name` in a held directory; durable with the file system's next commit. */
 export async function createSubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_V2.NAME);
-  const errno = await wait(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
+  const errno = await callBtrfs(parentFd, REQUEST.SUBVOL_CREATE_V2, argument);
   if (errno !== 0) throw failure(errno, `make the subvolume ${shownPlace(parentFd, name)}`);
 }
 
@@ -296,7 +296,7 @@ export async function createSnapshot(
   name: string | Uint8Array,
   options: { readOnly: boolean },
 ): Promise<void> {
-  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, name, options.readOnly));
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, name, options.readOnly));
   if (errno === 0) return;
   throw failure(errno, `make the snapshot ${shownPlace(parentFd, name)}`, {
     ENOTTY: "a snapshot must lie on the same btrfs file system as what it is of",
@@ -319,7 +319,7 @@ function snapshotArgument(fromFd: number, name: string | Uint8Array, readOnly: b
  * answers something else. That it does the one before the other nobody promises: whoever relies on it tries it first.
  */
 export async function settleSubvolume(fromFd: number, parentFd: number, taken: string | Uint8Array): Promise<boolean> {
-  const errno = await wait(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_CREATE_V2, snapshotArgument(fromFd, taken, true));
   // The name was free after all.
   if (errno === 0) await destroySubvolume(parentFd, taken);
   return errnoName(errno) === "EEXIST";
@@ -341,7 +341,7 @@ const DESTROY_HINTS: Hints = {
  */
 export async function destroySubvolume(parentFd: number, name: string | Uint8Array): Promise<void> {
   const argument = namedArgument(name, VOL_ARGS_NAME);
-  const errno = await wait(parentFd, REQUEST.SNAP_DESTROY, argument);
+  const errno = await callBtrfs(parentFd, REQUEST.SNAP_DESTROY, argument);
   if (errno !== 0) throw failure(errno, `remove the subvolume ${shownPlace(parentFd, name)}`, DESTROY_HINTS);
 }
 
@@ -379,7 +379,7 @@ export async function destroySubvolumeById(fd: number, id: number): Promise<void
   const view = viewOf(argument);
   view.setBigUint64(VOL_ARGS_V2.FLAGS, SPEC_BY_ID, true);
   view.setBigUint64(VOL_ARGS_V2.ID, BigInt(id), true);
-  const errno = await wait(fd, REQUEST.SNAP_DESTROY_V2, argument);
+  const errno = await callBtrfs(fd, REQUEST.SNAP_DESTROY_V2, argument);
   if (errno !== 0) throw failure(errno, `remove the subvolume with the id ${id}`, DESTROY_HINTS);
 }
 
@@ -404,7 +404,7 @@ export async function setReadOnly(fd: number, readOnly: boolean): Promise<void> 
   const wanted = readOnly ? flags | READ_ONLY : flags & ~READ_ONLY;
   if (wanted === flags) return;
   viewOf(argument).setBigUint64(0, wanted, true);
-  const errno = await wait(fd, REQUEST.SUBVOL_SETFLAGS, argument);
+  const errno = await callBtrfs(fd, REQUEST.SUBVOL_SETFLAGS, argument);
   if (errno === 0) return;
   throw failure(errno, `make a subvolume ${readOnly ? "read-only" : "writable"}`, {
     EPERM: "only root and the owner may, and not while it is being sent",
@@ -455,7 +455,7 @@ export function startSync(fd: number): bigint {
 export async function waitSync(fd: number, transaction: bigint): Promise<void> {
   const argument = newArena(8);
   viewOf(argument).setBigUint64(0, transaction, true);
-  const errno = await wait(fd, REQUEST.WAIT_SYNC, argument);
+  const errno = await callBtrfs(fd, REQUEST.WAIT_SYNC, argument);
   if (errno !== 0) throw failure(errno, "wait for a commit of btrfs");
 }
 

@@ -9,6 +9,7 @@ import { givingBack } from "../workspace/give-back.ts";
 import { requireFolder } from "../workspace/missing-folder.ts";
 import { restoreByExchange } from "../workspace/exchange.ts";
 import { type RestoreInput, restoreInPlace } from "../workspace/restore.ts";
+import { isRuleless } from "../workspace/ruleless.ts";
 import { sealPending } from "../workspace/seal.ts";
 import { sealPoint } from "../workspace/seal-point.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -167,10 +168,11 @@ async function exchange(
   input: RestoreInput,
   isSure: boolean,
 ): ReturnType<typeof restoreByExchange> {
-  const isUndo = input.kind === "undo";
-  // Which ignore rules the point has is known once it was read.
-  const target = isUndo ? input.target : await sealPoint(workspace, input.target, input);
-  return restoreByExchange(workspace, { ...input, target, isSure });
+  const isRestore = input.kind !== "undo";
+  const ruleless = isRestore && (await isRuleless(workspace, input.target, input));
+  // Which ignore rules another point has is known once it was read.
+  const target = isRestore && !ruleless ? await sealPoint(workspace, input.target, input) : input.target;
+  return restoreByExchange(workspace, { ...input, target, isSure, isRuleless: ruleless });
 }
 
 function since(started: number): number {

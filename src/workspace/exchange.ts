@@ -45,6 +45,8 @@ export interface ExchangeInput extends WorkspaceCall {
   target: Point;
   kind: "restore" | "undo";
   cause?: Cause | undefined;
+  /** No ignore rule has a part in the target, though it is not sealed (see ruleless.ts). */
+  isRuleless: boolean;
   /** The caller vouches for processes that cannot be asked whether they have something in the folder open. */
   isSure: boolean;
 }
@@ -88,11 +90,12 @@ function whyNotWhole(workspace: Workspace, point: Point): string | null {
 
 /**
  * Why the folder cannot change places with a copy of a point's tree, whoever has it open; null where it can. To take a
- * restore back, what was displaced comes back as it was, also what rules hide in it: its seal is not waited for.
+ * restore back, what was displaced comes back as it was, also what rules hide in it: its seal is not waited for, nor is
+ * that of a point in which rules have no part.
  */
-function whyNotExchanged(workspace: Workspace, { target, kind }: ExchangeInput): string | null {
+function whyNotExchanged(workspace: Workspace, { target, kind, isRuleless }: ExchangeInput): string | null {
   const { root } = workspace;
-  const isUnread = kind === "undo" && !target.sealed;
+  const isUnread = (kind === "undo" || isRuleless) && !target.sealed;
   const whole = isUnread ? whyNotWhole(workspace, target) : whyNotCopied(workspace, target);
   if (whole !== null) return whole;
   if (!isSubvolume(root)) return "the folder is no subvolume";

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { describe, test } from "node:test";
-import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { assertFolder, type FolderState, readFolder } from "../fixtures/folder-state.ts";
 import { btrfsPlace, subvolumesOf } from "../fixtures/held-place.ts";
 import { makeFirst, makeSecond, makeUnsaved } from "../fixtures/two-states.ts";
 import { assertNoLeftovers } from "../fixtures/work.ts";
@@ -74,6 +74,70 @@ void describe("a restore by exchange", () => {
     const { method } = await client.restore({ target: a.save_point_id, ...EXCHANGE });
     assert.equal(method, "entries");
     assert.equal(fs.readFileSync(path.join(folder, "cache/kept"), "utf8"), "after\n");
+  });
+
+  test("waits for no seal of a point in which no ignore rule can have a part", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    const isSealed = async (id: string): Promise<boolean> =>
+      (await client.history()).save_points.find((each) => each.save_point_id === id)!.payload_root_hash !== null;
+    const states = new Map<string, FolderState>();
+    const save = async (): Promise<void> => {
+      fs.appendFileSync(path.join(folder, "same/kept.txt"), "more\n");
+      states.set((await client.save()).save_point_id, readFolder(folder));
+    };
+    await save();
+    makeSecond(folder);
+    await save();
+    await client.seal();
+    await save();
+    await save();
+    const [first, second, third, fourth] = [...states.keys()];
+    assert.deepEqual([await isSealed(second!), await isSealed(third!), await isSealed(fourth!)], [true, false, false]);
+    for (const id of [third!, fourth!, first!, third!]) {
+      makeUnsaved(folder);
+      assert.equal((await client.restore({ target: id, ...EXCHANGE })).method, "exchange");
+      assertFolder(folder, states.get(id)!, id);
+    }
+    assert.deepEqual([await isSealed(third!), await isSealed(fourth!)], [false, false]);
+    // Of a folder that is a copy of a point's tree.
+    await save();
+    const fifth = [...states.keys()].at(-1)!;
+    makeUnsaved(folder);
+    assert.equal((await client.restore({ target: fifth, ...EXCHANGE })).method, "exchange");
+    assertFolder(folder, states.get(fifth)!, "fifth");
+    assert.equal(await isSealed(fifth), false);
+    assert.equal((await client.status()).clean, true);
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
+  test("goes entry by entry when an ignore file has come since a point without rules, wherever it lies", async (t) => {
+    const place = await btrfsPlace(t, makeFirst);
+    if (place === null) return;
+    const { client, folder } = place;
+    const a = await client.save();
+    await client.seal();
+    const kept = path.join(folder, "goes/deep/cache/kept");
+    const assertStays = async (): Promise<void> => {
+      fs.mkdirSync(path.dirname(kept), { recursive: true });
+      fs.writeFileSync(path.join(folder, "goes/deep/.cairnignore"), "cache/\n");
+      fs.writeFileSync(kept, "before\n");
+      const { save_point_id: target } = await client.save();
+      fs.writeFileSync(kept, "after\n");
+      fs.writeFileSync(path.join(folder, "same/kept.txt"), "unsaved\n");
+      assert.equal((await client.restore({ target, ...EXCHANGE })).method, "entries");
+      assert.equal(fs.readFileSync(kept, "utf8"), "after\n");
+      assert.notEqual(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "unsaved\n");
+    };
+    await assertStays();
+    assert.equal((await client.restore({ target: a.save_point_id, ...EXCHANGE })).method, "exchange");
+    assert.equal(fs.existsSync(kept), false, "by the rules of the target nothing of it stays");
+    await assertStays();
+    const excluding = await client.save({ exclude: ["same"] });
+    fs.writeFileSync(path.join(folder, "same/kept.txt"), "excluded\n");
+    assert.equal((await client.restore({ target: excluding.save_point_id, ...EXCHANGE })).method, "entries");
+    assert.equal(fs.readFileSync(path.join(folder, "same/kept.txt"), "utf8"), "excluded\n");
   });
 
   test("goes entry by entry when only some paths are asked for, or a subvolume lies inside", async (t) => {
