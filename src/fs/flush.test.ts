@@ -17,11 +17,14 @@ for (const kind of ["ext4", "xfs", "btrfs"] as LoopKind[]) {
     if (disk === null) return;
     const [folder, file] = [path.join(disk.root, "folder"), path.join(disk.root, "folder/flushed")];
     fs.mkdirSync(folder);
-    fs.writeFileSync(file, Buffer.alloc(SIZE, "x"));
-    let others = false;
-    setImmediate(() => (others = true));
-    await flushFileSystem(Buffer.from(folder));
-    if (nativeAvailable()) assert.ok(others, "nothing else had a turn");
+    // Where somebody else on this machine has synced everything just then, there is nothing to wait for.
+    for (let tries = 0, others = false; !others; tries++) {
+      assert.ok(tries < 5, "nothing else had a turn");
+      fs.writeFileSync(file, Buffer.alloc(SIZE, "x"));
+      setImmediate(() => (others = true));
+      await flushFileSystem(Buffer.from(folder));
+      others ||= !nativeAvailable();
+    }
     const late = path.join(folder, "late");
     // Somebody else on this machine may sync everything just then.
     for (let tries = 0, isLost = false; !isLost; tries++) {
@@ -77,6 +80,6 @@ for (const pause of [0, 1500])
         for (let i = 0; i < 48; i++) fs.writeFileSync(path.join(disk.root, `${i}`), randomBytes(1 << 20));
         await sleep(pause);
       });
-      await assert.rejects(filling, { code: "io", message: /could be kept/ });
+      await assert.rejects(filling, { code: /^(?:io|no_space)$/, message: /could be kept: E[A-Z]+$/ });
     },
   );

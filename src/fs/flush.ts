@@ -2,11 +2,12 @@ import { execFile } from "node:child_process";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { CairnError, toCairnError } from "../errors.ts";
+import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { bindNativeLater, lastErrno, type NativeFunction } from "../native.ts";
 import { syncWholeVolume } from "./darwin.ts";
 import { EBADF } from "./errno.ts";
 import { printablePath } from "./safe-path.ts";
+import { errnoName } from "./syscalls.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY;
 
@@ -21,7 +22,7 @@ const run = promisify(execFile);
 
 /**
  * Has all that waits to be written on a folder's file system written, while this thread goes on. Where neither Linux's
- * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for; `io` where the
+ * nor macOS's call is to be had the program `sync` is asked. Throws what the folder cannot be opened for; `io` or `no_space` where the
  * file system says that something it was given could not be written, be it somebody else's.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
@@ -39,15 +40,16 @@ export async function flushFileSystem(folder: string | Buffer): Promise<void> {
 async function flushAt(fd: number, folder: string | Buffer): Promise<void> {
   const call = syncfsCall();
   if (call !== null) {
-    if ((await ended(call, fd)) !== 0) throw notWritten(folder);
+    const errno = await ended(call, fd);
+    if (errno !== 0) throw notWritten(folder, errnoName(errno));
   } else if (!(await syncWholeVolume(folder)) && !(await isSyncedByProgram())) await fsync(fd);
 }
 
 /** It is said once, by the first flush after it. */
-function notWritten(folder: string | Buffer): CairnError {
+function notWritten(folder: string | Buffer, errno: string): CairnError {
   return new CairnError(
-    "io",
-    `not all that was written to the file system of ${printablePath(Buffer.from(folder))} could be kept`,
+    codeOfErrno(errno),
+    `not all that was written to the file system of ${printablePath(Buffer.from(folder))} could be kept: ${errno}`,
     { hint: "it, or what it lies on, is full or failing; the system's log says more" },
   );
 }
@@ -58,10 +60,15 @@ function syncfsCall(): Waiting | null {
   return call === null || call(-1) === 0 || lastErrno() !== -EBADF ? null : call;
 }
 
+/** 0, or the errno. */
 async function ended(call: Waiting, fd: number): Promise<number> {
-  if (call.async === undefined) return call(fd);
+  if (call.async === undefined) return call(fd) === 0 ? 0 : lastErrno();
   return new Promise((resolve, reject) => {
-    call.async!(fd, (error, result) => (error ? reject(toCairnError(error, "syncfs")) : resolve(result)));
+    // The callback finds the errno of its own call.
+    call.async!(fd, (error, result) => {
+      if (error) reject(toCairnError(error, "syncfs"));
+      else resolve(result === 0 ? 0 : lastErrno());
+    });
   });
 }
 
