@@ -8,12 +8,13 @@ import { treePlace } from "./shared-trees.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many of the newest points are looked at for one whose rules are known. */
-const LOOK_BACK = 16;
+const LOOK_BACK = 32;
 
 /**
  * Whether it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing was
  * excluded at the save, and no ignore file lies in its tree. What btrfs has written of the tree since a sealed point
- * without rules was made of the same folder is searched for the name of one; all of the tree, where there is no such point.
+ * without rules was made of the same folder is searched for the name of one. Where there is no such point that would be
+ * all of the tree, each time anew: it is sealed once, and is one then.
  */
 export async function isRuleless(workspace: Workspace, point: Point, { signal }: WorkspaceCall): Promise<boolean> {
   const { points, engine } = workspace;
@@ -24,28 +25,40 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
   const fd = fs.openSync(tree, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
   try {
     const since = ruledOutUntil(workspace, subvolumeInfo(fd));
-    return (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) === false;
+    return since !== null && (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) === false;
   } finally {
     fs.closeSync(fd);
   }
 }
 
-/** The transaction until which the source of a tree had no ignore file; 0 where nothing tells. */
-function ruledOutUntil({ points, root }: Workspace, made: SubvolumeInfo): number {
-  const folder = infoOf(root);
+/** The transaction until which what a tree was made of had no ignore file; null where nothing tells. */
+function ruledOutUntil({ points, root }: Workspace, made: SubvolumeInfo): number | null {
+  const held: HeldTree[] = [];
   for (const sequence of points.sequences().toReversed().slice(0, LOOK_BACK)) {
     const point = points.readOrNull(sequence);
-    if (point === null || !isKnownRuleless(point) || whyTreeIsNotThePoint(points, point) !== null) continue;
-    const tree = treePlace(points, point);
-    const known = isSubvolume(tree) ? infoOf(tree) : null;
-    if (known === null) continue;
-    // Both were made of one subvolume, one after the other.
-    if (known.parentUuid !== null && known.parentUuid === made.parentUuid && known.otransid <= made.otransid)
-      return known.otransid;
-    // It was made of the folder, which is a copy of that point's tree.
-    if (folder !== null && folder.uuid === made.parentUuid && folder.parentUuid === known.uuid) return folder.otransid;
+    if (point === null || whyTreeIsNotThePoint(points, point) !== null) continue;
+    const info = infoOf(treePlace(points, point));
+    if (info !== null) held.push({ info, isRuleless: isKnownRuleless(point) });
   }
-  return 0;
+  /** Both were made of one subvolume, one after the other. */
+  const before = (tree: SubvolumeInfo): number | null =>
+    held.find(
+      ({ info, isRuleless: known }) =>
+        known && info.parentUuid !== null && info.parentUuid === tree.parentUuid && info.otransid <= tree.otransid,
+    )?.info.otransid ?? null;
+  const direct = before(made);
+  const folder = infoOf(root);
+  if (direct !== null || folder === null || folder.uuid !== made.parentUuid) return direct;
+  // It was made of the folder, which is a copy of a point's tree.
+  const from = held.find(({ info }) => info.uuid === folder.parentUuid);
+  if (from === undefined) return null;
+  return from.isRuleless ? folder.otransid : before(from.info);
+}
+
+interface HeldTree {
+  info: SubvolumeInfo;
+  /** Sealed, and no rule has a part in it. */
+  isRuleless: boolean;
 }
 
 function isKnownRuleless({ sealed, descriptor: { rules } }: Point): boolean {
