@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../fs/btrfs.ts";
 import { hasNewName } from "../fs/btrfs-names.ts";
 import { IGNORE_FILE } from "../fs/ignore.ts";
+import type { SavePointId } from "../ids.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { treePlace } from "./shared-trees.ts";
@@ -9,6 +10,9 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 /** So many of the newest points are looked at for one whose rules are known. */
 const LOOK_BACK = 32;
+/** Points that are not sealed of which this process has found it: their trees are read-only, and looked at each time. */
+const found = new Set<SavePointId>();
+const MOST_FOUND = 1000;
 
 /**
  * Whether it is certain, without a walk and before a point is sealed, that no ignore rule has a part in it: nothing was
@@ -22,10 +26,15 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
     return false;
   const tree = treePlace(points, point);
   if (whyTreeIsNotThePoint(points, point) !== null || !isSubvolume(tree)) return false;
+  const { save_point_id: id } = point.descriptor;
+  if (found.has(id)) return true;
   const fd = fs.openSync(tree, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
   try {
     const since = ruledOutUntil(workspace, subvolumeInfo(fd));
-    return since !== null && (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) === false;
+    if (since === null || (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) !== false) return false;
+    if (found.size >= MOST_FOUND) found.clear();
+    found.add(id);
+    return true;
   } finally {
     fs.closeSync(fd);
   }
@@ -57,11 +66,12 @@ function ruledOutUntil({ points, root }: Workspace, made: SubvolumeInfo): number
 
 interface HeldTree {
   info: SubvolumeInfo;
-  /** Sealed, and no rule has a part in it. */
+  /** It is known that no rule has a part in it. */
   isRuleless: boolean;
 }
 
-function isKnownRuleless({ sealed, descriptor: { rules } }: Point): boolean {
+function isKnownRuleless({ sealed, descriptor: { rules, save_point_id: id } }: Point): boolean {
+  if (found.has(id)) return true;
   return sealed && rules.exclude.length === 0 && (rules.files?.length ?? 0) === 0 && rules.ignored_count === 0;
 }
 
