@@ -27,6 +27,7 @@ import { isIntentPending, NOT_MADE, readIntentLink, removeIntentLink, writeInten
 import { isFolderThere, keepAnnounced } from "./missing-folder.ts";
 import type { Point } from "./point-files.ts";
 import { takeInFolder } from "./receive.ts";
+import { hasRules } from "./ruleless.ts";
 import { treePlace } from "./shared-trees.ts";
 import { beforeRestore } from "./undo-point.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -72,10 +73,7 @@ interface Intent {
  * holds beyond the state is known from the seal.
  */
 export function whyNotCopied(workspace: Workspace, point: Point): string | null {
-  const { descriptor, sealed } = point;
-  const { rules } = descriptor;
-  const isRuled = rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
-  if (!sealed || isRuled) return "ignore rules have a part in the point";
+  if (!point.sealed || hasRules(point.descriptor)) return "ignore rules have a part in the point";
   return whyNotWhole(workspace, point);
 }
 

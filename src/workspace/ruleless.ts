@@ -1,7 +1,9 @@
 import fs from "node:fs";
+import type { Descriptor } from "../formats/descriptor.ts";
 import { isSubvolume, subvolumeInfo, type SubvolumeInfo } from "../fs/btrfs.ts";
 import { hasNewName } from "../fs/btrfs-names.ts";
 import { IGNORE_FILE } from "../fs/ignore.ts";
+import { inDirectory, openDirectory } from "../fs/syscalls.ts";
 import type { SavePointId } from "../ids.ts";
 import { whyTreeIsNotThePoint } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
@@ -28,7 +30,7 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
   if (whyTreeIsNotThePoint(points, point) !== null || !isSubvolume(tree)) return false;
   const { save_point_id: id } = point.descriptor;
   if (found.has(id)) return true;
-  const fd = fs.openSync(tree, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
+  const fd = openDirectory(tree);
   try {
     const since = ruledOutUntil(workspace, subvolumeInfo(fd));
     if (since === null || (await hasNewName(fd, Buffer.from(IGNORE_FILE), { since, signal })) !== false) return false;
@@ -42,45 +44,38 @@ export async function isRuleless(workspace: Workspace, point: Point, { signal }:
 
 /** The transaction until which what a tree was made of had no ignore file; null where nothing tells. */
 function ruledOutUntil({ points, root }: Workspace, made: SubvolumeInfo): number | null {
-  const held: HeldTree[] = [];
+  // A folder that is a copy of a point's tree.
+  const folder = isSubvolume(root) ? inDirectory(root, subvolumeInfo) : null;
+  const copied = folder?.uuid === made.parentUuid ? folder : null;
+  let original: SubvolumeInfo | undefined;
+  const known: SubvolumeInfo[] = [];
   for (const sequence of points.sequences().toReversed().slice(0, LOOK_BACK)) {
     const point = points.readOrNull(sequence);
     if (point === null || whyTreeIsNotThePoint(points, point) !== null) continue;
-    const info = infoOf(treePlace(points, point));
-    if (info !== null) held.push({ info, isRuleless: isKnownRuleless(point) });
+    const tree = treePlace(points, point);
+    if (!isSubvolume(tree)) continue;
+    const info = inDirectory(tree, subvolumeInfo);
+    const isOriginal = info.uuid === copied?.parentUuid;
+    if (isOriginal) original = info;
+    if (!isKnownRuleless(point)) continue;
+    if (isEarlier(info, made)) return info.otransid;
+    if (isOriginal) return copied.otransid;
+    known.push(info);
   }
-  /** Both were made of one subvolume, one after the other. */
-  const before = (tree: SubvolumeInfo): number | null =>
-    held.find(
-      ({ info, isRuleless: known }) =>
-        known && info.parentUuid !== null && info.parentUuid === tree.parentUuid && info.otransid <= tree.otransid,
-    )?.info.otransid ?? null;
-  const direct = before(made);
-  const folder = infoOf(root);
-  if (direct !== null || folder === null || folder.uuid !== made.parentUuid) return direct;
-  // It was made of the folder, which is a copy of a point's tree.
-  const from = held.find(({ info }) => info.uuid === folder.parentUuid);
-  if (from === undefined) return null;
-  return from.isRuleless ? folder.otransid : before(from.info);
+  const before = original;
+  return (before === undefined ? undefined : known.find((info) => isEarlier(info, before)))?.otransid ?? null;
 }
 
-interface HeldTree {
-  info: SubvolumeInfo;
-  /** It is known that no rule has a part in it. */
-  isRuleless: boolean;
+/** Whether both were made of one subvolume, one before the other. */
+function isEarlier(tree: SubvolumeInfo, than: SubvolumeInfo): boolean {
+  return tree.parentUuid !== null && tree.parentUuid === than.parentUuid && tree.otransid <= than.otransid;
 }
 
-function isKnownRuleless({ sealed, descriptor: { rules, save_point_id: id } }: Point): boolean {
-  if (found.has(id)) return true;
-  return sealed && rules.exclude.length === 0 && (rules.files?.length ?? 0) === 0 && rules.ignored_count === 0;
+function isKnownRuleless({ sealed, descriptor }: Point): boolean {
+  return found.has(descriptor.save_point_id) || (sealed && !hasRules(descriptor));
 }
 
-function infoOf(place: string | Buffer): SubvolumeInfo | null {
-  if (!isSubvolume(place)) return null;
-  const fd = fs.openSync(place, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW);
-  try {
-    return subvolumeInfo(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
+/** Whether ignore rules had a part in a point that was read, or an ignore file lay there. */
+export function hasRules({ rules }: Descriptor): boolean {
+  return rules.exclude.length > 0 || (rules.files?.length ?? 0) > 0 || rules.ignored_count > 0;
 }
