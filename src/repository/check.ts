@@ -67,6 +67,9 @@ export interface CheckReport extends CheckedPacks {
   readonly trees: number;
 }
 
+/** What is known before the trees are walked. */
+export type CheckedRoots = Pick<CheckReport, "index" | "roots">;
+
 export interface CheckOptions {
   /** Trees that are needed beside those of the repository's own snapshots. */
   roots?: readonly CheckRoot[];
@@ -79,7 +82,7 @@ export interface CheckOptions {
    * Called before the trees are walked, by a caller that follows most of them itself: a byte for each entry of the index
    * that it found needed, each tree with all that it names; null where it could not follow everything.
    */
-  follow?: ((found: Pick<CheckReport, "index" | "roots">) => Promise<Uint8Array | null>) | undefined;
+  follow?: ((found: CheckedRoots) => Promise<Uint8Array | null>) | undefined;
   signal?: AbortSignal | undefined;
 }
 

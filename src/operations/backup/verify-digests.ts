@@ -2,7 +2,7 @@ import { StoreReader } from "../../engines/verify/store-reader.ts";
 import { readPointManifest } from "../../engines/verify/point-manifest.ts";
 import { TreeWalk } from "../../engines/verify/tree-walk.ts";
 import { CairnError } from "../../errors.ts";
-import type { CheckReport } from "../../repository/check.ts";
+import type { CheckedRoots } from "../../repository/check.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import type { NearReader } from "../../repository/near-reader.ts";
 import type { VerifyBackupOptions } from "../contract.ts";
@@ -11,7 +11,7 @@ import { snapshotContent } from "./snapshot-content.ts";
 
 export interface DigestsToProve {
   access: RepositoryAccess;
-  report: Pick<CheckReport, "index" | "roots">;
+  report: CheckedRoots;
   near: NearPacks;
   reader: NearReader;
   options: VerifyBackupOptions;

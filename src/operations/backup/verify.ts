@@ -3,7 +3,13 @@ import { provenPointDigests, type DigestFinding, type ProvenDigests } from "./ve
 import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
 import { CairnError } from "../../errors.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { checkStructure, type CheckedPacks, type CheckProblem, type CheckReport } from "../../repository/check.ts";
+import {
+  checkStructure,
+  type CheckedPacks,
+  type CheckedRoots,
+  type CheckProblem,
+  type CheckReport,
+} from "../../repository/check.ts";
 import { explain } from "../../repository/consequences.ts";
 import { NearReader } from "../../repository/near-reader.ts";
 import type { StoredFile } from "../../repository/storage/storage.ts";
@@ -80,13 +86,11 @@ async function readRepository(
   };
   try {
     let proven: ProvenDigests | null = null;
-    const prove = async (report: Pick<CheckReport, "index" | "roots">): Promise<ProvenDigests> =>
+    const prove = async (report: CheckedRoots): Promise<ProvenDigests> =>
       (proven = await provenPointDigests({ access, report, near, reader, options }));
     // The same walk serves both where every tree is here.
     const isAllNear = near.isLocal && quick !== true;
-    const follow = isAllNear
-      ? async (found: Pick<CheckReport, "index" | "roots">) => (await prove(found)).followed
-      : undefined;
+    const follow = isAllNear ? async (found: CheckedRoots) => (await prove(found)).followed : undefined;
     const structure = { readTree: reader.viewTree, snapshots: chosen, signal, onPacks: begin, follow };
     const report = await access.asStored(async () => checkStructure(access.repository, structure));
     // Elsewhere while what the walk has brought of trees is still here.
