@@ -232,11 +232,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
     bytes: 100,
     kept_bytes: 0,
     left_out: [],
-    proof: {
-      state_digest: "a".repeat(64),
-      metadata_equal: true,
-      receipt: "/tmp/cairn-fake/receipt.json",
-    },
+    proof: { state_digest: "a".repeat(64), metadata_equal: true, receipt: "/tmp/cairn-fake/receipt.json" },
     read_again: true,
     read_from: "disk",
     untold_files: 0,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { after, test } from "node:test";
-import { asOrdinaryUser, makeLoopFileSystem } from "../../test/fixtures/loop-file-system.ts";
+import { asOrdinaryUser, makeLoopFileSystem, withOpen } from "../../test/fixtures/loop-file-system.ts";
 import { nativeAvailable } from "../native.ts";
 import { createSnapshot, makeSubvolume, subvolumeInfo } from "./btrfs.ts";
 import { hasNewName } from "./btrfs-names.ts";
@@ -13,15 +13,6 @@ const volume = "reason" in made ? "" : made.root;
 after(() => "close" in made && made.close());
 
 const NAME = Buffer.from(".wanted");
-
-async function withOpen<T>(place: string, work: (fd: number) => Promise<T>): Promise<T> {
-  const fd = fs.openSync(place, "r");
-  try {
-    return await work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
 
 /** A read-only snapshot of a subvolume; the transaction that made it. */
 async function snapshot(of: string, name: string): Promise<number> {

@@ -10,6 +10,7 @@ import {
   loopFileSystem,
   makeLoopFileSystem,
   ORDINARY_USER,
+  withOpen,
 } from "../../../test/fixtures/loop-file-system.ts";
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
 import { createSubvolume, isReadOnly, isSubvolume, setReadOnly } from "../../fs/btrfs.ts";
@@ -25,15 +26,6 @@ const skip = "reason" in made ? made.reason : false;
 const volume = "reason" in made ? "" : made.root;
 const holder = btrfsHolder();
 let folders = 0;
-
-async function withOpen<T>(place: string, work: (fd: number) => Promise<T> | T): Promise<T> {
-  const fd = fs.openSync(place, "r");
-  try {
-    return await work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
 
 function makeSubvolume(place: string): Promise<void> {
   return withOpen(path.dirname(place), (fd) => createSubvolume(fd, path.basename(place)));

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, describe, test } from "node:test";
-import { makeLoopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
+import { makeLoopFileSystem, withOpen } from "../../../test/fixtures/loop-file-system.ts";
 import { makeFirst } from "../../../test/fixtures/two-states.ts";
 import { makeSubvolume, setReadOnly } from "../../fs/btrfs.ts";
 import { bindLinux, nativeAvailable } from "../../native.ts";
@@ -34,15 +34,6 @@ async function workspace(): Promise<Place> {
 
 async function capture(place: Place, name: string): Promise<void> {
   await holder.capture(Buffer.from(place.root), place.at(name), { temporary: place.at("tmp") });
-}
-
-async function withOpen<T>(place: string, work: (fd: number) => Promise<T>): Promise<T> {
-  const fd = fs.openSync(place, "r");
-  try {
-    return await work(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 function writeAt(file: string, text: string, position: number): void {
