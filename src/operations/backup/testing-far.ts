@@ -83,37 +83,81 @@ export function damagePack(place: string, at: (size: number) => number, pick: "l
   return path.slice(-64);
 }
 
-/** A snapshot of the same tree with other bytes for a manifest, whole and indexed; returns its id. */
-export async function withManifest(
+/** What a snapshot is made anew with. */
+interface Rewriting {
+  look: Parameters<typeof readNodes>[0];
+  /** Of the snapshot as it is. */
+  top: TreeNode[];
+  /** Adds a blob, under an id of its own content unless told otherwise. */
+  add(type: "data" | "tree", bytes: Uint8Array, id?: Uint8Array): Uint8Array;
+  /** Adds a tree in which one node has other parts. */
+  put(nodes: readonly TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array;
+}
+
+/** A snapshot as another one with another topmost tree, whole and indexed; returns its id. */
+async function rewritten(
   { access }: OpenedRepository,
   snapshotId: string,
-  change: (manifest: string) => string,
+  change: (rewriting: Rewriting) => Promise<Uint8Array>,
 ): Promise<string> {
   const { repository } = access;
   const index = await access.index();
   const near = access.near();
   const reader = new NearReader({ repository, near, ends: treePackEnds(near, index) });
   const blobs = new PackedBlobs({ repository, index, directory: join(access.workDirectory(), "packs") });
-  const add = (type: "data" | "tree", bytes: Uint8Array): Uint8Array => {
-    const id = sha256(bytes);
+  const add: Rewriting["add"] = (type, bytes, id = sha256(bytes)) => {
     blobs.add(type, id, arenaOver(Uint8Array.from(bytes)), 0, bytes.length);
     return id;
   };
-  const put = (nodes: TreeNode[], name: string, part: Partial<TreeNode>): Uint8Array =>
+  const put: Rewriting["put"] = (nodes, name, part) =>
     add("tree", encodeTree(nodes.map((node) => (nameOf(node) === name ? { ...node, ...part } : node))));
+  const look = { reader, index };
   try {
     const snapshot = await repository.loadSnapshot(snapshotId);
-    const top = await readNodes({ reader, index }, Buffer.from(snapshot.tree, "hex"));
-    const own = await readNodes({ reader, index }, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
-    const before = await readBlob({ reader, index }, own[0]!.content!, DATA_BLOB);
-    const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
-    const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
-    const tree = objectIdOf(put(top, ".cairn", { subtree }));
+    const top = await readNodes(look, Buffer.from(snapshot.tree, "hex"));
+    const tree = objectIdOf(await change({ look, top, add, put }));
     await blobs.finish();
     return await repository.saveSnapshot({ ...snapshot, tree });
   } finally {
     reader.close();
   }
+}
+
+/** A snapshot of the same tree with other bytes for a manifest, whole and indexed; returns its id. */
+export async function withManifest(
+  opened: OpenedRepository,
+  snapshotId: string,
+  change: (manifest: string) => string,
+): Promise<string> {
+  return rewritten(opened, snapshotId, async ({ look, top, add, put }) => {
+    const own = await readNodes(look, top.find((node) => nameOf(node) === ".cairn")!.subtree!);
+    const before = await readBlob(look, own[0]!.content!, DATA_BLOB);
+    const bytes = Buffer.from(change(Buffer.from(before).toString("utf8")));
+    const subtree = put(own, "manifest.json", { content: add("data", bytes), size: bytes.length });
+    return put(top, ".cairn", { subtree });
+  });
+}
+
+/**
+ * A snapshot in which the tree of a folder, sealed as it should be, is not what its id says: each folder in it is that
+ * folder again. `path` is the folder's from the topmost tree. Returns the snapshot's id and the tree's.
+ */
+export async function withTreeOfItself(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+): Promise<{ snapshot: string; tree: string }> {
+  const id = sha256(Buffer.from(`another content than that of ${path}`));
+  const snapshot = await rewritten(opened, snapshotId, async ({ look, top, add, put }) => {
+    const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
+      const inside = await readNodes(look, nodes.find((node) => nameOf(node) === name)!.subtree!);
+      if (below.length > 0) return put(nodes, name, { subtree: await changed(inside, below) });
+      const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
+      return put(nodes, name, { subtree: add("tree", encodeTree(around), id) });
+    };
+    return changed(top, path.split("/"));
+  });
+  return { snapshot, tree: objectIdOf(id) };
 }
 
 /** Flips a byte of a blob where it lies. */

@@ -6,7 +6,8 @@ import { test, type TestContext } from "node:test";
 import { Readable } from "node:stream";
 import { threadsAreWarm } from "../../engines/threads.ts";
 import type { BackupRepository, VerifyBackupResult } from "../contract.ts";
-import { backupScene, type BackupScene } from "./testing-far.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, type BackupScene, withTreeOfItself } from "./testing-far.ts";
 
 /**
  * Where all packs are local and are read, one walk through the trees finds what is needed and proves the digests;
@@ -88,3 +89,22 @@ test("what a lost file or a flip costs is the same when one walk has to do as wh
     assert.ok(kinds.has(kind), `${kind} is not among ${[...kinds].join()}`);
   assert.deepEqual((await assertBothSay(at)).problems, []);
 });
+
+test(
+  "a tree that is not its id is named, and verify ends, when it leads back to itself",
+  { timeout: 60_000 },
+  async (t) => {
+    const at = await backupScene(t, "local");
+    at.write("around/and/around", "we go\n");
+    const { snapshot: made } = await at.client.createBackup(at.repository, { save: true });
+    const path = join(at.folder, "around").slice(1);
+    const opened = at.repository as unknown as OpenedRepository;
+    const { snapshot: snapshot_id, tree } = await withTreeOfItself(opened, made!.snapshot_id, path);
+    const named = (await at.repository.verify()).problems.filter(({ object }) => object === tree);
+    assert.ok(named.length > 0);
+    for (const { kind, losses } of named) {
+      assert.match(kind, /^(tree|blob)_damaged$/);
+      assert.deepEqual(losses, [{ snapshot_id, path }]);
+    }
+  },
+);
