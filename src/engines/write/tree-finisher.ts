@@ -10,7 +10,7 @@ import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";
 import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
-import type { LinkedEntry, WriteOutcome } from "./tree-writer.ts";
+import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SLASH = 47;

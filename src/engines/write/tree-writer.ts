@@ -6,92 +6,28 @@ import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import { openDirectory, putName, syscallError } from "../../fs/syscalls.ts";
 import { arenaOver, newArena } from "../../native.ts";
-import { BlobIndex, DATA_BLOB, type SharedIndex, TREE_BLOB } from "../../repository/blob-index.ts";
+import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
-import type { MasterKeys } from "../../crypto/seal.ts";
 import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
-import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
-import { exactNode, firstOfGroup, type LosslessByPath } from "./exact-nodes.ts";
+import { HeldFiles } from "../tree/held-files.ts";
+import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
-import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
-
-/** What every thread that writes a tree is given. */
-export interface WriteTask {
-  keys: MasterKeys;
-  index: SharedIndex;
-  /** the repository's `data` folder */
-  packs: string;
-  /** absolute path of the folder being filled, raw bytes */
-  target: Uint8Array;
-  /** exact holes of sparse files: path in latin1 → [offset, length] pairs */
-  holes: ReadonlyMap<string, HoleList>;
-  lossless: LosslessByPath;
-  /** raw paths to be written with what they are in; null: everything */
-  paths: readonly Uint8Array[] | null;
-  readOnly: boolean;
-  /** the folder holds what one that was killed has written of the same */
-  resumes: boolean;
-  held: HeldTree | null;
-  /** by number of a pack: 0 where some of it is still on its way; null: all are there. In shared memory */
-  here: Uint8Array | null;
-  /** word 0: threads that wait for work; word 1: stop */
-  control: SharedArrayBuffer;
-}
-
-export interface DirectoryJob {
-  /** path below the target, raw bytes, empty for the target itself */
-  path: Uint8Array;
-  tree: Uint8Array;
-  /** own metadata, set when the content is complete; null for the target itself */
-  node: Omit<TreeNode, "content"> | null;
-  /** everything below is wanted, whatever the task's paths are */
-  whole: boolean;
-}
-
-export interface LargeFile {
-  path: Uint8Array;
-  node: TreeNode;
-  /** it was there, and holds some of its content or all */
-  isLeft?: boolean;
-}
-
-/** A member of a hard-link group; equal groups are one entry. */
-export interface LinkedEntry extends LargeFile {
-  group: string;
-}
-
-/** A run of chunks of a large file. */
-export interface RangeJob {
-  file: number;
-  path: Uint8Array;
-  content: Uint8Array;
-  /** offset of the run's first byte in the file; sizes are looked up in the index */
-  position: number;
-  /** some of it may be there already */
-  compares: boolean;
-}
-
-/** What one thread did with one batch of work. */
-export interface WriteOutcome {
-  /** directories, links, pipes, … */
-  others: number;
-  files: number;
-  bytes: number;
-  /** of these, what was there already */
-  keptBytes: number;
-  /** files to be written in several runs, created and sized already */
-  large: LargeFile[];
-  /** directories of which nothing is done yet, because content of their files is still on its way in these packs */
-  waiting: { job: DirectoryJob; packs: number[] }[];
-  /** members of hard-link groups, left to the caller */
-  linked: LinkedEntry[];
-  /** directories whose final mode would lock their owner out, left to the caller */
-  closed: { path: Uint8Array; node: Omit<TreeNode, "content"> }[];
-  notSet: NotSet[];
-  damaged: { path: Uint8Array; detail: string }[];
-}
+import { NodeWriter, type NotSet } from "./node-writer.ts";
+import { byPlace, runEnd, type WholeFile, workOf } from "./whole-files.ts";
+import {
+  type DirectoryJob,
+  type FilesJob,
+  type LargeFile,
+  newOutcome,
+  type RangeJob,
+  type Share,
+  type WriteOutcome,
+  type WriteTask,
+} from "./write-jobs.ts";
 
 const LARGE = 16 * 1024 * 1024;
+/** Below this the other thread would have written them in the time that it takes to tell it: see {@link workOf}. */
+const WORTH_SHARING = 128;
 const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const IDLE = 0;
@@ -124,21 +60,50 @@ export class TreeWriter {
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
-  /** Works a stack of directories off; hands half of it to `share` whenever another thread waits. */
-  directories(jobs: DirectoryJob[], share: (jobs: DirectoryJob[]) => void): WriteOutcome {
+  /** Works a stack of directories off; hands half of it, or of a directory's files, to `share` whenever another thread waits. */
+  directories(jobs: DirectoryJob[], share: Share): WriteOutcome {
+    return this.#noting(() => {
+      const stack = jobs;
+      while (stack.length > 0) {
+        this.#checkStop();
+        if (stack.length > 1 && this.#isWaitedFor()) share(stack.splice(0, stack.length >> 1));
+        const job = stack.pop()!;
+        const nodes = this.#tree(job);
+        const packs = this.#onTheirWay(nodes);
+        if (packs.length > 0) this.#out.waiting.push({ job, packs });
+        else stack.push(...this.#directory(job, nodes, share));
+      }
+    });
+  }
+
+  /** Writes files that another thread gave away. */
+  files({ directory, files }: FilesJob, share: Share): WriteOutcome {
+    return this.#noting(() => {
+      const fd = this.#open(directory);
+      try {
+        this.#writeFiles(fd, { directory, files }, share);
+      } finally {
+        this.#nodes.sys.close(fd);
+      }
+    });
+  }
+
+  #noting(work: () => void): WriteOutcome {
     this.#out = newOutcome();
-    const stack = jobs;
-    while (stack.length > 0) {
-      if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
-      if (stack.length > 1 && Atomics.load(this.#control, IDLE) > 0) share(stack.splice(0, stack.length >> 1));
-      const job = stack.pop()!;
-      const nodes = this.#tree(job);
-      const packs = this.#onTheirWay(nodes);
-      if (packs.length > 0) this.#out.waiting.push({ job, packs });
-      else stack.push(...this.#directory(job, nodes));
-    }
+    work();
     this.#out.notSet = this.#nodes.notSet.splice(0);
     return this.#out;
+  }
+
+  #checkStop(): void {
+    if (Atomics.load(this.#control, STOP) !== 0) throw new CairnError("interrupted", "the restore was stopped");
+  }
+
+  /** Whether a thread waits for work. It is asked about once: what is given away now is that one's. */
+  #isWaitedFor(): boolean {
+    if (Atomics.load(this.#control, IDLE) <= 0) return false;
+    Atomics.sub(this.#control, IDLE, 1);
+    return true;
   }
 
   #open(path: Uint8Array): number {
@@ -168,11 +133,11 @@ export class TreeWriter {
     return [...packs];
   }
 
-  #directory(job: DirectoryJob, nodes: readonly TreeNode[]): DirectoryJob[] {
+  #directory(job: DirectoryJob, nodes: readonly TreeNode[], share: Share): DirectoryJob[] {
     const fd = this.#open(job.path);
     const children: DirectoryJob[] = [];
     try {
-      const small: { node: TreeNode; place: BlobPlace }[] = [];
+      const files: WholeFile[] = [];
       for (const stored of nodes) {
         const path = job.path.length === 0 ? stored.name : Buffer.concat([job.path, SLASH, stored.name]);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
@@ -186,12 +151,14 @@ export class TreeWriter {
           this.#out.others++;
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
-        } else if (node.type === "file") this.#nodes.holds(path, "type", () => this.#file(fd, node, path, small));
+        } else if (node.type === "file") this.#nodes.holds(path, "type", () => this.#file(fd, node, path, files));
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
       }
-      this.#writeSmall(fd, job.path, small);
-      if (job.node !== null) this.#finishDirectory(fd, job.node, job.path);
+      // Read in the order of the packs, in large reads.
+      files.sort(byPlace);
+      const isShared = this.#writeFiles(fd, { directory: job.path, files }, share);
+      if (job.node !== null) this.#finishDirectory(fd, { path: job.path, node: job.node }, isShared);
     } finally {
       this.#nodes.sys.close(fd);
     }
@@ -209,9 +176,11 @@ export class TreeWriter {
     return wanted === "part" && node.type !== "dir" ? "no" : wanted;
   }
 
-  #finishDirectory(fd: number, node: Omit<TreeNode, "content">, path: Uint8Array): void {
+  #finishDirectory(fd: number, directory: WriteOutcome["closed"][number], isShared: boolean): void {
+    const { path, node } = directory;
     // Also for user 0, whose rights may be no more than its own.
-    if ((node.mode & 0o700) !== 0o700 && !this.#task.readOnly) this.#out.closed.push({ path, node });
+    const locksOut = (node.mode & 0o700) !== 0o700 && !this.#task.readOnly;
+    if (isShared || locksOut) this.#out.closed.push(directory);
     else this.#nodes.finishDirectory(fd, node, path);
   }
 
@@ -231,7 +200,8 @@ export class TreeWriter {
     }
   }
 
-  #file(fd: number, node: TreeNode, path: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
+  /** What is written as a whole goes to `whole`, for later. */
+  #file(fd: number, node: TreeNode, path: Uint8Array, whole: WholeFile[]): void {
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
     const group = linkedInode(node);
@@ -261,7 +231,7 @@ export class TreeWriter {
           path,
           detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store`,
         });
-      small.push({ node, place: { ...this.#index.place(entry), id: content } });
+      whole.push({ node, path, place: { ...this.#index.place(entry), id: content } });
       return;
     }
     if (isLarge) {
@@ -278,7 +248,7 @@ export class TreeWriter {
       this.#out.large.push({ path, node, isLeft });
       return;
     }
-    this.#whole(fd, node, path);
+    whole.push({ node, path, place: null });
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -312,32 +282,41 @@ export class TreeWriter {
     return this.#reader.view({ ...this.#index.place(entry), id });
   }
 
-  /** Files of one blob each: read in the order of the packs, in large reads. */
-  #writeSmall(fd: number, directory: Uint8Array, small: { node: TreeNode; place: BlobPlace }[]): void {
-    small.sort((a, b) => Buffer.compare(a.place.pack, b.place.pack) || a.place.offset - b.place.offset);
-    for (let from = 0; from < small.length;) {
-      let to = from + 1;
-      while (to < small.length && Buffer.compare(small[to]!.place.pack, small[from]!.place.pack) === 0) to++;
-      this.#writePack(fd, directory, small.slice(from, to));
+  /** Writes files of a directory, half of those that are left by another thread whenever one waits. True where that was so. */
+  #writeFiles(fd: number, { directory, files }: FilesJob, share: Share): boolean {
+    let work = files.reduce((sum, file) => sum + workOf(file), 0);
+    let isShared = false;
+    for (let from = 0; from < files.length;) {
+      this.#checkStop();
+      if (files.length - from > 1 && work >= WORTH_SHARING && this.#isWaitedFor()) {
+        const given = files.splice(from + ((files.length - from + 1) >> 1));
+        work -= given.reduce((sum, file) => sum + workOf(file), 0);
+        share({ directory, files: given });
+        isShared = true;
+      }
+      const to = runEnd(files, from);
+      const run = files.slice(from, to);
+      if (run[0]!.place === null) this.#whole(fd, run[0]!.node, run[0]!.path);
+      else this.#writePack(fd, run as (WholeFile & { place: BlobPlace })[]);
+      work -= run.reduce((sum, file) => sum + workOf(file), 0);
       from = to;
     }
+    return isShared;
   }
 
-  #writePack(fd: number, directory: Uint8Array, files: { node: TreeNode; place: BlobPlace }[]): void {
-    const pathOf = (node: TreeNode): Uint8Array =>
-      directory.length === 0 ? node.name : Buffer.concat([directory, SLASH, node.name]);
+  /** Files of one blob each, all of one pack. */
+  #writePack(fd: number, files: readonly (WholeFile & { place: BlobPlace })[]): void {
     const seen = new Set<number>();
     const damaged = (i: number, error: CairnError): void => {
       seen.add(i);
-      this.#out.damaged.push({ path: pathOf(files[i]!.node), detail: error.message });
+      this.#out.damaged.push({ path: files[i]!.path, detail: error.message });
     };
     try {
       this.#reader.readWindow(
         files.map((file) => file.place),
         (i, arena, offset, length) => {
           seen.add(i);
-          const { node } = files[i]!;
-          const path = pathOf(node);
+          const { node, path } = files[i]!;
           let created = -1;
           const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }));
           if (!this.#nodes.holds(path, "type", create)) return;
@@ -419,18 +398,3 @@ function openPack(folder: string, id: string): number {
 
 const SLASH = Buffer.from("/");
 const EMPTY = new Uint8Array(0);
-
-function newOutcome(): WriteOutcome {
-  return {
-    others: 0,
-    files: 0,
-    bytes: 0,
-    keptBytes: 0,
-    large: [],
-    waiting: [],
-    linked: [],
-    closed: [],
-    notSet: [],
-    damaged: [],
-  };
-}

@@ -1,16 +1,11 @@
-import {
-  type DirectoryJob,
-  type LargeFile,
-  type RangeJob,
-  TreeWriter,
-  type WriteOutcome,
-  type WriteTask,
-} from "./tree-writer.ts";
+import { TreeWriter } from "./tree-writer.ts";
+import type { DirectoryJob, FilesJob, LargeFile, RangeJob, Share, WriteOutcome, WriteTask } from "./write-jobs.ts";
 import type { NotSet } from "./node-writer.ts";
 
 export type WriteRequest =
   | { kind: "write-begin"; task: WriteTask }
   | { kind: "write-directories"; jobs: DirectoryJob[] }
+  | { kind: "write-files"; job: FilesJob }
   | { kind: "write-range"; job: RangeJob }
   | { kind: "write-finish"; file: LargeFile }
   | { kind: "write-end" };
@@ -18,10 +13,12 @@ export type WriteRequest =
 /** Work that a thread gives away because another waits. */
 export interface WriteEvent {
   kind: "share";
-  jobs: DirectoryJob[];
+  work: DirectoryJob[] | FilesJob;
 }
 
-export type WriteReplies<Request extends WriteRequest> = Request extends { kind: "write-directories" }
+export type WriteReplies<Request extends WriteRequest> = Request extends {
+  kind: "write-directories" | "write-files";
+}
   ? WriteOutcome
   : Request extends { kind: "write-range" }
     ? { bytes: number; kept: number; damaged: string | null }
@@ -32,6 +29,7 @@ export type WriteReplies<Request extends WriteRequest> = Request extends { kind:
 /** The part of a thread that writes trees. */
 export class WriteRunner {
   readonly #post: (event: WriteEvent) => void;
+  readonly #share: Share = (work) => this.#post({ kind: "share", work });
   #writer: TreeWriter | null = null;
 
   constructor(post: (event: WriteEvent) => void) {
@@ -45,7 +43,9 @@ export class WriteRunner {
         this.#writer = new TreeWriter(request.task);
         return null;
       case "write-directories":
-        return this.#writer!.directories(request.jobs, (jobs) => this.#post({ kind: "share", jobs }));
+        return this.#writer!.directories(request.jobs, this.#share);
+      case "write-files":
+        return this.#writer!.files(request.job, this.#share);
       case "write-range":
         return this.#writer!.range(request.job);
       case "write-finish":

@@ -9,7 +9,15 @@ import type { LosslessByPath } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
 import type { HoleList, NotSet } from "./node-writer.ts";
 import { removeBelow, TreeFinisher } from "./tree-finisher.ts";
-import type { DirectoryJob, LargeFile, LinkedEntry, RangeJob, WriteOutcome, WriteTask } from "./tree-writer.ts";
+import type {
+  DirectoryJob,
+  FilesJob,
+  LargeFile,
+  LinkedEntry,
+  RangeJob,
+  WriteOutcome,
+  WriteTask,
+} from "./write-jobs.ts";
 
 export interface WriteTreeOptions {
   keys: MasterKeys;
@@ -74,6 +82,7 @@ export async function writeTree(options: WriteTreeOptions): Promise<WriteTreeRes
 
 type Work =
   | { kind: "directories"; jobs: DirectoryJob[] }
+  | { kind: "files"; job: FilesJob }
   | { kind: "range"; job: RangeJob }
   | { kind: "finish"; file: LargeFile };
 
@@ -123,7 +132,9 @@ class TreeWriting {
       const begun = await Promise.allSettled(
         this.#threads.map(async (thread) => {
           thread.onEvent = (event) => {
-            if ("jobs" in event) this.#add({ kind: "directories", jobs: event.jobs });
+            if (!("work" in event)) return;
+            const { work } = event;
+            this.#add(Array.isArray(work) ? { kind: "directories", jobs: work } : { kind: "files", job: work });
           };
           await thread.ask({ kind: "write-begin", task });
         }),
@@ -215,6 +226,7 @@ class TreeWriting {
 
   async #do(thread: EngineThread, work: Work): Promise<void> {
     if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
+    else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
     else if (work.kind === "finish")
       this.#result.notSet.push(...(await thread.ask({ kind: "write-finish", file: work.file })));
     else {
@@ -286,7 +298,7 @@ class TreeWriting {
     this.#add({ kind: "finish", file: entry.file });
   }
 
-  /** Hard links, then directories that lock their owner out. */
+  /** Hard links, then directories that nobody else works in any more. */
   #finish(): void {
     if (this.#linked.length === 0 && this.#closed.length === 0) return;
     const { target, readOnly, resumes, held, holes, read, index } = this.#options;
