@@ -15,6 +15,7 @@ import {
   type Syscalls,
   syscalls,
 } from "../../fs/syscalls.ts";
+import { umaskNow } from "../../fs/umask.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { EngineThread } from "../engine-thread.ts";
@@ -138,16 +139,6 @@ function checkSource(from: Buffer): number {
     return files - ffree;
   } catch (error) {
     throw toCairnError(error, "the folder cannot be cloned");
-  }
-}
-
-/** The umask by a look that does not change it for a moment; all bits where that cannot be. */
-function umaskNow(): number {
-  try {
-    const line = /^Umask:\s*([0-7]+)$/mu.exec(fs.readFileSync("/proc/self/status", "latin1"));
-    return line === null ? 0o777 : Number.parseInt(line[1]!, 8);
-  } catch {
-    return 0o777;
   }
 }
 

@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openDirectory } from "../../fs/syscalls.ts";
+import { bitsOfNewFiles, umaskNow } from "../../fs/umask.ts";
 import { nativeAvailable } from "../../native.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { NodeWriter } from "./node-writer.ts";
@@ -104,5 +105,33 @@ void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs 
     assert.match(writer.notSet[0]!.detail, /EEXIST/u);
     assert.equal(fs.readFileSync(path.join(folder, "outside"), "utf8"), "kept");
     fs.closeSync(fd);
+  });
+
+  test("a file has its node's mode when it is made with it, and when it is set afterwards", (t) => {
+    const folder = temporaryFolder(t);
+    const within = openDirectory(folder);
+    t.after(() => fs.closeSync(within));
+    const newBits = bitsOfNewFiles(Buffer.from(folder));
+    if (newBits === 0) return t.skip("this file system's new files may have another mode");
+    assert.equal(newBits, 0o777 & ~umaskNow());
+    const writer = new NodeWriter({ within, newBits });
+    const attribute = { name: Buffer.from("user.x"), value: Buffer.from("y") };
+    const cases: [node: Partial<TreeNode>, atOnce: boolean][] = [
+      [{ mode: newBits }, true],
+      [{ mode: newBits & 0o444 }, true],
+      [{ mode: 0 }, true],
+      [{ mode: newBits | 0o4000 }, false],
+      [{ mode: 0o777 }, newBits === 0o777],
+      [{ mode: newBits, uid: 12 }, false],
+      [{ mode: newBits & 0o444, xattrs: [attribute] }, false],
+    ];
+    for (const [i, [more, atOnce]] of cases.entries()) {
+      const name = `file-${i}`;
+      const node = nodeOf("file", more);
+      assert.equal(writer.firstMode(node), atOnce ? node.mode : null, name);
+      writer.file(within, node, { name: Buffer.from(name), path: Buffer.from(name) }, [Buffer.from("abc")]);
+      const { mode } = fs.statSync(path.join(folder, name));
+      assert.equal((mode & 0o7777).toString(8), node.mode.toString(8), name);
+    }
   });
 });

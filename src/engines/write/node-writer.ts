@@ -47,10 +47,15 @@ export class NodeWriter {
   readonly #readOnly: boolean;
   /** whether new entries may come with a group or an access list of their directory's */
   readonly #inherits: boolean;
+  readonly #newBits: number;
 
-  /** `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit. */
-  constructor(options: { readOnly?: boolean; within?: number } = {}) {
+  /**
+   * `within`: a descriptor of the one directory in and below which all is made; it tells what new entries inherit.
+   * `newBits`: permission bits that a new file there is sure to have when it is made with them.
+   */
+  constructor(options: { readOnly?: boolean; within?: number; newBits?: number } = {}) {
     this.#readOnly = options.readOnly ?? false;
+    this.#newBits = options.newBits ?? 0;
     this.#inherits = options.within === undefined || this.#bequeaths(options.within);
   }
 
@@ -84,7 +89,8 @@ export class NodeWriter {
     place: { name: Uint8Array; path: Uint8Array; holes?: HoleList },
     pieces: Iterable<Uint8Array>,
   ): Generator<number, void, void> {
-    const fd = this.create(dirfd, place);
+    const made = this.firstMode(node);
+    const fd = this.create(dirfd, place, made);
     try {
       let position = 0;
       for (const piece of pieces) {
@@ -99,7 +105,7 @@ export class NodeWriter {
         yield piece.length;
       }
       if (place.holes !== undefined) this.setSize(fd, node.size, place.path);
-      this.finishFile(fd, node, place.path);
+      this.finishFile(fd, node, place.path, made);
     } catch (error) {
       if (whyNotHeld(error) !== null) this.remove(dirfd, place.name);
       throw error;
@@ -115,11 +121,12 @@ export class NodeWriter {
     place: { name: Uint8Array; path: Uint8Array },
     fill: (fd: number) => boolean,
   ): boolean {
-    const fd = this.create(dirfd, place);
+    const made = this.firstMode(node);
+    const fd = this.create(dirfd, place, made);
     let filled = false;
     try {
       filled = fill(fd);
-      if (filled) this.finishFile(fd, node, place.path);
+      if (filled) this.finishFile(fd, node, place.path, made);
     } finally {
       this.sys.close(fd);
     }
@@ -139,10 +146,20 @@ export class NodeWriter {
     if (result < 0) throw syscallError(result, `cannot write ${quotedPath(path)}`);
   }
 
-  /** Creates an empty file that only its owner can read. */
-  create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }): number {
+  /**
+   * The mode that a file is to have, where it can be made with it: that spares a call for each. Null where it cannot, is
+   * not the owner's yet, or has attributes, which only who may write can set.
+   */
+  firstMode(node: TreeNode): number | null {
+    const mode = this.#modeOf(node);
+    const isOwn = node.uid === this.#uid && node.gid === this.#gid && !this.#inherits;
+    return isOwn && node.xattrs.length === 0 && (mode & ~this.#newBits) === 0 ? mode : null;
+  }
+
+  /** Creates an empty file, that only its owner can read unless it gets its mode at once. */
+  create(dirfd: number, place: { name: Uint8Array; path: Uint8Array }, mode: number | null = null): number {
     putName(this.#name, 0, place.name);
-    const fd = this.sys.open(dirfd, this.#name, 0, CREATE, 0o600);
+    const fd = this.sys.open(dirfd, this.#name, 0, CREATE, mode ?? 0o600);
     if (fd < 0) throw syscallError(fd, `cannot create ${quotedPath(place.path)}`);
     return fd;
   }
@@ -185,14 +202,19 @@ export class NodeWriter {
 
   /**
    * Owner, attributes, mode and times of a file that was written, in this order: a new owner takes special bits away,
-   * a mode without the right to write keeps attributes from being set, and everything changes times.
+   * a mode without the right to write keeps attributes from being set, and everything changes times. `made`: the mode
+   * that it was made with, where that is its own.
    */
-  finishFile(fd: number, node: TreeNode, path: Uint8Array): void {
+  finishFile(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     if (this.#inherits) this.#disinherit(fd, node);
-    this.#finish(fd, node, path);
+    this.#finish(fd, node, path, made);
   }
 
-  #finish(fd: number, node: TreeNode, path: Uint8Array): void {
+  #modeOf({ mode }: Pick<TreeNode, "mode">): number {
+    return this.#readOnly ? readable(mode) : mode;
+  }
+
+  #finish(fd: number, node: TreeNode, path: Uint8Array, made: number | null = null): void {
     let aspects: NotSet["aspects"] = [];
     let detail = "";
     const others = node.uid !== this.#uid || node.gid !== this.#gid;
@@ -204,8 +226,8 @@ export class NodeWriter {
       }
     }
     let attributes = this.#setAttributes(fd, node.xattrs);
-    const mode = this.#readOnly ? readable(node.mode) : node.mode;
-    if (this.sys.fchmod(fd, mode) < 0) aspects.push("mode");
+    const mode = this.#modeOf(node);
+    if (mode !== made && this.sys.fchmod(fd, mode) < 0) aspects.push("mode");
     // The other way round for an entry that was there before and could not be written to.
     if (attributes.length > 0) attributes = this.#setAttributes(fd, attributes);
     if (attributes.length > 0) aspects.push("xattrs");
@@ -327,7 +349,7 @@ export class NodeWriter {
     const set = ({ name, value }: TreeNode["xattrs"][number]): boolean =>
       this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
     const refused = node.xattrs.filter((attribute) => !set(attribute));
-    const mode = this.#readOnly ? readable(node.mode) : node.mode;
+    const mode = this.#modeOf(node);
     if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, mode) < 0) aspects.push("mode");
     if (!refused.every(set)) aspects.push("xattrs");
     if (this.sys.utimens(dirfd, this.#name, 0, node.mtimeSec, node.mtimeNs) < 0 || !this.sys.exactTimes)

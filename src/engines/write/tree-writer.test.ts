@@ -38,6 +38,7 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     lossless: new Map(),
     paths: null,
     readOnly: false,
+    newBits: 0,
     resumes: false,
     held: null,
     here: null,

@@ -56,7 +56,8 @@ export class TreeWriter {
     this.#selection = new PathSelection(task.paths ?? []);
     this.#held = task.held === null ? null : new HeldFiles(task.held);
     // What a directory that is left passes on is not told by the root.
-    this.#nodes = new NodeWriter({ readOnly: task.readOnly, ...(task.resumes ? {} : { within: this.#target }) });
+    const { readOnly, newBits } = task;
+    this.#nodes = new NodeWriter({ readOnly, newBits, ...(task.resumes ? {} : { within: this.#target }) });
     this.#left = task.resumes ? new LeftEntries(this.#nodes.sys, this.#index) : null;
   }
 
@@ -318,10 +319,11 @@ export class TreeWriter {
           seen.add(i);
           const { node, path } = files[i]!;
           let created = -1;
-          const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }));
+          const mode = this.#nodes.firstMode(node);
+          const create = (): void => void (created = this.#nodes.create(fd, { name: node.name, path }, mode));
           if (!this.#nodes.holds(path, "type", create)) return;
           this.#nodes.write(created, arena, { offset, length, position: 0, path });
-          this.#nodes.finishFile(created, node, path);
+          this.#nodes.finishFile(created, node, path, mode);
           this.#nodes.sys.close(created);
           this.#out.files++;
           this.#out.bytes += length;

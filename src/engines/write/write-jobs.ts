@@ -20,6 +20,8 @@ export interface WriteTask {
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
   readOnly: boolean;
+  /** see `bitsOfNewFiles` */
+  newBits: number;
   /** the folder holds what one that was killed has written of the same */
   resumes: boolean;
   held: HeldTree | null;

@@ -2,6 +2,7 @@ import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { syscalls } from "../../fs/syscalls.ts";
+import { bitsOfNewFiles } from "../../fs/umask.ts";
 import type { EngineThread } from "../engine-thread.ts";
 import { firstFailure, withThreads } from "../threads.ts";
 import type { HeldTree } from "../tree/held-files.ts";
@@ -122,6 +123,7 @@ class TreeWriting {
       lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
       readOnly: this.#options.readOnly ?? false,
+      newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
       resumes: this.#options.resumes ?? false,
       held: this.#options.held ?? null,
       here: this.#options.arrivals?.here ?? null,
