@@ -37,6 +37,7 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     holes: new Map(),
     lossless: new Map(),
     paths: null,
+    isReadAgain: false,
     readOnly: false,
     newBits: 0,
     resumes: false,

@@ -37,7 +37,8 @@ const STOP = 1;
 export class TreeWriter {
   readonly #task: WriteTask;
   readonly #index: BlobIndex;
-  readonly #reader: BlobReader;
+  readonly #trees: BlobReader;
+  readonly #pieces: BlobReader;
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
@@ -50,7 +51,9 @@ export class TreeWriter {
   constructor(task: WriteTask) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
-    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
+    const from = { keys: task.keys, openPack: (id: string) => openPack(task.packs, id) };
+    this.#trees = new BlobReader(from);
+    this.#pieces = task.isReadAgain ? new BlobReader({ ...from, verify: false }) : this.#trees;
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
@@ -193,7 +196,7 @@ export class TreeWriter {
           "damaged",
           `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`,
         );
-      return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
+      return decodeTree(this.#trees.read({ ...this.#index.place(entry), id: job.tree }));
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#out.damaged.push({ path: job.path, detail: error.message });
@@ -260,7 +263,7 @@ export class TreeWriter {
         fd,
         node,
         { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
-        this.#pieces(node.content!),
+        this.#piecesOf(node.content!),
       );
       this.#out.files++;
       this.#out.bytes += node.size;
@@ -271,7 +274,7 @@ export class TreeWriter {
     }
   }
 
-  *#pieces(content: Uint8Array): Iterable<Uint8Array> {
+  *#piecesOf(content: Uint8Array): Iterable<Uint8Array> {
     for (let at = 0; at < content.length; at += 32) yield this.#blob(content.subarray(at, at + 32));
   }
 
@@ -280,7 +283,7 @@ export class TreeWriter {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
     if (entry < 0)
       throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
-    return this.#reader.view({ ...this.#index.place(entry), id });
+    return this.#pieces.view({ ...this.#index.place(entry), id });
   }
 
   /** Writes files of a directory, half of those that are left by another thread whenever one waits. True where that was so. */
@@ -313,7 +316,7 @@ export class TreeWriter {
       this.#out.damaged.push({ path: files[i]!.path, detail: error.message });
     };
     try {
-      this.#reader.readWindow(
+      this.#pieces.readWindow(
         files.map((file) => file.place),
         (i, arena, offset, length) => {
           seen.add(i);
@@ -384,7 +387,8 @@ export class TreeWriter {
 
   close(): void {
     this.#held?.close();
-    this.#reader.close();
+    this.#trees.close();
+    this.#pieces.close();
     fs.closeSync(this.#target);
   }
 }

@@ -19,6 +19,7 @@ export interface WriteTask {
   lossless: LosslessByPath;
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
+  isReadAgain: boolean;
   readOnly: boolean;
   /** see `bitsOfNewFiles` */
   newBits: number;

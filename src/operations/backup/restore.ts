@@ -79,18 +79,41 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
+  const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
     const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
     checkReceiptOf(options, { listed, content, paths });
-    return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
+    return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
   };
-  const restore = async (area: FetchArea | null): Promise<RestoreBackupResult> =>
-    lookingAtSnapshots(access, { ...options, area }, async (look) => restoreLooking(look, area));
-  return options.dryRun === true ? restore(null) : FetchArea.during(access, asked.asStored !== true, restore);
+  const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
+    lookingAtSnapshots(access, { ...options, area: attempt.area }, async (look) => restoreLooking(look, attempt));
+  if (options.dryRun === true) return restore({ area: null, left, comparesPieces: true });
+  return FetchArea.during(access, asked.asStored !== true, async (area) => {
+    try {
+      return await restore({ area, left, comparesPieces: false });
+    } catch (error) {
+      if (!(error instanceof ReadsBackOtherwise)) throw error;
+      options.onWarning?.(
+        `${error.message}; all of it is written again, and each piece compared with what it should be`,
+      );
+      return restore({ area, left: settleEarlier(target), comparesPieces: true });
+    }
+  });
 }
+
+/** How a restore is tried. */
+interface Attempt {
+  area: FetchArea | null;
+  /** Unfinished folders beside the target. */
+  left: readonly DeadPartial[];
+  /** False leaves that to the proof, where it reads all of them again: a piece with a right seal is another one than it should be next to never. */
+  comparesPieces: boolean;
+}
+
+/** What was written without comparing each piece is not what was saved. */
+class ReadsBackOtherwise extends CairnError {}
 
 /** A snapshot, and what of it is written. */
 interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
@@ -99,18 +122,16 @@ interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
   options: RestoreBackupOptions;
 }
 
-interface RestoreParts extends SnapshotParts {
-  area: FetchArea | null;
+interface RestoreParts extends SnapshotParts, Attempt {
   target: Buffer;
-  /** Unfinished folders beside the target. */
-  left: readonly DeadPartial[];
   started: number;
 }
 
 /** Writes a snapshot into a folder that is made for it and that nobody else looks at; it is read again as a restore is. */
 export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promise<{ leftOut: LeftOut[] }> {
   mkdirSync(folder, { mode: 0o700 });
-  return new SnapshotRestore({ ...parts, area: null, target: folder, left: [], started: Date.now() }).write();
+  const attempt: Attempt = { area: null, left: [], comparesPieces: true };
+  return new SnapshotRestore({ ...parts, ...attempt, target: folder, started: Date.now() }).write();
 }
 
 interface Proven {
@@ -206,11 +227,20 @@ class SnapshotRestore {
     return isToBeProven(options, paths === null);
   }
 
+  /** Of the whole; null where only parts are written, or none is recorded. */
+  get #recorded(): string | null {
+    const { paths, content } = this.#parts;
+    return paths === null ? (content.manifest?.stateDigest ?? null) : null;
+  }
+
   /** True where no digest of the whole can be equal, or there is none. */
   #isCompared(leftOut: readonly LeftOut[]): boolean {
-    const { paths, content } = this.#parts;
-    const recorded = content.manifest?.stateDigest ?? null;
-    return this.#isProven && (paths !== null || leftOut.some(isOfState) || recorded === null);
+    return this.#isProven && (leftOut.some(isOfState) || this.#recorded === null);
+  }
+
+  /** Whether pieces are written without comparing each with its id, since all of them are to be read again. */
+  get #leavesPiecesToProof(): boolean {
+    return !this.#parts.comparesPieces && this.#isProven && this.#recorded !== null;
   }
 
   /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
@@ -300,6 +330,7 @@ class SnapshotRestore {
         tree: content.root,
         paths: this.#written(),
         resumes,
+        isReadAgain: this.#leavesPiecesToProof,
         arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
@@ -332,11 +363,11 @@ class SnapshotRestore {
    * is known to be missing.
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
-    const { access, area, content, paths, options } = this.#parts;
+    const { access, area, content, options } = this.#parts;
     if (!this.#isProven) return NOT_READ;
     const isCompared = this.#isCompared(leftOut);
     const { found, state, meta, from, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
-    const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
+    const recorded = this.#recorded;
     if (state === recorded)
       return {
         proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
@@ -378,6 +409,7 @@ class SnapshotRestore {
       others: "nowhere",
     });
     if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+    if (untold > 0 && this.#leavesPiecesToProof) throw this.#otherwise("in part as nothing tells", untold);
     leftOut.push(...unlike);
     return untold;
   }
@@ -394,7 +426,8 @@ class SnapshotRestore {
 
   #otherwise(how: string, places = 1): CairnError {
     const more = places > 1 ? ` and ${places - 1} more places` : "";
-    return new CairnError(
+    const kind = this.#leavesPiecesToProof ? ReadsBackOtherwise : CairnError;
+    return new kind(
       "damaged",
       `what was written of snapshot ${this.#parts.listed.id.slice(0, 8)} reads back ${how}${more}`,
       {

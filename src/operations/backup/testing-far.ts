@@ -138,6 +138,24 @@ export async function withManifest(
   });
 }
 
+/** A snapshot in which the node at a path from the topmost tree has other parts; returns its id. */
+async function withNode(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+  change: (node: TreeNode, rewriting: Rewriting) => Promise<Partial<TreeNode>>,
+): Promise<string> {
+  return rewritten(opened, snapshotId, async (rewriting) => {
+    const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
+      const node = nodes.find((each) => nameOf(each) === name)!;
+      if (below.length === 0) return rewriting.put(nodes, name, await change(node, rewriting));
+      const inside = await readNodes(rewriting.look, node.subtree!);
+      return rewriting.put(nodes, name, { subtree: await changed(inside, below) });
+    };
+    return changed(rewriting.top, path.split("/"));
+  });
+}
+
 /**
  * A snapshot in which the tree of a folder, sealed as it should be, is not what its id says: each folder in it is that
  * folder again. `path` is the folder's from the topmost tree. Returns the snapshot's id and the tree's.
@@ -148,16 +166,20 @@ export async function withTreeOfItself(
   path: string,
 ): Promise<{ snapshot: string; tree: string }> {
   const id = sha256(Buffer.from(`another content than that of ${path}`));
-  const snapshot = await rewritten(opened, snapshotId, async ({ look, top, add, put }) => {
-    const changed = async (nodes: TreeNode[], [name = "", ...below]: string[]): Promise<Uint8Array> => {
-      const inside = await readNodes(look, nodes.find((node) => nameOf(node) === name)!.subtree!);
-      if (below.length > 0) return put(nodes, name, { subtree: await changed(inside, below) });
-      const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
-      return put(nodes, name, { subtree: add("tree", encodeTree(around), id) });
-    };
-    return changed(top, path.split("/"));
+  const snapshot = await withNode(opened, snapshotId, path, async ({ subtree }, { look, add }) => {
+    const inside = await readNodes(look, subtree!);
+    const around = inside.map((node) => (node.subtree === undefined ? node : { ...node, subtree: id }));
+    return { subtree: add("tree", encodeTree(around), id) };
   });
   return { snapshot, tree: objectIdOf(id) };
+}
+
+/** A snapshot in which the one piece of a file, sealed as it should be and as long, is not what its id says. Returns its id. */
+export async function withAnotherPiece(opened: OpenedRepository, snapshotId: string, path: string): Promise<string> {
+  const id = sha256(Buffer.from(`another content than that of ${path}`));
+  return withNode(opened, snapshotId, path, async ({ size }, { add }) => {
+    return { content: add("data", Buffer.alloc(size, "another "), id) };
+  });
 }
 
 /** Flips a byte of a blob where it lies. */
