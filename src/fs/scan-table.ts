@@ -100,6 +100,8 @@ export const C = {
   SIGNAL: 7,
   STOP: 8,
   NEXT_TREE: 9,
+  /** threads that wait for a job */
+  IDLE: 10,
   FILES_DONE: 11,
   /** content that was read, in KiB, for progress */
   KIB_DONE: 12,

@@ -29,9 +29,9 @@ export class ReadAhead {
     this.#next = work.from;
   }
 
-  /** The open file of a name, for the caller to close; undefined where there is none. */
-  take(at: number): number | undefined {
-    const end = Math.min(at + AHEAD, this.#work.names.length);
+  /** The open file of a name, for the caller to close; undefined where there is none. `to`: those from there on are not wanted. */
+  take(at: number, to: number): number | undefined {
+    const end = Math.min(at + AHEAD, to);
     while (this.#next < end) this.#open(this.#next++);
     const fd = this.#opened.get(at);
     this.#opened.delete(at);

@@ -3,6 +3,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
+import { type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
@@ -30,9 +31,6 @@ const RECORDED_OF_FILES = [...RECORDED, [R.SIZE, STAT.SIZE], [R.SIZE + 1, STAT.S
 export function scanDirectories(thread: ScanThread): void {
   new DirectoryScanner(thread).run();
 }
-
-/** What a listing has become after ignored names were taken out: name offsets in raw order. */
-type Names = readonly number[];
 
 /** The names of a directory, NUL-terminated in an arena. */
 interface Listed {
@@ -66,7 +64,9 @@ class DirectoryScanner {
       if (this.#takeJobs()) continue;
       if (Atomics.load(control, C.PENDING) === 0) return;
       if (queues.help()) continue;
+      Atomics.add(control, C.IDLE, 1);
       Atomics.wait(control, C.SIGNAL, signal, 20);
+      Atomics.sub(control, C.IDLE, 1);
     }
   }
 
@@ -208,9 +208,9 @@ class DirectoryScanner {
     const oldFirst = position > 0 || known ? old!.directories[oldBase + D.FIRST]! : 0;
     if (position > 0 || known) table.copyRecords(old!, oldFirst, start, known ? names.length : position);
     for (let i = 0; i < position; i++) this.#takenOver(directory, oldFirst + i, start + i);
-    if (known) this.#knownRecords(directory, fd, { names, from: position, start, arena, oldFirst });
-    else this.#records(directory, fd, { names, from: position, start, arena });
-    this.#done(names.length);
+    const work = { names, from: position, start, arena };
+    const end = known ? this.#knownRecords(directory, fd, { ...work, oldFirst }) : this.#records(directory, fd, work);
+    this.#done(end);
   }
 
   #done(entries: number): void {
@@ -313,22 +313,27 @@ class DirectoryScanner {
     }
   }
 
-  /** Fills records from position `from` on, taking over what an old record vouches for. */
-  #records(directory: number, fd: number, work: { names: Names; from: number; start: number; arena: Arena }): void {
+  /**
+   * Fills records from position `from` on, taking over what an old record vouches for; half of those that are left go to
+   * another thread whenever one waits. The position of the first that was given away, or the end.
+   */
+  #records(directory: number, fd: number, work: { names: Names; from: number; start: number; arena: Arena }): number {
     const { table, old, sys, stat } = this.#thread;
-    const { names, start, arena } = work;
+    const { names, from, start, arena } = work;
     const oldDirectory = table.directories[directory * DIRECTORY_WORDS + D.OLD]! - 1;
     const oldFirst = oldDirectory < 0 ? 0 : old!.directories[oldDirectory * DIRECTORY_WORDS + D.FIRST]!;
     const oldEnd = oldDirectory < 0 ? 0 : oldFirst + old!.directories[oldDirectory * DIRECTORY_WORDS + D.COUNT]!;
     let cursor = oldFirst;
+    const shared = new SharedPart(this.#thread, directory, { names, from, to: names.length, start, arena });
     using ahead =
       this.#thread.task.readAgain === "disk"
-        ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from: work.from })
+        ? new ReadAhead(this.#thread, this.#reader, { dirfd: fd, arena, names, from })
         : null;
-    for (let i = work.from; i < names.length; i++) {
+    for (let i = from; i < shared.end; i++) {
       const name = names[i]!;
       const record = start + i;
       if ((i & 63) === 0) this.#thread.checkStop();
+      shared.look(i);
       while (cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) > 0) cursor++;
       const oldRecord =
         cursor < oldEnd && compareName(arena.bytes, name, old!.names, old!.records, cursor) === 0 ? cursor : -1;
@@ -337,8 +342,9 @@ class DirectoryScanner {
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
         this.#takenOver(directory, oldRecord, record);
-      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i) });
+      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i, shared.end) });
     }
+    return shared.end;
   }
 
   /** The same for records that were copied already, name by name from those that begin at `oldFirst`. */
@@ -346,18 +352,21 @@ class DirectoryScanner {
     directory: number,
     fd: number,
     work: { names: Names; from: number; start: number; arena: Arena; oldFirst: number },
-  ): void {
+  ): number {
     const { sys, stat } = this.#thread;
-    const { names, start, arena, oldFirst } = work;
-    for (let i = work.from; i < names.length; i++) {
+    const { names, from, start, arena, oldFirst } = work;
+    const shared = new SharedPart(this.#thread, directory, { names, from, to: names.length, start, arena });
+    for (let i = from; i < shared.end; i++) {
       const name = names[i]!;
       const record = start + i;
       if ((i & 63) === 0) this.#thread.checkStop();
+      shared.look(i);
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord: oldFirst + i });
     }
+    return shared.end;
   }
 
   /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
@@ -429,14 +438,7 @@ class DirectoryScanner {
     table.directories[base + D.FIRST] = start;
     table.directories[base + D.COUNT] = names.length;
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.DIFFERS);
-    const bytes = listing.names.bytes;
-    names.forEach((name, i) => {
-      const length = bytes.indexOf(0, name) - name;
-      const at = table.takeNames(length + 1);
-      table.names.set(bytes.subarray(name, name + length + 1), at);
-      table.records[(start + i) * RECORD_WORDS] = at;
-      table.records[(start + i) * RECORD_WORDS + R.NAME_FLAGS] = length;
-    });
+    putNames(table, { names, from: 0, to: names.length, start, arena: listing.names });
     for (let i = 0; i < names.length; i += PART)
       this.#thread.addJob(directory, start + i, Math.min(PART, names.length - i));
   }
@@ -449,11 +451,10 @@ class DirectoryScanner {
     const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
     const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);
     try {
-      this.#records(directory, fd, { names, from: 0, start, arena });
+      this.#done(this.#records(directory, fd, { names, from: 0, start, arena }));
     } finally {
       sys.close(fd);
     }
-    this.#done(count);
   }
 
   #names: Arena | undefined;

@@ -1,0 +1,72 @@
+import { C, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import type { Arena } from "../../native.ts";
+import type { ScanThread } from "./scan-thread.ts";
+
+/** From this on the rest of a directory is worth another thread's waking, counted in small files. */
+const WORTH_SHARING = 128;
+/** Content that takes as long to read and store as a small file takes beside its content. */
+const BYTES_OF_ONE = 64 * 1024;
+
+/** What a listing has become after ignored names were taken out: name offsets in raw order. */
+export type Names = readonly number[];
+
+/** Names of a directory, and the reserved records that they are for: that of the name at `from` is `start + from`. */
+export interface DirectoryPart {
+  names: Names;
+  from: number;
+  to: number;
+  start: number;
+  /** where the names lie, NUL-terminated */
+  arena: Arena;
+}
+
+/** Entries of a directory that one thread reads, half of those that are left by another one whenever that waits. */
+export class SharedPart {
+  readonly #thread: ScanThread;
+  readonly #directory: number;
+  readonly #part: DirectoryPart;
+  readonly #readBefore: number;
+  /** The position of the first entry that was given away, or the end. */
+  end: number;
+
+  constructor(thread: ScanThread, directory: number, part: DirectoryPart) {
+    this.#thread = thread;
+    this.#directory = directory;
+    this.#part = part;
+    this.#readBefore = thread.notes.bytesRead;
+    this.end = part.to;
+  }
+
+  /** Before the entry at a position is read: looks whether a thread waits, and the rest takes long enough to be worth telling it. */
+  look(at: number): void {
+    const left = this.end - at;
+    if (left < 2 || !isWaitedFor(this.#thread)) return;
+    const { from } = this.#part;
+    const bytesEach = at === from ? 0 : (this.#thread.notes.bytesRead - this.#readBefore) / (at - from);
+    if (left * (1 + bytesEach / BYTES_OF_ONE) < WORTH_SHARING) return;
+    const half = at + ((left + 1) >> 1);
+    const given = { ...this.#part, from: half, to: this.end };
+    // Those that were given away before have their names already.
+    if (given.arena.bytes !== this.#thread.table.names) putNames(this.#thread.table, given);
+    this.#thread.addJob(this.#directory, given.start + half, given.to - half);
+    this.end = half;
+  }
+}
+
+/** Whether a thread waits for which there is nothing yet. */
+function isWaitedFor({ table: { control } }: ScanThread): boolean {
+  return Atomics.load(control, C.IDLE) > 0 && Atomics.load(control, C.NEXT_JOB) === Atomics.load(control, C.JOBS);
+}
+
+/** Gives reserved records their names. */
+export function putNames(table: ScanTable, { names, from, to, start, arena: { bytes } }: DirectoryPart): void {
+  for (let i = from; i < to; i++) {
+    const name = names[i]!;
+    const length = bytes.indexOf(0, name) - name;
+    const at = table.takeNames(length + 1);
+    table.names.set(bytes.subarray(name, name + length + 1), at);
+    const base = (start + i) * RECORD_WORDS;
+    table.records[base] = at;
+    table.records[base + R.NAME_FLAGS] = length;
+  }
+}
