@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { C } from "../../fs/scan-table.ts";
 import { nativeAvailable } from "../../native.ts";
 import { assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
@@ -42,4 +45,39 @@ void describe("one directory", { skip: nativeAvailable() ? false : "needs native
     assert.deepEqual(again.countChanges(), changed.countChanges());
     assertSame(await saves.look(root, { jobs: 2 }), changed);
   });
+
+  test("a small tree is read by one thread, and what is too much for it by others that go on, when much has changed", async (t) => {
+    const saves = await TestStore.create(t);
+    const root = temporaryFolder(t);
+    const write = (folder: string, name: string, bytes: number): void => {
+      fs.mkdirSync(path.join(root, folder), { recursive: true });
+      fs.writeFileSync(path.join(root, folder, name), `${folder}/${name} of ${bytes}`);
+      fs.truncateSync(path.join(root, folder, name), bytes);
+    };
+    const folders = Array.from({ length: 30 }, (_, i) => `in/${i % 3}/${i}`);
+    for (const folder of folders) for (const name of ["a", "b", "c"]) write(folder, name, 300_000);
+    await saves.save(root);
+    write("in", "little", 300_000);
+    assert.deepEqual(await savedElsewhere(saves, root, temporaryFolder(t)), { parts: 0, threads: false });
+
+    for (const folder of folders) for (const name of ["a", "c"]) write(folder, name, 310_000);
+    write("in/1", "much", 40_000_000);
+    write("out", "new", 1000);
+    const target = temporaryFolder(t);
+    const { parts, threads } = await savedElsewhere(saves, root, target);
+    assert.deepEqual([parts > 0, threads], [true, true]);
+    assertSame(await saves.look(target), await saves.look(root));
+  });
 });
+
+/** Saves a changed folder with the cache of the save before in a process that has no threads yet, and writes it out of the store again. */
+async function savedElsewhere(
+  saves: TestStore,
+  root: string,
+  target: string,
+): Promise<{ parts: number; threads: boolean }> {
+  const control = path.dirname(saves.cachePath);
+  const script = fileURLToPath(new URL("./testing-cold-save.ts", import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [script, control, saves.cachePath, root, target]);
+  return JSON.parse(stdout) as { parts: number; threads: boolean };
+}

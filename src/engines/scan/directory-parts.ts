@@ -1,4 +1,5 @@
 import { C, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
+import { STAT, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
@@ -37,19 +38,30 @@ export class SharedPart {
     this.end = part.to;
   }
 
-  /** Before the entry at a position is read: looks whether a thread waits, and the rest takes long enough to be worth telling it. */
+  /** Before the entry at a position is looked at: whether a thread waits, and the rest takes long enough to be worth telling it. */
   look(at: number): void {
     const left = this.end - at;
     if (left < 2 || !isWaitedFor(this.#thread)) return;
     const { from } = this.#part;
     const bytesEach = at === from ? 0 : (this.#thread.notes.bytesRead - this.#readBefore) / (at - from);
-    if (left * (1 + bytesEach / BYTES_OF_ONE) < WORTH_SHARING) return;
-    const half = at + ((left + 1) >> 1);
-    const given = { ...this.#part, from: half, to: this.end };
+    if (left * (1 + bytesEach / BYTES_OF_ONE) >= WORTH_SHARING) this.#giveAway(at + ((left + 1) >> 1));
+  }
+
+  /** Before the entry is read that `thread.stat` describes: true where that is too much for this thread, and all from there on left to others. */
+  leaves(at: number): boolean {
+    const { task, notes, stat } = this.#thread;
+    if (notes.bytesRead + wide(stat.words, STAT.SIZE) <= task.readLimit) return false;
+    this.#giveAway(at);
+    this.#thread.isSpent = true;
+    return true;
+  }
+
+  #giveAway(from: number): void {
+    const given = { ...this.#part, from, to: this.end };
     // Those that were given away before have their names already.
     if (given.arena.bytes !== this.#thread.table.names) putNames(this.#thread.table, given);
-    this.#thread.addJob(this.#directory, given.start + half, given.to - half);
-    this.end = half;
+    this.#thread.addJob(this.#directory, given.start + from, given.to - from);
+    this.end = from;
   }
 }
 

@@ -10,8 +10,8 @@ export interface Scanner {
 
 /** A tree up to this many entries is scanned faster than a worker thread starts. */
 export const INLINE_ENTRIES = 4000;
-/** A file beyond this would keep the event loop waiting for too long. */
-export const INLINE_FILE_BYTES = 16 * 1024 * 1024;
+/** What is to be read beyond this keeps the event loop waiting for too long, and threads are started for the rest. */
+export const INLINE_BYTES = 32 * 1024 * 1024;
 
 /** Scans on the calling thread. */
 export class InlineScanner implements Scanner {

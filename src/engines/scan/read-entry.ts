@@ -2,7 +2,7 @@ import fs from "node:fs";
 import { ELOOP, ENOENT, EPERM } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
-import { C, EXTRA, FLAG, R, RECORD_WORDS, TableFull } from "../../fs/scan-table.ts";
+import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
@@ -345,7 +345,6 @@ export class EntryReader {
     const hashAt = (base + R.HASH) * 4;
     this.#flags &= ~FLAG.CHUNKED;
     thread.notes.filesRead++;
-    if (size > thread.task.fileLimit) throw new TableFull();
     if (size > SINGLE_BLOB_LIMIT) {
       const read = thread.task.readAgain === null ? readLargeFile : hashLargeFile;
       const file = { fd, size, isSparse: wide(stat.words, STAT.BLOCKS) * 512 < size };

@@ -60,6 +60,7 @@ class DirectoryScanner {
     for (;;) {
       this.#thread.checkStop();
       if (queues.help()) continue;
+      if (this.#thread.isSpent) return;
       const signal = Atomics.load(control, C.SIGNAL);
       if (this.#takeJobs()) continue;
       if (Atomics.load(control, C.PENDING) === 0) return;
@@ -82,8 +83,10 @@ class DirectoryScanner {
       for (let job = next; job < next + count; job++) {
         // Its writer has reserved the place and is about to fill it.
         while (Atomics.load(jobs, job * 4 + 3) === 0);
-        if (jobs[job * 4 + 2] === 0) this.#directory(jobs[job * 4]!);
-        else this.#part(jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!);
+        const [directory, start, count] = [jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!];
+        if (this.#thread.isSpent) this.#thread.addJob(directory, start, count);
+        else if (count === 0) this.#directory(directory);
+        else this.#part(directory, start, count);
         if (Atomics.sub(control, C.PENDING, 1) === 1) this.#thread.wake();
       }
       return true;
@@ -342,7 +345,8 @@ class DirectoryScanner {
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
         this.#takenOver(directory, oldRecord, record);
-      } else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i, shared.end) });
+      } else if (shared.leaves(i)) break;
+      else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i, shared.end) });
     }
     return shared.end;
   }
@@ -364,6 +368,7 @@ class DirectoryScanner {
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
+      else if (shared.leaves(i)) break;
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord: oldFirst + i });
     }
     return shared.end;

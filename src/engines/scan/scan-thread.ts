@@ -66,6 +66,8 @@ export class ScanThread {
   readonly paths: Arena;
   readonly notes: ScanNotes = newScanNotes();
   readonly rootFd: number;
+  /** It has left entries to others, and takes no more. */
+  isSpent = false;
   #root: number | undefined;
   #unreported = 0;
 

@@ -14,8 +14,9 @@ import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { comparePaths, findLinkGroups } from "./link-groups.ts";
-import { INLINE_ENTRIES, INLINE_FILE_BYTES, InlineScanner, type Scanner } from "./inline-scanner.ts";
+import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
+import type { EngineThread } from "../engine-thread.ts";
 import { firstFailure, giveBackThreads, takeThreads, threadsAreWarm, warmThreads } from "../threads.ts";
 import type { ExtraBlob, StoreSinkTask } from "./store-sink.ts";
 import type { ScanReply, ScanRequest } from "./scan-runner.ts";
@@ -118,18 +119,25 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   let options = wanted;
   let capacity = options.cache === null ? FIRST_CAPACITY : options.cache.records * 2 + MARGIN;
   if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
+    const more: EngineThread[] = [];
+    const takeMore = async (): Promise<EngineThread[]> => {
+      more.push(...(await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal })));
+      return more;
+    };
     try {
-      return await new Scan(options, [new InlineScanner()], { capacity, inline: true }).run();
+      return await new Scan(options, [new InlineScanner()], { capacity, takeMore }).run();
     } catch (error) {
       if (!(error instanceof TableFull)) throw error;
       options = startOver(options);
+    } finally {
+      giveBackThreads(more);
     }
   }
   for (;;) {
     const threads = await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal });
     let drafting: ScanResult["draft"] = null;
     try {
-      const result = await new Scan(options, threads, { capacity, inline: false }).run();
+      const result = await new Scan(options, threads, { capacity, takeMore: null }).run();
       drafting = result.draft;
       return result;
     } catch (error) {
@@ -164,17 +172,24 @@ export function prepareScan(statCache: string): void {
 
 class Scan {
   readonly #options: ScanOptions;
-  readonly #threads: readonly Scanner[];
+  readonly #threads: Scanner[];
+  readonly #takeMore: (() => Promise<Scanner[]>) | null;
   readonly #table: ScanTable;
   readonly #task: ScanTask;
   readonly #packs: FinishedPack[] = [];
   readonly #tails: PackTail[] = [];
   readonly #forwardTails: PackTail[] = [];
 
-  constructor(options: ScanOptions, threads: readonly Scanner[], size: { capacity: number; inline: boolean }) {
+  /** `takeMore`: threads for what is too much for this one; null where it is threads that scan. */
+  constructor(
+    options: ScanOptions,
+    threads: readonly Scanner[],
+    { capacity, takeMore }: { capacity: number; takeMore: (() => Promise<Scanner[]>) | null },
+  ) {
     this.#options = options;
-    this.#threads = threads;
-    this.#table = new ScanTable(allocateTable(size.capacity));
+    this.#threads = [...threads];
+    this.#takeMore = takeMore;
+    this.#table = new ScanTable(allocateTable(capacity));
     this.#task = {
       root: options.root,
       table: this.#table.buffers,
@@ -193,10 +208,9 @@ class Scan {
       quick: options.quick ?? false,
       untilDifferent: options.untilDifferent ?? false,
       crossMounts: options.crossMounts ?? false,
-      fileLimit: size.inline ? INLINE_FILE_BYTES : Number.MAX_SAFE_INTEGER,
+      readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,
       chunkerPolynomial: options.chunkerPolynomial,
-      rings: threads.map(() => newChunkMemory(RING_BYTES)),
-      chunkJobs: threads.map(() => newChunkQueue()),
+      ...chunkMemories(threads.length),
     };
   }
 
@@ -281,9 +295,9 @@ class Scan {
     table.control[C.PENDING] = 1;
   }
 
-  async #all(request: (thread: number) => ScanRequest): Promise<ScanReply[]> {
+  async #all(request: (thread: number) => ScanRequest, threads = this.#threads): Promise<ScanReply[]> {
     const settled = await Promise.allSettled(
-      this.#threads.map(async (thread, i) => {
+      threads.map(async (thread, i) => {
         try {
           return await thread.ask(request(i));
         } catch (error) {
@@ -300,7 +314,17 @@ class Scan {
     const store = this.#sinkTask();
     this.#passForwardedOn();
     const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
+    if (this.#table.control[C.PENDING]! > 0) replies.push(...(await this.#goOn(store)));
     return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
+  }
+
+  /** Has threads scan what is left by this one. */
+  async #goOn(store: StoreSinkTask | null): Promise<ScanReply[]> {
+    const more = await this.#takeMore!();
+    this.#threads.push(...more);
+    this.#passForwardedOn();
+    const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
+    return this.#all((thread) => ({ kind: "scan", task, thread, store }), more);
   }
 
   #sinkTask(): StoreSinkTask | null {
@@ -334,7 +358,7 @@ class Scan {
   /** Has the last thread, which is idle from now on, write the stat cache, unless the present one is as good. */
   #startDraft(notes: ScanNotes): void {
     const { draft, cache } = this.#options;
-    if (draft === undefined || this.#threads.length < 2) return;
+    if (draft === undefined || this.#takeMore !== null || this.#threads.length < 2) return;
     if (cache !== null && notes.filesRead === 0 && Buffer.compare(cache.tree, this.#rootDigests().tree) === 0) return;
     this.#draft = this.#threads
       .at(-1)!
@@ -361,6 +385,14 @@ class Scan {
       Uint8Array.from(this.#table.directoryBytes.subarray(word * 4, word * 4 + 32));
     return { tree: at(D.TREE), state: at(D.STATE), meta: at(D.META) };
   }
+}
+
+/** What threads cut large files in. */
+function chunkMemories(threads: number): Pick<ScanTask, "rings" | "chunkJobs"> {
+  return {
+    rings: Array.from({ length: threads }, () => newChunkMemory(RING_BYTES)),
+    chunkJobs: Array.from({ length: threads }, () => newChunkQueue()),
+  };
 }
 
 function countsOf(

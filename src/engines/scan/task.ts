@@ -51,8 +51,8 @@ export interface ScanTask {
   rings: ReturnType<typeof newChunkMemory>[];
   chunkJobs: SharedArrayBuffer[];
   chunkerPolynomial: string;
-  /** a file larger than this ends the scan: it is not meant for this thread */
-  fileLimit: number;
+  /** content beyond this is not meant for this thread: what is left then waits for others */
+  readLimit: number;
   /** directories on other file systems: descend (true) or list and leave out */
   crossMounts: boolean;
 }
