@@ -24,7 +24,7 @@ interface Options {
   read(id: Uint8Array): Uint8Array;
 }
 
-/** What the threads leave for the end of a written tree: hard links, and directories that lock their owner out. */
+/** What the threads leave for the end of a written tree: hard links, and directories that lock their owner out or that several wrote into. */
 export class TreeFinisher {
   readonly #options: Options;
   readonly #target: number;

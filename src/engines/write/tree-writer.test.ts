@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { decodeTree } from "../../formats/tree.ts";
 import { nativeAvailable } from "../../native.ts";
 import { assertSame, type Saved, temporaryFolder, TestStore } from "../testing-store.ts";
 import { TreeFinisher } from "./tree-finisher.ts";
@@ -47,6 +48,14 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
   };
 }
 
+/** The tree of a directory below one. */
+function subtreeAt({ store }: TestStore, tree: Uint8Array, place: string): Uint8Array {
+  let id = tree;
+  for (const name of place.split("/"))
+    id = decodeTree(store.read(id, "tree")).find((node) => Buffer.from(node.name).toString() === name)!.subtree!;
+  return id;
+}
+
 void describe("one thread's part of a tree", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
   const begin = { path: new Uint8Array(0), node: null, whole: true };
 
@@ -66,16 +75,35 @@ void describe("one thread's part of a tree", { skip: nativeAvailable() ? false :
       [PLACE],
     );
     assert.equal(given.length, 1);
-    const half = (FILES + LARGE) / 2;
-    assert.deepEqual([own.files, given[0]!.files.length, fs.readdirSync(at).length], [half, half, half]);
+    const others = given[0]!.nodes.length;
+    // The large ones take most of the time.
+    assert.ok(others >= LARGE / 2 && others < FILES / 2, `${others} were given away`);
+    assert.deepEqual([own.files, fs.readdirSync(at).length], [FILES + LARGE - others, FILES + LARGE - others]);
     // As it comes to another thread.
-    const others = writer.files(structuredClone(given[0]!), () => assert.fail("nobody waits any more"));
-    assert.deepEqual([others.files, others.closed, others.damaged], [half, [], []]);
+    const theirs = writer.files(structuredClone(given[0]!), () => assert.fail("nobody waits any more"));
+    assert.deepEqual([theirs.files, theirs.closed, theirs.damaged], [others, [], []]);
     const options = { left: null, readOnly: false, held: null, holes: new Map(), read: () => assert.fail("no links") };
     const finisher = new TreeFinisher(Buffer.from(target), options);
     finisher.close(own.closed);
     finisher.end();
     assertSame(await saves.look(target), saved);
+  });
+
+  test("names that the file system does not hold are listed, and all else is written, when they are files of several pieces", async (t) => {
+    const { saves, saved } = await savedDirectory(t, { small: 3, large: 3 });
+    const target = temporaryFolder(t);
+    fs.mkdirSync(path.join(target, PLACE), { recursive: true });
+    // Names that another one takes, as where case does not count.
+    for (const name of ["large-1", "small-1"]) fs.writeFileSync(path.join(target, PLACE, name), "another");
+    const writer = new TreeWriter(taskOf(saves, target, 0));
+    t.after(() => writer.close());
+    const one = { path: Buffer.from(PLACE), tree: subtreeAt(saves, saved.tree, PLACE), node: null, whole: true };
+    const out = writer.directories([one], () => assert.fail("nobody waits"));
+    assert.deepEqual(
+      out.notSet.map((each) => [Buffer.from(each.path).toString(), each.aspects]).toSorted(),
+      ["large-1", "small-1"].map((name) => [`${PLACE}/${name}`, ["type"]]),
+    );
+    assert.deepEqual([out.files, out.damaged, fs.readdirSync(path.join(target, PLACE)).length], [4, [], 6]);
   });
 
   for (const { when, files, waiting } of [

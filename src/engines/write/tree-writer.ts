@@ -13,7 +13,7 @@ import { HeldFiles } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
 import { NodeWriter, type NotSet } from "./node-writer.ts";
-import { byPlace, runEnd, type WholeFile, workOf } from "./whole-files.ts";
+import { byPlace, halfOf, runEnd, type WholeFile, workOfAll } from "./whole-files.ts";
 import {
   type DirectoryJob,
   type FilesJob,
@@ -26,7 +26,7 @@ import {
 } from "./write-jobs.ts";
 
 const LARGE = 16 * 1024 * 1024;
-/** Below this the other thread would have written them in the time that it takes to tell it: see {@link workOf}. */
+/** Below this, counted in small files, they are written sooner than another thread has begun. */
 const WORTH_SHARING = 128;
 const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
@@ -47,6 +47,7 @@ export class TreeWriter {
   readonly #path = newArena(8192);
   readonly #target: number;
   #out = newOutcome();
+  #partsOf: { tree: Uint8Array; nodes: TreeNode[] } | null = null;
 
   constructor(task: WriteTask) {
     this.#task = task;
@@ -81,11 +82,20 @@ export class TreeWriter {
   }
 
   /** Writes files that another thread gave away. */
-  files({ directory, files }: FilesJob, share: Share): WriteOutcome {
+  files(job: FilesJob, share: Share): WriteOutcome {
     return this.#noting(() => {
-      const fd = this.#open(directory);
+      const { path, tree } = job;
+      // Of a long directory several parts come.
+      if (this.#partsOf === null || Buffer.compare(this.#partsOf.tree, tree) !== 0)
+        this.#partsOf = { tree, nodes: this.#tree({ path, tree }) };
+      const { nodes } = this.#partsOf;
+      if (nodes.length === 0) return;
+      const fd = this.#open(path);
       try {
-        this.#writeFiles(fd, { directory, files }, share);
+        const files = Array.from(job.nodes, (at) =>
+          this.#wholeFile(this.#exact(below(path, nodes[at]!), nodes[at]!), at),
+        );
+        this.#writeFiles(fd, { path, tree, files }, share);
       } finally {
         this.#nodes.sys.close(fd);
       }
@@ -142,31 +152,37 @@ export class TreeWriter {
     const children: DirectoryJob[] = [];
     try {
       const files: WholeFile[] = [];
-      for (const stored of nodes) {
-        const path = job.path.length === 0 ? stored.name : Buffer.concat([job.path, SLASH, stored.name]);
+      for (const [at, stored] of nodes.entries()) {
+        const path = below(job.path, stored);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
-        const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
-        const node = exactNode(stored, fields);
-        const group = firstOfGroup(fields) ?? linkedInode(node);
+        const { node, group } = this.#exact(path, stored);
         if (node.type === "dir") {
           const make = (): void => this.#nodes.directory(fd, { name: node.name, path });
           if (this.#left?.enters(fd, node.name) !== true && !this.#nodes.holds(path, "type", make)) continue;
           this.#out.others++;
           const { content: _content, ...own } = node;
           children.push({ path, tree: node.subtree!, node: own, whole: wanted === "whole" });
-        } else if (node.type === "file") this.#nodes.holds(path, "type", () => this.#file(fd, node, path, files));
+        } else if (node.type === "file")
+          this.#nodes.holds(path, "type", () => this.#file(fd, { node, path, at }, files));
         else if (group !== null) this.#out.linked.push({ path, node, group });
         else if (node.type !== "irregular" && this.#special(fd, node, path)) this.#out.others++;
       }
       // Read in the order of the packs, in large reads.
       files.sort(byPlace);
-      const isShared = this.#writeFiles(fd, { directory: job.path, files }, share);
+      const isShared = this.#writeFiles(fd, { ...job, files }, share);
       if (job.node !== null) this.#finishDirectory(fd, { path: job.path, node: job.node }, isShared);
     } finally {
       this.#nodes.sys.close(fd);
     }
     return children;
+  }
+
+  /** A node with what the manifest says of it, and the hard-link group that it is of. */
+  #exact(path: Uint8Array, stored: TreeNode): { path: Uint8Array; node: TreeNode; group: string | null } {
+    const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
+    const node = exactNode(stored, fields);
+    return { path, node, group: firstOfGroup(fields) ?? linkedInode(node) };
   }
 
   #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
@@ -188,7 +204,7 @@ export class TreeWriter {
     else this.#nodes.finishDirectory(fd, node, path);
   }
 
-  #tree(job: DirectoryJob): TreeNode[] {
+  #tree(job: Pick<DirectoryJob, "path" | "tree">): TreeNode[] {
     const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
     try {
       if (entry < 0)
@@ -205,7 +221,8 @@ export class TreeWriter {
   }
 
   /** What is written as a whole goes to `whole`, for later. */
-  #file(fd: number, node: TreeNode, path: Uint8Array, whole: WholeFile[]): void {
+  #file(fd: number, file: Omit<WholeFile, "place">, whole: WholeFile[]): void {
+    const { node, path, at } = file;
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
     const group = linkedInode(node);
@@ -228,16 +245,6 @@ export class TreeWriter {
       this.#out.bytes += node.size;
       return;
     }
-    if (content.length === 32 && !this.#task.holes.has(latin1(path))) {
-      const entry = this.#index.lookup(content, 0, DATA_BLOB);
-      if (entry < 0)
-        return void this.#out.damaged.push({
-          path,
-          detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store`,
-        });
-      whole.push({ node, path, place: { ...this.#index.place(entry), id: content } });
-      return;
-    }
     if (isLarge) {
       const isLeft = this.#left?.opens(fd, node.name) === true;
       const created = isLeft ? this.#openFile(path) : this.#nodes.create(fd, place);
@@ -252,7 +259,19 @@ export class TreeWriter {
       this.#out.large.push({ path, node, isLeft });
       return;
     }
-    whole.push({ node, path, place: null });
+    if (content.length > 32 || this.#index.lookup(content, 0, DATA_BLOB) >= 0) whole.push(this.#wholeFile(file, at));
+    else
+      this.#out.damaged.push({
+        path,
+        detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store`,
+      });
+  }
+
+  #wholeFile({ node, path }: { node: TreeNode; path: Uint8Array }, at: number): WholeFile {
+    const content = node.content!;
+    const isOne = content.length === 32 && !this.#task.holes.has(latin1(path));
+    const place = isOne ? { ...this.#index.place(this.#index.lookup(content, 0, DATA_BLOB)), id: content } : null;
+    return { node, path, at, place };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -286,23 +305,30 @@ export class TreeWriter {
     return this.#pieces.view({ ...this.#index.place(entry), id });
   }
 
-  /** Writes files of a directory, half of those that are left by another thread whenever one waits. True where that was so. */
-  #writeFiles(fd: number, { directory, files }: FilesJob, share: Share): boolean {
-    let work = files.reduce((sum, file) => sum + workOf(file), 0);
+  /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
+  #writeFiles(fd: number, what: { path: Uint8Array; tree: Uint8Array; files: WholeFile[] }, share: Share): boolean {
+    const { path, tree, files } = what;
+    let work = workOfAll(files);
     let isShared = false;
     for (let from = 0; from < files.length;) {
       this.#checkStop();
       if (files.length - from > 1 && work >= WORTH_SHARING && this.#isWaitedFor()) {
-        const given = files.splice(from + ((files.length - from + 1) >> 1));
-        work -= given.reduce((sum, file) => sum + workOf(file), 0);
-        share({ directory, files: given });
+        const given = files.splice(halfOf(files, from, work));
+        work -= workOfAll(given);
+        // Copies: what they are views into would go with them.
+        share({
+          path: Uint8Array.from(path),
+          tree: Uint8Array.from(tree),
+          nodes: Uint32Array.from(given, ({ at }) => at),
+        });
         isShared = true;
       }
       const to = runEnd(files, from);
       const run = files.slice(from, to);
-      if (run[0]!.place === null) this.#whole(fd, run[0]!.node, run[0]!.path);
+      const { node, path: first, place } = run[0]!;
+      if (place === null) this.#nodes.holds(first, "type", () => this.#whole(fd, node, first));
       else this.#writePack(fd, run as (WholeFile & { place: BlobPlace })[]);
-      work -= run.reduce((sum, file) => sum + workOf(file), 0);
+      work -= workOfAll(run);
       from = to;
     }
     return isShared;
@@ -391,6 +417,10 @@ export class TreeWriter {
     this.#pieces.close();
     fs.closeSync(this.#target);
   }
+}
+
+function below(directory: Uint8Array, { name }: TreeNode): Uint8Array {
+  return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
 }
 
 function openPack(folder: string, id: string): number {

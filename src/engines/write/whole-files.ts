@@ -5,12 +5,15 @@ import type { BlobPlace } from "../../repository/blob-reader.ts";
 export interface WholeFile {
   path: Uint8Array;
   node: TreeNode;
+  /** which of its tree's nodes it is */
+  at: number;
   /** of the one blob that is all of it; null: several, or with holes */
   place: BlobPlace | null;
 }
 
 /** Small files that are written between two looks whether another thread waits. */
 const RUN = 256;
+
 /** By pack and offset; what has no one place last. */
 export function byPlace({ place: a }: WholeFile, { place: b }: WholeFile): number {
   if (a === null || b === null) return (a === null ? 1 : 0) - (b === null ? 1 : 0);
@@ -30,6 +33,17 @@ export function runEnd(files: readonly WholeFile[], from: number): number {
 }
 
 /** What a file costs, by the measure of a small one: it is created, and its bytes are written. */
-export function workOf({ node }: WholeFile): number {
+function workOf({ node }: WholeFile): number {
   return 1 + node.size / 65_536;
+}
+
+/** From where on the files take half as long as those from `from` on, which take `work`; one stays. */
+export function halfOf(files: readonly WholeFile[], from: number, work: number): number {
+  let half = files.length;
+  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(files[--half]!);
+  return half;
+}
+
+export function workOfAll(files: readonly WholeFile[]): number {
+  return files.reduce((sum, file) => sum + workOf(file), 0);
 }

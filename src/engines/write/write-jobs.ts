@@ -4,7 +4,6 @@ import type { SharedIndex } from "../../repository/blob-index.ts";
 import type { HeldTree } from "../tree/held-files.ts";
 import type { LosslessByPath } from "./exact-nodes.ts";
 import type { HoleList, NotSet } from "./node-writer.ts";
-import type { WholeFile } from "./whole-files.ts";
 
 /** What every thread that writes a tree is given. */
 export interface WriteTask {
@@ -19,6 +18,7 @@ export interface WriteTask {
   lossless: LosslessByPath;
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
+  /** see `WriteTreeOptions` */
   isReadAgain: boolean;
   readOnly: boolean;
   /** see `bitsOfNewFiles` */
@@ -45,8 +45,10 @@ export interface DirectoryJob {
 /** Files of one directory, which is there and which others write into as well. */
 export interface FilesJob {
   /** of the directory, as for those */
-  directory: Uint8Array;
-  files: WholeFile[];
+  path: Uint8Array;
+  tree: Uint8Array;
+  /** which of the tree's nodes, in the order in which they are written: nodes would take longer to hand over than to read */
+  nodes: Uint32Array;
 }
 
 /** Takes work over from a thread while another waits for some. */
