@@ -6,13 +6,12 @@ import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts"
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { linkedInode } from "../../formats/tree.ts";
 import { flushing } from "../../fs/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import { newPacer, throttled } from "../../pacer.ts";
+import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { PackFetch } from "../../repository/pack-fetch.ts";
@@ -34,6 +33,7 @@ import type {
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
+import { countNodes } from "./count-nodes.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
@@ -51,7 +51,7 @@ import {
   warnUnproven,
 } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, nodesOrNull, snapshotContent } from "./snapshot-content.ts";
+import { snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
@@ -61,7 +61,8 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
  *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
- * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed) → the folder gets the target's name ● (at the root of
+ * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed);
+ * where that is another one, all of this once more, with each piece compared as it is written → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
  * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
  * only as far as it is read and found right. After ● a restored folder without a receipt.
@@ -79,8 +80,10 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
+  let chosen = asked.snapshot;
   const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
-    const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
+    const listed = chosenSnapshot(look, chosen, options.latestOf);
+    chosen = listed.id;
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
@@ -95,10 +98,10 @@ export async function restoreBackup(
       return await restore({ area, left, comparesPieces: false });
     } catch (error) {
       if (!(error instanceof ReadsBackOtherwise)) throw error;
-      options.onWarning?.(
-        `${error.message}; all of it is written again, and each piece compared with what it should be`,
-      );
-      return restore({ area, left: settleEarlier(target), comparesPieces: true });
+      options.onWarning?.(`${error.message}; it is written once more, and each piece compared with what it should be`);
+      const again = await restore({ area, left: settleEarlier(target), comparesPieces: true });
+      if (again.proof !== null) options.onWarning?.(`now it reads back as it was saved: ${CHECK_MACHINE}`);
+      return again;
     }
   });
 }
@@ -160,7 +163,11 @@ class SnapshotRestore {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
       requireRoomAt(target, (await this.#plan()).plainBytes);
-      const { entries, bytes } = await this.#count();
+      const { content } = this.#parts;
+      const { entries, bytes } = await countNodes(this.#parts, content.root, {
+        paths: this.#written(),
+        signal: options.signal,
+      });
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
@@ -264,33 +271,6 @@ class SnapshotRestore {
     });
   }
 
-  /** What would be written: how many entries, and the bytes of their content. */
-  async #count(): Promise<{ entries: number; bytes: number }> {
-    const { content, options } = this.#parts;
-    const paths = this.#written();
-    const chosen = paths === null ? null : new PathSelection(paths);
-    const pace = newPacer(options.signal);
-    const counted = { entries: 0, bytes: 0 };
-    const linked = new Set<string>();
-    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
-      await pace();
-      for (const node of (await nodesOrNull(this.#parts, tree)) ?? []) {
-        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
-        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
-        if (part === "no") continue;
-        counted.entries++;
-        // Of several names of one file the first brings its content.
-        const group = linkedInode(node);
-        const isKnown = group !== null && linked.has(group);
-        if (group !== null) linked.add(group);
-        if (node.type === "file" && !isKnown) counted.bytes += node.size;
-        if (node.subtree !== undefined) await walk(node.subtree, own);
-      }
-    };
-    await walk(content.root, "");
-    return counted;
-  }
-
   /** The paths below the root that are written; null: everything. */
   #written(): readonly Uint8Array[] | null {
     const { paths, content } = this.#parts;
@@ -375,10 +355,13 @@ class SnapshotRestore {
         untold: 0,
       };
     for (const each of notRead) leftOut.push(each);
-    if (notRead.length > 0 && !isRefused) {
+    if (notRead.length > 0) {
       const { omitted } = found.notes;
-      const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
-      throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
+      const { path, reason } = omitted.find((each) => isRefused || !isRefusal(each.reason))!;
+      const how = `not at all at ${printablePath(path)} (${reason})`;
+      if (!isRefused) throw this.#damaged(how, omitted.length);
+      // What nobody reads again is compared when it is written.
+      if (this.#leavesPiecesToProof) throw this.#otherwise(how, omitted.length);
     }
     if (isCompared)
       return { proof: null, from, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
@@ -424,15 +407,18 @@ class SnapshotRestore {
     );
   }
 
-  #otherwise(how: string, places = 1): CairnError {
+  /** The same where it can be another one for the pieces that were not compared. */
+  #otherwise(how: string, places?: number): CairnError {
+    const error = this.#damaged(how, places);
+    return this.#leavesPiecesToProof ? new ReadsBackOtherwise(error.code, error.message) : error;
+  }
+
+  #damaged(how: string, places = 1): CairnError {
     const more = places > 1 ? ` and ${places - 1} more places` : "";
-    const kind = this.#leavesPiecesToProof ? ReadsBackOtherwise : CairnError;
-    return new kind(
+    return new CairnError(
       "damaged",
       `what was written of snapshot ${this.#parts.listed.id.slice(0, 8)} reads back ${how}${more}`,
-      {
-        hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
-      },
+      { hint: `nothing was put in place; verify the repository (\`cairn backup verify\`) and ${CHECK_MACHINE}` },
     );
   }
 
@@ -483,6 +469,7 @@ function requireRoomAt(target: Buffer, bytes: number): void {
   requireRoom(target, bytes, { hint: "choose another place, or only some of the paths" });
 }
 
+const CHECK_MACHINE = "check this machine's disk and memory";
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
 
 /** What the state digest does not cover. */

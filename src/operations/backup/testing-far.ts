@@ -175,10 +175,15 @@ export async function withTreeOfItself(
 }
 
 /** A snapshot in which the one piece of a file, sealed as it should be and as long, is not what its id says. Returns its id. */
-export async function withAnotherPiece(opened: OpenedRepository, snapshotId: string, path: string): Promise<string> {
+export async function withAnotherPiece(
+  opened: OpenedRepository,
+  snapshotId: string,
+  path: string,
+  more: Partial<TreeNode> = {},
+): Promise<string> {
   const id = sha256(Buffer.from(`another content than that of ${path}`));
   return withNode(opened, snapshotId, path, async ({ size }, { add }) => {
-    return { content: add("data", Buffer.alloc(size, "another "), id) };
+    return { ...more, content: add("data", Buffer.alloc(size, "another "), id) };
   });
 }
 
