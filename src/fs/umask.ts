@@ -14,7 +14,7 @@ export function umaskNow(): number {
   }
 }
 
-/** The permission bits that a new file below a folder is sure to have when it is made with them, where no access list is passed on. */
+/** The permission bits that a new file below a folder has when it is made with them, where no access list is passed on and nobody changes this process's umask meanwhile. */
 export function bitsOfNewFiles(folder: Buffer): number {
   return KEEP_MODES.has(filesystemKind(folder).name) ? 0o777 & ~umaskNow() : 0;
 }
