@@ -61,7 +61,7 @@ void describe("one directory", { skip: nativeAvailable() ? false : "needs native
     assert.deepEqual(await savedElsewhere(saves, root, temporaryFolder(t)), { parts: 0, threads: false });
 
     for (const folder of folders) for (const name of ["a", "c"]) write(folder, name, 310_000);
-    write("in/1", "much", 40_000_000);
+    write("in/1", "much", 70_000_000);
     write("out", "new", 1000);
     const target = temporaryFolder(t);
     const { parts, threads } = await savedElsewhere(saves, root, target);

@@ -1,4 +1,5 @@
 import type { EngineEvent } from "../thread-protocol.ts";
+import { warmThreads } from "../threads.ts";
 import { type ScanReply, type ScanRequest, ScanRunner } from "./scan-runner.ts";
 
 /** Whoever carries out the phases of a scan: a worker thread, or this one. */
@@ -11,12 +12,16 @@ export interface Scanner {
 /** A tree up to this many entries is scanned faster than a worker thread starts. */
 export const INLINE_ENTRIES = 4000;
 /** What is to be read beyond this keeps the event loop waiting for too long, and threads are started for the rest. */
-export const INLINE_BYTES = 32 * 1024 * 1024;
+export const INLINE_BYTES = 64 * 1024 * 1024;
 
 /** Scans on the calling thread. */
 export class InlineScanner implements Scanner {
   onEvent: Scanner["onEvent"] = null;
-  readonly #runner = new ScanRunner((event) => this.onEvent?.(event));
+  // They start while this one goes on.
+  readonly #runner = new ScanRunner(
+    (event) => this.onEvent?.(event),
+    () => warmThreads("scan"),
+  );
 
   async ask(request: ScanRequest): Promise<ScanReply> {
     return this.#runner.handle(request);

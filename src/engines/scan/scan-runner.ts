@@ -35,17 +35,20 @@ export type ScanReply =
 export class ScanRunner {
   readonly #tell: (event: ForwardEvent) => void;
   #thread: ScanThread | undefined;
+  readonly #onMuchRead: (() => void) | null;
   #sink: StoreSink | null = null;
 
-  constructor(tell: (event: ForwardEvent) => void) {
+  /** `onMuchRead`: called once half of what the thread may read is read. */
+  constructor(tell: (event: ForwardEvent) => void, onMuchRead: (() => void) | null = null) {
     this.#tell = tell;
+    this.#onMuchRead = onMuchRead;
   }
 
   handle(request: ScanRequest): ScanReply {
     switch (request.kind) {
       case "scan": {
         this.#sink = request.store === null ? null : new StoreSink(request.store, this.#tell);
-        this.#thread = new ScanThread(request.task, request.thread, this.#sink);
+        this.#thread = new ScanThread(request.task, request.thread, { sink: this.#sink, onMuchRead: this.#onMuchRead });
         scanDirectories(this.#thread);
         return { kind: "scanned", notes: this.#thread.notes };
       }

@@ -70,8 +70,14 @@ export class ScanThread {
   isSpent = false;
   #root: number | undefined;
   #unreported = 0;
+  #onMuchRead: (() => void) | null;
 
-  constructor(task: ScanTask, thread: number, sink: ContentSink | null) {
+  constructor(
+    task: ScanTask,
+    thread: number,
+    { sink, onMuchRead }: { sink: ContentSink | null; onMuchRead: (() => void) | null },
+  ) {
+    this.#onMuchRead = onMuchRead;
     const buffers = threadBuffers();
     this.listing = buffers.listing;
     this.stat = buffers.stat;
@@ -160,6 +166,10 @@ export class ScanThread {
     this.notes.bytesRead += length;
     this.#unreported += length;
     if (this.#unreported < REPORTED_BYTES) return;
+    if (this.#onMuchRead !== null && this.notes.bytesRead > this.task.readLimit / 2) {
+      this.#onMuchRead();
+      this.#onMuchRead = null;
+    }
     Atomics.add(this.table.control, C.KIB_DONE, this.#unreported >>> 10);
     this.#unreported &= 1023;
   }
