@@ -47,7 +47,7 @@ export class SharedPart {
     if (left * (1 + bytesEach / BYTES_OF_ONE) >= WORTH_SHARING) this.#giveAway(at + ((left + 1) >> 1));
   }
 
-  /** Before the entry is read that `thread.stat` describes: true where that is too much for this thread, and all from there on left to others. */
+  /** Before the file is read that `thread.stat` describes: true where that is too much for this thread, and all from there on left to others. */
   leaves(at: number): boolean {
     const { task, notes, stat } = this.#thread;
     if (notes.bytesRead + wide(stat.words, STAT.SIZE) <= task.readLimit) return false;

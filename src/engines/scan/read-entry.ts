@@ -22,6 +22,19 @@ export interface Extra {
   value: Uint8Array;
 }
 
+/** Words of records beside those of stat results. */
+const SIZE_WORDS = [
+  [R.SIZE, STAT.SIZE],
+  [R.SIZE + 1, STAT.SIZE + 1],
+] as const;
+const IDENTITY_WORDS = [
+  [R.MTIME, STAT.MTIME],
+  [R.MTIME + 1, STAT.MTIME + 1],
+  [R.MTIME_NS, STAT.MTIME_NS],
+  [R.INO, STAT.INO],
+  [R.INO + 1, STAT.INO + 1],
+] as const;
+
 /** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
 export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
   words[base + R.MODE] = s[STAT.MODE]! & 0xffff;
@@ -200,20 +213,13 @@ export class EntryReader {
    * so that a save that uses it as its cache still reads the file. What a restore has just put there is read.
    */
   #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
-    const { task, table, old, stat } = this.#thread;
-    if (!task.quick || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return false;
+    const { table, old } = this.#thread;
+    const how = this.#trusted(oldRecord);
+    if (how === null) return false;
+    const same = how === "same";
     const base = record * RECORD_WORDS;
     const was = oldRecord * RECORD_WORDS;
-    const flags = oldRecord < 0 ? 0 : old!.recordFlags(oldRecord);
-    const same =
-      oldRecord >= 0 &&
-      (flags & FLAG.OMITTED) === 0 &&
-      [R.SIZE, R.SIZE + 1, R.MTIME, R.MTIME + 1, R.MTIME_NS, R.INO, R.INO + 1].every(
-        (word) => old!.records[was + word] === table.records[base + word],
-      );
-    const resized =
-      oldRecord >= 0 && [R.SIZE, R.SIZE + 1].some((word) => old!.records[was + word] !== table.records[base + word]);
-    if (!same && !resized) return false;
+    const flags = old!.recordFlags(oldRecord);
     const from = same ? old!.records : table.records;
     for (let i = 0; i < 8; i++)
       table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
@@ -223,6 +229,21 @@ export class EntryReader {
     const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
     if (chunks !== null) this.#extras.push({ tag: EXTRA.CHUNKS, value: chunks });
     return true;
+  }
+
+  /** Whether the content of what `thread.stat` describes is read for its record. */
+  readsContent(oldRecord: number): boolean {
+    return ((this.#thread.stat.words[STAT.MODE]! >>> 12) & 15) === TYPE.FILE && this.#trusted(oldRecord) === null;
+  }
+
+  /** What is told of a large file's content without reading it, where that will do: see {@link #takenOnTrust}. */
+  #trusted(oldRecord: number): "same" | "resized" | null {
+    const { task, old, stat } = this.#thread;
+    if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
+    const was = oldRecord * RECORD_WORDS;
+    const isAsBefore = ([own, of]: readonly [number, number]): boolean => old!.records[was + own] === stat.words[of];
+    if (!SIZE_WORDS.every(isAsBefore)) return "resized";
+    return (old!.recordFlags(oldRecord) & FLAG.OMITTED) === 0 && IDENTITY_WORDS.every(isAsBefore) ? "same" : null;
   }
 
   #vanished(record: number): void {

@@ -345,7 +345,7 @@ class DirectoryScanner {
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
         this.#takenOver(directory, oldRecord, record);
-      } else if (shared.leaves(i)) break;
+      } else if (this.#reader.readsContent(oldRecord) && shared.leaves(i)) break;
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i, shared.end) });
     }
     return shared.end;
@@ -368,7 +368,7 @@ class DirectoryScanner {
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
-      else if (shared.leaves(i)) break;
+      else if (this.#reader.readsContent(oldFirst + i) && shared.leaves(i)) break;
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord: oldFirst + i });
     }
     return shared.end;
@@ -376,10 +376,14 @@ class DirectoryScanner {
 
   /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
+    this.#noRecord(record);
+    if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
+  }
+
+  #noRecord(record: number): void {
     const { table } = this.#thread;
     table.touched[record] = 1;
     table.records[record * RECORD_WORDS + R.MODE] = 0;
-    if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
   }
 
   #newRecord(
@@ -452,7 +456,11 @@ class DirectoryScanner {
   #part(directory: number, start: number, count: number): void {
     const { table, sys } = this.#thread;
     const fd = this.#thread.openDirectory(directory);
-    if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
+    if (fd < 0) {
+      // They may have been copied from the previous table.
+      for (let record = start; record < start + count; record++) this.#noRecord(record);
+      return this.#omitDirectory(directory, errnoName(-fd));
+    }
     const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
     const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);
     try {
