@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import { nativeAvailable } from "../../native.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
-import { EntryReader } from "./read-entry.ts";
+import { EntryReader, type EntryToRead } from "./read-entry.ts";
 import type { scan } from "./scan.ts";
 import { FoundDifference } from "./task.ts";
 
@@ -233,7 +233,12 @@ with open(sys.argv[1], "w+b") as f:
       change();
       read.mock.resetCalls();
       await assert.rejects(look(), FoundDifference, change.toString());
-      assert.equal(read.mock.callCount(), 0, change.toString());
+      // Of a directory that only has other times nothing but its attributes is read.
+      assert.deepEqual(
+        read.mock.calls.map(({ arguments: [entry] }) => nameOf(entry)).filter((name) => name !== "in"),
+        [],
+        change.toString(),
+      );
       back();
       setTimes();
       assert.equal(hex((await look()).tree), hex(again.tree), back.toString());
@@ -258,3 +263,7 @@ with open(sys.argv[1], "w+b") as f:
     assert.equal(fs.readdirSync("/proc/self/fd").length, open);
   });
 });
+
+function nameOf({ names, name }: EntryToRead): string {
+  return Buffer.from(names.bytes.subarray(name, names.bytes.indexOf(0, name))).toString("latin1");
+}
