@@ -82,3 +82,25 @@ export function putNames(table: ScanTable, { names, from, to, start, arena: { by
     table.records[base + R.NAME_FLAGS] = length;
   }
 }
+
+/** A name that lies NUL-terminated in an arena. */
+export function nameAt(arena: Arena, at: number): Uint8Array {
+  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
+}
+
+/** Compares a NUL-terminated name with a record's name, as raw bytes. */
+export function compareName(
+  bytes: Uint8Array,
+  at: number,
+  oldNames: Uint8Array,
+  records: Uint32Array,
+  record: number,
+): number {
+  const start = records[record * RECORD_WORDS]!;
+  const length = records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
+  for (let i = 0; i < length; i++) {
+    const difference = bytes[at + i]! - oldNames[start + i]!;
+    if (difference !== 0) return difference;
+  }
+  return bytes[at + length]!;
+}

@@ -3,7 +3,7 @@ import { IGNORE_FILE } from "../../fs/ignore.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
-import { type Names, putNames, SharedPart } from "./directory-parts.ts";
+import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { DirectoryRules } from "./directory-rules.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
@@ -345,7 +345,7 @@ class DirectoryScanner {
       else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
         table.copyRecord(old!, oldRecord, record);
         this.#takenOver(directory, oldRecord, record);
-      } else if (this.#reader.readsContent(oldRecord) && shared.leaves(i)) break;
+      } else if (this.#leaves(shared, i, oldRecord)) break;
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord, opened: ahead?.take(i, shared.end) });
     }
     return shared.end;
@@ -368,10 +368,17 @@ class DirectoryScanner {
       const result = sys.stat(fd, arena, name, stat);
       if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
       else if (this.#vouched(fd, arena, name, oldFirst + i)) this.#takenOver(directory, oldFirst + i, record);
-      else if (this.#reader.readsContent(oldFirst + i) && shared.leaves(i)) break;
+      else if (this.#leaves(shared, i, oldFirst + i)) break;
       else this.#newRecord(directory, fd, { arena, name, record, oldRecord: oldFirst + i });
     }
     return shared.end;
+  }
+
+  /** Whether the content of the file that `thread.stat` describes is too much for this thread, and would be read. */
+  #leaves(shared: SharedPart, at: number, oldRecord: number): boolean {
+    if (!this.#reader.readsContent(oldRecord)) return false;
+    if (this.#thread.task.untilDifferent && !this.#mayBeSame(oldRecord)) this.#thread.endAtDifference();
+    return shared.leaves(at);
   }
 
   /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
@@ -475,25 +482,4 @@ class DirectoryScanner {
     this.#names ??= this.#thread.namesArena();
     return this.#names.address;
   }
-}
-
-function nameAt(arena: Arena, at: number): Uint8Array {
-  return arena.bytes.slice(at, arena.bytes.indexOf(0, at));
-}
-
-/** Compares a NUL-terminated name with a record's name, as raw bytes. */
-function compareName(
-  bytes: Uint8Array,
-  at: number,
-  oldNames: Uint8Array,
-  records: Uint32Array,
-  record: number,
-): number {
-  const start = records[record * RECORD_WORDS]!;
-  const length = records[record * RECORD_WORDS + R.NAME_FLAGS]! & 0xffff;
-  for (let i = 0; i < length; i++) {
-    const difference = bytes[at + i]! - oldNames[start + i]!;
-    if (difference !== 0) return difference;
-  }
-  return bytes[at + length]!;
 }

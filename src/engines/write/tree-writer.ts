@@ -89,7 +89,8 @@ export class TreeWriter {
       if (this.#partsOf === null || Buffer.compare(this.#partsOf.tree, tree) !== 0)
         this.#partsOf = { tree, nodes: this.#tree({ path, tree }) };
       const { nodes } = this.#partsOf;
-      if (nodes.length === 0) return;
+      // Each part says of its own directory that it cannot be read.
+      if (nodes.length === 0) return void (this.#partsOf = null);
       const fd = this.#open(path);
       try {
         const files = Array.from(job.nodes, (at) =>
