@@ -38,7 +38,6 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     holes: new Map(),
     lossless: new Map(),
     paths: null,
-    isReadAgain: false,
     readOnly: false,
     newBits: 0,
     resumes: false,

@@ -37,8 +37,7 @@ const STOP = 1;
 export class TreeWriter {
   readonly #task: WriteTask;
   readonly #index: BlobIndex;
-  readonly #trees: BlobReader;
-  readonly #pieces: BlobReader;
+  readonly #reader: BlobReader;
   readonly #nodes: NodeWriter;
   readonly #control: Int32Array;
   readonly #held: HeldFiles | null;
@@ -52,9 +51,7 @@ export class TreeWriter {
   constructor(task: WriteTask) {
     this.#task = task;
     this.#index = BlobIndex.fromShared(task.index);
-    const from = { keys: task.keys, openPack: (id: string) => openPack(task.packs, id) };
-    this.#trees = new BlobReader(from);
-    this.#pieces = task.isReadAgain ? new BlobReader({ ...from, verify: false }) : this.#trees;
+    this.#reader = new BlobReader({ keys: task.keys, openPack: (id) => openPack(task.packs, id) });
     this.#control = new Int32Array(task.control);
     this.#target = openDirectory(Buffer.from(task.target));
     this.#selection = new PathSelection(task.paths ?? []);
@@ -213,7 +210,7 @@ export class TreeWriter {
           "damaged",
           `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`,
         );
-      return decodeTree(this.#trees.read({ ...this.#index.place(entry), id: job.tree }));
+      return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
       this.#out.damaged.push({ path: job.path, detail: error.message });
@@ -283,7 +280,7 @@ export class TreeWriter {
         fd,
         node,
         { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
-        this.#piecesOf(node.content!),
+        this.#pieces(node.content!),
       );
       this.#out.files++;
       this.#out.bytes += node.size;
@@ -294,7 +291,7 @@ export class TreeWriter {
     }
   }
 
-  *#piecesOf(content: Uint8Array): Iterable<Uint8Array> {
+  *#pieces(content: Uint8Array): Iterable<Uint8Array> {
     for (let at = 0; at < content.length; at += 32) yield this.#blob(content.subarray(at, at + 32));
   }
 
@@ -303,7 +300,7 @@ export class TreeWriter {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
     if (entry < 0)
       throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
-    return this.#pieces.view({ ...this.#index.place(entry), id });
+    return this.#reader.view({ ...this.#index.place(entry), id });
   }
 
   /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
@@ -343,7 +340,7 @@ export class TreeWriter {
       this.#out.damaged.push({ path: files[i]!.path, detail: error.message });
     };
     try {
-      this.#pieces.readWindow(
+      this.#reader.readWindow(
         files.map((file) => file.place),
         (i, arena, offset, length) => {
           seen.add(i);
@@ -414,8 +411,7 @@ export class TreeWriter {
 
   close(): void {
     this.#held?.close();
-    this.#trees.close();
-    this.#pieces.close();
+    this.#reader.close();
     fs.closeSync(this.#target);
   }
 }

@@ -18,8 +18,6 @@ export interface WriteTask {
   lossless: LosslessByPath;
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
-  /** see `WriteTreeOptions` */
-  isReadAgain: boolean;
   readOnly: boolean;
   /** see `bitsOfNewFiles` */
   newBits: number;

@@ -32,8 +32,6 @@ export interface WriteTreeOptions {
   paths?: readonly Uint8Array[] | null;
   /** where packs are still being brought; absent: all are there */
   arrivals?: PackArrivals | undefined;
-  /** what is written is read again and compared as a whole: then not each piece of it is compared with its id */
-  isReadAgain?: boolean;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
   /** the folder is not empty: it holds what one that was killed has written of the same */
@@ -125,7 +123,6 @@ class TreeWriting {
       lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
       readOnly: this.#options.readOnly ?? false,
-      isReadAgain: this.#options.isReadAgain ?? false,
       newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
       resumes: this.#options.resumes ?? false,
       held: this.#options.held ?? null,

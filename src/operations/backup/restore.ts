@@ -6,12 +6,13 @@ import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts"
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { linkedInode } from "../../formats/tree.ts";
 import { flushing } from "../../fs/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import { throttled } from "../../pacer.ts";
+import { newPacer, throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { PackFetch } from "../../repository/pack-fetch.ts";
@@ -33,7 +34,6 @@ import type {
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
-import { countNodes } from "./count-nodes.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
@@ -51,7 +51,7 @@ import {
   warnUnproven,
 } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { snapshotContent } from "./snapshot-content.ts";
+import { nameOf, nodesOrNull, snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
@@ -61,8 +61,7 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
  *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
- * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed);
- * where that is another one, all of this once more, with each piece compared as it is written → the folder gets the target's name ● (at the root of
+ * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed) → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
  * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
  * only as far as it is read and found right. After ● a restored folder without a receipt.
@@ -80,43 +79,18 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  let chosen = asked.snapshot;
-  const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
-    const listed = chosenSnapshot(look, chosen, options.latestOf);
-    chosen = listed.id;
+  const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
+    const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
     checkReceiptOf(options, { listed, content, paths });
-    return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
+    return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
   };
-  const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
-    lookingAtSnapshots(access, { ...options, area: attempt.area }, async (look) => restoreLooking(look, attempt));
-  if (options.dryRun === true) return restore({ area: null, left, comparesPieces: true });
-  return FetchArea.during(access, asked.asStored !== true, async (area) => {
-    try {
-      return await restore({ area, left, comparesPieces: false });
-    } catch (error) {
-      if (!(error instanceof ReadsBackOtherwise)) throw error;
-      options.onWarning?.(`${error.message}; it is written once more, and each piece compared with what it should be`);
-      const again = await restore({ area, left: settleEarlier(target), comparesPieces: true });
-      if (again.proof !== null) options.onWarning?.(`now it reads back as it was saved: ${CHECK_MACHINE}`);
-      return again;
-    }
-  });
+  const restore = async (area: FetchArea | null): Promise<RestoreBackupResult> =>
+    lookingAtSnapshots(access, { ...options, area }, async (look) => restoreLooking(look, area));
+  return options.dryRun === true ? restore(null) : FetchArea.during(access, asked.asStored !== true, restore);
 }
-
-/** How a restore is tried. */
-interface Attempt {
-  area: FetchArea | null;
-  /** Unfinished folders beside the target. */
-  left: readonly DeadPartial[];
-  /** False leaves that to the proof, where it reads all of them again: a piece with a right seal is another one than it should be next to never. */
-  comparesPieces: boolean;
-}
-
-/** What was written without comparing each piece is not what was saved. */
-class ReadsBackOtherwise extends CairnError {}
 
 /** A snapshot, and what of it is written. */
 interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
@@ -125,16 +99,18 @@ interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
   options: RestoreBackupOptions;
 }
 
-interface RestoreParts extends SnapshotParts, Attempt {
+interface RestoreParts extends SnapshotParts {
+  area: FetchArea | null;
   target: Buffer;
+  /** Unfinished folders beside the target. */
+  left: readonly DeadPartial[];
   started: number;
 }
 
 /** Writes a snapshot into a folder that is made for it and that nobody else looks at; it is read again as a restore is. */
 export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promise<{ leftOut: LeftOut[] }> {
   mkdirSync(folder, { mode: 0o700 });
-  const attempt: Attempt = { area: null, left: [], comparesPieces: true };
-  return new SnapshotRestore({ ...parts, ...attempt, target: folder, started: Date.now() }).write();
+  return new SnapshotRestore({ ...parts, area: null, target: folder, left: [], started: Date.now() }).write();
 }
 
 interface Proven {
@@ -163,11 +139,7 @@ class SnapshotRestore {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
       requireRoomAt(target, (await this.#plan()).plainBytes);
-      const { content } = this.#parts;
-      const { entries, bytes } = await countNodes(this.#parts, content.root, {
-        paths: this.#written(),
-        signal: options.signal,
-      });
+      const { entries, bytes } = await this.#count();
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
@@ -234,20 +206,11 @@ class SnapshotRestore {
     return isToBeProven(options, paths === null);
   }
 
-  /** Of the whole; null where only parts are written, or none is recorded. */
-  get #recorded(): string | null {
-    const { paths, content } = this.#parts;
-    return paths === null ? (content.manifest?.stateDigest ?? null) : null;
-  }
-
   /** True where no digest of the whole can be equal, or there is none. */
   #isCompared(leftOut: readonly LeftOut[]): boolean {
-    return this.#isProven && (leftOut.some(isOfState) || this.#recorded === null);
-  }
-
-  /** Whether pieces are written without comparing each with its id, since all of them are to be read again. */
-  get #leavesPiecesToProof(): boolean {
-    return !this.#parts.comparesPieces && this.#isProven && this.#recorded !== null;
+    const { paths, content } = this.#parts;
+    const recorded = content.manifest?.stateDigest ?? null;
+    return this.#isProven && (paths !== null || leftOut.some(isOfState) || recorded === null);
   }
 
   /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
@@ -269,6 +232,33 @@ class SnapshotRestore {
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
+  }
+
+  /** What would be written: how many entries, and the bytes of their content. */
+  async #count(): Promise<{ entries: number; bytes: number }> {
+    const { content, options } = this.#parts;
+    const paths = this.#written();
+    const chosen = paths === null ? null : new PathSelection(paths);
+    const pace = newPacer(options.signal);
+    const counted = { entries: 0, bytes: 0 };
+    const linked = new Set<string>();
+    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
+      await pace();
+      for (const node of (await nodesOrNull(this.#parts, tree)) ?? []) {
+        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
+        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
+        if (part === "no") continue;
+        counted.entries++;
+        // Of several names of one file the first brings its content.
+        const group = linkedInode(node);
+        const isKnown = group !== null && linked.has(group);
+        if (group !== null) linked.add(group);
+        if (node.type === "file" && !isKnown) counted.bytes += node.size;
+        if (node.subtree !== undefined) await walk(node.subtree, own);
+      }
+    };
+    await walk(content.root, "");
+    return counted;
   }
 
   /** The paths below the root that are written; null: everything. */
@@ -310,7 +300,6 @@ class SnapshotRestore {
         tree: content.root,
         paths: this.#written(),
         resumes,
-        isReadAgain: this.#leavesPiecesToProof,
         arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
@@ -343,11 +332,11 @@ class SnapshotRestore {
    * is known to be missing.
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
-    const { access, area, content, options } = this.#parts;
+    const { access, area, content, paths, options } = this.#parts;
     if (!this.#isProven) return NOT_READ;
     const isCompared = this.#isCompared(leftOut);
     const { found, state, meta, from, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
-    const recorded = this.#recorded;
+    const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
     if (state === recorded)
       return {
         proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
@@ -355,13 +344,10 @@ class SnapshotRestore {
         untold: 0,
       };
     for (const each of notRead) leftOut.push(each);
-    if (notRead.length > 0) {
+    if (notRead.length > 0 && !isRefused) {
       const { omitted } = found.notes;
-      const { path, reason } = omitted.find((each) => isRefused || !isRefusal(each.reason))!;
-      const how = `not at all at ${printablePath(path)} (${reason})`;
-      if (!isRefused) throw this.#damaged(how, omitted.length);
-      // What nobody reads again is compared when it is written.
-      if (this.#leavesPiecesToProof) throw this.#otherwise(how, omitted.length);
+      const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
+      throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
     if (isCompared)
       return { proof: null, from, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
@@ -392,7 +378,6 @@ class SnapshotRestore {
       others: "nowhere",
     });
     if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
-    if (untold > 0 && this.#leavesPiecesToProof) throw this.#otherwise("in part as nothing tells", untold);
     leftOut.push(...unlike);
     return untold;
   }
@@ -407,18 +392,14 @@ class SnapshotRestore {
     );
   }
 
-  /** The same where it can be another one for the pieces that were not compared. */
-  #otherwise(how: string, places?: number): CairnError {
-    const error = this.#damaged(how, places);
-    return this.#leavesPiecesToProof ? new ReadsBackOtherwise(error.code, error.message) : error;
-  }
-
-  #damaged(how: string, places = 1): CairnError {
+  #otherwise(how: string, places = 1): CairnError {
     const more = places > 1 ? ` and ${places - 1} more places` : "";
     return new CairnError(
       "damaged",
       `what was written of snapshot ${this.#parts.listed.id.slice(0, 8)} reads back ${how}${more}`,
-      { hint: `nothing was put in place; verify the repository (\`cairn backup verify\`) and ${CHECK_MACHINE}` },
+      {
+        hint: "nothing was put in place; verify the repository (`cairn backup verify`) and check this machine's disk and memory",
+      },
     );
   }
 
@@ -469,7 +450,6 @@ function requireRoomAt(target: Buffer, bytes: number): void {
   requireRoom(target, bytes, { hint: "choose another place, or only some of the paths" });
 }
 
-const CHECK_MACHINE = "check this machine's disk and memory";
 const EVERYTHING = { rules: { excludes: [], files: [] }, skip: [] };
 
 /** What the state digest does not cover. */
