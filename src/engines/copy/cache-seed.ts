@@ -5,27 +5,21 @@ import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "..
 import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/syscalls.ts";
 import { newArena } from "../../native.ts";
 import { clearAway } from "../../fs/remove-all.ts";
+import {
+  CTIME_WORDS,
+  hasWords,
+  INODE_WORDS,
+  MTIME_WORDS,
+  OWNER_WORDS,
+  SIZE_WORDS,
+  type StatWords,
+} from "../scan/stat-words.ts";
 
 /** What must be equal in a copy; inode and change time are the copy's own. */
-const EQUAL = [
-  [R.UID, STAT.UID],
-  [R.GID, STAT.GID],
-  [R.NLINK, STAT.NLINK],
-  [R.SIZE, STAT.SIZE],
-  [R.SIZE + 1, STAT.SIZE + 1],
-  [R.MTIME, STAT.MTIME],
-  [R.MTIME + 1, STAT.MTIME + 1],
-  [R.MTIME_NS, STAT.MTIME_NS],
-] as const;
+const EQUAL = [...OWNER_WORDS, ...MTIME_WORDS];
 /** A directory's size and number of links are its file system's business. */
-const OF_FILES: ReadonlySet<number> = new Set([R.NLINK, R.SIZE, R.SIZE + 1]);
-const OWN = [
-  [R.CTIME, STAT.CTIME],
-  [R.CTIME + 1, STAT.CTIME + 1],
-  [R.CTIME_NS, STAT.CTIME_NS],
-  [R.INO, STAT.INO],
-  [R.INO + 1, STAT.INO + 1],
-] as const;
+const EQUAL_IN_FILES: StatWords = [[R.NLINK, STAT.NLINK], ...SIZE_WORDS];
+const OWN = [...CTIME_WORDS, ...INODE_WORDS];
 
 /**
  * A fork's folder is written from a state whose stat cache another workspace has. That cache is left beside the
@@ -155,11 +149,8 @@ class CacheCopier {
         continue;
       }
       for (const [own, of] of OWN) words[base + own] = stat[of]!;
-      if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY) {
-        words[base + R.NLINK] = stat[STAT.NLINK]!;
-        words[base + R.SIZE] = stat[STAT.SIZE]!;
-        words[base + R.SIZE + 1] = stat[STAT.SIZE + 1]!;
-      }
+      if (words[base + R.MODE]! >>> 12 === TYPE.DIRECTORY)
+        for (const [own, of] of EQUAL_IN_FILES) words[base + own] = stat[of]!;
       // What was young in the other folder has lain here unchanged.
       table.setRecordFlags(record, flags & ~FLAG.YOUNG);
     }
@@ -173,7 +164,7 @@ class CacheCopier {
     if (words[base + R.MODE] === 0 || (stat[STAT.MODE]! & 0xffff) !== words[base + R.MODE]) return false;
     if (BigInt(signedWide(stat, STAT.CTIME)) * 1_000_000_000n + BigInt(stat[STAT.CTIME_NS]!) > this.#written)
       return false;
-    return EQUAL.every(([own, of]) => words[base + own] === stat[of] || (isDirectory && OF_FILES.has(own)));
+    return hasWords(words, base, stat, EQUAL) && (isDirectory || hasWords(words, base, stat, EQUAL_IN_FILES));
   }
 }
 

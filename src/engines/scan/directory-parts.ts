@@ -1,12 +1,8 @@
 import { C, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { STAT, wide } from "../../fs/syscalls.ts";
 import type { Arena } from "../../native.ts";
+import { WORTH_SHARING, workOf } from "../shared-work.ts";
 import type { ScanThread } from "./scan-thread.ts";
-
-/** From this on the rest of a directory is worth another thread's waking, counted in small files. */
-const WORTH_SHARING = 128;
-/** Content that takes as long to read and store as a small file takes beside its content. */
-const BYTES_OF_ONE = 64 * 1024;
 
 /** What a listing has become after ignored names were taken out: name offsets in raw order. */
 export type Names = readonly number[];
@@ -44,7 +40,7 @@ export class SharedPart {
     if (left < 2 || !isWaitedFor(this.#thread)) return;
     const { from } = this.#part;
     const bytesEach = at === from ? 0 : (this.#thread.notes.bytesRead - this.#readBefore) / (at - from);
-    if (left * (1 + bytesEach / BYTES_OF_ONE) >= WORTH_SHARING) this.#giveAway(at + ((left + 1) >> 1));
+    if (workOf(left, left * bytesEach) >= WORTH_SHARING) this.#giveAway(at + ((left + 1) >> 1));
   }
 
   /** Before the file is read that `thread.stat` describes: true where that is too much for this thread, and all from there on left to others. */
@@ -58,8 +54,9 @@ export class SharedPart {
 
   #giveAway(from: number): void {
     const given = { ...this.#part, from, to: this.end };
-    // Those that were given away before have their names already.
-    if (given.arena.bytes !== this.#thread.table.names) putNames(this.#thread.table, given);
+    const { table } = this.#thread;
+    // Those that were given away before, or copied from the previous table, have their names already.
+    if (table.recordName(given.start + from).length === 0) putNames(table, given);
     this.#thread.addJob(this.#directory, given.start + from, given.to - from);
     this.end = from;
   }

@@ -7,6 +7,7 @@ import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from ".
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
+import { hasWords, INODE_WORDS, MTIME_WORDS, SIZE_WORDS } from "./stat-words.ts";
 import { SINGLE_BLOB_LIMIT, TORN_LIMIT } from "./task.ts";
 
 const YOUNG_SECONDS = 60;
@@ -22,18 +23,7 @@ export interface Extra {
   value: Uint8Array;
 }
 
-/** Words of records beside those of stat results. */
-const SIZE_WORDS = [
-  [R.SIZE, STAT.SIZE],
-  [R.SIZE + 1, STAT.SIZE + 1],
-] as const;
-const IDENTITY_WORDS = [
-  [R.MTIME, STAT.MTIME],
-  [R.MTIME + 1, STAT.MTIME + 1],
-  [R.MTIME_NS, STAT.MTIME_NS],
-  [R.INO, STAT.INO],
-  [R.INO + 1, STAT.INO + 1],
-] as const;
+const UNCHANGED = [...MTIME_WORDS, ...INODE_WORDS];
 
 /** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
 export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
@@ -240,10 +230,9 @@ export class EntryReader {
   #trusted(oldRecord: number): "same" | "resized" | null {
     const { task, old, stat } = this.#thread;
     if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
-    const was = oldRecord * RECORD_WORDS;
-    const isAsBefore = ([own, of]: readonly [number, number]): boolean => old!.records[was + own] === stat.words[of];
-    if (!SIZE_WORDS.every(isAsBefore)) return "resized";
-    return (old!.recordFlags(oldRecord) & FLAG.OMITTED) === 0 && IDENTITY_WORDS.every(isAsBefore) ? "same" : null;
+    const was = [old!.records, oldRecord * RECORD_WORDS, stat.words] as const;
+    if (!hasWords(...was, SIZE_WORDS)) return "resized";
+    return (old!.recordFlags(oldRecord) & FLAG.OMITTED) === 0 && hasWords(...was, UNCHANGED) ? "same" : null;
   }
 
   #vanished(record: number): void {

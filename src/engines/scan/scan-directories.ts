@@ -9,6 +9,7 @@ import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
+import { hasWords, MTIME_WORDS, OWNER_WORDS, SIZE_WORDS } from "./stat-words.ts";
 import { STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
@@ -17,15 +18,9 @@ const DOT = 0x2e;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
 
-/** Words of records, and of stat results, that trees and digests have: each beside the mode. */
-const RECORDED = [
-  [R.UID, STAT.UID],
-  [R.GID, STAT.GID],
-  [R.MTIME, STAT.MTIME],
-  [R.MTIME + 1, STAT.MTIME + 1],
-  [R.MTIME_NS, STAT.MTIME_NS],
-] as const;
-const RECORDED_OF_FILES = [...RECORDED, [R.SIZE, STAT.SIZE], [R.SIZE + 1, STAT.SIZE + 1]] as const;
+/** What trees and digests have, beside the mode. */
+const RECORDED = [...OWNER_WORDS, ...MTIME_WORDS];
+const RECORDED_OF_FILES = [...RECORDED, ...SIZE_WORDS];
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
 export function scanDirectories(thread: ScanThread): void {
@@ -438,7 +433,7 @@ class DirectoryScanner {
     const isFile = (stat.words[STAT.MODE]! & 0xf000) >>> 12 === TYPE.FILE;
     const told = isFile ? RECORDED_OF_FILES : RECORDED;
     if (old!.records[base + R.MODE] !== (stat.words[STAT.MODE]! & 0xffff)) return false;
-    return told.every(([own, of]) => old!.records[base + own] === stat.words[of]);
+    return hasWords(old!.records, base, stat.words, told);
   }
 
   #isForeignMount(type: number): boolean {

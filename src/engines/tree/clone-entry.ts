@@ -319,7 +319,7 @@ export class EntryCloner {
     const { words } = this.#stat;
     const mode = words[STAT.MODE]! & 0o7777;
     const own = words[STAT.UID] === this.#uid && words[STAT.GID] === this.#gid;
-    return own && !attributes && mode < 0o1000 && (mode & this.#task.umask) === 0 ? mode : 0o600;
+    return own && !attributes && (mode & ~this.#task.newBits) === 0 ? mode : 0o600;
   }
 
   /** Owner, attributes, marks, mode and times of an open directory. */

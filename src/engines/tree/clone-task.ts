@@ -9,8 +9,8 @@ export interface CloneTask {
   skip: readonly string[];
   /** files in more pieces than this are copied */
   extentLimit: number;
-  /** bits that new files are never given */
-  umask: number;
+  /** see `bitsOfNewFiles` */
+  newBits: number;
   /** note what each entry was cloned from */
   origins: boolean;
   pool: SharedArrayBuffer;

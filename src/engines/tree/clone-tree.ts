@@ -15,7 +15,7 @@ import {
   type Syscalls,
   syscalls,
 } from "../../fs/syscalls.ts";
-import { umaskNow } from "../../fs/umask.ts";
+import { bitsOfNewFiles } from "../../fs/umask.ts";
 import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import type { EngineThread } from "../engine-thread.ts";
@@ -86,7 +86,7 @@ async function fill(
     to: options.to,
     skip: options.skip ?? [],
     extentLimit: options.extentLimit ?? EXTENT_LIMIT,
-    umask: umaskNow(),
+    newBits: bitsOfNewFiles(Buffer.from(options.to)),
     origins: options.origins ?? false,
     pool: pool.shared,
     links: newSharedLinks(inodes),

@@ -9,6 +9,7 @@ import { arenaOver, newArena } from "../../native.ts";
 import { BlobIndex, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
 import { type BlobPlace, BlobReader } from "../../repository/blob-reader.ts";
 import { decodeTree, linkedInode, type TreeNode } from "../../formats/tree.ts";
+import { WORTH_SHARING } from "../shared-work.ts";
 import { HeldFiles } from "../tree/held-files.ts";
 import { exactNode, firstOfGroup } from "./exact-nodes.ts";
 import { LeftEntries } from "./left-entries.ts";
@@ -26,8 +27,6 @@ import {
 } from "./write-jobs.ts";
 
 const LARGE = 16 * 1024 * 1024;
-/** Below this, counted in small files, they are written sooner than another thread has begun. */
-const WORTH_SHARING = 128;
 const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const IDLE = 0;
@@ -90,9 +89,10 @@ export class TreeWriter {
       if (nodes.length === 0) return void (this.#partsOf = null);
       const fd = this.#open(path);
       try {
-        const files = Array.from(job.nodes, (at) =>
-          this.#wholeFile(this.#exact(below(path, nodes[at]!), nodes[at]!), at),
-        );
+        // Whoever gave them away has found them in the index.
+        const fileAt = (at: number): WholeFile =>
+          this.#wholeFile({ ...this.#exact(below(path, nodes[at]!), nodes[at]!), at })!;
+        const files = Array.from(job.nodes, fileAt);
         this.#writeFiles(fd, { path, tree, files }, share);
       } finally {
         this.#nodes.sys.close(fd);
@@ -205,11 +205,7 @@ export class TreeWriter {
   #tree(job: Pick<DirectoryJob, "path" | "tree">): TreeNode[] {
     const entry = this.#index.lookup(job.tree, 0, TREE_BLOB);
     try {
-      if (entry < 0)
-        throw new CairnError(
-          "damaged",
-          `tree ${Buffer.from(job.tree).toString("hex").slice(0, 12)} is not in the store`,
-        );
+      if (entry < 0) throw notInStore("tree", job.tree);
       return decodeTree(this.#reader.read({ ...this.#index.place(entry), id: job.tree }));
     } catch (error) {
       if (!(error instanceof CairnError) || error.code !== "damaged") throw error;
@@ -220,7 +216,7 @@ export class TreeWriter {
 
   /** What is written as a whole goes to `whole`, for later. */
   #file(fd: number, file: Omit<WholeFile, "place">, whole: WholeFile[]): void {
-    const { node, path, at } = file;
+    const { node, path } = file;
     const content = node.content ?? EMPTY;
     const place = { name: node.name, path };
     const group = linkedInode(node);
@@ -257,19 +253,17 @@ export class TreeWriter {
       this.#out.large.push({ path, node, isLeft });
       return;
     }
-    if (content.length > 32 || this.#index.lookup(content, 0, DATA_BLOB) >= 0) whole.push(this.#wholeFile(file, at));
-    else
-      this.#out.damaged.push({
-        path,
-        detail: `blob ${Buffer.from(content).toString("hex").slice(0, 12)} is not in the store`,
-      });
+    const one = this.#wholeFile(file);
+    if (one === null) this.#out.damaged.push({ path, detail: notInStore("blob", content).message });
+    else whole.push(one);
   }
 
-  #wholeFile({ node, path }: { node: TreeNode; path: Uint8Array }, at: number): WholeFile {
+  /** Null where the one blob that it is of is not in the store. */
+  #wholeFile({ node, path, at }: Omit<WholeFile, "place">): WholeFile | null {
     const content = node.content!;
-    const isOne = content.length === 32 && !this.#task.holes.has(latin1(path));
-    const place = isOne ? { ...this.#index.place(this.#index.lookup(content, 0, DATA_BLOB)), id: content } : null;
-    return { node, path, at, place };
+    if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, place: null };
+    const entry = this.#index.lookup(content, 0, DATA_BLOB);
+    return entry < 0 ? null : { node, path, at, place: { ...this.#index.place(entry), id: content } };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -298,8 +292,7 @@ export class TreeWriter {
   /** Good until the next one. */
   #blob(id: Uint8Array): Uint8Array {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
-    if (entry < 0)
-      throw new CairnError("damaged", `blob ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
+    if (entry < 0) throw notInStore("blob", id);
     return this.#reader.view({ ...this.#index.place(entry), id });
   }
 
@@ -418,6 +411,10 @@ export class TreeWriter {
 
 function below(directory: Uint8Array, { name }: TreeNode): Uint8Array {
   return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
+}
+
+function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
+  return new CairnError("damaged", `${what} ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
 }
 
 function openPack(folder: string, id: string): number {

@@ -1,5 +1,6 @@
 import type { TreeNode } from "../../formats/tree.ts";
 import type { BlobPlace } from "../../repository/blob-reader.ts";
+import { workOf } from "../shared-work.ts";
 
 /** A file that one thread writes, all of it. */
 export interface WholeFile {
@@ -32,18 +33,13 @@ export function runEnd(files: readonly WholeFile[], from: number): number {
   return to;
 }
 
-/** What a file costs, by the measure of a small one: it is created, and its bytes are written. */
-function workOf({ node }: WholeFile): number {
-  return 1 + node.size / 65_536;
-}
-
 /** From where on the files take half as long as those from `from` on, which take `work`; one stays. */
 export function halfOf(files: readonly WholeFile[], from: number, work: number): number {
   let half = files.length;
-  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(files[--half]!);
+  for (let given = 0; half > from + 1 && given < work / 2;) given += workOf(1, files[--half]!.node.size);
   return half;
 }
 
 export function workOfAll(files: readonly WholeFile[]): number {
-  return files.reduce((sum, file) => sum + workOf(file), 0);
+  return files.reduce((sum, { node }) => sum + workOf(1, node.size), 0);
 }
