@@ -97,7 +97,8 @@ test("a restore whose fetching dies says what has not come, and the next one fet
   faulty.disarm();
   await repository.restore("latest", target);
   const again = faulty.calls.get("load data") ?? 0;
-  assert.ok(again >= 1 && again <= 4, `${again} of ${loads} loads were needed`);
+  // Each of the three may share a blob with the part before it and with the one behind it.
+  assert.ok(again >= 1 && again <= 9, `${again} of ${loads} loads were needed`);
   assert.equal(walkDigests(target).state, walkDigests(folder).state);
 });
 
