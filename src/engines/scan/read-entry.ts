@@ -140,12 +140,13 @@ export class EntryReader {
 
   /**
    * Reads a small file again whose record is right as far as stat tells, and says whether its content is still the
-   * one that was hashed. One that is no longer young loses that mark, in the previous table.
+   * one that was hashed: false, too, where it is more than this thread may read. One that is no longer young loses that
+   * mark, in the previous table.
    */
   stillSame(dirfd: number, names: Arena, name: number, oldRecord: number): boolean {
-    const { old, stat, stat2, sys, content, notes } = this.#thread;
+    const { old, stat, stat2, sys, content, notes, task } = this.#thread;
     const size = wide(stat.words, STAT.SIZE);
-    if (size > SINGLE_BLOB_LIMIT) return false;
+    if (size > SINGLE_BLOB_LIMIT || notes.bytesRead + size > task.readLimit) return false;
     const fd = this.open(dirfd, names, name);
     if (fd < 0) return false;
     const length = this.#readAll(fd, size);
