@@ -60,11 +60,14 @@ test(
     const disk = loopFileSystem(t, "ext4");
     if (disk === null) return;
     const file = path.join(disk.root, "early");
-    await flushing(disk.root, async () => {
+    // Work that fails waits for no disk.
+    const failing = flushing(disk.root, async () => {
       fs.writeFileSync(file, "content");
       await sleep(1500);
-      disk.cutPower();
+      throw new Error("enough");
     });
+    await assert.rejects(failing, /enough/);
+    disk.cutPower();
     assert.equal(fs.readFileSync(file, "utf8"), "content");
   },
 );
@@ -83,3 +86,21 @@ for (const pause of [0, 1500])
       await assert.rejects(filling, { code: /^(?:io|no_space)$/, message: /could be kept: E[A-Z]+$/ });
     },
   );
+
+test("a folder is flushed to the end when it is made anew while it is filled", async (t) => {
+  const disk = loopFileSystem(t, "btrfs");
+  if (disk === null) return;
+  const [folder, file] = [path.join(disk.root, "folder"), path.join(disk.root, "folder/file")];
+  fs.mkdirSync(folder);
+  const done = await flushing(folder, async () => {
+    fs.rmdirSync(folder);
+    // Longer than there is between two flushes.
+    await sleep(500);
+    fs.mkdirSync(folder);
+    fs.writeFileSync(file, "content");
+    return "done";
+  });
+  assert.equal(done, "done");
+  disk.cutPower();
+  assert.equal(fs.readFileSync(file, "utf8"), "content");
+});

@@ -26,23 +26,38 @@ const run = promisify(execFile);
  * file system says that something it was given could not be written, be it somebody else's.
  */
 export async function flushFileSystem(folder: string | Buffer): Promise<void> {
-  let fd: number | null = null;
+  await holding(folder, async (fd) => flushAt(fd, folder));
+}
+
+/** With a descriptor of a folder, which stands for its file system also while the folder is taken away to be made anew. */
+async function holding<T>(folder: string | Buffer, work: (fd: number) => Promise<T>): Promise<T> {
+  let fd: number;
   try {
     fd = fs.openSync(folder, DIRECTORY);
-    await flushAt(fd, folder);
   } catch (error) {
-    throw toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
+    throw notFlushed(folder, error);
+  }
+  try {
+    return await work(fd);
   } finally {
-    if (fd !== null) fs.closeSync(fd);
+    fs.closeSync(fd);
   }
 }
 
 async function flushAt(fd: number, folder: string | Buffer): Promise<void> {
-  const call = syncfsCall();
-  if (call !== null) {
-    const errno = await ended(call, fd);
-    if (errno !== 0) throw notWritten(folder, errnoName(errno));
-  } else if (!(await syncWholeVolume(folder)) && !(await isSyncedByProgram())) await fsync(fd);
+  try {
+    const call = syncfsCall();
+    if (call !== null) {
+      const errno = await ended(call, fd);
+      if (errno !== 0) throw notWritten(folder, errnoName(errno));
+    } else if (!(await syncWholeVolume(folder)) && !(await isSyncedByProgram())) await fsync(fd);
+  } catch (error) {
+    throw notFlushed(folder, error);
+  }
+}
+
+function notFlushed(folder: string | Buffer, error: unknown): CairnError {
+  return toCairnError(error, `write the file system of ${printablePath(Buffer.from(folder))} back`);
 }
 
 /** It is said once, by the first flush after it. */
@@ -103,13 +118,20 @@ const PAUSE_MS = 200;
  * so that there is little to wait for. Throws as {@link flushFileSystem} does.
  */
 export async function flushing<T>(folder: string | Buffer, work: () => Promise<T>): Promise<T> {
+  return holding(folder, async (fd) => flushingAt(fd, { folder, work }));
+}
+
+async function flushingAt<T>(
+  fd: number,
+  { folder, work }: { folder: string | Buffer; work: () => Promise<T> },
+): Promise<T> {
   const over = new AbortController();
   const flush = async (): Promise<void> => {
     // Without native calls a whole program would be started each time.
     if (syncfsCall() === null) return;
     while (!over.signal.aborted) {
       await sleep(PAUSE_MS, undefined, { signal: over.signal }).catch(() => undefined);
-      if (!over.signal.aborted) await flushFileSystem(folder);
+      if (!over.signal.aborted) await flushAt(fd, folder);
     }
   };
   // What one flush was told the next one is not.
@@ -126,6 +148,6 @@ export async function flushing<T>(folder: string | Buffer, work: () => Promise<T
   // Work that has failed waits for no disk.
   const failure = await flushed;
   if (failure !== null) throw failure.error;
-  await flushFileSystem(folder);
+  await flushAt(fd, folder);
   return done;
 }
