@@ -6,13 +6,12 @@ import { holesByPath, losslessByPath } from "../../engines/write/exact-nodes.ts"
 import { writeTree, type WriteTreeResult } from "../../engines/write/write-tree.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
-import { linkedInode } from "../../formats/tree.ts";
 import { flushing } from "../../fs/flush.ts";
 import { openToUmask } from "../../fs/make-folder.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath, printablePath } from "../../fs/safe-path.ts";
 import { inDirectory } from "../../fs/syscalls.ts";
-import { newPacer, throttled } from "../../pacer.ts";
+import { throttled } from "../../pacer.ts";
 import { BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
 import { BlobReader } from "../../repository/blob-reader.ts";
 import { PackFetch } from "../../repository/pack-fetch.ts";
@@ -34,6 +33,7 @@ import type {
 import { publicLeftOut } from "../save.ts";
 import { chosenPaths } from "./chosen-paths.ts";
 import { compareWritten } from "./compare-written.ts";
+import { countNodes } from "./count-nodes.ts";
 import { chosenSnapshot } from "./list.ts";
 import { checkJobs } from "./jobs.ts";
 import { FetchArea } from "./fetch-area.ts";
@@ -51,7 +51,7 @@ import {
   warnUnproven,
 } from "./read-back.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
-import { nameOf, nodesOrNull, snapshotContent } from "./snapshot-content.ts";
+import { snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
@@ -139,7 +139,11 @@ class SnapshotRestore {
     const { access, listed, target, left, options } = this.#parts;
     if (options.dryRun === true) {
       requireRoomAt(target, (await this.#plan()).plainBytes);
-      const { entries, bytes } = await this.#count();
+      const paths = this.#written();
+      const { entries, bytes } = await countNodes(this.#parts, this.#parts.content.root, {
+        paths,
+        signal: options.signal,
+      });
       return this.#result({ entries, bytes, keptBytes: 0, leftOut: [], ...NOT_READ });
     }
     const content = restoredContent(access.repository.id, listed.id, this.#written());
@@ -232,33 +236,6 @@ class SnapshotRestore {
       signal: options.signal,
       onTree: (done) => options.onProgress?.({ phase: "planning", done }),
     });
-  }
-
-  /** What would be written: how many entries, and the bytes of their content. */
-  async #count(): Promise<{ entries: number; bytes: number }> {
-    const { content, options } = this.#parts;
-    const paths = this.#written();
-    const chosen = paths === null ? null : new PathSelection(paths);
-    const pace = newPacer(options.signal);
-    const counted = { entries: 0, bytes: 0 };
-    const linked = new Set<string>();
-    const walk = async (tree: Uint8Array, path: string): Promise<void> => {
-      await pace();
-      for (const node of (await nodesOrNull(this.#parts, tree)) ?? []) {
-        const own = path === "" ? nameOf(node) : `${path}/${nameOf(node)}`;
-        const part = chosen?.of(Buffer.from(own, "latin1")) ?? "whole";
-        if (part === "no") continue;
-        counted.entries++;
-        // Of several names of one file the first brings its content.
-        const group = linkedInode(node);
-        const isKnown = group !== null && linked.has(group);
-        if (group !== null) linked.add(group);
-        if (node.type === "file" && !isKnown) counted.bytes += node.size;
-        if (node.subtree !== undefined) await walk(node.subtree, own);
-      }
-    };
-    await walk(content.root, "");
-    return counted;
   }
 
   /** The paths below the root that are written; null: everything. */
