@@ -18,14 +18,14 @@ export interface BlobPlace {
   readonly uncompressedLength: number;
   /** 32 bytes: the blob's id. When present, what was read is compared with it. */
   readonly id?: Uint8Array;
+  /** True leaves that to somebody else, who reads the same or what becomes of it: then the id only names it. */
+  readonly isComparedLater?: boolean;
 }
 
 export interface BlobReaderOptions {
   readonly keys: MasterKeys;
   /** Opens a pack for reading; the reader closes it. */
   openPack(packIdHex: string): number;
-  /** false leaves out the comparison with the id; MACs are always checked. */
-  readonly verify?: boolean;
 }
 
 type EachBlob = (index: number, arena: Arena, offset: number, length: number) => void;
@@ -46,7 +46,6 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 export class BlobReader {
   readonly #options: BlobReaderOptions;
   readonly #decoder: BlobDecoder;
-  readonly #verify: boolean;
   /** Open packs by hex id, least recently used first. */
   readonly #open = new Map<string, number>();
   #sealed = newArena(WINDOW);
@@ -55,7 +54,6 @@ export class BlobReader {
 
   constructor(options: BlobReaderOptions) {
     this.#options = options;
-    this.#verify = options.verify ?? true;
     this.#decoder = new BlobDecoder(options.keys);
   }
 
@@ -133,9 +131,7 @@ export class BlobReader {
     if (!authentic) return "its MAC is wrong";
     if (!this.#decoder.decode(this.#sealed, at, place.length, place.uncompressedLength))
       return "it does not decompress to its stated length";
-    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id))
-      return "its content has another SHA-256";
-    return null;
+    return this.#isAsNamed(place) ? null : "its content has another SHA-256";
   }
 
   /** One sealed blob to the start of the buffer, its MAC checked. */
@@ -148,8 +144,12 @@ export class BlobReader {
 
   #settle(place: BlobPlace, decoded: boolean): void {
     if (!decoded) throw damage(place, "it does not decompress to its stated length");
-    if (this.#verify && place.id !== undefined && !this.#decoder.matches(place.id))
-      throw damage(place, "its content has another SHA-256");
+    if (!this.#isAsNamed(place)) throw damage(place, "its content has another SHA-256");
+  }
+
+  /** True, too, where nothing is to be compared. */
+  #isAsNamed({ id, isComparedLater }: BlobPlace): boolean {
+    return id === undefined || isComparedLater === true || this.#decoder.matches(id);
   }
 
   #fill(place: BlobPlace, length: number): number {

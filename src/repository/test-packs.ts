@@ -11,15 +11,17 @@ import type { BlobPlace } from "./blob-reader.ts";
 import { PackWriter } from "./pack-writer.ts";
 import type { FinishedPack, PackWriterOptions } from "./pack-writer.ts";
 
+export type NamedPlace = BlobPlace & Required<Pick<BlobPlace, "id">>;
+
 /** Packs in a scratch folder for the tests of this directory. */
 export interface TestPacks {
   readonly directory: string;
   readonly keys: MasterKeys;
   readonly packs: FinishedPack[];
   writer(options?: Partial<PackWriterOptions>): PackWriter;
-  reader(verify?: boolean): BlobReader;
+  reader(): BlobReader;
   /** Where every blob of every finished pack lies, in file order. */
-  places(): Required<BlobPlace>[];
+  places(): NamedPlace[];
   [Symbol.dispose](): void;
 }
 
@@ -33,7 +35,7 @@ export function testPacks(parent = tmpdir()): TestPacks {
     packs,
     writer: (options = {}) =>
       new PackWriter({ type: "data", keys, directory, onPack: (pack) => void packs.push(pack), ...options }),
-    reader: (verify = true) => new BlobReader({ keys, verify, openPack: (name) => openSync(pathOf(packs, name), "r") }),
+    reader: () => new BlobReader({ keys, openPack: (name) => openSync(pathOf(packs, name), "r") }),
     places: () => packs.flatMap((pack) => decodePackHeader(pack.header).map((blob) => ({ ...blob, pack: pack.id }))),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   };

@@ -6,11 +6,20 @@ import path from "node:path";
 import { test } from "node:test";
 import { makeNode } from "../../src/engines/testing-edits.ts";
 import { TYPE } from "../../src/fs/syscalls.ts";
+import { type OpenedRepository } from "../../src/operations/backup/opened-repository.ts";
+import { withAnotherPiece } from "../../src/operations/backup/testing-far.ts";
 import { buildCommand, cairn, cairnOk, type Outcome, startCairn } from "../fixtures/command.ts";
 import { exfat } from "../fixtures/exfat.ts";
-import { newRepository, noRestic, repositoryPlace, restic, type TestRepository } from "../fixtures/repository.ts";
+import {
+  newRepository,
+  noRestic,
+  passwordOf,
+  repositoryPlace,
+  restic,
+  type TestRepository,
+} from "../fixtures/repository.ts";
 import { makeFirst } from "../fixtures/two-states.ts";
-import { newFolder, pauseFile } from "../fixtures/work.ts";
+import { cairnLibrary, newFolder, pauseFile } from "../fixtures/work.ts";
 
 /** What is restored without a digest of the whole to compare with is compared entry by entry. */
 
@@ -323,6 +332,35 @@ test("what is left of a damaged snapshot is read again, and said to be as it was
   const { status, data } = cairn(restoring(at, to));
   const left = (data["left_out"] as { path: string }[]).map((each) => each.path);
   assert.deepEqual([status, left, data["proof"], data["read_again"]], [10, ["lost"], null, true]);
+  assert.equal(fs.readFileSync(path.join(to, "same/kept.txt"), "utf8"), "never changes\n");
+  const other = path.join(newFolder("in"), "other");
+  const both = await changed(restoring(at, other), other, CHANGES["content is"]!);
+  assert.deepEqual([both.status, fs.existsSync(other)], [6, false], both.stdout + both.stderr);
+  assert.match(both.error!.message, /otherwise at .*kept\.txt/);
+});
+
+test("what somebody changes meanwhile ends a restore, and what the repository has under another name does not", async () => {
+  const at = await saved();
+  const { location: repository } = at.place;
+  const opened = await (await cairnLibrary()).openRepository({ repository, password: passwordOf(at.place) });
+  const [first] = (await opened.list()).snapshots;
+  const file = `${at.folder.slice(1)}/same/updated.txt`;
+  const other = await withAnotherPiece(opened as OpenedRepository, first!.snapshot_id, file);
+  await opened.close();
+  cairnOk(["backup", "forget", first!.snapshot_id, ...at.place.options]);
+  const to = path.join(newFolder("in"), "back");
+  const failed = await changed(restoring(at, to), to, CHANGES["content is"]!);
+  assert.deepEqual([failed.status, fs.existsSync(to)], [6, false], failed.stdout + failed.stderr);
+  assert.match(failed.error!.message, /otherwise at .*kept\.txt and 1 more/);
+
+  // The snapshot that was meant is written once more, though it is not the latest any more.
+  const newer = (): unknown => cairnOk(["backup", "create", at.folder, "--save", ...at.place.options]);
+  const { status, data } = await changed(restoring(at, to), to, newer);
+  const left = (data["left_out"] as { path: string; reason: string }[]).map(({ path: where, reason }) => [
+    where,
+    reason,
+  ]);
+  assert.deepEqual([status, data["snapshot_id"], left], [10, other, [["same/updated.txt", "damaged"]]]);
   assert.equal(fs.readFileSync(path.join(to, "same/kept.txt"), "utf8"), "never changes\n");
 });
 

@@ -14,10 +14,12 @@ import { packPath } from "./verify-task.ts";
 export class StoreReader {
   readonly index: BlobIndex;
   readonly #reader: BlobReader;
+  readonly #isComparedLater: boolean;
 
   constructor(keys: MasterKeys, index: BlobIndex, packs: string, { verify = false } = {}) {
     this.index = index;
-    this.#reader = new BlobReader({ keys, verify, openPack: (id) => fs.openSync(packPath(packs, id), "r") });
+    this.#isComparedLater = !verify;
+    this.#reader = new BlobReader({ keys, openPack: (id) => fs.openSync(packPath(packs, id), "r") });
   }
 
   tree(id: Uint8Array): TreeNode[] {
@@ -41,7 +43,7 @@ export class StoreReader {
   #read(id: Uint8Array, entry: number): Uint8Array {
     if (entry < 0) throw new CairnError("damaged", `the index does not know blob ${objectIdOf(id).slice(0, 12)}`);
     try {
-      return this.#reader.read({ ...this.index.place(entry), id });
+      return this.#reader.read({ ...this.index.place(entry), id, isComparedLater: this.#isComparedLater });
     } catch (error) {
       const known = toCairnError(error);
       if (known.code === "damaged") throw known;

@@ -38,6 +38,7 @@ function taskOf({ store }: TestStore, target: string, waiting: number): WriteTas
     holes: new Map(),
     lossless: new Map(),
     paths: null,
+    comparesPieces: true,
     readOnly: false,
     newBits: 0,
     resumes: false,

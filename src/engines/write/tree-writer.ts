@@ -29,6 +29,7 @@ import {
 const LARGE = 16 * 1024 * 1024;
 const OPEN_FLAGS = fs.constants.O_RDWR | fs.constants.O_NOFOLLOW;
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
+const OWNER_READS = 0o400;
 const IDLE = 0;
 const STOP = 1;
 
@@ -262,8 +263,8 @@ export class TreeWriter {
   #wholeFile({ node, path, at }: Omit<WholeFile, "place">): WholeFile | null {
     const content = node.content!;
     if (content.length > 32 || this.#task.holes.has(latin1(path))) return { node, path, at, place: null };
-    const entry = this.#index.lookup(content, 0, DATA_BLOB);
-    return entry < 0 ? null : { node, path, at, place: { ...this.#index.place(entry), id: content } };
+    const place = this.#place(content, node);
+    return place === null ? null : { node, path, at, place };
   }
 
   /** A file of several blobs, or with holes, on this thread alone. */
@@ -274,7 +275,7 @@ export class TreeWriter {
         fd,
         node,
         { name: node.name, path, ...(holes === undefined ? {} : { holes }) },
-        this.#pieces(node.content!),
+        this.#pieces(node),
       );
       this.#out.files++;
       this.#out.bytes += node.size;
@@ -285,15 +286,25 @@ export class TreeWriter {
     }
   }
 
-  *#pieces(content: Uint8Array): Iterable<Uint8Array> {
-    for (let at = 0; at < content.length; at += 32) yield this.#blob(content.subarray(at, at + 32));
+  *#pieces(file: TreeNode): Iterable<Uint8Array> {
+    const content = file.content!;
+    for (let at = 0; at < content.length; at += 32) yield this.#piece(content.subarray(at, at + 32), file);
   }
 
   /** Good until the next one. */
-  #blob(id: Uint8Array): Uint8Array {
+  #piece(id: Uint8Array, file: { mode: number }): Uint8Array {
+    const place = this.#place(id, file);
+    if (place === null) throw notInStore("blob", id);
+    return this.#reader.view(place);
+  }
+
+  /** Where a piece of a file lies; null where it is not in the store. */
+  #place(id: Uint8Array, { mode }: { mode: number }): BlobPlace | null {
     const entry = this.#index.lookup(id, 0, DATA_BLOB);
-    if (entry < 0) throw notInStore("blob", id);
-    return this.#reader.view({ ...this.#index.place(entry), id });
+    if (entry < 0) return null;
+    // Whoever reads everything again may not read this one.
+    const isComparedLater = !this.#task.comparesPieces && (mode & OWNER_READS) !== 0;
+    return { ...this.#index.place(entry), id, isComparedLater };
   }
 
   /** Writes files of a directory, half of what is left by another thread whenever one waits. True where that was so. */
@@ -372,7 +383,7 @@ export class TreeWriter {
           kept += there;
           continue;
         }
-        const bytes = this.#blob(job.content.subarray(at, at + 32));
+        const bytes = this.#piece(job.content.subarray(at, at + 32), job);
         this.#nodes.write(fd, arenaOver(bytes), { offset: 0, length: bytes.length, position, path: job.path, holes });
         position += bytes.length;
       }

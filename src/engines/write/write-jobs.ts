@@ -18,6 +18,8 @@ export interface WriteTask {
   lossless: LosslessByPath;
   /** raw paths to be written with what they are in; null: everything */
   paths: readonly Uint8Array[] | null;
+  /** see `WriteTreeOptions` */
+  comparesPieces: boolean;
   readOnly: boolean;
   /** see `bitsOfNewFiles` */
   newBits: number;
@@ -73,6 +75,8 @@ export interface RangeJob {
   position: number;
   /** some of it may be there already */
   compares: boolean;
+  /** the file's */
+  mode: number;
 }
 
 /** What one thread did with one batch of work. */

@@ -32,6 +32,11 @@ export interface WriteTreeOptions {
   paths?: readonly Uint8Array[] | null;
   /** where packs are still being brought; absent: all are there */
   arrivals?: PackArrivals | undefined;
+  /**
+   * Each piece of content is compared with its id. Default true; false where all that is written is read again and
+   * compared as a whole: then only those of files that their owner may not read.
+   */
+  comparesPieces?: boolean;
   /** modes without the right to write, nothing set that only the owner may */
   readOnly?: boolean;
   /** the folder is not empty: it holds what one that was killed has written of the same */
@@ -122,6 +127,7 @@ class TreeWriting {
       holes: this.#options.holes,
       lossless: this.#options.lossless ?? new Map(),
       paths: this.#options.paths ?? null,
+      comparesPieces: this.#options.comparesPieces ?? true,
       readOnly: this.#options.readOnly ?? false,
       newBits: bitsOfNewFiles(Buffer.from(this.#options.target)),
       resumes: this.#options.resumes ?? false,
@@ -264,8 +270,8 @@ class TreeWriting {
     for (let at = 0; at < content.length; at += RANGE_CHUNKS * 32) {
       const part = content.subarray(at, at + RANGE_CHUNKS * 32);
       const { length, packs } = this.#contentOf(part);
-      const job = { file: number, path: file.path, content: part, position, compares: file.isLeft === true };
-      jobs.push({ job, packs });
+      const run = { file: number, path: file.path, content: part, position, mode: file.node.mode };
+      jobs.push({ job: { ...run, compares: file.isLeft === true }, packs });
       position += length;
     }
     entry.left = jobs.length;

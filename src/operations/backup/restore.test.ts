@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
-import { existsSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, linkSync, readdirSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
+import { rightsCount, runWithoutCapabilities } from "../../engines/testing-rights.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import type { ObjectId } from "../../ids.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { leftOutOf } from "../testing-folder.ts";
-import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest } from "./testing-far.ts";
+import { backupScene, damageBlob, nodeAt, opened, withAnotherPiece, withManifest, withNode } from "./testing-far.ts";
 
 test("a manifest that is damaged keeps nothing but the proof from being restored", async (t) => {
   const at = await backupScene(t, "local");
@@ -73,20 +75,118 @@ test("a snapshot that another program made of a save point's is sound, and is re
 });
 
 for (const scheme of ["local", "far"] as const)
-  test(`a piece with a right seal that is another one is left out, and the rest is there: ${scheme}`, async (t) => {
-    const { client, repository, folder, root } = await backupScene(t, scheme);
-    const { snapshot } = await client.createBackup(repository, { save: true });
-    const path = `${folder.slice(1)}/many/7`;
-    // Closed to who restores, so that no proof reads it.
-    const opened = repository as OpenedRepository;
-    const other = await withAnotherPiece(opened, snapshot!.snapshot_id, path, { mode: 0 });
-    const target = join(root, "restored");
-    const restored = await repository.restore(other, target);
-    const lost = leftOutOf(restored).map((each) => [each.path, each.reason]);
-    assert.deepEqual([lost, restored.proof], [[["many/7", "damaged"]], null]);
-    rmSync(join(folder, "many/7"));
-    assert.equal(walkDigests(target).state, walkDigests(folder).state);
-  });
+  for (const proveFrom of ["disk", "memory"] as const)
+    test(`a piece with a right seal that is another one is left out, and the rest is there: ${scheme}, proven from ${proveFrom}`, async (t) => {
+      const at = await backupScene(t, scheme);
+      const { client, repository, folder, root } = at;
+      const { snapshot } = await client.createBackup(repository, { save: true });
+      const path = `${folder.slice(1)}/many/7`;
+      const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, path);
+      const target = join(root, "restored");
+      const warnings: string[] = [];
+      const onWarning = (message: string): number => warnings.push(message);
+      const restored = await repository.restore(other, target, { proveFrom, onWarning });
+      assert.match(
+        warnings.join("\n"),
+        /^what was written .* reads back otherwise at "?many\/7"?; it is written once more/,
+      );
+      const lost = leftOutOf(restored).map(({ path: lostPath, reason, detail }) => [lostPath, reason, detail]);
+      assert.deepEqual([lost.length, lost[0]?.slice(0, 2)], [1, ["many/7", "damaged"]]);
+      assert.match(String(lost[0]![2]), /its content has another SHA-256/);
+      assert.equal(restored.proof, null);
+      rmSync(join(folder, "many/7"));
+      assert.equal(walkDigests(target).state, walkDigests(folder).state);
+      assert.deepEqual(
+        readdirSync(root).filter((name) => name.includes("restored")),
+        ["restored"],
+      );
+    });
+
+test("a piece that is another one is left out when nothing is read again", async (t) => {
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const path = `${folder.slice(1)}/many/7`;
+  const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, path);
+  const restored = await repository.restore(other, join(root, "restored"), { prove: false });
+  assert.deepEqual(
+    leftOutOf(restored).map((each) => [each.path, each.reason]),
+    [["many/7", "damaged"]],
+  );
+  assert.deepEqual([existsSync(join(root, "restored/many/7")), restored.read_again], [false, false]);
+});
+
+test("a piece that is another one is left out when whoever restores may not read it again", async (t) => {
+  if (!rightsCount()) {
+    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may not read it again")) t.skip("setpriv is missing");
+    return;
+  }
+  const { client, repository, folder, root } = await backupScene(t, "local");
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const opened = repository as OpenedRepository;
+  const path = `${folder.slice(1)}/many/7`;
+  const warnings: string[] = [];
+  const onWarning = (message: string): number => warnings.push(message);
+  const lostOf = async (id: string, to: string): Promise<string[][]> => {
+    const restored = await repository.restore(id, join(root, to), { onWarning });
+    assert.deepEqual([restored.proof, restored.untold_files], [null, 0]);
+    return leftOutOf(restored).map((each) => [each.path, each.reason]);
+  };
+  const sound = await withNode(opened, snapshot!.snapshot_id, path, async () => ({ mode: 0 }));
+  assert.deepEqual(await lostOf(sound, "sound"), [["many/7", "unreadable"]]);
+  const other = await withAnotherPiece(opened, snapshot!.snapshot_id, path, { mode: 0 });
+  assert.deepEqual(await lostOf(other, "file"), [["many/7", "damaged"]]);
+  assert.deepEqual([existsSync(join(root, "file/many/7")), existsSync(join(root, "file/many/8"))], [false, true]);
+  assert.deepEqual(warnings, [], "nothing is written twice for a file's mode");
+  const closed = await withNode(opened, other, `${folder.slice(1)}/many`, async () => ({ mode: 0 }));
+  assert.deepEqual(await lostOf(closed, "directory"), [
+    ["many/7", "damaged"],
+    ["many", "unreadable"],
+  ]);
+  assert.match(warnings.join("\n"), /^not all that was written may be read again; it is written once more/);
+  chmodSync(join(root, "directory/many"), 0o700);
+  assert.deepEqual(
+    [existsSync(join(root, "directory/many/7")), existsSync(join(root, "directory/many/8"))],
+    [false, true],
+  );
+});
+
+test("names of one file go together when its piece is another one", async (t) => {
+  const { client, repository, folder, write, root } = await backupScene(t, "local");
+  write("one", "x".repeat(5000));
+  linkSync(join(folder, "one"), join(folder, "two"));
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const opened = repository as OpenedRepository;
+  const other = await withAnotherPiece(opened, snapshot!.snapshot_id, `${folder.slice(1)}/one`);
+  const [content] = (await nodeAt(repository, other, `${folder.slice(1)}/one`)).content!;
+  const both = await withNode(opened, other, `${folder.slice(1)}/two`, async () => ({
+    content: Buffer.from(content!, "hex"),
+  }));
+  const lost = leftOutOf(await repository.restore(both, join(root, "restored"))).map((each) => [
+    each.path,
+    each.reason,
+  ]);
+  assert.deepEqual(lost, [
+    ["one", "damaged"],
+    ["two", "damaged"],
+  ]);
+});
+
+test("what another piece costs is told when the snapshot lacks more, too", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository, folder, root } = at;
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const own = folder.slice(1);
+  const other = await withAnotherPiece(repository as OpenedRepository, snapshot!.snapshot_id, `${own}/many/7`);
+  await damageBlob(at, (await nodeAt(repository, other, `${own}/many/8`)).content![0]!);
+  const target = join(root, "restored");
+  const restored = await repository.restore(other, target);
+  const lost = leftOutOf(restored).map(({ path, reason }) => [path, reason]);
+  assert.deepEqual(lost.toSorted(), [
+    ["many/7", "damaged"],
+    ["many/8", "damaged"],
+  ]);
+  assert.deepEqual([existsSync(join(target, "many/7")), existsSync(join(target, "many/9"))], [false, true]);
+});
 
 test("a restore from far away waits for few answers one after the other, and for none while it proves", async (t) => {
   const { client, library, options, root } = await backupScene(t, "far");

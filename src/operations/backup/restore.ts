@@ -18,7 +18,7 @@ import { PackFetch } from "../../repository/pack-fetch.ts";
 import { planTransfer, type TransferPlan } from "../../repository/transfer-plan.ts";
 import { realPathOf } from "../../workspace/find-workspace.ts";
 import { checkLocation } from "../../workspace/guards.ts";
-import { type DeadPartial, isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
+import { isMountRoot, requireFree } from "../../workspace/partial-folder.ts";
 import { lackingIn } from "../../workspace/record-point.ts";
 import { notSetEntry } from "../../workspace/restore-left-out.ts";
 import { hasRoom, requireRoom } from "../../workspace/room.ts";
@@ -53,6 +53,7 @@ import {
 import type { RepositoryAccess } from "./repository-access.ts";
 import { snapshotContent } from "./snapshot-content.ts";
 import { withOwnDigests } from "./own-digests.ts";
+import { type Attempt, isComparedAsWritten, NotAllCompared, warningOnce } from "./restore-attempt.ts";
 import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-restore.ts";
 
 /**
@@ -61,7 +62,9 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
  * Packs of another machine are fetched into an area of their own (see {@link FetchArea}), and files written as their content comes.
  *
  * Steps: what is about to be made is recorded in the user's state directory → a folder beside the target is filled →
- * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed) → the folder gets the target's name ● (at the root of
+ * everything in it is flushed, and for a proof read again and its state digest compared (out of memory while it is flushed);
+ * where that does not tell of each piece that it is right, all of this is done once more with each compared as it is
+ * written, and ends here if something was wrong that none of them explains → the folder gets the target's name ● (at the root of
  * a mount its entries move in) → the receipt is signed and kept. A kill before ● leaves a folder with a name of its own,
  * with which the next restore of the same into the same target goes on, and which any other removes; what is in it counts
  * only as far as it is read and found right. After ● a restored folder without a receipt.
@@ -69,9 +72,10 @@ import { RestoreFolder, restoredContent, settleEarlier } from "./unfinished-rest
 export async function restoreBackup(
   access: RepositoryAccess,
   asked: { snapshot: string; to: string; asStored?: boolean },
-  options: RestoreBackupOptions,
+  given: RestoreBackupOptions,
 ): Promise<RestoreBackupResult> {
   const started = Date.now();
+  const options = warningOnce(given);
   checkJobs(options.jobs);
   const target = realPathOf(resolve(asked.to));
   requireOutside(access, target);
@@ -79,17 +83,28 @@ export async function restoreBackup(
   const left = settleEarlier(target);
   requireFree(target, left);
   checkLocation(target, { allow: ["home", "nested", "git"] });
-  const restoreLooking = async (look: LookAtSnapshots, area: FetchArea | null): Promise<RestoreBackupResult> => {
-    const listed = chosenSnapshot(look, asked.snapshot, options.latestOf);
+  let chosen = asked.snapshot;
+  const restoreLooking = async (look: LookAtSnapshots, attempt: Attempt): Promise<RestoreBackupResult> => {
+    const listed = chosenSnapshot(look, chosen, options.latestOf);
+    chosen = listed.id;
     const as = await snapshotContent(look, listed.snapshot);
     const { paths } = await chosenPaths(look, as, { ...options, savedPaths: listed.snapshot.paths });
     const content = paths === null ? await withOwnDigests(as, { ...look, access, listed, options }) : as;
     checkReceiptOf(options, { listed, content, paths });
-    return new SnapshotRestore({ access, listed, content, paths, ...look, area, target, left, options, started }).run();
+    return new SnapshotRestore({ access, listed, content, paths, ...look, ...attempt, target, options, started }).run();
   };
-  const restore = async (area: FetchArea | null): Promise<RestoreBackupResult> =>
-    lookingAtSnapshots(access, { ...options, area }, async (look) => restoreLooking(look, area));
-  return options.dryRun === true ? restore(null) : FetchArea.during(access, asked.asStored !== true, restore);
+  const restore = async (attempt: Attempt): Promise<RestoreBackupResult> =>
+    lookingAtSnapshots(access, { ...options, area: attempt.area }, async (look) => restoreLooking(look, attempt));
+  if (options.dryRun === true) return restore({ area: null, left, comparesPieces: true });
+  return FetchArea.during(access, asked.asStored !== true, async (area) => {
+    try {
+      return await restore({ area, left, comparesPieces: false });
+    } catch (error) {
+      if (!(error instanceof NotAllCompared)) throw error;
+      options.onWarning?.(`${error.message}; it is written once more, and each piece compared with its id`);
+      return restore({ area, left: [], comparesPieces: true, earlier: error });
+    }
+  });
 }
 
 /** A snapshot, and what of it is written. */
@@ -99,18 +114,16 @@ interface SnapshotParts extends Omit<ReadBack, "options">, LookAtSnapshots {
   options: RestoreBackupOptions;
 }
 
-interface RestoreParts extends SnapshotParts {
-  area: FetchArea | null;
+interface RestoreParts extends SnapshotParts, Attempt {
   target: Buffer;
-  /** Unfinished folders beside the target. */
-  left: readonly DeadPartial[];
   started: number;
 }
 
 /** Writes a snapshot into a folder that is made for it and that nobody else looks at; it is read again as a restore is. */
 export async function writeSnapshot(folder: Buffer, parts: SnapshotParts): Promise<{ leftOut: LeftOut[] }> {
   mkdirSync(folder, { mode: 0o700 });
-  return new SnapshotRestore({ ...parts, area: null, target: folder, left: [], started: Date.now() }).write();
+  const attempt: Attempt = { area: null, left: [], comparesPieces: true };
+  return new SnapshotRestore({ ...parts, ...attempt, target: folder, started: Date.now() }).write();
 }
 
 interface Proven {
@@ -159,6 +172,7 @@ class SnapshotRestore {
     try {
       const write = async (): Promise<Written> => {
         const all = await this.#fetchAndWrite(plan, partial.staging, resumes);
+        this.#parts.earlier?.settle(all.written);
         // Where the whole will not be proven, trees are read once more to compare with.
         if (!this.#isCompared(all.leftOut)) this.#parts.readNoMore();
         failpoint("restore-backup.written");
@@ -210,11 +224,19 @@ class SnapshotRestore {
     return isToBeProven(options, paths === null);
   }
 
+  /** Of the whole; null where only parts are written, or none is recorded. */
+  get #recorded(): string | null {
+    const { paths, content } = this.#parts;
+    return paths === null ? (content.manifest?.stateDigest ?? null) : null;
+  }
+
   /** True where no digest of the whole can be equal, or there is none. */
   #isCompared(leftOut: readonly LeftOut[]): boolean {
-    const { paths, content } = this.#parts;
-    const recorded = content.manifest?.stateDigest ?? null;
-    return this.#isProven && (paths !== null || leftOut.some(isOfState) || recorded === null);
+    return this.#isProven && (leftOut.some(isOfState) || this.#recorded === null);
+  }
+
+  get #comparesPieces(): boolean {
+    return this.#parts.comparesPieces || !this.#isProven || this.#recorded === null;
   }
 
   /** True where nothing has to be fetched, and there is room for all that is not there even if no content is in it twice: then nothing has to be planned. */
@@ -277,6 +299,7 @@ class SnapshotRestore {
         tree: content.root,
         paths: this.#written(),
         resumes,
+        comparesPieces: this.#comparesPieces,
         arrivals: fetch ?? undefined,
         jobs: options.jobs,
         holes: holesByPath(manifest),
@@ -309,11 +332,11 @@ class SnapshotRestore {
    * is known to be missing.
    */
   async #prove(folder: Buffer, written: WriteTreeResult, leftOut: LeftOut[]): Promise<Proven> {
-    const { access, area, content, paths, options } = this.#parts;
+    const { access, area, content, options } = this.#parts;
     if (!this.#isProven) return NOT_READ;
     const isCompared = this.#isCompared(leftOut);
     const { found, state, meta, from, notRead, isRefused } = await readBack(this.#parts, folder, EVERYTHING);
-    const recorded = paths === null ? (content.manifest?.stateDigest ?? null) : null;
+    const recorded = this.#recorded;
     if (state === recorded)
       return {
         proof: { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest },
@@ -326,13 +349,15 @@ class SnapshotRestore {
       const { path, reason } = omitted.find((each) => !isRefusal(each.reason))!;
       throw this.#otherwise(`not at all at ${printablePath(path)} (${reason})`, omitted.length);
     }
-    if (isCompared)
-      return { proof: null, from, untold: await this.#compare(this.#parts, { folder, found, written, leftOut }) };
+    const compare = async (look: Look): Promise<number> => this.#compare(look, { folder, found, written, leftOut });
     // Others may have the repository since it was written: the trees are read under a lock of their own.
-    const untold = await lookingAtSnapshots(access, { ...options, area }, async (look) =>
-      this.#compare(look, { folder, found, written, leftOut }),
-    );
-    if (!leftOut.some(isOfState)) throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
+    const untold = isCompared
+      ? await compare(this.#parts)
+      : await lookingAtSnapshots(access, { ...options, area }, compare);
+    const wasCompared = ({ path }: { path: Uint8Array }): boolean => isComparedAsWritten(folder, path);
+    if (!this.#comparesPieces && !found.notes.omitted.every(wasCompared)) throw new NotAllCompared(null);
+    if (!isCompared && !leftOut.some(isOfState))
+      throw this.#otherwise(`with state digest ${state}; saved was ${recorded}`);
     return { proof: null, from, untold };
   }
 
@@ -354,7 +379,10 @@ class SnapshotRestore {
       notSet: written.notSet,
       others: "nowhere",
     });
-    if (wrong.length > 0) throw this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+    if (wrong.length > 0) {
+      const failure = this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
+      throw this.#comparesPieces ? failure : new NotAllCompared({ failure, wrong });
+    }
     leftOut.push(...unlike);
     return untold;
   }

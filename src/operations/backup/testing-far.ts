@@ -139,7 +139,7 @@ export async function withManifest(
 }
 
 /** A snapshot in which the node at a path from the topmost tree has other parts; returns its id. */
-async function withNode(
+export async function withNode(
   opened: OpenedRepository,
   snapshotId: string,
   path: string,
