@@ -13,7 +13,7 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
   for (let d = 0; d < count; d++) {
     const base = d * DIRECTORY_WORDS;
     const flags = table.directories[base + D.FLAGS]!;
-    if ((flags & DIRECTORY_FLAG.LINKED) === 0) continue;
+    if ((flags & DIRECTORY_FLAG.LINKED) === 0 || (flags & DIRECTORY_FLAG.OMITTED) !== 0) continue;
     const from = flags & DIRECTORY_FLAG.SAME ? old! : table;
     const first = table.directories[base + D.FIRST]!;
     const end = first + table.directories[base + D.COUNT]!;

@@ -14,6 +14,7 @@ import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { comparePaths, findLinkGroups } from "./link-groups.ts";
+import { omitBelow } from "./omit-below.ts";
 import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
 import type { EngineThread } from "../engine-thread.ts";
@@ -225,6 +226,7 @@ class Scan {
     try {
       this.#addRoot();
       const notes = await this.#scan();
+      if (notes.omitted.length > 0) omitBelow(this.#table);
       const old = this.#options.cache?.table ?? null;
       const groups = findLinkGroups(this.#table, old);
       phase = "trees";
