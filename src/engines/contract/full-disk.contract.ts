@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { oneOf } from "../../../test/crash/rounds.ts";
 import { cairn } from "../../../test/fixtures/command.ts";
 import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
@@ -40,6 +41,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
       assert.ok(meanwhile.status === 0 || meanwhile.status === 8, meanwhile.stdout);
       fs.rmSync(filler, { recursive: true });
       if (volume.kind === "btrfs") execFileSync("btrfs", ["filesystem", "sync", volume.root]);
+      await untilFree(volume.root);
       if (fs.existsSync(fork)) await (await (await cairnLibrary()).open(fork)).release({ deletePoints: true });
       fs.rmSync(fork, { recursive: true, force: true });
       const state = readFolder(folder);
@@ -64,6 +66,16 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
     },
     { fill: makeFirst, ownVolume: true },
   );
+}
+
+/** xfs gives back what was removed when it comes to it. */
+async function untilFree(root: string): Promise<void> {
+  for (let waited = 0; ; waited += 50) {
+    const { bavail, bsize } = fs.statfsSync(root);
+    if (bavail * bsize > 16 << 20) return;
+    assert.ok(waited < 30_000, "the room does not come back");
+    await sleep(50);
+  }
 }
 
 /** Writes until there is no room, in ever smaller pieces. */
