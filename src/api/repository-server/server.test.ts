@@ -184,9 +184,9 @@ test("files that are too large are refused, announced or not, and the connection
 });
 
 test("a head that never ends, silence and noise cost only their own connection", async (t) => {
-  const { ask, raw, root } = await serve(t, { headMs: 200 });
+  const { ask, raw, root } = await serve(t);
   await ask("POST", "r/?create=true");
-  const slow = await raw();
+  const slow = await (await serve(t, { root, headMs: 200 })).raw();
   slow.say("GET /r/data/ HTTP/1.1\r\nHost: x\r\n");
   const noise = await raw();
   noise.say(Buffer.from([0x16, 3, 1, 0, 200, 1, 0, 0, 0xc4, 3, 3, 13, 10]));
