@@ -147,6 +147,34 @@ test("directories that were made before a kill, one in the other, are gone on wi
   }
 });
 
+test("a file that had given way to a directory before a kill counts as gone; what else came back in its place is listed", (t) => {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const [folder, staging] = [path.join(root, "folder"), path.join(root, "staging")];
+  for (const each of [folder, staging]) fs.mkdirSync(each);
+  for (const name of ["becomes", "edited", "goes"]) fs.writeFileSync(path.join(folder, name), "old");
+  const removed = ["becomes", "edited", "goes"].map((name, kept): Step => ({
+    op: "remove",
+    path: Buffer.from(name),
+    old: identityAt(folder, name),
+    kept,
+  }));
+  const comes = ["becomes", "edited"].map((name): Step => ({ op: "mkdir", path: Buffer.from(name) }));
+  const run = (steps: Step[], resuming: boolean): unknown[] => {
+    const options = { root: Buffer.from(folder), staging, apart: [], resuming, hidesIgnored: () => true };
+    const { created, deleted, kept } = new StepRunner(options).run(steps);
+    return [created, deleted, kept.map(({ path: where, reason }) => [Buffer.from(where).toString(), reason])];
+  };
+  assert.deepEqual(run([...removed, comes[0]!], false), [1, 3, []]);
+  fs.writeFileSync(path.join(folder, "edited"), "new since");
+  fs.mkdirSync(path.join(folder, "goes"));
+  const listed = [
+    ["goes", "changed_since"],
+    ["edited", "not_saved"],
+  ];
+  assert.deepEqual(run([...removed, ...comes], true), [0, 2, listed]);
+});
+
 test("where names that differ in their case are one, a directory that was to go and stays gets what comes, and no other does", (t) => {
   const root = fs.mkdtempSync(path.join(os.tmpdir(), "cairn-steps-"));
   t.after(() => fs.rmSync(root, { recursive: true, force: true }));

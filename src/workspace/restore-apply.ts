@@ -67,6 +67,8 @@ export class StepRunner {
   readonly #keptPaths = new Set<string>();
   /** directories that were to go and stay, with something in them; `folded` */
   readonly #stayed = new Set<string>();
+  /** paths in latin1 of the directories to come */
+  readonly #coming = new Set<string>();
   /** directories to come whose names the file system does not take */
   readonly #notHeld = new PathSelection([]);
   readonly #done: AppliedSteps = { created: 0, updated: 0, deleted: 0, metadata: 0, kept: [], notSet: [] };
@@ -78,6 +80,7 @@ export class StepRunner {
   }
 
   run(steps: readonly Step[]): AppliedSteps {
+    for (const { op, path } of steps) if (op === "mkdir") this.#coming.add(latin1(path));
     try {
       for (const step of steps) {
         this.#step(step);
@@ -147,7 +150,7 @@ export class StepRunner {
 
   /** The first reason is the one that the others follow from. */
   #keep(path: Uint8Array, reason: KeptReason, detail: string, aspects?: NotSet["aspects"]): void {
-    const key = Buffer.from(path).toString("latin1");
+    const key = latin1(path);
     if (this.#keptPaths.has(key)) return;
     this.#keptPaths.add(key);
     this.#done.kept.push({ path, reason, detail, ...(aspects === undefined ? {} : { aspects }) });
@@ -166,10 +169,17 @@ export class StepRunner {
       if (this.#options.resuming) this.#done.deleted++;
       return;
     }
-    if (!sameIdentity(now, step.old)) return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    const displaced = Buffer.from(displacedName(step.kept));
+    const staging = this.#stagings.of(step.path).fd;
+    if (!sameIdentity(now, step.old)) {
+      // Moved away before a kill, and the directory that comes in its place may have been made: the step that makes it judges.
+      const isMoved = this.#options.resuming && this.#held.identity(staging, displaced) !== null;
+      if (isMoved && this.#coming.has(latin1(step.path))) return void this.#done.deleted++;
+      return this.#keep(step.path, "changed_since", "it changed after it was saved");
+    }
     putName(this.#from, 0, name);
-    putName(this.#to, 0, Buffer.from(displacedName(step.kept)));
-    const to = { fd: this.#stagings.of(step.path).fd, name: this.#to };
+    putName(this.#to, 0, displaced);
+    const to = { fd: staging, name: this.#to };
     const result = this.#inside(fd, () => renameToFree({ fd, name: this.#from }, to));
     // Displaced before a kill; what has its name now is another name of the same file.
     if (result === EEXIST) return this.#keep(step.path, "changed_since", "it came back after it had been moved away");
@@ -364,6 +374,10 @@ export class StepRunner {
 
 const IN_ANOTHER =
   "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
+
+function latin1(path: Uint8Array): string {
+  return Buffer.from(path).toString("latin1");
+}
 
 /** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
 function folded(path: Uint8Array): string {

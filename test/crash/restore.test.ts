@@ -70,6 +70,13 @@ async function killEverywhere(
     const outcome = oneOf(folder, { before, wanted }, where, compare);
     outcomes.add(outcome);
     assertNoLeftovers(client, folder, where);
+    // Nobody has edited anything.
+    const { recovered } = await client.status();
+    assert.deepEqual(
+      recovered.flatMap(({ kept, incomplete }) => [...kept, incomplete ?? []].flat()),
+      [],
+      where,
+    );
     if (outcome === "before") continue;
     await goBack();
     assertFolder(folder, before, `${where}, then undone`, compare);
