@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { ByteReader, ByteWriter, compareBytes, putDecimal } from "./bytes.ts";
+import { ByteReader, ByteWriter, compareBytes, joinPath, putDecimal } from "./bytes.ts";
 
 test("integers of every width read back equal", () => {
   const u64 = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -79,4 +79,14 @@ test("compareBytes orders as Buffer.compare does", () => {
       assert.equal(Math.sign(compareBytes(a, b)), Buffer.compare(a, b));
     }),
   );
+});
+
+test("a path below a directory has one slash between, none where either is the root, and is a copy", () => {
+  const name = Buffer.from("name");
+  const joined = ["a/b", "", "a"].map((directory) => joinPath(Buffer.from(directory), name).toString());
+  assert.deepEqual(joined, ["a/b/name", "name", "a/name"]);
+  assert.equal(joinPath(Buffer.from("a"), new Uint8Array(0)).toString(), "a");
+  const own = joinPath(new Uint8Array(0), name);
+  name.fill(0);
+  assert.equal(own.toString(), "name");
 });

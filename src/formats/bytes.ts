@@ -179,6 +179,12 @@ export function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1");
 }
 
+/** A raw path below a directory; either is empty where it is the root of the other. A copy. */
+export function joinPath(directory: Uint8Array, path: Uint8Array): Buffer {
+  if (directory.length === 0) return Buffer.from(path);
+  return path.length === 0 ? Buffer.from(directory) : Buffer.concat([directory, SLASH, path]);
+}
+
 /** Two digits a byte, in lower case. */
 export function hex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
@@ -241,3 +247,5 @@ export class ByteReader {
     return this.bytes.subarray(at, at + n);
   }
 }
+
+const SLASH = Buffer.from("/");

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import type { TreeSource } from "../engines/engine.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { joinPath } from "../formats/bytes.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, joinRaw, normalizeTyped } from "../fs/safe-path.ts";
 import { newPacer } from "../pacer.ts";
@@ -38,7 +39,7 @@ async function showReading(
   const pace = newPacer(signal);
   for (const each of listed) {
     await pace();
-    entries.push(listedEntry(each, each === node ? where : below(where, each.name)));
+    entries.push(listedEntry(each, each === node ? where : joinPath(where, each.name)));
   }
   return {
     save_point: publicPoint(point),
@@ -46,10 +47,6 @@ async function showReading(
     kind: node === null ? "directory" : kindOf(node),
     entries,
   };
-}
-
-function below(parent: Uint8Array, name: Uint8Array): Uint8Array {
-  return parent.length === 0 ? name : Buffer.concat([parent, Buffer.from("/"), name]);
 }
 
 function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNode {

@@ -1,5 +1,6 @@
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError, toCairnError } from "../errors.ts";
+import { joinPath } from "../formats/bytes.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../formats/tree.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
@@ -77,7 +78,7 @@ export class TreeMender {
     for (const node of nodes) {
       if (node.subtree !== undefined) {
         const below = await this.mend(node.subtree);
-        for (const each of below.lost) lost.push({ ...each, path: joined(node.name, each.path) });
+        for (const each of below.lost) lost.push({ ...each, path: joinPath(node.name, each.path) });
         if (below.tree !== null) kept.push(below.lost.length === 0 ? node : { ...node, subtree: below.tree });
         continue;
       }
@@ -130,9 +131,3 @@ export class TreeMender {
 function lostTree(detail: string): MendedTree {
   return { tree: null, lost: [{ path: ITSELF, kind: "directory", detail }] };
 }
-
-function joined(name: Uint8Array, below: Uint8Array): Uint8Array {
-  return below.length === 0 ? Uint8Array.from(name) : Buffer.concat([name, SLASH, below]);
-}
-
-const SLASH = Buffer.from("/");

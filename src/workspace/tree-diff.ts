@@ -1,4 +1,5 @@
 import type { TreeSource } from "../engines/engine.ts";
+import { joinPath } from "../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/tree-slices.ts";
 import type { TreeNode } from "../formats/tree.ts";
 
@@ -13,8 +14,6 @@ export interface Difference {
   /** what differs, for entries that both have */
   aspects: DiffAspect[];
 }
-
-const SLASH = Buffer.from("/");
 
 /**
  * Walks two states side by side, in raw pre-order, and skips every directory that both hold by the same reference.
@@ -97,7 +96,7 @@ function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<Tre
       ? below.after !== null
       : below.after === null || Buffer.compare(below.before, below.after) !== 0;
   if (!differs && !descend) return;
-  const path = parent.length === 0 ? name : Buffer.concat([parent, SLASH, name]);
+  const path = joinPath(parent, name);
   if (differs) yield { path, before, after, aspects };
   if (descend) yield* directories(sources, path, below);
 }

@@ -1,5 +1,6 @@
 import { sha256 } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import type { EntryCounts } from "../../formats/descriptor.ts";
 import { decodeTree, encodeTree, type TreeNode } from "../../formats/tree.ts";
 import { type FoundIgnoreFile, IGNORE_FILE, MAX_IGNORE_FILE_BYTES } from "../../fs/ignore.ts";
@@ -45,7 +46,6 @@ export async function surveyTree(
 }
 
 const ROOT = new Uint8Array(0);
-const SLASH = Buffer.from("/");
 
 class TreeSurvey {
   readonly found: Omit<Survey, "tree"> = {
@@ -69,7 +69,7 @@ class TreeSurvey {
     await this.#pace();
     const kept: TreeNode[] = [];
     for (const node of decodeTree(await this.#blob(id, TREE_BLOB))) {
-      const own = path.length === 0 ? Uint8Array.from(node.name) : Buffer.concat([path, SLASH, node.name]);
+      const own = joinPath(path, node.name);
       const chosen = wanted === "part" ? this.#only!.of(own) : wanted;
       if (node.type === "file" && Buffer.from(node.name).toString("latin1") === IGNORE_FILE)
         await this.#ignoreFile(node, path);

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import { inodeKey, type LinkGroup } from "./record-node.ts";
@@ -29,11 +30,7 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
       )
         continue;
       const name = from.recordName(record);
-      addMember(
-        groups,
-        inodeKey(table.directories[base + D.DEVICE]!, from.records, at),
-        parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, SLASH, name]),
-      );
+      addMember(groups, inodeKey(table.directories[base + D.DEVICE]!, from.records, at), joinPath(parent, name));
     }
   }
   for (const [key, group] of groups) {
@@ -42,8 +39,6 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
   }
   return groups;
 }
-
-const SLASH = Buffer.from("/");
 
 function addMember(groups: Map<string, LinkGroup>, key: string, path: Buffer): void {
   const group = groups.get(key);

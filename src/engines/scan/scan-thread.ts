@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { hashAt } from "../../crypto/hash.ts";
 import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
@@ -157,8 +158,7 @@ export class ScanThread {
   }
 
   entryPath(directory: number, name: Uint8Array): Buffer {
-    const parent = this.table.directoryPath(directory);
-    return parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, Buffer.from("/"), name]);
+    return joinPath(this.table.directoryPath(directory), name);
   }
 
   /** Bytes of a file's content that were just read. */

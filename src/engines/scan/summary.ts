@@ -1,4 +1,5 @@
 import { isUtf8 } from "node:buffer";
+import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
 import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
@@ -48,7 +49,7 @@ export function eachRecord(
     record: 0,
     directory: 0,
     device: 0,
-    path: () => pathOf(table, entry.directory, entry.table.recordName(entry.record)),
+    path: () => joinPath(table.directoryPath(entry.directory), entry.table.recordName(entry.record)),
   };
   for (let directory = 0; directory < count; directory++) {
     const base = directory * DIRECTORY_WORDS;
@@ -80,11 +81,6 @@ function omittedDirectories(table: ScanTable): Set<string> {
     if (flags & DIRECTORY_FLAG.OMITTED) omitted.add(table.directoryPath(directory).toString("latin1"));
   }
   return omitted;
-}
-
-function pathOf(table: ScanTable, directory: number, name: Buffer): Buffer {
-  const parent = table.directoryPath(directory);
-  return parent.length === 0 ? Buffer.from(name) : Buffer.concat([parent, Buffer.from("/"), name]);
 }
 
 export function summarise(table: ScanTable, old: ScanTable | null, groups: LinkGroups): ScanSummary {

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { ELOOP, ENOENT, ENXIO, EPERM, isNotHeld } from "../../fs/errno.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { OriginList } from "../../fs/origins.ts";
@@ -134,7 +135,7 @@ export class EntryCloner {
 
   pathOf(directory: Uint8Array, names: Arena, name: number): Buffer {
     const own = names.bytes.subarray(name, names.bytes.indexOf(0, name));
-    return directory.length === 0 ? Buffer.from(own) : Buffer.concat([directory, SLASH, own]);
+    return joinPath(directory, own);
   }
 
   /** A regular file. */
@@ -457,8 +458,6 @@ export class EntryCloner {
     return all;
   }
 }
-
-const SLASH = Buffer.from("/");
 
 export function otherFileSystem(): CairnError {
   return new CairnError(

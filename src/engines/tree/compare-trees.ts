@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { isDigestedAttribute } from "../../formats/digest.ts";
 import { ENODATA, ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
@@ -174,7 +175,7 @@ class TreeComparer {
         continue;
       }
       const [listing, at] = order < 0 ? [a, i++] : [b, j++];
-      const own = joined(path, nameAt(listing, at));
+      const own = joinPath(path, nameAt(listing, at));
       const recent = moved || (order < 0 && this.#look(this.#from, a.names, a.offsets[at]!) && this.#isRecent());
       if (recent) for (const each of [path, own]) this.#isChanged(each);
       else this.#out.unlike ??= { path: own, what: order < 0 ? "is not in it" : "is only in it" };
@@ -182,7 +183,7 @@ class TreeComparer {
   }
 
   #entry(directory: Uint8Array, names: Arena, at: { own: number; copy: number; moved: boolean }): void {
-    const path = joined(directory, names.bytes.subarray(at.own, names.bytes.indexOf(0, at.own)));
+    const path = joinPath(directory, names.bytes.subarray(at.own, names.bytes.indexOf(0, at.own)));
     const copied = this.#look(this.#copy, this.#copy.listing.names, at.copy);
     if (!this.#look(this.#from, names, at.own) || !copied) return this.#isChanged(directory);
     this.#out.entries++;
@@ -292,10 +293,4 @@ function inode({ words }: StatBuffer): string {
 function nameAt({ names, offsets }: DirectoryListing, index: number): Uint8Array {
   const at = offsets[index]!;
   return names.bytes.subarray(at, names.bytes.indexOf(0, at));
-}
-
-const SLASH = Buffer.from("/");
-
-function joined(directory: Uint8Array, name: Uint8Array): Uint8Array {
-  return directory.length === 0 ? Uint8Array.from(name) : Buffer.concat([directory, SLASH, name]);
 }

@@ -1,4 +1,5 @@
 import fs from "node:fs";
+import { joinPath } from "../../formats/bytes.ts";
 import { EACCES, ENOENT } from "../../fs/errno.ts";
 import { DT, DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
@@ -96,8 +97,6 @@ export class DirectoryRemover {
     if (known === ENOENT) return;
     if (known >= 0 && (this.#stat.words[STAT.MODE]! & 0o700) !== 0o700) this.#sys.chmod(fd, names, name, 0o700);
     const own = names.bytes.subarray(name, names.bytes.indexOf(0, name));
-    this.#pool.push(path.length === 0 ? Uint8Array.from(own) : Buffer.concat([path, SLASH, own]));
+    this.#pool.push(joinPath(path, own));
   }
 }
-
-const SLASH = Buffer.from("/");

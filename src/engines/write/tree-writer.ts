@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
-import { latin1 } from "../../formats/bytes.ts";
+import { joinPath, latin1 } from "../../formats/bytes.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
@@ -92,7 +92,7 @@ export class TreeWriter {
       try {
         // Whoever gave them away has found them in the index.
         const fileAt = (at: number): WholeFile =>
-          this.#wholeFile({ ...this.#exact(below(path, nodes[at]!), nodes[at]!), at })!;
+          this.#wholeFile({ ...this.#exact(joinPath(path, nodes[at]!.name), nodes[at]!), at })!;
         const files = Array.from(job.nodes, fileAt);
         this.#writeFiles(fd, { path, tree, files }, share);
       } finally {
@@ -152,7 +152,7 @@ export class TreeWriter {
     try {
       const files: WholeFile[] = [];
       for (const [at, stored] of nodes.entries()) {
-        const path = below(job.path, stored);
+        const path = joinPath(job.path, stored.name);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
         const { node, group } = this.#exact(path, stored);
@@ -420,10 +420,6 @@ export class TreeWriter {
   }
 }
 
-function below(directory: Uint8Array, { name }: TreeNode): Uint8Array {
-  return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
-}
-
 function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
   return new CairnError("damaged", `${what} ${Buffer.from(id).toString("hex").slice(0, 12)} is not in the store`);
 }
@@ -436,6 +432,4 @@ function openPack(folder: string, id: string): number {
     throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`);
   }
 }
-
-const SLASH = Buffer.from("/");
 const EMPTY = new Uint8Array(0);

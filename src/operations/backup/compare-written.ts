@@ -1,7 +1,7 @@
 import { presentSource } from "../../engines/scan/present-source.ts";
 import type { ScanResult } from "../../engines/scan/scan.ts";
 import { exactNode, losslessByPath } from "../../engines/write/exact-nodes.ts";
-import { compareBytes, latin1 } from "../../formats/bytes.ts";
+import { compareBytes, joinPath, latin1 } from "../../formats/bytes.ts";
 import { linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -94,16 +94,18 @@ class Comparison {
     if (this.#lost.chosenAt(path) !== null) return;
     const wanted = await nodesOrNull(this.#look, tree);
     if (wanted === null) return void this.#result.wrong.push(path);
-    const below = (name: Uint8Array): Uint8Array => (path.length === 0 ? name : Buffer.concat([path, SLASH, name]));
     const present = new Map(this.#present.list(there).map((node) => [latin1(node.name), node]));
     for (const node of wanted) {
-      const own = below(node.name);
+      const own = joinPath(path, node.name);
       const now = present.get(latin1(node.name)) ?? null;
       if (this.#chosen?.of(own) === "no") continue;
       present.delete(latin1(node.name));
       if (this.#lost.chosenAt(own) === null) await this.#entry(own, node, now);
     }
-    for (const { name } of present.values()) if (!this.#mayBe(below(name))) this.#result.wrong.push(below(name));
+    for (const { name } of present.values()) {
+      const own = joinPath(path, name);
+      if (!this.#mayBe(own)) this.#result.wrong.push(own);
+    }
   }
 
   /** Whether something may be there that was not written. */
@@ -179,8 +181,6 @@ function inodeOf(node: TreeNode, path: Uint8Array): string {
 function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
   return content?.length === 32 ? content : recorded;
 }
-
-const SLASH = Buffer.from("/");
 const NOT_KEPT = "the file system does not keep it, or something changed it meanwhile";
 
 function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { join } from "node:path";
 import { isDatabase } from "../../capture/check-database.ts";
+import { joinPath } from "../../formats/bytes.ts";
 import { ENOENT } from "../../fs/errno.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
@@ -18,7 +19,6 @@ export interface RestoredDatabase {
 }
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
-const SLASH = Buffer.from("/");
 const NAME = "database";
 const MAX_NAME_BYTES = 255;
 /** What SQLite looks for beside a database; the index of a write-ahead log is made anew. */
@@ -41,17 +41,13 @@ export async function* restoredDatabases(
       for (const name of walk.open(directory)) {
         await pace();
         if (!walk.isDatabase(name)) continue;
-        yield { path: below(directory, name), file: walk.takeOut(name) };
+        yield { path: joinPath(directory, name), file: walk.takeOut(name) };
         walk.emptyAside();
       }
     }
   } finally {
     walk.close();
   }
-}
-
-function below(directory: Buffer, name: Buffer): Buffer {
-  return directory.length === 0 ? name : Buffer.concat([directory, SLASH, name]);
 }
 
 /** One directory is held at a time. */
@@ -91,7 +87,7 @@ class DatabaseWalk {
       const type = this.#typeOf(name);
       if (type === TYPE.DIRECTORY) {
         this.#chmod(name, 0o700);
-        this.#found.push(below(directory, name));
+        this.#found.push(joinPath(directory, name));
       }
       return type === TYPE.FILE;
     });
@@ -103,7 +99,7 @@ class DatabaseWalk {
     this.#chmod(name, 0o600);
     putName(this.#names, 0, name);
     const fd = this.#sys.open(this.#fd, this.#names, 0, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW, 0);
-    this.#checked(fd, below(this.#directory, name));
+    this.#checked(fd, joinPath(this.#directory, name));
     try {
       return isDatabase(fd);
     } finally {
@@ -142,20 +138,20 @@ class DatabaseWalk {
     putName(this.#names, 0, name);
     const known = this.#sys.stat(this.#fd, this.#names, 0, this.#stat);
     if (known === ENOENT) return null;
-    this.#checked(known, below(this.#directory, name));
+    this.#checked(known, joinPath(this.#directory, name));
     return this.#stat.words[STAT.MODE]! >>> 12;
   }
 
   #chmod(name: Buffer, mode: number): void {
     putName(this.#names, 0, name);
-    this.#checked(this.#sys.chmod(this.#fd, this.#names, 0, mode), below(this.#directory, name));
+    this.#checked(this.#sys.chmod(this.#fd, this.#names, 0, mode), joinPath(this.#directory, name));
   }
 
   #move(name: Buffer, to: string): void {
     const at = putName(this.#names, 0, name);
     putName(this.#names, at, Buffer.from(to));
     const moved = this.#sys.rename(this.#fd, this.#names, 0, this.#asideFd, this.#names, at, 0);
-    this.#checked(moved, below(this.#directory, name));
+    this.#checked(moved, joinPath(this.#directory, name));
   }
 
   #checked(result: number, path: Uint8Array): number {

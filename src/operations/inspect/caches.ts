@@ -1,4 +1,4 @@
-import { hex } from "../../formats/bytes.ts";
+import { hex, joinPath } from "../../formats/bytes.ts";
 import { CairnError } from "../../errors.ts";
 import { D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { listOrigins, loadOrigins } from "../../fs/origins.ts";
@@ -75,7 +75,7 @@ function entryOf(table: ScanTable, directory: number, record: number): unknown {
   const kind = KINDS[mode >>> 9] ?? "unknown";
   const seconds = BigInt.asIntN(64, wide(words, at + R.MTIME));
   return {
-    ...displayPath(parent.length === 0 ? name : Buffer.concat([parent, Buffer.from("/"), name])),
+    ...displayPath(joinPath(parent, name)),
     kind,
     mode: mode & 0o7777,
     size: Number(wide(words, at + R.SIZE)),
