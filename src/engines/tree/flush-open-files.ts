@@ -7,8 +7,8 @@ import { newArena } from "../../native.ts";
 
 const READ = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
 const WRITE = fs.constants.O_WRONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK;
-/** Looking for them is not worth more. */
-const BUDGET_MS = 100;
+/** A clone takes as long; of processes that are not looked at by then, what they wrote last may be missing in it. */
+const BUDGET_MS = 1000;
 const sync = promisify(fs.fsync);
 
 /**
