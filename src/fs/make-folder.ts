@@ -1,20 +1,31 @@
-import { existsSync, fchmodSync, mkdirSync } from "node:fs";
-import { dirname } from "node:path";
+import { fchmodSync, lstatSync, mkdirSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import { parentOf } from "./exchange-folders.ts";
 import { inDirectory } from "./syscalls.ts";
 
 /**
- * Makes a folder and its missing parents for their owner alone. Throws what the kernel says: for a file system that is
- * mounted read-only, Node's own recursive call says ENOENT instead of EROFS.
+ * Makes a folder and its missing parents, for their owner alone unless `mode` says otherwise (less the umask). Throws what
+ * the kernel says. Node's own recursive call never ends where the kernel says that something is missing of a parent that is
+ * there, as proc does, and says ENOENT instead of EROFS.
  */
-export function makeFolder(path: string): void {
+export function makeFolder(path: string | Buffer, mode = 0o700): void {
+  const folder = typeof path === "string" ? Buffer.from(resolve(path)) : path;
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    mkdirSync(folder, { mode });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    const parent = dirname(path);
-    if (!existsSync(parent) && parent !== path) makeFolder(parent);
-    mkdirSync(path, { mode: 0o700 });
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(folder).isDirectory()) return;
+    const parent = parentOf(folder);
+    if (code !== "ENOENT" || isThere(parent)) throw error;
+    makeFolder(parent, mode);
+    // Of two that make it at once the other may be first.
+    makeFolder(folder, mode);
   }
+}
+
+/** Whatever it is: below a link that leads nowhere nothing is made. */
+function isThere(path: Buffer): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Gives a folder that was filled for its owner alone the permissions of one that is made by this process otherwise. */

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import { factsOfProbe, type ProbeAnswer, probeHolder, probeNewSubvolume } from "../engines/tree/probe.ts";
 import { CairnError } from "../errors.ts";
 import { durableWrite } from "../fs/durable.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemId } from "../fs/mounts.ts";
 import { listedNames, printablePath } from "../fs/safe-path.ts";
 import { newControlId } from "../ids.ts";
@@ -195,7 +196,7 @@ function askedOf({ folder, control }: FoundWorkspace): Required<Pick<Remembered,
 export function rememberReasons(found: FoundWorkspace, engine: EngineType, reasons: readonly EngineReason[]): void {
   const { control, paths } = found;
   try {
-    mkdirSync(control.cache, { recursive: true, mode: 0o700 });
+    makeFolder(control.cache);
     const file: Remembered = {
       format: "cairn.engines",
       version: 1,

@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { plainBytesOf } from "../formats/pack-header.ts";
 import { F, FORWARD_WORDS, type ForwardTarget, type ForwardTask } from "./forward.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import type { FinishedPack } from "./pack-writer.ts";
 import { clearAway } from "../fs/remove-all.ts";
@@ -41,7 +42,7 @@ export class ForwardedPacks implements ForwardTarget {
   /** `directory`: below it are unfinished packs, on the repository's own file system where it is local; made when absent. */
   constructor(options: PackUploaderOptions & { directory: string }) {
     const { repository, index } = options;
-    mkdirSync(options.directory, { recursive: true, mode: 0o700 });
+    makeFolder(options.directory);
     const directory = mkdtempSync(join(options.directory, "forwarded-"));
     this.#uploader = new PackUploader(options);
     this.#control = new Int32Array(new SharedArrayBuffer(FORWARD_WORDS * 4));

@@ -1,7 +1,8 @@
-import { closeSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
@@ -204,7 +205,7 @@ export class NearPacks {
   #placeFor(pack: string): string {
     const path = this.pathOf(pack);
     try {
-      mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      makeFolder(dirname(path));
     } catch (error) {
       throw toCairnError(error, `cannot make a folder for what is fetched in ${this.folder}`);
     }

@@ -1,4 +1,3 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -9,6 +8,7 @@ import {
   type IndexBlob,
   type PackHeaderEntry,
 } from "../formats/pack-header.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { objectIdOf } from "../ids.ts";
 import { clearAway } from "../fs/remove-all.ts";
 import { type Arena, giveBack, newArena } from "../native.ts";
@@ -143,7 +143,7 @@ export class PackCopier {
     if (directory === undefined)
       throw new CairnError("internal", "a far repository's packs are copied in a work directory");
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeFolder(directory);
     } catch (error) {
       throw toCairnError(error, "cannot make the folder for new packs");
     }

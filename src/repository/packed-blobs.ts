@@ -1,5 +1,5 @@
-import { mkdirSync } from "node:fs";
 import type { BlobType } from "../formats/pack-header.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import type { Arena } from "../native.ts";
 import { PackUploader, type PackUploaderOptions } from "./pack-uploader.ts";
 import { PackWriter } from "./pack-writer.ts";
@@ -12,7 +12,7 @@ export class PackedBlobs {
   /** `directory`: for unfinished packs; made when absent. */
   constructor(options: PackUploaderOptions & { directory: string }) {
     const { directory, repository } = options;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeFolder(directory);
     const uploader = new PackUploader(options);
     const writer = (type: BlobType): PackWriter =>
       new PackWriter({

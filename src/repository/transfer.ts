@@ -1,6 +1,6 @@
-import { mkdirSync } from "node:fs";
 import { throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobMover } from "./blob-mover.ts";
@@ -85,7 +85,7 @@ export async function runTransfer(
   const { directory, near, signal, onProgress } = options;
   const { entries } = plan;
   if (entries.length === 0) return { packs: 0, indexes: 0, packBytes: 0 };
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeFolder(directory);
   const uploader = new PackUploader({ ...to, ...options.uploads });
   const told = (done: number, bytes: number): void =>
     onProgress?.({ done, total: entries.length, bytes, totalBytes: plan.storedBytes });

@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from "node:fs";
+import { existsSync, readdirSync, rmdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { isSubvolume, makeSubvolume } from "../fs/btrfs.ts";
 import { TEMPORARY_PREFIX, durableMkdir, removeLeftovers } from "../fs/durable.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { printablePath, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
@@ -277,7 +278,7 @@ async function finishReleasesIfIdle(): Promise<void> {
 
 /** The folder of a self-contained workspace; a subvolume where the engine needs one. */
 async function makeMain(folder: string, engine: string): Promise<void> {
-  if (engine !== "btrfs-snapshot") return void mkdirSync(folder, { recursive: true, mode: 0o755 });
+  if (engine !== "btrfs-snapshot") return void makeFolder(folder, 0o755);
   // Of an attempt with another engine that was killed: it is empty.
   if (existsSync(folder) && !isSubvolume(folder)) rmdirSync(folder);
   try {

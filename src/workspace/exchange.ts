@@ -14,6 +14,7 @@ import { durableMkdir, durableRename } from "../fs/durable.ts";
 import { exchangePlaces } from "../fs/exchange-folders.ts";
 import { findHolders } from "../fs/holders.ts";
 import { boundSockets, mountedElsewhere } from "../fs/folder-ties.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { isMountPoint, mountOf, mountsInside, readMounts } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { inDirectory } from "../fs/syscalls.ts";
@@ -141,7 +142,7 @@ export async function restoreByExchange(
   const holder = workspace.engine.holder!;
   const { control, paths } = workspace.found;
   const { descriptor } = input.target;
-  fs.mkdirSync(control.temporary, { recursive: true, mode: 0o700 });
+  makeFolder(control.temporary);
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const staging = path.join(control.temporary, name);
   const asked: Intent = {

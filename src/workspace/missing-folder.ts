@@ -3,6 +3,7 @@ import path from "node:path";
 import { CairnError } from "../errors.ts";
 import { TEMPORARY_PREFIX, fsyncDirectory } from "../fs/durable.ts";
 import { parentOf } from "../fs/exchange-folders.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemUuid } from "../fs/mounts.ts";
 import { printablePath, quotedPath, shellPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
@@ -139,7 +140,7 @@ export async function withPresent<T>({ found, root }: Workspace, work: (present:
   if (isFolderThere(root)) return work(root);
   requirePlace(found);
   const empty = newWorkDirectory(found.control.temporary);
-  fs.mkdirSync(empty, { recursive: true, mode: 0o700 });
+  makeFolder(empty);
   try {
     return await work(Buffer.from(path.resolve(empty)));
   } finally {

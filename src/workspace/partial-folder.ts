@@ -8,6 +8,7 @@ import { rawPath, recordPath } from "../formats/record.ts";
 import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
 import { nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
 import { ownEntries } from "../fs/own-entries.ts";
 import { removeAll } from "../fs/remove-all.ts";
@@ -107,7 +108,7 @@ export class PartialFolder {
     folder.#begin(options);
     failpoint("partial.recorded");
     try {
-      fs.mkdirSync(parentOf(staging), { recursive: true });
+      makeFolder(parentOf(staging), 0o777);
       fs.mkdirSync(staging, { mode: 0o700 });
     } catch (error) {
       folder.end();

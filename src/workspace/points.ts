@@ -15,6 +15,7 @@ import {
   removeLeftovers,
   temporaryName,
 } from "../fs/durable.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { namesIfThere } from "../fs/names-in.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { clearAway, removeAll } from "../fs/remove-all.ts";
@@ -402,7 +403,7 @@ export class Points {
     const aside = newWorkDirectory(temporary);
     this.#catalog.forget(...sequences);
     try {
-      mkdirSync(aside, { recursive: true, mode: 0o700 });
+      makeFolder(aside);
       for (const sequence of sequences)
         renameSync(this.pathsOf(sequence).root, join(aside, pointDirectoryName(sequence)));
     } catch (error) {

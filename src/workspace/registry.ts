@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { makeFolder } from "../fs/make-folder.ts";
 import { absolutePath, homeDirectory } from "../fs/users.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { decodeRegistration, encodeRegistration } from "../formats/registration.ts";
@@ -98,7 +99,7 @@ export function noteSelfContained(entry: NewRegistration): void {
     // It is written anew.
   }
   try {
-    mkdirSync(notesDirectory(), { recursive: true, mode: 0o700 });
+    makeFolder(notesDirectory());
     durableWrite(file, encodeRegistration(recordOf(entry)));
   } catch {
     // Nobody may write there; then it is not listed.

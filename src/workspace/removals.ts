@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { removeHeldTree } from "../engines/tree/remove-held.ts";
 import { type CairnError, toCairnError } from "../errors.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { quotedPath } from "../fs/safe-path.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 
@@ -11,7 +12,7 @@ const MOST = 4;
 /** Gives what lies at a place another, in a folder named after this process, and returns that; whoever comes after its end removes it. */
 export function moveAside(place: string, parent = path.dirname(place)): string {
   const aside = newWorkDirectory(parent);
-  fs.mkdirSync(aside, { recursive: true, mode: 0o700 });
+  makeFolder(aside);
   const doomed = path.join(aside, path.basename(place));
   try {
     fs.renameSync(place, doomed);

@@ -16,6 +16,7 @@ import { rawPath, recordPath } from "../formats/record.ts";
 import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
 import type { IgnoreRecord } from "../fs/ignore.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemKind, onSameMount } from "../fs/mounts.ts";
 import { letOwnerWrite, undoOwnerWrites } from "../fs/owner-writes.ts";
 import { PathSelection } from "../fs/path-selection.ts";
@@ -394,7 +395,7 @@ export async function manifestOf(workspace: Workspace, point: Point): Promise<Ma
 function stagingDirectory(workspace: Workspace): string {
   const name = `${STAGING_PREFIX}${randomBytes(8).toString("hex")}`;
   const { temporary } = workspace.found.control;
-  fs.mkdirSync(temporary, { recursive: true, mode: 0o700 });
+  makeFolder(temporary);
   const root = workspace.root.toString("utf8");
   const same =
     Buffer.from(root).equals(workspace.root) &&

@@ -1,6 +1,5 @@
 import { constants } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
-import { dirname } from "node:path";
 import { refusesDirectorySync } from "../../fs/durable.ts";
 
 /** No such file, or no such folder above it. */
@@ -16,13 +15,6 @@ export async function makeDirectory(path: string): Promise<void> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
   }
-}
-
-/** With the missing ones above it, each made durable. */
-export async function makeDirectories(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true, mode: 0o700 });
-  if (first === undefined) return;
-  for (let at = path; at.length >= first.length; at = dirname(at)) await syncDirectory(dirname(at));
 }
 
 /** Makes the names in a folder durable. */

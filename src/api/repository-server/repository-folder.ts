@@ -3,8 +3,9 @@ import { constants, type Stats } from "node:fs";
 import { lstat, open, readdir, stat, unlink, type FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
+import { durableMkdir } from "../../fs/durable.ts";
 import { FILE_KINDS, isFileName, type FileKind, type StoredFile } from "../../repository/storage/storage.ts";
-import { isAbsent, makeDirectories, makeDirectory, syncDirectory } from "./folders.ts";
+import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 import { Upload } from "./upload.ts";
 
 /** Holds unfinished uploads; no request can name it, and no list shows it. */
@@ -36,7 +37,7 @@ export class RepositoryFolder {
 
   /** Makes the folders; those that are there are kept. Durable when it returns. */
   async create(): Promise<void> {
-    await makeDirectories(this.root);
+    durableMkdir(this.root);
     for (const kind of FILE_KINDS) if (kind !== "config") await makeDirectory(join(this.root, kind));
     await syncDirectory(this.root);
   }

@@ -1,8 +1,8 @@
 import { hex } from "../../formats/bytes.ts";
-import fs from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { currentUser } from "../../fs/users.ts";
 import { failpoint } from "../../failpoint.ts";
 import type { Manifest } from "../../formats/manifest.ts";
@@ -492,6 +492,6 @@ async function maintain(store: EmbeddedStore): Promise<void> {
 }
 
 function workDirectoryOf(store: EmbeddedStore): string {
-  fs.mkdirSync(store.workDirectory, { recursive: true, mode: 0o700 });
+  makeFolder(store.workDirectory);
   return store.workDirectory;
 }

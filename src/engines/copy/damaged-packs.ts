@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { makeFolder } from "../../fs/make-folder.ts";
 import type { StorePaths } from "./store-paths.ts";
 
 /** Which packs the last verifications found damaged: a note for the doctor, which does not read packs. Best effort. */
@@ -29,7 +30,7 @@ export function notePacks(paths: StorePaths, names: readonly string[], instead: 
   const all = [...new Set([...(instead ? [] : before), ...names])].toSorted();
   if (all.join() === before.toSorted().join()) return;
   try {
-    fs.mkdirSync(path.dirname(noteOf(paths)), { recursive: true, mode: 0o700 });
+    makeFolder(path.dirname(noteOf(paths)));
     if (all.length === 0) fs.rmSync(noteOf(paths), { force: true });
     else fs.writeFileSync(noteOf(paths), `${all.join("\n")}\n`, { mode: 0o600 });
   } catch {

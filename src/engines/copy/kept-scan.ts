@@ -1,5 +1,4 @@
 import { hex } from "../../formats/bytes.ts";
-import fs from "node:fs";
 import path from "node:path";
 import {
   finishStatCache,
@@ -8,6 +7,7 @@ import {
   statCacheTemporary,
   writeStatCache,
 } from "../../fs/stat-cache.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import type { ScanResult } from "../scan/scan.ts";
 import { cacheBasisHolds, dropCacheBasis, writeCacheBasis } from "./cache-basis.ts";
 import { takeSeed } from "./cache-seed.ts";
@@ -59,6 +59,6 @@ export class KeptScan {
   }
 
   #makeFolder(): void {
-    fs.mkdirSync(path.dirname(this.file), { recursive: true, mode: 0o700 });
+    makeFolder(path.dirname(this.file));
   }
 }

@@ -15,6 +15,7 @@ import {
   subvolumeInfo,
 } from "../../fs/btrfs.ts";
 import { nameOf, parentOf } from "../../fs/exchange-folders.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { newArena } from "../../native.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { letOwnerWrite } from "../../fs/owner-writes.ts";
@@ -169,7 +170,7 @@ const TRIES = 2;
 const FINE_MS = 0.9;
 
 async function tryWays(place: Buffer): Promise<Ways> {
-  fs.mkdirSync(parentOf(place), { recursive: true, mode: 0o700 });
+  makeFolder(parentOf(place));
   await makeSubvolume(place);
   try {
     return await held(parentOf(place), (parent) =>

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, renameSync, statSync } from "node:fs";
+import { renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { takenBytes } from "../../engines/tree/walk-entries.ts";
 import { CairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { namesIn } from "../../fs/names-in.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { deadWorkDirectories, newWorkDirectory, writtenWithin } from "../../fs/work-directory.ts";
@@ -61,7 +62,7 @@ export class FetchArea {
     const parent = join(cache, FOLDER);
     const area = new FetchArea(parent, usesLeft ? leftIn(parent) : []);
     try {
-      mkdirSync(area.#directory, { recursive: true, mode: 0o700 });
+      makeFolder(area.#directory);
       return area;
     } catch {
       return null;

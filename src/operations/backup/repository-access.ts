@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { warmThreads } from "../../engines/threads.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { absolutePath, homeDirectory } from "../../fs/users.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
@@ -131,7 +132,7 @@ export class RepositoryAccess {
   /** Where the index is cached; null where nothing can be. */
   indexCache(): string | null {
     try {
-      mkdirSync(this.cache, { recursive: true, mode: 0o700 });
+      makeFolder(this.cache);
       return join(this.cache, "index");
     } catch {
       return null;
@@ -147,7 +148,7 @@ export class RepositoryAccess {
     removeDeadWorkDirectories(parent);
     const made = newWorkDirectory(parent);
     this.#opened.work = made;
-    mkdirSync(made, { recursive: true, mode: 0o700 });
+    makeFolder(made);
     return made;
   }
 
@@ -155,7 +156,7 @@ export class RepositoryAccess {
   #besideCache(): string | null {
     const folder = join(this.cache, "work");
     try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      makeFolder(folder);
       return folder;
     } catch {
       return null;

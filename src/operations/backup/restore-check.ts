@@ -3,6 +3,7 @@ import { join, resolve } from "node:path";
 import { DatabaseChecker } from "../../capture/check-database.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { removeAll } from "../../fs/remove-all.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
@@ -28,7 +29,7 @@ export async function checkByRestoring(
   const words = named.length === 0 && listing.snapshots.length > 0 ? ["latest"] : named;
   const parent = options.scratch === undefined ? join(access.cache, "work") : resolve(options.scratch);
   try {
-    mkdirSync(parent, { recursive: true, mode: 0o700 });
+    makeFolder(parent);
   } catch (error) {
     throw toCairnError(error, `make the folder ${parent} to restore into`);
   }

@@ -1,5 +1,5 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { clearAway } from "../../fs/remove-all.ts";
 import { newWorkDirectory } from "../../fs/work-directory.ts";
 import type { Point } from "../../workspace/point-files.ts";
@@ -26,7 +26,7 @@ export async function takeIn(
   const { wanted, look, options, call } = by;
   const { listed, content, chosen } = wanted;
   const work = newWorkDirectory(workspace.found.control.temporary);
-  mkdirSync(work, { recursive: true, mode: 0o700 });
+  makeFolder(work);
   const folder = Buffer.from(join(work, "tree"));
   try {
     const { prove, ...others } = options;

@@ -1,7 +1,8 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "../../crypto/hash.ts";
 import { temporaryName } from "../../fs/durable.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { objectIdOf } from "../../ids.ts";
 import {
   isFileName,
@@ -27,7 +28,7 @@ export class CachedStorage extends WrappedStorage {
   /** From now on files are kept in this folder, which belongs to this repository alone. */
   keepIn(directory: string): void {
     try {
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      makeFolder(directory);
       this.#directory = directory;
     } catch {
       this.#directory = null;
