@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { backup, noRestic, restic, resticRepository } from "../fixtures/repository.ts";
+import { backup, noRestic, type TestRepository, restic, resticRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
 /** Cairn's days are those of UTC, restic's those of the zone that it runs in. */
@@ -29,13 +29,51 @@ test("forget keeps what restic would, whatever its rule", { skip: noRestic }, ()
   fs.writeFileSync(path.join(folder, "file"), "same");
   for (const [i, time] of TIMES.entries())
     restic(place, "backup", "--time", time, "--tag", ["", "a", "a,b"][i % 3]!, folder);
-  for (const rule of RULES) {
-    const line = ["forget", "--dry-run", ...rule];
-    const [group] = JSON.parse(restic(place, ...line, "--json")) as { keep: { id: string }[] }[];
-    const { groups } = backup(place, "forget", "--dry-run", ...rule).data as {
-      groups: { snapshots: { snapshot_id: string; keep: boolean }[] }[];
-    };
-    const kept = groups.flatMap(({ snapshots }) => snapshots.flatMap((each) => (each.keep ? each.snapshot_id : [])));
-    assert.deepEqual(kept.sort(), group!.keep.map(({ id }) => id).sort(), rule.join(" "));
-  }
+  for (const rule of RULES) assertKeepsAlike(place, rule);
 });
+
+test("forget is about the snapshots that restic takes, whatever it is asked to take", { skip: noRestic }, () => {
+  const place = resticRepository(2);
+  const [one, other] = ["one", "other"].map((name) => newFolder(name)) as [string, string];
+  for (const folder of [one, other]) fs.writeFileSync(path.join(folder, "file"), "same");
+  for (const host of ["here", "there"])
+    for (const folders of [[one], [other], [one, other], [one, other]])
+      restic(place, "backup", "--host", host, "--tag", host, ...folders);
+  for (const filter of [
+    ["--path", one],
+    ["--path", one, "--path", other],
+    ["--host", "here", "--path", other, "--path", one],
+    ["--host", "here", "--host", "there", "--path", other],
+    ["--tag", "here", "--tag", "nowhere"],
+    ["--tag", "here,nowhere"],
+    ["--path", one, "--group-by", "host"],
+    ["--tag", "there", "--group-by", "paths"],
+  ])
+    assertKeepsAlike(place, ["--keep-last", "1", ...filter]);
+});
+
+/** Both say of the same snapshots that they stay, and of the same that they go. */
+function assertKeepsAlike(place: TestRepository, rule: string[]): void {
+  const line = ["--dry-run", ...rule];
+  const theirs = (JSON.parse(restic(place, "forget", ...line, "--json") || "[]") ?? []) as Record<
+    "keep" | "remove",
+    { id: string }[] | null
+  >[];
+  const ours = backup(place, "forget", ...line).data["groups"] as {
+    snapshots: { snapshot_id: string; keep: boolean }[];
+  }[];
+  for (const [word, keep] of [
+    ["keep", true],
+    ["remove", false],
+  ] as const) {
+    const own = ours.flatMap(({ snapshots }) => snapshots.filter((each) => each.keep === keep));
+    assert.deepEqual(
+      own.map(({ snapshot_id: id }) => id).toSorted(),
+      theirs
+        .flatMap((group) => group[word] ?? [])
+        .map(({ id }) => id)
+        .toSorted(),
+      `${word}: ${rule.join(" ")}`,
+    );
+  }
+}

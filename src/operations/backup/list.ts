@@ -43,7 +43,7 @@ export function chosenSnapshot(listing: SnapshotListing, word: string, latestOf:
 export function isChosen(snapshot: Snapshot, filter: SnapshotFilter): boolean {
   const { hosts, paths, tags } = filter;
   if (hosts !== undefined && hosts.length > 0 && !hosts.includes(snapshot.hostname)) return false;
-  if (paths !== undefined && paths.length > 0 && !paths.some((path) => snapshot.paths.includes(path))) return false;
+  if (paths?.every((path) => snapshot.paths.includes(path)) === false) return false;
   if (tags === undefined || tags.length === 0) return true;
   const own = ownTags(snapshot);
   return tags.some((all) => (all.length === 0 ? own.length === 0 : all.every((tag) => own.includes(tag))));

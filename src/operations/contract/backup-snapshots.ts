@@ -33,7 +33,7 @@ export interface BackupSnapshot {
 }
 
 export interface SnapshotFilter {
-  /** Any of these paths. */
+  /** All of these paths, as restic has it. */
   paths?: readonly string[];
   /** Any of these hosts. */
   hosts?: readonly string[];

@@ -12,7 +12,7 @@ import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 /** Which snapshots a verb is about. */
 export const FILTER_OPTIONS: readonly OptionDefinition[] = [
   { flags: "--host <name>", text: "only those of this host; several: any of them", repeat: true },
-  { flags: "--path <path>", text: "only those of this folder; several: any of them", repeat: true },
+  { flags: "--path <path>", text: "only those of this folder; several: of all of them", repeat: true },
   {
     flags: "-t, --tag <tags>",
     text: "only those with all of these, comma between; several: any of them",
