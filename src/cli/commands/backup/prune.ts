@@ -39,20 +39,21 @@ function readPercent(text: string): number {
 }
 
 export function renderPrune({ style }: Context, result: PruneBackupsResult): string[] {
-  const { removed_packs: removed, repacked_packs: repacked, unindexed_packs: unindexed } = result;
+  const { repacked_packs: repacked, postponed } = result;
+  const removed = result.removed_packs + result.unindexed_packs;
   const freed = `${formatBytes(Math.max(0, result.bytes_freed))}`;
   if (result.dry_run)
     return [`would free ${freed}: ${plural(removed, "pack")} without use, ${plural(repacked, "pack")} written anew`];
   const lines: string[] = [];
-  if (removed + repacked + unindexed === 0 && !result.postponed) lines.push("nothing to free");
-  else
+  if (removed + repacked > 0)
     lines.push(
-      `${style.green("freed")} ${freed}: ${plural(removed + unindexed, "pack")} removed, ${plural(repacked, "pack")} written anew, ${formatDuration(result.duration_ms)}`,
+      `${style.green("freed")} ${freed}: ${plural(removed, "pack")} removed, ${plural(repacked, "pack")} written anew, ${formatDuration(result.duration_ms)}`,
     );
+  else if (!postponed) lines.push("nothing to free");
   const { merged_packs: packs, merged_indexes: indexes } = result;
   if (packs + indexes > 0)
     lines.push(`merged ${plural(packs, "small pack")} and ${plural(indexes, "small index file")} into fewer`);
-  if (result.postponed)
+  if (postponed)
     lines.push(style.yellow("others use the repository: what could not be deleted goes with the next prune"));
   if (result.damaged_packs.length > 0)
     lines.push(

@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { PruneBackupsResult } from "../../../operations/contract.ts";
+import type { Context } from "../../context.ts";
+import { PLAIN } from "../../render/style.ts";
+import { renderPrune } from "./prune.ts";
+
+const NOTHING: PruneBackupsResult = {
+  location: "/repository",
+  repository_id: "0".repeat(64),
+  version: 2,
+  dry_run: false,
+  removed_packs: 0,
+  repacked_packs: 0,
+  new_packs: 0,
+  merged_packs: 0,
+  merged_indexes: 0,
+  unindexed_packs: 0,
+  bytes_freed: 0,
+  unused_bytes: 0,
+  postponed: false,
+  damaged_packs: [],
+  duration_ms: 1,
+};
+
+function told(result: Partial<PruneBackupsResult>): string {
+  return renderPrune({ style: PLAIN } as Context, { ...NOTHING, ...result }).join("\n");
+}
+
+test("a prune counts packs in no index among those that go, planned or done", () => {
+  const packs = { removed_packs: 1, unindexed_packs: 18, bytes_freed: 2048 };
+  assert.equal(told({ ...packs, dry_run: true }), "would free 2 KiB: 19 packs without use, 0 packs written anew");
+  assert.equal(told(packs), "freed 2 KiB: 19 packs removed, 0 packs written anew, 1 ms");
+});
+
+test("a prune that could delete nothing says why, and not that it freed nothing", () => {
+  assert.equal(
+    told({ postponed: true }),
+    "others use the repository: what could not be deleted goes with the next prune",
+  );
+  assert.equal(told({}), "nothing to free");
+});
