@@ -34,8 +34,8 @@ import { errnoName } from "./syscalls.ts";
  *
  * Everything here needs native calls ({@link btrfsAvailable}) except {@link isSubvolume}. What may wait for the disk
  * runs on a thread of the pool and returns a promise; it cannot be stopped. Errors are CairnErrors with
- * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system), `usage` (an unfit name),
- * `conflict` (subvolumes inside, a swap file), else what the errno means.
+ * `details.errno`: `unsupported` (not btrfs, not a subvolume, another file system, a swap file in use), `usage` (an unfit
+ * name), `conflict` (subvolumes inside), else what the errno means.
  */
 
 const EINTR = 4;
@@ -130,7 +130,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
   EXDEV: "unsupported",
   EINVAL: "unsupported",
   ENOTEMPTY: "conflict",
-  ETXTBSY: "conflict",
+  ETXTBSY: "unsupported",
   EBUSY: "busy",
 };
 
@@ -139,15 +139,18 @@ const HINTS: Readonly<Record<string, string>> = {
   EXDEV: "both must lie on the same btrfs file system",
   EROFS: "the file system is mounted read-only, or the folder lies in a read-only snapshot",
   EDQUOT: "a quota group is full: raise its limit or remove points",
-  ETXTBSY: "a swap file in it is in use: turn it off with swapoff, or move it to a subvolume of its own",
+  ETXTBSY: "turn it off with swapoff, or move it to a subvolume of its own",
 };
+
+/** What an errno means here, where its name does not say it. */
+const MEANINGS: Readonly<Record<string, string>> = { ETXTBSY: "a swap file in it is in use (ETXTBSY)" };
 
 type Hints = Readonly<Record<string, string>>;
 
 function failure(errno: number, doing: string, hints: Hints = {}): CairnError {
   const name = errnoName(errno);
   const hint = hints[name] ?? HINTS[name];
-  return new CairnError(CODES[name] ?? codeOfErrno(name), `${doing}: ${name}`, {
+  return new CairnError(CODES[name] ?? codeOfErrno(name), `${doing}: ${MEANINGS[name] ?? name}`, {
     ...(hint === undefined ? {} : { hint }),
     details: { errno: name },
   });

@@ -117,6 +117,31 @@ test("a folder that is no subvolume any more is saved into the store, and the po
   assert.match(findings[0]?.detail ?? "", /^btrfs-snapshot does not work here now.*plain directory/);
 });
 
+test("a folder with a swap file that is in use is saved into the store, and the point says why", async (t) => {
+  const place = await heldPlace(t, SUBVOLUME);
+  if (place === null) return;
+  const { client, folder } = place;
+  const swap = path.join(folder, "swap");
+  fs.writeFileSync(swap, "", { mode: 0o600 });
+  execFileSync("chattr", ["+C", swap]);
+  fs.writeFileSync(swap, Buffer.alloc(1 << 20));
+  execFileSync("mkswap", ["-q", swap]);
+  try {
+    execFileSync("swapon", [swap], { stdio: "pipe" });
+  } catch (error) {
+    return t.skip(`no swap file can be used here: ${String((error as { stderr?: Buffer }).stderr)}`);
+  }
+  try {
+    const saved = await client.save();
+    assert.deepEqual([saved.effective_engine, saved.complete], ["copy", true]);
+    assert.match(saved.degraded[0]?.reason ?? "", /a swap file in it is in use/);
+  } finally {
+    execFileSync("swapoff", [swap]);
+  }
+  const { effective_engine: engine, degraded } = await client.save();
+  assert.deepEqual([engine, degraded], ["btrfs-snapshot", []]);
+});
+
 test("an engine that works and is not used is there for the asking, wherever engines are told", async (t) => {
   const place = await heldPlace(t, SUBVOLUME);
   if (place === null) return;
