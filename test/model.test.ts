@@ -17,6 +17,9 @@ const SECONDS = Number(process.env["CAIRN_MODEL_SECONDS"] ?? 36);
 /** A model's history is checked whole now and then; a new one keeps that cheap. */
 const STEPS = 120;
 const ROOM = 2 ** 31;
+/** What must have happened; a machine that does little in its time gets so many times more. */
+const WANTED = ["save", "restore", "undo", "killed"];
+const LATE = 9;
 
 const title = `every point gives back what the folder was, whatever happens in between (seed ${SEED})`;
 
@@ -37,16 +40,22 @@ async function runModels(
   on: { engines: readonly [EngineType, ...EngineType[]]; root: string; seconds: number },
 ): Promise<void> {
   const end = performance.now() + on.seconds * 1000;
+  const latest = end + LATE * on.seconds * 1000;
   const counts = new Map<string, number>();
+  const goesOn = (model?: Model): boolean => {
+    const now = performance.now();
+    const hasAll = WANTED.every((name) => counts.has(name) || model?.counts.has(name) === true);
+    return now < (hasAll ? end : latest);
+  };
   const library = await cairnLibrary();
   const [engine] = on.engines;
-  for (let run = 0; performance.now() < end; run++) {
+  for (let run = 0; goesOn(); run++) {
     const folder = path.join(on.root, `model-${engine}-${run}`);
     makeHoldable(folder, engine);
     const client = await library.adopt(folder, { engineType: engine });
     const model = new Model(folder, client, { seed: SEED + run, engines: on.engines });
     try {
-      for (let step = 0; step < STEPS && performance.now() < end; step++) await model.step();
+      for (let step = 0; step < STEPS && goesOn(model); step++) await model.step();
       await model.checkEverything();
     } catch (error) {
       const steps = model.log.slice(-25).join("\n");
@@ -57,6 +66,5 @@ async function runModels(
     await model.end();
   }
   t.diagnostic([...counts].map(([name, count]) => `${count} ${name}`).join(", "));
-  for (const name of ["save", "restore", "undo", "killed"])
-    assert.ok((counts.get(name) ?? 0) > 0, `${name} never happened`);
+  for (const name of WANTED) assert.ok(counts.has(name), `${name} never happened`);
 }
