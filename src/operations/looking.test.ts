@@ -83,6 +83,22 @@ test("times alone make a folder unclean and are a difference", async (t) => {
   );
 });
 
+test("what goes with a directory that becomes a file is counted by status, save and diff alike", async (t) => {
+  const files = { "d/1": "1", "d/2": "2", "d/deep/3": "3", "in/e/4": "4", "in/f": "f" };
+  const { client, folder, write } = await testFolder(t, files);
+  await client.save();
+  for (const name of ["d", "in/e", "in/f"]) rmSync(join(folder, name), { recursive: true });
+  write("d", "a file");
+  symlinkSync("../d", join(folder, "in/e"));
+  write("in/f/5", "5");
+  const counted = { added: 1, modified: 4, removed: 5 };
+  const { entries } = await client.diff("head");
+  const listed = (wanted: DiffEntry["change"]): number => entries.filter(({ change }) => change === wanted).length;
+  assert.deepEqual({ added: listed("added"), modified: listed("modified"), removed: listed("removed") }, counted);
+  assert.deepEqual((await client.status()).changes, counted);
+  assert.deepEqual((await client.save()).changes, counted);
+});
+
 test("history is filtered by words, tags and paths, and cut at a limit", async (t) => {
   const { client, write } = await testFolder(t, { a: "one", b: "one" });
   const first = await client.save({ message: "The Beginning", tags: ["start"] });

@@ -229,9 +229,7 @@ function countDirectory(at: {
     const order =
       i === present.length ? 1 : j === before.length ? -1 : compareNames(table, present[i]!, old!, before[j]!);
     if (order === 0) {
-      if (recordDiffers(table, present[i]!, old!, before[j]!, moved)) changes.modified++;
-      i++;
-      j++;
+      countBoth(at, present[i++]!, before[j++]!);
       continue;
     }
     moved.add(directory);
@@ -246,7 +244,8 @@ function countDirectory(at: {
  * The same for a directory in which each record has the name of the one at its place in the previous table, and differs
  * from that only where the scan touched it.
  */
-function countAligned({ table, old, directory, changes, moved }: Parameters<typeof countDirectory>[0]): void {
+function countAligned(at: Parameters<typeof countDirectory>[0]): void {
+  const { table, old, directory, changes, moved } = at;
   const base = directory * DIRECTORY_WORDS;
   const oldBase = (table.directories[base + D.OLD]! - 1) * DIRECTORY_WORDS;
   const shift = old!.directories[oldBase + D.FIRST]! - table.directories[base + D.FIRST]!;
@@ -255,14 +254,20 @@ function countAligned({ table, old, directory, changes, moved }: Parameters<type
   for (let record = next(table.directories[base + D.FIRST]!); record >= 0 && record < end; record = next(record + 1)) {
     const is = isPresent(table, record);
     const was = isPresent(old!, record + shift);
-    if (is && was) {
-      if (recordDiffers(table, record, old!, record + shift, moved)) changes.modified++;
-    } else if (is || was) {
+    if (is && was) countBoth(at, record, record + shift);
+    else if (is || was) {
       moved.add(directory);
       if (is) changes.added++;
       else changes.removed += 1 + below(old!, record + shift);
     }
   }
+}
+
+/** An entry of both tables, and what went with a directory that is none any more. */
+function countBoth({ table, old, changes, moved }: Parameters<typeof countDirectory>[0], a: number, b: number): void {
+  if (!recordDiffers(table, a, old!, b, moved)) return;
+  changes.modified++;
+  if (table.records[a * RECORD_WORDS + R.MODE]! >>> 12 !== TYPE.DIRECTORY) changes.removed += below(old!, b);
 }
 
 /** Raw byte order of two records' names, without a view of either. */
