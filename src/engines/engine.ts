@@ -308,6 +308,8 @@ export interface Engine {
   stored(content: PointContent): Promise<StoredContent>;
   /** How much the engine's store holds, cheaply, and which one it is. */
   storeFacts(ask?: { foreign?: boolean }): Promise<StoreFacts>;
+  /** How much it holds, by what was kept of an earlier call where that still holds: then the store is not opened. */
+  storeBytes(): Promise<number>;
   /** Writes content into an empty folder. Nothing is synced. Throws `damaged` when not even the root can be read. */
   write(content: PointContent, request: WriteRequest): Promise<WrittenContent>;
   /** The same content for one more point, which then holds it by itself: the first of another workspace. */

@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { CairnError } from "../errors.ts";
+import { CairnError, toCairnError } from "../errors.ts";
 import { NO_POLICY, retentionOf, type RetentionRules } from "../formats/policy.ts";
 import { plural } from "../formats/sizes.ts";
 import { freeSpace } from "../fs/mounts.ts";
@@ -12,7 +12,7 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 export interface SpaceGuard extends WorkspaceCall {
   allow?: readonly GuardName[] | undefined;
-  /** Nothing is stored of this folder yet. */
+  /** The save stores what the folder holds, and nothing of it is stored yet. */
   first: boolean;
 }
 
@@ -31,13 +31,27 @@ export async function guardSpace(workspace: Workspace, guard: SpaceGuard): Promi
   // The store is no larger than all that is on its file system, and need not be counted then.
   if (usedBytes + estimate <= quota) return;
   const use = async (): Promise<Parameters<typeof checkQuota>[1]> => ({
-    usedBytes: (await workspace.engine.storeFacts()).bytes,
+    usedBytes: await storeBytes(workspace, guard),
     addedBytes: guard.allow?.includes("space") === true ? 0 : estimate,
     configured,
   });
   if (isWithinQuota(root, await use())) return;
   if (retention !== null) await makeRoom(workspace, retentionOf(retention), guard);
   checkQuota(root, await use());
+}
+
+/** How much the store holds. One that cannot be opened keeps nobody from holding a folder, which takes no store. */
+async function storeBytes({ engine }: Workspace, { onWarning }: WorkspaceCall): Promise<number> {
+  // The save opens it anyway.
+  if (engine.holder === null) return (await engine.storeFacts()).bytes;
+  try {
+    return await engine.storeBytes();
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code === "interrupted") throw problem;
+    onWarning?.(`the quota is not kept to, as it cannot be told how much the store holds: ${problem.message}`);
+    return 0;
+  }
 }
 
 /** A policy that cannot be read removes nothing and keeps nobody from saving. */

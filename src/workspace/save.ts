@@ -7,7 +7,6 @@ import type { Point } from "./point-files.ts";
 import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { recoverWorkspace } from "./recovery.ts";
-import { checkSpace } from "./guards.ts";
 import { guardSpace } from "./save-guard.ts";
 import { unchangedHead } from "./unchanged-head.ts";
 import type { Workspace } from "./workspace.ts";
@@ -31,8 +30,8 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   const head = workspace.byId(state.head);
   if (input.onDetached === "refuse") refuseDetached(workspace, head);
   if (holder !== null) {
-    // What a held tree comes to cost is known when it is sealed, and the quota is the store's.
-    checkSpace(workspace.found.control.root, 0, { allow: input.allow });
+    // What a held tree comes to cost is known when it is sealed.
+    await guardSpace(workspace, { ...input, first: false });
     const passedOver = whyNotHeld(workspace, input);
     const isAsked = input.skipUnchanged === true && passedOver === null;
     const same = isAsked ? await unchangedHead(workspace, input, holder) : null;

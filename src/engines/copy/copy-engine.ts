@@ -40,7 +40,6 @@ import { discardDraft, prepareScan, scan, type ScanOptions, type ScanResult } fr
 import type { Snapshot } from "../../formats/snapshot.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { ScanSummary } from "../scan/summary.ts";
-import { packBytes } from "../../repository/pack-bytes.ts";
 import { beyondNodes } from "./beyond-nodes.ts";
 import { discardSnapshots, freeContent, heldBytes } from "./free-content.ts";
 import { leaveSeed } from "./cache-seed.ts";
@@ -51,6 +50,7 @@ import { scanAmendment } from "./amend-point.ts";
 import { recordedRoot, rootMetadata } from "../root-metadata.ts";
 import { type CopyContent, manifestOf, sameAsHead } from "./copy-content.ts";
 import { EmbeddedStore } from "./embedded-store.ts";
+import { keepStoreBytes, keptStoreBytes, storeFactsOf } from "./store-facts.ts";
 import { storePaths } from "./store-paths.ts";
 import type {
   ExamineRequest,
@@ -317,15 +317,11 @@ export class CopyEngine implements Engine {
   }
 
   async storeFacts(ask: { foreign?: boolean } = {}): Promise<StoreFacts> {
-    const { index, repository } = await this.store();
-    const bytes = packBytes(index.table);
-    if (ask.foreign !== true) return { bytes, repositoryId: repository.id, foreign: false };
-    const { snapshots, damaged } = await repository.listSnapshots();
-    // One that cannot be read may be anybody's.
-    const foreign =
-      damaged.length > 0 ||
-      snapshots.some(({ snapshot }) => snapshot.tags?.some((tag) => tag.startsWith("cairn:")) !== true);
-    return { bytes, repositoryId: repository.id, foreign };
+    return storeFactsOf(await this.store(), ask);
+  }
+
+  async storeBytes(): Promise<number> {
+    return keptStoreBytes(storePaths(this.#options.control)) ?? keepStoreBytes(await this.store());
   }
 
   async write(content: PointContent, request: WriteRequest): Promise<WrittenContent> {

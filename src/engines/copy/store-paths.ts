@@ -10,6 +10,7 @@ export interface StorePaths {
   /** What can be made again. */
   cache: string;
   indexCache: string;
+  storeSize: string;
 }
 
 export function storePaths(control: string): StorePaths {
@@ -21,5 +22,6 @@ export function storePaths(control: string): StorePaths {
     temporary: path.join(control, "tmp"),
     cache,
     indexCache: path.join(cache, "index"),
+    storeSize: path.join(cache, "store-size"),
   };
 }

@@ -48,6 +48,7 @@ const FORMATS: Record<string, RecordFormat> = {
   "cairn.registration": { name: "registration", file: /^[0-9a-f]{64}\.json$/, check: decodeRegistration },
   "cairn.manifest": { name: "save-point-manifest", file: /^manifest\.json$/, check: decodeManifest },
   "cairn.cache-basis": { name: "stat-cache-basis", file: null },
+  "cairn.store-size": { name: "store-size", file: null },
   "cairn.restore": { name: "restore-journal", file: /^restore\.json$/, check: decodeRestoreFile },
   "cairn.seal": { name: "save-point-seal", file: /^seal\.json$/, check: decodeSealFile },
   "cairn.engines": { name: "engine-probe", file: /^engines\.json$/ },
