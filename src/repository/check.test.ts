@@ -104,6 +104,28 @@ describe("check", () => {
     });
   });
 
+  test("a cut pack costs what lies beyond its end, and nothing where only its header is gone", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(3, 5000, "a"));
+      const pack = await largest(fixture);
+      for (const [size, costs] of [
+        [pack.bytes.length - 10, 0],
+        [12_000, 1],
+        [7000, 2],
+      ] as const) {
+        truncateSync(pack.path, size);
+        const report = await check(fixture);
+        assert.deepEqual(kinds(report), ["pack_size"]);
+        assert.equal(paths(report.problems[0]).length, costs, `cut to ${size} bytes`);
+        assert.deepEqual(
+          report.packs.find(({ name }) => name === pack.name),
+          { name: pack.name, size },
+          "what is left of it is read",
+        );
+      }
+    });
+  });
+
   test("each damaged object names every root that it costs something when there are more paths than are listed", async () => {
     await withRepository(async (fixture) => {
       const archive = new TestArchive(fixture);

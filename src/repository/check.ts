@@ -53,7 +53,7 @@ export interface CheckedPacks {
   readonly index: BlobIndex;
   /** Packs that are there, largest first: what a full read goes through. */
   readonly packs: StoredFile[];
-  /** Entries whose pack is missing or cut. */
+  /** Entries whose pack is missing, or ends before them. */
   readonly lost: Set<number>;
 }
 
@@ -147,9 +147,10 @@ async function checkKeys(repository: Repository, problems: CheckProblem[]): Prom
   }
 }
 
-interface PackState {
+interface ShortPack {
   readonly pack: IndexedPack;
-  readonly present: boolean;
+  /** bytes that are there; 0 where there is no file */
+  readonly size: number;
 }
 
 async function checkPacks(
@@ -162,7 +163,7 @@ async function checkPacks(
   const stored = new Map((await repository.storage.list("data")).map((file) => [file.name, file.size]));
   const index = new BlobIndex();
   const planned = new Map<string, StoredFile>();
-  const absent: PackState[] = [];
+  const short: ShortPack[] = [];
   const seen = new Set<string>();
   const unindexed = new Map(stored);
   const take = (file: IndexFileContent): void => {
@@ -172,12 +173,9 @@ async function checkPacks(
       const wanted = pack.fileSize;
       if (!seen.has(name)) statePack(problems, pack, { name, size, wanted });
       seen.add(name);
-      if (size === undefined || size < wanted) {
-        absent.push({ pack, present: false });
-        continue;
-      }
-      pack.addTo(index);
-      planned.set(name, { name, size });
+      if (size !== undefined) planned.set(name, { name, size });
+      if (size === undefined || size < wanted) short.push({ pack, size: size ?? 0 });
+      else pack.addTo(index);
     }
     strikeNamed(unindexed, file);
     index.cover(file.name);
@@ -192,7 +190,7 @@ async function checkPacks(
       severity: damaged.length > 0 ? "damage" : "note",
     });
   const packs = [...planned.values()].sort((a, b) => b.size - a.size);
-  return { index, packs, lost: addLost(index, absent) };
+  return { index, packs, lost: addShort(index, short) };
 }
 
 function statePack(
@@ -215,12 +213,16 @@ function statePack(
     });
 }
 
-/** Entries that are only in packs that are not there; they are in the index, so that what they break can be told. */
-function addLost(index: BlobIndex, absent: readonly PackState[]): Set<number> {
+/** Adds entries that are only in packs that are not there, or not to their end, so that what they break can be told; returns those that are lost. */
+function addShort(index: BlobIndex, packs: readonly ShortPack[]): Set<number> {
   const lost = new Set<number>();
-  const healthy = index.count;
-  for (const { pack } of absent) pack.addTo(index);
-  for (let entry = healthy; entry < index.count; entry++) lost.add(entry);
+  for (const { pack, size } of packs) {
+    const from = index.count;
+    pack.addTo(index);
+    const { table } = index;
+    for (let entry = from; entry < index.count; entry++)
+      if (table.offsetOf[entry]! + table.lengthOf[entry]! > size) lost.add(entry);
+  }
   return lost;
 }
 

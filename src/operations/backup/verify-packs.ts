@@ -132,12 +132,14 @@ class PacksVerification {
   }
 
   #report({ pack, kind, message, blobs }: PackReport): void {
-    const { index } = this.#what.report;
+    const { index, lost } = this.#what.report;
     const name = objectIdOf(index.table.packId(pack));
     this.#packReports.set(pack, { kind, message });
     if (kind !== null) this.#add(kind === "missing" ? "pack_missing" : "pack_damaged", name, message);
     for (const { entry, message: why } of blobs) {
       this.#reported.add(entry);
+      // Its pack is known to end before it.
+      if (lost.has(entry)) continue;
       const { offset } = index.place(entry);
       this.#add("blob_damaged", objectIdOf(index.idOf(entry)), `in pack ${name} at ${offset}: ${why}`);
     }
