@@ -215,7 +215,7 @@ export interface Client {
 
 /** What needs no open control directory. All paths absolute or relative to the current directory. */
 export interface CairnLibrary {
-  /** Never fails on an existing path and leaves nothing behind. */
+  /** The best engine there, of a workspace the one that it has. Never fails on an existing path and leaves nothing behind. */
   detectEngine(path: string, options?: CallOptions): Promise<EngineResult>;
   /** Resolves when that engine works there, else `unsupported` with the reason and what would help. */
   validateEngine(path: string, type: EngineType, options?: CallOptions): Promise<void>;

@@ -33,12 +33,23 @@ interface ProbeOptions {
 }
 
 /**
- * The best engine for a path, and why each better one was passed over: by doing it in a temporary folder beside where
- * the points are or would be. Never fails for a folder that exists.
+ * The best engine for a path, of a workspace the one that it has, and why each better one was passed over: by doing it in
+ * a temporary folder beside where the points are or would be. Never fails for a folder that exists.
  */
 export async function detectEngine(path: string, options: ProbeOptions): Promise<EngineResult> {
-  const { best, reasons } = await probeEngines(existingFolder(path), options);
-  return { path, engine: best, engine_reasons: withChosen(reasons, best) };
+  const folder = existingFolder(path);
+  const { best, reasons } = await probeEngines(folder, options);
+  const engine = engineInUse(folder) ?? best;
+  return { path, engine, engine_reasons: withChosen(reasons, engine) };
+}
+
+/** Null for a folder that is no workspace, or one whose records cannot be read. */
+function engineInUse(folder: Buffer): EngineType | null {
+  try {
+    return (findWorkspace(folder, { exact: true })?.controlFile.engine as EngineType | undefined) ?? null;
+  } catch {
+    return null;
+  }
 }
 
 interface Probed {

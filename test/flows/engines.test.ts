@@ -154,6 +154,7 @@ test("an engine that works and is not used is there for the asking, wherever eng
     ["btrfs-snapshot", ["reflink-copy"]],
   ] as const) {
     const all = [await client.setEngine(engine), await client.status(), await client.doctor()];
+    all.push(await (await cairnLibrary()).detectEngine(folder));
     for (const { engine: used, engine_reasons: reasons } of all) {
       assert.deepEqual([used, reasons.find(({ chosen }) => chosen)?.engine, asked(reasons)], [engine, engine, others]);
       assert.equal(reasons.length, 4);
