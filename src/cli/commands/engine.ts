@@ -19,7 +19,10 @@ export const command: CommandDefinition = {
     },
   ],
   examples: [
-    { line: "cairn engine show ~/project", text: "the engine there, or the best one, and why the others were passed over" },
+    {
+      line: "cairn engine show ~/project",
+      text: "the engine there, or the best one, and why the others were passed over",
+    },
     {
       line: "cairn engine set reflink-copy",
       text: "how further save points hold content; older ones stay as they are",
