@@ -1,3 +1,4 @@
+import { whyNotWritable } from "../workspace/doctor-control.ts";
 import { examineWorkspace } from "../workspace/doctor.ts";
 import { isFolderThere } from "../workspace/missing-folder.ts";
 import type { Workspace } from "../workspace/workspace.ts";
@@ -13,13 +14,15 @@ export async function doctor(workspace: Workspace, options: DoctorOptions): Prom
     ? await probeReasons(found, options.signal)
     : { works: true, reasons: rememberedReasons(found) };
   const used = reasons.find(({ chosen }) => chosen)!;
-  const all = works ? findings : [...findings, engineFinding(used)];
+  const canSave = whyNotWritable(found.control.root) === null;
+  const all = works ? findings : [...findings, engineFinding(used, canSave)];
   return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
 }
 
 /** An engine that works no more is no damage: every point then says that the store has its content, and why. */
-function engineFinding({ engine, reason, hint }: EngineReason): Finding {
+function engineFinding({ engine, reason, hint }: EngineReason, canSave: boolean): Finding {
   const help = hint === undefined ? "" : `; ${hint}`;
-  const detail = `${engine} does not work here now, and what is saved goes into the store: ${reason}${help}`;
+  const instead = canSave ? ", and what is saved goes into the store" : "";
+  const detail = `${engine} does not work here now${instead}: ${reason}${help}`;
   return { kind: "engine", severity: "warning", detail };
 }

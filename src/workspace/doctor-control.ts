@@ -62,6 +62,13 @@ function placeFindings({ found }: Workspace): Checkup[] {
     severity: "warning",
     detail,
   }));
+  const why = whyNotWritable(root);
+  if (why !== null)
+    findings.push({
+      kind: "control-place",
+      severity: "warning",
+      detail: `nothing can be saved, nor restored in place: ${root} cannot be written (${why})`,
+    });
   const mode = fs.statSync(root).mode & 0o777;
   if ((mode & 0o077) !== 0) {
     findings.push({
@@ -73,6 +80,17 @@ function placeFindings({ found }: Workspace): Checkup[] {
     });
   }
   return findings;
+}
+
+/** Why nothing can be written into a control directory now; null where it can. */
+export function whyNotWritable(root: string): string | null {
+  try {
+    fs.accessSync(root, fs.constants.W_OK);
+    return null;
+  } catch (error) {
+    const { message } = toCairnError(error);
+    return message;
+  }
 }
 
 function leftoverFindings({ found }: Workspace): Checkup[] {
