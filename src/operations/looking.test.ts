@@ -156,6 +156,26 @@ test("a restore touches nothing that matches, and keeps the root's inode", async
   assert.deepEqual([facts(), statSync(folder).ino], [before, root]);
 });
 
+test("directories whose mode or own time is put back are counted as the plan lists them, and none that entries came and went in", async (t) => {
+  const files = { "empty/f": "one", "moded/f": "one", "timed/f": "one", "moved/goes": "one", same: "one" };
+  const { client, folder, write } = await testFolder(t, files);
+  rmSync(join(folder, "empty/f"));
+  const { save_point_id: target } = await client.save();
+  chmodSync(join(folder, "empty"), 0o700);
+  chmodSync(join(folder, "moded"), 0o711);
+  utimesSync(join(folder, "timed"), 7, 7);
+  rmSync(join(folder, "moved/goes"));
+  write("moved/new", "two");
+  const { entries } = await client.planRestore({ target });
+  assert.deepEqual(
+    entries.map(({ action, path }) => `${action} ${path}`),
+    ["metadata empty", "metadata moded", "create moved/goes", "delete moved/new", "metadata timed"],
+  );
+  const { changes } = await client.restore({ target });
+  assert.deepEqual(changes, { created: 1, updated: 0, deleted: 1, metadata: 3 });
+  assert.equal(statSync(join(folder, "moded")).mode & 0o777, 0o755);
+});
+
 test("undo covers the paths of a partial restore, keeps edits made since, and twice is redo", async (t) => {
   const { client, folder, write } = await testFolder(t, { a: "one", b: "one" });
   const first = await client.save();

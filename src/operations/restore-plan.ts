@@ -9,6 +9,7 @@ import { leftOutBefore } from "../workspace/restore-left-out.ts";
 import { planRestore as planOf, type PlannedEntry } from "../workspace/restore-plan.ts";
 import { manifestOf, rulesOf, unknownIn } from "../workspace/restore.ts";
 import { keepingPlaces } from "../workspace/staging-places.ts";
+import { withoutMovedTimes } from "../workspace/tree-changes.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { PlanEntry, RestoreOptions, RestorePlan, WorkspaceCallOptions } from "./contract.ts";
 import { kindOf } from "./diff.ts";
@@ -62,7 +63,7 @@ async function planTo(
     const plan = await planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
     return { entries: keepingPlaces(workspace.root, plan), omitted: manifest?.omitted ?? [] };
   }, options);
-  const published = entries.map(publicEntry);
+  const published = withoutMovedTimes(entries).map(publicEntry);
   const { paths } = what;
   const leftOut = leftOutBefore(entries, scan, { paths, lacking: lackingIn(omitted, paths), notSet: [] });
   return {

@@ -15,11 +15,8 @@ import { type Difference, findNode } from "./tree-diff.ts";
 export { findNode } from "./tree-diff.ts";
 
 /** What a restore will do to one entry. */
-export interface PlannedEntry {
-  path: Uint8Array;
+export interface PlannedEntry extends Difference {
   action: "create" | "update" | "delete" | "metadata" | "keep";
-  before: TreeNode | null;
-  after: TreeNode | null;
   /** lstat of what is there, as it was saved; null where nothing is */
   old: Identity | null;
   reason?: LeftOutEntry["reason"];
@@ -102,12 +99,8 @@ const MOUNTED_THEN = "something was mounted there when it was saved, and left ou
 const MOUNTED_NOW = "another file system is mounted there";
 const OF_CONTROL = "it is part of a control directory, which no restore touches";
 
-function kept(
-  { path, before, after }: Difference,
-  reason: NonNullable<PlannedEntry["reason"]>,
-  detail: string,
-): PlannedEntry {
-  return { path, before, after, old: null, action: "keep", reason, detail };
+function kept(difference: Difference, reason: NonNullable<PlannedEntry["reason"]>, detail: string): PlannedEntry {
+  return { ...difference, old: null, action: "keep", reason, detail };
 }
 
 /** The entry itself or the directory that it is in, where the present save could not read it; else null. */
@@ -205,7 +198,7 @@ function plan(difference: Difference, finder: RecordFinder): PlannedEntry {
   const { path, before, after, aspects } = difference;
   const record = finder.find(path);
   const old = record === null ? null : identityOf(record);
-  const entry = { path, before, after, old };
+  const entry = { ...difference, old };
   if (before === null && finder.isOmitted(path)) {
     return {
       ...entry,

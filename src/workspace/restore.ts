@@ -35,6 +35,7 @@ import { type PlanInput, type PlannedEntry, planRestore } from "./restore-plan.t
 import { type StagedRestore, stageRestore } from "./restore-stage.ts";
 import type { Step } from "./restore-steps.ts";
 import { flushPlaces, makePlaces, placesApart, removePlaces, Stagings } from "./staging-places.ts";
+import { withoutMovedTimes } from "./tree-changes.ts";
 import type { Difference } from "./tree-diff.ts";
 import { lackingIn, type LeftOutEntry, neverPart, recordPoint, type Saved } from "./record-point.ts";
 import { RecordFinder } from "../engines/scan/find-record.ts";
@@ -154,7 +155,7 @@ async function restoreReading(workspace: Workspace, input: RestoreInput, present
   const stays = new PathSelection(leftOut.filter(isNotThere).map(({ path: where }) => where));
   return {
     undoId: finished.undoId,
-    changes: applied,
+    changes: { ...applied, metadata: applied.metadata + changedDirectories(plan, applied) },
     leftOut,
     unlinked: links.apart.filter((where) => stays.chosenAt(where) === null),
   };
@@ -277,6 +278,15 @@ function savedNodesOf(plan: readonly PlannedEntry[]): SavedNodes {
   for (const { path: where, before } of plan)
     if (before !== null) nodes.set(Buffer.from(where).toString("latin1"), before);
   return nodes;
+}
+
+/** How many directories that stay were given metadata, as the plan lists them. */
+function changedDirectories(plan: readonly PlannedEntry[], { kept }: AppliedSteps): number {
+  const stayed = new Set(kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  return withoutMovedTimes(plan).filter(
+    ({ action, after, path: where }) =>
+      action === "metadata" && after?.type === "dir" && !stayed.has(Buffer.from(where).toString("latin1")),
+  ).length;
 }
 
 /** File systems with one journal: what is synced in the control directory is never durable before what was renamed earlier. */

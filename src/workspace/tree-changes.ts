@@ -7,7 +7,7 @@ import { diffTrees, type Difference } from "./tree-diff.ts";
  * Leaves out directories whose only difference is their times when something directly inside came or went:
  * that is what moved them.
  */
-export function withoutMovedTimes(all: readonly Difference[]): Difference[] {
+export function withoutMovedTimes<T extends Difference>(all: readonly T[]): T[] {
   const moved = new Set<string>();
   for (const { path, before, after } of all) if (before === null || after === null) moved.add(parentKey(path));
   return all.filter(

@@ -10,6 +10,7 @@ import { lackingIn } from "../../workspace/record-point.ts";
 import { leftOutBefore } from "../../workspace/restore-left-out.ts";
 import { type PlannedEntry, planRestore } from "../../workspace/restore-plan.ts";
 import { unknownIn } from "../../workspace/restore.ts";
+import { withoutMovedTimes } from "../../workspace/tree-changes.ts";
 import type { Workspace, WorkspaceCall } from "../../workspace/workspace.ts";
 import type { RestoreResult } from "../contract.ts";
 import { publicLeftOut } from "../save.ts";
@@ -48,7 +49,7 @@ export async function planInPlace(
   } finally {
     blobs.close();
   }
-  for (const { action, before, after } of plan) {
+  for (const { action, before, after } of withoutMovedTimes(plan)) {
     const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
     if (action === "keep" || (!isOurs && isAlike(before, after))) continue;
     if (!isOther) changes[ACTIONS[action]]++;

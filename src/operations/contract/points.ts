@@ -229,7 +229,7 @@ export interface RestoreChanges {
   created: number;
   updated: number;
   deleted: number;
-  /** Entries whose content was right and whose mode, owner, times or attributes were set. */
+  /** Entries whose content was right and whose mode, owner, times or attributes were set; no directory of which only the time is set, as entries come or go in it. */
   metadata: number;
 }
 
