@@ -49,9 +49,10 @@ export async function planInPlace(
   } finally {
     blobs.close();
   }
-  for (const { action, before, after } of withoutMovedTimes(plan)) {
+  for (const entry of withoutMovedTimes(plan)) {
+    const { action, before, after } = entry;
     const isOther = action === "update" && (before?.type === "dir") !== (after?.type === "dir");
-    if (action === "keep" || (!isOurs && isAlike(before, after))) continue;
+    if (action === "keep" || (!isOurs && isAlike(entry))) continue;
     if (!isOther) changes[ACTIONS[action]]++;
     else {
       // One goes and another comes, as no directory takes the place of a file.
@@ -71,14 +72,12 @@ function withoutNumbers(node: TreeNode): TreeNode {
 }
 
 /** In trees of other programs groups of links have other numbers, and large files are cut elsewhere: size and time tell then. */
-function isAlike(before: TreeNode | null, after: TreeNode | null): boolean {
+function isAlike({ before, after, aspects }: PlannedEntry): boolean {
   if (before?.type !== "file" || after?.type !== "file") return false;
   const [was, is] = [before.content ?? NOTHING, after.content ?? NOTHING];
   return (
+    aspects.every((aspect) => aspect === "content" || aspect === "links") &&
     before.size === after.size &&
-    before.mode === after.mode &&
-    before.mtimeSec === after.mtimeSec &&
-    before.mtimeNs === after.mtimeNs &&
     before.links > 1 === after.links > 1 &&
     (was.length > 32 || is.length > 32 || Buffer.compare(was, is) === 0)
   );
