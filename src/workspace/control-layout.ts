@@ -23,6 +23,8 @@ export interface ControlPaths {
   readonly temporary: string;
   /** What can be made again. */
   readonly cache: string;
+  /** Room for what frees room. */
+  readonly spare: string;
   readonly workspaces: string;
   readonly lock: string;
   /** Retention and quota, where they were set. */
@@ -47,6 +49,7 @@ export function controlPaths(root: string): ControlPaths {
     storeKey: keyFile,
     temporary,
     cache,
+    spare: join(cache, "spare"),
     workspaces: join(root, "workspaces"),
     lock: join(root, "lock"),
     policy: join(root, "policy.json"),

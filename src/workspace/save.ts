@@ -8,6 +8,7 @@ import { recordPoint, type Saved, type SaveInput } from "./record-point.ts";
 import { isOtherFolder, recordFolder } from "./recorded-folder.ts";
 import { recoverWorkspace } from "./recovery.ts";
 import { guardSpace } from "./save-guard.ts";
+import { keepSpareRoom } from "./temporaries.ts";
 import { unchangedHead } from "./unchanged-head.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -32,6 +33,7 @@ export async function saveWorkspace(workspace: Workspace, input: SaveInput): Pro
   if (holder !== null) {
     // What a held tree comes to cost is known when it is sealed.
     await guardSpace(workspace, { ...input, first: false });
+    keepSpareRoom(workspace.found.control);
     const passedOver = whyNotHeld(workspace, input);
     const isAsked = input.skipUnchanged === true && passedOver === null;
     const same = isAsked ? await unchangedHead(workspace, input, holder) : null;

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { reworded, toCairnError } from "../errors.ts";
@@ -5,6 +6,7 @@ import { fsyncDirectory, removeLeftovers } from "../fs/durable.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import type { WorkspaceId } from "../ids.ts";
 import { type ControlPaths, statCachePath } from "./control-layout.ts";
+import { hasRoom } from "./room.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** No cache takes this long to be written. */
@@ -41,6 +43,24 @@ export async function makingRoom<T>(control: ControlPaths, work: () => T | Promi
     if (failure.code !== "no_space") throw error;
     const hint = `free some space elsewhere on the file system of ${control.root}, then try again`;
     throw reworded(failure, { hint, cause: error });
+  }
+}
+
+/** What the locks, records and plans of a removal come to many times over. */
+const SPARE_BYTES = 1 << 20;
+
+/**
+ * Keeps some room for what frees room, as a cache that is given up for it: points that hold trees may fill a disk, and
+ * then nothing that is removed from the folder makes any. Where there is little left it waits until there is more.
+ */
+export function keepSpareRoom({ cache, spare }: ControlPaths): void {
+  if (fs.statSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
+  try {
+    fs.mkdirSync(cache, { recursive: true, mode: 0o700 });
+    // Of bytes that no file system makes smaller.
+    fs.writeFileSync(spare, randomBytes(SPARE_BYTES), { mode: 0o600 });
+  } catch {
+    // What there is of it helps too.
   }
 }
 

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { cairn, cairnOk, SCRATCH } from "../fixtures/command.ts";
 import { assertFolder, readFolder } from "../fixtures/folder-state.ts";
+import { heldPlace } from "../fixtures/held-place.ts";
 import { loopFileSystem } from "../fixtures/loop-file-system.ts";
+import { untilFree } from "../fixtures/room.ts";
 import { newRepository } from "../fixtures/repository.ts";
 import { newFolder } from "../fixtures/work.ts";
 
@@ -77,6 +80,36 @@ for (const kind of ["xfs", "ext4"] as const) {
     assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["findings"], []);
   });
 }
+
+for (const [kind, engine] of [
+  ["btrfs", "btrfs-snapshot"],
+  ["xfs", "reflink-copy"],
+] as const)
+  test(`a cleanup makes room when held trees have filled the disk, which nothing removed from the folder frees: ${engine}`, async (t) => {
+    const place = await heldPlace(t, { kind, engine });
+    if (place === null) return;
+    const { folder, volume, client } = place;
+    const spare = path.join(client.controlDirectory, "cache/spare");
+    for (let n = 0; n < 3; n++) {
+      fs.writeFileSync(path.join(folder, "changes"), randomBytes(40 << 20));
+      await client.save();
+    }
+    assert.ok(fs.existsSync(spare));
+    fill(path.join(volume.root, "filler"));
+    const { status, error } = cairn(["-C", folder, "save"]);
+    assert.deepEqual([status, error?.code], [8, "no_space"]);
+    cairnOk(["-C", folder, "cleanup", "--keep-last", "1", "--keep-undo", "0"]);
+    assert.deepEqual(cairnOk(["-C", folder, "doctor"]).data["healthy"], true);
+    assert.equal((await client.history()).save_points.length, 1);
+    assert.ok(!fs.existsSync(spare));
+    if (kind === "btrfs")
+      for (const what of ["filesystem", "subvolume"])
+        execFileSync("btrfs", [what, "sync", volume.root], { stdio: "ignore" });
+    await untilFree(volume.root, 60 << 20);
+    await client.save();
+    assert.ok(fs.existsSync(spare));
+    assert.deepEqual(cairnOk(["-C", folder, "verify", "--all"]).data["problems"], []);
+  });
 
 test("a cleanup says what to do when there is no room for it and nothing to give up", (t) => {
   const place = loopFileSystem(t, "ext4");

@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { oneOf } from "../../../test/crash/rounds.ts";
 import { cairn } from "../../../test/fixtures/command.ts";
 import type { EngineClauses } from "../../../test/fixtures/engine-clauses.ts";
 import { assertFolder, readFolder } from "../../../test/fixtures/folder-state.ts";
 import { assertHeldTidy } from "../../../test/fixtures/held-place.ts";
+import { untilFree } from "../../../test/fixtures/room.ts";
 import { makeFirst, makeSecond } from "../../../test/fixtures/two-states.ts";
 import { cairnLibrary, resticCheck } from "../../../test/fixtures/work.ts";
 
@@ -41,7 +41,7 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
       assert.ok(meanwhile.status === 0 || meanwhile.status === 8, meanwhile.stdout);
       fs.rmSync(filler, { recursive: true });
       if (volume.kind === "btrfs") execFileSync("btrfs", ["filesystem", "sync", volume.root]);
-      await untilFree(volume.root);
+      await untilFree(volume.root, 16 << 20);
       if (fs.existsSync(fork)) await (await (await cairnLibrary()).open(fork)).release({ deletePoints: true });
       fs.rmSync(fork, { recursive: true, force: true });
       const state = readFolder(folder);
@@ -66,16 +66,6 @@ export function fullDiskClauses({ clause }: EngineClauses): void {
     },
     { fill: makeFirst, ownVolume: true },
   );
-}
-
-/** xfs gives back what was removed when it comes to it. */
-async function untilFree(root: string): Promise<void> {
-  for (let waited = 0; ; waited += 50) {
-    const { bavail, bsize } = fs.statfsSync(root);
-    if (bavail * bsize > 16 << 20) return;
-    assert.ok(waited < 30_000, "the room does not come back");
-    await sleep(50);
-  }
 }
 
 /** Writes until there is no room, in ever smaller pieces. */
