@@ -263,6 +263,7 @@ test("a folder is clean after a restore that gave a large file another size", { 
   write("large", "small\n");
   await client.save();
   await client.restore({ target });
+  assert.deepEqual((await client.planRestore({ target })).entries, []);
   assert.deepEqual([(await client.status()).clean, (await client.diff("head")).entries], [true, []]);
   write("large", "y".repeat(800_000));
   assert.equal((await client.status()).clean, false);

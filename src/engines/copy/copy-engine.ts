@@ -287,8 +287,9 @@ export class CopyEngine implements Engine {
   async look(request: StageRequest): Promise<LookedAt> {
     const store = await this.store();
     const cache = this.#kept.load(request.root);
-    // After a restore the cache is of what was there before it: by that nothing can be told of what head has.
-    const quick = cache !== null && (request.head === null || hex(cache.tree) === request.head.content.tree);
+    // A large file of another size than in the cache is only known to be another than head's where the cache is of head: after
+    // a restore it is of what was there before.
+    const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
     const untilDifferent = quick && request.untilDifferent === true;
     const result = await scan({ ...this.#scanOptions(request, store, cache), quick, untilDifferent });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
