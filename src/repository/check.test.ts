@@ -9,7 +9,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { checkStructure, type CheckProblem, type CheckReport } from "./check.ts";
 import { explain } from "./consequences.ts";
 import { PackVerifier } from "./pack-verifier.ts";
-import { planIndexRepair, runIndexRepair } from "./repair.ts";
+import { loadPackHeader, planIndexRepair, runIndexRepair } from "./repair.ts";
 import { Repository } from "./repository.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
 import type { Storage } from "./storage/storage.ts";
@@ -330,6 +330,15 @@ describe("repair of the index", () => {
       assert.deepEqual(readFileSync(pack.path), pack.bytes);
       const result = await runIndexRepair(fixture.repository, plan, { damagedPacks });
       assert.deepEqual([result.savedBlobs, result.lostBlobs.length], [3, 1]);
+    });
+  });
+
+  test("a pack whose last bytes do not come is damaged, and no more than that", async () => {
+    await withRepository(async (fixture) => {
+      await new TestArchive(fixture).save(randomFiles(1, 100, "a"));
+      const { name, bytes } = await largest(fixture);
+      const storage = new FaultyStorage(fixture.storage, [{ operation: "load", kind: "data", fault: "truncate" }]);
+      await assert.rejects(loadPackHeader(fixture.repository.over(storage), name, bytes.length), { code: "damaged" });
     });
   });
 

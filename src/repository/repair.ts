@@ -206,6 +206,7 @@ function stale(what: string, cause?: CairnError): CairnError {
 export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
   if (size < 4 + SEAL_OVERHEAD) throw new CairnError("damaged", `a file of ${size} bytes has no pack header`);
   const tail = Buffer.from(await repository.storage.load("data", name, { offset: size - 4, length: 4 }));
+  if (tail.length < 4) throw new CairnError("damaged", `the file ends before its ${size} bytes`);
   const length = tail.readUInt32LE(0);
   if (length <= SEAL_OVERHEAD || length > size - 4 || length > MAX_HEADER) {
     throw new CairnError("damaged", `the pack header's length ${length} does not fit a file of ${size} bytes`);
