@@ -3,6 +3,7 @@ import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { NodeWriter, type NotSet, whyNotHeld } from "../engines/write/node-writer.ts";
 import type { Identity } from "../engines/scan/find-record.ts";
+import { latin1 } from "../formats/bytes.ts";
 import type { PlaceApart } from "../formats/restore.ts";
 import { EACCES, EEXIST, EINVAL, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTEMPTY } from "../fs/errno.ts";
 import { renameToFree } from "../fs/exchange-folders.ts";
@@ -374,10 +375,6 @@ export class StepRunner {
 
 const IN_ANOTHER =
   "it lies in a subvolume or on a file system of its own, and nothing can be moved there from outside: restore it with --to and copy it";
-
-function latin1(path: Uint8Array): string {
-  return Buffer.from(path).toString("latin1");
-}
 
 /** One for all names that a file system may take for one; inodes do not tell, as FUSE may number each of them. */
 function folded(path: Uint8Array): string {

@@ -3,6 +3,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { reworded, toCairnError } from "../errors.ts";
 import { fsyncDirectory, removeLeftovers } from "../fs/durable.ts";
+import { makeFolder } from "../fs/make-folder.ts";
 import { removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import type { WorkspaceId } from "../ids.ts";
 import { type ControlPaths, statCachePath } from "./control-layout.ts";
@@ -56,7 +57,7 @@ const SPARE_BYTES = 1 << 20;
 export function keepSpareRoom({ cache, spare }: ControlPaths): void {
   if (fs.statSync(spare, { throwIfNoEntry: false })?.size === SPARE_BYTES || !hasRoom(cache, SPARE_BYTES)) return;
   try {
-    fs.mkdirSync(cache, { recursive: true, mode: 0o700 });
+    makeFolder(cache);
     // Of bytes that no file system makes smaller.
     fs.writeFileSync(spare, randomBytes(SPARE_BYTES), { mode: 0o600 });
   } catch {

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { decodeRecord, encodeRecord } from "../../formats/record.ts";
 import { putDisposable, readDisposable } from "../../fs/disposable-file.ts";
+import { makeFolder } from "../../fs/make-folder.ts";
 import { packBytes } from "../../repository/pack-bytes.ts";
 import type { StoreFacts } from "../engine.ts";
 import type { EmbeddedStore } from "./embedded-store.ts";
@@ -43,7 +44,7 @@ export function keepStoreBytes({ index, paths }: EmbeddedStore): number {
   const temporary = `${paths.storeSize}.${process.pid}`;
   const record = { bytes, index_files: [...index.covered].toSorted() };
   try {
-    fs.mkdirSync(paths.cache, { recursive: true, mode: 0o700 });
+    makeFolder(paths.cache);
     fs.writeFileSync(temporary, encodeRecord(record, FORMAT, VERSION), { mode: 0o600 });
     putDisposable(temporary, paths.storeSize);
   } catch {
