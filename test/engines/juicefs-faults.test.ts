@@ -59,7 +59,7 @@ test("a folder on JuiceFS is adopted with clones when they are asked for, whose 
 
   process.env["PATH"] = withProgram!.slice(volume.programs.length + 1);
   const without = await library.detectEngine(folder);
-  assert.equal(without.engine, "copy");
+  assert.equal(without.engine, "juicefs-clone", "it is the one that the workspace has");
   const why = without.engine_reasons.find(({ engine: each }) => each === "juicefs-clone");
   assert.match(why?.reason ?? "", /program juicefs is not/);
   assert.match(why?.hint ?? "", /install/);
