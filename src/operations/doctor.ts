@@ -14,8 +14,7 @@ export async function doctor(workspace: Workspace, options: DoctorOptions): Prom
     ? await probeReasons(found, options.signal)
     : { works: true, reasons: rememberedReasons(found) };
   const used = reasons.find(({ chosen }) => chosen)!;
-  const canSave = whyNotWritable(found.control.root) === null;
-  const all = works ? findings : [...findings, engineFinding(used, canSave)];
+  const all = works ? findings : [...findings, engineFinding(used, whyNotWritable(found.control.root) === null)];
   return { healthy, findings: all, engine: used.engine, engine_reasons: reasons };
 }
 

@@ -88,8 +88,7 @@ export function whyNotWritable(root: string): string | null {
     fs.accessSync(root, fs.constants.W_OK);
     return null;
   } catch (error) {
-    const { message } = toCairnError(error);
-    return message;
+    return toCairnError(error).message;
   }
 }
 

@@ -12,6 +12,7 @@ import { failpoint } from "../failpoint.ts";
 import type { Cause, DescriptorContent } from "../formats/descriptor.ts";
 import type { Manifest } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
+import { latin1 } from "../formats/bytes.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import type { DirectoryFacts, PlaceApart, RestoreFile } from "../formats/restore.ts";
 import { flushFileSystem } from "../fs/flush.ts";
@@ -275,17 +276,15 @@ function rootBefore(workspace: Workspace, { undo_id: undoId }: RestoreFile): Res
 /** What the undo point has where the plan changes something. */
 function savedNodesOf(plan: readonly PlannedEntry[]): SavedNodes {
   const nodes = new Map<string, TreeNode>();
-  for (const { path: where, before } of plan)
-    if (before !== null) nodes.set(Buffer.from(where).toString("latin1"), before);
+  for (const { path: where, before } of plan) if (before !== null) nodes.set(latin1(where), before);
   return nodes;
 }
 
 /** How many directories that stay were given metadata, as the plan lists them. */
 function changedDirectories(plan: readonly PlannedEntry[], { kept }: AppliedSteps): number {
-  const stayed = new Set(kept.map(({ path: where }) => Buffer.from(where).toString("latin1")));
+  const stayed = new Set(kept.map(({ path: where }) => latin1(where)));
   return withoutMovedTimes(plan).filter(
-    ({ action, after, path: where }) =>
-      action === "metadata" && after?.type === "dir" && !stayed.has(Buffer.from(where).toString("latin1")),
+    ({ action, after, path: where }) => action === "metadata" && after?.type === "dir" && !stayed.has(latin1(where)),
   ).length;
 }
 

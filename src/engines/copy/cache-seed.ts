@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
 import { loadStatCache, type StatCache, statCacheTree, writeStatCache } from "../../fs/stat-cache.ts";
 import { newStatBuffer, putName, signedWide, STAT, type StatBuffer, syscalls, TYPE } from "../../fs/syscalls.ts";
@@ -116,10 +117,7 @@ class CacheCopier {
       const path = table.directoryPath(d);
       let fd: number;
       try {
-        fd = fs.openSync(
-          path.length === 0 ? this.#folder : Buffer.concat([this.#folder, SLASH, path]),
-          fs.constants.O_RDONLY | fs.constants.O_DIRECTORY,
-        );
+        fd = fs.openSync(joinPath(this.#folder, path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
       } catch {
         continue;
       }
@@ -167,5 +165,3 @@ class CacheCopier {
     return hasWords(words, base, stat, EQUAL) && (isDirectory || hasWords(words, base, stat, EQUAL_IN_FILES));
   }
 }
-
-const SLASH = Buffer.from("/");

@@ -432,4 +432,5 @@ function openPack(folder: string, id: string): number {
     throw new CairnError("damaged", `pack ${id.slice(0, 12)} is missing from the store`);
   }
 }
+
 const EMPTY = new Uint8Array(0);

@@ -181,6 +181,7 @@ function inodeOf(node: TreeNode, path: Uint8Array): string {
 function hashOf({ content }: TreeNode, recorded: Uint8Array | undefined): Uint8Array | undefined {
   return content?.length === 32 ? content : recorded;
 }
+
 const NOT_KEPT = "the file system does not keep it, or something changed it meanwhile";
 
 function otherModeEntry(path: Uint8Array, saved: TreeNode, now: TreeNode): LeftOut {
