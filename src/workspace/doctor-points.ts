@@ -18,9 +18,26 @@ import { encodeDescriptorFile } from "./descriptor-file.ts";
 import { holdsMore, leftTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
+import { unlessNotOwn } from "./not-the-owner.ts";
 import { whyLeft } from "./removals.ts";
 import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
 import type { Workspace } from "./workspace.ts";
+
+/**
+ * What to say of a record that cannot be read. Its repair is left out where nothing is lost: what a newer version wrote,
+ * and what this user may only not read, is as good as it was.
+ */
+function unreadable(
+  { found }: Workspace,
+  { message, problem, ...checkup }: Omit<Checkup, "detail"> & { message: string; problem: CairnError },
+): Checkup {
+  const { kind, severity } = checkup;
+  const { hint } = toCairnError(unlessNotOwn(found.control, problem));
+  const detail = hint === undefined ? message : `${message}; ${hint}`;
+  if (problem.code === "permission") return { kind, severity: "warning", detail };
+  if (problem.code === "newer_version") return { kind, severity, detail };
+  return { ...checkup, detail: message };
+}
 
 /** Head and last restore: where the file is lost, or names a point that is not there. */
 export function stateFindings(workspace: Workspace): Checkup[] {
@@ -38,16 +55,11 @@ export function stateFindings(workspace: Workspace): Checkup[] {
   try {
     state = readState(paths);
   } catch (error) {
+    const problem = toCairnError(error);
     const repair = "the workspace counts as standing at its latest point; what undo goes back to is not known any more";
-    return [
-      {
-        kind: "state",
-        severity: "damage",
-        detail: toCairnError(error).message,
-        repair,
-        mend: async () => atLatest({}),
-      },
-    ];
+    const { message } = problem;
+    const mend = async (): Promise<void> => atLatest({});
+    return [unreadable(workspace, { kind: "state", severity: "damage", message, problem, repair, mend })];
   }
   if (state.head === null || points.ids().has(state.head)) return [];
   if (points.list().damaged.some(({ id }) => id === null || id === state.head)) return [];
@@ -70,17 +82,17 @@ export function recordFindings(workspace: Workspace): Checkup[] {
       const paths = points.pathsOf(sequence);
       const who = `save point ${descriptor.save_point_id.slice(0, 8)}`;
       return problems.map((problem): Checkup => {
-        const detail = `${who}: ${problem.message}`;
+        const what = { message: `${who}: ${problem.message}`, problem };
         if (problem.message.startsWith(paths.pin)) {
           const mend = async (): Promise<void> =>
             points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
-          return { kind: "pin", severity: "warning", detail, repair: "it is pinned anew", mend };
+          return unreadable(workspace, { kind: "pin", severity: "warning", ...what, repair: "it is pinned anew", mend });
         }
         const tags = problem.message.startsWith(paths.tags);
         const mend = async (): Promise<void> => void durableRemove(tags ? paths.tags : paths.verification);
-        return tags
-          ? { kind: "tags", severity: "warning", detail, repair: "the tags that it was made with count again", mend }
-          : { kind: "verification", severity: "info", detail, repair: "it counts as unverified", mend };
+        const repair = tags ? "the tags that it was made with count again" : "it counts as unverified";
+        const kind = tags ? "tags" : "verification";
+        return unreadable(workspace, { kind, severity: tags ? "warning" : "info", ...what, repair, mend });
       });
     }),
   );
@@ -168,18 +180,15 @@ export async function descriptorFindings(
       )
     : new Map<DamagedPoint, PointRemains>();
   return damaged.map(({ records, point }): Checkup => {
-    const detail = `save point ${point.id?.slice(0, 8) ?? `number ${point.sequence}`}: ${point.problem.message}`;
+    const message = `save point ${point.id?.slice(0, 8) ?? `number ${point.sequence}`}: ${point.problem.message}`;
     const left = remains.get(point);
-    // Written by a newer version: it is no damage that this one could mend.
-    if (left === undefined || point.problem.code === "newer_version")
-      return { kind: "descriptor", severity: "damage", detail };
-    return {
-      kind: "descriptor",
-      severity: "damage",
-      detail,
+    const what = { kind: "descriptor", severity: "damage", message, problem: point.problem } as const;
+    if (left === undefined) return unreadable(workspace, what);
+    return unreadable(workspace, {
+      ...what,
       repair: "it is written again from its snapshot; message, tags, cause and parent are lost",
       mend: async () => rebuildDescriptor(workspace, { ...records, point, left, signal }),
-    };
+    });
   });
 }
 

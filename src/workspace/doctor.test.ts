@@ -4,8 +4,10 @@ import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-paths.ts";
+import { rightsCount, runWithoutCapabilities } from "../engines/testing-rights.ts";
 import { CairnError } from "../errors.ts";
 import { objectIdOf } from "../ids.ts";
 import type { DoctorResult, Finding } from "../operations/contract.ts";
@@ -282,6 +284,49 @@ void describe("doctor", () => {
     assert.deepEqual(unmended(repaired), []);
     assertWell(left);
     await bothPointsAreWell(of);
+  });
+
+  test("leaves records of a newer version to that version", async (t) => {
+    const of = await scene(t);
+    await of.client.pin(of.ids[0]!);
+    const records = [path.join(of.control, "workspaces/main/state.json"), pointFile(of, 1, "pin.json")];
+    const texts = records.map((file) => fs.readFileSync(file, "utf8").replace(/"version": ?1/, '"version":99'));
+    for (const [at, file] of records.entries()) overwrite(file, texts[at]!);
+    const repaired = await of.client.doctor({ repair: true });
+    assert.deepEqual(
+      unmended(repaired).map(({ kind }) => kind),
+      ["state", "pin"],
+    );
+    assert.deepEqual(
+      records.map((file) => fs.readFileSync(file, "utf8")),
+      texts,
+    );
+  });
+
+  test("takes nothing for lost that this user may only not read", async (t) => {
+    if (!rightsCount()) {
+      if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "may only not read")) t.skip("setpriv is missing");
+      return;
+    }
+    const of = await scene(t);
+    await of.client.pin(of.ids[1]!);
+    const records = [path.join(of.control, "workspaces/main/state.json"), pointFile(of, 1), pointFile(of, 2, "pin.json")];
+    const before = records.map((file) => fs.readFileSync(file, "utf8"));
+    for (const file of records) fs.chmodSync(file, 0);
+    const repaired = await of.client.doctor({ repair: true });
+    for (const file of records) fs.chmodSync(file, 0o600);
+    assert.deepEqual(
+      unmended(repaired).map(({ kind, severity }) => [kind, severity]),
+      [
+        ["state", "warning"],
+        ["pin", "warning"],
+        ["descriptor", "warning"],
+      ],
+    );
+    assert.deepEqual(
+      records.map((file) => fs.readFileSync(file, "utf8")),
+      before,
+    );
   });
 
   test("leaves a journal of a newer version to that version", async (t) => {
