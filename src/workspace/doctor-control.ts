@@ -1,14 +1,17 @@
 import fs from "node:fs";
+import path from "node:path";
 import type { StoreFinding as Checkup } from "../engines/store-care.ts";
 import { CairnError, toCairnError } from "../errors.ts";
+import { durableMkdir } from "../fs/durable.ts";
 import { breakLock, lockHolder } from "../fs/lock.ts";
 import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
+import type { FileKind } from "../repository/storage/storage.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { listWorkspaces } from "./control-directory.ts";
-import { statCachePath } from "./control-layout.ts";
+import { statCachePath, workspacePaths } from "./control-layout.ts";
 import { controlWarnings } from "./control-place.ts";
 import { workspaceAt } from "./find-workspace.ts";
 import { keptOriginal } from "./kept-original.ts";
@@ -40,6 +43,27 @@ export function lockFindings(workspace: Workspace, breakLocks: boolean): Checkup
     { kind: "lock", severity: "warning", detail, repair: "the lock is taken away", mend: async () => breakLock(lock) },
   ];
 }
+
+/**
+ * Folders that are made with a control directory and are not there, as after a copy that left out empty ones. Without them
+ * nothing else can be looked at; what was in them is found missing afterwards.
+ */
+export function missingFolderFindings({ found: { control } }: Workspace): Checkup[] {
+  const journals = listWorkspaces(control).flatMap(({ name, workspace }) =>
+    workspace === null ? [] : [workspacePaths(control, name).journal],
+  );
+  // A store that is missing as a whole is another finding, and nothing to be made anew.
+  const store = fs.existsSync(control.store) ? STORE_FOLDERS.map((each) => path.join(control.store, each)) : [];
+  return [...journals, ...store].flatMap((folder): Checkup[] => {
+    if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) return [];
+    const mend = async (): Promise<void> => void durableMkdir(folder);
+    return [
+      { kind: "missing", severity: "damage", detail: `the folder ${folder} is not there`, repair: "it is made", mend },
+    ];
+  });
+}
+
+const STORE_FOLDERS: readonly FileKind[] = ["data", "index", "keys", "locks", "snapshots"];
 
 /** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
 export function controlFindings(workspace: Workspace): Checkup[] {

@@ -86,7 +86,13 @@ export function recordFindings(workspace: Workspace): Checkup[] {
         if (problem.message.startsWith(paths.pin)) {
           const mend = async (): Promise<void> =>
             points.writePin(sequence, { at: new Date().toISOString(), reason: "its pin file was damaged" });
-          return unreadable(workspace, { kind: "pin", severity: "warning", ...what, repair: "it is pinned anew", mend });
+          return unreadable(workspace, {
+            kind: "pin",
+            severity: "warning",
+            ...what,
+            repair: "it is pinned anew",
+            mend,
+          });
         }
         const tags = problem.message.startsWith(paths.tags);
         const mend = async (): Promise<void> => void durableRemove(tags ? paths.tags : paths.verification);

@@ -286,6 +286,28 @@ void describe("doctor", () => {
     await bothPointsAreWell(of);
   });
 
+  test("makes folders again that a copy without empty folders lacks", async (t) => {
+    const of = await scene(t);
+    const folders = ["workspaces/main/journal", "store/locks"].map((name) => path.join(of.control, name));
+    for (const folder of folders) fs.rmSync(folder, { recursive: true });
+    const { found, repaired, left } = await mend(of);
+    assert.deepEqual([kinds(found), found.healthy], [["missing"], false]);
+    assert.deepEqual(unmended(repaired), []);
+    assertWell(left);
+    await of.client.restore({ target: of.ids[0]! });
+    assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
+  });
+
+  for (const name of ["data", "index", "snapshots", "keys"]) {
+    test(`says what is lost with the folder ${name} of the store, and mends what can be`, async (t) => {
+      const of = await scene(t);
+      fs.rmSync(path.join(of.store, name), { recursive: true });
+      const { found } = await mend(of);
+      assert.deepEqual([kinds(found), found.healthy], [["missing"], false]);
+      await of.client.save({ message: "again" });
+    });
+  }
+
   test("leaves records of a newer version to that version", async (t) => {
     const of = await scene(t);
     await of.client.pin(of.ids[0]!);
@@ -310,7 +332,11 @@ void describe("doctor", () => {
     }
     const of = await scene(t);
     await of.client.pin(of.ids[1]!);
-    const records = [path.join(of.control, "workspaces/main/state.json"), pointFile(of, 1), pointFile(of, 2, "pin.json")];
+    const records = [
+      path.join(of.control, "workspaces/main/state.json"),
+      pointFile(of, 1),
+      pointFile(of, 2, "pin.json"),
+    ];
     const before = records.map((file) => fs.readFileSync(file, "utf8"));
     for (const file of records) fs.chmodSync(file, 0);
     const repaired = await of.client.doctor({ repair: true });

@@ -3,7 +3,7 @@ import { throwIfAborted, toCairnError } from "../errors.ts";
 import type { Lock } from "../fs/lock.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
-import { controlFindings, lockFindings } from "./doctor-control.ts";
+import { controlFindings, lockFindings, missingFolderFindings } from "./doctor-control.ts";
 import { descriptorFindings, heldFindings, recordFindings, stateFindings } from "./doctor-points.ts";
 import { journalFindings } from "./doctor-journal.ts";
 import { Points } from "./points.ts";
@@ -61,6 +61,8 @@ class Doctor {
     let lock: Lock | null = null;
     if (this.#input.repair === true) lock = await this.#workspace.lock("doctor", this.#input);
     try {
+      await this.#take(missingFolderFindings(this.#workspace));
+      if (this.#has("missing")) return this.#result();
       await this.#take(controlFindings(this.#workspace));
       await this.#take(await this.#workspace.engine.examineAccess());
       const opens = ![...this.#findings.values()].some(
@@ -69,10 +71,7 @@ class Doctor {
       await this.#take(stateFindings(this.#workspace));
       await this.#take(journalFindings(this.#workspace));
       // What says how to finish it cannot be read.
-      const isBlocked = [...this.#findings.values()].some(
-        ({ kind, repaired }) => kind === "journal" && repaired !== true,
-      );
-      if (opens && !isBlocked) await this.#take(this.#interrupted());
+      if (opens && !this.#has("journal")) await this.#take(this.#interrupted());
       await this.#take(recordFindings(this.#workspace));
       await this.#take(heldFindings(this.#workspace));
       await this.#take(await descriptorFindings(this.#workspace, { opens, signal: this.#input.signal }));
@@ -80,11 +79,20 @@ class Doctor {
     } finally {
       lock?.release();
     }
+    return this.#result();
+  }
+
+  #result(): Doctored {
     const findings = [...this.#findings.values()];
     return {
       healthy: !findings.some(({ severity, repaired }) => severity === "damage" && repaired !== true),
       findings,
     };
+  }
+
+  /** Whether something of a kind was found and is not mended. */
+  #has(kind: string): boolean {
+    return [...this.#findings.values()].some((finding) => finding.kind === kind && finding.repaired !== true);
   }
 
   /** Lists findings and, in a repairing run, mends them one after the other. */
