@@ -348,6 +348,8 @@ test("a full disk is no_space and leaves nothing behind", async (t) => {
   // Sessions that are about to end may still have the folder open.
   disk.remount(["ro"]);
   await assert.rejects(storage.save("data", name, bytes), coded("permission"));
+  await assert.rejects(storage.remove("data", small.name), coded("permission"));
+  await assert.rejects(openIn(shared, join(disk.root, "another")), coded("permission"));
   assert.ok(small.bytes.equals(await storage.load("data", small.name)));
   await storage.close();
 });

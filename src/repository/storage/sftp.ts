@@ -75,7 +75,7 @@ export class SftpStorage implements Storage {
     const storage = new SftpStorage(root, options);
     const how = { doing: "cannot make the repository's folders", signal: signalOf(call) };
     try {
-      await storage.#call(how, (session) => storage.#makeFolders(session));
+      await storage.#call(how, (session) => storage.#explaining(session, 1, () => storage.#makeFolders(session)));
       return storage;
     } catch (error) {
       await storage.close();
@@ -166,7 +166,7 @@ export class SftpStorage implements Storage {
   async remove(kind: FileKind, name: string, call?: StorageCall): Promise<void> {
     const path = this.#path(kind, name);
     const how = { doing: `cannot remove ${labelOf(kind, name)}`, signal: signalOfWrite(kind, call) };
-    await this.#call(how, (session) => session.remove(path));
+    await this.#call(how, (session) => this.#explaining(session, 0, () => session.remove(path)));
     this.#unsynced.get(kind)?.delete(path);
   }
 
@@ -233,7 +233,7 @@ export class SftpStorage implements Storage {
         failpoint("sftp.renamed");
         if (handle !== null) await session.sync(handle);
       } catch (error) {
-        const explained = await this.#explained(session, error, source.size);
+        const explained = await this.#explained(session, error, Math.max(source.size, 1));
         const remove = session.until(undefined).remove(temporary);
         await remove.catch(() => undefined);
         throw explained;
@@ -309,15 +309,29 @@ export class SftpStorage implements Storage {
     return mtime;
   }
 
-  /** A plain failure of a write with what the file system says: most servers have no number for a full disk. */
+  async #explaining(session: SftpSession, bytes: number, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      throw await this.#explained(session, error, bytes);
+    }
+  }
+
+  /**
+   * A plain failure of what needs `bytes` there, with what the file system says: most servers have no number for one that
+   * is full or read-only, and without it that is tried again and again.
+   */
   async #explained(session: SftpSession, error: unknown, bytes: number): Promise<unknown> {
     if (statusOf(error) !== SFTP_STATUS.failure) return error;
-    const room = await session.room(this.#root);
+    // Before it is made, the repository's folder has the file system of one above it.
+    let room = await session.room(this.#root);
+    for (let folder = this.#root; room === null && folder !== posix.dirname(folder);)
+      room = await session.room((folder = posix.dirname(folder)));
     if (room === null) return error;
     const cause = error instanceof Error ? error.message : "";
     if (room.readOnly)
       return new CairnError("permission", `the server's file system is read-only: ${cause}`, { cause: error });
-    if (room.free >= Math.max(bytes, 1)) return error;
+    if (room.free >= bytes) return error;
     return new CairnError("no_space", `${room.free} bytes are free, ${bytes} are wanted: ${cause}`, {
       hint: FULL_HINT,
       cause: error,
