@@ -145,6 +145,19 @@ test("retrying storage tries longer once the storage has answered, with a final 
   assert.equal(counting.count("list"), 14);
 });
 
+test("retrying storage tries few times again once a call was given up, until the storage answers", async () => {
+  const { faulty, counting, storage } = patient();
+  await storage.list("index");
+  faulty.arm({ operation: "save", fault: "fail", times: 10 });
+  await assert.rejects(storage.save("data", NAME, BYTES), /given up after 10 attempts/);
+  faulty.arm({ operation: "remove", fault: "fail", times: 4 });
+  await assert.rejects(storage.remove("locks", NAME), /given up after 4 attempts/);
+  await storage.list("index");
+  faulty.arm({ operation: "load", fault: "fail", times: 9 });
+  await assert.rejects(storage.load("data", NAME), coded("not_found"));
+  assert.equal(counting.count("load"), 10);
+});
+
 test("retrying storage waits as long as the storage asks for", async () => {
   const memory = new MemoryStorage();
   const pauses: number[] = [];

@@ -19,8 +19,8 @@ export interface RetryOptions {
   /** Of one call, the first included. Default 10. */
   attempts?: number;
   /**
-   * Of one call as long as the storage has never answered, be it with an error that is final: a wrong address looks like a
-   * server that is away. Default 4, which takes some seconds.
+   * Of one call as long as the storage has not answered, be it with an error that is final, or not since a call was given
+   * up: a wrong address looks like a server that is away. Default 4, which takes some seconds.
    */
   firstAttempts?: number;
   /** No attempt begins later than this after a call did, milliseconds. Default 15 minutes. */
@@ -191,7 +191,11 @@ export class RetryingStorage extends WrappedStorage {
         const delayMs = this.#delay(attempt, error);
         const spent = this.#now() - begun;
         const most = this.#hasAnswered ? attempts : Math.min(attempts, firstAttempts);
-        if (attempt >= most || spent + delayMs > totalMs) throw givenUp(error, attempt, spent);
+        if (attempt >= most || spent + delayMs > totalMs) {
+          // Else whoever takes a lock away next would wait as long again.
+          this.#hasAnswered = false;
+          throw givenUp(error, attempt, spent);
+        }
         if (!isOver() && this.#now() + delayMs < (grace.endsAt ?? Infinity)) {
           this.#tell(asked, { attempt, delayMs, error });
           await (this.#options.sleep ?? pause)(delayMs, signal.aborted ? undefined : signal);
