@@ -26,6 +26,12 @@ test("a step is told in one line without control characters", () => {
   assert.equal(describeProgress({ phase: "committing", done: 0 }), "committing");
 });
 
+test("a deep path is told by its ends", () => {
+  const line = describeProgress({ ...STEP, current: `begin/${"deep/".repeat(1000)}end.ts` });
+  assert.match(line, /  begin\/deep.*….*deep\/end\.ts$/u);
+  assert.ok(line.length < 200, line);
+});
+
 test("bytes are told with how many there are and how many a second", () => {
   const reading = { phase: "scanning", done: 0, bytes: 0 } as const;
   for (const [mode, terminal] of [

@@ -121,8 +121,17 @@ export function describeProgress(progress: Progress, bytesPerSecond: number | nu
     if (bytesPerSecond !== null && (progress.total_bytes ?? 0) > progress.bytes)
       text += `, ${remaining((progress.total_bytes! - progress.bytes) / bytesPerSecond)} left`;
   }
-  if (progress.current !== undefined) text += `  ${printable(progress.current)}`;
+  if (progress.current !== undefined) text += `  ${shortened(printable(progress.current))}`;
   return text;
+}
+
+const LONGEST_SHOWN = 120;
+
+/** A deep path by its ends: a line in a log is for people. */
+function shortened(shown: string): string {
+  if (shown.length <= LONGEST_SHOWN) return shown;
+  const half = Math.floor(LONGEST_SHOWN / 2);
+  return `${shown.slice(0, half - 1)}…${shown.slice(-half)}`;
 }
 
 /** `12 s`, `3 min`, `2.5 h`: as exact as a guess from a rate can be. */
