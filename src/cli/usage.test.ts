@@ -299,6 +299,20 @@ test("cleanup with rules removes, without any it shows the plan", async () => {
   assert.deepEqual(await methods("cleanup --keep-last 3 --set-policy"), ["setPolicy"]);
 });
 
+test("a cleanup by rules plans once more when something else ran after its plan, and one by --run does not", async () => {
+  const statusOf = async (line: string, stale: number): Promise<number> => {
+    let left = stale;
+    const runCleanup = (): unknown => {
+      if (left-- > 0) throw new CairnError("stale_plan", "it is needed now: head");
+      return { removed: [], bytes_freed: 0 };
+    };
+    return (await runFake(line.split(" "), { fake: fakeLibrary({ runCleanup }) })).status;
+  };
+  assert.equal(await statusOf("cleanup --keep-last 3", 1), 0);
+  assert.equal(await statusOf("cleanup --keep-last 3", 2), 4);
+  assert.equal(await statusOf("cleanup --run 0123456789abcdef", 1), 4);
+});
+
 test("the settings of a policy are passed on, and belong to --set-policy", async () => {
   const { fake } = await runFake("cleanup --set-policy --quota 1GiB --keep-trees 20".split(" "));
   assert.deepEqual(argsOf(fake, "setPolicy")[0], { quotaBytes: 2 ** 30, keptTrees: 20 });

@@ -153,7 +153,9 @@ test("exactly the named points go with --only, whatever they share a pack with",
 
 test("a size limit drops the oldest, but never what is a day young", async (context) => {
   const { client } = await saved(context, 3);
-  assert.deepEqual((await client.previewCleanup({ retention: { maxBytes: 1000 } })).reclaimable_save_points, []);
+  const { reclaimable_save_points, reasons } = await client.previewCleanup({ retention: { maxBytes: 1000 } });
+  assert.deepEqual(reclaimable_save_points, []);
+  assert.deepEqual([...new Set(reasons.slice(1).flatMap((each) => each.reasons))], ["under a day old"]);
 });
 
 test("a size limit drops the oldest of what other rules keep too, but not what a tag keeps", async (context) => {

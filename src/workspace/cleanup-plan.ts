@@ -11,7 +11,7 @@ import type { ControlPaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { keptContent, NEVER_REMOVED, type Protection, protectionsOf } from "./protection.ts";
 import { readRecord } from "./read-record.ts";
-import { applyRetention, isKeptByTag, type RetentionDecision } from "./retention.ts";
+import { applyRetention, isKeptByTag, type RetentionDecision, RULELESS } from "./retention.ts";
 import { isUndoPoint } from "./undo-point.ts";
 import { writeRecord } from "./write-record.ts";
 import type { Workspace, WorkspaceCall } from "./workspace.ts";
@@ -93,6 +93,8 @@ export function decideByRules(
   });
 }
 
+const YOUNG = "under a day old";
+
 function keepYoung(points: readonly Point[], decisions: readonly RetentionDecision[]): void {
   const times = new Map<string, number>(
     points.map(({ descriptor }) => [descriptor.save_point_id, Date.parse(descriptor.created_at)]),
@@ -100,7 +102,7 @@ function keepYoung(points: readonly Point[], decisions: readonly RetentionDecisi
   for (const decision of decisions) {
     if (decision.keep || times.get(decision.id)! < Date.now() - DAY_MS) continue;
     decision.keep = true;
-    decision.reasons = ["under a day old"];
+    decision.reasons = [YOUNG];
   }
 }
 
@@ -149,6 +151,10 @@ async function dropForSize(
 ): Promise<void> {
   const young = Date.now() - DAY_MS;
   const decisionOf = new Map(more.decisions.map((decision) => [decision.id, decision]));
+  for (const { descriptor } of points) {
+    const decision = decisionOf.get(descriptor.save_point_id)!;
+    if (decision.reasons[0] === RULELESS && Date.parse(descriptor.created_at) >= young) decision.reasons = [YOUNG];
+  }
   // Newest first, as listed.
   const candidates = points.filter(({ descriptor }) => {
     const { save_point_id: id, created_at } = descriptor;

@@ -174,10 +174,13 @@ function undoReasons(sorted: readonly RetentionPoint[], rules: RetentionRules, l
   return reasons;
 }
 
+/** Why a point stays where no rule was given that would keep or drop it. */
+export const RULELESS = "no rule drops it";
+
 function ordinaryReasons(points: readonly RetentionPoint[], rules: RetentionRules, latest: number): Reasons {
   const reasons: Reasons = new Map();
   if (!keepsByRule(rules)) {
-    for (const { id } of points) add(reasons, id, "no rule drops it");
+    for (const { id } of points) add(reasons, id, RULELESS);
     return reasons;
   }
   for (const { id, tags } of points)

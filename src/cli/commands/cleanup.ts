@@ -1,3 +1,4 @@
+import { CairnError } from "../../errors.ts";
 import { KEPT_TREES, storedRetention } from "../../formats/policy.ts";
 import type {
   CleanupOptions,
@@ -80,7 +81,14 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   // Without any rule on the line the user has only asked: show, do not remove.
   const dryRun = input.flag("plan") || (retention === null && !input.flag("only"));
   const ruleless = retention === null && !input.flag("only") && plan.reclaimable_save_points.length === 0;
-  return dryRun ? showPlan(context, client, { plan, ruleless }) : runPlan(context, client, plan.plan_id);
+  if (dryRun) return showPlan(context, client, { plan, ruleless });
+  try {
+    return await runPlan(context, client, plan.plan_id);
+  } catch (error) {
+    // Nobody has seen that plan: a command that ran in between only makes it another one.
+    if (!(error instanceof CairnError) || error.code !== "stale_plan") throw error;
+    return runPlan(context, client, (await client.previewCleanup(options)).plan_id);
+  }
 }
 
 function checkTogether(input: Input, retention: Retention | null, points: readonly string[]): void {
