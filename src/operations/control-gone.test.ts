@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { renameSync } from "node:fs";
+import { renameSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
 import { Points } from "../workspace/points.ts";
@@ -46,4 +47,37 @@ test("a control directory that goes away during a call is what its failure says,
     [],
   );
   assert.deepEqual((await client.verifyAll()).problems, []);
+});
+
+for (const part of ["cairn.json", "workspaces"])
+  test(`a control directory without its ${part} is not said to be away, and its folder can be forgotten`, async (t) => {
+    const { client, library, folder } = await testFolder(t, { a: "one" });
+    await client.save();
+    rmSync(join(client.controlDirectory, part), { recursive: true });
+    await assert.rejects(library.open(folder), (error: CairnError) => {
+      assert.deepEqual([error.code, error.message.endsWith(`, where ${part} is missing`)], ["not_found", true]);
+      return /cairn release/.test(error.hint ?? "");
+    });
+    assert.equal(await library.forget(folder), true);
+    await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
+  });
+
+test("a store without its config, and a head without its descriptor, are damage that doctor is named for", async (t) => {
+  const { client, folder, library } = await testFolder(t, { a: "one" });
+  const { sequence } = await client.save();
+  await client.pin("head");
+  const points = join(client.controlDirectory, "workspaces/main/points");
+  const place = join(points, String(sequence).padStart(10, "0"), "descriptor.json");
+  for (const [file, call] of [
+    [join(client.controlDirectory, "store/config"), "save"],
+    [place, "status"],
+  ] as const) {
+    rmSync(file);
+    const again = await library.open(folder);
+    await assert.rejects(again[call](), (error: CairnError) => {
+      assert.deepEqual([error.code, error.hint], ["damaged", "see `cairn doctor`"], file);
+      return true;
+    });
+    assert.equal((await again.doctor({ repair: true })).healthy, true);
+  }
 });

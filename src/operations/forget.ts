@@ -25,7 +25,8 @@ export async function forget(path: string, options: CallOptions): Promise<boolea
   // A release that was killed after it had removed the points of one workspace of several leaves the rest there.
   const hasIt = ({ name, workspace }: ListedWorkspace): boolean =>
     workspace === null ? name === registration.workspace_name : workspace.id === registration.workspace_id;
-  const kept = existsSync(control.file) ? listWorkspaces(control).find(hasIt) : undefined;
+  const isThere = existsSync(control.file) && existsSync(control.workspaces);
+  const kept = isThere ? listWorkspaces(control).find(hasIt) : undefined;
   if (kept !== undefined) {
     const again = `\`cairn init ${shellPath(folder)}\` takes it up again, and then it can be released`;
     throw new CairnError("conflict", `the points of ${printablePath(folder)} are still there, in ${control.root}`, {

@@ -1,3 +1,4 @@
+import { plural } from "../formats/sizes.ts";
 import { recoverPartials } from "../workspace/fork-recovery.ts";
 import { listLeases } from "../workspace/leases.ts";
 import { closeView as close, openView } from "../workspace/views.ts";
@@ -10,11 +11,11 @@ export async function view(workspace: Workspace, target: string, options: Worksp
   const { lease, leftOut } = await openView(workspace, workspace.resolve(target), options);
   const damaged = leftOut.filter(({ reason }) => reason === "damaged");
   if (damaged.length > 0)
-    options.onWarning?.(`${damaged.length} damaged entries are not in the view; see \`cairn verify\``);
+    options.onWarning?.(`not in the view: ${plural(damaged.length, "damaged entry")}; see \`cairn verify\``);
   const lacking = leftOut.filter(({ reason }) => reason === "unreadable");
   if (lacking.length > 0)
     options.onWarning?.(
-      `${lacking.length} entries are not in the view: the save point lacks them, since they could not be read`,
+      `not in the view: ${plural(lacking.length, "entry")} that could not be read, so that the save point lacks ${lacking.length === 1 ? "it" : "them"}`,
     );
   return publicLease(lease);
 }

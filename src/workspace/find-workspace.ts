@@ -6,7 +6,7 @@ import { rawPath } from "../formats/record.ts";
 import type { Registration } from "../formats/registration.ts";
 import { readMounts, resolveMount } from "../fs/mounts.ts";
 import type { Mount } from "../fs/mounts.ts";
-import { namesIn } from "../fs/names-in.ts";
+import { namesIfThere, namesIn } from "../fs/names-in.ts";
 import { printablePath, rawBytes, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { listWorkspaces, readControl } from "./control-directory.ts";
@@ -226,14 +226,20 @@ export function movedControlLine(from: RawPath, to: RawPath): string {
   return `cairn --control-dir DIR relocate ${shellPath(from)} ${shellPath(to)}`;
 }
 
+/** Also where only a part of it is missing, which is said. Throws `permission` for one that is closed to this user. */
 function controlIsMissing(folder: Buffer, registration: Registration): CairnError {
-  return new CairnError(
-    "not_found",
-    `${printablePath(folder)} is kept in ${controlOf(registration)}, which is not there`,
-    {
-      hint: `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or forget it with: cairn release ${shellPath(folder)}`,
-    },
-  );
+  const root = controlOf(registration);
+  const kept = `${printablePath(folder)} is kept in ${root}`;
+  const names = namesIfThere(root);
+  if (names.length > 0) {
+    const lost = ["cairn.json", "workspaces"].filter((name) => !names.includes(name));
+    return new CairnError("not_found", `${kept}, where ${lost.join(" and ")} is missing`, {
+      hint: `put that back from a copy, or forget the folder with: cairn release ${shellPath(folder)}`,
+    });
+  }
+  return new CairnError("not_found", `${kept}, which is not there`, {
+    hint: `mount or restore that folder; where it was moved: ${movedControlLine(folder, folder)}; or forget it with: cairn release ${shellPath(folder)}`,
+  });
 }
 
 function byRegistry(folder: Buffer): Hit | null {

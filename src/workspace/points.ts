@@ -220,7 +220,8 @@ export class Points {
     const paths = this.pathsOf(sequence);
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
     if (bytes === null) {
-      if (hasLostDescriptor(paths.root)) throw new CairnError("damaged", `${paths.descriptor} is not there any more`);
+      if (hasLostDescriptor(paths.root))
+        throw new CairnError("damaged", `${paths.descriptor} is not there any more`, { hint: "see `cairn doctor`" });
       throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
     }
     return pointOf(paths, bytes, { sequence, names: readdirSync(paths.root) });

@@ -58,7 +58,12 @@ export class EmbeddedStore {
 
   static async open(paths: StorePaths, signal?: AbortSignal): Promise<EmbeddedStore> {
     const storage = new LocalStorage(paths.repository, { temporaryDirectory: newWorkDirectory(paths.temporary) });
-    const repository = await openRepository(paths, storage);
+    const repository = await openRepository(paths, storage).catch((error: unknown) => {
+      const failed = toCairnError(error);
+      if (failed.code !== "not_found" && failed.code !== "damaged") throw error;
+      // Nobody has a copy of what lies in a control directory, and most of it can be made again.
+      throw new CairnError("damaged", failed.message, { hint: "see `cairn doctor`", cause: error });
+    });
     return new EmbeddedStore(paths, repository, await BlobIndex.load(repository, paths.indexCache, signal));
   }
 
