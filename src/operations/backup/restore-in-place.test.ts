@@ -14,6 +14,8 @@ import {
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { rightsCount, runWithoutCapabilities } from "../../engines/testing-rights.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { hasCode, leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
 import { backupScene, type BackupScene, damagePack } from "./testing-far.ts";
@@ -223,6 +225,23 @@ test(
     assert.deepEqual((await client.verifyAll()).problems, []);
   },
 );
+
+test("a folder that has more than the snapshot, which may not be read, gets no receipt", async (t) => {
+  if (!rightsCount()) {
+    if (!runWithoutCapabilities(fileURLToPath(import.meta.url), "which may not be read")) t.skip("setpriv is missing");
+    return;
+  }
+  const { client, repository, folder, write } = await backupScene(t, "local");
+  await client.createBackup(repository, { save: true });
+  write("closed", "of somebody else");
+  chmodSync(join(folder, "closed"), 0);
+  const restored = await client.restoreBackup(repository, "latest");
+  assert.deepEqual([restored.proof, restored.read_again, restored.untold_files], [null, true, 0]);
+  assert.deepEqual(
+    leftOutOf(restored).map(({ path, reason }) => [path, reason]),
+    [["closed", "unreadable"]],
+  );
+});
 
 test("what a point receives is stored although the store's index lists packs that are gone", async (t) => {
   const scene = await backupScene(t, "local");

@@ -219,7 +219,8 @@ async function prove(
   const skip = neverPart(workspace.root, { crossMounts });
   const { found, state, meta, from, notRead } = await readBack(more, workspace.root, { rules, skip, crossMounts });
   const recorded = chosen.paths === null && !keepPresent ? (content.manifest?.stateDigest ?? null) : null;
-  if (state === recorded) {
+  // A digest says nothing of what could not be read, and that may be something else than the snapshot has.
+  if (state === recorded && notRead.length === 0) {
     const proven = { state_digest: state, metadata_equal: meta === content.manifest?.metadataDigest };
     const target = workspace.root.toString("utf8");
     const proof = await signed(more, proven, { from, leftOut, target });
@@ -238,7 +239,9 @@ async function prove(
       others: keepPresent ? "anywhere" : "beside what was chosen",
     }),
   );
-  const all = [...leftOut, ...notRead, ...unlike, ...wrong.map(otherEntry)];
+  const isKnown = ({ path, path_b64 }: LeftOut): boolean =>
+    leftOut.some((each) => each.path === path && each.path_b64 === path_b64);
+  const all = [...leftOut, ...notRead.filter((each) => !isKnown(each)), ...unlike, ...wrong.map(otherEntry)];
   if (recorded !== null && all.length === 0) {
     const detail = `the folder reads back with state digest ${state}, saved was ${recorded}: ${WRITTEN_TO}`;
     return {
