@@ -205,6 +205,19 @@ describe("blob index", () => {
     });
   });
 
+  test("a damaged index file is named once when it is read again", async () => {
+    await withRepository(async ({ repository, path }) => {
+      const [bad] = await repository.saveIndex([fakeHeader(10, "a")]);
+      writeFileSync(join(path, "index", bad!), "x");
+      const index = await BlobIndex.load(repository, null);
+      assert.equal(await index.refresh(repository), true);
+      assert.deepEqual(
+        index.damaged.map(({ name }) => name),
+        [bad],
+      );
+    });
+  });
+
   test("a damaged index file is named and the others still count", async () => {
     await withRepository(async ({ repository, folder, path }) => {
       await repository.saveIndex([fakeHeader(10, "a")]);

@@ -313,11 +313,16 @@ export class BlobIndex {
   /**
    * To be called once a lock is held, where the index was loaded before: reads index files that came meanwhile.
    * False when one that is covered is gone, or vanishes: then what is known here may have been removed, and only `load` helps.
+   * `files`: as they are listed since then.
    */
-  async refresh(repository: Repository, signal?: AbortSignal): Promise<boolean> {
-    const files = await repository.storage.list("index");
+  async refresh(
+    repository: Repository,
+    { files: listed, signal }: { files?: readonly StoredFile[]; signal?: AbortSignal | undefined } = {},
+  ): Promise<boolean> {
+    const files = listed ?? (await repository.storage.list("index"));
     const present = new Set(files.map(({ name }) => name));
     for (const name of this.covered) if (!present.has(name)) return false;
+    this.damaged = [];
     try {
       await readIndexes(repository, this, { files, signal });
     } catch (error) {

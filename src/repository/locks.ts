@@ -24,10 +24,12 @@ export interface LockOptions {
   signal?: AbortSignal | undefined;
   /** Told when the lock cannot be taken away once the work is done. */
   onWarning?: ((message: string) => void) | undefined;
+  /** Called once a shared lock is placed far away, where looking around takes long; again when it had to be placed anew. */
+  onPlaced?: (() => void) | undefined;
 }
 
 /** How a lock is waited for, and who is told of it. */
-export type LockCall = Omit<LockOptions, "exclusive">;
+export type LockCall = Omit<LockOptions, "exclusive" | "onPlaced">;
 
 /** What became of a lock that was to go; `kept`: this user may not remove it. */
 type Dropped = "removed" | "absent" | "kept";
@@ -150,7 +152,7 @@ export class RepositoryLock {
  */
 export async function acquireLock(repository: Repository, options: LockOptions): Promise<RepositoryLock> {
   const until = Date.now() + (options.waitMs ?? 0);
-  const settleMs = repository.storage.localPath === undefined ? SETTLE_MS : 0;
+  const isFar = repository.storage.localPath === undefined;
   const woken = options.signal === undefined ? {} : { signal: options.signal };
   // Woken by an abort it says so.
   const pause = async (ms: number): Promise<void> => {
@@ -163,15 +165,16 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     const before = foreignLocks(repository, own.name).then((others) => excluding(others, options.exclusive));
     before.catch(() => undefined);
     // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
-    const isEager = attempt === 0 && !options.exclusive && settleMs > 0;
+    const isEager = attempt === 0 && !options.exclusive && isFar;
     let rival = isEager ? undefined : await before;
     if (rival === undefined) {
       const id = await placeLock(repository, own);
+      if (isFar && !options.exclusive) options.onPlaced?.();
       let keep = false;
       try {
         rival = await before;
         if (rival === undefined) {
-          if (settleMs > 0) await pause(settleMs);
+          if (isFar) await pause(SETTLE_MS);
           rival = excluding(await foreignLocks(repository, id), options.exclusive);
         }
         keep = rival === undefined;
@@ -210,14 +213,40 @@ export async function whileReading<T>(
   call: LockCall,
   work: (over: () => void) => Promise<T>,
 ): Promise<T> {
+  return readingAhead(repository, call, { ahead: async () => undefined, work: async (_none, over) => work(over) });
+}
+
+export interface ReadingAhead<Read, T> {
+  /** Reads what the work begins with, and changes nothing. Made again when somebody excluded it the first time. */
+  ahead: () => Promise<Read>;
+  /** `read`: by an `ahead` that ran under the lock from its beginning; nobody excludes it. */
+  work: (read: Read, over: () => void) => Promise<T>;
+}
+
+/** The same; far away it reads ahead while it is looked whether somebody excludes it, which takes as long. */
+export async function readingAhead<Read, T>(
+  repository: Repository,
+  call: LockCall,
+  { ahead, work }: ReadingAhead<Read, T>,
+): Promise<T> {
   let lock: RepositoryLock | null = null;
+  const begun: Promise<Read>[] = [];
+  const onPlaced = (): void => {
+    const read = begun.length === 0 ? ahead() : begun.at(-1)!.then(ahead, ahead);
+    // It may fail before anybody waits for it, or be of no use.
+    read.catch(() => undefined);
+    begun.push(read);
+  };
   try {
-    lock = await acquireLock(repository, { ...call, exclusive: false });
+    lock = await acquireLock(repository, { ...call, exclusive: false, onPlaced });
   } catch (error) {
+    // Nothing goes on behind the back of who asked for it.
+    await Promise.allSettled(begun);
     if (!cannotBeWritten(toCairnError(error))) throw error;
   }
   try {
-    return await work(() => void lock?.release());
+    const read = lock === null ? ahead() : (begun.at(-1) ?? ahead());
+    return await work(await read, () => void lock?.release());
   } finally {
     await lock?.release();
   }

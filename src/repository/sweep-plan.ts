@@ -134,7 +134,7 @@ export async function planSweep(repository: Repository, options: SweepOptions): 
 }
 
 async function currentIndex(repository: Repository, { index, cachePath, signal }: SweepOptions): Promise<BlobIndex> {
-  if (index !== undefined && (await index.refresh(repository, signal))) return index;
+  if (index !== undefined && (await index.refresh(repository, { signal }))) return index;
   return BlobIndex.load(repository, cachePath, signal);
 }
 

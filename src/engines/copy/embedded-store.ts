@@ -69,7 +69,7 @@ export class EmbeddedStore {
 
   /** Takes in what other processes did to the index since it was loaded. */
   async refresh(signal?: AbortSignal): Promise<void> {
-    if (!(await this.index.refresh(this.repository, signal)))
+    if (!(await this.index.refresh(this.repository, { signal })))
       this.index = await BlobIndex.load(this.repository, this.paths.indexCache, signal);
   }
 

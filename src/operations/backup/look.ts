@@ -1,7 +1,7 @@
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
-import type { DamagedFile, ListedSnapshot } from "../../repository/repository.ts";
+import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -18,7 +18,12 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async () => lookingBy(access, await access.index(options.signal), { options, work }));
+  return withIndexAhead(access, options, async (newest) =>
+    access.readingAhead(options, {
+      ahead: newest,
+      work: async (index) => lookingBy(access, index, { options, work }),
+    }),
+  );
 }
 
 export interface LookAtSnapshots extends Look {
@@ -40,18 +45,54 @@ export async function lookingAtSnapshots<T>(
   options: LookOptions,
   work: (look: LookAtSnapshots) => Promise<T>,
 ): Promise<T> {
-  return access.reading(options, async (readNoMore) => {
-    // What a snapshot needs is in the index by the time it is listed, and may not be before.
-    let index: Promise<BlobIndex> | undefined;
-    const listed = await access.repository.listSnapshots(options.signal, () => {
-      index = access.index(options.signal);
-      index.catch(() => undefined);
+  return withIndexAhead(access, options, async (newest) =>
+    access.readingAhead(options, {
+      ahead: async () => snapshotsAndIndex(access.repository, { newest, signal: options.signal }),
+      work: async ({ index, ...listed }, readNoMore) =>
+        lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) }),
+    }),
+  );
+}
+
+/**
+ * `newest` gives the index as it is when that is called. Far away it is read from now on, while a lock is placed; what came
+ * since is read then, and all of it once more where something of it is gone.
+ */
+async function withIndexAhead<T>(
+  access: RepositoryAccess,
+  { signal }: CallOptions,
+  work: (newest: () => Promise<BlobIndex>) => Promise<T>,
+): Promise<T> {
+  if (access.storage.localPath !== undefined) return work(async () => access.index(signal));
+  const ahead = access.index(signal);
+  const isLoaded = ahead.then(
+    () => true,
+    () => false,
+  );
+  try {
+    return await work(async () => {
+      const files = access.storage.list("index");
+      files.catch(() => undefined);
+      if (!(await isLoaded)) return access.index(signal);
+      const index = await ahead;
+      return (await index.refresh(access.repository, { files: await files, signal })) ? index : access.index(signal);
     });
-    return lookingBy(access, await (index ?? access.index(options.signal)), {
-      options,
-      work: async (look) => work({ ...look, ...listed, readNoMore }),
-    });
+  } finally {
+    await isLoaded;
+  }
+}
+
+async function snapshotsAndIndex(
+  repository: Repository,
+  { newest, signal }: { newest: () => Promise<BlobIndex>; signal: AbortSignal | undefined },
+): Promise<SnapshotListing & { index: BlobIndex }> {
+  // What a snapshot needs is in the index by the time it is listed, and may not be before.
+  let index: Promise<BlobIndex> | undefined;
+  const listed = await repository.listSnapshots(signal, () => {
+    index = newest();
+    index.catch(() => undefined);
   });
+  return { ...listed, index: await (index ?? newest()) };
 }
 
 /** As `looking`, for who holds a lock, with the index read under it. */

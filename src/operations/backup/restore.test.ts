@@ -207,8 +207,9 @@ test("a restore from far away waits for few answers one after the other, and for
   assert.ok(far.count("load", "data") >= 3);
   // The proof follows, and the name only after it.
   assert.deepEqual(givenBack, [true]);
-  // Locks and its own lock; locks again; snapshots; the one and the names of the index; trees; the manifest; content; the lock goes.
-  assert.ok(far.rounds <= 9, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
+  // The index, locks and its own lock; snapshots; the one and the names of the index; locks again, which is no wait where
+  // these take time; trees; the manifest; content; the lock goes.
+  assert.ok(far.rounds <= 10, `${far.rounds} rounds: ${JSON.stringify([...far.counts])}`);
 });
 
 test("a small snapshot fits on a small file system, of which only a share stays free", async (t) => {
