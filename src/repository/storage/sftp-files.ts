@@ -13,12 +13,15 @@ export async function ifThere(work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** One that is there already is kept. */
+/** One that is there already is kept; `already_exists` for what is no folder. */
 export async function makeFolder(session: SftpSession, path: string): Promise<void> {
   try {
     await session.makeDirectory(path);
   } catch (error) {
-    if ((await session.statIfThere(path))?.isDirectory() !== true) throw error;
+    const there = await session.statIfThere(path);
+    if (there === null) throw error;
+    if (!there.isDirectory())
+      throw new CairnError("already_exists", `${path} is there and is no folder`, { cause: error });
   }
 }
 

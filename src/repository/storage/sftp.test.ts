@@ -406,6 +406,20 @@ test("a server that lets nothing be written says permission", async (t) => {
   assert.deepEqual(await storage.list("index"), [{ name, size: 10 }]);
 });
 
+test("a repository at or below what is no folder is already_exists", async (t) => {
+  const server = await sshServer(t);
+  if (server === null) return;
+  writeFileSync(join(server.folder, "file"), "");
+  for (const name of ["file", "file/repo"])
+    await assert.rejects(
+      openSftpStorage(server.location(name), { create: true, env: server.env }),
+      (error: CairnError) => {
+        assert.match(error.message, /\/file is there and is no folder/);
+        return coded("already_exists")(error);
+      },
+    );
+});
+
 test("sync says damaged when the server has lost what it had taken", async (t) => {
   const made = await make(t);
   if (made === null) return;
