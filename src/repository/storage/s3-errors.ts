@@ -57,6 +57,8 @@ const BY_CODE: Readonly<Record<string, Meaning>> = {
   XMinioStorageFull: { code: "no_space", hint: FULL_HINT },
   ExpiredToken: { code: "permission", hint: "the session token has expired: fetch new credentials" },
   InvalidToken: { code: "permission", hint: "the session token is not valid: fetch new credentials" },
+  // MinIO's word for it.
+  InvalidTokenId: { code: "permission", hint: "the session token is not valid: fetch new credentials" },
   TokenRefreshRequired: { code: "permission", hint: "the session token has expired: fetch new credentials" },
   InvalidAccessKeyId: { code: "permission", hint: CREDENTIALS },
   SignatureDoesNotMatch: {

@@ -43,7 +43,8 @@ export function parseS3Location(rest: string): S3Place {
   }
   if (url !== null && /[?#]/.test(text)) throw wrong("must end with a path, without ? and #");
   const [bucket = "", ...parts] = path.split("/");
-  if (!BUCKET.test(bucket)) throw wrong("has no name of a bucket after the host");
+  if (bucket === "") throw wrong("has no name of a bucket after the host");
+  if (!BUCKET.test(bucket)) throw wrong(`names the bucket ${JSON.stringify(bucket)}, as no bucket can be called`);
   return { endpoint, bucket, prefix: cleanPrefix(parts.join("/")) };
 }
 

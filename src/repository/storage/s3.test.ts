@@ -155,6 +155,7 @@ describe("errors", () => {
     [403, "AccessDenied", "permission", /credentials/],
     [403, "InvalidAccessKeyId", "permission", /credentials/],
     [400, "ExpiredToken", "permission", /session token/],
+    [403, "InvalidTokenId", "permission", /session token is not valid/],
     [404, "NoSuchBucket", "not_found", /create the bucket/],
     [404, "NoSuchKey", "not_found", /./],
     [409, "OperationAborted", "io", /./],
