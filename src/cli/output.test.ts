@@ -184,6 +184,15 @@ test("limits of a copy are those of both repositories", async () => {
   );
 });
 
+test("unlock says what removes the locks that it leaves", async () => {
+  const fake = fakeLibrary();
+  const repository = await fake.library.openRepository({ repository: "/srv/a", password: "p" });
+  const held = { location: "/srv/a", repository_id: "a", version: 2, removed: 1, held: 2 };
+  fake.library.openRepository = async () => Object.assign(repository, { unlock: async () => held });
+  const { stdout } = await runFake(["backup", "unlock", "-r", "/srv/a"], { fake });
+  assert.match(stdout, /1 lock removed, 2 held by others\nonce nobody is at work .*unlock --remove-all/);
+});
+
 test("long text goes through the pager on a terminal only", async () => {
   const env = { PAGER: "cat >/dev/null", PATH: process.env["PATH"] };
   assert.equal((await runFake(["history"], { terminal: true, env })).stdout, "");

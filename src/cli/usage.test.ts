@@ -133,6 +133,7 @@ const WRONG: [string, RegExp][] = [
   ["save --progress loud", /--progress/],
   ["save a -C b", /given twice/],
   ["save --lock-timeout soon", /--lock-timeout wants a time/],
+  ["backup list -r x --limit-download 0", /--limit-download is at least 1/],
   ["history -n many", /wants a whole number/],
   ["restore head --path-b64 ???", /not base64/],
   ["restore head ../../outside", /outside the workspace/],

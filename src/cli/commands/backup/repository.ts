@@ -73,7 +73,9 @@ function limitsOf(input: Input): TransferLimits | null {
   const limits: TransferLimits = {};
   const [up, down] = [input.size("limitUpload"), input.size("limitDownload")];
   const connections = input.count("connections");
-  for (const each of [up, down, connections]) if (each !== undefined && each < 1) throw usage("a limit is at least 1");
+  const named = { "--limit-upload": up, "--limit-download": down, "--connections": connections };
+  for (const [option, value] of Object.entries(named))
+    if (value !== undefined && value < 1) throw usage(`${option} is at least 1`, "without it there is no such limit");
   if (up !== undefined) limits.uploadRate = up;
   if (down !== undefined) limits.downloadRate = down;
   if (connections !== undefined) limits.connections = connections;

@@ -4,6 +4,8 @@ import type { Input } from "../../input.ts";
 import { plural } from "../../render/format.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
+const ALL = "\nonce nobody is at work there, `cairn backup unlock --remove-all` removes these too";
+
 export const command: CommandDefinition = {
   name: "backup unlock",
   options: [
@@ -25,7 +27,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     return {
       data: result,
       text: () =>
-        `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others`}`,
+        `${plural(result.removed, "lock")} removed${result.held === 0 ? "" : `, ${result.held} held by others${ALL}`}`,
     };
   });
 }
