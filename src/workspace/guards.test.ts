@@ -140,3 +140,17 @@ test("a quota is a fifth of the file system unless set", (context) => {
     (error) => error instanceof CairnError && error.code === "no_space" && error.hint?.includes("--quota") === true,
   );
 });
+
+test("a folder that is missing since its path is not UTF-8 says so", (context) => {
+  const directory = scratch(context);
+  const hintFor = (name: string): string | undefined => {
+    try {
+      realFolder(join(directory, name));
+    } catch (error) {
+      return (error as CairnError).hint;
+    }
+    return assert.fail(name);
+  };
+  assert.equal(hintFor("absent"), undefined);
+  assert.match(hintFor("non\uFFFDutf") ?? "", /not UTF-8/);
+});

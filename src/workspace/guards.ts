@@ -30,6 +30,9 @@ function refusal(folder: Uint8Array, reason: string, guard?: GuardName): CairnEr
   });
 }
 
+const NOT_UTF8 =
+  "a path that is not UTF-8 cannot be named here: rename the folder, or keep one above it, in which names may be of any bytes";
+
 /** The folder's real path. Throws `not_found`, `permission`, and `refused` for what is no directory. */
 export function realFolder(path: RawPath): Buffer {
   try {
@@ -40,7 +43,11 @@ export function realFolder(path: RawPath): Buffer {
   } catch (error) {
     const shown = printablePath(rawBytes(path));
     if ((error as NodeJS.ErrnoException).code === "ENOENT")
-      throw new CairnError("not_found", `${shown} is not there`, { cause: error });
+      throw new CairnError("not_found", `${shown} is not there`, {
+        cause: error,
+        // Node gives arguments and the current folder as text, in which such bytes are lost.
+        ...(shown.includes("\uFFFD") ? { hint: NOT_UTF8 } : {}),
+      });
     throw toCairnError(error, `look at ${shown}`);
   }
 }
