@@ -9,6 +9,7 @@ import { EmbeddedStore } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-paths.ts";
 import { rightsCount, runWithoutCapabilities } from "../engines/testing-rights.ts";
 import { CairnError } from "../errors.ts";
+import { acquireLock } from "../fs/lock.ts";
 import { objectIdOf } from "../ids.ts";
 import type { DoctorResult, Finding } from "../operations/contract.ts";
 import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
@@ -307,6 +308,17 @@ void describe("doctor", () => {
       await of.client.save({ message: "again" });
     });
   }
+
+  test("takes nothing for interrupted while a process is at work", async (t) => {
+    const of = await scene(t);
+    const claim = pointFile(of, 3, "intent");
+    fs.mkdirSync(path.dirname(claim));
+    fs.writeFileSync(claim, "0".repeat(32));
+    const lock = await acquireLock(path.join(of.control, "workspaces/main/lock"), { purpose: "save" });
+    const during = await of.client.doctor();
+    lock.release();
+    assert.deepEqual([kinds(during), kinds(await of.client.doctor())], [[], ["interrupted"]]);
+  });
 
   test("leaves records of a newer version to that version", async (t) => {
     const of = await scene(t);

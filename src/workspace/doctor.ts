@@ -1,6 +1,6 @@
 import type { ExamineRequest, StoreFinding as Checkup } from "../engines/store-care.ts";
 import { throwIfAborted, toCairnError } from "../errors.ts";
-import type { Lock } from "../fs/lock.ts";
+import { type Lock, lockHolder } from "../fs/lock.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { workspacePaths } from "./control-layout.ts";
 import { controlFindings, lockFindings, missingFolderFindings } from "./doctor-control.ts";
@@ -117,7 +117,7 @@ class Doctor {
   }
 
   #interrupted(): Checkup[] {
-    if (!needsRecovery(this.#workspace)) return [];
+    if (!needsRecovery(this.#workspace) || this.#isAtWork()) return [];
     return [
       {
         kind: "interrupted",
@@ -127,6 +127,11 @@ class Doctor {
         mend: async () => recoverWorkspace(this.#workspace, this.#input),
       },
     ];
+  }
+
+  /** Whether another process is under way here, which then needs no recovery. */
+  #isAtWork(): boolean {
+    return this.#input.repair !== true && lockHolder(this.#workspace.found.paths.lock) !== null;
   }
 
   async #store(): Promise<void> {
