@@ -59,6 +59,14 @@ test("restore names the command that takes it back", async () => {
   );
 });
 
+test("restore and undo by an exchange that was asked for name one that takes them back", async () => {
+  for (const line of [["restore", "1a2b"], ["undo"]])
+    assert.match(
+      (await runFake([...line, "--method", "exchange"])).stdout,
+      /take it back: cairn undo --method exchange\n$/,
+    );
+});
+
 test("a terminal gets colours, a pipe and NO_COLOR get none", async () => {
   const coloured = await runFake(["save"], { terminal: true });
   assert.ok(coloured.stdout.includes(ESCAPE));

@@ -1,15 +1,17 @@
-import type { Client, RestorePlan, RestoreResult } from "../operations/contract.ts";
+import type { Client, RestoreOptions, RestorePlan, RestoreResult } from "../operations/contract.ts";
 import type { Outcome } from "./command.ts";
 import type { Context } from "./context.ts";
 import { EXIT_PARTLY } from "./envelope.ts";
 
-/** What `restore` and `undo` print when they have done it. */
+/** What `restore` and `undo` print when they have done it. `method`: as it was asked for. */
 export function restoreOutcome(
   context: Context,
   client: Client,
-  done: { result: RestoreResult; to?: string },
+  { method, ...done }: { result: RestoreResult; to?: string; method?: RestoreOptions["method"] },
 ): Outcome {
   const { result } = done;
+  // Where only who asked could know that nobody has the folder open, a plain undo goes by what this user may read.
+  const undo = context.commandLine(method === "exchange" ? ["undo", "--method", method] : ["undo"]);
   return {
     data: result,
     exitStatus: result.left_out.length === 0 ? 0 : EXIT_PARTLY,
@@ -19,7 +21,7 @@ export function restoreOutcome(
         import("./render/points.ts"),
       ]);
       const shorten = await shortener(client, [result.restored_to, result.undo_id]);
-      return renderRestore({ ...done, shorten, undo: context.commandLine(["undo"]), style: context.style });
+      return renderRestore({ ...done, shorten, undo, style: context.style });
     },
   };
 }

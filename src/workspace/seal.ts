@@ -100,7 +100,7 @@ export function whatIsHeldOnly(
     omitted[0]?.reason === "EACCES" || omitted[0]?.reason === "EPERM"
       ? `; sealed whole with: sudo setpriv --reuid=${uid} --regid=${gid} --init-groups --reset-env --inh-caps=+dac_read_search --ambient-caps=+dac_read_search cairn -C ${shellPath(folder)} seal`
       : "";
-  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which undo and a restore by exchange give them back${way}`;
+  return `${plural(count, "entry")} of the point ${id.slice(0, 8)} could not be read (${printablePath(lacking.path)}: ${lacking.detail})${others}; the held trees have them, which stay, and from which restore and undo with --method exchange give them back${way}`;
 }
 
 /** Of each point with which a tree lies that points from a number on need, the newest of them. */

@@ -51,6 +51,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (input.flag("plan")) return planOutcome(context, client, await client.planRestore(options));
   return restoreOutcome(context, client, {
     result: await client.restore(options),
+    method: options.method,
     ...(to === undefined ? {} : { to }),
   });
 }

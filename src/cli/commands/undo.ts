@@ -19,5 +19,5 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   const options: UndoOptions = { ...context.callOptions(), ...parseMethod(input) };
   const client = await context.open();
   if (input.flag("plan")) return planOutcome(context, client, await client.planUndo(context.callOptions()));
-  return restoreOutcome(context, client, { result: await client.undo(options) });
+  return restoreOutcome(context, client, { result: await client.undo(options), method: options.method });
 }
