@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { renameSync, rmSync } from "node:fs";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
@@ -81,3 +81,13 @@ test("a store without its config, and a head without its descriptor, are damage 
     assert.equal((await again.doctor({ repair: true })).healthy, true);
   }
 });
+
+for (const name of ["cairn.json", "workspaces/main/workspace.json"])
+  test(`the way out of a damaged ${name} is not doctor, which needs it too`, async (t) => {
+    const { client, library, folder } = await testFolder(t, { a: "one" });
+    writeFileSync(join(client.controlDirectory, name), "{");
+    await assert.rejects(library.open(folder), (error: CairnError) => {
+      assert.equal(error.code, "damaged");
+      return /^put that file back from a copy; .*restic -r /.test(error.hint ?? "");
+    });
+  });

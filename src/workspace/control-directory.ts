@@ -18,7 +18,7 @@ import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryN
 import { orderedWrite } from "../fs/ordered-write.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
-import { rawBytes } from "../fs/safe-path.ts";
+import { rawBytes, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { newWorkspaceId } from "../ids.ts";
 import type { ControlId, WorkspaceId } from "../ids.ts";
@@ -33,9 +33,15 @@ export interface PlacedWorkspace extends WorkspaceFile {
   mount_path?: RecordedPath;
 }
 
+/** What helps without a file that leads to the rest: doctor has to be led there, too. */
+function wayWithout({ store, storePassword }: ControlPaths): string {
+  const restic = `restic -r ${shellPath(store)} --password-file ${shellPath(storePassword)} snapshots`;
+  return `put that file back from a copy; what the store holds can be read without it: ${restic}`;
+}
+
 /** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */
 export function readControl(control: ControlPaths): ControlFile | null {
-  return readRecord(control.file, decodeControl);
+  return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
 }
 
 /** Replaces the control directory's own file durably. */
@@ -45,7 +51,7 @@ export function writeControl(control: ControlPaths, file: ControlFile): void {
 
 /** A workspace's file, null where there is none. Throws `damaged`, `newer_version`. */
 export function readWorkspace(control: ControlPaths, name: string): PlacedWorkspace | null {
-  return readRecord(workspacePaths(control, name).file, decodeWorkspace);
+  return readRecord(workspacePaths(control, name).file, decodeWorkspace, { hint: wayWithout(control) });
 }
 
 /** Replaces a workspace's file durably, e.g. after its folder has moved. */
@@ -91,7 +97,9 @@ export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
     if (name === null) continue;
     try {
       const workspace = readWorkspace(control, name);
-      const problem = new CairnError("damaged", `${join(control.workspaces, directory)} has no workspace.json`);
+      const problem = new CairnError("damaged", `${join(control.workspaces, directory)} has no workspace.json`, {
+        hint: wayWithout(control),
+      });
       listed.push(workspace === null ? { name, workspace, problem } : { name, workspace });
     } catch (error) {
       listed.push({ name, workspace: null, problem: toCairnError(error) });
