@@ -8,6 +8,8 @@ test("locations of both forms are read as restic reads them", () => {
     ["me@host:/srv/repo", "me", "host", undefined, "/srv/repo"],
     ["host:repo/", undefined, "host", undefined, "repo"],
     ["me@realm@host:a:b@c", "me@realm", "host", undefined, "a:b@c"],
+    ["host:/srv/me@other:x", undefined, "host", undefined, "/srv/me@other:x"],
+    ["host:./me@other:x", undefined, "host", undefined, "me@other:x"],
     ["me@[::1]:/srv/./x/../repo", "me", "::1", undefined, "/srv/repo"],
     ["//me@host:2222//srv/repo", "me", "host", 2222, "/srv/repo"],
     ["//host/repo", undefined, "host", undefined, "repo"],
@@ -20,7 +22,14 @@ test("locations of both forms are read as restic reads them", () => {
 });
 
 test("what is printed is read the same", () => {
-  for (const text of ["me@host:/srv/repo", "host:repo", "//me@host:2222//srv/a b", "//m%40e@[::1]:22/x", "[::1]:x"]) {
+  for (const text of [
+    "me@host:/srv/repo",
+    "host:repo",
+    "//me@host:2222//srv/a b",
+    "//m%40e@[::1]:22/x",
+    "[::1]:x",
+    "host:./a@b:c",
+  ]) {
     const location = parseSftpLocation(text);
     assert.deepEqual(parseSftpLocation(printSftpLocation(location).slice("sftp:".length)), location, text);
   }
@@ -51,7 +60,7 @@ test("what is no location of SFTP is a usage error that repeats no password", ()
       text,
     );
   }
-  for (const text of ["//me:secret@host/x", "//me:secret@host"]) {
+  for (const text of ["//me:secret@host/x", "//me:secret@host", "me:secret@host:/x", "me:se@cret@host:x"]) {
     assert.throws(
       () => parseSftpLocation(text),
       (error) => error instanceof CairnError && !`${error.message} ${error.hint}`.includes("secret"),

@@ -13,6 +13,9 @@ export interface SftpLocation {
 const EXAMPLES =
   "sftp:user@host:/srv/backups or sftp://user@host:2222//srv/backups; one slash after the host is a path in the user's home";
 
+/** What is left of `user:password@host:path` behind the first colon. */
+const AS_PASSWORD = /^[^/]*@[^/:@]+:/;
+
 /**
  * What follows `sftp:` in a location, as restic reads it: `[user@]host:path`, or `//[user@]host[:port]/path`, where a
  * path from the root has two slashes. `usage` for anything else, and for a password in it.
@@ -22,10 +25,12 @@ export function parseSftpLocation(rest: string): SftpLocation {
 }
 
 function ofCopyForm(rest: string): SftpLocation {
-  // The host of an address in brackets has colons in it.
-  const match = /^(?:(.*)@)?(\[[^\]]*\]|[^:@]*):(.*)$/s.exec(rest);
+  // The host of an address in brackets has colons in it. Else the first one ends the host: behind it an @ is the path's.
+  const match = /^(?:([^:]*)@)?(\[[^\]]*\]|[^:@]*):(.*)$/s.exec(rest);
   if (match === null) throw notOne(rest, "a colon between host and path");
   const [, user, host, path] = match;
+  if (user === undefined && AS_PASSWORD.test(path!))
+    throw noPassword("; a path that begins so is written behind ./, as in sftp:host:./a@b:c");
   return { user: userOf(user, rest), host: hostOf(host!, rest), port: undefined, path: pathOf(path!, rest) };
 }
 
@@ -33,17 +38,19 @@ function ofUrl(rest: string): SftpLocation {
   const match = /^(?:([^/]*)@)?(\[[^\]/]*\]|[^:/@]*)(?::([^/]*))?\/(.*)$/s.exec(rest);
   if (match === null) throw notOne(rest, "a host, a slash and a path");
   const [, user, host, port, path] = match;
-  if (user?.includes(":") === true) {
-    throw new CairnError("usage", "a location has no place for a password", {
-      hint: "everybody on this machine could read it; use a key or an agent, or name the password in CAIRN_SFTP_PASSWORD",
-    });
-  }
+  if (user?.includes(":") === true) throw noPassword();
   return {
     user: userOf(user === undefined ? undefined : decoded(user, rest), rest),
     host: hostOf(host!, rest),
     port: portOf(port, rest),
     path: pathOf(decoded(path!, rest), rest),
   };
+}
+
+function noPassword(otherwise = ""): CairnError {
+  return new CairnError("usage", "a location has no place for a password", {
+    hint: `everybody on this machine could read it; use a key or an agent, or name the password in CAIRN_SFTP_PASSWORD${otherwise}`,
+  });
 }
 
 function decoded(text: string, rest: string): string {
@@ -93,8 +100,10 @@ function notOne(rest: string, wanted: string): CairnError {
 /** The location as messages name it; never with a secret in it. */
 export function printSftpLocation(location: SftpLocation): string {
   const host = location.host.includes(":") ? `[${location.host}]` : location.host;
-  if (location.port === undefined)
-    return `sftp:${location.user === undefined ? "" : `${location.user}@`}${host}:${location.path}`;
+  if (location.port === undefined) {
+    const path = location.user === undefined && AS_PASSWORD.test(location.path) ? `./${location.path}` : location.path;
+    return `sftp:${location.user === undefined ? "" : `${location.user}@`}${host}:${path}`;
+  }
   const user = location.user === undefined ? "" : `${encodeURIComponent(location.user)}@`;
   return `sftp://${user}${host}:${location.port}/${encodeURI(location.path)}`;
 }
