@@ -153,9 +153,14 @@ export class Repository {
       if (!(error instanceof CairnError) || error.code !== "not_found" || error.hint !== undefined) throw error;
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
+    const keyFiles = await names.catch((error: unknown): StoredFile[] => {
+      // A folder that is gone holds none.
+      if (error instanceof CairnError && error.code === "not_found") return [];
+      throw error;
+    });
     const opensConfig = (keys: MasterKeys): boolean => openedOrNull(keys, sealed) !== null;
     const found =
-      "keys" in options ? null : await findKey(storage, options.password, { names: await names, right: opensConfig });
+      "keys" in options ? null : await findKey(storage, options.password, { names: keyFiles, right: opensConfig });
     const keys = "keys" in options ? options.keys : found!.keys;
     const plain = openedOrNull(keys, sealed);
     if (plain === null)

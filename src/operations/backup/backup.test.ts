@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -238,6 +238,10 @@ test("opening tells to make a repository only when nothing is there, and names a
   };
   const lost = new CairnError("not_found", "no such password file");
   assert.equal((await failureOf({ password: async () => Promise.reject(lost) })).hint, undefined);
+  renameSync(join(place, "keys"), join(place, "aside"));
+  const { code: codeOfKeys, message: ofKeys } = await failureOf({});
+  assert.deepEqual([codeOfKeys, ofKeys.endsWith("has no key files")], ["damaged", true], ofKeys);
+  renameSync(join(place, "aside"), join(place, "keys"));
   rmSync(join(place, "config"));
   const assertLost = async (): Promise<void> => {
     const { code, message } = await failureOf({});
