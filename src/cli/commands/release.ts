@@ -35,7 +35,7 @@ async function run(context: Context, input: Input): Promise<Outcome> {
       const { path, control_directory: control } = result.workspace;
       const released = `${context.style.green("released")} ${printable(path)}`;
       if (input.flag("deletePoints"))
-        return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed`;
+        return `${released}; ${plural(result.points_deleted, "point")} deleted, ${formatBytes(result.bytes_freed)} freed in the store`;
       // By itself an adoption looks only where it would make a control directory.
       const again = `cairn init ${printable(shellQuote(path))} --control-dir ${printable(shellQuote(control))}`;
       return `${released}; its points stay in ${printable(control)}\n  take them up again: ${context.style.cyan(again)}`;

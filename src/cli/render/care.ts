@@ -62,7 +62,7 @@ export function renderCleanupPlan(view: CleanupView): string {
     return `  ${word} ${shorten(reason.save_point_id)}  ${style.dim(reason.reasons.map(printable).join(", "))}`;
   });
   const drop = plan.reclaimable_save_points.length;
-  const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed; ${plural(plan.protected_save_points.length, "point")} to keep`;
+  const head = `${plural(drop, "point")} to remove, about ${formatBytes(plan.reclaimable_bytes_estimate)} to be freed in the store; ${plural(plan.protected_save_points.length, "point")} to keep`;
   const next = drop === 0 || view.next === undefined ? [] : [`  do it: ${style.cyan(view.next)}`];
   const help =
     view.ruleless === true ? ["  no rule was given, so everything is kept; rules: cairn cleanup --help"] : [];
@@ -71,7 +71,7 @@ export function renderCleanupPlan(view: CleanupView): string {
 
 export function renderCleanupResult(result: CleanupResult, style: Style): string {
   if (result.removed.length === 0) return "nothing to remove";
-  return `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed`;
+  return `${style.green("removed")} ${plural(result.removed.length, "point")}, ${formatBytes(result.bytes_freed)} freed in the store`;
 }
 
 /** The line after a command of `run`. */

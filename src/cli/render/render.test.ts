@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CleanupPlan, DiffEntry, LeftOut, Recovered, StatusResult } from "../../operations/contract.ts";
 import { fakeLibrary, ID_A, ID_B, POINT, REASONS, RESTORED } from "../testing-fake-library.ts";
-import { renderCleanupPlan, renderDoctor, renderRun } from "./care.ts";
+import { renderCleanupPlan, renderCleanupResult, renderDoctor, renderRun } from "./care.ts";
 import { decodeText, renderEntryLine, renderTextDiff } from "./diff.ts";
 import { describeCause, renderHistory } from "./points.ts";
 import { renderPlan, renderRestore } from "./restore.ts";
@@ -212,8 +212,13 @@ test("a cleanup plan says what goes and why, and how to do it", () => {
   } satisfies CleanupPlan;
   assert.equal(
     renderCleanupPlan({ plan, shorten, next: "cairn cleanup --run c1", style: PLAIN }),
-    "1 point to remove, about 2 KiB to be freed; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  do it: cairn cleanup --run c1",
+    "1 point to remove, about 2 KiB to be freed in the store; 1 point to keep\n  drop 5f6e7d8c  older than 90d\n  do it: cairn cleanup --run c1",
   );
+});
+
+test("what a cleanup freed is told to be of the store, as trees are not counted", () => {
+  const told = renderCleanupResult({ removed: [ID_A, ID_B], bytes_freed: 0 }, PLAIN);
+  assert.equal(told, "removed 2 points, 0 B freed in the store");
 });
 
 test("doctor tells what a repair would do, did or could not do", () => {

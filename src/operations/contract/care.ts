@@ -149,6 +149,7 @@ export interface ReleaseResult {
   workspace: WorkspaceRef;
   /** 0 when they were kept. */
   points_deleted: number;
+  /** Of the store; what only a held tree took up is known to the file system alone. */
   bytes_freed: number;
 }
 

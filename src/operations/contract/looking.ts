@@ -259,5 +259,6 @@ export interface CleanupPlan {
 
 export interface CleanupResult {
   removed: SavePointId[];
+  /** Of the store; what only a held tree took up is known to the file system alone. */
   bytes_freed: number;
 }
