@@ -64,9 +64,17 @@ test("blocks apply by pattern to the name that was given", () => {
 test("what the location says goes before the file, and without a file the defaults hold", () => {
   const found = settings("backup", TEXT, { user: "me", port: 22 });
   assert.deepEqual([found.user, found.port], ["me", 22]);
-  const bare = sshSettings("host", { file: "/nonexistent/config", home: "/nonexistent" });
+  const bare = sshSettings("host", { home: "/nonexistent" });
   assert.deepEqual([bare.host, bare.port, bare.user], ["host", 22, userInfo().username]);
   assert.deepEqual(bare.identityFiles, []);
+});
+
+test("a file that was named and is not there is told, and /dev/null is none", () => {
+  assert.throws(() => settings("host", "", { file: "/nowhere/config" }), {
+    code: "not_found",
+    message: /\/nowhere\/config/,
+  });
+  assert.equal(settings("host", "Port 2222", { file: "/dev/null" }).port, 22);
 });
 
 test("included files are read where they stand, and only there", () => {

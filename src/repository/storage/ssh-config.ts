@@ -1,4 +1,4 @@
-import { globSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { currentUser, homeDirectory } from "../../fs/users.ts";
 import { CairnError, toCairnError } from "../../errors.ts";
@@ -37,7 +37,7 @@ export interface SshSettingsOptions {
   /** What the location says goes before the file. */
   user?: string | undefined;
   port?: number | undefined;
-  /** Default `~/.ssh/config`; one that is not there says nothing. */
+  /** Default `~/.ssh/config`, which need not be there; one that is named has to be. */
   file?: string | undefined;
   /** Default: the user's. */
   home?: string | undefined;
@@ -70,6 +70,10 @@ export function sshSettings(alias: string, options: SshSettingsOptions = {}): Ss
   const home = options.home ?? homeDirectory();
   const values: Values = new Map();
   const file = options.file ?? join(home, ".ssh/config");
+  if (options.file !== undefined && !existsSync(file))
+    throw new CairnError("not_found", `the configuration of ssh that was named is not there: ${file}`, {
+      hint: "correct CAIRN_SFTP_CONFIG; /dev/null stands for none",
+    });
   readInto(values, { file, alias: alias.toLowerCase(), home, depth: 0, active: true });
   const first = (keyword: string): string | undefined => values.get(keyword)?.[0];
   const host = (first("hostname") ?? alias).replaceAll(/%[h%]/g, (token) => (token === "%%" ? "%" : alias));

@@ -144,6 +144,8 @@ test("a key that the server does not know is refused with what was tried, and no
   assert.ok(!JSON.stringify([error.message, error.hint, error.details]).includes("a secret word"));
   const absent = await connect(server, { ...server.env, CAIRN_SFTP_KEY_FILE: join(server.folder, "nowhere") });
   assert.match(absent!.message, /nowhere is not there/);
+  const halved = await connect(server, { ...server.env, CAIRN_SFTP_KEY_FILE: `${key}.pub` });
+  assert.match(halved!.message, /unknown-key.pub is a public key/);
 });
 
 test("a key with a passphrase opens with it, and says so when there is none or a wrong one", async (t) => {

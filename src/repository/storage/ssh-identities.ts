@@ -35,7 +35,7 @@ interface Identity {
 
 /**
  * What is shown to the server: named keys, the agent's, the usual files, a password. Named keys go first, because a
- * server hangs up after a few wrong ones. A named file that is not there is `usage`, a wrong passphrase `permission`.
+ * server hangs up after a few wrong ones. A passphrase that does not open a named one is `permission`.
  */
 export function authPlan(ssh2: Ssh2, user: string, credentials: SshCredentials): AuthPlan {
   const notes: string[] = [];
@@ -89,7 +89,10 @@ function readIdentity(ssh2: Ssh2, path: string, reading: ReadingIdentity): Ident
   }
   const key = ssh2.utils.parseKey(text, reading.credentials.passphrase);
   if (!(key instanceof Error)) {
-    return { path, key: key.isPrivateKey() ? key : null, publicKey: key.getPublicSSH() };
+    const isPrivate = key.isPrivateKey();
+    if (!isPrivate && reading.named)
+      reading.notes.push(`${path} is a public key, which serves only to choose one of an agent's`);
+    return { path, key: isPrivate ? key : null, publicKey: key.getPublicSSH() };
   }
   reading.notes.push(whyNotUsable(path, key, reading));
   return { path, key: null, publicKey: publicKeyBeside(ssh2, path) };
