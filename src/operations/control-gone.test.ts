@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { CairnError } from "../errors.ts";
@@ -91,3 +91,19 @@ for (const name of ["cairn.json", "workspaces/main/workspace.json"])
       return /^put that file back from a copy; .*restic -r /.test(error.hint ?? "");
     });
   });
+
+test("what is no workspace among the workspaces of a control directory is passed over", async (t) => {
+  const { client, library, folder } = await testFolder(t, { a: "one" });
+  await client.save();
+  const workspaces = join(client.controlDirectory, "workspaces");
+  mkdirSync(join(workspaces, "@eaDir"));
+  mkdirSync(join(workspaces, "lost%2Bfound/%2D"), { recursive: true });
+  writeFileSync(join(workspaces, "notes"), "of somebody");
+  const again = await library.open(folder);
+  await again.save();
+  assert.equal((await again.status()).store.points, 2);
+  assert.deepEqual((await again.verifyAll()).problems, []);
+  assert.deepEqual((await again.doctor({ repair: true })).findings, []);
+  const { plan_id: plan } = await again.previewCleanup({ retention: { keepLast: 1 } });
+  assert.equal((await again.runCleanup(plan)).removed.length, 1);
+});

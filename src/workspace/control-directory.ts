@@ -16,6 +16,7 @@ import { recordPath } from "../formats/record.ts";
 import type { RecordedPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite, fsyncDirectory, removeLeftovers, temporaryName } from "../fs/durable.ts";
 import { orderedWrite } from "../fs/ordered-write.ts";
+import { namesIn } from "../fs/names-in.ts";
 import { newWorkDirectory } from "../fs/work-directory.ts";
 import { filesystemUuid, mountOf, onSameMount } from "../fs/mounts.ts";
 import { rawBytes, shellPath } from "../fs/safe-path.ts";
@@ -83,6 +84,13 @@ export interface ListedWorkspace {
   readonly problem?: CairnError;
 }
 
+/** Whether something among the workspaces has nothing of one: a program that shows or copies folders has left it. */
+function isStray(control: ControlPaths, name: string): boolean {
+  const { root, state, points, journal } = workspacePaths(control, name);
+  const names = namesIn(root);
+  return ![state, points, journal].some((each) => names.includes(basename(each)));
+}
+
 /** All workspaces of a control directory by name; a damaged one is listed and hides nothing. */
 export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
   let directories: string[];
@@ -97,6 +105,7 @@ export function listWorkspaces(control: ControlPaths): ListedWorkspace[] {
     if (name === null) continue;
     try {
       const workspace = readWorkspace(control, name);
+      if (workspace === null && isStray(control, name)) continue;
       const problem = new CairnError("damaged", `${join(control.workspaces, directory)} has no workspace.json`, {
         hint: wayWithout(control),
       });
