@@ -330,3 +330,15 @@ test("a lock is taken when the record is swept away while it is written, as Juic
     }
   }
 });
+
+test("who asks for the holder of a lock whose file is a pipe is not kept waiting", (context) => {
+  const path = scratch(context);
+  assert.equal(spawnSync("mkfifo", [path]).status, 0);
+  const script = `import { lockHolder } from ${JSON.stringify(new URL("lock.ts", import.meta.url).href)};
+    console.log(lockHolder(${JSON.stringify(path)}));`;
+  const asked = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
+    timeout: 30_000,
+    encoding: "utf8",
+  });
+  assert.deepEqual([asked.status, asked.stdout.trim()], [0, "null"], asked.stderr);
+});

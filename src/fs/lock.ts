@@ -308,7 +308,8 @@ export function lockHolder(path: string): LockOwner | null {
 
 function kernelModeNow(attempt: Attempt): "exclusive" | "shared" | "none" {
   if (!attempt.kernel) return kernelLockFromTable(attempt.path);
-  const descriptor = openSync(attempt.path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  // Opening a pipe would wait for its writer.
+  const descriptor = openSync(attempt.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     return kernelLockState(descriptor);
   } finally {
