@@ -353,6 +353,14 @@ describe("a server that misbehaves", () => {
       status(200, v2, text);
       await assert.rejects(storage.list("index"), coded("damaged"), text);
     }
+    for (const text of ["<html>welcome</html>", "{}"]) {
+      status(200, { "content-type": "text/html" }, text);
+      await assert.rejects(storage.list("index"), (error: CairnError) => {
+        assert.match(error.message, /at rest:http/);
+        assert.match(error.hint!, /may not be that of a REST server/);
+        return coded("unsupported")(error);
+      });
+    }
     answer = (request, response) => {
       if (request.method === "HEAD") response.writeHead(200, { "content-length": "9" }).end();
       else response.end(JSON.stringify([name, "x"]));

@@ -107,8 +107,9 @@ export class RestStorage implements Storage {
       version: answer.headers["content-type"]?.startsWith(LIST_V2) === true ? 2 : 1,
       text: await readText(answer),
     }));
-    const entries = parseList(text, doing);
-    return version === 2 ? listedFiles(kind, entries, doing) : this.#sizes(kind, entries, signal);
+    const where = `${doing} at ${this.location}`;
+    const entries = parseList(text, version, where);
+    return version === 2 ? listedFiles(kind, entries, where) : this.#sizes(kind, entries, signal);
   }
 
   async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {
@@ -314,16 +315,22 @@ async function readText(answer: IncomingMessage): Promise<string> {
   return Buffer.concat(pieces).toString("utf8");
 }
 
-function parseList(text: string, doing: string): unknown[] {
+/** `damaged` where the answer calls itself a list, else `unsupported`: any web server answers with something. */
+function parseList(text: string, version: number, doing: string): unknown[] {
+  const wrong = (what: string, cause?: unknown): CairnError => {
+    if (version === 2) return new CairnError("damaged", `${doing}: the server's list is ${what}`, { cause });
+    const hint = "the address may not be that of a REST server for restic";
+    return new CairnError("unsupported", `${doing}: what the server answered is ${what}`, { hint, cause });
+  };
   let entries: unknown;
   try {
     entries = JSON.parse(text);
   } catch (error) {
-    throw new CairnError("damaged", `${doing}: the server's list is not JSON`, { cause: error });
+    throw wrong("not JSON", error);
   }
   // Go writes an empty list as null.
   if (entries === null) return [];
-  if (!Array.isArray(entries)) throw new CairnError("damaged", `${doing}: the server's list is no list`);
+  if (!Array.isArray(entries)) throw wrong("no list");
   return entries;
 }
 
