@@ -26,6 +26,8 @@ export interface LockLook {
   readonly held: HeldLock[];
   /** Their process is gone, or they are too old to count. */
   readonly dead: string[];
+  /** Whether the one that is not looked at is there. */
+  readonly hasExcepted: boolean;
 }
 
 /** What is written beside restic's members: whether the process is still there is then known for certain on its machine. */
@@ -45,8 +47,10 @@ export interface LookOptions {
 
 /** Reads every lock there is; one that comes or goes meanwhile is no matter. */
 export async function lookAtLocks(repository: Repository, options: LookOptions = {}): Promise<LockLook> {
-  const look: LockLook = { held: [], dead: [] };
-  for (const { name } of await repository.storage.list("locks")) {
+  const names = (await repository.storage.list("locks")).map(({ name }) => name);
+  const hasExcepted = options.except !== undefined && names.includes(options.except);
+  const look: LockLook = { held: [], dead: [], hasExcepted };
+  for (const name of names) {
     if (name === options.except) continue;
     const own = options.ours?.(name);
     const lock = own === false ? null : await readLock(repository, name);

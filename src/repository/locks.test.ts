@@ -245,6 +245,20 @@ describe("locks", () => {
     });
   });
 
+  test("recheck asks for its own lock only when a list does not name it, as one that is late does", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const late = new FaultyStorage(storage);
+      await withLock(repository.over(late), { exclusive: false }, async (lock) => {
+        late.disarm();
+        await lock.recheck();
+        assert.deepEqual([...late.calls], [["list locks", 1]]);
+        late.arm({ operation: "list", kind: "locks", fault: "lose" });
+        await lock.recheck();
+        assert.equal(late.calls.get("exists locks"), 1);
+      });
+    });
+  });
+
   test("recheck waits for a rival that looks around and gives up, and tells when its own lock is gone", async () => {
     await withRepository(async ({ repository, storage }) => {
       const lock = await acquireLock(repository, { exclusive: false });
@@ -322,7 +336,7 @@ describe("locks", () => {
         { waitMs: 10_000 },
         {
           ahead: async () => read.push(isExcluded),
-          work: async (times) => [times, await lookAtLocks(repository, {})] as const,
+          work: async (_over, times) => [times, await lookAtLocks(repository, {})] as const,
         },
       );
       while (away.count("remove", "locks") === 0) await someTurns();

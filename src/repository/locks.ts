@@ -79,7 +79,9 @@ export class RepositoryLock {
       await this.#refreshing;
       this.requireHeld();
       const own = this.#id;
-      if (!(await this.#repository.storage.exists("locks", own))) {
+      const { others, isListed } = await lookAround(this.#repository, own);
+      // A list may be late.
+      if (!isListed && !(await this.#repository.storage.exists("locks", own))) {
         // A refresh took it away, and placed another before.
         if (own !== this.#id) continue;
         throw new CairnError(
@@ -87,7 +89,7 @@ export class RepositoryLock {
           "the repository's lock was removed by another program, so others may have changed it",
         );
       }
-      const rival = excluding(await foreignLocks(this.#repository, own), this.exclusive);
+      const rival = excluding(others, this.exclusive);
       if (rival === undefined) return;
       until ??= Date.now() + RIVAL_MS;
       if (Date.now() >= until) throw busy(this.#repository, rival);
@@ -162,7 +164,9 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     throwIfAborted(options.signal);
     // Named before anybody looks around: it may be there by the time that a list is answered.
     const own = await sealLock(repository, options.exclusive);
-    const before = foreignLocks(repository, own.name).then((others) => excluding(others, options.exclusive));
+    const rivalOf = async (): Promise<HeldLock | undefined> =>
+      excluding((await lookAround(repository, own.name)).others, options.exclusive);
+    const before = rivalOf();
     before.catch(() => undefined);
     // A shared lock is in nobody's way for a moment: far away it is placed before the answer, once.
     const isEager = attempt === 0 && !options.exclusive && isFar;
@@ -175,7 +179,7 @@ export async function acquireLock(repository: Repository, options: LockOptions):
         rival = await before;
         if (rival === undefined) {
           if (isFar) await pause(SETTLE_MS);
-          rival = excluding(await foreignLocks(repository, id), options.exclusive);
+          rival = await rivalOf();
         }
         keep = rival === undefined;
       } finally {
@@ -195,41 +199,36 @@ export async function withLock<T>(
   options: LockOptions,
   work: (lock: RepositoryLock) => Promise<T>,
 ): Promise<T> {
-  const lock = await acquireLock(repository, options);
+  return withLockAhead(repository, options, { ahead: async () => undefined, work });
+}
+
+/** What is read before it is known whether somebody excludes a lock, and what is done then. */
+export interface LockedAhead<Held, Read, T> {
+  /** Reads what the work begins with, and changes nothing. Made again when somebody excluded it the first time. */
+  ahead: () => Promise<Read>;
+  /** `read`: by an `ahead` that ran under the lock from its beginning; nobody excludes it. */
+  work: (held: Held, read: Read) => Promise<T>;
+}
+
+/** The same; far away it reads ahead while it is looked whether somebody excludes it, which takes as long. */
+export async function withLockAhead<Read, T>(
+  repository: Repository,
+  options: LockOptions,
+  { ahead, work }: LockedAhead<RepositoryLock, Read, T>,
+): Promise<T> {
+  const { lock, read } = await acquireAhead(repository, options, ahead);
   try {
-    return await work(lock);
+    return await work(lock, await read());
   } finally {
     await lock.release();
   }
 }
 
-/**
- * Under a shared lock, or without one where nothing can be written, as on a read-only or full file system: then it can
- * only be hoped that nobody cleans up. A pack that goes meanwhile is noticed, since its bytes are not there or not its own.
- * `over` gives it back while the work goes on, once nothing more is read.
- */
-export async function whileReading<T>(
+async function acquireAhead<Read>(
   repository: Repository,
-  call: LockCall,
-  work: (over: () => void) => Promise<T>,
-): Promise<T> {
-  return readingAhead(repository, call, { ahead: async () => undefined, work: async (_none, over) => work(over) });
-}
-
-export interface ReadingAhead<Read, T> {
-  /** Reads what the work begins with, and changes nothing. Made again when somebody excluded it the first time. */
-  ahead: () => Promise<Read>;
-  /** `read`: by an `ahead` that ran under the lock from its beginning; nobody excludes it. */
-  work: (read: Read, over: () => void) => Promise<T>;
-}
-
-/** The same; far away it reads ahead while it is looked whether somebody excludes it, which takes as long. */
-export async function readingAhead<Read, T>(
-  repository: Repository,
-  call: LockCall,
-  { ahead, work }: ReadingAhead<Read, T>,
-): Promise<T> {
-  let lock: RepositoryLock | null = null;
+  options: LockOptions,
+  ahead: () => Promise<Read>,
+): Promise<{ lock: RepositoryLock; read: () => Promise<Read> }> {
   const begun: Promise<Read>[] = [];
   const onPlaced = (): void => {
     const read = begun.length === 0 ? ahead() : begun.at(-1)!.then(ahead, ahead);
@@ -238,15 +237,45 @@ export async function readingAhead<Read, T>(
     begun.push(read);
   };
   try {
-    lock = await acquireLock(repository, { ...call, exclusive: false, onPlaced });
+    const lock = await acquireLock(repository, { ...options, onPlaced });
+    return { lock, read: async () => begun.at(-1) ?? ahead() };
   } catch (error) {
     // Nothing goes on behind the back of who asked for it.
     await Promise.allSettled(begun);
+    throw error;
+  }
+}
+
+/** Gives a lock back while the work goes on, once nothing more is read. */
+type Over = () => void;
+
+/**
+ * Under a shared lock, or without one where nothing can be written, as on a read-only or full file system: then it can
+ * only be hoped that nobody cleans up. A pack that goes meanwhile is noticed, since its bytes are not there or not its own.
+ */
+export async function whileReading<T>(
+  repository: Repository,
+  call: LockCall,
+  work: (over: Over) => Promise<T>,
+): Promise<T> {
+  return readingAhead(repository, call, { ahead: async () => undefined, work });
+}
+
+/** The same, reading ahead as {@link withLockAhead} does. */
+export async function readingAhead<Read, T>(
+  repository: Repository,
+  call: LockCall,
+  { ahead, work }: LockedAhead<Over, Read, T>,
+): Promise<T> {
+  let lock: RepositoryLock | null = null;
+  let read = ahead;
+  try {
+    ({ lock, read } = await acquireAhead(repository, { ...call, exclusive: false }, ahead));
+  } catch (error) {
     if (!cannotBeWritten(toCairnError(error))) throw error;
   }
   try {
-    const read = lock === null ? ahead() : (begun.at(-1) ?? ahead());
-    return await work(await read, () => void lock?.release());
+    return await work(() => void lock?.release(), await read());
   } finally {
     await lock?.release();
   }
@@ -260,11 +289,11 @@ export async function removeDeadLocks(repository: Repository): Promise<number> {
   return removed;
 }
 
-/** All locks but one's own; dead ones are removed on the way. */
-async function foreignLocks(repository: Repository, own: string): Promise<HeldLock[]> {
-  const { held, dead } = await lookAtLocks(repository, { except: own, ours });
+/** All locks but one's own, and whether that is among them; dead ones are removed on the way. */
+async function lookAround(repository: Repository, own: string): Promise<{ others: HeldLock[]; isListed: boolean }> {
+  const { held, dead, hasExcepted } = await lookAtLocks(repository, { except: own, ours });
   for (const id of dead) await dropLock(repository, id);
-  return held;
+  return { others: held, isListed: hasExcepted };
 }
 
 function ours(id: string): boolean | undefined {

@@ -6,14 +6,14 @@ import { failpoint } from "../../failpoint.ts";
 import { objectIdOf } from "../../ids.ts";
 import { arenaOver, type Arena } from "../../native.ts";
 import { newPacer, throttled } from "../../pacer.ts";
-import { type BlobIndex, blobTypeOf } from "../../repository/blob-index.ts";
+import { blobTypeOf } from "../../repository/blob-index.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { PackedBlobs } from "../../repository/packed-blobs.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { StreamCutter } from "../../repository/stream-cutter.ts";
 import type { StreamBackupResult, StreamBackupOptions, TransferredSize } from "../contract.ts";
-import { newestOfSame, readableSnapshots } from "./find-snapshot.ts";
-import { type Look, lookingBy } from "./look.ts";
+import { newestOfSame } from "./find-snapshot.ts";
+import { adding, type Beside, type Look, lookingBeside, lookingBy } from "./look.ts";
 import { madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { checkSnapshotTags, publicSnapshot } from "./public-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -36,23 +36,21 @@ export async function createFromStream(
 ): Promise<StreamBackupResult> {
   checkSnapshotTags(options.tags ?? []);
   const components = streamPath(options.filename ?? "stdin");
-  const run = async (lock: RepositoryLock | null): Promise<StreamBackupResult> => {
-    const index = await access.index(options.signal);
-    index.beginSession();
+  const run = async (lock: RepositoryLock | null, beside: Beside): Promise<StreamBackupResult> => {
+    beside.index.beginSession();
     try {
-      return await new StreamBackup({ access, content, components, index, options, lock }).run();
+      return await new StreamBackup({ access, content, components, ...beside, options, lock }).run();
     } finally {
-      index.endSession();
+      beside.index.endSession();
     }
   };
-  return options.dryRun === true ? run(null) : access.locked(false, options, run);
+  return options.dryRun === true ? run(null, await lookingBeside(access, options)) : adding(access, options, run);
 }
 
-interface StreamParts {
+interface StreamParts extends Beside {
   access: RepositoryAccess;
   content: AsyncIterable<Uint8Array>;
   components: readonly Buffer[];
-  index: BlobIndex;
   options: StreamBackupOptions;
   /** Null in a dry run. */
   lock: RepositoryLock | null;
@@ -70,9 +68,9 @@ class StreamBackup {
   }
 
   async run(): Promise<StreamBackupResult> {
-    const { options, components, access } = this.#parts;
+    const { options, components, snapshots } = this.#parts;
     const origin = this.#origin();
-    const parent = newestOfSame(await readableSnapshots(access, options), origin);
+    const parent = newestOfSame(snapshots, origin);
     try {
       const cut = await this.#cut();
       failpoint("stream.read");

@@ -20,8 +20,9 @@ import type { Point } from "../../workspace/point-files.ts";
 import { neverRead, type Workspace } from "../../workspace/workspace.ts";
 import type { CreateBackupOptions, CreateBackupResult, TransferredSize } from "../contract.ts";
 import { incompleteOf } from "../save.ts";
-import { newestOfSame, readableSnapshots } from "./find-snapshot.ts";
+import { newestOfSame } from "./find-snapshot.ts";
 import type { ForwardedSave } from "./forwarding.ts";
+import { adding, type Beside, lookingBeside } from "./look.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 import { addedBy, madeSnapshot, type SnapshotOrigin } from "./made-snapshot.ts";
 import { checkSnapshotTags, pointTag, publicSnapshot } from "./public-snapshot.ts";
@@ -51,10 +52,10 @@ export async function createBackup(
     const backup = new BackupOfPoint({ access, point, stored, options, started, workspace });
     if (forwarded !== undefined) {
       await forwarded.packs?.finish();
-      return backup.run(forwarded.lock, forwarded.index, forwarded);
+      return backup.run(forwarded.lock, forwarded, forwarded);
     }
-    if (options.dryRun === true) return backup.run(null, await access.index(options.signal));
-    return access.locked(false, options, async (lock) => backup.run(lock, await access.index(options.signal)));
+    if (options.dryRun === true) return backup.run(null, await lookingBeside(access, options));
+    return adding(access, options, async (lock, beside) => backup.run(lock, beside));
   }, options);
 }
 
@@ -91,12 +92,16 @@ class BackupOfPoint {
     this.#tree = Buffer.from(parts.stored.snapshotTree).toString("hex") as ObjectId;
   }
 
-  /** `lock`: null in a dry run; `index`: the repository's, with what was `forwarded`. */
-  async run(lock: RepositoryLock | null, index: BlobIndex, forwarded?: ForwardedSave): Promise<CreateBackupResult> {
+  /** `lock`: null in a dry run; the index has what was `forwarded`. */
+  async run(
+    lock: RepositoryLock | null,
+    { index, snapshots }: Beside,
+    forwarded?: ForwardedSave,
+  ): Promise<CreateBackupResult> {
     const { access, options } = this.#parts;
     failpoint("backup.locked");
     const origin = await this.#origin();
-    const parent = newestOfSame(await readableSnapshots(access, options), origin);
+    const parent = newestOfSame(snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
     const known = readKnownTrees(access.cache, index.epoch);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.

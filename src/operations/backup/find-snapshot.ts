@@ -91,7 +91,15 @@ export async function readableSnapshots(
   access: RepositoryAccess,
   options: CallOptions,
 ): Promise<readonly ListedSnapshot[]> {
-  const { snapshots, damaged } = await access.repository.listSnapshots(options.signal);
+  return readableOf(access, await access.repository.listSnapshots(options.signal), options);
+}
+
+/** Those of a listing that can be read; the others are told. */
+export function readableOf(
+  access: RepositoryAccess,
+  { snapshots, damaged }: SnapshotListing,
+  options: CallOptions,
+): readonly ListedSnapshot[] {
   warnOfUnreadable(access, damaged, options);
   return snapshots;
 }

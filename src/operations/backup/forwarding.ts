@@ -2,14 +2,15 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import { ForwardedPacks } from "../../repository/forwarded-packs.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
 import type { CallOptions } from "../contract.ts";
+import { adding, type Beside } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 /** A repository that is ready for a backup, and takes what a save before it stores anew. */
-export interface Forwarding {
+export interface Forwarding extends Beside {
   /** When it began, milliseconds since 1970. */
   started: number;
   lock: RepositoryLock;
-  /** Of the repository; it gets what was forwarded with `packs.finish()`. */
+  /** It gets what was forwarded with `packs.finish()`. */
   index: BlobIndex;
   /** Null where what the store holds cannot be passed on as it is: version 1 knows no compression. */
   packs: ForwardedPacks | null;
@@ -31,11 +32,11 @@ export async function withForwarding<T>(
   work: (to: Forwarding) => Promise<T>,
 ): Promise<T> {
   const started = Date.now();
-  return access.locked(false, options, async (lock) => {
-    const index = await access.index(options.signal);
+  return adding(access, options, async (lock, beside) => {
+    const { index } = beside;
     const packs = access.repository.version === 1 ? null : forwardedTo(access, index, lock);
     try {
-      return await work({ started, lock, index, packs });
+      return await work({ started, lock, ...beside, packs });
     } catch (error) {
       await packs?.abort();
       throw error;

@@ -46,6 +46,28 @@ test("far away the index is asked for before the lock is there, and snapshots be
   assert.deepEqual(asked.toSpliced(asked.lastIndexOf("index"), 1), ["index", "locks", "placed", "snapshots", "locks"]);
 });
 
+test("a backup far away asks for what it is made beside while its lock is looked around for", async (t) => {
+  const { client, repository, write } = await backupScene(t, "far");
+  await client.createBackup(repository, { save: true });
+  const far = opened.far!;
+  const list = far.list.bind(far);
+  for (const backUp of [
+    async () => client.createBackup(repository, { save: true }),
+    async () => client.createBackup(repository, { point: "latest" }),
+    async () => repository.createFromCommand(["date"]),
+  ]) {
+    write("a.txt", `${Math.random()}\n`);
+    const asked: string[] = [];
+    far.list = async (kind, ...rest) => {
+      asked.push(kind);
+      return list(kind, ...rest);
+    };
+    await backUp();
+    assert.deepEqual(asked.slice(0, 5), ["index", "locks", "snapshots", "index", "locks"]);
+    assert.equal(asked.filter((kind) => kind !== "locks").length, 3);
+  }
+});
+
 test("a snapshot that comes while the index is read far away is restored, with what it alone has", async (t) => {
   const at = await backupScene(t, "far");
   const { client, repository, write, root } = at;

@@ -2,8 +2,10 @@ import type { BlobIndex } from "../../repository/blob-index.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
+import { readableOf } from "./find-snapshot.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 
 export interface Look {
@@ -21,7 +23,7 @@ export async function looking<T>(
   return withIndexAhead(access, options, async (newest) =>
     access.readingAhead(options, {
       ahead: newest,
-      work: async (index) => lookingBy(access, index, { options, work }),
+      work: async (_over, index) => lookingBy(access, index, { options, work }),
     }),
   );
 }
@@ -48,10 +50,38 @@ export async function lookingAtSnapshots<T>(
   return withIndexAhead(access, options, async (newest) =>
     access.readingAhead(options, {
       ahead: async () => snapshotsAndIndex(access.repository, { newest, signal: options.signal }),
-      work: async ({ index, ...listed }, readNoMore) =>
+      work: async (readNoMore, { index, ...listed }) =>
         lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) }),
     }),
   );
+}
+
+/** What a backup is made beside. */
+export interface Beside {
+  readonly index: BlobIndex;
+  /** Those that can be read. */
+  readonly snapshots: readonly ListedSnapshot[];
+}
+
+/** Runs work that adds to a repository, under a shared lock. */
+export async function adding<T>(
+  access: RepositoryAccess,
+  options: CallOptions,
+  work: (lock: RepositoryLock, beside: Beside) => Promise<T>,
+): Promise<T> {
+  return withIndexAhead(access, options, async (newest) =>
+    access.writingAhead(options, {
+      ahead: async () => snapshotsAndIndex(access.repository, { newest, signal: options.signal }),
+      work: async (lock, { index, ...listed }) => work(lock, { index, snapshots: readableOf(access, listed, options) }),
+    }),
+  );
+}
+
+/** The same for a dry run, which has no lock. */
+export async function lookingBeside(access: RepositoryAccess, options: CallOptions): Promise<Beside> {
+  const newest = async (): Promise<BlobIndex> => access.index(options.signal);
+  const { index, ...listed } = await snapshotsAndIndex(access.repository, { newest, signal: options.signal });
+  return { index, snapshots: readableOf(access, listed, options) };
 }
 
 /**

@@ -9,11 +9,12 @@ import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-direc
 import { BlobIndex } from "../../repository/blob-index.ts";
 import {
   type LockCall,
-  type ReadingAhead,
+  type LockedAhead,
   readingAhead,
   type RepositoryLock,
   whileReading,
   withLock,
+  withLockAhead,
 } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
@@ -191,8 +192,13 @@ export class RepositoryAccess {
   }
 
   /** The same for work that begins with reading. */
-  async readingAhead<Read, T>(options: CallOptions, steps: ReadingAhead<Read, T>): Promise<T> {
+  async readingAhead<Read, T>(options: CallOptions, steps: LockedAhead<() => void, Read, T>): Promise<T> {
     return readingAhead(this.repository, lockCall(options), steps);
+  }
+
+  /** Likewise for work that writes, under a shared lock. */
+  async writingAhead<Read, T>(options: CallOptions, steps: LockedAhead<RepositoryLock, Read, T>): Promise<T> {
+    return withLockAhead(this.repository, { ...lockCall(options), exclusive: false }, steps);
   }
 
   /** For work that has to see what the storage itself gives, and not what is kept of it here. */
