@@ -8,8 +8,15 @@ import { EntrySet } from "./entry-set.ts";
 
 export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
 
-/** The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. Marking uses it until it asks for the next. */
-export type ReadTree = (place: TreePlace) => Uint8Array | Promise<Uint8Array>;
+/**
+ * The plaintext of a tree blob; `(place) => reader.read(place)` with a BlobReader. Marking uses it until it asks for the next.
+ * `next`: the packs (32 bytes each, with repetitions) of trees that will be read after it, soonest first; for those who
+ * bring packs from far away, which takes no longer for several at once.
+ */
+export type ReadTree = (place: TreePlace, next?: () => Iterable<Uint8Array>) => Uint8Array | Promise<Uint8Array>;
+
+/** So many of the trees that a walk has still to read are told to who reads them. */
+export const TREES_AHEAD = 4096;
 
 export interface MarkProblem {
   readonly kind: "missing_tree" | "missing_data" | "damaged_tree";
@@ -108,7 +115,7 @@ export class LiveSet {
     const id = objectIdOf(this.#index.idOf(entry));
     const references = this.#references;
     try {
-      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) });
+      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) }, () => this.#packsOf(stack));
       references.read(read instanceof Uint8Array ? read : await read);
     } catch (error) {
       const known = toCairnError(error);
@@ -127,6 +134,11 @@ export class LiveSet {
       if (blob < 0) this.#missing("missing_data", { bytes: blobs, at, tree: id });
       else this.#set(blob);
     }
+  }
+
+  *#packsOf(stack: readonly number[]): Generator<Uint8Array> {
+    const { table } = this.#index;
+    for (const entry of stack.slice(-TREES_AHEAD).reverse()) yield table.packId(table.packOf[entry]!);
   }
 
   /** True when it was not set before. */

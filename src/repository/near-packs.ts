@@ -81,7 +81,7 @@ export class NearPacks {
     if (this.#isLocal) return;
     const queue: WantedRange[] = [];
     for (const range of wanted) {
-      if (this.#has(range)) options.onRange?.(range);
+      if (this.has(range)) options.onRange?.(range);
       else queue.push(...cut(range));
     }
     queue.reverse();
@@ -138,8 +138,9 @@ export class NearPacks {
     }
   }
 
-  #has(range: WantedRange): boolean {
-    return this.#missing(range).length === 0;
+  /** True when nothing of a range has to be fetched. */
+  has(range: WantedRange): boolean {
+    return this.#isLocal || this.#missing(range).length === 0;
   }
 
   /** The parts of a range that are not here. */

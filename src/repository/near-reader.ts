@@ -2,7 +2,7 @@ import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { type BlobPlace, BlobReader } from "./blob-reader.ts";
 import type { ReadTree } from "./live.ts";
-import { type NearPacks, packEnds } from "./near-packs.ts";
+import { type NearPacks, packEnds, type WantedRange } from "./near-packs.ts";
 import type { Repository } from "./repository.ts";
 
 export interface NearReaderOptions {
@@ -12,6 +12,10 @@ export interface NearReaderOptions {
   ends: ReadonlyMap<string, number>;
   signal?: AbortSignal | undefined;
 }
+
+/** With a pack of trees that has to be brought so much of others is brought that are read after it. */
+const BYTES_AHEAD = 32 * 1024 * 1024;
+const PACKS_AHEAD = 64;
 
 /** Where the last blob of each pack ends; empty where packs are local, for nothing is brought there. */
 export function treePackEnds(near: NearPacks, index: BlobIndex): Map<string, number> {
@@ -23,7 +27,8 @@ export function treePackEnds(near: NearPacks, index: BlobIndex): Map<string, num
 
 /**
  * Reads single blobs of a repository wherever it lies. Where packs are not local, a pack of trees is brought whole with
- * the first of them, since its neighbours follow; of other packs only the blob itself.
+ * the first of them, since its neighbours follow, and with it others that are said to be read next: of a snapshot that was
+ * made in many steps each pack is a few kilobytes and a round trip. Of other packs only the blob itself.
  */
 export class NearReader {
   readonly #options: NearReaderOptions;
@@ -36,15 +41,15 @@ export class NearReader {
   }
 
   /** A tree's plaintext; a fresh copy. `damaged` when it is not there or not what was written. */
-  readonly readTree: ReadTree = (place) => {
+  readonly readTree: ReadTree = (place, next) => {
     if (this.#options.near.isLocal) return this.#reader.read(place);
-    return this.#fetchTree(place).then(() => this.#reader.read(place));
+    return this.#fetchTree(place, next).then(() => this.#reader.read(place));
   };
 
   /** The same where it was decoded, good until the next read: a walk over many large trees leaves no copies behind. */
-  readonly viewTree: ReadTree = (place) => {
+  readonly viewTree: ReadTree = (place, next) => {
     if (this.#options.near.isLocal) return this.#reader.view(place);
-    return this.#fetchTree(place).then(() => this.#reader.view(place));
+    return this.#fetchTree(place, next).then(() => this.#reader.view(place));
   };
 
   /** Any blob's plaintext; a fresh copy. */
@@ -53,9 +58,31 @@ export class NearReader {
     return this.#reader.read(place);
   }
 
-  async #fetchTree(place: BlobPlace): Promise<void> {
-    const end = Math.max(this.#options.ends.get(objectIdOf(place.pack)) ?? 0, place.offset + place.length);
-    return this.#fetch(place, { offset: 0, length: end });
+  async #fetchTree(place: BlobPlace, next: () => Iterable<Uint8Array> = () => []): Promise<void> {
+    const { near, signal } = this.#options;
+    const own = this.#whole(place.pack, place.offset + place.length);
+    if (near.has(own)) return;
+    // What is wrong with another pack is told to who reads it.
+    await near.fetch([own, ...this.#ahead(own.pack, next)], { signal, lenient: true });
+    await near.fetch([own], { signal });
+  }
+
+  /** Those of the packs that are not here, each once. */
+  #ahead(own: string, next: () => Iterable<Uint8Array>): WantedRange[] {
+    const ranges = new Map<string, WantedRange>();
+    let bytes = 0;
+    for (const pack of next()) {
+      const range = this.#whole(pack);
+      if (range.pack === own || ranges.has(range.pack) || this.#options.near.has(range)) continue;
+      if ((bytes += range.length) > BYTES_AHEAD || ranges.size === PACKS_AHEAD) break;
+      ranges.set(range.pack, range);
+    }
+    return [...ranges.values()];
+  }
+
+  #whole(id: Uint8Array, least = 0): WantedRange {
+    const pack = objectIdOf(id);
+    return { pack, offset: 0, length: Math.max(this.#options.ends.get(pack) ?? 0, least) };
   }
 
   async #fetch(place: BlobPlace, range: { offset: number; length: number }): Promise<void> {

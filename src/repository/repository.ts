@@ -23,7 +23,8 @@ export const CHEAP_SCRYPT: ScryptParameters = { N: 1024, r: 8, p: 1 };
 /** restic reads larger index files, but keeps its own below this. */
 const MAX_INDEX_BYTES = 8 * 1024 * 1024 - 64 * 1024;
 const MAX_KEYS = 1000;
-const LOADS = 8;
+/** Files on their way at once: of snapshots each is small, of an index some are of 8 MiB. */
+const LOADS = { snapshots: 16, index: 8, locks: 8 } as const;
 
 /** Of the files of a repository those that hold what was stored. */
 export const CONTENT_KINDS = ["snapshots", "index", "data"] as const;
@@ -255,7 +256,7 @@ export class Repository {
    * some that follow are on their way already, and wait as they are stored.
    */
   *loadInTurn(kind: UnpackedKind, names: Iterable<string>): Generator<{ name: string; json: Promise<Uint8Array> }> {
-    const ahead = this.storage.localPath === undefined ? LOADS : 1;
+    const ahead = this.storage.localPath === undefined ? LOADS[kind] : 1;
     const coming: { name: string; sealed: Promise<Uint8Array> }[] = [];
     const next = (): { name: string; json: Promise<Uint8Array> } => {
       const { name, sealed } = coming.shift()!;

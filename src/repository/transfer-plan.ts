@@ -7,7 +7,7 @@ import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "./blob-index.ts";
 import { EntrySet } from "./entry-set.ts";
-import type { ReadTree } from "./live.ts";
+import { type ReadTree, TREES_AHEAD } from "./live.ts";
 
 export interface PlanTransferOptions {
   /** Trees whose content shall be in the target, 32 bytes each. */
@@ -119,7 +119,7 @@ class TransferWalk {
   async #directory(entry: number, step: Step, stack: Step[]): Promise<void> {
     let nodes: TreeNode[];
     try {
-      const bytes = await this.#bytes(entry);
+      const bytes = await this.#bytes(entry, stack);
       if (step.beside === null && !step.isPartial && this.#plain(bytes, step, stack)) return;
       nodes = decodeTree(bytes);
     } catch (error) {
@@ -164,8 +164,17 @@ class TransferWalk {
     if (!this.#files.has(pack)) this.#files.set(pack, pathIn(of.step, of.name()));
   }
 
-  async #bytes(entry: number): Promise<Uint8Array> {
-    return this.#options.readTree({ ...this.#from.place(entry), id: this.#from.idOf(entry) });
+  async #bytes(entry: number, stack: readonly Step[] = []): Promise<Uint8Array> {
+    const place = { ...this.#from.place(entry), id: this.#from.idOf(entry) };
+    return this.#options.readTree(place, () => this.#packsOf(stack));
+  }
+
+  *#packsOf(stack: readonly Step[]): Generator<Uint8Array> {
+    const { table } = this.#from;
+    for (const { tree } of stack.slice(-TREES_AHEAD).reverse()) {
+      const entry = this.#from.lookup(tree, 0, TREE_BLOB);
+      if (entry >= 0) yield table.packId(table.packOf[entry]!);
+    }
   }
 
   /** Null when the source does not have that tree any more: then all below is walked. */

@@ -68,6 +68,35 @@ test("a backup far away asks for what it is made beside while its lock is looked
   }
 });
 
+test("trees that lie in many packs far away are brought several at once", async (t) => {
+  const { client, repository, write, root } = await backupScene(t, "far");
+  const packs = 12;
+  for (let i = 0; i < packs; i++) {
+    write(`part-${i}/file`, `${i}\n`);
+    await client.createBackup(repository, { save: true });
+  }
+  const far = opened.far!;
+  const load = far.load.bind(far);
+  let waits = 0;
+  let underWay = 0;
+  far.load = async (...of) => {
+    if (underWay++ === 0) waits++;
+    await sleep(50);
+    return load(...of).finally(() => underWay--);
+  };
+  const calls: [string, () => Promise<unknown>, number][] = [
+    ["restore", async () => repository.restore("latest", join(root, "restored")), 7],
+    ["find", async () => repository.find("file"), 5],
+    ["verify", async () => repository.verify({ quick: true }), 7],
+    ["prune", async () => repository.prune({ dryRun: true }), 6],
+  ];
+  for (const [what, call, most] of calls) {
+    waits = 0;
+    await call();
+    assert.ok(waits <= most, `${what}: ${waits} answers one after the other, of ${packs} packs`);
+  }
+});
+
 test("a snapshot that comes while the index is read far away is restored, with what it alone has", async (t) => {
   const at = await backupScene(t, "far");
   const { client, repository, write, root } = at;

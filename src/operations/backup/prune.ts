@@ -36,10 +36,10 @@ export async function pruneBackups(
     cachePath: access.indexCache(),
     index,
     roots: async () => [],
-    readTree: (place) => {
+    readTree: (place, next) => {
       trees++;
       if ((trees & 255) === 0) options.onProgress?.({ phase: "cleaning", done: trees });
-      return reader.viewTree(place);
+      return reader.viewTree(place, next);
     },
     withoutSnapshots: without,
     unreadableHint: removalHint,
