@@ -10,7 +10,7 @@ import { CairnError } from "../errors.ts";
 import { encodeLock, type LockFile } from "../formats/lock-file.ts";
 import { thisProcess } from "../fs/lock-owner.ts";
 import { lookAtLocks } from "./lock-state.ts";
-import { acquireLock, readingAhead, removeDeadLocks, withLock } from "./locks.ts";
+import { acquireLock, removeDeadLocks, withLock } from "./locks.ts";
 import { Repository } from "./repository.ts";
 import { CountingStorage } from "./storage/counting.ts";
 import { FaultyStorage } from "./storage/faulty.ts";
@@ -320,50 +320,6 @@ describe("locks", () => {
       await withLock(repository.over(away), { exclusive: false }, async () => {
         assert.equal(away.count("list", "locks"), 2);
         assert.equal(away.count("load", "locks"), 0);
-      });
-    });
-  });
-
-  test("what is read ahead far away is used when nothing excludes the lock, and read again when something did", async () => {
-    await withRepository(async ({ repository, storage }) => {
-      const away = new CountingStorage(storage);
-      delete away.localPath;
-      const excluding = await acquireLock(repository, { exclusive: true });
-      let isExcluded = true;
-      const read: boolean[] = [];
-      const reading = readingAhead(
-        repository.over(away),
-        { waitMs: 10_000 },
-        {
-          ahead: async () => read.push(isExcluded),
-          work: async (_over, times) => [times, await lookAtLocks(repository, {})] as const,
-        },
-      );
-      while (away.count("remove", "locks") === 0) await someTurns();
-      await excluding.release();
-      isExcluded = false;
-      const [times, { held }] = await reading;
-      assert.deepEqual(read, [true, false]);
-      assert.equal(times, 2);
-      assert.equal(held.length, 1);
-      assert.deepEqual(await storage.list("locks"), []);
-    });
-  });
-
-  test("what is read ahead far away has ended when the lock cannot be had", async () => {
-    await withRepository(async ({ repository, storage }) => {
-      const away = new CountingStorage(storage);
-      delete away.localPath;
-      await withLock(repository, { exclusive: true }, async () => {
-        const { gate, open } = gateOf();
-        let hasEnded = false;
-        const ahead = async (): Promise<void> => gate.then(() => void (hasEnded = true));
-        const work = async (): Promise<void> => assert.fail("it is excluded");
-        const reading = readingAhead(repository.over(away), {}, { ahead, work });
-        while (away.count("remove", "locks") === 0) await someTurns();
-        open();
-        await assert.rejects(reading, busy);
-        assert.equal(hasEnded, true);
       });
     });
   });

@@ -24,12 +24,10 @@ export interface LockOptions {
   signal?: AbortSignal | undefined;
   /** Told when the lock cannot be taken away once the work is done. */
   onWarning?: ((message: string) => void) | undefined;
-  /** Called once a shared lock is placed far away, where looking around takes long; again when it had to be placed anew. */
-  onPlaced?: (() => void) | undefined;
 }
 
 /** How a lock is waited for, and who is told of it. */
-export type LockCall = Omit<LockOptions, "exclusive" | "onPlaced">;
+export type LockCall = Omit<LockOptions, "exclusive">;
 
 /** What became of a lock that was to go; `kept`: this user may not remove it. */
 type Dropped = "removed" | "absent" | "kept";
@@ -173,7 +171,6 @@ export async function acquireLock(repository: Repository, options: LockOptions):
     let rival = isEager ? undefined : await before;
     if (rival === undefined) {
       const id = await placeLock(repository, own);
-      if (isFar && !options.exclusive) options.onPlaced?.();
       let keep = false;
       try {
         rival = await before;
@@ -199,83 +196,32 @@ export async function withLock<T>(
   options: LockOptions,
   work: (lock: RepositoryLock) => Promise<T>,
 ): Promise<T> {
-  return withLockAhead(repository, options, { ahead: async () => undefined, work });
-}
-
-/** What is read before it is known whether somebody excludes a lock, and what is done then. */
-export interface LockedAhead<Held, Read, T> {
-  /** Reads what the work begins with, and changes nothing. Made again when somebody excluded it the first time. */
-  ahead: () => Promise<Read>;
-  /** `read`: by an `ahead` that ran under the lock from its beginning; nobody excludes it. */
-  work: (held: Held, read: Read) => Promise<T>;
-}
-
-/** The same; far away it reads ahead while it is looked whether somebody excludes it, which takes as long. */
-export async function withLockAhead<Read, T>(
-  repository: Repository,
-  options: LockOptions,
-  { ahead, work }: LockedAhead<RepositoryLock, Read, T>,
-): Promise<T> {
-  const { lock, read } = await acquireAhead(repository, options, ahead);
+  const lock = await acquireLock(repository, options);
   try {
-    return await work(lock, await read());
+    return await work(lock);
   } finally {
     await lock.release();
   }
 }
 
-async function acquireAhead<Read>(
-  repository: Repository,
-  options: LockOptions,
-  ahead: () => Promise<Read>,
-): Promise<{ lock: RepositoryLock; read: () => Promise<Read> }> {
-  const begun: Promise<Read>[] = [];
-  const onPlaced = (): void => {
-    const read = begun.length === 0 ? ahead() : begun.at(-1)!.then(ahead, ahead);
-    // It may fail before anybody waits for it, or be of no use.
-    read.catch(() => undefined);
-    begun.push(read);
-  };
-  try {
-    const lock = await acquireLock(repository, { ...options, onPlaced });
-    return { lock, read: async () => begun.at(-1) ?? ahead() };
-  } catch (error) {
-    // Nothing goes on behind the back of who asked for it.
-    await Promise.allSettled(begun);
-    throw error;
-  }
-}
-
-/** Gives a lock back while the work goes on, once nothing more is read. */
-type Over = () => void;
-
 /**
  * Under a shared lock, or without one where nothing can be written, as on a read-only or full file system: then it can
  * only be hoped that nobody cleans up. A pack that goes meanwhile is noticed, since its bytes are not there or not its own.
+ * `over` gives it back while the work goes on, once nothing more is read.
  */
 export async function whileReading<T>(
   repository: Repository,
   call: LockCall,
-  work: (over: Over) => Promise<T>,
-): Promise<T> {
-  return readingAhead(repository, call, { ahead: async () => undefined, work });
-}
-
-/** The same, reading ahead as {@link withLockAhead} does. */
-export async function readingAhead<Read, T>(
-  repository: Repository,
-  call: LockCall,
-  { ahead, work }: LockedAhead<Over, Read, T>,
+  work: (over: () => void) => Promise<T>,
 ): Promise<T> {
   let lock: RepositoryLock | null = null;
-  let read = ahead;
   try {
-    ({ lock, read } = await acquireAhead(repository, { ...call, exclusive: false }, ahead));
+    lock = await acquireLock(repository, { ...call, exclusive: false });
   } catch (error) {
     if (!cannotBeWritten(toCairnError(error))) throw error;
   }
   try {
-    return await work(() => void lock?.release(), await read());
+    return await work(() => void lock?.release());
   } finally {
     await lock?.release();
   }

@@ -3,6 +3,7 @@ import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
 import type { RepositoryLock } from "../../repository/locks.ts";
+import type { StoredFile } from "../../repository/storage/storage.ts";
 import type { CallOptions } from "../contract.ts";
 import type { FetchArea } from "./fetch-area.ts";
 import { readableOf } from "./find-snapshot.ts";
@@ -20,12 +21,7 @@ export async function looking<T>(
   options: CallOptions,
   work: (look: Look) => Promise<T>,
 ): Promise<T> {
-  return withIndexAhead(access, options, async (newest) =>
-    access.readingAhead(options, {
-      ahead: newest,
-      work: async (_over, index) => lookingBy(access, index, { options, work }),
-    }),
-  );
+  return access.reading(options, async () => lookingBy(access, await access.index(options.signal), { options, work }));
 }
 
 export interface LookAtSnapshots extends Look {
@@ -47,11 +43,10 @@ export async function lookingAtSnapshots<T>(
   options: LookOptions,
   work: (look: LookAtSnapshots) => Promise<T>,
 ): Promise<T> {
-  return withIndexAhead(access, options, async (newest) =>
-    access.readingAhead(options, {
-      ahead: async () => snapshotsAndIndex(access.repository, { newest, signal: options.signal }),
-      work: async (readNoMore, { index, ...listed }) =>
-        lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) }),
+  return readAhead(access, options, async (current) =>
+    access.reading(options, async (readNoMore) => {
+      const { index, ...listed } = await current();
+      return lookingBy(access, index, { options, work: async (look) => work({ ...look, ...listed, readNoMore }) });
     }),
   );
 }
@@ -69,60 +64,73 @@ export async function adding<T>(
   options: CallOptions,
   work: (lock: RepositoryLock, beside: Beside) => Promise<T>,
 ): Promise<T> {
-  return withIndexAhead(access, options, async (newest) =>
-    access.writingAhead(options, {
-      ahead: async () => snapshotsAndIndex(access.repository, { newest, signal: options.signal }),
-      work: async (lock, { index, ...listed }) => work(lock, { index, snapshots: readableOf(access, listed, options) }),
-    }),
+  return readAhead(access, options, async (current) =>
+    access.locked(false, options, async (lock) => work(lock, besideOf(access, await current(), options))),
   );
 }
 
 /** The same for a dry run, which has no lock. */
 export async function lookingBeside(access: RepositoryAccess, options: CallOptions): Promise<Beside> {
-  const newest = async (): Promise<BlobIndex> => access.index(options.signal);
-  const { index, ...listed } = await snapshotsAndIndex(access.repository, { newest, signal: options.signal });
+  return besideOf(access, await listedInTurn(access, options.signal), options);
+}
+
+function besideOf(access: RepositoryAccess, { index, ...listed }: Listed, options: CallOptions): Beside {
   return { index, snapshots: readableOf(access, listed, options) };
 }
 
+interface Listed extends SnapshotListing {
+  readonly index: BlobIndex;
+}
+
 /**
- * `newest` gives the index as it is when that is called. Far away it is read from now on, while a lock is placed; what came
- * since is read then, and all of it once more where something of it is gone.
+ * `current` gives snapshots and index as they are when it is called, which is under a lock. Far away both are read from now
+ * on, while that is placed: what others did until it held is told by the names that are there then.
  */
-async function withIndexAhead<T>(
+async function readAhead<T>(
   access: RepositoryAccess,
   { signal }: CallOptions,
-  work: (newest: () => Promise<BlobIndex>) => Promise<T>,
+  work: (current: () => Promise<Listed>) => Promise<T>,
 ): Promise<T> {
-  if (access.storage.localPath !== undefined) return work(async () => access.index(signal));
-  const ahead = access.index(signal);
-  const isLoaded = ahead.then(
-    () => true,
-    () => false,
-  );
+  if (access.storage.localPath !== undefined) return work(async () => listedInTurn(access, signal));
+  const ahead = Promise.allSettled([access.repository.listSnapshots(signal), access.index(signal)]);
   try {
     return await work(async () => {
-      const files = access.storage.list("index");
-      files.catch(() => undefined);
-      if (!(await isLoaded)) return access.index(signal);
-      const index = await ahead;
-      return (await index.refresh(access.repository, { files: await files, signal })) ? index : access.index(signal);
+      const [names, files] = await Promise.all([access.storage.list("snapshots"), access.storage.list("index")]);
+      const [listed, index] = await ahead;
+      if (listed.status === "rejected" || index.status === "rejected") return listedInTurn(access, signal);
+      const read = { ...listed.value, index: index.value };
+      return (await stillThere(access.repository, read, { names, files, signal })) ?? listedInTurn(access, signal);
     });
   } finally {
-    await isLoaded;
+    // Nothing goes on behind the back of who asked for it.
+    await ahead;
   }
 }
 
-async function snapshotsAndIndex(
+/** What was read, without snapshots that are gone; null where some came, or where something of the index is gone. */
+async function stillThere(
   repository: Repository,
-  { newest, signal }: { newest: () => Promise<BlobIndex>; signal: AbortSignal | undefined },
-): Promise<SnapshotListing & { index: BlobIndex }> {
+  { snapshots, damaged, index }: Listed,
+  now: { names: readonly StoredFile[]; files: readonly StoredFile[]; signal: AbortSignal | undefined },
+): Promise<Listed | null> {
+  const names = new Set(now.names.map(({ name }) => name));
+  const stay = {
+    snapshots: snapshots.filter(({ id }) => names.has(id)),
+    damaged: damaged.filter(({ name }) => names.has(name)),
+  };
+  // One that came may need an index file that came after those that are listed here.
+  if (stay.snapshots.length + stay.damaged.length < names.size) return null;
+  return (await index.refresh(repository, now)) ? { ...stay, index } : null;
+}
+
+async function listedInTurn(access: RepositoryAccess, signal: AbortSignal | undefined): Promise<Listed> {
   // What a snapshot needs is in the index by the time it is listed, and may not be before.
   let index: Promise<BlobIndex> | undefined;
-  const listed = await repository.listSnapshots(signal, () => {
-    index = newest();
+  const listed = await access.repository.listSnapshots(signal, () => {
+    index = access.index(signal);
     index.catch(() => undefined);
   });
-  return { ...listed, index: await (index ?? newest()) };
+  return { ...listed, index: await (index ?? access.index(signal)) };
 }
 
 /** As `looking`, for who holds a lock, with the index read under it. */

@@ -7,15 +7,7 @@ import { absolutePath, homeDirectory } from "../../fs/users.ts";
 import { CairnError, reworded, throwIfAborted } from "../../errors.ts";
 import { newWorkDirectory, removeDeadWorkDirectories } from "../../fs/work-directory.ts";
 import { BlobIndex } from "../../repository/blob-index.ts";
-import {
-  type LockCall,
-  type LockedAhead,
-  readingAhead,
-  type RepositoryLock,
-  whileReading,
-  withLock,
-  withLockAhead,
-} from "../../repository/locks.ts";
+import { type LockCall, type RepositoryLock, whileReading, withLock } from "../../repository/locks.ts";
 import { NearPacks } from "../../repository/near-packs.ts";
 import { PackedBlobs } from "../../repository/packed-blobs.ts";
 import { CONTENT_KINDS, Repository } from "../../repository/repository.ts";
@@ -189,16 +181,6 @@ export class RepositoryAccess {
   /** Under a shared lock, or without one where this user may write nothing. `over` gives it back before the work ends. */
   async reading<T>(options: CallOptions, work: (over: () => void) => Promise<T>): Promise<T> {
     return whileReading(this.repository, lockCall(options), work);
-  }
-
-  /** The same for work that begins with reading. */
-  async readingAhead<Read, T>(options: CallOptions, steps: LockedAhead<() => void, Read, T>): Promise<T> {
-    return readingAhead(this.repository, lockCall(options), steps);
-  }
-
-  /** Likewise for work that writes, under a shared lock. */
-  async writingAhead<Read, T>(options: CallOptions, steps: LockedAhead<RepositoryLock, Read, T>): Promise<T> {
-    return withLockAhead(this.repository, { ...lockCall(options), exclusive: false }, steps);
   }
 
   /** For work that has to see what the storage itself gives, and not what is kept of it here. */
