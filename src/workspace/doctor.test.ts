@@ -309,6 +309,29 @@ void describe("doctor", () => {
     });
   }
 
+  for (const [how, put] of [
+    ["is gone", () => undefined],
+    ["is a file", (points: string) => fs.writeFileSync(points, "")],
+  ] as const) {
+    test(`makes no folder of points anew that ${how}: all is well once it is back`, async (t) => {
+      const of = await scene(t);
+      const points = path.join(of.control, "workspaces/main/points");
+      fs.renameSync(points, `${points}.aside`);
+      put(points);
+      for (const call of [
+        async () => of.client.doctor({ repair: true }),
+        async () => of.client.save(),
+        async () => of.client.history(),
+        async () => of.client.previewCleanup({ retention: { keepLast: 1 } }),
+      ])
+        await assert.rejects(call(), { code: "damaged", hint: /^put it back from a copy/ });
+      fs.rmSync(points, { force: true });
+      fs.renameSync(`${points}.aside`, points);
+      assertWell(await of.client.doctor());
+      await bothPointsAreWell(of);
+    });
+  }
+
   test("takes nothing for interrupted while a process is at work", async (t) => {
     const of = await scene(t);
     const claim = pointFile(of, 3, "intent");

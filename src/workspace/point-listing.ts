@@ -1,5 +1,6 @@
-import { readdirSync, statSync } from "node:fs";
-import { toCairnError } from "../errors.ts";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { CairnError, toCairnError } from "../errors.ts";
 import { sequenceOfName } from "./control-layout.ts";
 
 /** The sequence numbers in a folder of points, read again only when the folder's time says so. */
@@ -22,7 +23,11 @@ function isCoarse(mtimeNs: bigint): boolean {
   return mtimeNs % 1_000_000_000n === 0n;
 }
 
-/** All sequence numbers that are taken, ascending. */
+/** Doctor makes no empty one instead: all points would be gone for good, and what the store has of them with the next cleanup. */
+const LOST =
+  "put it back from a copy of the control directory, or from where it was moved to: the store keeps what the save points hold until then";
+
+/** All sequence numbers that are taken, ascending. `damaged` where it alone is gone. */
 export function listSequences(directory: string): readonly number[] {
   try {
     const { mtimeNs, ino } = statSync(directory, { bigint: true });
@@ -35,7 +40,11 @@ export function listSequences(directory: string): readonly number[] {
     else listings.delete(directory);
     return sequences;
   } catch (error) {
-    throw toCairnError(error, `list ${directory}`);
+    const { code } = error as NodeJS.ErrnoException;
+    const isLost = code === "ENOTDIR" || (code === "ENOENT" && existsSync(dirname(directory)));
+    if (!isLost) throw toCairnError(error, `list ${directory}`);
+    const what = code === "ENOENT" ? "is not there" : "is no folder any more";
+    throw new CairnError("damaged", `the save points' folder ${directory} ${what}`, { hint: LOST, cause: error });
   }
 }
 
