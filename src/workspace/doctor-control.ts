@@ -8,7 +8,7 @@ import { describeOwner, livenessOf } from "../fs/lock-owner.ts";
 import { filesystemKind } from "../fs/mounts.ts";
 import { printablePath } from "../fs/safe-path.ts";
 import { loadStatCache } from "../fs/stat-cache.ts";
-import type { FileKind } from "../repository/storage/storage.ts";
+import { FOLDER_KINDS } from "../repository/storage/storage.ts";
 import { deadWorkDirectories, removeDeadWorkDirectories } from "../fs/work-directory.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { statCachePath, workspacePaths } from "./control-layout.ts";
@@ -53,7 +53,7 @@ export function missingFolderFindings({ found: { control } }: Workspace): Checku
     workspace === null ? [] : [workspacePaths(control, name).journal],
   );
   // A store that is missing as a whole is another finding, and nothing to be made anew.
-  const store = fs.existsSync(control.store) ? STORE_FOLDERS.map((each) => path.join(control.store, each)) : [];
+  const store = fs.existsSync(control.store) ? FOLDER_KINDS.map((each) => path.join(control.store, each)) : [];
   return [...journals, ...store].flatMap((folder): Checkup[] => {
     if (fs.lstatSync(folder, { throwIfNoEntry: false }) !== undefined) return [];
     const mend = async (): Promise<void> => void durableMkdir(folder);
@@ -62,8 +62,6 @@ export function missingFolderFindings({ found: { control } }: Workspace): Checku
     ];
   });
 }
-
-const STORE_FOLDERS: readonly FileKind[] = ["data", "index", "keys", "locks", "snapshots"];
 
 /** The control directory's place and modes, what was left in it, the workspace's folder and how it is found. */
 export function controlFindings(workspace: Workspace): Checkup[] {

@@ -4,7 +4,7 @@ import { lstat, open, readdir, stat, unlink, type FileHandle } from "node:fs/pro
 import { dirname, join } from "node:path";
 import { CairnError } from "../../errors.ts";
 import { durableMkdir } from "../../fs/durable.ts";
-import { FILE_KINDS, isFileName, type FileKind, type StoredFile } from "../../repository/storage/storage.ts";
+import { FOLDER_KINDS, isFileName, type FileKind, type StoredFile } from "../../repository/storage/storage.ts";
 import { isAbsent, makeDirectory, syncDirectory } from "./folders.ts";
 import { Upload } from "./upload.ts";
 
@@ -38,7 +38,7 @@ export class RepositoryFolder {
   /** Makes the folders; those that are there are kept. Durable when it returns. */
   async create(): Promise<void> {
     durableMkdir(this.root);
-    for (const kind of FILE_KINDS) if (kind !== "config") await makeDirectory(join(this.root, kind));
+    for (const kind of FOLDER_KINDS) await makeDirectory(join(this.root, kind));
     await syncDirectory(this.root);
   }
 

@@ -21,6 +21,7 @@ import { fsyncDirectory, giveFreeName, writeAll } from "../../fs/durable.ts";
 import { makeFolder } from "../../fs/make-folder.ts";
 import {
   comesWithFolder,
+  FOLDER_KINDS,
   isFileName,
   labelOf,
   labelOfAll,
@@ -32,7 +33,6 @@ import {
 } from "./storage.ts";
 
 const fsyncAsync = promisify(fsync);
-const DIRECTORIES: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
 
 export interface LocalStorageOptions {
   /** Where unfinished files lie; on the same file system, outside the repository. Made when absent. */
@@ -58,7 +58,7 @@ export class LocalStorage implements Storage {
     try {
       makeFolder(root);
       makeFolder(options.temporaryDirectory);
-      for (const kind of DIRECTORIES) makeDirectory(join(root, kind));
+      for (const kind of FOLDER_KINDS) makeDirectory(join(root, kind));
       for (let i = 0; i < 256; i++) makeDirectory(join(root, "data", i.toString(16).padStart(2, "0")));
       for (const path of [join(root, "data"), root, dirname(root)]) fsyncDirectory(path);
     } catch (error) {

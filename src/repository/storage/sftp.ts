@@ -11,6 +11,7 @@ import { FSYNC, POSIX_RENAME, SFTP_STATUS, type SftpHandle, type SftpSession, st
 import { type ByteSource, concurrently, readRange, readWhole, sourceOf, writeAll } from "./sftp-transfer.ts";
 import {
   comesWithFolder,
+  FOLDER_KINDS,
   FULL_HINT,
   isFileName,
   labelOf,
@@ -36,7 +37,6 @@ export interface SftpStorageOptions {
   readonly pace?: Pace | undefined;
 }
 
-const FOLDERS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
 const DATA_FOLDERS = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
 const TEMPORARY = /-cairn-temp-[0-9a-f]{16}$/;
 /** Short requests under way at once, over all channels. */
@@ -293,7 +293,7 @@ export class SftpStorage implements Storage {
         if (path !== "" && path !== "." && path !== "..") await makeFolder(session, path);
       }
     }
-    await Promise.all(FOLDERS.map((kind) => makeFolder(session, posix.join(this.#root, kind))));
+    await Promise.all(FOLDER_KINDS.map((kind) => makeFolder(session, posix.join(this.#root, kind))));
     const data = posix.join(this.#root, "data");
     const there = new Set((await session.list(data)).map((entry) => entry.filename));
     const missing = DATA_FOLDERS.filter((name) => !there.has(name));

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../../errors.ts";
-import type { FileKind, Storage } from "./storage.ts";
+import { FOLDER_KINDS, type FileKind, type Storage } from "./storage.ts";
 
 function nameOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
@@ -36,7 +36,7 @@ export function storageContract(
 
     test("a saved file is loaded whole and by range, durable or not", async () => {
       await within(async (storage) => {
-        for (const kind of ["keys", "locks", "snapshots", "index", "data"] as FileKind[]) {
+        for (const kind of FOLDER_KINDS) {
           for (const durable of [true, false]) {
             const bytes = randomBytes(5000);
             const name = nameOf(bytes);

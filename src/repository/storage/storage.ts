@@ -3,7 +3,10 @@ import type { CairnError } from "../../errors.ts";
 /** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
 export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
 
-export const FILE_KINDS: readonly FileKind[] = ["config", "keys", "locks", "snapshots", "index", "data"];
+/** The kinds that are folders of files. */
+export const FOLDER_KINDS: readonly FileKind[] = ["keys", "locks", "snapshots", "index", "data"];
+
+export const FILE_KINDS: readonly FileKind[] = ["config", ...FOLDER_KINDS];
 
 const ONE_OF: Readonly<Record<FileKind, string>> = {
   config: "config",
