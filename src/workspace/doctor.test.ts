@@ -17,7 +17,7 @@ import { type TestFolder, testFolder } from "../operations/testing-folder.ts";
 interface Scene extends TestFolder {
   control: string;
   store: string;
-  /** of the two points, oldest first */
+  /** of the points, oldest first */
   ids: string[];
 }
 
@@ -104,7 +104,7 @@ async function mend(of: Scene): Promise<{ found: DoctorResult; repaired: DoctorR
   return { found, repaired, left: await of.client.doctor() };
 }
 
-async function bothPointsAreWell(of: Scene): Promise<void> {
+async function allPointsAreWell(of: Scene): Promise<void> {
   assert.deepEqual((await of.client.verifyAll()).problems, []);
   assert.deepEqual(
     (await of.client.history()).save_points.map((point) => point.save_point_id),
@@ -118,7 +118,7 @@ void describe("doctor", () => {
     const of = await scene(t);
     assertWell(await of.client.doctor());
     assertWell(await of.client.doctor({ repair: true }));
-    await bothPointsAreWell(of);
+    await allPointsAreWell(of);
   });
 
   for (const [what, damage, expected] of [
@@ -186,7 +186,7 @@ void describe("doctor", () => {
       assert.deepEqual(unmended(repaired), []);
       assert.equal(repaired.healthy, true);
       assertWell(left);
-      await bothPointsAreWell(of);
+      await allPointsAreWell(of);
       of.write("after", "after");
       assert.equal((await of.client.save()).unchanged, false);
       if (what !== "a pin is damaged") return;
@@ -208,9 +208,26 @@ void describe("doctor", () => {
       [before.save_point_id, before.payload_root_hash, before.metadata_digest, before.entries, before.bytes],
     );
     assert.equal(after.cause.kind, "doctor");
-    await bothPointsAreWell(of);
+    await allPointsAreWell(of);
     await of.client.restore({ target: of.ids[0]! });
     assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
+  });
+
+  test("rebuilds a descriptor that was its point's only file, also after a save", async (t) => {
+    const of = await scene(t);
+    fs.rmSync(pointFile(of, 1));
+    assert.deepEqual(fs.readdirSync(path.dirname(pointFile(of, 1))), []);
+    const { damaged } = await of.client.history();
+    assert.deepEqual(
+      damaged.map((point) => point.save_point_id),
+      [of.ids[0]],
+    );
+    of.write("later", "later");
+    of.ids.push((await of.client.save()).save_point_id);
+    const { found, left } = await mend(of);
+    assert.deepEqual(kinds(found), ["descriptor"]);
+    assertWell(left);
+    await allPointsAreWell(of);
   });
 
   test("removes a snapshot whose point is gone", async (t) => {
@@ -284,7 +301,7 @@ void describe("doctor", () => {
     assert.deepEqual(kinds(found), ["pack"]);
     assert.deepEqual(unmended(repaired), []);
     assertWell(left);
-    await bothPointsAreWell(of);
+    await allPointsAreWell(of);
   });
 
   test("makes folders again that a copy without empty folders lacks", async (t) => {
@@ -328,7 +345,7 @@ void describe("doctor", () => {
       fs.rmSync(points, { force: true });
       fs.renameSync(`${points}.aside`, points);
       assertWell(await of.client.doctor());
-      await bothPointsAreWell(of);
+      await allPointsAreWell(of);
     });
   }
 

@@ -137,8 +137,17 @@ export class Points {
 
   /** True when the number's point has its descriptor, or had it. */
   isFinished(sequence: number): boolean {
-    const { root, descriptor } = this.pathsOf(sequence);
-    return existsSync(descriptor) || hasLostDescriptor(root);
+    return existsSync(this.pathsOf(sequence).descriptor) || this.#hasLostDescriptor(sequence);
+  }
+
+  /** True for a directory that tells of a point, or is known as one's, without the descriptor that says which. */
+  #hasLostDescriptor(sequence: number): boolean {
+    const { root } = this.pathsOf(sequence);
+    const names = namesIfThere(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
+    if (names.includes("descriptor.json")) return false;
+    // A claim is empty for an instant, and so is a point whose only file is gone.
+    if (names.length === 0) return existsSync(root) && this.#catalog.rows().has(sequence);
+    return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
   }
 
   /** Gives up a claim without a point; a finished point stays. */
@@ -220,7 +229,7 @@ export class Points {
     const paths = this.pathsOf(sequence);
     const bytes = readSmallFile(paths.descriptor, MAX_DESCRIPTOR_BYTES);
     if (bytes === null) {
-      if (hasLostDescriptor(paths.root))
+      if (this.#hasLostDescriptor(sequence))
         throw new CairnError("damaged", `${paths.descriptor} is not there any more`, { hint: "see `cairn doctor`" });
       throw new CairnError("not_found", `there is no point with sequence number ${sequence}`);
     }
@@ -454,13 +463,6 @@ export class Points {
 
 /** What may lie beside a save's intent when it is killed, or while what is left of it is removed. */
 const OF_A_CLAIM = /^(intent|origins|tree(-coming|-going)?)$/;
-
-/** True for a directory that tells of a point, without the descriptor that says which. */
-function hasLostDescriptor(root: string): boolean {
-  const names = namesIfThere(root).filter((name) => !name.startsWith(TEMPORARY_PREFIX));
-  if (names.length === 0 || names.includes("descriptor.json")) return false;
-  return !names.includes("intent") || !names.every((name) => OF_A_CLAIM.test(name));
-}
 
 /** Only what a save leaves before its commit; anything else in the directory is not ours to remove. */
 function isUnfinished(root: string): boolean {
