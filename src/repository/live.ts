@@ -16,7 +16,20 @@ export type TreePlace = BlobPlaceOf & { readonly id: Uint8Array };
 export type ReadTree = (place: TreePlace, next?: () => Iterable<Uint8Array>) => Uint8Array | Promise<Uint8Array>;
 
 /** So many of the trees that a walk has still to read are told to who reads them. */
-export const TREES_AHEAD = 4096;
+const TREES_AHEAD = 4096;
+
+/** `next` of a walk that reads trees from the end of a list; those that the index does not know are passed over. */
+export function* packsAhead<T>(
+  { table }: BlobIndex,
+  stack: readonly T[],
+  entryOf: (step: T) => number,
+): Generator<Uint8Array> {
+  const end = Math.max(0, stack.length - TREES_AHEAD);
+  for (let at = stack.length - 1; at >= end; at--) {
+    const entry = entryOf(stack[at]!);
+    if (entry >= 0) yield table.packId(table.packOf[entry]!);
+  }
+}
 
 export interface MarkProblem {
   readonly kind: "missing_tree" | "missing_data" | "damaged_tree";
@@ -115,7 +128,9 @@ export class LiveSet {
     const id = objectIdOf(this.#index.idOf(entry));
     const references = this.#references;
     try {
-      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) }, () => this.#packsOf(stack));
+      const read = readTree({ ...this.#index.place(entry), id: this.#index.idOf(entry) }, () =>
+        packsAhead(this.#index, stack, (each) => each),
+      );
       references.read(read instanceof Uint8Array ? read : await read);
     } catch (error) {
       const known = toCairnError(error);
@@ -134,11 +149,6 @@ export class LiveSet {
       if (blob < 0) this.#missing("missing_data", { bytes: blobs, at, tree: id });
       else this.#set(blob);
     }
-  }
-
-  *#packsOf(stack: readonly number[]): Generator<Uint8Array> {
-    const { table } = this.#index;
-    for (const entry of stack.slice(-TREES_AHEAD).reverse()) yield table.packId(table.packOf[entry]!);
   }
 
   /** True when it was not set before. */

@@ -21,7 +21,7 @@ export async function diffBackups(
     warnOfUnreadable(access, look.damaged, options);
     const roots = [await snapshotContent(look, from.snapshot), await snapshotContent(look, to.snapshot)] as const;
     const walk = new DiffWalk(look, newPacer(options.signal));
-    await walk.trees(roots[0], roots[1], "");
+    await walk.between(roots[0], roots[1]);
     const entries = walk.entries.slice(0, LIMIT);
     return { ...access.info, from: from.id, to: to.id, entries, truncated: walk.entries.length > LIMIT };
   });
@@ -33,29 +33,41 @@ class DiffWalk {
   readonly entries: DiffBackupsEntry[] = [];
   readonly #look: Look;
   readonly #pace: Pacer;
+  /** Roots of the trees that are still to be read, the next one last. */
+  readonly #stack: Uint8Array[] = [];
 
   constructor(look: Look, pace: Pacer) {
     this.#look = look;
     this.#pace = pace;
   }
 
-  async trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
-    if (from !== undefined && to !== undefined && Buffer.compare(from.root, to.root) === 0) return;
+  async between(from: Side, to: Side): Promise<void> {
+    this.#stack.push(...unequalRoots(from, to));
+    if (this.#stack.length > 0) await this.#trees(from, to, "");
+  }
+
+  /** Their roots are the last of the stack. */
+  async #trees(from: Side | undefined, to: Side | undefined, path: string): Promise<void> {
     if (this.entries.length > LIMIT) return;
     await this.#pace();
     const before = await this.#byName(from);
     const after = await this.#byName(to);
-    for (const name of [...new Set([...before.keys(), ...after.keys()])].toSorted()) {
+    const names = [...new Set([...before.keys(), ...after.keys()])].toSorted();
+    for (const name of names.toReversed())
+      this.#stack.push(...unequalRoots(below(before.get(name)), below(after.get(name))));
+    for (const name of names) {
       const own = path === "" ? name : `${path}/${name}`;
       const [a, b] = [before.get(name), after.get(name)];
       this.#compare(own, a, b);
-      if (a?.subtree !== undefined || b?.subtree !== undefined) await this.trees(below(a), below(b), own);
+      if (unequalRoots(below(a), below(b)).length > 0) await this.#trees(below(a), below(b), own);
     }
   }
 
   async #byName(side: Side | undefined): Promise<Map<string, TreeNode>> {
     if (side === undefined) return new Map();
-    return new Map((await savedNodes(this.#look, side)).map((node) => [nameOf(node), node]));
+    this.#stack.pop();
+    const nodes = await savedNodes(this.#look, side, this.#stack);
+    return new Map(nodes.map((node) => [nameOf(node), node]));
   }
 
   #compare(path: string, a: TreeNode | undefined, b: TreeNode | undefined): void {
@@ -70,6 +82,12 @@ class DiffWalk {
     const aspects = a === undefined || b === undefined ? [] : differences(a, b).filter((each) => each !== "links");
     if (change !== "modified" || aspects.length > 0) this.entries.push({ ...shown, change, kind, aspects, ...sizes });
   }
+}
+
+/** In the order of the stack; none where both are the same. */
+function unequalRoots(from: Side | undefined, to: Side | undefined): Uint8Array[] {
+  if (from !== undefined && to !== undefined && Buffer.compare(from.root, to.root) === 0) return [];
+  return [to, from].flatMap((side) => (side === undefined ? [] : [side.root]));
 }
 
 function below(node: TreeNode | undefined): Side | undefined {

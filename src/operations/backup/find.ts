@@ -5,10 +5,9 @@ import { newPacer } from "../../pacer.ts";
 import { CairnError } from "../../errors.ts";
 import type { DamagedInBackup, FindInBackupsOptions, FindInBackupsResult, FoundInBackup } from "../contract.ts";
 import { objectIdOf } from "../../ids.ts";
-import { LiveSet } from "../../repository/live.ts";
 import { type BlobIndex, TREE_BLOB } from "../../repository/blob-index.ts";
 import { chosenSnapshots } from "./list.ts";
-import { type Look, lookingAtSnapshots } from "./look.ts";
+import { bringTrees, type Look, lookingAtSnapshots } from "./look.ts";
 import { blobsLike, oneOf } from "./object-names.ts";
 import { pathMatcher } from "./path-pattern.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
@@ -39,9 +38,7 @@ export async function findInBackups(
     const walk = new FindWalk(look, fits, options.signal);
     const result: FindInBackupsResult = { ...access.info, found: [], truncated: false, damaged: [] };
     for (const { name, error } of damaged) result.damaged.push({ snapshot_id: name, path: "/", detail: error.message });
-    // Their packs, several at once; what is wrong with one is met on the walk.
-    const roots = chosen.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
-    if (!look.near.isLocal) await new LiveSet(look.index).mark(roots, look.reader.viewTree, { signal: options.signal });
+    await bringTrees(look, chosen, options.signal);
     for (const { id, snapshot } of chosen) {
       const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
       result.damaged.push(...walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })));

@@ -80,6 +80,7 @@ test("trees that lie in many packs far away are brought several at once", async 
     write(`part-${i}/file`, `${i}\n`);
     await client.createBackup(repository, { save: true });
   }
+  const first = (await repository.list()).snapshots[0]!.snapshot_id;
   const far = opened.far!;
   const load = far.load.bind(far);
   let waits = 0;
@@ -92,6 +93,8 @@ test("trees that lie in many packs far away are brought several at once", async 
   const calls: [string, () => Promise<unknown>, number][] = [
     ["restore", async () => repository.restore("latest", join(root, "restored")), 7],
     ["find", async () => repository.find("file"), 5],
+    ["diff", async () => repository.diff(first, "latest"), 9],
+    ["stats", async () => repository.stats({ snapshots: [first, "latest"] }), 5],
     ["verify", async () => repository.verify({ quick: true }), 7],
     ["prune", async () => repository.prune({ dryRun: true }), 6],
   ];

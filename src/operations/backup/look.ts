@@ -1,4 +1,5 @@
 import type { BlobIndex } from "../../repository/blob-index.ts";
+import { LiveSet } from "../../repository/live.ts";
 import type { NearPacks } from "../../repository/near-packs.ts";
 import { NearReader, treePackEnds } from "../../repository/near-reader.ts";
 import type { DamagedFile, ListedSnapshot, Repository, SnapshotListing } from "../../repository/repository.ts";
@@ -147,4 +148,18 @@ export async function lookingBy<T>(
   } finally {
     reader.close();
   }
+}
+
+/**
+ * Has all trees of snapshots brought where they lie far away, their packs several at once, for a walk that reads all of them
+ * one after the other. What is wrong with one is met on that walk.
+ */
+export async function bringTrees(
+  { index, near, reader }: Look,
+  snapshots: readonly ListedSnapshot[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (near.isLocal) return;
+  const roots = snapshots.map(({ snapshot }) => Buffer.from(snapshot.tree, "hex"));
+  await new LiveSet(index).mark(roots, reader.viewTree, { signal });
 }

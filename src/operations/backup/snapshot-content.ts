@@ -5,6 +5,7 @@ import type { Snapshot } from "../../formats/snapshot.ts";
 import { decodeTree, type TreeNode } from "../../formats/tree.ts";
 import { objectIdOf } from "../../ids.ts";
 import { type BlobIndex, blobTypeName, DATA_BLOB, TREE_BLOB } from "../../repository/blob-index.ts";
+import { packsAhead } from "../../repository/live.ts";
 import type { NearReader } from "../../repository/near-reader.ts";
 
 /** What a snapshot holds, whoever made it. */
@@ -87,9 +88,16 @@ async function readManifest(
   return decodeManifest(Buffer.concat(parts));
 }
 
-/** The nodes of a tree; `damaged` when it is not there or not what was written. */
-export async function readNodes(from: { reader: NearReader; index: BlobIndex }, tree: Uint8Array): Promise<TreeNode[]> {
-  return decodeTree(await readBlob(from, tree, TREE_BLOB));
+/**
+ * The nodes of a tree; `damaged` when it is not there or not what was written. `stack`: trees that will be read after it,
+ * from the last one on; far away they are brought with it.
+ */
+export async function readNodes(
+  from: { reader: NearReader; index: BlobIndex },
+  tree: Uint8Array,
+  stack: readonly Uint8Array[] = [],
+): Promise<TreeNode[]> {
+  return decodeTree(await readBlob(from, tree, TREE_BLOB, stack));
 }
 
 /** The same; null where it is damaged. */
@@ -109,8 +117,9 @@ export async function nodesOrNull(
 export async function savedNodes(
   from: { reader: NearReader; index: BlobIndex },
   { root, only }: Pick<SnapshotContent, "root" | "only">,
+  stack: readonly Uint8Array[] = [],
 ): Promise<TreeNode[]> {
-  const nodes = await readNodes(from, root);
+  const nodes = await readNodes(from, root, stack);
   return only === null ? nodes : nodes.filter(({ name }) => compareBytes(name, only) === 0);
 }
 
@@ -119,6 +128,7 @@ export async function readBlob(
   { reader, index }: { reader: NearReader; index: BlobIndex },
   id: Uint8Array,
   type: typeof DATA_BLOB | typeof TREE_BLOB,
+  stack: readonly Uint8Array[] = [],
 ): Promise<Uint8Array> {
   const entry = index.lookup(id, 0, type);
   if (entry < 0) {
@@ -128,7 +138,8 @@ export async function readBlob(
     });
   }
   const place = { ...index.place(entry), id };
-  return type === TREE_BLOB ? reader.readTree(place) : reader.read(place);
+  if (type === DATA_BLOB) return reader.read(place);
+  return reader.readTree(place, () => packsAhead(index, stack, (each) => index.lookup(each, 0, TREE_BLOB)));
 }
 
 export function nameOf({ name }: Pick<TreeNode, "name">): string {

@@ -6,7 +6,7 @@ import { findUnindexed } from "../../repository/unindexed-packs.ts";
 import type { BackupSelection, BackupStats, BackupStatsOptions } from "../contract.ts";
 import { warnOfUnreadable } from "./find-snapshot.ts";
 import { chosenSnapshots } from "./list.ts";
-import { type Look, looking } from "./look.ts";
+import { bringTrees, type Look, looking } from "./look.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { readNodes } from "./snapshot-content.ts";
 
@@ -61,6 +61,7 @@ async function selection(access: RepositoryAccess, look: Look, options: BackupSt
   const listing = await access.repository.listSnapshots(options.signal);
   const chosen = chosenSnapshots(listing, options);
   warnOfUnreadable(access, listing.damaged, options);
+  await bringTrees(look, chosen, options.signal);
   return new SelectionWalk(look, newPacer(options.signal)).of(chosen);
 }
 
