@@ -25,6 +25,7 @@ import {
   isFileName,
   labelOf,
   labelOfAll,
+  missingFolder,
   type ByteRange,
   type FileKind,
   type SaveOptions,
@@ -141,8 +142,10 @@ export class LocalStorage implements Storage {
         } else pushFile(kind, folder, { name: entry, found });
       }
     } catch (error) {
-      if (kind === "locks" && isAbsent(error) && sizeOf(join(this.location, "config")) !== null) return [];
-      throw this.#error(error, `cannot list ${labelOfAll(kind)}`);
+      if (!isAbsent(error) || sizeOf(join(this.location, "config")) === null)
+        throw this.#error(error, `cannot list ${labelOfAll(kind)}`);
+      if (kind === "locks") return [];
+      throw missingFolder(kind, `cannot list ${labelOfAll(kind)} in ${this.location}: `);
     }
     return found;
   }

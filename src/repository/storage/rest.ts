@@ -10,6 +10,7 @@ import {
   isFileName,
   labelOf,
   labelOfAll,
+  missingFolder,
   signalOf,
   signalOfWrite,
   type ByteRange,
@@ -103,11 +104,15 @@ export class RestStorage implements Storage {
     const doing = `cannot list ${labelOfAll(kind)}`;
     const headers = { accept: LIST_V2 };
     const request = { method: "GET", path: `${kind}/`, headers, doing, signal } as const;
-    const { text, version } = await this.#call(request, async (answer) => ({
-      version: answer.headers["content-type"]?.startsWith(LIST_V2) === true ? 2 : 1,
+    const where = `${doing} at ${this.location}`;
+    const listed = this.#call(request, async (answer) => ({
+      version: answer.headers["content-type"]?.startsWith(LIST_V2) === true ? (2 as const) : (1 as const),
       text: await readText(answer),
     }));
-    const where = `${doing} at ${this.location}`;
+    const { text, version } = await listed.catch(async (error: CairnError) => {
+      const isThere = error.code === "not_found" && (await this.#size("config", "config", signal)) !== null;
+      throw isThere && kind !== "locks" ? missingFolder(kind, `${where}: `) : error;
+    });
     const entries = parseList(text, version, where);
     return version === 2 ? listedFiles(kind, entries, where) : this.#sizes(kind, entries, signal);
   }

@@ -16,6 +16,7 @@ import {
   isFileName,
   labelOf,
   labelOfAll,
+  missingFolder,
   signalOf,
   signalOfWrite,
   type ByteRange,
@@ -137,23 +138,32 @@ export class SftpStorage implements Storage {
     }
     const folder = posix.join(this.#root, kind);
     if (kind !== "data") {
-      await this.#call(how, async (session) => {
-        try {
-          await this.#listFolder(session, kind, { folder, found });
-        } catch (error) {
-          if (kind !== "locks" || statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
-          if ((await session.statIfThere(this.#path("config", "config"))) === null) throw error;
-        }
-      });
+      await this.#inFolder(kind, how, async (session) => this.#listFolder(session, kind, { folder, found }));
       return found;
     }
-    const names = (await this.#call(how, (session) => session.list(folder))).map((entry) => entry.filename);
+    let names: string[] = [];
+    await this.#inFolder(kind, how, async (session) => {
+      names = (await session.list(folder)).map((entry) => entry.filename);
+    });
     const folders = names.filter((name) => /^[0-9a-f]{2}$/.test(name)).map((name) => posix.join(folder, name));
     await concurrently(folders.length, AT_ONCE, async (index) => {
       const each = { folder: folders[index]!, found };
       await this.#call(how, (session) => ifThere(() => this.#listFolder(session, kind, each)));
     });
     return found;
+  }
+
+  /** Lists a folder; one for locks may be absent, as rustic makes it. */
+  async #inFolder(kind: FileKind, how: Doing, list: (session: SftpSession) => Promise<void>): Promise<void> {
+    await this.#call(how, async (session) => {
+      try {
+        await list(session);
+      } catch (error) {
+        if (statusOf(error) !== SFTP_STATUS.noSuchFile) throw error;
+        if ((await session.statIfThere(this.#path("config", "config"))) === null) throw error;
+        if (kind !== "locks") throw missingFolder(kind);
+      }
+    });
   }
 
   async exists(kind: FileKind, name: string, call?: StorageCall): Promise<boolean> {

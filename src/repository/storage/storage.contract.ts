@@ -81,6 +81,19 @@ export function storageContract(
       });
     });
 
+    test("a repository that lacks another of its folders is damaged, and no empty one", async () => {
+      await within(async (storage, folder) => {
+        const lacking = async (kind: FileKind): Promise<void> => {
+          if (!existsSync(join(rootIn(folder), kind))) return;
+          rmSync(join(rootIn(folder), kind), { recursive: true });
+          const message = new RegExp(`has no folder ${kind}$`);
+          await assert.rejects(storage.list(kind), { code: "damaged", message });
+        };
+        await storage.save("config", "config", Buffer.from("cfg"));
+        for (const kind of ["snapshots", "index", "data", "keys"] as const) await lacking(kind);
+      });
+    });
+
     test("a repository without a folder for locks, as rustic makes it, has none, and takes them", async () => {
       await within(async (storage, folder) => {
         await storage.save("config", "config", Buffer.from("cfg"));

@@ -1,4 +1,4 @@
-import type { CairnError } from "../../errors.ts";
+import { CairnError } from "../../errors.ts";
 
 /** The kinds of files of a repository; all but `config` are named by the SHA-256 of their bytes. */
 export type FileKind = "config" | "keys" | "locks" | "snapshots" | "index" | "data";
@@ -26,6 +26,14 @@ export function labelOf(kind: FileKind, name: string): string {
 export function labelOfAll(kind: FileKind): string {
   if (kind === "config") return ONE_OF.config;
   return kind === "index" ? "indexes" : `${ONE_OF[kind]}s`;
+}
+
+/** A repository that is there lacks a folder: were it taken for an empty one, a prune would remove what it led to. */
+export function missingFolder(kind: FileKind, listing = ""): CairnError {
+  const rebuild = "make it, and run `cairn backup repair index`: the packs say what they hold";
+  return new CairnError("damaged", `${listing}the repository has no folder ${kind}`, {
+    hint: kind === "index" ? rebuild : "put it back from a copy of the repository, or from where it was moved to",
+  });
 }
 
 /** Where another machine's disk or quota is full. */
