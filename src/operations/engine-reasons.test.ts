@@ -47,6 +47,27 @@ test("status asks anew what works when the folder became a subvolume, or its mou
   assert.match(fs.readFileSync(file, "utf8"), /user_subvol_rm_allowed/);
 });
 
+test("an engine that cannot be tried since the disk is full is no_space, not unsupported", async (t) => {
+  const volume = loopFileSystem(t, "xfs");
+  if (volume === null) return;
+  const folder = path.join(volume.root, "ws");
+  fs.mkdirSync(folder);
+  const control = path.join(volume.root, "control");
+  const client = await (await cairnLibrary()).adopt(folder, { controlDirectory: control });
+  const fill = fs.openSync(path.join(volume.root, "fill"), "w");
+  for (const bytes of [1 << 20, 512]) {
+    try {
+      for (;;) fs.writeSync(fill, Buffer.alloc(bytes));
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, "ENOSPC");
+    }
+  }
+  await assert.rejects(client.setEngine("reflink-copy"), hasCode("no_space"));
+  fs.closeSync(fill);
+  fs.rmSync(path.join(volume.root, "fill"));
+  assert.equal((await client.setEngine("reflink-copy")).engine, "reflink-copy");
+});
+
 test("whether an engine works at a path that is not there is not asked of the file system", async (t) => {
   const { library, root } = await testFolder(t);
   await assert.rejects(library.validateEngine(path.join(root, "absent"), "reflink-copy"), hasCode("not_found"));

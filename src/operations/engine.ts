@@ -69,7 +69,8 @@ export async function probeEngines(folder: Buffer, { controlDirectory, signal }:
     const answer = typeof place === "string" ? await probeHolder(engine, { folder, place, signal }) : place;
     if (answer === null) works.add(engine);
     const itWorks = { reason: ON_REQUEST.get(engine) ?? "tried, and it works here", hint: askingFor(engine) };
-    reasons.push({ engine, chosen: false, ...(answer ?? itWorks) });
+    const { reason, hint } = answer ?? itWorks;
+    reasons.push({ engine, chosen: false, reason, ...(hint === undefined ? {} : { hint }) });
   }
   const best = ORDER.find((engine) => works.has(engine) && !ON_REQUEST.has(engine)) ?? "copy";
   return { best, works, reasons: [...reasons, COPY] };
@@ -90,7 +91,7 @@ function withChosen(reasons: readonly EngineReason[], used: EngineType): EngineR
 
 /**
  * The engine of a self-contained workspace that is about to be made, whose folder will be a subvolume where that helps.
- * Throws `unsupported` when the one that is asked for does not work there.
+ * Throws `unsupported` when the one that is asked for does not work there, `no_space`.
  */
 export async function engineOfNew(
   path: string,
@@ -104,7 +105,7 @@ export async function engineOfNew(
   const answer = type === "btrfs-snapshot" ? await probeNewSubvolume(probe) : await probeHolder(type, probe);
   if (answer === null) return type;
   if (wanted === undefined) return "copy";
-  throw unsupported(type, path, answer);
+  throw notWorking(type, path, answer);
 }
 
 function existingFolder(path: string): Buffer {
@@ -130,20 +131,24 @@ function placeOrRefusal(folder: Buffer, controlDirectory: string | undefined): s
   }
 }
 
-/** Throws `unsupported` when the engine does not work at a path, with why and what would help; `not_found`. */
+/** Throws `unsupported` when the engine does not work at a path, with why and what would help; `no_space`, `not_found`. */
 export async function requireEngine(path: string, type: EngineType, options: ProbeOptions): Promise<void> {
   if (type === "copy") return;
   const folder = existingFolder(path);
   const place = placeOfPoints(folder, options.controlDirectory);
   const answer = await probeHolder(type, { folder, place, signal: options.signal });
   if (answer === null) return;
-  throw unsupported(type, path, answer);
+  throw notWorking(type, path, answer);
 }
 
-function unsupported(type: EngineType, path: string, { reason, hint }: NonNullable<ProbeAnswer>): CairnError {
-  return new CairnError("unsupported", `the engine ${type} does not work at ${path}: ${reason}`, {
-    hint: hint ?? "leave the engine out: copy works everywhere",
-  });
+function notWorking(type: EngineType, path: string, { reason, hint, isFull }: NonNullable<ProbeAnswer>): CairnError {
+  return new CairnError(
+    isFull === true ? "no_space" : "unsupported",
+    `the engine ${type} does not work at ${path}: ${reason}`,
+    {
+      hint: hint ?? "leave the engine out: copy works everywhere",
+    },
+  );
 }
 
 /** What the last probe said; a cache. */

@@ -17,8 +17,8 @@ import { findJuicefs, JUICEFS_MISSING } from "./juicefs-command.ts";
 import { juicefsHolder } from "./juicefs-holder.ts";
 import { removeHeldTree } from "./remove-held.ts";
 
-/** What a probe found: null when the holder works for the folder, else why not and what would help. */
-export type ProbeAnswer = { reason: string; hint?: string } | null;
+/** What a probe found: null when the holder works for the folder, else why not and what would help. `isFull`: it may work once there is room. */
+export type ProbeAnswer = { reason: string; hint?: string; isFull?: true } | null;
 
 const CLONE_BYTES = 64 * 1024;
 const EXACT_TIME = { seconds: 1_000_000_001, nanoseconds: 123_456_789, all: 1_000_000_001_123_456_789n };
@@ -85,7 +85,11 @@ async function answered({ signal }: Probe, work: () => Promise<ProbeAnswer>): Pr
 function answerOf(error: unknown): ProbeAnswer {
   const failed = toCairnError(error);
   if (failed.code === "interrupted") throw failed;
-  return { reason: failed.message, ...(failed.hint === undefined ? {} : { hint: failed.hint }) };
+  return {
+    reason: failed.message,
+    ...(failed.hint === undefined ? {} : { hint: failed.hint }),
+    ...(failed.code === "no_space" ? { isFull: true } : {}),
+  };
 }
 
 /** A snapshot may be made from one mount of a file system to another; files are cloned within one. */
