@@ -207,6 +207,11 @@ test("backup prints what it promises", () => {
   checkAll(run(`backup find a* ${repository}`, { pinned: "backup find a -r x" }).data["found"], "found_in_backup", 1);
   const differ = run(`backup diff latest latest ${repository}`, { pinned: "backup diff a b -r x" }).data;
   checkAll(differ["entries"], "backup_diff_entry");
+  const shown = run(`backup show latest ${repository}`, { pinned: "backup show latest -r x" }).data;
+  check(shown["snapshot"], "snapshot");
+  checkAll(shown["entries"], "listed_entry", 3);
+  const content = cairn(["backup", "show", "latest:a.txt", ...repository.split(" ")], { cwd: WORK, own: true });
+  assert.equal(Buffer.from(String(content.data["content_b64"]), "base64").toString(), "one\nmore\n");
   run(`backup stats ${repository}`, { pinned: "backup stats -r x" });
   run(`backup cat config ${repository}`, { pinned: "backup cat config -r x" });
   run(`backup repair index ${repository}`, { pinned: "backup repair index -r x" });

@@ -25,6 +25,7 @@ export const BACKUP_OPTIONS: Record<string, string> = {
   find: "--host --path -t,--tag -i,--ignore-case --blob --tree --pack -n,--limit",
   diff: "--metadata",
   stats: "--host --path -t,--tag",
+  show: "--host --path -t,--tag --path-b64",
   cat: "",
   repair: "--plan --forget",
   key: "--new-password-file --new-password-command --age-recipient --age-output",
@@ -61,6 +62,9 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup find a -n 0 -r x", /at least 1/],
   ["backup find a --blob --pack -r x", /exclude each other/],
   ["backup diff a -r x", /missing required argument/],
+  ["backup show -r x", /missing required argument/],
+  ["backup show latest:a --path-b64 YQ== -r x", /cannot be given together/],
+  ["backup show :a -r x", /which snapshot/],
   ["backup key -r x", /missing required argument/],
   ["backup key list --new-password-file y -r x", /--new-password-file and/],
   ["backup key remove 1a --new-password-command y -r x", /--new-password-command are of/],
@@ -95,6 +99,7 @@ export const BACKUP_DATA_KEYS: Record<string, string> = {
   "backup diff a b -r x": "location repository_id version from to entries truncated",
   "backup stats -r x":
     "location repository_id version snapshots packs pack_bytes unindexed_packs index_files data_blobs tree_blobs plain_bytes stored_bytes selection",
+  "backup show latest -r x": "location repository_id version snapshot path kind entries",
   "backup cat config -r x": "location repository_id version kind id content",
   "backup repair index -r x":
     "location repository_id version plan added_packs dropped_packs damaged_indexes unreadable_packs saved_blobs lost_blobs duration_ms",
@@ -193,6 +198,7 @@ export const REPOSITORY_ANSWERS: Record<string, unknown> = {
   copyTo: { ...INFO, dry_run: false, copied: [], present: 1, added: CREATED.added, duration_ms: 1 },
   find: { ...INFO, found: [], truncated: false, damaged: [] },
   diff: { ...INFO, from: "a", to: "b", entries: [], truncated: false },
+  show: { ...INFO, snapshot: SNAPSHOT, path: "", kind: "directory", entries: [] },
   stats: {
     ...INFO,
     snapshots: 1,

@@ -58,7 +58,8 @@ function mustFind(source: TreeSource, path: Uint8Array, target: string): TreeNod
   return node;
 }
 
-function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
+/** An entry at a path as the library returns it. */
+export function listedEntry(node: TreeNode, name: Uint8Array): ListedEntry {
   const target = node.linktarget === undefined ? undefined : displayPath(node.linktarget);
   return {
     ...displayPath(name),

@@ -1,11 +1,14 @@
-import type { ListedEntry, SavePoint, ShowResult } from "../../operations/contract.ts";
+import type { ListedEntry, NamedPath, SavePoint } from "../../operations/contract.ts";
 import { firstLine, formatAge, formatBytes, formatInstant, formatMode, plural, printable } from "./format.ts";
 import { describeCause } from "./points.ts";
 import type { Shorten } from "./points.ts";
 import type { Style } from "./style.ts";
 import { renderTable } from "./table.ts";
 
-export async function renderListing(shown: ShowResult, style: Style): Promise<string[]> {
+/** What lies at a path. */
+type Listing = NamedPath & { entries: ListedEntry[] };
+
+export async function renderListing(shown: Listing, style: Style): Promise<string[]> {
   const rows = shown.entries.map((entry) => [
     formatMode(entry.kind, entry.mode),
     printable(entry.user === "" ? String(entry.uid) : entry.user),
@@ -17,7 +20,7 @@ export async function renderListing(shown: ShowResult, style: Style): Promise<st
 }
 
 /** Below the folder that was asked for. */
-function describeName(entry: ListedEntry, shown: ShowResult, style: Style): string {
+function describeName(entry: ListedEntry, shown: Listing, style: Style): string {
   const prefix = `${shown.path}/`;
   const name = printable(entry.path.startsWith(prefix) ? entry.path.slice(prefix.length) : entry.path);
   if (entry.kind === "directory") return style.bold(`${name}/`);

@@ -1,5 +1,7 @@
 import { dirname, normalize } from "node:path/posix";
 import { CairnError } from "../../errors.ts";
+import { latin1 } from "../../formats/bytes.ts";
+import type { TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { isAtOrBelow, normalizeTyped, printablePath, quotedPath, rawBytes } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
@@ -34,9 +36,8 @@ export async function chosenPaths(
   saved: Whole,
   { savedPaths, ...choice }: PathChoice & { savedPaths: readonly string[]; signal?: AbortSignal },
 ): Promise<ChosenPaths> {
-  const base = baseOf(saved, savedPaths);
-  const paths = (choice.paths ?? []).map((path) => normalizeTyped(withoutBase(path, base)));
-  for (const path of paths) await requirePath(look, saved.root, path.toString("latin1"));
+  const paths = (choice.paths ?? []).map((path) => pathBelow(saved, savedPaths, path));
+  for (const path of paths) await entryAt(look, saved.root, path);
   const include = (choice.include ?? []).map(fitting);
   const exclude = (choice.exclude ?? []).map(fitting);
   const isAll = paths.length === 0 ? include.length === 0 : paths.some(({ length }) => length === 0);
@@ -47,6 +48,11 @@ export async function chosenPaths(
   if (isWhole) return { paths: null, byPattern: true };
   if (chosen.length === 0) throw new CairnError("not_found", "nothing in the snapshot fits these patterns");
   return { paths: chosen.map(rawPath), byPattern: true };
+}
+
+/** A path as it is typed, from what was saved on or the whole one, as the raw one below that. Throws `usage`. */
+export function pathBelow(saved: Whole, savedPaths: readonly string[], typed: string | Uint8Array): Buffer {
+  return normalizeTyped(withoutBase(typed, baseOf(saved, savedPaths)));
 }
 
 /** The path of `root`. */
@@ -130,18 +136,22 @@ class ChoosingWalk {
   }
 }
 
-async function requirePath(look: Look, root: Uint8Array, path: string): Promise<void> {
-  if (path === "") return;
+/** The entry at a raw path below a tree; null for the empty one. `not_found`. */
+export async function entryAt(look: Look, root: Uint8Array, path: Uint8Array): Promise<TreeNode | null> {
+  if (path.length === 0) return null;
   let tree: Uint8Array | undefined = root;
-  for (const name of path.split("/")) {
-    const node: { subtree?: Uint8Array } | undefined =
-      tree === undefined ? undefined : (await readNodes(look, tree)).find((each) => nameOf(each) === name);
+  let found: TreeNode | null = null;
+  for (const name of latin1(path).split("/")) {
+    const nodes: TreeNode[] = tree === undefined ? [] : await readNodes(look, tree);
+    const node = nodes.find((each) => nameOf(each) === name);
     if (node === undefined)
-      throw new CairnError("not_found", `${quotedPath(rawPath(path))} is not in the snapshot`, {
+      throw new CairnError("not_found", `${quotedPath(path)} is not in the snapshot`, {
         hint: "`cairn backup find` looks for a name in all snapshots",
       });
+    found = node;
     tree = node.subtree;
   }
+  return found;
 }
 
 function rawPath(path: string): Buffer {

@@ -26,6 +26,9 @@ import type {
   RepositoryOptions,
   RestoreBackupOptions,
   RestoreBackupResult,
+  PathInput,
+  ShowBackupOptions,
+  ShowBackupResult,
   StreamBackupOptions,
   UnlockResult,
   VerifyBackupOptions,
@@ -46,9 +49,11 @@ import { addKey, changePassword, listKeys, removeKey } from "./keys.ts";
 import { listBackups } from "./list.ts";
 import { pruneBackups } from "./prune.ts";
 import { repairBackups } from "./repair.ts";
+import { handedOver } from "../handed-over.ts";
 import { repairSnapshots } from "./repair-snapshots.ts";
 import type { RepositoryAccess } from "./repository-access.ts";
 import { restoreBackup } from "./restore.ts";
+import { readFromBackup, showBackup } from "./show.ts";
 import { backupStats } from "./stats.ts";
 import { unlock } from "./unlock.ts";
 import { verifyBackup } from "./verify.ts";
@@ -150,6 +155,16 @@ export class OpenedRepository implements BackupRepository {
 
   async diff(from: string, to: string, options: CallOptions = {}): Promise<DiffBackupsResult> {
     return this.access.during(options, (access) => diffBackups(access, { from, to }, options));
+  }
+
+  async show(snapshot: string, path: PathInput = "", options: ShowBackupOptions = {}): Promise<ShowBackupResult> {
+    return this.access.during(options, (access) => showBackup(access, { snapshot, path }, options));
+  }
+
+  read(snapshot: string, path: PathInput, options: ShowBackupOptions = {}): AsyncIterable<Uint8Array> {
+    return handedOver(async (hand) =>
+      this.access.during(options, (access) => readFromBackup(access, { snapshot, path, hand }, options)),
+    );
   }
 
   async cat(kind: string, id?: string, options: CallOptions = {}): Promise<CatBackupResult> {

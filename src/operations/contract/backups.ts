@@ -1,5 +1,6 @@
 import type {
   BackupList,
+  BackupSnapshot,
   ListBackupsOptions,
   RepositoryInfo,
   SnapshotChoice,
@@ -8,8 +9,8 @@ import type {
   StreamBackupResult,
   TransferredSize,
 } from "./backup-snapshots.ts";
-import type { BackupRetention } from "./looking.ts";
-import type { Aspect, CallOptions, NamedPath } from "./points.ts";
+import type { BackupRetention, ListedEntry } from "./looking.ts";
+import type { Aspect, CallOptions, EntryKind, NamedPath, PathInput } from "./points.ts";
 import type { RestoreBackupOptions, RestoreBackupResult } from "./restores.ts";
 
 /**
@@ -99,6 +100,13 @@ export interface BackupRepository {
   /** Entries whose name, or path where the pattern has a slash, fits a pattern with `*`, `?`, `[…]` and `**`. */
   find(pattern: string, options?: FindInBackupsOptions): Promise<FindInBackupsResult>;
   diff(from: string, to: string, options?: CallOptions): Promise<DiffBackupsResult>;
+  /** What a snapshot holds at a path: a directory's entries, or the one entry itself. `not_found`, `ambiguous`, `damaged`. */
+  show(snapshot: string, path?: PathInput, options?: ShowBackupOptions): Promise<ShowBackupResult>;
+  /**
+   * A file's content in order, each piece as it was saved; a shared lock is held until it ends or nobody takes any more.
+   * Throws the same, and `conflict` for what is no file.
+   */
+  read(snapshot: string, path: PathInput, options?: ShowBackupOptions): AsyncIterable<Uint8Array>;
   /** `config`, or `snapshot`, `index`, `key`, `lock`, `tree` or `blob` with an id. */
   cat(kind: string, id?: string, options?: CallOptions): Promise<CatBackupResult>;
   /** Removes locks whose process is gone or that are 30 minutes old; `all`: every one, whoever holds it. */
@@ -429,6 +437,16 @@ export interface DiffBackupsResult extends RepositoryInfo {
   to: string;
   entries: DiffBackupsEntry[];
   truncated: boolean;
+}
+
+/** The filter says of which snapshots `latest` is the newest. */
+export type ShowBackupOptions = CallOptions & SnapshotFilter;
+
+/** `path`: from what was saved on. `entries`: a directory's children, not deeper; for anything else the one entry itself. */
+export interface ShowBackupResult extends RepositoryInfo, NamedPath {
+  snapshot: BackupSnapshot;
+  kind: EntryKind;
+  entries: ListedEntry[];
 }
 
 export interface CatBackupResult extends RepositoryInfo {

@@ -23,6 +23,7 @@ export const command: CommandDefinition = {
     find: { summary: "look for a name or an object in all snapshots", load: () => import("./find.ts") },
     diff: { summary: "compare two snapshots", load: () => import("./diff.ts") },
     stats: { summary: "how much is in a repository", load: () => import("./stats.ts") },
+    show: { summary: "list a snapshot's entries or print one of its files", load: () => import("./show.ts") },
     cat: { summary: "print one object of a repository", load: () => import("./cat.ts") },
     repair: { summary: "mend an index, save what is sound in damaged packs", load: () => import("./repair.ts") },
     key: { summary: "list, add, remove or change the passwords that open it", load: () => import("./key.ts") },

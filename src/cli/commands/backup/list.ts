@@ -1,4 +1,4 @@
-import type { BackupList, ListBackupsOptions } from "../../../operations/contract.ts";
+import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
 import type { Context } from "../../context.ts";
@@ -6,6 +6,7 @@ import type { OptionDefinition } from "../../definitions.ts";
 import type { Input } from "../../input.ts";
 import { usage } from "../../input.ts";
 import { formatAge, formatBytes, plural, printable } from "../../render/format.ts";
+import type { Style } from "../../render/style.ts";
 import { renderTable } from "../../render/table.ts";
 import { REPOSITORY_OPTIONS, withRepository } from "./repository.ts";
 
@@ -56,20 +57,25 @@ export function readFilter(context: Context, input: Input): Pick<ListBackupsOpti
   return { hosts: input.list("host"), paths: input.list("path").map((path) => context.absolute(path)), tags };
 }
 
+/** What a list says of a snapshot; its size is the fourth. */
+export function rowOf(snapshot: BackupSnapshot, style: Style, now: number): string[] {
+  return [
+    style.bold(snapshot.snapshot_id.slice(0, 8)),
+    formatAge(snapshot.created_at, now),
+    printable(snapshot.hostname),
+    snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
+    snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),
+    printable(snapshot.paths.join(" ")),
+  ];
+}
+
 async function render(context: Context, list: BackupList): Promise<string> {
   const { style } = context;
   const now = Date.now();
   const lines: string[] = [];
   if (list.snapshots.length === 0) lines.push("no snapshots");
   else {
-    const rows = list.snapshots.map((snapshot) => [
-      style.bold(snapshot.snapshot_id.slice(0, 8)),
-      formatAge(snapshot.created_at, now),
-      printable(snapshot.hostname),
-      snapshot.bytes === null ? "" : formatBytes(snapshot.bytes),
-      snapshot.tags.length === 0 ? "" : printable(snapshot.tags.join(",")),
-      printable(snapshot.paths.join(" ")),
-    ]);
+    const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now));
     lines.push(...(await renderTable(rows, [3])), style.dim(plural(list.snapshots.length, "snapshot")));
   }
   for (const { snapshot_id: id, detail } of list.damaged)

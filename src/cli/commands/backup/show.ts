@@ -1,0 +1,65 @@
+import type { BackupRepository, ShowBackupOptions, ShowBackupResult } from "../../../operations/contract.ts";
+import type { CommandDefinition, Outcome } from "../../command.ts";
+import type { Context } from "../../context.ts";
+import { usage, type Input } from "../../input.ts";
+import { renderListing } from "../../render/listing.ts";
+import { renderTable } from "../../render/table.ts";
+import { contentOutcome, splitTarget } from "../../shown.ts";
+import { FILTER_OPTIONS, readFilter, rowOf } from "./list.ts";
+import { REPOSITORY_OPTIONS, repositoryOptions } from "./repository.ts";
+
+export const command: CommandDefinition = {
+  name: "backup show",
+  arguments: [
+    {
+      name: "<snapshot[:path]>",
+      text: "an id, a prefix of it, or latest; and a path from the root of what was saved, or a whole one as find says it",
+    },
+  ],
+  options: [
+    ...REPOSITORY_OPTIONS,
+    ...FILTER_OPTIONS.map((option) => ({ ...option, text: `latest: ${option.text}` })),
+    { flags: "--path-b64 <base64>", text: "the path, for a name that is not UTF-8" },
+  ],
+  examples: [
+    { line: "cairn backup show latest -r /srv/backups", text: "what the snapshot is, and its top entries" },
+    { line: "cairn backup show latest:src -r /srv/backups", text: "list a folder" },
+    { line: "cairn backup show 1a2b3c4d:db.sql -r /srv/backups | psql", text: "one file's bytes, proven as they come" },
+  ],
+  run,
+};
+
+async function run(context: Context, input: Input): Promise<Outcome> {
+  const [snapshot, path = ""] = splitTarget(input);
+  if (snapshot === "") throw usage("which snapshot? name it before the colon: latest:PATH");
+  const options: ShowBackupOptions = { ...context.callOptions(), ...readFilter(context, input) };
+  const library = await context.library();
+  const repository = await library.openRepository(repositoryOptions(context, input));
+  let isReadLater = false;
+  try {
+    const shown = await repository.show(snapshot, path, options);
+    if (shown.kind !== "file") return { data: shown, paged: true, text: async () => render(context, shown) };
+    const { snapshot_id: id } = shown.snapshot;
+    const outcome = contentOutcome(context, shown, () => closing(repository, repository.read(id, path, options)));
+    isReadLater = true;
+    return outcome;
+  } finally {
+    if (!isReadLater) await repository.close();
+  }
+}
+
+/** The same pieces; the repository is closed when nobody takes any more. */
+async function* closing(repository: BackupRepository, content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* content;
+  } finally {
+    await repository.close();
+  }
+}
+
+async function render({ style }: Context, shown: ShowBackupResult): Promise<string> {
+  const lines = await renderListing(shown, style);
+  if (shown.path !== "") return lines.join("\n");
+  const row = await renderTable([rowOf(shown.snapshot, style, Date.now())], [3]);
+  return [...row, "", ...lines].join("\n");
+}

@@ -1,0 +1,47 @@
+import type { ListedEntry, PathInput } from "../operations/contract.ts";
+import type { Outcome } from "./command.ts";
+import type { Context } from "./context.ts";
+import { parseBase64, usage } from "./input.ts";
+import type { Input } from "./input.ts";
+
+/** What the two verbs that show something share: `NAME[:PATH]`, and a file's bytes as the outcome. */
+
+/** What stands before and after the colon; the path may be `--path-b64` instead, and is undefined for all. */
+export function splitTarget(input: Input): [string, PathInput | undefined] {
+  const text = input.required(0);
+  const encoded = input.text("pathB64");
+  const colon = text.indexOf(":");
+  if (encoded !== undefined) {
+    if (colon !== -1) throw usage("a path after the colon and --path-b64 cannot be given together");
+    return [text, parseBase64(encoded, "--path-b64")];
+  }
+  if (colon === -1) return [text, undefined];
+  const path = text
+    .slice(colon + 1)
+    .replace(/^(?:\.\/+)+/, "")
+    .replace(/(?<=.)\/+$/, "");
+  return [text.slice(0, colon), path === "" || path === "." ? undefined : path];
+}
+
+// Base64 in one JSON string: above this a string of the platform would not hold it.
+const JSON_CONTENT_LIMIT = 256 * 1024 * 1024;
+
+/** A file's bytes on stdout; with `--json` in the result. Throws `usage` for one that is too large for that. */
+export function contentOutcome(
+  { globals }: Context,
+  shown: { entries: ListedEntry[] },
+  content: () => AsyncIterable<Uint8Array>,
+): Outcome {
+  const size = shown.entries[0]?.size ?? 0;
+  if (globals.json && size > JSON_CONTENT_LIMIT) {
+    throw usage(
+      `the file is too large for JSON: ${size} bytes, at most ${JSON_CONTENT_LIMIT}`,
+      "leave --json out: the bytes go to stdout",
+    );
+  }
+  return {
+    data: shown,
+    content: content(),
+    contentData: (bytes) => ({ ...shown, content_b64: Buffer.from(bytes).toString("base64") }),
+  };
+}

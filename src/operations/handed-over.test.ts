@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { handedOver } from "./handed-over.ts";
+
+test("pieces come in order, each when it is asked for, and the work has ended when they have", async () => {
+  let handed = 0;
+  let isOver = false;
+  const taken: number[] = [];
+  for await (const piece of handedOver<number>(async (hand) => {
+    for (let i = 0; i < 5; i++) {
+      await hand(i);
+      handed++;
+    }
+    isOver = true;
+  })) {
+    assert.ok(handed <= piece + 1, `${handed} were handed over when ${piece} was taken`);
+    taken.push(piece);
+  }
+  assert.deepEqual([taken, isOver], [[0, 1, 2, 3, 4], true]);
+});
+
+test("what the work fails with comes after what it handed over", async () => {
+  const failure = new Error("no more");
+  const taken: number[] = [];
+  const take = async (): Promise<void> => {
+    for await (const piece of handedOver<number>(async (hand) => {
+      await hand(1);
+      throw failure;
+    }))
+      taken.push(piece);
+  };
+  await assert.rejects(take(), failure);
+  assert.deepEqual(taken, [1]);
+});
+
+test("work whose pieces nobody takes any more fails, and is waited for", async () => {
+  let end = "";
+  for await (const piece of handedOver<number>(async (hand) => {
+    try {
+      for (let i = 0; ; i++) await hand(i);
+    } finally {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      end = "ended";
+    }
+  }))
+    if (piece === 3) break;
+  assert.equal(end, "ended");
+});
