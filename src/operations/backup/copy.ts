@@ -42,7 +42,7 @@ export async function copyBackups(
       const [source, target] = [await from.index(options.signal), await to.index(options.signal)];
       await warnOfLostPacks(to, target, options);
       // A copy that is there may have lost content since, and a repair have taken that out of the index.
-      const whole = readKnownTrees(to.cache, target.epoch);
+      const whole = readKnownTrees(to.cache, target);
       const unproven = wanted.filter(({ snapshot }) => !whole.has(snapshot.tree));
       const work = async ({ reader, near }: Look): Promise<CopyBackupsResult> => {
         const plan = await planTransfer(source, target, {

@@ -103,7 +103,7 @@ class BackupOfPoint {
     const origin = await this.#origin();
     const parent = newestOfSame(snapshots, origin);
     const unchanged = parent?.snapshot.tree === this.#tree;
-    const known = readKnownTrees(access.cache, index.epoch);
+    const known = readKnownTrees(access.cache, index);
     // The save has just looked up or stored all that its new point needs: the store's index lists it.
     const isThere = forwarded?.isNewPoint === true && this.#parts.stored.index.isWithin(index);
     const plan = isThere ? NOTHING_TO_MOVE : await this.#plan(index, known, parent);

@@ -1,29 +1,33 @@
 import assert from "node:assert/strict";
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BlobIndex } from "../../repository/blob-index.ts";
 import { randomFiles, TestArchive, withRepository } from "../../repository/test-archive.ts";
 import { keepKnownTrees, readKnownTrees } from "./known-trees.ts";
 
-test("trees are known only together with an index that was cached", async () => {
+test("trees are known as long as every index file is there that was read when they were found", async () => {
   await withRepository(async (fixture) => {
-    const { folder, repository } = fixture;
+    const { folder, repository, storage } = fixture;
     const caches = join(folder, "caches");
     mkdirSync(caches);
-    const tree = "ab".repeat(32);
+    const read = async (): Promise<BlobIndex> => BlobIndex.load(repository, join(caches, "index"));
+    const [first, second] = ["ab".repeat(32), "cd".repeat(32)];
     await new TestArchive(fixture).save(randomFiles(1, 100));
-    const gone = join(folder, "gone");
-    mkdirSync(gone);
-    const uncached = await BlobIndex.load(repository, join(gone, "index"));
+    const before = await read();
+    const names = before.covered.size;
+    // By another process, which has begun later and ends earlier.
     await new TestArchive(fixture).save(randomFiles(1, 100, "g"));
-    rmSync(gone, { recursive: true });
-    await uncached.refresh(repository);
-    keepKnownTrees(caches, uncached, [tree]);
-    assert.deepEqual([...readKnownTrees(caches, uncached.epoch)], []);
-    const cached = await BlobIndex.load(repository, join(caches, "index"));
-    keepKnownTrees(caches, cached, [tree]);
-    assert.deepEqual([...readKnownTrees(caches, cached.epoch)], [tree]);
-    assert.deepEqual([...readKnownTrees(caches, "another")], []);
+    const since = await read();
+    keepKnownTrees(caches, since, [first]);
+    assert.deepEqual([...readKnownTrees(caches, since)], [first]);
+    assert.equal(before.epoch, since.epoch);
+    assert.equal(before.covered.size, names);
+    assert.deepEqual([...readKnownTrees(caches, before)], []);
+    keepKnownTrees(caches, before, [second]);
+    assert.deepEqual([...readKnownTrees(caches, await read())], [second], "more index files than those");
+    const [own] = [...before.covered];
+    await storage.remove("index", own!);
+    assert.deepEqual([...readKnownTrees(caches, await read())], []);
   });
 });
