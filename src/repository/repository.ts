@@ -155,8 +155,8 @@ export class Repository {
       throw new CairnError("not_found", `no repository in ${storage.location}: it has no config`, { cause: error });
     }
     const keyFiles = await names.catch((error: unknown): StoredFile[] => {
-      // A folder that is gone holds none.
-      if (error instanceof CairnError && error.code === "not_found") return [];
+      // A folder that is gone holds none, and more is said of that than that it is gone.
+      if (error instanceof CairnError && error.details?.["missing_folder"] === "keys") return [];
       throw error;
     });
     const opensConfig = (keys: MasterKeys): boolean => openedOrNull(keys, sealed) !== null;

@@ -33,6 +33,7 @@ export function missingFolder(kind: FileKind, listing = ""): CairnError {
   const rebuild = "make it, and run `cairn backup repair index`: the packs say what they hold";
   return new CairnError("damaged", `${listing}the repository has no folder ${kind}`, {
     hint: kind === "index" ? rebuild : "put it back from a copy of the repository, or from where it was moved to",
+    details: { missing_folder: kind },
   });
 }
 
