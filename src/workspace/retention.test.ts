@@ -110,6 +110,11 @@ test("the newest of each period of a span is kept when a rule says so, from the 
   );
 });
 
+test("a span longer than dates go back keeps everything", () => {
+  for (const span of ["274000y", "999999y", "999999m999999y"])
+    assert.equal(before(Date.UTC(2026, 10, 23), parseSpan(span)), Number.NEGATIVE_INFINITY, span);
+});
+
 test("tags keep their points whatever else is said", () => {
   const list = [
     ...points(["2020-01-01T00:00:00Z"], { tags: ["release"] }),

@@ -56,10 +56,10 @@ export function parseSpan(text: string): Span {
   return span;
 }
 
-/** The instant a span before another; a day that a month does not have runs over into the next, as in Go. */
+/** The instant a span before another; a day that a month does not have runs over into the next, as in Go. Before all that there is where no date is so early. */
 export function before(time: number, span: Span): number {
   const at = new Date(time);
-  return (
+  const instant =
     Date.UTC(
       at.getUTCFullYear() - span.years,
       at.getUTCMonth() - span.months,
@@ -69,8 +69,8 @@ export function before(time: number, span: Span): number {
       at.getUTCSeconds(),
       at.getUTCMilliseconds(),
     ) -
-    span.hours * HOUR_MS
-  );
+    span.hours * HOUR_MS;
+  return Number.isNaN(instant) ? Number.NEGATIVE_INFINITY : instant;
 }
 
 function isEmpty(span: Span): boolean {
