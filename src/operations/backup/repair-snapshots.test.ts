@@ -8,7 +8,7 @@ import { walkDigests } from "../../engines/testing-walk.ts";
 import type { BackupProblem, BackupRepository } from "../contract.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { hasCode, leftOutOf } from "../testing-folder.ts";
-import { backupScene, damageBlob, nodeAt, type BackupScene } from "./testing-far.ts";
+import { backupScene, damageBlob, nodeAt, opened, type BackupScene } from "./testing-far.ts";
 
 const hasRestic = spawnSync("restic", ["version"]).error === undefined;
 
@@ -209,4 +209,21 @@ test("restic's own snapshots are mended too, and restic reads them", { skip: !ha
   restic(at, "check", "--read-data");
   const listed = restic(at, "ls", repaired[0]!.new_id!).split("\n");
   assert.ok(!listed.includes(`${folder}/large`) && listed.includes(`${folder}/many/7`));
+});
+
+test("far away an old snapshot stays where the one that takes its place is not there any more", async (t) => {
+  const at = await backupScene(t, "far");
+  const { client, repository, folder, place } = at;
+  writeFileSync(join(folder, "large"), randomBytes(100_000));
+  const old = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+  await damageBlob(at, (await nodeAt(repository, old, `${folder}/large`)).content![0]!);
+  await repository.repair({ what: "packs" });
+  const far = opened.far!;
+  const save = far.save.bind(far);
+  far.save = async (kind, name, ...rest) => {
+    await save(kind, name, ...rest);
+    if (kind === "snapshots") rmSync(join(place, "snapshots", name));
+  };
+  await assert.rejects(repository.repairSnapshots({ forget: true }), hasCode("not_found"));
+  assert.deepEqual(await idsOf(repository), [old]);
 });

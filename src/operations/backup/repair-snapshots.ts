@@ -307,7 +307,8 @@ async function forgetOld(
     {
       ...lockCall(options),
       confirm: async () => {
-        for (const { new_id: id } of repaired) if (id !== null) await access.repository.loadSnapshot(id);
+        for (const { new_id: id } of repaired)
+          if (id !== null) await access.asStored(async () => access.repository.loadSnapshot(id));
       },
     },
   );

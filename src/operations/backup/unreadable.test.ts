@@ -170,3 +170,16 @@ test("forget leaves a snapshot alone when only the way to it was damaged", async
   await assert.rejects(repository.forget({ snapshots: [id] }), hasCode("stale_plan"));
   assert.deepEqual(readdirSync(join(at.place, "snapshots")), [id]);
 });
+
+test("what is damaged far away is damaged for a verification, though this machine has kept it whole", async (t) => {
+  const at = await backupScene(t, "far");
+  const { repository, client, place } = at;
+  const id = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+  assert.deepEqual((await repository.verify({ snapshots: [id], restoreCheck: true })).problems, []);
+  cut(at, id);
+  assert.equal((await repository.list()).damaged.length, 0, `the cache beside ${place} has it`);
+  for (const snapshots of [[id], ["latest"]])
+    await assert.rejects(repository.verify({ snapshots }), hasCode("damaged"));
+  const { restored, problems } = await repository.verify({ restoreCheck: true });
+  assert.deepEqual([restored, problems.map(({ kind }) => kind)], [[], ["snapshot_damaged", "restore_failed"]]);
+});

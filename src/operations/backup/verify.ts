@@ -36,7 +36,7 @@ export async function verifyBackup(
   const verified = await access.reading(options, async () => {
     const chosen = snapshots === undefined || snapshots.length === 0 ? undefined : await chosenIds(access, options);
     const { report, digests, read } = await readRepository(access, options, chosen);
-    const problems = relevant(report, chosen !== undefined).map(publicProblem);
+    const problems = relevant(report, chosen).map(publicProblem);
     const costly = new Set(problems.flatMap(({ losses }) => losses.map((loss) => loss.snapshot_id)));
     return {
       ...access.info,
@@ -52,7 +52,8 @@ export async function verifyBackup(
       problems: [...problems, ...digestProblems(digests, costly)],
     };
   });
-  const { restored, problems } = options.restoreCheck === true ? await checkByRestoring(access, options) : NOTHING;
+  const { restored, problems } =
+    options.restoreCheck === true ? await access.asStored(async () => checkByRestoring(access, options)) : NOTHING;
   const all = [...verified.problems, ...problems];
   return { ...verified, restored, problems: all, duration_ms: Date.now() - started };
 }
@@ -108,7 +109,7 @@ async function readRepository(
 }
 
 async function chosenIds(access: RepositoryAccess, options: VerifyBackupOptions): Promise<Set<string>> {
-  const listing = await access.repository.listSnapshots(options.signal);
+  const listing = await access.asStored(async () => access.repository.listSnapshots(options.signal));
   return new Set(chosenSnapshots(listing, options).map(({ id }) => id));
 }
 
@@ -139,12 +140,16 @@ function neededPacks({ index, live }: CheckReport): Set<string> {
 }
 
 /** Of chosen snapshots only what concerns them, and what may concern anything. */
-function relevant(report: CheckReport, onlyNeeded: boolean): CheckProblem[] {
-  if (!onlyNeeded) return report.problems;
+function relevant(report: CheckReport, chosen: ReadonlySet<string> | undefined): CheckProblem[] {
+  if (chosen === undefined) return report.problems;
   const needed = neededPacks(report);
   return report.problems.filter(
     ({ kind, object, consequences }) =>
-      (consequences?.length ?? 0) > 0 || kind === "key_damaged" || kind === "index_damaged" || needed.has(object),
+      (consequences?.length ?? 0) > 0 ||
+      kind === "key_damaged" ||
+      kind === "index_damaged" ||
+      needed.has(object) ||
+      chosen.has(object),
   );
 }
 
