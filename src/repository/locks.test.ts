@@ -1,7 +1,7 @@
 import { strict as assert } from "node:assert";
 import { spawn } from "node:child_process";
 import { syncBuiltinESMExports } from "node:module";
-import { hostname } from "node:os";
+import os, { hostname } from "node:os";
 import { utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -321,6 +321,40 @@ describe("locks", () => {
         assert.equal(away.count("list", "locks"), 2);
         assert.equal(away.count("load", "locks"), 0);
       });
+    });
+  });
+
+  test("work under a shared lock that was gone before it ended is busy, under an exclusive one it is done", async () => {
+    await withRepository(async ({ repository, storage }) => {
+      const removing = async (exclusive: boolean): Promise<string> =>
+        withLock(repository, { exclusive }, async ({ id }) => {
+          await storage.remove("locks", id);
+          return "done";
+        });
+      await assert.rejects(
+        removing(false),
+        (error: CairnError) => busy(error) && /backup verify/.test(error.hint ?? ""),
+      );
+      assert.equal(await removing(true), "done");
+      const failed = new Error("the work's own");
+      const failing = withLock(repository, { exclusive: false }, async ({ id }) => {
+        await storage.remove("locks", id);
+        throw failed;
+      });
+      await assert.rejects(failing, failed);
+    });
+  });
+
+  test("a lock counts as lost when the machine slept, though its clock was set back meanwhile", async (t) => {
+    await withRepository(async ({ repository }) => {
+      const lock = await acquireLock(repository, { exclusive: true });
+      const [wall, up] = [Date.now(), os.uptime()];
+      t.mock.method(Date, "now", () => wall - 86_400_000);
+      lock.requireHeld();
+      t.mock.method(os, "uptime", () => up + 31 * 60);
+      assert.throws(() => lock.requireHeld(), busy);
+      t.mock.restoreAll();
+      await lock.release();
     });
   });
 

@@ -1,4 +1,4 @@
-import { hostname } from "node:os";
+import os from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { currentUser } from "../fs/users.ts";
 import { CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
@@ -45,7 +45,7 @@ export class RepositoryLock {
   readonly #onWarning: LockOptions["onWarning"];
   #id: ObjectId;
   /** By its own file, which others go by: placing it and looking around may have taken long. */
-  #sealedAt: number;
+  #sealedAt: Instant;
   #released = false;
   #releasing: Promise<void> | null = null;
   /** Others may have taken this lock for stale, or removed it: what was done under it may be undone. */
@@ -117,15 +117,27 @@ export class RepositoryLock {
     const warn = (why: string): void =>
       this.#onWarning?.(`the repository's lock could not be taken away, others may wait for it: ${why}`);
     try {
-      if ((await dropLock(this.#repository, this.#id)) === "kept") warn("this user may not remove it");
+      const dropped = await dropLock(this.#repository, this.#id);
+      if (dropped === "kept") warn("this user may not remove it");
+      if (dropped === "absent") this.#lost = true;
     } catch (error) {
       warn(toCairnError(error).message);
     }
   }
 
+  /** Once it is released: throws `busy` where it had ended before, however well the work went. */
+  requireLasted(): void {
+    if (!this.#hasLapsed()) return;
+    throw new CairnError(
+      "busy",
+      "the repository's lock ended before the work did: what was written may need what others have removed meanwhile",
+      { hint: "run it again: what is stored is used; `cairn backup verify` says whether anything is missing" },
+    );
+  }
+
   /** Once true it stays so: a process that was asleep must not go on as if it had been there all the time. */
   #hasLapsed(): boolean {
-    this.#lost ||= Date.now() - this.#sealedAt > LOST_MS;
+    this.#lost ||= msSince(this.#sealedAt) > LOST_MS;
     return this.#lost;
   }
 
@@ -143,6 +155,30 @@ export class RepositoryLock {
     } catch {
       // Tried again in five minutes; recheck tells when it has become too late.
     }
+  }
+}
+
+/** One moment by two clocks, in milliseconds: the second goes on while the machine sleeps, and nobody sets it. */
+interface Instant {
+  wall: number;
+  up: number;
+}
+
+function now(): Instant {
+  return { wall: Date.now(), up: uptimeMs() };
+}
+
+/** By the clock that says more. */
+function msSince({ wall, up }: Instant): number {
+  return Math.max(Date.now() - wall, uptimeMs() - up);
+}
+
+/** Always 0 where the system does not tell. */
+function uptimeMs(): number {
+  try {
+    return os.uptime() * 1000;
+  } catch {
+    return 0;
   }
 }
 
@@ -190,18 +226,22 @@ export async function acquireLock(repository: Repository, options: LockOptions):
   }
 }
 
-/** Runs `work` under a lock and releases it whatever happens. */
+/** Runs `work` under a lock and releases it whatever happens. `busy` when a shared one had ended before what was done under it. */
 export async function withLock<T>(
   repository: Repository,
   options: LockOptions,
   work: (lock: RepositoryLock) => Promise<T>,
 ): Promise<T> {
   const lock = await acquireLock(repository, options);
+  let result: T;
   try {
-    return await work(lock);
+    result = await work(lock);
   } finally {
     await lock.release();
   }
+  // What is removed under an exclusive one is gone, whoever came meanwhile.
+  if (!options.exclusive) lock.requireLasted();
+  return result;
 }
 
 /**
@@ -255,16 +295,16 @@ function excluding(others: readonly HeldLock[], exclusive: boolean): HeldLock | 
 interface SealedLock {
   readonly name: ObjectId;
   readonly sealed: Uint8Array;
-  /** Its time, in milliseconds since 1970. */
-  readonly sealedAt: number;
+  /** Its time. */
+  readonly sealedAt: Instant;
 }
 
 async function sealLock(repository: Repository, exclusive: boolean): Promise<SealedLock> {
-  const sealedAt = Date.now();
+  const sealedAt = now();
   const lock: LockFile = {
-    time: new Date(sealedAt).toISOString(),
+    time: new Date(sealedAt.wall).toISOString(),
     exclusive,
-    hostname: hostname(),
+    hostname: os.hostname(),
     username: currentUser().username,
     pid: process.pid,
     uid: process.getuid?.() ?? 0,

@@ -6,6 +6,7 @@ import { plural } from "../../formats/sizes.ts";
 import { objectIdOf } from "../../ids.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { lostPacks } from "../../repository/near-packs.ts";
+import type { RepositoryLock } from "../../repository/locks.ts";
 import type { ListedSnapshot } from "../../repository/repository.ts";
 import { runTransfer, type TransferResult } from "../../repository/transfer.ts";
 import { planTransfer } from "../../repository/transfer-plan.ts";
@@ -76,8 +77,7 @@ export async function copyBackups(
           onProgress: ({ done, total, bytes, totalBytes }) =>
             options.onProgress?.({ phase: "uploading", done, total, bytes, total_bytes: totalBytes }),
         });
-        await lock.recheck();
-        const copied = await saveCopies(to, missing, options.signal);
+        const copied = await saveCopies(to, missing, { lock, signal: options.signal });
         for (const { snapshot } of wanted) whole.delete(snapshot.tree);
         keepKnownTrees(to.cache, target, [...wanted.map(({ snapshot }) => snapshot.tree).toReversed(), ...whole]);
         return result(copied, transfer);
@@ -89,14 +89,22 @@ export async function copyBackups(
 
 type Copied = CopyBackupsResult["copied"];
 
+/** A look around is as long as a snapshot's file takes; who stood still since the last one looks again. */
+const LOOK_EVERY_MS = 1000;
+
 /** The snapshots' own files, once all that they need is there. */
 async function saveCopies(
   to: RepositoryAccess,
   missing: readonly ListedSnapshot[],
-  signal: AbortSignal | undefined,
+  { lock, signal }: { lock: RepositoryLock; signal: AbortSignal | undefined },
 ): Promise<Copied> {
   const copied: Copied = [];
+  let lookedAt = Number.NEGATIVE_INFINITY;
   for (const { id, snapshot } of missing) {
+    if (performance.now() - lookedAt > LOOK_EVERY_MS) {
+      await lock.recheck();
+      lookedAt = performance.now();
+    }
     // Its parent is another one there, if it is there at all.
     const { parent: _parent, ...rest } = snapshot;
     if (signal?.aborted === true)

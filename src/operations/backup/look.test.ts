@@ -150,3 +150,25 @@ for (const [when, during] of [
     assert.equal((await repository.list()).snapshots.length, 2);
   });
 }
+
+test("a copy whose lock ends while it stands still writes no further snapshot", async (t) => {
+  const { client, library, repository, write, root } = await backupScene(t, "local");
+  for (let i = 0; i < 2; i++) {
+    write("a.txt", `${i}\n`);
+    await client.createBackup(repository, { save: true });
+  }
+  const place = join(root, "copy");
+  await (await library.initRepository({ repository: `local:${place}`, password: "another" })).close();
+  const target = await library.openRepository({ repository: `far:${place}`, password: "another" });
+  const far = opened.far!;
+  const save = far.save.bind(far);
+  far.save = async (kind, name, ...rest) => {
+    await save(kind, name, ...rest);
+    if (kind !== "snapshots") return;
+    for (const { name: lock } of await far.list("locks")) await far.remove("locks", lock);
+    await sleep(1100);
+  };
+  await assert.rejects(repository.copyTo(target), { code: "busy" });
+  assert.equal((await target.list()).snapshots.length, 1);
+  await target.close();
+});
