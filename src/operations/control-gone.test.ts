@@ -62,6 +62,19 @@ for (const part of ["cairn.json", "workspaces"])
     await assert.rejects(library.open(folder), hasCode("not_a_workspace"));
   });
 
+test("a folder whose workspace's records are all gone is not taken for one that was never kept", async (t) => {
+  const { client, library, folder } = await testFolder(t, { a: "one" });
+  await client.save();
+  rmSync(join(client.controlDirectory, "workspaces/main"), { recursive: true });
+  for (const call of [library.open(folder), library.openOrAdopt(folder)])
+    await assert.rejects(call, (error: CairnError) => {
+      assert.deepEqual([error.code, error.message.includes("are missing")], ["damaged", true]);
+      return /^put them back .*restic -r .*cairn release/.test(error.hint ?? "");
+    });
+  assert.equal(await library.forget(folder), true);
+  assert.notEqual((await library.openOrAdopt(folder)).controlDirectory, client.controlDirectory);
+});
+
 test("a store without its config, and a head without its descriptor, are damage that doctor is named for", async (t) => {
   const { client, folder, library } = await testFolder(t, { a: "one" });
   const { sequence } = await client.save();

@@ -34,10 +34,10 @@ export interface PlacedWorkspace extends WorkspaceFile {
   mount_path?: RecordedPath;
 }
 
-/** What helps without a file that leads to the rest: doctor has to be led there, too. */
-function wayWithout({ store, storePassword }: ControlPaths): string {
+/** What helps without what leads to the rest: doctor has to be led there, too. */
+export function wayWithout({ store, storePassword }: ControlPaths, what = "that file"): string {
   const restic = `restic -r ${shellPath(store)} --password-file ${shellPath(storePassword)} snapshots`;
-  return `put that file back from a copy; what the store holds can be read without it: ${restic}`;
+  return `put ${what} back from a copy; what the store holds can be read without it: ${restic}`;
 }
 
 /** The control directory's own file, null where there is none. Throws `damaged`, `newer_version`. */

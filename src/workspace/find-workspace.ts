@@ -9,7 +9,7 @@ import type { Mount } from "../fs/mounts.ts";
 import { namesIfThere, namesIn } from "../fs/names-in.ts";
 import { printablePath, rawBytes, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
-import { listWorkspaces, readControl } from "./control-directory.ts";
+import { listWorkspaces, readControl, wayWithout } from "./control-directory.ts";
 import type { PlacedWorkspace } from "./control-directory.ts";
 import {
   MAIN_WORKSPACE,
@@ -242,6 +242,18 @@ function controlIsMissing(folder: Buffer, registration: Registration): CairnErro
   });
 }
 
+/** The last workspace that is released takes its control directory along: without any, this folder's was lost. */
+function recordIsMissing(folder: Buffer, control: ControlPaths): CairnError {
+  const shown = printablePath(folder);
+  return new CairnError(
+    "damaged",
+    `${shown} is kept in ${control.root}, where the records of its workspace are missing`,
+    {
+      hint: `${wayWithout(control, "them")}; or forget the folder with: cairn release ${shellPath(folder)}`,
+    },
+  );
+}
+
 function byRegistry(folder: Buffer): Hit | null {
   const registration = readRegistration(folder);
   if (registration === null) return null;
@@ -249,6 +261,7 @@ function byRegistry(folder: Buffer): Hit | null {
   const controlFile = controlAt(control);
   if (controlFile === null) throw controlIsMissing(folder, registration);
   const workspace = workspaceWhere(control, (each) => each.id === registration.workspace_id, { strict: true });
+  if (workspace === null && listWorkspaces(control).length === 0) throw recordIsMissing(folder, control);
   // Its workspace may have been relocated or released by somebody with another registry.
   if (workspace === null || !pathIs(workspace, folder)) return null;
   return { control, controlFile, workspace, folder, via: "registry" };
