@@ -176,6 +176,11 @@ function contract(label: string, make: () => Syscalls): void {
       assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o4751);
       assert.equal(sys.chmod(fd, name("file"), 0, 0o600), 0);
       assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o600);
+      if (sys.native) {
+        // Somebody may put a link in the place of an entry that is about to get its mode.
+        assert.ok(sys.chmod(fd, name("link"), 0, 0o644) < 0);
+        assert.equal(fs.statSync(path.join(folder, "file")).mode & 0o7777, 0o600);
+      }
       if (ROOT) {
         assert.equal(sys.fchown(file, 12, 4_000_000_000), 0);
         assert.equal(sys.lchown(fd, name("link"), 0, 34, 56), 0);

@@ -10,7 +10,7 @@ import {
   onLinux,
   settleResult,
 } from "../native.ts";
-import { EAGAIN } from "./errno.ts";
+import { EAGAIN, EBADF } from "./errno.ts";
 import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
 import {
@@ -135,6 +135,11 @@ function nameCalls(): NameCalls {
   const unlinkat = required("int unlinkat(int d, uint64_t n, int f)");
   const renameat2 = required("int renameat2(int a, uint64_t b, int c, uint64_t d, uint f)");
   const fchmodat = required("int fchmodat(int d, uint64_t n, uint m, int f)");
+  // C libraries before 2020 refuse the flag before they look at anything else; with it they ask the kernel in several steps.
+  const anyName = newArena(2);
+  anyName.bytes.set([0x78, 0]);
+  const tried = settleResult(fchmodat(-1, anyName.address, 0, AT_SYMLINK_NOFOLLOW));
+  const chmodFlags = tried === EBADF ? AT_SYMLINK_NOFOLLOW : 0;
   const fchownat = required("int fchownat(int d, uint64_t n, uint u, uint g, int f)");
   const utimens = bindExactTimes();
   if (utimens === null) throw new CairnError("unsupported", "the C library sets no exact times");
@@ -154,7 +159,7 @@ function nameCalls(): NameCalls {
       settleResult(mknodat(d, names.address + n, mode, deviceNumber(major, minor))),
     unlink: (d, names, n, dir) => settleResult(unlinkat(d, names.address + n, dir ? AT_REMOVEDIR : 0)),
     rename: (fd, from, fn, d, to, n, flags) => settleResult(renameat2(fd, from.address + fn, d, to.address + n, flags)),
-    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, 0)),
+    chmod: (d, names, n, mode) => settleResult(fchmodat(d, names.address + n, mode, chmodFlags)),
     lchown: (d, names, n, u, g) => settleResult(fchownat(d, names.address + n, u, g, AT_SYMLINK_NOFOLLOW)),
     utimens,
   };
