@@ -101,7 +101,7 @@ class PlaceFinder {
     const known = this.#known.get(directory);
     if (known !== undefined) return known;
     const above = this.#look(parentOf(directory));
-    const device = above.device === null ? null : deviceOf(absolute(this.#root, directory));
+    const device = above.device === null ? null : deviceOf(this.#root, directory);
     const isApart = device !== null && (device !== above.device || this.#mounts.has(directory));
     const found = { place: isApart ? directory : above.place, device };
     this.#known.set(directory, found);
@@ -109,10 +109,25 @@ class PlaceFinder {
   }
 }
 
-/** Of a real directory; null where none is. */
-function deviceOf(directory: Buffer): number | null {
-  const facts = fs.lstatSync(directory, { throwIfNoEntry: false });
+/** Of a real directory below the root; null where none is. The path may be longer than the system takes. */
+function deviceOf(root: Buffer, directory: string): number | null {
+  const path = absolute(root, directory);
+  if (path.length > PATH_BYTES) return deviceOfLong(root, Buffer.from(directory, "latin1"));
+  const facts = fs.lstatSync(path, { throwIfNoEntry: false });
   return facts?.isDirectory() === true ? facts.dev : null;
+}
+
+/** What one call takes of a path. */
+const PATH_BYTES = 4000;
+
+function deviceOfLong(root: Buffer, directory: Uint8Array): number | null {
+  const held = new HeldDirectories(root);
+  try {
+    const fd = openOrNull(held, directory);
+    return fd === null ? null : fs.fstatSync(fd).dev;
+  } finally {
+    held.close();
+  }
 }
 
 function describe(root: Buffer, place: string): PlaceApart {
