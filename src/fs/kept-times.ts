@@ -2,6 +2,9 @@ import fs from "node:fs";
 
 /** Which of a file system's times tell of a change. */
 
+const TMPFS = 0x01021994;
+const RAMFS = 0x858458f6;
+
 /**
  * File systems of this kernel that change a directory's times with every name that comes, goes or is renamed in it, at
  * the moment when it does. Others (network ones, those of other programs) may do it late or not at all.
@@ -10,7 +13,7 @@ const KEEPING: ReadonlySet<number> = new Set([
   0xef53, // ext2, ext3, ext4
   0x58465342, // xfs
   0x9123683e, // btrfs
-  0x01021994, // tmpfs
+  TMPFS,
   0xf2f52010, // f2fs
   0x2fc12fc1, // zfs
   0xca451a4e, // bcachefs
@@ -27,6 +30,15 @@ export function keepsDirectoryTimes(path: Uint8Array): boolean {
 /** False where an entry may get other extended attributes and keep all of its times: JuiceFS, which is a FUSE. */
 export function keepsAttributeTimes(path: Uint8Array): boolean {
   return typeOf(path) !== FUSE;
+}
+
+/**
+ * False where a file may get other content and keep all of its times: what lies in memory alone is never written back, which
+ * is when a store through a mapping moves them.
+ */
+export function keepsContentTimes(path: Uint8Array): boolean {
+  const type = typeOf(path);
+  return type !== TMPFS && type !== RAMFS;
 }
 
 /** The kernel's number for the kind of file system; null where it tells none. */

@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { describe, test, type TestContext } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import { D } from "../../fs/scan-table.ts";
 import { syscalls } from "../../fs/syscalls.ts";
 import { assertSame, notedPaths, temporaryFolder, TestStore } from "../testing-store.ts";
+import { giveBackThreads, takeThreads } from "../threads.ts";
 import type { ScanResult } from "./scan.ts";
 
 /** A process of node that runs a script, once that has said that it is under way. */
@@ -15,6 +17,19 @@ async function writer(t: TestContext, script: string, place: string): Promise<Ch
   t.after(() => child.kill());
   await child.stdout[Symbol.asyncIterator]().next();
   return child;
+}
+
+/** Work with a folder whose saves are scanned on this thread: none other is free, and what was there at the first is little. */
+async function scannedHere(t: TestContext, work: (saves: TestStore, root: string) => Promise<void>): Promise<void> {
+  const saves = await TestStore.create(t);
+  const root = temporaryFolder(t);
+  await saves.save(root);
+  const held = await takeThreads({ kind: "scan" });
+  try {
+    await work(saves, root);
+  } finally {
+    giveBackThreads(held);
+  }
 }
 
 async function ended(child: ChildProcess): Promise<void> {
@@ -45,6 +60,41 @@ void describe("a folder that others write to all the time", () => {
     const after = await saves.save(root);
     assert.deepEqual(after.notes.torn, []);
     assertSame(after, await saves.look(root));
+  });
+
+  test("a link that goes while it is read is in no state, and one that cannot be read is named", async (t) => {
+    const { EINVAL, EIO, ENOENT } = os.constants.errno;
+    for (const [errno, omitted] of [
+      [ENOENT, []],
+      [EINVAL, []],
+      [EIO, ["link"]],
+    ] as const)
+      await scannedHere(t, async (saves, root) => {
+        fs.symlinkSync("target", path.join(root, "link"));
+        const { mock } = t.mock.method(syscalls(), "readlink", () => -errno);
+        const saved = await saves.save(root);
+        mock.restore();
+        assert.deepEqual(notedPaths(saved.notes.omitted), omitted, `errno ${errno}`);
+        assert.equal(saved.summary.entries.links, 0, `errno ${errno}`);
+        // What the cache keeps of it is believed by no later save.
+        assert.equal((await saves.save(root)).summary.entries.links, 1, `errno ${errno}`);
+      });
+  });
+
+  test("an entry whose attributes cannot be read is named, not recorded without them", async (t) => {
+    const { EIO, ENODATA } = os.constants.errno;
+    for (const errno of [EIO, ENODATA])
+      await scannedHere(t, async (saves, root) => {
+        for (const name of ["a", "b"]) fs.writeFileSync(path.join(root, name), name);
+        fs.mkdirSync(path.join(root, "dir"));
+        const names = ["flistxattr", "llistxattr"] as const;
+        const calls = names.map((name) => t.mock.method(syscalls(), name, () => -errno));
+        const saved = await saves.save(root);
+        for (const { mock } of calls) mock.restore();
+        const named = notedPaths(saved.notes.omitted);
+        assert.deepEqual(named, errno === EIO ? ["a", "b", "dir"] : [], `errno ${errno}`);
+        assert.deepEqual((await saves.save(root)).notes.omitted, []);
+      });
   });
 
   for (const kind of ["xfs", "btrfs"] as const) {

@@ -5,6 +5,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, test } from "node:test";
+import { keepsContentTimes } from "../../fs/kept-times.ts";
 import { nativeAvailable } from "../../native.ts";
 import { giveBackThreads, takeThreads } from "../threads.ts";
 import { assertRestored, assertSame, temporaryFolder, TestStore } from "../testing-store.ts";
@@ -110,6 +111,25 @@ with open(sys.argv[1], "w+b") as f:
       assertSame(saved, fresh, `store ${i}`);
     }
     child.stdin.end();
+  });
+
+  test("a file in memory alone is read again whatever its times say, one on a disk is not", async (t) => {
+    if (!nativeAvailable() || keepsContentTimes(Buffer.from("/dev/shm"))) return t.skip("/dev/shm is no tmpfs");
+    const inMemory = fs.mkdtempSync("/dev/shm/cairn-scan-");
+    t.after(() => fs.rmSync(inMemory, { recursive: true }));
+    for (const [root, reads] of [
+      [inMemory, 2],
+      [temporaryFolder(t), 0],
+    ] as const) {
+      const saves = await TestStore.create(t);
+      for (const name of ["a", "b"]) fs.writeFileSync(path.join(root, name), name);
+      await sleep(60);
+      const now = Date.now();
+      const clock = t.mock.method(Date, "now", () => now + 120_000);
+      await saves.save(root);
+      assert.equal((await saves.save(root)).notes.filesRead, reads, root);
+      clock.mock.restore();
+    }
   });
 
   test("ids are stored again when the store has lost them and the cache is not trusted", async (t) => {

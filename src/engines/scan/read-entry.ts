@@ -1,5 +1,5 @@
 import fs from "node:fs";
-import { ELOOP, ENOENT, EPERM } from "../../fs/errno.ts";
+import { EACCES, EINVAL, ELOOP, ENODATA, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
 import { cloneAnswer, cloneFile, takeOverNoCow } from "../../fs/reflink.ts";
 import { C, EXTRA, FLAG, R, RECORD_WORDS } from "../../fs/scan-table.ts";
@@ -21,6 +21,13 @@ const O_TMPFILE = 0x400000 | fs.constants.O_DIRECTORY;
 export interface Extra {
   tag: number;
   value: Uint8Array;
+}
+
+/** What calls for attributes say where there is none, or none for this user. */
+const HAS_NONE: ReadonlySet<number> = new Set([0, EACCES, ENODATA, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM]);
+
+function unreadAttributes(error: number): string {
+  return `${errnoName(-error)}: its extended attributes cannot be read`;
 }
 
 const UNCHANGED = [...MTIME_WORDS, ...INODE_WORDS];
@@ -117,21 +124,20 @@ export class EntryReader {
   }
 
   read(entry: EntryToRead): void {
-    const { dirfd, names, name, record } = entry;
+    const { record } = entry;
     const { table, stat } = this.#thread;
     const base = record * RECORD_WORDS;
     this.#extras = [];
     this.#flags = 0;
     fillRecord(table.records, base, stat.words);
     const type = (stat.words[STAT.MODE]! >>> 12) & 15;
-    if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#pathAttributes(dirfd, names, name);
+    if (type === TYPE.FILE && this.#takenOnTrust(entry)) this.#ownAttributes(entry);
     else if (type === TYPE.FILE) this.#readFile(entry);
     else {
       // Something else has come to lie there.
       if (entry.opened !== undefined) this.#thread.sys.close(entry.opened);
       if (type === TYPE.DIRECTORY && isYoungDirectory(stat.words, this.#thread.task.heldAt)) this.#flags |= FLAG.YOUNG;
-      if (type === TYPE.LINK) this.#readLink(dirfd, names, name);
-      this.#pathAttributes(dirfd, names, name);
+      if (type !== TYPE.LINK || this.#readLink(entry)) this.#ownAttributes(entry);
     }
     if (table.records[base + R.MODE] === 0) return;
     table.setRecordFlags(record, this.#flags);
@@ -168,7 +174,7 @@ export class EntryReader {
     // Without native calls none are read, and those that were recorded before stand.
     if (!sys.native) return true;
     this.#extras = [];
-    this.#pathAttributes(dirfd, names, name);
+    if (this.#pathAttributes(dirfd, names, name) < 0) return false;
     const were = old!.extrasOf(oldRecord).filter(({ tag }) => tag === EXTRA.XATTR);
     const now = this.#extras;
     return were.length === now.length && were.every(({ value }, i) => Buffer.compare(value, now[i]!.value) === 0);
@@ -181,6 +187,7 @@ export class EntryReader {
    */
   #isYoung(): boolean {
     const { stat, task } = this.#thread;
+    if (!task.trustContentTimes) return true;
     if (task.heldAt === null) return isYoung(stat.words, YOUNG_SECONDS);
     return isYoung(stat.words, tickOf(stat.words), task.heldAt / 1000);
   }
@@ -245,10 +252,14 @@ export class EntryReader {
     this.#thread.noteOmitted(this.#thread.entryPath(directory, this.#thread.table.recordName(record)), reason);
   }
 
-  #readLink(dirfd: number, names: Arena, name: number): void {
+  /** False where there is no target: it was removed meanwhile, or another entry took its place, or it cannot be read. */
+  #readLink({ dirfd, names, name, record, directory }: EntryToRead): boolean {
     const { sys, scratch } = this.#thread;
     const n = sys.readlink(dirfd, names, name, scratch);
-    this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, Math.max(n, 0))) });
+    if (n === ENOENT || n === EINVAL) this.#vanished(record);
+    else if (n < 0) this.#omit(record, directory, errnoName(-n));
+    else this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, n)) });
+    return n >= 0;
   }
 
   /** Opens a file of a held directory for reading; minus errno where it cannot be. */
@@ -280,6 +291,7 @@ export class EntryReader {
     let young = this.#isYoung();
     if (
       young &&
+      thread.task.trustContentTimes &&
       thread.task.heldAt === null &&
       sys.native &&
       Atomics.add(table.control, C.YOUNG, 1) < SETTLE_LIMIT &&
@@ -302,7 +314,8 @@ export class EntryReader {
         if (!isWhole && attempt === 1) this.#torn(record, directory);
         if (isWhole || attempt === 1) {
           if (young) this.#flags |= FLAG.YOUNG;
-          this.#attributes(fd);
+          const unread = this.#attributes(fd);
+          if (unread < 0) return this.#omit(record, directory, unreadAttributes(unread));
           this.#holes(clone < 0 ? fd : clone, stat);
           return;
         }
@@ -385,27 +398,35 @@ export class EntryReader {
     records[base + R.SIZE + 1] = Math.floor(length / 4294967296);
   }
 
-  #attributes(fd: number): void {
-    const { sys, scratch } = this.#thread;
-    const length = sys.flistxattr(fd, scratch);
-    if (length <= 0) return;
-    this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#thread.value, 0));
+  #ownAttributes({ dirfd, names, name, record, directory }: EntryToRead): void {
+    const unread = this.#pathAttributes(dirfd, names, name);
+    if (unread < 0) this.#omit(record, directory, unreadAttributes(unread));
   }
 
-  #pathAttributes(dirfd: number, names: Arena, name: number): void {
+  /** 0, or minus errno where there may be some that cannot be read. */
+  #attributes(fd: number): number {
+    const { sys, scratch } = this.#thread;
+    const length = sys.flistxattr(fd, scratch);
+    if (length <= 0) return HAS_NONE.has(length) ? 0 : length;
+    return this.#collect(scratch.bytes, length, (name) => sys.fgetxattr(fd, scratch, name, this.#thread.value, 0));
+  }
+
+  /** The same. */
+  #pathAttributes(dirfd: number, names: Arena, name: number): number {
     const { sys, scratch } = this.#thread;
     const length = sys.llistxattr(dirfd, names, name, scratch);
-    if (length <= 0) return;
-    this.#collect(scratch.bytes, length, (at, end) =>
+    if (length <= 0) return HAS_NONE.has(length) ? 0 : length;
+    return this.#collect(scratch.bytes, length, (at, end) =>
       sys.lgetxattr(dirfd, names, name, scratch.bytes.subarray(at, end), this.#thread.value, 0),
     );
   }
 
-  #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): void {
+  #collect(list: Uint8Array, length: number, get: (name: number, end: number) => number): number {
     const found: Extra[] = [];
     for (let at = 0; at < length;) {
       const end = list.indexOf(0, at);
       const size = get(at, end);
+      if (size < 0 && !HAS_NONE.has(size)) return size;
       if (size >= 0) {
         const value = new Uint8Array(end - at + 1 + size);
         value.set(list.subarray(at, end + 1));
@@ -416,6 +437,7 @@ export class EntryReader {
     }
     found.sort((a, b) => Buffer.compare(a.value, b.value));
     this.#extras.push(...found);
+    return 0;
   }
 
   /** Records the exact holes of a file that occupies less than its size. */

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { keepsAttributeTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
+import { keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
@@ -206,6 +206,7 @@ class Scan {
       distrust: options.distrust ?? false,
       trustDirectoryTimes: options.reread !== true && options.crossMounts !== true && keepsDirectoryTimes(options.root),
       trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
+      trustContentTimes: keepsContentTimes(options.root),
       quick: options.quick ?? false,
       untilDifferent: options.untilDifferent ?? false,
       crossMounts: options.crossMounts ?? false,

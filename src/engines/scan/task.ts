@@ -43,6 +43,8 @@ export interface ScanTask {
   trustDirectoryTimes: boolean;
   /** an entry whose times are as they were has the extended attributes that it had */
   trustAttributeTimes: boolean;
+  /** a file whose times are as they were has the content that it had, but for a while after a change */
+  trustContentTimes: boolean;
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
   /** end with {@link FoundDifference} at the first entry whose times, size or mode say that it is not the old one */
