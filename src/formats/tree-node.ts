@@ -1,3 +1,5 @@
+import { compareBytes } from "./bytes.ts";
+
 /** One entry of a restic tree, and its mode in Go's and in Unix's bits. */
 
 export type NodeType = "file" | "dir" | "symlink" | "dev" | "chardev" | "fifo" | "socket" | "irregular";
@@ -59,6 +61,22 @@ export interface TreeNode {
 export function linkedInode({ links, inode, deviceId }: TreeNode): string | null {
   return links > 1 && inode !== 0n ? `/${deviceId}/${inode}` : null;
 }
+
+/**
+ * Whether two names of one inode can be one entry, by what is recorded of each: a file that was written to while its names
+ * were saved has another content under each, and the number of one that went may be another entry's.
+ */
+export function canBeOne(a: TreeNode, b: TreeNode): boolean {
+  return (
+    a.type === b.type &&
+    a.size === b.size &&
+    a.device === b.device &&
+    compareBytes(a.content ?? NONE, b.content ?? NONE) === 0 &&
+    compareBytes(a.linktarget ?? NONE, b.linktarget ?? NONE) === 0
+  );
+}
+
+const NONE = new Uint8Array(0);
 
 export const NODE_TYPES: readonly NodeType[] = [
   "file",

@@ -6,7 +6,7 @@ import type { TreeNode } from "./tree-node.ts";
 
 export { appendNode, beginTree, endTree } from "./tree-encode.ts";
 export { isEntryName } from "./tree-decode.ts";
-export { goModeOf, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
+export { canBeOne, goModeOf, linkedInode, nodeTypeOf, unixModeOf } from "./tree-node.ts";
 export type { ForeignNode, NodeAttribute, NodeType, TreeNode } from "./tree-node.ts";
 
 /**

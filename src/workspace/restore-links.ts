@@ -1,12 +1,19 @@
 import type { TreeSource } from "../engines/engine.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
+import type { TreeNode } from "../formats/tree.ts";
 import { findNode, type PlannedEntry } from "./restore-plan.ts";
 import { type Difference, differences } from "./tree-diff.ts";
 
+/** A member of a group that is right where it is, with its node in the target. */
+export interface Anchor {
+  path: Uint8Array;
+  node: TreeNode;
+}
+
 /** What becomes of the hard-link groups of which a restore puts members in place. */
 export interface RestoreLinks {
-  /** by a group's number in the target: the path of a member in the folder that the others are linked to */
-  anchors: ReadonlyMap<bigint, Uint8Array>;
+  /** by a group's number in the target: the member in the folder that the others are linked to */
+  anchors: ReadonlyMap<bigint, Anchor>;
   /** put in place, and not linked any more to what was not asked for */
   apart: Uint8Array[];
 }
@@ -32,9 +39,9 @@ export function linksOf(restore: {
   for (const { path, before, after, aspects } of restore.unasked) {
     const group = groupOf(after);
     if (!wanted.has(group)) continue;
-    const isRight = before !== null && aspects.every((aspect) => aspect === "links");
+    const isRight = before !== null && after !== null && aspects.every((aspect) => aspect === "links");
     if (isRight && !anchors.has(group)) {
-      anchors.set(group, path);
+      anchors.set(group, { path, node: after });
       present.set(group, before.inode);
     } else if (!isRight || before.inode === 0n || before.inode !== present.get(group)) apart.add(group);
   }
@@ -51,14 +58,15 @@ export function groupOf(after: Difference["after"]): bigint {
 function unchangedMembers(
   { plan, target, source, scan }: Parameters<typeof linksOf>[0],
   wanted: ReadonlySet<bigint>,
-): Map<bigint, Uint8Array> {
-  const anchors = new Map<bigint, Uint8Array>();
+): Map<bigint, Anchor> {
+  const anchors = new Map<bigint, Anchor>();
   const changed = new Set(plan.map(({ path: where }) => Buffer.from(where).toString("latin1")));
   for (const [, group] of scan.groups) {
     if (!wanted.has(group.inode) || changed.has(Buffer.from(group.first).toString("latin1"))) continue;
     const is = findNode(source, group.first);
     const should = findNode(target, group.first);
-    if (is !== null && should !== null && differences(is, should).length === 0) anchors.set(group.inode, group.first);
+    if (is !== null && should !== null && differences(is, should).length === 0)
+      anchors.set(group.inode, { path: group.first, node: should });
   }
   return anchors;
 }

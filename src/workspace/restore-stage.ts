@@ -1,15 +1,16 @@
 import fs from "node:fs";
 import type { TreeSource } from "../engines/engine.ts";
-import { type HoleList, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
+import { type HoleList, isAnother, NodeWriter, type NotSet } from "../engines/write/node-writer.ts";
 import { type Identity, identityOf, RecordFinder } from "../engines/scan/find-record.ts";
 import type { ScanResult } from "../engines/scan/scan.ts";
 import type { HeldFiles } from "../engines/tree/held-files.ts";
-import type { TreeNode } from "../formats/tree.ts";
+import { canBeOne, type TreeNode } from "../formats/tree.ts";
 import { isAtOrBelow, quotedPath } from "../fs/safe-path.ts";
 import { R, RECORD_WORDS } from "../fs/scan-table.ts";
 import { newPacer, type Pacer } from "../pacer.ts";
 import type { PlannedEntry } from "./restore-plan.ts";
 import { stagedName } from "./restore-apply.ts";
+import type { Anchor } from "./restore-links.ts";
 import { metadataOf, type Step } from "./restore-steps.ts";
 import type { Staging, Stagings } from "./staging-places.ts";
 import type { WorkspaceProgress } from "./workspace.ts";
@@ -23,8 +24,8 @@ export interface StageInput {
   scan: ScanResult;
   stagings: Stagings;
   holes: ReadonlyMap<string, HoleList>;
-  /** present path of a hard-link group's member that stays as it is, by the group's number */
-  anchors: ReadonlyMap<bigint, Uint8Array>;
+  /** a hard-link group's member that stays as it is, by the group's number */
+  anchors: ReadonlyMap<bigint, Anchor>;
   root: Uint8Array;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: Omit<WorkspaceProgress, "phase">) => void) | undefined;
@@ -45,12 +46,21 @@ export async function stageRestore(input: StageInput): Promise<StagedRestore> {
   return new Stager(input).run();
 }
 
+/** An entry of a hard-link group that is staged. */
+interface Member {
+  node: TreeNode;
+  path: Uint8Array;
+  /** in the staging directory */
+  name: Buffer;
+  staging: Staging;
+}
+
 class Stager {
   readonly #input: StageInput;
   readonly #writer = new NodeWriter();
   readonly #finder: RecordFinder;
-  /** The first of each group in each place. */
-  readonly #groups = new Map<bigint, { name: Buffer; staging: Staging }[]>();
+  /** The first of each group in each place, of each content where that is not one. */
+  readonly #groups = new Map<bigint, Member[]>();
   readonly #pace: Pacer;
   #count = 0;
   #bytes = 0;
@@ -118,37 +128,42 @@ class Stager {
     const staging = this.#input.stagings.of(where);
     const place = { name, path: where };
     const staged = Buffer.concat([staging.path, SLASH, name]);
-    if (node.inode === 0n || !this.#isLinked(node.inode, { ...place, staging, staged })) {
+    const member = { ...place, node, staging };
+    if (node.inode === 0n || !this.#isLinked(member, staged)) {
       const isMade =
         node.type === "file"
           ? await this.#file(entry, place, staging.fd)
           : this.#writer.special(staging.fd, node, place);
       if (!isMade) return null;
     }
-    if (node.inode !== 0n) this.#noteMember(node.inode, { name, staging });
+    if (node.inode !== 0n) this.#noteMember(member);
     return { op: "put", path: where, staged: number, inode: inodeOf(staged), old };
   }
 
-  #noteMember(group: bigint, member: { name: Buffer; staging: Staging }): void {
-    const known = this.#groups.get(group);
-    if (known === undefined) this.#groups.set(group, [member]);
-    else if (!known.some(({ staging }) => staging === member.staging)) known.push(member);
+  #noteMember(member: Member): void {
+    const { node, staging } = member;
+    const known = this.#groups.get(node.inode);
+    if (known === undefined) this.#groups.set(node.inode, [member]);
+    else if (!known.some((other) => other.staging === staging && canBeOne(other.node, node))) known.push(member);
   }
 
   /** Makes an entry by linking it to another of its group; false, and noted, where it has one and cannot be linked. */
-  #isLinked(group: bigint, to: { name: Uint8Array; path: Uint8Array; staging: Staging; staged: Buffer }): boolean {
-    const { staging, path: where } = to;
-    const others = this.#groups.get(group) ?? [];
-    const first = others.find((other) => other.staging === staging);
+  #isLinked({ node, path: where, name, staging }: Member, staged: Buffer): boolean {
+    const others = this.#groups.get(node.inode) ?? [];
+    const alike = others.filter((other) => canBeOne(other.node, node));
+    const first = alike.find((other) => other.staging === staging);
+    const to = { name, path: where };
     if (first !== undefined)
       return this.#writer.holds(where, "links", () => this.#writer.link(staging.fd, first.name, staging.fd, to));
-    if (this.#linkToAnchor(group, to.staged)) return true;
-    const anchor = this.#input.anchors.get(group);
-    const isElsewhere = anchor !== undefined && this.#input.stagings.of(anchor) !== staging;
-    if (others.length > 0 || isElsewhere)
+    const anchor = this.#input.anchors.get(node.inode);
+    const isAnchored = anchor !== undefined && canBeOne(anchor.node, node);
+    if (isAnchored && this.#linkToAnchor(anchor.path, staged)) return true;
+    const another = others[0] ?? anchor;
+    if (alike.length > 0 || (isAnchored && this.#input.stagings.of(anchor.path) !== staging))
       this.#writer.cannotLink(where, "its other names lie on another mount or in another subvolume");
-    else if (anchor !== undefined)
-      this.#writer.cannotLink(where, `${quotedPath(anchor)}, which has the same content, could not be linked`);
+    else if (isAnchored)
+      this.#writer.cannotLink(where, `${quotedPath(anchor.path)}, which has the same content, could not be linked`);
+    else if (another !== undefined) this.#writer.cannotLink(where, isAnother(another.path));
     return false;
   }
 
@@ -180,10 +195,9 @@ class Stager {
   }
 
   /** Links to the member that is in the workspace; false when that is not what was saved any more. */
-  #linkToAnchor(group: bigint, staged: Buffer): boolean {
-    const anchor = this.#input.anchors.get(group);
-    const record = anchor === undefined ? null : this.#finder.find(anchor);
-    if (anchor === undefined || record === null) return false;
+  #linkToAnchor(anchor: Uint8Array, staged: Buffer): boolean {
+    const record = this.#finder.find(anchor);
+    if (record === null) return false;
     try {
       fs.linkSync(Buffer.concat([Buffer.from(this.#input.root), SLASH, anchor]), staged);
     } catch {

@@ -388,6 +388,11 @@ export function whyNotHeld(error: unknown, doing: "hold" | "link" = "hold"): str
   return isNotHeld(errno) ? `the file system cannot ${doing} it: ${String(errno)}` : null;
 }
 
+/** Why an entry is no other name of one of its group. */
+export function isAnother(path: Uint8Array): string {
+  return `what was saved of it is not what was saved of ${quotedPath(path)}, another name of the same file`;
+}
+
 /** Those of what was refused that are not right already, by the stat words of the entry: another's may be. */
 export function whatDiffers(
   words: Uint32Array,

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import { canBeOne, type TreeNode } from "../../formats/tree.ts";
 import { openBelow } from "../../fs/open-below.ts";
 import { changingInside } from "../../fs/owner-writes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
@@ -9,11 +9,14 @@ import { newArena } from "../../native.ts";
 import { comparePaths } from "../scan/link-groups.ts";
 import { HeldFiles, type HeldTree } from "../tree/held-files.ts";
 import type { LeftEntries } from "./left-entries.ts";
-import { type HoleList, NodeWriter, type NotSet } from "./node-writer.ts";
+import { type HoleList, isAnother, NodeWriter, type NotSet } from "./node-writer.ts";
 import type { LinkedEntry, WriteOutcome } from "./write-jobs.ts";
 
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SLASH = 47;
+
+/** What is there of a group. */
+type Member = Pick<LinkedEntry, "path" | "node">;
 
 interface Options {
   readOnly: boolean;
@@ -46,10 +49,13 @@ export class TreeFinisher {
     this.#held = options.held === null ? null : new HeldFiles(options.held);
   }
 
-  /** Writes the first member of each group and links the others to it; the directories they are in keep their times. */
+  /**
+   * Writes the first member of each group and links the others to it, where they can be one; the directories they are in
+   * keep their times.
+   */
   link(members: readonly LinkedEntry[]): void {
     const sorted = members.toSorted((a, b) => comparePaths(a.path, b.path));
-    const first = new Map<string, Uint8Array>();
+    const first = new Map<string, Member>();
     for (let from = 0; from < sorted.length;) {
       const parent = parentOf(sorted[from]!.path);
       let to = from + 1;
@@ -97,17 +103,19 @@ export class TreeFinisher {
     }
   }
 
-  #member(dirfd: number, { path, node, group }: LinkedEntry, first: Map<string, Uint8Array>): void {
+  #member(dirfd: number, { path, node, group }: LinkedEntry, first: Map<string, Member>): void {
     const place = { name: node.name, path };
     this.#options.left?.clear(dirfd, node.name);
     const existing = first.get(group);
-    if (existing !== undefined) {
-      const link = (): void => this.#again(dirfd, place, { node, existing });
+    if (existing !== undefined && !canBeOne(existing.node, node))
+      this.#writer.cannotLink(path, isAnother(existing.path));
+    else if (existing !== undefined) {
+      const link = (): void => this.#again(dirfd, place, { node, existing: existing.path });
       if (this.#writer.holds(path, "links", link)) return;
     }
     if (node.type !== "file") {
       if (!this.#writer.special(dirfd, node, place)) return;
-      first.set(group, path);
+      first.set(group, { path, node });
       this.#result.entries++;
       return;
     }
@@ -117,7 +125,7 @@ export class TreeFinisher {
       const holes = this.#options.holes.get(Buffer.from(path).toString("latin1"));
       if (!isCloned)
         this.#writer.file(dirfd, node, { ...place, ...(holes === undefined ? {} : { holes }) }, this.#pieces(node));
-      first.set(group, path);
+      first.set(group, { path, node });
       this.#result.files++;
       this.#result.bytes += node.size;
     } catch (error) {

@@ -1,4 +1,4 @@
-import { linkedInode } from "../../formats/tree.ts";
+import { canBeOne, linkedInode, type TreeNode } from "../../formats/tree.ts";
 import { PathSelection } from "../../fs/path-selection.ts";
 import { newPacer } from "../../pacer.ts";
 import type { Look } from "./look.ts";
@@ -13,7 +13,7 @@ export async function countNodes(
   const chosen = paths === null ? null : new PathSelection(paths);
   const pace = newPacer(signal);
   const counted = { entries: 0, bytes: 0 };
-  const linked = new Set<string>();
+  const linked = new Map<string, TreeNode>();
   const walk = async (tree: Uint8Array, path: string): Promise<void> => {
     await pace();
     for (const node of (await nodesOrNull(look, tree)) ?? []) {
@@ -23,8 +23,9 @@ export async function countNodes(
       counted.entries++;
       // Of several names of one file the first brings its content.
       const group = linkedInode(node);
-      const isKnown = group !== null && linked.has(group);
-      if (group !== null) linked.add(group);
+      const other = group === null ? undefined : linked.get(group);
+      const isKnown = other !== undefined && canBeOne(other, node);
+      if (group !== null) linked.set(group, node);
       if (node.type === "file" && !isKnown) counted.bytes += node.size;
       if (node.subtree !== undefined) await walk(node.subtree, own);
     }

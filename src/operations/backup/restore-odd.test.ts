@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { linkSync, lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { walkDigests } from "../../engines/testing-walk.ts";
+import type { RestoreBackupResult } from "../contract.ts";
+import { leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
+import type { OpenedRepository } from "./opened-repository.ts";
+import { backupScene, type BackupScene, withManifest, withNode } from "./testing-far.ts";
+
+/** Entries that a snapshot has otherwise than any folder does: as other programs made them, or as something changed meanwhile. */
+
+/** The same snapshot without its manifest, as of another program. */
+async function asForeign(repository: OpenedRepository, snapshot: string): Promise<string> {
+  return withNode(repository, snapshot, ".cairn/manifest.json", async () => ({ name: Buffer.from("nothing") }));
+}
+
+const LATER = "a\nand what came while it was saved\n";
+
+/**
+ * A snapshot with three names of one file, to which was written after the first had been read; the folder is as the
+ * snapshot is then, but for the links.
+ */
+async function changedMeanwhile({ client, repository, folder, write }: BackupScene): Promise<string> {
+  for (const name of ["deep/second", "third"]) linkSync(join(folder, "a.txt"), join(folder, name));
+  const { snapshot } = await client.createBackup(repository, { save: true });
+  const before = walkDigests(folder).state;
+  let id = snapshot!.snapshot_id;
+  for (const name of ["deep/second", "third"]) {
+    id = await withNode(repository as OpenedRepository, id, `${folder.slice(1)}/${name}`, async (_node, { add }) => ({
+      content: add("data", Buffer.from(LATER)),
+      size: LATER.length,
+    }));
+    rmSync(join(folder, name));
+    write(name, LATER);
+  }
+  const { state } = walkDigests(folder);
+  return withManifest(repository as OpenedRepository, id, (text) => text.replace(before, state));
+}
+
+function namesOf(restored: Pick<RestoreBackupResult, "left_out">): unknown[] {
+  return leftOutOf(restored).map(({ path, reason, aspects }) => [path, reason, aspects]);
+}
+
+test("names of a file that was written to between them get each its own content when it is restored", async (t) => {
+  const scene = await backupScene(t, "local");
+  const { repository, folder, root } = scene;
+  const id = await changedMeanwhile(scene);
+  const { state } = walkDigests(folder);
+  const left = [["deep/second", "not_permitted", ["links"]]];
+  for (const [name, options] of Object.entries({ proven: {}, unproven: { prove: false } })) {
+    const target = join(root, name);
+    const restored = await repository.restore(id, target, options);
+    assert.deepEqual(namesOf(restored), left, name);
+    assert.equal(walkDigests(target).state, state, name);
+    // Those that are alike are one.
+    assert.deepEqual([lstatSync(join(target, "a.txt")).nlink, lstatSync(join(target, "third")).nlink], [1, 2]);
+    const planned = await repository.restore(id, join(root, "planned"), { dryRun: true });
+    assert.deepEqual([planned.entries, planned.bytes], [restored.entries, restored.bytes], name);
+  }
+  const proven = await repository.restore(id, join(root, "again"));
+  assert.deepEqual([proven.proof?.state_digest, proven.proof?.metadata_equal], [state, false]);
+  // Of another program's nothing but the entries tells what is right.
+  const foreign = await asForeign(repository as OpenedRepository, id);
+  const compared = await repository.restore(foreign, join(root, "foreign"));
+  const whole = `${folder.slice(1)}/deep/second`;
+  assert.deepEqual(namesOf(compared), [[whole, "not_permitted", ["links"]]]);
+  assert.deepEqual([compared.read_again, compared.untold_files], [true, 0]);
+  assert.equal(walkDigests(join(root, "foreign", folder)).state, state);
+});
+
+for (const program of ["Cairn", "another program"] as const)
+  test(
+    `names of a file that was written to between them get each its own content in place when ${program} made the snapshot`,
+    { skip: WITHOUT_NATIVE },
+    async (t) => {
+      const scene = await backupScene(t, "local");
+      const { client, repository, folder, write } = scene;
+      const made = await changedMeanwhile(scene);
+      const { state } = walkDigests(folder);
+      const id = program === "Cairn" ? made : await asForeign(repository as OpenedRepository, made);
+      for (const name of ["a.txt", "deep/second", "third"]) write(name, "something else\n");
+      const restored = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
+      assert.deepEqual(namesOf(restored), [["deep/second", "not_permitted", ["links"]]]);
+      assert.equal(walkDigests(folder).state, state);
+      assert.equal(restored.read_again, true);
+      // Beside one that is right already.
+      write("deep/second", "something else\n");
+      rmSync(join(folder, "third"));
+      writeFileSync(join(folder, "third"), LATER);
+      await client.restoreBackup(repository, id, { latestOf: {} });
+      assert.equal(walkDigests(folder).state, state);
+      assert.equal(readFileSync(join(folder, "deep/second"), "utf8"), LATER);
+    },
+  );
