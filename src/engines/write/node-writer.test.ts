@@ -5,9 +5,9 @@ import path from "node:path";
 import { describe, test } from "node:test";
 import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/tree.ts";
-import { openDirectory } from "../../fs/syscalls.ts";
+import { openDirectory, syscalls } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles, umaskNow } from "../../fs/umask.ts";
-import { nativeAvailable } from "../../native.ts";
+import { nativeAvailable, newArena } from "../../native.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { NodeWriter } from "./node-writer.ts";
 
@@ -28,6 +28,14 @@ function setAccessList(...args: string[]): boolean {
   } catch {
     return false;
   }
+}
+
+function attributesOf(at: string): string[] {
+  const list = newArena(4096);
+  const fd = fs.openSync(at, "r");
+  const length = syscalls().flistxattr(fd, list);
+  fs.closeSync(fd);
+  return Buffer.from(list.bytes.subarray(0, length)).toString().split("\0").slice(0, -1);
 }
 
 void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs native calls" }, () => {
@@ -52,6 +60,40 @@ void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs 
     assert.equal(fs.statSync(path.join(folder, "old/pipe")).mode & 0o7777, 0o640);
     assert.deepEqual(writer.notSet, []);
     fs.closeSync(old);
+  });
+
+  test("attributes that no system takes are listed, and the others are set, when entries have both", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    const writer = new NodeWriter();
+    const value = Buffer.from("v");
+    const odd: [string, Buffer, RegExp][] = [
+      ["user.long", Buffer.alloc(200_000, 7), /"user.long" has 200000 bytes/],
+      [`user.${"n".repeat(3000)}`, value, /a name of 3005 bytes/],
+      ["user.good\0too", value, /a NUL in its name/],
+    ];
+    for (const [i, [name, content, detail]] of odd.entries()) {
+      const xattrs = [
+        { name: Buffer.from(name), value: content },
+        { name: Buffer.from("user.fine"), value },
+      ];
+      const place = (kind: string) => ({ name: Buffer.from(`${kind}${i}`), path: Buffer.from(`${kind}${i}`) });
+      writer.file(fd, nodeOf("file", { xattrs }), place("file"), [value]);
+      writer.directory(fd, place("dir"));
+      const made = openDirectory(path.join(folder, `dir${i}`));
+      writer.finishDirectory(made, nodeOf("dir", { mode: 0o755, xattrs }), Buffer.from(`dir${i}`));
+      fs.closeSync(made);
+      assert.equal(writer.special(fd, nodeOf("fifo", { xattrs: xattrs.slice(0, 1) }), place("fifo")), true);
+      const listed = writer.notSet.splice(0);
+      assert.deepEqual(
+        listed.map((each) => [Buffer.from(each.path).toString(), each.aspects]),
+        ["file", "dir", "fifo"].map((kind) => [`${kind}${i}`, ["xattrs"]]),
+      );
+      for (const each of listed) assert.match(each.detail, detail);
+      for (const kind of ["file", "dir"])
+        assert.deepEqual(attributesOf(path.join(folder, `${kind}${i}`)), ["user.fine"]);
+    }
+    fs.closeSync(fd);
   });
 
   test("a new entry has its own group where the mount gives it the directory's", (t) => {

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
-import type { TreeNode } from "../../formats/tree.ts";
+import type { NodeAttribute, TreeNode } from "../../formats/tree.ts";
 import { EPERM, isNotHeld } from "../../fs/errno.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import {
@@ -26,6 +26,12 @@ export interface NotSet {
 export type HoleList = readonly (readonly [number, number])[];
 
 const CREATE = fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_NOFOLLOW;
+/** Also room for the target of a link, of which no system takes more. */
+const VALUE_BYTES = 128 * 1024;
+/** Linux takes no longer names and values of attributes; macOS has no calls for them here. */
+const ATTRIBUTE_NAME_BYTES = 255;
+const ATTRIBUTE_BYTES = 64 * 1024;
+const REFUSED = "the system refuses it";
 const DIRECTORY = fs.constants.O_RDONLY | fs.constants.O_DIRECTORY | fs.constants.O_NOFOLLOW;
 const SETGID = 0o2000;
 const ACCESS_ACL = Buffer.from("system.posix_acl_access");
@@ -40,7 +46,7 @@ export class NodeWriter {
   readonly notSet: NotSet[] = [];
   readonly #name: Arena = newArena(1024);
   readonly #noName: Arena = newArena(1);
-  readonly #value: Arena = newArena(128 * 1024);
+  readonly #value: Arena = newArena(VALUE_BYTES);
   readonly #uid = process.geteuid?.() ?? 0;
   readonly #gid = process.getegid?.() ?? 0;
   readonly #stat = newStatBuffer();
@@ -235,7 +241,7 @@ export class NodeWriter {
     if (times < 0 || !this.sys.exactTimes) aspects.push("times");
     if (aspects.length > 0 && this.sys.fstat(fd, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? "the system refuses it" : detail);
+    if (aspects.length > 0) this.#note(path, aspects, detail === "" ? (whyNotSet(attributes) ?? REFUSED) : detail);
   }
 
   /** Takes access lists off that came from the directory and are not the node's. */
@@ -250,7 +256,9 @@ export class NodeWriter {
   /** Sets attributes; those that were refused. */
   #setAttributes(fd: number, attributes: TreeNode["xattrs"]): TreeNode["xattrs"] {
     if (attributes.length === 0) return attributes;
-    return attributes.filter(({ name, value }) => {
+    return attributes.filter((attribute) => {
+      if (whyImpossible(attribute) !== null) return true;
+      const { name, value } = attribute;
       putName(this.#name, 0, name);
       this.#value.bytes.set(value);
       return this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0;
@@ -346,8 +354,9 @@ export class NodeWriter {
       // A list that says no more than the mode takes a longer one away; it is refused where there are none.
       this.sys.lsetxattr(dirfd, this.#name, 0, ACCESS_ACL, minimalAccessList(node.mode));
     }
-    const set = ({ name, value }: TreeNode["xattrs"][number]): boolean =>
-      this.sys.lsetxattr(dirfd, this.#name, 0, name, value) >= 0;
+    const set = (attribute: NodeAttribute): boolean =>
+      whyImpossible(attribute) === null &&
+      this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value) >= 0;
     const refused = node.xattrs.filter((attribute) => !set(attribute));
     const mode = this.#modeOf(node);
     if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, mode) < 0) aspects.push("mode");
@@ -356,7 +365,7 @@ export class NodeWriter {
       aspects.push("times");
     if (aspects.length > 0 && this.sys.stat(dirfd, this.#name, 0, this.#stat) >= 0)
       aspects = whatDiffers(this.#stat.words, { ...node, mode }, aspects);
-    if (aspects.length > 0) this.#note(place.path, aspects, "the system refuses it");
+    if (aspects.length > 0) this.#note(place.path, aspects, whyNotSet(refused) ?? REFUSED);
   }
 
   /** Metadata of a directory whose content is complete; attributes that the node does not name stay. */
@@ -405,6 +414,21 @@ export function whatDiffers(
     times: signedWide(words, STAT.MTIME) === wanted.mtimeSec && words[STAT.MTIME_NS] === wanted.mtimeNs,
   };
   return refused.filter((aspect) => isRight[aspect] !== true);
+}
+
+/** Why no system that is known here has such an attribute; null where one may. Other systems' are longer. */
+function whyImpossible({ name, value }: NodeAttribute): string | null {
+  if (name.includes(0)) return "an attribute has a NUL in its name";
+  if (name.length > ATTRIBUTE_NAME_BYTES) return `an attribute has a name of ${name.length} bytes: ${TOO_LONG}`;
+  if (value.length > ATTRIBUTE_BYTES) return `its attribute ${quotedPath(name)} has ${value.length} bytes: ${TOO_LONG}`;
+  return null;
+}
+
+const TOO_LONG = "the system takes none so long";
+
+/** The first reason that is known why some of these attributes were not set. */
+function whyNotSet(refused: TreeNode["xattrs"]): string | null {
+  return refused.map(whyImpossible).find((why) => why !== null) ?? null;
 }
 
 /** Permission bits that let everybody read and nobody write. */

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { linkSync, lstatSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
-import type { RestoreBackupResult } from "../contract.ts";
+import type { TreeNode } from "../../formats/tree.ts";
+import type { Aspect, RestoreBackupResult } from "../contract.ts";
 import { leftOutOf, WITHOUT_NATIVE } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, type BackupScene, withManifest, withNode } from "./testing-far.ts";
@@ -93,3 +94,75 @@ for (const program of ["Cairn", "another program"] as const)
       assert.equal(readFileSync(join(folder, "deep/second"), "utf8"), LATER);
     },
   );
+
+interface Odd {
+  /** a file, and all that is otherwise about it */
+  node: Partial<TreeNode>;
+  /** absent: it is damaged */
+  aspects?: Aspect[];
+  detail: RegExp;
+  /** what is there */
+  there: string | null;
+}
+
+const attribute = (name: string, length: number): Partial<TreeNode> => ({
+  xattrs: [{ name: Buffer.from(name), value: Buffer.alloc(length, 7) }],
+});
+
+const ODD: Record<string, Odd> = {
+  "an attribute of more bytes than Linux takes": {
+    node: attribute("com.apple.ResourceFork", 200_000),
+    aspects: ["xattrs"],
+    detail: /"com.apple.ResourceFork" has 200000 bytes/,
+    there: "a\n",
+  },
+  "an attribute with a name of 2000 bytes": {
+    node: attribute(`user.${"n".repeat(1995)}`, 1),
+    aspects: ["xattrs"],
+    detail: /a name of 2000 bytes/,
+    there: "a\n",
+  },
+  "an attribute with a NUL in its name": {
+    node: attribute("user.a\0b", 1),
+    aspects: ["xattrs"],
+    detail: /a NUL in its name/,
+    there: "a\n",
+  },
+};
+
+for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
+  test(`all but what cannot be is restored when an entry has ${what}`, { skip: WITHOUT_NATIVE }, async (t) => {
+    const { client, repository, folder, root } = await backupScene(t, "local");
+    const { snapshot } = await client.createBackup(repository, { save: true });
+    const own = repository as OpenedRepository;
+    const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/a.txt`, async () => node);
+    const foreign = await asForeign(own, odd);
+    const name = Buffer.from(node.name ?? "a.txt").toString();
+    const check = (restored: Pick<RestoreBackupResult, "left_out">, at: string, below = ""): void => {
+      const [left, ...others] = leftOutOf(restored);
+      assert.deepEqual([left?.path, left?.aspects, others], [below + name, aspects, []], at);
+      assert.equal(left!.reason === "damaged", aspects === undefined);
+      assert.match(left!.detail, detail);
+      if (there === null) assert.equal(readdirSync(at).includes(name), false);
+      else assert.equal(readFileSync(join(at, name), "utf8"), there);
+      assert.equal(readFileSync(join(at, "deep/b.txt"), "utf8"), "b\n");
+      assert.equal(readdirSync(join(at, "many")).length, 50);
+    };
+    check(await repository.restore(odd, join(root, "ours")), join(root, "ours"));
+    const prefix = `${folder.slice(1)}/`;
+    const compared = await repository.restore(foreign, join(root, "foreign"));
+    check(compared, join(root, "foreign", folder), prefix);
+    assert.deepEqual([compared.read_again, compared.untold_files], [true, 0]);
+    check(
+      await repository.restore(foreign, join(root, "unproven"), { prove: false }),
+      join(root, "unproven", folder),
+      prefix,
+    );
+    for (const id of [odd, foreign]) {
+      rmSync(join(folder, name), { force: true });
+      rmSync(join(folder, "deep"), { recursive: true });
+      const inPlace = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
+      check(inPlace, folder);
+      assert.equal(inPlace.read_again, true);
+    }
+  });
