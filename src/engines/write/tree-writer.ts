@@ -137,7 +137,7 @@ export class TreeWriter {
     for (const node of nodes) {
       const { type, content, size } = node;
       if (type !== "file" || content === undefined) continue;
-      if (linkedInode(node) !== null || (size > LARGE && content.length > 32)) continue;
+      if (linkedInode(node) !== null || (size > LARGE && content.length > 32 && this.#sizeOf(node) > LARGE)) continue;
       for (let at = 0; at < content.length; at += 32) {
         const entry = this.#index.lookup(content, at, DATA_BLOB);
         if (entry >= 0 && Atomics.load(here, packOf[entry]!) === 0) packs.add(packOf[entry]!);
@@ -155,7 +155,8 @@ export class TreeWriter {
         const path = joinPath(job.path, stored.name);
         const wanted = job.whole ? "whole" : this.#wanted(path, stored);
         if (wanted === "no") continue;
-        const { node, group } = this.#exact(path, stored);
+        const { node, group, claimed } = this.#exact(path, stored);
+        if (claimed !== null) this.#out.damaged.push({ path, detail: otherSize(node.size, claimed) });
         if (node.type === "dir") {
           const make = (): void => this.#nodes.directory(fd, { name: node.name, path });
           if (this.#left?.enters(fd, node.name) !== true && !this.#nodes.holds(path, "type", make)) continue;
@@ -177,11 +178,30 @@ export class TreeWriter {
     return children;
   }
 
-  /** A node with what the manifest says of it, and the hard-link group that it is of. */
-  #exact(path: Uint8Array, stored: TreeNode): { path: Uint8Array; node: TreeNode; group: string | null } {
+  /**
+   * A node with what the manifest says of it, and the hard-link group that it is of. Its size is that of its pieces;
+   * `claimed` what it says itself, where that is another.
+   */
+  #exact(path: Uint8Array, stored: TreeNode): Exact {
     const fields = this.#task.lossless.size === 0 ? undefined : this.#task.lossless.get(latin1(path));
     const node = exactNode(stored, fields);
-    return { path, node, group: firstOfGroup(fields) ?? linkedInode(node) };
+    const group = firstOfGroup(fields) ?? linkedInode(node);
+    const size = this.#sizeOf(node);
+    return size === node.size
+      ? { path, node, group, claimed: null }
+      : { path, node: { ...node, size }, group, claimed: node.size };
+  }
+
+  /** What the pieces of a file hold; what its node says where the index lacks one, which is met when they are read. */
+  #sizeOf({ type, content, size: claimed }: TreeNode): number {
+    if (type !== "file" || content === undefined) return claimed;
+    let size = 0;
+    for (let at = 0; at < content.length; at += 32) {
+      const entry = this.#index.lookup(content, at, DATA_BLOB);
+      if (entry < 0) return claimed;
+      size += this.#index.table.plainLengthOf(entry);
+    }
+    return size;
   }
 
   #special(fd: number, node: TreeNode, path: Uint8Array): boolean {
@@ -418,6 +438,17 @@ export class TreeWriter {
     this.#reader.close();
     fs.closeSync(this.#target);
   }
+}
+
+interface Exact {
+  path: Uint8Array;
+  node: TreeNode;
+  group: string | null;
+  claimed: number | null;
+}
+
+function otherSize(held: number, claimed: number): string {
+  return `its blobs hold ${held} bytes, its tree says ${claimed}; what they hold is written`;
 }
 
 function notInStore(what: "blob" | "tree", id: Uint8Array): CairnError {
