@@ -11,6 +11,7 @@ export const EEXIST = -errno.EEXIST;
 export const EFBIG = -errno.EFBIG;
 export const EINVAL = -errno.EINVAL;
 export const ELOOP = -errno.ELOOP;
+export const ENAMETOOLONG = -errno.ENAMETOOLONG;
 export const ENODATA = -errno.ENODATA;
 export const ENOENT = -errno.ENOENT;
 export const ENOSYS = -errno.ENOSYS;

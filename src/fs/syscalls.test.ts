@@ -292,6 +292,14 @@ test("a symbolic link has the mode that Linux gives it when another system's is 
   }
 });
 
+test("a name is too long, as for a system, when there is no room for it and its end", () => {
+  const arena = newArena(64);
+  assert.equal(putName(arena, 10, Buffer.alloc(53, "n")), 64);
+  assert.equal(arena.bytes[63], 0);
+  for (const length of [54, 5000])
+    assert.throws(() => putName(arena, 10, Buffer.alloc(length, "n")), { details: { errno: "ENAMETOOLONG" } });
+});
+
 test("an errno becomes a typed error that names it", () => {
   const error = syscallError(-errno["ENOSPC"]!, "cannot write x", "make room");
   assert.deepEqual([error.code, error.message, error.hint], ["no_space", "cannot write x: ENOSPC", "make room"]);

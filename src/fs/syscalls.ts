@@ -10,7 +10,7 @@ import {
   onLinux,
   settleResult,
 } from "../native.ts";
-import { EAGAIN, EBADF } from "./errno.ts";
+import { EAGAIN, EBADF, ENAMETOOLONG } from "./errno.ts";
 import { bindExactTimes } from "./exact-times.ts";
 import { openByNames } from "./open-below.ts";
 import {
@@ -249,8 +249,13 @@ export function syscallError(result: number, doing: string, hint?: string): Cair
   });
 }
 
-/** Writes a name and its NUL at an offset of an arena; returns the offset after it. */
+/**
+ * Writes a name and its NUL at an offset of an arena; returns the offset after it. Throws as a system does for a name that
+ * is too long for it where there is no room for it.
+ */
 export function putName(arena: Arena, offset: number, name: Uint8Array): number {
+  if (offset + name.length >= arena.bytes.length)
+    throw syscallError(ENAMETOOLONG, `there is no room for a name of ${name.length} bytes`);
   arena.bytes.set(name, offset);
   arena.bytes[offset + name.length] = 0;
   return offset + name.length + 1;

@@ -73,6 +73,7 @@ export class LeftEntries {
   }
 
   #isThere(dirfd: number, name: Uint8Array): boolean {
+    if (name.length >= this.#name.bytes.length) return false;
     putName(this.#name, 0, name);
     return this.#sys.stat(dirfd, this.#name, 0, this.#stat) >= 0;
   }

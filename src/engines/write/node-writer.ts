@@ -312,7 +312,12 @@ export class NodeWriter {
 
   /** A link, pipe, socket or device with its metadata; false, and that is noted, where the file system cannot hold it or the system refuses it. */
   special(dirfd: number, node: TreeNode, place: { name: Uint8Array; path: Uint8Array }): boolean {
-    putName(this.#name, 0, place.name);
+    const why = node.type === "symlink" ? whyNoLink(node.linktarget ?? NO_BYTES) : null;
+    if (why !== null) {
+      this.#note(place.path, ["type"], why);
+      return false;
+    }
+    if (!this.holds(place.path, "type", () => putName(this.#name, 0, place.name))) return false;
     const made = this.#make(dirfd, node);
     if (made < 0) {
       const errno = errnoName(-made);
@@ -328,8 +333,7 @@ export class NodeWriter {
 
   #make(dirfd: number, node: TreeNode): number {
     if (node.type === "symlink") {
-      const target = node.linktarget ?? new Uint8Array(0);
-      putName(this.#value, 0, target);
+      putName(this.#value, 0, node.linktarget ?? NO_BYTES);
       return this.sys.symlink(this.#value, 0, dirfd, this.#name, 0);
     }
     const type = { fifo: TYPE.PIPE, socket: TYPE.SOCKET, dev: TYPE.BLOCKDEV, chardev: TYPE.CHARDEV }[
@@ -424,6 +428,14 @@ function whyImpossible({ name, value }: NodeAttribute): string | null {
   return null;
 }
 
+/** Why no link leads to such a target on any system that is known here; null where one may. */
+function whyNoLink(target: Uint8Array): string | null {
+  if (target.length === 0) return "a symlink without a target cannot be made";
+  if (target.includes(0)) return "a symlink with a NUL in its target cannot be made";
+  return target.length < VALUE_BYTES ? null : `a symlink to ${target.length} bytes cannot be made: ${TOO_LONG}`;
+}
+
+const NO_BYTES = new Uint8Array(0);
 const TOO_LONG = "the system takes none so long";
 
 /** The first reason that is known why some of these attributes were not set. */

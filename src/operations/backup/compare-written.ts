@@ -119,8 +119,9 @@ class Comparison {
   }
 
   async #entry(path: Uint8Array, saved: TreeNode, now: TreeNode | null): Promise<void> {
-    if (now === null || now.type !== saved.type)
-      return this.#notMade.has(latin1(path)) ? undefined : void this.#result.wrong.push(path);
+    // In place something else may be there instead, and stays.
+    if (this.#notMade.has(latin1(path))) return;
+    if (now === null || now.type !== saved.type) return void this.#result.wrong.push(path);
     // Directories that only lead to what was chosen have no mode of their own.
     const hasMode = this.#chosen?.of(path) !== "part" && saved.type !== "symlink" && !this.#noMode.has(latin1(path));
     if (hasMode && now.mode !== saved.mode) this.#result.unlike.push(otherModeEntry(path, saved, now));

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
-import { linkSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { walkDigests } from "../../engines/testing-walk.ts";
@@ -109,6 +118,16 @@ const attribute = (name: string, length: number): Partial<TreeNode> => ({
   xattrs: [{ name: Buffer.from(name), value: Buffer.alloc(length, 7) }],
 });
 
+/** A link, for a file. */
+function link(target: string): Partial<TreeNode> {
+  return {
+    type: "symlink",
+    size: 0,
+    content: undefined!,
+    ...(target === "" ? {} : { linktarget: Buffer.from(target) }),
+  };
+}
+
 const ODD: Record<string, Odd> = {
   "an attribute of more bytes than Linux takes": {
     node: attribute("com.apple.ResourceFork", 200_000),
@@ -137,6 +156,42 @@ const ODD: Record<string, Odd> = {
     node: { size: 1 },
     detail: /its blobs hold 2 bytes, its tree says 1;/,
     there: "a\n",
+  },
+  "a name of 2000 bytes": {
+    node: { name: Buffer.alloc(2000, "a") },
+    aspects: ["type"],
+    detail: /ENAMETOOLONG/,
+    there: null,
+  },
+  "a name of 300 bytes": {
+    node: { name: Buffer.alloc(300, "a") },
+    aspects: ["type"],
+    detail: /ENAMETOOLONG/,
+    there: null,
+  },
+  "a link of 200000 bytes": {
+    node: link("t".repeat(200_000)),
+    aspects: ["type"],
+    detail: /a symlink to 200000 bytes cannot be made/,
+    there: null,
+  },
+  "a link of 5000 bytes": {
+    node: link("t".repeat(5000)),
+    aspects: ["type"],
+    detail: /a symlink cannot be made here: ENAMETOOLONG/,
+    there: null,
+  },
+  "a link to nothing": {
+    node: link(""),
+    aspects: ["type"],
+    detail: /a symlink without a target cannot be made/,
+    there: null,
+  },
+  "a link to a name with a NUL": {
+    node: link("a\0b"),
+    aspects: ["type"],
+    detail: /a symlink with a NUL in its target cannot be made/,
+    there: null,
   },
   "a size and no content": {
     node: { size: 2, content: new Uint8Array(0) },
@@ -175,13 +230,56 @@ for (const [what, { node, aspects, detail, there }] of Object.entries(ODD))
     );
     // Ours becomes a point; of its sizes its own check tells.
     for (const id of aspects === undefined ? [foreign] : [odd, foreign]) {
-      rmSync(join(folder, name), { force: true });
+      rmSync(join(folder, "a.txt"), { force: true });
       rmSync(join(folder, "deep"), { recursive: true });
       const inPlace = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
       check(inPlace, folder);
       assert.equal(inPlace.read_again, true);
     }
   });
+
+test(
+  "a folder is left out with all in it when its name is longer than any here",
+  { skip: WITHOUT_NATIVE },
+  async (t) => {
+    const { client, repository, folder, root } = await backupScene(t, "local");
+    const { snapshot } = await client.createBackup(repository, { save: true });
+    const own = repository as OpenedRepository;
+    const name = "d".repeat(2000);
+    const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/deep`, async () => ({
+      name: Buffer.from(name),
+    }));
+    const listed = [[name, "not_permitted", ["type"]]];
+    assert.deepEqual(namesOf(await repository.restore(odd, join(root, "restored"))), listed);
+    assert.deepEqual(readdirSync(join(root, "restored")), ["a.txt", "many"]);
+    for (const id of [odd, await asForeign(own, odd)]) {
+      rmSync(join(folder, "a.txt"));
+      const restored = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
+      assert.deepEqual([namesOf(restored), restored.read_again], [listed, true]);
+      assert.equal(readFileSync(join(folder, "a.txt"), "utf8"), "a\n");
+    }
+  },
+);
+
+test(
+  "a link stays in place, and is not compared, when the one of the snapshot cannot be made",
+  { skip: WITHOUT_NATIVE },
+  async (t) => {
+    const { client, repository, folder } = await backupScene(t, "local");
+    const { snapshot } = await client.createBackup(repository, { save: true });
+    const own = repository as OpenedRepository;
+    const odd = await withNode(own, snapshot!.snapshot_id, `${folder.slice(1)}/a.txt`, async () => link(""));
+    rmSync(join(folder, "a.txt"));
+    symlinkSync("here", join(folder, "a.txt"));
+    for (const id of [odd, await asForeign(own, odd)]) {
+      rmSync(join(folder, "deep"), { recursive: true });
+      const restored = await client.restoreBackup(repository, id, { latestOf: {}, prove: true });
+      assert.deepEqual([namesOf(restored), restored.read_again], [[["a.txt", "not_permitted", ["type"]]], true]);
+      assert.equal(readlinkSync(join(folder, "a.txt")), "here");
+      assert.equal(readFileSync(join(folder, "deep/b.txt"), "utf8"), "b\n");
+    }
+  },
+);
 
 test("files have what their blobs hold when their sizes are others and the packs are far away", async (t) => {
   const { client, repository, folder, root } = await backupScene(t, "far");
