@@ -15,16 +15,18 @@ export class IndexWriter {
   #blobs = 0;
   #packs = 0;
 
-  /** Adds a pack: its id (32 bytes) and its blobs in file order, or its plain header. */
-  addPack(packId: Uint8Array, entries: readonly PackHeaderEntry[] | Uint8Array): void {
-    const blobs = entries instanceof Uint8Array ? decodePackHeader(entries) : entries;
+  /** Adds a pack: its id (32 bytes) and its blobs, or its plain header. Those without an offset lie back to back. */
+  addPack(packId: Uint8Array, entries: readonly (PackHeaderEntry & { offset?: number })[] | Uint8Array): void {
+    const blobs: readonly (PackHeaderEntry & { offset?: number })[] =
+      entries instanceof Uint8Array ? decodePackHeader(entries) : entries;
     const w = this.#w;
     w.ascii(this.#packs === 0 ? '{"id":"' : ',{"id":"');
     w.hex(packId, 0, 32);
     w.ascii('","blobs":[');
-    let offset = 0;
-    for (const blob of blobs) {
-      w.ascii(offset === 0 ? '{"id":"' : ',{"id":"');
+    let end = 0;
+    for (const [i, blob] of blobs.entries()) {
+      const offset = blob.offset ?? end;
+      w.ascii(i === 0 ? '{"id":"' : ',{"id":"');
       w.hex(blob.id, 0, 32);
       w.ascii(blob.type === "data" ? '","type":"data","offset":' : '","type":"tree","offset":');
       w.decimal(offset);
@@ -35,7 +37,7 @@ export class IndexWriter {
         w.decimal(blob.uncompressedLength);
       }
       w.u8(0x7d);
-      offset += blob.length;
+      end = offset + blob.length;
     }
     w.ascii("]}");
     this.#packs++;

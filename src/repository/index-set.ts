@@ -1,9 +1,10 @@
 import { CairnError } from "../errors.ts";
 import { decodeIndexColumns, IndexColumns, IndexWriter, markedPacks, type PackRange } from "../formats/index-file.ts";
-import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob, type PackHeaderEntry } from "../formats/pack-header.ts";
+import { EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf, type ObjectId } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import type { BlobIndex } from "./blob-index.ts";
+import { wordAt } from "./blob-table.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 
 /** Reading all index files in turn, and writing a few new ones in place of some of them. */
@@ -112,7 +113,23 @@ function isContiguous(blobs: readonly IndexBlob[]): boolean {
   return true;
 }
 
-/** Collects packs into as many index files as they need; each pack once. Saved without flushing. */
+/**
+ * A number that is the same for the same blobs at the same places, in whatever order, and else another. A pack is listed
+ * twice by whoever was killed while writing its index anew, and in two parts by restic before 0.10.
+ */
+export function listingKey(blobs: readonly IndexBlob[]): number {
+  let low = 0;
+  let high = 0;
+  for (const { id, type, offset, length, uncompressedLength } of blobs) {
+    let mix = Math.imul(offset, 0x9e3779b1) ^ Math.imul(length, 0x85ebca6b) ^ Math.imul(uncompressedLength, 0xc2b2ae35);
+    mix ^= type === "tree" ? 0x27d4eb2f : 0;
+    low = (low + (wordAt(id, 0) ^ mix)) >>> 0;
+    high = (high + ((wordAt(id, 4) ^ Math.imul(mix ^ (mix >>> 15), 0x165667b1)) & 0xfffff)) & 0xfffff;
+  }
+  return high * 2 ** 32 + low;
+}
+
+/** Collects packs into as many index files as they need, each as often as it is listed differently. Saved without flushing. */
 export class IndexFileWriter {
   readonly names: ObjectId[] = [];
   readonly #repository: Repository;
@@ -123,8 +140,8 @@ export class IndexFileWriter {
     this.#repository = repository;
   }
 
-  async add(id: Uint8Array, blobs: readonly PackHeaderEntry[]): Promise<void> {
-    const key = objectIdOf(id);
+  async add(id: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> {
+    const key = `${objectIdOf(id)} ${listingKey(blobs)}`;
     if (this.#seen.has(key)) return;
     this.#seen.add(key);
     if (this.#writer.blobCount > 0 && this.#writer.byteLength + blobs.length * BYTES_PER_BLOB > MAX_INDEX_BYTES)
