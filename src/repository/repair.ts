@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
-import { eachIndexFile, type IndexedPack, type IndexFileContent, IndexFileWriter } from "./index-set.ts";
+import { eachIndexFile, type IndexedPack, type IndexFileContent, IndexFileWriter, listingKey } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import { type LockCall, withLock } from "./locks.ts";
 import { copyingPacks, type PackCopier, packSizeOf, type WorkDirectory } from "./pack-copy.ts";
@@ -62,6 +62,8 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
   const drop = new Map<string, { name: string; blobs: number; reason: string }>();
   const rewrite = new Set<string>();
   const listed = new Set<string>();
+  const inPart = new Set<string>();
+  const marks = new Map<string, readonly string[]>();
   const unreadable: IndexRepairPlan["unreadable"] = [];
   const pace = newPacer(options.signal);
   const damaged = await eachIndexFile(repository, basis, async (file) => {
@@ -71,16 +73,34 @@ export async function planIndexRepair(repository: Repository, options: RepairOpt
       const reason = reasonToDrop(stored.get(name), pack, options.damagedPacks?.has(name) === true);
       if (reason === null) {
         listed.add(name);
+        if (!pack.isContiguous) inPart.add(name);
         continue;
       }
       rewrite.add(file.name);
       drop.set(name, { name, blobs: pack.blobCount, reason });
     }
-    // With a file that is written anew its marks go, and what they were on is in use again.
-    if (!rewrite.has(file.name)) for (const name of file.marked) listed.add(name);
+    if (file.marked.length > 0) marks.set(file.name, file.marked);
   });
+  for (const name of inPart) {
+    await pace();
+    const blobs = drop.has(name) ? null : await headerOrNull(repository, name, stored.get(name)!);
+    if (blobs !== null) drop.set(name, { name, blobs: blobs.length, reason: "it is listed in part" });
+  }
+  // Where one of a pack's entries goes, all go: what stayed would name a pack that is taken apart, or a part of one.
+  const isDropped = (name: string): boolean => drop.has(name);
+  const marked = new Set([...marks.values()].flat());
+  if ([...drop.keys()].some((name) => listed.has(name) || marked.has(name))) {
+    const sound = basis.filter((name) => damaged.every((file) => file.name !== name));
+    const [unread] = await eachIndexFile(repository, sound, (file) => {
+      const isNamed = file.packs.some(({ id }) => isDropped(objectIdOf(id))) || file.marked.some(isDropped);
+      if (isNamed) rewrite.add(file.name);
+    });
+    if (unread !== undefined) throw unread.error;
+  }
+  // With a file that is written anew its marks go, and what they were on is in use again.
+  for (const [file, names] of marks) if (!rewrite.has(file)) for (const name of names) listed.add(name);
   for (const [name, size] of stored) {
-    if (listed.has(name)) continue;
+    if (listed.has(name) && !drop.has(name)) continue;
     await pace();
     try {
       const isDamaged = options.damagedPacks?.has(name) === true;
@@ -125,21 +145,26 @@ export async function runIndexRepair(
     const salvage = await salvageAll(repository, plan, { ...options, stored });
     await repository.storage.sync(["data"]);
     failpoint("repair.packs-written");
-    const { lost } = salvage;
+    const { lost, done } = salvage;
     const keep = (blobs: readonly IndexBlob[]): void => {
-      if (lost.size > 0) for (const { id } of blobs) lost.delete(objectIdOf(id));
+      for (const { id } of blobs) lost.delete(objectIdOf(id));
     };
-    const untouched = new Set(lost.size === 0 ? [] : plan.basis);
+    const untouched = new Set(lost.size + done.size === 0 ? [] : plan.basis);
     for (const name of [...plan.rewrite, ...plan.damagedIndexes]) untouched.delete(name);
-    await eachIndexFile(repository, untouched, ({ packs }) => packs.forEach(({ blobs }) => keep(blobs)), options);
+    await eachAsBefore(repository, untouched, (file) => {
+      if (lost.size > 0) for (const { blobs } of file.packs) keep(blobs);
+      // What an index file names that stays is somebody's.
+      for (const { id } of file.packs) done.delete(objectIdOf(id));
+      for (const name of file.marked) done.delete(name);
+    });
     const writer = new IndexFileWriter(repository);
     const list = async (pack: Uint8Array, blobs: readonly IndexBlob[]): Promise<void> => {
-      keep(blobs);
+      if (lost.size > 0) keep(blobs);
       await writer.add(pack, blobs);
     };
     // An index of a repair that slept through its lock would name packs that others have removed.
     await lock.recheck();
-    await eachToRewrite(repository, plan, async (file) => {
+    await eachAsBefore(repository, plan.rewrite, async (file) => {
       for (const pack of file.packs) if (!dropped.has(objectIdOf(pack.id))) await list(pack.id, pack.blobs);
     });
     for (const pack of plan.add) await list(Buffer.from(pack.name, "hex"), pack.blobs);
@@ -154,7 +179,7 @@ export async function runIndexRepair(
       failpoint("repair.index-removed");
     }
     await repository.storage.sync(["index"]);
-    for (const name of salvage.done) {
+    for (const name of done) {
       lock.requireHeld();
       await repository.storage.remove("data", name);
       failpoint("repair.pack-removed");
@@ -186,13 +211,13 @@ function requireThere(packs: IndexRepairPlan["add"], stored: readonly StoredFile
       throw stale(`pack ${name.slice(0, 8)} was there when the repair was planned`);
 }
 
-/** Every file that goes once it is written anew: what cannot be read of one now must not go with it. */
-async function eachToRewrite(
+/** Index files that could be read when the repair was planned: what cannot be read of one now must not go with it, nor what it names. */
+async function eachAsBefore(
   repository: Repository,
-  plan: IndexRepairPlan,
-  each: (file: IndexFileContent) => Promise<void>,
+  names: Iterable<string>,
+  each: (file: IndexFileContent) => void | Promise<void>,
 ): Promise<void> {
-  const [damaged] = await eachIndexFile(repository, plan.rewrite, each);
+  const [damaged] = await eachIndexFile(repository, names, each);
   if (damaged !== undefined)
     throw stale(`index file ${damaged.name.slice(0, 8)} was read when the repair was planned`, damaged.error);
 }
@@ -200,6 +225,17 @@ async function eachToRewrite(
 /** What a plan was made of is not so any more. */
 function stale(what: string, cause?: CairnError): CairnError {
   return new CairnError("stale_plan", what, { hint: "plan it again", cause });
+}
+
+/** Null where a pack's header cannot be read any more. */
+async function headerOrNull(repository: Repository, name: string, size: number): Promise<IndexBlob[] | null> {
+  try {
+    return await loadPackHeader(repository, name, size);
+  } catch (error) {
+    const known = toCairnError(error);
+    if (!tellsOfDamage(known)) throw known;
+    return null;
+  }
 }
 
 /** The blobs of a pack from its own header. `damaged` when it is not one. */
@@ -230,7 +266,7 @@ interface Salvage {
   /** Ids of blobs that could not be copied; another pack may have them. */
   readonly lost: Set<string>;
   /** Damaged packs of which everything readable has been copied. */
-  readonly done: string[];
+  readonly done: Set<string>;
 }
 
 async function salvageAll(
@@ -239,7 +275,7 @@ async function salvageAll(
   { stored, signal, work }: RepairOptions & { stored: readonly StoredFile[] },
 ): Promise<Salvage> {
   const lost = new Set<string>();
-  const done: string[] = [];
+  const done = new Set<string>();
   const pace = newPacer(signal);
   const added = new Set(plan.add.map((pack) => pack.name));
   const wanted = new Set(plan.drop.map((pack) => pack.name).filter((name) => !added.has(name)));
@@ -259,18 +295,28 @@ async function salvageAll(
       if (sealed !== null && isSound(repository, sealed, blob)) await copier.add(sealed, blob);
       else if (!(await copyAgain(repository, copier, { name, blob }))) lost.add(objectIdOf(blob.id));
     }
-    done.push(name);
+    done.add(name);
   };
+  const listings = new Set<string>();
+  const isNew = (name: string, blobs: readonly IndexBlob[]): boolean => {
+    const before = listings.size;
+    return listings.add(`${name} ${listingKey(blobs)}`).size > before;
+  };
+  const indexed = new Set<string>();
   const copied = await copyingPacks(repository, work, async (copier) => {
-    await eachToRewrite(repository, plan, async (file) => {
+    await eachAsBefore(repository, plan.rewrite, async (file) => {
       for (const pack of file.packs) {
         const name = objectIdOf(pack.id);
-        if (wanted.delete(name)) await salvage(copier, name, pack.blobs);
+        if (!wanted.has(name)) continue;
+        indexed.add(name);
+        const { blobs } = pack;
+        if (isNew(name, blobs)) await salvage(copier, name, blobs);
       }
     });
     // In no index: what a repair that was killed has left, or what was damaged together with its index.
     for (const { name, size } of stored)
-      if (wanted.delete(name)) await salvage(copier, name, await loadPackHeader(repository, name, size));
+      if (wanted.has(name) && !indexed.has(name))
+        await salvage(copier, name, await loadPackHeader(repository, name, size));
   });
   return { copied, lost, done };
 }

@@ -1,0 +1,161 @@
+import { strict as assert } from "node:assert";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { describe, test } from "node:test";
+import type { IndexBlob } from "../formats/pack-header.ts";
+import { objectIdOf } from "../ids.ts";
+import { BlobIndex } from "./blob-index.ts";
+import { checkStructure } from "./check.ts";
+import { loadIndexFile } from "./index-set.ts";
+import { planIndexRepair, runIndexRepair } from "./repair.ts";
+import { randomFiles, resticCheck, TestArchive, treeReader, withRepository, type Fixture } from "./test-archive.ts";
+
+/** Packs whose entries are in two index files, here these and there those, as restic before 0.10 left them. */
+
+interface Listing {
+  readonly id: Uint8Array;
+  readonly blobs: readonly IndexBlob[];
+}
+
+async function listings({ repository, storage }: Fixture): Promise<Listing[]> {
+  const files = await storage.list("index");
+  const packs = await Promise.all(files.map(async ({ name }) => (await loadIndexFile(repository, name)).packs));
+  return packs.flat().map(({ id, blobs }) => ({ id, blobs }));
+}
+
+/** Of this pack, only these of its blobs. */
+function part({ id, blobs }: Listing, from: number, to?: number): Listing {
+  return { id, blobs: blobs.slice(from, to) };
+}
+
+/** Index files that list this, in the order of their names, in place of all that are there. Returns their names. */
+async function indexAs({ repository, storage }: Fixture, files: readonly Listing[][]): Promise<string[]> {
+  const names: string[] = [];
+  const old = await storage.list("index");
+  for (const listed of files) {
+    const packs = listed.map(({ id, blobs }) => ({
+      id: objectIdOf(id),
+      blobs: blobs.map(({ id: blob, type, offset, length, uncompressedLength: plain }) => ({
+        id: objectIdOf(blob),
+        type,
+        offset,
+        length,
+        ...(plain > 0 ? { uncompressed_length: plain } : {}),
+      })),
+    }));
+    for (;;) {
+      // Sealed anew it has another name.
+      const name = await repository.saveUnpacked("index", Buffer.from(JSON.stringify({ packs })));
+      const share = Number.parseInt(name.slice(0, 2), 16) / 0x100;
+      if (Math.floor(share * files.length) === names.length) {
+        names.push(name);
+        break;
+      }
+      await storage.remove("index", name);
+    }
+  }
+  for (const { name } of old) await storage.remove("index", name);
+  return names;
+}
+
+/** A snapshot of six files in one pack, as listed, and everything else that is listed. */
+async function sixFiles(
+  fixture: Fixture,
+): Promise<{ pack: Listing; rest: Listing[]; files: Record<string, Uint8Array> }> {
+  const files = randomFiles(6, 3000, "k");
+  await new TestArchive(fixture).save(files);
+  const all = await listings(fixture);
+  const pack = all.find(({ blobs }) => blobs.length === 6)!;
+  return { pack, rest: all.filter((each) => each !== pack), files };
+}
+
+async function packNames({ storage }: Fixture): Promise<string[]> {
+  return (await storage.list("data")).map(({ name }) => name).sort();
+}
+
+async function problems(fixture: Fixture): Promise<string[]> {
+  const { read: readTree, close } = treeReader(fixture);
+  const report = await checkStructure(fixture.repository, { readTree });
+  close();
+  return report.problems.map(({ kind, object }) => `${kind} ${object}`);
+}
+
+async function assertSound(fixture: Fixture): Promise<void> {
+  assert.deepEqual(await problems(fixture), []);
+  resticCheck(fixture.path);
+}
+
+describe("repair of the index", () => {
+  const cases: Record<string, (pack: Listing) => Listing[]> = {
+    "in two parts": (pack) => [part(pack, 0, 3), part(pack, 3)],
+    "whole after a part of it": (pack) => [part(pack, 0, 1), pack],
+    "whole before a part of it": (pack) => [pack, part(pack, 0, 1)],
+    "in a part that is not its beginning": (pack) => [part(pack, 3)],
+  };
+  for (const [how, partsOf] of Object.entries(cases))
+    test(`a sound pack stays, and is listed whole once, when it is listed ${how}`, async () => {
+      await withRepository(async (fixture) => {
+        const { pack, rest } = await sixFiles(fixture);
+        const parts = partsOf(pack);
+        await indexAs(fixture, [[...rest, parts[0]!], ...parts.slice(1).map((each) => [each])]);
+        const before = await packNames(fixture);
+        const plan = await planIndexRepair(fixture.repository);
+        assert.deepEqual(
+          [plan.add, plan.drop].map((packs) => packs.map(({ name }) => name)),
+          [[objectIdOf(pack.id)], [objectIdOf(pack.id)]],
+        );
+        const result = await runIndexRepair(fixture.repository, plan);
+        assert.deepEqual([result.savedBlobs, result.lostBlobs], [0, []]);
+        assert.deepEqual(await packNames(fixture), before);
+        assert.deepEqual((await listings(fixture)).length, 1 + rest.length);
+        const again = await planIndexRepair(fixture.repository);
+        assert.deepEqual([again.add, again.drop, again.rewrite], [[], [], []]);
+        await assertSound(fixture);
+      });
+    });
+
+  test("what is sound of a damaged pack is saved from all its entries when two index files list it in parts", async () => {
+    await withRepository(async (fixture) => {
+      const { pack, rest } = await sixFiles(fixture);
+      await indexAs(fixture, [[...rest, part(pack, 0, 3)], [part(pack, 3)]]);
+      const path = fixture.storage.localPath("data", objectIdOf(pack.id));
+      const bytes = readFileSync(path);
+      bytes[pack.blobs[1]!.offset + 100]! ^= 1;
+      writeFileSync(path, bytes);
+      const damagedPacks = new Set([objectIdOf(pack.id)]);
+      const plan = await planIndexRepair(fixture.repository, { damagedPacks });
+      const result = await runIndexRepair(fixture.repository, plan, { damagedPacks });
+      const lost = objectIdOf(pack.blobs[1]!.id);
+      assert.deepEqual([result.savedBlobs, result.lostBlobs], [5, [lost]]);
+      assert.deepEqual(await problems(fixture), [`blob_missing ${lost}`]);
+    });
+  });
+
+  test("a damaged pack stays when an index file names it that is not written anew", async () => {
+    await withRepository(async (fixture) => {
+      const { pack, rest } = await sixFiles(fixture);
+      const [first] = await indexAs(fixture, [[...rest, pack], [pack]]);
+      const damagedPacks = new Set([objectIdOf(pack.id)]);
+      const plan = await planIndexRepair(fixture.repository, { damagedPacks });
+      assert.equal(plan.rewrite.length, 2);
+      await runIndexRepair(fixture.repository, { ...plan, rewrite: [first!] }, { damagedPacks });
+      assert.ok((await packNames(fixture)).includes(objectIdOf(pack.id)));
+    });
+  });
+
+  test("a part of a pack stays where it was when its index file is written anew and its header cannot be read", async () => {
+    await withRepository(async (fixture) => {
+      const { pack, rest } = await sixFiles(fixture);
+      await new TestArchive(fixture).save(randomFiles(7, 3000, "lost"));
+      const lost = (await listings(fixture)).find(({ blobs }) => blobs.length === 7)!;
+      await indexAs(fixture, [[...rest, lost, part(pack, 3)]]);
+      rmSync(fixture.storage.localPath("data", objectIdOf(lost.id)));
+      const path = fixture.storage.localPath("data", objectIdOf(pack.id));
+      const bytes = readFileSync(path);
+      bytes[bytes.length - 10]! ^= 1;
+      writeFileSync(path, bytes);
+      await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      const index = await BlobIndex.load(fixture.repository, null);
+      for (const blob of pack.blobs.slice(3)) assert.equal(index.place(index.entryOf(blob)).offset, blob.offset);
+    });
+  });
+});
