@@ -193,9 +193,9 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
           }
         }
         if (doomed.has(packName)) continue;
-        // What an index file lists that stays needs no second entry.
-        if (plan.packs.get(packName)!.indexes.every((other) => affected.has(other)))
-          await writer.add(pack.id, pack.blobs);
+        // What an index file lists that stays needs no second entry, unless it is another one.
+        const { split, indexes } = plan.packs.get(packName)!;
+        if (split || indexes.every((other) => affected.has(other))) await writer.add(pack.id, pack.blobs);
       }
     }
   });

@@ -6,8 +6,18 @@ import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { checkStructure } from "./check.ts";
 import { loadIndexFile } from "./index-set.ts";
+import { removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
-import { randomFiles, resticCheck, TestArchive, treeReader, withRepository, type Fixture } from "./test-archive.ts";
+import {
+  randomFiles,
+  restic,
+  resticCheck,
+  resticInstalled,
+  TestArchive,
+  treeReader,
+  withRepository,
+  type Fixture,
+} from "./test-archive.ts";
 
 /** Packs whose entries are in two index files, here these and there those, as restic before 0.10 left them. */
 
@@ -158,4 +168,84 @@ describe("repair of the index", () => {
       for (const blob of pack.blobs.slice(3)) assert.equal(index.place(index.entryOf(blob)).offset, blob.offset);
     });
   });
+});
+
+describe("sweep", () => {
+  const optionsOf = (fixture: Fixture): SweepOptions => ({
+    cachePath: null,
+    roots: async () => [],
+    readTree: treeReader(fixture).read,
+  });
+
+  test("what only one index file lists of a pack stays listed when that file is written anew", async () => {
+    await withRepository(async (fixture) => {
+      const { pack, rest } = await sixFiles(fixture);
+      const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 3000, "dead"));
+      const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
+      const dead = (await listings(fixture)).filter(({ id }) => !known.has(objectIdOf(id)));
+      await indexAs(fixture, [[...dead, ...rest, part(pack, 0, 3)], [part(pack, 3)]]);
+      await removeSnapshots(fixture.repository, [snapshot]);
+      const swept = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.deepEqual([swept.removedPacks, swept.repackedPacks], [2, 0]);
+      assert.deepEqual(await packNames(fixture), [...known].sort());
+      const index = await BlobIndex.load(fixture.repository, null);
+      assert.deepEqual(
+        pack.blobs.map((blob) => index.place(index.entryOf(blob)).offset),
+        pack.blobs.map(({ offset }) => offset),
+      );
+      resticCheck(fixture.path);
+      await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      await assertSound(fixture);
+    });
+  });
+
+  test("a pack stays listed as it was when all index files that list it, each differently, are written anew", async () => {
+    await withRepository(async (fixture) => {
+      const { pack, rest } = await sixFiles(fixture);
+      const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
+      const { snapshot } = await new TestArchive(fixture).save(randomFiles(2, 3000, "dead"));
+      const [one, two] = (await listings(fixture)).filter(({ id }) => !known.has(objectIdOf(id)));
+      await indexAs(fixture, [
+        [one!, part(pack, 0, 2)],
+        [two!, ...rest, pack],
+      ]);
+      await removeSnapshots(fixture.repository, [snapshot]);
+      const swept = await runSweep(fixture.repository, optionsOf(fixture));
+      assert.deepEqual([swept.removedPacks, swept.replacedIndexes], [2, 2]);
+      const counts = (await listings(fixture))
+        .filter(({ id }) => objectIdOf(id) === objectIdOf(pack.id))
+        .map(({ blobs }) => blobs.length);
+      assert.deepEqual(counts.sort(), [2, 6]);
+      assert.deepEqual((await planIndexRepair(fixture.repository)).add.length, 1);
+      resticCheck(fixture.path);
+      if (resticInstalled) restic(fixture.path, ["prune"]);
+      await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+      await assertSound(fixture);
+    });
+  });
+
+  for (const order of ["first", "last"])
+    test(`a pack stays when what one index file lists of it, which is read ${order}, is needed by nothing`, async () => {
+      await withRepository(async (fixture) => {
+        const dead = randomFiles(1, 50_000, "a");
+        const keep = randomFiles(2, 3000, "k");
+        const archive = new TestArchive(fixture);
+        const both = await archive.save({ ...dead, ...keep });
+        await archive.save(keep);
+        await removeSnapshots(fixture.repository, [both.snapshot]);
+        const all = await listings(fixture);
+        const pack = all.find(({ blobs }) => blobs.length === 3)!;
+        const rest = all.filter((each) => each !== pack);
+        const parts = [[part(pack, 0, 1)], [pack, ...rest]];
+        await indexAs(fixture, order === "first" ? parts : parts.toReversed());
+        const swept = await runSweep(fixture.repository, optionsOf(fixture));
+        assert.ok((await packNames(fixture)).includes(objectIdOf(pack.id)));
+        assert.ok(swept.unusedBytes >= 50_000, String(swept.unusedBytes));
+        resticCheck(fixture.path);
+        // Once it is listed once, what nothing needs of it goes.
+        await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
+        assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).repackedPacks, 1);
+        await assertSound(fixture);
+      });
+    });
 });

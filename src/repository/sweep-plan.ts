@@ -2,7 +2,7 @@ import { CairnError } from "../errors.ts";
 import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
-import { eachIndexFile, type IndexFileContent, type IndexedPack } from "./index-set.ts";
+import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
 import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
@@ -38,13 +38,17 @@ export interface PackFacts {
   readonly name: string;
   /** Bytes of the file; -1 when it is missing. */
   readonly size: number;
-  /** Sealed bytes of all its blobs. */
+  /** What the first index file that lists it says of it. */
+  readonly listing: number;
+  /** Listed differently by several index files: left alone, until a repair lists it once. */
+  split: boolean;
+  /** Sealed bytes of all its blobs; of a split pack for each index file. */
   blobBytes: number;
   /** Sealed bytes of the blobs that are needed from this pack. */
   liveBytes: number;
   /** Index files that list it. */
   readonly indexes: string[];
-  /** Listed in an index file that is not ours to rewrite. */
+  /** Listed in an index file that is not ours to rewrite, or split. */
   frozen: boolean;
 }
 
@@ -149,14 +153,20 @@ async function readFacts(
     const frozen = file.foreign || file.packs.some((pack) => !pack.isContiguous);
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
+      const { blobs } = pack;
+      const listing = listingKey(blobs);
       let facts = packs.get(name);
       if (facts === undefined) {
-        facts = { name, size: from.stored.get(name) ?? -1, blobBytes: 0, liveBytes: 0, indexes: [], frozen: false };
+        const size = from.stored.get(name) ?? -1;
+        facts = { name, size, listing, split: false, blobBytes: 0, liveBytes: 0, indexes: [], frozen: false };
         packs.set(name, facts);
-        addBlobs(facts, pack, { ...from, duplicates });
+        addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
+      } else if (listing !== facts.listing) {
+        facts.split = true;
+        addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
       }
       facts.indexes.push(file.name);
-      if (frozen) facts.frozen = true;
+      if (frozen || facts.split) facts.frozen = true;
     }
     strikeNamed(unindexed, file);
   };
@@ -167,7 +177,7 @@ async function readFacts(
 
 function addBlobs(
   facts: PackFacts,
-  pack: IndexedPack,
+  pack: Pick<IndexedPack, "id" | "blobs">,
   to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] },
 ): void {
   for (const blob of pack.blobs) {
@@ -229,7 +239,8 @@ function decide(
   let bytesFreed = 0;
   let unusedBytes = 0;
   for (const facts of from.packs.values()) {
-    const waste = facts.blobBytes - facts.liveBytes;
+    const listed = facts.split ? Math.min(facts.blobBytes, facts.size) : facts.blobBytes;
+    const waste = Math.max(0, listed - facts.liveBytes);
     if (facts.frozen) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
