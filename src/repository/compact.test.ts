@@ -1,6 +1,6 @@
 import { strict as assert } from "node:assert";
 import { randomBytes } from "node:crypto";
-import { openSync } from "node:fs";
+import { openSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -122,6 +122,28 @@ describe("compaction", () => {
       const left = new Set(await names());
       for (const name of killed) assert.equal(left.has(name), false);
       for (const name of [marked, ...lost, unreadable]) assert.equal(left.has(name), true);
+    });
+  });
+
+  test("a pack in no index stays when a pack that has its content too was cut", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const again = randomFiles(3, 2000, "again");
+      await new TestArchive(fixture).save(again);
+      const left = await storage.list("data");
+      for (const { name } of await storage.list("index")) await storage.remove("index", name);
+      const archive = new TestArchive(fixture);
+      await archive.save(again);
+      const data = (await storage.list("data")).find(
+        ({ name, size }) => size > 6000 && left.every((pack) => pack.name !== name),
+      )!;
+      for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      truncateSync(storage.localPath("data", data.name), data.size - 1000);
+      const index = await BlobIndex.load(repository, null);
+      await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
+      const names = (await storage.list("data")).map(({ name }) => name);
+      const kept = left.filter(({ name }) => names.includes(name)).map(({ size }) => size > 6000);
+      assert.deepEqual(kept, [true]);
     });
   });
 

@@ -1,6 +1,6 @@
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
+import { decodePackHeader, EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { IndexFileWriter, loadIndexFile, type IndexFileContent } from "./index-set.ts";
@@ -247,10 +247,10 @@ async function dropStoredAgain(
   const stored = await repository.storage.list("data");
   const { packs, damaged } = await findUnindexed(repository, stored, index);
   if (damaged.length > 0) return 0;
-  const there = new Set(stored.map(({ name }) => name));
+  let whole: Uint8Array | undefined;
   const isThere = (blob: IndexBlob): boolean => {
     const entry = index.entryOf(blob);
-    return entry >= 0 && there.has(objectIdOf(index.place(entry).pack));
+    return entry >= 0 && (whole ??= wholePacks(index, stored))[index.table.packOf[entry]!] === 1;
   };
   let removed = 0;
   for (const [name, size] of packs) {
@@ -261,6 +261,21 @@ async function dropStoredAgain(
     removed++;
   }
   return removed;
+}
+
+/** By the numbers of packs, 1 for those that are not shorter than what the index says of them: of a cut one nothing counts as there. */
+function wholePacks({ table }: BlobIndex, stored: readonly StoredFile[]): Uint8Array {
+  const ends = new Float64Array(table.packCount);
+  const headers = new Float64Array(table.packCount).fill(EMPTY_PACK_SIZE);
+  for (let entry = 0; entry < table.count; entry++) {
+    const pack = table.packOf[entry]!;
+    ends[pack] = Math.max(ends[pack]!, table.offsetOf[entry]! + table.lengthOf[entry]!);
+    headers[pack]! += sizeInPack(0, table.plainOf[entry]!);
+  }
+  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
+  return Uint8Array.from(ends, (end, pack) =>
+    (sizes.get(objectIdOf(table.packId(pack))) ?? 0) >= end + headers[pack]! ? 1 : 0,
+  );
 }
 
 /** Null for what is no pack, or none that can be read, be it by this user. */

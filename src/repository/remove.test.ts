@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import { existsSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
@@ -326,6 +326,34 @@ describe("sweep", () => {
       assert.ok((await BlobIndex.load(fixture.repository, null)).lookup(sha(keep["k0"]!), 0) >= 0);
     });
   });
+
+  for (const how of ["cut", "gone"] as const)
+    test(`a pack stays when the other one that has its content is ${how}`, async () => {
+      await withRepository(async (fixture) => {
+        const { repository, storage } = fixture;
+        const keep = randomFiles(4, 3000, "k");
+        const data = async (): Promise<string[]> =>
+          (await storage.list("data")).filter(({ size }) => size > 12_000).map(({ name }) => name);
+        const kept = await new TestArchive(fixture).save(keep);
+        const [first] = await data();
+        const more = await new TestArchive(fixture).save({ ...keep, ...randomFiles(1, 9000, "z") });
+        const second = (await data()).find((name) => name !== first)!;
+        await removeSnapshots(repository, [more.snapshot]);
+        const path = storage.localPath("data", first!);
+        if (how === "gone") rmSync(path);
+        else truncateSync(path, 12_100);
+        const swept = await runSweep(repository, optionsOf(fixture, { maxWaste: 1, smallPack: 0 }));
+        assert.equal(swept.removedPacks, 2);
+        assert.deepEqual(await data(), [second]);
+        resticCheck(fixture.path);
+        restored(fixture, kept.snapshot, keep);
+        truncateSync(storage.localPath("data", second), 12_100);
+        await assert.rejects(runSweep(repository, optionsOf(fixture)), {
+          code: "damaged",
+          message: new RegExp(`pack ${second.slice(0, 8)} is shorter than what the index lists of it`),
+        });
+      });
+    });
 
   test("a sweep that copies nothing asks for no folder", async () => {
     await withRepository(async (fixture) => {

@@ -5,7 +5,7 @@ import { BlobIndex } from "./blob-index.ts";
 import { eachIndexFile, type IndexFileContent, type IndexedPack, listingKey } from "./index-set.ts";
 import { LiveSet, requireComplete, type ReadTree } from "./live.ts";
 import type { LockCall } from "./locks.ts";
-import { SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
+import { packSizeOf, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
 import type { DamagedFile, Repository } from "./repository.ts";
 import { strikeNamed } from "./unindexed-packs.ts";
 
@@ -38,6 +38,8 @@ export interface PackFacts {
   readonly name: string;
   /** Bytes of the file; -1 when it is missing. */
   readonly size: number;
+  /** Missing, or shorter than what is listed of it: nothing of it counts as there. */
+  isShort: boolean;
   /** What the first index file that lists it says of it. */
   readonly listing: number;
   /** Listed differently by several index files: left alone, until a repair lists it once. */
@@ -156,15 +158,12 @@ async function readFacts(
       const { blobs } = pack;
       const listing = listingKey(blobs);
       let facts = packs.get(name);
+      const isFirst = facts === undefined;
       if (facts === undefined) {
-        const size = from.stored.get(name) ?? -1;
-        facts = { name, size, listing, split: false, blobBytes: 0, liveBytes: 0, indexes: [], frozen: false };
+        facts = newFacts(name, from.stored.get(name) ?? -1, listing);
         packs.set(name, facts);
-        addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
-      } else if (listing !== facts.listing) {
-        facts.split = true;
-        addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
-      }
+      } else if (listing !== facts.listing) facts.split = true;
+      if (isFirst || listing !== facts.listing) addBlobs(facts, { id: pack.id, blobs }, { ...from, duplicates });
       facts.indexes.push(file.name);
       if (frozen || facts.split) facts.frozen = true;
     }
@@ -175,11 +174,19 @@ async function readFacts(
   return { packs, duplicates, unindexed };
 }
 
+function newFacts(name: string, size: number, listing: number): PackFacts {
+  const facts = { name, size, listing, blobBytes: 0, liveBytes: 0, indexes: [] };
+  return { ...facts, isShort: false, split: false, frozen: false };
+}
+
 function addBlobs(
   facts: PackFacts,
   pack: Pick<IndexedPack, "id" | "blobs">,
   to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] },
 ): void {
+  const last = pack.blobs.at(-1);
+  const end = last === undefined ? 0 : last.offset + last.length;
+  if (facts.size < Math.max(packSizeOf(pack.blobs), end)) facts.isShort = true;
   for (const blob of pack.blobs) {
     facts.blobBytes += blob.length;
     const entry = to.index.entryOf(blob);
@@ -201,11 +208,11 @@ export function isPlacedAt(index: BlobIndex, entry: number, packId: Uint8Array, 
  */
 function settleDuplicates(index: BlobIndex, packs: Map<string, PackFacts>, duplicates: readonly Duplicate[]): void {
   const whole = (facts: PackFacts | undefined): boolean =>
-    facts !== undefined && facts.size >= 0 && facts.liveBytes === facts.blobBytes;
+    facts !== undefined && !facts.isShort && facts.liveBytes === facts.blobBytes;
   for (const { entry, pack, id, blob } of duplicates) {
     const current = packs.get(objectIdOf(index.place(entry).pack));
     if (whole(packs.get(pack)) && !whole(current)) index.relocate(entry, id, blob);
-    else if (current !== undefined && current.size < 0 && packs.get(pack)!.size >= 0) index.relocate(entry, id, blob);
+    else if (current?.isShort === true && !packs.get(pack)!.isShort) index.relocate(entry, id, blob);
   }
 }
 
@@ -218,9 +225,10 @@ function countLive(index: BlobIndex, live: LiveSet, packs: Map<string, PackFacts
   for (let entry = 0; entry < table.count; entry++) {
     if (!live.has(entry)) continue;
     const facts = byNumber[table.packOf[entry]!];
-    if (facts === undefined || facts.size < 0) {
+    if (facts === undefined || facts.isShort) {
       const pack = objectIdOf(table.packId(table.packOf[entry]!));
-      throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is missing and holds content that is still needed`, {
+      const what = facts === undefined || facts.size < 0 ? "missing" : "shorter than what the index lists of it";
+      throw new CairnError("damaged", `pack ${pack.slice(0, 8)} is ${what} and holds content that is still needed`, {
         hint: "nothing was freed; repair the repository first",
       });
     }
