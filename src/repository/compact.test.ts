@@ -1,9 +1,10 @@
 import { strict as assert } from "node:assert";
 import { randomBytes } from "node:crypto";
-import { openSync, truncateSync } from "node:fs";
+import { openSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { CairnError } from "../errors.ts";
+import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
 import { compact } from "./compact.ts";
@@ -128,22 +129,49 @@ describe("compaction", () => {
   test("a pack in no index stays when a pack that has its content too was cut", async () => {
     await withRepository(async (fixture) => {
       const { repository, storage } = fixture;
-      const again = randomFiles(3, 2000, "again");
+      // Too much to be merged.
+      const again = randomFiles(3, 400_000, "again");
       await new TestArchive(fixture).save(again);
       const left = await storage.list("data");
       for (const { name } of await storage.list("index")) await storage.remove("index", name);
       const archive = new TestArchive(fixture);
       await archive.save(again);
       const data = (await storage.list("data")).find(
-        ({ name, size }) => size > 6000 && left.every((pack) => pack.name !== name),
+        ({ name, size }) => size > 1_200_000 && left.every((pack) => pack.name !== name),
       )!;
       for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
       truncateSync(storage.localPath("data", data.name), data.size - 1000);
       const index = await BlobIndex.load(repository, null);
       await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
       const names = (await storage.list("data")).map(({ name }) => name);
-      const kept = left.filter(({ name }) => names.includes(name)).map(({ size }) => size > 6000);
+      const kept = left.filter(({ name }) => names.includes(name)).map(({ size }) => size > 1_200_000);
       assert.deepEqual(kept, [true]);
+    });
+  });
+
+  test("a pack in no index stays when one that has its content too cannot be copied", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const again = randomFiles(3, 2000, "again");
+      await new TestArchive(fixture).save(again);
+      const left = (await storage.list("data")).map(({ name }) => name);
+      for (const { name } of await storage.list("index")) await storage.remove("index", name);
+      const archive = new TestArchive(fixture);
+      await archive.save(again);
+      for (let i = 0; i < 5; i++) await archive.save(randomFiles(2, 100, `n${i}`));
+      const index = await BlobIndex.load(repository, null);
+      const place = index.place(index.lookup(sha(again["again0"]!), 0));
+      const path = storage.localPath("data", objectIdOf(place.pack));
+      const bytes = readFileSync(path);
+      bytes[place.offset + 100]! ^= 1;
+      writeFileSync(path, bytes);
+      const result = await compact(repository, index, { trigger: 5, budgetMs: UNBOUNDED });
+      assert.deepEqual([result.mergedIndexes, result.removedUnindexed], [6, 0]);
+      const names = (await storage.list("data")).map(({ name }) => name);
+      assert.deepEqual(
+        left.filter((name) => !names.includes(name)),
+        [],
+      );
     });
   });
 

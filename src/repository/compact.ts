@@ -118,6 +118,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   if (files.length < 2) return NOTHING;
   const packs = packsOf(files);
   const merged = new Map<string, ListedPack>();
+  let allRead = true;
   const left = (): number => budget * 0.7 - (performance.now() - started);
   const copied = await copyingPacks(repository, work.options.work, async (copier) => {
     for (const group of mergeable(packs, index)) {
@@ -126,6 +127,7 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
         if (left() < 0) break;
         // One that is damaged or gone stays listed as it was, for check to name.
         if (await copier.copy(pack.name, pack.blobs)) merged.set(pack.name, pack);
+        else allRead = false;
       }
     }
   });
@@ -142,7 +144,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   for (const name of merged.keys()) await dropPack(repository, name, work.lock);
   keepInStep(index, { files, packs, merged, copied, names });
   const isOver = (): boolean => performance.now() - started > budget;
-  const removedUnindexed = await dropStoredAgain(repository, index, { lock: work.lock, isOver });
+  // What no index lists may hold what is damaged.
+  const removedUnindexed = allRead ? await dropStoredAgain(repository, index, { lock: work.lock, isOver }) : 0;
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");

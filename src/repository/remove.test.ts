@@ -327,6 +327,42 @@ describe("sweep", () => {
     });
   });
 
+  test("another copy of what is damaged stays, be it in a pack that no index lists", async () => {
+    await withRepository(async (fixture) => {
+      const { repository, storage } = fixture;
+      const keep = randomFiles(4, 3000, "k");
+      const one = await new TestArchive(fixture).save({ ...keep, ...randomFiles(1, 9000, "y") });
+      const two = await new TestArchive(fixture).save({ ...keep, ...randomFiles(1, 9000, "z") });
+      const kept = await new TestArchive(fixture, await BlobIndex.load(repository, null)).save(keep);
+      await removeSnapshots(repository, [one.snapshot, two.snapshot]);
+      const index = await BlobIndex.load(repository, null);
+      const place = index.place(index.lookup(sha(keep["k0"]!), 0));
+      const pack = objectIdOf(place.pack);
+      const file = storage.localPath("data", pack);
+      const bytes = readFileSync(file);
+      bytes[place.offset + 100]! ^= 1;
+      writeFileSync(file, bytes);
+      const unindexed = sha(Buffer.from("left by who was killed"));
+      await storage.save("data", objectIdOf(unindexed), Buffer.alloc(100));
+      const large = async (): Promise<string[]> =>
+        (await storage.list("data")).filter(({ size }) => size > 20_000).map(({ name }) => name);
+      const before = await large();
+      for (let round = 0; round < 2; round++) {
+        const swept = await runSweep(repository, optionsOf(fixture));
+        assert.deepEqual([swept.damagedPacks, swept.removedUnindexed], [[pack], 0]);
+        assert.deepEqual(await large(), before);
+      }
+      const damagedPacks = new Set([pack]);
+      const plan = await planIndexRepair(repository, { damagedPacks });
+      const { lostBlobs } = await runIndexRepair(repository, plan, { damagedPacks });
+      assert.deepEqual(lostBlobs, []);
+      const after = await runSweep(repository, optionsOf(fixture));
+      assert.deepEqual([after.damagedPacks, after.removedUnindexed], [[], 1]);
+      resticCheck(fixture.path);
+      restored(fixture, kept.snapshot, keep);
+    });
+  });
+
   for (const how of ["cut", "gone"] as const)
     test(`a pack stays when the other one that has its content is ${how}`, async () => {
       await withRepository(async (fixture) => {

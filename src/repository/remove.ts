@@ -5,6 +5,7 @@ import { plural } from "../formats/sizes.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
 import { BlobIndex } from "./blob-index.ts";
+import { EntrySet } from "./entry-set.ts";
 import { IndexFileWriter, loadIndexFile, type IndexedPack } from "./index-set.ts";
 import { requireComplete } from "./live.ts";
 import { acquireLock, withLock, type LockCall, type RepositoryLock } from "./locks.ts";
@@ -163,6 +164,8 @@ interface Staged {
   readonly newIndexes: string[];
   /** Packs that go once the old index files are gone. */
   readonly doomed: Map<string, number>;
+  /** Files in no index that go with them. */
+  readonly unindexed: SweepPlan["unindexed"];
 }
 
 interface StageContext {
@@ -179,6 +182,9 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
   const writer = new IndexFileWriter(repository);
   const repacking = new Set(repack.map((facts) => facts.name));
   const done = new Set<string>();
+  /** What is needed, and read from packs of which it could not be copied. */
+  const doubtful = new EntrySet(plan.index.count);
+  const failed: string[] = [];
   const pace = newPacer(context.options.signal);
   const copied = await copyingPacks(repository, context.options.work, async (copier) => {
     for (const name of affected) {
@@ -187,9 +193,11 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
         const packName = objectIdOf(pack.id);
         if (repacking.has(packName) && !done.has(packName)) {
           done.add(packName);
-          if (!(await copier.copy(packName, liveBlobs(pack, plan)))) {
-            context.total.damagedPacks.push(packName);
+          const blobs = liveBlobs(pack, plan);
+          if (!(await copier.copy(packName, blobs))) {
+            failed.push(packName);
             doomed.delete(packName);
+            for (const blob of blobs) doubtful.add(plan.index.entryOf(blob));
           }
         }
         if (doomed.has(packName)) continue;
@@ -199,6 +207,8 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
       }
     }
   });
+  context.total.damagedPacks.push(...failed);
+  if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
   await context.lock.recheck();
   await repository.storage.sync(["data"]);
   failpoint("sweep.packs-written");
@@ -206,7 +216,30 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
   const newIndexes = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("sweep.index-written");
-  return { plan, copied, newIndexes, doomed };
+  // One of them may hold what is damaged: a repair tells.
+  return { plan, copied, newIndexes, doomed, unindexed: failed.length > 0 ? [] : unindexed };
+}
+
+/** Packs stay, and stay listed, that hold another copy of what may be damaged where it is read from. */
+async function spareCopies(
+  repository: Repository,
+  { index, affected }: SweepPlan,
+  { doomed, doubtful, writer }: { doomed: Map<string, number>; doubtful: EntrySet; writer: IndexFileWriter },
+): Promise<void> {
+  const isDoubtful = (blob: IndexBlob): boolean => {
+    const entry = index.entryOf(blob);
+    return entry >= 0 && doubtful.has(entry);
+  };
+  for (const name of affected) {
+    for (const pack of (await loadIndexFile(repository, name)).packs) {
+      const packName = objectIdOf(pack.id);
+      if (!doomed.has(packName)) continue;
+      const { blobs } = pack;
+      if (!blobs.some(isDoubtful)) continue;
+      doomed.delete(packName);
+      await writer.add(pack.id, blobs);
+    }
+  }
 }
 
 /** Of an indexed pack, what is needed and read from there. */
@@ -261,7 +294,7 @@ async function deleteOld(
   staged: Staged,
   { lock, total }: { lock: RepositoryLock; total: SweepResult },
 ): Promise<void> {
-  const { plan, doomed, copied } = staged;
+  const { plan, doomed, copied, unindexed } = staged;
   for (const name of plan.affected) {
     // Who was asleep for long may find others at work: what is left over goes next time.
     lock.requireHeld();
@@ -277,7 +310,7 @@ async function deleteOld(
     if (await removeFile(repository, "data", name)) total.bytesFreed += Math.max(0, size);
     failpoint("sweep.pack-removed");
   }
-  for (const { name, size } of plan.unindexed) {
+  for (const { name, size } of unindexed) {
     lock.requireHeld();
     if (!(await removeFile(repository, "data", name))) continue;
     total.removedUnindexed++;
