@@ -3,7 +3,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, EMPTY_PACK_SIZE, sizeInPack, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import type { BlobIndex } from "./blob-index.ts";
-import { IndexFileWriter, loadIndexFile, type IndexFileContent } from "./index-set.ts";
+import { IndexFileWriter, listingKey, loadIndexFile, type IndexFileContent } from "./index-set.ts";
 import { tellsOfDamage } from "./live.ts";
 import { acquireLock, type LockCall, type RepositoryLock } from "./locks.ts";
 import { copyingPacks, SMALL_PACK, type WorkDirectory } from "./pack-copy.ts";
@@ -134,7 +134,8 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   await repository.storage.sync(["data"]);
   failpoint("compact.packs-written");
   const writer = new IndexFileWriter(repository);
-  for (const pack of packs.values()) if (!merged.has(pack.name)) await writer.add(pack.id, pack.blobs);
+  for (const pack of packs.values())
+    if (!merged.has(pack.name)) for (const blobs of pack.listings.values()) await writer.add(pack.id, blobs);
   for (const pack of copied) await writer.add(pack.id, decodePackHeader(pack.header));
   const names = await writer.finish();
   await repository.storage.sync(["index"]);
@@ -163,6 +164,8 @@ interface ListedPack {
   readonly name: string;
   readonly blobs: readonly IndexBlob[];
   readonly size: number;
+  /** All that is listed of it, each differently, by its key; mostly only its blobs. */
+  readonly listings: Map<number, readonly IndexBlob[]>;
   /** How many of the chosen index files list it. */
   times: number;
 }
@@ -182,20 +185,22 @@ function packsOf(files: readonly IndexFileContent[]): Map<string, ListedPack> {
   for (const file of files) {
     for (const pack of file.packs) {
       const name = objectIdOf(pack.id);
-      const known = packs.get(name);
-      if (known === undefined) packs.set(name, { id: pack.id, name, blobs: pack.blobs, size: pack.fileSize, times: 1 });
-      else known.times++;
+      const { id, blobs, fileSize: size } = pack;
+      const known = packs.get(name) ?? { id, name, blobs, size, listings: new Map(), times: 0 };
+      known.listings.set(listingKey(blobs), blobs);
+      known.times++;
+      packs.set(name, known);
     }
   }
   return packs;
 }
 
-/** Small packs that no other index file lists, smallest first, by type; a group of one stays. */
+/** Small packs that no other index file lists, nor two differently, smallest first, by type; a group of one stays. */
 function mergeable(packs: ReadonlyMap<string, ListedPack>, index: BlobIndex): ListedPack[][] {
   const groups: Record<"data" | "tree", ListedPack[]> = { data: [], tree: [] };
   for (const pack of packs.values()) {
-    if (pack.blobs.length > 0 && pack.size < SMALL_PACK && index.listings(pack.id) === pack.times)
-      groups[pack.blobs[0]!.type].push(pack);
+    const isListedOnce = pack.listings.size === 1 && index.listings(pack.id) === pack.times;
+    if (pack.blobs.length > 0 && pack.size < SMALL_PACK && isListedOnce) groups[pack.blobs[0]!.type].push(pack);
   }
   return Object.values(groups)
     .map((group) => {
@@ -233,7 +238,7 @@ function keepInStep(
 ): void {
   for (const pack of done.copied) index.addPackHeader(pack.id, pack.header, true);
   for (const pack of done.packs.values())
-    index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - 1);
+    index.unlist(pack.id, done.merged.has(pack.name) ? pack.times : pack.times - pack.listings.size);
   for (const file of done.files) index.uncover(file.name);
   for (const name of done.names) index.cover(name);
 }

@@ -5,6 +5,7 @@ import type { IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { checkStructure } from "./check.ts";
+import { compact } from "./compact.ts";
 import { loadIndexFile } from "./index-set.ts";
 import { removeSnapshots, runSweep, type SweepOptions } from "./remove.ts";
 import { planIndexRepair, runIndexRepair } from "./repair.ts";
@@ -245,6 +246,32 @@ describe("sweep", () => {
         // Once it is listed once, what nothing needs of it goes.
         await runIndexRepair(fixture.repository, await planIndexRepair(fixture.repository));
         assert.equal((await runSweep(fixture.repository, optionsOf(fixture))).repackedPacks, 1);
+        await assertSound(fixture);
+      });
+    });
+});
+
+describe("compaction", () => {
+  for (const order of ["first", "last"])
+    test(`keeps all that is listed of a pack when a part of it is listed too, and read ${order}`, async () => {
+      await withRepository(async (fixture) => {
+        const { repository } = fixture;
+        const { pack, rest, files } = await sixFiles(fixture);
+        await new TestArchive(fixture).save({ ...files, ...randomFiles(1, 100, "more") });
+        const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
+        const more = (await listings(fixture)).filter(({ id }) => !known.has(objectIdOf(id)));
+        const parts = [[part(pack, 0, 1)], ...[...rest, ...more].map((each) => [each]), [pack]];
+        await indexAs(fixture, order === "first" ? parts : parts.toReversed());
+        const index = await BlobIndex.load(repository, null);
+        const result = await compact(repository, index, { trigger: 4, budgetMs: Infinity });
+        assert.deepEqual([result.mergedIndexes, result.mergedPacks > 0], [parts.length, true]);
+        const all = (await listings(fixture)).filter(({ id }) => objectIdOf(id) === objectIdOf(pack.id));
+        assert.deepEqual(all.map(({ blobs }) => blobs.length).sort(), [1, 6]);
+        const fresh = await BlobIndex.load(repository, null);
+        assert.equal(index.listings(pack.id), fresh.listings(pack.id));
+        for (const blob of pack.blobs) assert.ok(fresh.entryOf(blob) >= 0);
+        resticCheck(fixture.path);
+        await runIndexRepair(repository, await planIndexRepair(repository));
         await assertSound(fixture);
       });
     });
