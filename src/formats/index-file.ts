@@ -7,7 +7,7 @@ import { decodePackHeader, type BlobType, type IndexBlob, type PackHeaderEntry }
 export type { IndexBlob } from "./pack-header.ts";
 
 /** Packs end below 4 GiB, whoever wrote them. */
-const MAX_PACK_SIZE = 0xffffffff;
+export const MAX_PACK_SIZE = 0xffffffff;
 
 /** Collects packs into the JSON of one index file, as bytes. */
 export class IndexWriter {

@@ -3,6 +3,7 @@ import { sha256 } from "../crypto/hash.ts";
 import { openedOrNull, openMessage, SEAL_OVERHEAD } from "../crypto/seal.ts";
 import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
+import { MAX_PACK_SIZE } from "../formats/index-file.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
 import { objectIdOf } from "../ids.ts";
 import { newPacer } from "../pacer.ts";
@@ -241,6 +242,8 @@ async function headerOrNull(repository: Repository, name: string, size: number):
 /** The blobs of a pack from its own header. `damaged` when it is not one. */
 export async function loadPackHeader(repository: Repository, name: string, size: number): Promise<IndexBlob[]> {
   if (size < 4 + SEAL_OVERHEAD) throw new CairnError("damaged", `a file of ${size} bytes has no pack header`);
+  // No index file that lists it could be read.
+  if (size > MAX_PACK_SIZE) throw new CairnError("damaged", `a file of ${size} bytes is larger than a pack can be`);
   const tail = Buffer.from(await repository.storage.load("data", name, { offset: size - 4, length: 4 }));
   if (tail.length < 4) throw new CairnError("damaged", `the file ends before its ${size} bytes`);
   const length = tail.readUInt32LE(0);
