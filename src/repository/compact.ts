@@ -140,13 +140,19 @@ async function merge(repository: Repository, index: BlobIndex, work: Work): Prom
   const names = await writer.finish();
   await repository.storage.sync(["index"]);
   failpoint("compact.index-written");
+  const stored = new Map((await repository.storage.list("data")).map(({ name, size }) => [name, size]));
   await work.lock.recheck();
   await dropIndexes(repository, files);
-  for (const name of merged.keys()) await dropPack(repository, name, work.lock);
+  for (const { name, size } of merged.values()) {
+    // A larger one holds what no index lists, and may be the only one that does.
+    if (stored.get(name) !== size) continue;
+    await dropPack(repository, name, work.lock);
+    stored.delete(name);
+  }
   keepInStep(index, { files, packs, merged, copied, names });
   const isOver = (): boolean => performance.now() - started > budget;
   // What no index lists may hold what is damaged.
-  const removedUnindexed = allRead ? await dropStoredAgain(repository, index, { lock: work.lock, isOver }) : 0;
+  const removedUnindexed = allRead ? await dropStoredAgain(repository, index, { stored, lock: work.lock, isOver }) : 0;
   await repository.storage.clearTemporaries?.(STALE_TEMPORARY_MS);
   index.saveCache(true);
   failpoint("compact.done");
@@ -250,10 +256,10 @@ function keepInStep(
 async function dropStoredAgain(
   repository: Repository,
   index: BlobIndex,
-  { lock, isOver }: { lock: RepositoryLock; isOver: () => boolean },
+  { stored, lock, isOver }: { stored: ReadonlyMap<string, number>; lock: RepositoryLock; isOver: () => boolean },
 ): Promise<number> {
-  const stored = await repository.storage.list("data");
-  const { packs, damaged } = await findUnindexed(repository, stored, index);
+  const files = [...stored].map(([name, size]) => ({ name, size }));
+  const { packs, damaged } = await findUnindexed(repository, files, index);
   if (damaged.length > 0) return 0;
   let whole: Uint8Array | undefined;
   const isThere = (blob: IndexBlob): boolean => {
@@ -272,7 +278,7 @@ async function dropStoredAgain(
 }
 
 /** By the numbers of packs, 1 for those that are not shorter than what the index says of them: of a cut one nothing counts as there. */
-function wholePacks({ table }: BlobIndex, stored: readonly StoredFile[]): Uint8Array {
+function wholePacks({ table }: BlobIndex, stored: ReadonlyMap<string, number>): Uint8Array {
   const ends = new Float64Array(table.packCount);
   const headers = new Float64Array(table.packCount).fill(EMPTY_PACK_SIZE);
   for (let entry = 0; entry < table.count; entry++) {
@@ -280,9 +286,8 @@ function wholePacks({ table }: BlobIndex, stored: readonly StoredFile[]): Uint8A
     ends[pack] = Math.max(ends[pack]!, table.offsetOf[entry]! + table.lengthOf[entry]!);
     headers[pack]! += sizeInPack(0, table.plainOf[entry]!);
   }
-  const sizes = new Map(stored.map(({ name, size }) => [name, size]));
   return Uint8Array.from(ends, (end, pack) =>
-    (sizes.get(objectIdOf(table.packId(pack))) ?? 0) >= end + headers[pack]! ? 1 : 0,
+    (stored.get(objectIdOf(table.packId(pack))) ?? 0) >= end + headers[pack]! ? 1 : 0,
   );
 }
 

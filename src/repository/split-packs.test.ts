@@ -252,6 +252,23 @@ describe("sweep", () => {
 });
 
 describe("compaction", () => {
+  test("a pack stays when it holds more than is listed of it", async () => {
+    await withRepository(async (fixture) => {
+      const { repository } = fixture;
+      const { pack, rest } = await sixFiles(fixture);
+      await new TestArchive(fixture).save(randomFiles(1, 100, "more"));
+      const known = new Set([pack, ...rest].map(({ id }) => objectIdOf(id)));
+      const more = (await listings(fixture)).filter(({ id }) => !known.has(objectIdOf(id)));
+      await indexAs(fixture, [[part(pack, 0, 3)], ...[...rest, ...more].map((each) => [each])]);
+      const index = await BlobIndex.load(repository, null);
+      const result = await compact(repository, index, { trigger: 4, budgetMs: Infinity });
+      assert.deepEqual([result.mergedIndexes, result.mergedPacks], [4, 4]);
+      assert.ok((await packNames(fixture)).includes(objectIdOf(pack.id)));
+      await runIndexRepair(repository, await planIndexRepair(repository));
+      await assertSound(fixture);
+    });
+  });
+
   for (const order of ["first", "last"])
     test(`keeps all that is listed of a pack when a part of it is listed too, and read ${order}`, async () => {
       await withRepository(async (fixture) => {
