@@ -225,6 +225,24 @@ describe("sweep", () => {
     });
   });
 
+  test("a pack stays that holds more than is listed of it while something lacks", async () => {
+    await withRepository(async (fixture) => {
+      const { repository } = fixture;
+      const files = randomFiles(6, 3000, "k");
+      const archive = new TestArchive(fixture);
+      const all = await archive.save(files);
+      await archive.save(Object.fromEntries(Object.entries(files).slice(3)));
+      await removeSnapshots(repository, [all.snapshot]);
+      const listed = await listings(fixture);
+      const pack = listed.find(({ blobs }) => blobs.length === 6)!;
+      await indexAs(fixture, [[...listed.filter((each) => each !== pack), part(pack, 0, 3)]]);
+      const swept = await runSweep(repository, { ...optionsOf(fixture), mayLackData: true });
+      assert.deepEqual([swept.lacking.length, swept.removedPacks], [3, 1]);
+      await runIndexRepair(repository, await planIndexRepair(repository));
+      await assertSound(fixture);
+    });
+  });
+
   for (const order of ["first", "last"])
     test(`a pack stays when what one index file lists of it, which is read ${order}, is needed by nothing`, async () => {
       await withRepository(async (fixture) => {

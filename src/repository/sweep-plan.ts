@@ -40,6 +40,8 @@ export interface PackFacts {
   readonly size: number;
   /** Missing, or shorter than what is listed of it: nothing of it counts as there. */
   isShort: boolean;
+  /** Longer than what is listed of it, by whichever index file. */
+  isLong: boolean;
   /** What the first index file that lists it says of it. */
   readonly listing: number;
   /** Listed differently by several index files: left alone, until a repair lists it once. */
@@ -176,7 +178,7 @@ async function readFacts(
 
 function newFacts(name: string, size: number, listing: number): PackFacts {
   const facts = { name, size, listing, blobBytes: 0, liveBytes: 0, indexes: [] };
-  return { ...facts, isShort: false, split: false, frozen: false };
+  return { ...facts, isShort: false, isLong: false, split: false, frozen: false };
 }
 
 function addBlobs(
@@ -185,8 +187,9 @@ function addBlobs(
   to: { index: BlobIndex; live: LiveSet; duplicates: Duplicate[] },
 ): void {
   const last = pack.blobs.at(-1);
-  const end = last === undefined ? 0 : last.offset + last.length;
-  if (facts.size < Math.max(packSizeOf(pack.blobs), end)) facts.isShort = true;
+  const wanted = Math.max(packSizeOf(pack.blobs), last === undefined ? 0 : last.offset + last.length);
+  if (facts.size < wanted) facts.isShort = true;
+  if (facts.size > wanted) facts.isLong = true;
   for (const blob of pack.blobs) {
     facts.blobBytes += blob.length;
     const entry = to.index.entryOf(blob);
@@ -249,7 +252,8 @@ function decide(
   for (const facts of from.packs.values()) {
     const listed = facts.split ? Math.min(facts.blobBytes, facts.size) : facts.blobBytes;
     const waste = Math.max(0, listed - facts.liveBytes);
-    if (facts.frozen) unusedBytes += waste;
+    // What lacks may lie in a pack that is listed in part.
+    if (facts.frozen || (facts.isLong && !from.live.complete)) unusedBytes += waste;
     else if (facts.liveBytes === 0) {
       remove.push(facts);
       bytesFreed += Math.max(0, facts.size);
