@@ -23,6 +23,9 @@ export interface IgnoreRecord {
   files: RecordedIgnoreFile[];
 }
 
+/** Of what was displaced all counts, whatever its own ignore files say. */
+export const NO_RULES: IgnoreRecord = { excludes: [], files: [] };
+
 /** An ignore file as a walk finds it: directory and content, both raw bytes decoded as latin1. */
 export interface FoundIgnoreFile {
   readonly directory: string;

@@ -12,8 +12,17 @@ const HEAD = ',"checksum":"';
 const TAIL = '"}\n';
 const LENGTH = HEAD.length + 64 + TAIL.length;
 
+/** What is longer is read by nobody. */
+export const MAX_DESCRIPTOR_BYTES = 64 << 20;
+
+/** Throws `unsupported` where it would be too long to be read, as with ignore files of many megabytes. */
 export function encodeDescriptorFile(descriptor: Descriptor): Uint8Array {
-  return withChecksum(encodeDescriptor(descriptor));
+  const bytes = withChecksum(encodeDescriptor(descriptor));
+  if (bytes.length <= MAX_DESCRIPTOR_BYTES) return bytes;
+  const message = `the save point's record would have ${bytes.length} bytes, and may have ${MAX_DESCRIPTOR_BYTES}`;
+  throw new CairnError("unsupported", message, {
+    hint: "the contents of all ignore files (.cairnignore) are in it: make them smaller",
+  });
 }
 
 /** Throws `damaged`, `newer_version`. */

@@ -6,7 +6,7 @@ import { failpoint } from "../failpoint.ts";
 import { decodePartial, encodePartial, type PartialFile } from "../formats/partial.ts";
 import { rawPath, recordPath } from "../formats/record.ts";
 import { durableRemove, fsyncDirectory } from "../fs/durable.ts";
-import { nameOf, parentOf } from "../fs/exchange-folders.ts";
+import { moveToFree, nameOf, parentOf } from "../fs/exchange-folders.ts";
 import { livenessOf, newOwner } from "../fs/lock-owner.ts";
 import { makeFolder } from "../fs/make-folder.ts";
 import { filesystemKind, isMountPoint } from "../fs/mounts.ts";
@@ -256,10 +256,13 @@ function moveIn(record: PartialFile, onMoved: (name: Buffer) => void = () => und
   const taken: Buffer[] = [];
   for (const name of fs.readdirSync(staging, { encoding: "buffer" })) {
     const to = Buffer.concat([target, SLASH, name]);
-    if (fs.lstatSync(to, { throwIfNoEntry: false }) === undefined) {
-      fs.renameSync(Buffer.concat([staging, SLASH, name]), to);
+    try {
+      moveToFree(Buffer.concat([staging, SLASH, name]), to);
       onMoved(name);
-    } else taken.push(name);
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "already_exists") throw error;
+      taken.push(name);
+    }
     failpoint("partial.moved");
   }
   if (taken.length === 0) fs.rmdirSync(staging);

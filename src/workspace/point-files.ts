@@ -7,11 +7,10 @@ import { sealedDescriptor } from "../formats/seal-file.ts";
 import { readSmallFile } from "../fs/durable.ts";
 import { isSavePointId, type SavePointId } from "../ids.ts";
 import type { PointPaths } from "./control-layout.ts";
-import { decodeDescriptorFile, decodeSealFile } from "./descriptor-file.ts";
+import { decodeDescriptorFile, decodeSealFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
 
 /** What the files of one point say: its descriptor, its claim, its seal, and the small files beside them. */
 
-export const MAX_DESCRIPTOR_BYTES = 64 << 20;
 const MAX_SIDECAR_BYTES = 16 << 20;
 
 /** A point and the small files beside its descriptor. */

@@ -19,7 +19,7 @@ import { CairnError } from "../errors.ts";
 import type { Descriptor } from "../formats/descriptor.ts";
 import { newSavePointId } from "../ids.ts";
 import type { ObjectId, SavePointId, WorkspaceId } from "../ids.ts";
-import { encodeDescriptorFile } from "./descriptor-file.ts";
+import { encodeDescriptorFile, MAX_DESCRIPTOR_BYTES } from "./descriptor-file.ts";
 import { Points } from "./points.ts";
 import { resolveTarget } from "./targets.ts";
 
@@ -142,6 +142,16 @@ test("a damaged descriptor is listed as damaged and hides nothing", (context) =>
   assert.throws(() => resolveTarget(points, ids[1]!, ids[3]!), hasCode("damaged"));
   assert.throws(() => resolveTarget(points, "head~1", ids[3]!), hasCode("damaged"));
   assert.equal(resolveTarget(points, "head~3", ids[3]!).sequence, 1);
+});
+
+test("a descriptor that nobody would read is not written, and its claim can be given up", (context) => {
+  const { points } = scratch(context);
+  save(points);
+  points.claim(2, newSavePointId());
+  const degraded = ["r".repeat(MAX_DESCRIPTOR_BYTES)];
+  assert.throws(() => points.commit(descriptorOf(2, { degraded })), hasCode("unsupported"));
+  points.abandon(2);
+  assert.deepEqual(points.sequences(), [1]);
 });
 
 test("a newer descriptor is refused by name and left as it is", (context) => {

@@ -1,5 +1,6 @@
 import { hex } from "../../formats/bytes.ts";
 import type { Manifest } from "../../formats/manifest.ts";
+import { NO_RULES } from "../../fs/ignore.ts";
 import type { FinishedPack } from "../../repository/pack-writer.ts";
 import type { AmendRequest } from "../engine.ts";
 import { presentSource } from "../scan/present-source.ts";
@@ -31,7 +32,7 @@ export async function scanAmendment(request: AmendRequest, more: AmendWith): Pro
     root: request.staging,
     cache: null,
     excludes: [],
-    rules: null,
+    rules: NO_RULES,
     chunkerPolynomial: more.store.repository.chunkerPolynomial,
     store: more.target,
     onProgress: request.onProgress,

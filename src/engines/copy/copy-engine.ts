@@ -1,3 +1,4 @@
+import { NO_RULES } from "../../fs/ignore.ts";
 import { hex } from "../../formats/bytes.ts";
 import { hostname } from "node:os";
 import path from "node:path";
@@ -278,7 +279,7 @@ export class CopyEngine implements Engine {
       root,
       cache: null,
       excludes: [],
-      rules: null,
+      rules: NO_RULES,
       chunkerPolynomial: repository.chunkerPolynomial,
       onProgress: call.onProgress,
     });
