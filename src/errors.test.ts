@@ -31,3 +31,12 @@ test("an error in other words keeps what they leave out", () => {
   const hinted = reworded(first, { hint: "go", cause });
   assert.deepEqual([hinted.message, hinted.hint, hinted.cause], ["locked by 7", "go", cause]);
 });
+
+test("of two failures the first is told where the other came while it was cleared away", () => {
+  const first = Object.assign(new Error("ENOTCONN: socket is not connected, read"), { code: "ENOTCONN" });
+  const both = new SuppressedError(new Error("close failed"), first, "An error was suppressed during disposal");
+  const told = toCairnError(both, "read a file");
+  assert.equal(told.code, toCairnError(first).code);
+  assert.match(told.message, /^read a file: ENOTCONN/);
+  assert.match(told.hint ?? "", /mount it again/);
+});

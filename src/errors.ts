@@ -91,11 +91,14 @@ export function codeOfErrno(name: string | undefined): ErrorCode {
 }
 
 const MEMORY_HINT = "let the process have more memory, or have it do less at once";
+const GONE_HINT = "the program behind a mount has ended: mount it again, then try again";
 const FULL_HINT = "free some space there (or let the user have more of it), then try again";
 
 /** Any thrown value as a CairnError: system errors keep their meaning, everything else is internal. */
 export function toCairnError(error: unknown, doing?: string): CairnError {
   if (error instanceof CairnError) return error;
+  // What failed first tells why, what failed while it was cleared away after does not.
+  if (error instanceof SuppressedError) return toCairnError(error.suppressed, doing);
   const name = (error as { code?: unknown } | null)?.code;
   const message = error instanceof Error ? error.message : String(error);
   const text = doing === undefined ? message : `${doing}: ${message}`;
@@ -110,7 +113,8 @@ export function toCairnError(error: unknown, doing?: string): CairnError {
   }
   if (typeof name === "string" && /^E[A-Z0-9]+$/.test(name)) {
     const code = codeOfErrno(name);
-    return new CairnError(code, text, { cause: error, ...(code === "no_space" ? { hint: FULL_HINT } : {}) });
+    const hint = code === "no_space" ? FULL_HINT : name === "ENOTCONN" ? GONE_HINT : undefined;
+    return new CairnError(code, text, { cause: error, ...(hint === undefined ? {} : { hint }) });
   }
   const isMemory = error instanceof RangeError && /allocation failed|could not allocate/i.test(message);
   if (isMemory || name === "ZSTD_error_memory_allocation" || name === "ERR_ZLIB_INITIALIZATION_FAILED")
