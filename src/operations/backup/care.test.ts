@@ -9,7 +9,7 @@ import { encodeConfig } from "../../formats/config.ts";
 import { walkDigests } from "../../engines/testing-walk.ts";
 import { CairnError } from "../../errors.ts";
 import { objectIdOf } from "../../ids.ts";
-import type { CopyBackupsResult, SnapshotGrouping } from "../contract.ts";
+import type { BackupRetention, CopyBackupsResult, SnapshotGrouping } from "../contract.ts";
 import { hasCode } from "../testing-folder.ts";
 import type { OpenedRepository } from "./opened-repository.ts";
 import { backupScene, damagePack, opened as lastOpened, type BackupScene } from "./testing-far.ts";
@@ -176,6 +176,30 @@ test("many small backups are few files after a prune", async (t) => {
   assert.ok(files() < before / 2, `${before} files became ${files()}`);
   assert.deepEqual((await at.repository.verify()).problems, []);
   resticCheck(at);
+});
+
+test("what was uploaded last is kept with the newest, also where it is an older state", async (t) => {
+  const at = await backupScene(t, "local");
+  const { client, repository } = at;
+  const [first, second] = await rounds(at, 2);
+  await client.restore({ target: "head~1" });
+  // What a nightly job does: the folder is as it was, so the point that it stands at is its backup.
+  const last = (await client.createBackup(repository, { save: true })).snapshot!.snapshot_id;
+  const decided = async (retention: BackupRetention): Promise<string[][]> => {
+    const { groups } = await repository.forget({ retention, dryRun: true });
+    return groups.flatMap(({ snapshots }) =>
+      snapshots.filter(({ keep }) => keep).map((each) => [each.snapshot_id, ...each.reasons]),
+    );
+  };
+  const { snapshots } = await repository.list();
+  assert.equal(snapshots.at(-1)!.snapshot_id, second, "the newest state");
+  const kept = await decided({ keepLast: 1 });
+  assert.deepEqual(kept.map(([id]) => id).toSorted(), [second, last].toSorted());
+  assert.ok(kept.some(([id, reason]) => id === last && reason === "uploaded last"));
+  // Of what has the same content one is enough, and rules that drop the newest drop this one, too.
+  await repository.forget({ snapshots: [second!] });
+  assert.equal((await decided({ keepLast: 1 })).length, 1);
+  assert.deepEqual(await decided({ keepTags: ["r0"] }), [[first, "tag r0"]]);
 });
 
 test("snapshots are copied once into a repository with other keys, and come back the same from there", async (t) => {

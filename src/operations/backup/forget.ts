@@ -125,6 +125,26 @@ async function requireStillUnreadable(access: RepositoryAccess, unreadable: read
   }
 }
 
+/**
+ * Rules that keep the newest also keep what was uploaded last: after going back in history that is an older state, and the
+ * only one that has what lies in the folder now. `sorted`: oldest state first.
+ */
+function keepingLastUpload(
+  sorted: readonly ListedSnapshot[],
+  decisions: readonly RetentionDecision[],
+): readonly RetentionDecision[] {
+  const keeps = new Set<string>(decisions.flatMap(({ id, keep }) => (keep ? id : [])));
+  const last = sorted.reduce((late, each) => (uploadedAt(each) >= uploadedAt(late) ? each : late));
+  const isHeld = sorted.some(({ id, snapshot }) => keeps.has(id) && snapshot.tree === last.snapshot.tree);
+  if (!keeps.has(sorted.at(-1)!.id) || isHeld) return decisions;
+  return decisions.map((each) => (each.id === last.id ? { ...each, keep: true, reasons: ["uploaded last"] } : each));
+}
+
+function uploadedAt({ snapshot }: ListedSnapshot): number {
+  const end = Date.parse(String(snapshot.summary?.["backup_end"]));
+  return Number.isNaN(end) ? Date.parse(snapshot.time) : end;
+}
+
 interface Decision {
   groups: ForgetGroup[];
   /** Those that are named and cannot be read: they are of no group. */
@@ -160,8 +180,9 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
   const grouping = options.groupBy ?? GROUPING;
   const chosen = snapshots.filter(({ snapshot }) => isChosen(snapshot, options));
   const groups = groupsOf(chosen, grouping).map((group) => {
-    const decisions = applyRetention(
-      group.toSorted(byTime).map(({ id, snapshot }, sequence) => ({
+    const sorted = group.toSorted(byTime);
+    const decided = applyRetention(
+      sorted.map(({ id, snapshot }, sequence) => ({
         id,
         sequence,
         time: Date.parse(snapshot.time),
@@ -171,6 +192,7 @@ function decide(listing: SnapshotListing, options: ForgetBackupsOptions): Decisi
       retention,
       Date.now(),
     );
+    const decisions = keepingLastUpload(sorted, decided);
     const result = groupResult(group, grouping, decisions);
     if (decisions.every(({ keep }) => !keep)) throw keepsNothing(result);
     return result;
