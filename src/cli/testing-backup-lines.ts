@@ -48,7 +48,7 @@ export const WRONG_BACKUPS: [string, RegExp][] = [
   ["backup create --stdin-from-command -r x", /wants a command/],
   ["backup create --stdin-filename a -r x", /--stdin/],
   ["backup restore latest -r x", /--to DIR/],
-  ["backup restore latest -r x --to y --in-place", /--to DIR, or --in-place/],
+  ["backup restore latest -r x --to y --in-place", /exclude each other/],
   ["backup restore latest -r x --to y --keep-present", /--in-place/],
   ["receipt show x", /unknown command 'show'/],
   ["backup forget -r x", /wants snapshots or a rule/],

@@ -268,3 +268,16 @@ test("a folder is clean after a restore that gave a large file another size", { 
   write("large", "y".repeat(800_000));
   assert.equal((await client.status()).clean, false);
 });
+
+test("status says when the newest save point was last proven, and only where it was", async (t) => {
+  const { client, write } = await testFolder(t, { a: "one" });
+  await client.save();
+  assert.equal((await client.status()).last_proof_at, null);
+  const before = new Date().toISOString();
+  await client.verify("latest");
+  const { last_proof_at: at } = await client.status();
+  assert.ok(at !== null && at >= before, String(at));
+  write("a", "two");
+  await client.save();
+  assert.equal((await client.status()).last_proof_at, null);
+});

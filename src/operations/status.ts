@@ -3,6 +3,7 @@ import { displayPath } from "../fs/safe-path.ts";
 import { changesSinceHead, type HeadCall, lookAtWorkspace, recoverIfIdle } from "../workspace/look.ts";
 import { isFolderThere, requireFolder } from "../workspace/missing-folder.ts";
 import { readBackupNotes } from "../workspace/backup-notes.ts";
+import type { Point } from "../workspace/point-files.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { EngineReason, EngineType, Holder, Recovered, StatusResult, WorkspaceCallOptions } from "./contract.ts";
 import { degradationOf } from "./public-point.ts";
@@ -45,8 +46,14 @@ export async function status(
     recovered: state.recovered as unknown as Recovered[],
     last_save_at: latest?.descriptor.created_at ?? null,
     last_backup_at: readBackupNotes(workspace.found.paths)[0]?.at ?? null,
-    last_proof_at: null,
+    last_proof_at: provenAt(latest),
   };
+}
+
+/** When a point was last read again whole; null where that was not done, or found something wrong. */
+function provenAt(point: Point | null): string | null {
+  const verification = point?.verification ?? null;
+  return verification?.ok === true ? verification.at : null;
 }
 
 /** Processes that have a file of the folder open for writing, as far as this user can see. */

@@ -41,7 +41,9 @@ export function splitLocation(location: string): SplitLocation {
 
 /** The error for a scheme that nobody serves. `known` are those that are served. */
 export function unknownScheme(scheme: string, known: readonly string[]): CairnError {
+  const isWeb = scheme === "http" || scheme === "https";
+  const web = `a server of restic's protocol is rest:${scheme}://…, one of S3's s3:${scheme}://…; `;
   return new CairnError("usage", `no storage is known by ${JSON.stringify(`${scheme}:`)}`, {
-    hint: `a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
+    hint: `${isWeb ? web : ""}a path, or one of ${known.map((name) => `${name}:`).join(", ")}; a path with a colon begins with ./ or local:`,
   });
 }

@@ -35,7 +35,7 @@ export const command: CommandDefinition = {
     { flags: "-t, --tag <tags>", text: "tags of the snapshot, comma between", repeat: true },
     { flags: "--host <name>", text: "recorded as the host's name; default: where the point was made" },
     { flags: "--skip-if-unchanged", text: "no snapshot when the newest one of the folder holds the same" },
-    { flags: "--dry-run", text: "only say what would be transferred" },
+    { flags: "--dry-run", text: "only say what would be transferred; a folder is saved first all the same" },
     { flags: "--stdin", text: "what comes on stdin as one file, instead of a save point" },
     { flags: "--stdin-from-command", text: "what a command writes; no snapshot when it fails" },
     { flags: "--stdin-filename <name>", text: "the file's name in the snapshot (default stdin)" },

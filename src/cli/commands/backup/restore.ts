@@ -61,7 +61,8 @@ export const command: CommandDefinition = {
 async function run(context: Context, input: Input): Promise<Outcome> {
   const to = input.text("to");
   const isInPlace = input.flag("inPlace");
-  if (isInPlace ? to !== undefined : (to ?? "") === "")
+  if (isInPlace && to !== undefined) throw usage("--to DIR and --in-place exclude each other");
+  if (!isInPlace && (to ?? "") === "")
     throw usage("backup restore wants a folder to write into: --to DIR, or --in-place");
   if (input.flag("keepPresent") && !isInPlace) throw usage("--keep-present is of a restore --in-place");
   const paths = [...input.rest(1), ...input.list("pathB64").map((text) => parseBase64(text, "--path-b64"))];
