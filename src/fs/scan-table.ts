@@ -83,6 +83,10 @@ export const DIRECTORY_FLAG = {
   LISTED: 64,
   /** each record has the name of the record at its place in the previous table */
   ALIGNED: 128,
+  /** a name that was listed in it was gone when it was looked at: to be listed again */
+  MOVED: 256,
+  /** it was gone when it was to be read; OMITTED, too */
+  GONE: 512,
 } as const;
 
 /** Tags in an entry's extras: u32 total length, then tag u8, u32 length, bytes. */
@@ -211,6 +215,23 @@ export class ScanTable {
   /** Sets a flag of a directory; safe beside other threads. */
   addDirectoryFlag(directory: number, flag: number): void {
     Atomics.or(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, flag);
+  }
+
+  /** Takes flags of a directory back; safe beside other threads. */
+  clearDirectoryFlags(directory: number, flags: number): void {
+    Atomics.and(this.directoryState, directory * DIRECTORY_WORDS + D.FLAGS, ~flags);
+  }
+
+  /** Queues a job; whoever waits for one is to be told. */
+  addJob(directory: number, start: number, count: number): void {
+    const { control, jobs } = this;
+    Atomics.add(control, C.PENDING, 1);
+    const at = Atomics.add(control, C.JOBS, 1) * 4;
+    if (at + 4 > jobs.length) throw new TableFull();
+    jobs[at] = directory;
+    jobs[at + 1] = start;
+    jobs[at + 2] = count;
+    Atomics.store(jobs, at + 3, 1);
   }
 
   recordName(record: number): Buffer {

@@ -121,7 +121,9 @@ export function renderIncomplete(incomplete: Incomplete | null, style: Style): s
   return [
     `${style.yellow("incomplete")}: the save point lacks ${count === 0 ? "something" : plural(count, "entry")} of the folder that could not be recorded`,
     ...limited(
-      leftOut.map((entry) => `  ${printable(entry.path)}  ${style.dim(printable(entry.detail))}`),
+      leftOut.map(
+        (entry) => `  ${printable(entry.path === "" ? "." : entry.path)}  ${style.dim(printable(entry.detail))}`,
+      ),
       10,
       style,
     ),

@@ -8,7 +8,7 @@ import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
 import { hasWords, INODE_WORDS, MTIME_WORDS, SIZE_WORDS } from "./stat-words.ts";
-import { SINGLE_BLOB_LIMIT, TORN_LIMIT } from "./task.ts";
+import { SINGLE_BLOB_LIMIT } from "./task.ts";
 
 const YOUNG_SECONDS = 60;
 /** Few young files are settled (written back) before they are read, so that they need no second reading. */
@@ -243,8 +243,9 @@ export class EntryReader {
     return (old!.recordFlags(oldRecord) & FLAG.OMITTED) === 0 && hasWords(...was, UNCHANGED) ? "same" : null;
   }
 
-  #vanished(record: number): void {
+  #vanished(record: number, directory: number): void {
     this.#thread.table.records[record * RECORD_WORDS + R.MODE] = 0;
+    this.#thread.noteMoved(directory);
   }
 
   #omit(record: number, directory: number, reason: string): void {
@@ -256,7 +257,7 @@ export class EntryReader {
   #readLink({ dirfd, names, name, record, directory }: EntryToRead): boolean {
     const { sys, scratch } = this.#thread;
     const n = sys.readlink(dirfd, names, name, scratch);
-    if (n === ENOENT || n === EINVAL) this.#vanished(record);
+    if (n === ENOENT || n === EINVAL) this.#vanished(record, directory);
     else if (n < 0) this.#omit(record, directory, errnoName(-n));
     else this.#extras.push({ tag: EXTRA.LINK_TARGET, value: Uint8Array.from(scratch.bytes.subarray(0, n)) });
     return n >= 0;
@@ -274,7 +275,7 @@ export class EntryReader {
   #readFile({ dirfd, names, name, record, directory, opened }: EntryToRead): void {
     const { sys, task } = this.#thread;
     const fd = opened ?? this.open(dirfd, names, name);
-    if (fd === ENOENT || fd === ELOOP) return this.#vanished(record);
+    if (fd === ENOENT || fd === ELOOP) return this.#vanished(record, directory);
     if (fd < 0) return this.#omit(record, directory, errnoName(-fd));
     if (task.readAgain === "disk" && opened === undefined && !forgetPages(fd)) this.#thread.notes.keptInMemory++;
     try {
@@ -309,7 +310,7 @@ export class EntryReader {
         if (error < 0) return this.#omit(record, directory, errnoName(-error));
         sys.fstat(fd, stat2);
         // What was opened is no file any more than what was listed is: another entry took its place.
-        if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record);
+        if ((stat2.words[STAT.MODE]! & 0xf000) >>> 12 !== TYPE.FILE) return this.#vanished(record, directory);
         const isWhole = error === 1 && (clone >= 0 || sameContentStat(stat.words, stat2.words));
         if (!isWhole && attempt === 1) this.#torn(record, directory);
         if (isWhole || attempt === 1) {
@@ -355,10 +356,8 @@ export class EntryReader {
 
   #torn(record: number, directory: number): void {
     this.#flags |= FLAG.TORN;
-    const { notes, table } = this.#thread;
-    if (notes.torn.length >= TORN_LIMIT) return;
-    const path = this.#thread.entryPath(directory, table.recordName(record));
-    notes.torn.push({ path, reason: "changed while it was read" });
+    const path = this.#thread.entryPath(directory, this.#thread.table.recordName(record));
+    this.#thread.noteTorn(path, "changed while it was read");
   }
 
   /** Reads and stores the content; 1 when the length was as stated, 0 when not, or minus errno. */

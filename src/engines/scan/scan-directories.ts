@@ -5,11 +5,12 @@ import { ATTRIBUTE_MOUNT_ROOT, errnoName, STAT, TYPE, wide } from "../../fs/sysc
 import { type Arena, arenaOver } from "../../native.ts";
 import { compareName, nameAt, type Names, putNames, SharedPart } from "./directory-parts.ts";
 import { DirectoryRules } from "./directory-rules.ts";
+import { LIST_AGAIN, listAgain } from "./list-again.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
-import type { ScanThread } from "./scan-thread.ts";
-import { hasWords, MTIME_WORDS, OWNER_WORDS, SIZE_WORDS } from "./stat-words.ts";
+import { isGone, type ScanThread } from "./scan-thread.ts";
+import { hasWords, RECORDED, RECORDED_OF_FILES } from "./stat-words.ts";
 import { STAGING_NAME } from "./task.ts";
 
 /** A listing longer than this is shared out among the threads in parts. */
@@ -17,10 +18,6 @@ const PART = 1024;
 const DOT = 0x2e;
 const IGNORE_NAME = Buffer.from(`${IGNORE_FILE}\0`, "latin1");
 const DIRECTORY_MODE = TYPE.DIRECTORY << 12;
-
-/** What trees and digests have, beside the mode. */
-const RECORDED = [...OWNER_WORDS, ...MTIME_WORDS];
-const RECORDED_OF_FILES = [...RECORDED, ...SIZE_WORDS];
 
 /** Phase one of a scan on one thread: takes directories until none is left anywhere. */
 export function scanDirectories(thread: ScanThread): void {
@@ -81,6 +78,7 @@ class DirectoryScanner {
         const [directory, start, count] = [jobs[job * 4]!, jobs[job * 4 + 1]!, jobs[job * 4 + 2]!];
         if (this.#thread.isSpent) this.#thread.addJob(directory, start, count);
         else if (count === 0) this.#directory(directory);
+        else if (count === LIST_AGAIN) this.#again(directory);
         else this.#part(directory, start, count);
         if (Atomics.sub(control, C.PENDING, 1) === 1) this.#thread.wake();
       }
@@ -94,7 +92,7 @@ class DirectoryScanner {
     const open = (): number => thread.openDirectory(directory);
     const looks = { before: thread.stat2, after: thread.stat };
     const fd = known === null ? thread.listing.openSteady(thread.sys, open, looks) : open();
-    if (fd < 0) return this.#omitDirectory(directory, errnoName(-fd));
+    if (fd < 0) return this.#lost(directory, fd);
     try {
       if (known !== null) return this.#small(directory, fd, known);
       thread.notes.listed++;
@@ -133,17 +131,37 @@ class DirectoryScanner {
 
   #oldNames: Arena | undefined;
 
-  #omitDirectory(directory: number, reason: string): void {
+  /** A directory that cannot be opened or listed. */
+  #lost(directory: number, result: number): void {
     const { table } = this.#thread;
+    if (directory !== 0 && isGone(result)) return this.#thread.noteGone(directory);
     table.addDirectoryFlag(directory, DIRECTORY_FLAG.OMITTED);
-    this.#thread.noteOmitted(table.directoryPath(directory), reason);
+    this.#thread.noteOmitted(table.directoryPath(directory), errnoName(-result));
   }
 
-  /** Names that are part of the state: neither ignored nor staged by a restore. */
-  #filter(directory: number, fd: number): Names {
+  /** Lists a directory again, after all else, and reads what the first listing did not have. */
+  #again(directory: number): void {
+    const { table, old, sys, stat } = this.#thread;
+    listAgain(this.#thread, directory, {
+      names: (fd) => this.#filter(directory, fd, true),
+      lost: (result) => this.#lost(directory, result),
+      read: (fd, entry) => {
+        const { arena, name, record, oldRecord } = entry;
+        const result = sys.stat(fd, arena, name, stat);
+        if (result < 0) this.#unreadable(directory, record, result, nameAt(arena, name));
+        else if (oldRecord >= 0 && this.#vouched(fd, arena, name, oldRecord)) {
+          table.copyRecord(old!, oldRecord, record);
+          this.#takenOver(directory, oldRecord, record);
+        } else this.#newRecord(directory, fd, entry);
+      },
+    });
+  }
+
+  /** Names that are part of the state: neither ignored nor staged by a restore. `again`: by the rules of its first listing. */
+  #filter(directory: number, fd: number, again = false): Names {
     const { listing, table } = this.#thread;
     if (directory !== 0 && !this.#rules.any && this.#skip.size === 0) return listing.offsets;
-    const rules = this.#rules.listed(directory, fd);
+    const rules = this.#rules.listed(directory, again ? -1 : fd);
     const bytes = Buffer.from(listing.names.bytes.buffer);
     return listing.offsets.filter((offset) => {
       if (
@@ -160,6 +178,7 @@ class DirectoryScanner {
       )
         return false;
       if (!rules.ignores(name, this.#isDirectory(fd, offset))) return true;
+      if (again) return false;
       const base = directory * DIRECTORY_WORDS;
       table.directories[base + D.IGNORED]!++;
       this.#thread.noteIgnored(this.#thread.entryPath(directory, Buffer.from(name, "latin1")));
@@ -376,10 +395,11 @@ class DirectoryScanner {
     return shared.leaves(at);
   }
 
-  /** A name that was listed and cannot be looked at: gone meanwhile, or noted. */
+  /** A name that was listed and cannot be looked at. */
   #unreadable(directory: number, record: number, result: number, name: Uint8Array): void {
     this.#noRecord(record);
-    if (result !== ENOENT) this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
+    if (result === ENOENT) this.#thread.noteMoved(directory);
+    else this.#thread.noteOmitted(this.#thread.entryPath(directory, name), errnoName(-result));
   }
 
   #noRecord(record: number): void {
@@ -461,7 +481,7 @@ class DirectoryScanner {
     if (fd < 0) {
       // They may have been copied from the previous table.
       for (let record = start; record < start + count; record++) this.#noRecord(record);
-      return this.#omitDirectory(directory, errnoName(-fd));
+      return this.#lost(directory, fd);
     }
     const arena: Arena = { bytes: table.names, address: this.#namesAddress() };
     const names = Array.from({ length: count }, (_, i) => table.records[(start + i) * RECORD_WORDS]!);

@@ -14,11 +14,13 @@ import {
 import type { ScanNotes, ScanTask } from "./task.ts";
 
 /**
- * What the main thread posts, in this order: `tail` to the one thread that kept its own, `draft` to one that did not;
+ * What the main thread posts, in this order: `again` for what was queued meanwhile, any number of times, its reply the
+ * notes of all so far; `tail` to the one thread that kept its own, `draft` to one that did not;
  * `abort` may come at any time.
  */
 export type ScanRequest =
   | { kind: "scan"; task: ScanTask; thread: number; store: StoreSinkTask | null }
+  | { kind: "again" }
   | { kind: "trees"; groups: LinkGroups; keepTails: boolean }
   | { kind: "tail"; tails: OtherTails; blobs: ExtraBlob[] }
   | { kind: "draft"; temporary: string }
@@ -52,6 +54,10 @@ export class ScanRunner {
         scanDirectories(this.#thread);
         return { kind: "scanned", notes: this.#thread.notes };
       }
+      case "again":
+        this.#thread!.notes.moved = [];
+        scanDirectories(this.#thread!);
+        return { kind: "scanned", notes: this.#thread!.notes };
       case "trees":
         buildTrees(this.#thread!, request.groups);
         this.#thread!.close();

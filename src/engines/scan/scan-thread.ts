@@ -4,9 +4,10 @@ import { CairnError } from "../../errors.ts";
 import { joinPath } from "../../formats/bytes.ts";
 import { DirectoryListing } from "../../fs/listing.ts";
 import { openBelow } from "../../fs/open-below.ts";
-import { C, D, DIRECTORY_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
+import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, ScanTable } from "../../fs/scan-table.ts";
 import { newStatBuffer, openDirectory, type StatBuffer, type Syscalls, syscalls } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver, newArena } from "../../native.ts";
+import { ELOOP, ENOENT, ENOTDIR } from "../../fs/errno.ts";
 import { asSource } from "./as-source.ts";
 import {
   type ContentSink,
@@ -15,6 +16,7 @@ import {
   type ScanNotes,
   type ScanTask,
   SINGLE_BLOB_LIMIT,
+  TORN_LIMIT,
 } from "./task.ts";
 
 /** So much is read before the other threads are told of it. */
@@ -69,6 +71,9 @@ export class ScanThread {
   readonly rootFd: number;
   /** It has left entries to others, and takes no more. */
   isSpent = false;
+  /** the directory that is being listed again, or -1; names that were gone in such directories */
+  listsAgain = -1;
+  goneNames = 0;
   #root: number | undefined;
   #unreported = 0;
   #onMuchRead: (() => void) | null;
@@ -138,17 +143,9 @@ export class ScanThread {
     return directory;
   }
 
-  /** Queues a directory (count 0) or a part of a listed one. */
+  /** Queues a directory (count 0), a part of a listed one, or one that is listed again (below 0). */
   addJob(directory: number, start: number, count: number): void {
-    const { control, jobs } = this.table;
-    Atomics.add(control, C.PENDING, 1);
-    const job = Atomics.add(control, C.JOBS, 1);
-    const at = job * 4;
-    if (at + 4 > jobs.length) throw new TableFull();
-    jobs[at] = directory;
-    jobs[at + 1] = start;
-    jobs[at + 2] = count;
-    Atomics.store(jobs, at + 3, 1);
+    this.table.addJob(directory, start, count);
     this.wake();
   }
 
@@ -178,6 +175,37 @@ export class ScanThread {
     this.notes.omitted.push({ path: Uint8Array.from(path), reason });
   }
 
+  /** A name that was listed in a directory is gone: what it stood for may have another one by now. */
+  noteMoved(directory: number): void {
+    const { table, notes } = this;
+    if (directory === this.listsAgain) {
+      this.goneNames++;
+      return;
+    }
+    if ((table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.MOVED) !== 0) return;
+    table.addDirectoryFlag(directory, DIRECTORY_FLAG.MOVED);
+    notes.moved.push(directory);
+  }
+
+  /** A directory is gone, and with it maybe some in which it lies: the first that is there is to be listed again. */
+  noteGone(directory: number): void {
+    const { table, sys } = this;
+    let there = directory;
+    for (let fd = -1; fd < 0;) {
+      table.addDirectoryFlag(there, DIRECTORY_FLAG.OMITTED | DIRECTORY_FLAG.GONE);
+      there = table.directories[there * DIRECTORY_WORDS + D.PARENT]!;
+      if (there === 0) break;
+      fd = this.openDirectory(there);
+      if (fd >= 0) sys.close(fd);
+      else if (!isGone(fd)) break;
+    }
+    this.noteMoved(there);
+  }
+
+  noteTorn(path: Uint8Array, reason: string): void {
+    if (this.notes.torn.length < TORN_LIMIT) this.notes.torn.push({ path: Uint8Array.from(path), reason });
+  }
+
   noteIgnored(path: Uint8Array): void {
     this.notes.ignoredCount++;
     if (this.notes.ignored.length < 20) this.notes.ignored.push(Buffer.from(path).toString("latin1"));
@@ -196,4 +224,9 @@ export class ScanThread {
     if (this.#root !== undefined) fs.closeSync(this.#root);
     this.#root = undefined;
   }
+}
+
+/** Whether opening a directory by a path says that none is there any more: nothing is, or something else. */
+export function isGone(result: number): boolean {
+  return result === ENOENT || result === ENOTDIR || result === ELOOP;
 }

@@ -4,7 +4,16 @@ import { throwIfAborted } from "../../errors.ts";
 import { keepsAttributeTimes, keepsContentTimes, keepsDirectoryTimes } from "../../fs/kept-times.ts";
 import type { IgnoreRecord } from "../../fs/ignore.ts";
 import { displayPath } from "../../fs/safe-path.ts";
-import { allocateTable, C, D, RECORD_WORDS, ScanTable, TableFull } from "../../fs/scan-table.ts";
+import {
+  allocateTable,
+  C,
+  D,
+  DIRECTORY_FLAG,
+  DIRECTORY_WORDS,
+  RECORD_WORDS,
+  ScanTable,
+  TableFull,
+} from "../../fs/scan-table.ts";
 import type { StatCache, StatCacheDraft } from "../../fs/stat-cache.ts";
 import type { BlobIndex } from "../../repository/blob-index.ts";
 import { newChunkMemory } from "../../repository/chunker.ts";
@@ -14,6 +23,7 @@ import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
 import { comparePaths, findLinkGroups } from "./link-groups.ts";
+import { LIST_AGAIN, MOVED_REASON } from "./list-again.ts";
 import { omitBelow } from "./omit-below.ts";
 import { INLINE_BYTES, INLINE_ENTRIES, InlineScanner, type Scanner } from "./inline-scanner.ts";
 import { newChunkQueue, RING_BYTES } from "./read-large.ts";
@@ -30,6 +40,8 @@ const FIRST_CAPACITY = 2 ** 20;
 const MARGIN = 4096;
 const GROWTH = 8;
 const PROGRESS_MS = 100;
+/** So many times directories are listed again in which something was renamed while they were read. */
+const AGAIN = 3;
 const SLASH = Buffer.from("/");
 /** The thread that takes the others' unfinished packs in. */
 const FINISHING = 0;
@@ -316,9 +328,35 @@ class Scan {
   async #scan(): Promise<ScanNotes> {
     const store = this.#sinkTask();
     this.#passForwardedOn();
-    const replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
-    if (this.#table.control[C.PENDING]! > 0) replies.push(...(await this.#goOn(store)));
-    return mergeNotes(replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : [])));
+    let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
+    for (let round = 0; ; round++) {
+      if (this.#table.control[C.PENDING]! > 0) replies.push(...(await this.#goOn(store)));
+      const parts = replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
+      const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
+      if (moved.length === 0 || round === AGAIN) return this.#merged(parts, moved);
+      for (const directory of moved) {
+        this.#table.clearDirectoryFlags(directory, DIRECTORY_FLAG.MOVED);
+        this.#table.addJob(directory, 0, LIST_AGAIN);
+      }
+      this.#foundMoved = true;
+      replies = await this.#all(() => ({ kind: "again" }));
+    }
+  }
+
+  #foundMoved = false;
+
+  /** What the threads noticed, and directories that did not hold still to the end. */
+  #merged(parts: readonly ScanNotes[], moved: readonly number[]): ScanNotes {
+    const notes = mergeNotes(parts);
+    if (!this.#foundMoved && moved.length === 0) return notes;
+    omitBelow(this.#table);
+    for (const directory of moved)
+      if ((this.#table.directories[directory * DIRECTORY_WORDS + D.FLAGS]! & DIRECTORY_FLAG.OMITTED) === 0)
+        notes.torn.push({ path: Uint8Array.from(this.#table.directoryPath(directory)), reason: MOVED_REASON });
+    // What was read again may be noted twice.
+    notes.omitted = notes.omitted.filter(({ path }, i, all) => i === 0 || comparePaths(path, all[i - 1]!.path) !== 0);
+    notes.mounts = notes.mounts.filter((path, i, all) => i === 0 || comparePaths(path, all[i - 1]!) !== 0);
+    return notes;
   }
 
   /** Has threads scan what is left by this one. */

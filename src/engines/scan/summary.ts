@@ -79,6 +79,8 @@ function omittedDirectories(table: ScanTable): Set<string> {
   for (let directory = 0; directory < table.control[C.DIRECTORIES]!; directory++) {
     const flags = table.directories[directory * DIRECTORY_WORDS + D.FLAGS]!;
     if (flags & DIRECTORY_FLAG.OMITTED) omitted.add(table.directoryPath(directory).toString("latin1"));
+    // It was gone, and was there again when its parent was listed again.
+    else if (omitted.size > 0) omitted.delete(table.directoryPath(directory).toString("latin1"));
   }
   return omitted;
 }

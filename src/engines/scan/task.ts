@@ -89,6 +89,8 @@ export interface ScanNotes {
   /** all of them: a restore takes nothing away that the target may have had and does not hold */
   omitted: { path: Uint8Array; reason: string }[];
   torn: { path: Uint8Array; reason: string }[];
+  /** numbers of directories that are to be listed again */
+  moved: number[];
   /** all of them: a restore keeps out of them */
   mounts: Uint8Array[];
   ignoreFiles: { path: Uint8Array; text: Uint8Array }[];
@@ -105,6 +107,7 @@ export function newScanNotes(): ScanNotes {
     ignoredCount: 0,
     omitted: [],
     torn: [],
+    moved: [],
     mounts: [],
     ignoreFiles: [],
   };
