@@ -4,6 +4,8 @@ import type { RestoreFile } from "../formats/restore.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { newSavePointId, type SavePointId } from "../ids.ts";
 import { failpoint } from "../failpoint.ts";
+import { joinRaw } from "../fs/safe-path.ts";
+import { keepDisplaced } from "./kept-displaced.ts";
 import { displacedName, stagedName } from "./restore-apply.ts";
 import { apartOf } from "./restore-journal.ts";
 import { findNode } from "./restore-plan.ts";
@@ -25,7 +27,8 @@ export type SavedNodes = ReadonlyMap<string, TreeNode>;
 /**
  * Looks at what a restore displaced before it is deleted: what was written to in between, through a descriptor or a
  * mapping that was still open, goes into a further point, which from then on is the one to undo with. Returns its id,
- * or the undo point's own when nothing changed. Contents are read again: a mapping need not move any time.
+ * or the undo point's own when nothing changed. Contents are read again: a mapping need not move any time. What cannot
+ * be read any more is kept aside.
  */
 export async function checkDisplaced(
   workspace: Workspace,
@@ -42,8 +45,9 @@ export async function checkDisplaced(
     for (const staging of stagings.all()) {
       const here = names.filter((each) => each.staging === staging);
       if (here.length === 0) continue;
-      const changed = await changedSince(workspace, call, { undoId, staging, names: here, saved });
+      const { changed, unread } = await changedSince(workspace, call, { undoId, staging, names: here, saved });
       if (changed.length > 0) undoId = await amendUndoPoint(workspace, call, { undoId, staging, changed });
+      keepDisplaced(workspace, unread, call);
     }
     return undoId;
   } finally {
@@ -58,12 +62,10 @@ function displacedBy(steps: readonly Step[], stagings: Stagings): Changed[] {
     if (step.op === "remove") return [{ path: step.path, name: Buffer.from(displacedName(step.kept)), staging }];
     const name = Buffer.from(stagedName(step.staged));
     // Where the old entry was kept, the new one still lies there: nothing was displaced.
-    const displaced = step.old !== null && inodeOf(Buffer.concat([staging.path, SLASH, name])) !== step.inode;
+    const displaced = step.old !== null && inodeOf(joinRaw(staging.path, name)) !== step.inode;
     return displaced ? [{ path: step.path, name, staging }] : [];
   });
 }
-
-const SLASH = Buffer.from("/");
 
 function inodeOf(place: Buffer): string | undefined {
   return fs.lstatSync(place, { bigint: true, throwIfNoEntry: false })?.ino.toString();
@@ -73,17 +75,21 @@ async function changedSince(
   workspace: Workspace,
   call: WorkspaceCall,
   more: { undoId: SavePointId; staging: Staging; names: readonly Changed[]; saved: SavedNodes | undefined },
-): Promise<Changed[]> {
+): Promise<{ changed: Changed[]; unread: Changed[] }> {
   const { signal: _ignored, ...rest } = call;
   const staging = presentSource(await workspace.engine.lookAt(more.staging.path, rest));
   const there = new Map(staging.list(staging.root).map((node) => [Buffer.from(node.name).toString("latin1"), node]));
   const wanted = more.saved ?? (await savedNodes(workspace, more));
-  return more.names.filter(({ path, name }) => {
-    const now = there.get(Buffer.from(name).toString("latin1"));
-    const was = wanted.get(Buffer.from(path).toString("latin1"));
+  const changed: Changed[] = [];
+  const unread: Changed[] = [];
+  for (const each of more.names) {
+    const now = there.get(Buffer.from(each.name).toString("latin1"));
+    const was = wanted.get(Buffer.from(each.path).toString("latin1"));
     // Not there: it was kept in its place, so nothing of it was displaced.
-    return now !== undefined && was !== undefined && isOther(was, now);
-  });
+    if (now === undefined && inodeOf(joinRaw(more.staging.path, each.name)) !== undefined) unread.push(each);
+    if (now !== undefined && was !== undefined && isOther(was, now)) changed.push(each);
+  }
+  return { changed, unread };
 }
 
 /** Being linked less, and a change time, follow from the displacement itself. */

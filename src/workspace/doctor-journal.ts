@@ -8,7 +8,7 @@ import { rawPath } from "../formats/record.ts";
 import { durableMkdir, durableWrite } from "../fs/durable.ts";
 import { mountsInside } from "../fs/mounts.ts";
 import { namesIn } from "../fs/names-in.ts";
-import { printablePath } from "../fs/safe-path.ts";
+import { joinRaw, printablePath } from "../fs/safe-path.ts";
 import { listWorkspaces } from "./control-directory.ts";
 import { newKeptPlace, workspacePaths } from "./control-layout.ts";
 import { type Journal, JOURNALS } from "./journals.ts";
@@ -180,7 +180,9 @@ function strandedFindings({ root, found }: Workspace): Checkup[] {
     .map((place) => ({
       kind: "kept",
       severity: "info",
-      detail: `${printablePath(place)} is what an interrupted restore left there while nothing, or something else, was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
+      detail: fs.existsSync(joinRaw(place, "names"))
+        ? `${printablePath(place)} keeps what a restore took away and could not read, so that no save point has it; remove it when it is not needed`
+        : `${printablePath(place)} is what an interrupted restore left there while nothing, or something else, was mounted; what was there before is in the save point that was made before it; remove it when it is not needed`,
     }));
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setAttribute } from "../../src/engines/testing-edits.ts";
@@ -22,6 +23,11 @@ const DROPPED = [
   "--inh-caps=-dac_override,-dac_read_search,-fowner",
   "--",
 ];
+
+/** Another file system than the one that tests work in; undefined where there is none. */
+const MEMORY = ["/dev/shm"].find(
+  (place) => fs.existsSync(place) && fs.statSync(place).dev !== fs.statSync(os.tmpdir()).dev,
+);
 
 function leftOut(data: Record<string, unknown>): LeftOut[] {
   return data["left_out"] as LeftOut[];
@@ -200,6 +206,49 @@ sys.stdin.readline(); m[4096:4104] = b"late one"; print("written", flush=True); 
     await client.undo();
     assert.equal(fs.readFileSync(file).subarray(4090, 4110).toString(), "bbbbbblate onebbbbbb");
   });
+
+  for (const [place, memory] of [
+    ["on the control directory's file system", null],
+    ["on another file system", MEMORY],
+  ] as const)
+    test(
+      `when what was displaced is written to and closed to everybody meanwhile, ${place}: it is kept, and named`,
+      { skip: !canDrop ? "needs root and setpriv" : memory === undefined ? "needs a file system in memory" : false },
+      async (t) => {
+        const folder = typeof memory !== "string" ? newFolder() : fs.mkdtempSync(path.join(memory, "cairn-"));
+        t.after(() => fs.rmSync(folder, { recursive: true }));
+        const file = path.join(folder, "f");
+        fs.writeFileSync(file, "first\n");
+        const client = await clientOf(folder);
+        const { save_point_id: first } = await client.save();
+        fs.writeFileSync(file, "second\n");
+        fs.writeFileSync(path.join(folder, "gone"), "second\n");
+        const open = [fs.openSync(file, "a"), fs.openSync(path.join(folder, "gone"), "a")];
+        const pause = pauseFile();
+        const running = startCairn(["restore", first, "-C", folder], {
+          failpoint: `restore.swapped@${pause}`,
+          prefix: DROPPED,
+        });
+        await running.paused;
+        for (const fd of open) {
+          fs.writeSync(fd, "late line\n");
+          fs.fchmodSync(fd, 0);
+          fs.closeSync(fd);
+        }
+        fs.rmSync(pause);
+        const done = await running.ended;
+        assert.equal(done.status, 0, done.stdout + done.stderr);
+        assert.equal(done.warnings.length, 2, done.warnings.join("\n"));
+        const kept = done.warnings.map((warning) => fs.readFileSync(/lies in (.*);/.exec(warning)![1]!, "utf8"));
+        assert.deepEqual(kept, ["second\nlate line\n", "second\nlate line\n"]);
+        assert.deepEqual(done.warnings.map((warning) => warning.split(" ")[0]).toSorted(), ["f", "gone"]);
+        assert.deepEqual(cairnOk(["status", folder]).data["changes"], { added: 0, modified: 0, removed: 0 });
+        const doctor = cairn(["doctor", "-C", folder]);
+        assert.match(doctor.stdout, /keeps what/);
+        cairnOk(["undo", "-C", folder]);
+        assert.equal(fs.readFileSync(file, "utf8"), "second\n");
+      },
+    );
 
   test("when a mapping is written to after a save, which moves no time until the page is written back", async (t) => {
     if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
