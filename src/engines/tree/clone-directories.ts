@@ -13,8 +13,9 @@ import {
   syscallError,
   TYPE,
 } from "../../fs/syscalls.ts";
-import { newArena } from "../../native.ts";
+import { type Arena, newArena } from "../../native.ts";
 import { STAGING_NAME } from "../scan/task.ts";
+import { cloneAgain } from "./clone-again.ts";
 import { type CloneOutcome, deviceOf, DIRECTORY, type DirectoryPair, EntryCloner } from "./clone-entry.ts";
 import { CloneLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
@@ -79,11 +80,16 @@ export class DirectoryCloner {
     try {
       if (to < 0) throw syscallError(to, `cannot open the directory ${quotedPath(path)}`);
       const stat = this.#stat.words.slice();
-      this.#all({ path, from, to, device: deviceOf(this.#stat) });
+      const pair = { path, from, to, device: deviceOf(this.#stat) };
+      this.#entries.gone.clear();
+      this.#entries.linked.clear();
+      this.#all(pair);
+      const hasMoved = this.#entries.gone.size > 0;
+      if (hasMoved) this.#again(pair);
       if (path.length === 0) return;
       out.entries++;
       // Its names are those of that moment only where it was not changed while it was listed.
-      if (isSteady) this.#entries.madeFrom(to, stat);
+      if (isSteady && !hasMoved) this.#entries.madeFrom(to, stat);
       if ((stat[STAT.MODE]! & OWNER_ENTERS) === OWNER_ENTERS) this.#entries.metadata(from, to, stat, () => path);
       else out.closed.push({ path, stat });
     } finally {
@@ -105,8 +111,7 @@ export class DirectoryCloner {
     const offsets = this.#wanted(pair.path);
     const later: number[] = [];
     for (const name of offsets) {
-      const type = names.bytes[name - 1]!;
-      if (type === DT.DIRECTORY || (type === DT.UNKNOWN && this.#isDirectory(pair, name))) this.#child(pair, name);
+      if (this.#isDirectory(pair, name)) this.#child(pair, name);
       else later.push(name);
     }
     this.#pool.advance(offsets.length - later.length);
@@ -116,12 +121,29 @@ export class DirectoryCloner {
         this.#pool.share();
         if (i > 0) this.#pool.advance(BATCH);
       }
-      const name = later[i]!;
-      const type = names.bytes[name - 1]!;
-      if (type === FILE || type === DT.UNKNOWN) this.#entries.file(pair, names, name);
-      else this.#entries.other(pair, names, name);
+      this.#entry(pair, names, later[i]!);
     }
     this.#pool.advance(later.length === 0 ? 0 : ((later.length - 1) % BATCH) + 1);
+  }
+
+  /** What is no directory. */
+  #entry(pair: DirectoryPair, names: Arena, name: number): void {
+    const type = names.bytes[name - 1]!;
+    if (type === FILE || type === DT.UNKNOWN) this.#entries.file(pair, names, name);
+    else this.#entries.other(pair, names, name);
+  }
+
+  /** Clones what has another name by now than when the directory was listed. */
+  #again(pair: DirectoryPair): void {
+    cloneAgain(pair, {
+      entries: this.#entries,
+      listing: this.#listing,
+      wanted: () => this.#wanted(pair.path),
+      clone: (name) => {
+        if (this.#isDirectory(pair, name)) this.#child(pair, name);
+        else this.#entry(pair, this.#listing.names, name);
+      },
+    });
   }
 
   #wanted(path: Uint8Array): readonly number[] {
@@ -137,6 +159,8 @@ export class DirectoryCloner {
 
   #isDirectory(pair: DirectoryPair, name: number): boolean {
     const { sys } = this.#entries;
+    const type = this.#listing.names.bytes[name - 1]!;
+    if (type !== DT.UNKNOWN) return type === DT.DIRECTORY;
     if (sys.stat(pair.from, this.#listing.names, name, this.#stat) < 0) return false;
     return this.#stat.words[STAT.MODE]! >>> 12 === TYPE.DIRECTORY;
   }

@@ -75,11 +75,14 @@ export interface CloneOutcome extends CloneTreeResult {
   closed: { path: Uint8Array; stat: Uint32Array }[];
   /** directories that vanished or were closed to us after they were made */
   gone: Uint8Array[];
+  /** An entry was removed after its origin was noted: its inode may be another one's. */
+  isUnsure: boolean;
 }
 
 export function newOutcome(): CloneOutcome {
   const counts = { entries: 0, files: 0, bytes: 0, cloned: 0, copied: 0, fragmented: 0, linked: 0 };
-  return { ...counts, refusal: null, omitted: [], torn: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
+  const lists = { omitted: [], torn: [], mounts: [], notSet: [], origins: [], closed: [], gone: [] };
+  return { ...counts, ...lists, refusal: null, isUnsure: false };
 }
 
 /** The two sides of a directory that is being cloned, both held. */
@@ -95,6 +98,9 @@ export interface DirectoryPair {
 export class EntryCloner {
   readonly sys: Syscalls = syscalls();
   readonly out: CloneOutcome = newOutcome();
+  /** names of the present directory that were gone, and those of files that have several, in latin1 */
+  readonly gone = new Set<string>();
+  readonly linked = new Set<string>();
   readonly #task: CloneTask;
   readonly #pool: WorkPool;
   readonly #links: CloneLinks;
@@ -142,7 +148,7 @@ export class EntryCloner {
   file(pair: DirectoryPair, names: Arena, name: number): void {
     for (let attempt = 1; ; attempt++) {
       const from = this.#openSource(pair.from, names, name);
-      if (from === ENOENT) return;
+      if (from === ENOENT) return this.omit(pair, names, name, from);
       if (from === ELOOP || from === ENXIO) return this.other(pair, names, name);
       if (from < 0) return this.omit(pair, names, name, from);
       try {
@@ -150,8 +156,9 @@ export class EntryCloner {
         const known = this.sys.fstat(from, this.#stat);
         if (known < 0) return this.omit(pair, names, name, known);
         if (words[STAT.MODE]! >>> 12 !== TYPE.FILE) return this.other(pair, names, name);
-        const settled =
-          words[STAT.NLINK]! > 1 ? this.#grouped(pair, names, name, from) : this.#make(pair, names, name, from);
+        const isLinked = words[STAT.NLINK]! > 1;
+        if (isLinked) this.linked.add(nameOf(this.pathOf(pair.path, names, name)));
+        const settled = isLinked ? this.#grouped(pair, names, name, from) : this.#make(pair, names, name, from);
         if (settled || attempt === 2) {
           if (!settled) this.out.torn.push(this.pathOf(pair.path, names, name));
           return;
@@ -173,8 +180,9 @@ export class EntryCloner {
   }
 
   omit(pair: DirectoryPair, names: Arena, name: number, result: number): void {
-    if (result !== ENOENT)
-      this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: errnoName(-result) });
+    const path = this.pathOf(pair.path, names, name);
+    if (result === ENOENT) this.gone.add(nameOf(path));
+    else this.out.omitted.push({ path, reason: errnoName(-result) });
   }
 
   /** A file with several names: made once, then linked. */
@@ -381,6 +389,7 @@ export class EntryCloner {
       return void this.out.omitted.push({ path: this.pathOf(pair.path, names, name), reason: "it is being replaced" });
     if (words[STAT.NLINK]! < 2) return void this.#special(pair, names, name);
     const path = this.pathOf(pair.path, names, name);
+    this.linked.add(nameOf(path));
     const slot = this.#slot();
     if (!this.#links.claim(slot, () => this.#pool.checkStop()))
       return this.#link(pair, names, name, this.#links.first(slot));
@@ -457,6 +466,10 @@ export class EntryCloner {
     }
     return all;
   }
+}
+
+function nameOf(path: Buffer): string {
+  return path.toString("latin1", path.lastIndexOf(47) + 1);
 }
 
 export function otherFileSystem(): CairnError {

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import { latin1 } from "../../formats/bytes.ts";
 import { CairnError, throwIfAborted, toCairnError } from "../../errors.ts";
 import { failpoint } from "../../failpoint.ts";
 import { openBelow } from "../../fs/open-below.ts";
@@ -30,6 +31,7 @@ import {
 } from "./clone-entry.ts";
 
 export type { CloneTreeResult } from "./clone-entry.ts";
+import { renamedAway } from "./clone-again.ts";
 import { CloneLinks, newSharedLinks } from "./clone-links.ts";
 import type { CloneTask } from "./clone-task.ts";
 import { WorkPool } from "./work-pool.ts";
@@ -111,7 +113,7 @@ async function fill(
     finish(task, pool, outcome);
     throwIfAborted(options.signal);
     options.onProgress?.(outcome.entries);
-    const { closed: _closed, gone: _gone, ...result } = outcome;
+    const { closed: _closed, gone: _gone, isUnsure: _unsure, ...result } = outcome;
     return result;
   } finally {
     clearInterval(timer);
@@ -219,7 +221,9 @@ function merge(outcomes: readonly CloneOutcome[]): CloneOutcome {
     all.refusal ??= each.refusal;
     for (const list of ["omitted", "torn", "mounts", "notSet", "origins", "closed", "gone"] as const)
       for (const entry of each[list]) (all[list] as unknown[]).push(entry);
+    all.isUnsure ||= each.isUnsure;
   }
+  if (all.isUnsure) all.origins = [];
   return all;
 }
 
@@ -232,6 +236,8 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
   const path = newArena(8192);
   try {
     for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
+    const passedOver = [...task.skip, ...[...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1)];
+    outcome.torn.push(...renamedAway(sys, { from, target, gone: outcome.gone, passedOver: new Set(passedOver) }));
     const empty = new Uint8Array(0);
     for (const { path: each, stat } of outcome.closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
       const source = openBelow(sys, from, each, DIRECTORY, path);
