@@ -79,4 +79,6 @@ export interface PointRemains {
   entries: { files: number; directories: number; links: number; other: number };
   labels: ConsistencyLabel[];
   omitted: ManifestOmission[];
+  /** File systems that were mounted inside were gone into. */
+  crossMounts: boolean;
 }

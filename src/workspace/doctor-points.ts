@@ -18,6 +18,7 @@ import { encodeDescriptorFile } from "./descriptor-file.ts";
 import { holdsMore, leftTrees } from "./held-trees.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
+import { rebuiltRules } from "./rebuilt-rules.ts";
 import { unlessNotOwn } from "./not-the-owner.ts";
 import { whyLeft } from "./removals.ts";
 import { whatIsHeldOnly, whyUnsealed } from "./seal.ts";
@@ -169,6 +170,9 @@ function eachWorkspace({ found }: Workspace): Records[] {
   });
 }
 
+const LOST_WITH_IT =
+  "it is written again from its snapshot, its ignore rules from the ignore files in that; message, tags, cause and parent are lost, whether a restore made it, and what was excluded when it was saved: a restore to it takes that away, into its undo point";
+
 /** Descriptors that cannot be read. `opens`: the store does, so it can be asked what it knows of those points. */
 export async function descriptorFindings(
   workspace: Workspace,
@@ -192,7 +196,7 @@ export async function descriptorFindings(
     if (left === undefined) return unreadable(workspace, what);
     return unreadable(workspace, {
       ...what,
-      repair: "it is written again from its snapshot; message, tags, cause and parent are lost",
+      repair: LOST_WITH_IT,
       mend: async () => rebuildDescriptor(workspace, { ...records, point, left, signal }),
     });
   });
@@ -258,7 +262,10 @@ async function rebuildDescriptor(
     unchanged: false,
     labels: left.labels,
     ...omittedOf(left.omitted),
-    rules: { ignore_file: true, exclude: [], ignored_count: 0, ignored_sample: [] },
+    rules: await rebuiltRules(await workspace.engine.source(left.content), {
+      crossMounts: left.crossMounts,
+      signal: of.signal,
+    }),
     undo: false,
   };
   const bytes = encodeDescriptorFile(descriptor);

@@ -213,6 +213,29 @@ void describe("doctor", () => {
     assert.equal(fs.readFileSync(path.join(of.folder, "only-first"), "utf8"), FIRST);
   });
 
+  test("rebuilds a descriptor with the rules of its ignore files, so that a restore keeps what they leave out", async (t) => {
+    const of = await scene(t);
+    of.write(".cairnignore", "*.key\n");
+    fs.mkdirSync(path.join(of.folder, "sub/build"), { recursive: true });
+    of.write("sub/.cairnignore", "build/\n");
+    of.ids.push((await of.client.save()).save_point_id);
+    const sequence = of.ids.length;
+    const ruleFiles = (): unknown => JSON.parse(fs.readFileSync(pointFile(of, sequence), "utf8")).rules.files;
+    const before = ruleFiles();
+    for (const name of ["my.key", "sub/build/made"]) of.write(name, "ignored");
+    of.write("later", "later");
+    overwrite(pointFile(of, sequence), "{}");
+    const { found, left } = await mend(of);
+    assert.deepEqual(kinds(found), ["descriptor"]);
+    assertWell(left);
+    assert.deepEqual(ruleFiles(), before);
+    await of.client.restore({ target: of.ids.at(-1)! });
+    assert.deepEqual(
+      ["later", "my.key", "sub/build/made"].map((name) => fs.existsSync(path.join(of.folder, name))),
+      [false, true, true],
+    );
+  });
+
   test("rebuilds a descriptor that was its point's only file, also after a save", async (t) => {
     const of = await scene(t);
     fs.rmSync(pointFile(of, 1));

@@ -98,6 +98,7 @@ export async function pointRemains(
         entries: manifest.entries,
         labels: manifest.labels,
         omitted: manifest.omitted,
+        crossMounts: manifest.mounts?.entered === true,
       });
     } catch (error) {
       if (toCairnError(error).code !== "damaged") throw error;
