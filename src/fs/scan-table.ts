@@ -30,6 +30,8 @@ export const R = {
   EXTRAS: 17,
   RDEV_MAJOR: 18,
   RDEV_MINOR: 19,
+  /** entries with several names: device number, as this scan found it; inodes are unique on one device only */
+  DEVICE: 20,
   /** SHA-256 of the content of a file */
   HASH: 24,
 } as const;
@@ -64,8 +66,6 @@ export const D = {
   META: 24,
   DONE: 32,
   IGNORED: 33,
-  /** device number of the directory's entries, set with the flag LINKED: inodes are unique on one device only */
-  DEVICE: 34,
 } as const;
 
 export const DIRECTORY_FLAG = {

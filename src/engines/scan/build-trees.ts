@@ -11,7 +11,7 @@ import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type Scan
 import { TYPE } from "../../fs/syscalls.ts";
 import { type Arena, arenaOver } from "../../native.ts";
 import { type NodeWriters, PlainFiles } from "./plain-files.ts";
-import { inodeKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
+import { linkKey, type LinkGroups, nodeOfRecord } from "./record-node.ts";
 import type { ScanThread } from "./scan-thread.ts";
 
 const BATCH = 16;
@@ -126,8 +126,7 @@ class TreeBuilder {
     beginMetadataNode(this.#meta.writer, present);
     for (let record = first; record < end; record++) {
       record = this.#plain.append(from, { first: record, end }, this.#writers);
-      if (record < end && this.#isPresent(from, record, flags))
-        this.#entry({ from, record, flags, device: table.directories[base + D.DEVICE]! });
+      if (record < end && this.#isPresent(from, record, flags)) this.#entry(from, record, flags);
     }
     endTree(this.#tree.writer);
     const at = base * 4;
@@ -153,15 +152,12 @@ class TreeBuilder {
     encoder.writer.reset();
   }
 
-  #entry(place: { from: ScanTable; record: number; flags: number; device: number }): void {
-    const { from, record, flags, device: onDevice } = place;
+  #entry(from: ScanTable, record: number, flags: number): void {
     const words = from.records;
     const base = record * RECORD_WORDS;
     const type = words[base + R.MODE]! >>> 12;
     const group =
-      type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1
-        ? this.#groups.get(inodeKey(onDevice, words, base))
-        : undefined;
+      type !== TYPE.DIRECTORY && words[base + R.NLINK]! > 1 ? this.#groups.get(linkKey(from, record)) : undefined;
     const bytes = this.#digests.bytes;
     const child = type === TYPE.DIRECTORY ? this.#child(flags, words[base + R.SUB]!) * DIRECTORY_WORDS : 0;
     const node = nodeOfRecord(from, record, {

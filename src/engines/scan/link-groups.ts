@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
-import { inodeKey, type LinkGroup } from "./record-node.ts";
+import { type LinkGroup, linkKey } from "./record-node.ts";
 
 /**
  * Finds the hard-link groups of a scanned tree: entries of one inode with at least two members inside the workspace.
@@ -30,7 +30,7 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
       )
         continue;
       const name = from.recordName(record);
-      addMember(groups, inodeKey(table.directories[base + D.DEVICE]!, from.records, at), joinPath(parent, name));
+      addMember(groups, linkKey(from, record), joinPath(parent, name));
     }
   }
   for (const [key, group] of groups) {

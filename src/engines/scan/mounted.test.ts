@@ -76,4 +76,44 @@ void describe("file systems mounted in a scanned folder", () => {
       assert.equal(fs.readFileSync(path.join(target, name), "utf8"), `content of ${name[0]}`);
     }
   });
+
+  test("files of one directory are no hard links of each other when they lie in two layers of an overlay", async (t) => {
+    const saves = await TestStore.create(t);
+    const mounts = new Mounts(t);
+    const work = temporaryFolder(t);
+    for (const layer of ["lower", "upper"]) {
+      const at = path.join(work, layer);
+      if (!mounts.add(at, "-t", "tmpfs", "none")) return t.skip("mounting is not allowed");
+      for (const name of ["files", "work"]) fs.mkdirSync(path.join(at, name));
+      fs.writeFileSync(path.join(at, "files", `${layer}-a`), `content of ${layer}`);
+      fs.linkSync(path.join(at, "files", `${layer}-a`), path.join(at, "files", `${layer}-b`));
+    }
+    const layers = `lowerdir=${work}/lower/files,upperdir=${work}/upper/files,workdir=${work}/upper/work,xino=off`;
+    const root = path.join(work, "merged");
+    if (!mounts.add(root, "-t", "overlay", "none", "-o", layers)) return t.skip("no overlay can be mounted");
+    const [a, b] = ["lower-a", "upper-a"].map((name) => fs.statSync(path.join(root, name)));
+    if (a!.ino !== b!.ino || a!.dev === b!.dev) return t.skip("the numbers differ here");
+    const saved = await saves.save(root);
+    assert.deepEqual(
+      [...saved.groups.values()].map(({ members, first }) => [members, Buffer.from(first).toString()]),
+      [
+        [2, "lower-a"],
+        [2, "upper-a"],
+      ],
+    );
+    assertSame(saved, await saves.look(root));
+    // Of one directory some entries are as they were, and others are not.
+    fs.linkSync(path.join(root, "upper-a"), path.join(root, "upper-c"));
+    const more = await saves.save(root);
+    assertSame(more, await saves.look(root));
+    assertSame(more, await saves.save(root), "by its cache");
+    assert.deepEqual(
+      [...more.groups.values()].map(({ members }) => members),
+      [2, 3],
+    );
+    const target = temporaryFolder(t);
+    await saves.write(saved, target);
+    for (const name of ["lower-a", "lower-b", "upper-a", "upper-b"])
+      assert.equal(fs.readFileSync(path.join(target, name), "utf8"), `content of ${name.slice(0, 5)}`);
+  });
 });

@@ -3,7 +3,7 @@ import type { TreeNode } from "../../formats/tree.ts";
 import { D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
 import type { NodePair, TreeSource } from "../engine.ts";
-import { inodeKey, nodeOfRecord } from "./record-node.ts";
+import { linkKey, nodeOfRecord } from "./record-node.ts";
 import type { ScanResult } from "./scan.ts";
 import { compareNames } from "./summary.ts";
 
@@ -88,13 +88,11 @@ class ScannedDirectories {
     return { directory, from, records };
   }
 
-  node({ directory, from }: Place, record: number): TreeNode {
+  node({ from }: Place, record: number): TreeNode {
     const { table, groups } = this.#result;
     const at = record * RECORD_WORDS;
     const child = this.#child(from, record);
-    const device = table.directories[directory * DIRECTORY_WORDS + D.DEVICE]!;
-    const group =
-      child < 0 && from.records[at + R.NLINK]! > 1 ? groups.get(inodeKey(device, from.records, at)) : undefined;
+    const group = child < 0 && from.records[at + R.NLINK]! > 1 ? groups.get(linkKey(from, record)) : undefined;
     return nodeOfRecord(from, record, { group, subtree: child < 0 ? null : treeOf(table, child) });
   }
 

@@ -50,6 +50,12 @@ export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): vo
   words[base + R.INO + 1] = s[STAT.INO + 1]!;
   words[base + R.RDEV_MAJOR] = s[STAT.RDEV_MAJOR]!;
   words[base + R.RDEV_MINOR] = s[STAT.RDEV_MINOR]!;
+  words[base + R.DEVICE] = deviceWord(s);
+}
+
+/** The device that an entry lies on, in one word. */
+export function deviceWord(s: Uint32Array): number {
+  return ((s[STAT.DEV_MAJOR]! << 20) | s[STAT.DEV_MINOR]!) >>> 0;
 }
 
 /** True when a record still describes what stat found. */

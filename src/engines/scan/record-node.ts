@@ -12,12 +12,13 @@ export interface LinkGroup {
   first: Uint8Array;
 }
 
-/** Groups by device and inode number, as {@link inodeKey} gives it. */
+/** Groups by what {@link linkKey} gives for their members. */
 export type LinkGroups = ReadonlyMap<string, LinkGroup>;
 
-/** Names an inode: the device is that of the present directory (`D.DEVICE`), the numbers those of a record. */
-export function inodeKey(device: number, words: Uint32Array, base: number): string {
-  return `${device.toString(16)}:${words[base + R.INO + 1]!.toString(16)}:${words[base + R.INO]!.toString(16)}`;
+/** What the records of one hard-link group have in common: device and inode number. */
+export function linkKey({ records: words }: ScanTable, record: number): string {
+  const base = record * RECORD_WORDS;
+  return [R.DEVICE, R.INO + 1, R.INO].map((word) => words[base + word]!.toString(16)).join(":");
 }
 
 const NODE_TYPE: Record<number, TreeNode["type"]> = {

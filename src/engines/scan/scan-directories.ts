@@ -7,7 +7,7 @@ import { compareName, nameAt, type Names, putNames, SharedPart } from "./directo
 import { DirectoryRules } from "./directory-rules.ts";
 import { LIST_AGAIN, listAgain } from "./list-again.ts";
 import { ReadAhead } from "./read-ahead.ts";
-import { EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
+import { deviceWord, EntryReader, isYoungDirectory, sameStat } from "./read-entry.ts";
 import { chunkQueuesOf } from "./read-large.ts";
 import { isGone, type ScanThread } from "./scan-thread.ts";
 import { hasWords, RECORDED, RECORDED_OF_FILES } from "./stat-words.ts";
@@ -256,6 +256,8 @@ class DirectoryScanner {
     const words = old!.records;
     const base = oldRecord * RECORD_WORDS;
     if (!sameStat(words, base, stat.words)) return false;
+    // A device need not keep its number.
+    if (words[base + R.NLINK]! > 1) words[base + R.DEVICE] = deviceWord(stat.words);
     const type = words[base + R.MODE]! >>> 12;
     const flags = words[base + R.NAME_FLAGS]! >>> 16;
     if (flags & (FLAG.OMITTED | FLAG.TORN)) return false;
@@ -291,7 +293,7 @@ class DirectoryScanner {
       this.#newOfOld.set(oldChild, this.#thread.addDirectory(directory, old!.recordName(oldRecord), oldChild, listed));
     } else if (words[base + R.NLINK]! > 1) {
       // Which of the two tables the record is in depends on how the directory ends; build-trees asks by place.
-      this.#noteLinked(directory);
+      this.#thread.table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
   }
 
@@ -308,15 +310,6 @@ class DirectoryScanner {
     return false;
   }
 
-  /** Notes a directory with a member of a link group, which `thread.stat` describes when it is the first one noted. */
-  #noteLinked(directory: number): void {
-    const { table, stat } = this.#thread;
-    const base = directory * DIRECTORY_WORDS;
-    if (table.directories[base + D.FLAGS]! & DIRECTORY_FLAG.LINKED) return;
-    table.directories[base + D.DEVICE] = (stat.words[STAT.DEV_MAJOR]! << 20) | stat.words[STAT.DEV_MINOR]!;
-    table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
-  }
-
   /** What a record means that was copied into this scan's table because the old one is vouched for. */
   #takenOver(directory: number, oldRecord: number, record: number): void {
     const { table } = this.#thread;
@@ -326,7 +319,8 @@ class DirectoryScanner {
       this.#follow(directory, oldRecord);
       table.records[base + R.SUB] = this.#newOfOld.get(table.records[base + R.SUB]!)!;
     } else if (table.records[base + R.NLINK]! > 1) {
-      this.#noteLinked(directory);
+      table.records[base + R.DEVICE] = this.#thread.old!.records[oldRecord * RECORD_WORDS + R.DEVICE]!;
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
   }
 
@@ -441,7 +435,7 @@ class DirectoryScanner {
         was ? old!.records[oldRecord * RECORD_WORDS + R.SUB]! : -1,
       );
     } else if (table.records[base + R.NLINK]! > 1) {
-      this.#noteLinked(directory);
+      table.addDirectoryFlag(directory, DIRECTORY_FLAG.LINKED);
     }
   }
 

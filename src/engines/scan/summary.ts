@@ -3,7 +3,7 @@ import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import type { LosslessField } from "../../formats/manifest.ts";
 import { signedWide, TYPE, wide } from "../../fs/syscalls.ts";
-import { inodeKey, type LinkGroups, recordExtras } from "./record-node.ts";
+import { linkKey, type LinkGroups, recordExtras } from "./record-node.ts";
 
 export interface EntryCounts {
   files: number;
@@ -27,8 +27,6 @@ interface Visited {
   table: ScanTable;
   record: number;
   directory: number;
-  /** of the directory, where hard links are in it */
-  device: number;
   path(): Buffer;
 }
 
@@ -48,7 +46,6 @@ export function eachRecord(
     table,
     record: 0,
     directory: 0,
-    device: 0,
     path: () => joinPath(table.directoryPath(entry.directory), entry.table.recordName(entry.record)),
   };
   for (let directory = 0; directory < count; directory++) {
@@ -65,7 +62,6 @@ export function eachRecord(
       entry.table = from;
       entry.record = record;
       entry.directory = directory;
-      entry.device = table.directories[base + D.DEVICE]!;
       const isDirectory = from.records[record * RECORD_WORDS + R.MODE]! >>> 12 === TYPE.DIRECTORY;
       if (isDirectory && omitted.size > 0 && omitted.has(entry.path().toString("latin1"))) continue;
       visit(entry);
@@ -149,7 +145,7 @@ function noteLossless(summary: ScanSummary, entry: Visited, groups: LinkGroups):
     });
   }
   if (type !== TYPE.FILE && type !== TYPE.DIRECTORY && table.records[base + R.NLINK]! > 1) {
-    const group = groups.get(inodeKey(entry.device, table.records, base));
+    const group = groups.get(linkKey(table, record));
     if (group !== undefined) summary.lossless.push({ path: path(), field: "hard_link", value: group.first });
   }
   if ((table.recordFlags(record) & FLAG.EXTRAS) === 0) return;
