@@ -2,14 +2,39 @@ import { createHash } from "node:crypto";
 import { joinPath } from "../../formats/bytes.ts";
 import { C, D, DIRECTORY_FLAG, DIRECTORY_WORDS, FLAG, R, RECORD_WORDS, type ScanTable } from "../../fs/scan-table.ts";
 import { TYPE } from "../../fs/syscalls.ts";
-import { type LinkGroup, linkKey } from "./record-node.ts";
+import { inodeOfKey, type LinkGroup, linkKey } from "./record-node.ts";
 
 /**
  * Finds the hard-link groups of a scanned tree: entries of one inode with at least two members inside the workspace.
  * The number that stands for a group in the nodes comes from its first member's path, so a new group changes no other.
+ * `settle` is told of inodes of which different things were found, and may change their records.
  */
-export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<string, LinkGroup> {
-  const groups = new Map<string, LinkGroup>();
+export function findLinkGroups(
+  table: ScanTable,
+  old: ScanTable | null,
+  settle?: (differing: ReadonlySet<string>) => void,
+): Map<string, LinkGroup> {
+  let groups = groupsOf(table, old);
+  if (settle !== undefined) {
+    const differing = differingInodes(groups);
+    if (differing.size > 0) {
+      settle(differing);
+      groups = groupsOf(table, old);
+    }
+  }
+  for (const [key, group] of groups) {
+    if (group.members < 2) groups.delete(key);
+    else group.inode = linkGroupNumber(group.first);
+  }
+  return groups;
+}
+
+/** Calls `visit` for every record of the state that is no directory and has several names. */
+export function eachLinked(
+  table: ScanTable,
+  old: ScanTable | null,
+  visit: (from: ScanTable, record: number, directory: number) => void,
+): void {
   const count = table.control[C.DIRECTORIES]!;
   for (let d = 0; d < count; d++) {
     const base = d * DIRECTORY_WORDS;
@@ -18,7 +43,6 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
     const from = flags & DIRECTORY_FLAG.SAME ? old! : table;
     const first = table.directories[base + D.FIRST]!;
     const end = first + table.directories[base + D.COUNT]!;
-    const parent = table.directoryPath(d);
     for (let record = first; record < end; record++) {
       const at = record * RECORD_WORDS;
       const mode = from.records[at + R.MODE]!;
@@ -29,15 +53,31 @@ export function findLinkGroups(table: ScanTable, old: ScanTable | null): Map<str
         from.recordFlags(record) & FLAG.OMITTED
       )
         continue;
-      const name = from.recordName(record);
-      addMember(groups, linkKey(from, record), joinPath(parent, name));
+      visit(from, record, d);
     }
   }
-  for (const [key, group] of groups) {
-    if (group.members < 2) groups.delete(key);
-    else group.inode = linkGroupNumber(group.first);
-  }
+}
+
+/** By their keys, those with one member too. */
+function groupsOf(table: ScanTable, old: ScanTable | null): Map<string, LinkGroup> {
+  const groups = new Map<string, LinkGroup>();
+  let parent: { directory: number; path: Buffer } = { directory: -1, path: Buffer.alloc(0) };
+  eachLinked(table, old, (from, record, directory) => {
+    if (directory !== parent.directory) parent = { directory, path: table.directoryPath(directory) };
+    addMember(groups, linkKey(from, record), joinPath(parent.path, from.recordName(record)));
+  });
   return groups;
+}
+
+function differingInodes(groups: ReadonlyMap<string, LinkGroup>): Set<string> {
+  const seen = new Set<string>();
+  const differing = new Set<string>();
+  for (const key of groups.keys()) {
+    const inode = inodeOfKey(key);
+    if (seen.has(inode)) differing.add(inode);
+    seen.add(inode);
+  }
+  return differing;
 }
 
 function addMember(groups: Map<string, LinkGroup>, key: string, path: Buffer): void {

@@ -15,10 +15,46 @@ export interface LinkGroup {
 /** Groups by what {@link linkKey} gives for their members. */
 export type LinkGroups = ReadonlyMap<string, LinkGroup>;
 
-/** What the records of one hard-link group have in common: device and inode number. */
-export function linkKey({ records: words }: ScanTable, record: number): string {
+/** Words that are equal in the records of an inode's names, those that tell it from others first. */
+const OF_INODE = [R.DEVICE, R.INO, R.INO + 1];
+const OF_NAMES = [
+  R.MODE,
+  R.UID,
+  R.GID,
+  R.SIZE,
+  R.SIZE + 1,
+  R.MTIME,
+  R.MTIME + 1,
+  R.MTIME_NS,
+  R.RDEV_MAJOR,
+  R.RDEV_MINOR,
+];
+const KEY_WORDS = Uint8Array.from([...OF_INODE, ...OF_NAMES, ...Array.from({ length: 8 }, (_, i) => R.HASH + i)]);
+const INODE_CHARACTERS = OF_INODE.length * 4;
+const keyWords = new Uint32Array(KEY_WORDS.length);
+const keyBytes = Buffer.from(keyWords.buffer);
+
+/**
+ * What the records of one hard-link group have in common: the inode, and all that was found of it. What differs is kept
+ * apart, since it cannot be one entry in a state: it was written to between the looks at its names, or its inode has gone
+ * and the number is another's.
+ */
+export function linkKey(from: ScanTable, record: number): string {
   const base = record * RECORD_WORDS;
-  return [R.DEVICE, R.INO + 1, R.INO].map((word) => words[base + word]!.toString(16)).join(":");
+  for (let i = 0; i < KEY_WORDS.length; i++) keyWords[i] = from.records[base + KEY_WORDS[i]!]!;
+  const key = keyBytes.toString("latin1");
+  return from.recordFlags(record) & FLAG.EXTRAS ? key + extrasKey(from, record) : key;
+}
+
+/** The part of a key that is the inode's. */
+export function inodeOfKey(key: string): string {
+  return key.slice(0, INODE_CHARACTERS);
+}
+
+/** Holes and chunks say no more than the content. */
+function extrasKey(from: ScanTable, record: number): string {
+  const told = from.extrasOf(record).filter(({ tag }) => tag === EXTRA.XATTR || tag === EXTRA.LINK_TARGET);
+  return told.map(({ tag, value }) => `${tag}:${value.length}:${value.toString("latin1")}`).join("");
 }
 
 const NODE_TYPE: Record<number, TreeNode["type"]> = {

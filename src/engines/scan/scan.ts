@@ -22,6 +22,7 @@ import type { ForwardTarget } from "../../repository/forward.ts";
 import type { FinishedPack, PackTail } from "../../repository/pack-writer.ts";
 import type { ClonedFrom } from "./as-source.ts";
 import type { LinkGroup, LinkGroups } from "./record-node.ts";
+import { settleNames } from "./differing-names.ts";
 import { comparePaths, findLinkGroups } from "./link-groups.ts";
 import { LIST_AGAIN, MOVED_REASON } from "./list-again.ts";
 import { omitBelow } from "./omit-below.ts";
@@ -241,7 +242,7 @@ class Scan {
       const notes = await this.#scan();
       if (notes.omitted.length > 0) omitBelow(this.#table);
       const old = this.#options.cache?.table ?? null;
-      const groups = findLinkGroups(this.#table, old);
+      const groups = findLinkGroups(this.#table, old, this.#settles(notes));
       phase = "trees";
       const counts = countsOf(this.#table, old, groups);
       firstFailure(await Promise.allSettled([this.#build(groups), this.#count(counts)]));
@@ -271,6 +272,15 @@ class Scan {
       signal?.removeEventListener("abort", stop);
       for (const thread of this.#threads) thread.onEvent = null;
     }
+  }
+
+  /** What is done with names of one inode of which different things were found; nothing where there are surely none. */
+  #settles(notes: ScanNotes): ((differing: ReadonlySet<string>) => void) | undefined {
+    const { root, cache, clonedFrom, quick } = this.#options;
+    // In a tree of clones nothing changes, and a look that reads less may say less of one name than of another.
+    if (clonedFrom !== undefined || quick === true || this.#table.control[C.RECORDS] === 0) return undefined;
+    const tables = { table: this.#table, old: cache?.table ?? null };
+    return (differing) => settleNames(tables, { root, notes }, differing);
   }
 
   #progress(phase: ScanProgress["phase"]): ScanProgress {
