@@ -17,6 +17,7 @@ const EXTENT_BYTES = 56;
 const EXTENT_FLAGS = 40;
 const FS_IOC_GETFLAGS = 0x80086601;
 const FS_IOC_SETFLAGS = 0x40086602;
+const FS_IOC_GETVERSION = 0x80087601;
 const FS_NOCOW_FL = 0x00800000;
 const FS_COMPR_FL = 0x4;
 /** Written at once, not dumped, access times not kept, directory written at once, and what is made in it not copied on write. */
@@ -178,4 +179,11 @@ export function takeOverMarks(from: number, to: number): void {
   if (ioctl(to, FS_IOC_GETFLAGS, address) < 0) return;
   words[0] = words[0]! | marks;
   ioctl(to, FS_IOC_SETFLAGS, address);
+}
+
+/** What tells an open file from another one that had its inode number before; null where the file system does not say. */
+export function generationOf(fd: number): number | null {
+  const { address, words } = argument();
+  words[0] = 0;
+  return ioctl(fd, FS_IOC_GETVERSION, address) < 0 ? null : words[0]!;
 }

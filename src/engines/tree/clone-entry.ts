@@ -8,6 +8,7 @@ import {
   cloneAnswer,
   cloneByName,
   cloneFile,
+  generationOf,
   isFragmented,
   isOtherFileSystem,
   takeOverMarks,
@@ -188,7 +189,7 @@ export class EntryCloner {
   /** A file with several names: made once, then linked. */
   #grouped(pair: DirectoryPair, names: Arena, name: number, from: number): boolean {
     const path = this.pathOf(pair.path, names, name);
-    const slot = this.#slot();
+    const slot = this.#slot(generationOf(from));
     if (!this.#links.claim(slot, () => this.#pool.checkStop())) {
       this.#link(pair, names, name, this.#links.first(slot));
       this.out.files++;
@@ -206,9 +207,11 @@ export class EntryCloner {
     return true;
   }
 
-  #slot(): number {
+  /** Where nothing tells an inode from one that had its number before, the time of its last change does. */
+  #slot(generation: number | null): number {
     const { words } = this.#stat;
-    return this.#links.slotOf(deviceOf(this.#stat), words[STAT.INO]!, words[STAT.INO + 1]!);
+    const stamp = generation ?? Math.imul(words[STAT.CTIME]!, 0x9e3779b1) ^ words[STAT.CTIME_NS]!;
+    return this.#links.slotOf({ device: this.#device(), low: words[STAT.INO]!, high: words[STAT.INO + 1]!, stamp });
   }
 
   #link(pair: DirectoryPair, names: Arena, name: number, first: Uint8Array): void {
@@ -390,7 +393,7 @@ export class EntryCloner {
     if (words[STAT.NLINK]! < 2) return void this.#special(pair, names, name);
     const path = this.pathOf(pair.path, names, name);
     this.linked.add(nameOf(path));
-    const slot = this.#slot();
+    const slot = this.#slot(null);
     if (!this.#links.claim(slot, () => this.#pool.checkStop()))
       return this.#link(pair, names, name, this.#links.first(slot));
     let made = false;

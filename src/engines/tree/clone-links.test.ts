@@ -24,12 +24,12 @@ test("hard links are followed with less memory when the system does not give wha
   });
   const links = new CloneLinks(newSharedLinks(2 ** 22));
   for (let inode = 1; inode <= 1000; inode++) {
-    const slot = links.slotOf(1, inode, 0);
+    const slot = links.slotOf({ device: 1, low: inode, high: 0, stamp: 0 });
     assert.ok(links.claim(slot, () => undefined));
     links.made(slot, Buffer.from(`path/${inode}`));
   }
   for (let inode = 1; inode <= 1000; inode++) {
-    const slot = links.slotOf(1, inode, 0);
+    const slot = links.slotOf({ device: 1, low: inode, high: 0, stamp: 0 });
     assert.ok(!links.claim(slot, () => undefined));
     assert.equal(Buffer.from(links.first(slot)).toString(), `path/${inode}`);
   }

@@ -1,8 +1,8 @@
 import { CairnError } from "../../errors.ts";
 
-/** One slot: state, device, inode (two words), place of the first member's path; the rest is unused. */
+/** One slot: state, device, inode (two words), place of the first member's path, stamp; the rest is unused. */
 const SLOT = 8;
-const S = { STATE: 0, DEVICE: 1, INODE: 2, PATH: 4 } as const;
+const S = { STATE: 0, DEVICE: 1, INODE: 2, PATH: 4, STAMP: 5 } as const;
 const STATE = { FREE: 0, NAMED: 1, MAKING: 2, READY: 3, FAILED: 4 } as const;
 const BLOCK_BITS = 6;
 const FEWEST_SLOTS = 2 ** 12;
@@ -58,8 +58,8 @@ export class CloneLinks {
     this.#mask = this.#slots.length / SLOT - 1;
   }
 
-  /** The slot of an inode by its numbers. */
-  slotOf(device: number, low: number, high: number): number {
+  /** The slot of an inode by its numbers, and by what tells it from one that had them before. */
+  slotOf({ device, low, high, stamp }: { device: number; low: number; high: number; stamp: number }): number {
     const block = Math.imul(
       (low >>> BLOCK_BITS) ^ Math.imul(high, 0x85ebca6b) ^ Math.imul(device, 0xc2b2ae35),
       0x9e3779b1,
@@ -74,6 +74,7 @@ export class CloneLinks {
         this.#slots[at + S.DEVICE] = device;
         this.#slots[at + S.INODE] = low;
         this.#slots[at + S.INODE + 1] = high;
+        this.#slots[at + S.STAMP] = stamp;
         Atomics.store(this.#slots, at, STATE.FAILED);
         return slot;
       }
@@ -82,7 +83,8 @@ export class CloneLinks {
       if (
         this.#slots[at + S.INODE] === (low | 0) &&
         this.#slots[at + S.INODE + 1] === (high | 0) &&
-        this.#slots[at + S.DEVICE] === (device | 0)
+        this.#slots[at + S.DEVICE] === (device | 0) &&
+        this.#slots[at + S.STAMP] === (stamp | 0)
       )
         return slot;
     }
