@@ -178,6 +178,45 @@ describe("a restore loses nothing", () => {
     assert.equal(fs.readFileSync(path.join(folder, "moved/f"), "utf8"), "second\n");
   });
 
+  test("when a displaced file of two names is written to late, and others are named as it is put aside", async () => {
+    const folder = newFolder();
+    const at = (name: string): string => path.join(folder, name);
+    const linked = (name: string, other: string, text: string): void => {
+      fs.writeFileSync(at(name), text);
+      fs.linkSync(at(name), at(other));
+    };
+    const pipes = (name: string, other: string): void => {
+      assert.equal(spawnSync("mkfifo", [at(name)]).status, 0);
+      fs.linkSync(at(name), at(other));
+    };
+    linked("d0", "d0x", "of d0\n");
+    pipes("d2", "d2x");
+    const client = await clientOf(folder);
+    const { save_point_id: first } = await client.save();
+    linked("p", "q", "precious\n");
+    pipes("r", "s");
+    await client.save();
+    const pipe = fs.openSync(at("r"), fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
+    const writer = fs.openSync(at("p"), "a");
+    const pause = pauseFile();
+    const running = startCairn(["restore", first, "-C", folder], { failpoint: `restore.swapped@${pause}` });
+    await running.paused;
+    fs.writeSync(writer, "late line\n");
+    fs.writeSync(pipe, "late");
+    for (const fd of [writer, pipe]) fs.closeSync(fd);
+    fs.rmSync(pause);
+    const done = await running.ended;
+    assert.ok(done.status === 0 || done.status === 10, done.stdout + done.stderr);
+    await client.undo();
+    assert.equal(fs.readFileSync(at("d0"), "utf8"), "of d0\n");
+    assert.equal(fs.readFileSync(at("p"), "utf8"), "precious\nlate line\n");
+    for (const [name, other] of ["d0 d0x", "p q", "d2 d2x", "r s"].map((both) => both.split(" ") as [string, string])) {
+      assert.equal(fs.statSync(at(name)).ino, fs.statSync(at(other)).ino);
+      assert.equal(fs.statSync(at(name)).nlink, 2);
+    }
+    assert.deepEqual((await client.status()).changes, { added: 0, modified: 0, removed: 0 });
+  });
+
   test("when a process goes on writing to a displaced file through a mapping", async (t) => {
     if (spawnSync("python3", ["--version"]).error !== undefined) return t.skip("python3 is not installed");
     const folder = newFolder();
