@@ -130,14 +130,15 @@ export class Context {
 
   /**
    * The client of the chosen folder, else of the nearest initialised one at or above the current folder, else of the
-   * current folder; one that was never initialised is adopted. Throws `refused` where a guard forbids that.
+   * current folder; one that was never initialised is adopted, after `before`. Throws `refused` where a guard forbids that.
    */
-  async open(positional?: string): Promise<Client> {
+  async open(positional?: string, before?: Promise<unknown>): Promise<Client> {
     try {
       return await this.openExisting(positional);
     } catch (error) {
       if (!this.#mayAdopt(error, positional)) throw error;
     }
+    await before;
     try {
       return await this.openOrAdopt(positional);
     } catch (error) {

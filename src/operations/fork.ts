@@ -1,4 +1,4 @@
-import { createEmbeddedStore } from "../engines/copy/embedded-store.ts";
+import { createEmbeddedStore, storePolynomial } from "../engines/copy/embedded-store.ts";
 import { storePaths } from "../engines/copy/store-paths.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { forkWorkspace } from "../workspace/fork.ts";
@@ -22,7 +22,7 @@ export async function fork(
     ...rest,
     point,
     path: target.path,
-    standalone: standalone === true ? { populate, factory } : undefined,
+    standalone: standalone === true ? { populate: populateLike(workspace), factory } : undefined,
   });
   return {
     workspace: workspaceRef(forked.found),
@@ -32,6 +32,10 @@ export async function fork(
   };
 }
 
-async function populate(staged: ControlPaths): Promise<void> {
-  await createEmbeddedStore(storePaths(staged.root));
+/** Its large files are cut as those of the workspace that it comes from. */
+function populateLike({ found }: Workspace): (staged: ControlPaths) => Promise<void> {
+  return async (staged) => {
+    const polynomial = await storePolynomial(storePaths(found.control.root));
+    await createEmbeddedStore(storePaths(staged.root), polynomial);
+  };
 }

@@ -8,6 +8,7 @@ import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "..
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
+import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
 import { writePolicy } from "../workspace/policy.ts";
 import { noteSelfContained } from "../workspace/registry.ts";
 import type { StorageFactory } from "../repository/storage/location.ts";
@@ -66,12 +67,15 @@ export class Library {
 
   async initRepository(options: InitRepositoryOptions): Promise<BackupRepository> {
     const found = options.like === undefined ? null : findWorkspace(options.like);
-    const polynomial = found === null ? undefined : await storePolynomial(storePaths(found.control.root));
+    const polynomial = found === null ? ownPolynomial() : await storePolynomial(storePaths(found.control.root));
+    learnPolynomial(polynomial);
     return new OpenedRepository(await initRepository(this.#openStorage, options, polynomial));
   }
 
   async openRepository(options: RepositoryOptions): Promise<BackupRepository> {
-    return new OpenedRepository(await RepositoryAccess.open(this.#openStorage, options));
+    const access = await RepositoryAccess.open(this.#openStorage, options);
+    learnPolynomial(access.repository.chunkerPolynomial);
+    return new OpenedRepository(access);
   }
 
   async verifyReceipt(path: string, options: VerifyReceiptOptions = {}): Promise<VerifyReceiptResult> {
@@ -248,7 +252,7 @@ function checkOptions({ name, quotaBytes }: InitOptions): void {
 /** Fills a control directory that nobody uses yet. */
 function populateWith(options: InitOptions): (staged: ControlPaths) => Promise<void> {
   return async (staged) => {
-    await createEmbeddedStore(storePaths(staged.root));
+    await createEmbeddedStore(storePaths(staged.root), ownPolynomial());
     if (options.quotaBytes !== undefined) writePolicy(staged, { ...NO_POLICY, quota_bytes: options.quotaBytes });
   };
 }

@@ -25,6 +25,11 @@ export function isIrreducible(polynomial: bigint): boolean {
   return power === 2n;
 }
 
+/** Whether these hex digits of a config are a polynomial that content can be cut by. */
+export function isUsable(polynomial: string): boolean {
+  return /^[0-9a-f]{1,16}$/.test(polynomial) && isIrreducible(BigInt(`0x${polynomial}`));
+}
+
 export function formatPolynomial(polynomial: bigint): string {
   return polynomial.toString(16);
 }

@@ -13,7 +13,7 @@ import { objectIdOf, parseObjectId, type ObjectId } from "../ids.ts";
 import { giveBack } from "../native.ts";
 import { newPacer } from "../pacer.ts";
 import { IndexText } from "./index-text.ts";
-import { formatPolynomial, isIrreducible, randomPolynomial } from "./polynomial.ts";
+import { formatPolynomial, isUsable, randomPolynomial } from "./polynomial.ts";
 import { labelOf, type SaveOptions, type Storage, type StoredFile } from "./storage/storage.ts";
 import { packPlain, unpackPlain } from "./unpacked.ts";
 
@@ -122,9 +122,7 @@ export class Repository {
     const leftovers = await leftoverKeys(storage, options.replaceUnfinished === true);
     const keys = options.keys ?? newMasterKeys();
     const polynomial = options.chunkerPolynomial ?? formatPolynomial(randomPolynomial());
-    if (!/^[0-9a-f]{1,16}$/.test(polynomial) || !isIrreducible(BigInt(`0x${polynomial}`))) {
-      throw new CairnError("usage", "the chunker polynomial is not irreducible of degree 53");
-    }
+    if (!isUsable(polynomial)) throw new CairnError("usage", "the chunker polynomial is not irreducible of degree 53");
     const config = { id: randomBytes(32).toString("hex"), version: 2, chunker_polynomial: polynomial };
     const repository = new Repository(storage, keys, config);
     const key = await repository.addKey(options.password, options.kdf ?? CHEAP_SCRYPT, options.signal);

@@ -21,13 +21,18 @@ import { type StorePaths, storePaths } from "./store-paths.ts";
 /**
  * Makes the repository of a control directory that nobody uses yet. The password is 32 random bytes in hex,
  * so its key file costs next to nothing to derive; the master keys lie beside it, so opening derives nothing.
+ * `chunkerPolynomial`: by which it cuts large files; absent: a new one.
  */
-export async function createEmbeddedStore(paths: StorePaths): Promise<void> {
+export async function createEmbeddedStore(paths: StorePaths, chunkerPolynomial?: string): Promise<void> {
   const password = randomBytes(32).toString("hex");
   durableWrite(paths.passwordFile, Buffer.from(`${password}\n`), { mode: 0o600 });
   failpoint("store.password-written");
   const storage = LocalStorage.create(paths.repository, { temporaryDirectory: paths.temporary });
-  const repository = await Repository.create(storage, { password, replaceUnfinished: true });
+  const repository = await Repository.create(storage, {
+    password,
+    replaceUnfinished: true,
+    ...(chunkerPolynomial === undefined ? {} : { chunkerPolynomial }),
+  });
   failpoint("store.created");
   durableWrite(paths.keyFile, Buffer.from(encodeMasterKeys(repository.keys)), { mode: 0o600 });
 }

@@ -10,12 +10,12 @@ import { passwordOf, RepositoryAccess, storageCall, storageOptions } from "./rep
  * Makes an empty repository. Steps: folders or what a storage has like them → the key file → the config ●. A kill before
  * ● leaves a key file that opens nothing, which the next call takes away. `already_exists` when there is a repository.
  *
- * `polynomial`: of a workspace whose cutting restic shall share; absent: a new one.
+ * `chunkerPolynomial`: of the workspace, or the user, whose cutting restic shall share.
  */
 export async function initRepository(
   open: StorageFactory,
   options: InitRepositoryOptions,
-  polynomial?: string,
+  chunkerPolynomial: string,
 ): Promise<RepositoryAccess> {
   const password = await passwordOf(options);
   throwIfAborted(options.signal);
@@ -26,7 +26,7 @@ export async function initRepository(
       kdf: DEFAULT_SCRYPT,
       replaceUnfinished: true,
       signal: options.signal,
-      ...(polynomial === undefined ? {} : { chunkerPolynomial: polynomial }),
+      chunkerPolynomial,
     });
     return RepositoryAccess.over(options, storage, repository);
   } catch (error) {

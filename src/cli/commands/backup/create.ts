@@ -75,7 +75,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
   if (isSaved) options.save = true;
   const kept = isSaved ? null : await openKept(context, point);
   return whileOpening(context, input, async (repository) => {
-    const client = kept ?? (await context.open(folder));
+    // A new workspace cuts large files as the repository does, where the user has none yet.
+    const client = kept ?? (await context.open(folder, repository));
     const result = await client.createBackup(repository, options);
     return {
       data: result,

@@ -1,0 +1,42 @@
+import { join } from "node:path";
+import { durableMkdir, durableWrite, readSmallFile } from "../fs/durable.ts";
+import { formatPolynomial, isUsable, randomPolynomial } from "../repository/polynomial.ts";
+import { userStateDirectory } from "./registry.ts";
+
+/**
+ * The chunker polynomial by which this user's new stores and repositories cut large files, so that what several
+ * workspaces hold alike is stored once in a repository. Made when there is none; in hex, as configs have it.
+ */
+export function ownPolynomial(): string {
+  return known() ?? noted(formatPolynomial(randomPolynomial()));
+}
+
+/** Takes over a repository's, where this user has none yet: what a new machine saves is cut as what it got back. */
+export function learnPolynomial(polynomial: string): void {
+  if (isUsable(polynomial) && known() === null) noted(polynomial);
+}
+
+function file(): string {
+  return join(userStateDirectory(), "chunker-polynomial");
+}
+
+/** Null where there is none, or nothing of use. */
+function known(): string | null {
+  try {
+    const text = readSmallFile(file(), 100)?.toString("latin1").trim() ?? "";
+    return isUsable(text) ? text : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Best effort: without it the next store is cut otherwise. What somebody else wrote at the same moment counts. */
+function noted(polynomial: string): string {
+  try {
+    durableMkdir(userStateDirectory());
+    durableWrite(file(), Buffer.from(`${polynomial}\n`), { mode: 0o600 });
+  } catch {
+    // Nobody may write there.
+  }
+  return known() ?? polynomial;
+}
