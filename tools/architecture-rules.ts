@@ -10,7 +10,7 @@ export interface Layer {
   readonly reason: string;
 }
 
-const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "web-assembly.ts"];
+const ROOT_FILES = ["errors.ts", "ids.ts", "native.ts", "failpoint.ts", "pacer.ts", "append.ts", "web-assembly.ts"];
 const BELOW_WORKSPACE = [...ROOT_FILES, "formats", "fs", "crypto", "repository", "engines", "capture"];
 const BELOW_OPERATIONS = [...BELOW_WORKSPACE, "workspace", "bundle"];
 const BELOW_DAEMON = [...BELOW_OPERATIONS, "operations"];
@@ -21,6 +21,7 @@ export const LAYERS: readonly Layer[] = [
   { name: "native.ts", may: ["errors.ts"], reason: "the one door to native code must be open to the lowest layers" },
   { name: "failpoint.ts", may: ["errors.ts"], reason: "a step at any depth may be made to fail" },
   { name: "pacer.ts", may: ["errors.ts"], reason: "long work at any depth lets its caller stop it" },
+  { name: "append.ts", may: [], reason: "lists are long at any depth" },
   { name: "web-assembly.ts", may: [], reason: "a kernel may serve any layer and knows none" },
   { name: "load-script.ts", may: [], reason: "it loads everything else of the command, and is built apart from it" },
   {
@@ -120,13 +121,18 @@ export const ADAPTERS: readonly { files: RegExp; home: RegExp; users: RegExp; re
   },
 ];
 
-/** Folders whose functions give the same answer for the same bytes, always and everywhere. */
-export const PURE: readonly { files: RegExp; forbidden: RegExp; reason: string }[] = [
+/** What some files may not have in them: those of `formats` give the same answer for the same bytes, always and everywhere. */
+export const FORBIDDEN_WORDS: readonly { files: RegExp; forbidden: RegExp; reason: string }[] = [
   {
     files: /^formats\//,
     forbidden:
       /\bfrom "node:(?:fs|os|crypto|child_process|worker_threads|net|http)[/"]|\bDate\.now\(\)|\bnew Date\(\)|\bMath\.random\(\)/,
     reason: "a byte layout depends on its input alone: no disk, no clock, no chance",
+  },
+  {
+    files: /./,
+    forbidden: /\.(?:push|unshift)\(\s*\.\.\./,
+    reason: "each of a list is an argument on the stack then, which ends at some 120 000: append.ts",
   },
 ];
 

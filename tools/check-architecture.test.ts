@@ -104,6 +104,17 @@ test("a byte layout is an error when it reads a disk or a clock", (t) => {
   );
 });
 
+test("a list that is spread into a call is an error, however it is written", (t) => {
+  const files = {
+    "fs/one.ts": "export const add = (all: string[], more: string[]): number => all.push(...more);\n",
+    "fs/other.ts": "export const add = (all: string[], more: string[]): number =>\n  all.push(\n    ...more,\n  );\n",
+    "fs/single.ts": "export const add = (all: string[], more: string): number => all.push(more);\n",
+    "fs/one.test.ts": "export const add = (all: string[], more: string[]): number => all.push(...more);\n",
+  };
+  const errors = errorsIn(t, files).map((error) => error.split(":")[0]);
+  assert.deepEqual(errors, ["fs/one.ts", "fs/other.ts"]);
+});
+
 test("a worker and what starts it are no cycle", (t) => {
   const files = {
     "engines/a.ts": 'new Worker(new URL("./b-worker.ts", import.meta.url));\n',

@@ -1,6 +1,13 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { ADAPTERS, FILE_LINES, FORBIDDEN_FOLDERS, LAYERS, PACKAGE_HOMES, PURE } from "./architecture-rules.ts";
+import {
+  ADAPTERS,
+  FILE_LINES,
+  FORBIDDEN_FOLDERS,
+  LAYERS,
+  PACKAGE_HOMES,
+  FORBIDDEN_WORDS,
+} from "./architecture-rules.ts";
 
 /**
  * Checks the structure of a src/ folder: layers, cycles, lengths, names. Function length is
@@ -101,7 +108,7 @@ function readSource(source: string, file: string): SourceFile {
 }
 
 function impurities(file: string, text: string): string[] {
-  return PURE.filter((rule) => rule.files.test(file)).flatMap((rule) => {
+  return FORBIDDEN_WORDS.filter((rule) => rule.files.test(file)).flatMap((rule) => {
     const found = rule.forbidden.exec(withoutComments(text))?.[0];
     return found === undefined ? [] : [`${found}: ${rule.reason}`];
   });

@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { type Mount, mountOf, parseMountinfo, readMounts, unescapeOctal } from "./mounts.ts";
 import { isAtOrBelow } from "./safe-path.ts";
@@ -15,7 +16,7 @@ export function mountedElsewhere(folder: Buffer, mounts: readonly Mount[] = read
       device === own.device && isAtOrBelow(root, place) ? [mountPoint] : [],
     );
   const found = showing(mounts);
-  for (const pid of onePerNamespace()) found.push(...showing(parseMountinfo(textOf(`/proc/${pid}/mountinfo`))));
+  for (const pid of onePerNamespace()) append(found, showing(parseMountinfo(textOf(`/proc/${pid}/mountinfo`))));
   return found;
 }
 

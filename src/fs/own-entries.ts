@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import fs from "node:fs";
 import { isMountPoint, mountOf } from "./mounts.ts";
 
@@ -18,8 +19,12 @@ export function ownEntries(folder: Buffer, platform: NodeJS.Platform = process.p
   const found: string[] = [];
   if (lost?.isDirectory() === true && lost.uid === 0n && (lost.mode & 0o777n) === 0o700n) found.push(LOST_AND_FOUND);
   const inner = OF_JUICEFS.filter((name) => (look(folder, name)?.ino ?? 0n) >= FIRST_OF_JUICEFS);
-  if (inner.length > 0 && mountOf(folder)?.type === "fuse.juicefs") found.push(...inner);
-  if (platform === "darwin") found.push(...OF_MACOS.filter((name) => look(folder, name)?.isDirectory() === true));
+  if (inner.length > 0 && mountOf(folder)?.type === "fuse.juicefs") append(found, inner);
+  if (platform === "darwin")
+    append(
+      found,
+      OF_MACOS.filter((name) => look(folder, name)?.isDirectory() === true),
+    );
   return found.length > 0 && isMountPoint(folder) ? found : [];
 }
 

@@ -26,13 +26,8 @@ async function listHistory(workspace: Workspace, limit: number, options: History
   for (;;) {
     await pace();
     const list = workspace.points.list({ limit: filtered ? PAGE : limit, ...(before === undefined ? {} : { before }) });
-    damaged.push(
-      ...list.damaged.map(({ id, problem }) => ({
-        save_point_id: id,
-        detail: problem.message,
-        hint: problem.hint ?? "see `cairn doctor`",
-      })),
-    );
+    for (const { id, problem } of list.damaged)
+      damaged.push({ save_point_id: id, detail: problem.message, hint: problem.hint ?? "see `cairn doctor`" });
     for (const point of list.points) {
       if (filtered) await pace();
       if (filtered && !(await fits(workspace, point, options))) continue;

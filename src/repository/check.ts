@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { sha256 } from "../crypto/hash.ts";
 import { CairnError } from "../errors.ts";
 import { decodeKeyFile } from "../formats/key-file.ts";
@@ -104,7 +105,7 @@ export async function checkStructure(repository: Repository, options: CheckOptio
     label: `snapshot ${id}`,
     tree: Buffer.from(snapshot.tree, "hex"),
   }));
-  roots.push(...(options.roots ?? []));
+  append(roots, options.roots ?? []);
   const live = new LiveSet(checked.index);
   const followed = await options.follow?.({ index: checked.index, roots });
   if (followed !== undefined && followed !== null) live.adopt(followed);

@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -82,7 +83,7 @@ export class NearPacks {
     const queue: WantedRange[] = [];
     for (const range of wanted) {
       if (this.has(range)) options.onRange?.(range);
-      else queue.push(...cut(range));
+      else append(queue, cut(range));
     }
     queue.reverse();
     const work = async (): Promise<void> => {

@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { CairnError, reworded, throwIfAborted } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { decodePackHeader, type IndexBlob } from "../formats/pack-header.ts";
@@ -207,7 +208,7 @@ async function stage(repository: Repository, plan: SweepPlan, context: StageCont
       }
     }
   });
-  context.total.damagedPacks.push(...failed);
+  append(context.total.damagedPacks, failed);
   if (failed.length > 0) await spareCopies(repository, plan, { doomed, doubtful, writer });
   await context.lock.recheck();
   await repository.storage.sync(["data"]);

@@ -122,7 +122,7 @@ export class PointCatalog {
   }
 
   /** Forgets numbers; before their points are removed, so that a later point with the number is never taken for them. */
-  forget(...sequences: number[]): void {
+  forget(sequences: readonly number[]): void {
     const rows = this.#load();
     const known = sequences.filter((sequence) => rows.delete(sequence));
     if (known.length === 0) return;

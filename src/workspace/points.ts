@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { existsSync, linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CairnError, toCairnError } from "../errors.ts";
@@ -215,7 +216,7 @@ export class Points {
       const paths = this.pathsOf(sequence);
       const isFinished = this.isFinished(sequence);
       if (known.has(sequence) && isFinished) continue;
-      if (isFinished) removed.push(...removeLeftovers(paths.root, { exclusive: true }));
+      if (isFinished) append(removed, removeLeftovers(paths.root, { exclusive: true }));
       else if (isUnfinished(paths.root)) {
         removeAll(paths.root);
         removed.push(pointDirectoryName(sequence));
@@ -367,7 +368,7 @@ export class Points {
   /** Removes a point durably: it is gone when its directory loses its name. False when there was none. */
   remove(sequence: number): boolean {
     const staged = join(this.#directory, temporaryName());
-    this.#catalog.forget(sequence);
+    this.#catalog.forget([sequence]);
     try {
       renameSync(this.pathsOf(sequence).root, staged);
     } catch (error) {
@@ -388,7 +389,7 @@ export class Points {
   removeAll(sequences: readonly number[]): number {
     const staged = join(this.#directory, temporaryName());
     mkdirSync(staged, { mode: 0o700 });
-    this.#catalog.forget(...sequences);
+    this.#catalog.forget(sequences);
     let removed = 0;
     for (const sequence of sequences) {
       try {
@@ -411,7 +412,7 @@ export class Points {
   /** Moves points, or claims, into a folder of this process, which whoever comes after its end removes; returns that. Durable. */
   moveAside(sequences: readonly number[], temporary: string): string {
     const aside = newWorkDirectory(temporary);
-    this.#catalog.forget(...sequences);
+    this.#catalog.forget(sequences);
     try {
       makeFolder(aside);
       for (const sequence of sequences)

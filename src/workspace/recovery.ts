@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import fs from "node:fs";
 import path from "node:path";
 import { STAGING_PREFIX } from "../engines/scan/task.ts";
@@ -67,7 +68,7 @@ export async function recoverWorkspace(workspace: Workspace, call: WorkspaceCall
   const recovered: Recovery[] = [];
   for (const recover of RECOVERIES) {
     if (call.signal?.aborted === true) break;
-    recovered.push(...(await recover(workspace, call)));
+    append(recovered, await recover(workspace, call));
   }
   failpoint("recovery.restored");
   const state = workspace.state();

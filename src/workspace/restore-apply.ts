@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import fs from "node:fs";
 import { CairnError, codeOfErrno, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
@@ -87,7 +88,7 @@ export class StepRunner {
         this.#step(step);
         failpoint("restore.step");
       }
-      this.#done.notSet.push(...this.#writer.notSet);
+      append(this.#done.notSet, this.#writer.notSet);
       return this.#done;
     } finally {
       this.#held.close();

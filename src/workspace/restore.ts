@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -206,7 +207,7 @@ export async function finishRestore(
   const notSet: NotSet[] = [];
   try {
     const after = (place: PlaceApart): DirectoryFacts => factsAfter(place, steps);
-    notSet.push(...removePlaces(workspace.root, intent.staging, apartOf(intent), after));
+    append(notSet, removePlaces(workspace.root, intent.staging, apartOf(intent), after));
   } catch (error) {
     const { message } = toCairnError(error);
     throw reworded(toCairnError(error), {
@@ -216,7 +217,7 @@ export async function finishRestore(
   }
   failpoint("restore.places-removed");
   const atLast = removeStaging(workspace, intent, { root, keepsTimes: intent.root !== null || isRootKept });
-  if (intent.root !== null) notSet.push(...(atLast ?? atFirst));
+  if (intent.root !== null) append(notSet, atLast ?? atFirst);
   failpoint("restore.staging-removed");
   journal.end();
   return { undoId, notSet };

@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import fs from "node:fs";
 import path from "node:path";
 import { rootMetadata, setDirectory } from "../engines/root-metadata.ts";
@@ -166,7 +167,7 @@ export function removePlaces(
       const shown = printablePath(joinRaw(rawPath(place), name));
       throw toCairnError(error, `remove ${shown}, in which entries were staged`);
     }
-    notSet.push(...setDirectory(fd, after(place), { path: rawPath(place) }));
+    append(notSet, setDirectory(fd, after(place), { path: rawPath(place) }));
   });
   return notSet;
 }
@@ -228,7 +229,10 @@ export class Stagings {
       const whole = joinRaw(joinRaw(root, where), path.basename(staging));
       this.#apart.push({ place: where, staging: { fd, path: throughDescriptor(fd, whole) } });
     });
-    this.#lacking.push(...[...gone].map((place) => Buffer.from(rawPath(place))));
+    append(
+      this.#lacking,
+      [...gone].map((place) => Buffer.from(rawPath(place))),
+    );
     this.#apart.sort((a, b) => b.place.length - a.place.length);
   }
 

@@ -1,3 +1,4 @@
+import { append } from "../append.ts";
 import type { PointToVerify, StoreProblem, StoreVerification } from "../engines/store-care.ts";
 import { type CairnError, cannotBeWritten, throwIfAborted, toCairnError } from "../errors.ts";
 import type { VerificationFile, VerificationProblem } from "../formats/control.ts";
@@ -99,8 +100,11 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
     const paths = workspacePaths(control, name);
     const list = new Points(paths).list();
     const newest = input.newest === undefined ? Infinity : (input.newest.get(name) ?? 0);
-    held.push(...list.points.filter((each) => each.sequence <= newest).map((point) => ({ point, paths })));
-    damaged.push(...list.damaged.map(damagedPoint));
+    append(
+      held,
+      list.points.filter((each) => each.sequence <= newest).map((point) => ({ point, paths })),
+    );
+    append(damaged, list.damaged.map(damagedPoint));
   }
   const verified = await new Verification(workspace, input).run(held, true);
   return { ...verified, problems: [...damaged, ...verified.problems] };

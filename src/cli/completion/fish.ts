@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { FILE_OPTIONS, FOLDER_OPTIONS } from "./words.ts";
 import type { CommandWords, Completes, OptionWords } from "./words.ts";
 
@@ -22,7 +23,7 @@ export function fishScript(commands: readonly CommandWords[], globals: readonly 
     "complete -c cairn -f",
     ...globals.map((option) => `complete -c cairn ${describe(option)}`),
   ];
-  for (const command of commands) lines.push(...linesOf(command, []));
+  for (const command of commands) append(lines, linesOf(command, []));
   return `${lines.join("\n")}\n`;
 }
 

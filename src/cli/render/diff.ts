@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { structuredPatch } from "diff";
 import type { DiffEntry } from "../../operations/contract.ts";
 import { formatBytes, formatCount, plural, printable } from "./format.ts";
@@ -61,7 +62,10 @@ export function renderTextDiff(diff: TextDiff, style: Style): string | null {
       hunk.newLines === 0 ? hunk.newStart - 1 : hunk.newStart,
     ];
     lines.push(style.cyan(`@@ -${oldStart},${hunk.oldLines} +${newStart},${hunk.newLines} @@`));
-    lines.push(...hunk.lines.map((line) => colourLine(line, style)));
+    append(
+      lines,
+      hunk.lines.map((line) => colourLine(line, style)),
+    );
   }
   return lines.join("\n");
 }

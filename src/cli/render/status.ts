@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import type { Conversion, EngineReason, Incomplete, StatusResult } from "../../operations/contract.ts";
 import { formatAge, formatBytes, formatCounts, formatDuration, limited, plural, printable } from "./format.ts";
 import { renderLeftOut, type Shorten } from "./points.ts";
@@ -31,7 +32,7 @@ export async function renderStatus(view: StatusView): Promise<string> {
   const lines = await renderTable(rows.map(([name = "", value = ""]) => [style.dim(name), value]));
   for (const degradation of status.degraded)
     lines.push(`${style.yellow("note")} at the last save, ${degradation.what}: ${printable(degradation.reason)}`);
-  lines.push(...renderIncomplete(status.head_incomplete, style));
+  append(lines, renderIncomplete(status.head_incomplete, style));
   for (const holder of status.holders) {
     lines.push(
       `${style.yellow("open for writing")} ${printable(holder.path)} by ${printable(holder.command)} (${holder.pid})`,
@@ -39,15 +40,10 @@ export async function renderStatus(view: StatusView): Promise<string> {
   }
   if (status.ignored.length > 0) {
     lines.push(`${style.yellow("ignored")}: the rules leave out ${plural(status.ignored.length, "entry")}`);
-    lines.push(
-      ...limited(
-        status.ignored.map((entry) => `  ${printable(entry.path)}`),
-        10,
-        style,
-      ),
-    );
+    const paths = status.ignored.map((entry) => `  ${printable(entry.path)}`);
+    append(lines, limited(paths, 10, style));
   }
-  lines.push(...renderRecovered(view));
+  append(lines, renderRecovered(view));
   return lines.join("\n");
 }
 

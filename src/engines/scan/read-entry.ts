@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import fs from "node:fs";
 import { EACCES, EINVAL, ELOOP, ENODATA, ENOENT, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM } from "../../fs/errno.ts";
 import { forgetPages } from "../../fs/flush.ts";
@@ -441,7 +442,7 @@ export class EntryReader {
       at = end + 1;
     }
     found.sort((a, b) => Buffer.compare(a.value, b.value));
-    this.#extras.push(...found);
+    append(this.#extras, found);
     return 0;
   }
 

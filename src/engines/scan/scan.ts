@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import fs from "node:fs";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted } from "../../errors.ts";
@@ -135,7 +136,7 @@ export async function scan(wanted: ScanOptions): Promise<ScanResult> {
   if (options.cache !== null && options.cache.records <= INLINE_ENTRIES && !threadsAreWarm()) {
     const more: EngineThread[] = [];
     const takeMore = async (): Promise<EngineThread[]> => {
-      more.push(...(await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal })));
+      append(more, await takeThreads({ kind: "scan", count: options.jobs, signal: options.signal }));
       return more;
     };
     try {
@@ -340,7 +341,7 @@ class Scan {
     this.#passForwardedOn();
     let replies = await this.#all((thread) => ({ kind: "scan", task: this.#task, thread, store }));
     for (let round = 0; ; round++) {
-      if (this.#table.control[C.PENDING]! > 0) replies.push(...(await this.#goOn(store)));
+      if (this.#table.control[C.PENDING]! > 0) append(replies, await this.#goOn(store));
       const parts = replies.flatMap((reply) => (reply.kind === "scanned" ? [reply.notes] : []));
       const moved = [...new Set(parts.flatMap((notes) => notes.moved))];
       if (moved.length === 0 || round === AGAIN) return this.#merged(parts, moved);
@@ -372,7 +373,7 @@ class Scan {
   /** Has threads scan what is left by this one. */
   async #goOn(store: StoreSinkTask | null): Promise<ScanReply[]> {
     const more = await this.#takeMore!();
-    this.#threads.push(...more);
+    append(this.#threads, more);
     this.#passForwardedOn();
     const task = { ...this.#task, readLimit: Number.MAX_SAFE_INTEGER, ...chunkMemories(more.length) };
     return this.#all((thread) => ({ kind: "scan", task, thread, store }), more);
@@ -400,9 +401,9 @@ class Scan {
     const replies = await this.#all((thread) => ({ kind: "trees", groups, keepTails: thread === FINISHING }));
     for (const reply of replies) {
       if (reply.kind !== "built" || reply.packs === null) continue;
-      this.#packs.push(...reply.packs.packs);
-      this.#tails.push(...reply.packs.tails);
-      this.#forwardTails.push(...reply.packs.forwardTails);
+      append(this.#packs, reply.packs.packs);
+      append(this.#tails, reply.packs.tails);
+      append(this.#forwardTails, reply.packs.forwardTails);
     }
   }
 
@@ -427,7 +428,7 @@ class Scan {
   async #finish(blobs: ExtraBlob[]): Promise<void> {
     const tails = { tails: this.#tails, forwardTails: this.#forwardTails };
     const reply = await this.#threads[FINISHING]!.ask({ kind: "tail", tails, blobs });
-    if (reply.kind === "finished") this.#packs.push(...reply.packs.packs);
+    if (reply.kind === "finished") append(this.#packs, reply.packs.packs);
     this.#options.store?.forward?.onEnd();
   }
 
@@ -475,9 +476,9 @@ function mergeNotes(parts: readonly ScanNotes[]): ScanNotes {
     all.filesRead += part.filesRead;
     all.keptInMemory += part.keptInMemory;
     all.ignoredCount += part.ignoredCount;
-    all.ignored.push(...part.ignored);
-    all.torn.push(...part.torn);
-    all.ignoreFiles.push(...part.ignoreFiles);
+    append(all.ignored, part.ignored);
+    append(all.torn, part.torn);
+    append(all.ignoreFiles, part.ignoreFiles);
   }
   all.omitted = parts.flatMap(({ omitted }) => omitted).sort((a, b) => comparePaths(a.path, b.path));
   all.mounts = parts.flatMap(({ mounts }) => mounts).sort(comparePaths);

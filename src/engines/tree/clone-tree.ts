@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { latin1 } from "../../formats/bytes.ts";
@@ -237,7 +238,7 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
   try {
     for (const each of outcome.gone.toSorted((a, b) => comparePaths(b, a))) removeEmpty(sys, target, each);
     const passedOver = [...task.skip, ...[...outcome.mounts, ...outcome.omitted.map((each) => each.path)].map(latin1)];
-    outcome.torn.push(...renamedAway(sys, { from, target, gone: outcome.gone, passedOver: new Set(passedOver) }));
+    append(outcome.torn, renamedAway(sys, { from, target, gone: outcome.gone, passedOver: new Set(passedOver) }));
     const empty = new Uint8Array(0);
     for (const { path: each, stat } of outcome.closed.toSorted((a, b) => comparePaths(b.path, a.path))) {
       const source = openBelow(sys, from, each, DIRECTORY, path);
@@ -250,7 +251,7 @@ function finish(task: CloneTask, pool: WorkPool, outcome: CloneOutcome): void {
     const known = sys.fstat(from, stat);
     if (known < 0) throw syscallError(known, "cannot look at the folder");
     entries.metadata(from, target, stat.words, () => empty);
-    outcome.notSet.push(...entries.out.notSet);
+    append(outcome.notSet, entries.out.notSet);
   } finally {
     fs.closeSync(from);
     fs.closeSync(target);

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import fs from "node:fs";
 import { CairnError, toCairnError } from "../../errors.ts";
 import { joinPath, latin1 } from "../../formats/bytes.ts";
@@ -73,7 +74,7 @@ export class TreeWriter {
         const nodes = this.#tree(job);
         const packs = this.#onTheirWay(nodes);
         if (packs.length > 0) this.#out.waiting.push({ job, packs });
-        else stack.push(...this.#directory(job, nodes, share));
+        else append(stack, this.#directory(job, nodes, share));
       }
     });
   }

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import type { MasterKeys } from "../../crypto/seal.ts";
 import { throwIfAborted, toCairnError } from "../../errors.ts";
 import { type BlobIndex, DATA_BLOB } from "../../repository/blob-index.ts";
@@ -236,7 +237,7 @@ class TreeWriting {
     if (work.kind === "directories") this.#take(await thread.ask({ kind: "write-directories", jobs: work.jobs }));
     else if (work.kind === "files") this.#take(await thread.ask({ kind: "write-files", job: work.job }));
     else if (work.kind === "finish")
-      this.#result.notSet.push(...(await thread.ask({ kind: "write-finish", file: work.file })));
+      append(this.#result.notSet, await thread.ask({ kind: "write-finish", file: work.file }));
     else {
       const { bytes, kept, damaged } = await thread.ask({ kind: "write-range", job: work.job });
       this.#result.bytes += bytes;
@@ -252,10 +253,10 @@ class TreeWriting {
     result.files += outcome.files;
     result.bytes += outcome.bytes;
     result.keptBytes += outcome.keptBytes;
-    result.notSet.push(...outcome.notSet);
-    result.damaged.push(...outcome.damaged);
-    this.#linked.push(...outcome.linked);
-    this.#closed.push(...outcome.closed);
+    append(result.notSet, outcome.notSet);
+    append(result.damaged, outcome.damaged);
+    append(this.#linked, outcome.linked);
+    append(this.#closed, outcome.closed);
     for (const { job, packs } of outcome.waiting) this.#addAfter(packs, { kind: "directories", jobs: [job] });
     for (const file of outcome.large) this.#cut(file);
   }
@@ -319,8 +320,8 @@ class TreeWriting {
       this.#result.entries += entries;
       this.#result.files += files;
       this.#result.bytes += bytes;
-      this.#result.damaged.push(...damaged);
-      this.#result.notSet.push(...notSet);
+      append(this.#result.damaged, damaged);
+      append(this.#result.notSet, notSet);
     } finally {
       finisher.end();
     }

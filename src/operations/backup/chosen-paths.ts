@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { dirname, normalize } from "node:path/posix";
 import { CairnError } from "../../errors.ts";
 import { latin1 } from "../../formats/bytes.ts";
@@ -117,7 +118,7 @@ class ChoosingWalk {
           : { chosen: [], isWhole: isChosen };
       if (below.isWhole) found.push(own);
       else {
-        found.push(...below.chosen);
+        append(found, below.chosen);
         isWhole = false;
       }
     }

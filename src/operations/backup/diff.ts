@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
 import { newPacer, type Pacer } from "../../pacer.ts";
@@ -42,7 +43,7 @@ class DiffWalk {
   }
 
   async between(from: Side, to: Side): Promise<void> {
-    this.#stack.push(...unequalRoots(from, to));
+    append(this.#stack, unequalRoots(from, to));
     if (this.#stack.length > 0) await this.#trees(from, to, "");
   }
 
@@ -54,7 +55,7 @@ class DiffWalk {
     const after = await this.#byName(to);
     const names = [...new Set([...before.keys(), ...after.keys()])].toSorted();
     for (const name of names.toReversed())
-      this.#stack.push(...unequalRoots(below(before.get(name)), below(after.get(name))));
+      append(this.#stack, unequalRoots(below(before.get(name)), below(after.get(name))));
     for (const name of names) {
       const own = path === "" ? name : `${path}/${name}`;
       const [a, b] = [before.get(name), after.get(name)];

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { latin1 } from "../../formats/bytes.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { displayPath } from "../../fs/safe-path.ts";
@@ -41,9 +42,15 @@ export async function findInBackups(
     await bringTrees(look, chosen, options.signal);
     for (const { id, snapshot } of chosen) {
       const hits = await walk.snapshot(Buffer.from(snapshot.tree, "hex"));
-      result.damaged.push(...walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })));
+      append(
+        result.damaged,
+        walk.takeDamaged().map((each) => ({ ...each, snapshot_id: id })),
+      );
       const room = limit - result.found.length;
-      result.found.push(...hits.slice(0, room).map((hit) => ({ ...hit, snapshot_id: id, created_at: snapshot.time })));
+      append(
+        result.found,
+        hits.slice(0, room).map((hit) => ({ ...hit, snapshot_id: id, created_at: snapshot.time })),
+      );
       if (hits.length > room) return { ...result, truncated: true };
     }
     return result;
@@ -124,7 +131,7 @@ class FindWalk {
     for (const node of await this.#nodes(id, path)) {
       const own = `${path}/${nameOf(node)}`;
       if (this.#fits(node, own)) hits.push(hitOf(node, own));
-      if (node.subtree !== undefined) hits.push(...(await this.#tree(node.subtree, own)));
+      if (node.subtree !== undefined) append(hits, await this.#tree(node.subtree, own));
     }
     this.#known.set(key, hits);
     return hits;

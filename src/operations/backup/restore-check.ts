@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DatabaseChecker } from "../../capture/check-database.ts";
@@ -41,7 +42,7 @@ export async function checkByRestoring(
     try {
       const done = await checkOne(access, { id, scratch }, options);
       restored.push(done.restored);
-      problems.push(...done.problems);
+      append(problems, done.problems);
     } finally {
       removeAll(scratch);
     }

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { mkdirSync } from "node:fs";
 import { resolve } from "node:path";
 import { setDirectory } from "../../engines/root-metadata.ts";
@@ -184,7 +185,7 @@ class SnapshotRestore {
       const notSet = this.#setRoot(partial.staging);
       partial.commit();
       // There the folder that was filled is not the one that stays.
-      leftOut.push(...(wasMountRoot ? this.#setRoot(target) : notSet));
+      append(leftOut, wasMountRoot ? this.#setRoot(target) : notSet);
       partial.end();
       failpoint("restore-backup.committed");
       const to = target.toString("utf8");
@@ -204,7 +205,7 @@ class SnapshotRestore {
     const plan = await this.#plan();
     requireRoomAt(target, plan.plainBytes);
     const { leftOut } = await this.#flushedAndProven(target, async () => this.#fetchAndWrite(plan, target, false));
-    leftOut.push(...this.#setRoot(target));
+    append(leftOut, this.#setRoot(target));
     return { leftOut };
   }
 
@@ -383,7 +384,7 @@ class SnapshotRestore {
       const failure = this.#otherwise(`otherwise at ${printablePath(wrong[0]!)}`, wrong.length);
       throw this.#comparesPieces ? failure : new NotAllCompared({ failure, wrong });
     }
-    leftOut.push(...unlike);
+    append(leftOut, unlike);
     return untold;
   }
 

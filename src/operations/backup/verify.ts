@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { warmThreads } from "../../engines/threads.ts";
 import { provenPointDigests, type DigestFinding, type ProvenDigests } from "./verify-digests.ts";
 import { verifyPacks, type VerifiedPacks } from "./verify-packs.ts";
@@ -98,7 +99,7 @@ async function readRepository(
     const digests = quick === true ? [] : (proven ?? (await prove(report))).findings;
     const packs = quick === true ? [] : choosePacks(report, chosen !== undefined, subset);
     const read = await (reading ?? verifyPacks({ access, report, near, packs, options }));
-    report.problems.push(...read.problems);
+    append(report.problems, read.problems);
     await explain(report, { readTree: reader.readTree, ...(signal === undefined ? {} : { signal }) });
     return { report, digests, read };
   } finally {

@@ -1,3 +1,4 @@
+import { append } from "../../append.ts";
 import { existsSync, globSync, readFileSync } from "node:fs";
 import { isAbsolute, join } from "node:path";
 import { currentUser, homeDirectory } from "../../fs/users.ts";
@@ -152,7 +153,7 @@ function readInto(values: Values, reading: Reading): void {
     } else if (READ.has(keyword)) {
       const before = values.get(keyword);
       if (before === undefined) values.set(keyword, words);
-      else if (keyword === "identityfile") before.push(...words);
+      else if (keyword === "identityfile") append(before, words);
     }
   }
 }

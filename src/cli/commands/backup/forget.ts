@@ -1,3 +1,4 @@
+import { append } from "../../../append.ts";
 import type {
   ForgetBackupsOptions,
   ForgetBackupsResult,
@@ -102,7 +103,7 @@ function render(context: Context, result: ForgetBackupsResult): string {
   if (result.dry_run) lines.push(`${plural(going, "snapshot")} would be removed; nothing was`);
   else if (going === 0) lines.push("nothing to remove");
   else lines.push(`${style.green("removed")} ${plural(result.removed.length, "snapshot")}`);
-  if (result.prune !== null) lines.push(...renderPrune(context, result.prune));
+  if (result.prune !== null) append(lines, renderPrune(context, result.prune));
   else if (going > 0 && !result.dry_run) lines.push(style.dim("what only they needed goes with `cairn backup prune`"));
   return lines.join("\n");
 }

@@ -1,3 +1,4 @@
+import { append } from "../../../append.ts";
 import type { BackupList, BackupSnapshot, ListBackupsOptions } from "../../../operations/contract.ts";
 import type { CommandDefinition, Outcome } from "../../command.ts";
 import { splitTags } from "../../../formats/snapshot.ts";
@@ -76,7 +77,8 @@ async function render(context: Context, list: BackupList): Promise<string> {
   if (list.snapshots.length === 0) lines.push("no snapshots");
   else {
     const rows = list.snapshots.map((snapshot) => rowOf(snapshot, style, now));
-    lines.push(...(await renderTable(rows, [3])), style.dim(plural(list.snapshots.length, "snapshot")));
+    append(lines, await renderTable(rows, [3]));
+    lines.push(style.dim(plural(list.snapshots.length, "snapshot")));
   }
   for (const { snapshot_id: id, detail } of list.damaged)
     lines.push(style.red(`snapshot ${id.slice(0, 8)} cannot be read: ${printable(detail)}`));
