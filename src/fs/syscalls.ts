@@ -23,6 +23,7 @@ import {
   OPEN,
   type Syscalls,
 } from "./syscall-abi.ts";
+import { withoutShadows } from "./shadow-attributes.ts";
 import { fallbackSyscalls, holdDirectory } from "./syscalls-fallback.ts";
 
 export * from "./syscall-abi.ts";
@@ -193,12 +194,13 @@ function attributeCalls(): AttributeCalls {
     return scratch.address + 6000;
   };
   return {
-    flistxattr: (fd, out) => settleResult(flistxattr(fd, out.address, out.bytes.length)),
+    flistxattr: (fd, out) => withoutShadows(settleResult(flistxattr(fd, out.address, out.bytes.length)), out.bytes),
     fgetxattr: (fd, names, n, out, o) =>
       settleResult(fgetxattr(fd, names.address + n, out.address + o, out.bytes.length - o)),
     fsetxattr: (fd, names, n, v, o, l) => settleResult(fsetxattr(fd, names.address + n, v.address + o, l, 0)),
     fremovexattr: (fd, names, n) => settleResult(fremovexattr(fd, names.address + n)),
-    llistxattr: (d, names, n, out) => settleResult(llistxattr(viaProc(d, names, n), out.address, out.bytes.length)),
+    llistxattr: (d, names, n, out) =>
+      withoutShadows(settleResult(llistxattr(viaProc(d, names, n), out.address, out.bytes.length)), out.bytes),
     lgetxattr: (d, names, n, a, out, o) =>
       settleResult(lgetxattr(viaProc(d, names, n), attributeName(a), out.address + o, out.bytes.length - o)),
     lsetxattr: (d, names, n, a, v) =>

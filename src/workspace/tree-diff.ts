@@ -1,6 +1,7 @@
 import type { TreeSource } from "../engines/engine.ts";
 import { joinPath } from "../formats/bytes.ts";
 import { nodeOfSlice, sameSlice, sliceTree, type TreeSlices } from "../formats/tree-slices.ts";
+import { isShadow } from "../fs/shadow-attributes.ts";
 import type { TreeNode } from "../formats/tree.ts";
 
 export type DiffAspect = "content" | "mode" | "type" | "owner" | "times" | "xattrs" | "target" | "links";
@@ -135,10 +136,14 @@ export function differences(a: TreeNode, b: TreeNode): DiffAspect[] {
 }
 
 function sameAttributes(a: TreeNode, b: TreeNode): boolean {
-  if (a.xattrs.length !== b.xattrs.length) return false;
-  return a.xattrs.every(
-    (attribute, i) => sameBytes(attribute.name, b.xattrs[i]!.name) && sameBytes(attribute.value, b.xattrs[i]!.value),
-  );
+  const [ofA, ofB] = [writtenAttributes(a), writtenAttributes(b)];
+  if (ofA.length !== ofB.length) return false;
+  return ofA.every(({ name, value }, i) => sameBytes(name, ofB[i]!.name) && sameBytes(value, ofB[i]!.value));
+}
+
+/** Those that a restore writes; other programs, and Cairn before, recorded more. */
+function writtenAttributes({ xattrs }: TreeNode): TreeNode["xattrs"] {
+  return xattrs.some(({ name }) => isShadow(name)) ? xattrs.filter(({ name }) => !isShadow(name)) : xattrs;
 }
 
 function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

@@ -7,7 +7,7 @@ import { loopFileSystem } from "../../../test/fixtures/loop-file-system.ts";
 import type { TreeNode } from "../../formats/tree.ts";
 import { openDirectory, syscalls } from "../../fs/syscalls.ts";
 import { bitsOfNewFiles, umaskNow } from "../../fs/umask.ts";
-import { nativeAvailable, newArena } from "../../native.ts";
+import { arenaOver, nativeAvailable, newArena } from "../../native.ts";
 import { temporaryFolder } from "../testing-store.ts";
 import { NodeWriter } from "./node-writer.ts";
 
@@ -92,6 +92,23 @@ void describe("the writer of nodes", { skip: nativeAvailable() ? false : "needs 
       for (const each of listed) assert.match(each.detail, detail);
       for (const kind of ["file", "dir"])
         assert.deepEqual(attributesOf(path.join(folder, `${kind}${i}`)), ["user.fine"]);
+    }
+    fs.closeSync(fd);
+  });
+
+  test("an access list that is recorded a second time is not written, nor listed, when entries have one", (t) => {
+    const folder = temporaryFolder(t);
+    const fd = openDirectory(folder);
+    const writer = new NodeWriter();
+    const xattrs = [{ name: Buffer.from("trusted.SGI_ACL_FILE"), value: Buffer.alloc(16, 1) }];
+    const place = (name: string) => ({ name: Buffer.from(name), path: Buffer.from(name) });
+    writer.file(fd, nodeOf("file", { xattrs }), place("file"), []);
+    assert.equal(writer.special(fd, nodeOf("fifo", { xattrs }), place("fifo")), true);
+    assert.deepEqual(writer.notSet, []);
+    const value = newArena(64);
+    for (const name of ["file", "fifo"]) {
+      const found = syscalls().lgetxattr(fd, arenaOver(Buffer.from(`${name}\0`)), 0, xattrs[0]!.name, value, 0);
+      assert.ok(found < 0, `${name} has ${found} bytes of it`);
     }
     fs.closeSync(fd);
   });

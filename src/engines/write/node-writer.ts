@@ -2,6 +2,7 @@ import fs from "node:fs";
 import { CairnError } from "../../errors.ts";
 import type { NodeAttribute, TreeNode } from "../../formats/tree.ts";
 import { EPERM, isNotHeld } from "../../fs/errno.ts";
+import { isShadow } from "../../fs/shadow-attributes.ts";
 import { quotedPath } from "../../fs/safe-path.ts";
 import {
   errnoName,
@@ -259,6 +260,7 @@ export class NodeWriter {
     return attributes.filter((attribute) => {
       if (whyImpossible(attribute) !== null) return true;
       const { name, value } = attribute;
+      if (isShadow(name)) return false;
       putName(this.#name, 0, name);
       this.#value.bytes.set(value);
       return this.sys.fsetxattr(fd, this.#name, 0, this.#value, 0, value.length) < 0;
@@ -360,7 +362,7 @@ export class NodeWriter {
     }
     const set = (attribute: NodeAttribute): boolean =>
       whyImpossible(attribute) === null &&
-      this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value) >= 0;
+      (isShadow(attribute.name) || this.sys.lsetxattr(dirfd, this.#name, 0, attribute.name, attribute.value) >= 0);
     const refused = node.xattrs.filter((attribute) => !set(attribute));
     const mode = this.#modeOf(node);
     if (node.type !== "symlink" && this.sys.chmod(dirfd, this.#name, 0, mode) < 0) aspects.push("mode");
