@@ -120,3 +120,21 @@ test("what is no workspace among the workspaces of a control directory is passed
   const { plan_id: plan } = await again.previewCleanup({ retention: { keepLast: 1 } });
   assert.equal((await again.runCleanup(plan)).removed.length, 1);
 });
+
+test("a self-contained workspace whose cairn.json is lost is not begun anew, whatever of it is named", async (t) => {
+  const { root, library } = await testFolder(t);
+  const place = join(root, "self");
+  const client = await library.init(place);
+  writeFileSync(join(place, "main", "a"), "one");
+  await client.save();
+  const file = join(client.controlDirectory, "cairn.json");
+  renameSync(file, join(root, "kept.json"));
+  for (const path of [place, join(place, "main"), client.controlDirectory])
+    for (const call of [async () => library.open(path), async () => library.openOrAdopt(path, { allow: ["nested"] })])
+      await assert.rejects(call, (error: CairnError) => {
+        assert.deepEqual([error.code, error.message], ["damaged", `${file} is missing`], path);
+        return /^put that file back .*restic -r /.test(error.hint ?? "");
+      });
+  renameSync(join(root, "kept.json"), file);
+  assert.equal((await (await library.open(place)).history()).save_points.length, 1);
+});

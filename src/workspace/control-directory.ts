@@ -45,6 +45,16 @@ export function readControl(control: ControlPaths): ControlFile | null {
   return readRecord(control.file, decodeControl, { hint: wayWithout(control) });
 }
 
+/** Whether a directory has what a control directory has, but for the file that makes it one. */
+export function lacksItsFile({ file, workspaces, store, storeKey }: ControlPaths): boolean {
+  return [workspaces, store, storeKey].every((each) => existsSync(each)) && !existsSync(file);
+}
+
+/** What is to be said of such a one, which was kept by somebody: nothing is to be begun anew in its place. */
+export function fileIsMissing(control: ControlPaths): CairnError {
+  return new CairnError("damaged", `${control.file} is missing`, { hint: wayWithout(control) });
+}
+
 /** Replaces the control directory's own file durably. */
 export function writeControl(control: ControlPaths, file: ControlFile): void {
   writeRecord(control, control.file, encodeControl(file));

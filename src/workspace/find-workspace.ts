@@ -9,7 +9,7 @@ import type { Mount } from "../fs/mounts.ts";
 import { namesIfThere, namesIn } from "../fs/names-in.ts";
 import { printablePath, rawBytes, shellPath } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
-import { listWorkspaces, readControl, wayWithout } from "./control-directory.ts";
+import { fileIsMissing, lacksItsFile, listWorkspaces, readControl, wayWithout } from "./control-directory.ts";
 import type { PlacedWorkspace } from "./control-directory.ts";
 import {
   MAIN_WORKSPACE,
@@ -153,9 +153,15 @@ function ownerOf(place: string | Buffer, look: typeof lstatSync = statSync): num
 function bySelfContained(folder: Buffer): Hit | null {
   const parent = parentOf(folder).toString("utf8");
   const control = controlPaths(join(parent, SELF_CONTAINED_CONTROL));
-  const controlFile = isTrusted(control.root, folder) ? controlAt(control) : null;
-  if (controlFile === null) return null;
-  const isMain = controlFile.self_contained && basename(folder.toString("utf8")) === MAIN_WORKSPACE;
+  if (!isTrusted(control.root, folder)) return null;
+  const controlFile = controlAt(control);
+  const isCalledMain = basename(folder.toString("utf8")) === MAIN_WORKSPACE;
+  if (controlFile === null) {
+    const isKept = (): boolean => isCalledMain || workspaceWhere(control, (each) => pathIs(each, folder)) !== null;
+    if (lacksItsFile(control) && isKept()) throw fileIsMissing(control);
+    return null;
+  }
+  const isMain = controlFile.self_contained && isCalledMain;
   const workspace = workspaceWhere(control, (each) => (isMain ? each.name === MAIN_WORKSPACE : pathIs(each, folder)), {
     strict: isMain,
   });
@@ -165,7 +171,8 @@ function bySelfContained(folder: Buffer): Hit | null {
 
 interface MountControl {
   readonly control: ControlPaths;
-  readonly controlFile: ControlFile;
+  /** null where it was lost */
+  readonly controlFile: ControlFile | null;
   readonly workspaces: readonly PlacedWorkspace[];
 }
 
@@ -191,7 +198,7 @@ function readMountControls(directory: string): MountControl[] {
     const control = controlPaths(join(directory, id));
     try {
       const controlFile = controlAt(control);
-      if (controlFile === null) continue;
+      if (controlFile === null && !lacksItsFile(control)) continue;
       const workspaces = listWorkspaces(control).flatMap(({ workspace }) =>
         workspace === null || isReleased(workspace) ? [] : [workspace],
       );
@@ -215,8 +222,9 @@ function byMountRoot(folder: Buffer, lookup: Lookup): Hit | null {
     const workspace = workspaces.find((each) =>
       each.mount_path === undefined ? pathIs(each, folder) : inMount.equals(rawPath(each.mount_path)),
     );
-    if (workspace !== undefined && isTrusted(control.root, folder))
-      return { control, controlFile, workspace, folder, via: "mount-root" };
+    if (workspace === undefined || !isTrusted(control.root, folder)) continue;
+    if (controlFile === null) throw fileIsMissing(control);
+    return { control, controlFile, workspace, folder, via: "mount-root" };
   }
   return null;
 }
@@ -296,7 +304,10 @@ function folderOf(control: ControlPaths, controlFile: ControlFile, workspace: Pl
 /** The main workspace of a control directory, or its only one; null when it has none. */
 function mainWorkspace(control: ControlPaths, via: FoundWorkspace["via"]): FoundWorkspace | null {
   const controlFile = controlAt(control);
-  if (controlFile === null) return null;
+  if (controlFile === null) {
+    if (lacksItsFile(control)) throw fileIsMissing(control);
+    return null;
+  }
   const workspace =
     workspaceWhere(control, (each) => each.name === MAIN_WORKSPACE) ??
     workspaceWhere(control, () => true, { strict: true });
@@ -344,7 +355,9 @@ export function findWorkspace(path: RawPath, options: FindOptions = {}): FoundWo
 function selfContainedRoot(root: string): FoundWorkspace | null {
   const control = controlPaths(join(root, SELF_CONTAINED_CONTROL));
   if (!isTrusted(control.root, Buffer.from(join(root, MAIN_WORKSPACE)))) return null;
-  return controlAt(control)?.self_contained === true ? mainWorkspace(control, "self-contained") : null;
+  return controlAt(control)?.self_contained === true || lacksItsFile(control)
+    ? mainWorkspace(control, "self-contained")
+    : null;
 }
 
 /** The workspace of a control directory that is named by hand (`--control-dir`). Throws `not_a_workspace`. */

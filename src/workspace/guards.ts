@@ -7,6 +7,7 @@ import { freeSpace, type Mount, readMounts, resolveMount } from "../fs/mounts.ts
 import { isAtOrBelow, joinRaw, printablePath, rawBytes } from "../fs/safe-path.ts";
 import type { RawPath } from "../fs/safe-path.ts";
 import { homeDirectories, knownHome } from "../fs/users.ts";
+import { lacksItsFile } from "./control-directory.ts";
 import { MOUNT_CONTROL, SELF_CONTAINED_CONTROL, controlPaths } from "./control-layout.ts";
 import { workspaceAbove } from "./find-workspace.ts";
 import type { GuardName } from "./guard-name.ts";
@@ -80,10 +81,10 @@ function refuseGit(folder: Buffer): void {
   if (parts.includes(".git")) throw refusal(folder, "it lies inside a .git directory", "git");
 }
 
-/** A control directory is met by its file and the folder of its workspaces. */
+/** A control directory is met by its file and the folder of its workspaces, or by all else where the file was lost. */
 function isControlDirectory(path: string): boolean {
   const control = controlPaths(path);
-  return existsSync(control.file) && existsSync(control.workspaces);
+  return existsSync(control.workspaces) && (existsSync(control.file) || lacksItsFile(control));
 }
 
 /** At or inside a control directory, of whomever: never. */
