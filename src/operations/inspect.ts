@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { basename, resolve } from "node:path";
 import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import { OWN_POLYNOMIAL } from "../workspace/own-polynomial.ts";
 import type { InspectOptions, InspectResult } from "./contract.ts";
 import {
   INDEX_CACHE_MAGIC,
@@ -66,7 +67,7 @@ async function decode(file: FileToInspect, options: InspectOptions): Promise<Ins
 
 const MAX_SECRET_BYTES = 4096;
 
-/** The two files that open a store: what they are, and nothing of what is in them. */
+/** What opens a store, and what a sealed config has: what they are, and nothing of what is in them. */
 function inspectSecret(file: FileToInspect): Inspected | null {
   if (file.size > MAX_SECRET_BYTES) return null;
   const text = Buffer.from(file.read()).toString("latin1");
@@ -74,6 +75,7 @@ function inspectSecret(file: FileToInspect): Inspected | null {
   if (/^[0-9a-f]{64}\s*$/.test(text) || basename(file.path) === "store-password") {
     return { format: "store-password", version: null, content: { note } };
   }
+  if (basename(file.path) === OWN_POLYNOMIAL) return { format: OWN_POLYNOMIAL, version: null, content: { note } };
   const isKey = text.startsWith("{") && text.includes('"encrypt"') && text.includes('"mac"');
   if (!isKey && basename(file.path) !== "store-key") return null;
   return { format: "store-key", version: null, content: { note } };

@@ -3,6 +3,9 @@ import { durableMkdir, durableWrite, readSmallFile } from "../fs/durable.ts";
 import { formatPolynomial, isUsable, randomPolynomial } from "../repository/polynomial.ts";
 import { userStateDirectory } from "./registry.ts";
 
+/** Its file in the user's state directory. */
+export const OWN_POLYNOMIAL = "chunker-polynomial";
+
 /**
  * The chunker polynomial by which this user's new stores and repositories cut large files, so that what several
  * workspaces hold alike is stored once in a repository. Made when there is none; in hex, as configs have it.
@@ -17,7 +20,7 @@ export function learnPolynomial(polynomial: string): void {
 }
 
 function file(): string {
-  return join(userStateDirectory(), "chunker-polynomial");
+  return join(userStateDirectory(), OWN_POLYNOMIAL);
 }
 
 /** Null where there is none, or nothing of use. */
