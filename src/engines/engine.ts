@@ -92,6 +92,8 @@ export interface StageRequest {
   passing?: boolean;
   /** the point that head names, or null */
   head: HeadContent | null;
+  /** A look reads no large file whose times, size and inode are as they were, however young: it may miss what was stored through a mapping. */
+  byTimes?: boolean;
   /** A look ends with `FoundDifference` as soon as an entry shows, unread, that it is not head's, where the last scan was of that. */
   untilDifferent?: boolean;
   /** tags its snapshot carries, when the engine makes one */

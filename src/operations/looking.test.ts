@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import {
   chmodSync,
+  closeSync,
   linkSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -12,6 +14,7 @@ import {
   utimesSync,
   writeFileSync,
   readlinkSync,
+  writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -267,6 +270,22 @@ test("a folder is clean after a restore that gave a large file another size", { 
   assert.deepEqual([(await client.status()).clean, (await client.diff("head")).entries], [true, []]);
   write("large", "y".repeat(800_000));
   assert.equal((await client.status()).clean, false);
+});
+
+test("a large file that was written to in place, with its size and time kept, is seen by every look", async (t) => {
+  const { client, folder, write } = await testFolder(t);
+  const large = join(folder, "large");
+  const keepTime = (): void => utimesSync(large, 1_600_000_000, 1_600_000_000);
+  write("large", "x".repeat(700_000));
+  keepTime();
+  await client.save();
+  const file = openSync(large, "r+");
+  writeSync(file, "changed");
+  closeSync(file);
+  keepTime();
+  assert.deepEqual((await client.status()).changes, { added: 0, modified: 1, removed: 0 });
+  const [entry] = (await client.diff("head")).entries;
+  assert.deepEqual([entry?.path, entry?.aspects.includes("content")], ["large", true]);
 });
 
 test("status says when the newest save point was last proven, and only where it was", async (t) => {

@@ -26,7 +26,7 @@ export async function status(
   const state = workspace.state();
   const head = workspace.byId(state.head);
   const latest = workspace.points.latest();
-  const looked = await lookAtWorkspace(workspace, options, head);
+  const looked = await lookAtWorkspace(workspace, { ...options, byTimes: true }, head);
   const changes = await changesSinceHead(workspace, looked, { ...options, head });
   const { bytes } = await workspace.engine.storeFacts();
   return {

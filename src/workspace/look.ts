@@ -19,13 +19,17 @@ import type { Workspace, WorkspaceCall } from "./workspace.ts";
 
 const RECOVERY_WAIT_MS = 200;
 
-/** Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with, into mounts where that was. */
+/**
+ * Looks at the folder as it is, with the rules that hold now and the excludes that head was saved with, into mounts where
+ * that was. `byTimes`: without reading large files whose times are as they were.
+ */
 export async function lookAtWorkspace(
   workspace: Workspace,
-  call: WorkspaceCall,
+  { byTimes, ...call }: WorkspaceCall & Pick<StageRequest, "byTimes">,
   head: Point | null,
 ): Promise<LookedAt> {
-  return workspace.engine.look(lookRequest(workspace, call, head));
+  const request = lookRequest(workspace, call, head);
+  return workspace.engine.look(byTimes === undefined ? request : { ...request, byTimes });
 }
 
 /** The same; null as soon as an entry shows, unread, that the folder is not as head was. */

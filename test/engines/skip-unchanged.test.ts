@@ -43,7 +43,14 @@ for (const [engine, kind] of HOLDERS)
     fs.writeFileSync(path.join(folder, "left-out"), "");
     let newest = third;
     const kept = fs.statSync(file);
+    const large = path.join(folder, "same/large");
+    const writeLarge = (text: string): void => {
+      fs.writeFileSync(large, text.repeat(700_000));
+      fs.utimesSync(large, kept.atime, new Date(1_600_000_000_000));
+    };
     const changes: Record<string, () => void> = {
+      "a large file": () => writeLarge("x"),
+      "other content of a large one with the size and time that were": () => writeLarge("y"),
       "a mode": () => fs.chmodSync(file, 0o600),
       "a new file": () => fs.writeFileSync(path.join(folder, "same/new"), ""),
       "one that is gone": () => fs.rmSync(path.join(folder, "same/new")),

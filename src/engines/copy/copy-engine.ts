@@ -292,7 +292,8 @@ export class CopyEngine implements Engine {
     // a restore it is of what was there before.
     const quick = cache !== null && hex(cache.tree) === request.head?.content.tree;
     const untilDifferent = quick && request.untilDifferent === true;
-    const result = await scan({ ...this.#scanOptions(request, store, cache), quick, untilDifferent });
+    const byTimes = quick && request.byTimes === true;
+    const result = await scan({ ...this.#scanOptions(request, store, cache), quick, byTimes, untilDifferent });
     // All of it is stored, so the next look need not read again what this one did, e.g. after a restore.
     const stored = hex(result.tree) === request.head?.content.tree;
     if (stored && (cache === null || result.notes.filesRead > 0 || hex(cache.tree) !== hex(result.tree))) {

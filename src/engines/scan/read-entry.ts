@@ -8,7 +8,7 @@ import { errnoName, sameContentStat, STAT, type StatBuffer, TYPE, wide } from ".
 import { type Arena, arenaOver, newArena } from "../../native.ts";
 import { hashLargeFile, readLargeFile } from "./read-large.ts";
 import type { ScanThread } from "./scan-thread.ts";
-import { hasWords, INODE_WORDS, MTIME_WORDS, SIZE_WORDS } from "./stat-words.ts";
+import { CTIME_WORDS, hasWords, INODE_WORDS, MTIME_WORDS, SIZE_WORDS } from "./stat-words.ts";
 import { SINGLE_BLOB_LIMIT } from "./task.ts";
 
 const YOUNG_SECONDS = 60;
@@ -31,7 +31,7 @@ function unreadAttributes(error: number): string {
   return `${errnoName(-error)}: its extended attributes cannot be read`;
 }
 
-const UNCHANGED = [...MTIME_WORDS, ...INODE_WORDS];
+const UNCHANGED = [...MTIME_WORDS, ...CTIME_WORDS, ...INODE_WORDS];
 
 /** Fills a record's words from a stat result; name, flags, SUB and hash are left alone. */
 export function fillRecord(words: Uint32Array, base: number, s: Uint32Array): void {
@@ -213,9 +213,9 @@ export class EntryReader {
   }
 
   /**
-   * A scan that only looks reads no large file that it can tell without: with size and times as they were the content
-   * counts as the same, with another size as another one that nobody knows. Its record says no more than the old one,
-   * so that a save that uses it as its cache still reads the file. What a restore has just put there is read.
+   * A scan that only looks reads no large file that it can tell without: with another size its content is another one
+   * that nobody knows, and by times it is the same with size and times as they were. Its record says no more than the
+   * old one, so that a save that uses it as its cache still reads the file. What a restore has just put there is read.
    */
   #takenOnTrust({ record, oldRecord }: EntryToRead): boolean {
     const { table, old } = this.#thread;
@@ -229,7 +229,6 @@ export class EntryReader {
     for (let i = 0; i < 8; i++)
       table.records[base + R.HASH + i] = same ? from[was + R.HASH + i]! : from[base + R.SIZE + i]!;
     if (!same) return true;
-    for (const word of [R.CTIME, R.CTIME + 1, R.CTIME_NS]) table.records[base + word] = from[was + word]!;
     this.#flags |= flags & (FLAG.CHUNKED | FLAG.YOUNG | FLAG.TORN);
     const chunks = old!.extra(oldRecord, EXTRA.CHUNKS);
     if (chunks !== null) this.#extras.push({ tag: EXTRA.CHUNKS, value: chunks });
@@ -247,7 +246,8 @@ export class EntryReader {
     if (!task.quick || oldRecord < 0 || wide(stat.words, STAT.SIZE) <= SINGLE_BLOB_LIMIT) return null;
     const was = [old!.records, oldRecord * RECORD_WORDS, stat.words] as const;
     if (!hasWords(...was, SIZE_WORDS)) return "resized";
-    return (old!.recordFlags(oldRecord) & FLAG.OMITTED) === 0 && hasWords(...was, UNCHANGED) ? "same" : null;
+    if (!task.byTimes || (old!.recordFlags(oldRecord) & FLAG.OMITTED) !== 0) return null;
+    return hasWords(...was, UNCHANGED) ? "same" : null;
   }
 
   #vanished(record: number, directory: number): void {

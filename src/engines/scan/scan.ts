@@ -92,6 +92,7 @@ export interface ScanOptions {
   clonedFrom?: ClonedFrom;
   distrust?: boolean;
   quick?: boolean;
+  byTimes?: boolean;
   untilDifferent?: boolean;
   crossMounts?: boolean;
   chunkerPolynomial: string;
@@ -222,6 +223,7 @@ class Scan {
       trustAttributeTimes: options.reread !== true && options.crossMounts !== true && keepsAttributeTimes(options.root),
       trustContentTimes: keepsContentTimes(options.root),
       quick: options.quick ?? false,
+      byTimes: options.byTimes ?? false,
       untilDifferent: options.untilDifferent ?? false,
       crossMounts: options.crossMounts ?? false,
       readLimit: takeMore === null ? Number.MAX_SAFE_INTEGER : INLINE_BYTES,

@@ -47,6 +47,8 @@ export interface ScanTask {
   trustContentTimes: boolean;
   /** do not read large changed files: enough to say that something changed */
   quick: boolean;
+  /** nor those that are young, where all that is known of them is as it was */
+  byTimes: boolean;
   /** end with {@link FoundDifference} at the first entry whose times, size or mode say that it is not the old one */
   untilDifferent: boolean;
   /** one ring of shared memory per thread, for cutting large files */
