@@ -7,6 +7,7 @@ import { CairnError, toCairnError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { KEPT_TREES } from "../formats/policy.ts";
 import type { ControlPaths } from "./control-layout.ts";
+import { isMisread } from "./misread-tree.ts";
 import { isSealedInPart, type Point } from "./point-files.ts";
 import type { Points } from "./points.ts";
 import { readPolicy } from "./policy.ts";
@@ -170,6 +171,7 @@ export function whyTreeIsNotThePoint(points: Points, point: Point): string | nul
   if (lstatSync(tree, { throwIfNoEntry: false }) === undefined) return "the point holds no tree";
   // What its seal lacks is in the tree.
   if (!made.complete || made.omitted_count > 0) return "the point left something out";
+  if (isMisread(point)) return "a verification found that its tree reads back otherwise";
   const changed = whyChanged(tree, point);
   return changed === null ? null : `the tree ${changed}`;
 }

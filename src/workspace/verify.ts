@@ -9,11 +9,13 @@ import { listWorkspaces } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
+import { MISREAD_TREE } from "./misread-tree.ts";
 import { isAboutThePoint, type SealProblem, whyUnsealed } from "./seal.ts";
+import { verifyTrees } from "./verify-trees.ts";
 import { neverRead, type Workspace, type WorkspaceCall } from "./workspace.ts";
 
 export interface VerifyInput extends WorkspaceCall {
-  /** Also hash large files as a whole. */
+  /** Also hash large files as a whole, and read the trees that sealed points hold. */
   deep?: boolean | undefined;
   /** Why points could not be sealed just now, by their workspace's name. */
   unsealed?: ReadonlyMap<string, readonly SealProblem[]> | undefined;
@@ -30,7 +32,7 @@ export interface VerifyProblem {
   point: SavePointId | null;
   path?: string;
   path_b64?: string;
-  /** `descriptor`, `store`, `index`, `pack`, `snapshot`, `manifest`, `tree`, `content`, `digest`, `workspace` */
+  /** `descriptor`, `store`, `index`, `pack`, `snapshot`, `manifest`, `tree`, `held_tree`, `content`, `digest`, `workspace` */
   kind: string;
   detail: string;
   hint: string;
@@ -152,7 +154,13 @@ class Verification {
       };
     }
     const unsealed = held.filter(({ point }) => !point.sealed).map((each) => this.#unsealed(each));
-    const problems = [...verification.problems.map(verifyProblem), ...unsealed.flatMap(({ problem }) => problem ?? [])];
+    // First, since of many not all are recorded, and restores go by these.
+    const problems: VerifyProblem[] = deep === true ? await verifyTrees(this.#workspace, held, this.#input) : [];
+    append(problems, verification.problems.map(verifyProblem));
+    append(
+      problems,
+      unsealed.flatMap(({ problem }) => problem ?? []),
+    );
     await this.#record(held, problems);
     if (verification.more > 0) {
       problems.push({
@@ -201,8 +209,9 @@ class Verification {
         const present = new Set(points.committed());
         for (const { point } of group) {
           if (!point.sealed && !byPoint.has(point.descriptor.save_point_id)) continue;
-          const own = byPoint.get(point.descriptor.save_point_id) ?? [];
-          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED).map(recorded) };
+          const found = (byPoint.get(point.descriptor.save_point_id) ?? []).map(recorded);
+          const own = this.#input.deep === true ? found : [...misreadBefore(point), ...found];
+          const record: VerificationFile = { at, ok: own.length === 0, problems: own.slice(0, RECORDED) };
           if (present.has(point.sequence)) points.writeVerification(point.sequence, record);
         }
       } catch (error) {
@@ -230,6 +239,11 @@ function pointToVerify({ descriptor }: Point): PointToVerify {
 function verifyProblem({ point, path, kind, detail, hint }: StoreProblem): VerifyProblem {
   const shown = path === null || path.length === 0 ? {} : displayPath(path);
   return { point: point as SavePointId | null, ...shown, kind, detail, hint };
+}
+
+/** What was found of its held tree, which nobody has read again. */
+function misreadBefore({ verification }: Point): VerificationProblem[] {
+  return verification?.problems.filter(({ kind }) => kind === MISREAD_TREE) ?? [];
 }
 
 function recorded({ point: _point, hint: _hint, ...problem }: VerifyProblem): VerificationProblem {

@@ -12,7 +12,10 @@ export const command: CommandDefinition = {
   arguments: [{ name: "[point]", text: "a save point; default: head", completes: "points" }],
   options: [
     { flags: "--all", text: "every point in the control directory, those of forks too, and the store itself" },
-    { flags: "--deep", text: "also hash large files as a whole; their pieces are always proven" },
+    {
+      flags: "--deep",
+      text: "also hash large files as a whole, and read the trees that points hold on btrfs and the like",
+    },
   ],
   examples: [
     { line: "cairn verify", text: "read everything of the point that the folder stands at" },

@@ -150,7 +150,7 @@ export interface HistoryResult {
 }
 
 export interface VerifyOptions extends CallOptions {
-  /** Also hash each large file as a whole, and compare with what was recorded; its pieces are always proven. */
+  /** Also hash each large file as a whole, and compare with what was recorded; its pieces are always proven. And read the trees that sealed points hold. */
   deep?: boolean;
 }
 

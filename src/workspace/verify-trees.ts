@@ -1,0 +1,104 @@
+import type { LookedAt } from "../engines/engine.ts";
+import { presentSource } from "../engines/scan/present-source.ts";
+import { throwIfAborted, toCairnError } from "../errors.ts";
+import { displayPath } from "../fs/safe-path.ts";
+import { collectPaced, newPacer } from "../pacer.ts";
+import type { SavePointId } from "../ids.ts";
+import type { WorkspacePaths } from "./control-layout.ts";
+import { whyTreeIsNotThePoint } from "./held-trees.ts";
+import { MISREAD_TREE } from "./misread-tree.ts";
+import type { Point } from "./point-files.ts";
+import { Points } from "./points.ts";
+import { stageRequest } from "./record-point.ts";
+import { treePlace } from "./shared-trees.ts";
+import { type DiffAspect, diffTrees } from "./tree-diff.ts";
+import type { Workspace, WorkspaceCall } from "./workspace.ts";
+
+/** So many paths of one tree are named. */
+const NAMED = 100;
+/** What the state digest covers. */
+const OF_THE_STATE: ReadonlySet<DiffAspect> = new Set(["content", "mode", "type", "target"]);
+const HINT =
+  "the store has what was saved: it is restored from there from now on, without the tree, which goes with later saves";
+
+interface Held {
+  point: Point;
+  /** of the workspace in which its records are kept */
+  paths: WorkspacePaths;
+}
+
+interface TreeProblem {
+  point: SavePointId;
+  path?: string;
+  path_b64?: string;
+  kind: string;
+  detail: string;
+  hint: string;
+}
+
+/**
+ * Reads the trees that sealed points hold, from which going back takes files and whole folders unread, and says which are
+ * not what the seals have: a disk may have changed a byte, or not give it back any more.
+ */
+export async function verifyTrees(
+  workspace: Workspace,
+  held: readonly Held[],
+  call: WorkspaceCall,
+): Promise<TreeProblem[]> {
+  const problems: TreeProblem[] = [];
+  const read = new Map<string, TreeProblem[]>();
+  for (const { point, paths } of held) {
+    throwIfAborted(call.signal);
+    const points = new Points(paths);
+    // One that an earlier verification found wrong is read again like any other.
+    if (!point.sealed || whyTreeIsNotThePoint(points, { ...point, verification: null }) !== null) continue;
+    const { save_point_id: id, state_digest: state } = point.descriptor;
+    const place = treePlace(points, point);
+    // Points that share a tree have the same state, but for their rules.
+    const key = `${place}\0${state}`;
+    const known = read.get(key) ?? (await readTree(workspace, { point, place }, call));
+    read.set(key, known);
+    for (const problem of known) problems.push({ ...problem, point: id });
+  }
+  return problems;
+}
+
+async function readTree(
+  workspace: Workspace,
+  { point, place }: Pick<Held, "point"> & { place: string },
+  call: WorkspaceCall,
+): Promise<TreeProblem[]> {
+  const { save_point_id: id, rules, state_digest: state } = point.descriptor;
+  const told = { point: id, kind: MISREAD_TREE, hint: HINT };
+  let looked: LookedAt;
+  try {
+    const recorded = { excludes: rules.exclude, files: rules.files ?? [] };
+    const request = stageRequest(workspace, { ...call, reread: true }, { rules: recorded, head: null, id });
+    looked = await workspace.engine.look({ ...request, root: Buffer.from(place) });
+  } catch (error) {
+    throwIfAborted(call.signal);
+    return [{ ...told, detail: `${place}: ${toCairnError(error).message}` }];
+  }
+  if (Buffer.from(looked.scan.state).toString("hex") === state) return [];
+  const unread = new Map(looked.scan.notes.omitted.map(({ path, reason }) => [latin1(path), reason]));
+  const found = await workspace.engine.reading(async () => {
+    const saved = await workspace.source(point);
+    return collectPaced(diffTrees(saved, presentSource(looked.scan)), newPacer(call.signal));
+  }, call);
+  const other = found.filter(
+    ({ before, after, aspects }) => before === null || after === null || aspects.some((each) => OF_THE_STATE.has(each)),
+  );
+  if (other.length === 0) return [{ ...told, detail: `${place} reads back otherwise than the point has it` }];
+  return other.slice(0, NAMED).map(({ path }) => {
+    const why = unread.get(latin1(path));
+    return {
+      ...told,
+      ...displayPath(path),
+      detail: `in ${place}: ${why ?? "it reads back otherwise than it was saved"}`,
+    };
+  });
+}
+
+function latin1(path: Uint8Array): string {
+  return Buffer.from(path).toString("latin1");
+}
