@@ -22,7 +22,21 @@ export interface Difference {
  */
 export function* diffTrees(before: TreeSource, after: TreeSource): Generator<Difference> {
   if (Buffer.compare(before.root, after.root) === 0) return;
-  yield* directories({ before, after }, new Uint8Array(0), { before: before.root, after: after.root });
+  const sources = { before, after };
+  // Paths can be thousands of names long, which calls within calls are not.
+  const open: OpenPair[] = [
+    { path: new Uint8Array(0), pairs: pairsOf(sources, { before: before.root, after: after.root }) },
+  ];
+  for (let top = open.at(-1); top !== undefined; top = open.at(-1)) {
+    const { done, value: pair } = top.pairs.next();
+    if (done === true) {
+      open.pop();
+      continue;
+    }
+    const { difference, below, path } = entry(top.path, pair);
+    if (difference !== null) yield difference;
+    if (below !== null) open.push({ path, pairs: pairsOf(sources, below) });
+  }
 }
 
 interface Sides<T> {
@@ -30,12 +44,10 @@ interface Sides<T> {
   after: T;
 }
 
-function* directories(
-  sources: Sides<TreeSource>,
-  parent: Uint8Array,
-  references: Sides<Uint8Array | null>,
-): Generator<Difference> {
-  for (const pair of pairsOf(sources, references)) yield* entry(sources, parent, pair);
+/** Two directories of one path, and those of their entries that were not looked at yet. */
+interface OpenPair {
+  path: Uint8Array;
+  pairs: Generator<Sides<TreeNode | null>>;
 }
 
 /** The entries of two directories by name, those that are equal left out as far as that is cheap to see. */
@@ -83,8 +95,15 @@ function* differingSlices(a: TreeSlices, b: TreeSlices): Generator<Sides<TreeNod
   }
 }
 
-function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<TreeNode | null>): Generator<Difference> {
-  const { before, after } = nodes;
+interface EntryPair {
+  path: Uint8Array;
+  /** null where there is none */
+  difference: Difference | null;
+  /** directories that are to be gone into; null where none is */
+  below: Sides<Uint8Array | null> | null;
+}
+
+function entry(parent: Uint8Array, { before, after }: Sides<TreeNode | null>): EntryPair {
   const name = (before ?? after)!.name;
   const below = {
     before: before?.type === "dir" ? before.subtree! : null,
@@ -96,10 +115,9 @@ function* entry(sources: Sides<TreeSource>, parent: Uint8Array, nodes: Sides<Tre
     below.before === null
       ? below.after !== null
       : below.after === null || Buffer.compare(below.before, below.after) !== 0;
-  if (!differs && !descend) return;
-  const path = joinPath(parent, name);
-  if (differs) yield { path, before, after, aspects };
-  if (descend) yield* directories(sources, path, below);
+  // Of most entries nobody asks the path.
+  const path = differs || descend ? joinPath(parent, name) : name;
+  return { path, difference: differs ? { path, before, after, aspects } : null, below: descend ? below : null };
 }
 
 /** The node at a path of a state; null where there is none. The root has no node. */
