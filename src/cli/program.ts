@@ -207,12 +207,13 @@ function examplesText(definition: CommandDefinition): string {
 }
 
 const GENERAL_EXAMPLES = `
-A save point (POINT, TARGET) is named by its id, any unique prefix of it, latest, head or head~N.
+A save point (POINT, TARGET) is named by its id, any unique prefix of it, latest, head or head~N:
+N lines below head in \`cairn history\`, what restores saved before them counts too.
 
 Examples:
   $ cairn save                      save the folder you are in
   $ cairn history                   what there is to go back to
-  $ cairn restore head~1            go back by one; the present is saved first
+  $ cairn restore head~1            go back to the point before; the present is saved first
   $ cairn undo                      and back again
 `;
 

@@ -6,6 +6,7 @@ import { NO_POLICY } from "../formats/policy.ts";
 import { realPathOf, findWorkspace, openControlDirectory, type FoundWorkspace } from "../workspace/find-workspace.ts";
 import { adoptFolder, type Adopted, checkPlainName, initSelfContained } from "../workspace/adopt.ts";
 import { isPlainOnBtrfs, requireConvertible } from "../workspace/convert-checks.ts";
+import { seemsMoved } from "../workspace/former-folder.ts";
 import { checkLocation, realFolder } from "../workspace/guards.ts";
 import type { ControlPaths } from "../workspace/control-layout.ts";
 import { learnPolynomial, ownPolynomial } from "../workspace/own-polynomial.ts";
@@ -196,6 +197,8 @@ export class Library {
       lockTimeoutMs: options.lockTimeoutMs,
       signal: options.signal,
     });
+    const moved = adopted.created ? seemsMoved(adopted.found.folder) : null;
+    if (moved !== null) options.onWarning?.(moved);
     if (toConvert && adopted.created) return this.#converted(adopted, options);
     if (adopted.created) rememberReasons(adopted.found, adopted.found.controlFile.engine as EngineType, probed.reasons);
     return adopted;

@@ -239,3 +239,23 @@ test("a descriptor is made anew of what its point's folder held, wherever that l
     assert.equal(walkDigests(to).state, walkDigests(away).state, name);
   }
 });
+
+test("a folder that was moved is adopted with the way back to its points, and follows it", async (t) => {
+  const { client, library, folder, root } = await testFolder(t, { a: "one" });
+  await client.save();
+  const moved = join(root, "moved");
+  renameSync(folder, moved);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+  const adopted = await library.adopt(moved, { onWarning });
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+  assert.ok(warnings[0]!.endsWith(`: cairn release ${moved} && cairn relocate ${folder} ${moved}`), warnings[0]);
+  await adopted.release();
+  await library.relocate(folder, moved);
+  assert.equal((await (await library.open(moved)).history()).save_points.length, 1);
+  // Another folder than the one that is missing.
+  renameSync(moved, join(root, "away"));
+  mkdirSync(join(root, "other"));
+  await library.adopt(join(root, "other"), { onWarning });
+  assert.equal(warnings.length, 1, warnings.join("\n"));
+});

@@ -16,7 +16,7 @@ export const command: CommandDefinition = {
   ],
   examples: [
     { line: "cairn diff", text: "what changed since the last save point" },
-    { line: "cairn diff head~1 head --stat", text: "what the last save point changed" },
+    { line: "cairn diff head~1 head --stat", text: "between the point before head and head" },
     { line: "cairn diff 1a2b3c4d --path src", text: "one folder, from then until now" },
   ],
   run,

@@ -13,7 +13,7 @@ export const command: CommandDefinition = {
     { name: "<path>", text: "the new folder, absent or empty", completes: "folders" },
   ],
   options: [
-    { flags: "--name <name>", text: "the new workspace's name; default: the folder's" },
+    { flags: "--name <name>", text: "the new workspace's name; default: the folder's, with --standalone `main`" },
     {
       flags: "--standalone",
       text: "a control directory of its own, where `init` would make it; --control-dir is that of the workspace that is forked",

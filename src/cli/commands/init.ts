@@ -10,7 +10,10 @@ export const command: CommandDefinition = {
   name: "init",
   arguments: [{ name: "[dir]", text: "the folder; default: the current one", completes: "folders" }],
   options: [
-    { flags: "--name <name>", text: "a name; default: the folder's" },
+    {
+      flags: "--name <name>",
+      text: "a name for what is kept here; default: the folder's; the workspace in it is `main`",
+    },
     {
       flags: "--engine <engine>",
       text: "btrfs-snapshot, juicefs-clone, reflink-copy or copy; default: the best that works",
