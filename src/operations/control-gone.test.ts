@@ -138,3 +138,13 @@ test("a self-contained workspace whose cairn.json is lost is not begun anew, wha
   renameSync(join(root, "kept.json"), file);
   assert.equal((await (await library.open(place)).history()).save_points.length, 1);
 });
+
+test("what no key opens any more can be released with its points, and the folder kept anew", async (t) => {
+  const { client, library, folder } = await testFolder(t, { a: "one" });
+  await client.save();
+  for (const name of ["store-key", "store-password"]) rmSync(join(client.controlDirectory, name));
+  const again = await library.open(folder);
+  await assert.rejects(again.save(), hasCode("damaged"));
+  assert.equal((await again.release({ deletePoints: true })).points_deleted, 1);
+  assert.equal((await (await library.adopt(folder)).save()).unchanged, false);
+});

@@ -67,7 +67,9 @@ async function deletePoints(
 ): Promise<{ points_deleted: number; bytes_freed: number }> {
   const { found, engine, points } = workspace;
   const count = points.committed().length;
-  const { bytes, foreign } = await engine.storeFacts({ foreign: true });
+  const { bytes, foreign } = isClosedForGood(workspace)
+    ? { bytes: 0, foreign: false }
+    : await engine.storeFacts({ foreign: true });
   if (isLastWorkspace(found) && !foreign) {
     removeControlDirectory(found);
     return { points_deleted: count, bytes_freed: bytes };
@@ -76,6 +78,11 @@ async function deletePoints(
   const ids = [...points.ids().keys()];
   removeWorkspace(found);
   return { points_deleted: count, bytes_freed: await free(workspace, ids, options) };
+}
+
+/** Without any of its keys nothing in the store can be read by anybody, whoever put it there. */
+function isClosedForGood({ found: { control } }: Workspace): boolean {
+  return ![control.storeKey, control.storePassword].some((file) => existsSync(file));
 }
 
 /** What only these points held. They are gone whatever becomes of it: a cleanup frees what is left. */

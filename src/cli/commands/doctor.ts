@@ -44,6 +44,8 @@ function hintFor({ findings }: DoctorResult, repair: string): string {
   const left = findings.filter(({ severity, repaired }) => severity === "damage" && repaired !== true);
   if (findings.some((finding) => finding.repair !== undefined && finding.repaired === undefined))
     return `\`${repair}\` mends what can be mended`;
+  if (left.some(({ kind }) => kind === "key"))
+    return "without its keys nothing of the store can be read: put store-key or store-password back from a copy, or begin anew with `cairn release FOLDER --delete-points`";
   if (left.every(({ kind }) => kind === "folder")) return "the finding says how the folder comes back";
   return "what is still in the folder is stored again by the next save; points that stay damaged go with `cairn cleanup --only POINT…`, all at once";
 }

@@ -25,7 +25,8 @@ async function run(context: Context, input: Input): Promise<Outcome> {
     const path = context.chosenFolder(input.required(0)) ?? "";
     return {
       data: { workspace: null, points_deleted: 0, bytes_freed: 0 },
-      text: () => `${context.style.green("forgot")} ${printable(path)}; its save points are not there any more`,
+      text: () =>
+        `${context.style.green("forgot")} ${printable(path)}; no save points of it are found where they were kept`,
     };
   }
   const result = await client.release({ ...context.callOptions(), deletePoints: input.flag("deletePoints") });
