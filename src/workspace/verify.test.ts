@@ -126,6 +126,18 @@ void describe("verify of a save point", () => {
     assert.ok(kinds.has("index") && kinds.has("snapshot"), [...kinds].join());
   });
 
+  test("all: names a record of head without which no restore begins", async (t) => {
+    const { client } = await saved(t);
+    const state = path.join(client.controlDirectory, "workspaces/main/state.json");
+    for (const spoil of [() => fs.writeFileSync(state, "{"), () => fs.rmSync(state)]) {
+      spoil();
+      const { problems, checked } = await client.verifyAll();
+      assert.deepEqual([problems.map(({ kind }) => kind), checked.points], [["workspace"], 2]);
+    }
+    await client.doctor({ repair: true });
+    assert.deepEqual((await client.verifyAll()).problems, []);
+  });
+
   test("says that the store cannot be opened when its config or its keys are gone", async (t) => {
     const scene = await saved(t);
     fs.rmSync(path.join(scene.client.controlDirectory, "store/config"));

@@ -5,7 +5,7 @@ import type { VerificationFile, VerificationProblem } from "../formats/control.t
 import { acquireLock } from "../fs/lock.ts";
 import { displayPath } from "../fs/safe-path.ts";
 import type { SavePointId } from "../ids.ts";
-import { listWorkspaces } from "./control-directory.ts";
+import { listWorkspaces, readState } from "./control-directory.ts";
 import { type WorkspacePaths, workspacePaths } from "./control-layout.ts";
 import type { Point } from "./point-files.ts";
 import { type DamagedPoint, Points } from "./points.ts";
@@ -100,6 +100,7 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
         hint: hintOf(problem),
       });
     const paths = workspacePaths(control, name);
+    if (problem === undefined) append(damaged, stateProblems(paths));
     const list = new Points(paths).list();
     const newest = input.newest === undefined ? Infinity : (input.newest.get(name) ?? 0);
     append(
@@ -110,6 +111,18 @@ export async function verifyAll(workspace: Workspace, input: VerifyInput): Promi
   }
   const verified = await new Verification(workspace, input).run(held, true);
   return { ...verified, problems: [...damaged, ...verified.problems] };
+}
+
+/** Without what it has of head no restore begins. */
+function stateProblems(paths: WorkspacePaths): VerifyProblem[] {
+  try {
+    readState(paths);
+    return [];
+  } catch (error) {
+    const problem = toCairnError(error);
+    if (problem.code !== "damaged") throw problem;
+    return [{ point: null, kind: "workspace", detail: problem.message, hint: hintOf(problem) }];
+  }
 }
 
 function damagedPoint({ id, problem }: DamagedPoint): VerifyProblem {
