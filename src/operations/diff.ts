@@ -1,13 +1,18 @@
 import type { TreeSource } from "../engines/engine.ts";
 import { presentSource } from "../engines/scan/present-source.ts";
-import { CairnError, throwIfAborted } from "../errors.ts";
+import type { ScanResult } from "../engines/scan/scan.ts";
+import { CairnError, throwIfAborted, toCairnError } from "../errors.ts";
+import type { LosslessField } from "../formats/manifest.ts";
 import type { TreeNode } from "../formats/tree.ts";
 import { displayPath, isAtOrBelow, normalizeTyped } from "../fs/safe-path.ts";
+import { exactDifferences } from "../workspace/exact-differences.ts";
 import { lookAtWorkspace } from "../workspace/look.ts";
+import type { Point } from "../workspace/point-files.ts";
+import { manifestOf } from "../workspace/restore.ts";
 import { findNode } from "../workspace/restore-plan.ts";
 import { collectPaced, newPacer } from "../pacer.ts";
 import { withoutMovedTimes } from "../workspace/tree-changes.ts";
-import { diffTrees, type Difference } from "../workspace/tree-diff.ts";
+import type { Difference } from "../workspace/tree-diff.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import type { DiffEntry, DiffOptions, DiffResult, EntryKind } from "./contract.ts";
 
@@ -30,15 +35,17 @@ async function diffReading(
 ): Promise<DiffResult> {
   const from = workspace.resolve(a);
   const to = b === null ? null : workspace.resolve(b);
-  const before = await workspace.source(from);
+  const before = await stateOf(workspace, from);
   const after =
     to === null
-      ? presentSource((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan)
-      : await workspace.source(to);
+      ? asSaved((await lookAtWorkspace(workspace, options, workspace.byId(workspace.state().head))).scan)
+      : await stateOf(workspace, to);
   throwIfAborted(options.signal);
   const paths = options.paths?.map(normalizeTyped) ?? [];
-  for (const path of paths) mustExist(path, before, after);
-  const wanted = withoutMovedTimes(await collectPaced(diffTrees(before, after), newPacer(options.signal))).filter(
+  for (const path of paths) mustExist(path, before.source, after.source);
+  const fields = { before: before.fields, after: after.fields };
+  const all = await collectPaced(exactDifferences(before.source, after.source, fields), newPacer(options.signal));
+  const wanted = withoutMovedTimes(all).filter(
     ({ path }) => paths.length === 0 || paths.some((each) => isAtOrBelow(path, each) || each.length === 0),
   );
   return {
@@ -46,6 +53,27 @@ async function diffReading(
     to: to?.descriptor.save_point_id ?? null,
     entries: entriesOf(wanted),
   };
+}
+
+interface State {
+  source: TreeSource;
+  /** what its nodes cannot say */
+  fields: readonly LosslessField[];
+}
+
+/** Of a point whose manifest is damaged what its trees say is compared all the same. */
+async function stateOf(workspace: Workspace, point: Point): Promise<State> {
+  const source = await workspace.source(point);
+  try {
+    return { source, fields: (await manifestOf(workspace, point))?.lossless ?? [] };
+  } catch (error) {
+    if (toCairnError(error).code !== "damaged") throw error;
+    return { source, fields: [] };
+  }
+}
+
+function asSaved(scan: ScanResult): State {
+  return { source: presentSource(scan), fields: scan.summarise().lossless };
 }
 
 function mustExist(path: Uint8Array, before: TreeSource, after: TreeSource): void {

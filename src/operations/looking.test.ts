@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   closeSync,
@@ -271,6 +272,31 @@ test("a folder is clean after a restore that gave a large file another size", { 
   write("large", "y".repeat(800_000));
   assert.equal((await client.status()).clean, false);
 });
+
+test(
+  "a diff of two points, and a plan, know what only manifests tell as a restore does",
+  { skip: WITHOUT_NATIVE },
+  async (t) => {
+    const { client, folder } = await testFolder(t);
+    const pipes = ["p", "q"].map((name) => join(folder, name));
+    const make = (): void => void execFileSync("mkfifo", [pipes[0]!]);
+    const setTimes = (): void => pipes.forEach((pipe) => utimesSync(pipe, 1000, 1000));
+    make();
+    linkSync(pipes[0]!, pipes[1]!);
+    setTimes();
+    const { save_point_id: linked } = await client.save();
+    rmSync(pipes[0]!);
+    make();
+    setTimes();
+    const { save_point_id: apart } = await client.save();
+    const changes = (entries: DiffEntry[]): string[] => entries.map(({ path, aspects }) => `${path} ${aspects.join()}`);
+    assert.deepEqual(changes((await client.diff(linked, apart)).entries), ["p links", "q links"]);
+    const planned = (await client.planRestore({ target: linked })).entries.map(({ path }) => path);
+    assert.deepEqual(planned, ["p", "q"]);
+    assert.equal((await client.restore({ target: linked })).changes!.updated, planned.length);
+    assert.equal(statSync(pipes[0]!).ino, statSync(pipes[1]!).ino);
+  },
+);
 
 test("a large file that was written to in place, with its size and time kept, is seen by every look", async (t) => {
   const { client, folder, write } = await testFolder(t);

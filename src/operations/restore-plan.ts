@@ -60,7 +60,9 @@ async function planTo(
     const manifest = await manifestOf(workspace, target);
     const unknown = unknownIn(workspace, manifest);
     const { signal } = options;
-    const plan = await planOf({ ...what, ...unknown, present: presentSource(scan), scan, target: source, signal });
+    const fields = { before: scan.summarise().lossless, after: manifest?.lossless ?? [] };
+    const present = presentSource(scan);
+    const plan = await planOf({ ...what, ...unknown, present, scan, target: source, fields, signal });
     return { entries: keepingPlaces(workspace.root, plan), omitted: manifest?.omitted ?? [] };
   }, options);
   const published = withoutMovedTimes(entries).map(publicEntry);
